@@ -1,0 +1,1 @@
+"""Assay decides which provider endpoints may serve an LLM request, and in what order."""

@@ -1,0 +1,75 @@
+"""What expressions may name: typed facts under declared roots, and typed functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """A CEL type of the portable subset; `list` has one parameter, `map` two, `record` names a root."""
+
+    name: str
+    parameters: tuple[Type, ...] = ()
+
+    def __str__(self) -> str:
+        """The spelling used in messages and docs, e.g. `list<string>`."""
+        if not self.parameters:
+            return self.name
+        return f"{self.name}<{', '.join(map(str, self.parameters))}>"
+
+
+BOOL, INT, DOUBLE, STRING, NULL = (Type(n) for n in ("bool", "int", "double", "string", "null"))
+
+
+def list_of(element: Type) -> Type:
+    """The type of a list."""
+    return Type("list", (element,))
+
+
+def map_of(key: Type, value: Type) -> Type:
+    """The type of a map."""
+    return Type("map", (key, value))
+
+
+def record(root: str) -> Type:
+    """The type of a whole root, which only functions may take."""
+    return Type("record", (Type(root),))
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One typed value that expressions may read; `optional` facts may be absent at run time."""
+
+    type: Type
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A declared function; with `receiver` it is called as a member (`x.name(…)`).
+
+    `implementation` gets Python values (a record as its flat mapping); any exception it raises becomes a Failure,
+    a KeyError on a record an Absent. A `judging` function may not be used where `judging=False` is compiled.
+    """
+
+    name: str
+    parameters: tuple[Type, ...]
+    result: Type
+    implementation: Callable[..., object]
+    receiver: Type | None = None
+    judging: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """Roots (`endpoint` -> flat dotted paths below it -> fact), plain variables, and functions.
+
+    At run time a root is a flat mapping: `endpoint.tools.calls` is read as `endpoint["tools.calls"]`, an absent fact
+    is a missing key. A plain variable is one value.
+    """
+
+    roots: Mapping[str, Mapping[str, Fact]] = field(default_factory=dict)
+    variables: Mapping[str, Type] = field(default_factory=dict)
+    functions: tuple[Function, ...] = ()

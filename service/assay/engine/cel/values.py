@@ -1,0 +1,31 @@
+"""What an expression can come to besides a value: absent, failed, or not asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A fact that the expression needed is missing."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The expression went wrong: overflow, division by zero, index out of range, invalid argument."""
+
+    message: str
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotAsked:
+    """The rule's own `when` does not hold for this row."""
+
+
+NOT_ASKED = NotAsked()
+
+Outcome = bool | Absent | Failure | NotAsked
