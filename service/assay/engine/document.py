@@ -1,0 +1,90 @@
+"""What importers hand to the store: parsed values, and every refused row with its line and reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime  # noqa: TC003 - dataclass fields are inspected by tests
+
+from assay.engine.catalog import Endpoint, Model, Observation, Preference, Provider, TenantSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One row or item that was not taken: where it stood (`line 12`, `endpoints.x/y[3]`) and why."""
+
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogDocument:
+    """One catalog file of one source, whole: what it does not list is gone from that source.
+
+    Endpoints come in file order with provisional ids (`model@tag`, `~2` where a tag repeats); the store keeps ids
+    across imports. `generated_at` is the file's own time, `None` where the form has none.
+    """
+
+    source: str
+    digest: str
+    generated_at: datetime | None = None
+    providers: tuple[Provider, ...] = ()
+    models: tuple[Model, ...] = ()
+    endpoints: tuple[Endpoint, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedRow:
+    """One observation with the names it came under; `observation.endpoint_id` is `model@tag`."""
+
+    where: str
+    model: str
+    provider: str
+    tag: str
+    observation: Observation
+
+
+@dataclass(frozen=True, slots=True)
+class ObservationDocument:
+    """One observation file; several sources may share it."""
+
+    digest: str
+    rows: tuple[ObservedRow, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceDocument:
+    """Standing preferences of every tenant the file names: a named tenant's earlier ones are replaced."""
+
+    digest: str
+    preferences: tuple[Preference, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TenantDocument:
+    """Settings of every tenant the file names: a named tenant's earlier ones are replaced."""
+
+    digest: str
+    tenants: tuple[TenantSettings, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Names of what an import did to one kind of thing."""
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+    unchanged: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What one import did, by kind (`models`, `endpoints`, `observations` …), and every refusal."""
+
+    source: str
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    refused: tuple[Refusal, ...] = ()
