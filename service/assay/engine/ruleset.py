@@ -1,0 +1,134 @@
+"""Rule sets and bindings as written: checked for form, not yet compiled; every expression keeps its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+Parameter = bool | int | float | str | tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something stands in a rule file; line and column count from 1."""
+
+    file: str
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """CEL text and where it stands.
+
+    `place` is that of the first character; the text's line n (from 0) begins at file line `place.line + n`, its
+    first character (n > 0) in column `indent + 1`.
+    """
+
+    text: str
+    place: Place
+    indent: int = 0
+
+    def locate(self, line: int, column: int) -> Place:
+        """Where the text's own line and column (from 1) stand in the file."""
+        if line == 1:
+            return Place(self.place.file, self.place.line, self.place.column + column - 1)
+        return Place(self.place.file, self.place.line + line - 1, self.indent + column)
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A named expression that rules read as `variables.NAME`."""
+
+    name: str
+    expression: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One condition that must hold; `when` says whom it concerns, `on_missing` is `exclude` or `pass`."""
+
+    name: str
+    expression: Expression
+    reason: str
+    place: Place
+    when: Expression | None = None
+    message: str = ""
+    message_expression: Expression | None = None
+    on_missing: str = "exclude"
+    action: str = "exclude"
+
+
+@dataclass(frozen=True, slots=True)
+class OrderKey:
+    """One key of an order: `expression` sorts (`direction`), `weight` draws; neither takes the inherited key.
+
+    `across_models` puts the key before the grouping by requested model.
+    """
+
+    name: str
+    place: Place
+    expression: Expression | None = None
+    weight: Expression | None = None
+    direction: str = "ascending"
+    across_models: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceSpec:
+    """How counts are folded: age limit and half-life bounds.
+
+    The half-life is `half_life_target` effective tool-call requests at the endpoint's own rate, clamped to
+    [`half_life_min`, `half_life_max`]; `design_effect` divides counts that come in clusters.
+    """
+
+    max_age: timedelta = timedelta(days=90)
+    half_life_target: float = 2000.0
+    half_life_min: timedelta = timedelta(hours=12)
+    half_life_max: timedelta = timedelta(hours=168)
+    design_effect: float = 2.2
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """One rule file; `None` for a block that the file leaves to the rule set it extends."""
+
+    name: str
+    place: Place
+    description: str = ""
+    extends: str | None = None
+    mode: str = "enforce"
+    evidence: EvidenceSpec | None = None
+    params: Mapping[str, Parameter] = field(default_factory=dict)
+    param_places: Mapping[str, Place] = field(default_factory=dict)
+    cohort_variables: tuple[Variable, ...] = ()
+    variables: tuple[Variable, ...] = ()
+    enter: tuple[Rule, ...] | None = None
+    stay: tuple[Rule, ...] | None = None
+    on_empty: str = "fail"
+    minimum: int = 0
+    request: tuple[Rule, ...] = ()
+    order: tuple[OrderKey, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Which rule set applies when; exactly one of `variant`, `sort` and `when` is set, or none for the default."""
+
+    name: str
+    rule_set: str
+    place: Place
+    variant: str | None = None
+    sort: str | None = None
+    when: Expression | None = None
+    tenants: tuple[str, ...] = ()
+    params: Mapping[str, Parameter] = field(default_factory=dict)
+    param_places: Mapping[str, Place] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySource:
+    """A whole policy directory in memory: relative path -> text, tests left out."""
+
+    files: Mapping[str, str]
