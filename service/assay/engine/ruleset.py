@@ -62,13 +62,15 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class OrderKey:
-    """One key of an order: `expression` sorts (`direction`), `weight` draws; neither takes the inherited key.
+    """One key of an order: `expression` sorts (`direction`), `weight` draws; with neither the key of that name is inherited.
 
-    `across_models` puts the key before the grouping by requested model.
+    A key whose request-only `when` does not hold is left out. `across_models` puts the key before the grouping by
+    requested model.
     """
 
     name: str
     place: Place
+    when: Expression | None = None
     expression: Expression | None = None
     weight: Expression | None = None
     direction: str = "ascending"
