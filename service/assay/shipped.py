@@ -1,0 +1,22 @@
+"""Where rule files and migrations lie: inside an installed wheel, or at the top of the checkout."""
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+CHECKOUT = PACKAGE.parents[1]
+
+
+def policy_dir() -> Path:
+    """The shipped rule files."""
+    return _shipped("policy")
+
+
+def migrations_dir() -> Path:
+    """The alembic environment and its versions."""
+    return _shipped("migrations")
+
+
+def _shipped(name: str) -> Path:
+    # An editable install leaves a stale copy beside the wheel's metadata; PACKAGE is the checkout then, so it is not seen.
+    installed = PACKAGE / "_shipped" / name
+    return installed if installed.is_dir() else CHECKOUT / name
