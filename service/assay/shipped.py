@@ -17,6 +17,6 @@ def migrations_dir() -> Path:
 
 
 def _shipped(name: str) -> Path:
-    # An editable install leaves a stale copy beside the wheel's metadata; PACKAGE is the checkout then, so it is not seen.
+    # An editable install puts a copy into site-packages that goes stale; PACKAGE is the checkout's then.
     installed = PACKAGE / "_shipped" / name
     return installed if installed.is_dir() else CHECKOUT / name

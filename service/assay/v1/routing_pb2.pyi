@@ -84,7 +84,7 @@ class DecideRequest(_message.Message):
 
     @_builtins.property
     def input_modalities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What the prompt holds besides text: `image`, `file`, `audio`, `video`."""
+        """Kinds of input in the prompt: `text`, `image`, `file`, `audio`, `video`."""
 
     @_builtins.property
     def provider(self) -> Global___ProviderPreferences:
@@ -451,7 +451,7 @@ class PolicyRevision(_message.Message):
     number: _builtins.int
     """Counts up with every change that was put into force; what `min_policy_revision` is compared with."""
     digest: _builtins.str
-    """SHA-256 of the rule files, in hex."""
+    """SHA-256 of the rule files, in hex. Empty in answers of Explain."""
     def __init__(
         self,
         *,

@@ -1,0 +1,1 @@
+"""Between the wire and the engine: requests in, plans and catalog values out."""
