@@ -1,0 +1,116 @@
+"""Fields of a JSON object from outside: each is of its kind, absent, or refused; unknown keys are never looked at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from assay.importers import cells
+from assay.importers.cells import RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Object = dict[str, object]
+
+
+def an_object(field: str, value: object) -> Object:
+    """Read an object."""
+    if not isinstance(value, dict):
+        raise RefusedError(field, shown(value), "an object")
+    return value
+
+
+def a_list(field: str, value: object, longest: int) -> list[object]:
+    """Read a list of bounded length."""
+    if not isinstance(value, list):
+        raise RefusedError(field, shown(value), "a list")
+    if len(value) > longest:
+        raise RefusedError(field, f"{len(value)} items", f"a list of at most {longest}")
+    return value
+
+
+def text(field: str, value: object) -> str:
+    """Read a string."""
+    if not isinstance(value, str):
+        raise RefusedError(field, shown(value), "text")
+    return value
+
+
+def title(item: Mapping[str, object], field: str) -> str | None:
+    """Read a name for people, if there is one."""
+    value = item.get(field)
+    return None if value is None else cells.title(field, text(field, value))
+
+
+def number_text(field: str, value: object) -> str:
+    """Return a number, written as a number or as text, as it was written."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise RefusedError(field, shown(value), "a number")
+    return value if isinstance(value, str) else repr(value)
+
+
+def number(field: str, value: object) -> float | None:
+    """Read a measurement that is zero or more, if there is one."""
+    return None if value is None else cells.positive(field, _plain_number(field, value))
+
+
+def percent(field: str, value: object) -> float | None:
+    """Read a percentage, if there is one."""
+    return None if value is None else cells.percent(field, _plain_number(field, value))
+
+
+def whole(item: Mapping[str, object], field: str) -> int | None:
+    """Read a count, if there is one."""
+    value = item.get(field)
+    return None if value is None else cells.whole(field, _integer(field, value))
+
+
+def limit(item: Mapping[str, object], field: str) -> int | None:
+    """Read a limit in tokens, if one is stated; zero states none."""
+    return whole(item, field) or None
+
+
+def code(item: Mapping[str, object], field: str) -> int | None:
+    """Read a small code that may be negative, if there is one."""
+    value = item.get(field)
+    return None if value is None else cells.signed(field, _integer(field, value))
+
+
+def flag(item: Mapping[str, object], field: str) -> bool | None:
+    """Read a truth, if there is one."""
+    value = item.get(field)
+    if value is not None and not isinstance(value, bool):
+        raise RefusedError(field, shown(value), "true or false")
+    return value
+
+
+def words(item: Mapping[str, object], field: str) -> tuple[str, ...] | None:
+    """Read a list of plain words, if there is one, each kept once."""
+    value = item.get(field)
+    if value is None:
+        return None
+    parts = a_list(field, value, cells.MANY_WORDS)
+    return tuple(dict.fromkeys(cells.named(field, text(field, part), cells.WORD) for part in parts))
+
+
+def shown(value: object) -> object:
+    """Show a value in a refusal as JSON would name it."""
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return "a list"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return value
+
+
+def _integer(field: str, value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise RefusedError(field, shown(value), "a whole number")
+    return repr(value)
+
+
+def _plain_number(field: str, value: object) -> str:
+    if isinstance(value, str):
+        raise RefusedError(field, value, "a number")
+    return number_text(field, value)

@@ -1,0 +1,36 @@
+"""How a file is packed: plain or gzip, of bounded size, and the digest of what is inside."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import zlib
+
+from assay.engine.errors import BadData
+
+GZIP_MAGIC = b"\x1f\x8b"
+UNPACKED_LIMIT = 512 * 1024 * 1024
+TABLE_LIMIT = 64 * 1024 * 1024
+
+
+def unpacked(data: bytes, limit: int = UNPACKED_LIMIT) -> bytes:
+    """Return the content of a plain or gzip file; never holds more than `limit` bytes of it."""
+    if not data.startswith(GZIP_MAGIC):
+        content = data
+    else:
+        try:
+            with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:
+                content = packed.read(limit + 1)
+        except (OSError, EOFError, zlib.error) as error:
+            raise BadData(f"broken gzip file: {error}") from error
+    if len(content) > limit:
+        raise BadData(f"the file holds more than {limit} bytes")
+    if not content.strip():
+        raise BadData("the file is empty")
+    return content
+
+
+def digest(content: bytes) -> str:
+    """Name the unpacked content, so that the same content is the same file however it was packed."""
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,149 @@
+"""What the operator allows each tenant, as YAML of ours.
+
+    - tenant: acme
+      only: [novita, deepinfra]     # provider slugs or endpoint tags; left out: all
+      ignore: [fireworks]
+      zdr: true                     # only endpoints known to keep nothing
+      deny_data_collection: true
+
+Only `tenant` is required. The file replaces everything said before of the tenants it names.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import yaml
+
+from assay.engine.catalog import TenantSettings
+from assay.engine.document import Refusal, TenantDocument
+from assay.engine.errors import BadData
+from assay.importers import cells
+from assay.importers.cells import RefusedError
+from assay.importers.packing import digest, unpacked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+KEYS = ("tenant", "only", "ignore", "zdr", "deny_data_collection")
+FILE_LIMIT = 1024 * 1024
+DEEPEST = 8
+STRING = "tag:yaml.org,2002:str"
+BOOL = "tag:yaml.org,2002:bool"
+
+T = TypeVar("T")
+
+
+class Loader(yaml.SafeLoader):
+    """A safe loader that keeps lines, and refuses aliases and deep nesting, which small files can explode with."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Compose one node, counting how deep it lies."""
+        if self.check_event(yaml.AliasEvent):
+            raise BadData(f"line {self.line + 1}: aliases are not allowed here")
+        if self.depth >= DEEPEST:
+            raise BadData(f"line {self.line + 1}: nested deeper than {DEEPEST}")
+        self.depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
+
+def read_tenants(data: bytes) -> TenantDocument:
+    """Read tenant settings; each tenant is taken or refused as a whole."""
+    content = unpacked(data, FILE_LIMIT)
+    root = _root(content)
+    taken: dict[str, TenantSettings] = {}
+    refused: list[Refusal] = []
+    for node in root.value:
+        where = f"line {node.start_mark.line + 1}"
+        try:
+            settings = _settings(node)
+            taken[_new(settings.tenant, taken)] = settings
+        except RefusedError as error:
+            refused.append(Refusal(where, str(error)))
+    return TenantDocument(digest(content), tuple(taken.values()), tuple(refused))
+
+
+def _new(tenant: str, taken: Mapping[str, TenantSettings]) -> str:
+    if tenant in taken:
+        raise RefusedError("tenant", tenant, "new: it stands above already")
+    return tenant
+
+
+def _root(content: bytes) -> yaml.SequenceNode:
+    try:
+        text = content.decode("utf-8-sig")
+        loader = Loader(text)
+        root = loader.get_single_node()
+    except UnicodeDecodeError as error:
+        raise BadData("the file is not in UTF-8") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise BadData(f"line {line}: not YAML: {error.problem or error.context}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise BadData(f"not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(root, yaml.SequenceNode):
+        raise BadData("line 1: a list of tenants is expected")
+    return root
+
+
+def _settings(node: yaml.Node) -> TenantSettings:
+    if not isinstance(node, yaml.MappingNode):
+        raise RefusedError("item", _shown(node), "a mapping with the key tenant")
+    fields: dict[str, yaml.Node] = {}
+    for key, value in node.value:
+        if key.value not in KEYS:
+            raise RefusedError("key", _shown(key), f"one of {', '.join(KEYS)}")
+        if key.value in fields:
+            raise RefusedError("key", _shown(key), "given once")
+        fields[key.value] = value
+    if "tenant" not in fields:
+        raise RefusedError("tenant", "", cells.TENANT.expected)
+    return TenantSettings(
+        tenant=cells.named("tenant", _text("tenant", fields["tenant"]), cells.TENANT),
+        only=_optional(fields, "only", _only, ()),
+        ignore=_optional(fields, "ignore", _targets, ()),
+        zdr=_optional(fields, "zdr", _flag, default=False),
+        deny_data_collection=_optional(fields, "deny_data_collection", _flag, default=False),
+    )
+
+
+def _optional(fields: Mapping[str, yaml.Node], key: str, reader: Callable[[str, yaml.Node], T], default: T) -> T:
+    return reader(key, fields[key]) if key in fields else default
+
+
+def _shown(node: yaml.Node) -> str:
+    """Show what stands there instead, without the parser's own words."""
+    if isinstance(node, yaml.ScalarNode):
+        return str(node.value)
+    return "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
+
+
+def _only(key: str, node: yaml.Node) -> tuple[str, ...]:
+    """Read an allow-list; an empty one would allow all where its writer may have meant nobody."""
+    targets = _targets(key, node)
+    if not targets:
+        raise RefusedError(key, "[]", "a list with entries; leave the key out to allow all")
+    return targets
+
+
+def _targets(key: str, node: yaml.Node) -> tuple[str, ...]:
+    if not isinstance(node, yaml.SequenceNode):
+        raise RefusedError(key, _shown(node), "a list")
+    return tuple(dict.fromkeys(cells.named(key, _text(key, item), cells.TAG) for item in node.value))
+
+
+def _text(key: str, node: yaml.Node) -> str:
+    if not isinstance(node, yaml.ScalarNode) or node.tag != STRING:
+        raise RefusedError(key, _shown(node), "text (quote it if it looks like a number or a truth)")
+    return str(node.value)
+
+
+def _flag(key: str, node: yaml.Node) -> bool:
+    if not isinstance(node, yaml.ScalarNode) or node.tag != BOOL:
+        raise RefusedError(key, _shown(node), "true or false")
+    return node.value.lower() in ("true", "yes", "on")
