@@ -1,19 +1,37 @@
-"""One request against one snapshot at one moment: the ordered attempts and a verdict for all the rest."""
+"""One request against one snapshot at one moment: the ordered attempts and a verdict for all the rest.
+
+Stage order: models and variants, bindings, pools, request rules, order, attempts. Pools were judged before, so that
+nothing a request says can bring a non-member in.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import chain
+from operator import attrgetter
 
-from assay.engine.verdict import Verdict
+from assay.engine.binding import NO_ROW, Bound, Key, Route
+from assay.engine.canonical import canonical
+from assay.engine.eligibility import CLEAN, Facts, Findings, Shared
+from assay.engine.errors import PolicyBehind
+from assay.engine.factsheet import price_facts, prices_at, request_facts, tenant_facts
+from assay.engine.ordering import SortKey, draw_keys, sort_keys
+from assay.engine.parts import ModelView, TenantView
+from assay.engine.request import Request
+from assay.engine.slug import parse_slug
+from assay.engine.snapshot import Snapshot
+from assay.engine.verdict import RuleFinding, Verdict
+
+NOBODY = TenantView(None, ())
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What planning needs of the outside: the time prices hold at, the seed draws come from, health by endpoint_id.
+    """What planning needs of the outside: the time prices hold at (UTC), the seed of draws, health by endpoint_id.
 
-    `health` names endpoints that are demoted at this moment, with the reason.
+    `health` names the endpoints that are demoted at this moment, with the reason.
     """
 
     now: datetime
@@ -35,10 +53,10 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The answer to one request: attempts in order, the verdict of every endpoint left out, abstentions of the rest.
+    """The answer to one request: attempts in order, and the verdict of every endpoint of the requested models.
 
-    `verdicts` holds every endpoint of the requested models in catalog order, attempted ones included.
-    `availability` is empty while there are attempts, else one of OpenRouter's codes (`constraint_filtered` …).
+    `availability` is empty while there are attempts, else one of OpenRouter's codes: `no_endpoints` where the models
+    have none, `constraint_filtered` where rules left none.
     """
 
     attempts: tuple[Attempt, ...]
@@ -46,3 +64,218 @@ class Plan:
     availability: str
     snapshot_id: str
     policy_revision: int
+
+    @property
+    def excluded(self) -> tuple[Verdict, ...]:
+        """The endpoints that rules left out."""
+        return tuple(v for v in self.verdicts if v.broken)
+
+    def canonical(self) -> bytes:
+        """The plan's own bytes, equal wherever request, snapshot and moment are: canonical JSON, messages left out."""
+        return canonical(
+            {
+                "attempts": [[a.model, a.endpoint_id, a.rule_set] for a in self.attempts],
+                "verdicts": [
+                    [v.model, v.endpoint_id, *(reasons(f) for f in (v.broken, v.abstained, v.shadow))]
+                    for v in self.verdicts
+                ],
+                "availability": self.availability,
+                "snapshot": self.snapshot_id,
+            }
+        )
+
+
+def reasons(findings: Iterable[RuleFinding]) -> list[list[str]]:
+    """Findings without their sentences."""
+    return [[f.rule_set, f.rule, f.reason, f.outcome] for f in findings]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One requested model on its way through the stages; lists are parallel to the model's rows."""
+
+    place: int
+    view: ModelView
+    route: Route
+    rows: Sequence[Facts]
+    shared: Shared
+    verdicts: list[Verdict]
+
+    @property
+    def admitted(self) -> list[int]:
+        """The rows that broke no rule."""
+        return [index for index, verdict in enumerate(self.verdicts) if not verdict.broken]
+
+
+def plan(request: Request, snapshot: Snapshot, moment: Moment) -> Plan:
+    """Answer one request; raises UnknownModel, UnknownVariant, InvalidField and PolicyBehind.
+
+    No endpoint left is an answer, not an error.
+    """
+    if request.min_policy_revision > snapshot.policy.revision:
+        raise PolicyBehind(request.min_policy_revision, snapshot.policy.revision)
+    entries = [enter(place, slug, request, snapshot, moment) for place, slug in enumerate(slugs(request))]
+    attempts = ranked(ordered(entries, request, snapshot, moment))
+    if not request.provider.allow_fallbacks and not request.provider.order:
+        attempts = only_first(entries, attempts)
+    verdicts = tuple(chain.from_iterable(entry.verdicts for entry in entries))
+    availability = "" if attempts else "constraint_filtered" if verdicts else "no_endpoints"
+    return Plan(attempts, verdicts, availability, snapshot.snapshot_id, snapshot.policy.revision)
+
+
+def slugs(request: Request) -> Iterable[str]:
+    """The requested names in order, each once."""
+    return dict.fromkeys((request.model, *request.models))
+
+
+def enter(place: int, text: str, request: Request, snapshot: Snapshot, moment: Moment) -> Entry:
+    """Take one requested model through variants, bindings, pools and request rules."""
+    routes = snapshot.policy.routes
+    slug = parse_slug(text, models=snapshot.models, variants=routes.variants)
+    view = snapshot.models[slug.model]
+    tenant = snapshot.tenants.get(request.tenant, NOBODY)
+    shared = {
+        "model": view.facts,
+        "request": request_facts(request, slug.model, slug.variants),
+        "tenant": tenant_facts(request.tenant, tenant.settings, tenant.preferences, slug.model),
+    }
+    route = routes.route(slug.variants, request.provider.sort, request.tenant, shared)
+    shared["cohort"] = view.cohort[route.order.fold]
+    rows = current(view, view.rows[route.order.fold], request, moment)
+    verdicts = pooled(route, view, snapshot)
+    for program in route.programs:
+        for index, found in enumerate(program.findings(rows, shared)):
+            if found is not CLEAN:
+                verdicts[index] = united(verdicts[index], found)
+    return Entry(place, view, route, rows, shared, verdicts)
+
+
+def current(view: ModelView, rows: Sequence[Facts], request: Request, moment: Moment) -> Sequence[Facts]:
+    """The rows with the prices and the health of the moment; the snapshot's own where nothing differs."""
+    demoted = [i for i, endpoint_id in enumerate(view.ids) if endpoint_id in moment.health] if moment.health else []
+    if not view.timed and not demoted:
+        return rows
+    changed = list(rows)
+    for timed in view.timed:
+        kept = {name: value for name, value in rows[timed.index].items() if not name.startswith("price.")}
+        prices = prices_at(timed.base, timed.overrides, moment.now, request.prompt_tokens)
+        changed[timed.index] = {**kept, **price_facts(prices)}
+    for index in demoted:
+        changed[index] = {**changed[index], "demoted": True}
+    return changed
+
+
+def pooled(route: Route, view: ModelView, snapshot: Snapshot) -> list[Verdict]:
+    """What the route's pools say of each row: an endpoint has to be a member of all."""
+    verdicts = list(view.clean)
+    for bound in route.pools:
+        pool = snapshot.pools[bound.name, view.model].verdicts
+        verdicts = [
+            said if clean is before else united(before, said)
+            for clean, before, said in zip(view.clean, verdicts, pool, strict=True)
+        ]
+    return verdicts
+
+
+def united(verdict: Verdict, found: Findings | Verdict) -> Verdict:
+    """A verdict with further findings."""
+    return replace(
+        verdict,
+        broken=verdict.broken + found.broken,
+        abstained=verdict.abstained + found.abstained,
+        shadow=verdict.shadow + found.shadow,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An admitted endpoint with what it is sorted by."""
+
+    keys: tuple[object, ...]
+    verdict: Verdict
+    rule_set: str
+
+
+def ordered(entries: Sequence[Entry], request: Request, snapshot: Snapshot, moment: Moment) -> list[Candidate]:
+    """Every admitted endpoint, best first; ties break by endpoint_id.
+
+    Entries keep their turn save for keys across models; with `partition: none` the first entry's order orders all.
+    """
+    first = entries[0].route.order
+    apart = request.provider.partition != "none"
+    candidates: list[Candidate] = []
+    for entry in entries:
+        if not (admitted := entry.admitted):
+            continue
+        own = entry.route.order if apart else first
+        order = Order(entry, admitted, snapshot, moment)
+        across = order.columns(first, across_models=True)
+        within = order.columns(own, across_models=False)
+        turn = [entry.place if apart else 0] * len(admitted)
+        verdicts = [entry.verdicts[index] for index in admitted]
+        ids = [verdict.endpoint_id for verdict in verdicts]
+        keys = zip(*across, turn, *within, ids, strict=True)
+        candidates += [Candidate(k, v, entry.route.rule_set) for k, v in zip(keys, verdicts, strict=True)]
+    candidates.sort(key=BY_KEYS)
+    return candidates
+
+
+BY_KEYS = attrgetter("keys")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The admitted rows of one entry, to be ordered."""
+
+    entry: Entry
+    admitted: Sequence[int]
+    snapshot: Snapshot
+    moment: Moment
+
+    def columns(self, bound: Bound, *, across_models: bool) -> list[list[SortKey]]:
+        """One column of comparable values per key that applies to the request."""
+        return [
+            self.column(key, bound)
+            for key in bound.keys
+            if key.across_models == across_models and applies(key, self.entry.shared)
+        ]
+
+    def column(self, key: Key, bound: Bound) -> list[SortKey]:
+        """One key's comparable values."""
+        entry = self.entry
+        if key.judged:
+            known = self.snapshot.pools[bound.name, entry.view.model].keys[key.name]
+            values: Sequence[object] = [known[index] for index in self.admitted]
+        else:
+            (values,) = key.values([entry.rows[index] for index in self.admitted], entry.shared)
+        if key.draws:
+            return draw_keys(values, [entry.view.ids[index] for index in self.admitted], self.moment.seed)
+        return sort_keys(values, descending=key.descending)
+
+
+def applies(key: Key, shared: Shared) -> bool:
+    """Whether a key's `when` holds; where it cannot be said, the key orders, and what it misses comes last."""
+    return key.when is None or key.when(NO_ROW, shared)[0][0] is not False
+
+
+def ranked(candidates: Iterable[Candidate]) -> tuple[Attempt, ...]:
+    """Attempts in order; an endpoint that two entries admit keeps its better place."""
+    best: dict[str, Candidate] = {}
+    for candidate in candidates:
+        best.setdefault(candidate.verdict.endpoint_id, candidate)
+    return tuple(
+        Attempt(rank, c.verdict.model, c.verdict.endpoint_id, c.verdict.provider, c.verdict.tag, c.rule_set)
+        for rank, c in enumerate(best.values(), 1)
+    )
+
+
+def only_first(entries: Sequence[Entry], attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    """Without fallbacks the first choice is the only one; the others are told so."""
+    for entry in entries:
+        for index in entry.admitted:
+            verdict = entry.verdicts[index]
+            if verdict.endpoint_id != attempts[0].endpoint_id:
+                words = f"fallbacks are not allowed and {attempts[0].endpoint_id} comes first"
+                told = RuleFinding("allow_fallbacks", "policy", words, "false", entry.route.rule_set)
+                entry.verdicts[index] = united(verdict, Findings((told,)))
+    return attempts[:1]

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from assay.engine.canonical import address, canonical
+
 Parameter = bool | int | float | str | tuple[str, ...]
 
 
@@ -47,7 +49,10 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One condition that must hold; `when` says whom it concerns, `on_missing` is `exclude` or `pass`."""
+    """One condition that must hold; `when` says whom it concerns, `on_missing` is `exclude` or `pass`.
+
+    `action` is `exclude` or `shadow`; `origin` names the rule set that wrote it.
+    """
 
     name: str
     expression: Expression
@@ -58,6 +63,7 @@ class Rule:
     message_expression: Expression | None = None
     on_missing: str = "exclude"
     action: str = "exclude"
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,12 @@ class EvidenceSpec:
     half_life_min: timedelta = timedelta(hours=12)
     half_life_max: timedelta = timedelta(hours=168)
     design_effect: float = 2.2
+
+    @property
+    def key(self) -> str:
+        """A name for this way of folding, by its content."""
+        spans = (s.total_seconds() for s in (self.max_age, self.half_life_min, self.half_life_max))
+        return canonical([*spans, self.half_life_target, self.design_effect]).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +143,11 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class PolicySource:
-    """A whole policy directory in memory: relative path -> text, tests left out."""
+    """A whole policy directory in memory: relative path -> text, tests left out; `digest` is its content's address."""
 
     files: Mapping[str, str]
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the canonical JSON of all files, in hex."""
+        return address(canonical({"files": dict(self.files)}))

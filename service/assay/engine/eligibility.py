@@ -1,0 +1,133 @@
+"""Rules asked of endpoints: fused programs in, findings out; shared by pools and by request rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from assay.engine.cel.check import Checked
+from assay.engine.cel.fuse import Item, fuse_columns, fuse_rules
+from assay.engine.cel.values import NOT_ASKED, Absent, Failure, Outcome
+from assay.engine.compile import CheckedRule
+from assay.engine.verdict import RuleFinding
+
+Facts = Mapping[str, object]
+Shared = Mapping[str, Facts]
+Column = Callable[[Sequence[Facts], Shared], list[list[object]]]
+EVIDENCE = ("endpoint.tools.", "endpoint.observed.", "endpoint.propensity.")
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a rule set's expressions share: its variables in order, and its parameters by dotted path."""
+
+    variables: Sequence[tuple[str, Checked]]
+    constants: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What one endpoint's rules came to besides holding."""
+
+    broken: tuple[RuleFinding, ...] = ()
+    abstained: tuple[RuleFinding, ...] = ()
+    shadow: tuple[RuleFinding, ...] = ()
+
+
+CLEAN = Findings()
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Rules of one scope fused into one function over endpoints, with their messages.
+
+    In a `pool`, missing evidence has reasons of its own and rules that abstained are listed.
+    """
+
+    rules: tuple[CheckedRule, ...]
+    pool: bool
+    run: Callable[[Sequence[Facts], Shared], list[list[tuple[int, Outcome]]]]
+    messages: tuple[Column | None, ...]
+
+    def findings(self, rows: Sequence[Facts], shared: Shared) -> list[Findings]:
+        """Judge every endpoint by every rule, in the order of `rows`."""
+        return [
+            self.explain(row, shared, outcomes) if outcomes else CLEAN
+            for row, outcomes in zip(rows, self.run(rows, shared), strict=True)
+        ]
+
+    def explain(self, row: Facts, shared: Shared, outcomes: Sequence[tuple[int, Outcome]]) -> Findings:
+        """Put words to one endpoint's outcomes."""
+        broken: list[RuleFinding] = []
+        abstained: list[RuleFinding] = []
+        shadow: list[RuleFinding] = []
+        for index, outcome in outcomes:
+            checked = self.rules[index]
+            finding = self.finding(index, outcome, row, shared)
+            if abstains(checked, outcome):
+                if self.pool:
+                    abstained.append(finding)
+            elif checked.rule.action == "shadow":
+                shadow.append(finding)
+            else:
+                broken.append(finding)
+        return Findings(tuple(broken), tuple(abstained), tuple(shadow))
+
+    def finding(self, index: int, outcome: Outcome, row: Facts, shared: Shared) -> RuleFinding:
+        """One rule's outcome with its reason and a sentence."""
+        rule = self.rules[index].rule
+        if isinstance(outcome, Failure):
+            place = rule.expression.locate(outcome.line, outcome.column)
+            words = f"{place.file}:{place.line}:{place.column}: {outcome.message}"
+            return RuleFinding(rule.name, "EVAL_ERROR", words, "error", rule.origin)
+        if isinstance(outcome, Absent):
+            reason, message = self.absence(index, outcome, row)
+            return RuleFinding(rule.name, reason, message, "absent", rule.origin)
+        if outcome is NOT_ASKED:
+            return RuleFinding(rule.name, rule.reason, rule.message or "not asked here", "not_asked", rule.origin)
+        return RuleFinding(rule.name, rule.reason, self.message(index, row, shared), "false", rule.origin)
+
+    def absence(self, index: int, outcome: Absent, row: Facts) -> tuple[str, str]:
+        """Why a fact is missing: evidence has words of its own where the rule excludes for want of it."""
+        rule = self.rules[index].rule
+        message = rule.message or f"{outcome.path} is not known"
+        if not self.pool or rule.on_missing == "pass" or not outcome.path.startswith(EVIDENCE):
+            return rule.reason, message
+        if row.get("observed.stale"):
+            return "EVIDENCE_STALE", "all that was observed is older than the evidence limit"
+        return "EVIDENCE_ABSENT", message
+
+    def message(self, index: int, row: Facts, shared: Shared) -> str:
+        """The rule's own sentence, else what it asked for."""
+        rule = self.rules[index].rule
+        program = self.messages[index]
+        if program is not None:
+            ((text,),) = program((row,), shared)
+            if isinstance(text, str):
+                return text
+        return rule.message or f"{rule.name} does not hold"
+
+
+def abstains(checked: CheckedRule, outcome: Outcome) -> bool:
+    """Whether an outcome leaves the endpoint alone: not asked, or missing where that is allowed."""
+    return outcome is NOT_ASKED or (isinstance(outcome, Absent) and checked.rule.on_missing == "pass")
+
+
+def program(rules: Sequence[CheckedRule], scope: Scope, *, pool: bool = False) -> Program:
+    """Fuse rules of one scope, its parameters inlined."""
+    return Program(
+        rules=tuple(rules),
+        pool=pool,
+        run=fuse_rules(
+            [Item(r.name, r.expression, r.when) for r in rules],
+            variables=scope.variables,
+            row="endpoint",
+            constants=scope.constants,
+        ),
+        messages=tuple(column(r.name, r.message, scope) if r.message else None for r in rules),
+    )
+
+
+def column(name: str, expression: Checked, scope: Scope, row: str = "endpoint") -> Column:
+    """Fuse one expression that is a value rather than a condition."""
+    return fuse_columns([Item(name, expression)], variables=scope.variables, row=row, constants=scope.constants)

@@ -1,0 +1,160 @@
+"""Observations folded into what is known of each endpoint as of an instant: discounted counts, peers, ignores.
+
+Definitions: reference/statistics.md §5.1 and §5.5, with the corrections at its head. A window counts once it has
+ended; its age runs from its end; older than the limit is stale.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from assay.engine.catalog import Endpoint, Observation, Preference
+from assay.engine.ruleset import EvidenceSpec
+from assay.engine.slug import means
+
+HOUR = timedelta(hours=1)
+Weight = Callable[[Observation], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Requests that offered tools, those that ended in tool calls, those of them with a bad call."""
+
+    requests: float
+    tool_call_requests: float
+    errored_requests: float
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What one endpoint's windows come to: as observed, and discounted by age."""
+
+    observed: Counts
+    discounted: Counts
+    sources: tuple[str, ...]
+    observed_from: datetime
+    observed_to: datetime
+    main_source: str
+    main_counts: Counts
+    reference: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that is known of one endpoint's tool calling; `folded` is absent where nothing fresh was observed."""
+
+    folded: Folded | None
+    stale: bool
+
+
+def fold(
+    observations: Iterable[Observation], spec: EvidenceSpec, as_of: datetime
+) -> Mapping[str, Evidence]:
+    """Fold every endpoint's windows; the order they come in does not matter."""
+    windows: defaultdict[str, list[Observation]] = defaultdict(list)
+    for observation in observations:
+        if observation.observed_to <= as_of:
+            windows[observation.endpoint_id].append(observation)
+    return {endpoint_id: fold_endpoint(seen, spec, as_of) for endpoint_id, seen in windows.items()}
+
+
+def fold_endpoint(seen: Sequence[Observation], spec: EvidenceSpec, as_of: datetime) -> Evidence:
+    """Fold one endpoint's ended windows."""
+    fresh = sorted(
+        (o for o in seen if as_of - o.observed_to <= spec.max_age),
+        key=lambda o: (o.observed_to, o.observed_from, o.source),
+    )
+    if not fresh:
+        return Evidence(None, stale=True)
+    main = max({o.source for o in fresh}, key=lambda s: (sum(o.requests for o in fresh if o.source == s), s))
+    return Evidence(
+        Folded(
+            observed=total(fresh, lambda _: 1.0),
+            discounted=total(fresh, discount(fresh, spec, as_of)),
+            sources=tuple(sorted({o.source for o in fresh})),
+            observed_from=min(o.observed_from for o in fresh),
+            observed_to=max(o.observed_to for o in fresh),
+            main_source=main,
+            main_counts=total([o for o in fresh if o.source == main], lambda _: 1.0),
+            reference=any(o.reference for o in fresh if o.source == main),
+        ),
+        stale=False,
+    )
+
+
+def discount(fresh: Sequence[Observation], spec: EvidenceSpec, as_of: datetime) -> Weight:
+    """The weight of a window by its age: it halves every half-life, which follows from the effective rate."""
+    half_life = half_life_of(fresh, spec)
+    return lambda o: 2.0 ** (-((as_of - o.observed_to) / half_life))
+
+
+def half_life_of(fresh: Sequence[Observation], spec: EvidenceSpec) -> timedelta:
+    """The time in which the target number of effective tool-call requests arrives, within its bounds."""
+    hours = sum((o.observed_to - o.observed_from) / HOUR for o in fresh)
+    rate = sum(o.tool_call_requests for o in fresh) / spec.design_effect / hours
+    if rate <= 0:
+        return spec.half_life_max
+    return min(max(HOUR * min(spec.half_life_target / rate, 1e6), spec.half_life_min), spec.half_life_max)
+
+
+def total(windows: Iterable[Observation], weight: Weight) -> Counts:
+    """Weighted sums of counts, added in the order given."""
+    requests = calls = errored = 0.0
+    for o in windows:
+        w = weight(o)
+        requests += w * o.requests
+        calls += w * o.tool_call_requests
+        errored += w * o.errored_requests
+    return Counts(requests, calls, errored)
+
+
+def propensity(counts: Counts) -> float:
+    """The smoothed share of requests that ended in tool calls, strictly between 0 and 1 (Laplace: +0.5 of +1)."""
+    return (counts.tool_call_requests + 0.5) / (counts.requests + 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """The other endpoints of one model that were observed by the same source."""
+
+    shares: tuple[float, ...]
+    reference: float | None
+
+
+def peers(endpoint_id: str, evidence: Mapping[str, Evidence]) -> Peers:
+    """The propensities to hold an endpoint's own against; `evidence` is of one model's endpoints."""
+    own = evidence[endpoint_id].folded
+    if own is None:
+        raise KeyError(endpoint_id)
+    same = {
+        other: e.folded
+        for other, e in sorted(evidence.items())
+        if e.folded is not None and e.folded.main_source == own.main_source and e.folded.main_counts.requests > 0
+    }
+    references = [propensity(f.main_counts) for f in same.values() if f.reference]
+    return Peers(
+        tuple(propensity(f.main_counts) for other, f in same.items() if other != endpoint_id),
+        references[0] if references else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ignores:
+    """Distinct tenants with a preference that concerns the model, and those of them ignoring the endpoint."""
+
+    tenants: int
+    ignoring: int
+
+
+def ignores(endpoint: Endpoint, preferences: Iterable[Preference]) -> Ignores:
+    """Count each tenant once, however many preferences it has."""
+    concerned, ignoring = set(), set()
+    for p in preferences:
+        if p.model in (None, endpoint.model):
+            concerned.add(p.tenant)
+            if p.kind == "ignore" and means(p.target, endpoint.provider, endpoint.tag, endpoint.service_tier):
+                ignoring.add(p.tenant)
+    return Ignores(len(concerned), len(ignoring))

@@ -1,0 +1,95 @@
+"""Rule sets with what they extend folded in: params, variables, rules and order by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from assay.engine.faults import Fault
+from assay.engine.ruleset import EvidenceSpec, OrderKey, Rule, RuleSet, Variable
+
+Named = TypeVar("Named", Rule, Variable, OrderKey)
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """A rule set as it applies: everything inherited is in `rule_set`; `overridden` are rules it wrote anew."""
+
+    rule_set: RuleSet
+    evidence: EvidenceSpec
+    owns_order: bool
+    overridden: frozenset[str]
+
+
+def inherit(rule_sets: Iterable[RuleSet]) -> tuple[Mapping[str, Effective], list[Fault]]:
+    """Fold every rule set over the one it extends; order keys that name nothing inherited are faults.
+
+    `extends` is known to name existing rule sets without cycles.
+    """
+    by_name = {r.name: r for r in rule_sets}
+    done: dict[str, Effective] = {}
+    faults: list[Fault] = []
+    for name in by_name:
+        fold_in(name, by_name, done, faults)
+    return done, faults
+
+
+def fold_in(
+    name: str, by_name: Mapping[str, RuleSet], done: dict[str, Effective], faults: list[Fault]
+) -> Effective:
+    """The effective form of one rule set, parents first."""
+    if name in done:
+        return done[name]
+    own = by_name[name]
+    base = fold_in(own.extends, by_name, done, faults) if own.extends else None
+    done[name] = over(own, base, faults)
+    return done[name]
+
+
+def over(own: RuleSet, base: Effective | None, faults: list[Fault]) -> Effective:
+    """What `own` comes to over its base; a shadow rule set marks its own rules and brings no order."""
+    parent = base.rule_set if base else RuleSet(name="", place=own.place, order=())
+    shadow = own.mode == "shadow"
+    mine = stamped(own.request, own, shadow=shadow)
+    merged = replace(
+        own,
+        params={**parent.params, **own.params},
+        param_places={**parent.param_places, **own.param_places},
+        cohort_variables=by_names(parent.cohort_variables, own.cohort_variables),
+        variables=by_names(parent.variables, own.variables),
+        enter=parent.enter if own.enter is None else stamped(own.enter, own, shadow=shadow),
+        stay=parent.stay if own.stay is None else stamped(own.stay, own, shadow=shadow),
+        request=by_names(parent.request, mine),
+        order=parent.order if own.order is None or shadow else tuple(inherited_keys(own, parent, faults)),
+    )
+    return Effective(
+        merged,
+        evidence=own.evidence or (base.evidence if base else EvidenceSpec()),
+        owns_order=own.order is not None and not shadow,
+        overridden=frozenset(r.name for r in mine) & frozenset(r.name for r in parent.request),
+    )
+
+
+def stamped(rules: tuple[Rule, ...], own: RuleSet, *, shadow: bool) -> tuple[Rule, ...]:
+    """Rules that know the rule set they were written in, and that they only watch where it does."""
+    return tuple(replace(r, origin=own.name, action="shadow" if shadow else r.action) for r in rules)
+
+
+def by_names(inherited: tuple[Named, ...], own: tuple[Named, ...]) -> tuple[Named, ...]:
+    """Own things replace inherited ones of their name in place; the rest follows in its order."""
+    mine = {thing.name: thing for thing in own}
+    kept = tuple(mine.pop(thing.name, thing) for thing in inherited)
+    return kept + tuple(thing for thing in own if thing.name in mine)
+
+
+def inherited_keys(own: RuleSet, parent: RuleSet, faults: list[Fault]) -> Iterable[OrderKey]:
+    """The order as written, with the inherited key wherever only a name stands."""
+    known = {key.name: key for key in parent.order or ()}
+    for key in own.order or ():
+        if key.expression is not None or key.weight is not None:
+            yield key
+        elif key.name in known:
+            yield known[key.name]
+        else:
+            faults.append(Fault(key.place, f"order key {key.name} has no expression and none of that name is inherited"))

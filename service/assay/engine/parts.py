@@ -1,0 +1,161 @@
+"""Parts of a snapshot: written as JSON-able mappings by judging, read back as the views that planning uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from assay.engine.catalog import Endpoint, Preference, PriceOverride, Prices, TenantSettings
+from assay.engine.eligibility import Facts, Findings
+from assay.engine.verdict import RuleFinding, Verdict
+
+Part = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """An endpoint whose price depends on the hour or the prompt: its place among the rows, and its prices."""
+
+    index: int
+    base: Prices
+    overrides: tuple[PriceOverride, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """One model as planning reads it: rows of endpoint facts in the order of their ids, per way of folding evidence."""
+
+    model: str
+    facts: Facts
+    ids: tuple[str, ...]
+    rows: Mapping[str, Sequence[Facts]]
+    cohort: Mapping[str, Facts]
+    timed: tuple[Timed, ...]
+    clean: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolView:
+    """What the pool rules of one binding said of one model: verdicts and judged order keys, parallel to its rows."""
+
+    binding: str
+    model: str
+    verdicts: tuple[Verdict, ...]
+    keys: Mapping[str, Sequence[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class TenantView:
+    """What applies to one tenant before its request is read."""
+
+    settings: TenantSettings | None
+    preferences: tuple[Preference, ...]
+
+
+def model_part(
+    facts: Facts, endpoints: Sequence[Endpoint], folds: Mapping[str, tuple[Facts, Sequence[Facts]]]
+) -> Part:
+    """Write one model: `folds` holds cohort facts and rows per way of folding evidence; rows follow the endpoints."""
+    return {
+        "model": facts["id"],
+        "facts": facts,
+        "endpoints": [
+            {"id": e.endpoint_id, "overrides": [asdict(o) for o in e.overrides], "prices": asdict(e.prices)}
+            if e.overrides
+            else {"id": e.endpoint_id}
+            for e in endpoints
+        ],
+        "folds": {name: {"cohort": cohort, "rows": rows} for name, (cohort, rows) in folds.items()},
+    }
+
+
+def model_view(part: Part) -> ModelView:
+    """Read one model."""
+    folds: dict[str, Any] = part["folds"]
+    rows = next(iter(folds.values()))["rows"]
+    return ModelView(
+        model=part["model"],
+        facts=part["facts"],
+        ids=tuple(e["id"] for e in part["endpoints"]),
+        rows={name: tuple(fold["rows"]) for name, fold in folds.items()},
+        cohort={name: fold["cohort"] for name, fold in folds.items()},
+        timed=tuple(
+            Timed(index, Prices(**e["prices"]), tuple(override(o) for o in e["overrides"]))
+            for index, e in enumerate(part["endpoints"])
+            if "overrides" in e
+        ),
+        clean=tuple(Verdict(row["id"], part["model"], row["provider"], row["tag"]) for row in rows),
+    )
+
+
+def override(written: Part) -> PriceOverride:
+    """Read one price override."""
+    return PriceOverride(
+        **{**written, "prices": Prices(**written["prices"]), "utc_days": tuple(written["utc_days"])}
+    )
+
+
+def pool_part(
+    binding: str, model: str, findings: Sequence[Findings], keys: Mapping[str, Sequence[object]]
+) -> Part:
+    """Write what a binding's pool rules said of a model's endpoints, and its judged order keys."""
+    return {
+        "binding": binding,
+        "model": model,
+        "findings": [
+            {k: [list(finding_fields(f)) for f in fs] for k, fs in by_kind(found) if fs} for found in findings
+        ],
+        "keys": {name: list(column) for name, column in keys.items()},
+    }
+
+
+def by_kind(found: Findings) -> Iterable[tuple[str, tuple[RuleFinding, ...]]]:
+    """The three kinds of findings with their names."""
+    return (("broken", found.broken), ("abstained", found.abstained), ("shadow", found.shadow))
+
+
+def finding_fields(finding: RuleFinding) -> tuple[str, ...]:
+    """A finding as a short row, in the order of the class's fields."""
+    return (finding.rule, finding.reason, finding.message, finding.outcome, finding.rule_set)
+
+
+def pool_view(part: Part, model: ModelView) -> PoolView:
+    """Read one pool."""
+    return PoolView(
+        binding=part["binding"],
+        model=part["model"],
+        verdicts=tuple(
+            Verdict(
+                clean.endpoint_id,
+                clean.model,
+                clean.provider,
+                clean.tag,
+                **{kind: tuple(RuleFinding(*f) for f in found) for kind, found in findings.items()},
+            )
+            for clean, findings in zip(model.clean, part["findings"], strict=True)
+        ),
+        keys={name: tuple(column) for name, column in part["keys"].items()},
+    )
+
+
+def tenants_part(tenants: Iterable[TenantSettings], preferences: Iterable[Preference]) -> Part:
+    """Write all tenants' settings and standing preferences."""
+    return {
+        "settings": [asdict(t) for t in sorted(tenants, key=lambda t: t.tenant)],
+        "preferences": [
+            asdict(p) for p in sorted(preferences, key=lambda p: (p.tenant, p.kind, p.target, p.model or ""))
+        ],
+    }
+
+
+def tenant_views(part: Part) -> Mapping[str, TenantView]:
+    """Read every tenant that has settings or preferences."""
+    settings = {
+        s["tenant"]: TenantSettings(**{**s, "only": tuple(s["only"]), "ignore": tuple(s["ignore"])})
+        for s in part["settings"]
+    }
+    standing: dict[str, list[Preference]] = {tenant: [] for tenant in settings}
+    for p in part["preferences"]:
+        standing.setdefault(p["tenant"], []).append(Preference(**p))
+    return {tenant: TenantView(settings.get(tenant), tuple(own)) for tenant, own in standing.items()}

@@ -1,0 +1,60 @@
+"""One revision of all rule files, compiled: what judging and planning run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from assay.engine.binding import Bound, Routes, bind, is_default
+from assay.engine.cel.check import Checked
+from assay.engine.compile import CheckedRuleSet, Checker, check_guard, check_rule_set
+from assay.engine.faults import Fault, PolicyFaults
+from assay.engine.inherit import inherit
+from assay.engine.ruleset import Binding, PolicySource, RuleSet
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A compiled policy; `revision` is the store's number for it, 0 where it was never stored."""
+
+    source: PolicySource
+    rule_sets: Mapping[str, CheckedRuleSet]
+    routes: Routes
+    revision: int = 0
+
+    @property
+    def bound(self) -> Mapping[str, Bound]:
+        """Every binding by name, in file order."""
+        return self.routes.bound
+
+
+def compile_policy(
+    rule_sets: Iterable[RuleSet], bindings: Iterable[Binding], source: PolicySource, revision: int = 0
+) -> Policy:
+    """Check and compile; raises PolicyFaults with every fault of every file."""
+    effective, faults = inherit(rule_sets)
+    checker = Checker(faults)
+    checked = {name: check_rule_set(e, checker) for name, e in effective.items()}
+    guarded = [(b, guard(b, checked, checker)) for b in bindings]
+    checker.faults.extend(shadow_default(guarded, checked))
+    if checker.faults:
+        raise PolicyFaults(checker.faults)
+    bound = {b.name: bind(b, checked[b.rule_set], when) for b, when in guarded}
+    return Policy(source, checked, Routes(bound), revision)
+
+
+def guard(binding: Binding, checked: Mapping[str, CheckedRuleSet], checker: Checker) -> Checked | None:
+    """The typed `when` of a binding, if it has one."""
+    if binding.when is None:
+        return None
+    params = {**checked[binding.rule_set].effective.rule_set.params, **binding.params}
+    return check_guard(binding.when, checker, params)
+
+
+def shadow_default(
+    bindings: Iterable[tuple[Binding, Checked | None]], checked: Mapping[str, CheckedRuleSet]
+) -> Iterable[Fault]:
+    """The default binding has to decide: a shadow there would let everything in."""
+    for binding, _ in bindings:
+        if is_default(binding) and checked[binding.rule_set].effective.rule_set.mode == "shadow":
+            yield Fault(binding.place, f"the default binding may not use the shadow rule set {binding.rule_set}")

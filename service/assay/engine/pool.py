@@ -1,0 +1,104 @@
+"""Judging: the world and a policy in, every pool with every verdict out."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from assay.engine.binding import Bound
+from assay.engine.catalog import Endpoint, Model, Observation, World
+from assay.engine.eligibility import CLEAN, Facts, Findings
+from assay.engine.factsheet import cohort_facts, endpoint_facts, evidence_facts, ignore_facts, model_facts
+from assay.engine.fold import Evidence, fold, ignores, peers
+from assay.engine.parts import Part, model_part, pool_part, tenants_part
+from assay.engine.policy import Policy
+from assay.engine.ruleset import EvidenceSpec
+from assay.engine.snapshot import Snapshot, assemble
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What pools remember: the endpoints that are members now, per binding; they are judged by `stay` rules."""
+
+    members: Mapping[str, frozenset[str]]
+
+
+EMPTY = Memory({})
+
+
+def judge(world: World, policy: Policy, as_of: datetime, memory: Memory = EMPTY) -> Snapshot:
+    """Judge every endpoint of every model by every binding that judges; `as_of` (UTC) bounds evidence only.
+
+    The order of the world's tuples does not matter.
+    """
+    bounds = [b for b in policy.bound.values() if b.judged]
+    specs = {b.fold: b.evidence for b in policy.bound.values()}
+    endpoints: defaultdict[str, list[Endpoint]] = defaultdict(list)
+    for endpoint in sorted(world.endpoints, key=lambda e: e.endpoint_id):
+        endpoints[endpoint.model].append(endpoint)
+    observations: defaultdict[str, list[Observation]] = defaultdict(list)
+    for observation in world.observations:
+        observations[observation.endpoint_id].append(observation)
+    preferences = sorted(world.preferences, key=lambda p: (p.tenant, p.kind, p.target, p.model or ""))
+    models, pools = [], []
+    for model in sorted(world.models, key=lambda m: m.model):
+        own = endpoints[model.model]
+        asked = [ignore_facts(ignores(e, preferences)) for e in own] if preferences else [{} for _ in own]
+        seen = [o for e in own for o in observations[e.endpoint_id]]
+        folds = {k: facts_of(own, asked, fold(seen, spec, as_of), spec, as_of) for k, spec in specs.items()}
+        facts = model_facts(model)
+        models.append(model_part(facts, own, folds))
+        pools += [judge_model(b, facts, *folds[b.fold], memory) for b in bounds]
+    return assemble(policy, as_of, models, pools, tenants_part(world.tenants, preferences))
+
+
+def facts_of(
+    endpoints: Sequence[Endpoint],
+    asked: Sequence[Facts],
+    evidence: Mapping[str, Evidence],
+    spec: EvidenceSpec,
+    as_of: datetime,
+) -> tuple[Facts, list[Facts]]:
+    """The cohort's facts and one row of facts per endpoint, for one way of folding evidence."""
+    rows: list[Facts] = []
+    for endpoint, preferences in zip(endpoints, asked, strict=True):
+        known = evidence.get(endpoint.endpoint_id)
+        others = peers(endpoint.endpoint_id, evidence) if known and known.folded else None
+        rows.append(
+            {
+                **endpoint_facts(endpoint),
+                **evidence_facts(known, others, spec.design_effect, as_of),
+                **preferences,
+            }
+        )
+    counted = [evidence[e.endpoint_id] for e in endpoints if e.endpoint_id in evidence]
+    return cohort_facts(endpoints, counted), rows
+
+
+def judge_model(bound: Bound, model: Facts, cohort: Facts, rows: Sequence[Facts], memory: Memory) -> Part:
+    """One binding's verdicts and judged order keys for one model."""
+    shared = {"model": model, "cohort": cohort}
+    keys = {k.name: numbers(k.values(rows, shared)[0]) for k in bound.keys if k.judged}
+    members = memory.members.get(bound.name, frozenset())
+    return pool_part(bound.name, str(model["id"]), admit(bound, rows, shared, members), keys)
+
+
+def admit(
+    bound: Bound, rows: Sequence[Facts], shared: Mapping[str, Facts], members: frozenset[str]
+) -> list[Findings]:
+    """Members by the `stay` rules, everyone else by `enter`, in the order of `rows`."""
+    if bound.enter is None or bound.stay is None:
+        return [CLEAN] * len(rows)
+    if not members:
+        return bound.enter.findings(rows, shared)
+    entering = iter(bound.enter.findings([r for r in rows if r["id"] not in members], shared))
+    staying = iter(bound.stay.findings([r for r in rows if r["id"] in members], shared))
+    return [next(staying) if r["id"] in members else next(entering) for r in rows]
+
+
+def numbers(column: Iterable[object]) -> list[object]:
+    """Key values as numbers; what is absent, failed or not finite has none."""
+    return [value if isinstance(value, (int, float)) and math.isfinite(value) else None for value in column]

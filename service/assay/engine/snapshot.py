@@ -1,0 +1,102 @@
+"""One immutable, content-addressed world as of an instant: a manifest of parts, and the views planning reads.
+
+Parts are canonical JSON named by their SHA-256: the policy's sources, the tenants, one part per model with its
+facts, one per (binding, model) with its verdicts. The views are made of the very parts, so that a snapshot read
+back plans as the one that was judged.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from assay.engine.canonical import address, canonical
+from assay.engine.parts import ModelView, Part, PoolView, TenantView, model_view, pool_view, tenant_views
+from assay.engine.policy import Policy
+from assay.engine.ruleset import PolicySource
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The world as of an instant, judged; `parts` holds the bytes behind every address in the manifest."""
+
+    snapshot_id: str
+    as_of: datetime
+    policy: Policy
+    models: Mapping[str, ModelView]
+    pools: Mapping[tuple[str, str], PoolView]
+    tenants: Mapping[str, TenantView]
+    manifest: bytes
+    parts: Mapping[str, bytes]
+
+
+def assemble(
+    policy: Policy, as_of: datetime, models: Iterable[Part], pools: Iterable[Part], tenants: Part
+) -> Snapshot:
+    """Address every part, write the manifest and make the views."""
+    parts: dict[str, bytes] = {}
+
+    def add(part: object) -> str:
+        data = canonical(part)
+        parts[name := address(data)] = data
+        return name
+
+    model_parts, pool_parts = list(models), list(pools)
+    manifest = canonical(
+        {
+            "as_of": as_of.isoformat(),
+            "policy": add({"files": dict(policy.source.files)}),
+            "policy_revision": policy.revision,
+            "tenants": add(tenants),
+            "models": {part["model"]: add(part) for part in model_parts},
+            "pools": [[part["binding"], part["model"], add(part)] for part in pool_parts],
+        }
+    )
+    return view(policy, as_of, model_parts, pool_parts, tenants, manifest, parts)
+
+
+def sources(manifest: bytes, parts: Mapping[str, bytes]) -> tuple[PolicySource, int]:
+    """The rule files a stored snapshot was judged by, and their revision number."""
+    head = json.loads(manifest)
+    return PolicySource(json.loads(parts[head["policy"]])["files"]), head["policy_revision"]
+
+
+def restore(manifest: bytes, parts: Mapping[str, bytes], policy: Policy) -> Snapshot:
+    """A stored snapshot back in memory; raises KeyError where a part is missing, ValueError where one was altered."""
+    for name, data in parts.items():
+        if address(data) != name:
+            raise ValueError(f"part {name} was altered")
+    head = json.loads(manifest)
+    return view(
+        policy,
+        datetime.fromisoformat(head["as_of"]),
+        [json.loads(parts[name]) for name in head["models"].values()],
+        [json.loads(parts[name]) for _, _, name in head["pools"]],
+        json.loads(parts[head["tenants"]]),
+        manifest,
+        parts,
+    )
+
+
+def view(  # noqa: PLR0913 - the parts of a snapshot, each once
+    policy: Policy,
+    as_of: datetime,
+    models: Sequence[Part],
+    pools: Sequence[Part],
+    tenants: Part,
+    manifest: bytes,
+    parts: Mapping[str, bytes],
+) -> Snapshot:
+    """Make what planning reads of the parts."""
+    model_views = {part["model"]: model_view(part) for part in models}
+    return Snapshot(
+        snapshot_id=address(manifest),
+        as_of=as_of,
+        policy=policy,
+        models=model_views,
+        pools={(p["binding"], p["model"]): pool_view(p, model_views[p["model"]]) for p in pools},
+        tenants=tenant_views(tenants),
+        manifest=manifest,
+        parts=parts,
+    )
