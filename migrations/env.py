@@ -1,0 +1,40 @@
+"""How alembic reaches the database: by the connection it is handed (`assay migrate`), or by `sqlalchemy.url`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from alembic import context
+
+from assay.store.engine import open_store, writing
+from assay.store.tables import metadata
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+def run(connection: Connection) -> None:
+    """Run in the connection's own transaction: all steps or none, on SQLite too."""
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        transactional_ddl=True,
+        render_as_batch=connection.dialect.name == "sqlite",
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def run_by_url(url: str) -> None:
+    """Open the database first."""
+    engine = open_store(url)
+    with writing(engine) as connection:
+        run(connection)
+    engine.dispose()
+
+
+handed = context.config.attributes.get("connection")
+if handed is None:
+    run_by_url(context.config.get_main_option("sqlalchemy.url") or "")
+else:
+    run(handed)

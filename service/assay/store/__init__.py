@@ -1,0 +1,1 @@
+"""What Assay remembers: SQLAlchemy Core tables and queries, the same on SQLite and PostgreSQL."""

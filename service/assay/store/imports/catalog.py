@@ -1,0 +1,139 @@
+"""Take a catalog file: what it lists, and that what it no longer lists is gone from its source."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine, select, update
+
+from assay.engine.catalog import Endpoint, Model, Provider
+from assay.engine.document import CatalogDocument, ImportReport, Tally
+from assay.engine.errors import BadData, quoted
+from assay.engine.identity import assign
+from assay.store.engine import writing
+from assay.store.imports.log import Import, bump, changed, newest_import, note
+from assay.store.imports.shelving import Saying, compare, confirm, tally, write
+from assay.store.listings import (
+    CATALOG,
+    ENDPOINTS,
+    MODELS,
+    OBSERVED,
+    PROVIDERS,
+    Listing,
+    Shelf,
+    Value,
+    holding,
+    listings,
+)
+from assay.store.tables import endpoint_listing, model_listing
+
+
+def apply_catalog(engine: Engine, document: CatalogDocument, *, now: datetime) -> ImportReport:
+    """Make the source's listings those of the document; a file older than its source's newest is refused whole."""
+    with writing(engine) as connection:
+        taken = Import(CATALOG, document.source, document.digest, document.generated_at, now)
+        previous = newest_import(connection, CATALOG, document.source)
+        refuse_older(taken, previous)
+        repeated = previous is not None and previous.digest == taken.digest
+        stated_at = previous.stated_at if previous and repeated else taken.stated_at
+        saying = Saying(CATALOG, document.source, stated_at, now)
+        tallies = shelve(connection, saying, document)
+        newer = confirm_all(connection, saying) and others_list(connection, saying)
+        superseded = supersede_observed(connection, saying)
+        if newer or superseded or any(changed(each) for each in tallies.values()):
+            bump(connection, "catalog")
+        note(connection, taken, tallies, document.refused)
+    return ImportReport(document.source, tallies, document.refused)
+
+
+def refuse_older(taken: Import, previous: Import | None) -> None:
+    """Refuse to go back in a source's time."""
+    if previous is None or previous.generated_at is None or taken.generated_at is None:
+        return
+    if taken.generated_at < previous.generated_at:
+        here, there = taken.generated_at.isoformat(), previous.generated_at.isoformat()
+        message = f"source {quoted(taken.source)}: this file is of {here}, one of {there} was imported before"
+        raise BadData(message)
+
+
+def shelve(connection: Connection, saying: Saying, document: CatalogDocument) -> dict[str, Tally]:
+    """Bring providers, models and endpoints up to date, in the order in which they refer to each other."""
+    known = listings(connection, ENDPOINTS)
+    identified = identify(known, saying.source, document.endpoints)
+    return {
+        PROVIDERS.name: put(connection, PROVIDERS, saying, providers_of(document)),
+        MODELS.name: put(connection, MODELS, saying, models_of(document)),
+        ENDPOINTS.name: put(connection, ENDPOINTS, saying, identified),
+    }
+
+
+def put(connection: Connection, shelf: Shelf[Value], saying: Saying, after: Iterable[Value]) -> Tally:
+    """Bring one kind of thing up to date."""
+    table = shelf.listing.c
+    said = listings(connection, shelf, table.kind == saying.kind, table.source == saying.source)
+    difference = compare(shelf, {name: only for name, (only,) in said.items()}, after)
+    write(connection, shelf, saying, difference)
+    return tally(shelf, difference)
+
+
+def identify(
+    known: Mapping[str, Sequence[Listing[Endpoint]]], source: str, incoming: Sequence[Endpoint]
+) -> list[Endpoint]:
+    """Give each endpoint the id its offer has, whichever source it came from, gone or not.
+
+    An offer is compared with what its own source said of it, where it did: other sources spell facts differently.
+    """
+    existing: dict[str, list[Endpoint]] = defaultdict(list)
+    for said in known.values():
+        own = [listing for listing in said if listing.stated_by == (CATALOG, source)]
+        value = holding(own or said).value
+        existing[value.model].append(value)
+    offers: dict[str, list[Endpoint]] = defaultdict(list)
+    for offer in incoming:
+        offers[offer.model].append(offer)
+    return [endpoint for model, group in offers.items() for endpoint in assign(existing.get(model, []), group)]
+
+
+def providers_of(document: CatalogDocument) -> list[Provider]:
+    """List the document's providers, those that only its endpoints name too."""
+    named = {provider.slug: provider for provider in document.providers}
+    implied = {endpoint.provider: Provider(endpoint.provider) for endpoint in document.endpoints}
+    return list((implied | named).values())
+
+
+def models_of(document: CatalogDocument) -> list[Model]:
+    """List the document's models, those that only its endpoints name too."""
+    named = {model.model: model for model in document.models}
+    implied = {endpoint.model: Model(endpoint.model) for endpoint in document.endpoints}
+    return list((implied | named).values())
+
+
+def confirm_all(connection: Connection, saying: Saying) -> int:
+    """Note when the source was last heard; return how many listings are newer than they were."""
+    confirmed = [confirm(connection, PROVIDERS, saying), confirm(connection, MODELS, saying)]
+    return sum(confirmed, start=confirm(connection, ENDPOINTS, saying))
+
+
+def others_list(connection: Connection, saying: Saying) -> bool:
+    """Whether another catalog could have held until now: a newer time alone changes which one does."""
+    listing = model_listing.c
+    other = (listing.kind == CATALOG, listing.source != saying.source, listing.gone_at.is_(None))
+    return connection.execute(select(listing.model).where(*other).limit(1)).first() is not None
+
+
+def supersede_observed(connection: Connection, saying: Saying) -> int:
+    """Retire listings made from observations where a catalog now speaks for the endpoint.
+
+    So a departure from the catalog is a departure, whichever of the two was imported first.
+    """
+    spoken_for = select(endpoint_listing.c.endpoint_id).where(
+        endpoint_listing.c.kind == CATALOG, endpoint_listing.c.gone_at.is_(None)
+    )
+    query = update(endpoint_listing).where(
+        endpoint_listing.c.kind == OBSERVED,
+        endpoint_listing.c.gone_at.is_(None),
+        endpoint_listing.c.endpoint_id.in_(spoken_for.scalar_subquery()),
+    )
+    return connection.execute(query.values(gone_at=saying.stated_at)).rowcount

@@ -1,0 +1,114 @@
+"""Snapshots: immutable, addressed by content, sharing parts; publications say which one was in force since when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+
+from sqlalchemy import Connection, Engine, func, insert, select
+
+from assay.engine.errors import StoreUnavailable
+from assay.store.engine import masked, reading, writing
+from assay.store.imports.log import insert_missing
+from assay.store.tables import part, publication, snapshot, snapshot_part
+
+CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSnapshot:
+    """A snapshot as kept: its manifest and all its parts, by digest."""
+
+    snapshot_id: str
+    as_of: datetime
+    policy_revision: int
+    manifest: bytes
+    parts: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """That a snapshot came into force; sequences only grow, so a decider never goes back."""
+
+    sequence: int
+    snapshot_id: str
+    published_at: datetime
+
+
+def save_snapshot(engine: Engine, stored: StoredSnapshot, *, published: bool, now: datetime) -> None:
+    """Keep a snapshot and, if `published`, put it in force; only parts that are not there yet are written."""
+    verify(engine, stored)
+    with writing(engine) as connection:
+        row = {
+            "snapshot_id": stored.snapshot_id,
+            "manifest": stored.manifest,
+            "as_of": stored.as_of,
+            "policy_revision": stored.policy_revision,
+            "created_at": now,
+        }
+        known = select(snapshot.c.snapshot_id).where(snapshot.c.snapshot_id == stored.snapshot_id)
+        if connection.execute(known).first() is None:
+            insert_missing(connection, snapshot, [row])
+            store_parts(connection, stored)
+        if published:
+            publish(connection, stored.snapshot_id, now)
+
+
+def store_parts(connection: Connection, stored: StoredSnapshot) -> None:
+    """Write the parts that no earlier snapshot had, and which parts are this one's."""
+    known = known_parts(connection, sorted(stored.parts))
+    missing = [{"digest": name, "content": stored.parts[name]} for name in stored.parts if name not in known]
+    insert_missing(connection, part, missing)
+    links = [{"snapshot_id": stored.snapshot_id, "digest": name} for name in stored.parts]
+    insert_missing(connection, snapshot_part, links)
+
+
+def known_parts(connection: Connection, names: Sequence[str]) -> set[str]:
+    """Tell which parts are there, asking for some hundreds at a time."""
+    chunks = (names[start : start + CHUNK] for start in range(0, len(names), CHUNK))
+    queries = (select(part.c.digest).where(part.c.digest.in_(chunk)) for chunk in chunks)
+    return {name for query in queries for name in connection.execute(query).scalars()}
+
+
+def publish(connection: Connection, snapshot_id: str, now: datetime) -> None:
+    """Put a snapshot in force, unless it is."""
+    newest = connection.execute(select(publication).order_by(publication.c.sequence.desc()).limit(1)).one_or_none()
+    if newest is None or newest.snapshot_id != snapshot_id:
+        sequence = 1 if newest is None else newest.sequence + 1
+        row = {"sequence": sequence, "snapshot_id": snapshot_id, "published_at": now}
+        connection.execute(insert(publication), row)
+
+
+def load_snapshot(engine: Engine, snapshot_id: str) -> StoredSnapshot | None:
+    """Read a snapshot back, checked against its digests; `None` if there is none of that name."""
+    link = select(part).join(snapshot_part, snapshot_part.c.digest == part.c.digest)
+    with reading(engine) as connection:
+        row = connection.execute(select(snapshot).where(snapshot.c.snapshot_id == snapshot_id)).one_or_none()
+        if row is None:
+            return None
+        parts = connection.execute(link.where(snapshot_part.c.snapshot_id == snapshot_id).order_by(part.c.digest))
+        contents = {each.digest: bytes(each.content) for each in parts}
+    stored = StoredSnapshot(snapshot_id, row.as_of, row.policy_revision, bytes(row.manifest), contents)
+    verify(engine, stored)
+    return stored
+
+
+def verify(engine: Engine, stored: StoredSnapshot) -> None:
+    """Compare every content with the digest it goes by."""
+    contents = {stored.snapshot_id: stored.manifest, **stored.parts}
+    for name, content in contents.items():
+        if sha256(content).hexdigest() != name:
+            message = (
+                f"database {masked(engine.url)}: snapshot {stored.snapshot_id}: {name} is not its content's digest"
+            )
+            raise StoreUnavailable(message)
+
+
+def latest_published(engine: Engine) -> Publication | None:
+    """Tell which snapshot is in force."""
+    newest = select(func.max(publication.c.sequence)).scalar_subquery()
+    with reading(engine) as connection:
+        row = connection.execute(select(publication).where(publication.c.sequence == newest)).one_or_none()
+    return None if row is None else Publication(row.sequence, row.snapshot_id, row.published_at)

@@ -1,0 +1,247 @@
+"""The tables: columns say their unit, instants are UTC, no source overwrites what another said."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+)
+
+from assay.store.types import NAME, UtcTime
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def provenance() -> list[Column[object]]:
+    """Who lists a thing, since when, and since when no longer; times are the source's own where its files have one."""
+    return [
+        Column("kind", NAME, primary_key=True),  # catalog: from a catalog file; observed: made from an observation
+        Column("source", NAME, primary_key=True),
+        Column("first_seen_at", UtcTime, nullable=False),
+        Column("last_seen_at", UtcTime, nullable=False),
+        Column("gone_at", UtcTime),
+    ]
+
+
+provider = Table(
+    "provider",
+    metadata,
+    Column("provider", NAME, primary_key=True),
+    Column("created_at", UtcTime, nullable=False),
+)
+
+provider_listing = Table(
+    "provider_listing",
+    metadata,
+    Column("provider", NAME, ForeignKey("provider.provider"), primary_key=True),
+    *provenance(),
+    Column("name", Text),
+)
+
+model = Table(
+    "model",
+    metadata,
+    Column("model", NAME, primary_key=True),
+    Column("created_at", UtcTime, nullable=False),
+)
+
+model_listing = Table(
+    "model_listing",
+    metadata,
+    Column("model", NAME, ForeignKey("model.model"), primary_key=True),
+    *provenance(),
+    Column("name", Text),
+    Column("context_length_tokens", BigInteger),
+    Column("input_modalities", JSON(none_as_null=True)),
+    Column("output_modalities", JSON(none_as_null=True)),
+    Column("distillable", Boolean),
+)
+
+endpoint = Table(
+    "endpoint",
+    metadata,
+    Column("endpoint_id", NAME, primary_key=True),
+    Column("model", NAME, ForeignKey("model.model"), nullable=False),
+    Column("tag", NAME, nullable=False),  # an id is never handed to an offer of another tag; not unique per model
+    Column("created_at", UtcTime, nullable=False),
+    Index(None, "model", "tag"),
+)
+
+endpoint_listing = Table(
+    "endpoint_listing",
+    metadata,
+    Column("endpoint_id", NAME, ForeignKey("endpoint.endpoint_id"), primary_key=True),
+    *provenance(),
+    Column("provider", NAME, ForeignKey("provider.provider"), nullable=False, index=True),
+    Column("quantization", Text, nullable=False),
+    Column("context_length_tokens", BigInteger),
+    Column("max_completion_tokens", BigInteger),
+    Column("max_prompt_tokens", BigInteger),
+    Column("supported_parameters", JSON, nullable=False),
+    Column("prompt_usd_per_mtok", Double),
+    Column("completion_usd_per_mtok", Double),
+    Column("cache_read_usd_per_mtok", Double),
+    Column("cache_write_usd_per_mtok", Double),
+    Column("audio_usd_per_mtok", Double),
+    Column("request_usd", Double),
+    Column("image_usd", Double),
+    Column("price_overrides", JSON, nullable=False),
+    Column("status", Integer),
+    Column("uptime_30m_percent", Double),
+    Column("uptime_1d_percent", Double),
+    *(Column(f"latency_p{point}_s", Double) for point in (50, 75, 90, 99)),
+    *(Column(f"throughput_p{point}_tps", Double) for point in (50, 75, 90, 99)),
+    Column("zdr", Boolean),
+    Column("collects_data", Boolean),
+    Column("implicit_caching", Boolean),
+)
+
+observation = Table(
+    "observation",
+    metadata,
+    Column("endpoint_id", NAME, ForeignKey("endpoint.endpoint_id"), primary_key=True),
+    Column("source", NAME, primary_key=True),
+    Column("observed_from", UtcTime, primary_key=True),
+    Column("observed_to", UtcTime, primary_key=True),
+    Column("revision", Integer, primary_key=True, autoincrement=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("tool_call_requests", BigInteger, nullable=False),
+    Column("errored_requests", BigInteger, nullable=False),
+    Column("reference", Boolean, nullable=False),
+    Column("imported_at", UtcTime, nullable=False),
+    Column("superseded_at", UtcTime),
+    CheckConstraint("observed_from < observed_to", name="window"),
+    CheckConstraint("0 <= errored_requests", name="errored"),
+    CheckConstraint("errored_requests <= tool_call_requests", name="tool_calls"),
+    CheckConstraint("tool_call_requests <= requests", name="requests"),
+)
+current = observation.c.superseded_at.is_(None)
+Index(
+    "uq_observation_current",
+    observation.c.endpoint_id,
+    observation.c.source,
+    observation.c.observed_from,
+    observation.c.observed_to,
+    unique=True,
+    sqlite_where=current,
+    postgresql_where=current,
+)
+
+preference = Table(
+    "preference",
+    metadata,
+    Column("preference_id", Integer, primary_key=True),
+    Column("tenant", NAME, nullable=False, index=True),
+    Column("kind", NAME, nullable=False),
+    Column("target", NAME, nullable=False),
+    Column("model", NAME),
+    Column("created_at", UtcTime, nullable=False),
+    CheckConstraint("kind IN ('pin', 'ignore')", name="kind"),
+)
+for_all_models = preference.c.model.is_(None)
+Index(
+    "uq_preference_for_all_models",
+    preference.c.tenant,
+    preference.c.kind,
+    preference.c.target,
+    unique=True,
+    sqlite_where=for_all_models,
+    postgresql_where=for_all_models,
+)
+Index(  # NULLs are distinct here, so this one holds for rows that name a model
+    "uq_preference_for_model",
+    preference.c.tenant,
+    preference.c.kind,
+    preference.c.target,
+    preference.c.model,
+    unique=True,
+)
+
+tenant_settings = Table(
+    "tenant_settings",
+    metadata,
+    Column("tenant", NAME, primary_key=True),
+    Column("only", JSON, nullable=False),
+    Column("ignore", JSON, nullable=False),
+    Column("zdr", Boolean, nullable=False),
+    Column("deny_data_collection", Boolean, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+)
+
+import_log = Table(
+    "import_log",
+    metadata,
+    Column("import_id", Integer, primary_key=True),
+    Column("kind", NAME, nullable=False),
+    Column("source", NAME, nullable=False),
+    Column("digest", NAME, nullable=False),
+    Column("generated_at", UtcTime),
+    Column("imported_at", UtcTime, nullable=False),
+    Column("counts", JSON, nullable=False),
+    Index(None, "kind", "source"),
+)
+
+world_revision = Table(
+    "world_revision", metadata, Column("kind", NAME, primary_key=True), Column("number", BigInteger, nullable=False)
+)
+
+policy_source = Table(
+    "policy_source",
+    metadata,
+    Column("digest", NAME, primary_key=True),
+    Column("files", JSON, nullable=False),
+)
+
+policy_revision = Table(
+    "policy_revision",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("digest", NAME, ForeignKey("policy_source.digest"), nullable=False, index=True),
+    Column("created_at", UtcTime, nullable=False),
+    Column("note", Text),
+)
+
+snapshot = Table(
+    "snapshot",
+    metadata,
+    Column("snapshot_id", NAME, primary_key=True),
+    Column("manifest", LargeBinary, nullable=False),
+    Column("as_of", UtcTime, nullable=False),
+    Column("policy_revision", Integer, ForeignKey("policy_revision.number"), nullable=False, index=True),
+    Column("created_at", UtcTime, nullable=False),
+)
+
+part = Table("part", metadata, Column("digest", NAME, primary_key=True), Column("content", LargeBinary, nullable=False))
+
+snapshot_part = Table(
+    "snapshot_part",
+    metadata,
+    Column("snapshot_id", NAME, ForeignKey("snapshot.snapshot_id"), primary_key=True),
+    Column("digest", NAME, ForeignKey("part.digest"), primary_key=True, index=True),
+)
+
+publication = Table(
+    "publication",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("snapshot_id", NAME, ForeignKey("snapshot.snapshot_id"), nullable=False, index=True),
+    Column("published_at", UtcTime, nullable=False),
+)

@@ -1,0 +1,82 @@
+"""Migrations: up and down, whole or not at all, and the same as the tables the code speaks of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Engine, inspect, text
+
+from assay.engine.errors import StoreUnavailable
+from assay.store.engine import open_store, reading, writing
+from assay.store.migration import configured, migrate, require_current
+from assay.store.tables import metadata
+
+HEAD = "0001"
+
+
+@pytest.fixture
+def empty(empty_database_url: str) -> Iterator[Engine]:
+    engine = open_store(empty_database_url)
+    yield engine
+    engine.dispose()
+
+
+def tables_of(engine: Engine) -> set[str]:
+    return set(inspect(engine).get_table_names()) - {"alembic_version"}
+
+
+def test_up_and_down_and_up_again(empty: Engine, migrations: Path) -> None:
+    assert migrate(empty, migrations) == (None, HEAD)
+    assert tables_of(empty) == set(metadata.tables)
+    assert migrate(empty, migrations) == (HEAD, HEAD)
+    assert migrate(empty, migrations, "base") == (HEAD, None)
+    assert tables_of(empty) == set()
+    assert migrate(empty, migrations) == (None, HEAD)
+
+
+def test_tables_in_code_are_those_of_the_migrations(store: Engine) -> None:
+    with reading(store) as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "target_metadata": metadata})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_a_failing_migration_leaves_nothing(empty: Engine, migrations: Path) -> None:
+    with writing(empty) as connection:
+        connection.execute(text("CREATE TABLE publication (x INTEGER)"))  # in the way of the last table
+    with pytest.raises(StoreUnavailable, match="already exists"):
+        migrate(empty, migrations)
+    assert tables_of(empty) == {"publication"}
+
+
+def test_alembic_by_url(empty_database_url: str, migrations: Path) -> None:
+    config = configured(migrations)
+    config.set_main_option("sqlalchemy.url", empty_database_url.replace("%", "%%"))
+    command.upgrade(config, "head")
+    engine = open_store(empty_database_url)
+    require_current(engine, migrations)
+    engine.dispose()
+
+
+def test_a_directory_with_a_percent_sign(empty: Engine, migrations: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "100%"
+    odd.symlink_to(migrations)
+    assert migrate(empty, odd) == (None, HEAD)
+
+
+def test_a_database_without_tables_asks_for_migrate(empty: Engine, migrations: Path) -> None:
+    with pytest.raises(StoreUnavailable, match=rf"is empty, this Assay needs {HEAD}: run `assay migrate`"):
+        require_current(empty, migrations)
+
+
+def test_a_database_of_a_newer_assay_is_left_alone(store: Engine, migrations: Path) -> None:
+    with writing(store) as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StoreUnavailable, match=rf"is at revision '9999', newer than this Assay's {HEAD}"):
+        require_current(store, migrations)
+    with pytest.raises(StoreUnavailable, match="9999"):
+        migrate(store, migrations)
