@@ -1,0 +1,157 @@
+"""Calls: standard functions, and functions that the schema declares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import re2
+
+from assay.engine.cel import syntax, tree
+from assay.engine.cel.names import suggest
+from assay.engine.cel.schema import BOOL, INT, STRING, Function, Type, record
+from assay.engine.cel.signatures import FUNCTIONS, IDENTITY, OUTSIDE, STRING_METHODS
+from assay.engine.cel.types import BROKEN, is_broken, join
+
+if TYPE_CHECKING:
+    from assay.engine.cel.check import Checker
+
+
+def check_call(checker: Checker, node: syntax.Call) -> tree.Node:
+    """Check a call that is no macro."""
+    if node.name == "size" and _count(node) == 1:
+        return _size(checker, node)
+    if node.name == "matches" and _count(node) == 2:  # noqa: PLR2004  text and pattern
+        return _matches(checker, node)
+    if node.name in STRING_METHODS and node.target is not None and len(node.arguments) == 1:
+        return _string_method(checker, node)
+    if node.name in FUNCTIONS and node.target is None and len(node.arguments) == 1:
+        return _conversion(checker, node)
+    declared = [f for f in checker.schema.functions if f.name == node.name]
+    if not declared:
+        checker.faults.add(node.offset, _unknown(checker, node))
+        for argument in _all(node):
+            checker.check(argument)
+        return checker.broken(node)
+    return _declared(checker, node, declared)
+
+
+def _all(node: syntax.Call) -> tuple[syntax.Node, ...]:
+    return node.arguments if node.target is None else (node.target, *node.arguments)
+
+
+def _count(node: syntax.Call) -> int:
+    return len(_all(node))
+
+
+def _unknown(checker: Checker, node: syntax.Call) -> str:
+    if node.name in STRING_METHODS:
+        return f"{node.name} is called on a string with one argument: text.{node.name}(part)"
+    if node.name in {"size", "matches", *FUNCTIONS}:
+        return f"{node.name} cannot be called like this"
+    if node.name in OUTSIDE:
+        return f"{node.name} is not in the portable subset"
+    known = {*FUNCTIONS, *STRING_METHODS, "size", "matches", "has", *(f.name for f in checker.schema.functions)}
+    return f"there is no function {node.name}{suggest(node.name, known)}"
+
+
+def _size(checker: Checker, node: syntax.Call) -> tree.Node:
+    operand = checker.check(_all(node)[0])
+    if operand.type.name not in {"string", "list", "map", "broken"}:
+        checker.faults.add(node.offset, f"size takes a string, list or map, not {operand.type}")
+    return tree.Operation(INT, *checker.place(node), "size", (operand,))
+
+
+def _string_method(checker: Checker, node: syntax.Call) -> tree.Node:
+    operands = tuple(map(checker.check, _all(node)))
+    for operand in operands:
+        if not join(operand.type, STRING):
+            checker.faults.add(node.offset, f"{node.name} takes strings, not {operand.type}")
+    return tree.Operation(BOOL, *checker.place(node), node.name, operands)
+
+
+def _conversion(checker: Checker, node: syntax.Call) -> tree.Node:
+    operand = checker.check(node.arguments[0])
+    known = FUNCTIONS[node.name].get(operand.type)
+    if known is None:
+        if not is_broken(operand.type):
+            able = ", ".join(map(str, FUNCTIONS[node.name]))
+            checker.faults.add(node.offset, f"{node.name} converts {able}, not {operand.type}")
+        result = next(iter(FUNCTIONS[node.name].values()))[0]
+        return tree.Literal(result, *checker.place(node), None)
+    result, operation = known
+    return operand if operation == IDENTITY else tree.Operation(result, *checker.place(node), operation, (operand,))
+
+
+def _matches(checker: Checker, node: syntax.Call) -> tree.Node:
+    text, pattern = _all(node)
+    operand = checker.check(text)
+    if not join(operand.type, STRING):
+        checker.faults.add(node.offset, f"matches takes a string, not {operand.type}")
+    if not isinstance(pattern, syntax.Constant) or not isinstance(pattern.value, str):
+        if not isinstance(pattern, syntax.Constant) or not pattern.broken:
+            checker.faults.add(pattern.offset, "the pattern of matches must be a string literal")
+        return checker.broken(node)
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        compiled = re2.compile(pattern.value, options)
+    except re2.error as error:
+        why = error.args[0] if error.args else "unreadable"
+        why = why.decode("utf-8", "replace") if isinstance(why, bytes) else why
+        checker.faults.add(pattern.offset, f"bad pattern: {why}")
+        return checker.broken(node)
+    return tree.Match(BOOL, *checker.place(node), operand, compiled.search)
+
+
+def _declared(checker: Checker, node: syntax.Call, declared: Sequence[Function]) -> tree.Node:
+    wanted = [f for f in declared if (f.receiver is None) == (node.target is None)]
+    if not wanted:
+        form = _form(declared[0])
+        checker.faults.add(node.offset, f"{node.name} is called as {form}")
+        return checker.broken(node)
+    arguments = tuple(_argument(checker, a, i, wanted) for i, a in enumerate(_all(node)))
+    types = tuple(a.type for a in arguments)
+    for function in wanted:
+        parameters = _parameters(function)
+        if len(parameters) == len(types) and all(map(join, parameters, types)):
+            return _call(checker, node, function, arguments)
+    if not is_broken(*types):
+        given = ", ".join(map(str, types))
+        forms = " or ".join(map(_form, wanted))
+        checker.faults.add(node.offset, f"{node.name} is called as {forms}, not with ({given})")
+    results = {f.result for f in wanted}
+    return tree.Literal(results.pop() if len(results) == 1 else BROKEN, *checker.place(node), None)
+
+
+def _call(checker: Checker, node: syntax.Call, function: Function, arguments: tuple[tree.Node, ...]) -> tree.Node:
+    if function.judging and not checker.judging:
+        checker.faults.add(node.offset, f"{node.name} judges evidence, which only pool rules may do")
+    for argument in arguments:
+        if isinstance(argument, tree.RootRead):
+            checker.read(argument.root, argument.root)
+    checker.functions.add(node.name)
+    return tree.FunctionCall(function.result, *checker.place(node), function, arguments)
+
+
+def _parameters(function: Function) -> tuple[Type, ...]:
+    return function.parameters if function.receiver is None else (function.receiver, *function.parameters)
+
+
+def _form(function: Function) -> str:
+    receiver = "" if function.receiver is None else f"{_spelled(function.receiver)}."
+    return f"{receiver}{function.name}({', '.join(map(_spelled, function.parameters))})"
+
+
+def _spelled(type_: Type) -> str:
+    return type_.parameters[0].name if type_.name == "record" else str(type_)
+
+
+def _argument(checker: Checker, node: syntax.Node, index: int, wanted: Sequence[Function]) -> tree.Node:
+    """Check an argument; a bare root is one only where some form of the function takes that record."""
+    if isinstance(node, syntax.Name) and node.name in checker.schema.roots:
+        local = any(node.name == name for name, _ in checker.scope)
+        takes = [_parameters(f)[index : index + 1] for f in wanted]
+        if not local and (record(node.name),) in takes:
+            return tree.RootRead(record(node.name), *checker.place(node), node.name)
+    return checker.check(node)

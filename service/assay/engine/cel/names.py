@@ -1,0 +1,147 @@
+"""What a name or a dotted path stands for: a macro's variable, a plain variable, a fact; else which was meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from assay.engine.cel import syntax, tree
+from assay.engine.cel.schema import BOOL, STRING, Fact
+from assay.engine.cel.types import BROKEN, is_broken, join
+
+if TYPE_CHECKING:
+    from assay.engine.cel.check import Checker
+
+_SHOWN = 5
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """End a message with the nearest known name, if one is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
+    return f", did you mean {near[0]}?" if near else ""
+
+
+def path_of(node: syntax.Node) -> tuple[syntax.Name, list[syntax.Select]] | None:
+    """Take `a.b.c` apart into its first name and the selections after it; None if it does not begin with a name."""
+    selects: list[syntax.Select] = []
+    while isinstance(node, syntax.Select):
+        selects.append(node)
+        node = node.operand
+    return (node, selects[::-1]) if isinstance(node, syntax.Name) else None
+
+
+def check_path(checker: Checker, node: syntax.Name | syntax.Select) -> tree.Node:
+    """Check a name or a selection."""
+    path = path_of(node)
+    if path is None and isinstance(node, syntax.Select):
+        return _select(checker, checker.check(node.operand), node)
+    name, selects = path or (syntax.Name(node.offset, ""), [])
+    value = _first(checker, name)
+    if value is None and name.name in checker.schema.roots:
+        found = _fact(checker, name, selects)
+        if found is None:
+            return checker.broken(name)
+        fact, key, selects = found
+        checker.read(name.name, f"{name.name}.{key}")
+        value = tree.FactRead(fact.type, *checker.place(name), name.name, key)
+    if value is None:
+        value = _undeclared(checker, name, selects)
+    for select in selects:
+        value = _select(checker, value, select)
+    return value
+
+
+def _first(checker: Checker, name: syntax.Name) -> tree.Node | None:
+    for slot, (local, type_) in reversed(list(enumerate(checker.scope))):
+        if local == name.name:
+            return tree.LocalRead(type_, *checker.place(name), slot)
+    if name.name in checker.schema.variables:
+        checker.read(None, name.name)
+        return tree.VariableRead(checker.schema.variables[name.name], *checker.place(name), name.name)
+    return None
+
+
+def _fact(
+    checker: Checker, name: syntax.Name, selects: list[syntax.Select]
+) -> tuple[Fact, str, list[syntax.Select]] | None:
+    """Find the longest declared path; what is left selects within a map."""
+    facts = checker.schema.roots[name.name]
+    for length in range(len(selects), 0, -1):
+        key = ".".join(select.field for select in selects[:length])
+        if key in facts:
+            return facts[key], key, selects[length:]
+    _no_fact(checker, name, ".".join(select.field for select in selects))
+    return None
+
+
+def _no_fact(checker: Checker, name: syntax.Name, key: str) -> None:
+    facts = checker.schema.roots[name.name]
+    path = f"{name.name}.{key}" if key else name.name
+    below = sorted(f"{name.name}.{known}" for known in facts if not key or known.startswith(f"{key}."))
+    if below:
+        more = ", …" if len(below) > _SHOWN else ""
+        message = f"{path} is a group of facts: name one of {', '.join(below[:_SHOWN])}{more}"
+    else:
+        near = suggest(key, facts)
+        message = f"{path} is not declared{near.replace('mean ', f'mean {name.name}.')}"
+    checker.faults.add(name.offset, message)
+
+
+def _undeclared(checker: Checker, name: syntax.Name, selects: list[syntax.Select]) -> tree.Node:
+    known = [*checker.schema.roots, *checker.schema.variables, *(local for local, _ in checker.scope)]
+    near = suggest(name.name, known)
+    if not near and selects:
+        path = ".".join([name.name, *(select.field for select in selects)])
+        near = suggest(path, [f"{root}.{key}" for root, facts in checker.schema.roots.items() for key in facts])
+    checker.faults.add(name.offset, f"{name.name} is not declared{near}")
+    return checker.broken(name)
+
+
+def _select(checker: Checker, operand: tree.Node, select: syntax.Select) -> tree.Node:
+    """`operand.field` where the operand is a map with string keys."""
+    if is_broken(operand.type):
+        return checker.broken(select)
+    if operand.type.name != "map" or not join(operand.type.parameters[0], STRING):
+        checker.faults.add(select.offset, f"{operand.type} has no field {select.field}")
+        return checker.broken(select)
+    key = tree.Literal(STRING, *checker.place(select), select.field)
+    return tree.Operation(operand.type.parameters[1], *checker.place(select), "map []", (operand, key))
+
+
+def check_has(checker: Checker, node: syntax.Call) -> tree.Node:
+    """`has(root.path)`, or `has(map.key)`."""
+    argument = node.arguments[0] if len(node.arguments) == 1 else None
+    if not isinstance(argument, syntax.Select):
+        checker.faults.add(node.offset, "has takes one fact: has(root.path)")
+        return checker.broken(node)
+    path = path_of(argument)
+    if path is not None and _first(checker, path[0]) is None and path[0].name in checker.schema.roots:
+        name, selects = path
+        key = ".".join(select.field for select in selects)
+        if key in checker.schema.roots[name.name]:
+            return _has_fact(checker, node, name.name, key)
+    if not _is_value(checker, path):
+        check_path(checker, argument)
+        return checker.broken(node)
+    chosen = _select(checker, checker.check(argument.operand), argument)
+    if not isinstance(chosen, tree.Operation):
+        return checker.broken(node)
+    return tree.Operation(BOOL, *checker.place(node), "map has", chosen.operands)
+
+
+def _has_fact(checker: Checker, node: syntax.Call, root: str, key: str) -> tree.Node:
+    if root == "variables":
+        checker.faults.add(node.offset, f"has asks for facts, and {root}.{key} is computed: ask for the facts it reads")
+        return tree.Literal(BROKEN, *checker.place(node), None)
+    checker.read(root, f"{root}.{key}")
+    return tree.HasFact(BOOL, *checker.place(node), root, key)
+
+
+def _is_value(checker: Checker, path: tuple[syntax.Name, list[syntax.Select]] | None) -> bool:
+    """Tell whether what stands before the last dot is a value of its own, not a group of facts."""
+    if path is None or path[0].name not in checker.schema.roots or _first(checker, path[0]) is not None:
+        return True
+    fields = [select.field for select in path[1][:-1]]
+    facts = checker.schema.roots[path[0].name]
+    return any(".".join(fields[:length]) in facts for length in range(1, len(fields) + 1))

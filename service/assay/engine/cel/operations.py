@@ -1,0 +1,195 @@
+"""What each strict operator and standard function of CEL does to Python values, exactly."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from decimal import Decimal
+
+from assay.engine.cel.literals import INT_MAX, INT_MIN
+
+LARGEST = 100_000
+"""Characters or elements that joining may make; beyond it an expression fails rather than fills the memory."""
+
+
+def _int(value: int) -> int:
+    if INT_MIN <= value <= INT_MAX:
+        return value
+    raise ArithmeticError("integer overflow")
+
+
+def add_int(left: int, right: int) -> int:
+    """Add within 64 bits."""
+    return _int(left + right)
+
+
+def subtract_int(left: int, right: int) -> int:
+    """Subtract within 64 bits."""
+    return _int(left - right)
+
+
+def multiply_int(left: int, right: int) -> int:
+    """Multiply within 64 bits."""
+    return _int(left * right)
+
+
+def divide_int(left: int, right: int) -> int:
+    """Divide, rounding towards zero."""
+    if right == 0:
+        raise ArithmeticError("division by zero")
+    quotient = abs(left) // abs(right)
+    return _int(quotient if (left < 0) == (right < 0) else -quotient)
+
+
+def modulo_int(left: int, right: int) -> int:
+    """Give the remainder, with the sign of the dividend."""
+    if right == 0:
+        raise ArithmeticError("modulus by zero")
+    if left == INT_MIN and right == -1:
+        raise ArithmeticError("integer overflow")
+    remainder = abs(left) % abs(right)
+    return -remainder if left < 0 else remainder
+
+
+def negate_int(value: int) -> int:
+    """Change the sign within 64 bits."""
+    return _int(-value)
+
+
+def divide_double(left: float, right: float) -> float:
+    """Divide as IEEE 754 does: by zero gives an infinity or NaN."""
+    if right != 0:
+        return left / right
+    if left == 0 or math.isnan(left):
+        return math.nan
+    return math.copysign(math.inf, left) * math.copysign(1.0, right)
+
+
+def join_strings(left: str, right: str) -> str:
+    """Join two strings."""
+    if len(left) + len(right) > LARGEST:
+        raise ArithmeticError(f"a string of more than {LARGEST} characters")
+    return left + right
+
+
+def join_lists(left: Iterable[object], right: Iterable[object]) -> list[object]:
+    """Join two lists."""
+    joined = [*left, *right]
+    if len(joined) > LARGEST:
+        raise ArithmeticError(f"a list of more than {LARGEST} elements")
+    return joined
+
+
+def same(left: object, right: object) -> bool:
+    """Compare deeply; unlike Python's, NaN within lists and maps differs from itself."""
+    if isinstance(left, list | tuple) and isinstance(right, list | tuple):
+        return len(left) == len(right) and all(map(same, left, right))
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        return len(left) == len(right) and all(k in right and same(v, right[k]) for k, v in left.items())
+    if isinstance(left, set | frozenset) or isinstance(right, set | frozenset):
+        raise TypeError("a list given as a set has no order to compare")
+    return left == right
+
+
+def is_in_deep(element: object, elements: Iterable[object]) -> bool:
+    """Tell whether a list holds an element, NaN never being held."""
+    return any(same(element, each) for each in elements)
+
+
+def at(elements: Sequence[object], index: int) -> object:
+    """Give an element of a list."""
+    if 0 <= index < len(elements):
+        return elements[index]
+    raise LookupError(f"index {index} is outside a list of {len(elements)}")
+
+
+def entry(mapping: Mapping[object, object], key: object) -> object:
+    """Give the value of a key."""
+    if key in mapping:
+        return mapping[key]
+    raise LookupError(f"no such key: {key!r}")
+
+
+def map_of(*parts: object) -> dict[object, object]:
+    """Build a map of keys and values in turn, each key once."""
+    result = dict(zip(parts[::2], parts[1::2], strict=True))
+    if 2 * len(result) != len(parts):
+        raise LookupError("a key occurs twice in a map")
+    return result
+
+
+def int_of_double(value: float) -> int:
+    """Cut the fraction off."""
+    if not INT_MIN < value < INT_MAX:
+        raise ArithmeticError("double outside the range of int")
+    return int(value)
+
+
+def string_of_double(value: float) -> str:
+    """Write the shortest digits that read back the same, as Google's C++ CEL lays them out (six places, then e)."""
+    if not math.isfinite(value):
+        return str(value)
+    sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
+    figures = "".join(map(str, digits))
+    point = len(figures) + int(exponent) - 1
+    minus = "-" if sign else ""
+    if value == 0:
+        return f"{minus}0"
+    if -4 <= point < 6:  # noqa: PLR2004  where %g turns to an exponent
+        return minus + format(Decimal((0, digits, int(exponent))), "f")
+    fraction = f".{figures[1:]}" if len(figures) > 1 else ""
+    return f"{minus}{figures[0]}{fraction}e{point:+03d}"
+
+
+def string_of_bool(value: bool) -> str:  # noqa: FBT001  it is what is converted
+    """Write true or false."""
+    return "true" if value else "false"
+
+
+def _contains(text: str, part: str) -> bool:
+    return part in text
+
+
+def _is_in(element: object, elements: Container[object]) -> bool:
+    return element in elements
+
+
+OPERATIONS: Mapping[str, Callable[..., object]] = {
+    "int +": add_int,
+    "int -": subtract_int,
+    "int *": multiply_int,
+    "int /": divide_int,
+    "int %": modulo_int,
+    "int -_": negate_int,
+    "double +": operator.add,
+    "double -": operator.sub,
+    "double *": operator.mul,
+    "double /": divide_double,
+    "double -_": operator.neg,
+    "string +": join_strings,
+    "list +": join_lists,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "deep ==": same,
+    "deep !=": lambda left, right: not same(left, right),
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "in": _is_in,
+    "deep in": is_in_deep,
+    "list []": at,
+    "map []": entry,
+    "map has": operator.contains,
+    "map": map_of,
+    "size": len,
+    "startsWith": str.startswith,
+    "endsWith": str.endswith,
+    "contains": _contains,
+    "int(double)": int_of_double,
+    "double(int)": float,
+    "string(int)": str,
+    "string(double)": string_of_double,
+    "string(bool)": string_of_bool,
+}

@@ -1,0 +1,146 @@
+"""Text to tokens, before cel-python: limits hold here, and literals are decoded here, as cel-python does it wrong."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from assay.engine.cel.faults import FaultList
+from assay.engine.cel.limits import Limits
+from assay.engine.cel.literals import BadLiteral, decode_number, decode_string
+
+_TOKEN = re.compile(
+    r"""
+    (?P<space>[\t\n\f\r\ ]+)
+    |(?P<comment>//[^\n]*)
+    |(?P<string>
+        (?:[rR][bB]?|[bB][rR])(?:\"{3}.*?\"{3}|'{3}.*?'{3}|"[^"\n\r]*"|'[^'\n\r]*')
+        |[bB]?(?:\"{3}(?:[^\\]|\\.)*?\"{3}|'{3}(?:[^\\]|\\.)*?'{3}
+            |"(?:[^"\\\n\r]|\\[^\n\r])*"|'(?:[^'\\\n\r]|\\[^\n\r])*'))
+    |(?P<number>(?:0[xX][0-9a-fA-F]+|[0-9]*\.[0-9]+(?:[eE][+-]?[0-9]+)?|[0-9]+(?:[eE][+-]?[0-9]+)?)[uU]?)
+    |(?P<name>[_a-zA-Z][_a-zA-Z0-9]*)
+    |(?P<operator>&&|\|\||[=!<>]=|[-+*/%<>!?:.,()\[\]{}])
+    |(?P<bad>.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_WORDS: dict[str, object] = {"true": True, "false": False, "null": None}
+_OPEN, _CLOSE = "([{", ")]}"
+_UNCOUNTED = frozenset(".,:()]}")
+_RESTART = frozenset({"&&", "||", ","})
+_CHAINED = frozenset(["<", "<=", ">", ">=", "==", "!=", "+", "-", "*", "/", "%", "?", ".", "[", "in"])
+_HINTS = {
+    "=": "unexpected '=', equality is written ==",
+    "&": "unexpected '&', and is written &&",
+    "|": "unexpected '|', or is written ||",
+    '"': "this string has no end",
+    "'": "this string has no end",
+    "`": "back-quoted names are not in the portable subset",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """A literal and what it means; `broken` ones have been reported."""
+
+    text: str
+    value: object
+    broken: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """The text as cel-python may read it, offsets kept, and the literals by offset.
+
+    Strings, booleans and null are blanked to plain strings, comments to spaces: each is looked up by its offset.
+    """
+
+    blanked: str
+    literals: dict[int, Literal]
+    start: int
+
+
+def scan(text: str, limits: Limits, faults: FaultList) -> Scanned:
+    """Read all tokens once; a broken limit or an unreadable character ends it, a bad literal does not."""
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > limits.bytes:
+        raise faults.stop(0, f"the expression has {size} bytes, {limits.bytes} are allowed")
+    shape = _Shape(limits, faults)
+    pieces: list[str] = []
+    literals: dict[int, Literal] = {}
+    start: int | None = None
+    for match in _TOKEN.finditer(text):
+        kind, token, offset = match.lastgroup or "bad", match[0], match.start()
+        if kind in {"space", "comment"}:
+            pieces.append(token if kind == "space" else " " * len(token))
+            continue
+        start = offset if start is None else start
+        if kind == "bad":
+            raise faults.stop(offset, _HINTS.get(token, f"unexpected character {token!a}"))
+        shape.see(kind, token, offset)
+        literal = _literal(kind, token, offset, faults)
+        if literal is not None:
+            literals[offset] = literal
+        quoted = literal is not None and kind != "number"
+        pieces.append(f'"{"_" * (len(token) - 2)}"' if quoted else token)
+    if start is None:
+        raise faults.stop(0, "the expression is empty")
+    return Scanned("".join(pieces), literals, start)
+
+
+def _literal(kind: str, token: str, offset: int, faults: FaultList) -> Literal | None:
+    if kind == "name" and token in _WORDS:
+        return Literal(token, _WORDS[token])
+    if kind not in {"string", "number"}:
+        return None
+    try:
+        return Literal(token, decode_string(token) if kind == "string" else decode_number(token))
+    except BadLiteral as bad:
+        faults.add(offset + bad.offset, str(bad))
+        return Literal(token, None, broken=True)
+
+
+class _Shape:
+    """How large and deep the token stream is, so far."""
+
+    def __init__(self, limits: Limits, faults: FaultList) -> None:
+        self.limits, self.faults = limits, faults
+        self.tokens = self.nodes = self.unary = 0
+        self.chains = [0]
+        self.last = ""
+        self.last_kind = "operator"
+
+    def see(self, kind: str, token: str, offset: int) -> None:
+        """Count one token; over a limit, end."""
+        self.tokens += 1
+        self.nodes += token not in _UNCOUNTED
+        self._unary(kind, token)
+        if token in _CHAINED:
+            self.chains[-1] += 1
+        elif token in _RESTART:
+            self.chains[-1] = 0
+        if (kind, token) == ("operator", "?") and self.last in {".", "[", "{", ","}:
+            raise self.faults.stop(offset, "optional syntax is not in the portable subset")
+        if kind == "operator" and token in _OPEN:
+            self.chains.append(0)
+        elif kind == "operator" and token in _CLOSE and len(self.chains) > 1:
+            self.chains.pop()
+        self.last, self.last_kind = token, kind
+        self._limit(offset)
+
+    def _unary(self, kind: str, token: str) -> None:
+        operand_follows = self.last_kind == "operator" and self.last not in _CLOSE
+        is_prefix = kind == "operator" and token in {"!", "-"} and (operand_follows or not self.last)
+        self.unary = self.unary + 1 if is_prefix else 0
+
+    def _limit(self, offset: int) -> None:
+        limits = self.limits
+        for found, allowed, what in (
+            (self.tokens, limits.tokens, "more than {} words and signs"),
+            (self.nodes, limits.nodes, "more than {} nodes"),
+            (len(self.chains) - 1, limits.brackets, "brackets nested deeper than {}"),
+            (self.unary, limits.unary, "more than {} signs before one operand"),
+            (self.chains[-1], limits.chain, "more than {} operators in a row"),
+        ):
+            if found > allowed:
+                raise self.faults.stop(offset, f"too complex: {what.format(allowed)}, split it into variables")
