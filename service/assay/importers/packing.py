@@ -10,7 +10,7 @@ import zlib
 from assay.engine.errors import BadData
 
 GZIP_MAGIC = b"\x1f\x8b"
-UNPACKED_LIMIT = 512 * 1024 * 1024
+UNPACKED_LIMIT = 256 * 1024 * 1024  # a hundred times the largest snapshot seen
 TABLE_LIMIT = 64 * 1024 * 1024
 
 

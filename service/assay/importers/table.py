@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 LONGEST_CELL = 4096
+MANY_ROWS = 500_000
 
 T = TypeVar("T")
 
@@ -62,6 +63,8 @@ def read_table(data: bytes, *, required: Sequence[str], optional: Sequence[str] 
     refused: list[Refusal] = []
     seen: dict[tuple[str, ...], int] = {}
     for line, cells in lines:
+        if len(seen) + len(refused) >= MANY_ROWS:
+            raise BadData(f"line {line}: more than {MANY_ROWS} rows")
         try:
             rows.append(Row(line, _named_cells(columns, cells)))
         except RefusedError as error:

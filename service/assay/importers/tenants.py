@@ -41,10 +41,11 @@ class Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """Compose one node, counting how deep it lies."""
+        line = self.peek_event().start_mark.line + 1  # type: ignore[no-untyped-call] # the stubs leave it bare
         if self.check_event(yaml.AliasEvent):
-            raise BadData(f"line {self.line + 1}: aliases are not allowed here")
+            raise BadData(f"line {line}: aliases are not allowed here")
         if self.depth >= DEEPEST:
-            raise BadData(f"line {self.line + 1}: nested deeper than {DEEPEST}")
+            raise BadData(f"line {line}: nested deeper than {DEEPEST}")
         self.depth += 1
         try:
             return super().compose_node(parent, index)
