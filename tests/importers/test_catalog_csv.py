@@ -48,6 +48,7 @@ def test_every_demo_table_has_its_source_named() -> None:
     assert [table for table in tables if f"`{table}`" not in named] == []
 
 
+@pytest.mark.slow
 def test_a_table_without_end_is_refused() -> None:
     with pytest.raises(BadData, match="more than 500000 rows"):
         read("model,provider,tag\n" + "x,y,z\n" * 500_002)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import astuple, replace
 from itertools import count
+from operator import ne
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -56,18 +57,24 @@ def _match(known: Sequence[Endpoint], offers: Mapping[int, Endpoint]) -> dict[in
             found[place] = same.pop().endpoint_id
     settled = set(found.values())
     rest = [endpoint for endpoint in known if endpoint.endpoint_id not in settled]
-    pairs = sorted(
-        (_difference(endpoint, offer), place, order)
-        for place, offer in offers.items()
-        if place not in found
-        for order, endpoint in enumerate(rest)
-    )
     taken: set[int] = set()
-    for _, place, order in pairs:
+    for place, order in _most_alike_first(rest, {p: offer for p, offer in offers.items() if p not in found}):
         if place not in found and order not in taken:
             found[place] = rest[order].endpoint_id
             taken.add(order)
     return found
+
+
+def _most_alike_first(known: Sequence[Endpoint], offers: Mapping[int, Endpoint]) -> list[tuple[int, int]]:
+    """Pair every offer's place with the order of every known endpoint, by how many terms, then readings, differ."""
+    before = [(_terms(endpoint), _readings(endpoint)) for endpoint in known]
+    now = {place: (_terms(offer), _readings(offer)) for place, offer in offers.items()}
+    pairs = sorted(
+        (_unequal(was[0], new[0]), _unequal(was[1], new[1]), place, order)
+        for place, new in now.items()
+        for order, was in enumerate(before)
+    )
+    return [(place, order) for *_, place, order in pairs]
 
 
 def _with_new(matched: Mapping[int, str], used: set[str], incoming: Sequence[Endpoint]) -> list[str]:
@@ -97,10 +104,8 @@ def _in_file_order(ids: Sequence[str], incoming: Sequence[Endpoint]) -> list[str
     return ordered
 
 
-def _difference(one: Endpoint, other: Endpoint) -> tuple[int, int]:
-    """How many terms, and then how many readings of the moment, differ."""
-    terms = sum(a != b for a, b in zip(_terms(one), _terms(other), strict=True))
-    return terms, sum(a != b for a, b in zip(_readings(one), _readings(other), strict=True))
+def _unequal(one: Content, other: Content) -> int:
+    return sum(map(ne, one, other))
 
 
 def _content(endpoint: Endpoint) -> Content:
