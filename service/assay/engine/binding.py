@@ -128,6 +128,7 @@ class Routes:
         """The routing variants that select a binding."""
         return frozenset(b.binding.variant for b in self.bound.values() if b.binding.variant)
 
+    # INVARIANT: bindings take part in file order, so that only the order that sorts depends on how suffixes are written.
     def route(self, variants: Sequence[str], sort: str | None, tenant: str, shared: Shared) -> Route:
         """Choose what applies to a request for one model.
 
@@ -146,7 +147,8 @@ class Routes:
             chosen += applying
         if not chosen:
             chosen.append(self.default)
-        return self.make(tuple(chosen), order or chosen[-1])
+        names = {b.name for b in chosen}
+        return self.make(tuple(b for b in self.bound.values() if b.name in names), order or chosen[-1])
 
     @property
     def default(self) -> Bound:
@@ -163,15 +165,15 @@ class Routes:
 
     def make(self, chosen: tuple[Bound, ...], order: Bound) -> Route:
         """The route through these bindings, made once."""
-        names = (*(b.name for b in chosen), order.name)
+        names = (*(b.name for b.name in names), order.name)
         if names not in self.made:
-            rule_set = "+".join(dict.fromkeys(b.rules.name for b in chosen))
+            rule_set = "+".join(dict.fromkeys(b.rules.name for b.name in names))
             self.made[names] = Route(chosen, order, tuple(self.unite(chosen)), rule_set)
         return self.made[names]
 
     def unite(self, chosen: Sequence[Bound]) -> Iterable[Program]:
         """Request rules of all bindings: each once; where one binding wrote a rule anew, the inherited one yields."""
-        overridden = frozenset[str]().union(*(b.rules.effective.overridden for b in chosen))
+        overridden = frozenset[str]().union(*(b.rules.effective.overridden for b.name in names))
         seen: set[object] = set()
         for bound in chosen:
             yielding = overridden - bound.rules.effective.overridden

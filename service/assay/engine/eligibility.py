@@ -90,12 +90,13 @@ class Program:
     def absence(self, index: int, outcome: Absent, row: Facts) -> tuple[str, str]:
         """Why a fact is missing: evidence has words of its own where the rule excludes for want of it."""
         rule = self.rules[index].rule
-        message = rule.message or f"{outcome.path} is not known"
-        if not self.pool or rule.on_missing == "pass" or not outcome.path.startswith(EVIDENCE):
-            return rule.reason, message
+        if not self.pool or not outcome.path.startswith(EVIDENCE) or "tools.calls" in row:
+            return rule.reason, rule.message or f"{outcome.path} is not known"
         if row.get("observed.stale"):
-            return "EVIDENCE_STALE", "all that was observed is older than the evidence limit"
-        return "EVIDENCE_ABSENT", message
+            reason, message = "EVIDENCE_STALE", "all that was observed is older than the evidence limit"
+        else:
+            reason, message = "EVIDENCE_ABSENT", "its tool calling has not been observed"
+        return (rule.reason if rule.on_missing == "pass" else reason), message
 
     def message(self, index: int, row: Facts, shared: Shared) -> str:
         """The rule's own sentence, else what it asked for."""

@@ -112,13 +112,22 @@ def plan(request: Request, snapshot: Snapshot, moment: Moment) -> Plan:
 
     No endpoint left is an answer, not an error.
     """
+    return answer(entries(request, snapshot, moment), request, snapshot, moment)
+
+
+def entries(request: Request, snapshot: Snapshot, moment: Moment) -> list[Entry]:
+    """Every requested model, judged for this request."""
     if request.min_policy_revision > snapshot.policy.revision:
         raise PolicyBehind(request.min_policy_revision, snapshot.policy.revision)
-    entries = [enter(place, slug, request, snapshot, moment) for place, slug in enumerate(slugs(request))]
-    attempts = ranked(ordered(entries, request, snapshot, moment))
-    if not request.provider.allow_fallbacks and not request.provider.order:
-        attempts = only_first(entries, attempts)
-    verdicts = tuple(chain.from_iterable(entry.verdicts for entry in entries))
+    return [enter(place, slug, request, snapshot, moment) for place, slug in enumerate(slugs(request))]
+
+
+def answer(judged: Sequence[Entry], request: Request, snapshot: Snapshot, moment: Moment) -> Plan:
+    """Put the judged models into one plan."""
+    attempts = ranked(ordered(judged, request, snapshot, moment))
+    if attempts and not request.provider.allow_fallbacks and not request.provider.order:
+        attempts = only_first(judged, attempts)
+    verdicts = tuple(chain.from_iterable(entry.verdicts for entry in judged))
     availability = "" if attempts else "constraint_filtered" if verdicts else "no_endpoints"
     return Plan(attempts, verdicts, availability, snapshot.snapshot_id, snapshot.policy.revision)
 

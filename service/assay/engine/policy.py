@@ -15,9 +15,13 @@ from assay.engine.ruleset import Binding, PolicySource, RuleSet
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A compiled policy; `revision` is the store's number for it, 0 where it was never stored."""
+    """A compiled policy; `revision` is the store's number for it, 0 where it was never stored.
+
+    `digest` is the content address of its rule files.
+    """
 
     source: PolicySource
+    digest: str
     rule_sets: Mapping[str, CheckedRuleSet]
     routes: Routes
     revision: int = 0
@@ -40,7 +44,7 @@ def compile_policy(
     if checker.faults:
         raise PolicyFaults(checker.faults)
     bound = {b.name: bind(b, checked[b.rule_set], when) for b, when in guarded}
-    return Policy(source, checked, Routes(bound), revision)
+    return Policy(source, source.digest, checked, Routes(bound), revision)
 
 
 def guard(binding: Binding, checked: Mapping[str, CheckedRuleSet], checker: Checker) -> Checked | None:

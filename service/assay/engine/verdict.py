@@ -16,6 +16,9 @@ REQUEST_REASONS: Final = (
 )  # fmt: skip
 
 
+Seen = tuple[tuple[str, object], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class RuleFinding:
     """A rule that a verdict lists: one it broke, one that abstained, or one that only runs as a shadow.
@@ -28,7 +31,7 @@ class RuleFinding:
     message: str
     outcome: str
     rule_set: str
-    seen: tuple[tuple[str, object], ...] = ()
+    seen: Seen = ()
 
 
 @dataclass(frozen=True, slots=True)

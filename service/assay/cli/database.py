@@ -1,0 +1,24 @@
+"""`assay migrate`."""
+
+from __future__ import annotations
+
+from assay.cli.options import Database, Json
+from assay.cli.output import console, print_json
+from assay.shipped import migrations_dir
+from assay.store.engine import open_store
+from assay.store.migration import migrate
+from assay.wiring import settings
+
+
+def migrate_command(*, database: Database = None, json: Json = False) -> None:
+    """Bring the database to the newest migration.
+
+    Example: assay migrate --database postgresql://assay@localhost/assay
+    """
+    before, after = migrate(open_store(database or settings().database), migrations_dir())
+    if json:
+        print_json({"from": before, "to": after})
+    elif before == after:
+        console.print(f"at revision {after}, nothing to do")
+    else:
+        console.print(f"from {before or 'an empty database'} to revision {after}")

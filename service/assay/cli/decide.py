@@ -1,0 +1,184 @@
+"""`assay decide`: one request, in process or from a server, by the same messages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import grpc
+import orjson
+from cyclopts import Parameter
+from google.protobuf import json_format
+
+from assay.cli.options import Database, Json, Now, PolicyDir, Tenant, instant
+from assay.cli.output import console, print_json, print_table
+from assay.engine.errors import AssayError, CallerError, InvalidField, OperatorError
+from assay.rpc.convert.plan import decide_response, explain_response
+from assay.rpc.convert.request import request_from
+from assay.v1 import routing_pb2 as pb, routing_pb2_grpc
+from assay.wire.provider import provider_preferences
+from assay.wiring import decider_for, judged_now, open_database
+
+TIMEOUT_SECONDS = 30.0
+
+
+class ServerRefused(CallerError):
+    """The server answered a request with an error of the caller's."""
+
+
+class ServerFailed(OperatorError):
+    """The server did not answer a request."""
+
+
+def decide_command(  # noqa: PLR0913 - one option per field of a request
+    model: str,
+    *,
+    models: Annotated[list[str] | None, Parameter(help="Further models, in order of preference.")] = None,
+    tools: Annotated[int, Parameter(help="Number of tools offered.")] = 0,
+    tool_choice: str | None = None,
+    parameters: Annotated[list[str] | None, Parameter(help="Names of the parameters sent.")] = None,
+    provider: Annotated[str | None, Parameter(help="OpenRouter's `provider` object as JSON.")] = None,
+    max_tokens: int | None = None,
+    prompt_tokens: int | None = None,
+    input_modalities: list[str] | None = None,
+    service_tier: str | None = None,
+    session_id: str = "",
+    tenant: Tenant = "",
+    seed: Annotated[str | None, Parameter(help="Seed of the draws, 16 or 32 bytes in hex.")] = None,
+    now: Now = None,
+    explain: Annotated[bool, Parameter(negative="", help="Show every verdict with the values its rules saw.")] = False,
+    server: Annotated[str | None, Parameter(help="Ask this server: HOST:PORT or unix:PATH.")] = None,
+    database: Database = None,
+    policy: PolicyDir = None,
+    json: Json = False,
+) -> None:
+    """Order the endpoints that may serve a request, with a reason for every one left out.
+
+    Examples:
+
+    assay decide moonshotai/kimi-k2-0905:exacto --tools 2
+
+    assay decide openai/gpt-oss-120b --provider '{"sort": "price", "ignore": ["groq"]}' --json
+
+    assay decide openai/gpt-oss-120b:nitro --server 127.0.0.1:7333
+    """
+    message = pb.DecideRequest(
+        model=model,
+        models=models or (),
+        tenant=tenant,
+        tool_choice=tool_choice,
+        parameters=parameters or (),
+        input_modalities=input_modalities or (),
+        service_tier=service_tier,
+        session_id=session_id,
+    )
+    set_number(message, "tools", tools)
+    set_number(message, "max_tokens", max_tokens)
+    set_number(message, "prompt_tokens", prompt_tokens)
+    if provider is not None:
+        message.provider.CopyFrom(provider_preferences(parsed(provider)))
+    if seed is not None:
+        message.seed = seed_bytes(seed)
+    if server and (now or database or policy):
+        raise InvalidField("--server", server, "to be used together with --now, --database or --policy")
+    if server:
+        answer = ask(server, message, explain=explain)
+    else:
+        answer = answer_here(message, instant("--now", now), database, policy, explain=explain)
+    if json:
+        print_json(as_json(answer))
+    else:
+        show(answer)
+
+
+def set_number(message: pb.DecideRequest, name: str, value: int | None) -> None:
+    """Set an integer field; raises InvalidField where it does not fit."""
+    if value is not None:
+        try:
+            setattr(message, name, value)
+        except ValueError as error:
+            raise InvalidField(name, value, "an integer of 32 or 64 bits") from error
+
+
+def parsed(text: str) -> object:
+    """The value of a JSON option; NaN and the like are no JSON."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise InvalidField("--provider", text, f"JSON: {error}") from error
+
+
+def seed_bytes(text: str) -> bytes:
+    """The bytes of a hexadecimal seed."""
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise InvalidField("--seed", text, "16 or 32 bytes in hexadecimal") from error
+
+
+def answer_here(
+    message: pb.DecideRequest, now: Any, database: str | None, policy: Path | None, *, explain: bool
+) -> pb.DecideResponse | pb.ExplainResponse:
+    """Answer from the database, in this process."""
+    request = request_from(message)
+    _, snapshot = judged_now(open_database(database), policy, now)
+    decider = decider_for(snapshot, now)
+    if explain:
+        return explain_response(decider.explain(request))
+    decided = decider.decide(request)
+    return decide_response(decided.decision_id, decided.plan, decided.policy_digest)
+
+
+def ask(server: str, message: pb.DecideRequest, *, explain: bool) -> pb.DecideResponse | pb.ExplainResponse:
+    """Answer from a server."""
+    with grpc.insecure_channel(server) as channel:
+        stub = routing_pb2_grpc.RoutingServiceStub(channel)
+        try:
+            if explain:
+                return stub.Explain(pb.ExplainRequest(request=message), timeout=TIMEOUT_SECONDS)
+            return stub.Decide(message, timeout=TIMEOUT_SECONDS)
+        except grpc.RpcError as error:
+            raise translated(server, error) from error
+
+
+def translated(server: str, error: grpc.RpcError) -> AssayError:
+    """A gRPC status as one of our errors."""
+    words = f"{server}: {error.code().name}: {error.details()}"
+    callers = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION)
+    return ServerRefused(words) if error.code() in callers else ServerFailed(words)
+
+
+def as_json(answer: pb.DecideResponse | pb.ExplainResponse) -> dict[str, Any]:
+    """The answer for programs; every field is there, also where it is empty."""
+    shown: dict[str, Any] = json_format.MessageToDict(
+        answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    shown["policy_revision"] = {"number": answer.policy_revision.number, "digest": answer.policy_revision.digest}
+    return shown
+
+
+def show(answer: pb.DecideResponse | pb.ExplainResponse) -> None:
+    """The answer for people: who serves, and why the others do not."""
+    print_table(
+        "attempts", ("#", "model", "endpoint", "by"), [(a.rank, a.model, a.tag, a.rule_set) for a in answer.attempts]
+    )
+    if not answer.attempts:
+        why = ", ".join(f"{r.reason} ({r.endpoints})" for r in answer.availability_reasons)
+        console.print(f"no endpoint is left: {answer.availability}; {why}", markup=False)
+    if isinstance(answer, pb.DecideResponse):
+        rows = [(f.model, f.tag, r.reason, r.message) for f in answer.excluded for r in f.reasons]
+    else:
+        rows = [(v.model, v.tag, r.reason, r.message) for v in answer.verdicts for r in v.broken]
+    if rows:
+        print_table("left out", ("model", "endpoint", "reason", ""), rows)
+    if isinstance(answer, pb.ExplainResponse):
+        seen = [(v.tag, f.name, text_of(f.value) if f.HasField("value") else "absent") for v in answer.verdicts for f in v.seen]
+        print_table("values seen", ("endpoint", "fact", "value"), seen)
+
+
+def text_of(value: pb.FactValue) -> str:
+    """A fact's value in a cell."""
+    kind = value.WhichOneof("kind")
+    if kind == "list_value":
+        return "[" + ", ".join(text_of(v) for v in value.list_value.values) + "]"
+    return str(getattr(value, kind)) if kind else ""

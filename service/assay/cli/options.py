@@ -1,0 +1,33 @@
+"""Options and values that several commands share."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from assay.engine.errors import InvalidField
+
+
+def instant(name: str, text: str | None) -> datetime | None:
+    """An ISO 8601 time with a zone, in UTC; raises InvalidField naming the option."""
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise InvalidField(name, text, "a time with a zone, such as 2025-09-23T12:00:00Z")
+    return time.astimezone(UTC)
+
+
+Database = Annotated[
+    str | None, Parameter(help="Database URL: sqlite:///PATH or postgresql://USER@HOST/NAME. [env: ASSAY_DATABASE]")
+]
+PolicyDir = Annotated[Path | None, Parameter(help="Directory of rule files; the shipped ones by default. [env: ASSAY_POLICY]")]
+Json = Annotated[bool, Parameter(negative="", help="Print JSON for programs instead of tables.")]
+Now = Annotated[str | None, Parameter(help="Judge as of this time instead of the wall clock: 2025-09-23T12:00:00Z.")]
+Tenant = Annotated[str, Parameter(help="The tenant who asks.")]

@@ -1,0 +1,24 @@
+"""What the environment may set; read once, from a mapping handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Defaults of the command line: `ASSAY_DATABASE` and `ASSAY_POLICY` override where data and rule files lie."""
+
+    database: str
+    policy: Path
+
+
+def read_settings(environment: Mapping[str, str], home: Path, shipped_policy: Path) -> Settings:
+    """The settings of a user with this environment and home directory."""
+    data = Path(environment.get("XDG_DATA_HOME") or home / ".local" / "share") / "assay"
+    return Settings(
+        database=environment.get("ASSAY_DATABASE") or f"sqlite:///{data / 'assay.db'}",
+        policy=Path(environment.get("ASSAY_POLICY") or shipped_policy),
+    )

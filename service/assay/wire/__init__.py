@@ -1,0 +1,1 @@
+"""OpenRouter's JSON spellings as messages of the contract."""

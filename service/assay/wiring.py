@@ -1,0 +1,54 @@
+"""Where the parts are put together: database, policy, judging, decider, server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import Engine, inspect
+
+from assay.decider import Decider
+from assay.engine.catalog import World
+from assay.engine.snapshot import Snapshot
+from assay.judging import judged
+from assay.settings import Settings, read_settings
+from assay.shipped import migrations_dir, policy_dir
+from assay.store.engine import open_store
+from assay.store.migration import migrate, require_current
+
+
+def settings() -> Settings:
+    """What this process's environment says."""
+    return read_settings(os.environ, Path.home(), policy_dir())
+
+
+def wall_clock() -> datetime:
+    """The time now, in UTC."""
+    return datetime.now(UTC)
+
+
+def open_database(url: str | None) -> Engine:
+    """Open the database at its newest migration; an empty SQLite file is made ready, anything else has to be."""
+    engine = open_store(url or settings().database)
+    if engine.dialect.name == "sqlite" and not inspect(engine).get_table_names():
+        migrate(engine, migrations_dir())
+    require_current(engine, migrations_dir())
+    return engine
+
+
+def policy_path(given: Path | None) -> Path:
+    """The directory of rule files to read."""
+    return given or settings().policy
+
+
+def judged_now(engine: Engine, policy: Path | None, now: datetime | None) -> tuple[World, Snapshot]:
+    """Judge what the database holds, without memory, as of `now` or the wall clock."""
+    return judged(engine, policy_path(policy), now or wall_clock())
+
+
+def decider_for(snapshot: Snapshot, now: datetime | None) -> Decider:
+    """A decider of one snapshot, pinned to `now` where given."""
+    clock: Callable[[], datetime] = (lambda: now) if now else wall_clock
+    return Decider(clock=clock, snapshot=snapshot)
