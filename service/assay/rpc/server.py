@@ -9,11 +9,12 @@ from queue import SimpleQueue
 from types import FrameType
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from assay.rpc.address import CannotListen, checked
 from assay.rpc.guard import Guard
+from assay.rpc.health import SERVICE_NAME, Health
 from assay.rpc.service import Service
 
 THREADS = 4
@@ -30,10 +31,7 @@ class Server:
 
     def __init__(self, services: Sequence[Service], listen: Sequence[str], *, threads: int = THREADS) -> None:
         addresses = [checked(address) for address in listen]
-        self._names = tuple(service.name for service in services)
-        self._watchers = ThreadPoolExecutor(1, thread_name_prefix="assay-health")
-        # Watch streams live outside the worker threads: four watchers would otherwise stop all work.
-        self._health = health.HealthServicer(experimental_non_blocking=True, experimental_thread_pool=self._watchers)
+        self.health = Health()
         self._server = grpc.server(
             ThreadPoolExecutor(threads, thread_name_prefix="assay-rpc"), interceptors=[Guard()], options=OPTIONS
         )
@@ -44,9 +42,10 @@ class Server:
     def _register(self, services: Sequence[Service]) -> None:
         for service in services:
             service.register(self._server)
-            self.set_serving(service.name, serving=True)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+            self.health.set_serving(service.name, serving=True)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
+        names = (*(service.name for service in services), SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
 
     def _bound(self, address: str) -> str:
         """Listen; the address as clients dial it, with the port that port 0 came to."""
@@ -56,16 +55,10 @@ class Server:
             raise CannotListen(address, "it is in use or not to be had") from error
         return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
 
-    def set_serving(self, name: str, *, serving: bool) -> None:
-        """Say of one service, or of the whole server (empty name), whether it can answer."""
-        states = health_pb2.HealthCheckResponse
-        self._health.set(name, states.SERVING if serving else states.NOT_SERVING)
-
     def stop(self, grace: float = GRACE_SECONDS) -> None:
         """Tell watchers, take no new calls, let running ones end within `grace` seconds."""
-        self._health.enter_graceful_shutdown()
+        self.health.finish()
         self._server.stop(grace).wait()
-        self._watchers.shutdown()
 
     def run(self, grace: float = GRACE_SECONDS) -> None:
         """Serve until SIGTERM or SIGINT, then stop; a second signal ends the process at once. Main thread only."""

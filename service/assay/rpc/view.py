@@ -21,7 +21,7 @@ class UnknownEndpoint(CallerError):
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedEndpoint:
     """One endpoint of a pool's model: its verdict, and the facts it was judged by."""
 
     verdict: Verdict
@@ -29,7 +29,7 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
-class PoolView:
+class JudgedPool:
     """The pool of one binding and model; members and others keep the catalog's order."""
 
     model: str
@@ -38,8 +38,8 @@ class PoolView:
     rule_set: str
     as_of: datetime
     snapshot_id: str
-    members: tuple[Judged, ...]
-    others: tuple[Judged, ...]
+    members: tuple[JudgedEndpoint, ...]
+    others: tuple[JudgedEndpoint, ...]
 
 
 class CatalogView(Protocol):
@@ -57,8 +57,8 @@ class CatalogView(Protocol):
     def endpoint(self, endpoint_id: str) -> Endpoint:
         """One endpoint; raises UnknownEndpoint."""
 
-    def pools(self, model: str) -> Sequence[PoolView]:
+    def pools(self, model: str) -> Sequence[JudgedPool]:
         """Every pool of a model; raises UnknownModel."""
 
-    def pool(self, model: str, variant: str, tenant: str) -> PoolView:
+    def pool(self, model: str, variant: str, tenant: str) -> JudgedPool:
         """The pool that a variant means for a tenant; raises UnknownModel and UnknownVariant."""

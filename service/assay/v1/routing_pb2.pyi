@@ -397,8 +397,8 @@ class DecideResponse(_message.Message):
     snapshot_id: _builtins.str
     """The world the decision was made from: SHA-256 of its content, in hex."""
     availability: _builtins.str
-    """Empty while there are attempts, else one of OpenRouter's codes: `constraint_filtered`, `privacy_restricted`,
-    `no_endpoints` …
+    """Empty while there are attempts, else one of OpenRouter's codes: `no_endpoints` where the models have none,
+    `constraint_filtered` where rules left none.
     """
     @_builtins.property
     def policy_revision(self) -> Global___PolicyRevision:

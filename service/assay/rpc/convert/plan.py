@@ -17,7 +17,7 @@ def decide_response(decision_id: str, plan: Plan, policy_digest: str) -> pb.Deci
         snapshot_id=plan.snapshot_id,
         policy_revision=pb.PolicyRevision(number=plan.policy_revision, digest=policy_digest),
         attempts=map(attempt, plan.attempts),
-        excluded=[findings(v, v.broken) for v in plan.verdicts if v.broken],
+        excluded=[findings(v, v.broken) for v in plan.excluded],
         abstained=[findings(v, v.abstained) for v in plan.verdicts if v.abstained],
         availability=plan.availability,
         availability_reasons=availability_reasons(plan),

@@ -1,0 +1,50 @@
+"""Plaintext stays on this machine."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from assay.rpc.address import BadAddress, CannotListen, PlaintextRefused, checked
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "127.8.8.8:50051", "[::1]:50051", "localhost:50051", "unix:/tmp/x"])
+def test_this_machine_is_served(address: str) -> None:
+    assert checked(address) == address
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:50051", "[::]:50051", "10.0.0.1:1", "example.org:1", "localhost.evil:1"])
+def test_others_are_refused(address: str) -> None:
+    with pytest.raises(PlaintextRefused, match="loopback"):
+        checked(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["", "127.0.0.1", ":50051", "127.0.0.1:", "127.0.0.1:65536", "localhost:x", "unix:"]
+)
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(BadAddress, match="HOST:PORT"):
+        checked(address)
+
+
+def test_a_socket_in_use_is_not_taken_over(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(tmp_path / "s"))
+        other.listen()
+        with pytest.raises(CannotListen, match="another server"):
+            checked(f"unix:{tmp_path}/s")
+
+
+def test_a_socket_left_behind_is(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(tmp_path / "s"))
+
+    assert checked(f"unix:{tmp_path}/s") == f"unix:{tmp_path}/s"
+
+
+def test_a_file_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("precious")
+    with pytest.raises(CannotListen, match="no socket"):
+        checked(f"unix:{tmp_path}/s")

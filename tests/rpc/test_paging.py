@@ -1,0 +1,60 @@
+"""Pages hold while items come and go."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, strategies as st
+
+from assay.engine.errors import InvalidField
+from assay.rpc.paging import DEFAULT_SIZE, MAX_SIZE, page, token_of
+
+
+def itself(item: str) -> str:
+    return item
+
+
+@given(st.lists(st.text(min_size=1), unique=True).map(sorted), st.integers(1, 5))
+def test_pages_together_are_the_whole(items: list[str], size: int) -> None:
+    seen: list[str] = []
+    shown, token = page(items, itself, size=size, token="")
+    seen += shown
+    while token:
+        shown, token = page(items, itself, size=size, token=token)
+        assert 1 <= len(shown) <= size
+        seen += shown
+
+    assert seen == items
+
+
+def test_the_item_behind_the_token_may_be_gone() -> None:
+    assert page(["a", "c"], itself, size=1, token=token_of("b")) == (["c"], "")
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        pytest.param(0, DEFAULT_SIZE, id="no size takes the default"),
+        pytest.param(7, 7, id="a size is kept"),
+        pytest.param(10**9, MAX_SIZE, id="a huge size is cut"),
+    ],
+)
+def test_size(size: int, shown: int) -> None:
+    items = [f"{n:05}" for n in range(5000)]
+
+    assert len(page(items, itself, size=size, token="")[0]) == shown
+
+
+@pytest.mark.parametrize(
+    ("size", "token", "field"),
+    [
+        pytest.param(-1, "", "page_size", id="negative size"),
+        pytest.param(1, "x", "page_token", id="not base64"),
+        pytest.param(1, "ä", "page_token", id="not ASCII"),
+        pytest.param(1, "____", "page_token", id="not UTF-8 inside"),
+    ],
+)
+def test_what_is_no_page_is_refused(size: int, token: str, field: str) -> None:
+    with pytest.raises(InvalidField) as refused:
+        page(["a"], itself, size=size, token=token)
+
+    assert refused.value.field == field

@@ -1,0 +1,332 @@
+"""A real client on a real socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from assay.engine.catalog import Endpoint, Model
+from assay.engine.errors import CallerError, UnknownModel, UnknownVariant
+from assay.engine.plan import Attempt, Plan
+from assay.engine.request import Request
+from assay.rpc.address import CannotListen, PlaintextRefused
+from assay.rpc.catalog import catalog_service
+from assay.rpc.routing import MAX_BATCH, routing_service
+from assay.rpc.server import MAX_MESSAGE_BYTES, THREADS, Server
+from assay.rpc.status import REASON_KEY
+from assay.rpc.view import JudgedPool, UnknownEndpoint
+from assay.v1 import catalog_pb2, catalog_pb2_grpc, routing_pb2 as pb, routing_pb2_grpc as pb_grpc
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    decision_id: str
+    plan: Plan
+    policy_digest: str
+
+
+class Known:
+    """Knows two models with one endpoint each; `a/broken` is a fault of ours, `a/slow` waits until told."""
+
+    def __init__(self) -> None:
+        self.entered = Event()
+        self.release = Event()
+
+    def decide(self, request: Request) -> Decided:
+        return Decided("id", self.explain(request), "digest")
+
+    def explain(self, request: Request) -> Plan:
+        if request.model == "a/broken":
+            raise ZeroDivisionError("inner detail")
+        if request.model == "a/slow":
+            self.entered.set()
+            self.release.wait(10)
+        elif request.model != "a/b":
+            raise UnknownModel(request.model)
+        return Plan((Attempt(1, request.model, "a/b@p", "p", "p", "default"),), (), "", "snap", 1)
+
+    def models(self) -> list[Model]:
+        return [Model("a/b"), Model("a/c")]
+
+    def model(self, name: str) -> Model:
+        if name != "a/b":
+            raise UnknownModel(name)
+        return Model(name)
+
+    def endpoints(self, model: str | None) -> list[Endpoint]:
+        return [Endpoint("a/b@p", self.model(model or "a/b").model, "p", "p")]
+
+    def endpoint(self, endpoint_id: str) -> Endpoint:
+        if endpoint_id != "a/b@p":
+            raise UnknownEndpoint(endpoint_id)
+        return Endpoint("a/b@p", "a/b", "p", "p")
+
+    def pools(self, model: str) -> list[JudgedPool]:
+        self.model(model)
+        return []
+
+    def pool(self, model: str, variant: str, tenant: str) -> JudgedPool:
+        raise UnknownVariant(f"{model}:{variant}", variant, ("exacto", tenant))
+
+
+@pytest.fixture
+def known() -> Known:
+    return Known()
+
+
+@pytest.fixture
+def server(known: Known, tmp_path: Path) -> Iterator[Server]:
+    services = (routing_service(known), catalog_service(lambda: known))
+    server = Server(services, ("127.0.0.1:0", f"unix:{tmp_path}/s"))
+    yield server
+    known.release.set()
+    server.stop(grace=1)
+
+
+@pytest.fixture
+def channel(server: Server) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(server.addresses[0]) as channel:
+        yield channel
+
+
+@pytest.fixture
+def routing(channel: grpc.Channel) -> pb_grpc.RoutingServiceStub:
+    return pb_grpc.RoutingServiceStub(channel)
+
+
+def refusal(call: Any) -> tuple[grpc.StatusCode, str, str]:
+    return call.code(), call.details(), dict(call.trailing_metadata()).get(REASON_KEY, "")
+
+
+def health_stub(channel: grpc.Channel) -> Any:
+    """The stub's published types lack its methods."""
+    stub: Any = health_pb2_grpc.HealthStub
+    return stub(channel)
+
+
+def test_both_sockets_answer(server: Server) -> None:
+    for address in server.addresses:
+        with grpc.insecure_channel(address) as channel:
+            answer = pb_grpc.RoutingServiceStub(channel).Decide(pb.DecideRequest(model="a/b"))
+            assert [a.endpoint_id for a in answer.attempts] == ["a/b@p"]
+
+
+def test_explain_answers_the_same_question(routing: pb_grpc.RoutingServiceStub) -> None:
+    answer = routing.Explain(pb.ExplainRequest(request=pb.DecideRequest(model="a/b")))
+
+    assert [a.endpoint_id for a in answer.attempts] == ["a/b@p"]
+
+
+@pytest.mark.parametrize(
+    ("model", "code", "reason", "details"),
+    [
+        pytest.param("", "INVALID_ARGUMENT", "invalid-field", "model: '' is not", id="no model"),
+        pytest.param("x" * 1_000_000, "INVALID_ARGUMENT", "invalid-field", "model: 'xxx", id="a megabyte"),
+        pytest.param("a/ä\u202e", "INVALID_ARGUMENT", "invalid-field", r"model: 'a/\xe4\u202e'", id="unicode tricks"),
+        pytest.param("no/such", "NOT_FOUND", "unknown-model", "model: 'no/such' is not in", id="unknown model"),
+        pytest.param("a/broken", "INTERNAL", "internal", "internal error", id="our fault is masked"),
+    ],
+)
+def test_errors_are_statuses(
+    routing: pb_grpc.RoutingServiceStub, model: str, code: str, reason: str, details: str
+) -> None:
+    with pytest.raises(grpc.RpcError) as failed:
+        routing.Decide(pb.DecideRequest(model=model))
+
+    seen_code, seen_details, seen_reason = refusal(failed.value)
+    assert (seen_code.name, seen_reason) == (code, reason)
+    assert seen_details.startswith(details)
+    assert "inner detail" not in seen_details
+
+
+def test_malformed_bytes_are_the_callers_fault_and_the_server_stays_up(
+    channel: grpc.Channel, routing: pb_grpc.RoutingServiceStub
+) -> None:
+    raw: Any = channel.unary_unary("/assay.v1.RoutingService/Decide")
+    with pytest.raises(grpc.RpcError) as failed:
+        raw(b"\x0a\xff\xff")
+
+    assert refusal(failed.value)[::2] == (grpc.StatusCode.INVALID_ARGUMENT, "malformed-message")
+    assert routing.Decide(pb.DecideRequest(model="a/b")).attempts
+
+
+def test_an_oversized_message_is_refused_and_the_server_stays_up(routing: pb_grpc.RoutingServiceStub) -> None:
+    with pytest.raises(grpc.RpcError) as failed:
+        routing.Decide(pb.DecideRequest(model="x" * MAX_MESSAGE_BYTES))
+
+    assert refusal(failed.value)[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert routing.Decide(pb.DecideRequest(model="a/b")).attempts
+
+
+def test_a_batch_answers_each_request_on_its_own(routing: pb_grpc.RoutingServiceStub) -> None:
+    models = ["a/b", "no/such", "a/broken", "", "a/b"]
+    results = routing.BatchDecide(pb.BatchDecideRequest(requests=[pb.DecideRequest(model=m) for m in models])).results
+
+    assert [r.WhichOneof("result") for r in results] == ["response", "status", "status", "status", "response"]
+    assert [(r.status.code, r.status.reason) for r in results[1:4]] == [
+        (5, "unknown-model"),
+        (13, "internal"),
+        (3, "invalid-field"),
+    ]
+    assert "inner detail" not in results[2].status.message
+
+
+@pytest.mark.parametrize("size", [pytest.param(0, id="none"), pytest.param(MAX_BATCH, id="as many as may be")])
+def test_a_batch_may_hold(routing: pb_grpc.RoutingServiceStub, size: int) -> None:
+    requests = [pb.DecideRequest(model="a/b")] * size
+
+    assert len(routing.BatchDecide(pb.BatchDecideRequest(requests=requests)).results) == size
+
+
+def test_a_longer_batch_is_refused_whole(routing: pb_grpc.RoutingServiceStub) -> None:
+    requests = [pb.DecideRequest(model="a/b")] * (MAX_BATCH + 1)
+    with pytest.raises(grpc.RpcError) as failed:
+        routing.BatchDecide(pb.BatchDecideRequest(requests=requests))
+
+    assert refusal(failed.value)[:2] == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "requests: '257 items' is not a list of at most 256",
+    )
+
+
+def test_the_catalog_is_read_in_pages(channel: grpc.Channel) -> None:
+    stub = catalog_pb2_grpc.CatalogServiceStub(channel)
+    first = stub.ListModels(catalog_pb2.ListModelsRequest(page_size=1))
+    second = stub.ListModels(catalog_pb2.ListModelsRequest(page_size=1, page_token=first.next_page_token))
+
+    assert [m.model for m in (*first.models, *second.models)] == ["a/b", "a/c"]
+    assert second.next_page_token == ""
+    assert stub.GetModel(catalog_pb2.GetModelRequest(model="a/b")).model.model == "a/b"
+    assert [e.tag for e in stub.ListEndpoints(catalog_pb2.ListEndpointsRequest()).endpoints] == ["p"]
+    assert stub.GetEndpoint(catalog_pb2.GetEndpointRequest(endpoint_id="a/b@p")).endpoint.provider == "p"
+    assert not stub.ListPools(catalog_pb2.ListPoolsRequest(model="a/b")).pools
+
+
+def test_what_the_catalog_does_not_hold_is_not_found(channel: grpc.Channel) -> None:
+    stub = catalog_pb2_grpc.CatalogServiceStub(channel)
+    calls: list[Callable[[], object]] = [
+        lambda: stub.GetModel(catalog_pb2.GetModelRequest(model="no/such")),
+        lambda: stub.GetEndpoint(catalog_pb2.GetEndpointRequest(endpoint_id="no/such@p")),
+        lambda: stub.ListPools(catalog_pb2.ListPoolsRequest()),
+        lambda: stub.GetPool(catalog_pb2.GetPoolRequest(model="a/b", variant="x")),
+    ]
+    seen = []
+    for call in calls:
+        with pytest.raises(grpc.RpcError) as failed:
+            call()
+        seen.append(refusal(failed.value)[2])
+
+    assert seen == ["unknown-model", "unknown-endpoint", "invalid-field", "unknown-variant"]
+
+
+def test_health_is_told_by_service(server: Server, channel: grpc.Channel) -> None:
+    stub = health_stub(channel)
+
+    def status(name: str) -> str:
+        reply = stub.Check(health_pb2.HealthCheckRequest(service=name))
+        return str(health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status))
+
+    server.health.set_serving("assay.v1.RoutingService", serving=False)
+
+    assert status("") == "SERVING"
+    assert status("assay.v1.RoutingService") == "NOT_SERVING"
+    assert status("assay.v1.CatalogService") == "SERVING"
+
+
+def test_watchers_leave_the_workers_free(channel: grpc.Channel, routing: pb_grpc.RoutingServiceStub) -> None:
+    stub = health_stub(channel)
+    watches = [stub.Watch(health_pb2.HealthCheckRequest(service="")) for _ in range(2 * THREADS)]
+
+    assert [next(iter(w)).status for w in watches] == [health_pb2.HealthCheckResponse.SERVING] * len(watches)
+    assert routing.Decide(pb.DecideRequest(model="a/b"), timeout=5).attempts
+    for watch in watches:
+        watch.cancel()
+
+
+def test_stopping_lets_a_running_call_end_and_tells_watchers(
+    known: Known, server: Server, channel: grpc.Channel, routing: pb_grpc.RoutingServiceStub
+) -> None:
+    watch = health_stub(channel).Watch(health_pb2.HealthCheckRequest(service=""))
+    seen = islice(watch, 2)
+    assert next(seen).status == health_pb2.HealthCheckResponse.SERVING
+    running = routing.Decide.future(pb.DecideRequest(model="a/slow"))
+    known.entered.wait(5)
+    with ThreadPoolExecutor(1) as pool:
+        stopping = pool.submit(server.stop, 5)
+        assert next(seen).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        known.release.set()
+        stopping.result(3)
+
+    assert running.result(5).attempts
+
+
+def test_an_idle_watcher_does_not_hold_up_a_stop(server: Server, channel: grpc.Channel) -> None:
+    watch = health_stub(channel).Watch(health_pb2.HealthCheckRequest(service=""))
+    assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(server.stop, 60).result(5)
+
+    assert [reply.status for reply in watch] == [health_pb2.HealthCheckResponse.NOT_SERVING]
+
+
+def test_a_port_in_use_is_refused_and_named(known: Known, server: Server) -> None:
+    with pytest.raises(CannotListen) as refused:
+        Server((routing_service(known),), (server.addresses[0],))
+
+    assert server.addresses[0] in str(refused.value)
+
+
+def test_plaintext_beyond_this_machine_is_refused(known: Known) -> None:
+    with pytest.raises(PlaintextRefused):
+        Server((routing_service(known),), ("0.0.0.0:0",))
+
+
+def test_a_stock_client_needs_reflection_only(server: Server) -> None:
+    buf = Path(sys.executable).with_name("buf")
+    command = [
+        str(buf if buf.exists() else shutil.which("buf")),
+        "curl",
+        "--protocol",
+        "grpc",
+        "--http2-prior-knowledge",
+        "--data",
+        '{"model": "a/b", "provider": {"sort": {"by": "price"}}}',
+        f"http://{server.addresses[0]}/assay.v1.RoutingService/Decide",
+    ]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
+
+    assert json.loads(answer.stdout)["attempts"][0]["endpointId"] == "a/b@p"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_server(number: signal.Signals) -> None:
+    program = (
+        "from assay.rpc import server; s = server.Server((), ['127.0.0.1:0']); print(*s.addresses, flush=True); s.run()"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        with closing(grpc.insecure_channel(process.stdout.readline().strip())) as channel:
+            health_stub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+        os.kill(process.pid, number)
+
+        assert process.wait(10) == 0
+
+
+def test_errors_of_this_edge_are_told_apart() -> None:
+    assert issubclass(UnknownEndpoint, CallerError)

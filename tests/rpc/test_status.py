@@ -1,0 +1,78 @@
+"""Every error has a status, and nothing else gets out."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from structlog.testing import capture_logs
+
+import assay
+from assay.engine import errors
+from assay.rpc.status import MASKED, STATUS, code_of, reason_of, status_of
+
+
+def kinds(base: type[errors.AssayError]) -> Iterator[type[errors.AssayError]]:
+    yield base
+    for kind in base.__subclasses__():
+        yield from kinds(kind)
+
+
+def everywhere() -> list[type[errors.AssayError]]:
+    for module in pkgutil.walk_packages(assay.__path__, "assay."):
+        importlib.import_module(module.name)
+    return sorted(set(kinds(errors.AssayError)), key=lambda kind: kind.__qualname__)
+
+
+DECLARED = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, errors.AssayError)]
+
+
+@pytest.mark.parametrize("kind", DECLARED, ids=lambda kind: kind.__name__)
+def test_every_declared_error_has_a_row_of_its_own(kind: type[errors.AssayError]) -> None:
+    assert kind in STATUS
+
+
+def test_every_error_anywhere_is_someones_fault() -> None:
+    nobodys = [k for k in everywhere() if k is not errors.AssayError and code_of(k) is grpc.StatusCode.INTERNAL]
+
+    assert nobodys == []
+
+
+def test_every_error_has_a_reason_of_its_own() -> None:
+    reasons = [reason_of(kind) for kind in everywhere()]
+
+    assert len(set(reasons)) == len(reasons)
+    assert reason_of(errors.UnknownModel) == "unknown-model"
+
+
+def test_the_nearest_class_decides() -> None:
+    class Narrower(errors.UnknownModel):
+        pass
+
+    assert code_of(Narrower) is grpc.StatusCode.NOT_FOUND
+
+
+def test_our_errors_are_told_as_they_are() -> None:
+    with capture_logs() as logged:
+        status = status_of(errors.UnknownModel("a/b"), "assay.v1.RoutingService/Decide")
+
+    assert status.code is grpc.StatusCode.NOT_FOUND
+    assert status.message == "model: 'a/b' is not in the catalog"
+    assert status.reason == "unknown-model"
+    assert logged == []
+
+
+def test_other_errors_are_logged_and_masked() -> None:
+    error = ValueError("the password is hunter2")
+    with capture_logs() as logged:
+        status = status_of(error, "assay.v1.RoutingService/Decide")
+
+    assert status == MASKED
+    assert "hunter2" not in status.message
+    assert [(entry["log_level"], entry["method"], entry["exc_info"]) for entry in logged] == [
+        ("error", "assay.v1.RoutingService/Decide", error)
+    ]
