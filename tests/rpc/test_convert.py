@@ -10,7 +10,9 @@ from hypothesis import given, strategies as st
 
 from assay.engine.catalog import Endpoint, Percentiles, PriceOverride, Prices
 from assay.engine.errors import InvalidField
+from assay.engine.explain import Explanation
 from assay.engine.plan import Attempt, Plan
+from assay.engine.report import Judged, PoolReport
 from assay.engine.request import (
     MAX_LIST,
     MAX_MODELS,
@@ -27,7 +29,6 @@ from assay.engine.verdict import RuleFinding, Verdict
 from assay.rpc.convert import catalog as catalog_convert
 from assay.rpc.convert.plan import decide_response, explain_response, fact_value
 from assay.rpc.convert.request import message_from, request_from
-from assay.rpc.view import JudgedEndpoint, JudgedPool
 from assay.v1 import catalog_pb2, routing_pb2 as pb
 
 names = st.text(st.characters(exclude_categories=("C", "Z")), max_size=12)
@@ -213,9 +214,12 @@ def test_no_attempt_comes_with_how_many_endpoints_each_reason_left_out() -> None
 
 
 def test_an_explanation_shows_the_values_each_rule_saw() -> None:
-    good, bad = explain_response(SERVED).verdicts
+    answer = explain_response(Explanation(SERVED, ((("endpoint.zdr", True),), ()), "digest"))
+    good, bad = answer.verdicts
 
+    assert answer.policy_revision == pb.PolicyRevision(number=7, digest="digest")
     assert (good.admitted, bad.admitted) == (True, False)
+    assert good.seen == [pb.Fact(name="endpoint.zdr", value=pb.FactValue(bool_value=True))]
     assert bad.broken[0].seen == [
         pb.Fact(name="a", value=pb.FactValue(int_value=60)),
         pb.Fact(name="b", value=pb.FactValue(double_value=0.5)),
@@ -279,12 +283,12 @@ def test_an_endpoint_says_what_is_known_and_leaves_the_rest_unset() -> None:
 
 
 def test_a_pool_shows_members_and_others_with_facts() -> None:
-    def shown(verdict: Verdict) -> JudgedEndpoint:
-        return JudgedEndpoint(verdict, (("endpoint.tools.calls", 61.5),))
+    def shown(verdict: Verdict) -> Judged:
+        return Judged(verdict, (("endpoint.tools.calls", 61.5),))
 
     as_of = datetime(2025, 9, 23, 12, tzinfo=UTC)
     message = catalog_convert.pool(
-        JudgedPool("a/b", "exacto", "exacto", "exacto", as_of, "snap", members=(shown(GOOD),), others=(shown(BAD),))
+        PoolReport("a/b", "exacto", "exacto", "exacto", as_of, "snap", members=(shown(GOOD),), others=(shown(BAD),))
     )
 
     assert message.as_of.ToDatetime(UTC) == as_of

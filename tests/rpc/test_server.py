@@ -22,15 +22,17 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from assay.engine.catalog import Endpoint, Model
-from assay.engine.errors import CallerError, UnknownModel, UnknownVariant
+from assay.engine.errors import UnknownModel, UnknownVariant
+from assay.engine.explain import Explanation
 from assay.engine.plan import Attempt, Plan
+from assay.engine.report import PoolReport
 from assay.engine.request import Request
 from assay.rpc.address import CannotListen, PlaintextRefused
 from assay.rpc.catalog import catalog_service
 from assay.rpc.routing import MAX_BATCH, routing_service
 from assay.rpc.server import MAX_MESSAGE_BYTES, THREADS, Server
 from assay.rpc.status import REASON_KEY
-from assay.rpc.view import JudgedPool, UnknownEndpoint
+from assay.rpc.view import UnknownEndpoint
 from assay.v1 import catalog_pb2, catalog_pb2_grpc, routing_pb2 as pb, routing_pb2_grpc as pb_grpc
 
 
@@ -49,9 +51,12 @@ class Known:
         self.release = Event()
 
     def decide(self, request: Request) -> Decided:
-        return Decided("id", self.explain(request), "digest")
+        return Decided("id", self.plan(request), "digest")
 
-    def explain(self, request: Request) -> Plan:
+    def explain(self, request: Request) -> Explanation:
+        return Explanation(self.plan(request), (), "digest")
+
+    def plan(self, request: Request) -> Plan:
         if request.model == "a/broken":
             raise ZeroDivisionError("inner detail")
         if request.model == "a/slow":
@@ -77,11 +82,11 @@ class Known:
             raise UnknownEndpoint(endpoint_id)
         return Endpoint("a/b@p", "a/b", "p", "p")
 
-    def pools(self, model: str) -> list[JudgedPool]:
+    def pools(self, model: str) -> list[PoolReport]:
         self.model(model)
         return []
 
-    def pool(self, model: str, variant: str, tenant: str) -> JudgedPool:
+    def pool(self, model: str, variant: str, tenant: str) -> PoolReport:
         raise UnknownVariant(f"{model}:{variant}", variant, ("exacto", tenant))
 
 
@@ -326,7 +331,3 @@ def test_a_signal_stops_the_server(number: signal.Signals) -> None:
         os.kill(process.pid, number)
 
         assert process.wait(10) == 0
-
-
-def test_errors_of_this_edge_are_told_apart() -> None:
-    assert issubclass(UnknownEndpoint, CallerError)

@@ -9,7 +9,7 @@ import grpc
 from assay.engine.errors import InvalidField
 from assay.engine.plan import Plan
 from assay.engine.request import Request
-from assay.rpc.convert.plan import decide_response, explain_response
+from assay.rpc.convert.plan import Explained, decide_response, explain_response
 from assay.rpc.convert.request import request_from
 from assay.rpc.service import Service
 from assay.rpc.status import status_of
@@ -41,7 +41,7 @@ class Decides(Protocol):
     def decide(self, request: Request) -> Decided:
         """Plan and journal."""
 
-    def explain(self, request: Request) -> Plan:
+    def explain(self, request: Request) -> Explained:
         """Plan with the values seen, and journal nothing."""
 
 

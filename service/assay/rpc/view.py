@@ -1,15 +1,14 @@
-"""What the catalog service reads from: one world's models, endpoints and judged pools, as values."""
+"""What the catalog service reads from: one world and the snapshot judged of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Protocol
 
-from assay.engine.catalog import Endpoint, Model
-from assay.engine.errors import CallerError, quoted
-from assay.engine.verdict import Verdict
+from assay.engine.catalog import Endpoint, Model, World
+from assay.engine.errors import CallerError, UnknownModel, quoted
+from assay.engine.report import PoolReport, pool_report, pool_reports
+from assay.engine.snapshot import Snapshot
 
 
 class UnknownEndpoint(CallerError):
@@ -20,30 +19,8 @@ class UnknownEndpoint(CallerError):
         self.endpoint_id = endpoint_id
 
 
-@dataclass(frozen=True, slots=True)
-class JudgedEndpoint:
-    """One endpoint of a pool's model: its verdict, and the facts it was judged by."""
-
-    verdict: Verdict
-    facts: tuple[tuple[str, object], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class JudgedPool:
-    """The pool of one binding and model; members and others keep the catalog's order."""
-
-    model: str
-    variant: str
-    binding: str
-    rule_set: str
-    as_of: datetime
-    snapshot_id: str
-    members: tuple[JudgedEndpoint, ...]
-    others: tuple[JudgedEndpoint, ...]
-
-
 class CatalogView(Protocol):
-    """One consistent world; sequences come in the order of their key (name, endpoint_id, binding)."""
+    """One consistent state of things; sequences come in the order of their key (name, endpoint_id, binding)."""
 
     def models(self) -> Sequence[Model]:
         """Every model."""
@@ -57,8 +34,48 @@ class CatalogView(Protocol):
     def endpoint(self, endpoint_id: str) -> Endpoint:
         """One endpoint; raises UnknownEndpoint."""
 
-    def pools(self, model: str) -> Sequence[JudgedPool]:
+    def pools(self, model: str) -> Sequence[PoolReport]:
         """Every pool of a model; raises UnknownModel."""
 
-    def pool(self, model: str, variant: str, tenant: str) -> JudgedPool:
-        """The pool that a variant means for a tenant; raises UnknownModel and UnknownVariant."""
+    def pool(self, model: str, variant: str, tenant: str) -> PoolReport:
+        """The pool that a variant means for a tenant; raises UnknownModel, UnknownVariant and InvalidField."""
+
+
+class WorldView:
+    """The view of a world and of the snapshot judged of it."""
+
+    def __init__(self, world: World, snapshot: Snapshot) -> None:
+        self._models = {m.model: m for m in sorted(world.models, key=lambda m: m.model)}
+        self._endpoints = {e.endpoint_id: e for e in sorted(world.endpoints, key=lambda e: e.endpoint_id)}
+        self._snapshot = snapshot
+
+    def models(self) -> Sequence[Model]:
+        """Every model, by name."""
+        return tuple(self._models.values())
+
+    def model(self, name: str) -> Model:
+        """One model; raises UnknownModel."""
+        if name not in self._models:
+            raise UnknownModel(name)
+        return self._models[name]
+
+    def endpoints(self, model: str | None) -> Sequence[Endpoint]:
+        """Every endpoint, or those of one model, by id; raises UnknownModel."""
+        if model is None:
+            return tuple(self._endpoints.values())
+        self.model(model)
+        return tuple(e for e in self._endpoints.values() if e.model == model)
+
+    def endpoint(self, endpoint_id: str) -> Endpoint:
+        """One endpoint; raises UnknownEndpoint."""
+        if endpoint_id not in self._endpoints:
+            raise UnknownEndpoint(endpoint_id)
+        return self._endpoints[endpoint_id]
+
+    def pools(self, model: str) -> Sequence[PoolReport]:
+        """Every pool of a model, by binding; raises UnknownModel."""
+        return pool_reports(self._snapshot, model)
+
+    def pool(self, model: str, variant: str, tenant: str) -> PoolReport:
+        """The pool that a variant means for a tenant; raises UnknownModel, UnknownVariant and InvalidField."""
+        return pool_report(self._snapshot, f"{model}:{variant}", tenant)

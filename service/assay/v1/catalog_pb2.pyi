@@ -696,11 +696,11 @@ class Pool(_message.Message):
 
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___PoolEndpoint]:
-        """Endpoints in the pool, in the order of the catalog."""
+        """Endpoints in the pool, by endpoint id."""
 
     @_builtins.property
     def others(self) -> _containers.RepeatedCompositeFieldContainer[Global___PoolEndpoint]:
-        """Every other endpoint of the model, in the order of the catalog."""
+        """Every other endpoint of the model, by endpoint id."""
 
     def __init__(
         self,
@@ -743,7 +743,7 @@ class PoolEndpoint(_message.Message):
     """The provider's name for this offer."""
     @_builtins.property
     def facts(self) -> _containers.RepeatedCompositeFieldContainer[_routing_pb2.Fact]:
-        """What the rules could read of it, in the order of names."""
+        """What the rules could read of it, by path below `endpoint.`: `tools.calls`; in the order of names."""
 
     @_builtins.property
     def broken(self) -> _containers.RepeatedCompositeFieldContainer[_routing_pb2.Finding]:

@@ -451,7 +451,7 @@ class PolicyRevision(_message.Message):
     number: _builtins.int
     """Counts up with every change that was put into force; what `min_policy_revision` is compared with."""
     digest: _builtins.str
-    """SHA-256 of the rule files, in hex. Empty in answers of Explain."""
+    """SHA-256 of the rule files, in hex."""
     def __init__(
         self,
         *,
@@ -872,7 +872,7 @@ class ExplainResponse(_message.Message):
 
     @_builtins.property
     def verdicts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Verdict]:
-        """Every endpoint of the requested models, in the order of the catalog, attempted ones included."""
+        """Every endpoint of the requested models: models as requested, their endpoints by id, attempted ones included."""
 
     @_builtins.property
     def availability_reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReasonCount]:
@@ -910,6 +910,7 @@ class Verdict(_message.Message):
     BROKEN_FIELD_NUMBER: _builtins.int
     ABSTAINED_FIELD_NUMBER: _builtins.int
     SHADOW_FIELD_NUMBER: _builtins.int
+    SEEN_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model it serves."""
     endpoint_id: _builtins.str
@@ -932,6 +933,10 @@ class Verdict(_message.Message):
     def shadow(self) -> _containers.RepeatedCompositeFieldContainer[Global___Finding]:
         """Rules on trial that it broke: recorded, without effect."""
 
+    @_builtins.property
+    def seen(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fact]:
+        """Everything that any rule read of it, whether it held or not, in the order of names."""
+
     def __init__(
         self,
         *,
@@ -943,10 +948,11 @@ class Verdict(_message.Message):
         broken: _abc.Iterable[Global___Finding] | None = ...,
         abstained: _abc.Iterable[Global___Finding] | None = ...,
         shadow: _abc.Iterable[Global___Finding] | None = ...,
+        seen: _abc.Iterable[Global___Fact] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstained", b"abstained", "admitted", b"admitted", "broken", b"broken", "endpoint_id", b"endpoint_id", "model", b"model", "provider", b"provider", "shadow", b"shadow", "tag", b"tag"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstained", b"abstained", "admitted", b"admitted", "broken", b"broken", "endpoint_id", b"endpoint_id", "model", b"model", "provider", b"provider", "seen", b"seen", "shadow", b"shadow", "tag", b"tag"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from assay.engine.catalog import Endpoint, Model, PriceOverride, Prices
+from assay.engine.report import Judged, PoolReport
 from assay.rpc.convert.plan import facts, finding
 from assay.rpc.convert.request import percentiles_message
-from assay.rpc.view import JudgedEndpoint, JudgedPool
 from assay.v1 import catalog_pb2 as pb
 
 
@@ -73,7 +73,7 @@ def override(value: PriceOverride) -> pb.PriceOverride:
     )
 
 
-def pool(value: JudgedPool) -> pb.Pool:
+def pool(value: PoolReport) -> pb.Pool:
     """A pool with the verdict and the facts of every endpoint of its model."""
     as_of = Timestamp()
     as_of.FromDatetime(value.as_of)
@@ -89,7 +89,7 @@ def pool(value: JudgedPool) -> pb.Pool:
     )
 
 
-def pool_endpoint(value: JudgedEndpoint) -> pb.PoolEndpoint:
+def pool_endpoint(value: Judged) -> pb.PoolEndpoint:
     """One endpoint as its pool sees it."""
     verdict = value.verdict
     return pb.PoolEndpoint(

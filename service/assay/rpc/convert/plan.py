@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from assay.engine.plan import Attempt, Plan
-from assay.engine.verdict import RuleFinding, Verdict
+from assay.engine.verdict import RuleFinding, Seen, Verdict
 from assay.v1 import routing_pb2 as pb
+
+
+class Explained(Protocol):
+    """A plan, and per verdict all that its rules read."""
+
+    @property
+    def plan(self) -> Plan:
+        """What would be decided; its findings tell what they saw."""
+
+    @property
+    def seen(self) -> Sequence[Seen]:
+        """One entry a verdict."""
+
+    @property
+    def policy_digest(self) -> str:
+        """Digest of the rule files in force."""
 
 
 def decide_response(decision_id: str, plan: Plan, policy_digest: str) -> pb.DecideResponse:
@@ -24,13 +41,14 @@ def decide_response(decision_id: str, plan: Plan, policy_digest: str) -> pb.Deci
     )
 
 
-def explain_response(plan: Plan) -> pb.ExplainResponse:
-    """A plan as explained: every verdict, with the values its rules saw."""
+def explain_response(explained: Explained) -> pb.ExplainResponse:
+    """A plan as explained: every verdict, with the values that rules saw."""
+    plan = explained.plan
     return pb.ExplainResponse(
         snapshot_id=plan.snapshot_id,
-        policy_revision=pb.PolicyRevision(number=plan.policy_revision),
+        policy_revision=pb.PolicyRevision(number=plan.policy_revision, digest=explained.policy_digest),
         attempts=map(attempt, plan.attempts),
-        verdicts=map(verdict, plan.verdicts),
+        verdicts=[verdict(v, seen) for v, seen in zip(plan.verdicts, explained.seen, strict=True)],
         availability=plan.availability,
         availability_reasons=availability_reasons(plan),
     )
@@ -62,7 +80,7 @@ def findings(value: Verdict, reasons: Iterable[RuleFinding]) -> pb.Findings:
     )
 
 
-def verdict(value: Verdict) -> pb.Verdict:
+def verdict(value: Verdict, seen: Seen) -> pb.Verdict:
     """What all rules said of one endpoint, with the values they saw."""
     return pb.Verdict(
         model=value.model,
@@ -73,6 +91,7 @@ def verdict(value: Verdict) -> pb.Verdict:
         broken=map(finding, value.broken),
         abstained=map(finding, value.abstained),
         shadow=map(finding, value.shadow),
+        seen=facts(seen),
     )
 
 

@@ -1,0 +1,100 @@
+"""The catalog service over a world judged by the shipped rule files, and a real decider behind Explain."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from assay.decider import Decider
+from assay.engine.catalog import Endpoint, Model, Observation, World
+from assay.engine.errors import InvalidField, UnknownModel, UnknownVariant
+from assay.engine.policy import compile_policy
+from assay.engine.pool import judge
+from assay.engine.request import Request
+from assay.engine.snapshot import Snapshot
+from assay.rpc.convert import catalog as to
+from assay.rpc.convert.plan import decide_response, explain_response
+from assay.rpc.view import UnknownEndpoint, WorldView
+from assay.rulefiles.directory import read_directory
+from assay.rulefiles.read import read_policy
+from assay.shipped import policy_dir
+
+NOON = datetime(2025, 9, 23, 12, tzinfo=UTC)
+GOOD, BAD = "a/b@good", "a/b@bad/fp8"
+WORLD = World(
+    models=(Model("a/c"), Model("a/b", context_length=1000)),
+    endpoints=(Endpoint(GOOD, "a/b", "good", "good"), Endpoint(BAD, "a/b", "bad", "bad/fp8")),
+    observations=tuple(
+        Observation(
+            e, "probe", datetime(2025, 9, 22, tzinfo=UTC), datetime(2025, 9, 23, tzinfo=UTC), 2000, 1000, errors
+        )
+        for e, errors in ((GOOD, 0), (BAD, 400))
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def snapshot() -> Snapshot:
+    source = read_directory(policy_dir())
+    return judge(WORLD, compile_policy(*read_policy(source.files), source, 1), NOON)
+
+
+@pytest.fixture(scope="module")
+def view(snapshot: Snapshot) -> WorldView:
+    return WorldView(WORLD, snapshot)
+
+
+def test_lists_come_by_key(view: WorldView) -> None:
+    assert [m.model for m in view.models()] == ["a/b", "a/c"]
+    assert [e.endpoint_id for e in view.endpoints(None)] == [BAD, GOOD]
+    assert list(view.endpoints("a/c")) == []
+    assert view.endpoint(GOOD).provider == "good"
+    bindings = [p.binding for p in view.pools("a/b")]
+    assert "exacto" in bindings
+    assert bindings == sorted(bindings)
+
+
+def test_a_pool_tells_members_others_and_facts(view: WorldView, snapshot: Snapshot) -> None:
+    pool = to.pool(view.pool("a/b", "exacto", "acme"))
+
+    assert (pool.model, pool.variant, pool.rule_set) == ("a/b", "exacto", "exacto")
+    assert pool.snapshot_id == snapshot.snapshot_id
+    assert [e.endpoint_id for e in pool.members] == [GOOD]
+    assert [(e.endpoint_id, [f.reason for f in e.broken]) for e in pool.others] == [(BAD, ["ACCURACY"])]
+    facts = {f.name: f.value for f in pool.others[0].facts}
+    assert {name.rpartition(".")[2]: v.int_value for name, v in facts.items() if name.endswith("_requests")} == {
+        "tool_call_requests": 1000,
+        "errored_requests": 400,
+    }
+
+
+def test_what_is_not_there_is_named(view: WorldView) -> None:
+    with pytest.raises(UnknownModel):
+        view.model("no/such")
+    with pytest.raises(UnknownModel):
+        view.endpoints("no/such")
+    with pytest.raises(UnknownModel):
+        view.pools("no/such")
+    with pytest.raises(UnknownEndpoint, match="no/such@p"):
+        view.endpoint("no/such@p")
+    with pytest.raises(UnknownVariant):
+        view.pool("a/b", "nope", "")
+    with pytest.raises(InvalidField, match="nitro"):
+        view.pool("a/b", "nitro", "")
+
+
+def test_every_fact_that_rules_read_can_be_shown(snapshot: Snapshot) -> None:
+    decider = Decider(clock=lambda: NOON, snapshot=snapshot)
+    request = Request("a/b:exacto", tools=2, parameters=("temperature",), prompt_tokens=10)
+    explained = explain_response(decider.explain(request))
+    decided = decider.decide(request)
+    answer = decide_response(decided.decision_id, decided.plan, decided.policy_digest)
+
+    assert [a.endpoint_id for a in explained.attempts] == [a.endpoint_id for a in answer.attempts]
+    assert explained.policy_revision == answer.policy_revision
+    assert [v.endpoint_id for v in explained.verdicts] == [BAD, GOOD]
+    assert all(v.seen for v in explained.verdicts)
+    (bad,) = (f for f in explained.verdicts[0].broken if f.reason == "ACCURACY")
+    assert bad.seen
+    assert BAD in {f.endpoint_id for f in answer.excluded}
