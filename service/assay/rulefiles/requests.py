@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Final
 
 from assay.engine.catalog import Model
 from assay.engine.errors import InvalidField
@@ -11,6 +12,8 @@ from assay.engine.faults import Fault
 from assay.engine.request import MaxPrice, ProviderPreferences, Request
 from assay.rulefiles.fixtures import doubles, named_model, percentiles
 from assay.rulefiles.nodes import Table, find
+
+SPELT: Final = {"provider.sort": "provider.sort.by"}  # or a text in place of the mapping, which is then found
 
 
 def request(table: Table, models: Mapping[str, Model], faults: list[Fault]) -> Request | None:
@@ -40,8 +43,10 @@ def request(table: Table, models: Mapping[str, Model], faults: list[Fault]) -> R
             min_policy_revision=table.whole("min_policy_revision") or 0,
         )
     except InvalidField as error:
-        path = re.sub(r"\[\d+\]", "", error.field).split(".")
-        faults.append(Fault(find(table, path).place, str(error)))
+        field = re.sub(r"\[\d+\]", "", error.field)
+        place = find(table, SPELT.get(field, field).split(".")).place
+        if all(fault.place != place for fault in faults):
+            faults.append(Fault(place, str(error)))
         return None
 
 

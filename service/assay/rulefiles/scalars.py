@@ -19,7 +19,7 @@ NUMBER: Final = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]
 NOT_FINITE: Final = re.compile(r"[-+]?\.inf|\.nan", re.ASCII | re.IGNORECASE)
 INT64: Final = range(-(2**63), 2**63)
 INT64_DIGITS: Final = 20
-ESCAPE: Final = re.compile(r"\\(x..|u.{4}|U.{8}|.)|''|.", re.DOTALL)
+ESCAPE: Final = re.compile(r"\\(x..|u.{4}|U.{8}|.)|.", re.DOTALL)
 SINGLE: Final = re.compile(r"''|.", re.DOTALL)
 
 
