@@ -1,4 +1,4 @@
-"""Keeping a decider's snapshot up to date with the catalog, the evidence and the policy directory."""
+"""Judging at the edge: from the database and the policy directory, at start and on every change."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 import structlog
 from sqlalchemy import Engine
 
-from assay.decider import Decider
 from assay.engine.catalog import World
 from assay.engine.errors import AssayError
 from assay.engine.policy import Policy, compile_policy
@@ -51,20 +50,25 @@ class Basis:
 
 
 class Judging:
-    """Judges at start and whenever catalog, evidence or policy changed, or a UTC hour has closed.
+    """Judges at start and whenever catalog, evidence or policy changed, or a UTC hour has closed, and publishes.
 
     A policy that cannot be compiled leaves the last good one in force; `policy_error` then says why.
     """
 
     def __init__(
-        self, engine: Engine, directory: Path, decider: Decider, *, pinned: datetime | None, clock: Callable[[], datetime]
+        self,
+        engine: Engine,
+        directory: Path,
+        publish: Callable[[World, Snapshot], None],
+        *,
+        pinned: datetime | None,
+        clock: Callable[[], datetime],
     ) -> None:
         self.engine = engine
         self.directory = directory
-        self.decider = decider
+        self.publish = publish
         self.pinned = pinned
         self.clock = clock
-        self.world = World()
         self.policy: Policy | None = None
         self.policy_error: AssayError | None = None
         self.basis: Basis | None = None
@@ -93,8 +97,8 @@ class Judging:
             snapshot.snapshot_id, snapshot.as_of, self.policy.revision, snapshot.manifest, snapshot.parts
         )
         save_snapshot(self.engine, stored, published=False, now=self.clock())
-        self.world, self.basis = world, basis
-        self.decider.publish(snapshot)
+        self.basis = basis
+        self.publish(world, snapshot)
         log.info(
             "judged", snapshot=snapshot.snapshot_id, policy_revision=self.policy.revision, models=len(snapshot.models)
         )

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
 import cyclopts
-import structlog
 
 from assay.cli.database import migrate_command
 from assay.cli.decide import decide_command
 from assay.cli.demo import demo_command
 from assay.cli.imports import imports
+from assay.cli.logs import configure_logs
 from assay.cli.output import errors, fail
 from assay.cli.policy import policy
 from assay.cli.pool import pool_command
@@ -42,16 +43,7 @@ app.command(policy)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and end the process with its exit code."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-            if sys.stderr.isatty()
-            else structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    configure_logs(logging.WARNING)
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -165,15 +165,15 @@ class Routes:
 
     def make(self, chosen: tuple[Bound, ...], order: Bound) -> Route:
         """The route through these bindings, made once."""
-        names = (*(b.name for b.name in names), order.name)
+        names = (*(b.name for b in chosen), order.name)
         if names not in self.made:
-            rule_set = "+".join(dict.fromkeys(b.rules.name for b.name in names))
+            rule_set = "+".join(dict.fromkeys(b.rules.name for b in chosen))
             self.made[names] = Route(chosen, order, tuple(self.unite(chosen)), rule_set)
         return self.made[names]
 
     def unite(self, chosen: Sequence[Bound]) -> Iterable[Program]:
         """Request rules of all bindings: each once; where one binding wrote a rule anew, the inherited one yields."""
-        overridden = frozenset[str]().union(*(b.rules.effective.overridden for b.name in names))
+        overridden = frozenset[str]().union(*(b.rules.effective.overridden for b in chosen))
         seen: set[object] = set()
         for bound in chosen:
             yielding = overridden - bound.rules.effective.overridden

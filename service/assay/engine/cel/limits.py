@@ -13,7 +13,7 @@ class Limits:
     tokens: int = 1000
     nodes: int = 500
     brackets: int = 32
-    unary: int = 16
+    unary: int = 32
     chain: int = 64
     depth: int = 100
     macros: int = 2

@@ -1,0 +1,46 @@
+"""`assay serve`: the gRPC server, judging at start and on every change."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated
+
+import structlog
+from cyclopts import Parameter
+
+from assay.cli.logs import configure_logs
+from assay.cli.options import Database, Now, PolicyDir, instant
+from assay.serving import Serving
+from assay.wiring import open_database, policy_path
+
+log = structlog.get_logger("assay.serve")
+
+Listen = Annotated[
+    list[str] | None, Parameter(help="Where to listen: HOST:PORT on loopback or unix:PATH; may be repeated.")
+]
+Interval = Annotated[float, Parameter(help="Seconds between looks for a changed catalog, evidence or policy.")]
+
+
+def serve_command(
+    *,
+    listen: Listen = None,
+    database: Database = None,
+    policy: PolicyDir = None,
+    now: Now = None,
+    poll_interval: Interval = 1.0,
+) -> None:
+    """Answer Decide, BatchDecide and Explain, and the catalog, until SIGTERM or Ctrl-C.
+
+    Examples:
+
+    assay serve
+
+    assay serve --listen unix:/run/assay.sock --listen 127.0.0.1:7333 --policy ./policy
+    """
+    configure_logs(logging.INFO)
+    engine = open_database(database)
+    running = Serving(engine, policy_path(policy), listen or ["127.0.0.1:7333"], instant("--now", now))
+    log.info("serving", listen=list(running.server.addresses), pinned=str(running.judging.pinned or "no"))
+    with running.watching(poll_interval):
+        running.server.run()
+    log.info("stopped")
