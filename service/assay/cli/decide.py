@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,7 +56,6 @@ def decide_command(  # noqa: PLR0913 - one option per field of a request
     """Order the endpoints that may serve a request, with a reason for every one left out.
 
     Examples:
-
     assay decide moonshotai/kimi-k2-0905:exacto --tools 2
 
     assay decide openai/gpt-oss-120b --provider '{"sort": "price", "ignore": ["groq"]}' --json
@@ -117,7 +117,7 @@ def seed_bytes(text: str) -> bytes:
 
 
 def answer_here(
-    message: pb.DecideRequest, now: Any, database: str | None, policy: Path | None, *, explain: bool
+    message: pb.DecideRequest, now: datetime | None, database: str | None, policy: Path | None, *, explain: bool
 ) -> pb.DecideResponse | pb.ExplainResponse:
     """Answer from the database, in this process."""
     request = request_from(message)
@@ -172,7 +172,11 @@ def show(answer: pb.DecideResponse | pb.ExplainResponse) -> None:
     if rows:
         print_table("left out", ("model", "endpoint", "reason", ""), rows)
     if isinstance(answer, pb.ExplainResponse):
-        seen = [(v.tag, f.name, text_of(f.value) if f.HasField("value") else "absent") for v in answer.verdicts for f in v.seen]
+        seen = [
+            (v.tag, f.name, text_of(f.value) if f.HasField("value") else "absent")
+            for v in answer.verdicts
+            for f in v.seen
+        ]
         print_table("values seen", ("endpoint", "fact", "value"), seen)
 
 

@@ -49,9 +49,7 @@ def catalog(files: Files, *, source: Source = None, database: Database = None, j
 
 
 @imports.command(name="openrouter")
-def openrouter(
-    files: Files, *, source: Source = "openrouter", database: Database = None, json: Json = False
-) -> int:
+def openrouter(files: Files, *, source: Source = "openrouter", database: Database = None, json: Json = False) -> int:
     """Import a snapshot of OpenRouter's catalog, JSON or gzip.
 
     Example: assay import openrouter openrouter_2026-07-04T140407.json.gz
@@ -79,9 +77,7 @@ def observations(
     """
 
     def take(engine: Engine, _path: Path, data: bytes) -> ImportReport:
-        return apply_observations(
-            engine, read_observations(data), create_endpoints=create_endpoints, now=wall_clock()
-        )
+        return apply_observations(engine, read_observations(data), create_endpoints=create_endpoints, now=wall_clock())
 
     return run(files, database, take, json=json)
 

@@ -27,7 +27,9 @@ def instant(name: str, text: str | None) -> datetime | None:
 Database = Annotated[
     str | None, Parameter(help="Database URL: sqlite:///PATH or postgresql://USER@HOST/NAME. [env: ASSAY_DATABASE]")
 ]
-PolicyDir = Annotated[Path | None, Parameter(help="Directory of rule files; the shipped ones by default. [env: ASSAY_POLICY]")]
+PolicyDir = Annotated[
+    Path | None, Parameter(help="Directory of rule files; the shipped ones by default. [env: ASSAY_POLICY]")
+]
 Json = Annotated[bool, Parameter(negative="", help="Print JSON for programs instead of tables.")]
 Now = Annotated[str | None, Parameter(help="Judge as of this time instead of the wall clock: 2025-09-23T12:00:00Z.")]
 Tenant = Annotated[str, Parameter(help="The tenant who asks.")]

@@ -15,8 +15,8 @@ from assay.cli.output import console, errors, print_json, print_table
 from assay.engine.errors import AssayError
 from assay.engine.faults import PolicyFaults
 from assay.engine.plan import Moment, plan
-from assay.engine.pool import Memory, judge
 from assay.engine.policy import Policy
+from assay.engine.pool import Memory, judge
 from assay.engine.ruleset import Binding
 from assay.judging import compiled
 from assay.rulefiles.cases import Case, check_case, read_cases
@@ -33,7 +33,7 @@ policy = cyclopts.App(name="policy", help="Check, test and list rule files.")
 
 
 @policy.command(name="check")
-def check(directory: Directory = None, *, json: Json = False) -> int:
+def check_command(directory: Directory = None, *, json: Json = False) -> int:
     """Check every rule file: form, names, types, limits; all faults at once.
 
     Example: assay policy check ./policy
@@ -66,7 +66,7 @@ def show_faults(error: PolicyFaults, files: Mapping[str, str], *, json: bool) ->
 
 
 @policy.command(name="test")
-def test(
+def test_command(
     directory: Directory = None,
     *,
     only: Annotated[str | None, Parameter(help="Run only cases whose name holds this text.")] = None,
@@ -108,8 +108,11 @@ def report(results: list[tuple[Case, tuple[str, ...]]], seconds: float, *, json:
         print_json(
             [
                 {
-                    "file": c.file, "case": c.name, "skipped": c.skipped,
-                    "passed": not wrong and not c.skipped, "mismatches": list(wrong),
+                    "file": c.file,
+                    "case": c.name,
+                    "skipped": c.skipped,
+                    "passed": not wrong and not c.skipped,
+                    "mismatches": list(wrong),
                 }
                 for c, wrong in results
             ]

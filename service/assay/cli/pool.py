@@ -11,7 +11,7 @@ from assay.engine.verdict import RuleFinding
 from assay.wiring import judged_now, open_database
 
 
-def pool_command(
+def pool_command(  # noqa: PLR0913 - one option per part of the question
     model: str,
     *,
     tenant: Tenant = "",
@@ -41,9 +41,7 @@ def as_json(report: PoolReport) -> dict[str, Any]:
         "as_of": report.as_of.isoformat().replace("+00:00", "Z"),
         "snapshot_id": report.snapshot_id,
         "members": [endpoint_json(j) for j in report.members],
-        "others": [
-            {**endpoint_json(j), "reasons": [finding_json(f) for f in j.verdict.broken]} for j in report.others
-        ],
+        "others": [{**endpoint_json(j), "reasons": [finding_json(f) for f in j.verdict.broken]} for j in report.others],
     }
 
 

@@ -32,7 +32,6 @@ def serve_command(
     """Answer Decide, BatchDecide and Explain, and the catalog, until SIGTERM or Ctrl-C.
 
     Examples:
-
     assay serve
 
     assay serve --listen unix:/run/assay.sock --listen 127.0.0.1:7333 --policy ./policy

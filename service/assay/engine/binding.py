@@ -128,7 +128,7 @@ class Routes:
         """The routing variants that select a binding."""
         return frozenset(b.binding.variant for b in self.bound.values() if b.binding.variant)
 
-    # INVARIANT: bindings take part in file order, so that only the order that sorts depends on how suffixes are written.
+    # INVARIANT: bindings take part in file order: the order in which suffixes are written only chooses who sorts.
     def route(self, variants: Sequence[str], sort: str | None, tenant: str, shared: Shared) -> Route:
         """Choose what applies to a request for one model.
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime  # noqa: TC003 - dataclass fields are inspected by tests
+from datetime import datetime
 
 TIERS = ("flex", "priority")
 
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """Four points of a distribution; `p90` of a latency is met by 90 % of requests, of a throughput exceeded by 90 %."""
+    """Four points of a distribution: 90 % of requests have at most the `p90` latency, at least the `p90` throughput."""
 
     p50: float | None = None
     p75: float | None = None

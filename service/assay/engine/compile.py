@@ -172,7 +172,10 @@ class Names:
             self.broken.add(variable.name)
             return
         self.variables[variable.name] = found
-        roots = {**self.schema.roots, "variables": {**self.schema.roots["variables"], variable.name: Fact(checked.type)}}
+        roots = {
+            **self.schema.roots,
+            "variables": {**self.schema.roots["variables"], variable.name: Fact(checked.type)},
+        }
         self.schema = replace(self.schema, roots=roots)
 
     def behind(self, *expressions: Checked | None) -> tuple[CheckedVariable, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime  # noqa: TC003 - dataclass fields are inspected by tests
+from datetime import datetime
 
 from assay.engine.catalog import Endpoint, Model, Observation, Preference, Provider, TenantSettings
 

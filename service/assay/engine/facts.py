@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from assay.engine.cel.schema import BOOL, DOUBLE, INT, STRING, Fact, Schema, Type, list_of
+from assay.engine.cel.schema import BOOL, DOUBLE, INT, STRING, Fact, Schema, Type
 from assay.engine.functions import DOUBLES, FUNCTIONS, STRINGS
 
 JUDGED = "judged"
@@ -106,7 +106,7 @@ FACTS: tuple[Declared, ...] = (
         "endpoint.ignores.tenants", INT, "distinct tenants with a preference concerning the model", optional=True
     ),
     judged("endpoint.ignores.ignoring", INT, "those of them that ignore the endpoint", optional=True),
-    requested("endpoint.price.prompt", DOUBLE, "USD per million prompt tokens that hold for this request", optional=True),
+    requested("endpoint.price.prompt", DOUBLE, "USD per million prompt tokens, as it holds for the request", optional=True),
     requested("endpoint.price.completion", DOUBLE, "USD per million completion tokens", optional=True),
     requested("endpoint.price.blended", DOUBLE, "0.75 × prompt + 0.25 × completion price", optional=True),
     requested("endpoint.price.audio", DOUBLE, "USD per million audio tokens", optional=True),
@@ -131,7 +131,7 @@ FACTS: tuple[Declared, ...] = (
     requested("request.max_tokens", INT, "tokens the answer may have", optional=True),
     requested("request.prompt_tokens", INT, "tokens of the prompt, as the gateway counts them", optional=True),
     requested("request.input_modalities", STRINGS, "kinds of input in the prompt"),
-    requested("request.service_tier", STRING, "`default`, `flex` or `priority`; `auto` counts as absent", optional=True),
+    requested("request.service_tier", STRING, "`default`, `flex`, `priority`; `auto` counts as absent", optional=True),
     requested("request.explicit_order", BOOL, "whether provider.order or provider.sort is given"),
     requested("request.prefers_speed", BOOL, "whether any preferred throughput or latency is given"),
     requested("request.provider.order", STRINGS, "providers or tags to try first"),

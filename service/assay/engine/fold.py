@@ -50,9 +50,7 @@ class Evidence:
     stale: bool
 
 
-def fold(
-    observations: Iterable[Observation], spec: EvidenceSpec, as_of: datetime
-) -> Mapping[str, Evidence]:
+def fold(observations: Iterable[Observation], spec: EvidenceSpec, as_of: datetime) -> Mapping[str, Evidence]:
     """Fold every endpoint's windows; the order they come in does not matter."""
     windows: defaultdict[str, list[Observation]] = defaultdict(list)
     for observation in observations:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import BuiltinFunctionType, FunctionType
 
 from assay.engine import statistics
-from assay.engine.slug import means
 from assay.engine.cel.schema import BOOL, DOUBLE, INT, STRING, Function, Type, list_of, record
+from assay.engine.slug import means
 
 DOUBLES = list_of(DOUBLE)
 STRINGS = list_of(STRING)
@@ -35,12 +36,12 @@ def named_in(endpoint: Mapping[str, object], names: Sequence[str]) -> bool:
 
 def greatest(one: float, other: float) -> float:
     """The larger of two."""
-    return one if one >= other else other
+    return max(one, other)
 
 
 def least(one: float, other: float) -> float:
     """The smaller of two."""
-    return one if one <= other else other
+    return min(one, other)
 
 
 def percent(share: float) -> str:
@@ -56,11 +57,14 @@ def fixed(value: float, digits: int) -> str:
 
 
 def declare(
-    implementation: object, parameters: tuple[Type, ...], result: Type, receiver: Type | None = None, *,
+    implementation: FunctionType | BuiltinFunctionType,
+    parameters: tuple[Type, ...],
+    result: Type,
+    receiver: Type | None = None,
+    *,
     judging: bool = False,
-) -> Function:  # fmt: skip
+) -> Function:
     """A Function under the implementation's own name."""
-    assert callable(implementation)  # noqa: S101 - a programming error in the table below
     return Function(implementation.__name__, parameters, result, implementation, receiver, judging)
 
 

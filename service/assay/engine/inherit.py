@@ -35,9 +35,7 @@ def inherit(rule_sets: Iterable[RuleSet]) -> tuple[Mapping[str, Effective], list
     return done, faults
 
 
-def fold_in(
-    name: str, by_name: Mapping[str, RuleSet], done: dict[str, Effective], faults: list[Fault]
-) -> Effective:
+def fold_in(name: str, by_name: Mapping[str, RuleSet], done: dict[str, Effective], faults: list[Fault]) -> Effective:
     """The effective form of one rule set, parents first."""
     if name in done:
         return done[name]
@@ -92,4 +90,6 @@ def inherited_keys(own: RuleSet, parent: RuleSet, faults: list[Fault]) -> Iterab
         elif key.name in known:
             yield known[key.name]
         else:
-            faults.append(Fault(key.place, f"order key {key.name} has no expression and none of that name is inherited"))
+            faults.append(
+                Fault(key.place, f"order key {key.name} has no expression and none of that name is inherited")
+            )

@@ -53,9 +53,7 @@ class TenantView:
     preferences: tuple[Preference, ...]
 
 
-def model_part(
-    facts: Facts, endpoints: Sequence[Endpoint], folds: Mapping[str, tuple[Facts, Sequence[Facts]]]
-) -> Part:
+def model_part(facts: Facts, endpoints: Sequence[Endpoint], folds: Mapping[str, tuple[Facts, Sequence[Facts]]]) -> Part:
     """Write one model: `folds` holds cohort facts and rows per way of folding evidence; rows follow the endpoints."""
     return {
         "model": facts["id"],
@@ -91,14 +89,10 @@ def model_view(part: Part) -> ModelView:
 
 def override(written: Part) -> PriceOverride:
     """Read one price override."""
-    return PriceOverride(
-        **{**written, "prices": Prices(**written["prices"]), "utc_days": tuple(written["utc_days"])}
-    )
+    return PriceOverride(**{**written, "prices": Prices(**written["prices"]), "utc_days": tuple(written["utc_days"])})
 
 
-def pool_part(
-    binding: str, model: str, findings: Sequence[Findings], keys: Mapping[str, Sequence[object]]
-) -> Part:
+def pool_part(binding: str, model: str, findings: Sequence[Findings], keys: Mapping[str, Sequence[object]]) -> Part:
     """Write what a binding's pool rules said of a model's endpoints, and its judged order keys."""
     return {
         "binding": binding,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from assay.engine.binding import Bound
-from assay.engine.catalog import Endpoint, Model, Observation, World
+from assay.engine.catalog import Endpoint, Observation, World
 from assay.engine.eligibility import CLEAN, Facts, Findings
 from assay.engine.factsheet import cohort_facts, endpoint_facts, evidence_facts, ignore_facts, model_facts
 from assay.engine.fold import Evidence, fold, ignores, peers
@@ -86,9 +86,7 @@ def judge_model(bound: Bound, model: Facts, cohort: Facts, rows: Sequence[Facts]
     return pool_part(bound.name, str(model["id"]), admit(bound, rows, shared, members), keys)
 
 
-def admit(
-    bound: Bound, rows: Sequence[Facts], shared: Mapping[str, Facts], members: frozenset[str]
-) -> list[Findings]:
+def admit(bound: Bound, rows: Sequence[Facts], shared: Mapping[str, Facts], members: frozenset[str]) -> list[Findings]:
     """Members by the `stay` rules, everyone else by `enter`, in the order of `rows`."""
     if bound.enter is None or bound.stay is None:
         return [CLEAN] * len(rows)

@@ -68,7 +68,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class OrderKey:
-    """One key of an order: `expression` sorts (`direction`), `weight` draws; with neither the key of that name is inherited.
+    """One key of an order: `expression` sorts (`direction`), `weight` draws; with neither it is inherited.
 
     A key whose request-only `when` does not hold is left out. `across_models` puts the key before the grouping by
     requested model.

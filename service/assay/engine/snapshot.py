@@ -17,6 +17,7 @@ from assay.engine.parts import ModelView, Part, PoolView, TenantView, model_view
 from assay.engine.policy import Policy
 from assay.engine.ruleset import PolicySource
 
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The world as of an instant, judged; `parts` holds the bytes behind every address in the manifest."""
@@ -31,9 +32,7 @@ class Snapshot:
     parts: Mapping[str, bytes]
 
 
-def assemble(
-    policy: Policy, as_of: datetime, models: Iterable[Part], pools: Iterable[Part], tenants: Part
-) -> Snapshot:
+def assemble(policy: Policy, as_of: datetime, models: Iterable[Part], pools: Iterable[Part], tenants: Part) -> Snapshot:
     """Address every part, write the manifest and make the views."""
     parts: dict[str, bytes] = {}
 
@@ -53,7 +52,7 @@ def assemble(
             "pools": [[part["binding"], part["model"], add(part)] for part in pool_parts],
         }
     )
-    return view(policy, as_of, model_parts, pool_parts, tenants, manifest, parts)
+    return view(policy, as_of, Parts(model_parts, pool_parts, tenants), manifest, parts)
 
 
 def sources(manifest: bytes, parts: Mapping[str, bytes]) -> tuple[PolicySource, int]:
@@ -68,35 +67,33 @@ def restore(manifest: bytes, parts: Mapping[str, bytes], policy: Policy) -> Snap
         if address(data) != name:
             raise ValueError(f"part {name} was altered")
     head = json.loads(manifest)
-    return view(
-        policy,
-        datetime.fromisoformat(head["as_of"]),
-        [json.loads(parts[name]) for name in head["models"].values()],
-        [json.loads(parts[name]) for _, _, name in head["pools"]],
-        json.loads(parts[head["tenants"]]),
-        manifest,
-        parts,
+    read = Parts(
+        models=[json.loads(parts[name]) for name in head["models"].values()],
+        pools=[json.loads(parts[name]) for _, _, name in head["pools"]],
+        tenants=json.loads(parts[head["tenants"]]),
     )
+    return view(policy, datetime.fromisoformat(head["as_of"]), read, manifest, parts)
 
 
-def view(  # noqa: PLR0913 - the parts of a snapshot, each once
-    policy: Policy,
-    as_of: datetime,
-    models: Sequence[Part],
-    pools: Sequence[Part],
-    tenants: Part,
-    manifest: bytes,
-    parts: Mapping[str, bytes],
-) -> Snapshot:
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a snapshot as mappings."""
+
+    models: Sequence[Part]
+    pools: Sequence[Part]
+    tenants: Part
+
+
+def view(policy: Policy, as_of: datetime, read: Parts, manifest: bytes, data: Mapping[str, bytes]) -> Snapshot:
     """Make what planning reads of the parts."""
-    model_views = {part["model"]: model_view(part) for part in models}
+    model_views = {part["model"]: model_view(part) for part in read.models}
     return Snapshot(
         snapshot_id=address(manifest),
         as_of=as_of,
         policy=policy,
         models=model_views,
-        pools={(p["binding"], p["model"]): pool_view(p, model_views[p["model"]]) for p in pools},
-        tenants=tenant_views(tenants),
+        pools={(p["binding"], p["model"]): pool_view(p, model_views[p["model"]]) for p in read.pools},
+        tenants=tenant_views(read.tenants),
         manifest=manifest,
-        parts=parts,
+        parts=data,
     )
