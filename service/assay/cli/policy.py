@@ -66,7 +66,7 @@ def show_faults(error: PolicyFaults, files: Mapping[str, str], *, json: bool) ->
 
 
 @policy.command(name="test")
-def test_command(
+def run_cases(
     directory: Directory = None,
     *,
     only: Annotated[str | None, Parameter(help="Run only cases whose name holds this text.")] = None,

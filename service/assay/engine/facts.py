@@ -106,7 +106,7 @@ FACTS: tuple[Declared, ...] = (
         "endpoint.ignores.tenants", INT, "distinct tenants with a preference concerning the model", optional=True
     ),
     judged("endpoint.ignores.ignoring", INT, "those of them that ignore the endpoint", optional=True),
-    requested("endpoint.price.prompt", DOUBLE, "USD per million prompt tokens, as it holds for the request", optional=True),
+    requested("endpoint.price.prompt", DOUBLE, "USD per million prompt tokens, for this request", optional=True),
     requested("endpoint.price.completion", DOUBLE, "USD per million completion tokens", optional=True),
     requested("endpoint.price.blended", DOUBLE, "0.75 × prompt + 0.25 × completion price", optional=True),
     requested("endpoint.price.audio", DOUBLE, "USD per million audio tokens", optional=True),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import BuiltinFunctionType, FunctionType
+from collections.abc import Callable, Mapping, Sequence
 
 from assay.engine import statistics
 from assay.engine.cel.schema import BOOL, DOUBLE, INT, STRING, Function, Type, list_of, record
@@ -56,32 +55,33 @@ def fixed(value: float, digits: int) -> str:
     return f"{value:.{digits}f}"
 
 
-def declare(
-    implementation: FunctionType | BuiltinFunctionType,
+def declare(  # noqa: PLR0913 - the columns of the table below
+    name: str,
+    implementation: Callable[..., object],
     parameters: tuple[Type, ...],
     result: Type,
     receiver: Type | None = None,
     *,
     judging: bool = False,
 ) -> Function:
-    """A Function under the implementation's own name."""
-    return Function(implementation.__name__, parameters, result, implementation, receiver, judging)
+    """One row of the table below."""
+    return Function(name, parameters, result, implementation, receiver, judging)
 
 
 FUNCTIONS: tuple[Function, ...] = (
-    declare(matches_any, (STRINGS,), BOOL, ENDPOINT),
-    declare(named_in, (STRINGS,), BOOL, ENDPOINT),
-    declare(rank_in, (STRINGS,), INT, ENDPOINT),
-    declare(abs, (DOUBLE,), DOUBLE),
-    declare(greatest, (DOUBLE, DOUBLE), DOUBLE),
-    declare(least, (DOUBLE, DOUBLE), DOUBLE),
-    declare(percent, (DOUBLE,), STRING),
-    declare(fixed, (DOUBLE, INT), STRING),
-    declare(statistics.logit, (DOUBLE,), DOUBLE),
-    declare(statistics.median, (DOUBLES,), DOUBLE),
-    declare(statistics.mad, (DOUBLES,), DOUBLE),
-    declare(statistics.quantile, (DOUBLES, DOUBLE), DOUBLE),
-    declare(statistics.wilson_lower, (DOUBLE, DOUBLE, DOUBLE), DOUBLE),
-    declare(statistics.wilson_upper, (DOUBLE, DOUBLE, DOUBLE), DOUBLE),
-    declare(statistics.probability_at_least, (DOUBLE, DOUBLE, DOUBLE), DOUBLE, judging=True),
+    declare("matches_any", matches_any, (STRINGS,), BOOL, ENDPOINT),
+    declare("named_in", named_in, (STRINGS,), BOOL, ENDPOINT),
+    declare("rank_in", rank_in, (STRINGS,), INT, ENDPOINT),
+    declare("abs", abs, (DOUBLE,), DOUBLE),
+    declare("greatest", greatest, (DOUBLE, DOUBLE), DOUBLE),
+    declare("least", least, (DOUBLE, DOUBLE), DOUBLE),
+    declare("percent", percent, (DOUBLE,), STRING),
+    declare("fixed", fixed, (DOUBLE, INT), STRING),
+    declare("logit", statistics.logit, (DOUBLE,), DOUBLE),
+    declare("median", statistics.median, (DOUBLES,), DOUBLE),
+    declare("mad", statistics.mad, (DOUBLES,), DOUBLE),
+    declare("quantile", statistics.quantile, (DOUBLES, DOUBLE), DOUBLE),
+    declare("wilson_lower", statistics.wilson_lower, (DOUBLE, DOUBLE, DOUBLE), DOUBLE),
+    declare("wilson_upper", statistics.wilson_upper, (DOUBLE, DOUBLE, DOUBLE), DOUBLE),
+    declare("probability_at_least", statistics.probability_at_least, (DOUBLE, DOUBLE, DOUBLE), DOUBLE, judging=True),
 )
