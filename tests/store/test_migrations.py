@@ -73,10 +73,11 @@ def test_a_database_without_tables_asks_for_migrate(empty: Engine, migrations: P
         require_current(empty, migrations)
 
 
-def test_a_database_of_a_newer_assay_is_left_alone(store: Engine, migrations: Path) -> None:
-    with writing(store) as connection:
+def test_a_database_of_a_newer_assay_is_left_alone(empty: Engine, migrations: Path) -> None:
+    migrate(empty, migrations)
+    with writing(empty) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(StoreUnavailable, match=rf"is at revision '9999', newer than this Assay's {HEAD}"):
-        require_current(store, migrations)
+        require_current(empty, migrations)
     with pytest.raises(StoreUnavailable, match="9999"):
-        migrate(store, migrations)
+        migrate(empty, migrations)

@@ -51,7 +51,7 @@ def apply_preferences(engine: Engine, document: PreferenceDocument, *, now: date
             if fault is None:
                 wanted.append(each)
             else:
-                refused.append(Refusal(f"tenant {each.tenant}", f"{each.kind} {fault}"))
+                refused.append(Refusal(f"tenant {each.tenant}", f"{each.kind}: {fault}"))
         tally = replace_preferences(connection, {each.tenant for each in document.preferences}, wanted, now)
         return finish(connection, Import(PREFERENCES, PREFERENCES, document.digest, None, now), tally, refused)
 

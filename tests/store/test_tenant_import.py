@@ -1,0 +1,95 @@
+"""Preferences and tenant settings: a tenant named in a file is replaced whole, others are not touched."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import Engine
+
+from assay.engine.catalog import Endpoint, Preference, TenantSettings
+from assay.engine.document import CatalogDocument, ImportReport, PreferenceDocument, Refusal, Tally, TenantDocument
+from assay.store.imports import apply_catalog, apply_preferences, apply_tenants
+from assay.store.world import WorldRevision, load_world, world_revision
+
+NOON = datetime(2026, 7, 4, 12, tzinfo=UTC)
+MODEL = "moonshotai/kimi-k2-0905"
+OTHER = "z-ai/glm-4.6"
+
+
+@pytest.fixture
+def catalogued(store: Engine) -> Engine:
+    pairs = ((MODEL, "novita/fp8"), (MODEL, "groq"), (OTHER, "z-ai"))
+    offers = tuple(Endpoint(f"{model}@{tag}", model, tag.split("/")[0], tag) for model, tag in pairs)
+    apply_catalog(store, CatalogDocument("ours", "d", endpoints=offers), now=NOON)
+    return store
+
+
+def prefer(store: Engine, *preferences: Preference) -> ImportReport:
+    return apply_preferences(store, PreferenceDocument(repr(preferences), preferences), now=NOON)
+
+
+def settle(store: Engine, *tenants: TenantSettings) -> ImportReport:
+    return apply_tenants(store, TenantDocument(repr(tenants), tenants), now=NOON)
+
+
+PIN = Preference("acme", "pin", "novita/fp8", MODEL)
+IGNORE = Preference("acme", "ignore", "groq")
+THEIRS = Preference("zeta", "ignore", "groq")
+
+
+def test_a_tenants_preferences_are_replaced_whole_and_others_left(catalogued: Engine) -> None:
+    prefer(catalogued, PIN, IGNORE, THEIRS, IGNORE)
+    assert load_world(catalogued).preferences == (IGNORE, PIN, THEIRS)
+    report = prefer(catalogued, Preference("acme", "pin", "groq"), PIN)
+    assert report.tallies == {"preferences": Tally(added=("acme: pin groq",), gone=("acme: ignore groq",), unchanged=1)}
+    assert load_world(catalogued).preferences == (Preference("acme", "pin", "groq"), PIN, THEIRS)
+
+
+def test_the_second_time_all_is_unchanged(catalogued: Engine) -> None:
+    settings = TenantSettings("acme", ("novita",), ("groq",), zdr=True, deny_data_collection=True)
+    for tally in (Tally(added=("acme",)), Tally(unchanged=1)):
+        assert settle(catalogued, settings).tallies == {"tenants": tally}
+    prefer(catalogued, PIN)
+    assert prefer(catalogued, PIN).tallies == {"preferences": Tally(unchanged=1)}
+    assert world_revision(catalogued) == WorldRevision(catalog=1, evidence=0, preferences=2)
+    assert load_world(catalogued).tenants == (settings,)
+
+
+def test_a_tenants_settings_are_replaced_whole_and_others_left(catalogued: Engine) -> None:
+    settle(catalogued, TenantSettings("acme", only=("novita",), zdr=True), TenantSettings("zeta"))
+    report = settle(catalogued, TenantSettings("acme", ignore=("groq",)))
+    assert report.tallies == {"tenants": Tally(changed=("acme",))}
+    assert load_world(catalogued).tenants == (TenantSettings("acme", ignore=("groq",)), TenantSettings("zeta"))
+
+
+@pytest.mark.parametrize(
+    ("target", "model", "fault"),
+    [
+        pytest.param("novita", None, None, id="a provider"),
+        pytest.param("novita/fp8", None, None, id="a tag of any model"),
+        pytest.param("novita", OTHER, None, id="a provider, for a model it does not serve yet"),
+        pytest.param(
+            "nowhere", None, "'nowhere' is neither a known provider nor the tag of a known endpoint", id="nobody"
+        ),
+        pytest.param(
+            "novita/fp8",
+            OTHER,
+            f"'novita/fp8' is neither a known provider nor the tag of a known endpoint of {OTHER}",
+            id="a tag of another model",
+        ),
+        pytest.param("groq", "no/model", "model 'no/model' is unknown", id="an unknown model"),
+    ],
+)
+def test_a_target_must_be_known(catalogued: Engine, target: str, model: str | None, fault: str | None) -> None:
+    report = prefer(catalogued, Preference("acme", "ignore", target, model), THEIRS)
+    assert report.refused == (() if fault is None else (Refusal("tenant acme", f"ignore: {fault}"),))
+    assert THEIRS in load_world(catalogued).preferences
+
+
+def test_settings_that_name_an_unknown_provider_are_refused_and_the_old_ones_stay(catalogued: Engine) -> None:
+    settle(catalogued, TenantSettings("acme", only=("novita",)))
+    report = settle(catalogued, TenantSettings("acme", only=("novita", "nowhere"), ignore=("elsewhere",)))
+    known = "is neither a known provider nor the tag of a known endpoint"
+    assert report.refused == (Refusal("tenant acme", f"only: 'nowhere' {known}; ignore: 'elsewhere' {known}"),)
+    assert load_world(catalogued).tenants == (TenantSettings("acme", only=("novita",)),)
