@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -131,6 +132,27 @@ def survives(store: Engine, document: Document, allowed: int, before: object) ->
         return False
     event.remove(store, "before_cursor_execute", poison)
     return True
+
+
+def test_imports_at_the_same_time_take_turns(database_url: str) -> None:
+    documents = [
+        *BEFORE[:2],
+        CatalogDocument("theirs", "9", NOON, endpoints=offers("x", "z", price=2.0)),
+        BEFORE[0],
+    ] * 2
+
+    def work(document: Document) -> None:
+        engine = open_store(database_url)
+        take(engine, document)
+        engine.dispose()
+
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        list(pool.map(work, documents))
+    engine = open_store(database_url)
+    found = load_world(engine)
+    engine.dispose()
+    assert [each.endpoint_id for each in found.endpoints] == ["a/m@x", "a/m@y", "a/m@y~2", "a/m@z"]
+    assert len(found.observations) == 2
 
 
 # One source states each tag once; two sources never state the same instant, so that the newer one always is.
