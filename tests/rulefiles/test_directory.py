@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from assay.engine.errors import OperatorError
 from assay.engine.faults import PolicyFaults
 from assay.rulefiles.directory import digest, read_directory, read_tests
@@ -53,7 +54,9 @@ def circle(root: Path) -> None:
     [
         pytest.param(lambda _: None, "does not exist", id="missing"),
         pytest.param(lambda root: write(root, "policy"), "is not a directory", id="file"),
-        pytest.param(lambda root: write(root, "policy/README.md", "policy/a_test.yaml"), "holds no rule files", id="empty"),
+        pytest.param(
+            lambda root: write(root, "policy/README.md", "policy/a_test.yaml"), "holds no rule files", id="empty"
+        ),
         pytest.param(lambda root: write(root, "policy/a.yml"), "would be passed over", id="other suffix"),
         pytest.param(lambda root: write(root, *(f"policy/r{n}.yaml" for n in range(257))), "more than 256", id="many"),
         pytest.param(lambda root: write(root, "policy/a\x1b.yaml"), "whose name cannot be printed", id="odd name"),

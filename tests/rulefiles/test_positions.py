@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from assay.engine.ruleset import Expression
 from assay.rulefiles.nodes import Table
 from assay.rulefiles.source import read_source
@@ -31,7 +32,7 @@ def expression(yaml: str) -> Expression:
         pytest.param(r'when: "a == \"b\" + bad"', "bad", (1, 21), id="double quotes with quotes in them"),
         pytest.param(r'when: "\u00e9 + \x41 + \U0001F600 + bad"', "bad", (1, 37), id="escapes of three lengths"),
         pytest.param(r'when: "a\n+ bad"', "bad", (1, 13), id="an escaped line break stays on the file's line"),
-        pytest.param(r'when: "a == \x27\x27 + '' + bad"', "bad", (1, 27), id="empty text in double quotes"),
+        pytest.param(r'when: "a == \x27\x27 + ' ' + bad"', "bad", (1, 27), id="empty text in double quotes"),
         pytest.param("when: '値 + bad'", "bad", (1, 12), id="wide characters count once"),
         pytest.param("when: |\n  a\n    + bad\n", "bad", (3, 7), id="block"),
         pytest.param("when: | # why\n  bad\n", "bad", (2, 3), id="block with a comment on its header"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from assay.engine.faults import Fault, PolicyFaults
 from assay.engine.ruleset import Place
 from assay.rulefiles.render import render

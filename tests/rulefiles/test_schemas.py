@@ -7,8 +7,16 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
+
 from assay.engine.catalog import (
-    Endpoint, Model, Observation, Percentiles, Preference, PriceOverride, Prices, TenantSettings,
+    Endpoint,
+    Model,
+    Observation,
+    Percentiles,
+    Preference,
+    PriceOverride,
+    Prices,
+    TenantSettings,
 )  # fmt: skip
 from assay.engine.request import QUANTIZATIONS, SORTS, MaxPrice, ProviderPreferences, Request
 from assay.engine.slug import CATALOG_VARIANTS
@@ -54,7 +62,10 @@ def test_bindings_know_sorts_and_catalog_variants() -> None:
         ("tenant", names(TenantSettings)),
         ("provider", names(ProviderPreferences)),
         ("request", names(Request)),
-        ("observation", names(Observation) - {"endpoint_id", "observed_from", "observed_to"} | {"endpoint", "from", "to"}),
+        (
+            "observation",
+            names(Observation) - {"endpoint_id", "observed_from", "observed_to"} | {"endpoint", "from", "to"},
+        ),
     ],
 )
 def test_fixtures_have_every_field(name: str, expected: set[str]) -> None:
@@ -77,7 +88,7 @@ def test_a_case_has_all_of_a_test_but_further_cases() -> None:
 CHECKS = {"pattern": "patternErrorMessage", "not": "errorMessage"}
 SILENT = {
     "$schema", "$id", "$ref", "$defs", "title", "description", "properties", "items", "additionalProperties",
-    "propertyNames", *CHECKS.values(),
+    "patternProperties", *CHECKS.values(),
 }  # fmt: skip
 
 
@@ -87,7 +98,7 @@ def keywords(part: object, *, named: bool = False) -> Iterator[tuple[str, dict[s
             if not named:
                 yield key, part
             if key not in {"enum", "const", "required"} or named:
-                yield from keywords(value, named=not named and key in {"properties", "$defs"})
+                yield from keywords(value, named=not named and key in {"properties", "$defs", "patternProperties"})
     elif isinstance(part, list):
         for item in part:
             yield from keywords(item)

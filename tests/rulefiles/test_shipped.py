@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+
 from assay.engine.ruleset import EvidenceSpec, Expression, RuleSet
 from assay.rulefiles.directory import digest, read_directory
 from assay.rulefiles.read import read_policy

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+
 from assay.rulefiles.nodes import plain
 from assay.rulefiles.source import MAX_BYTES, MAX_DEPTH, read_source
 
@@ -14,7 +15,10 @@ from assay.rulefiles.source import MAX_BYTES, MAX_DEPTH, read_source
     [
         pytest.param("true", True, id="true"),
         pytest.param("false", False, id="false"),
-        *(pytest.param(w, w, id=w) for w in ("yes", "no", "on", "off", "y", "n", "True", "FALSE", "Null", "nan", "inf")),
+        *(
+            pytest.param(w, w, id=w)
+            for w in ("yes", "no", "on", "off", "y", "n", "True", "FALSE", "Null", "nan", "inf")
+        ),
         pytest.param("null", None, id="null"),
         pytest.param("~", None, id="tilde"),
         pytest.param("", None, id="nothing"),
@@ -48,7 +52,9 @@ def test_plain_scalars(written: str, value: object) -> None:
 
 
 DEEP = "a: " + "[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1)
-BOMB = "a: &a [x, x]\n" + "\n".join(f"{c}: &{c} [*{p}, *{p}, *{p}]" for p, c in zip("abcdefgh", "bcdefghi", strict=True))
+BOMB = "a: &a [x, x]\n" + "\n".join(
+    f"{c}: &{c} [*{p}, *{p}, *{p}]" for p, c in zip("abcdefgh", "bcdefghi", strict=True)
+)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 
 from assay.engine.catalog import (
@@ -19,7 +19,8 @@ from assay.engine.catalog import (
 )
 from assay.engine.faults import Fault
 from assay.engine.identity import provisional
-from assay.rulefiles.nodes import Scalar, Table, is_number
+from assay.engine.request import MaxPrice
+from assay.rulefiles.nodes import Scalar, Table
 from assay.rulefiles.schemas import unknown
 
 WINDOW = timedelta(days=1)
@@ -107,7 +108,7 @@ def endpoint(table: Table, models: Mapping[str, Model], faults: list[Fault]) -> 
         max_completion_tokens=table.whole("max_completion_tokens"),
         max_prompt_tokens=table.whole("max_prompt_tokens"),
         supported_parameters=table.texts("supported_parameters"),
-        prices=Prices(**doubles(table.table("prices"))),
+        prices=Prices(**doubles(table.table("prices"), Prices)),
         overrides=tuple(price_override(item) for item in table.tables("overrides")),
         status=table.whole("status"),
         uptime_30m_percent=double(table, "uptime_30m_percent"),
@@ -124,7 +125,7 @@ def price_override(table: Table) -> PriceOverride:
     """Prices under conditions."""
     days = (item.value for item in table.items("utc_days") if isinstance(item, Scalar))
     return PriceOverride(
-        prices=Prices(**doubles(table.table("prices"))),
+        prices=Prices(**doubles(table.table("prices"), Prices)),
         min_prompt_tokens=table.whole("min_prompt_tokens"),
         utc_start=table.whole("utc_start"),
         utc_end=table.whole("utc_end"),
@@ -200,13 +201,13 @@ def moment(table: Table, key: str, default: datetime, faults: list[Fault]) -> da
 def percentiles(table: Table, key: str) -> Percentiles:
     """Four points of a distribution; a number alone is the median."""
     alone = double(table, key)
-    return Percentiles(**doubles(table.table(key))) if alone is None else Percentiles(p50=alone)
+    return Percentiles(**doubles(table.table(key), Percentiles)) if alone is None else Percentiles(p50=alone)
 
 
-def doubles(table: Table) -> dict[str, float]:
-    """A table's numbers as doubles."""
-    values = {key: entry.value.value for key, entry in table.entries.items() if isinstance(entry.value, Scalar)}
-    return {key: float(value) for key, value in values.items() if is_number(value)}
+def doubles(table: Table, kind: type[Prices | Percentiles | MaxPrice]) -> dict[str, float]:
+    """A table's numbers as doubles, for the fields of a kind of value."""
+    found = {item.name: double(table, item.name) for item in fields(kind)}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def double(table: Table, key: str) -> float | None:

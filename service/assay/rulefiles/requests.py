@@ -65,7 +65,7 @@ def preferences(table: Table) -> ProviderPreferences:
         quantizations=table.texts("quantizations"),
         sort=table.maybe_text("sort") or sort.maybe_text("by"),
         partition=sort.maybe_text("partition") or table.text("partition", "model"),
-        max_price=MaxPrice(**doubles(table.table("max_price"))),
+        max_price=MaxPrice(**doubles(table.table("max_price"), MaxPrice)),
         preferred_min_throughput=percentiles(table, "preferred_min_throughput"),
         preferred_max_latency=percentiles(table, "preferred_max_latency"),
     )

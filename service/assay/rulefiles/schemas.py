@@ -70,13 +70,10 @@ def _worded(violation: Violation, root: Node, top: Schema) -> Iterator[Fault]:
     match violation.kind.name:
         case "additionalProperties" if isinstance(node, Table):
             known = list(rule.get("properties", {}))
+            pattern = rule.get("patternErrorMessage")
             for key in facts["unexpected"]:
-                yield Fault(node.place_of_key(key), unknown("key", key, known))
-        case "propertyNames" if isinstance(node, Table):
-            inner: Violation = facts["error"]
-            key = str(inner.instance)
-            message = _message(inner.kind.name, inner.kind.as_dict(), rule, Scalar(node.place, key, key, None))
-            yield Fault(node.place_of_key(key), f"`{key}`: {message}")
+                message = f"{pattern}, found `{key[:60]}`" if pattern else unknown("key", key, known)
+                yield Fault(node.place_of_key(key), message)
         case word:
             yield Fault(node.place, _message(word, facts, rule, node))
 
