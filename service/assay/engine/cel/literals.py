@@ -49,7 +49,7 @@ def _unescape(match: re.Match[str], start: int) -> str:
     if kind == "plain":
         return _PLAIN.get(value, value)
     if kind == "bad":
-        raise BadLiteral(f"unknown escape {ascii(match[0])[1:-1]!s}", start + match.start())
+        raise BadLiteral(f"unknown escape \\{ascii(value)[1:-1]}", start + match.start())
     code = int(value, 8 if kind == "octal" else 16)
     if code > _LAST_CODE_POINT or 0xD800 <= code <= 0xDFFF:  # noqa: PLR2004  the surrogates of Unicode
         raise BadLiteral(f"{match[0]} is not a character", start + match.start())

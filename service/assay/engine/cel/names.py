@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from assay.engine.cel import syntax, tree
+from assay.engine.cel.faults import locate
 from assay.engine.cel.schema import BOOL, STRING, Fact
 from assay.engine.cel.types import BROKEN, is_broken, join
 
@@ -18,7 +19,7 @@ _SHOWN = 5
 
 def suggest(name: str, known: Iterable[str]) -> str:
     """End a message with the nearest known name, if one is near."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
+    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.7)
     return f", did you mean {near[0]}?" if near else ""
 
 
@@ -83,7 +84,8 @@ def _no_fact(checker: Checker, name: syntax.Name, key: str) -> None:
         more = ", …" if len(below) > _SHOWN else ""
         message = f"{path} is a group of facts: name one of {', '.join(below[:_SHOWN])}{more}"
     else:
-        near = suggest(key, facts)
+        groups = (known[:dot] for known in facts for dot, sign in enumerate(known) if sign == ".")
+        near = suggest(key, {*facts, *groups})
         message = f"{path} is not declared{near.replace('mean ', f'mean {name.name}.')}"
     checker.faults.add(name.offset, message)
 
@@ -103,10 +105,11 @@ def _select(checker: Checker, operand: tree.Node, select: syntax.Select) -> tree
     if is_broken(operand.type):
         return checker.broken(select)
     if operand.type.name != "map" or not join(operand.type.parameters[0], STRING):
-        checker.faults.add(select.offset, f"{operand.type} has no field {select.field}")
+        checker.faults.add(select.place, f"{operand.type} has no field {select.field}")
         return checker.broken(select)
-    key = tree.Literal(STRING, *checker.place(select), select.field)
-    return tree.Operation(operand.type.parameters[1], *checker.place(select), "map []", (operand, key))
+    place = locate(checker.faults.text, select.place)
+    key = tree.Literal(STRING, *place, select.field)
+    return tree.Operation(operand.type.parameters[1], *place, "map []", (operand, key))
 
 
 def check_has(checker: Checker, node: syntax.Call) -> tree.Node:

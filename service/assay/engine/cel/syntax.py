@@ -36,10 +36,11 @@ class Name(Node):
 
 @dataclass(frozen=True, slots=True)
 class Select(Node):
-    """`operand.field`."""
+    """`operand.field`; `offset` is where the operand begins, `place` where the field stands."""
 
     operand: Node
     field: str
+    place: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +194,8 @@ class Builder:
 
     def _select(self, tree: Tree) -> Node:
         operand, field = tree.children
-        return Select(field.start_pos, self.build(operand), str(field))
+        built = self.build(operand)
+        return Select(built.offset, built, str(field), field.start_pos)
 
     def _method(self, tree: Tree) -> Node:
         operand, name, *arguments = tree.children

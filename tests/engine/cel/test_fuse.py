@@ -1,0 +1,215 @@
+"""Fused rules: guards, lazy variables, constants, and what each row is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from assay.engine.cel.check import Checked, check
+from assay.engine.cel.fuse import Item, fuse_columns, fuse_rules
+from assay.engine.cel.schema import BOOL, DOUBLE, INT, STRING, Fact, Function, Schema, list_of
+from assay.engine.cel.values import NOT_ASKED, Absent, Failure
+
+
+class Counting:
+    """A function that counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, value: float) -> float:
+        self.calls += 1
+        return value
+
+
+class Stage:
+    """A schema with a counting function, growing by the variables that are added to it."""
+
+    def __init__(self) -> None:
+        self.counted = Counting()
+        self.variables: list[tuple[str, Checked]] = []
+        self.schema = Schema(
+            roots={
+                "endpoint": {
+                    "accuracy": Fact(DOUBLE, optional=True),
+                    "price": Fact(DOUBLE, optional=True),
+                    "class": Fact(STRING),
+                },
+                "request": {"tools": Fact(INT, optional=True), "ignore": Fact(list_of(STRING)), "budget": Fact(DOUBLE)},
+                "params": {"floor": Fact(DOUBLE), "classes": Fact(list_of(STRING))},
+            },
+            functions=(Function("counted", (DOUBLE,), DOUBLE, self.counted),),
+        )
+
+    def check(self, text: str) -> Checked:
+        return check(text, self.schema)
+
+    def let(self, name: str, text: str) -> None:
+        checked = self.check(text)
+        self.variables.append((name, checked))
+        declared = {**self.schema.roots.get("variables", {}), name: Fact(checked.type)}
+        self.schema = Schema(roots={**self.schema.roots, "variables": declared}, functions=self.schema.functions)
+
+    def item(self, text: str, when: str | None = None) -> Item:
+        return Item("rule", self.check(text), None if when is None else self.check(when))
+
+    def run(self, *items: Item, rows: Sequence[dict[str, object]], request: dict[str, object]) -> list[list[object]]:
+        constants = {"params.floor": 0.9, "params.classes": ("yield", "lambda")}
+        fused = fuse_rules(items, variables=self.variables, row="endpoint", constants=constants)
+        return [list(findings) for findings in fused(rows, {"request": request})]
+
+
+GOOD: dict[str, object] = {"accuracy": 0.95, "price": 1.0, "class": "yield"}
+BAD: dict[str, object] = {"accuracy": 0.5, "price": 2.0, "class": "if"}
+EMPTY: dict[str, object] = {}
+REQUEST: dict[str, object] = {"tools": 2, "ignore": ["if"], "budget": 1.5}
+
+
+def test_only_what_is_not_true_is_told_per_row_and_in_the_order_of_rules() -> None:
+    stage = Stage()
+    found = stage.run(
+        stage.item("endpoint.accuracy >= params.floor"),
+        stage.item("endpoint.price <= request.budget"),
+        stage.item("endpoint.class in params.classes && !(endpoint.class in request.ignore)"),
+        rows=[GOOD, BAD, EMPTY],
+        request=REQUEST,
+    )
+    assert found == [
+        [],
+        [(0, False), (1, False), (2, False)],
+        [(0, Absent("endpoint.accuracy")), (1, Absent("endpoint.price")), (2, Absent("endpoint.class"))],
+    ]
+
+
+def test_a_guard_on_the_request_is_asked_once_and_false_silences_the_rule() -> None:
+    stage = Stage()
+    guarded = stage.item("endpoint.accuracy > 1.0", when="counted(double(request.tools)) > 5.0")
+    assert stage.run(guarded, rows=[GOOD, BAD, EMPTY], request=REQUEST) == [[], [], []]
+    assert stage.counted.calls == 1
+    assert stage.run(guarded, rows=[GOOD], request={**REQUEST, "tools": 9}) == [[(0, False)]]
+
+
+@pytest.mark.parametrize(
+    ("when", "outcome"),
+    [
+        pytest.param("request.tools > 0", Absent("request.tools"), id="absent"),
+        pytest.param("1 / size(request.ignore) > 0", Failure("division by zero", 1, 3), id="failed"),
+    ],
+)
+def test_a_guard_without_an_answer_closes_the_rule_for_every_row(when: str, outcome: object) -> None:
+    stage = Stage()
+    found = stage.run(stage.item("true", when=when), rows=[GOOD, BAD], request={"ignore": []})
+    assert found == [[(0, outcome)], [(0, outcome)]]
+
+
+def test_a_guard_on_the_row_says_for_which_rows_the_rule_was_not_asked() -> None:
+    stage = Stage()
+    guarded = stage.item("endpoint.accuracy > params.floor", when="endpoint.price < 1.5")
+    found = stage.run(guarded, rows=[GOOD, BAD, EMPTY], request=REQUEST)
+    assert found == [[], [(0, NOT_ASKED)], [(0, Absent("endpoint.price"))]]
+
+
+def test_a_guard_that_reads_the_row_through_a_variable_is_asked_per_row() -> None:
+    stage = Stage()
+    stage.let("cheap", "endpoint.price < 1.5")
+    found = stage.run(stage.item("false", when="variables.cheap"), rows=[GOOD, BAD], request=REQUEST)
+    assert found == [[(0, False)], [(0, NOT_ASKED)]]
+
+
+def test_a_variable_is_computed_once_per_row_and_only_for_rows_that_read_it() -> None:
+    stage = Stage()
+    stage.let("once", "counted(endpoint.accuracy)")
+    stage.let("twice", "variables.once * 2.0")
+    rules = [
+        stage.item("variables.once > params.floor", when="endpoint.price < 1.5"),
+        stage.item("variables.twice > 1.8 && variables.once > 0.0", when="endpoint.price < 1.5"),
+    ]
+    found = stage.run(*rules, rows=[GOOD, BAD, GOOD], request=REQUEST)
+    assert found == [[], [(0, NOT_ASKED), (1, NOT_ASKED)], []]
+    assert stage.counted.calls == 2
+
+
+def test_a_variable_that_does_not_read_the_row_is_computed_once_per_call() -> None:
+    stage = Stage()
+    stage.let("budget", "counted(request.budget)")
+    stage.let("room", "variables.budget - endpoint.price")
+    found = stage.run(
+        stage.item("variables.budget > 1.0"), stage.item("variables.room > 0.0"), rows=[GOOD, BAD], request=REQUEST
+    )
+    assert found == [[], [(1, False)]]
+    assert stage.counted.calls == 1
+
+
+def test_a_variable_is_not_computed_when_every_reader_is_silenced_or_short_circuited() -> None:
+    stage = Stage()
+    stage.let("dear", "counted(endpoint.accuracy)")
+    stage.run(
+        stage.item("variables.dear > 1.0", when="request.tools > 5"),
+        stage.item("endpoint.price > 0.0 || variables.dear > 1.0"),
+        rows=[GOOD, BAD],
+        request=REQUEST,
+    )
+    assert stage.counted.calls == 0
+
+
+def test_a_variable_without_a_value_tells_its_readers_which_fact_was_missing() -> None:
+    stage = Stage()
+    stage.let("good", "counted(1.0) + endpoint.accuracy")
+    stage.let("better", "variables.good * 2.0")
+    found = stage.run(
+        stage.item("variables.better > 1.0"),
+        stage.item("variables.good > 1.0 || endpoint.price > 0.0"),
+        stage.item("!(variables.good > 1.0)"),
+        rows=[{"price": 1.0}],
+        request=REQUEST,
+    )
+    assert found == [[(0, Absent("endpoint.accuracy")), (2, Absent("endpoint.accuracy"))]]
+    assert stage.counted.calls == 2, "once in generated code, once in the exact evaluator, then remembered"
+
+
+def test_a_missing_shared_root_is_absent_not_an_error() -> None:
+    stage = Stage()
+    fused = fuse_rules([stage.item("request.tools > 0"), stage.item("!has(request.tools)")], row="endpoint")
+    assert fused([GOOD], {}) == [[(0, Absent("request.tools"))]]
+
+
+def test_no_rows_no_findings() -> None:
+    stage = Stage()
+    assert stage.run(stage.item("endpoint.price > 0.0"), rows=[], request=REQUEST) == []
+
+
+def test_columns_hold_a_value_or_what_stood_in_its_way() -> None:
+    stage = Stage()
+    stage.let("double_price", "endpoint.price * 2.0")
+    fused = fuse_columns(
+        [stage.item("variables.double_price"), stage.item("endpoint.class"), stage.item("params.floor")],
+        variables=stage.variables,
+        row="endpoint",
+        constants={"params.floor": 0.9},
+    )
+    assert fused([GOOD, {"class": "def"}], {}) == [
+        [2.0, Absent("endpoint.price")],
+        ["yield", "def"],
+        [0.9, 0.9],
+    ]
+
+
+def test_a_rule_whose_fact_is_no_bool_fails_closed() -> None:
+    schema = Schema(roots={"endpoint": {"ok": Fact(BOOL)}})
+    fused = fuse_rules([Item("rule", check("endpoint.ok", schema))], row="endpoint")
+    assert fused([{"ok": "yes"}, {"ok": True}], {}) == [[(0, Failure("a value that is no bool", 1, 1))], []]
+
+
+def test_names_that_python_reserves_are_ordinary() -> None:
+    roots = {"lambda": {"def": Fact(INT), "__class__": Fact(INT)}, "class": {"import": Fact(INT)}}
+    checked = check("lambda.def + lambda.__class__ + class.import == 6", Schema(roots=roots))
+    fused = fuse_rules([Item("rule", checked)], row="lambda")
+    assert fused([{"def": 1, "__class__": 2}], {"class": {"import": 3}}) == [[]]
+
+
+def test_one_variable_name_twice_is_refused() -> None:
+    stage = Stage()
+    stage.let("same", "1.0")
+    with pytest.raises(ValueError, match="variable same is given twice"):
+        fuse_rules([], variables=stage.variables * 2, row="endpoint")
