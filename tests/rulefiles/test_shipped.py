@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from assay.engine.ruleset import EvidenceSpec, Expression, RuleSet
-from assay.rulefiles.directory import digest, read_directory
+from assay.rulefiles.directory import read_directory
 from assay.rulefiles.read import read_policy
 from assay.shipped import policy_dir
 
@@ -63,11 +63,3 @@ def test_every_line_of_every_expression_is_found_at_its_place(files: dict[str, s
             for number, text in enumerate(expression.text.split("\n"), start=1):
                 place = expression.locate(number, 1)
                 assert lines[place.line - 1][place.column - 1 :].startswith(text)
-
-
-def test_the_digest_is_of_the_content(files: dict[str, str]) -> None:
-    source = read_directory(policy_dir())
-    assert digest(source) == digest(read_directory(policy_dir()))
-    assert len(digest(source)) == 64
-    changed = type(source)({**files, "default.yaml": files["default.yaml"] + "\n"})
-    assert digest(changed) != digest(source)

@@ -1,9 +1,7 @@
-"""A policy directory to its texts: the rule files, the test files, and the digest of what is put into force."""
+"""A policy directory to its texts: the rule files and the test files."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -39,12 +37,6 @@ def read_tests(path: Path) -> Mapping[str, str]:
     return {name: _text(path, name) for name in _names(path) if name.endswith(TEST_SUFFIX)}
 
 
-def digest(source: PolicySource) -> str:
-    """The content's SHA-256 in hex: of canonical JSON, path to text."""
-    canonical = json.dumps(dict(source.files), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
-
-
 def _names(root: Path) -> list[str]:
     """The relative paths of all YAML files, sorted."""
     if not root.is_dir():
@@ -76,7 +68,7 @@ def _walk(root: Path) -> Iterator[str]:
 
 
 def _text(root: Path, name: str) -> str:
-    """A file's text, at most a byte over the limit; bytes that are not UTF-8 become surrogates, a fault on reading."""
+    """A file's text, at most a byte over the limit; bytes that are not UTF-8 become a sign that reading refuses."""
     path = root / name
     try:
         if not path.resolve(strict=True).is_relative_to(root.resolve(strict=True)):
@@ -84,7 +76,7 @@ def _text(root: Path, name: str) -> str:
         if not path.is_file():
             raise UnreadableDirectory(path, "is not an ordinary file")
         with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1).decode("utf-8", errors="surrogateescape")
+            return file.read(MAX_BYTES + 1).decode("utf-8", errors="replace")
     except (OSError, RuntimeError) as error:  # a circle of links is a RuntimeError before Python 3.13
         raise UnreadableDirectory(
             path, f"cannot be read: {getattr(error, 'strerror', None) or 'a circle of links'}"

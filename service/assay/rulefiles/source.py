@@ -18,8 +18,8 @@ MAX_DEPTH: Final = 32
 MAX_CHARACTER_FAULTS: Final = 20
 # Controls, invisible formatting (among it what turns the direction of text), surrogates, line separators.
 REFUSED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-NONCHARACTERS: Final = frozenset({0xFFFE, 0xFFFF})  # the last two of each plane
-SURROGATE_ESCAPES: Final = range(0xDC80, 0xDD00)
+NONCHARACTER: Final = 0xFFFE  # these bits are set in the last two code points of every plane
+NOT_UTF8: Final = "\N{REPLACEMENT CHARACTER}"  # what decoding puts in place of bytes that are no text
 BYTE_ORDER_MARK: Final = "\ufeff"
 
 
@@ -57,7 +57,7 @@ def _unfit(file: str, text: str) -> Iterator[Fault]:
     if len(text) > MAX_BYTES or len(text.encode(errors="surrogatepass")) > MAX_BYTES:
         yield Fault(Place(file, 1, 1), f"the file is larger than {MAX_BYTES // 1024} KiB")
         return
-    if text.replace("\n", "").isprintable():
+    if NOT_UTF8 not in text and text.replace("\n", "").isprintable():
         return
     found = 0
     for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
@@ -71,16 +71,17 @@ def _unfit(file: str, text: str) -> Iterator[Fault]:
 
 def refused(character: str) -> bool:
     """Whether a character is a control, invisible, or none at all."""
-    return unicodedata.category(character) in REFUSED_CATEGORIES or ord(character) & 0xFFFF in NONCHARACTERS
+    if character == NOT_UTF8 or ord(character) & NONCHARACTER == NONCHARACTER:
+        return True
+    return unicodedata.category(character) in REFUSED_CATEGORIES
 
 
 def _called(character: str) -> str:
-    code = ord(character)
-    if code in SURROGATE_ESCAPES:
-        return f"the byte 0x{code - 0xDC00:02x}, which is not UTF-8,"
+    if character == NOT_UTF8:
+        return "a byte that is not UTF-8"
     if character == BYTE_ORDER_MARK:
         return "a byte order mark"
-    return f"the invisible character U+{code:04X}"
+    return f"the invisible character U+{ord(character):04X}"
 
 
 class _Reader:
