@@ -174,8 +174,10 @@ def test_a_missing_shared_root_is_absent_not_an_error() -> None:
     assert fused([GOOD], {}) == [[(0, Absent("request.tools"))]]
 
 
-def test_no_rows_no_findings() -> None:
+def test_no_rows_or_no_rules_no_findings() -> None:
     stage = Stage()
+    assert stage.run(rows=[GOOD, BAD], request=REQUEST) == [[], []]
+    assert fuse_columns([], row="endpoint")([GOOD], {}) == []
     assert stage.run(stage.item("endpoint.price > 0.0"), rows=[], request=REQUEST) == []
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from assay.engine.cel import syntax, tree
+from assay.engine.cel.build import Builder
 from assay.engine.cel.calls import check_call
 from assay.engine.cel.faults import FaultList, locate
 from assay.engine.cel.limits import LIMITS, Limits
@@ -46,7 +47,7 @@ def check(
     """Check an expression; raise ExpressionFaults with all of its faults."""
     faults = FaultList(text)
     scanned = scan(text, limits, faults)
-    node = syntax.Builder(scanned, limits, faults).build(parse(scanned, faults))
+    node = Builder(scanned, limits, faults).build(parse(scanned, faults))
     checker = Checker(schema, faults, limits, judging=judging)
     root = checker.check(node)
     if expected is not None and not join(root.type, expected):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from assay.engine.cel import tree
+from assay.engine.cel.lazy import Program
 from assay.engine.cel.operations import OPERATIONS
 from assay.engine.cel.schema import BOOL, Function
 
@@ -40,19 +41,23 @@ _HELPERS: dict[str, Any] = {"any": any, "all": all, "len": len, "sum": sum, "boo
 
 
 class Emitter:
-    """Emits expressions and gathers what their names stand for.
+    """Emits expressions and gathers what their names stand for; constants are inlined.
 
-    `readers` gives the name of the variable that holds the mapping of a fact; `constants` are inlined. All names of
-    the result come from here, so the names of rules never become Python's.
+    All names of the result come from here, so the names of rules never become Python's: `e` is the row, `w` its
+    memo of variables, `g` the call's memo, `s` the shared roots and `s_root` one of them, `call` the call.
     """
 
-    def __init__(self, reader: Callable[[str, str], str], constants: Mapping[str, object]) -> None:
-        self.reader, self.constants = reader, constants
+    def __init__(self, row: str, constants: Mapping[str, object], variables: Mapping[str, Program]) -> None:
+        self.row, self.constants, self.variables = row, constants, variables
         self.namespace: dict[str, Any] = {"__builtins__": {}}
 
     def emit(self, node: tree.Node) -> ast.expr:
         """Give the Python expression of a node."""
         return _EMITTERS[type(node)](self, node)
+
+    def mapping(self, root: str) -> str:
+        """Name the Python variable that holds the facts of a root."""
+        return "e" if root == self.row else f"s_{root}"
 
     def keep(self, prefix: str, value: object) -> ast.expr:
         """Put a value into the namespace under a name of its own."""
@@ -87,7 +92,17 @@ def _literal(_emitter: Emitter, node: tree.Literal) -> ast.expr:
 def _fact(emitter: Emitter, node: tree.FactRead) -> ast.expr:
     if node.path in emitter.constants:
         return _constant(emitter, emitter.constants[node.path])
-    return _guarded(emitter, node, _item(emitter.reader(node.root, node.key), node.key))
+    if node.root == "variables":
+        return _computed(emitter, node.key)
+    return _guarded(emitter, node, _item(emitter.mapping(node.root), node.key))
+
+
+def _computed(emitter: Emitter, name: str) -> ast.expr:
+    """`w["name"] if "name" in w else f(…)`: a variable, computed on first reading."""
+    program = emitter.variables[name]
+    memo, row = ("w", _load("e")) if program.per_row else ("g", ast.Constant(None))
+    compute = _call(emitter.keep("v", program.run), [row, *map(_load, (memo, "g", "s", "call"))])
+    return ast.IfExp(_compare(ast.Constant(name), ast.In(), _load(memo)), _item(memo, name), compute)
 
 
 def _item(mapping: str, key: str) -> ast.expr:
@@ -106,15 +121,15 @@ def _constant(emitter: Emitter, value: object) -> ast.expr:
 def _has_fact(emitter: Emitter, node: tree.HasFact) -> ast.expr:
     if f"{node.root}.{node.key}" in emitter.constants:
         return ast.Constant(True)  # noqa: FBT003  an ast node, not a flag
-    return _compare(ast.Constant(node.key), ast.In(), _load(emitter.reader(node.root, node.key)))
+    return _compare(ast.Constant(node.key), ast.In(), _load(emitter.mapping(node.root)))
 
 
 def _variable(emitter: Emitter, node: tree.VariableRead) -> ast.expr:
-    return _guarded(emitter, node, _item(emitter.reader("", node.name), node.name))
+    return _guarded(emitter, node, _item("s", node.name))
 
 
 def _root(emitter: Emitter, node: tree.RootRead) -> ast.expr:
-    return _load(emitter.reader(node.root, ""))
+    return _load(emitter.mapping(node.root))
 
 
 def _local_name(slot: int) -> str:

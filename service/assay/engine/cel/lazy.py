@@ -1,8 +1,8 @@
-"""Variables of one call of fused code: computed when first read, once per row or once per call."""
+"""One call of fused code: variables computed when first read, and the exact evaluator behind the generated code."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,79 +12,93 @@ from assay.engine.cel.stop import Stop, Value
 from assay.engine.cel.values import Absent, Failure
 
 Row = Mapping[str, Any]
-Fast = Callable[[Any, Any, Any, Any], Any]
-"""Generated code of one expression: (row, its variables, the call's variables, the shared roots) to a value."""
+Memo = dict[Any, Any]
+"""Values of variables by name, and under `stopped(name)` the outcome of one that came to no value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """An expression with its generated code; `per_row` when it reads the row, also through variables."""
+    """An expression with its generated code; `per_row` when it reads the row, also through variables.
+
+    The code takes the row, the row's memo, the call's memo, the shared roots and the call.
+    """
 
     checked: Checked
-    fast: Fast
+    run: Callable[..., Any]
     per_row: bool
 
 
-class Variables(dict[str, Any]):
-    """Values of variables by name, computed on first reading; one that came to no value stops every reader.
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What the calls of one fused function have in common: the row's root, constants by root, variables."""
 
-    Both the generated code and the exact evaluator read it, as the root `variables`.
-    """
+    row: str
+    constants: Mapping[str, Mapping[str, Any]]
+    programs: dict[str, Program]
 
-    __slots__ = ("call", "failed", "row")
+    def with_constants(self, shared: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """Give the shared roots with the constants among them as facts."""
+        return {**shared, **{root: {**facts, **shared.get(root, {})} for root, facts in self.constants.items()}}
 
-    def __init__(self, call: Call, row: Row | None) -> None:
-        self.call, self.row = call, row
-        self.failed: dict[str, Absent | Failure] | None = None
 
-    def __missing__(self, name: str) -> Value:
-        """Compute a variable."""
-        if self.failed is not None and name in self.failed:
-            raise Stop(self.failed[name])
-        program = self.call.programs[name]
-        if self.row is not None and not program.per_row:
-            return self.call.variables[name]
-        value = self.call.value(program, self.row, self)
-        if isinstance(value, Absent | Failure):
-            self.failed = {**(self.failed or {}), name: value}
-            raise Stop(value)
-        self[name] = value
-        return value
+def stopped(name: str) -> tuple[str]:
+    """Give the key under which a memo keeps what a variable came to instead of a value."""
+    return (name,)
 
 
 class Call:
     """One call of fused code: what is shared by its rows."""
 
-    __slots__ = ("of_rows", "programs", "root", "shared", "variables")
+    __slots__ = ("memo", "shared", "stage")
 
-    def __init__(self, programs: Mapping[str, Program], root: str, shared: Mapping[str, Any]) -> None:
-        self.programs, self.root = programs, root
-        self.variables = Variables(self, None)
-        self.shared: Mapping[str, Any] = {**shared, "variables": self.variables}
-        self.of_rows: list[Variables] | None = None
+    def __init__(self, stage: Stage, shared: Mapping[str, Mapping[str, Any]]) -> None:
+        self.stage, self.shared = stage, shared
+        self.memo: Memo = {}
 
-    def variables_of(self, rows: Sequence[Row]) -> list[Variables]:
-        """Give each row's variables, the same for every rule."""
-        if self.of_rows is None:
-            self.of_rows = [Variables(self, row) for row in rows]
-        return self.of_rows
-
-    def value(self, program: Program, row: Row | None, variables: Variables) -> Value:
-        """Run an expression, by the exact evaluator if the generated code raises."""
-        try:
-            return program.fast(row, variables, self.variables, self.shared)
-        except Exception:  # noqa: BLE001  whatever it was, the exact evaluator says what it means
-            return self.exact(program.checked, row, variables)
-
-    def exact(self, checked: Checked, row: Row | None, variables: Variables) -> Value:
+    def exact(self, checked: Checked, row: Row | None, memo: Memo) -> Value:
         """Evaluate exactly."""
-        if row is None:
-            return evaluate(checked, self.shared)
-        return evaluate(checked, {**self.shared, self.root: row, "variables": variables})
+        activation = {**self.stage.with_constants(self.shared), "variables": _Variables(self, row, memo)}
+        if row is not None:
+            activation[self.stage.row] = row
+        return evaluate(checked, activation)
 
-    def verdict(self, checked: Checked, row: Row | None, variables: Variables) -> bool | Absent | Failure:
+    def verdict(self, checked: Checked, row: Row | None, memo: Memo) -> bool | Absent | Failure:
         """Evaluate a rule exactly; what is no bool is a failure."""
-        value = self.exact(checked, row, variables)
+        value = self.exact(checked, row, memo)
         if value is True or value is False or isinstance(value, Absent | Failure):
             return value
         return Failure("a value that is no bool", checked.tree.line, checked.tree.column)
+
+    def variable(self, name: str, row: Row | None, memo: Memo) -> Value:
+        """Give a variable exactly, as its generated code raised; no value is remembered and stops the reader."""
+        value = self.exact(self.stage.programs[name].checked, row, memo)
+        if isinstance(value, Absent | Failure):
+            memo[stopped(name)] = value
+            raise Stop(value)
+        return value
+
+    def asked(self, when: Program) -> bool | Absent | Failure:
+        """Answer a guard that does not read the row."""
+        try:
+            value = when.run(None, self.memo, self.memo, self.shared, self)
+        except Exception:  # noqa: BLE001  whatever it was, the exact evaluator says what it means
+            value = None
+        if value is True or value is False:
+            return bool(value)
+        return self.verdict(when.checked, None, self.memo)
+
+
+class _Variables:
+    """The root `variables` as the exact evaluator reads it."""
+
+    __slots__ = ("call", "memo", "row")
+
+    def __init__(self, call: Call, row: Row | None, memo: Memo) -> None:
+        self.call, self.row, self.memo = call, row, memo
+
+    def __getitem__(self, name: str) -> Value:
+        """Give a variable, computing it on first reading; one without a value stops the reader."""
+        call = self.call
+        program = call.stage.programs[name]
+        row, memo = (self.row, self.memo) if program.per_row else (None, call.memo)
+        return memo[name] if name in memo else program.run(row, memo, call.memo, call.shared, call)

@@ -1,0 +1,179 @@
+"""Templates of the generated code, and how checked expressions are put into them and compiled."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from assay.engine.cel.check import Checked
+from assay.engine.cel.emit import Emitter
+from assay.engine.cel.lazy import Call, stopped
+from assay.engine.cel.stop import Stop
+from assay.engine.cel.values import NOT_ASKED
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+VALUE = """
+def run(e, w, g, s, call):
+    return EXPRESSION
+"""
+VARIABLE = """
+def run(e, w, g, s, call):
+    if STOPPED in w:
+        raise h_stop(w[STOPPED])
+    try:
+        x = EXPRESSION
+    except h_error:
+        x = h_variable(call, NAME, e, w)
+    w[NAME] = x
+    return x
+"""
+LOOP = """
+def run(rows, out, asked, call, g, s):
+    w = {}
+    for e, r in h_zip(rows, out):
+        MEMO
+        BLOCKS
+        pass
+"""
+NEW_MEMO = """
+w = {}
+"""
+RULE = """
+try:
+    x = EXPRESSION
+except h_error:
+    x = None
+if x is not True:
+    if x is False:
+        r.append(BROKEN)
+    else:
+        x = h_verdict(call, CHECKED, e, w)
+        if x is not True:
+            r.append((INDEX, x))
+"""
+GUARDED = """
+try:
+    y = WHEN
+except h_error:
+    y = None
+if y is not True and y is not False:
+    y = h_verdict(call, GUARD, e, w)
+if y is True:
+    RULE
+else:
+    r.append((INDEX, h_not_asked if y is False else y))
+"""
+ASKED_ONCE = """
+if asked[INDEX] is True:
+    RULE
+elif asked[INDEX] is not False:
+    r.append((INDEX, asked[INDEX]))
+"""
+CELL = """
+try:
+    x = EXPRESSION
+except h_error:
+    x = h_exact(call, CHECKED, e, w)
+r.append(x)
+"""
+_NAMES: Mapping[str, Any] = {
+    "h_zip": zip,
+    "h_error": Exception,
+    "h_stop": Stop,
+    "h_nothing": NOTHING,
+    "h_not_asked": NOT_ASKED,
+    "h_exact": Call.exact,
+    "h_verdict": Call.verdict,
+    "h_variable": Call.variable,
+}
+
+Part = ast.expr | list[ast.stmt]
+
+
+class _Fill(ast.NodeTransformer):
+    """Puts expressions and blocks in the place of a template's capital names."""
+
+    def __init__(self, parts: Mapping[str, Part]) -> None:
+        self.parts = parts
+
+    def visit_Expr(self, node: ast.Expr) -> ast.stmt | list[ast.stmt]:
+        """Replace a capital name that stands alone by a block."""
+        block = self.parts.get(node.value.id) if isinstance(node.value, ast.Name) else None
+        return block if isinstance(block, list) else self._descend(node)
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        """Replace a capital name by an expression."""
+        part = self.parts.get(node.id)
+        return part if isinstance(part, ast.expr) else node
+
+    def _descend(self, node: ast.Expr) -> ast.stmt:
+        self.generic_visit(node)
+        return node
+
+
+def fill(template: str, parts: Mapping[str, Part]) -> list[ast.stmt]:
+    """Give a template's statements with its capital names replaced."""
+    module = _Fill(parts).visit(ast.parse(template))
+    body: list[ast.stmt] = module.body
+    return body
+
+
+def rule_block(
+    emitter: Emitter, index: int, expression: Checked, when: Checked | None, *, per_row: bool
+) -> list[ast.stmt]:
+    """Give the statements that judge one row by one rule; a guard is asked here only if it reads the row."""
+    parts: dict[str, Part] = {
+        "INDEX": ast.Constant(index),
+        "BROKEN": ast.Constant((index, False)),  # type: ignore[arg-type]  # any constant will do, typeshed knows not all
+        "EXPRESSION": emitter.emit(expression.tree),
+        "CHECKED": emitter.keep("k", expression),
+    }
+    block = fill(RULE, parts)
+    if when is None:
+        return block
+    parts["RULE"] = block
+    if per_row:
+        parts |= {"WHEN": emitter.emit(when.tree), "GUARD": emitter.keep("k", when)}
+    return fill(GUARDED if per_row else ASKED_ONCE, parts)
+
+
+def cell_block(emitter: Emitter, checked: Checked) -> list[ast.stmt]:
+    """Give the statements that compute one expression for one row."""
+    return fill(CELL, {"EXPRESSION": emitter.emit(checked.tree), "CHECKED": emitter.keep("k", checked)})
+
+
+def loop(emitter: Emitter, blocks: Iterable[Sequence[ast.stmt]], roots: Iterable[str]) -> Callable[..., Any]:
+    """Compile blocks into one loop over rows."""
+    parts: dict[str, Part] = {"BLOCKS": [statement for block in blocks for statement in block]}
+    parts["MEMO"] = fill(NEW_MEMO, {}) if emitter.variables else []
+    return _compiled(fill(LOOP, parts), emitter, roots)
+
+
+def expression(emitter: Emitter, checked: Checked, name: str | None, roots: Iterable[str]) -> Callable[..., Any]:
+    """Compile one expression into a function; with a name, one that remembers its value as that variable's."""
+    parts: dict[str, Part] = {"EXPRESSION": emitter.emit(checked.tree)}
+    if name is not None:
+        parts |= {"NAME": ast.Constant(name), "STOPPED": ast.Constant(stopped(name))}  # type: ignore[arg-type]
+    return _compiled(fill(VALUE if name is None else VARIABLE, parts), emitter, roots)
+
+
+def _compiled(body: list[ast.stmt], emitter: Emitter, roots: Iterable[str]) -> Callable[..., Any]:
+    """Compile a function in a namespace of its own, without builtins."""
+    for function in body:
+        if isinstance(function, ast.FunctionDef):
+            function.body[:0] = [_take(root) for root in sorted(roots)]
+    emitter.namespace.update(_NAMES)
+    module = ast.fix_missing_locations(ast.Module(body, []))
+    exec(compile(module, "<cel>", "exec"), emitter.namespace)  # noqa: S102  built from checked nodes, names and all
+    run: Callable[..., Any] = emitter.namespace["run"]
+    return run
+
+
+def _take(root: str) -> ast.stmt:
+    """`s_root = s.get("root", h_nothing)`."""
+    get = ast.Attribute(ast.Name("s", ast.Load()), "get", ast.Load())
+    value = ast.Call(get, [ast.Constant(root), ast.Name("h_nothing", ast.Load())], [])
+    return ast.Assign([ast.Name(f"s_{root}", ast.Store())], value)
