@@ -16,6 +16,9 @@ from assay.engine.cel.types import BROKEN, is_broken, join
 if TYPE_CHECKING:
     from assay.engine.cel.check import Checker
 
+_PATTERN_MEMORY = 1 << 18
+"""Bytes for a compiled pattern: ample for names and versions, and a pattern that explodes is refused soon."""
+
 
 def check_call(checker: Checker, node: syntax.Call) -> tree.Node:
     """Check a call that is no macro."""
@@ -94,6 +97,7 @@ def _matches(checker: Checker, node: syntax.Call) -> tree.Node:
         return checker.broken(node)
     options = re2.Options()
     options.log_errors = False
+    options.max_mem = _PATTERN_MEMORY
     try:
         compiled = re2.compile(pattern.value, options)
     except re2.error as error:

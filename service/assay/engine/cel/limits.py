@@ -10,7 +10,7 @@ class Limits:
     """Bounds on one expression; `chain` counts operators in a row other than `&&` and `||`, which are kept flat."""
 
     bytes: int = 4096
-    tokens: int = 1000
+    tokens: int = 800
     nodes: int = 500
     brackets: int = 32
     unary: int = 32
