@@ -40,10 +40,9 @@ def wilson(successes: float, trials: float, confidence: float) -> tuple[float, f
     if not 0 < confidence < 1:
         raise ValueError("a Wilson bound needs a confidence between 0 and 1")
     z = NormalDist().inv_cdf(confidence)
-    share = successes / trials
-    scale = 1 + z * z / trials
-    half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials)) / scale
-    return (share + z * z / (2 * trials)) / scale, half
+    total = trials + z * z
+    half = z * math.sqrt(successes * ((trials - successes) / trials) + z * z / 4) / total
+    return (successes + z * z / 2) / total, half
 
 
 def median(values: Sequence[float]) -> float:
@@ -71,11 +70,11 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def finite(values: Sequence[float], name: str) -> list[float]:
-    """The values in order; refuses an empty list and NaN, which has no place in an order."""
+    """The values in order; refuses an empty list, NaN, which has no place in an order, and infinities."""
     if not values:
         raise ValueError(f"{name} of an empty list")
-    if any(math.isnan(value) for value in values):
-        raise ValueError(f"{name} of a list with NaN")
+    if not all(map(math.isfinite, values)):
+        raise ValueError(f"{name} of a list with NaN or infinity")
     return sorted(values)
 
 
