@@ -63,7 +63,7 @@ def fold_endpoint(seen: Sequence[Observation], spec: EvidenceSpec, as_of: dateti
     """Fold one endpoint's ended windows."""
     fresh = sorted(
         (o for o in seen if as_of - o.observed_to <= spec.max_age),
-        key=lambda o: (o.observed_to, o.observed_from, o.source),
+        key=lambda o: (o.observed_to, o.observed_from, o.source, o.requests, o.tool_call_requests, o.errored_requests),
     )
     if not fresh:
         return Evidence(None, stale=True)
@@ -92,9 +92,10 @@ def discount(fresh: Sequence[Observation], spec: EvidenceSpec, as_of: datetime) 
 def half_life_of(fresh: Sequence[Observation], spec: EvidenceSpec) -> timedelta:
     """The time in which the target number of effective tool-call requests arrives, within its bounds."""
     hours = sum((o.observed_to - o.observed_from) / HOUR for o in fresh)
-    rate = sum(o.tool_call_requests for o in fresh) / spec.design_effect / hours
-    if rate <= 0:
+    calls = sum(o.tool_call_requests for o in fresh)
+    if calls <= 0 or hours <= 0:
         return spec.half_life_max
+    rate = calls / spec.design_effect / hours
     return min(max(HOUR * min(spec.half_life_target / rate, 1e6), spec.half_life_min), spec.half_life_max)
 
 
