@@ -46,7 +46,7 @@ def fold_in(name: str, by_name: Mapping[str, RuleSet], done: dict[str, Effective
 
 
 def over(own: RuleSet, base: Effective | None, faults: list[Fault]) -> Effective:
-    """What `own` comes to over its base; a shadow rule set marks its own rules and brings no order."""
+    """What `own` comes to over its base; a shadow rule set decides as its base does, its own rules only watch."""
     parent = base.rule_set if base else RuleSet(name="", place=own.place, order=())
     shadow = own.mode == "shadow"
     mine = stamped(own.request, own, shadow=shadow)
@@ -56,17 +56,27 @@ def over(own: RuleSet, base: Effective | None, faults: list[Fault]) -> Effective
         param_places={**parent.param_places, **own.param_places},
         cohort_variables=by_names(parent.cohort_variables, own.cohort_variables),
         variables=by_names(parent.variables, own.variables),
-        enter=parent.enter if own.enter is None else stamped(own.enter, own, shadow=shadow),
-        stay=parent.stay if own.stay is None else stamped(own.stay, own, shadow=shadow),
-        request=by_names(parent.request, mine),
+        enter=block(parent.enter, own.enter, own),
+        stay=block(parent.stay or (parent.enter if shadow else None), own.stay, own),
+        request=parent.request + mine if shadow else by_names(parent.request, mine),
         order=parent.order if own.order is None or shadow else tuple(inherited_keys(own, parent, faults)),
     )
     return Effective(
         merged,
         evidence=own.evidence or (base.evidence if base else EvidenceSpec()),
         owns_order=own.order is not None and not shadow,
-        overridden=frozenset(r.name for r in mine) & frozenset(r.name for r in parent.request),
+        overridden=frozenset() if shadow else {r.name for r in mine} & frozenset(r.name for r in parent.request),
     )
+
+
+def block(
+    inherited: tuple[Rule, ...] | None, written: tuple[Rule, ...] | None, own: RuleSet
+) -> tuple[Rule, ...] | None:
+    """A block of pool rules: as written, else as inherited; a shadow rule set's stand beside the inherited ones."""
+    if written is None:
+        return inherited
+    shadow = own.mode == "shadow"
+    return (inherited or () if shadow else ()) + stamped(written, own, shadow=shadow)
 
 
 def stamped(rules: tuple[Rule, ...], own: RuleSet, *, shadow: bool) -> tuple[Rule, ...]:
