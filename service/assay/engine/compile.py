@@ -5,6 +5,7 @@ All faults of all rule sets are collected before any is raised.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -149,7 +150,7 @@ class Names:
 
     def check(self, expression: Expression, *expected: Type) -> Checked | None:
         """Type an expression in this scope; silent about what only fails because a variable already did."""
-        if any(f"variables.{name}" in expression.text for name in self.broken):
+        if any(re.search(rf"\bvariables\.{name}\b", expression.text) for name in self.broken):
             return None
         return self.checker.check(expression, self.schema, self.key(), expected)
 
@@ -244,7 +245,7 @@ class Names:
     def request_only(self, source: Expression) -> None:
         """Refuse a guard that reads an endpoint."""
         checked = self.check(source)
-        if checked and (endpoint := first_of(self.reads(checked) | checked.roots, "endpoint")):
+        if checked and (endpoint := first_of(self.reads(checked), "endpoint")):
             self.checker.refuse(source, endpoint, f"this `when` is asked once per request and may not read {endpoint}")
 
     def keys(self, keys: Iterable[OrderKey]) -> Iterable[CheckedKey]:
@@ -276,7 +277,7 @@ def check_guard(expression: Expression, checker: Checker, params: Mapping[str, P
     checked = names.check(expression, BOOL)
     if checked:
         names.planned(expression)
-        for path in sorted(checked.reads | checked.roots):
+        for path in sorted(checked.reads):
             if path.partition(".")[0] not in ("request", "tenant", "model"):
                 checker.refuse(expression, path, f"a binding's `when` may not read {path}")
                 return None
