@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from assay.engine.binding import Bound
 from assay.engine.compile import CheckedRule
+from assay.engine.eligibility import Facts
 from assay.engine.plan import Entry, Moment, Plan, answer, entries
 from assay.engine.request import Request
 from assay.engine.snapshot import Snapshot
@@ -38,13 +40,22 @@ Reading = Mapping[tuple[str, str], Seen]
 
 def readings(entry: Entry) -> Iterable[Reading]:
     """Per row, what each rule (by rule set and name) read."""
-    pools = [(bound.enter, bound.scope) for bound in entry.route.pools if bound.enter]
     constants = {k: v for bound in entry.route.bound for k, v in bound.scope.constants.items()}
-    rules = [(r, dict(scope.constants)) for program, scope in pools for r in program.rules]
-    rules += [(r, constants) for program in entry.route.programs for r in program.rules]
-    for row in entry.rows:
+    rules = [r for program in entry.route.programs for r in program.rules]
+    for index, row in enumerate(entry.rows):
+        found: dict[tuple[str, str], Seen] = {}
+        for bound in entry.route.pools:
+            roots = judged_roots(entry, bound, index)
+            pool_rules = bound.enter.rules if bound.enter else ()
+            found |= {(r.rule.origin, r.name): seen(r, roots, bound.scope.constants) for r in pool_rules}
         roots = {**entry.shared, "endpoint": row}
-        yield {(r.rule.origin, r.name): seen(r, roots, params) for r, params in rules}
+        yield found | {(r.rule.origin, r.name): seen(r, roots, constants) for r in rules}
+
+
+def judged_roots(entry: Entry, bound: Bound, index: int) -> dict[str, Facts]:
+    """The facts that a binding's pool rules saw of one row: evidence folded in the binding's way."""
+    view = entry.view
+    return {"model": view.facts, "cohort": view.cohort[bound.fold], "endpoint": view.rows[bound.fold][index]}
 
 
 def seen(rule: CheckedRule, roots: Mapping[str, Mapping[str, object]], params: Mapping[str, object]) -> Seen:
