@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import cyclopts
 
@@ -19,15 +19,25 @@ from assay.cli.output import errors, fail
 from assay.cli.policy import policy
 from assay.cli.pool import pool_command
 from assay.cli.serve import serve_command
-from assay.engine.errors import AssayError, AuthorError, BadData, CallerError
+from assay.engine.errors import AssayError, AuthorError, BadData, CallerError, quoted
 
 FAILED, USAGE, BAD_INPUT = 1, 2, 3
 INTERRUPTED = 130
 
+
+def installed_version() -> str:
+    """The version of the installed package; a checkout on the path has none."""
+    try:
+        return version("assay")
+    except PackageNotFoundError:
+        return "not installed, run from a checkout"
+
+
 app = cyclopts.App(
     name="assay",
-    help="Decide which provider endpoints may serve an LLM request, and in what order.",
-    version=lambda: version("assay"),
+    help="Decide which provider endpoints may serve an LLM request, and in what order.\n\nExample: assay demo",
+    version=installed_version,
+    default_parameter=cyclopts.Parameter(negative=""),
     version_flags=["--version"],
     help_flags=["--help", "-h"],
     error_console=errors,
@@ -50,19 +60,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command; its exit code."""
     try:
-        code = app(list(arguments), exit_on_error=False, result_action="return_value")
-    except cyclopts.CycloptsError:
-        return USAGE  # cyclopts has said why
+        refuse_bytes(arguments)
+        code = app(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except cyclopts.CycloptsError as error:
+        fail(" ".join(str(error).split()))
+        return USAGE
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of a pipe is gone: keep Python from complaining about it at exit.
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            fail(str(error))
+        # The reader of a pipe is gone or the disk is full: keep Python from trying again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except AssayError as error:
         fail(str(error))
         return exit_code(error)
     return code if isinstance(code, int) else 0
+
+
+def refuse_bytes(arguments: Sequence[str]) -> None:
+    """Refuse arguments that are no text; Python hands their bytes on as lone surrogates, which no message can carry."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            raise NotText(argument) from error
+
+
+class NotText(CallerError):
+    """An argument holds bytes that are not UTF-8."""
+
+    def __init__(self, argument: str) -> None:
+        super().__init__(f"argument {quoted(argument)} is not UTF-8 text")
 
 
 def exit_code(error: AssayError) -> int:
