@@ -17,11 +17,12 @@ def instant(name: str, text: str | None) -> datetime | None:
         return None
     try:
         time = datetime.fromisoformat(text)
-    except ValueError:
-        time = None
-    if time is None or time.tzinfo is None:
+        utc = time.astimezone(UTC) if time.tzinfo else None
+    except (ValueError, OverflowError):
+        utc = None
+    if utc is None:
         raise InvalidField(name, text, "a time with a zone, such as 2025-09-23T12:00:00Z")
-    return time.astimezone(UTC)
+    return utc
 
 
 Database = Annotated[
