@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Annotated
 
 import structlog
@@ -10,6 +11,7 @@ from cyclopts import Parameter
 
 from assay.cli.logs import configure_logs
 from assay.cli.options import Database, Now, PolicyDir, instant
+from assay.engine.errors import InvalidField
 from assay.serving import Serving
 from assay.wiring import open_database, policy_path
 
@@ -31,11 +33,12 @@ def serve_command(
 ) -> None:
     """Answer Decide, BatchDecide and Explain, and the catalog, until SIGTERM or Ctrl-C.
 
-    Examples:
-    assay serve
+    Example: assay serve
 
-    assay serve --listen unix:/run/assay.sock --listen 127.0.0.1:7333 --policy ./policy
+    Example: assay serve --listen unix:/run/assay.sock --listen 127.0.0.1:7333 --policy ./policy
     """
+    if not (math.isfinite(poll_interval) and poll_interval > 0):
+        raise InvalidField("--poll-interval", poll_interval, "a number of seconds above zero")
     configure_logs(logging.INFO)
     engine = open_database(database)
     running = Serving(engine, policy_path(policy), listen or ["127.0.0.1:7333"], instant("--now", now))
