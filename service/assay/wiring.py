@@ -29,9 +29,14 @@ def wall_clock() -> datetime:
     return datetime.now(UTC)
 
 
+def database_url(given: str | None) -> str:
+    """The database to open; an empty URL is a fault in what was given and not a wish for the default."""
+    return settings().database if given is None else given
+
+
 def open_database(url: str | None) -> Engine:
     """Open the database at its newest migration; an empty SQLite file is made ready, anything else has to be."""
-    engine = open_store(url or settings().database)
+    engine = open_store(database_url(url))
     if engine.dialect.name == "sqlite" and not inspect(engine).get_table_names():
         migrate(engine, migrations_dir())
     require_current(engine, migrations_dir())
@@ -40,7 +45,7 @@ def open_database(url: str | None) -> Engine:
 
 def policy_path(given: Path | None) -> Path:
     """The directory of rule files to read."""
-    return given or settings().policy
+    return settings().policy if given is None else given
 
 
 def judged_now(engine: Engine, policy: Path | None, now: datetime | None) -> tuple[World, Snapshot]:

@@ -7,7 +7,7 @@ from assay.cli.output import console, print_json
 from assay.shipped import migrations_dir
 from assay.store.engine import open_store
 from assay.store.migration import migrate
-from assay.wiring import settings
+from assay.wiring import database_url
 
 
 def migrate_command(*, database: Database = None, json: Json = False) -> None:
@@ -15,7 +15,7 @@ def migrate_command(*, database: Database = None, json: Json = False) -> None:
 
     Example: assay migrate --database postgresql://assay@localhost/assay
     """
-    before, after = migrate(open_store(database or settings().database), migrations_dir())
+    before, after = migrate(open_store(database_url(database)), migrations_dir())
     if json:
         print_json({"from": before, "to": after})
     elif before == after:

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from google.protobuf import json_format
 
 from assay.cli.options import Database, Json, Now, PolicyDir, Tenant, instant
-from assay.cli.output import console, print_json, print_table
+from assay.cli.output import console, print_json, print_table, said
 from assay.engine.errors import AssayError, CallerError, InvalidField, OperatorError
 from assay.rpc.convert.plan import decide_response, explain_response
 from assay.rpc.convert.request import request_from
@@ -55,12 +55,11 @@ def decide_command(  # noqa: PLR0913 - one option per field of a request
 ) -> None:
     """Order the endpoints that may serve a request, with a reason for every one left out.
 
-    Examples:
-    assay decide moonshotai/kimi-k2-0905:exacto --tools 2
+    Example: assay decide moonshotai/kimi-k2-0905:exacto --tools 2
 
-    assay decide openai/gpt-oss-120b --provider '{"sort": "price", "ignore": ["groq"]}' --json
+    Example: assay decide openai/gpt-oss-120b --provider '{"sort": "price", "ignore": ["groq"]}' --json
 
-    assay decide openai/gpt-oss-120b:nitro --server 127.0.0.1:7333
+    Example: assay decide openai/gpt-oss-120b:nitro --server 127.0.0.1:7333
     """
     message = pb.DecideRequest(
         model=model,
@@ -79,12 +78,12 @@ def decide_command(  # noqa: PLR0913 - one option per field of a request
         message.provider.CopyFrom(provider_preferences(parsed(provider)))
     if seed is not None:
         message.seed = seed_bytes(seed)
-    if server and (now or database or policy):
-        raise InvalidField("--server", server, "to be used together with --now, --database or --policy")
-    if server:
-        answer = ask(server, message, explain=explain)
-    else:
+    if server is None:
         answer = answer_here(message, instant("--now", now), database, policy, explain=explain)
+    elif now is not None or database is not None or policy is not None:
+        raise InvalidField("--server", server, "to be used together with --now, --database or --policy")
+    else:
+        answer = ask(server, message, explain=explain)
     if json:
         print_json(as_json(answer))
     else:
@@ -166,9 +165,9 @@ def show(answer: pb.DecideResponse | pb.ExplainResponse) -> None:
         why = ", ".join(f"{r.reason} ({r.endpoints})" for r in answer.availability_reasons)
         console.print(f"no endpoint is left: {answer.availability}; {why}", markup=False)
     if isinstance(answer, pb.DecideResponse):
-        rows = [(f.model, f.tag, r.reason, r.message) for f in answer.excluded for r in f.reasons]
+        rows = [(f.model, f.tag, *reason) for f in answer.excluded for reason in said(f.reasons)]
     else:
-        rows = [(v.model, v.tag, r.reason, r.message) for v in answer.verdicts for r in v.broken]
+        rows = [(v.model, v.tag, *reason) for v in answer.verdicts for reason in said(v.broken)]
     if rows:
         print_table("left out", ("model", "endpoint", "reason", ""), rows)
     if isinstance(answer, pb.ExplainResponse):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import orjson
 from rich.console import Console
@@ -27,6 +28,23 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     for row in rows:
         table.add_row(*(escape("" if cell is None else str(cell)) for cell in row))
     console.print(table)
+
+
+class Reasoned(Protocol):
+    """What a rule said, in whichever form it came."""
+
+    @property
+    def reason(self) -> str:
+        """Code from the closed list."""
+
+    @property
+    def message(self) -> str:
+        """One sentence."""
+
+
+def said(findings: Iterable[Reasoned]) -> list[tuple[str, str]]:
+    """Reason and message of each finding; rules that say the same are told once."""
+    return list(dict.fromkeys((finding.reason, finding.message) for finding in findings))
 
 
 def fail(message: str) -> None:
