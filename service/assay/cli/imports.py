@@ -9,13 +9,15 @@ from typing import Annotated
 
 import cyclopts
 from cyclopts import Parameter
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from sqlalchemy import Engine
 
 from assay.cli.options import Database, Json
 from assay.cli.output import console, errors, print_json, print_table
 from assay.engine.document import ImportReport, Tally
-from assay.engine.errors import BadData, quoted
+from assay.engine.errors import BadData, InvalidField, quoted
+from assay.engine.request import text
 from assay.importers.catalog_csv import read_catalog
 from assay.importers.observations import read_observations
 from assay.importers.openrouter import read_openrouter
@@ -42,21 +44,21 @@ def catalog(files: Files, *, source: Source = None, database: Database = None, j
     """
 
     def take(engine: Engine, path: Path, data: bytes) -> ImportReport:
-        name = source or DATED.sub("", path.name.partition(".")[0]) or path.stem
-        return apply_catalog(engine, read_catalog(data, source=name), now=wall_clock())
+        undated = DATED.sub("", path.name.partition(".")[0]) or path.stem
+        return apply_catalog(engine, read_catalog(data, source=named(source, undated)), now=wall_clock())
 
     return run(files, database, take, json=json)
 
 
 @imports.command(name="openrouter")
-def openrouter(files: Files, *, source: Source = "openrouter", database: Database = None, json: Json = False) -> int:
+def openrouter(files: Files, *, source: Source = None, database: Database = None, json: Json = False) -> int:
     """Import a snapshot of OpenRouter's catalog, JSON or gzip.
 
     Example: assay import openrouter openrouter_2026-07-04T140407.json.gz
     """
 
     def take(engine: Engine, _path: Path, data: bytes) -> ImportReport:
-        return apply_catalog(engine, read_openrouter(data, source=source or "openrouter"), now=wall_clock())
+        return apply_catalog(engine, read_openrouter(data, source=named(source, "openrouter")), now=wall_clock())
 
     return run(files, database, take, json=json)
 
@@ -108,34 +110,53 @@ def tenants(files: Files, *, database: Database = None, json: Json = False) -> i
     return run(files, database, take, json=json)
 
 
+def named(source: str | None, default: str) -> str:
+    """The source to import under; raises InvalidField where the given one is no name."""
+    if source is None:
+        return default
+    if not source:
+        raise InvalidField("--source", source, "a name")
+    text("--source", source)
+    return source
+
+
 def run(
     files: Sequence[Path], database: str | None, take: Callable[[Engine, Path, bytes], ImportReport], *, json: bool
 ) -> int:
     """Import each file and say what it did; 3 where anything was refused."""
     engine = open_database(database)
-    reports = []
-    with Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=errors, transient=True,
-        disable=not errors.is_terminal,
-    ) as progress:  # fmt: skip
-        for path in files:
-            task = progress.add_task(f"importing {path.name}")
-            reports.append((path, take(engine, path, read_file(path))))
-            progress.remove_task(task)
-    if json:
-        print_json([as_json(path, report) for path, report in reports])
-    else:
-        for path, report in reports:
-            show(path, report)
+    reports: list[tuple[Path, ImportReport]] = []
+    try:
+        with Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=errors, transient=True,
+            disable=not errors.is_terminal,
+        ) as progress:  # fmt: skip
+            for path in files:
+                task = progress.add_task(f"importing {escape(path.name)}")
+                reports.append((path, taken(engine, path, take)))
+                progress.remove_task(task)
+    finally:  # what came before a faulty file is in the database, and is told
+        tell(reports, json=json)
     return 3 if any(report.refused for _, report in reports) else 0
 
 
-def read_file(path: Path) -> bytes:
-    """A file's bytes; raises BadData naming it."""
+def taken(engine: Engine, path: Path, take: Callable[[Engine, Path, bytes], ImportReport]) -> ImportReport:
+    """Import one file; raises BadData naming it."""
     try:
-        return path.read_bytes()
+        return take(engine, path, path.read_bytes())
     except OSError as error:
         raise BadData(f"file {quoted(str(path))}: {error.strerror}") from error
+    except BadData as error:
+        raise BadData(f"file {quoted(str(path))}: {error}") from error
+
+
+def tell(reports: Sequence[tuple[Path, ImportReport]], *, json: bool) -> None:
+    """Say what the imports did."""
+    if json and reports:
+        print_json([as_json(path, report) for path, report in reports])
+    elif not json:
+        for path, report in reports:
+            show(path, report)
 
 
 def as_json(path: Path, report: ImportReport) -> dict[str, object]:
