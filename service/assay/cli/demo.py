@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from assay.cli.output import console, print_table
+from assay.cli.output import console, print_table, said
 from assay.demo import OBSERVED, Answer, demo
 
 
@@ -31,7 +31,7 @@ def show(answer: Answer) -> None:
     rows = [(a.rank, a.tag, a.rule_set) for a in response.attempts]
     print_table(f"{len(rows)} serve", ("#", "endpoint", "by"), rows)
     reasons = [
-        (e.tag if n == 0 else "", r.reason, r.message) for e in response.excluded for n, r in enumerate(e.reasons)
+        (e.tag if n == 0 else "", *reason) for e in response.excluded for n, reason in enumerate(said(e.reasons))
     ]
     if reasons:
         print_table(f"{len(response.excluded)} left out", ("endpoint", "reason", ""), reasons)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from assay.cli.options import Database, Json, Now, PolicyDir, Tenant, instant
-from assay.cli.output import console, print_json, print_table
+from assay.cli.output import console, print_json, print_table, said
 from assay.engine.report import Judged, PoolReport, pool_report
 from assay.engine.verdict import RuleFinding
 from assay.wiring import judged_now, open_database
@@ -77,9 +77,9 @@ def show(report: PoolReport) -> None:
         [(j.verdict.tag, *counts(j)) for j in report.members],
     )
     rows = [
-        (j.verdict.tag if n == 0 else "", f.reason, f.message)
+        (j.verdict.tag if n == 0 else "", *reason)
         for j in report.others
-        for n, f in enumerate(j.verdict.broken)
+        for n, reason in enumerate(said(j.verdict.broken))
     ]
     if rows:
         print_table("not in the pool", ("endpoint", "reason", ""), rows)
