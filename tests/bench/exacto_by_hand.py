@@ -1,0 +1,130 @@
+"""The shipped exacto pool rules as a programmer would write them without a rule language: rows in, findings out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import NormalDist
+from typing import Any
+
+from scipy.special import betaincc
+
+from assay.engine.eligibility import CLEAN, Findings
+from assay.engine.verdict import RuleFinding
+
+Row = Mapping[str, Any]
+
+ACCURACY, CONFIDENCE = 0.95, 0.95
+PRIOR_GOOD, PRIOR_BAD = 20.0 * 0.95, 20.0 * (1.0 - 0.95)
+MINIMUM_EFFECTIVE = 60.0
+SPREAD, SCALE_FLOOR, MINIMUM_ENDPOINTS = 3.0, 0.10, 5
+IGNORE_LIMIT, MINIMUM_TENANTS = 0.20, 30
+Z = NormalDist().inv_cdf(CONFIDENCE)
+
+
+def admit_by_hand(rows: Sequence[Row]) -> list[Findings]:
+    return [judge_row(row) for row in rows]
+
+
+def judge_row(row: Row) -> Findings:
+    broken: list[RuleFinding] = []
+    abstained: list[RuleFinding] = []
+    calls = row.get("tools.calls")
+    if calls is None:
+        unobserved(row, broken, abstained)
+    else:
+        accuracy(row, calls, broken)
+        sample_size(row, calls, broken)
+        propensity(row, broken, abstained)
+    ignore_rate(row, broken, abstained)
+    if not broken and not abstained:
+        return CLEAN
+    return Findings(tuple(broken), tuple(abstained))
+
+
+def unobserved(row: Row, broken: list[RuleFinding], abstained: list[RuleFinding]) -> None:
+    if row.get("observed.stale"):
+        reason, message = "EVIDENCE_STALE", "all that was observed is older than the evidence limit"
+    else:
+        reason, message = "EVIDENCE_ABSENT", "its tool calling has not been observed"
+    broken.append(RuleFinding("tool_accuracy", reason, message, "absent", "exacto"))
+    broken.append(RuleFinding("sample_size", reason, message, "absent", "exacto"))
+    abstained.append(RuleFinding("propensity_in_band", "PROPENSITY", message, "absent", "exacto"))
+
+
+def accuracy(row: Row, calls: float, broken: list[RuleFinding]) -> None:
+    errored, design_effect = row["tools.errored"], row["tools.design_effect"]
+    good = (calls - errored) / design_effect + PRIOR_GOOD
+    bad = errored / design_effect + PRIOR_BAD
+    probability = float(betaincc(good, bad, ACCURACY))
+    if probability >= CONFIDENCE:
+        return
+    message = (
+        f"{errored:.1f} of {calls:.1f} tool-call requests errored: accuracy is at least {ACCURACY * 100:.1f}% "
+        f"with probability {probability * 100:.1f}%, not {CONFIDENCE * 100:.1f}%"
+    )
+    broken.append(RuleFinding("tool_accuracy", "ACCURACY", message, "false", "exacto"))
+
+
+def sample_size(row: Row, calls: float, broken: list[RuleFinding]) -> None:
+    design_effect = row["tools.design_effect"]
+    if calls >= MINIMUM_EFFECTIVE * design_effect:
+        return
+    effective = calls / design_effect
+    message = f"{effective:.1f} effective tool-call requests, at least {MINIMUM_EFFECTIVE:.0f} are needed"
+    broken.append(RuleFinding("sample_size", "EVIDENCE_THIN", message, "false", "exacto"))
+
+
+def propensity(row: Row, broken: list[RuleFinding], abstained: list[RuleFinding]) -> None:
+    share = row["propensity.share"]
+    distance = propensity_distance(row, share)
+    if distance is None:
+        message = "too few endpoints of the source to say what is normal, and no reference endpoint"
+        abstained.append(RuleFinding("propensity_in_band", "PROPENSITY", message, "absent", "exacto"))
+    elif not distance <= SPREAD:
+        source = row["propensity.source"]
+        message = f"calls tools in {share * 100:.1f}% of requests, {distance:.1f} spreads from the others of {source}"
+        broken.append(RuleFinding("propensity_in_band", "PROPENSITY", message, "false", "exacto"))
+
+
+def propensity_distance(row: Row, share: float) -> float | None:
+    peers = row["propensity.peers"]
+    if len(peers) + 1 >= MINIMUM_ENDPOINTS:
+        logits = [logit(p) for p in peers]
+        centre = median(logits)
+        scale = max(1.4826 * median([abs(x - centre) for x in logits]), SCALE_FLOOR)
+    elif (reference := row.get("propensity.reference")) is not None:
+        centre, scale = logit(reference), SCALE_FLOOR
+    else:
+        return None
+    return abs(logit(share) - centre) / scale
+
+
+def ignore_rate(row: Row, broken: list[RuleFinding], abstained: list[RuleFinding]) -> None:
+    tenants: int | None = row.get("ignores.tenants")
+    if tenants is None or tenants < MINIMUM_TENANTS:
+        outcome = "absent" if tenants is None else "not_asked"
+        message = "too few tenants have stated preferences to say"
+        abstained.append(RuleFinding("ignore_rate", "IGNORED_BY_USERS", message, outcome, "exacto"))
+        return
+    ignoring = row["ignores.ignoring"]
+    if not wilson_lower(ignoring, tenants) <= IGNORE_LIMIT:
+        message = f"{ignoring} of {tenants} tenants ignore it"
+        broken.append(RuleFinding("ignore_rate", "IGNORED_BY_USERS", message, "false", "exacto"))
+
+
+def logit(share: float) -> float:
+    return math.log(share / (1 - share))
+
+
+def median(values: Sequence[float]) -> float:
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def wilson_lower(successes: float, trials: float) -> float:
+    share = successes / trials
+    scale = 1 + Z * Z / trials
+    half = Z * math.sqrt(share * (1 - share) / trials + Z * Z / (4 * trials * trials)) / scale
+    return max(0.0, (share + Z * Z / (2 * trials)) / scale - half)

@@ -1,0 +1,198 @@
+"""The shipped request rules and orders written as plain Python: request, snapshot and moment in, the same Plan out.
+
+Suffix `:exacto`, `provider.sort: price` and every other preference are known; further variants are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tests.bench.rules_by_hand import Check, Row, Tenant, checks_for, means_any, tenant_of
+
+from assay.engine.errors import UnknownModel, UnknownVariant
+from assay.engine.ordering import Race, SortKey, draw_key
+from assay.engine.parts import ModelView
+from assay.engine.plan import Attempt, Moment, Plan
+from assay.engine.request import Request
+from assay.engine.snapshot import Snapshot
+from assay.engine.verdict import RuleFinding, Verdict
+
+SPEED = ("p50", "p75", "p90", "p99")
+LAST: SortKey = (3, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One requested model: whether its pool is asked for, and which order sorts it."""
+
+    model: str
+    pool: bool
+    order: str
+    rule_set: str
+
+
+def plan_by_hand(request: Request, snapshot: Snapshot, moment: Moment) -> Plan:
+    tenant = tenant_of(request, snapshot)
+    verdicts: list[Verdict] = []
+    candidates: list[tuple[tuple[Any, ...], Verdict, str]] = []
+    for place, text in enumerate(dict.fromkeys((request.model, *request.models))):
+        choice = choose(text, request, snapshot)
+        view = snapshot.models[choice.model]
+        rows = next(iter(view.rows.values()))
+        judged = judge(rows, view, choice, checks_for(request, view, tenant), snapshot)
+        verdicts += judged
+        candidates += sort_keys(place, rows, judged, choice, Asked(request, snapshot, moment, tenant))
+    candidates.sort(key=lambda candidate: candidate[0])
+    attempts = number(candidates)
+    if attempts and not request.provider.allow_fallbacks and not request.provider.order:
+        raise NotImplementedError("a single choice")
+    availability = "" if attempts else "constraint_filtered" if verdicts else "no_endpoints"
+    return Plan(attempts, tuple(verdicts), availability, snapshot.snapshot_id, snapshot.policy.revision)
+
+
+def choose(text: str, request: Request, snapshot: Snapshot) -> Choice:
+    model, *suffixes = text.split(":")
+    if model not in snapshot.models:
+        raise UnknownModel(model)
+    for suffix in suffixes:
+        if suffix != "exacto":
+            raise UnknownVariant(text, suffix, ("exacto",))
+    names = ["exacto"] if suffixes else []
+    order = "default"
+    if request.provider.sort == "price":
+        order = "floor"
+        names.append(order)
+    elif request.tools > 0 and not request.provider.order:
+        order = "auto-exacto"
+        names.append(order)
+    return Choice(model, bool(suffixes), order, "+".join(names or ["default"]))
+
+
+def judge(
+    rows: Sequence[Row], view: ModelView, choice: Choice, checks: Sequence[Check], snapshot: Snapshot
+) -> list[Verdict]:
+    pool = snapshot.pools["exacto", choice.model].verdicts if choice.pool else view.clean
+    if not checks:
+        return list(pool)
+    judged = []
+    for row, said in zip(rows, pool, strict=True):
+        broken = [finding for check in checks if (finding := check(row)) is not None]
+        judged.append(widened(said, broken) if broken else said)
+    return judged
+
+
+def widened(said: Verdict, broken: list[RuleFinding]) -> Verdict:
+    return Verdict(
+        said.endpoint_id, said.model, said.provider, said.tag,
+        (*said.broken, *broken), said.abstained, said.shadow,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What sorting needs besides the endpoints."""
+
+    request: Request
+    snapshot: Snapshot
+    moment: Moment
+    tenant: Tenant
+
+
+def sort_keys(
+    place: int, rows: Sequence[Row], verdicts: Sequence[Verdict], choice: Choice, asked: Asked
+) -> list[tuple[tuple[Any, ...], Verdict, str]]:
+    wants = asked.request.provider
+    key = KEYS[choice.order](choice.model, asked)
+    speed = bool(limits(wants.preferred_min_throughput) or limits(wants.preferred_max_latency))
+    found = []
+    for index, (row, verdict) in enumerate(zip(rows, verdicts, strict=True)):
+        if verdict.broken:
+            continue
+        slow = speed and not fast_enough(row, wants.preferred_min_throughput, wants.preferred_max_latency)
+        rank = rank_in(row, wants.order) if wants.order else 0
+        found.append(((slow, place, rank, *key(index, row), verdict.endpoint_id), verdict, choice.rule_set))
+    return found
+
+
+KeyOf = Callable[[int, Row], tuple[Any, ...]]
+
+
+def default_key(_model: str, asked: Asked) -> KeyOf:
+    race, pins = Race(asked.moment.seed), asked.tenant.pins
+    explicit = bool(asked.request.provider.order) or asked.request.provider.sort is not None
+
+    def key(_index: int, row: Row) -> tuple[Any, ...]:
+        unsteady, price = instability(row), row.get("price.blended")
+        pinned = 0 if pins and means_any(row, pins) else 1
+        weight = 0.0 if explicit or unsteady else None if price is None else 1.0 / (price * price)
+        return pinned, unsteady, draw_key(weight, row["id"], race), LAST if price is None else (0, price)
+
+    return key
+
+
+def auto_exacto_key(model: str, asked: Asked) -> KeyOf:
+    tiers = asked.snapshot.pools["auto", model].keys["quality_tier"]
+    race, pins = Race(asked.moment.seed), asked.tenant.pins
+
+    def key(index: int, row: Row) -> tuple[Any, ...]:
+        unsteady, price = instability(row), row.get("price.blended")
+        pinned = 0 if pins and means_any(row, pins) else 1
+        weight = 0.0 if unsteady else None if price is None else 1.0 / (price * price)
+        draw = draw_key(weight, row["id"], race)
+        return pinned, tiers[index], unsteady, draw, LAST if price is None else (0, price)
+
+    return key
+
+
+def floor_key(_model: str, _asked: Asked) -> KeyOf:
+    def key(_index: int, row: Row) -> tuple[Any, ...]:
+        price = row.get("price.blended")
+        return row["demoted"], LAST if price is None else (0, price)
+
+    return key
+
+
+KEYS: Mapping[str, Callable[[str, Asked], KeyOf]] = {
+    "default": default_key,
+    "auto-exacto": auto_exacto_key,
+    "floor": floor_key,
+}
+
+
+def instability(row: Row) -> int:
+    if row["demoted"] or row.get("status", 0) < 0:
+        return 2
+    uptime = row.get("uptime_percent")
+    if uptime is None or uptime >= 95.0:
+        return 0
+    return 1 if uptime >= 80.0 else 2
+
+
+def limits(percentiles: object) -> dict[str, float]:
+    return {p: value for p in SPEED if (value := getattr(percentiles, p)) is not None}
+
+
+def fast_enough(row: Row, throughput: object, latency: object) -> bool:
+    return all(row.get(f"throughput.{p}_tps", -1.0) >= least for p, least in limits(throughput).items()) and all(
+        row.get(f"latency.{p}_s", float("inf")) <= most for p, most in limits(latency).items()
+    )
+
+
+def rank_in(row: Row, names: Sequence[str]) -> int:
+    return next((rank for rank, name in enumerate(names) if means_any(row, (name,))), len(names))
+
+
+def number(candidates: Sequence[tuple[tuple[Any, ...], Verdict, str]]) -> tuple[Attempt, ...]:
+    seen: set[str] = set()
+    attempts = []
+    for _, verdict, rule_set in candidates:
+        if verdict.endpoint_id not in seen:
+            seen.add(verdict.endpoint_id)
+            attempts.append(
+                Attempt(
+                    len(seen), verdict.model, verdict.endpoint_id, verdict.provider, verdict.tag, rule_set
+                )
+            )  # fmt: skip
+    return tuple(attempts)
