@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.engine.worlds import ask, endpoint, fast, judged, planned, policy, reasons, shared_facts, tags, world
 
 from assay.engine.binding import Route
 from assay.engine.errors import UnknownVariant
 from assay.engine.policy import Policy
 from assay.engine.request import ProviderPreferences
-from tests.engine.worlds import ask, endpoint, fast, judged, planned, policy, reasons, shared_facts, tags, world
 
 RULE_SETS = {
     "strict": "extends: default\npool: {enter: [{name: no, expression: 'false', reason: ACCURACY}]}",
@@ -56,15 +56,15 @@ def routed(bound: Policy, variants: str, **more: Any) -> Route:
         pytest.param("quick:cheap", {}, ["cheap", "quick"], "cheap", id="the other way round"),
         pytest.param("quick:strict", {}, ["strict", "quick"], "quick", id="one without an order does not take over"),
         pytest.param("strict:quick", {}, ["strict", "quick"], "quick", id="nor does it when it comes first"),
-        pytest.param("quick:cheap:quick", {}, ["cheap", "quick"], "cheap", id="a variant twice counts where first said"),
+        pytest.param("quick:cheap:quick", {}, ["cheap", "quick"], "cheap", id="a variant twice counts once"),
         pytest.param("quick", {"tenant": "acme"}, ["quick-acme"], "quick-acme", id="the tenant's own binding"),
         pytest.param("quick", {"tenant": "zeta"}, ["quick-acme"], "quick-acme", id="of each of its tenants"),
         pytest.param("quick", {"tenant": "else"}, ["quick"], "quick", id="and of no other"),
         pytest.param("hidden", {"tenant": "acme"}, ["hidden"], "hidden", id="a variant for one tenant alone"),
         pytest.param("", {"sort": "price"}, ["by-price"], "by-price", id="a sort"),
         pytest.param("", {"sort": "price", "tenant": "acme"}, ["by-price-acme"], "by-price-acme", id="a tenant's sort"),
-        pytest.param("quick", {"sort": "price"}, ["quick", "by-price"], "by-price", id="a sort beats a variant's order"),
-        pytest.param("strict", {"sort": "throughput"}, ["strict", "by-speed"], "by-speed", id="a pool stays under a sort"),
+        pytest.param("quick", {"sort": "price"}, ["quick", "by-price"], "by-price", id="a sort beats a suffix"),
+        pytest.param("strict", {"sort": "throughput"}, ["strict", "by-speed"], "by-speed", id="a pool stays under it"),
         pytest.param("", {"tools": 1}, ["tools"], "tools", id="a guard that holds"),
         pytest.param("", {"tools": 6}, ["tools", "many-tools"], "many-tools", id="all guards that hold, one order"),
         pytest.param("", {"tools": 7}, ["tools", "many-tools", "more-tools"], "many-tools", id="the first in the file"),

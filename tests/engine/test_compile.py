@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.engine.worlds import faults, policy, shipped, sources
 
 from assay.engine.compile import type_of
 from assay.engine.facts import FACTS, JUDGED, REQUEST
@@ -11,7 +12,6 @@ from assay.engine.ruleset import Parameter
 from assay.rulefiles.directory import read_directory
 from assay.rulefiles.read import read_policy
 from assay.shipped import policy_dir
-from tests.engine.worlds import faults, policy, shipped, sources
 
 
 def pool(expression: str, more: str = "") -> str:
@@ -23,7 +23,7 @@ def rule(expression: str, more: str = "") -> str:
 
 
 TAIL = "probability_at_least(9.0, 1.0, 0.5) > 0.5"
-TAG = "endpoint.tag == \"a\""
+TAG = 'endpoint.tag == "a"'
 
 
 def located(bindings: str = "", **rule_sets: str) -> list[tuple[str, str]]:
@@ -75,7 +75,7 @@ def located(bindings: str = "", **rule_sets: str) -> list[tuple[str, str]]:
                      id="a weight that is no double"),
         pytest.param("order: [{name: k, expression: 1, when: request.tools}]", "request.tools",
                      "this is int, expected bool", id="a key's guard that is no condition"),
-        pytest.param(rule("request.tools"), "request.tools", "this is int, expected bool", id="a rule that is a number"),
+        pytest.param(rule("request.tools"), "request.tools", "this is int, expected bool", id="a number as a rule"),
         pytest.param(rule("true", ", messageExpression: request.tools"), "request.tools",
                      "this is int, expected string", id="a message that is no text"),
         pytest.param(rule("endpoint.prise.prompt > 1.0"), "endpoint.prise", "endpoint.prise", id="a fact that is none"),
@@ -96,7 +96,9 @@ def test_fault(spec: str, at: str, words: str) -> None:
         pytest.param(pool("endpoint.tools.calls > 1.0 && cohort.size > 1"), id="evidence and cohort in a pool"),
         pytest.param(pool(TAIL), id="judging in a pool"),
         pytest.param(rule("endpoint.tools.calls > 1.0 || request.tools == 0"), id="evidence in a request rule"),
-        pytest.param(f"order: [{{name: k, expression: '{TAIL} ? 1 : 0'}}]", id="judging in a key that reads no request"),
+        pytest.param(
+            f"order: [{{name: k, expression: '{TAIL} ? 1 : 0'}}]", id="judging in a key that reads no request"
+        ),
         pytest.param("order: [{name: k, expression: 1}, {name: l, weight: 1.0}]", id="numbers of both kinds"),
         pytest.param(rule("true", ", when: 'cohort.size > 1 && tenant.zdr'"), id="cohort and tenant in a guard"),
     ],

@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import pytest
 from hypothesis import given, strategies as st
+from tests.engine.worlds import AS_OF, HOUR, MODEL, OTHER, endpoint, observed, unhurried
 
 from assay.engine.catalog import Observation, Preference
 from assay.engine.fold import Counts, Evidence, Folded, Ignores, Peers, fold, half_life_of, ignores, peers, propensity
 from assay.engine.ruleset import EvidenceSpec
-from tests.engine.worlds import AS_OF, HOUR, MODEL, OTHER, endpoint, observed, unhurried
 
 SPEC = EvidenceSpec()
 MOMENT = timedelta(microseconds=1)
@@ -59,9 +59,10 @@ def test_fresh_windows_outlive_stale_ones() -> None:
 
 def test_every_endpoint_is_folded_by_itself() -> None:
     evidence = fold([observed("a", errored=1), observed("b", errored=2), observed("b", errored=4)], SPEC, AS_OF)
-    assert {
-        name: e.folded.observed.errored_requests for name, e in evidence.items() if e.folded is not None
-    } == {f"{MODEL}@a": 1, f"{MODEL}@b": 6}
+    assert {name: e.folded.observed.errored_requests for name, e in evidence.items() if e.folded is not None} == {
+        f"{MODEL}@a": 1,
+        f"{MODEL}@b": 6,
+    }
 
 
 def test_what_is_known_of_the_windows_is_kept() -> None:
@@ -181,8 +182,8 @@ def test_peers_are_the_others_of_the_same_source() -> None:
         SPEC,
         AS_OF,
     )
-    assert peers(f"{MODEL}@a", evidence) == Peers(pytest.approx((0.45, 0.95)), None)
-    assert peers(f"{MODEL}@b", evidence) == Peers(pytest.approx((0.05, 0.95)), None)
+    assert peers(f"{MODEL}@a", evidence) == Peers((4.5 / 10, 9.5 / 10), None)
+    assert peers(f"{MODEL}@b", evidence) == Peers((0.5 / 10, 9.5 / 10), None)
     assert peers(f"{MODEL}@d", evidence) == Peers((), None)
     with pytest.raises(KeyError):
         peers(f"{MODEL}@f", evidence)

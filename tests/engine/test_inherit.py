@@ -6,11 +6,11 @@ from datetime import timedelta
 from textwrap import dedent
 
 import pytest
+from tests.engine.worlds import endpoint, faults, judged, named, planned, policy, reasons, sources, tags, world
 
 from assay.engine.inherit import Effective, inherit
 from assay.engine.ruleset import EvidenceSpec
 from assay.rulefiles.read import read_policy
-from tests.engine.worlds import endpoint, faults, judged, named, planned, policy, reasons, sources, tags, world
 
 BASE = """
     evidence: {maxAge: 10d}
@@ -109,7 +109,9 @@ def test_a_key_that_nothing_is_inherited_for_is_a_fault() -> None:
 
 
 def test_inheritance_goes_through_generations() -> None:
-    files = sources("", {"a": "params: {x: 1, y: 1}", "c": "extends: b\nparams: {x: 3}", "b": "extends: a\nparams: {y: 2}"})
+    files = sources(
+        "", {"a": "params: {x: 1, y: 1}", "c": "extends: b\nparams: {x: 3}", "b": "extends: a\nparams: {y: 2}"}
+    )
     assert inherit(read_policy(files)[0])[0]["c"].rule_set.params == {"x": 3, "y": 2}
 
 
@@ -160,7 +162,9 @@ OFFERS = world(endpoint("dear", price=9.0), endpoint("cheap", price=0.5), endpoi
     ],
 )
 def test_shadow_results_go_into_the_decision_and_never_into_the_plan(bindings: str) -> None:
-    answer = planned(judged(OFFERS, policy(bindings, ruled=RULED, mine="extends: ruled", watching=WATCHING)), "lab/one:trial")
+    answer = planned(
+        judged(OFFERS, policy(bindings, ruled=RULED, mine="extends: ruled", watching=WATCHING)), "lab/one:trial"
+    )
     assert tags(answer) == ["cheap", "fair"]
     assert reasons(answer) == {"dear": ["max_price"]}
     assert {v.tag: named(v.shadow) for v in answer.verdicts} == {
@@ -172,7 +176,9 @@ def test_shadow_results_go_into_the_decision_and_never_into_the_plan(bindings: s
 
 def test_a_shadow_rule_only_watches() -> None:
     ruled = RULED.replace("reason: max_price}", "reason: max_price, action: shadow}")
-    answer = planned(judged(OFFERS, policy("- {name: v, variant: trial, ruleSet: ruled}", ruled=ruled)), "lab/one:trial")
+    answer = planned(
+        judged(OFFERS, policy("- {name: v, variant: trial, ruleSet: ruled}", ruled=ruled)), "lab/one:trial"
+    )
     assert tags(answer) == ["cheap", "fair", "dear"]
     assert {v.tag: named(v.shadow) for v in answer.verdicts if v.shadow} == {"dear": [("dear", "max_price", "false")]}
 

@@ -7,9 +7,9 @@ from hashlib import blake2b
 
 import pytest
 from hypothesis import given, strategies as st
+from tests.engine.worlds import SEED, unhurried
 
 from assay.engine.ordering import LAST, Race, SortKey, draw_keys, minus_log, seed_for, sort_keys
-from tests.engine.worlds import SEED, unhurried
 
 NAN, INF = math.nan, math.inf
 IDS = [f"lab/one@{letter}" for letter in "abcdefgh"]
@@ -137,7 +137,9 @@ def test_a_session_keeps_its_seed(tenant: str, model: str, session: str, one: st
 
 
 @unhurried
-@given(st.tuples(TEXTS, TEXTS.filter(bool), TEXTS.filter(bool)), st.tuples(TEXTS, TEXTS.filter(bool), TEXTS.filter(bool)))
+@given(
+    st.tuples(TEXTS, TEXTS.filter(bool), TEXTS.filter(bool)), st.tuples(TEXTS, TEXTS.filter(bool), TEXTS.filter(bool))
+)
 def test_no_two_sessions_share_a_seed(one: tuple[str, str, str], other: tuple[str, str, str]) -> None:
     assert (seed_for(b"", *one, "d") == seed_for(b"", *other, "d")) is (one == other)
 

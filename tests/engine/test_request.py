@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
+from tests.engine.worlds import unhurried
 
 from assay.engine.catalog import Percentiles
 from assay.engine.errors import InvalidField
@@ -23,7 +24,6 @@ from assay.engine.request import (
     ProviderPreferences,
     Request,
 )
-from tests.engine.worlds import unhurried
 
 NAN, INF = math.nan, math.inf
 LONG = "x" * (MAX_TEXT + 1)
@@ -77,9 +77,13 @@ def test_request_refuses(given_fields: dict[str, Any], field: str, shown: str) -
         pytest.param({"data_collection": "maybe"}, "provider.data_collection", "'maybe'", id="another data policy"),
         pytest.param({"sort": "cheapest"}, "provider.sort", "'cheapest'", id="another sort"),
         pytest.param({"partition": "all"}, "provider.sort.partition", "'all'", id="another partition"),
-        pytest.param({"max_price": MaxPrice(prompt=NAN)}, "provider.max_price.prompt", "nan", id="no number for a limit"),
+        pytest.param(
+            {"max_price": MaxPrice(prompt=NAN)}, "provider.max_price.prompt", "nan", id="no number for a limit"
+        ),
         pytest.param({"max_price": MaxPrice(image=INF)}, "provider.max_price.image", "inf", id="an endless limit"),
-        pytest.param({"max_price": MaxPrice(request=-0.1)}, "provider.max_price.request", "-0.1", id="a negative limit"),
+        pytest.param(
+            {"max_price": MaxPrice(request=-0.1)}, "provider.max_price.request", "-0.1", id="a negative limit"
+        ),
         pytest.param(
             {"preferred_min_throughput": Percentiles(p90=NAN)},
             "provider.preferred_min_throughput.p90",
@@ -133,7 +137,10 @@ def test_a_request_in_bounds_is_taken(given_fields: dict[str, Any]) -> None:
 @unhurried
 @given(st.text(max_size=300))
 def test_any_text_is_taken_or_refused_in_one_line(text: str) -> None:
+    refusal = ""
     try:
         Request(text, (text,), tenant=text, parameters=(text,))
     except InvalidField as error:
-        assert str(error).isprintable()
+        refusal = str(error)
+    assert refusal.isprintable()
+    assert bool(refusal) is not (0 < len(text) <= MAX_TEXT and text.isprintable())

@@ -13,6 +13,7 @@ import pytest
 import scipy.special
 import scipy.stats
 from hypothesis import given, strategies as st
+from tests.engine.worlds import unhurried
 
 from assay.engine.statistics import (
     logit,
@@ -23,7 +24,6 @@ from assay.engine.statistics import (
     wilson_lower,
     wilson_upper,
 )
-from tests.engine.worlds import unhurried
 
 NAN, INF = math.nan, math.inf
 NUMBERS = st.floats(-1e12, 1e12)

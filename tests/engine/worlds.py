@@ -42,7 +42,7 @@ def endpoint(tag: str, model: str = MODEL, *, number: int = 1, price: float | No
     return Endpoint(f"{model}@{tag}{suffix}", model, tag.partition("/")[0], tag, **more)
 
 
-def fast(p50: float, **more: float) -> dict[str, Percentiles]:
+def fast(p50: float, **more: float) -> dict[str, Any]:
     """The throughput of an endpoint."""
     return {"throughput_tps": Percentiles(p50=p50, **more)}
 
