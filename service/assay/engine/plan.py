@@ -71,23 +71,19 @@ class Plan:
         return tuple(v for v in self.verdicts if v.broken)
 
     def canonical(self) -> bytes:
-        """The plan's own bytes, equal wherever request, snapshot and moment are: canonical JSON, messages left out."""
-        return canonical(
-            {
-                "attempts": [[a.model, a.endpoint_id, a.rule_set] for a in self.attempts],
-                "verdicts": [
-                    [v.model, v.endpoint_id, *(reasons(f) for f in (v.broken, v.abstained, v.shadow))]
-                    for v in self.verdicts
-                ],
-                "availability": self.availability,
-                "snapshot": self.snapshot_id,
-            }
+        """The plan's own bytes, equal wherever request, snapshot and moment are: canonical JSON, messages left out.
+
+        `attempts` are [place among the verdicts, rule set]; a verdict is [model, endpoint_id, provider, broken, abstained,
+        shadow], a finding [rule set, rule, reason, outcome].
+        """
+        places = {(v.model, v.endpoint_id): place for place, v in enumerate(self.verdicts)}
+        attempts = canonical([[places[a.model, a.endpoint_id], a.rule_set] for a in self.attempts])
+        return b'{"attempts":%b,"availability":%b,"snapshot":%b,"verdicts":[%b]}' % (
+            attempts,
+            canonical(self.availability),
+            canonical(self.snapshot_id),
+            b",".join([verdict.spelled() for verdict in self.verdicts]),
         )
-
-
-def reasons(findings: Iterable[RuleFinding]) -> list[list[str]]:
-    """Findings without their sentences."""
-    return [[f.rule_set, f.rule, f.reason, f.outcome] for f in findings]
 
 
 @dataclass(frozen=True, slots=True)

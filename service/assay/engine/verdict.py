@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
+
+from assay.engine.canonical import canonical
 
 POOL_REASONS: Final = (
     "EVIDENCE_ABSENT", "EVIDENCE_THIN", "EVIDENCE_STALE", "ACCURACY", "PROPENSITY", "IGNORED_BY_USERS",
@@ -45,6 +47,19 @@ class Verdict:
     broken: tuple[RuleFinding, ...] = ()
     abstained: tuple[RuleFinding, ...] = ()
     shadow: tuple[RuleFinding, ...] = ()
+    spelling: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def spelled(self) -> bytes:
+        """Its part of a plan's canonical bytes; kept, since the same verdict serves many requests."""
+        if not self.spelling:
+            findings = ([[f.rule_set, f.rule, f.reason, f.outcome] for f in kind] for kind in self.kinds)
+            self.spelling.append(canonical([self.model, self.endpoint_id, self.provider, *findings]))
+        return self.spelling[0]
+
+    @property
+    def kinds(self) -> tuple[tuple[RuleFinding, ...], ...]:
+        """Broken, abstained and shadow findings."""
+        return (self.broken, self.abstained, self.shadow)
 
     @property
     def admitted(self) -> bool:

@@ -1,0 +1,1 @@
+"""The decision log as auditors use it: filters, derived columns, replay, verification, export."""

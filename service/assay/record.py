@@ -1,0 +1,161 @@
+"""The decision record: what the journal keeps of one answered decision, as canonical JSON bytes.
+
+Only fields listed here are written. The tenant goes by its pseudonym, the session not at all (its seed is kept), and
+there is no field that could hold prompt text. Messages are left out; they are rendered again on reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from assay.engine.catalog import Percentiles
+from assay.engine.plan import Moment
+from assay.engine.request import MaxPrice, ProviderPreferences, Request
+
+DECISION: Final = 1
+TENANT: Final = 2
+VERSION: Final = 1
+
+UNLOGGED: Final = frozenset({"tenant", "session_id", "seed"})
+NESTED: Final = {
+    "max_price": MaxPrice,
+    "preferred_min_throughput": Percentiles,
+    "preferred_max_latency": Percentiles,
+}
+
+encoder = msgspec.json.Encoder(order="deterministic")
+decoder = msgspec.json.Decoder()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One decision as logged; `plan` is the canonical plan, byte for byte. Times are UTC, `plan_ns` nanoseconds."""
+
+    decision_id: str
+    decided_at: datetime
+    moment: Moment
+    tenant: str
+    request: Request
+    snapshot_id: str
+    policy_revision: int
+    policy_digest: str
+    engine_version: str
+    plan_ns: int
+    plan: bytes
+
+    @property
+    def planned(self) -> dict[str, Any]:
+        """The plan as a mapping: attempts, verdicts, availability, snapshot."""
+        read: dict[str, Any] = decoder.decode(self.plan)
+        return read
+
+
+def encode(record: Record) -> bytes:
+    """The bytes of a record; equal records have equal bytes."""
+    head = encoder.encode(
+        {
+            "v": VERSION,
+            "id": record.decision_id,
+            "at_us": micros(record.decided_at),
+            "now_us": micros(record.moment.now),
+            "tenant": record.tenant,
+            "seed": record.moment.seed.hex(),
+            "health": dict(record.moment.health),
+            "snapshot": record.snapshot_id,
+            "policy_revision": record.policy_revision,
+            "policy_digest": record.policy_digest,
+            "engine": record.engine_version,
+            "plan_ns": record.plan_ns,
+            "request": request_fields(record.request),
+        }
+    )
+    return b'%b,"plan":%b}' % (head[:-1], record.plan)
+
+
+def decode(data: bytes) -> Record:
+    """A record read back; raises ValueError where the bytes are none."""
+    try:
+        read = decoder.decode(data)
+        plan = data[data.index(b',"plan":') + len(b',"plan":') : -1]
+        if read["v"] != VERSION:
+            raise ValueError(f"record version {read['v']} is not known")
+        return Record(
+            decision_id=read["id"],
+            decided_at=moment_of(read["at_us"]),
+            moment=Moment(moment_of(read["now_us"]), bytes.fromhex(read["seed"]), read["health"]),
+            tenant=read["tenant"],
+            request=request_of(read["request"]),
+            snapshot_id=read["snapshot"],
+            policy_revision=read["policy_revision"],
+            policy_digest=read["policy_digest"],
+            engine_version=read["engine"],
+            plan_ns=read["plan_ns"],
+            plan=plan,
+        )
+    except (msgspec.DecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"these bytes are no decision record: {error}") from error
+
+
+def micros(time: datetime) -> int:
+    """Microseconds since 1970, exactly."""
+    since = time - EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def moment_of(us: int) -> datetime:
+    """The UTC time of microseconds since 1970."""
+    return datetime.fromtimestamp(us // 1_000_000, UTC).replace(microsecond=us % 1_000_000)
+
+
+def changed(value: object, default: object, left_out: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """The fields of a dataclass that differ from its defaults."""
+    found: dict[str, Any] = {}
+    for name in names_of(type(value)):
+        own = getattr(value, name)
+        if name not in left_out and own != getattr(default, name):
+            found[name] = own
+    return found
+
+
+def names_of(kind: type) -> tuple[str, ...]:
+    """The field names of a dataclass."""
+    if kind not in NAMES:
+        NAMES[kind] = tuple(field.name for field in fields(kind))
+    return NAMES[kind]
+
+
+NAMES: dict[type, tuple[str, ...]] = {}
+PLAIN: Final = ProviderPreferences()
+BLANK: Final = Request(model="-")
+
+
+def request_fields(request: Request) -> dict[str, Any]:
+    """What a request says besides its defaults, without tenant, session and seed."""
+    found = changed(request, BLANK, UNLOGGED)
+    if "provider" in found:
+        wants = changed(request.provider, PLAIN)
+        for name, kind in NESTED.items():
+            if name in wants:
+                wants[name] = changed(wants[name], kind())
+        found["provider"] = wants
+    return found
+
+
+def request_of(found: Mapping[str, Any]) -> Request:
+    """A logged request read back."""
+    read = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+    if "provider" in read:
+        wants = {n: tuple(v) if isinstance(v, list) else v for n, v in read["provider"].items()}
+        for name, kind in NESTED.items():
+            if name in wants:
+                wants[name] = kind(**wants[name])
+        read["provider"] = ProviderPreferences(**wants)
+    return Request(**read)
