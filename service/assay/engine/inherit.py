@@ -50,6 +50,7 @@ def over(own: RuleSet, base: Effective | None, faults: list[Fault]) -> Effective
     parent = base.rule_set if base else RuleSet(name="", place=own.place, order=())
     shadow = own.mode == "shadow"
     mine = stamped(own.request, own, shadow=shadow)
+    rewritten = frozenset(r.name for r in mine) & frozenset(r.name for r in parent.request)
     merged = replace(
         own,
         params={**parent.params, **own.params},
@@ -65,7 +66,7 @@ def over(own: RuleSet, base: Effective | None, faults: list[Fault]) -> Effective
         merged,
         evidence=own.evidence or (base.evidence if base else EvidenceSpec()),
         owns_order=own.order is not None and not shadow,
-        overridden=frozenset() if shadow else {r.name for r in mine} & frozenset(r.name for r in parent.request),
+        overridden=frozenset() if shadow else rewritten,
     )
 
 
