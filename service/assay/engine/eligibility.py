@@ -41,7 +41,7 @@ CLEAN = Findings()
 class Program:
     """Rules of one scope fused into one function over endpoints, with their messages.
 
-    In a `pool`, missing evidence has reasons of its own and rules that abstained are listed.
+    In a `pool`, missing evidence has reasons of its own.
     """
 
     rules: tuple[CheckedRule, ...]
@@ -65,8 +65,7 @@ class Program:
             checked = self.rules[index]
             finding = self.finding(index, outcome, row, shared)
             if abstains(checked, outcome):
-                if self.pool:
-                    abstained.append(finding)
+                abstained.append(finding)
             elif checked.rule.action == "shadow":
                 shadow.append(finding)
             else:
