@@ -123,10 +123,9 @@ class Routes:
     programs: dict[object, Program] = field(default_factory=dict)
     made: dict[tuple[str, ...], Route] = field(default_factory=dict)
 
-    @property
-    def variants(self) -> frozenset[str]:
-        """The routing variants that select a binding."""
-        return frozenset(b.binding.variant for b in self.bound.values() if b.binding.variant)
+    def variants(self, tenant: str) -> frozenset[str]:
+        """The routing variants that select a binding for a tenant; to others they are unknown, never ignored."""
+        return frozenset(b.binding.variant for b in self.bound.values() if b.binding.variant and serves(b, tenant))
 
     # INVARIANT: bindings take part in file order: the order in which suffixes are written only chooses who sorts.
     def route(self, variants: Sequence[str], sort: str | None, tenant: str, shared: Shared) -> Route:

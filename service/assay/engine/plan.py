@@ -140,7 +140,7 @@ def slugs(request: Request) -> Iterable[str]:
 def enter(place: int, text: str, request: Request, snapshot: Snapshot, moment: Moment) -> Entry:
     """Take one requested model through variants, bindings, pools and request rules."""
     routes = snapshot.policy.routes
-    slug = parse_slug(text, models=snapshot.models, variants=routes.variants)
+    slug = parse_slug(text, models=snapshot.models, variants=routes.variants(request.tenant))
     view = snapshot.models[slug.model]
     tenant = snapshot.tenants.get(request.tenant, NOBODY)
     shared = {
@@ -212,18 +212,19 @@ def ordered(entries: Sequence[Entry], request: Request, snapshot: Snapshot, mome
     """
     first = entries[0].route.order
     apart = request.provider.partition != "none"
+    across = taking_part(first, entries, across_models=True)
+    merged = () if apart else taking_part(first, entries, across_models=False)
     candidates: list[Candidate] = []
     for entry in entries:
         if not (admitted := entry.admitted):
             continue
         own = entry.route.order if apart else first
         order = Order(entry, admitted, snapshot, moment)
-        across = order.columns(first, across_models=True)
-        within = order.columns(own, across_models=False)
+        within = taking_part(own, [entry], across_models=False) if apart else merged
         turn = [entry.place if apart else 0] * len(admitted)
         verdicts = [entry.verdicts[index] for index in admitted]
         ids = [verdict.endpoint_id for verdict in verdicts]
-        keys = zip(*across, turn, *within, ids, strict=True)
+        keys = zip(*order.columns(across, first), turn, *order.columns(within, own), ids, strict=True)
         candidates += [Candidate(k, v, entry.route.rule_set) for k, v in zip(keys, verdicts, strict=True)]
     candidates.sort(key=BY_KEYS)
     return candidates
@@ -241,13 +242,9 @@ class Order:
     snapshot: Snapshot
     moment: Moment
 
-    def columns(self, bound: Bound, *, across_models: bool) -> list[list[SortKey]]:
-        """One column of comparable values per key that applies to the request."""
-        return [
-            self.column(key, bound)
-            for key in bound.keys
-            if key.across_models == across_models and applies(key, self.entry.shared)
-        ]
+    def columns(self, keys: Iterable[Key], bound: Bound) -> list[list[SortKey]]:
+        """One column of comparable values per key."""
+        return [self.column(key, bound) for key in keys]
 
     def column(self, key: Key, bound: Bound) -> list[SortKey]:
         """One key's comparable values."""
@@ -260,6 +257,15 @@ class Order:
         if key.draws:
             return draw_keys(values, [entry.view.ids[index] for index in self.admitted], self.moment.seed)
         return sort_keys(values, descending=key.descending)
+
+
+def taking_part(bound: Bound, together: Sequence[Entry], *, across_models: bool) -> tuple[Key, ...]:
+    """The keys that apply to any of the models sorted together, so that all of them are sorted by the same."""
+    return tuple(
+        key
+        for key in bound.keys
+        if key.across_models == across_models and any(applies(key, entry.shared) for entry in together)
+    )
 
 
 def applies(key: Key, shared: Shared) -> bool:
