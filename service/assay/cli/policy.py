@@ -134,7 +134,8 @@ def list_command(directory: Directory = None, *, database: Database = None, json
 
     Example: assay policy list --database sqlite:///assay.db
     """
-    newest = latest_policy(open_database(database))
+    with open_database(database) as engine:
+        newest = latest_policy(engine)
     path = policy_path(directory)
     source = read_directory(path)
     try:
