@@ -7,29 +7,51 @@ from dataclasses import dataclass, field
 
 from assay.engine.cel.check import Checked
 from assay.engine.compile import CheckedKey, CheckedRule, CheckedRuleSet
-from assay.engine.eligibility import Column, Facts, Program, Scope, Shared, column, program
+from assay.engine.eligibility import Column, Facts, Program, Scope, Shared, column, columns, program
 from assay.engine.ruleset import Binding, EvidenceSpec
 
 NO_ROW: tuple[Facts, ...] = ({},)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Key:
-    """One order key ready to run; judged keys were computed with the pool and are found there by name."""
+    """One order key; judged keys were computed with the pool and are found there by name."""
 
     name: str
-    values: Column
-    when: Column | None
+    expression: Checked
+    when: Checked | None
     judged: bool
     draws: bool
     descending: bool
-    across_models: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Order keys of one binding, most significant first, run together: what they share is computed once."""
+
+    binding: str
+    keys: tuple[Key, ...]
+    scope: Scope
+    guards: Column
+    fused: dict[tuple[Key, ...], Column] = field(default_factory=dict)
+
+    def applying(self, shared: Shared) -> tuple[Key, ...]:
+        """The keys whose `when` holds; where it cannot be said, the key orders, and what it misses comes last."""
+        held = iter(self.guards(NO_ROW, shared))
+        return tuple(k for k in self.keys if k.when is None or next(held)[0] is not False)
+
+    def values(self, keys: tuple[Key, ...], rows: Sequence[Facts], shared: Shared) -> list[list[object]]:
+        """One column of values per key, fused when these keys are first asked for together."""
+        if keys not in self.fused:
+            self.fused[keys] = columns([(k.name, k.expression) for k in keys], self.scope)
+        return self.fused[keys](rows, shared)
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
     """One binding's rule set with the binding's parameters inlined; `enter` is `None` where there is no pool.
 
+    `across` are the order keys that come before the turn of the requested models, `within` those after it.
     `fold` names its way of folding evidence, under which snapshots keep its rows.
     """
 
@@ -38,7 +60,8 @@ class Bound:
     scope: Scope
     enter: Program | None
     stay: Program | None
-    keys: tuple[Key, ...]
+    across: Keys
+    within: Keys
     when: Column | None
     fold: str
 
@@ -60,7 +83,7 @@ class Bound:
     @property
     def judged(self) -> bool:
         """Whether judging has anything to do for it."""
-        return self.enter is not None or any(key.judged for key in self.keys)
+        return self.enter is not None or any(key.judged for keys in (self.across, self.within) for key in keys.keys)
 
     def holds(self, shared: Shared) -> bool:
         """Whether the binding's `when` is true; absent and failed are not."""
@@ -80,23 +103,32 @@ def bind(binding: Binding, rules: CheckedRuleSet, when: Checked | None) -> Bound
         scope,
         enter=None if rules.enter is None else program(rules.enter, scope, pool=True),
         stay=None if rules.enter is None else program(rules.stay, scope, pool=True),
-        keys=tuple(key(k, scope) for k in rules.order),
+        across=keys(binding.name, [k for k in rules.order if k.key.across_models], scope),
+        within=keys(binding.name, [k for k in rules.order if not k.key.across_models], scope),
         when=column(binding.name, when, scope, row="nothing") if when else None,
         fold=rules.effective.evidence.key,
     )
 
 
-def key(checked: CheckedKey, scope: Scope) -> Key:
-    """Make one order key ready to run."""
-    written = checked.key
+def keys(binding: str, checked: Sequence[CheckedKey], scope: Scope) -> Keys:
+    """Make order keys ready to run."""
+    return Keys(
+        binding,
+        tuple(key(k) for k in checked),
+        scope,
+        guards=columns([(k.name, k.when) for k in checked if k.when], scope, row="nothing"),
+    )
+
+
+def key(checked: CheckedKey) -> Key:
+    """One order key as planning looks at it."""
     return Key(
-        name=written.name,
-        values=column(written.name, checked.expression, scope),
-        when=column(written.name, checked.when, scope, row="nothing") if checked.when else None,
+        name=checked.name,
+        expression=checked.expression,
+        when=checked.when,
         judged=checked.judged,
-        draws=written.weight is not None,
-        descending=written.direction == "descending",
-        across_models=written.across_models,
+        draws=checked.key.weight is not None,
+        descending=checked.key.direction == "descending",
     )
 
 

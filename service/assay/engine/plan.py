@@ -7,12 +7,13 @@ nothing a request says can bring a non-member in.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import chain
-from operator import attrgetter
+from itertools import chain, repeat
+from operator import itemgetter
+from typing import NamedTuple
 
-from assay.engine.binding import NO_ROW, Bound, Key, Route
+from assay.engine.binding import Key, Keys, Route
 from assay.engine.canonical import canonical
 from assay.engine.eligibility import CLEAN, Facts, Findings, Shared
 from assay.engine.errors import PolicyBehind
@@ -188,16 +189,18 @@ def pooled(route: Route, view: ModelView, snapshot: Snapshot) -> list[Verdict]:
 
 def united(verdict: Verdict, found: Findings | Verdict) -> Verdict:
     """A verdict with further findings."""
-    return replace(
-        verdict,
+    return Verdict(
+        verdict.endpoint_id,
+        verdict.model,
+        verdict.provider,
+        verdict.tag,
         broken=verdict.broken + found.broken,
         abstained=verdict.abstained + found.abstained,
         shadow=verdict.shadow + found.shadow,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """An admitted endpoint with what it is sorted by."""
 
     keys: tuple[object, ...]
@@ -212,25 +215,25 @@ def ordered(entries: Sequence[Entry], request: Request, snapshot: Snapshot, mome
     """
     first = entries[0].route.order
     apart = request.provider.partition != "none"
-    across = taking_part(first, entries, across_models=True)
-    merged = () if apart else taking_part(first, entries, across_models=False)
+    across = taking_part(first.across, entries)
+    merged = () if apart else taking_part(first.within, entries)
     candidates: list[Candidate] = []
     for entry in entries:
         if not (admitted := entry.admitted):
             continue
         own = entry.route.order if apart else first
         order = Order(entry, admitted, snapshot, moment)
-        within = taking_part(own, [entry], across_models=False) if apart else merged
+        within = taking_part(own.within, [entry]) if apart else merged
         turn = [entry.place if apart else 0] * len(admitted)
         verdicts = [entry.verdicts[index] for index in admitted]
         ids = [verdict.endpoint_id for verdict in verdicts]
-        keys = zip(*order.columns(across, first), turn, *order.columns(within, own), ids, strict=True)
-        candidates += [Candidate(k, v, entry.route.rule_set) for k, v in zip(keys, verdicts, strict=True)]
+        keys = zip(*order.columns(first.across, across), turn, *order.columns(own.within, within), ids, strict=True)
+        candidates += map(Candidate, keys, verdicts, repeat(entry.route.rule_set))
     candidates.sort(key=BY_KEYS)
     return candidates
 
 
-BY_KEYS = attrgetter("keys")
+BY_KEYS = itemgetter(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,35 +245,33 @@ class Order:
     snapshot: Snapshot
     moment: Moment
 
-    def columns(self, keys: Iterable[Key], bound: Bound) -> list[list[SortKey]]:
-        """One column of comparable values per key."""
-        return [self.column(key, bound) for key in keys]
-
-    def column(self, key: Key, bound: Bound) -> list[SortKey]:
-        """One key's comparable values."""
+    def columns(self, keys: Keys, applying: Sequence[Key]) -> list[list[SortKey]]:
+        """One column of comparable values per key that applies to the request."""
         entry = self.entry
-        if key.judged:
-            known = self.snapshot.pools[bound.name, entry.view.model].keys[key.name]
-            values: Sequence[object] = [known[index] for index in self.admitted]
-        else:
-            (values,) = key.values([entry.rows[index] for index in self.admitted], entry.shared)
+        if not applying:
+            return []
+        asked = tuple(k for k in applying if not k.judged)
+        computed = iter(keys.values(asked, [entry.rows[index] for index in self.admitted], entry.shared))
+        return [self.comparable(k, self.judged(k, keys) if k.judged else next(computed)) for k in applying]
+
+    def judged(self, key: Key, keys: Keys) -> list[object]:
+        """The values that were computed with the pool."""
+        known = self.snapshot.pools[keys.binding, self.entry.view.model].keys[key.name]
+        return [known[index] for index in self.admitted]
+
+    def comparable(self, key: Key, values: Sequence[object]) -> list[SortKey]:
+        """One key's values made comparable."""
         if key.draws:
-            return draw_keys(values, [entry.view.ids[index] for index in self.admitted], self.moment.seed)
+            return draw_keys(values, [self.entry.view.ids[index] for index in self.admitted], self.moment.seed)
         return sort_keys(values, descending=key.descending)
 
 
-def taking_part(bound: Bound, together: Sequence[Entry], *, across_models: bool) -> tuple[Key, ...]:
+def taking_part(keys: Keys, together: Sequence[Entry]) -> tuple[Key, ...]:
     """The keys that apply to any of the models sorted together, so that all of them are sorted by the same."""
-    return tuple(
-        key
-        for key in bound.keys
-        if key.across_models == across_models and any(applies(key, entry.shared) for entry in together)
-    )
-
-
-def applies(key: Key, shared: Shared) -> bool:
-    """Whether a key's `when` holds; where it cannot be said, the key orders, and what it misses comes last."""
-    return key.when is None or key.when(NO_ROW, shared)[0][0] is not False
+    if len(together) == 1:
+        return keys.applying(together[0].shared)
+    applying = {key for entry in together for key in keys.applying(entry.shared)}
+    return tuple(key for key in keys.keys if key in applying)
 
 
 def ranked(candidates: Iterable[Candidate]) -> tuple[Attempt, ...]:
