@@ -173,7 +173,7 @@ class Routes:
         if sorter:
             chosen.append(sorter)
         if order is None:
-            applying = [b for b in self.bound.values() if serves(b, tenant) and b.holds(shared)]
+            applying = [b for b in self.bound.values() if b.when and serves(b, tenant) and b.holds(shared)]
             order = next((b for b in applying if b.owns_order), None)
             chosen += applying
         if not chosen:
@@ -190,7 +190,7 @@ class Routes:
         """The one binding for a variant or a sort, the tenant's own first."""
         fitting = [
             b for b in self.bound.values()
-            if serves(b, tenant) and ((variant and b.binding.variant == variant) or (sort and b.binding.sort == sort))
+            if b.binding.variant == variant and b.binding.sort == sort and serves(b, tenant)
         ]  # fmt: skip
         return min(fitting, key=lambda b: not b.binding.tenants, default=None)
 
