@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from assay.engine.cel.check import Checked
 from assay.engine.compile import CheckedKey, CheckedRule, CheckedRuleSet
 from assay.engine.eligibility import Column, Facts, Program, Scope, Shared, column, columns, program
+from assay.engine.errors import InvalidField
 from assay.engine.ruleset import Binding, EvidenceSpec
 
 NO_ROW: tuple[Facts, ...] = ({},)
@@ -168,7 +169,7 @@ class Routes:
         in file order. Where nothing applies, the default does.
         """
         chosen = [b for v in dict.fromkeys(variants) if (b := self.pick(tenant, variant=v))]
-        sorter = self.pick(tenant, sort=sort) if sort else None
+        sorter = self.sorter(tenant, sort) if sort else None
         order = sorter or next((b for b in reversed(chosen) if b.owns_order), None)
         if sorter:
             chosen.append(sorter)
@@ -180,6 +181,13 @@ class Routes:
             chosen.append(self.default)
         names = {b.name for b in chosen}
         return self.make(tuple(b for b in self.bound.values() if b.name in names), order or chosen[-1])
+
+    def sorter(self, tenant: str, sort: str) -> Bound:
+        """The binding for a sort; raises InvalidField where nothing serves it."""
+        if found := self.pick(tenant, sort=sort):
+            return found
+        known = sorted({b.binding.sort for b in self.bound.values() if b.binding.sort and serves(b, tenant)})
+        raise InvalidField("provider.sort", sort, f"bound by this policy, which knows {', '.join(known) or 'none'}")
 
     @property
     def default(self) -> Bound:

@@ -68,8 +68,9 @@ class Plan:
 
     @property
     def excluded(self) -> tuple[Verdict, ...]:
-        """The endpoints that rules left out."""
-        return tuple(v for v in self.verdicts if v.broken)
+        """The endpoints that rules left out; one that another entry of the request admits is not left out."""
+        attempted = {a.endpoint_id for a in self.attempts}
+        return tuple(v for v in self.verdicts if v.broken and v.endpoint_id not in attempted)
 
     def canonical(self) -> bytes:
         """The plan's own bytes, equal wherever request, snapshot and moment are: canonical JSON, messages left out."""
@@ -149,7 +150,8 @@ def enter(place: int, text: str, request: Request, snapshot: Snapshot, moment: M
         "request": request_facts(request, slug.model, slug.variants),
         "tenant": tenant_facts(request.tenant, tenant.settings, tenant.preferences, slug.model),
     }
-    route = routes.route(slug.variants, request.provider.sort, request.tenant, shared)
+    sort = None if request.provider.order else request.provider.sort
+    route = routes.route(slug.variants, sort, request.tenant, shared)
     shared["cohort"] = view.cohort[route.order.fold]
     rows = current(view, view.rows[route.order.fold], request, moment)
     verdicts = pooled(route, view, snapshot)

@@ -107,5 +107,6 @@ def admit(bound: Bound, rows: Sequence[Facts], shared: Mapping[str, Facts], memb
 
 
 def numbers(column: Iterable[object]) -> list[object]:
-    """Key values as numbers; what is absent, failed or not finite has none."""
-    return [value if isinstance(value, (int, float)) and math.isfinite(value) else None for value in column]
+    """Key values as numbers, infinities as words since JSON has none; what is absent, failed or NaN has none."""
+    known = (value if isinstance(value, (int, float)) and value == value else None for value in column)  # noqa: PLR0124
+    return [str(value) if value in (math.inf, -math.inf) else value for value in known]
