@@ -48,24 +48,23 @@ class Answer:
 @contextmanager
 def demo() -> Iterator[tuple[Loaded, Iterator[Answer]]]:
     """Set everything up, hand out the answers as they come, and take everything down again."""
-    with TemporaryDirectory(prefix="assay-demo-") as folder:
-        engine = open_database(f"sqlite:///{Path(folder) / 'demo.db'}")
+    with (
+        TemporaryDirectory(prefix="assay-demo-") as folder,
+        open_database(f"sqlite:///{Path(folder) / 'demo.db'}") as engine,
+    ):
+        now = wall_clock()
+        for name in CATALOGS:
+            data = (DATA / "catalog_facts" / f"{name}.csv").read_bytes()
+            apply_catalog(engine, read_catalog(data, source=name), now=now)
+        seen = read_observations((DATA / "observations" / f"{OBSERVATIONS}.csv").read_bytes())
+        apply_observations(engine, seen, create_endpoints=False, now=now)
+        serving = Serving(engine, policy_dir(), [f"unix:{Path(folder) / 'assay.sock'}"], OBSERVED)
         try:
-            now = wall_clock()
-            for name in CATALOGS:
-                data = (DATA / "catalog_facts" / f"{name}.csv").read_bytes()
-                apply_catalog(engine, read_catalog(data, source=name), now=now)
-            seen = read_observations((DATA / "observations" / f"{OBSERVATIONS}.csv").read_bytes())
-            apply_observations(engine, seen, create_endpoints=False, now=now)
-            serving = Serving(engine, policy_dir(), [f"unix:{Path(folder) / 'assay.sock'}"], OBSERVED)
-            try:
-                view = serving.view
-                loaded = Loaded(len(view.models()), len(view.endpoints(None)), len(seen.rows))
-                yield loaded, answers(serving.server.addresses[0])
-            finally:
-                serving.server.stop()
+            view = serving.view
+            loaded = Loaded(len(view.models()), len(view.endpoints(None)), len(seen.rows))
+            yield loaded, answers(serving.server.addresses[0])
         finally:
-            engine.dispose()
+            serving.server.stop()
 
 
 def answers(address: str) -> Iterator[Answer]:

@@ -106,21 +106,20 @@ class Judging:
 
     def _renew_policy(self) -> None:
         """Compile the directory if its content changed; on any fault keep what is in force."""
+        source = None
         try:
             source = read_directory(self.directory)
-            digest = source.digest
-            if self.policy and self.policy.digest == digest:
+            if self.policy and self.policy.digest == source.digest:
                 self.policy_error, self._refused = None, ""
                 return
-            if digest == self._refused:
+            if source.digest == self._refused:
                 return
-            self._refused = digest
             policy = compiled(source)
         except AssayError as error:
             if str(error) != str(self.policy_error):
                 log.warning("policy refused", directory=str(self.directory), error=str(error))
-            self.policy_error = error
+            self.policy_error, self._refused = error, source.digest if source else ""
             return
-        revision = record_policy(self.engine, digest, source.files, now=self.clock())
+        revision = record_policy(self.engine, source.digest, source.files, now=self.clock())
         self.policy = replace(policy, revision=revision)
         self.policy_error, self._refused = None, ""

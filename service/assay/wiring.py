@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,13 +35,24 @@ def database_url(given: str | None) -> str:
     return settings().database if given is None else given
 
 
-def open_database(url: str | None) -> Engine:
-    """Open the database at its newest migration; an empty SQLite file is made ready, anything else has to be."""
+@contextmanager
+def open_database(url: str | None) -> Iterator[Engine]:
+    """The database at its newest migration, closed at the end; only an empty SQLite file is made ready here."""
+    with opened(url) as engine:
+        if engine.dialect.name == "sqlite" and not inspect(engine).get_table_names():
+            migrate(engine, migrations_dir())
+        require_current(engine, migrations_dir())
+        yield engine
+
+
+@contextmanager
+def opened(url: str | None) -> Iterator[Engine]:
+    """The database in whatever state it is, closed at the end."""
     engine = open_store(database_url(url))
-    if engine.dialect.name == "sqlite" and not inspect(engine).get_table_names():
-        migrate(engine, migrations_dir())
-    require_current(engine, migrations_dir())
-    return engine
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def policy_path(given: Path | None) -> Path:

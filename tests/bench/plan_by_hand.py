@@ -11,14 +11,16 @@ from typing import Any
 
 from tests.bench.rules_by_hand import Check, Row, Tenant, checks_for, means_any, tenant_of
 
-from assay.engine.errors import UnknownModel, UnknownVariant
+from assay.engine.errors import PolicyBehind
 from assay.engine.ordering import Race, SortKey, draw_key
 from assay.engine.parts import ModelView
-from assay.engine.plan import Attempt, Moment, Plan
+from assay.engine.plan import Attempt, Moment, Plan, current
 from assay.engine.request import Request
+from assay.engine.slug import parse_slug
 from assay.engine.snapshot import Snapshot
 from assay.engine.verdict import RuleFinding, Verdict
 
+VARIANTS = frozenset({"exacto"})
 SPEED = ("p50", "p75", "p90", "p99")
 LAST: SortKey = (3, 0.0)
 
@@ -34,13 +36,15 @@ class Choice:
 
 
 def plan_by_hand(request: Request, snapshot: Snapshot, moment: Moment) -> Plan:
+    if request.min_policy_revision > snapshot.policy.revision:
+        raise PolicyBehind(request.min_policy_revision, snapshot.policy.revision)
     tenant = tenant_of(request, snapshot)
     verdicts: list[Verdict] = []
     candidates: list[tuple[tuple[Any, ...], Verdict, str]] = []
     for place, text in enumerate(dict.fromkeys((request.model, *request.models))):
         choice = choose(text, request, snapshot)
         view = snapshot.models[choice.model]
-        rows = next(iter(view.rows.values()))
+        rows = current(view, next(iter(view.rows.values())), request, moment)
         judged = judge(rows, view, choice, checks_for(request, view, tenant), snapshot)
         verdicts += judged
         candidates += sort_keys(place, rows, judged, choice, Asked(request, snapshot, moment, tenant))
@@ -53,13 +57,8 @@ def plan_by_hand(request: Request, snapshot: Snapshot, moment: Moment) -> Plan:
 
 
 def choose(text: str, request: Request, snapshot: Snapshot) -> Choice:
-    model, *suffixes = text.split(":")
-    if model not in snapshot.models:
-        raise UnknownModel(model)
-    for suffix in suffixes:
-        if suffix != "exacto":
-            raise UnknownVariant(text, suffix, ("exacto",))
-    names = ["exacto"] if suffixes else []
+    slug = parse_slug(text, models=snapshot.models, variants=VARIANTS)
+    names = list(slug.variants)
     order = "default"
     if request.provider.sort == "price":
         order = "floor"
@@ -67,7 +66,7 @@ def choose(text: str, request: Request, snapshot: Snapshot) -> Choice:
     elif request.tools > 0 and not request.provider.order:
         order = "auto-exacto"
         names.append(order)
-    return Choice(model, bool(suffixes), order, "+".join(names or ["default"]))
+    return Choice(slug.model, bool(slug.variants), order, "+".join(names or ["default"]))
 
 
 def judge(

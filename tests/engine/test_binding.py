@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.engine.worlds import ask, endpoint, fast, judged, planned, policy, reasons, shared_facts, tags, world
+from tests.engine.worlds import MODEL, ask, endpoint, fast, judged, planned, policy, reasons, shared_facts, tags, world
 
 from assay.engine.binding import Route
-from assay.engine.errors import UnknownVariant
+from assay.engine.errors import InvalidField, UnknownVariant
 from assay.engine.policy import Policy
 from assay.engine.request import ProviderPreferences
 
@@ -74,7 +74,6 @@ def routed(bound: Policy, variants: str, **more: Any) -> Route:
         pytest.param("", {"tools": 7, "sort": "price"}, ["by-price"], "by-price", id="nor beside a sort"),
         pytest.param("", {"tools": 1, "tenant": "acme"}, ["tools", "acme-tools"], "acme-tools", id="a tenant's guard"),
         pytest.param("", {"max_tokens": 6}, ["broken"], "broken", id="a guard over a fact that is there"),
-        pytest.param("", {"sort": "latency"}, ["default"], "default", id="a sort that nothing is bound to"),
     ],
 )  # fmt: skip
 def test_route(bound: Policy, variants: str, more: dict[str, Any], taking_part: list[str], ordering: str) -> None:
@@ -82,6 +81,17 @@ def test_route(bound: Policy, variants: str, more: dict[str, Any], taking_part: 
     assert [b.name for b in route.bound] == taking_part
     assert route.order.name == ordering
     assert route.rule_set == "+".join(dict.fromkeys(b.rules.name for b in route.bound))
+
+
+def test_a_sort_that_nothing_is_bound_to_is_refused_by_name(bound: Policy) -> None:
+    with pytest.raises(InvalidField, match=r"provider\.sort: 'latency' is not bound by this policy, which knows price"):
+        routed(bound, "", sort="latency")
+
+
+def test_an_order_leaves_a_sort_aside(bound: Policy) -> None:
+    snapshot = judged(world(endpoint("dear", price=9.0), endpoint("cheap"), endpoint("fair", price=5.0)), bound)
+    both = planned(snapshot, MODEL, order=("fair",), sort="latency")
+    assert tags(both) == tags(planned(snapshot, MODEL, order=("fair",)))
 
 
 def test_a_guard_over_an_absent_fact_does_not_hold(bound: Policy) -> None:

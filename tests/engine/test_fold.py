@@ -219,3 +219,11 @@ def test_the_vendors_own_endpoint_is_the_reference_of_all() -> None:
 )
 def test_ignores_count_tenants(preferences: list[tuple[str, str, str, str | None]], expected: Ignores) -> None:
     assert ignores(endpoint("acme/fp8"), (Preference(*p) for p in preferences)) == expected
+
+
+def test_peers_are_all_that_the_source_saw_whoever_saw_more_of_them() -> None:
+    bench = observed("x", calls=30, requests=100, source="bench")
+    also = observed("y", calls=20, requests=100, source="bench")
+    traffic = observed("y", calls=1000, requests=9000, source="traffic")
+    evidence = fold([bench, also, traffic], SPEC, AS_OF)
+    assert peers(f"{MODEL}@x", evidence).shares == (20.5 / 101,)

@@ -187,3 +187,22 @@ def test_the_default_binding_may_not_be_a_shadow() -> None:
     assert faults(default="mode: shadow\norder: [{name: price, expression: endpoint.price.prompt}]") == [
         "bindings.yaml:5:5: the default binding may not use the shadow rule set default"
     ]
+
+
+@pytest.mark.parametrize(
+    ("block", "named"),
+    [
+        pytest.param("params: {limit: 1.0}", "params.limit", id="a parameter"),
+        pytest.param("variables: [{name: cheap, expression: 'true'}]", "variables.cheap", id="a variable"),
+        pytest.param("evidence: {maxAge: 1d}", "evidence", id="how evidence is folded"),
+    ],
+)
+def test_a_shadow_rule_set_may_not_change_what_it_inherits(block: str, named: str) -> None:
+    base = """
+        params: {limit: 2.0}
+        variables: [{name: cheap, expression: endpoint.price.prompt < params.limit}]
+        request: [{name: cheap, expression: variables.cheap, reason: max_price}]
+    """
+    files = sources("", {"base": dedent(base), "watch": f"extends: base\nmode: shadow\n{block}"})
+    _, found = inherit(read_policy(files)[0])
+    assert [f.message for f in found] == [f"a shadow rule set may not change what it inherits from base: {named}"]

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -279,6 +279,39 @@ def test_stopping_lets_a_running_call_end_and_tells_watchers(
         stopping.result(3)
 
     assert running.result(5).attempts
+
+
+def test_watchers_that_come_and_go_while_states_change_stop_nothing(
+    server: Server, routing: pb_grpc.RoutingServiceStub
+) -> None:
+    """With grpcio's own health servicer this deadlocks the server within a few rounds."""
+
+    def come_and_go() -> None:
+        with grpc.insecure_channel(server.addresses[0]) as channel:
+            for _ in range(100):
+                watch = health_stub(channel).Watch(health_pb2.HealthCheckRequest(service=""))
+                next(iter(watch))
+                watch.cancel()
+
+    with ThreadPoolExecutor(3) as pool:
+        running = [pool.submit(come_and_go) for _ in range(3)]
+        while wait(running, timeout=0.001).not_done:
+            server.health.set_serving("", serving=False)
+            server.health.set_serving("", serving=True)
+        for done in running:
+            done.result(30)
+
+    assert routing.Decide(pb.DecideRequest(model="a/b"), timeout=5).attempts
+
+
+def test_an_unknown_service_is_told_apart(channel: grpc.Channel) -> None:
+    stub = health_stub(channel)
+    watch = stub.Watch(health_pb2.HealthCheckRequest(service="no.such.Service"))
+    with pytest.raises(grpc.RpcError) as failed:
+        stub.Check(health_pb2.HealthCheckRequest(service="no.such.Service"))
+
+    assert refusal(failed.value)[0] is grpc.StatusCode.NOT_FOUND
+    assert next(watch).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
 def test_an_idle_watcher_does_not_hold_up_a_stop(server: Server, channel: grpc.Channel) -> None:

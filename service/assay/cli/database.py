@@ -5,9 +5,8 @@ from __future__ import annotations
 from assay.cli.options import Database, Json
 from assay.cli.output import console, print_json
 from assay.shipped import migrations_dir
-from assay.store.engine import open_store
 from assay.store.migration import migrate
-from assay.wiring import database_url
+from assay.wiring import opened
 
 
 def migrate_command(*, database: Database = None, json: Json = False) -> None:
@@ -15,7 +14,8 @@ def migrate_command(*, database: Database = None, json: Json = False) -> None:
 
     Example: assay migrate --database postgresql://assay@localhost/assay
     """
-    before, after = migrate(open_store(database_url(database)), migrations_dir())
+    with opened(database) as engine:
+        before, after = migrate(engine, migrations_dir())
     if json:
         print_json({"from": before, "to": after})
     elif before == after:

@@ -120,7 +120,8 @@ def answer_here(
 ) -> pb.DecideResponse | pb.ExplainResponse:
     """Answer from the database, in this process."""
     request = request_from(message)
-    _, snapshot = judged_now(open_database(database), policy, now)
+    with open_database(database) as engine:
+        _, snapshot = judged_now(engine, policy, now)
     decider = decider_for(snapshot, now)
     if explain:
         return explain_response(decider.explain(request))

@@ -124,13 +124,13 @@ def run(
     files: Sequence[Path], database: str | None, take: Callable[[Engine, Path, bytes], ImportReport], *, json: bool
 ) -> int:
     """Import each file and say what it did; 3 where anything was refused."""
-    engine = open_database(database)
     reports: list[tuple[Path, ImportReport]] = []
+    progress = Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=errors, transient=True,
+        disable=not errors.is_terminal,
+    )  # fmt: skip
     try:
-        with Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=errors, transient=True,
-            disable=not errors.is_terminal,
-        ) as progress:  # fmt: skip
+        with open_database(database) as engine, progress:
             for path in files:
                 task = progress.add_task(f"importing {escape(path.name)}")
                 reports.append((path, taken(engine, path, take)))

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-console = Console(soft_wrap=False, highlight=False)
+PIPED_WIDTH = 160
+console = Console(soft_wrap=True, highlight=False)
 errors = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
@@ -27,7 +28,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(escape("" if cell is None else str(cell)) for cell in row))
-    console.print(table)
+    console.print(table, soft_wrap=False, width=None if console.is_terminal else PIPED_WIDTH)
 
 
 class Reasoned(Protocol):

@@ -34,15 +34,17 @@ policy = cyclopts.App(name="policy", help="Check, test and list rule files.")
 
 @policy.command(name="check")
 def check_command(directory: Directory = None, *, json: Json = False) -> int:
-    """Check every rule file: form, names, types, limits; all faults at once.
+    """Check every rule file and its cases: form, names, types, limits; all faults at once.
 
     Example: assay policy check ./policy
     """
-    source = read_directory(policy_path(directory))
+    path = policy_path(directory)
+    source, tests = read_directory(path), read_tests(path)
     try:
         checked = compiled(source)
+        read_cases(tests)
     except PolicyFaults as error:
-        show_faults(error, source.files, json=json)
+        show_faults(error, {**source.files, **tests}, json=json)
         return BAD_POLICY
     if json:
         print_json({"digest": checked.digest, "rule_sets": list(checked.rule_sets), "faults": []})
@@ -62,7 +64,7 @@ def show_faults(error: PolicyFaults, files: Mapping[str, str], *, json: bool) ->
         return
     for fault in error.faults:
         errors.print(render(fault, files), markup=False)
-    errors.print(f"{len(error.faults)} faults", markup=False)
+    errors.print("1 fault" if len(error.faults) == 1 else f"{len(error.faults)} faults", markup=False)
 
 
 @policy.command(name="test")
@@ -134,7 +136,8 @@ def list_command(directory: Directory = None, *, database: Database = None, json
 
     Example: assay policy list --database sqlite:///assay.db
     """
-    newest = latest_policy(open_database(database))
+    with open_database(database) as engine:
+        newest = latest_policy(engine)
     path = policy_path(directory)
     source = read_directory(path)
     try:

@@ -24,7 +24,9 @@ def pool_command(  # noqa: PLR0913 - one option per part of the question
 
     Example: assay pool moonshotai/kimi-k2-0905:exacto --now 2025-09-23T12:00:00Z
     """
-    _, snapshot = judged_now(open_database(database), policy, instant("--now", now))
+    as_of = instant("--now", now)
+    with open_database(database) as engine:
+        _, snapshot = judged_now(engine, policy, as_of)
     report = pool_report(snapshot, model, tenant)
     if json:
         print_json(as_json(report))

@@ -40,9 +40,10 @@ def serve_command(
     if not (math.isfinite(poll_interval) and poll_interval > 0):
         raise InvalidField("--poll-interval", poll_interval, "a number of seconds above zero")
     configure_logs(logging.INFO)
-    engine = open_database(database)
-    running = Serving(engine, policy_path(policy), listen or ["127.0.0.1:7333"], instant("--now", now))
-    log.info("serving", listen=list(running.server.addresses), pinned=str(running.judging.pinned or "no"))
-    with running.watching(poll_interval):
-        running.server.run()
+    pinned = instant("--now", now)
+    with open_database(database) as engine:
+        running = Serving(engine, policy_path(policy), listen or ["127.0.0.1:7333"], pinned)
+        log.info("serving", listen=list(running.server.addresses), pinned=str(pinned or "no"))
+        with running.watching(poll_interval):
+            running.server.run()
     log.info("stopped")

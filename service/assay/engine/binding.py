@@ -7,29 +7,52 @@ from dataclasses import dataclass, field
 
 from assay.engine.cel.check import Checked
 from assay.engine.compile import CheckedKey, CheckedRule, CheckedRuleSet
-from assay.engine.eligibility import Column, Facts, Program, Scope, Shared, column, program
+from assay.engine.eligibility import Column, Facts, Program, Scope, Shared, column, columns, program
+from assay.engine.errors import InvalidField
 from assay.engine.ruleset import Binding, EvidenceSpec
 
 NO_ROW: tuple[Facts, ...] = ({},)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Key:
-    """One order key ready to run; judged keys were computed with the pool and are found there by name."""
+    """One order key; judged keys were computed with the pool and are found there by name."""
 
     name: str
-    values: Column
-    when: Column | None
+    expression: Checked
+    when: Checked | None
     judged: bool
     draws: bool
     descending: bool
-    across_models: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Order keys of one binding, most significant first, run together: what they share is computed once."""
+
+    binding: str
+    keys: tuple[Key, ...]
+    scope: Scope
+    guards: Column
+    fused: dict[tuple[Key, ...], Column] = field(default_factory=dict)
+
+    def applying(self, shared: Shared) -> tuple[Key, ...]:
+        """The keys whose `when` holds; where it cannot be said, the key orders, and what it misses comes last."""
+        held = iter(self.guards(NO_ROW, shared))
+        return tuple(k for k in self.keys if k.when is None or next(held)[0] is not False)
+
+    def values(self, keys: tuple[Key, ...], rows: Sequence[Facts], shared: Shared) -> list[list[object]]:
+        """One column of values per key, fused when these keys are first asked for together."""
+        if keys not in self.fused:
+            self.fused[keys] = columns([(k.name, k.expression) for k in keys], self.scope)
+        return self.fused[keys](rows, shared)
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
     """One binding's rule set with the binding's parameters inlined; `enter` is `None` where there is no pool.
 
+    `across` are the order keys that come before the turn of the requested models, `within` those after it.
     `fold` names its way of folding evidence, under which snapshots keep its rows.
     """
 
@@ -38,7 +61,8 @@ class Bound:
     scope: Scope
     enter: Program | None
     stay: Program | None
-    keys: tuple[Key, ...]
+    across: Keys
+    within: Keys
     when: Column | None
     fold: str
 
@@ -60,7 +84,7 @@ class Bound:
     @property
     def judged(self) -> bool:
         """Whether judging has anything to do for it."""
-        return self.enter is not None or any(key.judged for key in self.keys)
+        return self.enter is not None or any(key.judged for keys in (self.across, self.within) for key in keys.keys)
 
     def holds(self, shared: Shared) -> bool:
         """Whether the binding's `when` is true; absent and failed are not."""
@@ -80,23 +104,32 @@ def bind(binding: Binding, rules: CheckedRuleSet, when: Checked | None) -> Bound
         scope,
         enter=None if rules.enter is None else program(rules.enter, scope, pool=True),
         stay=None if rules.enter is None else program(rules.stay, scope, pool=True),
-        keys=tuple(key(k, scope) for k in rules.order),
+        across=keys(binding.name, [k for k in rules.order if k.key.across_models], scope),
+        within=keys(binding.name, [k for k in rules.order if not k.key.across_models], scope),
         when=column(binding.name, when, scope, row="nothing") if when else None,
         fold=rules.effective.evidence.key,
     )
 
 
-def key(checked: CheckedKey, scope: Scope) -> Key:
-    """Make one order key ready to run."""
-    written = checked.key
+def keys(binding: str, checked: Sequence[CheckedKey], scope: Scope) -> Keys:
+    """Make order keys ready to run."""
+    return Keys(
+        binding,
+        tuple(key(k) for k in checked),
+        scope,
+        guards=columns([(k.name, k.when) for k in checked if k.when], scope, row="nothing"),
+    )
+
+
+def key(checked: CheckedKey) -> Key:
+    """One order key as planning looks at it."""
     return Key(
-        name=written.name,
-        values=column(written.name, checked.expression, scope),
-        when=column(written.name, checked.when, scope, row="nothing") if checked.when else None,
+        name=checked.name,
+        expression=checked.expression,
+        when=checked.when,
         judged=checked.judged,
-        draws=written.weight is not None,
-        descending=written.direction == "descending",
-        across_models=written.across_models,
+        draws=checked.key.weight is not None,
+        descending=checked.key.direction == "descending",
     )
 
 
@@ -123,10 +156,9 @@ class Routes:
     programs: dict[object, Program] = field(default_factory=dict)
     made: dict[tuple[str, ...], Route] = field(default_factory=dict)
 
-    @property
-    def variants(self) -> frozenset[str]:
-        """The routing variants that select a binding."""
-        return frozenset(b.binding.variant for b in self.bound.values() if b.binding.variant)
+    def variants(self, tenant: str) -> frozenset[str]:
+        """The routing variants that select a binding for a tenant; to others they are unknown, never ignored."""
+        return frozenset(b.binding.variant for b in self.bound.values() if b.binding.variant and serves(b, tenant))
 
     # INVARIANT: bindings take part in file order: the order in which suffixes are written only chooses who sorts.
     def route(self, variants: Sequence[str], sort: str | None, tenant: str, shared: Shared) -> Route:
@@ -137,18 +169,25 @@ class Routes:
         in file order. Where nothing applies, the default does.
         """
         chosen = [b for v in dict.fromkeys(variants) if (b := self.pick(tenant, variant=v))]
-        sorter = self.pick(tenant, sort=sort) if sort else None
+        sorter = self.sorter(tenant, sort) if sort else None
         order = sorter or next((b for b in reversed(chosen) if b.owns_order), None)
         if sorter:
             chosen.append(sorter)
         if order is None:
-            applying = [b for b in self.bound.values() if serves(b, tenant) and b.holds(shared)]
+            applying = [b for b in self.bound.values() if b.when and serves(b, tenant) and b.holds(shared)]
             order = next((b for b in applying if b.owns_order), None)
             chosen += applying
         if not chosen:
             chosen.append(self.default)
         names = {b.name for b in chosen}
         return self.make(tuple(b for b in self.bound.values() if b.name in names), order or chosen[-1])
+
+    def sorter(self, tenant: str, sort: str) -> Bound:
+        """The binding for a sort; raises InvalidField where nothing serves it."""
+        if found := self.pick(tenant, sort=sort):
+            return found
+        known = sorted({b.binding.sort for b in self.bound.values() if b.binding.sort and serves(b, tenant)})
+        raise InvalidField("provider.sort", sort, f"bound by this policy, which knows {', '.join(known) or 'none'}")
 
     @property
     def default(self) -> Bound:
@@ -159,7 +198,7 @@ class Routes:
         """The one binding for a variant or a sort, the tenant's own first."""
         fitting = [
             b for b in self.bound.values()
-            if serves(b, tenant) and ((variant and b.binding.variant == variant) or (sort and b.binding.sort == sort))
+            if b.binding.variant == variant and b.binding.sort == sort and serves(b, tenant)
         ]  # fmt: skip
         return min(fitting, key=lambda b: not b.binding.tenants, default=None)
 

@@ -20,6 +20,7 @@ from assay.engine.ruleset import Expression, OrderKey, Parameter, Rule, Variable
 
 JUDGING = frozenset(f.name for f in FUNCTIONS if f.judging)
 NUMERIC = (INT, DOUBLE)
+MATCHED = frozenset({"endpoint.provider", "endpoint.tag", "endpoint.service_tier"})  # what name matching reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +116,10 @@ class Checker:
         return found
 
     def refuse(self, expression: Expression, name: str, message: str) -> None:
-        """Note a fault where a name first stands in an expression, or at its start."""
-        before = expression.text[: max(expression.text.find(name), 0)]
+        """Note a fault where a name, else its root, first stands in an expression, or at its start."""
+        root = name.partition(".")[0]
+        found = (at for at in map(expression.text.find, (name, root)) if at >= 0)
+        before = expression.text[: next(found, 0)]
         place = expression.locate(before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
         self.faults.append(Fault(place, message))
 
@@ -193,6 +196,8 @@ class Names:
     def reads(self, checked: Checked) -> frozenset[str]:
         """The facts an expression reads, through variables too."""
         own = frozenset(r for r in checked.reads if not r.startswith("variables."))
+        if "endpoint" in own:
+            own = own - {"endpoint"} | MATCHED
         return own.union(*(v.reads for v in self.behind(checked)))
 
     def functions(self, checked: Checked) -> frozenset[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from assay.engine.cel.check import Checked
 from assay.engine.cel.fuse import Item, fuse_columns, fuse_rules
 from assay.engine.cel.values import NOT_ASKED, Absent, Failure, Outcome
 from assay.engine.compile import CheckedRule
+from assay.engine.ruleset import Rule
 from assay.engine.verdict import RuleFinding
 
 Facts = Mapping[str, object]
@@ -39,14 +40,16 @@ CLEAN = Findings()
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """Rules of one scope fused into one function over endpoints, with their messages.
+    """Rules of one scope fused into one function over endpoints, with what each says where it does not hold.
 
-    In a `pool`, missing evidence has reasons of its own and rules that abstained are listed.
+    In a `pool`, missing evidence has reasons of its own. `messages` stand beside the rules that write a sentence of
+    the row; every other rule says the same of every row.
     """
 
     rules: tuple[CheckedRule, ...]
     pool: bool
     run: Callable[[Sequence[Facts], Shared], list[list[tuple[int, Outcome]]]]
+    false: tuple[RuleFinding, ...]
     messages: tuple[Column | None, ...]
 
     def findings(self, rows: Sequence[Facts], shared: Shared) -> list[Findings]:
@@ -65,8 +68,7 @@ class Program:
             checked = self.rules[index]
             finding = self.finding(index, outcome, row, shared)
             if abstains(checked, outcome):
-                if self.pool:
-                    abstained.append(finding)
+                abstained.append(finding)
             elif checked.rule.action == "shadow":
                 shadow.append(finding)
             else:
@@ -75,6 +77,8 @@ class Program:
 
     def finding(self, index: int, outcome: Outcome, row: Facts, shared: Shared) -> RuleFinding:
         """One rule's outcome with its reason and a sentence."""
+        if outcome is False:
+            return self.broken(index, row, shared)
         rule = self.rules[index].rule
         if isinstance(outcome, Failure):
             place = rule.expression.locate(outcome.line, outcome.column)
@@ -83,9 +87,7 @@ class Program:
         if isinstance(outcome, Absent):
             reason, message = self.absence(index, outcome, row)
             return RuleFinding(rule.name, reason, message, "absent", rule.origin)
-        if outcome is NOT_ASKED:
-            return RuleFinding(rule.name, rule.reason, rule.message or "not asked here", "not_asked", rule.origin)
-        return RuleFinding(rule.name, rule.reason, self.message(index, row, shared), "false", rule.origin)
+        return RuleFinding(rule.name, rule.reason, rule.message or "not asked here", "not_asked", rule.origin)
 
     def absence(self, index: int, outcome: Absent, row: Facts) -> tuple[str, str]:
         """Why a fact is missing: evidence has words of its own where the rule excludes for want of it."""
@@ -98,15 +100,13 @@ class Program:
             reason, message = "EVIDENCE_ABSENT", "its tool calling has not been observed"
         return (rule.reason if rule.on_missing == "pass" else reason), message
 
-    def message(self, index: int, row: Facts, shared: Shared) -> str:
-        """The rule's own sentence, else what it asked for."""
-        rule = self.rules[index].rule
-        program = self.messages[index]
-        if program is not None:
-            ((text,),) = program((row,), shared)
-            if isinstance(text, str):
-                return text
-        return rule.message or f"{rule.name} does not hold"
+    def broken(self, index: int, row: Facts, shared: Shared) -> RuleFinding:
+        """A false rule with its sentence of the row, where it writes one that comes to a value."""
+        said, message = self.false[index], self.messages[index]
+        if message is None:
+            return said
+        ((text,),) = message((row,), shared)
+        return RuleFinding(said.rule, said.reason, text, said.outcome, said.rule_set) if isinstance(text, str) else said
 
 
 def abstains(checked: CheckedRule, outcome: Outcome) -> bool:
@@ -125,10 +125,22 @@ def program(rules: Sequence[CheckedRule], scope: Scope, *, pool: bool = False) -
             row="endpoint",
             constants=scope.constants,
         ),
+        false=tuple(false(r.rule) for r in rules),
         messages=tuple(column(r.name, r.message, scope) if r.message else None for r in rules),
     )
 
 
+def false(rule: Rule) -> RuleFinding:
+    """What a rule says where it does not hold: its message, else its name."""
+    return RuleFinding(rule.name, rule.reason, rule.message or f"{rule.name} does not hold", "false", rule.origin)
+
+
 def column(name: str, expression: Checked, scope: Scope, row: str = "endpoint") -> Column:
     """Fuse one expression that is a value rather than a condition."""
-    return fuse_columns([Item(name, expression)], variables=scope.variables, row=row, constants=scope.constants)
+    return columns([(name, expression)], scope, row)
+
+
+def columns(named: Iterable[tuple[str, Checked]], scope: Scope, row: str = "endpoint") -> Column:
+    """Fuse expressions that are values; the variables behind them are computed once for all."""
+    items = [Item(name, expression) for name, expression in named]
+    return fuse_columns(items, variables=scope.variables, row=row, constants=scope.constants)

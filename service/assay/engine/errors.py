@@ -78,5 +78,7 @@ class BadData(OperatorError):
 
 def quoted(value: object, limit: int = 80) -> str:
     """Show a value from outside in an error: one line, printable, cut at `limit` characters."""
-    text = ascii(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+    text = value if isinstance(value, str) else str(value)
+    if len(text) <= limit:
+        return ascii(text) if isinstance(value, str) else text
+    return f"{text[:limit]!a}… ({len(text)} characters)"

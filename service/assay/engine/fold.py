@@ -30,7 +30,10 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """What one endpoint's windows come to: as observed, and discounted by age."""
+    """What one endpoint's windows come to: as observed, and discounted by age; all counts by source undiscounted.
+
+    `references` are the sources that call it the model vendor's own endpoint.
+    """
 
     observed: Counts
     discounted: Counts
@@ -38,8 +41,13 @@ class Folded:
     observed_from: datetime
     observed_to: datetime
     main_source: str
-    main_counts: Counts
-    reference: bool
+    by_source: Mapping[str, Counts]
+    references: frozenset[str]
+
+    @property
+    def main_counts(self) -> Counts:
+        """As observed by the source that saw most of its requests."""
+        return self.by_source[self.main_source]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +75,18 @@ def fold_endpoint(seen: Sequence[Observation], spec: EvidenceSpec, as_of: dateti
     )
     if not fresh:
         return Evidence(None, stale=True)
-    main = max({o.source for o in fresh}, key=lambda s: (sum(o.requests for o in fresh if o.source == s), s))
+    sources = tuple(sorted({o.source for o in fresh}))
+    by_source = {s: total((o for o in fresh if o.source == s), lambda _: 1.0) for s in sources}
     return Evidence(
         Folded(
             observed=total(fresh, lambda _: 1.0),
             discounted=total(fresh, discount(fresh, spec, as_of)),
-            sources=tuple(sorted({o.source for o in fresh})),
+            sources=sources,
             observed_from=min(o.observed_from for o in fresh),
             observed_to=max(o.observed_to for o in fresh),
-            main_source=main,
-            main_counts=total([o for o in fresh if o.source == main], lambda _: 1.0),
-            reference=any(o.reference for o in fresh if o.source == main),
+            main_source=max(sources, key=lambda s: (by_source[s].requests, s)),
+            by_source=by_source,
+            references=frozenset(o.source for o in fresh if o.reference),
         ),
         stale=False,
     )
@@ -128,14 +137,15 @@ def peers(endpoint_id: str, evidence: Mapping[str, Evidence]) -> Peers:
     own = evidence[endpoint_id].folded
     if own is None:
         raise KeyError(endpoint_id)
+    source = own.main_source
     same = {
-        other: e.folded
+        other: (propensity(counts), source in e.folded.references)
         for other, e in sorted(evidence.items())
-        if e.folded is not None and e.folded.main_source == own.main_source and e.folded.main_counts.requests > 0
+        if e.folded and (counts := e.folded.by_source.get(source)) and counts.requests > 0
     }
-    references = [propensity(f.main_counts) for f in same.values() if f.reference]
+    references = [share for share, reference in same.values() if reference]
     return Peers(
-        tuple(propensity(f.main_counts) for other, f in same.items() if other != endpoint_id),
+        tuple(share for other, (share, _) in same.items() if other != endpoint_id),
         references[0] if references else None,
     )
 

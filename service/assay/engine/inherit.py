@@ -49,7 +49,10 @@ def over(own: RuleSet, base: Effective | None, faults: list[Fault]) -> Effective
     """What `own` comes to over its base; a shadow rule set decides as its base does, its own rules only watch."""
     parent = base.rule_set if base else RuleSet(name="", place=own.place, order=())
     shadow = own.mode == "shadow"
+    if shadow:
+        faults.extend(decisive(own, parent))
     mine = stamped(own.request, own, shadow=shadow)
+    rewritten = frozenset(r.name for r in mine) & frozenset(r.name for r in parent.request)
     merged = replace(
         own,
         params={**parent.params, **own.params},
@@ -65,8 +68,21 @@ def over(own: RuleSet, base: Effective | None, faults: list[Fault]) -> Effective
         merged,
         evidence=own.evidence or (base.evidence if base else EvidenceSpec()),
         owns_order=own.order is not None and not shadow,
-        overridden=frozenset() if shadow else {r.name for r in mine} & frozenset(r.name for r in parent.request),
+        overridden=frozenset() if shadow else rewritten,
     )
+
+
+def decisive(own: RuleSet, parent: RuleSet) -> Iterable[Fault]:
+    """What a shadow rule set may not rewrite, since the rules it inherits would decide by it."""
+    words = f"a shadow rule set may not change what it inherits from {parent.name}"
+    for name in own.params.keys() & parent.params.keys():
+        yield Fault(own.param_places.get(name, own.place), f"{words}: params.{name}")
+    inherited = {v.name for v in (*parent.cohort_variables, *parent.variables)}
+    for variable in (*own.cohort_variables, *own.variables):
+        if variable.name in inherited:
+            yield Fault(variable.expression.place, f"{words}: variables.{variable.name}")
+    if own.evidence is not None and parent.name:
+        yield Fault(own.place, f"{words}: evidence")
 
 
 def block(

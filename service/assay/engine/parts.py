@@ -129,8 +129,13 @@ def pool_view(part: Part, model: ModelView) -> PoolView:
             )
             for clean, findings in zip(model.clean, part["findings"], strict=True)
         ),
-        keys={name: tuple(column) for name, column in part["keys"].items()},
+        keys={name: tuple(map(number, column)) for name, column in part["keys"].items()},
     )
+
+
+def number(written: object) -> object:
+    """An order key's value; infinities are written as words."""
+    return float(written) if isinstance(written, str) else written
 
 
 def tenants_part(tenants: Iterable[TenantSettings], preferences: Iterable[Preference]) -> Part:

@@ -7,12 +7,13 @@ nothing a request says can bring a non-member in.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import chain
-from operator import attrgetter
+from itertools import chain, repeat
+from operator import itemgetter
+from typing import NamedTuple
 
-from assay.engine.binding import NO_ROW, Bound, Key, Route
+from assay.engine.binding import Key, Keys, Route
 from assay.engine.canonical import canonical
 from assay.engine.eligibility import CLEAN, Facts, Findings, Shared
 from assay.engine.errors import PolicyBehind
@@ -67,8 +68,9 @@ class Plan:
 
     @property
     def excluded(self) -> tuple[Verdict, ...]:
-        """The endpoints that rules left out."""
-        return tuple(v for v in self.verdicts if v.broken)
+        """The endpoints that rules left out; one that another entry of the request admits is not left out."""
+        attempted = {a.endpoint_id for a in self.attempts}
+        return tuple(v for v in self.verdicts if v.broken and v.endpoint_id not in attempted)
 
     def canonical(self) -> bytes:
         """The plan's own bytes, equal wherever request, snapshot and moment are: canonical JSON, messages left out.
@@ -136,7 +138,7 @@ def slugs(request: Request) -> Iterable[str]:
 def enter(place: int, text: str, request: Request, snapshot: Snapshot, moment: Moment) -> Entry:
     """Take one requested model through variants, bindings, pools and request rules."""
     routes = snapshot.policy.routes
-    slug = parse_slug(text, models=snapshot.models, variants=routes.variants)
+    slug = parse_slug(text, models=snapshot.models, variants=routes.variants(request.tenant))
     view = snapshot.models[slug.model]
     tenant = snapshot.tenants.get(request.tenant, NOBODY)
     shared = {
@@ -144,7 +146,8 @@ def enter(place: int, text: str, request: Request, snapshot: Snapshot, moment: M
         "request": request_facts(request, slug.model, slug.variants),
         "tenant": tenant_facts(request.tenant, tenant.settings, tenant.preferences, slug.model),
     }
-    route = routes.route(slug.variants, request.provider.sort, request.tenant, shared)
+    sort = None if request.provider.order else request.provider.sort
+    route = routes.route(slug.variants, sort, request.tenant, shared)
     shared["cohort"] = view.cohort[route.order.fold]
     rows = current(view, view.rows[route.order.fold], request, moment)
     verdicts = pooled(route, view, snapshot)
@@ -184,16 +187,18 @@ def pooled(route: Route, view: ModelView, snapshot: Snapshot) -> list[Verdict]:
 
 def united(verdict: Verdict, found: Findings | Verdict) -> Verdict:
     """A verdict with further findings."""
-    return replace(
-        verdict,
+    return Verdict(
+        verdict.endpoint_id,
+        verdict.model,
+        verdict.provider,
+        verdict.tag,
         broken=verdict.broken + found.broken,
         abstained=verdict.abstained + found.abstained,
         shadow=verdict.shadow + found.shadow,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """An admitted endpoint with what it is sorted by."""
 
     keys: tuple[object, ...]
@@ -208,24 +213,25 @@ def ordered(entries: Sequence[Entry], request: Request, snapshot: Snapshot, mome
     """
     first = entries[0].route.order
     apart = request.provider.partition != "none"
+    across = taking_part(first.across, entries)
+    merged = () if apart else taking_part(first.within, entries)
     candidates: list[Candidate] = []
     for entry in entries:
         if not (admitted := entry.admitted):
             continue
         own = entry.route.order if apart else first
         order = Order(entry, admitted, snapshot, moment)
-        across = order.columns(first, across_models=True)
-        within = order.columns(own, across_models=False)
+        within = taking_part(own.within, [entry]) if apart else merged
         turn = [entry.place if apart else 0] * len(admitted)
         verdicts = [entry.verdicts[index] for index in admitted]
         ids = [verdict.endpoint_id for verdict in verdicts]
-        keys = zip(*across, turn, *within, ids, strict=True)
-        candidates += [Candidate(k, v, entry.route.rule_set) for k, v in zip(keys, verdicts, strict=True)]
+        keys = zip(*order.columns(first.across, across), turn, *order.columns(own.within, within), ids, strict=True)
+        candidates += map(Candidate, keys, verdicts, repeat(entry.route.rule_set))
     candidates.sort(key=BY_KEYS)
     return candidates
 
 
-BY_KEYS = attrgetter("keys")
+BY_KEYS = itemgetter(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,30 +243,33 @@ class Order:
     snapshot: Snapshot
     moment: Moment
 
-    def columns(self, bound: Bound, *, across_models: bool) -> list[list[SortKey]]:
+    def columns(self, keys: Keys, applying: Sequence[Key]) -> list[list[SortKey]]:
         """One column of comparable values per key that applies to the request."""
-        return [
-            self.column(key, bound)
-            for key in bound.keys
-            if key.across_models == across_models and applies(key, self.entry.shared)
-        ]
-
-    def column(self, key: Key, bound: Bound) -> list[SortKey]:
-        """One key's comparable values."""
         entry = self.entry
-        if key.judged:
-            known = self.snapshot.pools[bound.name, entry.view.model].keys[key.name]
-            values: Sequence[object] = [known[index] for index in self.admitted]
-        else:
-            (values,) = key.values([entry.rows[index] for index in self.admitted], entry.shared)
+        if not applying:
+            return []
+        asked = tuple(k for k in applying if not k.judged)
+        computed = iter(keys.values(asked, [entry.rows[index] for index in self.admitted], entry.shared))
+        return [self.comparable(k, self.judged(k, keys) if k.judged else next(computed)) for k in applying]
+
+    def judged(self, key: Key, keys: Keys) -> list[object]:
+        """The values that were computed with the pool."""
+        known = self.snapshot.pools[keys.binding, self.entry.view.model].keys[key.name]
+        return [known[index] for index in self.admitted]
+
+    def comparable(self, key: Key, values: Sequence[object]) -> list[SortKey]:
+        """One key's values made comparable."""
         if key.draws:
-            return draw_keys(values, [entry.view.ids[index] for index in self.admitted], self.moment.seed)
+            return draw_keys(values, [self.entry.view.ids[index] for index in self.admitted], self.moment.seed)
         return sort_keys(values, descending=key.descending)
 
 
-def applies(key: Key, shared: Shared) -> bool:
-    """Whether a key's `when` holds; where it cannot be said, the key orders, and what it misses comes last."""
-    return key.when is None or key.when(NO_ROW, shared)[0][0] is not False
+def taking_part(keys: Keys, together: Sequence[Entry]) -> tuple[Key, ...]:
+    """The keys that apply to any of the models sorted together, so that all of them are sorted by the same."""
+    if len(together) == 1:
+        return keys.applying(together[0].shared)
+    applying = {key for entry in together for key in keys.applying(entry.shared)}
+    return tuple(key for key in keys.keys if key in applying)
 
 
 def ranked(candidates: Iterable[Candidate]) -> tuple[Attempt, ...]:

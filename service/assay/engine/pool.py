@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from assay.engine.binding import Bound
+from assay.engine.binding import Bound, Keys
 from assay.engine.catalog import Endpoint, Observation, World
 from assay.engine.eligibility import CLEAN, Facts, Findings
 from assay.engine.factsheet import cohort_facts, endpoint_facts, evidence_facts, ignore_facts, model_facts
@@ -81,9 +81,18 @@ def facts_of(
 def judge_model(bound: Bound, model: Facts, cohort: Facts, rows: Sequence[Facts], memory: Memory) -> Part:
     """One binding's verdicts and judged order keys for one model."""
     shared = {"model": model, "cohort": cohort}
-    keys = {k.name: numbers(k.values(rows, shared)[0]) for k in bound.keys if k.judged}
+    columns = {k: c for keys in (bound.across, bound.within) for k, c in judged_columns(keys, rows, shared)}
     members = memory.members.get(bound.name, frozenset())
-    return pool_part(bound.name, str(model["id"]), admit(bound, rows, shared, members), keys)
+    return pool_part(bound.name, str(model["id"]), admit(bound, rows, shared, members), columns)
+
+
+def judged_columns(
+    keys: Keys, rows: Sequence[Facts], shared: Mapping[str, Facts]
+) -> Iterable[tuple[str, list[object]]]:
+    """The values of the order keys that need no request, by name."""
+    judged = tuple(k for k in keys.keys if k.judged)
+    values = keys.values(judged, rows, shared)
+    return ((key.name, numbers(column)) for key, column in zip(judged, values, strict=True))
 
 
 def admit(bound: Bound, rows: Sequence[Facts], shared: Mapping[str, Facts], members: frozenset[str]) -> list[Findings]:
@@ -98,5 +107,6 @@ def admit(bound: Bound, rows: Sequence[Facts], shared: Mapping[str, Facts], memb
 
 
 def numbers(column: Iterable[object]) -> list[object]:
-    """Key values as numbers; what is absent, failed or not finite has none."""
-    return [value if isinstance(value, (int, float)) and math.isfinite(value) else None for value in column]
+    """Key values as numbers, infinities as words since JSON has none; what is absent, failed or NaN has none."""
+    known = (value if isinstance(value, (int, float)) and value == value else None for value in column)  # noqa: PLR0124
+    return [str(value) if value in (math.inf, -math.inf) else value for value in known]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from assay.engine.binding import Bound
-from assay.engine.errors import InvalidField, UnknownModel, UnknownVariant
+from assay.engine.errors import InvalidField, UnknownModel
 from assay.engine.slug import parse_slug
 from assay.engine.snapshot import Snapshot
 from assay.engine.verdict import Seen, Verdict
@@ -40,13 +40,11 @@ def pool_report(snapshot: Snapshot, text: str, tenant: str = "") -> PoolReport:
     Raises UnknownModel, UnknownVariant, and InvalidField where no variant is given or it brings no pool.
     """
     routes = snapshot.policy.routes
-    slug = parse_slug(text, models=snapshot.models, variants=routes.variants)
+    slug = parse_slug(text, models=snapshot.models, variants=routes.variants(tenant))
     if len(slug.variants) != 1:
         raise InvalidField("model", text, "a name with one variant, such as author/slug:exacto")
     bound = routes.pick(tenant, variant=slug.variants[0])
-    if bound is None:
-        raise UnknownVariant(text, slug.variants[0], tuple(sorted(routes.variants)))
-    if bound.enter is None:
+    if bound is None or bound.enter is None:
         raise InvalidField("variant", slug.variants[0], "a variant whose rule set has a pool")
     return report(snapshot, slug.model, bound)
 

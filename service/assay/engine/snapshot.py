@@ -62,11 +62,16 @@ def sources(manifest: bytes, parts: Mapping[str, bytes]) -> tuple[PolicySource, 
 
 
 def restore(manifest: bytes, parts: Mapping[str, bytes], policy: Policy) -> Snapshot:
-    """A stored snapshot back in memory; raises KeyError where a part is missing, ValueError where one was altered."""
+    """A stored snapshot back in memory.
+
+    Raises KeyError where a part is missing, ValueError where one was altered or the policy is another one.
+    """
     for name, data in parts.items():
         if address(data) != name:
             raise ValueError(f"part {name} was altered")
     head = json.loads(manifest)
+    if head["policy"] != policy.digest:
+        raise ValueError(f"the snapshot was judged by policy {head['policy']}, not by {policy.digest}")
     read = Parts(
         models=[json.loads(parts[name]) for name in head["models"].values()],
         pools=[json.loads(parts[name]) for _, _, name in head["pools"]],

@@ -59,6 +59,7 @@ class Server:
         """Tell watchers, take no new calls, let running ones end within `grace` seconds."""
         self.health.finish()
         self._server.stop(grace).wait()
+        self.health.close()
 
     def run(self, grace: float = GRACE_SECONDS) -> None:
         """Serve until SIGTERM or SIGINT, then stop; a second signal ends the process at once. Main thread only."""

@@ -1,0 +1,118 @@
+"""The hash chain over a stream's records and its signed heads: a changed record changes all behind it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from struct import Struct
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from assay.journal.errors import KeyUnusable
+from assay.journal.operations import REAL, Operations
+
+_PLACE = Struct(">QB")  # seq, kind
+_GENESIS = b"assay journal 1 genesis\x00"
+_HEAD = b"assay journal 1 head\x00"
+KEY_ID_BYTES = 8
+NOT_PRIVATE = 0o077
+
+
+def genesis(stream: str) -> bytes:
+    """What the first record of a stream is chained to."""
+    return sha256(_GENESIS + stream.encode()).digest()
+
+
+def chain(previous: bytes, seq: int, kind: int, payload: bytes) -> bytes:
+    """The link of a record: over the link before it, its place, its kind and its content."""
+    return sha256(previous + _PLACE.pack(seq, kind) + sha256(payload).digest()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How far a stream had come and what its chain was there, signed."""
+
+    stream: str
+    seq: int
+    chain: bytes
+    signature: bytes
+    key_id: str
+
+
+class Signer:
+    """Signs heads with an Ed25519 key that lies in a file only its owner may read."""
+
+    def __init__(self, path: Path, operations: Operations = REAL) -> None:
+        with suppress(FileExistsError):
+            if not path.exists():
+                _create(path, operations)
+        self._key = _load(path)
+        self.public_key = self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        self.key_id = key_id(self.public_key)
+
+    def sign(self, stream: str, seq: int, link: bytes) -> Head:
+        """The signed head of a stream."""
+        return Head(stream, seq, link, self._key.sign(_signed(stream, seq, link)), self.key_id)
+
+
+def key_id(public_key: bytes) -> str:
+    """A short name for a public key."""
+    return sha256(public_key).digest()[:KEY_ID_BYTES].hex()
+
+
+def verify_head(head: Head, public_key: bytes) -> bool:
+    """Whether the owner of the key signed this head."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(
+            head.signature, _signed(head.stream, head.seq, head.chain)
+        )
+    except InvalidSignature:
+        return False
+    return head.key_id == key_id(public_key)
+
+
+def _signed(stream: str, seq: int, link: bytes) -> bytes:
+    return _HEAD + sha256(stream.encode()).digest() + seq.to_bytes(8, "big") + link
+
+
+def _load(path: Path) -> Ed25519PrivateKey:
+    if path.stat().st_mode & NOT_PRIVATE:
+        raise KeyUnusable(path, "a file that nobody but its owner may read (mode 0600)")
+    try:
+        key = load_pem_private_key(path.read_bytes(), password=None)
+    except (TypeError, ValueError) as error:
+        raise KeyUnusable(path, "an Ed25519 private key in PEM") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise KeyUnusable(path, "an Ed25519 private key in PEM")
+    return key
+
+
+def _create(path: Path, operations: Operations) -> None:
+    """Write a new key beside its place and link it there whole; of two that do so at once, one wins."""
+    content = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = operations.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    try:
+        try:
+            if operations.write(descriptor, content) != len(content):
+                raise KeyUnusable(path, "room on the disk for it")
+            operations.sync_data(descriptor)
+        finally:
+            os.close(descriptor)
+        os.link(draft, path)
+        operations.sync_directory(path.parent)
+    finally:
+        draft.unlink()

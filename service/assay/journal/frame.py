@@ -1,0 +1,74 @@
+"""Frames: how a record lies in a segment, and how records are found again among damage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from mmap import mmap
+from struct import Struct
+from zlib import crc32
+
+MARKER = b"\xff\xa5\xfe\x5a"  # \xff and \xfe occur in no UTF-8: text inside a record cannot pass for a frame
+LARGEST = 16 << 20  # bytes of payload
+
+_HEADER = Struct("<4sIIB")  # marker, length of the payload, CRC-32 of kind and payload, kind
+_KIND_CRC = tuple(crc32(bytes([kind])) for kind in range(256))
+
+OVERHEAD = _HEADER.size
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One record, from `offset` to before `end`."""
+
+    kind: int
+    payload: bytes
+    offset: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Torn:
+    """Bytes that are no frame; where `end` is the end of all, a frame may have been on its way."""
+
+    offset: int
+    end: int
+
+
+def encode(kind: int, payload: bytes) -> bytes:
+    """The bytes of one frame."""
+    return _HEADER.pack(MARKER, len(payload), crc32(payload, _KIND_CRC[kind]), kind) + payload
+
+
+def scan(data: bytes | mmap, offset: int = 0) -> Iterator[Frame | Torn]:
+    """Everything from `offset` on: frames in order, and between them what is damaged."""
+    size = len(data)
+    while offset < size:
+        found = _frame(data, offset, size) or _next_frame(data, offset + 1, size)
+        if found is None:
+            yield Torn(offset, size)
+            return
+        if found.offset > offset:
+            yield Torn(offset, found.offset)
+        yield found
+        offset = found.end
+
+
+def _frame(data: bytes | mmap, offset: int, size: int) -> Frame | None:
+    start = offset + OVERHEAD
+    if start > size:
+        return None
+    marker, length, crc, kind = _HEADER.unpack_from(data, offset)
+    end = start + length
+    if marker != MARKER or length > LARGEST or end > size:
+        return None
+    payload = data[start:end]
+    return Frame(kind, payload, offset, end) if crc32(payload, _KIND_CRC[kind]) == crc else None
+
+
+def _next_frame(data: bytes | mmap, offset: int, size: int) -> Frame | None:
+    while (offset := data.find(MARKER, offset)) >= 0:
+        if found := _frame(data, offset, size):
+            return found
+        offset += 1
+    return None

@@ -1,0 +1,79 @@
+"""The file of heads outside the database, where who may change the database cannot change them."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from pathlib import Path
+
+from assay.journal.chain import Head
+from assay.journal.errors import HeadFileDamaged
+from assay.journal.operations import REAL, Operations
+
+FLAGS = os.O_CREAT | os.O_RDWR | os.O_APPEND
+
+
+class HeadFile:
+    """JSON lines, one head each, appended to by any number of processes."""
+
+    def __init__(self, path: Path, operations: Operations = REAL) -> None:
+        self.path = path
+        self._operations = operations
+
+    def append(self, head: Head) -> None:
+        """Add a head and bring it to the disk."""
+        descriptor = self._operations.open(self.path, FLAGS, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            self._drop_torn_line(descriptor)
+            line = _line(head)
+            if (written := self._operations.write(descriptor, line)) != len(line):
+                raise OSError(f"only {written} bytes of a head fit into '{self.path}'")
+            self._operations.sync_data(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _drop_torn_line(self, descriptor: int) -> None:
+        """Cut what a crash left of a line that was promised to nobody."""
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            content = self.path.read_bytes()
+            self._operations.truncate(descriptor, content.rfind(b"\n") + 1)
+
+    def read(self) -> list[Head]:
+        """All heads, in the order they were added; a last line without its end is none."""
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return []
+        lines = content.split(b"\n")[:-1]
+        return [self._head(number, line) for number, line in enumerate(lines, start=1)]
+
+    def last(self, stream: str) -> Head | None:
+        """The newest head of a stream."""
+        return next((head for head in reversed(self.read()) if head.stream == stream), None)
+
+    def _head(self, number: int, line: bytes) -> Head:
+        try:
+            fields = json.loads(line)
+            return Head(
+                stream=str(fields["stream"]),
+                seq=int(fields["seq"]),
+                chain=bytes.fromhex(fields["chain"]),
+                signature=bytes.fromhex(fields["signature"]),
+                key_id=str(fields["key_id"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise HeadFileDamaged(self.path, number) from error
+
+
+def _line(head: Head) -> bytes:
+    fields = {
+        "stream": head.stream,
+        "seq": head.seq,
+        "chain": head.chain.hex(),
+        "signature": head.signature.hex(),
+        "key_id": head.key_id,
+    }
+    return json.dumps(fields, separators=(",", ":")).encode() + b"\n"

@@ -1,0 +1,104 @@
+"""Reading a stream from any place on, across its segments, also while it is being written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from assay.journal.frame import Frame, Torn, scan
+from assay.journal.layout import NEXT, SEALED, segment_path, segments
+from assay.journal.operations import REAL, Operations
+
+CHUNK = 1 << 20
+MOST = 16 << 20  # bytes of payload handed out at once, or one record
+
+
+class StreamReader:
+    """Reads a stream's frames in order; `final` says that its writer is gone and nothing will follow."""
+
+    def __init__(
+        self, path: Path, segment: int = 1, offset: int = 0, *, final: bool = False, operations: Operations = REAL
+    ) -> None:
+        self.path = path
+        self.segment = segment
+        self.offset = offset
+        self.final = final
+        self.torn = 0
+        self.finished = False  # everything there will ever be has been read
+        self._operations = operations
+
+    def read(self, limit: int, most: int = MOST) -> list[Frame]:
+        """Up to `limit` frames; afterwards `segment` and `offset` say where the last one ended."""
+        frames: list[Frame] = []
+        while len(frames) < limit and most > 0:
+            sealed = self._sealed()  # INVARIANT: asked before reading; what is sealed then does not grow after
+            found = self._read_here(limit - len(frames), most, sealed=sealed)
+            frames += found
+            most -= sum(len(frame.payload) for frame in found)
+            if not found and not self._step(sealed=sealed):
+                break
+        return frames
+
+    def _sealed(self) -> bool:
+        return self.final or any(number > self.segment for number in segments(self.path))
+
+    def _step(self, *, sealed: bool) -> bool:
+        """Go on to the next segment when there is no more in this one."""
+        following = [number for number in segments(self.path) if number > self.segment]
+        if sealed and following:
+            self.segment, self.offset = following[0], 0
+            return True
+        self.finished = self.final
+        return False
+
+    def _read_here(self, limit: int, most: int, *, sealed: bool) -> list[Frame]:
+        """The next frames of this segment; in one that may grow, damage might be a frame on its way."""
+        try:
+            descriptor = self._operations.open(segment_path(self.path, self.segment), os.O_RDONLY, 0)
+        except FileNotFoundError:
+            return []
+        try:
+            left = max(os.fstat(descriptor).st_size - self.offset, 0)
+            frames, stuck = self._scan(os.pread(descriptor, min(left, CHUNK), self.offset), limit, most)
+            if stuck and not frames:  # a frame that is longer than a chunk, or damage
+                data = os.pread(descriptor, left, self.offset)
+                frames, _ = self._scan(data, limit, most, skip=sealed)
+            return frames
+        finally:
+            os.close(descriptor)
+
+    def _scan(self, data: bytes, limit: int, most: int, *, skip: bool = False) -> tuple[list[Frame], bool]:
+        """Frames from the offset on, up to the first damage unless told to skip it; and whether damage was met."""
+        frames: list[Frame] = []
+        start = self.offset
+        for found in scan(data):
+            if isinstance(found, Torn):
+                if not skip:
+                    return frames, True
+                self.torn += 1
+            else:
+                frames.append(Frame(found.kind, found.payload, start + found.offset, start + found.end))
+                most -= len(found.payload)
+            self.offset = start + found.end
+            if len(frames) == limit or most <= 0:
+                break
+        return frames, False
+
+    def remove_before(self, segment: int) -> int:
+        """Delete the segments before this one, except what may still be written to; says how many."""
+        numbers = segments(self.path)
+        gone = [number for number in numbers if number < segment and (self.final or number < numbers[-1])]
+        for number in gone:
+            self._operations.unlink(segment_path(self.path, number))
+        return len(gone)
+
+    @property
+    def behind(self) -> int:
+        """Bytes from here to the end of all segments, sealed or not."""
+        sizes = {
+            number: segment_path(self.path, number, ending).stat().st_size
+            for ending in (NEXT, SEALED)
+            for number in segments(self.path, ending)
+            if number >= self.segment
+        }
+        return max(sum(sizes.values()) - self.offset, 0) if self.segment in sizes else sum(sizes.values())

@@ -1,0 +1,39 @@
+"""What the shipper hands over, and what it asks of a place that keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from assay.journal.chain import Head
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a stream was stored: the place behind the last frame, number and link of the last chained record."""
+
+    segment: int
+    offset: int
+    seq: int
+    chain: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A frame on its way; a kind that takes no part in the chain has number 0 and no link."""
+
+    seq: int
+    kind: int
+    payload: bytes
+    chain: bytes | None
+
+
+class Sink(Protocol):
+    """Keeps records; any exception means that it is not known whether they were kept."""
+
+    def position(self, stream: str) -> Position | None:
+        """How far this stream was stored, as of the last transaction that was committed."""
+
+    def store(self, stream: str, records: Sequence[Record], position: Position, head: Head) -> None:
+        """Keep records, position and head of one stream in one transaction."""

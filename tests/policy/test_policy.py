@@ -1,0 +1,293 @@
+"""The shipped rule files: each has cases, the cases hold, and together they show every rule holding and broken."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from assay.cli.app import run
+from assay.cli.policy import run_case
+from assay.engine.binding import Route
+from assay.engine.eligibility import Program
+from assay.engine.parts import ModelView
+from assay.engine.plan import Moment, entries
+from assay.engine.policy import Policy
+from assay.engine.pool import Memory, judge
+from assay.engine.ruleset import PolicySource
+from assay.engine.snapshot import Snapshot
+from assay.judging import compiled
+from assay.rulefiles.cases import Case, read_cases
+from assay.rulefiles.directory import read_directory, read_tests
+from assay.shipped import policy_dir
+
+DIRECTORY = policy_dir()
+POLICY = compiled(read_directory(DIRECTORY))
+CASES = read_cases(read_tests(DIRECTORY))
+RULE_FILES = sorted(name for name in POLICY.source.files)
+
+Asked = tuple[str, str, str]
+"""A rule by the rule set that wrote it, the block it stands in, and its name."""
+
+
+# -- the cases -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", RULE_FILES)
+def test_every_file_has_cases_beside_it(name: str) -> None:
+    beside = name.replace(".yaml", "_test.yaml")
+    assert any(case.file == beside and not case.skipped for case in CASES)
+
+
+def test_check_finds_no_fault(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["policy", "check", str(DIRECTORY), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["faults"] == []
+
+
+def test_every_case_passes(capsys: pytest.CaptureFixture[str]) -> None:
+    code = run(["policy", "test", str(DIRECTORY), "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert [(case["case"], case["mismatches"]) for case in told if not case["passed"]] == []
+    assert len(told) == len(CASES)
+    assert code == 0
+
+
+def test_every_case_says_what_is_expected_of_everybody() -> None:
+    partial = {"an order leaves the sort aside", "an order leaves sort exacto aside"}  # what follows in their order is another rule's business
+    assert {c.name.partition(": ")[2] for c in CASES if not c.expected.complete} == partial
+
+
+# -- what the cases show ---------------------------------------------------------------------------------------------
+
+
+def snapshot_of(case: Case, policy: Policy = POLICY) -> Snapshot:
+    return judge(case.world, policy, case.now, Memory(dict.fromkeys(policy.bound, case.members)))
+
+
+def written() -> set[Asked]:
+    """Every rule of every rule set that the cases have to show."""
+    found: set[Asked] = set()
+    for rule_set in POLICY.rule_sets.values():
+        found |= {(r.rule.origin, "enter", r.name) for r in rule_set.enter or ()}
+        found |= {(r.rule.origin, "stay", r.name) for r in rule_set.stay}
+        found |= {(r.rule.origin, "request", r.name) for r in rule_set.request}
+    return found
+
+
+def outcomes() -> dict[str, set[Asked]]:
+    """Under `holds`, `false`, `absent` and `not_asked`: the rules that came to it for some endpoint of some case."""
+    seen: dict[str, set[Asked]] = defaultdict(set)
+    for case in CASES:
+        snapshot = snapshot_of(case)
+        for entry in entries(case.request, snapshot, Moment(case.now, case.seeds()[0], case.health)):
+            for outcome, rule in pooled(entry.route, entry.view, snapshot, case.members):
+                seen[outcome].add(rule)
+            for program in entry.route.programs:
+                for row in program.run(entry.rows, entry.shared):
+                    for outcome, rule in judged(program, dict(row), "request"):
+                        seen[outcome].add(rule)
+    return seen
+
+
+def pooled(route: Route, view: ModelView, snapshot: Snapshot, members: frozenset[str]) -> Iterator[tuple[str, Asked]]:
+    """What the pool rules said: a verdict lists all that did not hold."""
+    for bound in route.pools:
+        for verdict in snapshot.pools[bound.name, view.model].verdicts:
+            block, program = ("stay", bound.stay) if verdict.endpoint_id in members else ("enter", bound.enter)
+            assert program
+            told = {f.rule: f.outcome for f in (*verdict.broken, *verdict.abstained)}
+            for checked in program.rules:
+                yield told.get(checked.name, "holds"), (checked.rule.origin, block, checked.name)
+
+
+def judged(program: Program, row: dict[int, object], block: str) -> Iterator[tuple[str, Asked]]:
+    """What request rules said of one endpoint: those not listed hold, or are not asked of this request."""
+    for index, checked in enumerate(program.rules):
+        yield "false" if row.get(index) is False else "not true" if index in row else "holds", (
+            checked.rule.origin, block, checked.name,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def seen() -> dict[str, set[Asked]]:
+    return outcomes()
+
+
+def test_every_rule_is_seen_to_hold(seen: dict[str, set[Asked]]) -> None:
+    assert written() - seen["holds"] == set()
+
+
+def test_every_rule_is_seen_broken(seen: dict[str, set[Asked]]) -> None:
+    assert written() - seen["false"] == set()
+
+
+def test_every_pool_rule_is_seen_without_its_facts(seen: dict[str, set[Asked]]) -> None:
+    assert {rule for rule in written() if rule[1] != "request"} - seen["absent"] == set()
+
+
+def test_every_binding_is_taken() -> None:
+    taken = {
+        bound.name
+        for case in CASES
+        for entry in entries(case.request, snapshot_of(case), Moment(case.now, case.seeds()[0]))
+        for bound in entry.route.bound
+    }
+    assert taken == set(POLICY.bound)
+
+
+def keys() -> Iterator[tuple[str, str]]:
+    for name, text in POLICY.source.files.items():
+        _, found, order = text.partition("\n  order:\n")
+        if found:
+            yield from ((name, key) for key in re.findall(r"^    - name: (\w+)$", order, re.MULTILINE))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("file", "key"), list(keys()))
+def test_every_order_key_decides_a_case(file: str, key: str) -> None:
+    text = POLICY.source.files[file]
+    head, _, order = text.partition("\n  order:\n")
+    written_key = rf"^    - name: {key}\n(      .*\n?)*"
+    idle = re.sub(written_key, f"    - {{name: {key}, expression: 0}}\n", order, flags=re.MULTILINE)
+    changed = compiled(PolicySource({**POLICY.source.files, file: f"{head}\n  order:\n{idle}"}))
+    own = [case for case in CASES if case.file == file.replace(".yaml", "_test.yaml")]
+    assert any(run_case(replace(case, draws=min(case.draws, 5)), changed) for case in own)
+
+
+# -- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(DIRECTORY, tmp_path / "policy"))
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after", "told"),
+    [
+        pytest.param(
+            "nitro_test.yaml",
+            "attempts: [fast, fast_and_dear, slow, fastest_and_shaky]",
+            "attempts: [slow, fast, fast_and_dear, fastest_and_shaky]",
+            "expected attempts [slow, fast, fast_and_dear, fastest_and_shaky], "
+            "got [fast, fast_and_dear, slow, fastest_and_shaky]",
+            id="an expectation is broken",
+        ),
+        pytest.param(
+            "nitro.yaml",
+            "direction: descending",
+            "direction: ascending",
+            "got [slow, fast, fast_and_dear, fastest_and_shaky]",
+            id="a rule is broken",
+        ),
+    ],
+)
+def test_a_broken_case_fails(
+    copy: Path, capsys: pytest.CaptureFixture[str], file: str, before: str, after: str, told: str
+) -> None:
+    text = (copy / file).read_text(encoding="utf-8")
+    assert before in text
+    (copy / file).write_text(text.replace(before, after), encoding="utf-8")
+    assert run(["policy", "test", str(copy), "--only", "nitro_test.yaml", "--json"]) == 1
+    failed = [case for case in json.loads(capsys.readouterr().out) if not case["passed"]]
+    assert any(told in line for case in failed for line in case["mismatches"])
+
+
+def test_no_case_run_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["policy", "test", str(DIRECTORY), "--only", "no such case"]) == 1
+    assert "0 passed" in capsys.readouterr().out
+
+
+TEN_FAULTS = """\
+apiVersion: assay/v1
+kind: RuleSet
+metadata: {name: faulty}
+spec:
+  extends: default
+  params:
+    floor: 1
+  variables:
+    - name: cheap
+      expression: endpoint.price.prompt <= params.floor
+    - name: known
+      expression: has(endpoint.pric.prompt)
+  pool:
+    enter:
+      - name: within
+        expression: request.tools > 0
+        reason: ACCURACY
+      - name: counted
+        expression: endpoint.tools.calls
+        reason: EVIDENCE_THIN
+  request:
+    - name: judged_here
+      expression: probability_at_least(1.0, 1.0, 0.5) > .5
+      reason: policy
+    - name: guarded
+      when: endpoint.zdr
+      expression: "true"
+      reason: policy
+    - name: dated
+      expression: |
+        has(endpoint.zdr)
+          && timestamp("2026-01-01") == null
+      reason: policy
+    - name: matched
+      expression: endpoint.tag.matches(endpoint.provider)
+      reason: policy
+  order:
+    - name: named
+      expression: endpoint.tag
+    - name: inherited_from_nowhere
+"""
+
+
+def places(*marked: tuple[int, str, str]) -> list[tuple[int, int, str]]:
+    """Line, column and message, the column being that of a text on the line."""
+    lines = TEN_FAULTS.splitlines()
+    return [(line, lines[line - 1].index(text) + 1, message) for line, text, message in marked]
+
+
+def test_a_file_with_ten_faults(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (copy / "faulty.yaml").write_text(TEN_FAULTS, encoding="utf-8")
+    expected = places(
+        (10, "<=", "<= cannot take double and int: convert with double(…)"),
+        (12, "endpoint", "endpoint.pric.prompt is not declared, did you mean endpoint.price.prompt?"),
+        (16, "request", "a pool rule may not read request.tools: it is known only with a request"),
+        (19, "endpoint", "this is double, expected bool"),
+        (23, "probability", "probability_at_least may only be used where no fact of the request is read"),
+        (26, "endpoint", "this `when` is asked once per request and may not read endpoint.zdr"),
+        (32, "timestamp", "timestamp is not in the portable subset"),
+        (35, "endpoint.provider", "the pattern of matches must be a string literal"),
+        (39, "endpoint", "this is string, expected int or double"),
+        (40, "- name", "order key inherited_from_nowhere has no expression and none of that name is inherited"),
+    )
+    expected[-1] = (40, 7, expected[-1][2])
+    assert run(["policy", "check", str(copy), "--json"]) == 3
+    faults = json.loads(capsys.readouterr().out)["faults"]
+    assert [(f["line"], f["column"], f["message"]) for f in faults] == expected
+    assert {f["file"] for f in faults} == {"faulty.yaml"}
+
+    assert run(["policy", "check", str(copy)]) == 3
+    told = capsys.readouterr().err.splitlines()
+    assert told[-1] == "10 faults"
+    lines = TEN_FAULTS.splitlines()
+    for line, column, _ in expected:
+        start = next(n for n, text in enumerate(told) if text.startswith(f"faulty.yaml:{line}:{column}: "))
+        excerpt = next(n for n in range(start, len(told)) if told[n].startswith(f" {line} | "))
+        assert told[excerpt] == f" {line} | {lines[line - 1]}"
+        assert told[excerpt + 1] == f"    | {' ' * (column - 1)}^"
+
+
+def test_faulty_cases_are_bad_policy(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (copy / "floor_test.yaml").read_text(encoding="utf-8")
+    (copy / "floor_test.yaml").write_text(text.replace("provider: e,", "provder: e,"), encoding="utf-8")
+    for command in ("check", "test"):
+        assert run(["policy", command, str(copy)]) == 3
+        assert "did you mean `provider`?" in " ".join(capsys.readouterr().err.split())
