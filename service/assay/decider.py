@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
-from assay.engine.errors import SnapshotUnavailable
+from assay.engine.errors import DecisionNotLogged, SnapshotUnavailable
 from assay.engine.explain import Explanation, explain
 from assay.engine.ordering import seed_for
 from assay.engine.plan import Moment, Plan, plan
 from assay.engine.request import Request
 from assay.engine.snapshot import Snapshot
+from assay.journal.errors import JournalError
+from assay.record import DECISION, TENANT, Record, encode, encode_tenant
 
 Clock = Callable[[], datetime]
 
@@ -29,16 +33,27 @@ class Decision:
     policy_digest: str
 
 
+class Journals(Protocol):
+    """What keeps records: `assay.journal.writer.Journal`."""
+
+    def append(self, kind: int, payload: bytes) -> None:
+        """Return once the record is kept; raise JournalError where it is not."""
+
+
 @dataclass(slots=True)
 class Decider:
     """Answers requests from one snapshot, which is swapped by assigning a reference: no lock, no wait.
 
-    `clock` tells the time that prices hold at; ids always carry the wall clock.
+    `clock` tells the time that prices hold at; ids always carry the wall clock. With a journal, nothing is answered
+    that is not in it. `pseudonyms` are those of tenants seen before; new ones are made as tenants come.
     """
 
     clock: Clock
     snapshot: Snapshot | None = None
     health: Mapping[str, str] = field(default_factory=dict)
+    journal: Journals | None = None
+    pseudonyms: dict[str, str] = field(default_factory=dict)
+    engine_version: str = ""
 
     def publish(self, snapshot: Snapshot) -> None:
         """Put a snapshot in force for every later request."""
@@ -51,11 +66,47 @@ class Decider:
         return self.snapshot
 
     def decide(self, request: Request) -> Decision:
-        """Plan one request under a fresh id; raises what `plan` raises."""
-        snapshot, now = self.current(), self.clock()
-        decision_id = uuid7(time.time_ns() // 1_000_000)
+        """Plan one request under a fresh id and journal it; raises what `plan` raises, and DecisionNotLogged."""
+        snapshot, now, at_ns = self.current(), self.clock(), time.time_ns()
+        decision_id = uuid7(at_ns // 1_000_000)
         moment = self.moment(request, now, decision_id)
-        return Decision(decision_id, request, moment, plan(request, snapshot, moment), snapshot.policy.digest)
+        started = time.perf_counter_ns()
+        planned = plan(request, snapshot, moment)
+        plan_ns = time.perf_counter_ns() - started
+        decision = Decision(decision_id, request, moment, planned, snapshot.policy.digest)
+        if self.journal is not None:
+            self.keep(self.journal, decision, at_ns, plan_ns)
+        return decision
+
+    def keep(self, journal: Journals, decision: Decision, at_ns: int, plan_ns: int) -> None:
+        """Journal a decision; raises DecisionNotLogged."""
+        try:
+            record = Record(
+                decision_id=decision.decision_id,
+                at_us=at_ns // 1000,
+                moment=decision.moment,
+                tenant=self.pseudonym(journal, decision.request.tenant, at_ns // 1000),
+                request=decision.request,
+                snapshot_id=decision.plan.snapshot_id,
+                policy_revision=decision.plan.policy_revision,
+                policy_digest=decision.policy_digest,
+                engine_version=self.engine_version,
+                plan_ns=plan_ns,
+                plan=decision.plan.canonical(),
+            )
+            journal.append(DECISION, encode(record))
+        except JournalError as error:
+            raise DecisionNotLogged(str(error)) from error
+
+    def pseudonym(self, journal: Journals, tenant: str, at_us: int) -> str:
+        """What the log calls a tenant: random, and tied to its name only by a record that can be erased."""
+        if not tenant:
+            return ""
+        if tenant not in self.pseudonyms:
+            fresh = secrets.token_hex(16)
+            journal.append(TENANT, encode_tenant(tenant, fresh, at_us))
+            self.pseudonyms.setdefault(tenant, fresh)
+        return self.pseudonyms[tenant]
 
     def explain(self, request: Request) -> Explanation:
         """Plan one request and tell what its rules read; it has no id and leaves no trace."""

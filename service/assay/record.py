@@ -21,7 +21,7 @@ DECISION: Final = 1
 TENANT: Final = 2
 VERSION: Final = 1
 
-UNLOGGED: Final = frozenset({"tenant", "session_id", "seed"})
+UNLOGGED: Final = frozenset({"tenant", "session_id", "seed", "min_policy_revision"})
 NESTED: Final = {
     "max_price": MaxPrice,
     "preferred_min_throughput": Percentiles,
@@ -34,10 +34,13 @@ decoder = msgspec.json.Decoder()
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One decision as logged; `plan` is the canonical plan, byte for byte. Times are UTC, `plan_ns` nanoseconds."""
+    """One decision as logged; `plan` is the canonical plan, byte for byte.
+
+    `at_us` is when it was answered, in microseconds since 1970 (UTC); `plan_ns` is how long planning took.
+    """
 
     decision_id: str
-    decided_at: datetime
+    at_us: int
     moment: Moment
     tenant: str
     request: Request
@@ -47,6 +50,11 @@ class Record:
     engine_version: str
     plan_ns: int
     plan: bytes
+
+    @property
+    def decided_at(self) -> datetime:
+        """When it was answered."""
+        return moment_of(self.at_us)
 
     @property
     def planned(self) -> dict[str, Any]:
@@ -61,7 +69,7 @@ def encode(record: Record) -> bytes:
         {
             "v": VERSION,
             "id": record.decision_id,
-            "at_us": micros(record.decided_at),
+            "at_us": record.at_us,
             "now_us": micros(record.moment.now),
             "tenant": record.tenant,
             "seed": record.moment.seed.hex(),
@@ -77,6 +85,11 @@ def encode(record: Record) -> bytes:
     return b'%b,"plan":%b}' % (head[:-1], record.plan)
 
 
+def encode_tenant(tenant: str, pseudonym: str, at_us: int) -> bytes:
+    """The bytes that tie a pseudonym to its tenant; they are kept apart from decisions and can be erased."""
+    return encoder.encode({"tenant": tenant, "pseudonym": pseudonym, "at_us": at_us})
+
+
 def decode(data: bytes) -> Record:
     """A record read back; raises ValueError where the bytes are none."""
     try:
@@ -86,7 +99,7 @@ def decode(data: bytes) -> Record:
             raise ValueError(f"record version {read['v']} is not known")
         return Record(
             decision_id=read["id"],
-            decided_at=moment_of(read["at_us"]),
+            at_us=read["at_us"],
             moment=Moment(moment_of(read["now_us"]), bytes.fromhex(read["seed"]), read["health"]),
             tenant=read["tenant"],
             request=request_of(read["request"]),

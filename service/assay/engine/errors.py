@@ -68,6 +68,13 @@ class SnapshotUnavailable(OperatorError):
         super().__init__(f"no snapshot to decide from: {why}")
 
 
+class DecisionNotLogged(OperatorError):
+    """The journal takes no records, so nothing may be answered: what is answered has to be on record."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the decision cannot be logged, so it is not answered: {why}")
+
+
 class StoreUnavailable(OperatorError):
     """The database cannot be reached or is not at the expected migration."""
 

@@ -26,6 +26,7 @@ STATUS: Final[dict[type[errors.AssayError], grpc.StatusCode]] = {
     errors.OperatorError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.SnapshotUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.DecisionNotLogged: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.BadData: grpc.StatusCode.FAILED_PRECONDITION,
 }
 

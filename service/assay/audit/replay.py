@@ -1,0 +1,82 @@
+"""Replay: decisions recomputed from what was logged, and compared byte for byte."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from assay.engine.errors import AssayError
+from assay.engine.plan import Plan, plan
+from assay.engine.snapshot import Snapshot
+from assay.record import Record, decode
+
+Snapshots = Callable[[str], Snapshot | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What replaying one decision came to.
+
+    `outcome` is `identical`, `differs`, `engine_differs` (another version of Assay, which may plan otherwise),
+    `snapshot_missing`, `tenant_erased` or `unreadable`; `plan` is there where one could be made.
+    """
+
+    decision_id: str
+    outcome: str
+    detail: str = ""
+    plan: Plan | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Recomputes records; `tenants` maps pseudonyms to names, `snapshots` finds a snapshot by its id."""
+
+    snapshots: Snapshots
+    tenants: Mapping[str, str]
+    engine_version: str
+
+    def __call__(self, decision_id: str, data: bytes) -> Replayed:
+        """Recompute one decision from the bytes of its record."""
+        try:
+            record = decode(data)
+        except ValueError as error:
+            return Replayed(decision_id, "unreadable", str(error))
+        snapshot = self.snapshots(record.snapshot_id)
+        if snapshot is None:
+            return Replayed(record.decision_id, "snapshot_missing", f"snapshot {record.snapshot_id} is not kept")
+        if record.tenant and record.tenant not in self.tenants:
+            return Replayed(record.decision_id, "tenant_erased", "the tenant was erased, and its settings with it")
+        try:
+            made = self.planned(record, snapshot)
+        except AssayError as error:
+            return self.differing(record, f"it is refused now: {error}", None)
+        if made.canonical() == record.plan:
+            return Replayed(record.decision_id, "identical", plan=made)
+        return self.differing(record, difference(record, made), made)
+
+    def planned(self, record: Record, snapshot: Snapshot) -> Plan:
+        """The plan that the logged request, seed and health give in a snapshot."""
+        request = replace(record.request, tenant=self.tenants.get(record.tenant, ""))
+        return plan(request, snapshot, record.moment)
+
+    def differing(self, record: Record, detail: str, made: Plan | None) -> Replayed:
+        """A difference, laid to another engine version where there is one."""
+        if record.engine_version != self.engine_version:
+            words = f"made by Assay {record.engine_version}, replayed by {self.engine_version}: {detail}"
+            return Replayed(record.decision_id, "engine_differs", words, made)
+        return Replayed(record.decision_id, "differs", detail, made)
+
+
+def difference(record: Record, made: Plan) -> str:
+    """The first difference between a logged plan and a recomputed one, in a sentence."""
+    logged = record.planned
+    names = [logged["verdicts"][place][1] for place, _ in logged["attempts"]]
+    now = [a.endpoint_id for a in made.attempts]
+    if names != now:
+        return f"attempts were {', '.join(names) or 'none'}, are {', '.join(now) or 'none'}"
+    reasons = {v[1]: [f[2] for f in v[3]] for v in logged["verdicts"]}
+    for verdict in made.verdicts:
+        found = [f.reason for f in verdict.broken]
+        if reasons.get(verdict.endpoint_id) != found:
+            return f"{verdict.endpoint_id} was left out for {reasons.get(verdict.endpoint_id)}, is for {found}"
+    return "the plans differ in their details"

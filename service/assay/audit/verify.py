@@ -1,0 +1,130 @@
+"""Verification: whether a stream of the log is whole, and where it first is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from assay.journal.chain import Head, chain, genesis, verify_head
+
+DECISION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """One row as the database has it: its place, its record, its link, and the columns derived from the record."""
+
+    seq: int
+    decision_id: str
+    record: bytes
+    chain: bytes
+    columns: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """From where a stream is verified: the last record removed by age and its link, or nothing removed."""
+
+    seq: int
+    chain: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamReport:
+    """A stream's state; `fault` is empty where it is whole, else what is wrong at `fault_seq`, in a word."""
+
+    stream: str
+    checked: int
+    pruned: int
+    fault: str = ""
+    fault_seq: int = 0
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What verifying reads of one stream: rows in order of seq, heads of the database and those kept outside."""
+
+    stream: str
+    rows: Iterable[Logged]
+    start: Start | None
+    heads: Iterable[Head]
+    outside: Iterable[Head]
+
+
+def verify(stream: Stream, public_keys: Mapping[str, bytes], derive: Callable[[bytes], Mapping[str, object]]) -> StreamReport:
+    """Check every row against its record, the chain and the signed heads; the first fault in the stream's order."""
+    start = stream.start or Start(0, genesis(stream.stream))
+    checker = Checker(stream, start.seq, start.chain, derive)
+    for row in stream.rows:
+        if fault := checker.row(row):
+            return checker.report(*fault)
+    heads = [*stream.heads, *stream.outside]
+    if fault := checker.against(heads, public_keys):
+        return checker.report(*fault)
+    return checker.report("", 0, "")
+
+
+class Checker:
+    """Walks one stream."""
+
+    def __init__(
+        self, stream: Stream, seq: int, link: bytes, derive: Callable[[bytes], Mapping[str, object]]
+    ) -> None:
+        self.stream = stream
+        self.first = self.seq = seq
+        self.link = link
+        self.derive = derive
+        self.links: dict[int, bytes] = {seq: link}
+        self.wanted = {h.seq for h in (*stream.heads, *stream.outside)}
+
+    def row(self, row: Logged) -> tuple[str, int, str] | None:
+        """Take the next row; what is wrong with it."""
+        expected = self.seq + 1
+        if row.seq != expected:
+            return self.misplaced(row, expected)
+        link = chain(self.link, row.seq, DECISION, row.record)
+        if link != row.chain:
+            return ("altered", row.seq, f"record {row.decision_id} is not the one that was chained here")
+        if wrong := self.derived(row):
+            return ("altered", row.seq, wrong)
+        self.seq, self.link = row.seq, link
+        if row.seq in self.wanted:
+            self.links[row.seq] = link
+        return None
+
+    def misplaced(self, row: Logged, expected: int) -> tuple[str, int, str]:
+        """A row that does not follow the one before it."""
+        if row.seq < expected:
+            return ("inserted", row.seq, f"record {row.decision_id} stands a second time at {row.seq}")
+        gap = f"{expected}" if row.seq == expected + 1 else f"{expected} to {row.seq - 1}"
+        return ("missing", expected, f"records {gap} are missing before {row.decision_id}")
+
+    def derived(self, row: Logged) -> str:
+        """What the row's columns say otherwise than its record."""
+        try:
+            columns = self.derive(row.record)
+        except ValueError as error:
+            return f"record {row.decision_id} cannot be read: {error}"
+        for name, value in columns.items():
+            if row.columns[name] != value:
+                return f"{name} of {row.decision_id} is {row.columns[name]!r}, its record says {value!r}"
+        return ""
+
+    def against(self, heads: Iterable[Head], public_keys: Mapping[str, bytes]) -> tuple[str, int, str] | None:
+        """Check that the chain passes through every signed head."""
+        for head in sorted(heads, key=lambda h: h.seq):
+            key = public_keys.get(head.key_id)
+            if key is None:
+                return ("unsigned", head.seq, f"the head at {head.seq} is signed with the unknown key {head.key_id}")
+            if not verify_head(head, key):
+                return ("forged", head.seq, f"the signature of the head at {head.seq} does not fit")
+            if head.seq > self.seq:
+                return ("truncated", self.seq + 1, f"the log ends at {self.seq}, a signed head stands at {head.seq}")
+            if head.seq in self.links and self.links[head.seq] != head.chain:
+                return ("altered", head.seq, f"the chain does not pass through the signed head at {head.seq}")
+        return None
+
+    def report(self, fault: str, seq: int, detail: str) -> StreamReport:
+        """The stream's state as far as it was walked."""
+        return StreamReport(self.stream.stream, self.seq - self.first, self.first, fault, seq, detail)
