@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from assay.journal.chain import Head, chain, genesis, verify_head
 
 DECISION = 1
+LOOK_AHEAD = 1000
+Fault = tuple[str, int, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,25 +55,24 @@ class Stream:
     outside: Iterable[Head]
 
 
-def verify(stream: Stream, public_keys: Mapping[str, bytes], derive: Callable[[bytes], Mapping[str, object]]) -> StreamReport:
+def verify(
+    stream: Stream, public_keys: Mapping[str, bytes], derive: Callable[[bytes], Mapping[str, object]]
+) -> StreamReport:
     """Check every row against its record, the chain and the signed heads; the first fault in the stream's order."""
     start = stream.start or Start(0, genesis(stream.stream))
     checker = Checker(stream, start.seq, start.chain, derive)
-    for row in stream.rows:
-        if fault := checker.row(row):
+    rows = iter(stream.rows)
+    for row in rows:
+        if fault := checker.row(row) or checker.link_of(row, rows):
             return checker.report(*fault)
-    heads = [*stream.heads, *stream.outside]
-    if fault := checker.against(heads, public_keys):
-        return checker.report(*fault)
-    return checker.report("", 0, "")
+    fault = checker.against([*stream.heads, *stream.outside], public_keys)
+    return checker.report(*(fault or ("", 0, "")))
 
 
 class Checker:
     """Walks one stream."""
 
-    def __init__(
-        self, stream: Stream, seq: int, link: bytes, derive: Callable[[bytes], Mapping[str, object]]
-    ) -> None:
+    def __init__(self, stream: Stream, seq: int, link: bytes, derive: Callable[[bytes], Mapping[str, object]]) -> None:
         self.stream = stream
         self.first = self.seq = seq
         self.link = link
@@ -78,22 +80,41 @@ class Checker:
         self.links: dict[int, bytes] = {seq: link}
         self.wanted = {h.seq for h in (*stream.heads, *stream.outside)}
 
-    def row(self, row: Logged) -> tuple[str, int, str] | None:
-        """Take the next row; what is wrong with it."""
+    def row(self, row: Logged) -> Fault | None:
+        """What is wrong with the next row by itself."""
         expected = self.seq + 1
         if row.seq != expected:
             return self.misplaced(row, expected)
-        link = chain(self.link, row.seq, DECISION, row.record)
-        if link != row.chain:
-            return ("altered", row.seq, f"record {row.decision_id} is not the one that was chained here")
         if wrong := self.derived(row):
             return ("altered", row.seq, wrong)
+        return None
+
+    def link_of(self, row: Logged, rest: Iterator[Logged]) -> Fault | None:
+        """Take the next row into the chain; what is wrong with it there, judged by what follows."""
+        link = chain(self.link, row.seq, DECISION, row.record)
+        if link != row.chain:
+            return self.unlinked(row, list(islice(rest, LOOK_AHEAD)))
         self.seq, self.link = row.seq, link
         if row.seq in self.wanted:
             self.links[row.seq] = link
         return None
 
-    def misplaced(self, row: Logged, expected: int) -> tuple[str, int, str]:
+    def unlinked(self, row: Logged, later: Sequence[Logged]) -> Fault:
+        """Why a row does not follow in the chain: another one belongs there, or its record was changed."""
+        for other in later:
+            link = chain(self.link, row.seq, DECISION, other.record)
+            if link in (row.chain, other.chain):
+                moved = chain(link, row.seq + 1, DECISION, row.record)
+                if other.seq != row.seq + 1 or moved in (row.chain, other.chain):
+                    return ("reordered", row.seq, f"record {row.decision_id} stands where {other.decision_id} belongs")
+                return (
+                    "inserted",
+                    row.seq,
+                    f"record {row.decision_id} stands before {other.decision_id}, which belongs here",
+                )
+        return ("altered", row.seq, f"record {row.decision_id} is not the one that was chained here")
+
+    def misplaced(self, row: Logged, expected: int) -> Fault:
         """A row that does not follow the one before it."""
         if row.seq < expected:
             return ("inserted", row.seq, f"record {row.decision_id} stands a second time at {row.seq}")
@@ -111,9 +132,10 @@ class Checker:
                 return f"{name} of {row.decision_id} is {row.columns[name]!r}, its record says {value!r}"
         return ""
 
-    def against(self, heads: Iterable[Head], public_keys: Mapping[str, bytes]) -> tuple[str, int, str] | None:
+    def against(self, heads: Iterable[Head], public_keys: Mapping[str, bytes]) -> Fault | None:
         """Check that the chain passes through every signed head."""
-        for head in sorted(heads, key=lambda h: h.seq):
+        known = sorted(heads, key=lambda h: h.seq)
+        for head in known:
             key = public_keys.get(head.key_id)
             if key is None:
                 return ("unsigned", head.seq, f"the head at {head.seq} is signed with the unknown key {head.key_id}")
@@ -123,6 +145,9 @@ class Checker:
                 return ("truncated", self.seq + 1, f"the log ends at {self.seq}, a signed head stands at {head.seq}")
             if head.seq in self.links and self.links[head.seq] != head.chain:
                 return ("altered", head.seq, f"the chain does not pass through the signed head at {head.seq}")
+        last = known[-1].seq if known else self.first
+        if self.seq > last:
+            return ("inserted", last + 1, f"records from {last + 1} on stand behind the last signed head")
         return None
 
     def report(self, fault: str, seq: int, detail: str) -> StreamReport:

@@ -1,11 +1,25 @@
-"""The tables of the decision log: rows keep the exact record bytes; every other column is derived from them."""
+"""The tables of the decision log: what was journalled, byte for byte, and beside it what is derived from that.
+
+`journal_record` is the log. `decision` and `finding_set_word` are indexes of it, narrow so that a filter without an index
+of its own still reads a thousandth of the log; both can be made again from the records.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, UniqueConstraint
 
 from assay.store.tables import metadata
 from assay.store.types import NAME, UtcTime
+
+journal_record = Table(
+    "journal_record",
+    metadata,
+    Column("stream", NAME, primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", Integer, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("chain", LargeBinary, nullable=False),  # the link of this record, over all before it in its stream
+)
 
 decision = Table(
     "decision",
@@ -30,17 +44,17 @@ decision = Table(
     Column("demoted", Integer, nullable=False),
     Column("plan_ns", BigInteger, nullable=False),
     Column("finding_set", NAME, nullable=False),
-    Column("record", LargeBinary, nullable=False),
-    Column("chain", LargeBinary, nullable=False),
     UniqueConstraint("stream", "seq", name="uq_decision_stream_seq"),
     Index(None, "decided_at", "decision_id"),
-    Index(None, "tenant", "decided_at"),
-    Index(None, "model", "decided_at"),
+    Index(None, "tenant", "decided_at", "finding_set"),
+    Index(None, "model", "decided_at", "variant"),
     Index(None, "first_provider", "decided_at"),
     Index(None, "policy_revision", "decided_at"),
     Index(None, "snapshot_id"),
     Index(None, "finding_set", "decided_at"),
 )
+some_demoted = decision.c.demoted > 0
+Index("ix_decision_demoted", decision.c.decided_at, sqlite_where=some_demoted, postgresql_where=some_demoted)
 
 # Who was left out why repeats from decision to decision: each set of findings is kept once, and found by its words.
 finding_set_word = Table(
@@ -49,9 +63,10 @@ finding_set_word = Table(
     Column("finding_set", NAME, primary_key=True),
     Column("kind", NAME, primary_key=True),
     Column("word", NAME, primary_key=True),
-    Index(None, "kind", "word"),
+    Index(None, "kind", "word", "finding_set"),
 )
 
+# The one table that names tenants beside their pseudonyms: erasing a tenant is deleting here.
 tenant_pseudonym = Table(
     "tenant_pseudonym",
     metadata,
@@ -60,11 +75,22 @@ tenant_pseudonym = Table(
     Column("created_at", UtcTime, nullable=False),
 )
 
+# Records outside the chain that this Assay cannot read, so that what a newer one wrote is not lost.
+unreadable_record = Table(
+    "unreadable_record",
+    metadata,
+    Column("stream", NAME, primary_key=True),
+    Column("digest", NAME, primary_key=True),  # SHA-256 of the payload
+    Column("kind", Integer, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+)
+
+# The newest signed head of each stream. Older ones would let whoever cuts the tail choose where to.
 chain_head = Table(
     "chain_head",
     metadata,
     Column("stream", NAME, primary_key=True),
-    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, nullable=False),
     Column("chain", LargeBinary, nullable=False),
     Column("key_id", NAME, nullable=False),
     Column("signature", LargeBinary, nullable=False),
@@ -84,8 +110,7 @@ pruned = Table(
     "pruned",
     metadata,
     Column("stream", NAME, primary_key=True),
-    Column("seq", BigInteger, nullable=False),  # decisions up to this one were removed by age
-    Column("chain", LargeBinary, nullable=False),  # the chain up to it, from which the rest goes on
+    Column("seq", BigInteger, nullable=False),  # records up to this one were removed by age
+    Column("chain", LargeBinary, nullable=False),  # the link of this one, from which the rest goes on
     Column("pruned_at", UtcTime, nullable=False),
-    Column("note", Text),
 )
