@@ -138,23 +138,28 @@ def number(written: object) -> object:
     return float(written) if isinstance(written, str) else written
 
 
-def tenants_part(tenants: Iterable[TenantSettings], preferences: Iterable[Preference]) -> Part:
-    """Write all tenants' settings and standing preferences."""
-    return {
-        "settings": [asdict(t) for t in sorted(tenants, key=lambda t: t.tenant)],
-        "preferences": [
-            asdict(p) for p in sorted(preferences, key=lambda p: (p.tenant, p.kind, p.target, p.model or ""))
-        ],
-    }
+def tenant_parts(tenants: Iterable[TenantSettings], preferences: Iterable[Preference]) -> list[Part]:
+    """Write each tenant by itself, so that one can be erased without touching what else a snapshot holds."""
+    settings = {t.tenant: asdict(t) for t in tenants}
+    standing: dict[str, list[dict[str, Any]]] = {tenant: [] for tenant in settings}
+    for p in sorted(preferences, key=lambda p: (p.tenant, p.kind, p.target, p.model or "")):
+        standing.setdefault(p.tenant, []).append(asdict(p))
+    return [
+        {"tenant": tenant, "settings": settings.get(tenant), "preferences": own}
+        for tenant, own in sorted(standing.items())
+    ]
 
 
-def tenant_views(part: Part) -> Mapping[str, TenantView]:
+def tenant_views(parts: Iterable[Part]) -> Mapping[str, TenantView]:
     """Read every tenant that has settings or preferences."""
-    settings = {
-        s["tenant"]: TenantSettings(**{**s, "only": tuple(s["only"]), "ignore": tuple(s["ignore"])})
-        for s in part["settings"]
+    return {
+        part["tenant"]: TenantView(settings_of(part["settings"]), tuple(Preference(**p) for p in part["preferences"]))
+        for part in parts
     }
-    standing: dict[str, list[Preference]] = {tenant: [] for tenant in settings}
-    for p in part["preferences"]:
-        standing.setdefault(p["tenant"], []).append(Preference(**p))
-    return {tenant: TenantView(settings.get(tenant), tuple(own)) for tenant, own in standing.items()}
+
+
+def settings_of(written: dict[str, Any] | None) -> TenantSettings | None:
+    """Read a tenant's settings, if it has any."""
+    if written is None:
+        return None
+    return TenantSettings(**{**written, "only": tuple(written["only"]), "ignore": tuple(written["ignore"])})

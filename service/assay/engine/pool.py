@@ -13,7 +13,7 @@ from assay.engine.catalog import Endpoint, Observation, World
 from assay.engine.eligibility import CLEAN, Facts, Findings
 from assay.engine.factsheet import cohort_facts, endpoint_facts, evidence_facts, ignore_facts, model_facts
 from assay.engine.fold import Evidence, fold, ignores, peers
-from assay.engine.parts import Part, model_part, pool_part, tenants_part
+from assay.engine.parts import Part, model_part, pool_part, tenant_parts
 from assay.engine.policy import Policy
 from assay.engine.ruleset import EvidenceSpec
 from assay.engine.snapshot import Snapshot, assemble
@@ -52,7 +52,7 @@ def judge(world: World, policy: Policy, as_of: datetime, memory: Memory = EMPTY)
         facts = model_facts(model)
         models.append(model_part(facts, own, folds))
         pools += [judge_model(b, facts, *folds[b.fold], memory) for b in bounds]
-    return assemble(policy, as_of, models, pools, tenants_part(world.tenants, preferences))
+    return assemble(policy, as_of, models, pools, tenant_parts(world.tenants, preferences))
 
 
 def facts_of(

@@ -1,6 +1,6 @@
 """One immutable, content-addressed world as of an instant: a manifest of parts, and the views planning reads.
 
-Parts are canonical JSON named by their SHA-256: the policy's sources, the tenants, one part per model with its
+Parts are canonical JSON named by their SHA-256: the policy's sources, one part per tenant, one per model with its
 facts, one per (binding, model) with its verdicts. The views are made of the very parts, so that a snapshot read
 back plans as the one that was judged.
 """
@@ -32,7 +32,9 @@ class Snapshot:
     parts: Mapping[str, bytes]
 
 
-def assemble(policy: Policy, as_of: datetime, models: Iterable[Part], pools: Iterable[Part], tenants: Part) -> Snapshot:
+def assemble(
+    policy: Policy, as_of: datetime, models: Iterable[Part], pools: Iterable[Part], tenants: Sequence[Part]
+) -> Snapshot:
     """Address every part, write the manifest and make the views."""
     parts: dict[str, bytes] = {}
 
@@ -47,7 +49,7 @@ def assemble(policy: Policy, as_of: datetime, models: Iterable[Part], pools: Ite
             "as_of": as_of.isoformat(),
             "policy": add({"files": dict(policy.source.files)}),
             "policy_revision": policy.revision,
-            "tenants": add(tenants),
+            "tenants": [add(part) for part in tenants],
             "models": {part["model"]: add(part) for part in model_parts},
             "pools": [[part["binding"], part["model"], add(part)] for part in pool_parts],
         }
@@ -62,7 +64,7 @@ def sources(manifest: bytes, parts: Mapping[str, bytes]) -> tuple[PolicySource, 
 
 
 def restore(manifest: bytes, parts: Mapping[str, bytes], policy: Policy) -> Snapshot:
-    """A stored snapshot back in memory.
+    """A stored snapshot back in memory; parts of tenants may be missing, since tenants can be erased.
 
     Raises KeyError where a part is missing, ValueError where one was altered or the policy is another one.
     """
@@ -75,7 +77,7 @@ def restore(manifest: bytes, parts: Mapping[str, bytes], policy: Policy) -> Snap
     read = Parts(
         models=[json.loads(parts[name]) for name in head["models"].values()],
         pools=[json.loads(parts[name]) for _, _, name in head["pools"]],
-        tenants=json.loads(parts[head["tenants"]]),
+        tenants=[json.loads(parts[name]) for name in head["tenants"] if name in parts],
     )
     return view(policy, datetime.fromisoformat(head["as_of"]), read, manifest, parts)
 
@@ -86,7 +88,7 @@ class Parts:
 
     models: Sequence[Part]
     pools: Sequence[Part]
-    tenants: Part
+    tenants: Sequence[Part]
 
 
 def view(policy: Policy, as_of: datetime, read: Parts, manifest: bytes, data: Mapping[str, bytes]) -> Snapshot:
