@@ -82,7 +82,7 @@ def test_parts_are_named_by_their_content() -> None:
     assert snapshot.snapshot_id == address(snapshot.manifest)
     assert all(address(data) == name for name, data in snapshot.parts.items())
     head = json.loads(snapshot.manifest)
-    listed = {head["policy"], head["tenants"], *head["models"].values(), *(name for *_, name in head["pools"])}
+    listed = {head["policy"], *head["tenants"], *head["models"].values(), *(name for *_, name in head["pools"])}
     assert listed == set(snapshot.parts)
 
 
