@@ -13,6 +13,7 @@ import grpc
 
 from assay.importers.catalog_csv import read_catalog
 from assay.importers.observations import read_observations
+from assay.logbook import Logbook
 from assay.serving import Serving
 from assay.shipped import policy_dir
 from assay.store.imports.catalog import apply_catalog
@@ -58,13 +59,15 @@ def demo() -> Iterator[tuple[Loaded, Iterator[Answer]]]:
             apply_catalog(engine, read_catalog(data, source=name), now=now)
         seen = read_observations((DATA / "observations" / f"{OBSERVATIONS}.csv").read_bytes())
         apply_observations(engine, seen, create_endpoints=False, now=now)
-        serving = Serving(engine, policy_dir(), [f"unix:{Path(folder) / 'assay.sock'}"], OBSERVED)
+        logbook = Logbook(Path(folder) / "journal", engine)
+        serving = Serving(engine, policy_dir(), [f"unix:{Path(folder) / 'assay.sock'}"], OBSERVED, logbook)
         try:
             view = serving.view
             loaded = Loaded(len(view.models()), len(view.endpoints(None)), len(seen.rows))
             yield loaded, answers(serving.server.addresses[0])
         finally:
             serving.server.stop()
+            logbook.close()
 
 
 def answers(address: str) -> Iterator[Answer]:

@@ -10,16 +10,20 @@ from pathlib import Path
 import structlog
 from sqlalchemy import Engine
 
+from assay.audit.auditor import Auditor
 from assay.decider import Decider
 from assay.engine.catalog import World
 from assay.engine.errors import AssayError
 from assay.engine.snapshot import Snapshot
-from assay.judging import Judging
+from assay.judging import Judging, compiled
+from assay.logbook import Logbook
+from assay.rpc.audit import Audit, audit_service
 from assay.rpc.catalog import catalog_service
 from assay.rpc.routing import routing_service
 from assay.rpc.server import Server
 from assay.rpc.view import WorldView
-from assay.wiring import wall_clock
+from assay.store.audit_tenants import pseudonyms_by_tenant
+from assay.wiring import engine_version, wall_clock
 
 POLICY_HEALTH = "assay.policy"
 STORE_HEALTH = "assay.store"
@@ -29,12 +33,23 @@ log = structlog.get_logger("assay.serving")
 class Serving:
     """A server and the judging behind it; serves from construction."""
 
-    def __init__(self, engine: Engine, policy: Path, listen: Sequence[str], pinned: datetime | None) -> None:
-        self.decider = Decider(clock=(lambda: pinned) if pinned else wall_clock)
+    def __init__(
+        self, engine: Engine, policy: Path, listen: Sequence[str], pinned: datetime | None, logbook: Logbook
+    ) -> None:
+        self.logbook = logbook
+        self.decider = Decider(
+            clock=(lambda: pinned) if pinned else wall_clock,
+            journal=logbook.journal,
+            pseudonyms=pseudonyms_by_tenant(engine),
+            engine_version=engine_version(),
+        )
         self.judging = Judging(engine, policy, self.publish, pinned=pinned, clock=wall_clock)
         self.judging.start()
-        services = (routing_service(self.decider), catalog_service(lambda: self.view))
-        self.server = Server(services, listen)
+        routing = routing_service(self.decider)
+        auditor = Auditor(engine, engine_version(), compiled)
+        audit = audit_service(Audit(auditor, wall_clock, logbook.public_keys, logbook.heads))
+        self.routing = routing.name
+        self.server = Server((routing, catalog_service(lambda: self.view), audit), listen)
         self.tell_health()
 
     def publish(self, world: World, snapshot: Snapshot) -> None:
@@ -57,7 +72,10 @@ class Serving:
         self.tell_health(store=store)
 
     def tell_health(self, *, store: bool = True) -> None:
-        """Say of rule files and database whether they are as they should be; neither stops decisions."""
+        """Say whether decisions can be logged, without which none is answered, and of rule files and database."""
+        accepting = self.logbook.accepting
+        for name in ("", self.routing):
+            self.server.health.set_serving(name, serving=accepting)
         self.server.health.set_serving(POLICY_HEALTH, serving=self.judging.policy_error is None)
         self.server.health.set_serving(STORE_HEALTH, serving=store)
 

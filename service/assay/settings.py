@@ -9,10 +9,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Defaults of the command line: `ASSAY_DATABASE` and `ASSAY_POLICY` override where data and rule files lie."""
+    """Defaults of the command line: `ASSAY_DATABASE`, `ASSAY_POLICY` and `ASSAY_JOURNAL` say where things lie."""
 
     database: str
     policy: Path
+    journal: Path
 
 
 def read_settings(environment: Mapping[str, str], home: Path, shipped_policy: Path) -> Settings:
@@ -21,4 +22,5 @@ def read_settings(environment: Mapping[str, str], home: Path, shipped_policy: Pa
     return Settings(
         database=environment.get("ASSAY_DATABASE") or f"sqlite:///{data / 'assay.db'}",
         policy=Path(environment.get("ASSAY_POLICY") or shipped_policy),
+        journal=Path(environment.get("ASSAY_JOURNAL") or data / "journal"),
     )

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from sqlalchemy import Engine, inspect
@@ -18,6 +19,14 @@ from assay.settings import Settings, read_settings
 from assay.shipped import migrations_dir, policy_dir
 from assay.store.engine import open_store
 from assay.store.migration import migrate, require_current
+
+
+def engine_version() -> str:
+    """The version of the installed package; a checkout on the path has none."""
+    try:
+        return version("assay")
+    except PackageNotFoundError:
+        return "not installed, run from a checkout"
 
 
 def settings() -> Settings:
@@ -69,3 +78,8 @@ def decider_for(snapshot: Snapshot, now: datetime | None) -> Decider:
     """A decider of one snapshot, pinned to `now` where given."""
     clock: Callable[[], datetime] = (lambda: now) if now else wall_clock
     return Decider(clock=clock, snapshot=snapshot)
+
+
+def journal_path(given: Path | None) -> Path:
+    """The directory of the journal, its key and its heads."""
+    return settings().journal if given is None else given

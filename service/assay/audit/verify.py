@@ -7,21 +7,26 @@ from dataclasses import dataclass
 from itertools import islice
 
 from assay.journal.chain import Head, chain, genesis, verify_head
+from assay.record import DECISION
 
-DECISION = 1
 LOOK_AHEAD = 1000
 Fault = tuple[str, int, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """One row as the database has it: its place, its record, its link, and the columns derived from the record."""
+    """One record as the database has it: place, kind, bytes and link, and the row it is found by, if there is one."""
 
     seq: int
-    decision_id: str
+    kind: int
     record: bytes
     chain: bytes
-    columns: Mapping[str, object]
+    columns: Mapping[str, object] | None
+
+    @property
+    def decision_id(self) -> str:
+        """The decision it is found by, else its number."""
+        return str(self.columns["decision_id"]) if self.columns else f"number {self.seq}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,7 @@ class Checker:
 
     def link_of(self, row: Logged, rest: Iterator[Logged]) -> Fault | None:
         """Take the next row into the chain; what is wrong with it there, judged by what follows."""
-        link = chain(self.link, row.seq, DECISION, row.record)
+        link = chain(self.link, row.seq, row.kind, row.record)
         if link != row.chain:
             return self.unlinked(row, list(islice(rest, LOOK_AHEAD)))
         self.seq, self.link = row.seq, link
@@ -102,9 +107,9 @@ class Checker:
     def unlinked(self, row: Logged, later: Sequence[Logged]) -> Fault:
         """Why a row does not follow in the chain: another one belongs there, or its record was changed."""
         for other in later:
-            link = chain(self.link, row.seq, DECISION, other.record)
+            link = chain(self.link, row.seq, other.kind, other.record)
             if link in (row.chain, other.chain):
-                moved = chain(link, row.seq + 1, DECISION, row.record)
+                moved = chain(link, row.seq + 1, row.kind, row.record)
                 if other.seq != row.seq + 1 or moved in (row.chain, other.chain):
                     return ("reordered", row.seq, f"record {row.decision_id} stands where {other.decision_id} belongs")
                 return (
@@ -123,6 +128,10 @@ class Checker:
 
     def derived(self, row: Logged) -> str:
         """What the row's columns say otherwise than its record."""
+        if row.kind != DECISION:
+            return ""
+        if row.columns is None:
+            return f"the row of the decision at {row.seq} is missing"
         try:
             columns = self.derive(row.record)
         except ValueError as error:

@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 
 import cyclopts
 
@@ -20,23 +19,16 @@ from assay.cli.policy import policy
 from assay.cli.pool import pool_command
 from assay.cli.serve import serve_command
 from assay.engine.errors import AssayError, AuthorError, BadData, CallerError, quoted
+from assay.wiring import engine_version
 
 FAILED, USAGE, BAD_INPUT = 1, 2, 3
 INTERRUPTED = 130
 
 
-def installed_version() -> str:
-    """The version of the installed package; a checkout on the path has none."""
-    try:
-        return version("assay")
-    except PackageNotFoundError:
-        return "not installed, run from a checkout"
-
-
 app = cyclopts.App(
     name="assay",
     help="Decide which provider endpoints may serve an LLM request, and in what order.\n\nExample: assay demo",
-    version=installed_version,
+    version=engine_version,
     default_parameter=cyclopts.Parameter(negative=""),
     version_flags=["--version"],
     help_flags=["--help", "-h"],

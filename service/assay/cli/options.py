@@ -31,6 +31,9 @@ Database = Annotated[
 PolicyDir = Annotated[
     Path | None, Parameter(help="Directory of rule files; the shipped ones by default. [env: ASSAY_POLICY]")
 ]
+JournalDir = Annotated[
+    Path | None, Parameter(help="Directory of the journal, its signing key and its signed heads. [env: ASSAY_JOURNAL]")
+]
 Json = Annotated[bool, Parameter(negative="", help="Print JSON for programs instead of tables.")]
 Now = Annotated[str | None, Parameter(help="Judge as of this time instead of the wall clock: 2025-09-23T12:00:00Z.")]
 Tenant = Annotated[str, Parameter(help="The tenant who asks.")]

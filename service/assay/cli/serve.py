@@ -10,10 +10,11 @@ import structlog
 from cyclopts import Parameter
 
 from assay.cli.logs import configure_logs
-from assay.cli.options import Database, Now, PolicyDir, instant
+from assay.cli.options import Database, JournalDir, Now, PolicyDir, instant
 from assay.engine.errors import InvalidField
+from assay.logbook import Logbook, Mode
 from assay.serving import Serving
-from assay.wiring import open_database, policy_path
+from assay.wiring import journal_path, open_database, policy_path
 
 log = structlog.get_logger("assay.serve")
 
@@ -21,6 +22,10 @@ Listen = Annotated[
     list[str] | None, Parameter(help="Where to listen: HOST:PORT on loopback or unix:PATH; may be repeated.")
 ]
 Interval = Annotated[float, Parameter(help="Seconds between looks for a changed catalog, evidence or policy.")]
+JournalMode = Annotated[
+    Mode,
+    Parameter(help="`write` survives the end of the process, `sync` a loss of power: every answer waits for the disk."),
+]
 
 
 def serve_command(
@@ -30,6 +35,8 @@ def serve_command(
     policy: PolicyDir = None,
     now: Now = None,
     poll_interval: Interval = 1.0,
+    journal: JournalDir = None,
+    journal_mode: JournalMode = "write",
 ) -> None:
     """Answer Decide, BatchDecide and Explain, and the catalog, until SIGTERM or Ctrl-C.
 
@@ -42,8 +49,12 @@ def serve_command(
     configure_logs(logging.INFO)
     pinned = instant("--now", now)
     with open_database(database) as engine:
-        running = Serving(engine, policy_path(policy), listen or ["127.0.0.1:7333"], pinned)
-        log.info("serving", listen=list(running.server.addresses), pinned=str(pinned or "no"))
-        with running.watching(poll_interval):
-            running.server.run()
+        logbook = Logbook(journal_path(journal), engine, journal_mode)
+        try:
+            running = Serving(engine, policy_path(policy), listen or ["127.0.0.1:7333"], pinned, logbook)
+            log.info("serving", listen=list(running.server.addresses), pinned=str(pinned or "no"))
+            with running.watching(poll_interval):
+                running.server.run()
+        finally:
+            logbook.close()
     log.info("stopped")

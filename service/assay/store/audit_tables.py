@@ -1,7 +1,7 @@
 """The tables of the decision log: what was journalled, byte for byte, and beside it what is derived from that.
 
-`journal_record` is the log. `decision` and `finding_set_word` are indexes of it, narrow so that a filter without an index
-of its own still reads a thousandth of the log; both can be made again from the records.
+`journal_record` is the log. `decision` and `finding_set_word` are indexes of it: they can be made again from the
+records, and are narrow, so that a filter without an index of its own reads a fraction of the log.
 """
 
 from __future__ import annotations

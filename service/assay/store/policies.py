@@ -52,6 +52,15 @@ def latest_policy(engine: Engine) -> PolicyRevision | None:
         return first(connection, newest_first())
 
 
+def policies(engine: Engine, *, below: int | None = None, limit: int) -> tuple[PolicyRevision, ...]:
+    """The newest revisions, those numbered lower than `below`."""
+    query = newest_first().limit(limit)
+    if below is not None:
+        query = query.where(policy_revision.c.number < below)
+    with reading(engine) as connection:
+        return tuple(map(read, connection.execute(query)))
+
+
 def revisions() -> Select[Any]:
     """Select revisions with their files."""
     return select(policy_revision, policy_source.c.files).join(policy_source)
@@ -65,4 +74,9 @@ def newest_first() -> Select[Any]:
 def first(connection: Connection, query: Select[Any]) -> PolicyRevision | None:
     """Read one revision."""
     row: Row[Any] | None = connection.execute(query).first()
-    return None if row is None else PolicyRevision(row.number, row.digest, row.files, row.created_at, row.note)
+    return None if row is None else read(row)
+
+
+def read(row: Row[Any]) -> PolicyRevision:
+    """Read a row of `revisions`."""
+    return PolicyRevision(row.number, row.digest, row.files, row.created_at, row.note)

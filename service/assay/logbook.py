@@ -1,0 +1,77 @@
+"""The journal of a process and its way into the database: recovered at start, shipped meanwhile, drained at the end."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Literal
+
+import structlog
+from sqlalchemy import Engine
+
+from assay.audit.derived import derive
+from assay.engine.errors import OperatorError
+from assay.journal.chain import Head, Signer
+from assay.journal.errors import JournalError
+from assay.journal.heads import HeadFile
+from assay.journal.notary import Notary
+from assay.journal.recovery import recover
+from assay.journal.shipper import Shipper
+from assay.journal.sink import Position
+from assay.journal.writer import Journal
+from assay.record import DECISION
+from assay.store.audit_sink import AuditSink
+
+Mode = Literal["write", "sync"]
+DRAIN_SECONDS = 5.0
+HEADS = "heads.jsonl"
+KEY = "signing.key"
+log = structlog.get_logger("assay.logbook")
+
+
+class JournalUnusable(OperatorError):
+    """The journal's directory or key cannot be used."""
+
+
+class Logbook:
+    """Takes records from construction until `close`; what is not shipped by then is shipped by the next process."""
+
+    def __init__(self, directory: Path, engine: Engine, mode: Mode = "write") -> None:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            for found in recover(directory):
+                log.info(
+                    "recovered", stream=found.stream, records=found.frames, cut_bytes=found.cut_bytes,
+                    torn=found.torn_frames,
+                )  # fmt: skip
+            signer = Signer(directory / KEY)
+            self.public_keys = {signer.key_id: signer.public_key}
+            self.head_file = HeadFile(directory / HEADS)
+            notary = Notary(signer, self.head_file, frozenset({DECISION}))
+            self.journal = Journal(directory, mode=mode)
+        except (JournalError, OSError) as error:
+            raise JournalUnusable(f"journal {str(directory)!r}: {error}") from error
+        self.shipper = Shipper(directory, AuditSink(engine, derive, Position), notary, own=self.journal.stream)
+        self.thread = threading.Thread(target=self.shipper.run, name="assay-shipper", daemon=True)
+        self.thread.start()
+
+    @property
+    def accepting(self) -> bool:
+        """Whether the next decision could be logged."""
+        return self.journal.accepting
+
+    def heads(self) -> list[Head]:
+        """The signed heads kept outside the database."""
+        return self.head_file.read()
+
+    def drain(self, seconds: float = DRAIN_SECONDS) -> bool:
+        """Ship everything there is; whether that was possible in time."""
+        return self.shipper.drain(seconds)
+
+    def close(self) -> None:
+        """Take no more records, ship what can be shipped in a few seconds, and let go of the files."""
+        self.journal.close()
+        if not self.drain():
+            log.warning("records stay in the journal for the next process", trouble=str(self.shipper.trouble or "slow"))
+        self.shipper.stop()
+        self.thread.join()

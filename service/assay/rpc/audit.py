@@ -1,0 +1,202 @@
+"""AuditService: read the question, ask the auditor, convert."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from assay.audit.auditor import Auditor, Question
+from assay.audit.replay import Replayed
+from assay.audit.verify import StreamReport
+from assay.engine.errors import InvalidField
+from assay.engine.request import text, texts
+from assay.journal.chain import Head
+from assay.rpc.convert.plan import attempt, findings
+from assay.rpc.service import Service
+from assay.store.audit_queries import DecisionListed, Key
+from assay.v1 import audit_pb2 as pb, audit_pb2_grpc as pb_grpc
+
+NAME = pb.DESCRIPTOR.services_by_name["AuditService"].full_name
+PAGE, MAX_PAGE = 100, 1000
+REPLAYED, MAX_REPLAYED = 1000, 10_000
+MAX_IDS = 1000
+MAX_FILTER = 4096
+
+
+class Audit(pb_grpc.AuditServiceServicer):
+    """Answers from the database; `keys` and `outside` are what signed heads are checked with."""
+
+    def __init__(
+        self,
+        auditor: Auditor,
+        clock: Callable[[], datetime],
+        keys: Mapping[str, bytes],
+        outside: Callable[[], Iterable[Head]],
+    ) -> None:
+        self._auditor = auditor
+        self._clock = clock
+        self._keys = keys
+        self._outside = outside
+
+    def ListDecisions(
+        self, request: pb.ListDecisionsRequest, context: grpc.ServicerContext
+    ) -> pb.ListDecisionsResponse:
+        """Find decisions, newest first."""
+        size = bounded("page_size", request.page_size, PAGE, MAX_PAGE)
+        after = key_of(request.page_token) if request.page_token else None
+        found = self._auditor.find(self._question(request), after=after, limit=size + 1)
+        tenants = self._auditor.tenants()
+        token = token_of(found[size - 1].key) if len(found) > size else ""
+        return pb.ListDecisionsResponse(
+            decisions=[summary(row, tenants) for row in found[:size]], next_page_token=token
+        )
+
+    def GetDecision(self, request: pb.GetDecisionRequest, context: grpc.ServicerContext) -> pb.GetDecisionResponse:
+        """Show one decision, with the sentences that its record leaves out."""
+        text("decision_id", request.decision_id)
+        shown = self._auditor.show(request.decision_id)
+        plan = shown.replayed.plan
+        return pb.GetDecisionResponse(
+            decision=summary(shown.row, {shown.row.tenant: shown.tenant}),
+            record=shown.record,
+            attempts=map(attempt, plan.attempts) if plan else (),
+            excluded=[findings(v, v.broken) for v in plan.excluded] if plan else (),
+            stream=shown.row.stream,
+            seq=shown.row.seq,
+        )
+
+    def Replay(self, request: pb.ReplayRequest, context: grpc.ServicerContext) -> pb.ReplayResponse:
+        """Recompute decisions."""
+        if request.decision_ids:
+            texts("decision_ids", tuple(request.decision_ids), limit=MAX_IDS)
+            return replayed(self._auditor.replay_ids(list(request.decision_ids)))
+        limit = bounded("limit", request.limit, REPLAYED, MAX_REPLAYED)
+        found = self._auditor.find(self._question(request), limit=limit)
+        return replayed(self._auditor.replay_ids([row.decision_id for row in found]))
+
+    def VerifyLog(self, request: pb.VerifyLogRequest, context: grpc.ServicerContext) -> pb.VerifyLogResponse:
+        """Check the log."""
+        text("stream", request.stream)
+        reports = list(self._auditor.verify(self._keys, self._outside(), request.stream))
+        return pb.VerifyLogResponse(intact=not any(r.fault for r in reports), streams=map(stream_report, reports))
+
+    def ListPolicyRevisions(
+        self, request: pb.ListPolicyRevisionsRequest, context: grpc.ServicerContext
+    ) -> pb.ListPolicyRevisionsResponse:
+        """List revisions, newest first."""
+        size = bounded("page_size", request.page_size, PAGE, MAX_PAGE)
+        below = number_of(request.page_token) if request.page_token else None
+        found = self._auditor.revisions(below=below, limit=size + 1)
+        token = str(found[size - 1].number) if len(found) > size else ""
+        revisions = [
+            pb.StoredPolicyRevision(number=r.number, digest=r.digest, created_at=timestamp(r.created_at))
+            for r in found[:size]
+        ]
+        return pb.ListPolicyRevisionsResponse(revisions=revisions, next_page_token=token)
+
+    def _question(self, request: pb.ListDecisionsRequest | pb.ReplayRequest) -> Question:
+        if len(request.filter) > MAX_FILTER:
+            raise InvalidField("filter", request.filter, f"at most {MAX_FILTER} characters")
+        return Question(
+            until=instant("until", request.until) if request.HasField("until") else self._clock(),
+            filter=request.filter,
+            since=instant("since", request.since) if request.HasField("since") else None,
+        )
+
+
+def bounded(name: str, value: int, default: int, most: int) -> int:
+    """A page's size."""
+    if value < 0:
+        raise InvalidField(name, value, "zero or more")
+    return min(value or default, most)
+
+
+def instant(name: str, value: Timestamp) -> datetime:
+    """A time in UTC."""
+    try:
+        return value.ToDatetime(UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidField(name, f"{value.seconds} s", "a time") from error
+
+
+def timestamp(value: datetime) -> Timestamp:
+    """A time as a message."""
+    message = Timestamp()
+    message.FromDatetime(value)
+    return message
+
+
+def token_of(key: Key) -> str:
+    """A page token: the place of the last row given."""
+    return f"{key[0].isoformat()} {key[1]}"
+
+
+def key_of(token: str) -> Key:
+    """The place behind which a page begins."""
+    at, _, decision_id = token.partition(" ")
+    try:
+        time = datetime.fromisoformat(at)
+    except ValueError:
+        time = datetime.min  # noqa: DTZ901 - told apart by having no zone
+    if time.tzinfo is None or not decision_id:
+        raise InvalidField("page_token", token, "a token from an earlier page")
+    return time, decision_id
+
+
+def number_of(token: str) -> int:
+    """The revision below which a page begins."""
+    if not (token.isascii() and token.isdigit()):
+        raise InvalidField("page_token", token, "a token from an earlier page")
+    return int(token)
+
+
+def summary(row: DecisionListed, tenants: Mapping[str, str]) -> pb.DecisionSummary:
+    """A row as a message."""
+    return pb.DecisionSummary(
+        decision_id=row.decision_id,
+        decided_at=timestamp(row.decided_at),
+        tenant=tenants.get(row.tenant, ""),
+        request_id=row.request_id,
+        model=row.model,
+        variant=row.variant,
+        tools=row.tools,
+        attempts=row.attempts,
+        excluded=row.excluded,
+        first_provider=row.first_provider,
+        first_endpoint=row.first_endpoint,
+        availability=row.availability,
+        policy_revision=row.policy_revision,
+        snapshot_id=row.snapshot_id,
+        engine_version=row.engine_version,
+    )
+
+
+def replayed(results: Iterable[Replayed]) -> pb.ReplayResponse:
+    """What replaying came to."""
+    response = pb.ReplayResponse()
+    for result in results:
+        if result.outcome == "identical":
+            response.identical += 1
+        else:
+            response.differences.add(decision_id=result.decision_id, outcome=result.outcome, detail=result.detail)
+    return response
+
+
+def stream_report(report: StreamReport) -> pb.StreamReport:
+    """A stream's state as a message."""
+    return pb.StreamReport(
+        stream=report.stream,
+        checked=report.checked,
+        pruned=report.pruned,
+        fault=report.fault,
+        fault_seq=report.fault_seq,
+        detail=report.detail,
+    )
+
+
+def audit_service(audit: Audit) -> Service:
+    """The service, ready for a server."""
+    return Service(NAME, lambda server: pb_grpc.add_AuditServiceServicer_to_server(audit, server))

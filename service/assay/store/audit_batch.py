@@ -1,0 +1,158 @@
+"""One batch of journalled records as the rows that keep it; made before any lock is taken."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from hashlib import sha256
+from operator import attrgetter
+from typing import Any, Final, Protocol
+
+from sqlalchemy import BigInteger, Dialect
+
+from assay.engine.errors import quoted
+from assay.store.audit_tables import decision
+from assay.store.types import EPOCH, UtcTime
+
+DECISION: Final = 1
+TENANT: Final = 2
+LONGEST: Final = 500
+"""Characters of a text: an entry of a PostgreSQL index holds at most 2,704 bytes."""
+
+Cells = tuple[Any, ...]
+Words = Mapping[str, tuple[str, ...]]
+
+
+class DecisionRow(Protocol):
+    """What is derived from the record of one decision: these, and an attribute for each of CELLS."""
+
+    @property
+    def decided_at(self) -> datetime:
+        """When it was answered."""
+
+    @property
+    def finding_set(self) -> str:
+        """The name of its words: equal words, equal name."""
+
+    @property
+    def words(self) -> Words:
+        """What it is found by, by kind."""
+
+
+class Journalled(Protocol):
+    """One record on its way; one outside the chain has no link, and its number says nothing."""
+
+    @property
+    def seq(self) -> int:
+        """Its number in the stream."""
+
+    @property
+    def kind(self) -> int:
+        """What it is."""
+
+    @property
+    def payload(self) -> bytes:
+        """Its bytes."""
+
+    @property
+    def chain(self) -> bytes | None:
+        """The link over it and all before it."""
+
+
+Derive = Callable[[bytes], DecisionRow]
+"""Reads a record; raises ValueError where the bytes are none."""
+
+CELLS: Final = tuple(column for column in decision.columns if column.name not in {"stream", "seq", "decided_at"})
+"""The columns whose values are a row's own as they are; stream, number and instant go before them."""
+
+VALUES: Final = attrgetter(*(column.name for column in CELLS))
+TEXTS: Final = attrgetter(*(column.name for column in CELLS if column.type.python_type is str))
+COUNTS: Final = tuple(
+    (column.name, 2**63 if isinstance(column.type, BigInteger) else 2**31)
+    for column in CELLS
+    if column.type.python_type is int
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The rows of one batch by table, in the order of `audit_sink.COLUMNS`; words by finding set."""
+
+    records: list[Cells] = field(default_factory=list)
+    decisions: list[Cells] = field(default_factory=list)
+    words: dict[str, Words] = field(default_factory=dict)
+    pseudonyms: list[Cells] = field(default_factory=list)
+    unreadable: list[Cells] = field(default_factory=list)
+
+
+def batch_of(stream: str, records: Iterable[Journalled], derive: Derive, dialect: Dialect) -> Batch:
+    """Every record goes somewhere: a decision that cannot be read is kept without a row that it could be found by."""
+    batch = Batch()
+    for record in records:
+        if record.chain is None:
+            announced(batch, stream, record, dialect)
+            continue
+        batch.records.append((stream, record.seq, record.kind, record.payload, record.chain))
+        if record.kind != DECISION:
+            continue
+        try:
+            row = derive(record.payload)
+            if row.finding_set not in batch.words:
+                batch.words[row.finding_set] = listable_words(row.words)
+            batch.decisions.append((stream, record.seq, UTC_TIME(row.decided_at, dialect), *listable(row)))
+        except ValueError:  # kept all the same: its bytes are in the log, and verifying says that it has no row
+            continue
+    return batch
+
+
+UTC_TIME: Final = UtcTime().process_bind_param
+
+
+def listable(row: DecisionRow) -> Cells:
+    """The values of CELLS; raises ValueError where the columns of either database could not hold them."""
+    require_names(TEXTS(row))
+    for name, limit in COUNTS:
+        if not -limit <= getattr(row, name) < limit:
+            message = f"{name}: {getattr(row, name)} is more than a column holds"
+            raise ValueError(message)
+    values: Cells = VALUES(row)
+    return values
+
+
+def listable_words(words: Words) -> Words:
+    """The words; raises ValueError where one could not be kept."""
+    for each in words.values():
+        require_names(each)
+    return words
+
+
+def require_names(texts: Sequence[str]) -> None:
+    """Raise ValueError for NUL, half a surrogate pair, and what is too long for an index."""
+    together = "".join(texts)
+    if not together.isascii():
+        together.encode()  # half a surrogate pair cannot be
+    if "\0" in together or (len(together) > LONGEST and max(map(len, texts)) > LONGEST):
+        message = f"{quoted(together)} cannot be kept as names"
+        raise ValueError(message)
+
+
+def announced(batch: Batch, stream: str, record: Journalled, dialect: Dialect) -> None:
+    """Keep a record outside the chain: a tenant's pseudonym, or something that only a newer Assay can read."""
+    try:
+        batch.pseudonyms.append(pseudonym(record, dialect))
+    except (KeyError, TypeError, ValueError, OverflowError):
+        digest = sha256(record.payload).hexdigest()
+        batch.unreadable.append((stream, digest, record.kind, record.payload))
+
+
+def pseudonym(record: Journalled, dialect: Dialect) -> Cells:
+    """A tenant, by the name that the log knows it by."""
+    if record.kind != TENANT:
+        message = f"a record of kind {record.kind} outside the chain is not known"
+        raise ValueError(message)
+    read = json.loads(record.payload)
+    made_at = EPOCH + timedelta(microseconds=read["at_us"])
+    require_names((read["pseudonym"], read["tenant"]))
+    return read["pseudonym"], read["tenant"], UTC_TIME(made_at, dialect)

@@ -1,0 +1,159 @@
+"""Where shipping ends: records, position and head of one stream in one transaction, every decision once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Final, Generic, Protocol, TypeVar
+
+from sqlalchemy import Connection, Engine, Table, func, select, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DataError, IntegrityError
+
+from assay.store.audit_batch import Batch, Derive, Journalled, batch_of
+from assay.store.audit_loading import Load, add_missing, add_words, fill_in, load
+from assay.store.audit_tables import chain_head, journal_position, tenant_pseudonym, unreadable_record
+from assay.store.engine import reading, translated
+
+FINDING_SETS: Final = 0x41_73_73_61_7A  # the advisory lock that shippers share, and who removes unused sets has alone
+
+
+class Place(Protocol):
+    """How far a stream was stored."""
+
+    @property
+    def segment(self) -> int:
+        """The segment of the last record."""
+
+    @property
+    def offset(self) -> int:
+        """Where in it that record ends."""
+
+    @property
+    def seq(self) -> int:
+        """The number of the last record in the chain."""
+
+    @property
+    def chain(self) -> bytes:
+        """Its link."""
+
+
+class SignedHead(Protocol):
+    """How far a stream had come, signed."""
+
+    @property
+    def seq(self) -> int:
+        """The number of the last record in the chain."""
+
+    @property
+    def chain(self) -> bytes:
+        """Its link."""
+
+    @property
+    def signature(self) -> bytes:
+        """Over stream, number and link."""
+
+    @property
+    def key_id(self) -> str:
+        """Whose signature."""
+
+
+P = TypeVar("P")
+
+
+class AuditSink(Generic[P]):
+    """Keeps what the journal ships. `derive` reads a decision's record; `place` makes the caller's own positions.
+
+    It keeps nothing in memory, so that any number of processes may ship, also the same stream one after the other.
+    """
+
+    def __init__(self, engine: Engine, derive: Derive, place: Callable[[int, int, int, bytes], P]) -> None:
+        self.engine = engine
+        self._derive = derive
+        self._place = place
+
+    def position(self, stream: str) -> P | None:
+        """How far this stream was stored, as of the last transaction that was committed."""
+        with reading(self.engine) as connection:
+            row = connection.execute(select(journal_position).where(journal_position.c.stream == stream)).one_or_none()
+        return None if row is None else self._place(row.segment, row.byte_offset, row.seq, bytes(row.chain))
+
+    def store(self, stream: str, records: Sequence[Journalled], position: Place, head: SignedHead) -> None:
+        """Keep records, position and head; what lies before the stored position is there already and not kept again.
+
+        The position rules out that a row is in the way. Where one is all the same, the batch goes in row by row.
+        """
+        batch = batch_of(stream, records, self._derive, self.engine.dialect)
+        with translated(self.engine):
+            try:
+                self._store(load, stream, batch, position, head)
+            except (IntegrityError, DataError):
+                self._store(fill_in, stream, batch, position, head)
+
+    def _store(self, into: Load, stream: str, batch: Batch, position: Place, head: SignedHead) -> None:
+        with shipping(self.engine) as connection:
+            stored = connection.execute(
+                select(journal_position).where(journal_position.c.stream == stream).with_for_update()
+            ).one_or_none()
+            if stored is not None:
+                if (stored.segment, stored.byte_offset) >= (position.segment, position.offset):
+                    return
+                batch = after(batch, stored.seq)
+            into(connection, batch)
+            if connection.dialect.name == "postgresql":
+                connection.execute(select(func.pg_advisory_xact_lock_shared(FINDING_SETS)))
+            add_words(connection, batch.words)
+            add_missing(connection, tenant_pseudonym, batch.pseudonyms)
+            add_missing(connection, unreadable_record, batch.unreadable)
+            note(connection, stream, position, head)
+
+
+@contextmanager
+def shipping(engine: Engine) -> Iterator[Connection]:
+    """One transaction of a shipper: on PostgreSQL, streams do not wait for each other nor for imports."""
+    with engine.connect() as connection:
+        connection.execution_options(assay_writes=True)
+        with connection.begin():
+            yield connection
+
+
+def after(batch: Batch, seq: int) -> Batch:
+    """Leave out what was stored before."""
+    if not batch.records or batch.records[0][1] > seq:
+        return batch
+    return replace(
+        batch,
+        records=[row for row in batch.records if row[1] > seq],
+        decisions=[row for row in batch.decisions if row[1] > seq],
+    )
+
+
+def note(connection: Connection, stream: str, position: Place, head: SignedHead) -> None:
+    """Set how far the stream has come; it never goes back."""
+    place = {
+        "stream": stream,
+        "segment": position.segment,
+        "byte_offset": position.offset,
+        "seq": position.seq,
+        "chain": position.chain,
+    }
+    forward(connection, journal_position, place, ("segment", "byte_offset"))
+    signed = {
+        "stream": stream,
+        "seq": head.seq,
+        "chain": head.chain,
+        "key_id": head.key_id,
+        "signature": head.signature,
+    }
+    forward(connection, chain_head, signed, ("seq",))
+
+
+def forward(connection: Connection, table: Table, row: dict[str, object], by: tuple[str, ...]) -> None:
+    """Put the row in the place of the stream's former one, unless that is further already."""
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    added = dialect.insert(table)
+    new = added.excluded
+    further = tuple_(*(new[name] for name in by)) >= tuple_(*(table.c[name] for name in by))
+    values = {name: new[name] for name in row if name != "stream"}
+    connection.execute(added.on_conflict_do_update(index_elements=["stream"], set_=values, where=further), row)
