@@ -15,6 +15,7 @@ import pytest
 from assay.cli.app import run
 from assay.cli.policy import run_case
 from assay.engine.binding import Route
+from assay.engine.cel.values import Outcome
 from assay.engine.eligibility import Program
 from assay.engine.parts import ModelView
 from assay.engine.plan import Moment, entries
@@ -59,7 +60,8 @@ def test_every_case_passes(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_case_says_what_is_expected_of_everybody() -> None:
-    partial = {"an order leaves the sort aside", "an order leaves sort exacto aside"}  # what follows in their order is another rule's business
+    # what follows in their order is another rule's business
+    partial = {"an order leaves the sort aside", "an order leaves sort exacto aside"}
     assert {c.name.partition(": ")[2] for c in CASES if not c.expected.complete} == partial
 
 
@@ -106,12 +108,11 @@ def pooled(route: Route, view: ModelView, snapshot: Snapshot, members: frozenset
                 yield told.get(checked.name, "holds"), (checked.rule.origin, block, checked.name)
 
 
-def judged(program: Program, row: dict[int, object], block: str) -> Iterator[tuple[str, Asked]]:
+def judged(program: Program, row: dict[int, Outcome], block: str) -> Iterator[tuple[str, Asked]]:
     """What request rules said of one endpoint: those not listed hold, or are not asked of this request."""
     for index, checked in enumerate(program.rules):
-        yield "false" if row.get(index) is False else "not true" if index in row else "holds", (
-            checked.rule.origin, block, checked.name,
-        )  # fmt: skip
+        told = program.finding(index, row[index], {}).outcome if index in row else "holds"
+        yield told, (checked.rule.origin, block, checked.name)
 
 
 @pytest.fixture(scope="module")

@@ -82,6 +82,8 @@ def decide_command(  # noqa: PLR0913 - one option per field of a request
         answer = answer_here(message, instant("--now", now), database, policy, explain=explain)
     elif now is not None or database is not None or policy is not None:
         raise InvalidField("--server", server, "to be used together with --now, --database or --policy")
+    elif not server:
+        raise InvalidField("--server", server, "HOST:PORT or unix:PATH")
     else:
         answer = ask(server, message, explain=explain)
     if json:
@@ -143,7 +145,7 @@ def ask(server: str, message: pb.DecideRequest, *, explain: bool) -> pb.DecideRe
 
 def translated(server: str, error: grpc.RpcError) -> AssayError:
     """A gRPC status as one of our errors."""
-    words = f"{server}: {error.code().name}: {error.details()}"
+    words = f"{server}: {error.code().name}: {' '.join(str(error.details()).split())}"
     callers = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION)
     return ServerRefused(words) if error.code() in callers else ServerFailed(words)
 

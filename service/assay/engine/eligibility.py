@@ -42,31 +42,30 @@ CLEAN = Findings()
 class Program:
     """Rules of one scope fused into one function over endpoints, with what each says where it does not hold.
 
-    In a `pool`, missing evidence has reasons of its own. `messages` stand beside the rules that write a sentence of
-    the row; every other rule says the same of every row.
+    In a `pool`, missing evidence has reasons of its own. `false` is what each rule says where it does not hold, save
+    for the sentence that it writes of a row.
     """
 
     rules: tuple[CheckedRule, ...]
     pool: bool
     run: Callable[[Sequence[Facts], Shared], list[list[tuple[int, Outcome]]]]
     false: tuple[RuleFinding, ...]
-    messages: tuple[Column | None, ...]
 
     def findings(self, rows: Sequence[Facts], shared: Shared) -> list[Findings]:
         """Judge every endpoint by every rule, in the order of `rows`."""
         return [
-            self.explain(row, shared, outcomes) if outcomes else CLEAN
+            self.explain(row, outcomes) if outcomes else CLEAN
             for row, outcomes in zip(rows, self.run(rows, shared), strict=True)
         ]
 
-    def explain(self, row: Facts, shared: Shared, outcomes: Sequence[tuple[int, Outcome]]) -> Findings:
+    def explain(self, row: Facts, outcomes: Sequence[tuple[int, Outcome]]) -> Findings:
         """Put words to one endpoint's outcomes."""
         broken: list[RuleFinding] = []
         abstained: list[RuleFinding] = []
         shadow: list[RuleFinding] = []
         for index, outcome in outcomes:
             checked = self.rules[index]
-            finding = self.finding(index, outcome, row, shared)
+            finding = self.finding(index, outcome, row)
             if abstains(checked, outcome):
                 abstained.append(finding)
             elif checked.rule.action == "shadow":
@@ -75,10 +74,13 @@ class Program:
                 broken.append(finding)
         return Findings(tuple(broken), tuple(abstained), tuple(shadow))
 
-    def finding(self, index: int, outcome: Outcome, row: Facts, shared: Shared) -> RuleFinding:
+    def finding(self, index: int, outcome: Outcome, row: Facts) -> RuleFinding:
         """One rule's outcome with its reason and a sentence."""
         if outcome is False:
-            return self.broken(index, row, shared)
+            return self.false[index]
+        if isinstance(outcome, str):
+            said = self.false[index]
+            return RuleFinding(said.rule, said.reason, outcome, said.outcome, said.rule_set)
         rule = self.rules[index].rule
         if isinstance(outcome, Failure):
             place = rule.expression.locate(outcome.line, outcome.column)
@@ -100,14 +102,6 @@ class Program:
             reason, message = "EVIDENCE_ABSENT", "its tool calling has not been observed"
         return (rule.reason if rule.on_missing == "pass" else reason), message
 
-    def broken(self, index: int, row: Facts, shared: Shared) -> RuleFinding:
-        """A false rule with its sentence of the row, where it writes one that comes to a value."""
-        said, message = self.false[index], self.messages[index]
-        if message is None:
-            return said
-        ((text,),) = message((row,), shared)
-        return RuleFinding(said.rule, said.reason, text, said.outcome, said.rule_set) if isinstance(text, str) else said
-
 
 def abstains(checked: CheckedRule, outcome: Outcome) -> bool:
     """Whether an outcome leaves the endpoint alone: not asked, or missing where that is allowed."""
@@ -120,13 +114,12 @@ def program(rules: Sequence[CheckedRule], scope: Scope, *, pool: bool = False) -
         rules=tuple(rules),
         pool=pool,
         run=fuse_rules(
-            [Item(r.name, r.expression, r.when) for r in rules],
+            [Item(r.name, r.expression, r.when, r.message) for r in rules],
             variables=scope.variables,
             row="endpoint",
             constants=scope.constants,
         ),
         false=tuple(false(r.rule) for r in rules),
-        messages=tuple(column(r.name, r.message, scope) if r.message else None for r in rules),
     )
 
 

@@ -6,19 +6,27 @@ Only `probability_at_least` needs SciPy, which is imported when it is first call
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from statistics import NormalDist
+from typing import SupportsFloat
 
 
 def probability_at_least(good: float, bad: float, threshold: float) -> float:
     """P(p ≥ threshold) for p ~ Beta(good, bad): the upper tail, by the regularised incomplete beta function."""
-    from scipy.special import betaincc  # noqa: PLC0415 - SciPy stays off the way of Decide
-
     if not (good > 0 and bad > 0 and math.isfinite(good) and math.isfinite(bad)):
         raise ValueError("probability_at_least needs counts above zero")
     if not 0 <= threshold <= 1:
         raise ValueError("probability_at_least needs a threshold between 0 and 1")
-    return float(betaincc(good, bad, threshold))
+    return float(upper_tail()(good, bad, threshold))
+
+
+@cache
+def upper_tail() -> Callable[..., SupportsFloat]:
+    """SciPy's regularised incomplete beta function of the upper tail, imported when first asked for."""
+    from scipy.special import betaincc  # noqa: PLC0415 - SciPy stays off the way of Decide
+
+    return betaincc
 
 
 def wilson_lower(successes: float, trials: float, confidence: float) -> float:

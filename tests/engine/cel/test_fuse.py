@@ -51,8 +51,9 @@ class Stage:
         declared = {**self.schema.roots.get("variables", {}), name: Fact(checked.type)}
         self.schema = Schema(roots={**self.schema.roots, "variables": declared}, functions=self.schema.functions)
 
-    def item(self, text: str, when: str | None = None) -> Item:
-        return Item("rule", self.check(text), None if when is None else self.check(when))
+    def item(self, text: str, when: str | None = None, message: str | None = None) -> Item:
+        guard, words = (None if text is None else self.check(text) for text in (when, message))
+        return Item("rule", self.check(text), guard, words)
 
     def run(self, *items: Item, rows: Sequence[dict[str, object]], request: dict[str, object]) -> list[list[object]]:
         constants = {"params.floor": 0.9, "params.classes": ("yield", "lambda")}
@@ -179,6 +180,44 @@ def test_no_rows_or_no_rules_no_findings() -> None:
     assert stage.run(rows=[GOOD, BAD], request=REQUEST) == [[], []]
     assert fuse_columns([], row="endpoint")([GOOD], {}) == []
     assert stage.run(stage.item("endpoint.price > 0.0"), rows=[], request=REQUEST) == []
+
+
+def test_a_false_rule_says_its_message_of_the_row_with_the_variables_already_known() -> None:
+    stage = Stage()
+    stage.let("known", "counted(endpoint.price)")
+    rule = stage.item("variables.known < 1.5", message='string(variables.known) + " is too dear"')
+    assert stage.run(rule, rows=[GOOD, BAD, EMPTY], request=REQUEST) == [
+        [],
+        [(0, "2 is too dear")],
+        [(0, Absent("endpoint.price"))],
+    ]
+    assert stage.counted.calls == 2
+
+
+def test_a_message_is_also_said_where_only_the_exact_evaluator_finds_the_rule_false() -> None:
+    stage = Stage()
+    rule = stage.item("endpoint.accuracy > 0.9 && endpoint.price > 5.0", message="string(endpoint.price)")
+    assert stage.run(rule, rows=[{"price": 2.0}], request=REQUEST) == [[(0, "2")]]
+
+
+def test_a_message_without_a_value_leaves_plain_false() -> None:
+    stage = Stage()
+    rule = stage.item("endpoint.price > 5.0", message='endpoint.class + " is dear"')
+    assert stage.run(rule, rows=[{"price": 2.0}], request=REQUEST) == [[(0, False)]]
+
+
+def test_rules_asked_once_a_call_keep_their_place_among_the_others() -> None:
+    stage = Stage()
+    rules = [
+        stage.item("false"),
+        stage.item("false", when="request.tools > 1"),
+        stage.item("false", when="request.tools > 5"),
+        stage.item("false", when="endpoint.price < 1.5"),
+    ]
+    assert stage.run(*rules, rows=[GOOD, BAD], request=REQUEST) == [
+        [(0, False), (1, False), (3, False)],
+        [(0, False), (1, False), (3, NOT_ASKED)],
+    ]
 
 
 def test_columns_hold_a_value_or_what_stood_in_its_way() -> None:

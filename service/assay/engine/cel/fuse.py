@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, groupby
 from typing import Any
 
 from assay.engine.cel import templates
@@ -22,11 +24,20 @@ FusedColumns = Callable[[Rows, Shared], list[list[Any]]]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A rule or an order key: `when` says for which rows, or for which calls, it is asked."""
+    """A rule or an order key: `when` says for which rows, or for which calls, a rule is asked.
+
+    `message` words a false rule for the row.
+    """
 
     name: str
     expression: Checked
     when: Checked | None = None
+    message: Checked | None = None
+
+    @property
+    def expressions(self) -> Iterable[Checked]:
+        """All that it may evaluate."""
+        return (e for e in (self.expression, self.when, self.message) if e is not None)
 
 
 def fuse_rules(
@@ -38,13 +49,11 @@ def fuse_rules(
 ) -> FusedRules:
     """Give a function of (rows, shared roots) that lists, per row, every item that is not true, by its index.
 
-    An item comes to False, Absent, Failure or NOT_ASKED. A `when` that does not read the row is evaluated once a
-    call: false leaves the item out altogether; no value is the item's outcome for every row.
+    An item comes to False, or its message instead, or Absent, Failure or NOT_ASKED. A `when` that does not read the
+    row is evaluated once a call: false leaves the item out altogether; no value is the item's outcome for every row.
     """
     builder = _Builder(variables, row, constants)
-    once = [
-        (i, builder.program(item.when)) for i, item in enumerate(items) if item.when and not builder.per_row(item.when)
-    ]
+    once = [(i, builder.program(item.when)) for i, item in enumerate(items) if item.when and builder.once(item)]
     loop = builder.rules(items)
     always: list[bool | Absent | Failure] = [True] * len(items)
 
@@ -107,23 +116,33 @@ class _Builder:
         run = templates.expression(self._emitter(), checked, name, self._shared([checked]))
         return Program(checked, run, self.per_row(checked))
 
+    def once(self, item: Item) -> bool:
+        """Tell whether an item's guard is asked once a call."""
+        return item.when is not None and not self.per_row(item.when)
+
     def rules(self, items: Sequence[Item]) -> Callable[..., Any]:
-        """Generate the loop that judges every row by every rule."""
-        emitter = self._emitter()
-        blocks = [
-            templates.rule_block(
-                emitter, index, item.expression, item.when, per_row=item.when is not None and self.per_row(item.when)
-            )
-            for index, item in enumerate(items)
-        ]
-        read = [checked for item in items for checked in (item.expression, item.when) if checked is not None]
-        return templates.loop(emitter, blocks, self._shared(read))
+        """Generate the passes that judge every row: rules asked once a call have one each, neighbours share one."""
+        emitter, passes = self._emitter(), list[ast.stmt]()
+        for once, neighbours in groupby(enumerate(items), lambda numbered: self.once(numbered[1])):
+            blocks = [(index, self._judged(emitter, index, item)) for index, item in neighbours]
+            if once:
+                passes += chain.from_iterable(templates.asked_once(index, block) for index, block in blocks)
+            else:
+                passes += templates.over_rows(list(chain.from_iterable(block for _, block in blocks)))
+        return templates.loop(emitter, passes, self._shared(e for item in items for e in item.expressions))
+
+    def _judged(self, emitter: Emitter, index: int, item: Item) -> list[ast.stmt]:
+        """Give the statements that judge one row by one rule, its guard included where that reads the row."""
+        block = templates.rule_block(emitter, index, item.expression, item.message)
+        if item.when is None or self.once(item):
+            return block
+        return templates.guarded(emitter, index, item.when, block)
 
     def cells(self, items: Sequence[Item]) -> Callable[..., Any]:
-        """Generate the loop that computes every item for every row."""
+        """Generate the pass that computes every item for every row."""
         emitter = self._emitter()
-        blocks = [templates.cell_block(emitter, item.expression) for item in items]
-        return templates.loop(emitter, blocks, self._shared(item.expression for item in items))
+        cells = chain.from_iterable(templates.cell_block(emitter, item.expression) for item in items)
+        return templates.loop(emitter, templates.over_rows(list(cells)), self._shared(i.expression for i in items))
 
     def per_row(self, checked: Checked) -> bool:
         """Tell whether an expression reads the row, also through variables."""

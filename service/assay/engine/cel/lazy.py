@@ -49,15 +49,18 @@ def stopped(name: str) -> tuple[str]:
 class Call:
     """One call of fused code: what is shared by its rows."""
 
-    __slots__ = ("memo", "shared", "stage")
+    __slots__ = ("known", "memo", "shared", "stage")
 
     def __init__(self, stage: Stage, shared: Mapping[str, Mapping[str, Any]]) -> None:
         self.stage, self.shared = stage, shared
         self.memo: Memo = {}
+        self.known: Mapping[str, Any] | None = None
 
     def exact(self, checked: Checked, row: Row | None, memo: Memo) -> Value:
         """Evaluate exactly."""
-        activation = {**self.stage.with_constants(self.shared), "variables": _Variables(self, row, memo)}
+        if self.known is None:
+            self.known = self.stage.with_constants(self.shared)
+        activation = {**self.known, "variables": _Variables(self, row, memo)}
         if row is not None:
             activation[self.stage.row] = row
         return evaluate(checked, activation)

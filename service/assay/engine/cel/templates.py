@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -32,14 +32,12 @@ def run(e, w, g, s, call):
 """
 LOOP = """
 def run(rows, out, asked, call, g, s):
-    w = {}
-    for e, r in h_zip(rows, out):
-        MEMO
-        BLOCKS
-        pass
+    memos = MEMOS
+    PASSES
 """
-NEW_MEMO = """
-w = {}
+OVER_ROWS = """
+for e, r, w in h_zip(rows, out, memos):
+    BLOCK
 """
 RULE = """
 try:
@@ -47,12 +45,22 @@ try:
 except h_error:
     x = None
 if x is not True:
-    if x is False:
-        r.append(BROKEN)
-    else:
+    if x is not False:
         x = h_verdict(call, CHECKED, e, w)
-        if x is not True:
-            r.append((INDEX, x))
+    if x is False:
+        TELL
+    elif x is not True:
+        r.append((INDEX, x))
+"""
+SILENT = """
+r.append(BROKEN)
+"""
+TOLD = """
+try:
+    m = MESSAGE
+except h_error:
+    m = h_exact(call, CHECKED, e, w)
+r.append((INDEX, m if h_type(m) is h_str else False))
 """
 GUARDED = """
 try:
@@ -60,17 +68,18 @@ try:
 except h_error:
     y = None
 if y is not True and y is not False:
-    y = h_verdict(call, GUARD, e, w)
+    y = h_verdict(call, CHECKED, e, w)
 if y is True:
-    RULE
+    BLOCK
 else:
     r.append((INDEX, h_not_asked if y is False else y))
 """
 ASKED_ONCE = """
 if asked[INDEX] is True:
-    RULE
+    BLOCK
 elif asked[INDEX] is not False:
-    r.append((INDEX, asked[INDEX]))
+    for r in out:
+        r.append((INDEX, asked[INDEX]))
 """
 CELL = """
 try:
@@ -86,6 +95,8 @@ _NAMES: Mapping[str, Any] = {
     "h_nothing": NOTHING,
     "h_not_asked": NOT_ASKED,
     "h_exact": Call.exact,
+    "h_type": type,
+    "h_str": str,
     "h_verdict": Call.verdict,
     "h_variable": Call.variable,
 }
@@ -121,23 +132,35 @@ def fill(template: str, parts: Mapping[str, Part]) -> list[ast.stmt]:
     return body
 
 
-def rule_block(
-    emitter: Emitter, index: int, expression: Checked, when: Checked | None, *, per_row: bool
-) -> list[ast.stmt]:
-    """Give the statements that judge one row by one rule; a guard is asked here only if it reads the row."""
+def rule_block(emitter: Emitter, index: int, expression: Checked, message: Checked | None) -> list[ast.stmt]:
+    """Give the statements that judge one row by one rule, and word it where it is false and has a message."""
     parts: dict[str, Part] = {
         "INDEX": ast.Constant(index),
         "BROKEN": ast.Constant((index, False)),  # type: ignore[arg-type]  # any constant will do, typeshed knows not all
         "EXPRESSION": emitter.emit(expression.tree),
         "CHECKED": emitter.keep("k", expression),
     }
-    block = fill(RULE, parts)
-    if when is None:
-        return block
-    parts["RULE"] = block
-    if per_row:
-        parts |= {"WHEN": emitter.emit(when.tree), "GUARD": emitter.keep("k", when)}
-    return fill(GUARDED if per_row else ASKED_ONCE, parts)
+    tell: dict[str, Part] = {}
+    if message is not None:
+        tell = {"MESSAGE": emitter.emit(message.tree), "CHECKED": emitter.keep("k", message)}
+    parts["TELL"] = fill(TOLD if tell else SILENT, parts | tell)
+    return fill(RULE, parts)
+
+
+def guarded(emitter: Emitter, index: int, when: Checked, block: list[ast.stmt]) -> list[ast.stmt]:
+    """Give a rule's block behind a guard that reads the row."""
+    parts: dict[str, Part] = {
+        "INDEX": ast.Constant(index),
+        "WHEN": emitter.emit(when.tree),
+        "CHECKED": emitter.keep("k", when),
+        "BLOCK": block,
+    }
+    return fill(GUARDED, parts)
+
+
+def asked_once(index: int, block: list[ast.stmt]) -> list[ast.stmt]:
+    """Give a pass over the rows by one rule, none at all where the call's guard came to false."""
+    return fill(ASKED_ONCE, {"INDEX": ast.Constant(index), "BLOCK": over_rows(block)})
 
 
 def cell_block(emitter: Emitter, checked: Checked) -> list[ast.stmt]:
@@ -145,10 +168,15 @@ def cell_block(emitter: Emitter, checked: Checked) -> list[ast.stmt]:
     return fill(CELL, {"EXPRESSION": emitter.emit(checked.tree), "CHECKED": emitter.keep("k", checked)})
 
 
-def loop(emitter: Emitter, blocks: Iterable[Sequence[ast.stmt]], roots: Iterable[str]) -> Callable[..., Any]:
-    """Compile blocks into one loop over rows."""
-    parts: dict[str, Part] = {"BLOCKS": [statement for block in blocks for statement in block]}
-    parts["MEMO"] = fill(NEW_MEMO, {}) if emitter.variables else []
+def over_rows(block: list[ast.stmt]) -> list[ast.stmt]:
+    """Give a pass over the rows."""
+    return fill(OVER_ROWS, {"BLOCK": block or [ast.Pass()]})
+
+
+def loop(emitter: Emitter, passes: list[ast.stmt], roots: Iterable[str]) -> Callable[..., Any]:
+    """Compile passes over the rows into one function; a row's memo lasts through all of them."""
+    memos = "[{} for _ in rows]" if emitter.variables else "rows"
+    parts: dict[str, Part] = {"PASSES": passes or [ast.Pass()], "MEMOS": ast.parse(memos, mode="eval").body}
     return _compiled(fill(LOOP, parts), emitter, roots)
 
 

@@ -28,4 +28,5 @@ class NotAsked:
 
 NOT_ASKED = NotAsked()
 
-Outcome = bool | Absent | Failure | NotAsked
+Outcome = bool | str | Absent | Failure | NotAsked
+"""A str is false with the sentence that the rule's message came to for the row."""

@@ -1,0 +1,87 @@
+"""Worlds that journeys start from, and servers to travel to."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+if str(ROOT) not in sys.path:  # with importlib's import mode pytest does not put the repository on the path
+    sys.path.append(str(ROOT))
+
+from tests.journeys.world import CATALOGS, KIMI_CSV, NOW, SMALL, assay, serving  # noqa: E402 - needs the path above
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """Outside data that the repository may not carry; it lies beside the checkout where it is present."""
+    path = ROOT.parent / "shared" / "data"
+    if not path.is_dir():
+        pytest.skip(f"no outside data at {path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def kimi(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The demo's catalog and observations; not to be written to."""
+    path = tmp_path_factory.mktemp("kimi") / "assay.db"
+    shutil.copyfile(sqlite_template, path)
+    url = f"sqlite:///{path}"
+    for catalog in CATALOGS:
+        assert assay("import", "catalog", catalog, "--database", url).code == 0
+    assert assay("import", "observations", KIMI_CSV, "--database", url).code == 0
+    return url
+
+
+@pytest.fixture(scope="session")
+def observed(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The real observations alone, their endpoints created; not to be written to."""
+    path = tmp_path_factory.mktemp("observed") / "assay.db"
+    shutil.copyfile(sqlite_template, path)
+    url = f"sqlite:///{path}"
+    assert assay("import", "observations", "--create-endpoints", KIMI_CSV, "--database", url).code == 0
+    return url
+
+
+@pytest.fixture(scope="session")
+def small(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Hand-written models, each for one question; not to be written to."""
+    folder = tmp_path_factory.mktemp("small")
+    path = folder / "assay.db"
+    shutil.copyfile(sqlite_template, path)
+    url = f"sqlite:///{path}"
+    (folder / "catalog.csv").write_text(SMALL.catalog)
+    (folder / "observations.csv").write_text(SMALL.observations)
+    assert assay("import", "catalog", folder / "catalog.csv", "--database", url).code == 0
+    assert assay("import", "observations", folder / "observations.csv", "--database", url).code == 0
+    return url
+
+
+@pytest.fixture(scope="session")
+def kimi_server(kimi: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[grpc.Channel]:
+    """A channel to a server of the demo's world, on a copy of its own."""
+    path = tmp_path_factory.mktemp("served") / "assay.db"
+    shutil.copyfile(kimi.removeprefix("sqlite:///"), path)
+    with serving("--database", f"sqlite:///{path}", "--now", NOW) as server, server.channel() as channel:
+        yield channel
+
+
+@pytest.fixture(scope="session")
+def small_address(small: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a server of the hand-written models listens, on a copy of their own."""
+    path = tmp_path_factory.mktemp("served") / "assay.db"
+    shutil.copyfile(small.removeprefix("sqlite:///"), path)
+    with serving("--database", f"sqlite:///{path}", "--now", NOW) as server:
+        yield server.address
+
+
+@pytest.fixture(scope="session")
+def small_server(small_address: str) -> Iterator[grpc.Channel]:
+    """A channel to it."""
+    with grpc.insecure_channel(small_address) as channel:
+        yield channel
