@@ -14,9 +14,9 @@ from sqlalchemy import Engine, inspect, text
 from assay.engine.errors import StoreUnavailable
 from assay.store.engine import open_store, reading, writing
 from assay.store.migration import configured, migrate, require_current
-from assay.store.tables import metadata
+from assay.store.audit_tables import metadata
 
-HEAD = "0001"
+HEAD = "0002"
 
 
 @pytest.fixture
