@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,13 +12,18 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, inspect, text
+from tests.bench.decisions import BEGIN, SPAN
+from tests.store.audited import STREAM, Stream, made, ship, sink_of
 
 from assay.engine.errors import StoreUnavailable
+from assay.store.audit_log import records
+from assay.store.audit_queries import list_decisions
+from assay.store.audit_tables import decision
 from assay.store.engine import open_store, reading, writing
 from assay.store.migration import configured, migrate, require_current
-from assay.store.audit_tables import metadata
 
 HEAD = "0002"
+metadata = decision.metadata
 
 
 @pytest.fixture
@@ -47,7 +54,7 @@ def test_tables_in_code_are_those_of_the_migrations(store: Engine) -> None:
 
 def test_a_failing_migration_leaves_nothing(empty: Engine, migrations: Path) -> None:
     with writing(empty) as connection:
-        connection.execute(text("CREATE TABLE publication (x INTEGER)"))  # in the way of the last table
+        connection.execute(text("CREATE TABLE publication (x INTEGER)"))  # in the way of the last table of the first
     with pytest.raises(StoreUnavailable, match="already exists"):
         migrate(empty, migrations)
     assert tables_of(empty) == {"publication"}
@@ -81,3 +88,50 @@ def test_a_database_of_a_newer_assay_is_left_alone(empty: Engine, migrations: Pa
         require_current(empty, migrations)
     with pytest.raises(StoreUnavailable, match="9999"):
         migrate(empty, migrations)
+
+
+def test_the_log_comes_and_goes_under_load(empty: Engine, migrations: Path) -> None:
+    """A shipper and a reader go on all the while: refused without tables, never half a batch, never for good."""
+    migrate(empty, migrations)
+    stop, refused, troubles = threading.Event(), [], []
+    rows = made(100)
+
+    def alone(work: Callable[[Engine], None]) -> None:
+        engine = open_store(empty.url.render_as_string(hide_password=False))
+        while not stop.is_set():
+            try:
+                work(engine)
+            except StoreUnavailable as error:
+                refused.append(str(error))
+                time.sleep(0.005)
+            except Exception as error:  # noqa: BLE001 - told below
+                troubles.append(error)
+        engine.dispose()
+
+    def write(engine: Engine) -> None:
+        position = sink_of(engine).position(STREAM)
+        stream = Stream() if position is None else Stream(STREAM, position.seq, position.chain, position.offset)
+        ship(engine, stream, rows, batch=50)
+
+    def read(engine: Engine) -> None:
+        list_decisions(engine, None, since=BEGIN, until=BEGIN + SPAN, limit=10)
+
+    threads = [threading.Thread(target=alone, args=(work,)) for work in (write, read)]
+    for thread in threads:
+        thread.start()
+    for _ in range(4):
+        time.sleep(0.3)
+        assert migrate(empty, migrations, "0001") == (HEAD, "0001")
+        time.sleep(0.1)
+        assert migrate(empty, migrations) == ("0001", HEAD)
+    time.sleep(0.3)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert troubles == []
+    assert not [each for each in refused if "deadlock" in each]
+    kept = list(records(empty, STREAM))
+    assert kept
+    first = kept[0].seq  # 1, unless the tables went between asking for the position and shipping
+    assert [record.seq for record in kept] == list(range(first, first + len(kept)))
+    assert len(kept) % 50 == 0

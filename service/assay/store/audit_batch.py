@@ -76,19 +76,23 @@ COUNTS: Final = tuple(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Batch:
-    """The rows of one batch by table, in the order of `audit_sink.COLUMNS`; words by finding set."""
+    """The rows of one batch by table, cells in the order of `audit_loading.COLUMNS`; words by finding set."""
 
     records: list[Cells] = field(default_factory=list)
     decisions: list[Cells] = field(default_factory=list)
     words: dict[str, Words] = field(default_factory=dict)
     pseudonyms: list[Cells] = field(default_factory=list)
     unreadable: list[Cells] = field(default_factory=list)
+    unlisted: int = 0
 
 
 def batch_of(stream: str, records: Iterable[Journalled], derive: Derive, dialect: Dialect) -> Batch:
-    """Every record goes somewhere: a decision that cannot be read is kept without a row that it could be found by."""
+    """Every record goes somewhere: a decision that cannot be read is kept without a row that it could be found by.
+
+    Verifying names those.
+    """
     batch = Batch()
     for record in records:
         if record.chain is None:
@@ -102,8 +106,8 @@ def batch_of(stream: str, records: Iterable[Journalled], derive: Derive, dialect
             if row.finding_set not in batch.words:
                 batch.words[row.finding_set] = listable_words(row.words)
             batch.decisions.append((stream, record.seq, UTC_TIME(row.decided_at, dialect), *listable(row)))
-        except ValueError:  # kept all the same: its bytes are in the log, and verifying says that it has no row
-            continue
+        except Exception:  # noqa: BLE001 - whatever it holds, it must not keep the records behind it from the log
+            batch.unlisted += 1
     return batch
 
 

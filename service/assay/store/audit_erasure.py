@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import Engine, Select, delete, exists, func, or_, select
+from sqlalchemy import Connection, Engine, LargeBinary, Select, delete, exists, func, literal, or_, select
 
+from assay.engine.canonical import canonical
 from assay.store.audit_batch import TENANT
 from assay.store.audit_tables import decision, tenant_pseudonym, unreadable_record
 from assay.store.engine import translated, writing
@@ -13,7 +16,8 @@ from assay.store.imports.log import bump
 from assay.store.imports.tenants import PREFERENCES
 from assay.store.tables import part, preference, publication, snapshot, snapshot_part, tenant_settings
 
-CHUNK = 500
+CHUNK: Final = 500
+TENANT_PART: Final = {"tenant", "settings", "preferences"}
 
 
 def prune_snapshots(engine: Engine, before: datetime) -> int:
@@ -45,8 +49,8 @@ def unneeded(before: datetime) -> Select[tuple[str]]:
 def erase_tenant(engine: Engine, tenant: str) -> int:
     """Forget who a tenant's decisions belong to, and what it asked to be observed; says how many rows went.
 
-    The decisions stay under their pseudonyms, and the chain stays whole. On SQLite the bytes are overwritten;
-    PostgreSQL reuses their place in its own time.
+    The decisions stay under their pseudonyms, snapshots go without its part, and the chain stays whole. On SQLite the
+    bytes are overwritten; PostgreSQL reuses their place in its own time.
     """
     with writing(engine) as connection:
         if engine.dialect.name == "sqlite":
@@ -59,8 +63,20 @@ def erase_tenant(engine: Engine, tenant: str) -> int:
         )
         if wishes:
             bump(connection, PREFERENCES)
+        parts = erase_parts(connection, tenant)
     empty_wal(engine)
-    return names + unread + wishes
+    return names + unread + wishes + parts
+
+
+def erase_parts(connection: Connection, tenant: str) -> int:
+    """Take a tenant's parts out of all snapshots: canonical JSON, so that its name, the last of the keys, ends them."""
+    ending = b'"tenant":%b}' % canonical(tenant)
+    last = func.substr(part.c.content, func.length(part.c.content) - len(ending) + 1)
+    found = connection.execute(select(part).where(last == literal(ending, LargeBinary())))
+    digests = [row.digest for row in found if json.loads(row.content).keys() == TENANT_PART]
+    for table in (snapshot_part, part):
+        connection.execute(delete(table).where(table.c.digest.in_(digests)))
+    return len(digests)
 
 
 def empty_wal(engine: Engine) -> None:

@@ -65,13 +65,15 @@ P = TypeVar("P")
 class AuditSink(Generic[P]):
     """Keeps what the journal ships. `derive` reads a decision's record; `place` makes the caller's own positions.
 
-    It keeps nothing in memory, so that any number of processes may ship, also the same stream one after the other.
+    It remembers nothing of what is stored, so that any number of processes may ship, also the same stream one after the
+    other. `unlisted` counts decisions whose record was kept, but could not be read.
     """
 
     def __init__(self, engine: Engine, derive: Derive, place: Callable[[int, int, int, bytes], P]) -> None:
         self.engine = engine
         self._derive = derive
         self._place = place
+        self.unlisted = 0
 
     def position(self, stream: str) -> P | None:
         """How far this stream was stored, as of the last transaction that was committed."""
@@ -90,6 +92,7 @@ class AuditSink(Generic[P]):
                 self._store(load, stream, batch, position, head)
             except (IntegrityError, DataError):
                 self._store(fill_in, stream, batch, position, head)
+        self.unlisted += batch.unlisted
 
     def _store(self, into: Load, stream: str, batch: Batch, position: Place, head: SignedHead) -> None:
         with shipping(self.engine) as connection:
