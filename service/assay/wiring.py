@@ -1,4 +1,4 @@
-"""Where the parts are put together: database, policy, judging, decider, server."""
+"""Where the parts are put together: database, policy, judging, decider, journal, server."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from sqlalchemy import Engine, inspect
 from assay.decider import Decider
 from assay.engine.catalog import World
 from assay.engine.snapshot import Snapshot
-from assay.judging import judged
+from assay.judging import Judging, judged
+from assay.logbook import Logbook
 from assay.settings import Settings, read_settings
 from assay.shipped import migrations_dir, policy_dir
+from assay.store.audit_tenants import pseudonyms_by_tenant
 from assay.store.engine import open_store
 from assay.store.migration import migrate, require_current
 
@@ -74,10 +76,32 @@ def judged_now(engine: Engine, policy: Path | None, now: datetime | None) -> tup
     return judged(engine, policy_path(policy), now or wall_clock())
 
 
+@contextmanager
+def recording(engine: Engine, policy: Path | None, now: datetime | None, journal: Path | None) -> Iterator[Decider]:
+    """A decider whose decisions are in the log by the end, with the policy and the snapshot they were made from.
+
+    Where the database goes away meanwhile they stay in the journal, and the next process ships them.
+    """
+    decider = Decider(clock=clock_of(now), pseudonyms=pseudonyms_by_tenant(engine), engine_version=engine_version())
+    Judging(
+        engine, policy_path(policy), lambda _, snapshot: decider.publish(snapshot), pinned=now, clock=wall_clock
+    ).start()
+    logbook = Logbook(journal_path(journal), engine)
+    try:
+        decider.journal = logbook.journal
+        yield decider
+    finally:
+        logbook.close()
+
+
+def clock_of(now: datetime | None) -> Callable[[], datetime]:
+    """A clock that stands at `now` where given."""
+    return (lambda: now) if now else wall_clock
+
+
 def decider_for(snapshot: Snapshot, now: datetime | None) -> Decider:
     """A decider of one snapshot, pinned to `now` where given."""
-    clock: Callable[[], datetime] = (lambda: now) if now else wall_clock
-    return Decider(clock=clock, snapshot=snapshot)
+    return Decider(clock=clock_of(now), snapshot=snapshot)
 
 
 def journal_path(given: Path | None) -> Path:

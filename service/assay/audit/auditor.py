@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from sqlalchemy import Engine
 
@@ -17,12 +18,23 @@ from assay.audit.verify import Logged, Start, Stream, StreamReport, verify
 from assay.engine.errors import CallerError, InvalidField, quoted
 from assay.engine.policy import Policy
 from assay.journal.chain import Head
-from assay.store.audit_log import LoggedRecord, StreamState, heads, records, records_between, records_of, streams
+from assay.store.audit_log import (
+    LoggedRecord,
+    StreamState,
+    heads,
+    records,
+    records_between,
+    records_of,
+    strays,
+    streams,
+    words_of,
+)
 from assay.store.audit_queries import DecisionListed, Key, get_decision, list_decisions
-from assay.store.policies import PolicyRevision, policies
 from assay.store.audit_tenants import tenants_by_pseudonym
+from assay.store.policies import PolicyRevision, policies
 
 DEFAULT_SPAN = timedelta(days=31)
+WORDS_KEPT = 4096
 
 
 class UnknownDecision(CallerError):
@@ -67,6 +79,7 @@ class Auditor:
         self.engine = engine
         self.engine_version = engine_version
         self.snapshots = stored_snapshots(engine, compile_source)
+        self.words = lru_cache(WORDS_KEPT)(lambda name: words_of(engine, [name])[name])
 
     def tenants(self) -> Mapping[str, str]:
         """The tenants behind pseudonyms."""
@@ -84,12 +97,27 @@ class Auditor:
         condition = where(read_filter(question.filter)) if question.filter else None
         return records_between(self.engine, condition, since=question.begin, until=question.until)
 
+    def records_of(self, decision_ids: Sequence[str]) -> Iterator[LoggedRecord]:
+        """The records of these decisions, in their order; raises UnknownDecision at one that is not in the log."""
+        expected = iter(decision_ids)
+        for found in records_of(self.engine, decision_ids):
+            if (wanted := next(expected)) != (found.decision and found.decision.decision_id):
+                raise UnknownDecision(wanted)
+            yield found
+        for wanted in expected:
+            raise UnknownDecision(wanted)
+
+    def row(self, decision_id: str) -> DecisionListed:
+        """The row of one decision; raises UnknownDecision."""
+        found = get_decision(self.engine, decision_id)
+        if found is None:
+            raise UnknownDecision(decision_id)
+        return found
+
     def show(self, decision_id: str) -> Shown:
         """One decision; raises UnknownDecision."""
-        row = get_decision(self.engine, decision_id)
-        found = next(records_of(self.engine, [decision_id]), None)
-        if row is None or found is None:
-            raise UnknownDecision(decision_id)
+        row = self.row(decision_id)
+        found = next(self.records_of([decision_id]))
         tenants = self.tenants()
         replayed = self.replayer(tenants)(decision_id, found.payload)
         return Shown(row, tenants.get(row.tenant, ""), found.payload, replayed)
@@ -124,27 +152,52 @@ class Auditor:
         return compare(named, candidate, self.replayer())
 
     def verify(
-        self, public_keys: Mapping[str, bytes], outside: Iterable[Head] = (), only: str = ""
+        self,
+        public_keys: Mapping[str, bytes],
+        outside: Iterable[Head] = (),
+        only: str = "",
+        *,
+        watch: Callable[[Iterable[Logged]], Iterable[Logged]] = iter,
     ) -> Iterator[StreamReport]:
-        """Check every stream, or one, against its records, its chain and its heads, in the database and outside."""
+        """Check every stream, or one, against its records, its chain and its heads, in the database and outside.
+
+        Records go through `watch` on their way. A log that grows meanwhile is checked as far as it has come.
+        """
         known = {state.stream: state for state in streams(self.engine)}
         kept: dict[str, list[Head]] = {}
         for head in outside:
             kept.setdefault(head.stream, []).append(head)
-        for name in sorted(known.keys() | kept.keys()):
+        forged = {row.stream: row for row in strays(self.engine)}
+        for name in sorted(known.keys() | kept.keys() | forged.keys()):
             if not only or name == only:
-                yield verify(self.stream(name, known.get(name), kept.get(name, ())), public_keys, columns_of)
+                stream = self.stream(name, known.get(name), kept.get(name, ()))
+                report = verify(replace(stream, rows=watch(stream.rows)), public_keys, columns_of)
+                yield report if report.fault or name not in forged else without_record(report, forged[name])
 
     def stream(self, name: str, state: StreamState | None, outside: Iterable[Head]) -> Stream:
         """One stream as verifying reads it; heads from before what was removed by age say nothing any more."""
         start = Start(state.pruned.seq, state.pruned.chain) if state and state.pruned else None
         first = start.seq if start else 0
-        signed = [Head(h.stream, h.seq, h.chain, h.signature, h.key_id) for h in heads(self.engine, name)]
-        rows = (
-            Logged(r.seq, r.kind, r.payload, r.chain, r.decision and asdict(r.decision))
-            for r in records(self.engine, name, after=first)
-        )
-        return Stream(name, rows, start, signed, tuple(h for h in outside if h.seq >= first))
+        signed = self.heads(name)
+        rows = (self.logged(record) for record in records(self.engine, name, after=first))
+        kept = tuple(head for head in outside if head.seq >= first)
+        return Stream(name, rows, start, signed, kept, lambda: self.heads(name))
+
+    def heads(self, name: str) -> list[Head]:
+        """The signed heads of a stream that are in the database now."""
+        return [Head(h.stream, h.seq, h.chain, h.signature, h.key_id) for h in heads(self.engine, name)]
+
+    def logged(self, record: LoggedRecord) -> Logged:
+        """A record as verifying reads it, with its row and the words it is found by."""
+        row = record.decision
+        columns = None if row is None else {**asdict(row), "words": self.words(row.finding_set)}
+        return Logged(record.seq, record.kind, record.payload, record.chain, columns)
+
+
+def without_record(report: StreamReport, row: DecisionListed) -> StreamReport:
+    """A stream that has the row of a decision without a record behind it."""
+    detail = f"there is no record of decision {row.decision_id}, which is listed at {row.seq}"
+    return replace(report, fault="inserted", fault_seq=row.seq, detail=detail)
 
 
 COLUMNS = tuple(f.name for f in fields(DecisionListed) if f.name not in ("stream", "seq"))
@@ -153,4 +206,5 @@ COLUMNS = tuple(f.name for f in fields(DecisionListed) if f.name not in ("stream
 def columns_of(record: bytes) -> Mapping[str, object]:
     """What the row of a record has to say."""
     derived = derive(record)
-    return {name: getattr(derived, name) for name in COLUMNS}
+    columns = {name: getattr(derived, name) for name in COLUMNS}
+    return {**columns, "words": {kind: words for kind, words in derived.words.items() if words}}

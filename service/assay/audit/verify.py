@@ -51,13 +51,17 @@ class StreamReport:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """What verifying reads of one stream: rows in order of seq, heads of the database and those kept outside."""
+    """What verifying reads of one stream: rows in order of seq, heads of the database and those kept outside.
+
+    `newer` reads the heads of the database again, once the rows are read: a log that is in use grows meanwhile.
+    """
 
     stream: str
     rows: Iterable[Logged]
     start: Start | None
-    heads: Iterable[Head]
-    outside: Iterable[Head]
+    heads: Sequence[Head]
+    outside: Sequence[Head]
+    newer: Callable[[], Iterable[Head]] = tuple
 
 
 def verify(
@@ -156,7 +160,17 @@ class Checker:
                 return ("altered", head.seq, f"the chain does not pass through the signed head at {head.seq}")
         last = known[-1].seq if known else self.first
         if self.seq > last:
+            return self.grown(last, public_keys)
+        return None
+
+    def grown(self, last: int, public_keys: Mapping[str, bytes]) -> Fault | None:
+        """Check records behind the last head that was known at the start: a newer one has to cover them by now."""
+        valid = (h for h in self.stream.newer() if h.key_id in public_keys and verify_head(h, public_keys[h.key_id]))
+        newest = max(valid, key=lambda h: h.seq, default=None)
+        if newest is None or newest.seq < self.seq:
             return ("inserted", last + 1, f"records from {last + 1} on stand behind the last signed head")
+        if newest.seq == self.seq and newest.chain != self.link:
+            return ("altered", self.seq, f"the chain does not pass through the signed head at {self.seq}")
         return None
 
     def report(self, fault: str, seq: int, detail: str) -> StreamReport:

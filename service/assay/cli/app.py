@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import cyclopts
 
+from assay.cli.audit import audit
 from assay.cli.database import migrate_command
 from assay.cli.decide import decide_command
 from assay.cli.demo import demo_command
@@ -41,6 +42,7 @@ app.command(imports)
 app.command(decide_command, name="decide")
 app.command(pool_command, name="pool")
 app.command(policy)
+app.command(audit)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -11,14 +11,14 @@ import orjson
 from cyclopts import Parameter
 from google.protobuf import json_format
 
-from assay.cli.options import Database, Json, Now, PolicyDir, Tenant, instant
+from assay.cli.options import Database, JournalDir, Json, Now, PolicyDir, Tenant, instant
 from assay.cli.output import console, print_json, print_table, said
 from assay.engine.errors import AssayError, CallerError, InvalidField, OperatorError
 from assay.rpc.convert.plan import decide_response, explain_response
 from assay.rpc.convert.request import request_from
 from assay.v1 import routing_pb2 as pb, routing_pb2_grpc
 from assay.wire.provider import provider_preferences
-from assay.wiring import decider_for, judged_now, open_database
+from assay.wiring import decider_for, judged_now, open_database, recording
 
 TIMEOUT_SECONDS = 30.0
 
@@ -48,6 +48,8 @@ def decide_command(  # noqa: PLR0913 - one option per field of a request
     seed: Annotated[str | None, Parameter(help="Seed of the draws, 16 or 32 bytes in hex.")] = None,
     now: Now = None,
     explain: Annotated[bool, Parameter(negative="", help="Show every verdict with the values its rules saw.")] = False,
+    record: Annotated[bool, Parameter(negative="", help="Keep the decision in the log; it can be replayed.")] = False,
+    journal: JournalDir = None,
     server: Annotated[str | None, Parameter(help="Ask this server: HOST:PORT or unix:PATH.")] = None,
     database: Database = None,
     policy: PolicyDir = None,
@@ -59,8 +61,14 @@ def decide_command(  # noqa: PLR0913 - one option per field of a request
 
     Example: assay decide openai/gpt-oss-120b --provider '{"sort": "price", "ignore": ["groq"]}' --json
 
+    Example: assay decide openai/gpt-oss-120b:nitro --tenant acme --record
+
     Example: assay decide openai/gpt-oss-120b:nitro --server 127.0.0.1:7333
     """
+    if record and (explain or server is not None):
+        raise InvalidField("--record", "", "to be used together with --explain or --server")
+    if journal is not None and not record:
+        raise InvalidField("--journal", str(journal), "to be used without --record")
     message = pb.DecideRequest(
         model=model,
         models=models or (),
@@ -78,7 +86,10 @@ def decide_command(  # noqa: PLR0913 - one option per field of a request
         message.provider.CopyFrom(provider_preferences(parsed(provider)))
     if seed is not None:
         message.seed = seed_bytes(seed)
-    if server is None:
+    answer: pb.DecideResponse | pb.ExplainResponse
+    if record:
+        answer = record_here(message, instant("--now", now), (database, policy, journal))
+    elif server is None:
         answer = answer_here(message, instant("--now", now), database, policy, explain=explain)
     elif now is not None or database is not None or policy is not None:
         raise InvalidField("--server", server, "to be used together with --now, --database or --policy")
@@ -128,6 +139,17 @@ def answer_here(
     if explain:
         return explain_response(decider.explain(request))
     decided = decider.decide(request)
+    return decide_response(decided.decision_id, decided.plan, decided.policy_digest)
+
+
+def record_here(
+    message: pb.DecideRequest, now: datetime | None, places: tuple[str | None, Path | None, Path | None]
+) -> pb.DecideResponse:
+    """Answer from the database, in this process, once the decision is in the log."""
+    database, policy, journal = places
+    request = request_from(message)
+    with open_database(database) as engine, recording(engine, policy, now, journal) as decider:
+        decided = decider.decide(request)
     return decide_response(decided.decision_id, decided.plan, decided.policy_digest)
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 PIPED_WIDTH = 160
 console = Console(soft_wrap=True, highlight=False)
+piped = Console(soft_wrap=True, highlight=False, width=PIPED_WIDTH)
 errors = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
@@ -21,14 +22,16 @@ def print_json(value: object) -> None:
     sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table with a title; cells are shown as they are, whatever they hold."""
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, whole: Sequence[str] = ()
+) -> None:
+    """A table with a title; cells are shown as they are, whatever they hold, those of `whole` columns on one line."""
     table = Table(title=escape(title), title_justify="left", header_style="bold", box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in whole)
     for row in rows:
         table.add_row(*(escape("" if cell is None else str(cell)) for cell in row))
-    console.print(table, soft_wrap=False, width=None if console.is_terminal else PIPED_WIDTH)
+    (console if console.is_terminal else piped).print(table, soft_wrap=False)
 
 
 class Reasoned(Protocol):

@@ -28,7 +28,7 @@ JournalMode = Annotated[
 ]
 
 
-def serve_command(
+def serve_command(  # noqa: PLR0913 - one option per setting
     *,
     listen: Listen = None,
     database: Database = None,

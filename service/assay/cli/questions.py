@@ -1,0 +1,54 @@
+"""Which decisions a command is about: a filter, a time and how many; and the log that is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from assay.audit.auditor import Auditor, Question
+from assay.audit.filter import fields
+from assay.cli.options import instant
+from assay.engine.errors import InvalidField
+from assay.judging import compiled
+from assay.wiring import engine_version, open_database, wall_clock
+
+LONGEST_FILTER = 4096
+FIELDS = ", ".join(field.name for field in fields())
+
+Filter = Annotated[str | None, Parameter(name="--filter", help=f"CEL over `decision`, which has {FIELDS}.")]
+Since = Annotated[str | None, Parameter(help="From this time on; by default the 31 days before --until.")]
+Until = Annotated[str | None, Parameter(help="Before this time; by default now: 2025-09-23T12:00:00Z.")]
+
+
+def question(filter_: str | None, since: str | None, until: str | None) -> Question:
+    """The question that the options ask; raises InvalidField."""
+    if filter_ is not None and len(filter_) > LONGEST_FILTER:
+        raise InvalidField("--filter", filter_, f"at most {LONGEST_FILTER} characters")
+    asked = Question(
+        until=instant("--until", until) or wall_clock(), filter=filter_ or "", since=instant("--since", since)
+    )
+    if asked.since is not None and asked.since >= asked.until:
+        raise InvalidField("--since", since, f"before {utc(asked.until)}")
+    return asked
+
+
+def at_least_one(name: str, number: int | None) -> None:
+    """Refuse zero and less."""
+    if number is not None and number < 1:
+        raise InvalidField(name, number, "1 or more")
+
+
+@contextmanager
+def auditing(database: str | None) -> Iterator[Auditor]:
+    """An auditor of the database, closed at the end."""
+    with open_database(database) as engine:
+        yield Auditor(engine, engine_version(), compiled)
+
+
+def utc(time: datetime) -> str:
+    """A time in UTC, to the microsecond where it has any."""
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
