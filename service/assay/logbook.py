@@ -60,6 +60,11 @@ class Logbook:
         """Whether the next decision could be logged."""
         return self.journal.accepting
 
+    @property
+    def trouble(self) -> Exception | None:
+        """Why records cannot be shipped at the moment, if so; they are kept in the journal meanwhile."""
+        return self.shipper.trouble
+
     def heads(self) -> list[Head]:
         """The signed heads kept outside the database."""
         return self.head_file.read()
@@ -72,6 +77,6 @@ class Logbook:
         """Take no more records, ship what can be shipped in a few seconds, and let go of the files."""
         self.journal.close()
         if not self.drain():
-            log.warning("records stay in the journal for the next process", trouble=str(self.shipper.trouble or "slow"))
+            log.warning("records stay in the journal for the next process", trouble=str(self.trouble or "slow"))
         self.shipper.stop()
         self.thread.join()

@@ -72,12 +72,15 @@ class Serving:
         self.tell_health(store=store)
 
     def tell_health(self, *, store: bool = True) -> None:
-        """Say whether decisions can be logged, without which none is answered, and of rule files and database."""
+        """Say whether decisions can be logged, without which none is answered, and of rule files and database.
+
+        A database that can be read but takes no records counts as away.
+        """
         accepting = self.logbook.accepting
         for name in ("", self.routing):
             self.server.health.set_serving(name, serving=accepting)
         self.server.health.set_serving(POLICY_HEALTH, serving=self.judging.policy_error is None)
-        self.server.health.set_serving(STORE_HEALTH, serving=store)
+        self.server.health.set_serving(STORE_HEALTH, serving=store and self.logbook.trouble is None)
 
 
 class Watch:
