@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from assay.engine.catalog import Percentiles
+from assay.engine.errors import AssayError
 from assay.engine.plan import Moment
 from assay.engine.request import MaxPrice, ProviderPreferences, Request
 
@@ -27,6 +28,18 @@ NESTED: Final = {
     "preferred_min_throughput": Percentiles,
     "preferred_max_latency": Percentiles,
 }
+
+PLAN: Final = b',"plan":'  # it comes last, and inside it no key is called so
+UNREADABLE: Final = (
+    msgspec.DecodeError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssayError,
+    RecursionError,
+)
+"""What altered bytes may raise on being read."""
 
 encoder = msgspec.json.Encoder(order="deterministic")
 decoder = msgspec.json.Decoder()
@@ -94,7 +107,7 @@ def decode(data: bytes) -> Record:
     """A record read back; raises ValueError where the bytes are none."""
     try:
         read = decoder.decode(data)
-        plan = data[data.index(b',"plan":') + len(b',"plan":') : -1]
+        plan = data[data.rindex(PLAN) + len(PLAN) : -1]
         if read["v"] != VERSION:
             raise ValueError(f"record version {read['v']} is not known")
         return Record(
@@ -110,7 +123,7 @@ def decode(data: bytes) -> Record:
             plan_ns=read["plan_ns"],
             plan=plan,
         )
-    except (msgspec.DecodeError, KeyError, TypeError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"these bytes are no decision record: {error}") from error
 
 
@@ -164,9 +177,9 @@ def request_fields(request: Request) -> dict[str, Any]:
 
 def request_of(found: Mapping[str, Any]) -> Request:
     """A logged request read back."""
-    read = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+    read: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
     if "provider" in read:
-        wants = {n: tuple(v) if isinstance(v, list) else v for n, v in read["provider"].items()}
+        wants: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in read["provider"].items()}
         for name, kind in NESTED.items():
             if name in wants:
                 wants[name] = kind(**wants[name])
