@@ -51,7 +51,9 @@ class Replay:
         except AssayError as error:
             return self.differing(record, f"it is refused now: {error}", None)
         if made.canonical() == record.plan:
-            return Replayed(record.decision_id, "identical", plan=made)
+            other = record.engine_version != self.engine_version
+            detail = f"made by Assay {record.engine_version}" if other else ""
+            return Replayed(record.decision_id, "identical", detail, made)
         return self.differing(record, difference(record, made), made)
 
     def planned(self, record: Record, snapshot: Snapshot) -> Plan:
