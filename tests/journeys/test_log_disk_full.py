@@ -1,0 +1,85 @@
+"""Issue 3, "It must show": a full disk refuses decisions in one clear line, harms nothing, and is got over."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import grpc
+import pytest
+from tests.journeys.log_load import Answered, note, prepared, require_complete, running, settled, until
+from tests.journeys.world import decide, health
+
+from assay.v1 import routing_pb2 as pb, routing_pb2_grpc as pb_grpc
+
+ROUTING = "assay.v1.RoutingService"
+MEGABYTES = 160
+TAKEN = 60 << 20  # leaves room for one segment of 64 MiB and no second one
+LONG = pb.DecideRequest(
+    model="lab/mixed", provider=pb.ProviderPreferences(ignore=[f"{number:0200}" for number in range(250)])
+)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, of a few megabytes."""
+    mount = shutil.which("mount")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = [str(mount), "-t", "tmpfs", "-o", f"size={MEGABYTES}m", "tmpfs", str(folder)]
+    if mount is None or subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("mounting a tmpfs is not permitted here")
+    yield folder
+    subprocess.run([str(shutil.which("umount")), "--lazy", str(folder)], check=True)
+
+
+def fill(ballast: Path) -> None:
+    """Take every byte that is left."""
+    with ballast.open("ab", buffering=0) as file:
+        for size in (1 << 20, 1 << 12):
+            with suppress(OSError):
+                while file.write(bytes(size)) == size:
+                    pass
+
+
+@pytest.mark.slow
+def test_a_full_disk(sqlite_template: Path, tmp_path: Path, small_disk: Path) -> None:
+    path, journal = tmp_path / "assay.db", small_disk / "journal"
+    shutil.copyfile(sqlite_template, path)
+    url = f"sqlite:///{path}"
+    prepared(url, tmp_path)
+    answered = Answered()
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(TAKEN))
+    with running(url, journal) as server, server.channel() as channel:
+        answered.ids.append(decide(channel, "lab/mixed").decision_id)
+        fill(ballast)
+        assert shutil.disk_usage(small_disk).free < 1 << 12
+        answered.ids.append(decide(channel, "lab/mixed").decision_id)  # space for some time is reserved
+        assert health(channel, ROUTING) == "SERVING"
+
+        batch = pb.BatchDecideRequest(requests=[LONG] * 60)
+        stub = pb_grpc.RoutingServiceStub(channel)
+        while not answered.failures:
+            for result in stub.BatchDecide(batch).results:
+                note(answered, result)
+        full = (
+            "the decision cannot be logged, so it is not answered: "
+            f"the journal in '{journal}' is full, free some space for it"
+        )
+        assert set(answered.failures) == {f"decision-not-logged: {full}"}
+        with pytest.raises(grpc.RpcError) as refused:
+            decide(channel, "lab/mixed")
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert refused.value.details() == full
+        until(lambda: health(channel, ROUTING) == "NOT_SERVING")
+        assert health(channel, "assay.policy") == "SERVING"
+
+        ballast.unlink()
+        until(lambda: health(channel, ROUTING) == "SERVING")
+        answered.ids.append(decide(channel, "lab/mixed").decision_id)
+        assert server.stop() == 0
+    require_complete(settled(url, journal), answered)
