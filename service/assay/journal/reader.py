@@ -78,16 +78,15 @@ class StreamReader:
     def _scan(self, data: bytes, limit: int, most: int, *, skip: bool = False) -> tuple[list[Frame], bool]:
         """Frames from the offset on, up to the first damage unless told to skip it; and whether damage was met."""
         frames: list[Frame] = []
-        start = self.offset
-        for found in scan(data):
+        for found in scan(data, base=self.offset):
             if isinstance(found, Torn):
                 if not skip:
                     return frames, True
                 self.torn += 1
             else:
-                frames.append(Frame(found.kind, found.payload, start + found.offset, start + found.end))
+                frames.append(found)
                 most -= len(found.payload)
-            self.offset = start + found.end
+            self.offset = found.end
             if len(frames) == limit or most <= 0:
                 break
         return frames, False
