@@ -25,8 +25,8 @@ def run(e, w, g, s, call):
         raise h_stop(w[STOPPED])
     try:
         x = EXPRESSION
-    except h_error:
-        x = h_variable(call, NAME, e, w)
+    except h_error as error:
+        x = h_variable(call, NAME, e, w, error)
     w[NAME] = x
     return x
 """
@@ -42,11 +42,11 @@ for e, r, w in h_zip(rows, out, memos):
 RULE = """
 try:
     x = EXPRESSION
-except h_error:
-    x = None
+except h_error as error:
+    x = error
 if x is not True:
     if x is not False:
-        x = h_verdict(call, CHECKED, e, w)
+        x = h_verdict(call, CHECKED, e, w, x)
     if x is False:
         TELL
     elif x is not True:
@@ -58,17 +58,17 @@ r.append(BROKEN)
 TOLD = """
 try:
     m = MESSAGE
-except h_error:
-    m = h_exact(call, CHECKED, e, w)
+except h_error as error:
+    m = h_exact(call, CHECKED, e, w, error)
 r.append((INDEX, m if h_type(m) is h_str else False))
 """
 GUARDED = """
 try:
     y = WHEN
-except h_error:
-    y = None
+except h_error as error:
+    y = error
 if y is not True and y is not False:
-    y = h_verdict(call, CHECKED, e, w)
+    y = h_verdict(call, CHECKED, e, w, y)
 if y is True:
     BLOCK
 else:
@@ -84,8 +84,8 @@ elif asked[INDEX] is not False:
 CELL = """
 try:
     x = EXPRESSION
-except h_error:
-    x = h_exact(call, CHECKED, e, w)
+except h_error as error:
+    x = h_exact(call, CHECKED, e, w, error)
 r.append(x)
 """
 _NAMES: Mapping[str, Any] = {
