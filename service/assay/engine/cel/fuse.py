@@ -52,7 +52,7 @@ def fuse_rules(
     An item comes to False, or its message instead, or Absent, Failure or NOT_ASKED. A `when` that does not read the
     row is evaluated once a call: false leaves the item out altogether; no value is the item's outcome for every row.
     """
-    builder = _Builder(variables, row, constants)
+    builder = _Builder(behind(items, variables), row, constants)
     once = [(i, builder.program(item.when)) for i, item in enumerate(items) if item.when and builder.once(item)]
     loop = builder.rules(items)
     always: list[bool | Absent | Failure] = [True] * len(items)
@@ -79,7 +79,7 @@ def fuse_columns(
     constants: Mapping[str, object] = NOTHING,
 ) -> FusedColumns:
     """Give a function of (rows, shared roots) that gives one column per item: its value, Absent or Failure per row."""
-    builder = _Builder(variables, row, constants)
+    builder = _Builder(behind(items, variables), row, constants)
     loop = builder.cells(items)
 
     def run(rows: Rows, shared: Shared) -> list[list[Any]]:
@@ -89,6 +89,20 @@ def fuse_columns(
         return [list(column) for column in zip(*cells, strict=True)] if cells else [[] for _ in items]
 
     return run
+
+
+def behind(items: Iterable[Item], variables: Sequence[tuple[str, Checked]]) -> list[tuple[str, Checked]]:
+    """Give the variables that items read, directly or through others, in the order they were declared."""
+    names = [name for name, _ in variables]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"variable {twice} is given twice")
+    wanted = {path for item in items for checked in item.expressions for path in checked.reads}
+    needed: list[tuple[str, Checked]] = []
+    for name, checked in reversed(variables):
+        if f"variables.{name}" in wanted:
+            needed.insert(0, (name, checked))
+            wanted |= checked.reads
+    return needed
 
 
 class _Builder:
@@ -103,8 +117,6 @@ class _Builder:
         self.stage = Stage(row, by_root, {})
         self.whole_roots = False
         for name, checked in variables:
-            if name in self.stage.programs:
-                raise ValueError(f"variable {name} is given twice")
             self.stage.programs[name] = self.program(checked, name)
 
     def call(self, shared: Shared) -> Call:
