@@ -82,16 +82,6 @@ class Call:
             raise Stop(value)
         return value
 
-    def asked(self, when: Program) -> bool | Absent | Failure:
-        """Answer a guard that does not read the row."""
-        try:
-            value = when.run(None, self.memo, self.memo, self.shared, self)
-        except Exception as error:  # noqa: BLE001  whatever it was, the exact evaluator says what it means
-            return self.verdict(when.checked, None, self.memo, error)
-        if value is True or value is False:
-            return bool(value)
-        return self.verdict(when.checked, None, self.memo, value)
-
 
 class _Variables:
     """The root `variables` as the exact evaluator reads it."""

@@ -31,7 +31,7 @@ def run(e, w, g, s, call):
     return x
 """
 LOOP = """
-def run(rows, out, asked, call, g, s):
+def run(rows, out, call, g, s):
     memos = MEMOS
     PASSES
 """
@@ -75,11 +75,17 @@ else:
     r.append((INDEX, h_not_asked if y is False else y))
 """
 ASKED_ONCE = """
-if asked[INDEX] is True:
+try:
+    y = WHEN
+except h_error as error:
+    y = error
+if y is not True and y is not False:
+    y = h_verdict(call, CHECKED, None, g, y)
+if y is True:
     BLOCK
-elif asked[INDEX] is not False:
+elif y is not False:
     for r in out:
-        r.append((INDEX, asked[INDEX]))
+        r.append((INDEX, y))
 """
 CELL = """
 try:
@@ -147,20 +153,15 @@ def rule_block(emitter: Emitter, index: int, expression: Checked, message: Check
     return fill(RULE, parts)
 
 
-def guarded(emitter: Emitter, index: int, when: Checked, block: list[ast.stmt]) -> list[ast.stmt]:
-    """Give a rule's block behind a guard that reads the row."""
+def guarded(emitter: Emitter, index: int, when: Checked, block: list[ast.stmt], *, once: bool) -> list[ast.stmt]:
+    """Give a rule's block behind a guard: within the row, or as a pass of its own that `once` may leave out."""
     parts: dict[str, Part] = {
         "INDEX": ast.Constant(index),
         "WHEN": emitter.emit(when.tree),
         "CHECKED": emitter.keep("k", when),
-        "BLOCK": block,
+        "BLOCK": over_rows(block) if once else block,
     }
-    return fill(GUARDED, parts)
-
-
-def asked_once(index: int, block: list[ast.stmt]) -> list[ast.stmt]:
-    """Give a pass over the rows by one rule, none at all where the call's guard came to false."""
-    return fill(ASKED_ONCE, {"INDEX": ast.Constant(index), "BLOCK": over_rows(block)})
+    return fill(ASKED_ONCE if once else GUARDED, parts)
 
 
 def cell_block(emitter: Emitter, checked: Checked) -> list[ast.stmt]:
