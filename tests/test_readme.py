@@ -23,6 +23,7 @@ SERVE = [c for c in COMMANDS if c.startswith("assay serve")]
 MAKE = [c for c in COMMANDS if c.startswith("make ")]
 PLAIN = [c for c in COMMANDS if c not in (*SERVE, *MAKE)]
 SNIPPET = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
+MAKE_BINARY = shutil.which("make")
 ASSAY = [sys.executable, "-m", "assay.cli"]
 
 
@@ -93,10 +94,10 @@ def test_the_snippet_talks_to_the_server(server: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.skipif(MAKE_BINARY is None, reason="make is not installed")
 @pytest.mark.skipif(not (ROOT / ".venv" / ".installed").exists(), reason="`make venv` has not run in this checkout")
 def test_make_demo_shows_who_serves_and_why_the_others_do_not() -> None:
-    done = subprocess.run(["make", "demo"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run([MAKE_BINARY or "", "demo"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "kimi-k2-0905:exacto" in done.stdout
     assert "PROPENSITY" in done.stdout

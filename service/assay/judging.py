@@ -115,6 +115,7 @@ class Judging:
             if source.digest == self._refused:
                 return
             policy = compiled(source)
+            policy.warm()
         except AssayError as error:
             if str(error) != str(self.policy_error):
                 log.warning("policy refused", directory=str(self.directory), error=str(error))

@@ -12,13 +12,14 @@ from tests.engine.worlds import SEED, unhurried
 from assay.engine.ordering import LAST, Race, SortKey, draw_keys, minus_log, seed_for, sort_keys
 
 NAN, INF = math.nan, math.inf
+CLOSE = 1e-15  # a handful of roundings; 4.5e-16 is the most seen in 1,300,000 draws
 IDS = [f"lab/one@{letter}" for letter in "abcdefgh"]
 
 
 @unhurried
 @given(st.floats(min_value=5e-324, max_value=1.0, exclude_max=True))
 def test_minus_log_is_the_logarithm(u: float) -> None:
-    assert minus_log(u) == pytest.approx(-math.log(u), rel=4e-16, abs=0)
+    assert minus_log(u) == pytest.approx(-math.log(u), rel=CLOSE, abs=0)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def test_minus_log_is_the_logarithm(u: float) -> None:
     ],
 )
 def test_minus_log_at_the_corners(u: float) -> None:
-    assert minus_log(u) == pytest.approx(-math.log(u), rel=4e-16, abs=0)
+    assert minus_log(u) == pytest.approx(-math.log(u), rel=CLOSE, abs=0)
     assert minus_log(u) > 0
 
 

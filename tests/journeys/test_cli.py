@@ -193,7 +193,7 @@ READS: tuple[list[str], ...] = (
     ["decide", "lab/pair:exacto", "--now", NOW, "--explain", "--database", "{small}"],
     ["policy", "list", "--database", "{small}"],
     ["policy", "check"],
-    ["policy", "test", "--only", "exacto"],
+    ["policy", "test", "--only", "errors in 500"],
     ["migrate", "--database", "{small}"],
 )
 
@@ -326,13 +326,13 @@ def test_the_shipped_rules_are_checked_listed_and_tested(tmp_path: Path) -> None
     checked = assay("policy", "check", policy)
     assert (checked.code, checked.err) == (0, "")
     assert "no faults" in checked.out
-    tested = assay("policy", "test", policy, "--only", "exacto", "--json")
+    tested = assay("policy", "test", policy, "--only", "errors in 500", "--json")
     assert tested.code == 0
     assert tested.json
     assert all(case["passed"] for case in tested.json)
     assert assay("policy", "test", policy, "--only", "no case is called this").code == 1
     exacto = policy / "exacto.yaml"
     exacto.write_text(exacto.read_text().replace("accuracy_enter: 0.95", "accuracy_enter: 0.5"))
-    failed = assay("policy", "test", policy, "--only", "exacto")
+    failed = assay("policy", "test", policy, "--only", "errors in 500")
     assert (failed.code, failed.err) == (1, "")
     assert "failed" in failed.out

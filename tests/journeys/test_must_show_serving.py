@@ -61,14 +61,14 @@ def test_an_import_and_an_edit_are_taken_up_and_a_bad_edit_keeps_the_last_good_o
         assert state() == ("in force", 1)
 
         # an edit: everybody with enough calls will do
-        exacto.write_text(good.replace("accuracy_enter: 0.95", "accuracy_enter: 0.5"))
+        edit(exacto, good.replace("accuracy_enter: 0.95", "accuracy_enter: 0.5"))
         assert eventually(lambda: members(channel), lambda now: now != MEMBERS) > MEMBERS
         answer = decide(channel, KIMI)
         assert answer.policy_revision.number == 2
         assert state() == ("in force", 2)
 
         # a bad edit
-        exacto.write_text(good.replace("params.accuracy_enter)", "params.accuracy_entre)"))
+        edit(exacto, good.replace("params.accuracy_enter)", "params.accuracy_entre)"))
         eventually(lambda: health(channel, "assay.policy"), lambda seen: seen == "NOT_SERVING")
         assert (health(channel), health(channel, "assay.v1.RoutingService")) == ("SERVING", "SERVING")
         assert decide(channel, KIMI).policy_revision == answer.policy_revision
@@ -78,7 +78,7 @@ def test_an_import_and_an_edit_are_taken_up_and_a_bad_edit_keeps_the_last_good_o
         assert (shown.code, "faulty" in shown.out, "revision 2" in shown.out) == (0, True, True)
 
         # back again: another revision of the first content
-        exacto.write_text(good)
+        edit(exacto, good)
         eventually(lambda: health(channel, "assay.policy"), lambda seen: seen == "SERVING")
         eventually(lambda: members(channel), lambda now: now == MEMBERS)
         assert state() == ("in force", 3)
@@ -89,6 +89,12 @@ def test_an_import_and_an_edit_are_taken_up_and_a_bad_edit_keeps_the_last_good_o
         assert members(channel) == MEMBERS
     refusals = [line["error"] for line in server.log if line["event"] == "policy refused"]
     assert len(refusals) == 2
+
+
+def edit(path: Path, text: str) -> None:
+    """Replace a file as editors do: at once, so that nobody reads half of it."""
+    path.with_name(".new").write_text(text)
+    path.with_name(".new").replace(path)
 
 
 def known(channel: grpc.Channel, model: str) -> bool:
@@ -154,8 +160,7 @@ def test_the_database_may_go_away_and_an_edit_made_meanwhile_is_taken_up_when_it
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
             )
             eventually(lambda: health(channel, "assay.store"), lambda seen: seen == "NOT_SERVING")
-            with (policy / "default.yaml").open("a") as file:
-                file.write("# edited\n")
+            edit(policy / "default.yaml", (policy / "default.yaml").read_text() + "# edited\n")
             assert decide(channel, "lab/mixed").policy_revision.number == 1
             looks = len(server.log)
             eventually(lambda: len(server.log), lambda lines: lines > looks + 1)  # a whole look at the edit, in vain

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,9 +19,10 @@ from assay.engine.binding import Route
 from assay.engine.cel.values import Outcome
 from assay.engine.eligibility import Program
 from assay.engine.parts import ModelView
-from assay.engine.plan import Moment, entries
+from assay.engine.plan import Moment, entries, plan
 from assay.engine.policy import Policy
 from assay.engine.pool import Memory, judge
+from assay.engine.request import ProviderPreferences, Request
 from assay.engine.ruleset import PolicySource
 from assay.engine.snapshot import Snapshot
 from assay.judging import compiled
@@ -140,6 +142,33 @@ def test_every_binding_is_taken() -> None:
         for bound in entry.route.bound
     }
     assert taken == set(POLICY.bound)
+
+
+def fused(policy: Policy) -> int:
+    """How many functions planning has compiled."""
+    keys = [keys.fused for bound in policy.bound.values() for keys in (bound.across, bound.within)]
+    return len(policy.routes.programs) + sum(map(len, keys))
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param({}, id="plain"),
+        pytest.param({"tools": 2}, id="tools"),
+        pytest.param({"suffix": ":exacto", "tools": 2}, id="exacto"),
+        pytest.param({"suffix": ":nitro"}, id="nitro"),
+        pytest.param({"suffix": ":exacto", "provider": ProviderPreferences(sort="price")}, id="exacto by price"),
+        pytest.param({"provider": ProviderPreferences(order=("a",))}, id="an order"),
+    ],
+)
+def test_a_common_request_finds_everything_compiled(request_: dict[str, Any]) -> None:
+    case = next(case for case in CASES if case.world.endpoints)
+    policy = compiled(POLICY.source)
+    policy.warm()
+    snapshot = snapshot_of(case, policy)
+    before, suffix = fused(policy), request_.pop("suffix", "")
+    plan(Request(f"{case.request.model.partition(':')[0]}{suffix}", **request_), snapshot, Moment(case.now, b"seed"))
+    assert fused(policy) == before
 
 
 def keys() -> Iterator[tuple[str, str]]:

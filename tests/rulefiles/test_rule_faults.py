@@ -50,9 +50,7 @@ NAME = (
             id="bounds the wrong way round",
         ),
         pytest.param("  evidence: {designEffect: 0}\n", "5:28: must be at least 1, found the number 0", id="too small"),
-        pytest.param(
-            "  pool: {minimum: 2}\n", "5:19: must be at most 0, found the number 2", id="no minimum yet"
-        ),
+        pytest.param("  pool: {minimum: 2}\n", "5:19: must be at most 0, found the number 2", id="no minimum yet"),
         pytest.param("  pool: {onEmpty: relax}\n", "5:19: expected fail, found `relax`", id="one word only"),
         pytest.param(
             "  params: {good: {a: 1}}\n",

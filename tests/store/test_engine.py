@@ -32,6 +32,7 @@ def test_sqlite_makes_its_directory_and_is_set_up_for_many_readers(tmp_path: Pat
         pytest.param("mysql://u:secret@h/d", "unknown kind 'mysql', expected sqlite:///PATH or", id="unknown kind"),
         pytest.param("postgresql+psycopg2://u:secret@h/d", "unknown kind 'postgresql+psycopg2'", id="other driver"),
         pytest.param("sqlite://", "a file is needed", id="in memory"),
+        pytest.param("sqlite:///x.db?timeout=x", "SQLite takes no options after `?`", id="options"),
         pytest.param("sqlite:////dev/null/x/secret.db", "Not a directory", id="no directory"),
         pytest.param("sqlite:////proc/assay.db", "unable to open database file", id="no file"),
         pytest.param("u:secret@h", "the database URL cannot be read, expected", id="no URL"),

@@ -31,6 +31,18 @@ class Policy:
         """Every binding by name, in file order."""
         return self.routes.bound
 
+    def warm(self) -> None:
+        """Fuse what most requests need, so that none waits for it: any one binding, at most one guarded order key.
+
+        The rest is fused when it is first asked for.
+        """
+        for bound in self.bound.values():
+            self.routes.make((bound,), bound)
+            for keys in (bound.across, bound.within):
+                for guarded in (None, *(k for k in keys.keys if k.when)):
+                    asked = (k for k in keys.keys if not k.judged and (k.when is None or k is guarded))
+                    keys.values(tuple(asked), (), {})
+
 
 def compile_policy(
     rule_sets: Iterable[RuleSet], bindings: Iterable[Binding], source: PolicySource, revision: int = 0

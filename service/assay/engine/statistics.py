@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
+from math import log
 from statistics import NormalDist
 from typing import SupportsFloat
 
@@ -47,10 +48,16 @@ def wilson(successes: float, trials: float, confidence: float) -> tuple[float, f
         raise ValueError("a Wilson bound needs 0 <= successes <= trials and trials above zero")
     if not 0 < confidence < 1:
         raise ValueError("a Wilson bound needs a confidence between 0 and 1")
-    z = NormalDist().inv_cdf(confidence)
+    z = deviate(confidence)
     total = trials + z * z
     half = z * math.sqrt(successes * ((trials - successes) / trials) + z * z / 4) / total
     return (successes + z * z / 2) / total, half
+
+
+@lru_cache
+def deviate(confidence: float) -> float:
+    """The standard normal deviate below which a share of `confidence` lies."""
+    return NormalDist().inv_cdf(confidence)
 
 
 def median(values: Sequence[float]) -> float:
@@ -88,6 +95,6 @@ def finite(values: Sequence[float], name: str) -> list[float]:
 
 def logit(share: float) -> float:
     """ln(p / (1 - p)) for 0 < p < 1."""
-    if not 0 < share < 1:
-        raise ValueError("logit needs a share strictly between 0 and 1")
-    return math.log(share / (1 - share))
+    if 0 < share < 1:
+        return log(share / (1 - share))
+    raise ValueError("logit needs a share strictly between 0 and 1")

@@ -90,10 +90,9 @@ class Consignment:
         """Bytes that are not stored yet."""
         if self.done or (self._claim is None and not self._own):
             return 0
-        reader = self._reader
-        if reader is None:
-            return max(sum(file.stat().st_size for file in self.path.glob("0*")), 1)
-        return reader.behind
+        if self._reader is not None:
+            return self._reader.behind
+        return max(StreamReader(self.path, self._position.segment, self._position.offset).behind, 1)
 
     def release(self) -> None:
         """Let others ship this stream."""

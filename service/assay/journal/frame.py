@@ -40,21 +40,22 @@ def encode(kind: int, payload: bytes) -> bytes:
     return _HEADER.pack(MARKER, len(payload), crc32(payload, _KIND_CRC[kind]), kind) + payload
 
 
-def scan(data: bytes | mmap, offset: int = 0) -> Iterator[Frame | Torn]:
-    """Everything from `offset` on: frames in order, and between them what is damaged."""
+def scan(data: bytes | mmap, offset: int = 0, *, base: int = 0) -> Iterator[Frame | Torn]:
+    """Everything from `offset` on: frames in order, and between them what is damaged; `data` itself lies at `base`."""
     size = len(data)
     while offset < size:
-        found = _frame(data, offset, size) or _next_frame(data, offset + 1, size)
+        found = _frame(data, offset, base) or _next_frame(data, offset + 1, base)
         if found is None:
-            yield Torn(offset, size)
+            yield Torn(base + offset, base + size)
             return
-        if found.offset > offset:
-            yield Torn(offset, found.offset)
+        if found.offset > base + offset:
+            yield Torn(base + offset, found.offset)
         yield found
-        offset = found.end
+        offset = found.end - base
 
 
-def _frame(data: bytes | mmap, offset: int, size: int) -> Frame | None:
+def _frame(data: bytes | mmap, offset: int, base: int) -> Frame | None:
+    size = len(data)
     start = offset + OVERHEAD
     if start > size:
         return None
@@ -63,12 +64,12 @@ def _frame(data: bytes | mmap, offset: int, size: int) -> Frame | None:
     if marker != MARKER or length > LARGEST or end > size:
         return None
     payload = data[start:end]
-    return Frame(kind, payload, offset, end) if crc32(payload, _KIND_CRC[kind]) == crc else None
+    return Frame(kind, payload, base + offset, base + end) if crc32(payload, _KIND_CRC[kind]) == crc else None
 
 
-def _next_frame(data: bytes | mmap, offset: int, size: int) -> Frame | None:
+def _next_frame(data: bytes | mmap, offset: int, base: int) -> Frame | None:
     while (offset := data.find(MARKER, offset)) >= 0:
-        if found := _frame(data, offset, size):
+        if found := _frame(data, offset, base):
             return found
         offset += 1
     return None

@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -50,6 +50,12 @@ def segments(stream_path: Path, ending: str = SEALED) -> list[int]:
     return sorted(int(stem) for stem, dot, end in (name.partition(".") for name in names) if dot + end == ending)
 
 
+def remove(path: Path, operations: Operations) -> None:
+    """Delete a file, unless an earlier attempt did so in spite of what it said."""
+    with suppress(FileNotFoundError):
+        operations.unlink(path)
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """The right to a stream, held by one process at a time and lost when it dies."""
@@ -64,8 +70,9 @@ class Claim:
     def remove(self, operations: Operations = REAL) -> None:
         """Delete the directory of a stream that holds no segments any more."""
         with _alone(self.path.parent):
-            operations.unlink(self.path / LOCK)
-            operations.rmdir(self.path)
+            remove(self.path / LOCK, operations)
+            with suppress(FileNotFoundError):
+                operations.rmdir(self.path)
 
 
 def create_stream(directory: Path, operations: Operations = REAL) -> Claim:

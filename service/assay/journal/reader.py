@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from assay.journal.frame import Frame, Torn, scan
-from assay.journal.layout import NEXT, SEALED, segment_path, segments
+from assay.journal.layout import NEXT, SEALED, remove, segment_path, segments
 from assay.journal.operations import REAL, Operations
 
 CHUNK = 1 << 20
@@ -40,16 +41,23 @@ class StreamReader:
         return frames
 
     def _sealed(self) -> bool:
-        return self.final or any(number > self.segment for number in segments(self.path))
+        return self.final or self._following() is not None
 
     def _step(self, *, sealed: bool) -> bool:
         """Go on to the next segment when there is no more in this one."""
-        following = [number for number in segments(self.path) if number > self.segment]
-        if sealed and following:
-            self.segment, self.offset = following[0], 0
+        following = self._following()
+        if sealed and following is not None:
+            self.segment, self.offset = following, 0
             return True
         self.finished = self.final
         return False
+
+    def _following(self) -> int | None:
+        """The next segment that is there: they are revealed in order, though a listing may miss one that just was."""
+        later = [number for number in segments(self.path) if number > self.segment]
+        if not later or segment_path(self.path, self.segment + 1).exists():
+            return self.segment + 1 if later else None
+        return later[0]
 
     def _read_here(self, limit: int, most: int, *, sealed: bool) -> list[Frame]:
         """The next frames of this segment; in one that may grow, damage might be a frame on its way."""
@@ -70,16 +78,15 @@ class StreamReader:
     def _scan(self, data: bytes, limit: int, most: int, *, skip: bool = False) -> tuple[list[Frame], bool]:
         """Frames from the offset on, up to the first damage unless told to skip it; and whether damage was met."""
         frames: list[Frame] = []
-        start = self.offset
-        for found in scan(data):
+        for found in scan(data, base=self.offset):
             if isinstance(found, Torn):
                 if not skip:
                     return frames, True
                 self.torn += 1
             else:
-                frames.append(Frame(found.kind, found.payload, start + found.offset, start + found.end))
+                frames.append(found)
                 most -= len(found.payload)
-            self.offset = start + found.end
+            self.offset = found.end
             if len(frames) == limit or most <= 0:
                 break
         return frames, False
@@ -89,16 +96,18 @@ class StreamReader:
         numbers = segments(self.path)
         gone = [number for number in numbers if number < segment and (self.final or number < numbers[-1])]
         for number in gone:
-            self._operations.unlink(segment_path(self.path, number))
+            remove(segment_path(self.path, number), self._operations)
         return len(gone)
 
     @property
     def behind(self) -> int:
         """Bytes from here to the end of all segments, sealed or not."""
-        sizes = {
-            number: segment_path(self.path, number, ending).stat().st_size
-            for ending in (NEXT, SEALED)
-            for number in segments(self.path, ending)
-            if number >= self.segment
-        }
-        return max(sum(sizes.values()) - self.offset, 0) if self.segment in sizes else sum(sizes.values())
+        numbers = [self.segment, *segments(self.path), *segments(self.path, NEXT)]
+        sizes = [self._size(number) for number in range(self.segment, max(numbers) + 2)]
+        return max(sizes[0] - self.offset, 0) + sum(sizes[1:])
+
+    def _size(self, number: int) -> int:
+        for ending in (SEALED, NEXT, SEALED):  # once more: it may have been renamed in between
+            with suppress(FileNotFoundError):
+                return segment_path(self.path, number, ending).stat().st_size
+        return 0

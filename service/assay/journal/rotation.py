@@ -16,11 +16,12 @@ RETRY = 0.1  # seconds between attempts to reserve space where there was none
 class Slot:
     """What one thread does at the moment, and what it has done: written by that thread alone."""
 
-    __slots__ = ("appended", "inside", "refused", "thread", "torn")
+    __slots__ = ("ahead", "appended", "inside", "refused", "thread", "torn")
 
     def __init__(self, thread: Thread | None = None) -> None:
         self.thread = thread
         self.inside: Segment | None = None
+        self.ahead = 0  # bytes written since the end of the segment was looked up
         self.appended = 0
         self.refused = 0
         self.torn = 0

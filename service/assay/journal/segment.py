@@ -28,6 +28,7 @@ class Segment:
         "limit",
         "next",
         "number",
+        "stride",
     )
 
     def __init__(self, path: Path, number: int, descriptor: int, limit: int, operations: Operations) -> None:
@@ -35,6 +36,7 @@ class Segment:
         self.descriptor = descriptor
         self.limit = limit  # frames begin before it; zero once the segment is not to be used any more
         self.end = 0  # as far as is known: racing threads may leave it behind, never ahead
+        self.stride = limit // 256  # bytes a thread may write before it looks the end up
         self.next: Segment | None = None
         self.fault: OSError | None = None  # what was written here may not survive a loss of power
         self._path = path

@@ -15,6 +15,8 @@ from assay.journal.notary import Notary
 from assay.journal.operations import REAL, Operations
 from assay.journal.sink import Sink
 
+SHORT = 0.01
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -75,11 +77,11 @@ class Shipper:
         """Ship everything there is; says whether that was possible in time."""
         deadline = time.monotonic() + timeout
         try:
-            while self._round() or self.behind or self.trouble:
+            while (shipped := self._round()) or self.behind or self.trouble:
                 if time.monotonic() >= deadline:
                     return False
-                if self.trouble or self.behind:
-                    time.sleep(min(self._pace.idle, 0.01))
+                if not shipped:
+                    time.sleep(min(self._pace.idle, SHORT))
             return True
         finally:
             if self._stop.is_set():

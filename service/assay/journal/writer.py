@@ -47,6 +47,7 @@ class Journal:
         self._durable = mode == "sync"
         self._largest = min(LARGEST, segment_bytes // 4)
         self._write = operations.write
+        self._seek = os.lseek
         self._tick = tick
         self._slots = local()
         self._rotation = Rotation(self.path, segment_bytes, operations)
@@ -76,7 +77,10 @@ class Journal:
             if self._write(segment.descriptor, frame) != len(frame):
                 slot.torn += 1
                 raise self._given_up(slot, segment, "a record was cut short")
-            segment.end = os.lseek(segment.descriptor, 0, os.SEEK_CUR)
+            slot.ahead += len(frame)
+            if slot.ahead > segment.stride:
+                slot.ahead = 0
+                segment.end = self._seek(segment.descriptor, 0, os.SEEK_CUR)
         except OSError as error:
             raise self._given_up(slot, segment, error) from error
         finally:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
 from types import FrameType
 
 import grpc
@@ -63,16 +63,21 @@ class Server:
 
     def run(self, grace: float = GRACE_SECONDS) -> None:
         """Serve until SIGTERM or SIGINT, then stop; a second signal ends the process at once. Main thread only."""
-        # A queue, since its `put` may interrupt its own `get`; an Event's lock may not be taken twice.
-        signals: SimpleQueue[int] = SimpleQueue()
-
-        def noted(number: int, _frame: FrameType | None) -> None:
-            signals.put(number)
-
-        before = {number: signal.signal(number, noted) for number in (signal.SIGTERM, signal.SIGINT)}
+        # A byte in a socket: whatever a handler in Python would set, a wait could begin just before it is set.
+        waiting, woken = socket.socketpair()
+        woken.settimeout(0.0)
+        before = {number: signal.signal(number, taken) for number in (signal.SIGTERM, signal.SIGINT)}
+        wakeup = signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
         try:
-            signals.get()
+            waiting.recv(1)
         finally:
+            signal.set_wakeup_fd(wakeup)
             for number, handler in before.items():
                 signal.signal(number, handler)
+            waiting.close()
+            woken.close()
             self.stop(grace)
+
+
+def taken(_number: int, _frame: FrameType | None) -> None:
+    """Take a signal, so that it ends nothing; that it came is told through the wake-up socket."""

@@ -53,6 +53,9 @@ def parse(url: str) -> URL:
     if parsed.drivername not in known:
         message = f"database {masked(parsed)}: unknown kind {quoted(parsed.drivername)}, {expected}"
         raise StoreUnavailable(message)
+    if parsed.get_backend_name() == "sqlite" and parsed.query:
+        message = f"database {masked(parsed)}: SQLite takes no options after `?`, {expected}"
+        raise StoreUnavailable(message)
     if parsed.get_backend_name() == "sqlite" and parsed.database in {None, "", ":memory:"}:
         message = f"database {masked(parsed)}: a file is needed, {expected}"
         raise StoreUnavailable(message)

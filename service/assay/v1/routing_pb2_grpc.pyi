@@ -8,9 +8,9 @@ they came. Two rules hold for every message here:
 
   * No field can carry prompt or completion text, and none will be added: Assay sees counts, names and limits.
   * Where OpenRouter keeps a vocabulary open (`sort`, `data_collection`, `quantizations`, `service_tier`,
-    `tool_choice`, `input_modalities`) the field is a string, not an enum. The words are then those of the HTTP API,
-    of the rule files and of the decision log alike, an unknown word is refused with its name and the known ones
-    instead of arriving as a bare number, and a new word needs no new client.
+    `tool_choice`) the field is a string, not an enum. The words are then those of the HTTP API, of the rule files
+    and of the decision log alike, an unknown word is refused with its name and the known ones instead of arriving
+    as a bare number, and a new word needs no new client.
 
 Every error status has the trailing metadata `assay-reason`, the cause in kebab case (`unknown-model`), and one
 sentence naming field and value as its message.

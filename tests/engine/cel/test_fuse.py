@@ -169,6 +169,31 @@ def test_a_variable_without_a_value_tells_its_readers_which_fact_was_missing() -
     assert stage.counted.calls == 2, "once in generated code, once in the exact evaluator, then remembered"
 
 
+@pytest.mark.parametrize(
+    ("rule", "missing"),
+    [
+        pytest.param("variables.one.contains(variables.other)", "endpoint.accuracy", id="receiver and argument"),
+        pytest.param("variables.other + variables.one == ''", "endpoint.price", id="operands"),
+        pytest.param("[1].map(x, variables.other + variables.one) == []", "endpoint.price", id="a macro"),
+        pytest.param("variables.one == '' && variables.other == ''", "endpoint.accuracy", id="absorbing"),
+        pytest.param("(1 == 1 ? variables.other : variables.one) == ''", "endpoint.price", id="a choice"),
+    ],
+)
+def test_of_two_variables_without_a_value_the_first_is_told(rule: str, missing: str) -> None:
+    stage = Stage()
+    stage.let("one", "string(endpoint.accuracy)")
+    stage.let("other", "string(endpoint.price)")
+    assert stage.run(stage.item(rule), rows=[EMPTY], request=REQUEST) == [[(0, Absent(missing))]]
+
+
+def test_a_variable_without_a_value_is_absorbed_by_its_reader() -> None:
+    stage = Stage()
+    stage.let("good", "endpoint.accuracy > 0.9")
+    stage.let("fine", "variables.good || endpoint.price < 1.5")
+    found = stage.run(stage.item("variables.fine"), rows=[{"price": 1.0}, {"price": 2.0}], request=REQUEST)
+    assert found == [[], [(0, Absent("endpoint.accuracy"))]]
+
+
 def test_a_missing_shared_root_is_absent_not_an_error() -> None:
     stage = Stage()
     fused = fuse_rules([stage.item("request.tools > 0"), stage.item("!has(request.tools)")], row="endpoint")

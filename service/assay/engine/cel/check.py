@@ -25,7 +25,8 @@ class Checked:
     """An expression that passed: its typed tree, and what it reads.
 
     `reads` holds dotted paths (also those only asked for with `has`), plain variables by name, and the bare name of a
-    root that is handed whole to a function. `program` belongs to `slow`.
+    root that is handed whole to a function. `absorbs` where an operand without a value need not leave the whole
+    without one. `program` belongs to `slow`.
     """
 
     text: str
@@ -33,6 +34,7 @@ class Checked:
     reads: frozenset[str]
     roots: frozenset[str]
     functions: frozenset[str]
+    absorbs: bool
     program: list[Any] = field(default_factory=list, repr=False)
 
     @property
@@ -54,7 +56,8 @@ def check(
         faults.add(scanned.start, f"this must be {expected}, and is {root.type}")
     if faults.found:
         raise faults.error()
-    return Checked(text, root, frozenset(checker.reads), frozenset(checker.roots), frozenset(checker.functions))
+    reads, roots, functions = map(frozenset, (checker.reads, checker.roots, checker.functions))
+    return Checked(text, root, reads, roots, functions, checker.absorbs)
 
 
 class Checker:
@@ -66,6 +69,7 @@ class Checker:
         self.reads: set[str] = set()
         self.roots: set[str] = set()
         self.functions: set[str] = set()
+        self.absorbs = False
         self._rules: dict[type, Callable[[Any], tree.Node]] = {
             syntax.Constant: self._constant,
             syntax.Name: lambda node: check_path(self, node),
@@ -110,6 +114,7 @@ class Checker:
         operands = tuple(map(self.check, node.operands))
         if node.symbol in {"&&", "||"}:
             self._bools(node, node.operands, operands)
+            self.absorbs = True
             return tree.Logic(BOOL, *self.place(node), node.symbol, operands)
         if node.symbol == "?:":
             return self._choice(node, operands)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Mapping, Sequence
+from operator import contains
 from typing import Any
 
 from assay.engine.cel import tree
@@ -37,7 +38,15 @@ def _bool(value: object) -> bool:
     raise TypeError("a value that is no bool")
 
 
-_HELPERS: dict[str, Any] = {"any": any, "all": all, "len": len, "sum": sum, "bool": _bool, "truth": _TRUTH}
+_HELPERS: dict[str, Any] = {
+    "any": any,
+    "all": all,
+    "len": len,
+    "sum": sum,
+    "bool": _bool,
+    "truth": _TRUTH,
+    "contains": contains,
+}
 
 
 class Emitter:
@@ -51,6 +60,7 @@ class Emitter:
         self.row, self.constants, self.variables = row, constants, variables
         self.namespace: dict[str, Any] = {"__builtins__": {}}
 
+    # INVARIANT: operands are evaluated in the exact evaluator's order, so that both meet the same Stop first.
     def emit(self, node: tree.Node) -> ast.expr:
         """Give the Python expression of a node."""
         return _EMITTERS[type(node)](self, node)
@@ -151,8 +161,6 @@ def _operation(emitter: Emitter, node: tree.Operation) -> ast.expr:
         return ast.BinOp(operands[0], _BINARY[name](), operands[1])
     if name in _METHODS:
         return _call(ast.Attribute(operands[0], _METHODS[name], ast.Load()), operands[1:])
-    if name == "contains":
-        return _compare(operands[1], ast.In(), operands[0])
     return _call(emitter.helper("len" if name == "size" else name), operands)
 
 

@@ -13,7 +13,7 @@ from assay.engine.cel.check import Checked
 from assay.engine.cel.emit import Emitter
 from assay.engine.cel.lazy import Call, Program, Stage
 from assay.engine.cel.templates import NOTHING
-from assay.engine.cel.values import Absent, Failure, Outcome
+from assay.engine.cel.values import Outcome
 
 Rows = Sequence[Mapping[str, object]]
 Shared = Mapping[str, Mapping[str, object]]
@@ -52,20 +52,13 @@ def fuse_rules(
     An item comes to False, or its message instead, or Absent, Failure or NOT_ASKED. A `when` that does not read the
     row is evaluated once a call: false leaves the item out altogether; no value is the item's outcome for every row.
     """
-    builder = _Builder(variables, row, constants)
-    once = [(i, builder.program(item.when)) for i, item in enumerate(items) if item.when and builder.once(item)]
+    builder = _Builder(behind(items, variables), row, constants)
     loop = builder.rules(items)
-    always: list[bool | Absent | Failure] = [True] * len(items)
 
     def run(rows: Rows, shared: Shared) -> list[Findings]:
         call = builder.call(shared)
-        asked = always
-        if once:
-            asked = always.copy()
-            for index, when in once:
-                asked[index] = call.asked(when)
         out: list[Findings] = [[] for _ in rows]
-        loop(rows, out, asked, call, call.memo, call.shared)
+        loop(rows, out, call, call.memo, call.shared)
         return out
 
     return run
@@ -79,16 +72,30 @@ def fuse_columns(
     constants: Mapping[str, object] = NOTHING,
 ) -> FusedColumns:
     """Give a function of (rows, shared roots) that gives one column per item: its value, Absent or Failure per row."""
-    builder = _Builder(variables, row, constants)
+    builder = _Builder(behind(items, variables), row, constants)
     loop = builder.cells(items)
 
     def run(rows: Rows, shared: Shared) -> list[list[Any]]:
         call = builder.call(shared)
         cells: list[list[Any]] = [[] for _ in rows]
-        loop(rows, cells, (), call, call.memo, call.shared)
+        loop(rows, cells, call, call.memo, call.shared)
         return [list(column) for column in zip(*cells, strict=True)] if cells else [[] for _ in items]
 
     return run
+
+
+def behind(items: Iterable[Item], variables: Sequence[tuple[str, Checked]]) -> list[tuple[str, Checked]]:
+    """Give the variables that items read, directly or through others, in the order they were declared."""
+    names = [name for name, _ in variables]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"variable {twice} is given twice")
+    wanted = {path for item in items for checked in item.expressions for path in checked.reads}
+    needed: list[tuple[str, Checked]] = []
+    for name, checked in reversed(variables):
+        if f"variables.{name}" in wanted:
+            needed.insert(0, (name, checked))
+            wanted |= checked.reads
+    return needed
 
 
 class _Builder:
@@ -103,8 +110,6 @@ class _Builder:
         self.stage = Stage(row, by_root, {})
         self.whole_roots = False
         for name, checked in variables:
-            if name in self.stage.programs:
-                raise ValueError(f"variable {name} is given twice")
             self.stage.programs[name] = self.program(checked, name)
 
     def call(self, shared: Shared) -> Call:
@@ -116,27 +121,22 @@ class _Builder:
         run = templates.expression(self._emitter(), checked, name, self._shared([checked]))
         return Program(checked, run, self.per_row(checked))
 
-    def once(self, item: Item) -> bool:
-        """Tell whether an item's guard is asked once a call."""
-        return item.when is not None and not self.per_row(item.when)
-
     def rules(self, items: Sequence[Item]) -> Callable[..., Any]:
         """Generate the passes that judge every row: rules asked once a call have one each, neighbours share one."""
         emitter, passes = self._emitter(), list[ast.stmt]()
         for once, neighbours in groupby(enumerate(items), lambda numbered: self.once(numbered[1])):
-            blocks = [(index, self._judged(emitter, index, item)) for index, item in neighbours]
-            if once:
-                passes += chain.from_iterable(templates.asked_once(index, block) for index, block in blocks)
-            else:
-                passes += templates.over_rows(list(chain.from_iterable(block for _, block in blocks)))
+            blocks = list(chain.from_iterable(self._judged(emitter, index, item) for index, item in neighbours))
+            passes += blocks if once else templates.over_rows(blocks)
         return templates.loop(emitter, passes, self._shared(e for item in items for e in item.expressions))
 
     def _judged(self, emitter: Emitter, index: int, item: Item) -> list[ast.stmt]:
-        """Give the statements that judge one row by one rule, its guard included where that reads the row."""
+        """Give the statements that judge one row by one rule, or all rows where its guard is asked once a call."""
         block = templates.rule_block(emitter, index, item.expression, item.message)
-        if item.when is None or self.once(item):
-            return block
-        return templates.guarded(emitter, index, item.when, block)
+        return block if item.when is None else templates.guarded(emitter, index, item.when, block, once=self.once(item))
+
+    def once(self, item: Item) -> bool:
+        """Tell whether an item's guard is asked once a call."""
+        return item.when is not None and not self.per_row(item.when)
 
     def cells(self, items: Sequence[Item]) -> Callable[..., Any]:
         """Generate the pass that computes every item for every row."""

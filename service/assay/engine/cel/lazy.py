@@ -56,8 +56,10 @@ class Call:
         self.memo: Memo = {}
         self.known: Mapping[str, Any] | None = None
 
-    def exact(self, checked: Checked, row: Row | None, memo: Memo) -> Value:
-        """Evaluate exactly."""
+    def exact(self, checked: Checked, row: Row | None, memo: Memo, raised: object) -> Value:
+        """Evaluate exactly, save where generated code raised what the exact evaluator would."""
+        if isinstance(raised, Stop) and not checked.absorbs:
+            return raised.outcome
         if self.known is None:
             self.known = self.stage.with_constants(self.shared)
         activation = {**self.known, "variables": _Variables(self, row, memo)}
@@ -65,30 +67,20 @@ class Call:
             activation[self.stage.row] = row
         return evaluate(checked, activation)
 
-    def verdict(self, checked: Checked, row: Row | None, memo: Memo) -> bool | Absent | Failure:
-        """Evaluate a rule exactly; what is no bool is a failure."""
-        value = self.exact(checked, row, memo)
+    def verdict(self, checked: Checked, row: Row | None, memo: Memo, found: object) -> bool | Absent | Failure:
+        """Evaluate a rule exactly, of which generated code found or raised something else; no bool is a failure."""
+        value = self.exact(checked, row, memo, found)
         if value is True or value is False or isinstance(value, Absent | Failure):
             return value
         return Failure("a value that is no bool", checked.tree.line, checked.tree.column)
 
-    def variable(self, name: str, row: Row | None, memo: Memo) -> Value:
+    def variable(self, name: str, row: Row | None, memo: Memo, raised: Exception) -> Value:
         """Give a variable exactly, as its generated code raised; no value is remembered and stops the reader."""
-        value = self.exact(self.stage.programs[name].checked, row, memo)
+        value = self.exact(self.stage.programs[name].checked, row, memo, raised)
         if isinstance(value, Absent | Failure):
             memo[stopped(name)] = value
             raise Stop(value)
         return value
-
-    def asked(self, when: Program) -> bool | Absent | Failure:
-        """Answer a guard that does not read the row."""
-        try:
-            value = when.run(None, self.memo, self.memo, self.shared, self)
-        except Exception:  # noqa: BLE001  whatever it was, the exact evaluator says what it means
-            value = None
-        if value is True or value is False:
-            return bool(value)
-        return self.verdict(when.checked, None, self.memo)
 
 
 class _Variables:

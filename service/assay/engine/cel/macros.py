@@ -49,6 +49,7 @@ def _body(checker: Checker, node: syntax.Call, elements: tree.Node, slot: int) -
     kind = _kind(node, elements, result)
     if is_broken(elements.type):
         kind = kind if kind == BOOL else BROKEN
+    checker.absorbs = checker.absorbs or node.name in {"all", "exists"}
     return tree.Macro(kind, *checker.place(node), node.name, slot, elements, condition, result)
 
 

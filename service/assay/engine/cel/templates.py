@@ -25,13 +25,13 @@ def run(e, w, g, s, call):
         raise h_stop(w[STOPPED])
     try:
         x = EXPRESSION
-    except h_error:
-        x = h_variable(call, NAME, e, w)
+    except h_error as error:
+        x = h_variable(call, NAME, e, w, error)
     w[NAME] = x
     return x
 """
 LOOP = """
-def run(rows, out, asked, call, g, s):
+def run(rows, out, call, g, s):
     memos = MEMOS
     PASSES
 """
@@ -42,11 +42,11 @@ for e, r, w in h_zip(rows, out, memos):
 RULE = """
 try:
     x = EXPRESSION
-except h_error:
-    x = None
+except h_error as error:
+    x = error
 if x is not True:
     if x is not False:
-        x = h_verdict(call, CHECKED, e, w)
+        x = h_verdict(call, CHECKED, e, w, x)
     if x is False:
         TELL
     elif x is not True:
@@ -58,34 +58,40 @@ r.append(BROKEN)
 TOLD = """
 try:
     m = MESSAGE
-except h_error:
-    m = h_exact(call, CHECKED, e, w)
+except h_error as error:
+    m = h_exact(call, CHECKED, e, w, error)
 r.append((INDEX, m if h_type(m) is h_str else False))
 """
 GUARDED = """
 try:
     y = WHEN
-except h_error:
-    y = None
+except h_error as error:
+    y = error
 if y is not True and y is not False:
-    y = h_verdict(call, CHECKED, e, w)
+    y = h_verdict(call, CHECKED, e, w, y)
 if y is True:
     BLOCK
 else:
     r.append((INDEX, h_not_asked if y is False else y))
 """
 ASKED_ONCE = """
-if asked[INDEX] is True:
+try:
+    y = WHEN
+except h_error as error:
+    y = error
+if y is not True and y is not False:
+    y = h_verdict(call, CHECKED, None, g, y)
+if y is True:
     BLOCK
-elif asked[INDEX] is not False:
+elif y is not False:
     for r in out:
-        r.append((INDEX, asked[INDEX]))
+        r.append((INDEX, y))
 """
 CELL = """
 try:
     x = EXPRESSION
-except h_error:
-    x = h_exact(call, CHECKED, e, w)
+except h_error as error:
+    x = h_exact(call, CHECKED, e, w, error)
 r.append(x)
 """
 _NAMES: Mapping[str, Any] = {
@@ -147,20 +153,15 @@ def rule_block(emitter: Emitter, index: int, expression: Checked, message: Check
     return fill(RULE, parts)
 
 
-def guarded(emitter: Emitter, index: int, when: Checked, block: list[ast.stmt]) -> list[ast.stmt]:
-    """Give a rule's block behind a guard that reads the row."""
+def guarded(emitter: Emitter, index: int, when: Checked, block: list[ast.stmt], *, once: bool) -> list[ast.stmt]:
+    """Give a rule's block behind a guard: within the row, or as a pass of its own that `once` may leave out."""
     parts: dict[str, Part] = {
         "INDEX": ast.Constant(index),
         "WHEN": emitter.emit(when.tree),
         "CHECKED": emitter.keep("k", when),
-        "BLOCK": block,
+        "BLOCK": over_rows(block) if once else block,
     }
-    return fill(GUARDED, parts)
-
-
-def asked_once(index: int, block: list[ast.stmt]) -> list[ast.stmt]:
-    """Give a pass over the rows by one rule, none at all where the call's guard came to false."""
-    return fill(ASKED_ONCE, {"INDEX": ast.Constant(index), "BLOCK": over_rows(block)})
+    return fill(ASKED_ONCE if once else GUARDED, parts)
 
 
 def cell_block(emitter: Emitter, checked: Checked) -> list[ast.stmt]:

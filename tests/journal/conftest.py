@@ -1,0 +1,27 @@
+"""Places for journals, in memory where there is plenty: the disk's own pace is not what these tests are about."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = str(Path(__file__).resolve().parents[2])
+if ROOT not in sys.path:  # with importlib's import mode pytest does not put the repository on the path
+    sys.path.append(ROOT)
+
+MEMORY = Path("/dev/shm")  # noqa: S108 - mkdtemp makes the name
+ROOM = 1 << 28
+
+
+@pytest.fixture
+def spool() -> Iterator[Path]:
+    """An empty directory."""
+    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM
+    directory = Path(tempfile.mkdtemp(prefix="assay-journal-", dir=MEMORY if roomy else None))
+    yield directory
+    shutil.rmtree(directory)

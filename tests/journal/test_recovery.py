@@ -1,0 +1,153 @@
+"""What a process left behind is put in order; what others still write is left alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.journal.world import everything, payload, until
+
+from assay.journal.frame import Frame, encode
+from assay.journal.layout import NEXT, SEALED, create_stream, segment_path, segments
+from assay.journal.operations import REAL
+from assay.journal.reader import StreamReader
+from assay.journal.recovery import RecoveredStream, recover
+from assay.journal.writer import Journal
+
+RECORDS = [payload(0, number) for number in range(5)]
+
+
+def left_behind(directory: Path, *contents: bytes, last: str = SEALED) -> str:
+    """A stream of a process that is gone."""
+    claim = create_stream(directory)
+    for number, content in enumerate(contents, start=1):
+        segment_path(claim.path, number, last if number == len(contents) else SEALED).write_bytes(content)
+    claim.release()
+    return claim.path.name
+
+
+def frames(*records: bytes) -> bytes:
+    return b"".join(encode(1, record) for record in records)
+
+
+def test_a_tail_torn_at_every_byte_is_cut_and_told(spool: Path) -> None:
+    last = encode(1, b"the last one")
+    for length in range(len(last)):
+        directory = spool / str(length)
+        stream = left_behind(directory, frames(*RECORDS) + last[:length])
+        assert recover(directory) == [RecoveredStream(stream, 5, length, int(length > 0))]
+        assert segment_path(directory / stream, 1).read_bytes() == frames(*RECORDS)
+        assert recover(directory) == [RecoveredStream(stream, 5, 0, 0)]
+
+
+def test_garbage_in_the_middle_is_told_and_skipped(spool: Path) -> None:
+    stream = left_behind(spool, frames(*RECORDS[:2]) + b"garbage" + frames(*RECORDS[2:]), frames(b"0:9:x"))
+    assert recover(spool) == [RecoveredStream(stream, 6, 0, 1)]
+    assert [frame.payload for frame in everything(spool)] == [*RECORDS, b"0:9:x"]
+
+
+def test_a_segment_reserved_ahead_counts_once_it_was_appended_to(spool: Path) -> None:
+    stream = left_behind(spool, frames(*RECORDS), frames(b"0:9:x"), last=NEXT)
+    other = left_behind(spool, frames(b"1:0:x"), b"", last=NEXT)
+    assert [(each.stream, each.frames) for each in recover(spool)] in (
+        [(stream, 6), (other, 1)],
+        [(other, 1), (stream, 6)],  # streams of the same millisecond have no order
+    )
+    assert (segments(spool / stream), segments(spool / other)) == ([1, 2], [1])
+    assert segments(spool / other, NEXT) == []
+
+
+def test_an_empty_directory_and_none_are_fine(spool: Path) -> None:
+    assert recover(spool) == []
+    assert recover(spool / "nothing") == []
+
+
+def test_the_stream_of_a_living_process_is_left_alone(spool: Path) -> None:
+    with Journal(spool) as journal:
+        journal.append(1, b"0:0:x")
+        with segment_path(journal.path, 1).open("ab") as segment:
+            segment.write(b"torn")
+        assert recover(spool) == []
+        assert segment_path(journal.path, 1).read_bytes().endswith(b"torn")
+    assert recover(spool) == [RecoveredStream(journal.stream, 1, 4, 1)]
+
+
+def test_a_reader_follows_a_stream_while_it_is_written(spool: Path) -> None:
+    with Journal(spool, segment_bytes=1 << 10, tick=0.001) as journal:
+        reader = StreamReader(journal.path)
+        found: list[Frame] = []
+        for number in range(100):
+            journal.append(1, payload(0, number))
+            found += reader.read(3)
+
+        def all_found() -> bool:
+            found.extend(reader.read(10))
+            return len(found) == 100
+
+        until(all_found)
+        assert not reader.finished
+    assert [frame.payload for frame in found] == [payload(0, number) for number in range(100)]
+
+
+def test_a_reader_goes_on_where_another_stopped(spool: Path) -> None:
+    stream = left_behind(spool, frames(*RECORDS[:2]), frames(*RECORDS[2:]))
+    found: list[bytes] = []
+    segment, offset = 1, 0
+    for _ in RECORDS:
+        reader = StreamReader(spool / stream, segment, offset, final=True)
+        found += [frame.payload for frame in reader.read(1)]
+        segment, offset = reader.segment, reader.offset
+    assert found == RECORDS
+
+
+def test_in_a_growing_segment_damage_is_waited_for(spool: Path) -> None:
+    stream = left_behind(spool, frames(RECORDS[0]) + b"half a frame" + frames(RECORDS[1]))
+    reader = StreamReader(spool / stream)
+    assert [frame.payload for frame in reader.read(10)] == RECORDS[:1]
+    assert (reader.read(10), reader.torn) == ([], 0)
+    segment_path(spool / stream, 2).touch()
+    assert [frame.payload for frame in reader.read(10)] == RECORDS[1:2]
+    assert reader.torn == 1
+
+
+def test_a_frame_longer_than_a_chunk_holding_a_frame_is_one_frame(spool: Path) -> None:
+    inner = frames(b"inner") + bytes(3 << 20)
+    stream = left_behind(spool, frames(b"0:0:x", inner, b"0:1:x"))
+    reader = StreamReader(spool / stream, final=True)
+    found = [frame.payload for _ in range(3) for frame in reader.read(10)]
+    assert found == [b"0:0:x", inner, b"0:1:x"]
+
+
+def test_reading_stops_at_a_number_of_bytes(spool: Path) -> None:
+    stream = left_behind(spool, frames(*RECORDS))
+    assert len(StreamReader(spool / stream, final=True).read(10, most=len(RECORDS[0]) + 1)) == 2
+
+
+def test_the_active_segment_is_never_removed(spool: Path) -> None:
+    with Journal(spool, segment_bytes=1 << 10, tick=0.001) as journal:
+        for number in range(50):
+            journal.append(1, payload(0, number))
+        until(lambda: len(segments(journal.path)) > 2)
+        reader = StreamReader(journal.path)
+        reader.remove_before(1000)
+        assert len(segments(journal.path)) == 1
+        journal.append(1, b"0:50:x")
+
+
+def test_removing_tells_how_many(spool: Path) -> None:
+    stream = left_behind(spool, *[frames(record) for record in RECORDS])
+    reader = StreamReader(spool / stream, final=True)
+    assert (reader.remove_before(3), segments(spool / stream)) == (2, [3, 4, 5])
+    assert (reader.remove_before(6), segments(spool / stream)) == (3, [])
+
+
+def test_a_failed_cut_is_tried_again(spool: Path) -> None:
+    stream = left_behind(spool, frames(*RECORDS) + b"torn")
+
+    def truncate(_descriptor: int, _size: int) -> None:
+        raise OSError("no")
+
+    with pytest.raises(OSError, match="no"):
+        recover(spool, replace(REAL, truncate=truncate))
+    assert recover(spool) == [RecoveredStream(stream, 5, 4, 1)]

@@ -1,0 +1,271 @@
+"""What is appended stays, in order, whatever the threads, the rotations and the reopenings."""
+
+from __future__ import annotations
+
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from threading import Event, Thread
+from typing import Literal
+
+import pytest
+from hypothesis import given, settings, strategies as st
+from tests.journal.world import assert_order, everything, payload, until
+
+from assay.journal.errors import JournalClosed, JournalFailed, JournalFull, RecordTooLarge
+from assay.journal.layout import NEXT, segment_path, segments
+from assay.journal.operations import REAL
+from assay.journal.writer import Journal
+
+THREADS = 8
+SIZES = st.lists(st.integers(0, 250), max_size=20)
+
+
+@pytest.fixture(params=["write", "sync"])
+def mode(request: pytest.FixtureRequest) -> Literal["write", "sync"]:
+    chosen: Literal["write", "sync"] = request.param
+    return chosen
+
+
+@given(lives=st.lists(SIZES, min_size=1, max_size=3), segment_bytes=st.integers(1 << 10, 1 << 13))
+@settings(max_examples=20, deadline=None)
+def test_eight_threads_read_back_what_they_appended(
+    tmp_path_factory: pytest.TempPathFactory, lives: list[list[int]], segment_bytes: int
+) -> None:
+    directory = tmp_path_factory.mktemp("journal")
+    names: list[str] = []
+    expected: list[bytes] = []
+    started = 0
+    for sizes in lives:
+        with (
+            Journal(directory, segment_bytes=segment_bytes, tick=0.001) as journal,
+            ThreadPoolExecutor(THREADS) as threads,
+        ):
+            names.append(journal.stream)
+            records = [[payload(t, started + n, s) for n, s in enumerate(sizes)] for t in range(THREADS)]
+
+            def work(mine: list[bytes], journal: Journal = journal) -> None:
+                for record in mine:
+                    if len(record) <= segment_bytes // 4:
+                        journal.append(1, record)
+
+            list(threads.map(work, records))
+            expected += [r for mine in records for r in mine if len(r) <= segment_bytes // 4]
+            started += len(sizes)
+        assert journal.appended == sum(len(r) <= segment_bytes // 4 for mine in records for r in mine)
+        assert (journal.refused, journal.torn) == (0, 0)
+    found = [frame.payload for frame in everything(directory, names)]
+    assert sorted(found) == sorted(expected)
+    assert_order(found)
+
+
+def test_both_modes_keep_records_over_rotations(spool: Path, mode: Literal["write", "sync"]) -> None:
+    with Journal(spool, mode=mode, segment_bytes=4096, tick=0.001) as journal:
+        for number in range(300):
+            journal.append(number % 256, payload(0, number))
+    found = everything(spool)
+    assert [frame.payload for frame in found] == [payload(0, number) for number in range(300)]
+    assert [frame.kind for frame in found] == [number % 256 for number in range(300)]
+    assert len(segments(journal.path)) > 3
+
+
+def test_an_append_survives_without_a_close(spool: Path) -> None:
+    journal = Journal(spool, tick=60)
+    journal.append(1, b"0:0:x")
+    assert [frame.payload for frame in everything(spool)] == [b"0:0:x"]
+    journal.close()
+
+
+def test_in_mode_sync_a_record_is_on_the_disk_when_append_returns(spool: Path) -> None:
+    synced: dict[int, int] = {}
+
+    def sync_data(descriptor: int) -> None:
+        size = os.fstat(descriptor).st_size
+        REAL.sync_data(descriptor)
+        synced[os.fstat(descriptor).st_ino] = size
+
+    with Journal(spool, mode="sync", operations=replace(REAL, sync_data=sync_data)) as journal:
+        path = segment_path(journal.path, 1)
+        for number in range(20):
+            journal.append(1, payload(0, number))
+            assert synced[path.stat().st_ino] == path.stat().st_size
+
+
+def test_in_mode_write_the_disk_follows_by_itself(spool: Path) -> None:
+    synced: list[int] = []
+    sync = replace(REAL, sync_data=lambda descriptor: synced.append(os.fstat(descriptor).st_size))
+    with Journal(spool, operations=sync, tick=0.001) as journal:
+        journal.append(1, b"0:0:x")
+        size = segment_path(journal.path, 1).stat().st_size
+        until(lambda: size in synced)
+
+
+def test_space_is_reserved_ahead_and_given_back(tmp_path: Path) -> None:
+    with Journal(tmp_path, segment_bytes=1 << 20, tick=0.001) as journal:
+        reserved = [segment_path(journal.path, 1), segment_path(journal.path, 2, NEXT)]
+        assert [path.stat().st_size for path in reserved] == [0, 0]
+        assert all(path.stat().st_blocks * 512 >= 1 << 20 for path in reserved)
+        journal.append(1, bytes(100))
+    assert [path.name for path in sorted(journal.path.iterdir())] == ["00000001.seg", "lock"]
+    assert reserved[0].stat().st_blocks * 512 <= 1 << 16
+
+
+def test_a_segment_is_not_sealed_while_a_thread_is_inside_a_write(spool: Path) -> None:
+    inside, go_on = Event(), Event()
+
+    def write(descriptor: int, data: bytes) -> int:
+        if b"slow" in data:
+            inside.set()
+            go_on.wait()
+        return REAL.write(descriptor, data)
+
+    with Journal(spool, segment_bytes=1 << 10, tick=0.001, operations=replace(REAL, write=write)) as journal:
+        slow = Thread(target=journal.append, args=(1, b"0:0:slow"))
+        slow.start()
+        inside.wait()
+        for number in range(60):
+            journal.append(1, payload(1, number))
+        assert segments(journal.path) == [1]  # the others are not revealed, so that no reader passes by the slow one
+        go_on.set()
+        slow.join()
+        until(lambda: len(segments(journal.path)) > 3)
+    assert len(everything(spool)) == 61
+
+
+def test_a_short_write_is_refused_and_skipped(spool: Path) -> None:
+    cut: list[bytes] = []
+
+    def write(descriptor: int, data: bytes) -> int:
+        if b"victim" in data and not cut:
+            cut.append(data)
+            return REAL.write(descriptor, data[:-3])
+        return REAL.write(descriptor, data)
+
+    with Journal(spool, operations=replace(REAL, write=write)) as journal:
+        journal.append(1, b"0:0:before")
+        with pytest.raises(JournalFailed, match="cut short"):
+            journal.append(1, b"0:1:victim")
+        journal.append(1, b"0:2:after")
+        assert (journal.appended, journal.refused, journal.torn) == (2, 1, 1)
+        assert journal.accepting
+        until(lambda: segments(journal.path) == [1, 2])
+    assert [frame.payload for frame in everything(spool)] == [b"0:0:before", b"0:2:after"]
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        pytest.param(errno.ENOSPC, JournalFull, id="no space"),
+        pytest.param(errno.EDQUOT, JournalFull, id="over the quota"),
+        pytest.param(errno.EIO, JournalFailed, id="broken disk"),
+    ],
+)
+def test_a_failed_write_is_named_and_the_journal_goes_on(spool: Path, code: int, error: type[Exception]) -> None:
+    fail = [True]
+
+    def write(descriptor: int, data: bytes) -> int:
+        if fail and fail.pop():
+            raise OSError(code, os.strerror(code))
+        return REAL.write(descriptor, data)
+
+    with Journal(spool, operations=replace(REAL, write=write)) as journal:
+        with pytest.raises(error):
+            journal.append(1, b"0:0:x")
+        journal.append(1, b"0:1:x")
+    assert [frame.payload for frame in everything(spool)] == [b"0:1:x"]
+
+
+def test_without_space_ahead_it_refuses_before_damage_and_recovers_by_itself(spool: Path) -> None:
+    full = Event()
+
+    def reserve(descriptor: int, size: int) -> None:
+        if full.is_set():
+            raise OSError(errno.ENOSPC, "no space")
+        REAL.reserve(descriptor, size)
+
+    kept: list[bytes] = []
+    with Journal(spool, segment_bytes=4096, tick=0.001, operations=replace(REAL, reserve=reserve)) as journal:
+        full.set()
+        with pytest.raises(JournalFull):  # noqa: PT012 - how many fit is not the point
+            for number in range(1000):
+                journal.append(1, payload(0, number))
+                kept.append(payload(0, number))
+        assert not journal.accepting
+        full.clear()
+        until(lambda: journal.accepting)
+        journal.append(1, payload(0, 1000))
+    assert [frame.payload for frame in everything(spool)] == [*kept, payload(0, 1000)]
+
+
+def test_a_full_disk_at_the_start_is_waited_out(spool: Path) -> None:
+    full = [True]
+
+    def reserve(_descriptor: int, _size: int) -> None:
+        if full:
+            raise OSError(errno.ENOSPC, "no space")
+
+    with Journal(spool, tick=0.001, operations=replace(REAL, reserve=reserve)) as journal:
+        assert not journal.accepting
+        with pytest.raises(JournalFull):
+            journal.append(1, b"0:0:x")
+        full.clear()
+        until(lambda: journal.accepting)
+        journal.append(1, b"0:1:x")
+    assert [frame.payload for frame in everything(spool)] == [b"0:1:x"]
+
+
+@pytest.mark.parametrize(
+    ("room", "works"), [pytest.param(1, True, id="free"), pytest.param(1 << 60, False, id="not free")]
+)
+def test_where_space_cannot_be_reserved_it_is_looked_for(
+    spool: Path, monkeypatch: pytest.MonkeyPatch, room: int, *, works: bool
+) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    descriptor = os.open(spool / "file", os.O_CREAT | os.O_RDWR)
+    if works:
+        REAL.reserve(descriptor, room)
+    else:
+        with pytest.raises(OSError, match="No space left"):
+            REAL.reserve(descriptor, room)
+    os.close(descriptor)
+
+
+def test_a_closed_journal_refuses(spool: Path) -> None:
+    journal = Journal(spool)
+    journal.close()
+    journal.close()
+    with pytest.raises(JournalClosed):
+        journal.append(1, b"x")
+    assert not journal.accepting
+
+
+def test_a_record_that_is_too_large_is_refused(spool: Path) -> None:
+    with Journal(spool, segment_bytes=4096) as journal:
+        journal.append(1, bytes(1024))
+        with pytest.raises(RecordTooLarge, match="of 1025 bytes is too large for the journal, expected at most 1024"):
+            journal.append(1, bytes(1025))
+
+
+def test_records_of_sixteen_mebibytes_are_taken(spool: Path) -> None:
+    large = bytes(16 << 20)
+    with Journal(spool) as journal:
+        journal.append(1, large)
+        journal.append(1, b"small")
+    assert [frame.payload for frame in everything(spool)] == [large, b"small"]
+
+
+def test_counters_outlive_their_threads(spool: Path) -> None:
+    with Journal(spool) as journal:
+        for number in range(3):
+            thread = Thread(target=journal.append, args=(1, payload(0, number)))
+            thread.start()
+            thread.join()
+            assert journal.appended == number + 1
+
+
+def test_a_directory_that_cannot_be_written_is_named(spool: Path) -> None:
+    (spool / "file").touch()
+    with pytest.raises(JournalFailed, match="file"):
+        Journal(spool / "file")
