@@ -14,7 +14,6 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from assay.engine.binding import Key, Keys, Route
-from assay.engine.canonical import canonical
 from assay.engine.eligibility import CLEAN, Facts, Findings, Shared
 from assay.engine.errors import PolicyBehind
 from assay.engine.factsheet import price_facts, prices_at, request_facts, tenant_facts
@@ -23,7 +22,7 @@ from assay.engine.parts import ModelView, TenantView
 from assay.engine.request import Request
 from assay.engine.slug import parse_slug
 from assay.engine.snapshot import Snapshot
-from assay.engine.verdict import RuleFinding, Verdict
+from assay.engine.verdict import RuleFinding, Verdict, listed_names
 
 NOBODY = TenantView(None, ())
 
@@ -79,11 +78,11 @@ class Plan:
         shadow], a finding [rule set, rule, reason, outcome].
         """
         places = {(v.model, v.endpoint_id): place for place, v in enumerate(self.verdicts)}
-        attempts = canonical([[places[a.model, a.endpoint_id], a.rule_set] for a in self.attempts])
-        return b'{"attempts":%b,"availability":%b,"snapshot":%b,"verdicts":[%b]}' % (
-            attempts,
-            canonical(self.availability),
-            canonical(self.snapshot_id),
+        attempts = [b"[%d,%b]" % (places[a.model, a.endpoint_id], listed_names(a.rule_set)) for a in self.attempts]
+        return b'{"attempts":[%b],"availability":%b,"snapshot":%b,"verdicts":[%b]}' % (
+            b",".join(attempts),
+            listed_names(self.availability),
+            listed_names(self.snapshot_id),
             b",".join([verdict.spelled() for verdict in self.verdicts]),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from assay.engine.canonical import canonical
@@ -16,6 +17,12 @@ REQUEST_REASONS: Final = (
     "require_parameters", "quantization", "allowed_providers", "ignored", "only", "tools", "health", "policy",
     "EVAL_ERROR",
 )  # fmt: skip
+
+
+@lru_cache(maxsize=1 << 16)
+def listed_names(*names: str) -> bytes:
+    """Names as they stand in a canonical list; kept, since the same few occur in every plan."""
+    return canonical(names)[1:-1]
 
 
 Seen = tuple[tuple[str, object], ...]
@@ -52,8 +59,14 @@ class Verdict:
     def spelled(self) -> bytes:
         """Its part of a plan's canonical bytes; kept, since the same verdict serves many requests."""
         if not self.spelling:
-            findings = ([[f.rule_set, f.rule, f.reason, f.outcome] for f in kind] for kind in self.kinds)
-            self.spelling.append(canonical([self.model, self.endpoint_id, self.provider, *findings]))
+            names = listed_names(self.model, self.endpoint_id, self.provider)
+            kinds = [
+                b"[%b]" % b",".join([b"[%b]" % listed_names(f.rule_set, f.rule, f.reason, f.outcome) for f in kind])
+                if kind
+                else b"[]"
+                for kind in (self.broken, self.abstained, self.shadow)
+            ]
+            self.spelling.append(b"[%b,%b,%b,%b]" % (names, *kinds))
         return self.spelling[0]
 
     @property
