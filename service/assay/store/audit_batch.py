@@ -64,16 +64,13 @@ class Journalled(Protocol):
 Derive = Callable[[bytes], DecisionRow]
 """Reads a record; raises ValueError where the bytes are none."""
 
-CELLS: Final = tuple(column for column in decision.columns if column.name not in {"stream", "seq", "decided_at"})
+OWN: Final = tuple(column for column in decision.columns if column.name not in {"stream", "seq", "decided_at"})
+TEXTS: Final = tuple(column for column in OWN if column.type.python_type is str)
+COUNTS: Final = tuple(column for column in OWN if column.type.python_type is int)
+CELLS: Final = TEXTS + COUNTS
 """The columns whose values are a row's own as they are; stream, number and instant go before them."""
 
 VALUES: Final = attrgetter(*(column.name for column in CELLS))
-TEXTS: Final = attrgetter(*(column.name for column in CELLS if column.type.python_type is str))
-COUNTS: Final = tuple(
-    (column.name, 2**63 if isinstance(column.type, BigInteger) else 2**31)
-    for column in CELLS
-    if column.type.python_type is int
-)
 
 
 @dataclass(slots=True)
@@ -116,13 +113,21 @@ UTC_TIME: Final = UtcTime().process_bind_param
 
 def listable(row: DecisionRow) -> Cells:
     """The values of CELLS; raises ValueError where the columns of either database could not hold them."""
-    require_names(TEXTS(row))
-    for name, limit in COUNTS:
-        if not -limit <= getattr(row, name) < limit:
-            message = f"{name}: {getattr(row, name)} is more than a column holds"
-            raise ValueError(message)
     values: Cells = VALUES(row)
+    require_names(values[: len(TEXTS)])
+    counts = values[len(TEXTS) :]
+    if min(counts) < 0 or max(counts) >= 2**31:
+        require_room(counts)
     return values
+
+
+def require_room(counts: Sequence[int]) -> None:
+    """Raise ValueError for what is beyond 32 bits, or 64 where the column has them."""
+    for column, count in zip(COUNTS, counts, strict=True):
+        limit = 2**63 if isinstance(column.type, BigInteger) else 2**31
+        if not -limit <= count < limit:
+            message = f"{column.name}: {count} is more than a column holds"
+            raise ValueError(message)
 
 
 def listable_words(words: Words) -> Words:

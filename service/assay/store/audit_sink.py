@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from typing import Final, Generic, Protocol, TypeVar
 
-from sqlalchemy import Connection, Engine, Table, func, select, tuple_
+from sqlalchemy import Connection, Engine, Insert, Table, bindparam, func, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError
 
@@ -16,6 +17,7 @@ from assay.store.audit_loading import Load, add_missing, add_words, fill_in, loa
 from assay.store.audit_tables import chain_head, journal_position, tenant_pseudonym, unreadable_record
 from assay.store.engine import reading, translated
 
+POSITION: Final = select(journal_position).where(journal_position.c.stream == bindparam("name"))
 FINDING_SETS: Final = 0x41_73_73_61_7A  # the advisory lock that shippers share, and who removes unused sets has alone
 
 
@@ -78,7 +80,7 @@ class AuditSink(Generic[P]):
     def position(self, stream: str) -> P | None:
         """How far this stream was stored, as of the last transaction that was committed."""
         with reading(self.engine) as connection:
-            row = connection.execute(select(journal_position).where(journal_position.c.stream == stream)).one_or_none()
+            row = connection.execute(POSITION, {"name": stream}).one_or_none()
         return None if row is None else self._place(row.segment, row.byte_offset, row.seq, bytes(row.chain))
 
     def store(self, stream: str, records: Sequence[Journalled], position: Place, head: SignedHead) -> None:
@@ -96,9 +98,7 @@ class AuditSink(Generic[P]):
 
     def _store(self, into: Load, stream: str, batch: Batch, position: Place, head: SignedHead) -> None:
         with shipping(self.engine) as connection:
-            stored = connection.execute(
-                select(journal_position).where(journal_position.c.stream == stream).with_for_update()
-            ).one_or_none()
+            stored = connection.execute(POSITION.with_for_update(), {"name": stream}).one_or_none()
             if stored is not None:
                 if (stored.segment, stored.byte_offset) >= (position.segment, position.offset):
                     return
@@ -154,9 +154,14 @@ def note(connection: Connection, stream: str, position: Place, head: SignedHead)
 
 def forward(connection: Connection, table: Table, row: dict[str, object], by: tuple[str, ...]) -> None:
     """Put the row in the place of the stream's former one, unless that is further already."""
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    added = dialect.insert(table)
+    connection.execute(forwarding(connection.dialect.name, table, by), row)
+
+
+@cache
+def forwarding(dialect: str, table: Table, by: tuple[str, ...]) -> Insert:
+    """The statement for that, made once: it is part of every batch."""
+    added = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
     new = added.excluded
     further = tuple_(*(new[name] for name in by)) >= tuple_(*(table.c[name] for name in by))
-    values = {name: new[name] for name in row if name != "stream"}
-    connection.execute(added.on_conflict_do_update(index_elements=["stream"], set_=values, where=further), row)
+    values = {column.name: new[column.name] for column in table.columns if column.name != "stream"}
+    return added.on_conflict_do_update(index_elements=["stream"], set_=values, where=further)

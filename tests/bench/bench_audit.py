@@ -1,0 +1,231 @@
+"""The decision log in SQL: shipping against bare loading, and the documented questions asked of a million decisions."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime, timedelta
+from functools import partial
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, text
+from tests.bench.decisions import BEGIN, SPAN, At, Row, Shipped, Signed, journalled, rows
+from tests.bench.ledger import Ledger
+from tests.bench.measure import compared, measured
+from tests.bench.population import AS_OF, MODEL, snapshot
+
+from assay.audit.derived import derive
+from assay.audit.filter import read_filter
+from assay.engine.plan import Moment, plan
+from assay.engine.request import Request
+from assay.record import Record, encode, micros
+from assay.store.audit_batch import DECISION, Batch, Derive, Words, batch_of
+from assay.store.audit_loading import COPY, INSERT, TYPES, add_words, load
+from assay.store.audit_queries import list_decisions
+from assay.store.audit_sink import AuditSink, shipping
+from assay.store.audit_tables import decision, journal_record
+from assay.store.engine import open_store
+
+STREAM = "s" * 32
+BATCH = 500
+ROUNDS, CALLS = 5, 6
+BATCHES = 1 + ROUNDS * CALLS + CALLS
+SAME = 10  # decisions that share a plan, so that making them takes no longer than the bench
+DECISIONS = int(os.environ.get("ASSAY_BENCH_DECISIONS", "1000000"))
+END = BEGIN + SPAN
+A_DAY = (BEGIN + timedelta(days=20), BEGIN + timedelta(days=21))
+TABLES = "journal_position, journal_record, decision, finding_set_word, tenant_pseudonym, chain_head"
+
+NewDatabase = Callable[[], AbstractContextManager[str]]
+
+
+def made_up() -> tuple[list[list[Shipped]], Derive]:
+    """Batches of records and what is derived from them, which costs nothing."""
+    draw, source = random.Random(1), rows(BATCHES * BATCH)
+    known: dict[bytes, Row] = {}
+    batches = []
+    for start in range(0, BATCHES * BATCH, BATCH):
+        batches.append(journalled(start + 1, BATCH, draw))
+        known |= {record.payload: row for record, row in zip(batches[-1], source, strict=False)}
+    return batches, known.__getitem__
+
+
+def recorded() -> tuple[list[list[Shipped]], Derive]:
+    """Batches of real records of plans for 20 endpoints, and the function that reads them."""
+    draw, world = random.Random(1), snapshot()
+    records = []
+    for number in range(0, BATCHES * BATCH, SAME):
+        request = Request(f"{MODEL}:exacto" if number % (2 * SAME) else MODEL, tools=2, request_id=f"r{number}")
+        moment = Moment(AS_OF, draw.randbytes(32))
+        made = plan(request, world, moment)
+        for n in range(number, number + SAME):
+            record = Record(
+                decision_id=f"{n:032x}", at_us=micros(AS_OF) + n, moment=moment, tenant="tp_1", request=request,
+                snapshot_id=made.snapshot_id, policy_revision=1, policy_digest="d" * 64, engine_version="0.1.0",
+                plan_ns=9, plan=made.canonical(),
+            )  # fmt: skip
+            records.append(Shipped(n + 1, DECISION, encode(record), draw.randbytes(32)))
+    return [records[start : start + BATCH] for start in range(0, len(records), BATCH)], derive
+
+
+@contextmanager
+def bare(engine: Engine, batches: Sequence[Batch]) -> Iterator[Callable[[], None]]:
+    """Load prebuilt rows into the same tables with nothing but the driver, a transaction a batch."""
+    queue = iter(batches)
+    if engine.dialect.name == "sqlite":
+        connection = sqlite3.connect(str(engine.url.database), isolation_level=None)
+        connection.execute("PRAGMA synchronous = FULL")
+
+        def insert() -> None:
+            batch = next(queue)
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(INSERT["sqlite"][journal_record], batch.records)
+            connection.executemany(INSERT["sqlite"][decision], batch.decisions)
+            connection.execute("COMMIT")
+
+        yield insert
+        connection.close()
+        return
+    address = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(address) as server:
+
+        def copy() -> None:
+            batch = next(queue)
+            with server.cursor() as cursor:
+                for table, cells in ((journal_record, batch.records), (decision, batch.decisions)):
+                    with cursor.copy(COPY[table].encode()) as into:
+                        into.set_types(TYPES[table])
+                        for row in cells:
+                            into.write_row(row)
+            server.commit()
+
+        yield copy
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "at_most"),
+    [
+        pytest.param("rows at hand", made_up, 1 / 0.6, id="rows"),
+        pytest.param("read from records", recorded, None, id="read"),
+    ],
+)
+def test_shipping_is_hardly_slower_than_bare_loading(
+    name: str,
+    make: Callable[[], tuple[list[list[Shipped]], Derive]],
+    at_most: float | None,
+    new_database: NewDatabase,
+    ledger: Ledger,
+) -> None:
+    with new_database() as ours, new_database() as theirs:
+        engine, other = open_store(ours), open_store(theirs)
+        batches, read = make()
+        prebuilt = [batch_of(STREAM, each, read, engine.dialect) for each in batches]
+        sink, queue = AuditSink(engine, read, At), iter(batches)
+
+        def store() -> None:
+            records = next(queue)
+            last = records[-1]
+            link = last.chain or b""
+            sink.store(STREAM, records, At(1, last.seq, last.seq, link), Signed(last.seq, link))
+
+        in_process = engine.dialect.name == "sqlite"
+        clock = time.process_time if in_process else time.perf_counter
+        with shipping(engine) as connection:  # sets of findings repeat: all but the first of each are known
+            add_words(connection, {name: words for batch in prebuilt for name, words in batch.words.items()})
+        with bare(other, prebuilt) as load_bare:
+            found = compared(store, load_bare, calls=CALLS, rounds=ROUNDS, clock=clock)
+        for each in (engine, other):
+            empty(each)
+            each.dispose()
+    against = "bare executemany" if in_process else "bare COPY"
+    ledger.slower(f"shipping {BATCH} decisions, {name}, against {against}", found, at_most=at_most)
+
+
+def empty(engine: Engine) -> None:
+    """Let the next test find what it expects, without deleting row by row."""
+    if engine.dialect.name == "postgresql":
+        with engine.begin() as connection:
+            connection.execute(text(f"TRUNCATE {TABLES}"))
+
+
+QUESTIONS: tuple[tuple[str, str, tuple[datetime, datetime]], ...] = (
+    (
+        "why was a provider left out for a tenant at that time",
+        'decision.tenant == "tenant-0" && "provider-01" in decision.excluded_providers',
+        A_DAY,
+    ),
+    (
+        "the same, a seldom tenant, all the time there is",
+        'decision.tenant == "tenant-399" && "provider-01" in decision.excluded_providers',
+        (BEGIN, END),
+    ),
+    (
+        "the same, a provider seldom left out",
+        'decision.tenant == "tenant-0" && "provider-59" in decision.excluded_providers',
+        (BEGIN, END),
+    ),
+    ("every decision under the first policy revision", "decision.policy_revision == 1", (BEGIN, END)),
+    ("every decision under the last", "decision.policy_revision == 24", (BEGIN, END)),
+    ("a model and variant", 'decision.model == "acme/model-3" && decision.variant == "exacto"', (BEGIN, END)),
+    (
+        "a seldom model and variant",
+        'decision.model == "acme/model-119" && decision.variant == "exacto:nitro"',
+        (BEGIN, END),
+    ),
+    (
+        "exacto, and a provider left out",
+        'decision.variant == "exacto" && "provider-01" in decision.excluded_providers',
+        (BEGIN, END),
+    ),
+    ("demoted endpoints", "decision.demoted > 0", (BEGIN, END)),
+    ("a demoted endpoint", '"e-39" in decision.demoted_endpoints', (BEGIN, END)),
+    ("a provider tried first", 'decision.first_provider == "provider-03"', (BEGIN, END)),
+    ("a provider never tried first", 'decision.first_provider == "provider-59"', (BEGIN, END)),
+    ("everything", "true", (BEGIN, END)),
+)
+
+
+def fill(engine: Engine) -> None:
+    """A log without its records, which lie in a table that no question reads."""
+    source, seq = rows(DECISIONS), itertools.count(1)
+    words: dict[str, Words] = {}
+    while part := list(itertools.islice(source, 10_000)):
+        by_payload = {b"%d" % number: row for number, row in zip(seq, part, strict=False)}
+        records = [Shipped(int(payload), DECISION, payload, b"") for payload in by_payload]
+        batch = batch_of(STREAM, records, by_payload.__getitem__, engine.dialect)
+        batch.records.clear()
+        words |= batch.words
+        with shipping(engine) as connection:
+            load(connection, batch)
+    with shipping(engine) as connection:
+        add_words(connection, words)
+        names = [{"p": f"tp_{n:020x}", "t": f"tenant-{n}"} for n in range(400)]
+        at = "0" if engine.dialect.name == "sqlite" else "now()"
+        connection.execute(text(f"INSERT INTO tenant_pseudonym VALUES (:p, :t, {at})"), names)  # noqa: S608
+    if engine.dialect.name == "postgresql":
+        with engine.begin() as connection:
+            connection.execute(text("ANALYZE"))  # as autovacuum does within minutes
+
+
+def test_the_documented_questions_are_answered_in_less_than_a_tenth_of_a_second(
+    new_database: NewDatabase, backend: str, ledger: Ledger
+) -> None:
+    with new_database() as url:
+        engine = open_store(url)
+        fill(engine)
+        for name, filter_, (since, until) in QUESTIONS:
+            ask = partial(list_decisions, engine, read_filter(filter_).condition, since=since, until=until, limit=100)
+            first = ask()
+            found = measured(ask, rounds=7, clock=time.perf_counter)
+            ledger.took(f"{backend}, of {DECISIONS:,} decisions: {name} ({len(first)})", found, below=0.1)
+            if len(first) == 100:
+                following = measured(partial(ask, after=first[-1].key), rounds=7, clock=time.perf_counter)
+                ledger.took(f"{backend}, the next page of it", following, below=0.1)
+        empty(engine)
+        engine.dispose()
