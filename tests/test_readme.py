@@ -18,7 +18,8 @@ from assay.demo import DATA
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
-COMMANDS = [line.removeprefix("$ ") for block in BLOCKS for line in block.splitlines() if line.startswith("$ ")]
+LINES = [line.strip() for block in BLOCKS for line in block.splitlines()]
+COMMANDS = [line.removeprefix("$ ") for line in LINES if line.startswith("$ ")]
 SERVE = [c for c in COMMANDS if c.startswith("assay serve")]
 MAKE = [c for c in COMMANDS if c.startswith("make ")]
 PLAIN = [c for c in COMMANDS if c not in (*SERVE, *MAKE)]
@@ -29,10 +30,11 @@ ASSAY = [sys.executable, "-m", "assay.cli"]
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory of a newcomer: the demo's tables, and no database yet."""
+    """A directory of a newcomer: the demo's tables and the rule files, and no database yet."""
     folder = tmp_path_factory.mktemp("desk")
     for table in (*(DATA / "catalog_facts").glob("*.csv"), *(DATA / "observations").glob("*.csv")):
         shutil.copy(table, folder)
+    shutil.copytree(ROOT / "policy", folder / "policy")
     return folder
 
 
@@ -41,7 +43,7 @@ def environment(desk: Path) -> dict[str, str]:
 
 
 def test_there_is_something_to_run() -> None:
-    assert len(PLAIN) >= 9
+    assert len(PLAIN) >= 23
     assert SERVE
     assert "make demo" in MAKE
 

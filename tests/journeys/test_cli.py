@@ -30,10 +30,12 @@ from tests.journeys.world import (
 from assay.store.engine import open_store, writing
 
 IMPORTS = ("catalog", "openrouter", "observations", "preferences", "tenants")
+AUDIT = ("list", "show", "replay", "verify", "export", "prune", "erase", "revisions")
 COMMANDS = (
     *("demo", "serve", "migrate", "decide", "pool"),
     *(f"import {kind}" for kind in IMPORTS),
     *("policy check", "policy test", "policy list"),
+    *(f"audit {command}" for command in AUDIT),
 )
 ESCAPE = "\x1b"
 
@@ -51,9 +53,10 @@ def test_help_lists_what_is_built_and_no_more() -> None:
     def listed(*group: str) -> set[str]:
         return set(re.findall(r"^│ ([a-z]+) ", assay(*group, "--help").out, re.MULTILINE))
 
-    assert listed() == {"demo", "serve", "migrate", "import", "decide", "pool", "policy"}
+    assert listed() == {"demo", "serve", "migrate", "import", "decide", "pool", "policy", "audit"}
     assert listed("import") == set(IMPORTS)
     assert listed("policy") == {"check", "test", "list"}
+    assert listed("audit") == set(AUDIT)
 
 
 def test_the_version_is_told_in_one_line() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import shutil
 import signal
@@ -22,6 +23,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sqlalchemy import MetaData, func, select
 
 from assay.cli.app import run
+from assay.cli.logs import configure_logs
 from assay.store.engine import open_store, reading
 from assay.v1 import routing_pb2 as pb, routing_pb2_grpc as pb_grpc
 
@@ -64,6 +66,7 @@ def assay(*arguments: object) -> Ran:
     """Run a command in this process."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
+        configure_logs(logging.WARNING)  # as `main` does
         code = run([str(argument) for argument in arguments])
     return Ran(code, out.getvalue(), err.getvalue())
 

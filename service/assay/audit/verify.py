@@ -121,6 +121,8 @@ class Checker:
                     row.seq,
                     f"record {row.decision_id} stands before {other.decision_id}, which belongs here",
                 )
+        if row.seq > max(self.wanted, default=self.first):
+            return ("inserted", row.seq, f"record {row.decision_id} stands behind the last signed head")
         return ("altered", row.seq, f"record {row.decision_id} is not the one that was chained here")
 
     def misplaced(self, row: Logged, expected: int) -> Fault:

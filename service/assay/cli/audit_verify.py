@@ -65,8 +65,8 @@ def verify_command(  # noqa: PLR0913 - one option per thing to verify with
     Example: assay audit verify --database postgresql://auditor@db/assay --heads heads.jsonl --key signing.pub
     """
     folder = journal_path(journal)
-    keys = public_keys(key or [folder / KEY])
     outside = [head for path in heads or [folder / HEADS] for head in heads_of(path)]
+    keys = public_keys(key or [folder / KEY])
     with auditing(database) as auditor:
         reports = list(auditor.verify(keys, outside, stream or "", watch=lambda rows: counted(rows, "verifying")))
     if stream is not None and not reports:

@@ -1,0 +1,457 @@
+"""`assay audit …` as auditors meet it, on real databases: what is found, told, recomputed, exported and let go of."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from tests.journeys import audited
+from tests.journeys.audited import EXACTO, Log, Tamper, log_of
+from tests.journeys.world import (
+    KIMI,
+    NOW,
+    POLICY,
+    Ran,
+    assay,
+    assay_process,
+    decide,
+    eventually,
+    own_policy,
+    refused,
+    serving,
+)
+
+from assay.cli.questions import utc
+from assay.engine.request import ProviderPreferences, Request
+from assay.wiring import open_database, recording, wall_clock
+
+PLAIN = Request(model=KIMI)
+PICKY = Request(model=KIMI, provider=ProviderPreferences(ignore=("novita",)), tenant="acme")
+OURS = 'decision.variant == "exacto" && "deepinfra" in decision.excluded_providers'
+
+
+@pytest.fixture
+def log(database_url: str, tmp_path: Path) -> Log:
+    """No decisions yet."""
+    return log_of(database_url, tmp_path)
+
+
+@pytest.fixture
+def kept(log: Log) -> Log:
+    """Three decisions of one stream."""
+    log.decide(EXACTO, PLAIN, PICKY)
+    return log
+
+
+def test_a_recorded_decision_is_answered_found_shown_and_replayed(log: Log) -> None:
+    here = ["--now", NOW, "--database", log.url, "--json"]
+    ran = assay(
+        "decide", f"{KIMI}:exacto", "--tools", 2, "--tenant", "acme", *here, "--record", "--journal", log.journal
+    )
+    assert (ran.code, ran.err) == (0, "")
+    plain = assay("decide", f"{KIMI}:exacto", "--tools", 2, *here)
+
+    assert [a["tag"] for a in ran.json["attempts"]]
+    assert ran.json["excluded"] == plain.json["excluded"]
+    assert ran.json["policy_revision"]["number"] == 1
+    assert log.listed("--filter", f'{OURS} && decision.tenant == "acme"') == [ran.json["decision_id"]]
+    shown = log.audit("show", ran.json["decision_id"], "--json").json
+    assert shown["replay"] == {"outcome": "identical", "detail": ""}
+    assert (shown["tenant"], shown["record"]["snapshot"]) == ("acme", ran.json["snapshot_id"])
+    told = {x["endpoint_id"]: {(r["reason"], r["message"]) for r in x["reasons"]} for x in ran.json["excluded"]}
+    assert {x["endpoint_id"]: {(r["reason"], r["message"]) for r in x["reasons"]} for x in shown["excluded"]} == told
+    assert log.verify().code == 0
+    assert log.audit("replay", ran.json["decision_id"]).code == 0
+
+
+def test_the_journal_lies_where_the_environment_says(log: Log, tmp_path: Path) -> None:
+    named = tmp_path / "named"
+    ran = assay_process("decide", KIMI, "--record", "--database", log.url, ASSAY_JOURNAL=str(named))
+
+    assert (ran.code, ran.err) == (0, "")
+    assert {"heads.jsonl", "signing.key"} <= {path.name for path in named.iterdir()}
+    assert assay_process("audit", "verify", "--database", log.url, ASSAY_JOURNAL=str(named)).code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        pytest.param(["--record", "--explain"], "--record", id="explain"),
+        pytest.param(["--record", "--server", "127.0.0.1:1"], "--record", id="server"),
+        pytest.param(["--journal", "j"], "--journal", id="journal alone"),
+    ],
+)
+def test_recording_is_refused_where_it_means_nothing(small: str, options: list[str], words: str) -> None:
+    refused(assay("decide", "lab/mixed", *options, "--database", small), 2, words)
+
+
+def test_a_journal_that_cannot_be_is_one_line_and_no_answer(log: Log, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ran = assay("decide", KIMI, "--record", "--journal", tmp_path / "file", "--database", log.url)
+
+    refused(ran, 1, "journal")
+    assert log.listed() == []
+
+
+def test_lists_by_filter_time_and_page(kept: Log) -> None:
+    exacto, plain, picky = kept.ids
+
+    assert kept.listed() == [picky, plain, exacto]
+    assert kept.listed("--oldest") == [exacto, plain, picky]
+    assert kept.listed("--filter", OURS) == [exacto]
+    assert kept.listed("--filter", 'decision.tenant == "acme" && "ignored" in decision.reasons') == [picky]
+    first = kept.audit("list", "--limit", 2, "--json").json
+    assert [d["decision_id"] for d in first["decisions"]] == [picky, plain]
+    assert first["next_after"] == plain
+    rest = kept.audit("list", "--limit", 2, "--after", plain, "--json").json
+    assert ([d["decision_id"] for d in rest["decisions"]], rest["next_after"]) == ([exacto], None)
+    assert kept.listed("--until", first["decisions"][1]["decided_at"]) == [exacto]
+    assert kept.listed("--since", first["decisions"][1]["decided_at"]) == [picky, plain]
+    assert kept.listed("--until", "2020-01-01T00:00:00Z") == []
+
+
+def test_rows_are_told_in_utc_with_names_of_tenants_and_reasons(kept: Log) -> None:
+    people, programs = kept.audit("list"), kept.audit("list", "--json").json["decisions"]
+
+    assert (people.code, people.err) == (0, "")
+    assert [d["tenant"] for d in programs] == ["acme", "", ""]
+    assert all(d["decided_at"].endswith("Z") for d in programs)
+    for word in ("3 decisions", kept.ids[0], "acme", f"{KIMI}:exacto", "ACCURACY", "ignored"):
+        assert word in people.out
+    assert "no decision" in kept.audit("list", "--filter", "decision.tools == 7").out
+    assert "go on with --after" in kept.audit("list", "--limit", 1).out
+
+
+@pytest.mark.parametrize("command", ["list", "replay", "show", "export"])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        pytest.param(["--filter", "decision.prompt == 1"], ["decision.prompt", "filter:1:"], id="unknown field"),
+        pytest.param(["--filter", "decision.tools + 1"], ["filter:1:"], id="no condition"),
+        pytest.param(["--filter", "1=1'; DROP TABLE decision --"], ["filter:1:"], id="SQL"),
+        pytest.param(["--filter", "x" * 5000], ["--filter", "4096"], id="too long"),
+        pytest.param(["--filter", "true", "--since", "yesterday"], ["--since", "yesterday"], id="no time"),
+        pytest.param(["--filter", "true", "--until", "2025-09-23T12:00:00"], ["--until", "zone"], id="no zone"),
+        pytest.param(["--filter", "true", "--since", "2999-01-01T00:00:00Z"], ["--since", "before"], id="backwards"),
+    ],
+)
+def test_a_question_that_cannot_be_asked_is_one_line(
+    small: str, tmp_path: Path, command: str, options: list[str], words: list[str]
+) -> None:
+    more = ["--output", tmp_path / "x"] if command == "export" else []
+    refused(assay("audit", command, *options, *more, "--database", small), 2, *words)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        pytest.param(["list", "--limit", 0], 2, "--limit", id="list nothing"),
+        pytest.param(["list", "--after", "no-such-id"], 2, "'no-such-id' is not in the log", id="list behind nothing"),
+        pytest.param(["list", "--after", "x", "--oldest"], 2, "--after", id="list behind, oldest first"),
+        pytest.param(["show"], 2, "ID", id="show nothing"),
+        pytest.param(["show", "x", "--filter", "true"], 2, "ID", id="show two things"),
+        pytest.param(["show", "no-such-id"], 2, "'no-such-id' is not in the log", id="show unknown"),
+        pytest.param(["show", "--filter", "false"], 2, "no decision", id="show none"),
+        pytest.param(["replay"], 2, "--filter", id="replay nothing"),
+        pytest.param(["replay", "x", "--filter", "true"], 2, "--filter", id="replay two things"),
+        pytest.param(["replay", "x", "--limit", 3], 2, "--limit", id="replay ids with a limit"),
+        pytest.param(["replay", "x", "--candidate", POLICY], 2, "'x' is not in the log", id="judge unknown"),
+        pytest.param(["replay", "x", "--candidate", "/nowhere"], 1, "'/nowhere' does not exist", id="no candidate"),
+        pytest.param(["verify", "--heads", "/no/heads"], 1, "'/no/heads'", id="no heads"),
+        pytest.param(["verify", "--key", "/no/key"], 1, "'/no/key'", id="no key"),
+        pytest.param(["verify", "--key", "/dev/null"], 1, "Ed25519", id="an empty key"),
+        pytest.param(["prune"], 2, "--before", id="prune when"),
+        pytest.param(["prune", "--older-than", "1d"], 2, "--yes", id="prune unconfirmed"),
+        pytest.param(["prune", "--older-than", "soon", "--yes"], 2, "'soon'", id="prune some time"),
+        pytest.param(["prune", "--older-than", "999999d", "--yes"], 2, "'999999d'", id="prune before time"),
+        pytest.param(["prune", "--before", "2999-01-01T00:00:00Z", "--yes"], 2, "past", id="prune the future"),
+        pytest.param(["erase", "acme"], 2, "--yes", id="erase unconfirmed"),
+        pytest.param(["erase", "", "--yes"], 2, "TENANT", id="erase nobody"),
+        pytest.param(["revisions", 7], 2, "7", id="no such revision"),
+        pytest.param(["revisions", 0], 2, "0", id="no revision zero"),
+        pytest.param(["export", "--output", "/no/such/place"], 1, "'/no/such/place'", id="no place"),
+        pytest.param(["export", "--output", "x", "--format", "xlsx"], 2, "xlsx", id="no such format"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    small: str, tmp_path: Path, arguments: list[object], code: int, words: str
+) -> None:
+    journal = ["--journal", tmp_path] if arguments[0] == "verify" else []
+    (tmp_path / "heads.jsonl").write_text("")
+    refused(assay("audit", *arguments, *journal, "--database", small), code, words)
+
+
+def test_shows_sentences_to_people(kept: Log) -> None:
+    ran = kept.audit("show", "--filter", OURS)
+
+    assert (ran.code, ran.err) == (0, "")
+    for word in (kept.ids[0], "identical", "accuracy is at least 95.0% with", "number 1 of stream", "revision 1"):
+        assert word in " ".join(ran.out.split())
+
+
+def test_replays_by_id_filter_and_number(kept: Log) -> None:
+    by_id = kept.audit("replay", *kept.ids, "--json")
+    assert (by_id.code, by_id.json) == (0, {"decisions": 3, "outcomes": {"identical": 3}, "differences": []})
+    assert kept.audit("replay", "--filter", "decision.tools > 0", "--json").json["decisions"] == 1
+    assert kept.audit("replay", "--filter", "true", "--limit", 2, "--json").json["decisions"] == 2
+    assert "3 replayed: 3 identical" in kept.audit("replay", "--filter", "true").out
+    unknown = kept.audit("replay", kept.ids[0], "no-such-id", "--json")
+    assert (unknown.code, unknown.json["outcomes"]) == (1, {"identical": 1, "not_found": 1})
+    nothing = kept.audit("replay", "--filter", "false")
+    assert (nothing.code, nothing.err) == (1, "")
+
+
+def test_a_difference_is_told_and_laid_to_the_engine_where_that_changed(kept: Log) -> None:
+    def alter(old: bytes, new: bytes) -> Tamper:
+        return lambda connection: audited.alter(connection, 2, old, new)
+
+    kept.tamper(alter(b'"availability":""', b'"availability":"x"'))
+    differs = kept.audit("replay", "--filter", "true", "--json")
+    assert (differs.code, differs.json["outcomes"]) == (1, {"identical": 2, "differs": 1})
+    assert [found["decision_id"] for found in differs.json["differences"]] == [kept.ids[1]]
+    kept.tamper(alter(b'"engine":"', b'"engine":"0.0.'))
+    ran = kept.audit("replay", kept.ids[1])
+    assert ran.code == 1
+    assert "engine_differs" in ran.out
+    assert "made by Assay 0.0." in ran.out
+    shown = kept.audit("show", kept.ids[1], "--json").json
+    assert shown["replay"]["outcome"] == "engine_differs"
+    assert len(shown["attempts"]) > 3
+
+
+def test_a_candidate_is_judged_by_coverage_changes_shares_prices_and_errors(kept: Log, tmp_path: Path) -> None:
+    kept.decide(*[EXACTO] * 20)
+    same = kept.audit("replay", "--filter", "true", "--candidate", POLICY, "--json")
+    assert (same.code, same.json["decisions"], same.json["covered"]) == (0, 23, 23)
+    assert (same.json["changed_first"], same.json["changed_attempts"]) == (0, 0)
+    assert same.json["before"] == same.json["after"]
+    stricter = own_policy(tmp_path)
+    exacto = stricter / "exacto.yaml"
+    exacto.write_text(exacto.read_text().replace("accuracy_enter: 0.95", "accuracy_enter: 0.97"))
+
+    found = kept.audit("replay", "--filter", 'decision.variant == "exacto"', "--candidate", stricter, "--json").json
+    people = kept.audit("replay", "--filter", 'decision.variant == "exacto"', "--candidate", stricter)
+
+    assert (found["decisions"], found["covered"], found["uncovered"]) == (21, 21, {})
+    assert found["changed_attempts"] == 21
+    assert 0 < found["changed_first"] <= 21
+    assert len(found["changed_ids"]) == min(20, found["changed_first"])
+    moved = {share["provider"]: share["after"] - share["before"] for share in found["shares"]}
+    assert min(moved.values()) < 0 < max(moved.values())
+    assert abs(sum(moved.values())) < 1e-9
+    before, after = found["before"], found["after"]
+    assert before["mean_list_price_usd_per_mtok"] > 0 < after["mean_list_price_usd_per_mtok"]
+    assert after["errored_tool_calls_expected"] < before["errored_tool_calls_expected"]
+    assert people.code == 0
+    assert people.out.startswith("21 of 21 decisions (100.0%) can be judged again")
+    for word in ("shares of first attempts that move", "mean list price", "errored tool calls expected"):
+        assert word in people.out
+    exacto.write_text("nonsense: [")
+    refused(kept.audit("replay", "--filter", "true", "--candidate", stricter), 3, "exacto.yaml")
+
+
+@pytest.fixture
+def six(log: Log) -> Log:
+    """Six decisions of one stream."""
+    log.decide(*[EXACTO] * 6)
+    return log
+
+
+@pytest.mark.parametrize(
+    ("by", "fault", "at"),
+    [
+        pytest.param(audited.edit_record, "altered", 3, id="a record is edited, and its row to fit"),
+        pytest.param(audited.edit_row, "altered", 3, id="a row is edited"),
+        pytest.param(audited.edit_words, "altered", 1, id="words are taken away"),
+        pytest.param(audited.delete_from(3, 3), "missing", 3, id="one is deleted"),
+        pytest.param(audited.delete_from(1, 2), "missing", 1, id="the beginning is deleted"),
+        pytest.param(audited.delete_row, "altered", 3, id="a row is deleted"),
+        pytest.param(audited.swap, "reordered", 3, id="two are swapped"),
+        pytest.param(audited.insert_between, "inserted", 4, id="one is inserted between"),
+        pytest.param(audited.insert_behind, "inserted", 7, id="one is inserted behind"),
+        pytest.param(audited.insert_row, "inserted", 99, id="a row is inserted"),
+        pytest.param(audited.delete_from(5, 6), "truncated", 5, id="the tail is cut"),
+        pytest.param(audited.delete_from(1, 6), "truncated", 1, id="all is cut"),
+        pytest.param(audited.cut_tail_and_head, "truncated", 5, id="the tail is cut, and the head with it"),
+        pytest.param(audited.edit_signature, "forged", 6, id="a signature is edited"),
+    ],
+)
+def test_tampering_by_hand_is_named(six: Log, by: Tamper, fault: str, at: int) -> None:
+    whole = six.verify()
+    assert (whole.code, whole.err) == (0, "")
+    assert "6 records of 1 streams checked" in whole.out
+    six.tamper(by)
+
+    programs, people = six.verify("--json"), six.verify()
+
+    (stream,) = programs.json["streams"]
+    assert (programs.code, programs.json["intact"]) == (1, False)
+    assert (stream["fault"], stream["fault_seq"]) == (fault, at)
+    assert people.code == 1
+    assert fault in people.out
+
+
+def test_each_stream_has_its_own_first_fault(six: Log) -> None:
+    six.decide(EXACTO, PLAIN)
+    (stream,) = {d["stream"] for d in six.audit("list", "--limit", 1, "--json").json["decisions"]}
+    six.tamper(audited.delete_from(2, 2))
+
+    found = six.verify("--json").json
+
+    assert [(s["fault"], s["fault_seq"]) for s in found["streams"]] == [("missing", 2), ("truncated", 2)]
+    assert six.verify("--stream", stream, "--json").json["streams"] == [found["streams"][1]]
+    refused(six.verify("--stream", "nobody's"), 2, "--stream")
+
+
+def test_verifies_with_heads_and_public_key_from_elsewhere(six: Log, tmp_path: Path) -> None:
+    heads, public = tmp_path / "heads", tmp_path / "signing.pub"
+    heads.write_bytes((six.journal / "heads.jsonl").read_bytes())
+    public.write_bytes(audited.public_half(six.journal / "signing.key"))
+    away = ["--journal", tmp_path / "nothing", "--heads", heads, "--key", public]
+
+    assert six.audit("verify", *away).code == 0
+    assert not (tmp_path / "nothing").exists()
+    other = log_of_nobody(tmp_path)
+    strange = six.audit("verify", "--journal", six.journal, "--key", other, "--json")
+    assert (strange.code, strange.json["streams"][0]["fault"]) == (1, "unsigned")
+    heads.write_text("damaged\n")
+    refused(six.audit("verify", *away), 3, "line 1")
+
+
+def log_of_nobody(folder: Path) -> Path:
+    """A key that signed nothing."""
+    audited.new_key(folder / "other.key")
+    return folder / "other.key"
+
+
+def test_verifies_beside_a_server_that_goes_on_deciding(log: Log) -> None:
+    with serving("--database", log.url, "--journal", log.journal, "--now", NOW) as server, server.channel() as channel:
+        stop = threading.Event()
+
+        def load() -> None:
+            while not stop.is_set():
+                decide(channel, f"{KIMI}:exacto", tools=1)
+
+        thread = threading.Thread(target=load)
+        thread.start()
+        try:
+            eventually((log.journal / "heads.jsonl").exists)
+            found = [log.verify("--json").json for _ in range(8)]
+        finally:
+            stop.set()
+            thread.join()
+    assert [f["streams"] for f in found if not f["intact"]] == []
+    assert found[-1]["streams"][0]["checked"] > 0
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_exports_the_same_rows_as_parquet_and_as_json_lines(kept: Log, tmp_path: Path) -> None:
+    lines, table = tmp_path / "x.jsonl", tmp_path / "x.parquet"
+    told = kept.audit("export", "--format", "jsonl", "--output", lines, "--json")
+    assert (told.code, told.err, told.json["decisions"]) == (0, "", 3)
+    assert kept.audit("export", "--format", "parquet", "--output", table).code == 0
+
+    rows = rows_of(lines)
+    read = [{**r, "decided_at": utc(r["decided_at"])} for r in pq.read_table(table).to_pylist()]
+
+    assert read == [{**r, "decided_at": utc(audited.instant_of(r["decided_at"]))} for r in rows]
+    assert [r["decision_id"] for r in rows] == kept.ids
+    assert "deepinfra" in rows[0]["excluded_providers"]
+    assert json.loads(rows[0]["record"])["id"] == kept.ids[0]
+    assert "acme" not in lines.read_text()
+    assert sorted(path.name for path in tmp_path.glob("*x.*")) == ["x.jsonl", "x.parquet"]
+
+
+def test_exports_what_is_asked_for_also_nothing(kept: Log, tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    for form in ("parquet", "jsonl"):
+        assert (
+            kept.audit("export", "--format", form, "--output", path, "--filter", OURS, "--json").json["decisions"] == 1
+        )
+        assert kept.audit("export", "--format", form, "--output", path, "--until", NOW, "--json").json["decisions"] == 0
+    assert path.read_bytes() == b""
+
+
+def test_a_failed_export_leaves_what_was_there(kept: Log, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "x").write_text("before")
+    kept.tamper(lambda connection: audited.alter(connection, 2, b'"v":1', b'"v":9'))
+
+    refused(kept.audit("export", "--format", "jsonl", "--output", folder / "x"), 1, "assay audit verify")
+    assert [(path.name, path.read_text()) for path in folder.iterdir()] == [("x", "before")]
+
+
+def test_pruning_leaves_a_log_that_verifies(log: Log) -> None:
+    with open_database(log.url) as engine, recording(engine, POLICY, None, log.journal) as decider:
+        for _ in range(3):
+            decider.decide(PLAIN)
+        middle = wall_clock()
+        young = [decider.decide(PLAIN).decision_id for _ in range(3)]
+
+    pruned = log.audit("prune", "--before", utc(middle), "--yes", "--json")
+
+    assert (pruned.code, pruned.json["records"]) == (0, 3)
+    assert log.listed("--oldest") == young
+    found = log.verify("--json")
+    assert (found.code, found.json["streams"][0]["pruned"], found.json["streams"][0]["checked"]) == (0, 3, 3)
+    assert log.audit("replay", *young).code == 0
+    assert "3 records" in log.audit("prune", "--older-than", "0h", "--yes").out
+    assert log.verify().code == 0
+
+
+def test_an_erased_tenant_is_nowhere_and_the_log_still_verifies(log: Log, tmp_path: Path, backend: str) -> None:
+    (tmp_path / "tenants.yaml").write_text("- tenant: canary-corp\n  only: [novita]\n")
+    assert assay("import", "tenants", tmp_path / "tenants.yaml", "--database", log.url).code == 0
+    log.decide(Request(model=KIMI, tenant="canary-corp"), PLAIN)
+    assert log.listed("--filter", 'decision.tenant == "canary-corp"') == log.ids[:1]
+    assert log.audit("replay", *log.ids).code == 0
+
+    ran = log.audit("erase", "canary-corp", "--yes", "--json")
+
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.json["rows"] >= 3
+    assert log.listed("--filter", 'decision.tenant == "canary-corp"') == []
+    assert "(erased)" in log.audit("list").out
+    assert log.verify().code == 0
+    replayed = log.audit("replay", *log.ids, "--json")
+    assert (replayed.code, replayed.json["outcomes"]) == (1, {"tenant_erased": 1, "identical": 1})
+    shown = log.audit("show", log.ids[0], "--json").json
+    assert [a["provider"] for a in shown["attempts"]] == ["novita"]
+    assert {r["reason"] for x in shown["excluded"] for r in x["reasons"]} == {"allowed_providers"}
+    if backend == "sqlite":
+        base = Path(log.url.removeprefix("sqlite:///"))
+        assert [p.name for p in base.parent.glob(f"{base.name}*") if b"canary-corp" in p.read_bytes()] == []
+    assert [p.name for p in log.journal.rglob("*") if p.is_file() and b"canary-corp" in p.read_bytes()] == []
+
+
+def test_revisions_tell_when_and_what_changed(log: Log, tmp_path: Path) -> None:
+    assert "no policy" in log.audit("revisions").out
+    stricter = own_policy(tmp_path)
+    (stricter / "exacto.yaml").write_text(
+        (stricter / "exacto.yaml").read_text().replace("accuracy_enter: 0.95", "accuracy_enter: 0.97")
+    )
+
+    def record(policy: Path) -> Ran:
+        return assay("decide", KIMI, "--policy", policy, "--record", "--journal", log.journal, "--database", log.url)
+
+    assert [record(policy).code for policy in (POLICY, stricter)] == [0, 0]
+    listed = log.audit("revisions", "--json").json
+    assert [revision["number"] for revision in listed] == [2, 1]
+    assert all(revision["created_at"].endswith("Z") for revision in listed)
+    changed = log.audit("revisions", 2)
+    assert (changed.code, changed.err) == (0, "")
+    assert [" ".join(line.split()) for line in changed.out.splitlines() if line[:1] in "+-"][2:] == [
+        "- accuracy_enter: 0.95",
+        "+ accuracy_enter: 0.97",
+    ]
+    assert log.audit("revisions", 2, "--json").json["diff"].count("accuracy_enter") == 2
+    assert len(log.listed("--filter", "decision.policy_revision == 2")) == 1
