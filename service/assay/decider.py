@@ -84,7 +84,7 @@ class Decider:
             record = Record(
                 decision_id=decision.decision_id,
                 at_us=at_ns // 1000,
-                moment=decision.moment,
+                moment=relevant(decision.moment, decision.plan),
                 tenant=self.pseudonym(journal, decision.request.tenant, at_ns // 1000),
                 request=decision.request,
                 snapshot_id=decision.plan.snapshot_id,
@@ -117,6 +117,15 @@ class Decider:
         """What planning needs of the outside."""
         seed = seed_for(request.seed, request.tenant, request.model, request.session_id, decision_id)
         return Moment(now, seed, self.health)
+
+
+def relevant(moment: Moment, planned: Plan) -> Moment:
+    """The moment with the health of those endpoints alone that the plan judges: the others had no part in it."""
+    if not moment.health:
+        return moment
+    judged = {verdict.endpoint_id for verdict in planned.verdicts}
+    health = {endpoint_id: why for endpoint_id, why in moment.health.items() if endpoint_id in judged}
+    return Moment(moment.now, moment.seed, health)
 
 
 def uuid7(unix_ms: int) -> str:
