@@ -32,6 +32,7 @@ NESTED: Final = {
 PLAN: Final = b',"plan":'  # it comes last, and inside it no key is called so
 UNREADABLE: Final = (
     msgspec.DecodeError,
+    ValueError,
     LookupError,
     TypeError,
     AttributeError,

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from assay.engine.canonical import canonical
 from assay.engine.slug import CATALOG_VARIANTS
-from assay.record import Record, decode
+from assay.record import UNREADABLE, Record, decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,14 @@ class Derived:
 def derive(data: bytes) -> Derived:
     """Everything that a row says of a record; raises ValueError where the bytes are none."""
     record = decode(data)
+    try:
+        return derived(record)
+    except UNREADABLE as error:
+        raise ValueError(f"these bytes are no decision record: {error}") from error
+
+
+def derived(record: Record) -> Derived:
+    """Everything that a row says of a record."""
     plan = record.planned
     verdicts = [Spelled(*verdict) for verdict in plan["verdicts"]]
     attempted = [verdicts[place] for place, _ in plan["attempts"]]

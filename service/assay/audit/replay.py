@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from assay.engine.errors import AssayError
-from assay.engine.plan import Plan, plan
+from assay.engine.errors import AssayError, AuthorError
+from assay.engine.plan import Attempt, Plan, plan
 from assay.engine.snapshot import Snapshot
-from assay.record import Record, decode
+from assay.engine.verdict import RuleFinding, Verdict
+from assay.record import UNREADABLE, Record, decode
 
 Snapshots = Callable[[str], Snapshot | None]
 
@@ -41,7 +42,12 @@ class Replay:
             record = decode(data)
         except ValueError as error:
             return Replayed(decision_id, "unreadable", str(error))
-        snapshot = self.snapshots(record.snapshot_id)
+        try:
+            snapshot = self.snapshots(record.snapshot_id)
+        except KeyError:  # a part of it is gone
+            snapshot = None
+        except AuthorError as error:
+            return self.differing(record, f"its policy is refused now: {error}", None)
         if snapshot is None:
             return Replayed(record.decision_id, "snapshot_missing", f"snapshot {record.snapshot_id} is not kept")
         if record.tenant and record.tenant not in self.tenants:
@@ -54,7 +60,10 @@ class Replay:
             other = record.engine_version != self.engine_version
             detail = f"made by Assay {record.engine_version}" if other else ""
             return Replayed(record.decision_id, "identical", detail, made)
-        return self.differing(record, difference(record, made), made)
+        try:
+            return self.differing(record, difference(record, made), made)
+        except UNREADABLE as error:
+            return Replayed(record.decision_id, "unreadable", f"the logged plan cannot be read: {error}")
 
     def planned(self, record: Record, snapshot: Snapshot) -> Plan:
         """The plan that the logged request, seed and health give in a snapshot."""
@@ -67,6 +76,25 @@ class Replay:
             words = f"made by Assay {record.engine_version}, replayed by {self.engine_version}: {detail}"
             return Replayed(record.decision_id, "engine_differs", words, made)
         return Replayed(record.decision_id, "differs", detail, made)
+
+
+def logged_plan(record: Record) -> Plan:
+    """The plan as it was answered, save tags and sentences, which a record leaves out."""
+    found = record.planned
+    verdicts = tuple(
+        Verdict(endpoint_id, model, provider, "", findings(broken), findings(abstained), findings(shadow))
+        for model, endpoint_id, provider, broken, abstained, shadow in found["verdicts"]
+    )
+    attempts = tuple(
+        Attempt(rank, verdicts[place].model, verdicts[place].endpoint_id, verdicts[place].provider, "", rule_set)
+        for rank, (place, rule_set) in enumerate(found["attempts"], 1)
+    )
+    return Plan(attempts, verdicts, found["availability"], record.snapshot_id, record.policy_revision)
+
+
+def findings(spelled: Sequence[Sequence[str]]) -> tuple[RuleFinding, ...]:
+    """Findings as logged: [rule set, rule, reason, outcome]."""
+    return tuple(RuleFinding(rule, reason, "", outcome, rule_set) for rule_set, rule, reason, outcome in spelled)
 
 
 def difference(record: Record, made: Plan) -> str:
