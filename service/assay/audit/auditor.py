@@ -56,7 +56,10 @@ class Question:
     @property
     def begin(self) -> datetime:
         """From when on; raises InvalidField where that is not before the end."""
-        begin = self.since or self.until - DEFAULT_SPAN
+        try:
+            begin = self.since or self.until - DEFAULT_SPAN
+        except OverflowError as error:
+            raise InvalidField("until", self.until.isoformat(), "a time that has 31 days before it") from error
         if begin >= self.until:
             raise InvalidField("since", begin.isoformat(), f"before until, {self.until.isoformat()}")
         return begin

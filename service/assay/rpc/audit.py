@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from assay.audit.auditor import Auditor, Question
-from assay.audit.replay import Replayed
+from assay.audit.auditor import Auditor, Question, Shown
+from assay.audit.replay import Replayed, logged_plan
 from assay.audit.verify import StreamReport
 from assay.engine.errors import InvalidField
+from assay.engine.plan import Plan
 from assay.engine.request import text, texts
 from assay.journal.chain import Head
+from assay.record import UNREADABLE, decode
 from assay.rpc.convert.plan import attempt, findings
 from assay.rpc.service import Service
 from assay.store.audit_queries import DecisionListed, Key
@@ -24,6 +26,7 @@ PAGE, MAX_PAGE = 100, 1000
 REPLAYED, MAX_REPLAYED = 1000, 10_000
 MAX_IDS = 1000
 MAX_FILTER = 4096
+MAX_DIGITS = 18
 
 
 class Audit(pb_grpc.AuditServiceServicer):
@@ -58,12 +61,12 @@ class Audit(pb_grpc.AuditServiceServicer):
         """Show one decision, with the sentences that its record leaves out."""
         text("decision_id", request.decision_id)
         shown = self._auditor.show(request.decision_id)
-        plan = shown.replayed.plan
+        plan = answered(shown)
         return pb.GetDecisionResponse(
             decision=summary(shown.row, {shown.row.tenant: shown.tenant}),
             record=shown.record,
-            attempts=map(attempt, plan.attempts) if plan else (),
-            excluded=[findings(v, v.broken) for v in plan.excluded] if plan else (),
+            attempts=map(attempt, plan.attempts),
+            excluded=[findings(v, v.broken) for v in plan.excluded],
             stream=shown.row.stream,
             seq=shown.row.seq,
         )
@@ -107,6 +110,16 @@ class Audit(pb_grpc.AuditServiceServicer):
         )
 
 
+def answered(shown: Shown) -> Plan:
+    """What was answered: as replayed where that is the same, with sentences and tags, else as logged, without."""
+    if shown.replayed.plan is not None and shown.replayed.outcome == "identical":
+        return shown.replayed.plan
+    try:
+        return logged_plan(decode(shown.record))
+    except UNREADABLE:
+        return Plan((), (), "", shown.row.snapshot_id, shown.row.policy_revision)
+
+
 def bounded(name: str, value: int, default: int, most: int) -> int:
     """A page's size."""
     if value < 0:
@@ -136,19 +149,20 @@ def token_of(key: Key) -> str:
 
 def key_of(token: str) -> Key:
     """The place behind which a page begins."""
+    text("page_token", token)
     at, _, decision_id = token.partition(" ")
     try:
         time = datetime.fromisoformat(at)
-    except ValueError:
-        time = datetime.min  # noqa: DTZ901 - told apart by having no zone
-    if time.tzinfo is None or not decision_id:
-        raise InvalidField("page_token", token, "a token from an earlier page")
-    return time, decision_id
+        if time.tzinfo is None or not decision_id:
+            raise ValueError(token)
+        return time.astimezone(UTC), decision_id
+    except (ValueError, OverflowError) as error:
+        raise InvalidField("page_token", token, "a token from an earlier page") from error
 
 
 def number_of(token: str) -> int:
     """The revision below which a page begins."""
-    if not (token.isascii() and token.isdigit()):
+    if not (token.isascii() and token.isdigit() and len(token) <= MAX_DIGITS):
         raise InvalidField("page_token", token, "a token from an earlier page")
     return int(token)
 
