@@ -1,0 +1,95 @@
+"""What the decision log costs: a decision with its journal against one without, and replaying against the clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.bench.ledger import Ledger, Line, shown
+from tests.bench.measure import measured, seconds, spread
+from tests.bench.population import AS_OF, MODEL, snapshot
+
+from assay.audit.replay import Replay
+from assay.decider import Decider, Journals
+from assay.engine.request import Request
+from assay.journal.writer import Journal
+from assay.record import DECISION
+
+ASKED = Request(f"{MODEL}:exacto", tools=2, parameters=("tools", "tool_choice"), tenant="tenant-1", session_id="s")
+PLAIN = Request(MODEL, tenant="tenant-1", request_id="r-1")
+ROUNDS, CALLS = 41, 200
+AT_MOST = 10e-6
+REPLAYED, PER_SECOND = 2000, 2000
+
+
+class Kept:
+    """A journal that keeps records in memory."""
+
+    def __init__(self) -> None:
+        self.records: list[bytes] = []
+
+    def append(self, kind: int, payload: bytes) -> None:
+        if kind == DECISION:
+            self.records.append(payload)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with Journal(tmp_path / "journal") as opened:
+        yield opened
+
+
+def decider(journal: Journals | None) -> Decider:
+    return Decider(lambda: AS_OF, snapshot(), journal=journal, engine_version="0.1.0")
+
+
+@pytest.mark.parametrize(
+    ("name", "request_"), [pytest.param("plain", PLAIN, id="plain"), pytest.param(":exacto", ASKED, id="exacto")]
+)
+def test_logging_in_all(name: str, request_: Request, journal: Journal, ledger: Ledger) -> None:
+    with_journal, without = decider(journal), decider(None)
+
+    def one() -> object:
+        return with_journal.decide(request_)
+
+    def other() -> object:
+        return without.decide(request_)
+
+    one(), other()
+    added = []
+    for number in range(ROUNDS):
+        if number % 2:
+            kept, bare = seconds(one, CALLS), seconds(other, CALLS)
+        else:
+            bare, kept = seconds(other, CALLS), seconds(one, CALLS)
+        added.append(kept - bare)
+    found = spread(added)
+    quartiles = f"{shown(max(found.low, 1e-9))} – {shown(found.high)}"
+    cells = (f"log in all, added to a decision, {name} (CPU)", shown(found.median), "", shown(found.median))
+    ledger.add(Line((*cells, quartiles, "–"), None))
+
+
+def test_the_journal_takes_a_record(journal: Journal, ledger: Ledger) -> None:
+    kept = Kept()
+    decider(kept).decide(ASKED)
+    found = measured(lambda: journal.append(DECISION, kept.records[0]), calls=500, rounds=41)
+    ledger.took("journal, a record appended (CPU)", found, below=AT_MOST)
+
+
+def test_replaying(ledger: Ledger) -> None:
+    kept = Kept()
+    deciding = decider(kept)
+    for number in range(REPLAYED // 2):
+        deciding.decide(Request(MODEL, tenant="tenant-1", request_id=f"r-{number}"))
+        deciding.decide(Request(f"{MODEL}:exacto", tools=2, session_id=f"s-{number}"))
+    tenants = {pseudonym: tenant for tenant, pseudonym in deciding.pseudonyms.items()}
+    replay = Replay(lambda _name: snapshot(), tenants, "0.1.0")
+
+    def all_again() -> None:
+        for record in kept.records:
+            assert replay("", record).outcome == "identical"
+
+    found = measured(all_again, rounds=5, clock=time.perf_counter)
+    ledger.counted("replayed decisions a second", int(REPLAYED / found.median), at_least=PER_SECOND)
