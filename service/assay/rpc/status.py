@@ -9,6 +9,7 @@ from typing import Final
 import grpc
 import structlog
 
+from assay.audit.auditor import UnknownDecision
 from assay.engine import errors
 from assay.rpc.view import UnknownEndpoint
 
@@ -20,6 +21,7 @@ STATUS: Final[dict[type[errors.AssayError], grpc.StatusCode]] = {
     errors.InvalidField: grpc.StatusCode.INVALID_ARGUMENT,
     errors.UnknownModel: grpc.StatusCode.NOT_FOUND,
     UnknownEndpoint: grpc.StatusCode.NOT_FOUND,
+    UnknownDecision: grpc.StatusCode.NOT_FOUND,
     errors.UnknownVariant: grpc.StatusCode.INVALID_ARGUMENT,
     errors.PolicyBehind: grpc.StatusCode.FAILED_PRECONDITION,
     errors.AuthorError: grpc.StatusCode.FAILED_PRECONDITION,
