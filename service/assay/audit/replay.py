@@ -52,18 +52,20 @@ class Replay:
             return Replayed(record.decision_id, "snapshot_missing", f"snapshot {record.snapshot_id} is not kept")
         if record.tenant and record.tenant not in self.tenants:
             return Replayed(record.decision_id, "tenant_erased", "the tenant was erased, and its settings with it")
+        return self.compared(record, snapshot)
+
+    def compared(self, record: Record, snapshot: Snapshot) -> Replayed:
+        """Plan again, and compare byte for byte."""
         try:
             made = self.planned(record, snapshot)
+            if made.canonical() != record.plan:
+                return self.differing(record, difference(record, made), made)
         except AssayError as error:
             return self.differing(record, f"it is refused now: {error}", None)
-        if made.canonical() == record.plan:
-            other = record.engine_version != self.engine_version
-            detail = f"made by Assay {record.engine_version}" if other else ""
-            return Replayed(record.decision_id, "identical", detail, made)
-        try:
-            return self.differing(record, difference(record, made), made)
         except UNREADABLE as error:
             return Replayed(record.decision_id, "unreadable", f"the logged plan cannot be read: {error}")
+        by = "" if record.engine_version == self.engine_version else f"made by Assay {record.engine_version}"
+        return Replayed(record.decision_id, "identical", by, made)
 
     def planned(self, record: Record, snapshot: Snapshot) -> Plan:
         """The plan that the logged request, seed and health give in a snapshot."""

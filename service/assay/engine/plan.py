@@ -74,8 +74,8 @@ class Plan:
     def canonical(self) -> bytes:
         """The plan's own bytes, equal wherever request, snapshot and moment are: canonical JSON, messages left out.
 
-        `attempts` are [place among the verdicts, rule set]; a verdict is [model, endpoint_id, provider, broken, abstained,
-        shadow], a finding [rule set, rule, reason, outcome].
+        `attempts` are [place among the verdicts, rule set]; a verdict is [model, endpoint_id, provider, broken,
+        abstained, shadow], a finding [rule set, rule, reason, outcome].
         """
         places = {(v.model, v.endpoint_id): place for place, v in enumerate(self.verdicts)}
         attempts = [b"[%d,%b]" % (places[a.model, a.endpoint_id], listed_names(a.rule_set)) for a in self.attempts]

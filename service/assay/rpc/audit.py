@@ -153,11 +153,12 @@ def key_of(token: str) -> Key:
     at, _, decision_id = token.partition(" ")
     try:
         time = datetime.fromisoformat(at)
-        if time.tzinfo is None or not decision_id:
-            raise ValueError(token)
-        return time.astimezone(UTC), decision_id
-    except (ValueError, OverflowError) as error:
-        raise InvalidField("page_token", token, "a token from an earlier page") from error
+        zoned = time.tzinfo is not None and time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        zoned = False
+    if not zoned or not decision_id:
+        raise InvalidField("page_token", token, "a token from an earlier page")
+    return zoned, decision_id
 
 
 def number_of(token: str) -> int:
