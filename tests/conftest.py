@@ -16,12 +16,12 @@ import psycopg
 import pytest
 from sqlalchemy import Engine, make_url
 
-from assay.store import audit_tables
+from assay.store.audit_tables import journal_record
 from assay.store.engine import open_store
 from assay.store.migration import migrate
 from assay.store.tables import metadata
 
-assert audit_tables.metadata is metadata  # imported, so that its tables are emptied as well
+assert journal_record.metadata is metadata  # imported, so that the tables of the log are emptied as well
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 HASTE = ("fsync = off", "synchronous_commit = off", "full_page_writes = off")  # nothing here has to outlive a crash
 OTHERS = "datname = current_database() AND pid <> pg_backend_pid()"

@@ -36,7 +36,9 @@ acme,pin,deepinfra,
 beta,ignore,moonshotai/turbo,{KIMI}
 delta,ignore,deepinfra,
 """
-OWN_BINDING = "  - {name: exacto-acme, variant: exacto, tenants: [acme], ruleSet: exacto, params: {accuracy_enter: 0.97}}\n"
+OWN_BINDING = (
+    "  - {name: exacto-acme, variant: exacto, tenants: [acme], ruleSet: exacto, params: {accuracy_enter: 0.97}}\n"
+)
 
 
 def prepared(url: str, folder: Path) -> Path:
@@ -68,20 +70,22 @@ class Mixture:
         self.models = sorted(self.snapshot.models)
         self.providers = sorted({v.provider for m in self.snapshot.models.values() for v in m.clean})
 
-
     def model(self) -> str:
         name = KIMI if self.draw.random() < 0.4 else self.draw.choice(self.models)
         return name + self.draw.choice(VARIANTS)
 
+    def named(self) -> tuple[str, ...]:
+        """A few providers, seldom."""
+        return tuple(self.draw.sample(self.providers, self.draw.randint(1, 4))) if self.draw.random() < 0.15 else ()
+
     def provider(self) -> ProviderPreferences:
-        draw, given = self.draw, {}
+        draw = self.draw
         if draw.random() < 0.5:
             return ProviderPreferences()
-        for name in ("order", "only", "ignore"):
-            if draw.random() < 0.15:
-                given[name] = tuple(draw.sample(self.providers, draw.randint(1, 4)))
         return ProviderPreferences(
-            **given,
+            order=self.named(),
+            only=self.named(),
+            ignore=self.named(),
             allow_fallbacks=draw.random() < 0.8,
             require_parameters=draw.random() < 0.2,
             data_collection=draw.choice(("allow", "allow", "deny")),
@@ -119,7 +123,7 @@ class Mixture:
             return {}
         ids = [v.endpoint_id for v in self.snapshot.models[KIMI].clean]
         others = [v.endpoint_id for v in self.snapshot.models[self.draw.choice(self.models)].clean]
-        return {endpoint_id: "errors" for endpoint_id in (*self.draw.sample(ids, 3), *others[:1])}
+        return dict.fromkeys((*self.draw.sample(ids, 3), *others[:1]), "errors")
 
 
 @dataclass
@@ -134,9 +138,7 @@ class Producer:
     refused: int = 0
 
     def __post_init__(self) -> None:
-        self.decider = Decider(
-            clock=lambda: self.pinned, journal=self.logbook.journal, engine_version=engine_version()
-        )
+        self.decider = Decider(clock=lambda: self.pinned, journal=self.logbook.journal, engine_version=engine_version())
         self.judging = Judging(self.engine, self.policy, self.publish, pinned=None, clock=lambda: self.pinned)
         self.judging.start()
         assert self.decider.snapshot is not None

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, delete
-from tests.audit.mixed import KIMI, VARIANTS, Producer, prepared, produce
-from tests.journeys.world import environment
+from tests.audit.mixed import VARIANTS, Producer, prepared, produce
+from tests.journeys.world import KIMI, environment
 
 from assay.audit.auditor import Auditor, Question
 from assay.engine.plan import Moment, plan

