@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import Engine, make_url
 
 from assay.store.audit_tables import journal_record
@@ -22,6 +23,9 @@ from assay.store.migration import migrate
 from assay.store.tables import metadata
 
 assert journal_record.metadata is metadata  # imported, so that the tables of the log are emptied as well
+# How long an example takes says how busy the machine is, not what the code does.
+settings.register_profile("assay", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("assay")
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 HASTE = ("fsync = off", "synchronous_commit = off", "full_page_writes = off")  # nothing here has to outlive a crash
 OTHERS = "datname = current_database() AND pid <> pg_backend_pid()"

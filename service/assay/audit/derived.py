@@ -6,10 +6,13 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
+
+from msgspec import MsgspecError, Raw, Struct, json
 
 from assay.engine.canonical import canonical
 from assay.engine.slug import CATALOG_VARIANTS
-from assay.record import UNREADABLE, Record, decode
+from assay.record import UNREADABLE, VERSION, moment_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,42 +44,78 @@ class Derived:
     words: Mapping[str, tuple[str, ...]]
 
 
+class Asked(Struct, gc=False):
+    """What is derived from a record's request."""
+
+    model: str
+    request_id: str = ""
+    tools: int = 0
+
+
+class Planned(Struct, gc=False):
+    """What is derived from a record's plan; verdicts stay as they are spelled, since they repeat."""
+
+    attempts: list[tuple[int, str]]
+    availability: str
+    verdicts: Raw
+
+
+class Read(Struct, gc=False):
+    """A record as far as its row goes."""
+
+    v: int
+    id: str
+    at_us: int
+    health: dict[str, str]
+    tenant: str
+    snapshot: str
+    policy_revision: int
+    engine: str
+    plan_ns: int
+    request: Asked
+    plan: Planned
+
+
+decoder = json.Decoder(Read)
+
+
 def derive(data: bytes) -> Derived:
     """Everything that a row says of a record; raises ValueError where the bytes are none."""
-    record = decode(data)
     try:
-        return derived(record)
-    except UNREADABLE as error:
+        read = decoder.decode(data)
+        if read.v != VERSION:
+            raise ValueError(f"record version {read.v} is not known")
+        return derived(read)
+    except (*UNREADABLE, MsgspecError) as error:
         raise ValueError(f"these bytes are no decision record: {error}") from error
 
 
-def derived(record: Record) -> Derived:
+def derived(read: Read) -> Derived:
     """Everything that a row says of a record."""
-    plan = record.planned
-    verdicts = [Spelled(*verdict) for verdict in plan["verdicts"]]
-    attempted = [verdicts[place] for place, _ in plan["attempts"]]
-    words = words_of(record, attempted, verdicts)
-    model, variant = named(record.request.model)
+    places = [place for place, _ in read.plan.attempts]
+    said = findings(bytes(read.plan.verdicts), frozenset(places), tuple(sorted(read.health)))
+    first_provider, first_endpoint = said.endpoints[places[0]] if places else ("", "")
+    model, variant = named(read.request.model)
     return Derived(
-        decision_id=record.decision_id,
-        decided_at=record.decided_at,
-        tenant=record.tenant,
-        request_id=record.request.request_id,
+        decision_id=read.id,
+        decided_at=moment_of(read.at_us),
+        tenant=read.tenant,
+        request_id=read.request.request_id,
         model=model,
         variant=variant,
-        tools=record.request.tools,
-        attempts=len(attempted),
-        excluded=sum(1 for verdict in verdicts if verdict.broken),
-        first_provider=attempted[0].provider if attempted else "",
-        first_endpoint=attempted[0].endpoint_id if attempted else "",
-        availability=plan["availability"],
-        policy_revision=record.policy_revision,
-        snapshot_id=record.snapshot_id,
-        engine_version=record.engine_version,
-        demoted=len(record.moment.health),
-        plan_ns=record.plan_ns,
-        finding_set=hashlib.sha256(canonical(words)).hexdigest()[:32],
-        words=words,
+        tools=read.request.tools,
+        attempts=len(places),
+        excluded=said.excluded,
+        first_provider=first_provider,
+        first_endpoint=first_endpoint,
+        availability=read.plan.availability,
+        policy_revision=read.policy_revision,
+        snapshot_id=read.snapshot,
+        engine_version=read.engine,
+        demoted=len(read.health),
+        plan_ns=read.plan_ns,
+        finding_set=said.name,
+        words=said.words,
     )
 
 
@@ -92,22 +131,36 @@ class Spelled:
     shadow: Sequence[Sequence[str]]
 
 
-def words_of(
-    record: Record, attempted: Sequence[Spelled], verdicts: Sequence[Spelled]
-) -> Mapping[str, tuple[str, ...]]:
-    """The words a decision is found by, sorted, each once."""
-    left_out = [verdict for verdict in verdicts if verdict.broken]
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a decision's verdicts come to: the same for many decisions."""
+
+    name: str
+    words: Mapping[str, tuple[str, ...]]
+    endpoints: tuple[tuple[str, str], ...]
+    excluded: int
+
+
+@lru_cache(maxsize=1024)
+def findings(verdicts: bytes, attempted: frozenset[int], demoted: tuple[str, ...]) -> Findings:
+    """The words that decisions with these verdicts, attempts and demotions are found by, sorted, each once."""
+    spelled = [Spelled(*verdict) for verdict in json.decode(verdicts)]
+    tried = [spelled[place] for place in sorted(attempted)]
+    left_out = [verdict for verdict in spelled if verdict.broken]
     found = {
-        "attempted_provider": {verdict.provider for verdict in attempted},
-        "attempted_endpoint": {verdict.endpoint_id for verdict in attempted},
+        "attempted_provider": {verdict.provider for verdict in tried},
+        "attempted_endpoint": {verdict.endpoint_id for verdict in tried},
         "excluded_provider": {verdict.provider for verdict in left_out},
         "excluded_endpoint": {verdict.endpoint_id for verdict in left_out},
         "reason": {reason for verdict in left_out for _, _, reason, _ in verdict.broken},
-        "demoted_endpoint": set(record.moment.health),
+        "demoted_endpoint": set(demoted),
     }
-    return {kind: tuple(sorted(words)) for kind, words in found.items()}
+    words = {kind: tuple(sorted(each)) for kind, each in found.items()}
+    name = hashlib.sha256(canonical(words)).hexdigest()[:32]
+    return Findings(name, words, tuple((v.provider, v.endpoint_id) for v in spelled), len(left_out))
 
 
+@lru_cache(maxsize=1024)
 def named(slug: str) -> tuple[str, str]:
     """The model, catalog variant included, and its routing variants as written: `exacto`, `nitro:exacto`."""
     base, *suffixes = slug.split(":")
