@@ -23,6 +23,8 @@ from assay.store.migration import migrate
 from assay.store.tables import metadata
 
 assert journal_record.metadata is metadata  # imported, so that the tables of the log are emptied as well
+# Tests start programs while gRPC's threads are at work: its fork handlers have crashed the process then.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 # How long an example takes says how busy the machine is, not what the code does.
 settings.register_profile("assay", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("assay")
