@@ -11,10 +11,10 @@ import pytest
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
-from assay.v1 import catalog_pb2, routing_pb2
+from assay.v1 import audit_pb2, catalog_pb2, routing_pb2
 
 PROTO = Path(__file__).resolve().parents[1] / "proto"
-GENERATED = (routing_pb2.DESCRIPTOR, catalog_pb2.DESCRIPTOR)
+GENERATED = (routing_pb2.DESCRIPTOR, catalog_pb2.DESCRIPTOR, audit_pb2.DESCRIPTOR)
 FORBIDDEN = ("prompt", "content", "message", "messages", "text", "body", "arguments")
 
 needs_buf = pytest.mark.skipif(
