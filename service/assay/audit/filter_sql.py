@@ -62,28 +62,28 @@ def _as_it_is(element: Microseconds, compiler: SQLCompiler, **how: Any) -> str: 
 
 
 @compiles(Microseconds, "postgresql")
-def _extracted(element: Microseconds, compiler: SQLCompiler, **how: Any) -> str:  # noqa: ANN401
+def _extracted(element: Microseconds, compiler: SQLCompiler, **how: Any) -> str:  # noqa: ANN401 - as SQLAlchemy hands it over
     return f"CAST(EXTRACT(EPOCH FROM {compiler.process(element.clause_expr, **how)}) * 1000000 AS BIGINT)"
 
 
 @compiles(Position)
-def _instr(element: Position, compiler: SQLCompiler, **how: Any) -> str:  # noqa: ANN401
+def _instr(element: Position, compiler: SQLCompiler, **how: Any) -> str:  # noqa: ANN401 - as SQLAlchemy hands it over
     return f"instr{compiler.process(element.clause_expr, **how)}"
 
 
 @compiles(Position, "postgresql")
-def _strpos(element: Position, compiler: SQLCompiler, **how: Any) -> str:  # noqa: ANN401
+def _strpos(element: Position, compiler: SQLCompiler, **how: Any) -> str:  # noqa: ANN401 - as SQLAlchemy hands it over
     return f"strpos{compiler.process(element.clause_expr, **how)}"
 
 
 @compiles(Ending)
-def _substr(element: Ending, compiler: SQLCompiler, **how: Any) -> str:  # noqa: ANN401
+def _substr(element: Ending, compiler: SQLCompiler, **how: Any) -> str:  # noqa: ANN401 - as SQLAlchemy hands it over
     text, size = (compiler.process(part, **how) for part in element.clauses)
     return f"substr({text}, -{size}, {size})"
 
 
 @compiles(Ending, "postgresql")
-def _right(element: Ending, compiler: SQLCompiler, **how: Any) -> str:  # noqa: ANN401
+def _right(element: Ending, compiler: SQLCompiler, **how: Any) -> str:  # noqa: ANN401 - as SQLAlchemy hands it over
     return f"right{compiler.process(element.clause_expr, **how)}"
 
 

@@ -65,7 +65,7 @@ def prune_command(
 def age(words: str) -> timedelta:
     """An age such as 90d; raises InvalidField."""
     read = AGE.fullmatch(words)
-    if read is None or wall_clock().replace(tzinfo=None) - datetime.min < int(read[1]) * UNITS[read[2]]:  # noqa: DTZ901
+    if read is None or wall_clock().replace(tzinfo=None) - datetime.min < int(read[1]) * UNITS[read[2]]:  # noqa: DTZ901 - only a span is compared
         raise InvalidField("--older-than", words, "a number of days or hours, such as 90d or 36h")
     return int(read[1]) * UNITS[read[2]]
 
