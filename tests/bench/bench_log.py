@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def test_logging_in_all(name: str, request_: Request, journal: Journal, ledger: 
     found = spread(added)
     quartiles = f"{shown(max(found.low, 1e-9))} – {shown(found.high)}"
     cells = (f"log in all, added to a decision, {name} (CPU)", shown(found.median), "", shown(found.median))
-    ledger.add(Line((*cells, quartiles, "–"), None))
+    ledger.add(Line((*cells, quartiles, f"≤ {shown(AT_MOST)}"), found.median <= AT_MOST))
 
 
 def test_the_journal_takes_a_record(journal: Journal, ledger: Ledger) -> None:
@@ -90,5 +91,5 @@ def test_replaying(ledger: Ledger) -> None:
         for record in kept.records:
             assert replay("", record).outcome == "identical"
 
-    found = measured(all_again, rounds=5)
-    ledger.counted("replayed decisions a second of CPU", int(REPLAYED / found.median), at_least=PER_SECOND)
+    found = measured(all_again, rounds=5, clock=time.perf_counter)
+    ledger.counted("replayed decisions a second (wall)", int(REPLAYED / found.median), at_least=PER_SECOND)
