@@ -7,7 +7,7 @@ variant, any number of routing variants in any order.
 from __future__ import annotations
 
 import re
-from collections.abc import Container
+from collections.abc import Collection, Container
 from dataclasses import dataclass
 
 from assay.engine.errors import InvalidField, UnknownModel, UnknownVariant
@@ -29,7 +29,7 @@ class Slug:
         return ":".join((self.model, *self.variants))
 
 
-def parse_slug(text: str, *, models: Container[str], variants: Container[str]) -> Slug:
+def parse_slug(text: str, *, models: Container[str], variants: Collection[str]) -> Slug:
     """Split a requested name against the models and routing variants that exist.
 
     Raises InvalidField for malformed names, UnknownModel and UnknownVariant naming the value.
@@ -45,16 +45,11 @@ def parse_slug(text: str, *, models: Container[str], variants: Container[str]) -
     routing = tuple(s for s in suffixes if s not in catalog)
     for suffix in routing:
         if suffix not in variants:
-            raise UnknownVariant(text, suffix, known_variants(variants))
+            raise UnknownVariant(text, suffix, tuple(sorted(variants)))
     model = ":".join((base, *catalog))
     if model not in models:
         raise UnknownModel(model)
     return Slug(model, routing)
-
-
-def known_variants(variants: Container[str]) -> tuple[str, ...]:
-    """The routing variants to show in an error, sorted."""
-    return tuple(sorted(variants)) if isinstance(variants, (set, frozenset, dict)) else ()
 
 
 def means(name: str, provider: str, tag: str, service_tier: str) -> bool:

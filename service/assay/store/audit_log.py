@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Engine, Row, Select, and_, exists, func, select, true, tuple_
+from sqlalchemy import ColumnElement, Engine, Row, Select, and_, exists, select, true, tuple_
 
 from assay.store.audit_loops import distinct_values
 from assay.store.audit_queries import DecisionListed, Key, listed
@@ -158,12 +158,6 @@ def words_of(engine: Engine, finding_sets: Sequence[str]) -> Mapping[str, Mappin
 def snapshot_ids_in_use(engine: Engine) -> tuple[str, ...]:
     """The snapshots that decisions in the log were made from."""
     return tuple(row[0] for row in all_rows(engine, distinct_values(decision.c.snapshot_id)))
-
-
-def count_decisions(engine: Engine) -> int:
-    """How many decisions can be found."""
-    count: int = all_rows(engine, select(func.count()).select_from(decision))[0][0]
-    return count
 
 
 def with_decision() -> Select[Any]:

@@ -24,7 +24,7 @@ def check_call(checker: Checker, node: syntax.Call) -> tree.Node:
     """Check a call that is no macro."""
     if node.name == "size" and _count(node) == 1:
         return _size(checker, node)
-    if node.name == "matches" and _count(node) == 2:  # noqa: PLR2004  text and pattern
+    if node.name == "matches" and _count(node) == 2:  # noqa: PLR2004 - text and pattern
         return _matches(checker, node)
     if node.name in STRING_METHODS and node.target is not None and len(node.arguments) == 1:
         return _string_method(checker, node)

@@ -130,7 +130,7 @@ def _constant(emitter: Emitter, value: object) -> ast.expr:
 
 def _has_fact(emitter: Emitter, node: tree.HasFact) -> ast.expr:
     if f"{node.root}.{node.key}" in emitter.constants:
-        return ast.Constant(True)  # noqa: FBT003  an ast node, not a flag
+        return ast.Constant(True)  # noqa: FBT003 - an ast node, not a flag
     return _compare(ast.Constant(node.key), ast.In(), _load(emitter.mapping(node.root)))
 
 

@@ -51,7 +51,7 @@ def _unescape(match: re.Match[str], start: int) -> str:
     if kind == "bad":
         raise BadLiteral(f"unknown escape \\{ascii(value)[1:-1]}", start + match.start())
     code = int(value, 8 if kind == "octal" else 16)
-    if code > _LAST_CODE_POINT or 0xD800 <= code <= 0xDFFF:  # noqa: PLR2004  the surrogates of Unicode
+    if code > _LAST_CODE_POINT or 0xD800 <= code <= 0xDFFF:  # noqa: PLR2004 - the surrogates of Unicode
         raise BadLiteral(f"{match[0]} is not a character", start + match.start())
     return chr(code)
 

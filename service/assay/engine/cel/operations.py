@@ -136,13 +136,13 @@ def string_of_double(value: float) -> str:
     minus = "-" if sign else ""
     if value == 0:
         return f"{minus}0"
-    if -4 <= point < 6:  # noqa: PLR2004  where %g turns to an exponent
+    if -4 <= point < 6:  # noqa: PLR2004 - where %g turns to an exponent
         return minus + format(Decimal((0, digits, int(exponent))), "f")
     fraction = f".{figures[1:]}" if len(figures) > 1 else ""
     return f"{minus}{figures[0]}{fraction}e{point:+03d}"
 
 
-def string_of_bool(value: bool) -> str:  # noqa: FBT001  it is what is converted
+def string_of_bool(value: bool) -> str:  # noqa: FBT001 - it is what is converted
     """Write true or false."""
     return "true" if value else "false"
 
