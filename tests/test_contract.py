@@ -11,10 +11,10 @@ import pytest
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
-from assay.v1 import audit_pb2, catalog_pb2, routing_pb2
+from assay.v1 import audit_pb2, catalog_pb2, evidence_pb2, routing_pb2
 
 PROTO = Path(__file__).resolve().parents[1] / "proto"
-GENERATED = (routing_pb2.DESCRIPTOR, catalog_pb2.DESCRIPTOR, audit_pb2.DESCRIPTOR)
+GENERATED = (routing_pb2.DESCRIPTOR, catalog_pb2.DESCRIPTOR, audit_pb2.DESCRIPTOR, evidence_pb2.DESCRIPTOR)
 FORBIDDEN = ("prompt", "content", "message", "messages", "text", "body", "arguments")
 
 needs_buf = pytest.mark.skipif(
@@ -54,7 +54,11 @@ def test_no_request_field_could_carry_prompt_text() -> None:
     """Every text field of a request is a name that the engine limits to 256 characters; none is called like content."""
     seen = {
         field.name
-        for message in (routing_pb2.DecideRequest, routing_pb2.ProviderPreferences, routing_pb2.Sort)
+        for message in (
+            *(routing_pb2.DecideRequest, routing_pb2.ProviderPreferences, routing_pb2.Sort),
+            *(evidence_pb2.ReportOutcomesRequest, evidence_pb2.StreamOutcomesRequest, evidence_pb2.Outcome),
+            *(evidence_pb2.ToolUse, evidence_pb2.SetPreferenceRequest),
+        )
         for field in message.DESCRIPTOR.fields
         if field.type in {field.TYPE_STRING, field.TYPE_BYTES}
     }

@@ -1,0 +1,1 @@
+"""What endpoints were seen to do: checks, counts and their shapes. Values in, values out."""

@@ -1,0 +1,113 @@
+"""The tables of evidence from traffic: counters that only ever grow, and what tells that a batch was counted.
+
+Times are whole UTC hours and days since 1970. `tenant` is the pseudonym that the decision log knows a tenant by, empty
+where none was named. A tenant may have several, one for each process that met it first: whoever counts tenants goes by
+`tenant_pseudonym.tenant`, whose least `created_at` also tells since when Assay has known the tenant.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Index, Integer, Table
+
+from assay.store.tables import metadata
+from assay.store.types import NAME, UtcTime
+
+# Requests that offered tools and were answered. A stratum is 3 * turn + bucket: turn 0 first, 1 after a tool result;
+# bucket 0 for 1 to 3 tools, 1 for 4 to 15, 2 from 16 on.
+evidence_counter = Table(
+    "evidence_counter",
+    metadata,
+    Column("endpoint_id", NAME, primary_key=True),
+    Column("source", NAME, primary_key=True),
+    Column("tenant", NAME, primary_key=True),
+    Column("stratum", Integer, primary_key=True, autoincrement=False),
+    Column("hour", Integer, primary_key=True, autoincrement=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("tool_call_requests", BigInteger, nullable=False),
+    Column("errored_requests", BigInteger, nullable=False),
+    Column("auto_requests", BigInteger, nullable=False),  # those of them with tool_choice auto
+    Column("auto_tool_call_requests", BigInteger, nullable=False),
+    Index(None, "hour"),
+)
+
+# All requests, with or without tools. Metrics: `answered` and `failed` (bucket 0) for uptime; `latency_ms` to the first
+# token and `throughput_mtps` (thousandths of a token per second) in the buckets of `assay.evidence.buckets`.
+service_counter = Table(
+    "service_counter",
+    metadata,
+    Column("endpoint_id", NAME, primary_key=True),
+    Column("hour", Integer, primary_key=True, autoincrement=False),
+    Column("metric", NAME, primary_key=True),
+    Column("bucket", Integer, primary_key=True, autoincrement=False),
+    Column("count", BigInteger, nullable=False),
+    Index(None, "hour"),
+)
+
+# A batch that stands here was counted, by whichever stream brought it first, in the same transaction.
+evidence_batch = Table(
+    "evidence_batch",
+    metadata,
+    Column("source", NAME, primary_key=True),
+    Column("batch_id", NAME, primary_key=True),
+    Column("stream", NAME, nullable=False),
+    Column("received_at", UtcTime, nullable=False),
+    Index(None, "received_at"),
+)
+
+# What became of the attempts of decisions, where the reporter named the decision; the first report of one stands.
+outcome = Table(
+    "outcome",
+    metadata,
+    Column("decision_id", NAME, primary_key=True),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("at", UtcTime, nullable=False),
+    Column("endpoint_id", NAME, nullable=False),
+    Column("source", NAME, nullable=False),
+    Column("result", NAME, nullable=False),
+    Column("latency_ms", BigInteger),  # to the first token
+    Column("duration_ms", BigInteger),
+    Column("completion_tokens", BigInteger),
+    Column("retry_after_ms", BigInteger),
+    Column("tools", Integer, nullable=False),  # offered
+    Column("tool_calls", BigInteger, nullable=False),
+    Column("errored_calls", BigInteger, nullable=False),
+    Index(None, "at"),
+)
+
+# Decisions for requests that offered tools, by every model that was asked for (without routing variants).
+tenant_activity = Table(
+    "tenant_activity",
+    metadata,
+    Column("tenant", NAME, primary_key=True),
+    Column("model", NAME, primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("tool_decisions", BigInteger, nullable=False),
+)
+
+# `provider.ignore` in such requests: a provider's slug or a tag, as written.
+tenant_ignore = Table(
+    "tenant_ignore",
+    metadata,
+    Column("tenant", NAME, primary_key=True),
+    Column("model", NAME, primary_key=True),
+    Column("target", NAME, primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+)
+
+# Requests that ended in tool calls, over all endpoints of a provider; the day is that of the outcome.
+tenant_provider = Table(
+    "tenant_provider",
+    metadata,
+    Column("tenant", NAME, primary_key=True),
+    Column("provider", NAME, primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("tool_call_requests", BigInteger, nullable=False),
+)
+
+# Set by the operator: a tenant, by its own name, that belongs to a provider and has no say about it.
+tenant_affiliation = Table(
+    "tenant_affiliation",
+    metadata,
+    Column("tenant", NAME, primary_key=True),
+    Column("provider", NAME, primary_key=True),
+)
