@@ -101,6 +101,30 @@ def test_a_missing_part_is_refused() -> None:
         restore(mixed().manifest, parts, shipped())
 
 
+def test_views_of_unchanged_parts_are_the_former_snapshots_own() -> None:
+    former, later = mixed(), judged(replace(mixed_world(), observations=mixed_world().observations[:-1]))
+    again = restore(later.manifest, later.parts, later.policy, former=former)
+    assert again.models[MODEL] is former.models[MODEL]
+    assert again.pools["exacto", MODEL] is former.pools["exacto", MODEL]
+    assert again.models[OTHER] is not former.models[OTHER]
+    assert (again.models, again.pools, again.tenants) == (later.models, later.pools, later.tenants)
+    request = ask(f"{MODEL}:exacto", OTHER, tools=2)
+    assert plan(request, again, moment()).canonical() == plan(request, later, moment()).canonical()
+
+
+def test_a_part_that_the_former_snapshot_had_unaltered_is_refused_altered() -> None:
+    name = json.loads(mixed().manifest)["models"][MODEL]
+    altered = {**mixed().parts, name: mixed().parts[name] + b" "}
+    with pytest.raises(ValueError, match=f"part {name} was altered"):
+        restore(mixed().manifest, altered, shipped(), former=mixed())
+
+
+def test_whoever_restores_may_rest_between_parts() -> None:
+    rests: list[None] = []
+    restore(mixed().manifest, mixed().parts, shipped(), rest=lambda: rests.append(None))
+    assert len(rests) >= len(mixed().models) + len(mixed().pools)
+
+
 def test_the_policy_it_was_judged_by_travels_along() -> None:
     source, revision = sources(mixed().manifest, mixed().parts)
     assert source == shipped().source

@@ -8,11 +8,12 @@ back plans as the one that was judged.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from assay.engine.canonical import address, canonical
+from assay.engine.manifest import Manifest, read_manifest
 from assay.engine.parts import ModelView, Part, PoolView, TenantView, model_view, pool_view, tenant_views
 from assay.engine.policy import Policy
 from assay.engine.ruleset import PolicySource
@@ -43,64 +44,88 @@ def assemble(
         parts[name := address(data)] = data
         return name
 
-    model_parts, pool_parts = list(models), list(pools)
-    manifest = canonical(
-        {
-            "as_of": as_of.isoformat(),
-            "policy": add({"files": dict(policy.source.files)}),
-            "policy_revision": policy.revision,
-            "tenants": [add(part) for part in tenants],
-            "models": {part["model"]: add(part) for part in model_parts},
-            "pools": [[part["binding"], part["model"], add(part)] for part in pool_parts],
-        }
+    model_views: dict[str, ModelView] = {}
+    named: dict[str, str] = {}
+    for part in models:
+        named[part["model"]] = add(part)
+        model_views[part["model"]] = model_view(part)
+    pool_views: dict[tuple[str, str], PoolView] = {}
+    pooled: dict[tuple[str, str], str] = {}
+    for part in pools:
+        key = part["binding"], part["model"]
+        pooled[key] = add(part)
+        pool_views[key] = pool_view(part, model_views[part["model"]])
+    head = Manifest(
+        as_of=as_of,
+        policy=add({"files": dict(policy.source.files)}),
+        policy_revision=policy.revision,
+        tenants=tuple(add(part) for part in tenants),
+        models=named,
+        pools=pooled,
     )
-    return view(policy, as_of, Parts(model_parts, pool_parts, tenants), manifest, parts)
+    manifest = head.written()
+    return Snapshot(address(manifest), as_of, policy, model_views, pool_views, tenant_views(tenants), manifest, parts)
 
 
 def sources(manifest: bytes, parts: Mapping[str, bytes]) -> tuple[PolicySource, int]:
     """The rule files a stored snapshot was judged by, and their revision number."""
-    head = json.loads(manifest)
-    return PolicySource(json.loads(parts[head["policy"]])["files"]), head["policy_revision"]
+    head = read_manifest(manifest)
+    return PolicySource(json.loads(parts[head.policy])["files"]), head.policy_revision
 
 
-def restore(manifest: bytes, parts: Mapping[str, bytes], policy: Policy) -> Snapshot:
+def restore(
+    manifest: bytes,
+    parts: Mapping[str, bytes],
+    policy: Policy,
+    *,
+    former: Snapshot | None = None,
+    rest: Callable[[], object] = lambda: None,
+) -> Snapshot:
     """A stored snapshot back in memory; parts of tenants may be missing, since tenants can be erased.
 
-    Raises KeyError where a part is missing, ValueError where one was altered or the policy is another one.
+    Views of parts that the `former` snapshot has too are its own. `rest` is called between parts, for who shares the
+    interpreter with others. Raises KeyError where a part is missing, ValueError where one was altered or the policy is
+    another one.
     """
+    head = read_manifest(manifest)
+    require_unaltered(parts, {} if former is None else former.parts, rest)
+    if head.policy != policy.digest:
+        raise ValueError(f"the snapshot was judged by policy {head.policy}, not by {policy.digest}")
+    known = Known() if former is None else known_views(former)
+    models: dict[str, ModelView] = {}
+    for model, name in head.models.items():
+        models[model] = known.models.get(name) or model_view(json.loads(parts[name]))
+        rest()
+    pools: dict[tuple[str, str], PoolView] = {}
+    for key, name in head.pools.items():
+        seen = known.pools.get((name, head.models[key[1]]))
+        pools[key] = seen or pool_view(json.loads(parts[name]), models[key[1]])
+        rest()
+    tenants = tenant_views(json.loads(parts[name]) for name in head.tenants if name in parts)
+    return Snapshot(address(manifest), head.as_of, policy, models, pools, tenants, manifest, parts)
+
+
+def require_unaltered(parts: Mapping[str, bytes], checked: Mapping[str, bytes], rest: Callable[[], object]) -> None:
+    """Compare every part with its address, save those that were compared before."""
     for name, data in parts.items():
-        if address(data) != name:
-            raise ValueError(f"part {name} was altered")
-    head = json.loads(manifest)
-    if head["policy"] != policy.digest:
-        raise ValueError(f"the snapshot was judged by policy {head['policy']}, not by {policy.digest}")
-    read = Parts(
-        models=[json.loads(parts[name]) for name in head["models"].values()],
-        pools=[json.loads(parts[name]) for _, _, name in head["pools"]],
-        tenants=[json.loads(parts[name]) for name in head["tenants"] if name in parts],
-    )
-    return view(policy, datetime.fromisoformat(head["as_of"]), read, manifest, parts)
+        if checked.get(name) is not data:
+            if address(data) != name:
+                raise ValueError(f"part {name} was altered")
+            rest()
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """The parts of a snapshot as mappings."""
+class Known:
+    """Views by the addresses of what they were made of: a pool's are its own and its model's."""
 
-    models: Sequence[Part]
-    pools: Sequence[Part]
-    tenants: Sequence[Part]
+    models: Mapping[str, ModelView] = field(default_factory=dict)
+    pools: Mapping[tuple[str, str], PoolView] = field(default_factory=dict)
 
 
-def view(policy: Policy, as_of: datetime, read: Parts, manifest: bytes, data: Mapping[str, bytes]) -> Snapshot:
-    """Make what planning reads of the parts."""
-    model_views = {part["model"]: model_view(part) for part in read.models}
-    return Snapshot(
-        snapshot_id=address(manifest),
-        as_of=as_of,
-        policy=policy,
-        models=model_views,
-        pools={(p["binding"], p["model"]): pool_view(p, model_views[p["model"]]) for p in read.pools},
-        tenants=tenant_views(read.tenants),
-        manifest=manifest,
-        parts=data,
+def known_views(snapshot: Snapshot) -> Known:
+    """The views that another snapshot may share."""
+    head = read_manifest(snapshot.manifest)
+    return Known(
+        {name: snapshot.models[model] for model, name in head.models.items()},
+        {(name, head.models[key[1]]): snapshot.pools[key] for key, name in head.pools.items()},
     )
