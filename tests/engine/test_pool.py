@@ -25,7 +25,6 @@ from tests.engine.worlds import (
 )
 
 from assay.engine.catalog import Model, Observation, Preference, TenantSettings, World
-from assay.engine.pool import Memory
 from assay.engine.report import pool_report
 from assay.engine.snapshot import Snapshot
 from assay.engine.verdict import POOL_REASONS, Verdict
@@ -164,22 +163,22 @@ def test_rules_that_abstain_are_listed_with_their_reason() -> None:
 )
 def test_members_are_judged_by_what_it_takes_to_stay(errored: int, *, enters: bool, stays: bool) -> None:
     of = seen_by({"a": errored, "b": errored})
-    memory = Memory({"exacto": frozenset({f"{MODEL}@a"})})
-    found = verdicts(judged(of, memory=memory))
+    members = {"exacto": frozenset({f"{MODEL}@a"})}
+    found = verdicts(judged(of, members=members))
     assert (found["a"].admitted, found["b"].admitted) == (stays, enters)
 
 
 def test_a_members_evidence_may_run_thin_but_not_out() -> None:
-    memory = Memory({"exacto": frozenset({f"{MODEL}@a", f"{MODEL}@b"})})
+    members = {"exacto": frozenset({f"{MODEL}@a", f"{MODEL}@b"})}
     of = world(endpoint("a"), endpoint("b"), observations=[observed("a", calls=100)])
-    found = verdicts(judged(of, memory=memory))
+    found = verdicts(judged(of, members=members))
     assert found["a"].admitted
     assert [f.reason for f in found["b"].broken] == ["EVIDENCE_ABSENT"]
 
 
-def test_memory_of_one_binding_is_none_of_another() -> None:
-    memory = Memory({"elsewhere": frozenset({f"{MODEL}@a"})})
-    assert not verdicts(judged(seen_by({"a": 110}), memory=memory))["a"].admitted
+def test_members_of_one_binding_are_none_of_another() -> None:
+    members = {"elsewhere": frozenset({f"{MODEL}@a"})}
+    assert not verdicts(judged(seen_by({"a": 110}), members=members))["a"].admitted
 
 
 def test_what_goes_wrong_in_a_rule_excludes_and_tells_where() -> None:

@@ -16,7 +16,7 @@ from assay.engine.factsheet import request_facts, tenant_facts
 from assay.engine.faults import PolicyFaults
 from assay.engine.plan import Moment, Plan, plan
 from assay.engine.policy import Policy, compile_policy
-from assay.engine.pool import EMPTY, Memory, judge
+from assay.engine.pool import NOBODY, Members, judge
 from assay.engine.request import ProviderPreferences, Request
 from assay.engine.ruleset import PolicySource
 from assay.engine.snapshot import Snapshot
@@ -134,9 +134,9 @@ def shipped() -> Policy:
 # --- asking ---------------------------------------------------------------------------------------------------------
 
 
-def judged(of: World, by: Policy | None = None, as_of: datetime = AS_OF, memory: Memory = EMPTY) -> Snapshot:
+def judged(of: World, by: Policy | None = None, as_of: datetime = AS_OF, members: Members = NOBODY) -> Snapshot:
     """A world judged, by the shipped policy unless told otherwise."""
-    return judge(of, by or shipped(), as_of, memory)
+    return judge(of, by or shipped(), as_of, members)
 
 
 @cache

@@ -21,7 +21,7 @@ from assay.engine.eligibility import Program
 from assay.engine.parts import ModelView
 from assay.engine.plan import Moment, entries, plan
 from assay.engine.policy import Policy
-from assay.engine.pool import Memory, judge
+from assay.engine.pool import judge
 from assay.engine.request import ProviderPreferences, Request
 from assay.engine.ruleset import PolicySource
 from assay.engine.snapshot import Snapshot
@@ -71,7 +71,7 @@ def test_every_case_says_what_is_expected_of_everybody() -> None:
 
 
 def snapshot_of(case: Case, policy: Policy = POLICY) -> Snapshot:
-    return judge(case.world, policy, case.now, Memory(dict.fromkeys(policy.bound, case.members)))
+    return judge(case.world, policy, case.now, dict.fromkeys(policy.bound, case.members))
 
 
 def written() -> set[Asked]:

@@ -16,7 +16,7 @@ from assay.engine.errors import AssayError
 from assay.engine.faults import PolicyFaults
 from assay.engine.plan import Moment, plan
 from assay.engine.policy import Policy
-from assay.engine.pool import Memory, judge
+from assay.engine.pool import judge
 from assay.engine.ruleset import Binding
 from assay.judging import compiled
 from assay.rulefiles.cases import Case, check_case, read_cases
@@ -93,8 +93,7 @@ def run_cases(
 
 def run_case(case: Case, checked: Policy) -> tuple[str, ...]:
     """What differs, under any of the case's seeds, from what it expects; judged and planned as of its own time."""
-    members = Memory(dict.fromkeys(checked.bound, case.members))
-    snapshot = judge(case.world, checked, case.now, members)
+    snapshot = judge(case.world, checked, case.now, dict.fromkeys(checked.bound, case.members))
     try:
         plans = [plan(case.request, snapshot, Moment(case.now, seed, case.health)) for seed in case.seeds()]
     except AssayError as error:

@@ -32,11 +32,12 @@ class Counts:
 class Folded:
     """What one endpoint's windows come to: as observed, and discounted by age; all counts by source undiscounted.
 
-    `references` are the sources that call it the model vendor's own endpoint.
+    `half_life` is that of the discount; `references` are the sources that call it the model vendor's own endpoint.
     """
 
     observed: Counts
     discounted: Counts
+    half_life: timedelta
     sources: tuple[str, ...]
     observed_from: datetime
     observed_to: datetime
@@ -75,12 +76,14 @@ def fold_endpoint(seen: Sequence[Observation], spec: EvidenceSpec, as_of: dateti
     )
     if not fresh:
         return Evidence(None, stale=True)
+    half_life = half_life_of(fresh, spec)
     sources = tuple(sorted({o.source for o in fresh}))
     by_source = {s: total((o for o in fresh if o.source == s), lambda _: 1.0) for s in sources}
     return Evidence(
         Folded(
             observed=total(fresh, lambda _: 1.0),
-            discounted=total(fresh, discount(fresh, spec, as_of)),
+            discounted=total(fresh, discount(half_life, as_of)),
+            half_life=half_life,
             sources=sources,
             observed_from=min(o.observed_from for o in fresh),
             observed_to=max(o.observed_to for o in fresh),
@@ -92,9 +95,8 @@ def fold_endpoint(seen: Sequence[Observation], spec: EvidenceSpec, as_of: dateti
     )
 
 
-def discount(fresh: Sequence[Observation], spec: EvidenceSpec, as_of: datetime) -> Weight:
-    """The weight of a window by its age: it halves every half-life, which follows from the effective rate."""
-    half_life = half_life_of(fresh, spec)
+def discount(half_life: timedelta, as_of: datetime) -> Weight:
+    """The weight of a window by its age: it halves every half-life."""
     return lambda o: 2.0 ** (-((as_of - o.observed_to) / half_life))
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from assay.engine.binding import Bound, Keys
 from assay.engine.catalog import Endpoint, Observation, World
-from assay.engine.eligibility import CLEAN, Facts, Findings
+from assay.engine.eligibility import CLEAN, Facts, Findings, Shared
 from assay.engine.factsheet import cohort_facts, endpoint_facts, evidence_facts, ignore_facts, model_facts
 from assay.engine.fold import Evidence, fold, ignores, peers
 from assay.engine.parts import Part, model_part, pool_part, tenant_parts
@@ -18,23 +18,59 @@ from assay.engine.policy import Policy
 from assay.engine.ruleset import EvidenceSpec
 from assay.engine.snapshot import Snapshot, assemble
 
+Members = Mapping[str, frozenset[str]]  # endpoint ids by binding
+NOBODY: Members = {}
+
 
 @dataclass(frozen=True, slots=True)
-class Memory:
-    """What pools remember: the endpoints that are members now, per binding; they are judged by `stay` rules."""
+class Rows:
+    """One model's endpoints with their evidence folded in one way: facts of all together, a row of facts for each."""
 
-    members: Mapping[str, frozenset[str]]
+    evidence: Mapping[str, Evidence]
+    cohort: Facts
+    rows: Sequence[Facts]
 
 
-EMPTY = Memory({})
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """One model made ready to be judged: its endpoints in the order of their ids, and their rows per way of folding."""
+
+    facts: Facts
+    endpoints: Sequence[Endpoint]
+    folds: Mapping[str, Rows]
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return str(self.facts["id"])
+
+    def part(self) -> Part:
+        """The model's part of a snapshot."""
+        return model_part(self.facts, self.endpoints, {k: (f.cohort, f.rows) for k, f in self.folds.items()})
+
+    def shared(self, bound: Bound) -> Shared:
+        """What all endpoints' rules of a binding read alike."""
+        return {"model": self.facts, "cohort": self.folds[bound.fold].cohort}
 
 
-def judge(world: World, policy: Policy, as_of: datetime, memory: Memory = EMPTY) -> Snapshot:
+def judge(world: World, policy: Policy, as_of: datetime, members: Members = NOBODY) -> Snapshot:
     """Judge every endpoint of every model by every binding that judges; `as_of` (UTC) bounds evidence only.
 
-    The order of the world's tuples does not matter.
+    Without memory: `members` are judged by `stay` rules, all others by `enter`, as if nothing had been before. The
+    order of the world's tuples does not matter.
     """
     bounds = [b for b in policy.bound.values() if b.judged]
+    models, pools = [], []
+    for cohort in cohorts(world, policy, as_of):
+        models.append(cohort.part())
+        for bound in bounds:
+            rows = cohort.folds[bound.fold].rows
+            pools.append(judge_model(bound, cohort.shared(bound), rows, members.get(bound.name, frozenset())))
+    return assemble(policy, as_of, models, pools, tenant_parts(world.tenants, world.preferences))
+
+
+def cohorts(world: World, policy: Policy, as_of: datetime) -> Iterator[Cohort]:
+    """Every model with its endpoints' facts, evidence folded in every way that the policy's bindings ask for."""
     specs = {b.fold: b.evidence for b in policy.bound.values()}
     endpoints: defaultdict[str, list[Endpoint]] = defaultdict(list)
     for endpoint in sorted(world.endpoints, key=lambda e: e.endpoint_id):
@@ -42,26 +78,22 @@ def judge(world: World, policy: Policy, as_of: datetime, memory: Memory = EMPTY)
     observations: defaultdict[str, list[Observation]] = defaultdict(list)
     for observation in world.observations:
         observations[observation.endpoint_id].append(observation)
-    preferences = sorted(world.preferences, key=lambda p: (p.tenant, p.kind, p.target, p.model or ""))
-    models, pools = [], []
+    preferences = world.preferences
     for model in sorted(world.models, key=lambda m: m.model):
         own = endpoints[model.model]
         asked = [ignore_facts(ignores(e, preferences)) for e in own] if preferences else [{} for _ in own]
         seen = [o for e in own for o in observations[e.endpoint_id]]
-        folds = {k: facts_of(own, asked, fold(seen, spec, as_of), spec, as_of) for k, spec in specs.items()}
-        facts = model_facts(model)
-        models.append(model_part(facts, own, folds))
-        pools += [judge_model(b, facts, *folds[b.fold], memory) for b in bounds]
-    return assemble(policy, as_of, models, pools, tenant_parts(world.tenants, preferences))
+        folds = {k: rows_of(own, asked, fold(seen, spec, as_of), spec, as_of) for k, spec in specs.items()}
+        yield Cohort(model_facts(model), own, folds)
 
 
-def facts_of(
+def rows_of(
     endpoints: Sequence[Endpoint],
     asked: Sequence[Facts],
     evidence: Mapping[str, Evidence],
     spec: EvidenceSpec,
     as_of: datetime,
-) -> tuple[Facts, list[Facts]]:
+) -> Rows:
     """The cohort's facts and one row of facts per endpoint, for one way of folding evidence."""
     rows: list[Facts] = []
     for endpoint, preferences in zip(endpoints, asked, strict=True):
@@ -75,27 +107,28 @@ def facts_of(
             }
         )
     counted = [evidence[e.endpoint_id] for e in endpoints if e.endpoint_id in evidence]
-    return cohort_facts(endpoints, counted), rows
+    return Rows(evidence, cohort_facts(endpoints, counted), rows)
 
 
-def judge_model(bound: Bound, model: Facts, cohort: Facts, rows: Sequence[Facts], memory: Memory) -> Part:
+def judge_model(bound: Bound, shared: Shared, rows: Sequence[Facts], members: frozenset[str]) -> Part:
     """One binding's verdicts and judged order keys for one model."""
-    shared = {"model": model, "cohort": cohort}
-    columns = {k: c for keys in (bound.across, bound.within) for k, c in judged_columns(keys, rows, shared)}
-    members = memory.members.get(bound.name, frozenset())
-    return pool_part(bound.name, str(model["id"]), admit(bound, rows, shared, members), columns)
+    found = admit(bound, rows, shared, members)
+    return pool_part(bound.name, str(shared["model"]["id"]), found, judged_keys(bound, rows, shared))
 
 
-def judged_columns(
-    keys: Keys, rows: Sequence[Facts], shared: Mapping[str, Facts]
-) -> Iterable[tuple[str, list[object]]]:
+def judged_keys(bound: Bound, rows: Sequence[Facts], shared: Shared) -> Mapping[str, list[object]]:
+    """A binding's judged order keys, all of them by name."""
+    return {k: c for keys in (bound.across, bound.within) for k, c in judged_columns(keys, rows, shared)}
+
+
+def judged_columns(keys: Keys, rows: Sequence[Facts], shared: Shared) -> Iterable[tuple[str, list[object]]]:
     """The values of the order keys that need no request, by name."""
     judged = tuple(k for k in keys.keys if k.judged)
     values = keys.values(judged, rows, shared)
     return ((key.name, numbers(column)) for key, column in zip(judged, values, strict=True))
 
 
-def admit(bound: Bound, rows: Sequence[Facts], shared: Mapping[str, Facts], members: frozenset[str]) -> list[Findings]:
+def admit(bound: Bound, rows: Sequence[Facts], shared: Shared, members: frozenset[str]) -> list[Findings]:
     """Members by the `stay` rules, everyone else by `enter`, in the order of `rows`."""
     if bound.enter is None or bound.stay is None:
         return [CLEAN] * len(rows)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from assay.engine.parts import ModelView, pool_view
 from assay.engine.policy import Policy
-from assay.engine.pool import EMPTY, judge_model
+from assay.engine.pool import judge_model
 from assay.engine.snapshot import Snapshot
 
 
@@ -22,7 +22,8 @@ def rejudge(snapshot: Snapshot, policy: Policy, models: Iterable[str]) -> Snapsh
     for name, view in views.items():
         for bound in policy.bound.values():
             if bound.judged:
-                part = judge_model(bound, view.facts, view.cohort[bound.fold], view.rows[bound.fold], EMPTY)
+                shared = {"model": view.facts, "cohort": view.cohort[bound.fold]}
+                part = judge_model(bound, shared, view.rows[bound.fold], frozenset())
                 pools[bound.name, name] = pool_view(part, view)
     return replace(snapshot, policy=policy, models={**snapshot.models, **views}, pools=pools)
 
