@@ -19,6 +19,7 @@ from assay.cli.output import errors, fail
 from assay.cli.policy import policy
 from assay.cli.pool import pool_command
 from assay.cli.serve import serve_command
+from assay.cli.simulate import simulate_command
 from assay.engine.errors import AssayError, AuthorError, BadData, CallerError, quoted
 from assay.wiring import engine_version
 
@@ -43,6 +44,7 @@ app.command(decide_command, name="decide")
 app.command(pool_command, name="pool")
 app.command(policy)
 app.command(audit)
+app.command(simulate_command, name="simulate")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from tests.journeys.world import assay, refused
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        pytest.param("seed: odd", ("seed",), id="seed"),
+        pytest.param("providers: {one: {accuracy: 2}}", ("accuracy",), id="out of range"),
+        pytest.param("providers: {one: {acuracy: 1}}", ("acuracy",), id="misspelt"),
+        pytest.param("providers: {one: {faults: [{kind: odd}]}}", ("odd",), id="unknown fault"),
+        pytest.param("providers: [", (), id="no YAML"),
+        pytest.param("\x00", (), id="no text"),
+    ],
+)
+def test_a_faulty_file_is_refused_in_one_line(tmp_path: Path, text: str, words: tuple[str, ...]) -> None:
+    path = tmp_path / "cast.yaml"
+    path.write_text(text)
+
+    refused(assay("simulate", "--http", "127.0.0.1:0", "--providers", path), 3, "cast.yaml", *words)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    refused(assay("simulate", "--providers", tmp_path / "none.yaml"), 3, "none.yaml", "No such file")
+
+
+@pytest.mark.parametrize(
+    "address", ["unix:sock", "localhost", "127.0.0.1:99999", "0.0.0.0:0", "example.com:80", "192.0.2.1:80"]
+)
+def test_only_loopback_is_listened_on(address: str) -> None:
+    refused(assay("simulate", "--http", address), 1, address)
+
+
+def test_a_taken_port_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        refused(assay("simulate", "--http", f"127.0.0.1:{taken.getsockname()[1]}"), 1, "already in use")
