@@ -80,6 +80,26 @@ pytest: $(INSTALLED) ## Run the tests alone
 bench: $(INSTALLED) ## Measure; nothing here is a timed test
 	$(BIN)/python -m pytest -p no:xdist tests/bench --override-ini python_files='bench_*.py'
 
+.PHONY: bench-litellm
+bench-litellm: .venv-litellm/.installed ## Install LiteLLM's proxy, for the benches to compare with
+
+# Frameworks and proxies that are tried or measured against clash with each other's pins: each has an environment of its
+# own, with whatever is current on the day.
+.venv-litellm/.installed: PACKAGE := litellm[proxy]
+.venv-client-pydantic-ai/.installed: PACKAGE := pydantic-ai-slim[openrouter]
+.venv-client-langchain-openrouter/.installed: PACKAGE := langchain-openrouter
+FRAMEWORKS := .venv-client-pydantic-ai/.installed .venv-client-langchain-openrouter/.installed
+
+$(FRAMEWORKS) .venv-litellm/.installed:
+	@echo "Installing $(PACKAGE) into $(@D)"
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install --quiet '$(PACKAGE)'
+	@touch $@
+
+.PHONY: clients
+clients: $(INSTALLED) $(FRAMEWORKS) ## Try frameworks that bring clients of their own, each in its environment
+	$(BIN)/python -m pytest -p no:xdist tests/clients --override-ini python_files='client_*.py'
+
 .PHONY: soak
 soak: $(INSTALLED) ## Run the long fault tests
 	$(BIN)/python -m pytest -p no:xdist tests/soak --override-ini python_files='soak_*.py'
@@ -102,4 +122,4 @@ lock: ## Rewrite requirements.lock from pyproject.toml
 
 .PHONY: clean
 clean: ## Remove everything that make made
-	rm -rf .venv .venv-lock build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

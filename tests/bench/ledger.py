@@ -48,6 +48,10 @@ class Ledger:
         """A number of things that went well."""
         self.add(Line((name, f"{count:,}", "", f"{count:,}", "", f"≥ {at_least:,}"), count >= at_least))
 
+    def held(self, name: str, mib: float, *, below: float) -> None:
+        """Memory that was held."""
+        self.add(Line((name, f"{mib:,.0f} MB", "", f"{mib:,.0f} MB", "", f"< {below:,.0f} MB"), mib < below))
+
     def keep(self, name: str, found: Compared, ratio: Spread, asked: tuple[str, bool] | None) -> None:
         target, met = asked or ("–", None)
         ours, theirs = shown(found.ours.median), shown(found.theirs.median)

@@ -119,6 +119,7 @@ FAULTS = [
     pytest.param({"kind": "malformed", "after": 1}, 200, b"{", b"data: {", id="malformed"),
     pytest.param({"kind": "garbage"}, 200, b"", b"", id="garbage"),
     pytest.param({"kind": "not_http"}, None, None, None, id="not HTTP"),
+    pytest.param({"kind": "dropped"}, None, None, None, id="dropped"),
     pytest.param({"kind": "no_headers"}, None, None, None, id="no headers"),
     pytest.param({"kind": "stall"}, 200, None, None, id="no token"),
     pytest.param({"kind": "stall", "after": 3}, 200, None, None, id="stalls on the way"),

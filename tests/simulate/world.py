@@ -82,22 +82,34 @@ def simulating(*arguments: object, cast: Json | None = None, folder: Path | None
         path = folder / "simulated.yaml"
         path.write_text(json.dumps(cast))
         arguments = (*arguments, "--providers", path)
-    command = [sys.executable, "-m", "assay.cli", "simulate", "--http", "127.0.0.1:0", *map(str, arguments)]
+    with started("simulating", "simulate", "--http", "127.0.0.1:0", *arguments) as (process, log):
+        yield Simulated(log[0]["http"], process)
+    assert [one["event"] for one in log] == ["simulating", "stopped"]
+
+
+@contextmanager
+def started(
+    event: str, *arguments: object, **changes: str
+) -> Iterator[tuple[subprocess.Popen[str], list[dict[str, Any]]]]:
+    """Run a command until the context ends, from the moment it logs this event on; it has to stop as asked."""
+    command = [sys.executable, "-m", "assay.cli", *map(str, arguments)]
     with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment()
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment(**changes)
     ) as process:
         assert process.stderr is not None
         try:
-            line = process.stderr.readline()
-            assert line.startswith("{"), line
-            log = [json.loads(line)]
+            log: list[dict[str, Any]] = []
+            while not log or log[-1]["event"] != event:
+                line = process.stderr.readline()
+                assert line.startswith("{"), (line, log)
+                log.append(json.loads(line))
             reader = threading.Thread(target=drain, args=(process.stderr, log))
             reader.start()
-            yield Simulated(log[0]["http"], process)
-            process.terminate()
+            yield process, log
+            if process.poll() is None:
+                process.terminate()
             assert process.wait(DEADLINE_SECONDS) == 0
             reader.join(DEADLINE_SECONDS)
-            assert [one["event"] for one in log] == ["simulating", "stopped"]
         finally:
             process.kill()
 

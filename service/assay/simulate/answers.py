@@ -110,6 +110,6 @@ def event(value: object) -> bytes:
     return b"data: " + orjson.dumps(value) + b"\n\n"
 
 
-def error(status: int, words: str) -> Json:
+def error(code: int | None, words: str) -> Json:
     """OpenAI's envelope of an error."""
-    return {"error": {"message": words, "type": "simulated_error", "param": None, "code": status}}
+    return {"error": {"message": words, "type": "simulated_error", "param": None, "code": code}}

@@ -36,6 +36,10 @@ class NoHeaders(Fault, frozen=True, tag="no_headers"):
     """It takes the request and never says a word."""
 
 
+class Dropped(Fault, frozen=True, tag="dropped"):
+    """It takes the request and closes the connection without a word."""
+
+
 class Partial(Fault, frozen=True):
     """It begins well: `after` events of a stream, or of a plain answer the first half where `after` is above zero."""
 
@@ -57,7 +61,9 @@ class HalfClosed(Partial, frozen=True, tag="half_closed"):
 
 
 class ErrorEvent(Partial, frozen=True, tag="error_event"):
-    """It tells of an error under status 200: an event of the stream, or the whole plain answer."""
+    """It tells of an error under status 200, perhaps with a code: an event of the stream, or the whole plain answer."""
+
+    code: int | None = None
 
 
 class ErrorFinish(Partial, frozen=True, tag="error_finish"):
@@ -87,8 +93,8 @@ class EndlessLine(Fault, frozen=True, tag="endless_line"):
 
 
 AnyFault = (
-    Status | Redirect | NoHeaders | Stall | Cut | HalfClosed | ErrorEvent | ErrorFinish | Empty | Malformed | Garbage
-    | NotHttp | EndlessLine
+    Status | Redirect | NoHeaders | Dropped | Stall | Cut | HalfClosed | ErrorEvent | ErrorFinish | Empty | Malformed
+    | Garbage | NotHttp | EndlessLine
 )  # fmt: skip
 
 

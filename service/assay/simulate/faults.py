@@ -62,6 +62,11 @@ async def no_headers(_fault: kinds.NoHeaders, wire: Wire, _whole: Answer) -> Non
     await wire.gone()
 
 
+async def dropped(_fault: kinds.Dropped, wire: Wire, _whole: Answer) -> None:
+    """The end of the connection in place of an answer."""
+    wire.transport.close()
+
+
 async def stall(fault: kinds.Stall, wire: Wire, whole: Answer) -> None:
     """Silence after a beginning, or comments."""
     await begin(fault, wire, whole)
@@ -86,7 +91,7 @@ async def half_closed(fault: kinds.HalfClosed, wire: Wire, whole: Answer) -> Non
 
 async def error_event(fault: kinds.ErrorEvent, wire: Wire, whole: Answer) -> None:
     """An error told in the answer."""
-    told = error(502, "simulated error")
+    told = error(fault.code, "simulated error")
     await wire.start(200, [("content-type", whole.media_type)])
     for part in whole.parts[: fault.after] if whole.stream else ():
         await wire.write(part)
@@ -150,6 +155,7 @@ PLAYED: Final[dict[type, Play]] = {
     kinds.Status: status,
     kinds.Redirect: redirect,
     kinds.NoHeaders: no_headers,
+    kinds.Dropped: dropped,
     kinds.Stall: stall,
     kinds.Cut: cut,
     kinds.HalfClosed: half_closed,

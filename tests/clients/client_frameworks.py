@@ -1,0 +1,36 @@
+"""Frameworks that bring clients of their own, each in an environment of its own: `make clients`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.forward.chain import Chain, chained, lab
+
+TOP = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def chain(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    folder = tmp_path_factory.mktemp("clients")
+    shutil.copyfile(sqlite_template, folder / "assay.db")
+    with chained(lab(folder, folder / "assay.db"), folder) as started:
+        yield started
+
+
+@pytest.mark.parametrize("name", ["pydantic-ai", "langchain-openrouter"])
+def test_chat_stream_and_tools(chain: Chain, name: str) -> None:
+    python = TOP / f".venv-client-{name}" / "bin" / "python"
+    script = Path(__file__).with_name(f"with_{name.replace('-', '_')}.py")
+    ran = subprocess.run(
+        [python, script, chain.base_url, "lab/good"], check=False, capture_output=True, text=True, timeout=120
+    )
+    assert ran.returncode == 0, ran.stderr
+    told = json.loads(ran.stdout)
+
+    assert all(len(told[part].split()) == 12 for part in ("chat", "stream", "tools"))
+    assert len(told["asked"]) == 1

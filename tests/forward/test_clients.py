@@ -1,0 +1,168 @@
+"""The official `openai` and `openrouter` clients: chat, streams and tool calls, plain and in conversation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import openrouter
+import pytest
+from openai.types.chat import ChatCompletionMessageFunctionToolCall, ChatCompletionToolParam
+from tests.forward.chain import Chain
+from tests.simulate.world import WEATHER
+
+MODEL = "lab/good"
+QUESTION = "What is the weather in Oslo?"
+TOOLS: list[ChatCompletionToolParam] = [{"type": "function", "function": WEATHER["function"]}]
+
+
+@pytest.fixture
+def openai_client(chain: Chain) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=chain.base_url, api_key="any", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+def openrouter_client(chain: Chain) -> Iterator[Any]:
+    """Give it without its types: those want each dictionary named, and what travels is what counts."""
+    with openrouter.OpenRouter(api_key="any", server_url=chain.base_url) as client:
+        yield client
+
+
+def test_openai_chats(openai_client: openai.OpenAI) -> None:
+    answer = openai_client.chat.completions.create(
+        model=MODEL, messages=[{"role": "user", "content": "hello"}], extra_body={"provider": {"sort": "price"}}
+    )
+
+    assert len((answer.choices[0].message.content or "").split()) == 12
+    assert answer.model == MODEL
+    assert answer.model_extra is not None
+    assert answer.model_extra["provider"] == "good"
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 12
+
+
+def test_openai_streams(openai_client: openai.OpenAI) -> None:
+    chunks = list(
+        openai_client.chat.completions.create(
+            model=MODEL,
+            messages=[{"role": "user", "content": "hello"}],
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+
+    text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+    assert len(text.split()) == 12
+    assert {chunk.model for chunk in chunks} == {MODEL}
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == 12
+
+
+def test_openai_calls_a_tool_and_goes_on(openai_client: openai.OpenAI) -> None:
+    answer = openai_client.chat.completions.create(
+        model=MODEL, messages=[{"role": "user", "content": QUESTION}], tools=TOOLS
+    )
+    message = answer.choices[0].message
+    (call,) = message.tool_calls or []
+    assert isinstance(call, ChatCompletionMessageFunctionToolCall)
+    assert answer.choices[0].finish_reason == "tool_calls"
+    assert call.function.name == "weather"
+    assert "place" in json.loads(call.function.arguments)
+
+    last = openai_client.chat.completions.create(
+        model=MODEL,
+        messages=[
+            {"role": "user", "content": QUESTION},
+            {
+                "role": "assistant",
+                "tool_calls": [
+                    {
+                        "id": call.id,
+                        "type": "function",
+                        "function": {"name": call.function.name, "arguments": call.function.arguments},
+                    }
+                ],
+            },
+            {"role": "tool", "tool_call_id": call.id, "content": "rain"},
+        ],
+        tools=TOOLS,
+    )
+    assert last.choices[0].finish_reason == "stop"
+    assert last.choices[0].message.content
+
+
+def test_openai_puts_a_streamed_tool_call_together(openai_client: openai.OpenAI) -> None:
+    with openai_client.chat.completions.stream(
+        model=MODEL, messages=[{"role": "user", "content": QUESTION}], tools=TOOLS
+    ) as stream:
+        answer = stream.get_final_completion()
+
+    (call,) = answer.choices[0].message.tool_calls or []
+    assert call.function.name == "weather"
+    assert "place" in json.loads(call.function.arguments)
+
+
+def test_openai_hears_what_is_wrong(openai_client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        openai_client.chat.completions.create(model="lab/none", messages=[{"role": "user", "content": "hello"}])
+
+    assert "lab/none" in refused.value.message
+
+
+def test_openai_lists_models(openai_client: openai.OpenAI) -> None:
+    assert MODEL in {model.id for model in openai_client.models.list()}
+
+
+def test_openai_sees_an_error_in_the_middle_of_a_stream(chain: Chain, openai_client: openai.OpenAI) -> None:
+    chain.providers.play("bad", {"kind": "cut", "after": 4})
+    stream = openai_client.chat.completions.create(
+        model="lab/solo", messages=[{"role": "user", "content": "hello"}], stream=True
+    )
+    words: list[str] = []
+    with pytest.raises(openai.APIError):
+        words.extend(choice.delta.content or "" for chunk in stream for choice in chunk.choices)
+
+
+def test_openrouter_chats(openrouter_client: Any) -> None:
+    answer = openrouter_client.chat.send(
+        model=MODEL, messages=[{"role": "user", "content": "hello"}], provider={"sort": "price"}
+    )
+
+    assert len(str(answer.choices[0].message.content).split()) == 12
+    assert answer.model == MODEL
+
+
+def test_openrouter_streams(openrouter_client: Any) -> None:
+    with openrouter_client.chat.send(
+        model=MODEL, messages=[{"role": "user", "content": "hello"}], stream=True
+    ) as stream:
+        chunks = list(stream)
+
+    text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+    assert len(text.split()) == 12
+    assert chunks[-1].usage is not None
+
+
+def test_openrouter_calls_a_tool(openrouter_client: Any) -> None:
+    answer = openrouter_client.chat.send(
+        model=MODEL,
+        messages=[{"role": "user", "content": QUESTION}],
+        tools=[{"type": "function", "function": WEATHER["function"]}],
+    )
+
+    (call,) = answer.choices[0].message.tool_calls or []
+    assert call.function.name == "weather"
+    assert "place" in json.loads(call.function.arguments)
+    assert answer.choices[0].finish_reason == "tool_calls"
+
+
+def test_openrouter_hears_that_nobody_is_left(openrouter_client: Any) -> None:
+    with pytest.raises(openrouter.errors.NotFoundResponseError) as refused:
+        openrouter_client.chat.send(
+            model=MODEL, messages=[{"role": "user", "content": "hello"}], provider={"only": ["nobody"]}
+        )
+
+    assert refused.value.status_code == 404

@@ -1,0 +1,268 @@
+"""Every row of the failure taxonomy, streamed and not: what was tried, what the client saw, what was reported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from tests.forward.chain import Answer, Chain
+from tests.journeys.world import eventually
+
+from assay.forward.taxonomy import TABLE
+from assay.v1 import evidence_pb2 as pb
+
+ROWS = {row.name: row for row in TABLE}
+ELSEWHERE = {"cancelled", "unconfigured"}  # nothing goes wrong upstream there: tests of their own, below
+METADATA = {"X-OpenRouter-Metadata": "enabled"}
+Fault = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fault, the row that it is in a plain answer and in a stream, and how much of a stream came before it."""
+
+    name: str
+    plain: str
+    stream: str
+    fault: Fault | None = None
+    model: str = "lab/pair"
+    words: int = 0
+    status: int | None = None  # the provider's, where it is handed on
+
+
+def status(number: int, row: str, **fields: Any) -> Case:
+    return Case(str(number), row, row, {"kind": "status", "status": number, **fields}, status=number)
+
+
+CASES = [
+    Case("refused connection", "connect", "connect", model="lab/dead"),
+    Case("unanswered connection", "connect", "connect", model="lab/deaf"),
+    Case("closed without a word", "dropped", "dropped", {"kind": "dropped"}),
+    Case("no HTTP", "malformed", "malformed", {"kind": "not_http"}),
+    Case("no headers", "answer_late", "headers_late", {"kind": "no_headers"}),
+    Case("no token", "answer_late", "first_token_late", {"kind": "stall"}),
+    Case("a role and no token", "answer_late", "first_token_late", {"kind": "stall", "after": 1}),
+    Case("comments for ever", "answer_late", "first_token_late", {"kind": "stall", "comments": True}),
+    status(429, "rate_limited", retry_after="2"),
+    status(500, "server_error"),
+    status(503, "server_error", retry_after="7"),
+    status(529, "server_error"),
+    status(401, "rejected"),
+    status(402, "rejected"),
+    status(404, "rejected"),
+    status(403, "forbidden"),
+    status(400, "caller_error"),
+    status(413, "caller_error"),
+    status(422, "caller_error"),
+    Case("redirect", "redirect", "redirect", {"kind": "redirect", "location": "http://10.0.0.1/v1/chat/completions"}),
+    Case("malformed", "malformed", "malformed", {"kind": "malformed"}),
+    Case("garbage", "malformed", "malformed", {"kind": "garbage"}),
+    Case("endless line", "malformed", "malformed", {"kind": "endless_line"}),
+    Case("empty", "empty", "empty", {"kind": "empty"}),
+    Case("done and empty", "empty", "empty", {"kind": "empty", "done": True}),
+    Case("error event", "error_event", "error_event", {"kind": "error_event"}),
+    Case("error event after a role", "error_event", "error_event", {"kind": "error_event", "after": 1}),
+    Case("error event of a limit", "rate_limited", "rate_limited", {"kind": "error_event", "code": 429}),
+    Case("error event of an outage", "server_error", "server_error", {"kind": "error_event", "code": 502}),
+    Case("ends in an error", "error_event", "error_event", {"kind": "error_finish"}),
+    Case("cut after the headers", "dropped", "dropped", {"kind": "cut"}),
+    Case("cut after a role", "dropped", "dropped", {"kind": "cut", "after": 1}),
+    Case("half closed", "dropped", "dropped", {"kind": "half_closed", "after": 1}),
+    Case("cut after words", "dropped", "cut", {"kind": "cut", "after": 4}, words=3),
+    Case("half closed after words", "dropped", "cut", {"kind": "half_closed", "after": 4}, words=3),
+    Case("silent after words", "answer_late", "silent", {"kind": "stall", "after": 4}, words=3),
+    Case("error event after words", "error_event", "error_event", {"kind": "error_event", "after": 4}, words=3),
+    Case("malformed after words", "malformed", "malformed", {"kind": "malformed", "after": 4}, words=3),
+    Case("ends in an error after words", "error_event", "error_event", {"kind": "error_finish", "after": 4}, words=3),
+]
+EACH = pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES])
+BOTH = pytest.mark.parametrize("stream", [pytest.param(False, id="plain"), pytest.param(True, id="stream")])
+
+
+def test_no_row_of_the_taxonomy_is_left_out() -> None:
+    assert {row for case in CASES for row in (case.plain, case.stream)} | ELSEWHERE == set(ROWS)
+
+
+def asked(chain: Chain, case: Case, *, stream: bool, **fields: Any) -> Answer:
+    chain.providers.forget()
+    if case.fault is not None:
+        chain.providers.play("bad", case.fault)
+    return chain.ask(case.model, stream=stream, headers=METADATA, **fields)
+
+
+def row_of(case: Case, *, stream: bool) -> str:
+    return case.stream if stream else case.plain
+
+
+@EACH
+@BOTH
+def test_the_next_endpoint_answers_while_nothing_was_said(chain: Chain, case: Case, *, stream: bool) -> None:
+    row = ROWS[row_of(case, stream=stream)]
+    answer = asked(chain, case, stream=stream)
+    if stream and case.words:
+        cut_short(chain, case, answer)
+        return
+    if row.then != "next endpoint":
+        turned_away(chain, case, answer)
+        return
+
+    assert answer.status == 200
+    assert len(answer.text.split()) == 12
+    assert answer.error is None
+    assert [len(chain.seen(name)) for name in ("bad", "good")] == [int(case.fault is not None), 1]
+    told = metadata(answer)
+    assert [attempt.get("failure") for attempt in told["attempts"]] == [row.name, None]
+    assert told["attempt"] == 2
+    first, second = chain.recorder.of(answer.decision_id, 2)
+    assert (first.attempt, first.result) == (1, row.result)
+    assert (second.attempt, second.result, second.completion_tokens) == (2, pb.RESULT_ANSWERED, 12)
+
+
+def cut_short(chain: Chain, case: Case, answer: Answer) -> None:
+    """Words had gone out: they stay, an error follows, and nobody else is asked."""
+    assert answer.status == 200
+    assert len(answer.text.split()) == case.words
+    assert answer.error["message"]
+    assert answer.chunks[-1]["choices"][0]["finish_reason"] == "error"
+    assert not answer.done
+    assert [len(chain.seen(name)) for name in ("bad", "good")] == [1, 0]
+    (outcome,) = chain.recorder.of(answer.decision_id, 1)
+    assert (outcome.attempt, outcome.result) == (1, ROWS[case.stream].result)
+    assert outcome.first_token_s > 0
+
+
+def turned_away(chain: Chain, case: Case, answer: Answer) -> None:
+    """The request itself is at fault: no other endpoint of the model is asked."""
+    assert answer.status == answer.error["code"] == case.status
+    assert f"simulated status {case.status}" in str(answer.error)
+    assert [len(chain.seen(name)) for name in ("bad", "good")] == [1, 0]
+    (outcome,) = chain.recorder.of(answer.decision_id, 1)
+    assert (outcome.attempt, outcome.result) == (1, pb.RESULT_CALLER_ERROR)
+
+
+def metadata(answer: Answer) -> Any:
+    """The block of attempts, which a stream carries in one of its last chunks."""
+    if answer.headers["content-type"].startswith("text/event-stream"):
+        return next(chunk["openrouter_metadata"] for chunk in answer.chunks if "openrouter_metadata" in chunk)
+    return answer.json["openrouter_metadata"]
+
+
+LONELY = [case for case in CASES if case.fault is not None and not case.words]
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in LONELY])
+@BOTH
+def test_where_nobody_else_may_answer_the_client_is_told_why(chain: Chain, case: Case, *, stream: bool) -> None:
+    row = ROWS[row_of(case, stream=stream)]
+    answer = asked(chain, Case(case.name, case.plain, case.stream, case.fault, "lab/solo"), stream=stream)
+
+    begun = answer.headers["content-type"].startswith("text/event-stream")  # comments had gone out while waiting
+    assert begun <= stream
+    expected = case.status if row.result == pb.RESULT_CALLER_ERROR else row.status
+    assert answer.status == (200 if begun else expected)
+    assert answer.error["code"] == expected
+    assert [one["provider"] for one in answer.error["metadata"]["previous_errors"]] == ["bad"] * (1 + row.again)
+    assert len(chain.seen("bad")) == 1 + row.again
+    assert chain.seen("good") == []
+    if not begun:
+        assert ("retry-after" in answer.headers) == (expected in {429, 503})
+    (outcome,) = chain.recorder.of(answer.decision_id, 1)
+    assert outcome.result == row.result
+
+
+@BOTH
+def test_a_limit_tells_when_to_come_again(chain: Chain, *, stream: bool) -> None:
+    answer = asked(chain, next(case for case in CASES if case.name == "429"), stream=stream, models=["lab/solo"])
+
+    assert answer.status == 200  # somebody was not limited
+    (first, _) = chain.recorder.of(answer.decision_id, 2)
+    assert first.retry_after_s == 2
+
+
+def test_all_limited_is_the_smallest_wait(chain: Chain) -> None:
+    chain.providers.play("bad", {"kind": "status", "status": 429, "retry_after": "7"})
+    chain.providers.play("good", {"kind": "status", "status": 429, "retry_after": "3"})
+    try:
+        answer = chain.ask("lab/pair")
+    finally:
+        chain.providers.play("good")
+
+    assert (answer.status, answer.headers["retry-after"]) == (429, "3")
+    assert answer.error["availability"]["code"] == "capacity_exhausted"
+
+
+@BOTH
+@pytest.mark.parametrize("number", [400, 413, 422])
+def test_a_request_that_one_model_cannot_take_is_put_to_the_next(chain: Chain, number: int, *, stream: bool) -> None:
+    case = next(case for case in CASES if case.name == str(number))
+    answer = asked(chain, case, stream=stream, models=["lab/other"])
+
+    assert (answer.status, len(answer.text.split())) == (200, 12)
+    assert [len(chain.seen(name)) for name in ("bad", "good")] == [1, 1]
+    told = answer.chunks[0] if stream else answer.json
+    assert told["model"] == "lab/other"
+
+
+@BOTH
+def test_a_client_that_leaves_is_left_alone(chain: Chain, *, stream: bool) -> None:
+    chain.providers.forget()
+    chain.providers.play("slow", latency_s=30)
+    before = len(chain.recorder.cancelled("lab/slow@slow"))
+    left = chain.leave("lab/slow", "slow", stream=stream)
+    (seen,) = eventually(lambda: chain.seen("slow"), lambda found: found[0]["end"] != "open")
+
+    assert seen["end"] == "cancelled"
+    assert seen["ended"] - left < 2
+    eventually(lambda: chain.recorder.cancelled("lab/slow@slow"), lambda found: len(found) == before + 1)
+
+
+def test_a_provider_that_the_file_does_not_name_is_passed_over(chain: Chain) -> None:
+    answer = chain.ask("lab/stranger", headers=METADATA)
+
+    assert len(answer.text.split()) == 12
+    assert [attempt.get("failure") for attempt in metadata(answer)["attempts"]] == ["unconfigured", None]
+    (outcome,) = chain.recorder.of(answer.decision_id, 1)
+    assert outcome.attempt == 2
+
+
+@BOTH
+def test_an_answer_behind_a_dead_provider_takes_one_connect_timeout(chain: Chain, *, stream: bool) -> None:
+    answer = chain.ask("lab/deaf", stream=stream)
+
+    assert answer.status == 200
+    assert 0.3 < answer.seconds < 1.3
+
+
+OUTSIDERS: list[Mapping[str, Any]] = [
+    {"order": ["bad"]},
+    {"order": ["bad"], "allow_fallbacks": False},
+    {"only": ["bad"]},
+    {"only": ["bad", "good"], "sort": "price"},
+    {"ignore": ["good"]},
+    {"sort": "price"},
+    {"sort": {"by": "throughput", "partition": "none"}},
+    {"max_price": {"prompt": 1}},
+    {"require_parameters": True, "order": ["bad", "good"]},
+]
+
+
+@pytest.mark.parametrize("provider", [pytest.param(each, id=str(each)) for each in OUTSIDERS])
+@BOTH
+def test_an_endpoint_outside_the_pool_is_never_called(
+    chain: Chain, provider: Mapping[str, Any], *, stream: bool
+) -> None:
+    chain.providers.forget()
+    chain.providers.play("good", {"kind": "status", "status": 503})
+    try:
+        failed = chain.ask("lab/vetted:exacto", provider=provider, stream=stream)
+    finally:
+        chain.providers.play("good")
+    answer = chain.ask("lab/vetted:exacto", provider=provider, stream=stream)
+
+    assert failed.status in {404, 503}
+    assert answer.status in {200, 404}
+    assert chain.seen("bad") == []
+    if answer.status == 404:
+        assert answer.error["availability"]["excluded_by"]
