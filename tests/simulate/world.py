@@ -91,7 +91,7 @@ def simulating(*arguments: object, cast: Json | None = None, folder: Path | None
 def started(
     event: str, *arguments: object, **changes: str
 ) -> Iterator[tuple[subprocess.Popen[str], list[dict[str, Any]]]]:
-    """Run a command until the context ends, from the moment it logs this event on; it has to stop as asked."""
+    """Run a command from when it logs this event to the end; unless killed before, it has to stop as asked."""
     command = [sys.executable, "-m", "assay.cli", *map(str, arguments)]
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment(**changes)
@@ -108,7 +108,7 @@ def started(
             yield process, log
             if process.poll() is None:
                 process.terminate()
-            assert process.wait(DEADLINE_SECONDS) == 0
+                assert process.wait(DEADLINE_SECONDS) == 0
             reader.join(DEADLINE_SECONDS)
         finally:
             process.kill()

@@ -20,10 +20,11 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Status(Fault, frozen=True, tag="status"):
-    """It answers with an error status, and may say when to come again."""
+    """It answers with an error status, in its own words, and may say when to come again."""
 
     status: Annotated[int, Meta(ge=400, le=599)]
     retry_after: str | None = None
+    words: str = "simulated status"
 
 
 class Redirect(Fault, frozen=True, tag="redirect"):

@@ -47,7 +47,7 @@ async def status(fault: kinds.Status, wire: Wire, _whole: Answer) -> None:
     """An error in place of an answer."""
     wait = [] if fault.retry_after is None else [("retry-after", fault.retry_after)]
     await wire.start(fault.status, [("content-type", "application/json"), *wait])
-    await wire.write(orjson.dumps(error(fault.status, f"simulated status {fault.status}")))
+    await wire.write(orjson.dumps(error(fault.status, f"{fault.words} {fault.status}")))
     await wire.end()
 
 

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Iterable
 
 from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
-class OpenProtocol(H11Protocol):
+class OpenProtocol(HttpToolsProtocol):
     """uvicorn's protocol, its transport within reach of the application."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

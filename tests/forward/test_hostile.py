@@ -1,0 +1,245 @@
+"""Callers and providers that mean harm: memory stays bounded, errors are clear, and others are served meanwhile."""
+
+from __future__ import annotations
+
+import json
+import resource
+import select
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+
+import pytest
+from tests.forward.chain import Chain, ask, chained, resident_mib
+from tests.journeys.world import DEADLINE_SECONDS, eventually
+from tests.simulate.world import HELLO
+
+MIB = 1 << 20
+HUGE = 100 * MIB
+IDLE = 10_000
+SPARE = 1_000  # files that this process and the forwarder need besides
+PIECE = b"x" * 65_536
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+BODY = json.dumps({"model": "lab/good", "messages": [HELLO]}).encode()
+
+
+@pytest.fixture(scope="module")
+def chain(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    """A forwarder whose memory nobody else uses."""
+    with chained(database, tmp_path_factory.mktemp("hostile"), deadline="20s") as started:
+        assert started.ask("lab/good").status == 200
+        yield started
+
+
+@contextmanager
+def bounded(chain: Chain, mib: float) -> Iterator[None]:
+    """Others are served while this lasts, and memory grows by no more than so much."""
+    before = resident_mib(chain.process)
+    yield
+    grown = resident_mib(chain.process) - before
+    serves_others(chain)
+    assert grown < mib
+
+
+def serves_others(chain: Chain) -> None:
+    answer = chain.ask("lab/good")
+    assert answer.status == 200
+    assert answer.seconds < 5
+
+
+def connected(chain: Chain) -> socket.socket:
+    host, _, port = chain.http.rpartition(":")
+    return socket.create_connection((host, int(port)), DEADLINE_SECONDS)
+
+
+def answered(connection: socket.socket) -> bytes:
+    """All that comes until the other side closes."""
+    parts: list[bytes] = []
+    try:
+        while part := connection.recv(65_536):
+            parts.append(part)
+    except ConnectionResetError:
+        pass
+    return b"".join(parts)
+
+
+def poured(chain: Chain, head: bytes, piece: Callable[[bytes], bytes], most: int) -> tuple[int, bytes]:
+    """Send as long as nothing comes back, at most so much; how much went out, and what came."""
+    with connected(chain) as connection:
+        connection.sendall(head)
+        sent, data = 0, piece(PIECE)
+        while sent < most:
+            readable, writable, _ = select.select([connection], [connection], [], DEADLINE_SECONDS)
+            assert readable or writable
+            if readable:
+                break
+            try:
+                sent += connection.send(data)
+            except (BrokenPipeError, ConnectionResetError):
+                break
+        return sent, answered(connection)
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+@pytest.mark.parametrize(
+    ("framing", "piece"),
+    [
+        pytest.param(b"Content-Length: %d\r\n\r\n" % HUGE, bytes, id="of a told length"),
+        pytest.param(b"Transfer-Encoding: chunked\r\n\r\n", chunk, id="in chunks"),
+    ],
+)
+def test_bodies_of_a_hundred_megabytes_are_refused(
+    chain: Chain, framing: bytes, piece: Callable[[bytes], bytes]
+) -> None:
+    with bounded(chain, 250), ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: poured(chain, HEAD + framing, piece, HUGE), range(4)))
+
+    for sent, answer in found:
+        assert answer.startswith(b"HTTP/1.1 413")
+        assert b"32 MiB" in answer
+        assert sent < HUGE / 2
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        pytest.param(lambda data: b"X-A: " + data[:200] + b"\r\n", id="one after another"),
+        pytest.param(bytes, id="one that does not end"),
+    ],
+)
+def test_endless_headers_are_cut_off(chain: Chain, piece: Callable[[bytes], bytes]) -> None:
+    with bounded(chain, 50):
+        sent, answer = poured(chain, HEAD + b"X-Long: ", piece, HUGE)
+
+    assert sent < 4 * MIB
+    assert answer.startswith((b"HTTP/1.1 431", b"HTTP/1.1 400")) or not answer
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"[" * 20 * MIB, id="nested without end"),
+        pytest.param(b'{"model":"lab/good","messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}", id="nested deeply"),
+        pytest.param(b'{"model":' + b"9" * 10 * MIB + b"}", id="a number of ten million digits"),
+        pytest.param(b'{"model":"' + b"x" * 10 * MIB + b'","messages":[]}', id="a model of ten million letters"),
+        pytest.param(b"\xff\xfe" * 1000, id="no text"),
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"null", id="null"),
+        pytest.param(BODY[:-1], id="cut"),
+    ],
+)
+def test_a_body_that_is_no_request_is_refused_in_words(chain: Chain, body: bytes) -> None:
+    with bounded(chain, 150):
+        answer = ask(chain.http, "POST", "/v1/chat/completions", body)
+
+    assert answer.status == 400
+    assert len(answer.error["message"]) < 500
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500), id="TLS"),
+        pytest.param(bytes(range(256)) * 16, id="noise"),
+        pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", id="HTTP/2"),
+        pytest.param(b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: -1\r\n\r\n", id="a length below zero"),
+        pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\nzzz\r\n", id="no chunk"),
+        pytest.param(HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", id="two lengths"),
+    ],
+)
+def test_what_is_no_http_is_turned_away(chain: Chain, sent: bytes) -> None:
+    with bounded(chain, 20), connected(chain) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        answer = answered(connection)
+
+    assert answer == b"" or answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 505"))
+
+
+def test_slow_senders_are_given_up_and_delay_nobody(chain: Chain) -> None:
+    with bounded(chain, 50), ExitStack() as stack:
+        slow = [stack.enter_context(connected(chain)) for _ in range(300)]
+        for number, connection in enumerate(slow):
+            connection.sendall(HEAD if number % 2 else HEAD + b"Content-Length: 1000\r\n\r\n{")
+        began = time.monotonic()
+        left = set(slow)
+        while left:
+            serves_others(chain)
+            readable, _, _ = select.select(left, [], [], 0.2)
+            for connection in readable:
+                answer = answered(connection)
+                assert answer == b"" or answer.startswith(b"HTTP/1.1 408")
+            left -= set(readable)
+            for connection in left:
+                drip(connection)
+            assert time.monotonic() - began < DEADLINE_SECONDS
+
+
+def drip(connection: socket.socket) -> None:
+    """One byte, as a slow sender would."""
+    with suppress(BrokenPipeError, ConnectionResetError):
+        connection.send(b"x")
+
+
+def test_half_closed_callers_leave_nothing_behind(chain: Chain) -> None:
+    chain.providers.forget()
+    with bounded(chain, 20), ExitStack() as stack:
+        half = [stack.enter_context(connected(chain)) for _ in range(50)]
+        for connection in half:
+            connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n%s" % (len(BODY), BODY))
+            connection.shutdown(socket.SHUT_WR)
+        answers = [answered(connection) for connection in half]
+
+    assert all(answer == b"" or answer.startswith(b"HTTP/1.1 200") for answer in answers)
+    eventually(lambda: chain.seen("good"), lambda seen: all(one["end"] != "open" for one in seen))
+
+
+def test_thousands_of_idle_connections(chain: Chain) -> None:
+    """10,000 where the limit of open files allows as many."""
+    count = min(IDLE, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE)
+    with bounded(chain, 200), ExitStack() as stack:
+        for _ in range(count):
+            stack.enter_context(connected(chain))
+        serves_others(chain)
+        assert chain.ask("lab/good", stream=True).done
+    if count < IDLE:
+        pytest.skip(f"all is well with {count:,} idle connections; the limit of open files allows no more")
+
+
+@pytest.mark.parametrize("stream", [pytest.param(False, id="plain"), pytest.param(True, id="stream")])
+def test_endless_answers_are_cut_off(chain: Chain, *, stream: bool) -> None:
+    chain.providers.play("bad", {"kind": "endless_line"})
+    with bounded(chain, 300), ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda _: chain.ask("lab/solo", stream=stream), range(4)))
+
+    assert {answer.status for answer in answers} == {503}
+    eventually(lambda: chain.seen("bad"), lambda seen: all(one["end"] != "open" for one in seen))
+
+
+def test_a_caller_that_does_not_read_holds_the_provider_back(chain: Chain) -> None:
+    chain.providers.forget()
+    chain.providers.play("slow", tokens=100_000)
+    wanted = json.dumps({"model": "lab/slow", "messages": [HELLO], "stream": True}).encode()
+    with bounded(chain, 100), ExitStack() as stack:
+        for _ in range(20):
+            connection = stack.enter_context(connected(chain))
+            connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n%s" % (len(wanted), wanted))
+        eventually(lambda: chain.seen("slow"), lambda seen: len(seen) == 20)
+        for _ in range(3):
+            serves_others(chain)
+        assert {one["end"] for one in chain.seen("slow")} == {"open"}
+    eventually(lambda: chain.seen("slow"), lambda seen: {one["end"] for one in seen} == {"cancelled"})
+
+
+def test_a_redirect_is_never_followed(chain: Chain) -> None:
+    chain.providers.forget()
+    trap = f"{chain.providers.base_url('trap')}/chat/completions"
+    chain.providers.play("bad", {"kind": "redirect", "location": trap})
+
+    assert chain.ask("lab/solo").status == 503
+    assert chain.seen("trap") == []

@@ -1,0 +1,190 @@
+"""The forwarder with the real service: demotion by what was reported, kill -9 under load, canaries found nowhere."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from tests.forward.chain import KEY, Answer, ask, dead_port, deaf_port, forwarding, providers_file
+from tests.journeys.test_log_privacy import holding, tables_holding
+from tests.journeys.world import NOW, eventually
+from tests.simulate.world import HELLO, WEATHER, Simulated, simulating, started
+
+from assay.store.engine import open_store, reading
+from assay.store.evidence_tables import outcome
+
+CLIENT_KEY = "sk-canary-of-the-client"
+PROMPT = "canary-prompt"
+TENANT = "acme"
+LOAD = 8
+
+
+@dataclass(frozen=True)
+class House:
+    """A forwarder and a service with files of their own."""
+
+    folder: Path
+    database: str
+    providers: Simulated
+    http: str
+    log: list[dict[str, Any]]
+
+    def ask(self, model: str, headers: dict[str, str] | None = None, **fields: Any) -> Answer:
+        body = {"model": model, "messages": [HELLO], "provider": {"sort": "price"}, **fields}
+        return ask(self.http, "POST", "/v1/chat/completions", json.dumps(body), headers)
+
+    @contextmanager
+    def service(self) -> Iterator[Any]:
+        """The service as a process, on the socket that the forwarder dials."""
+        with serving(self.folder, self.database) as process:
+            yield process
+
+
+@contextmanager
+def serving(folder: Path, database: str) -> Iterator[Any]:
+    options = ("--database", database, "--journal", folder / "journal", "--now", NOW)
+    with started("serving", "serve", "--listen", f"unix:{folder / 'assay.sock'}", *options) as (process, log):
+        yield process, log
+
+
+@contextmanager
+def housed(database: str, folder: Path, *arguments: object, **spec: object) -> Iterator[House]:
+    """Providers and forwarder; the service is to be started."""
+    copied = folder / "assay.db"
+    shutil.copyfile(database.removeprefix("sqlite:///"), copied)
+    with simulating() as providers, dead_port() as dead, deaf_port() as deaf:
+        file = providers_file(folder, providers, dead=dead, deaf=deaf, **spec)
+        with forwarding(f"unix:{folder / 'assay.sock'}", file, folder / "spool", *arguments) as (_, http, log):
+            yield House(folder, f"sqlite:///{copied}", providers, http, log)
+
+
+def reported(database: str) -> Counter[str]:
+    """How many outcomes of each decision are in the database."""
+    engine = open_store(database)
+    with reading(engine) as connection:
+        found = Counter(connection.scalars(select(outcome.c.decision_id)))
+    engine.dispose()
+    return found
+
+
+@pytest.mark.parametrize("model", ["lab/dead", "lab/deaf"])
+def test_a_dead_provider_is_demoted_for_the_next_requests(database: str, tmp_path: Path, model: str) -> None:
+    with housed(database, tmp_path) as house, house.service():
+        slow = [house.ask(model) for _ in range(6)]
+        eventually(lambda: house.ask(model).seconds, lambda seconds: seconds < 0.25)
+
+        assert {answer.status for answer in slow} == {200}
+        assert max(answer.seconds for answer in slow) < 1.3
+        told = house.ask(model, {"X-OpenRouter-Metadata": "enabled"}).json["openrouter_metadata"]
+    assert [attempt["provider"] for attempt in told["attempts"]] == ["good"]
+
+
+@dataclass
+class Load:
+    """Requests without end, from several callers."""
+
+    house: House
+    answers: list[Answer] = field(default_factory=list)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        while not self.ended.is_set():
+            self.answers.append(self.house.ask("lab/pair", stream=len(self.answers) % 2 == 0))
+
+    @contextmanager
+    def put(self) -> Iterator[None]:
+        callers = [threading.Thread(target=self.run) for _ in range(LOAD)]
+        for caller in callers:
+            caller.start()
+        try:
+            yield
+        finally:
+            self.ended.set()
+            for caller in callers:
+                caller.join()
+
+    def served(self) -> list[Answer]:
+        return [answer for answer in self.answers if answer.status == 200]
+
+
+def test_a_service_that_is_killed_costs_no_outcome_and_no_restart(database: str, tmp_path: Path) -> None:
+    with housed(database, tmp_path, deadline="3s") as house:
+        house.providers.play("bad", {"kind": "status", "status": 500, "share": 0.2})
+        load = Load(house)
+        with house.service() as (first, _), load.put():
+            eventually(load.served, lambda served: len(served) > 50)
+            first.kill()
+            eventually(lambda: [answer for answer in load.answers if answer.status == 503])
+            killed = len(load.served())
+            with house.service():
+                eventually(load.served, lambda served: len(served) > killed + 50)
+                load.ended.set()
+                # every attempt of every answer: what was accepted is counted, and counted once
+                wanted = {answer.decision_id for answer in load.served()}
+                eventually(lambda: reported(house.database), lambda found: wanted <= set(found))
+        refused = [answer for answer in load.answers if answer.status != 200]
+
+    assert {answer.status for answer in refused} == {503}
+    assert {answer.headers["retry-after"] for answer in refused} == {"1"}
+    assert max(answer.seconds for answer in load.answers) < 6
+    assert list((tmp_path / "spool").glob("*.outcomes")) == []
+
+
+def test_canaries_are_found_nowhere(database: str, tmp_path: Path) -> None:
+    keys = [{"tenant": TENANT, "sha256": sha256(CLIENT_KEY.encode()).hexdigest()}]
+    clients = tmp_path / "clients.yaml"
+    clients.write_text(json.dumps({"apiVersion": "assay/v1", "kind": "Clients", "spec": keys}))
+    with housed(database, tmp_path, "--clients", clients) as house, house.service() as (_, service_log):
+        said = spoken(house)
+        metrics = ask(house.http, "GET", "/metrics").body.decode()
+        eventually(lambda: reported(house.database), lambda found: len(found) >= 8)
+        for canary in (*said, PROMPT, KEY, CLIENT_KEY):
+            assert holding(tmp_path, canary) == []
+            assert canary not in metrics
+            assert tables_in(house.database, canary) == set()
+    for canary in (*said, PROMPT, KEY, CLIENT_KEY):
+        assert holding(tmp_path, canary) == []
+        assert canary not in json.dumps([house.log, service_log])
+
+
+def tables_in(database: str, text: str) -> set[str]:
+    engine = open_store(database)
+    found = tables_holding(engine, text)
+    engine.dispose()
+    return found
+
+
+def spoken(house: House) -> list[str]:
+    """Ask well and badly, with canaries wherever there is room; gives what was answered."""
+    known = {"Authorization": f"Bearer {CLIENT_KEY}"}
+    canary = {"role": "user", "content": PROMPT}
+    said: list[str] = []
+    for stream in (False, True):
+        for fault in (
+            {"kind": "status", "status": 401, "words": f"Incorrect API key provided: {KEY}"},
+            {"kind": "status", "status": 400, "words": f"Incorrect API key provided: {KEY}; {PROMPT}"},
+            {"kind": "malformed"},
+            {"kind": "error_event"},
+        ):
+            house.providers.play("bad", fault)
+            answer = house.ask("lab/pair", known, messages=[canary], user=PROMPT, stop=[PROMPT], stream=stream)
+            assert KEY.encode() not in answer.body
+            if answer.status == 200:
+                said.append(answer.text)
+        tool = {**WEATHER, "function": {**WEATHER["function"], "description": PROMPT}}
+        answer = house.ask("lab/good", known, messages=[canary], tools=[tool], stream=stream)
+        assert answer.status == 200
+    for wrong in (f'{{"model": "lab/good", "messages": "{PROMPT}', f'{{"model": "{PROMPT}", "messages": []}}', PROMPT):
+        assert ask(house.http, "POST", "/v1/chat/completions", wrong, known).status == 400
+    assert ask(house.http, "POST", "/v1/chat/completions", PROMPT, {"Authorization": f"Bearer {PROMPT}"}).status == 401
+    return said
