@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from http.client import HTTPResponse, RemoteDisconnected
 
 import pytest
 from tests.forward.chain import Chain, ask, chained, resident_mib
@@ -65,8 +66,8 @@ def answered(connection: socket.socket) -> bytes:
     return b"".join(parts)
 
 
-def poured(chain: Chain, head: bytes, piece: Callable[[bytes], bytes], most: int) -> tuple[int, bytes]:
-    """Send as long as nothing comes back, at most so much; how much went out, and what came."""
+def poured(chain: Chain, head: bytes, piece: Callable[[bytes], bytes], most: int) -> tuple[int, int, bytes]:
+    """Send as long as nothing comes back, at most so much; how much went out, and what came: 0 for a closed line."""
     with connected(chain) as connection:
         connection.sendall(head)
         sent, data = 0, piece(PIECE)
@@ -79,7 +80,12 @@ def poured(chain: Chain, head: bytes, piece: Callable[[bytes], bytes], most: int
                 sent += connection.send(data)
             except (BrokenPipeError, ConnectionResetError):
                 break
-        return sent, answered(connection)
+        answer = HTTPResponse(connection)
+        try:
+            answer.begin()
+        except (RemoteDisconnected, ConnectionResetError):
+            return sent, 0, b""
+        return sent, answer.status, answer.read()
 
 
 def chunk(data: bytes) -> bytes:
@@ -99,8 +105,8 @@ def test_bodies_of_a_hundred_megabytes_are_refused(
     with bounded(chain, 250), ThreadPoolExecutor(4) as threads:
         found = list(threads.map(lambda _: poured(chain, HEAD + framing, piece, HUGE), range(4)))
 
-    for sent, answer in found:
-        assert answer.startswith(b"HTTP/1.1 413")
+    for sent, status, answer in found:
+        assert status == 413
         assert b"32 MiB" in answer
         assert sent < HUGE / 2
 
@@ -114,10 +120,10 @@ def test_bodies_of_a_hundred_megabytes_are_refused(
 )
 def test_endless_headers_are_cut_off(chain: Chain, piece: Callable[[bytes], bytes]) -> None:
     with bounded(chain, 50):
-        sent, answer = poured(chain, HEAD + b"X-Long: ", piece, HUGE)
+        sent, status, _ = poured(chain, HEAD + b"X-Long: ", piece, HUGE)
 
     assert sent < 4 * MIB
-    assert answer.startswith((b"HTTP/1.1 431", b"HTTP/1.1 400")) or not answer
+    assert status in {0, 400, 431}
 
 
 @pytest.mark.parametrize(
@@ -161,13 +167,14 @@ def test_what_is_no_http_is_turned_away(chain: Chain, sent: bytes) -> None:
     assert answer == b"" or answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 505"))
 
 
-def test_slow_senders_are_given_up_and_delay_nobody(chain: Chain) -> None:
+def test_slow_senders_delay_nobody_and_heads_that_do_not_end_are_given_up(chain: Chain) -> None:
     with bounded(chain, 50), ExitStack() as stack:
-        slow = [stack.enter_context(connected(chain)) for _ in range(300)]
-        for number, connection in enumerate(slow):
-            connection.sendall(HEAD if number % 2 else HEAD + b"Content-Length: 1000\r\n\r\n{")
-        began = time.monotonic()
-        left = set(slow)
+        heads = [stack.enter_context(connected(chain)) for _ in range(200)]
+        bodies = [stack.enter_context(connected(chain)) for _ in range(200)]
+        for head, body in zip(heads, bodies, strict=True):
+            head.sendall(HEAD)
+            body.sendall(HEAD + b"Content-Length: 1000\r\n\r\n{")
+        began, left = time.monotonic(), set(heads)
         while left:
             serves_others(chain)
             readable, _, _ = select.select(left, [], [], 0.2)
@@ -175,7 +182,7 @@ def test_slow_senders_are_given_up_and_delay_nobody(chain: Chain) -> None:
                 answer = answered(connection)
                 assert answer == b"" or answer.startswith(b"HTTP/1.1 408")
             left -= set(readable)
-            for connection in left:
+            for connection in (*left, *bodies):
                 drip(connection)
             assert time.monotonic() - began < DEADLINE_SECONDS
 
@@ -223,13 +230,13 @@ def test_endless_answers_are_cut_off(chain: Chain, *, stream: bool) -> None:
 
 def test_a_caller_that_does_not_read_holds_the_provider_back(chain: Chain) -> None:
     chain.providers.forget()
-    chain.providers.play("slow", tokens=100_000)
+    chain.providers.play("slow", tokens=60_000)
     wanted = json.dumps({"model": "lab/slow", "messages": [HELLO], "stream": True}).encode()
-    with bounded(chain, 100), ExitStack() as stack:
-        for _ in range(20):
+    with bounded(chain, 50), ExitStack() as stack:
+        for _ in range(5):
             connection = stack.enter_context(connected(chain))
             connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n%s" % (len(wanted), wanted))
-        eventually(lambda: chain.seen("slow"), lambda seen: len(seen) == 20)
+        eventually(lambda: chain.seen("slow"), lambda seen: len(seen) == 5)
         for _ in range(3):
             serves_others(chain)
         assert {one["end"] for one in chain.seen("slow")} == {"open"}

@@ -6,14 +6,14 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from tests.journeys.world import DEADLINE_SECONDS, drain, environment
+from tests.journeys.world import DEADLINE_SECONDS, environment
 
 Json = Mapping[str, Any]
 WEATHER: Json = {
@@ -103,15 +103,22 @@ def started(
                 line = process.stderr.readline()
                 assert line.startswith("{"), (line, log)
                 log.append(json.loads(line))
-            reader = threading.Thread(target=drain, args=(process.stderr, log))
+            reader = threading.Thread(target=read_log, args=(process.stderr, log))
             reader.start()
             yield process, log
             if process.poll() is None:
                 process.terminate()
                 assert process.wait(DEADLINE_SECONDS) == 0
             reader.join(DEADLINE_SECONDS)
+            odd = [line for line in log if "event" not in line]
+            assert not odd, odd[:40]
         finally:
             process.kill()
+
+
+def read_log(lines: Iterable[str], log: list[dict[str, Any]]) -> None:
+    """Take every further line; one that is no JSON, such as those of a traceback, is a fault told at the end."""
+    log.extend(json.loads(line) if line.startswith("{") else {"not JSON": line} for line in lines)
 
 
 def events(body: bytes) -> list[Any]:

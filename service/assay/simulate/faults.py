@@ -147,7 +147,7 @@ async def endless_line(_fault: kinds.EndlessLine, wire: Wire, whole: Answer) -> 
     """A line that goes on as long as it is listened to."""
     await wire.start(200, [("content-type", whole.media_type)])
     await wire.write(b'data: {"id":"' if whole.stream else b'{"id":"')
-    while not wire.transport.is_closing():
+    while True:
         await wire.write(b"x" * LUMP)
 
 

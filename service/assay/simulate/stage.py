@@ -64,7 +64,7 @@ class Stage:
 
         playing = asyncio.ensure_future(part())
         await asyncio.wait((gone, playing), return_when=asyncio.FIRST_COMPLETED)
-        seen.close("sent" if playing.done() else "cancelled")
+        seen.close("sent" if playing.done() and playing.exception() is None else "cancelled")
         for task in (gone, playing):
             task.cancel()
         await asyncio.gather(gone, playing, return_exceptions=True)

@@ -18,6 +18,10 @@ class OpenProtocol(HttpToolsProtocol):
         self.app_state = {**self.app_state, "transport": transport}
 
 
+class Gone(Exception):
+    """The caller went away before the answer had ended."""
+
+
 class Wire:
     """Sends an answer part by part; `gone` returns once the caller has gone."""
 
@@ -33,7 +37,9 @@ class Wire:
         await self._send({"type": "http.response.body", "body": b"", "more_body": True})
 
     async def write(self, part: bytes) -> None:
-        """Send a part of the body."""
+        """Send a part of the body; raises Gone."""
+        if self.transport.is_closing():
+            raise Gone
         await self._send({"type": "http.response.body", "body": part, "more_body": True})
 
     async def end(self) -> None:
