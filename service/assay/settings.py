@@ -9,11 +9,12 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Defaults of the command line: `ASSAY_DATABASE`, `ASSAY_POLICY` and `ASSAY_JOURNAL` say where things lie."""
+    """Defaults of the command line: `ASSAY_DATABASE`, `ASSAY_POLICY`, `ASSAY_JOURNAL`, `ASSAY_SPOOL` say where things lie."""
 
     database: str
     policy: Path
     journal: Path
+    spool: Path
 
 
 def read_settings(environment: Mapping[str, str], home: Path, shipped_policy: Path) -> Settings:
@@ -23,4 +24,5 @@ def read_settings(environment: Mapping[str, str], home: Path, shipped_policy: Pa
         database=environment.get("ASSAY_DATABASE") or f"sqlite:///{data / 'assay.db'}",
         policy=Path(environment.get("ASSAY_POLICY") or shipped_policy),
         journal=Path(environment.get("ASSAY_JOURNAL") or data / "journal"),
+        spool=Path(environment.get("ASSAY_SPOOL") or data / "spool"),
     )

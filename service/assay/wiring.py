@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -34,6 +34,11 @@ def engine_version() -> str:
 def settings() -> Settings:
     """What this process's environment says."""
     return read_settings(os.environ, Path.home(), policy_dir())
+
+
+def environment() -> Mapping[str, str]:
+    """What this process was started with: where keys of providers are found."""
+    return os.environ
 
 
 def wall_clock() -> datetime:
@@ -107,3 +112,8 @@ def decider_for(snapshot: Snapshot, now: datetime | None) -> Decider:
 def journal_path(given: Path | None) -> Path:
     """The directory of the journal, its key and its heads."""
     return settings().journal if given is None else given
+
+
+def spool_path(given: Path | None) -> Path:
+    """The directory of outcomes that wait to be reported."""
+    return settings().spool if given is None else given

@@ -1,4 +1,4 @@
-"""One chain for many tests: starting it takes seconds, and each test says how its providers behave."""
+"""Two kinds of worlds: a forwarder in this process between scripted sides, and a chain of real processes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,19 @@ if str(ROOT) not in sys.path:  # with importlib's import mode pytest does not pu
     sys.path.append(str(ROOT))
 
 from tests.forward.chain import Chain, chained, lab  # noqa: E402 - needs the path above
+from tests.forward.world import World, running  # noqa: E402 - needs the path above
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """One world for the tests of a module; what a model's name lists is its plan."""
+    with running(tmp_path_factory.mktemp("forward")) as world:
+        yield world
 
 
 @pytest.fixture(scope="session")
 def database(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The catalog of all these tests; not to be written to."""
+    """The catalog of all chains; not to be written to."""
     folder = tmp_path_factory.mktemp("lab")
     shutil.copyfile(sqlite_template, folder / "assay.db")
     return lab(folder, folder / "assay.db")
@@ -26,6 +34,6 @@ def database(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def chain(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
-    """Providers, forwarder and decider; every outcome is written down."""
+    """Simulated providers, a forwarder as a process, real decisions; every outcome is written down."""
     with chained(database, tmp_path_factory.mktemp("chain"), deadline="20s", keepAlive="200ms") as started:
         yield started

@@ -13,6 +13,7 @@ from assay.cli.audit import audit
 from assay.cli.database import migrate_command
 from assay.cli.decide import decide_command
 from assay.cli.demo import demo_command
+from assay.cli.forward import forward_command
 from assay.cli.imports import imports
 from assay.cli.logs import configure_logs
 from assay.cli.output import errors, fail
@@ -44,6 +45,7 @@ app.command(decide_command, name="decide")
 app.command(pool_command, name="pool")
 app.command(policy)
 app.command(audit)
+app.command(forward_command, name="forward")
 app.command(simulate_command, name="simulate")
 
 

@@ -1,0 +1,158 @@
+"""What callers are told that no provider said: OpenRouter's error envelope, its availability, the metadata block."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from assay.forward.taxonomy import CALLER_ERROR, FORBIDDEN, RATE_LIMITED, Failed
+from assay.v1 import routing_pb2 as pb
+
+RETRYABLE: Final = frozenset({429, 503})
+RETRY_AFTER_SECONDS: Final = 1.0
+MESSAGES: Final = {
+    "no_endpoints": "no endpoint of the requested models is known",
+    "constraint_filtered": "no endpoint of the requested models is left by the rules",
+}
+
+
+class Tried(NamedTuple):
+    """An attempt and how it failed; `None`: it answered."""
+
+    attempt: pb.Attempt
+    provider: str
+    failed: Failed | None
+
+
+class Refused(Exception):
+    """A request ends without an answer: everything that its error envelope says."""
+
+    def __init__(  # noqa: PLR0913 - one argument per field of the envelope
+        self,
+        status: int,
+        message: str,
+        error_type: str,
+        *,
+        code: str | None = None,
+        retry_after: float | None = None,
+        requested: Sequence[str] = (),
+        excluded_by: Sequence[str] = (),
+        tried: Sequence[Tried] = (),
+    ) -> None:
+        super().__init__(error_type)
+        self.status = status
+        self.message = message
+        self.error_type = error_type
+        self.code = code
+        self.retry_after = retry_after
+        self.requested = requested
+        self.excluded_by = excluded_by
+        self.tried = tried
+
+    def error(self) -> dict[str, Any]:
+        """The `error` object."""
+        error: dict[str, Any] = {"code": self.status, "message": self.message, "metadata": self.metadata()}
+        if self.code is not None:
+            error["availability"] = {
+                "code": self.code,
+                "retryable": self.status in RETRYABLE,
+                "retry_after": None if self.retry_after is None else self.whole_seconds,
+                "requested_models": list(self.requested),
+                "affected_providers": list(dict.fromkeys(each.provider for each in self.tried)),
+                "excluded_by": list(self.excluded_by),
+            }
+        return error
+
+    def metadata(self) -> dict[str, Any]:
+        """What is said besides, as OpenRouter says it."""
+        failures = [(each.provider, each.failed) for each in self.tried if each.failed is not None]
+        previous = [{"provider": name, "code": f.row.name, "status": f.status or None} for name, f in failures]
+        return {"error_type": self.error_type, **({"previous_errors": previous} if previous else {})}
+
+    @property
+    def whole_seconds(self) -> int:
+        """`Retry-After`, in whole seconds and rounded up."""
+        return math.ceil(self.retry_after or 0.0)
+
+
+def nothing_left(decision: pb.DecideResponse, requested: Sequence[str]) -> Refused:
+    """A decision without attempts: 404, with what left each endpoint out."""
+    code = decision.availability or "no_endpoints"
+    reasons = [each.reason for each in decision.availability_reasons]
+    message = MESSAGES.get(code, "no endpoint is available") + (f" ({', '.join(reasons)})" if reasons else "")
+    return Refused(404, message, code, code=code, requested=requested, excluded_by=reasons)
+
+
+def all_failed(tried: Sequence[Tried], requested: Sequence[str]) -> Refused:
+    """Every attempt failed: the caller's own fault as a provider told it, 429 if all were limited, else 503."""
+    failures = [each.failed for each in tried if each.failed is not None]
+    last = failures[-1] if failures else None
+    if last is not None and last.row in (CALLER_ERROR, FORBIDDEN):
+        message = last.told or "the provider refused the request"
+        return Refused(last.status, message, "provider_refused", tried=tried)
+    hints = [each.retry_after for each in failures if each.retry_after is not None]
+    wait = min(hints, default=RETRY_AFTER_SECONDS)
+    if failures and all(each.row is RATE_LIMITED for each in failures):
+        message, kind = "every provider of the requested models is at its rate limit", "capacity_exhausted"
+        return Refused(429, message, kind, code=kind, retry_after=wait, requested=requested, tried=tried)
+    message, kind = "every attempt at a provider failed", "temporarily_unavailable"
+    return Refused(503, message, kind, code=kind, retry_after=wait, requested=requested, tried=tried)
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What `openrouter_metadata` is made from."""
+
+    decision: pb.DecideResponse
+    requested: str
+
+    def block(self, tried: Sequence[Tried]) -> dict[str, Any]:
+        """The block: who was tried and how it went, who was admitted, who was left out and why."""
+        served = next((each.attempt.endpoint_id for each in tried if each.failed is None), None)
+        place = next((index for index, each in enumerate(tried, 1) if each.failed is None), 0)
+        return {
+            "requested": self.requested,
+            "strategy": "fallback" if len(tried) > 1 else "direct",
+            "decision_id": self.decision.decision_id,
+            "region": None,
+            "is_byok": False,
+            "attempt": place,
+            "summary": summary(tried),
+            "endpoints": {
+                "total": len(self.decision.attempts) + len(self.decision.excluded),
+                "available": [
+                    {**named(each), "selected": each.endpoint_id == served} for each in self.decision.attempts
+                ],
+                "excluded": [
+                    {**named(each), "reasons": list(dict.fromkeys(r.reason for r in each.reasons))}
+                    for each in self.decision.excluded
+                ],
+            },
+            "attempts": [told(each) for each in tried],
+        }
+
+
+def named(value: pb.Attempt | pb.Findings) -> dict[str, Any]:
+    """An endpoint by its names."""
+    return {"provider": value.provider, "model": value.model, "endpoint_id": value.endpoint_id}
+
+
+def told(each: Tried) -> dict[str, Any]:
+    """One attempt."""
+    failed = each.failed
+    outcome = {"status": 200} if failed is None else {"status": failed.status, "failure": failed.row.name}
+    return {**named(each.attempt), **outcome}
+
+
+def summary(tried: Iterable[Tried]) -> str:
+    """One line for people."""
+    return ", ".join(f"{each.provider}: {each.failed.row.name if each.failed else 'answered'}" for each in tried)
+
+
+def envelope(refused: Refused, block: dict[str, Any] | None = None) -> bytes:
+    """The body of an answer that is an error."""
+    return orjson.dumps({"error": refused.error(), **({"openrouter_metadata": block} if block else {})})

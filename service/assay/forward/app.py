@@ -1,0 +1,131 @@
+"""The forwarding layer put together: its routes, what runs beside them, and the server that they are served by."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import orjson
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from assay.forward.answers import Refused, envelope
+from assay.forward.chat import Chat, Parts, Receive, Scope
+from assay.forward.clients import Clients
+from assay.forward.decisions import Decisions, channel_to
+from assay.forward.http import Guarded
+from assay.forward.metrics import Metrics
+from assay.forward.models import Catalog
+from assay.forward.reply import Send
+from assay.forward.reporting import Reporter, Spool
+from assay.forward.settings import Providers
+from assay.forward.upstream import Upstream
+
+CHAT: Final = "/v1/chat/completions"
+KEEP_ALIVE_SECONDS: Final = 75
+DRAIN_SECONDS: Final = 30
+FLUSH_SECONDS: Final = 2.0
+BACKLOG: Final = 4096
+
+
+class Front:
+    """The ASGI application: chat without anything between, the rest through Starlette."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._chat = Chat(parts)
+        self._rest = Starlette(
+            routes=[
+                Route("/v1/models", self.models),
+                Route("/v1/models/{name:path}/endpoints", self.models),
+                Route("/healthz", self.health),
+                Route("/metrics", self.metrics),
+            ]
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["path"] == CHAT and scope["method"] == "POST":
+            await self._chat(scope, receive, send)
+        else:
+            await self._rest(scope, receive, send)
+
+    async def models(self, request: Request) -> Response:
+        """List models, or the endpoints of one."""
+        try:
+            self._parts.clients.require(request.headers.get("authorization", "").encode("latin-1"))
+            name = request.path_params.get("name")
+            catalog = self._parts.catalog
+            return answered(catalog.models() if name is None else await catalog.endpoints(name))
+        except Refused as refused:
+            return refusal(refused)
+
+    async def health(self, _: Request) -> Response:
+        """Tell whether requests could be decided."""
+        well = await self._parts.decisions.ready()
+        return answered({"status": "ok" if well else "decider away"}, 200 if well else 503)
+
+    async def metrics(self, _: Request) -> Response:
+        """Tell what is counted."""
+        return Response(self._parts.metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+def answered(value: object, status: int = 200) -> Response:
+    """A value in JSON."""
+    return Response(orjson.dumps(value), status, media_type="application/json")
+
+
+def refusal(refused: Refused) -> Response:
+    """An error in its envelope."""
+    headers = {} if refused.retry_after is None else {"retry-after": str(refused.whole_seconds)}
+    return Response(envelope(refused), refused.status, headers, "application/json")
+
+
+@asynccontextmanager
+async def front(server: str, providers: Providers, clients: Clients, spool: Path) -> AsyncIterator[Front]:
+    """The application while its context lasts, with reports and catalog kept up beside it."""
+    async with AsyncExitStack() as stack:
+        kept = Spool(spool)
+        stack.callback(kept.close)
+        channel = await stack.enter_async_context(channel_to(server))
+        upstream = await stack.enter_async_context(Upstream(providers))
+        reporter, catalog = Reporter(kept, channel), Catalog(channel)
+        stack.push_async_callback(flushed, reporter)
+        for task in (asyncio.create_task(reporter.run()), asyncio.create_task(catalog.run())):
+            stack.push_async_callback(ended, task)
+        parts = Parts(
+            providers=providers, clients=clients, decisions=Decisions(channel), upstream=upstream, reporter=reporter,
+            catalog=catalog, metrics=Metrics(reporter),
+        )  # fmt: skip
+        yield Front(parts)
+
+
+async def ended(task: asyncio.Task[None]) -> None:
+    """End what runs beside."""
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def flushed(reporter: Reporter) -> None:
+    """Send what there is, for a short while; the rest waits on disk."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(FLUSH_SECONDS):
+            await reporter.flush()
+
+
+async def serve(application: Front, listening: socket.socket) -> None:
+    """Serve on a socket until SIGTERM or SIGINT; requests under way have some time to end."""
+    config = uvicorn.Config(
+        application, http=Guarded, ws="none", lifespan="off", interface="asgi3", log_config=None, log_level="critical",
+        access_log=False, proxy_headers=False, server_header=False, date_header=True, backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=DRAIN_SECONDS,
+    )  # fmt: skip
+    await uvicorn.Server(config).serve(sockets=[listening])

@@ -1,0 +1,158 @@
+"""One attempt at one endpoint: sent, awaited within its times, handed on, and told as an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from typing import Any, Final
+
+import aiohttp
+import orjson
+
+from assay.forward.account import Account
+from assay.forward.chunks import Chunks
+from assay.forward.reply import Stream
+from assay.forward.request import Asked, Offer
+from assay.forward.settings import Provider
+from assay.forward.sse import MAX_EVENT_BYTES, Events, TooLong
+from assay.forward.taxonomy import (
+    ANSWER_LATE,
+    CANCELLED,
+    CUT,
+    DROPPED,
+    EMPTY,
+    FIRST_TOKEN_LATE,
+    HEADERS_LATE,
+    MALFORMED,
+    OK,
+    SILENT,
+    Failed,
+)
+from assay.forward.upstream import Upstream, read_whole
+from assay.v1 import evidence_pb2, routing_pb2 as pb
+
+LAZY: Final = 0.25  # a limit that moves with every block is moved this seldom, in parts of itself
+DRAIN_SECONDS: Final = 1.0
+
+
+class Attempt:
+    """Made once; `late` is the failure that running out of time means at the moment."""
+
+    def __init__(self, asked: Asked, planned: pb.Attempt, provider: Provider, offer: Offer) -> None:
+        self.planned = planned
+        self.provider = provider
+        self.account = Account()
+        self.chunks = Chunks(self.account, {"model": planned.model, "provider": provider.name})
+        self._asked = asked
+        self._offer = offer
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._first: float | None = None
+        self._late = HEADERS_LATE if asked.stream else ANSWER_LATE
+        self._response: aiohttp.ClientResponse | None = None
+
+    async def whole(self, upstream: Upstream, seconds: float) -> dict[str, Any]:
+        """An answer that is not streamed; raises Failed."""
+        try:
+            async with asyncio.timeout(min(self.provider.timeouts.answer, seconds)):
+                body = await read_whole(await self._post(upstream))
+        except TimeoutError:
+            raise Failed(self._late) from None
+        try:
+            answer = self.account.take(orjson.loads(body), "message")
+        except orjson.JSONDecodeError:
+            raise Failed(MALFORMED, OK) from None
+        if not answer["choices"]:
+            raise Failed(EMPTY, OK)
+        answer.update(model=self.planned.model, provider=self.provider.name)
+        answer.setdefault("system_fingerprint", None)
+        return answer
+
+    async def streamed(self, upstream: Upstream, stream: Stream, seconds: float) -> None:
+        """Hand a stream on up to its end; raises Failed, after which the caller has heard only whole events."""
+        limits = self.provider.timeouts
+        try:
+            async with asyncio.timeout(min(limits.headers, seconds)) as limit:
+                self._response = await self._post(upstream)
+                self._late = FIRST_TOKEN_LATE
+                limit.reschedule(self._began + min(limits.first_token, seconds))
+                await self._relay(self._response, stream, limit)
+        except TimeoutError:
+            raise Failed(self._late, OK if self._response else 0) from None
+        finally:
+            if self._response is not None and not self.chunks.done:
+                self._response.close()
+
+    async def release(self) -> None:
+        """Read up to the end of a stream that is done, so that its connection can be used again."""
+        if self._response is not None:
+            with suppress(aiohttp.ClientError, OSError, TimeoutError):
+                async with asyncio.timeout(DRAIN_SECONDS):
+                    await self._response.content.readany()
+            self._response.release()
+
+    async def _post(self, upstream: Upstream) -> aiohttp.ClientResponse:
+        body = self._asked.body(self.provider.model_of(self.planned.endpoint_id, self.planned.model), self._offer)
+        return await upstream.post(self.provider, body)
+
+    async def _relay(self, response: aiohttp.ClientResponse, stream: Stream, limit: asyncio.Timeout) -> None:
+        events, idle, moved, held = Events(), self.provider.timeouts.idle, 0.0, b""
+        try:
+            async for data in response.content.iter_any():
+                if block := events.whole(data):
+                    held = await self._give(held + self.chunks.take(block), stream)
+                if self.chunks.failed or self.chunks.done:
+                    break
+                if self.begun and (now := self._loop.time()) > moved:
+                    moved = now + LAZY * idle
+                    limit.reschedule(moved + idle)
+            else:
+                held = await self._give(held + self.chunks.take(events.last()), stream)
+        except TooLong:
+            raise Failed(MALFORMED, OK) from None
+        except (aiohttp.ClientError, OSError):
+            raise Failed(CUT if self.begun else DROPPED, OK) from None
+        if self.chunks.failed:
+            raise self.chunks.failed
+        if not self.account.finished:
+            raise Failed(CUT if self.begun else EMPTY, OK)
+        self.chunks.done = True
+
+    async def _give(self, data: bytes, stream: Stream) -> bytes:
+        """Hand on what came; what comes before the first token is held back and returned."""
+        if self._first is None:
+            if not self.account.meaningful:
+                if len(data) > MAX_EVENT_BYTES:
+                    raise TooLong
+                return data
+            self._first = self._loop.time()
+            await stream.quiet()
+        if data:
+            self._late = CANCELLED  # the caller does not read
+            await stream.give(data)
+            self._late = SILENT
+        return b""
+
+    @property
+    def begun(self) -> bool:
+        """Whether tokens have gone out, so that nothing else may be spliced in."""
+        return self._first is not None
+
+    def outcome(self, decision_id: str, failed: Failed | None) -> evidence_pb2.Outcome:
+        """What is reported; a decision's id is left out where its attempt was reported once already."""
+        outcome = evidence_pb2.Outcome(
+            endpoint_id=self.planned.endpoint_id,
+            tenant=self._asked.question.tenant,
+            result=evidence_pb2.RESULT_ANSWERED if failed is None else failed.row.result,
+            decision_id=decision_id,
+            attempt=self.planned.rank if decision_id else 0,
+            first_token_s=None if self._first is None else self._first - self._began,
+            duration_s=self._loop.time() - self._began,
+            completion_tokens=self.account.tokens,
+            retry_after_s=None if failed is None else failed.retry_after,
+            tools=self.account.tool_use(self._asked, self._offer, answered=failed is None),
+        )
+        now = time.time_ns()
+        outcome.at.seconds, outcome.at.nanos = now // 10**9, now % 10**9
+        return outcome

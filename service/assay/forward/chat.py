@@ -1,0 +1,214 @@
+"""The chat route: a request read, a decision asked for, its attempts made, an answer given, every attempt reported."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Final
+
+import structlog
+
+from assay.engine.errors import InvalidField
+from assay.forward.answers import Metadata, Refused, Tried, all_failed, nothing_left
+from assay.forward.attempt import Attempt
+from assay.forward.body import Lent, Room, read_body
+from assay.forward.clients import Clients
+from assay.forward.decisions import Decisions
+from assay.forward.metrics import ANSWERED, Metrics
+from assay.forward.models import Catalog
+from assay.forward.reply import Send, Stream, Whole
+from assay.forward.reporting import Reporter
+from assay.forward.request import Asked, read_request
+from assay.forward.route import Route
+from assay.forward.settings import Providers
+from assay.forward.taxonomy import CANCELLED, Failed
+from assay.forward.upstream import Upstream
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Scope = MutableMapping[str, Any]
+MAX_RUNNING: Final = 8192
+SHARE: Final = 0.5  # of the time that is left, for an attempt that others could follow
+SESSION_AND_REQUEST: Final = (b"x-session-id", b"x-request-id")
+NOT_SET_UP: Final = "no provider of the requested models is set up at this gateway"
+BROKE_OFF: Final = "the provider's answer broke off"
+log = structlog.get_logger("assay.forward")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What every call needs."""
+
+    providers: Providers
+    clients: Clients
+    decisions: Decisions
+    upstream: Upstream
+    reporter: Reporter
+    catalog: Catalog
+    metrics: Metrics
+
+
+class Chat:
+    """Answers chat requests, each in a call of its own."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._room = Room()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        headers = dict(scope["headers"])
+        call = Call(self._parts, headers, send)
+        metrics = self._parts.metrics
+        metrics.running += 1
+        try:
+            with self._room.lent() as lent:
+                asked = await self._asked(receive, headers, lent)
+                await self._watched(call, asked, receive)
+        except Refused as refused:
+            await call.refuse(refused)
+        except InvalidField as error:
+            await call.refuse(Refused(400, str(error), "invalid_request"))
+        except Exception as error:  # noqa: BLE001 - told by class and place: what else it says could be a prompt
+            log.error("request failed", error=type(error).__name__, at=place(error))  # noqa: TRY400 - as above
+            await call.refuse(Refused(500, "internal error", "internal"))
+        finally:
+            metrics.running -= 1
+            call.close()
+
+    async def _asked(self, receive: Receive, headers: Mapping[bytes, bytes], lent: Lent) -> Asked:
+        """The request as read; raises Refused and InvalidField."""
+        if self._parts.metrics.running > MAX_RUNNING:
+            raise Refused(503, "too many requests at once", "overloaded", retry_after=1.0)
+        tenant = self._parts.clients.require(headers.get(b"authorization", b""))
+        body = await read_body(receive, headers, lent)
+        session_id, request_id = (headers.get(name, b"").decode("latin-1") for name in SESSION_AND_REQUEST)
+        return read_request(body, tenant=tenant, session_id=session_id, request_id=request_id)
+
+    async def _watched(self, call: Call, asked: Asked, receive: Receive) -> None:
+        """Answer, and stop at once when the caller goes away."""
+        work = asyncio.current_task()
+
+        async def watch() -> None:
+            await receive()
+            if not call.done and work is not None:
+                call.left = True
+                work.cancel()
+
+        watching = asyncio.create_task(watch())
+        try:
+            await call.answer(asked)
+        except asyncio.CancelledError:
+            if not call.left:
+                raise
+        finally:
+            watching.cancel()
+
+
+def place(error: BaseException) -> str:
+    """Where an error was raised."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(frame.filename).name}:{frame.lineno}"
+
+
+class Call:
+    """One request: `done` once the last of its answer is on its way, `left` once its caller is gone."""
+
+    def __init__(self, parts: Parts, headers: Mapping[bytes, bytes], send: Send) -> None:
+        self.done = self.left = False
+        self._parts = parts
+        self._whole = Whole(send, self._over)
+        self._stream: Stream | None = None
+        self._wants_block = headers.get(b"x-openrouter-metadata", b"").lower() == b"enabled"
+        self._deadline = asyncio.get_running_loop().time() + parts.providers.deadline
+        self._metadata: Metadata | None = None
+        self._tried: list[Tried] = []
+
+    async def answer(self, asked: Asked) -> None:
+        """Answer; raises Refused where no attempt did."""
+        requested = (asked.question.model, *asked.question.models)
+        began = perf_counter()
+        decision = await self._parts.decisions.decide(asked.question, self._seconds())
+        self._parts.metrics.decided(began)
+        self._whole.headers.append((b"x-assay-decision-id", decision.decision_id.encode()))
+        if self._wants_block:
+            self._metadata = Metadata(decision, asked.question.model)
+        if not decision.attempts:
+            raise nothing_left(decision, requested)
+        providers = self._parts.providers
+        route = Route([each for each in decision.attempts if each.provider in providers.by_slug])
+        if not route:
+            raise Refused(404, NOT_SET_UP, "no_endpoints", code="no_endpoints", requested=requested)
+        if asked.stream:
+            self._stream = Stream(self._whole, providers.keep_alive)
+        while route and not self.done and self._seconds() > 0:
+            planned = route.take()
+            offer = self._parts.catalog.offer(planned.endpoint_id)
+            attempt = Attempt(asked, planned, providers.by_slug[planned.provider], offer)
+            failed = await self._attempted(attempt, decision.decision_id, self._seconds() * (SHARE if route else 1.0))
+            if failed is not None:
+                route.after(planned, failed)
+        if not self.done:
+            raise all_failed(self._tried, requested)
+
+    async def _attempted(self, attempt: Attempt, decision_id: str, seconds: float) -> Failed | None:
+        """Make an attempt, report it, and give its answer or what is left to say of it."""
+        again = any(each.attempt.rank == attempt.planned.rank for each in self._tried)
+        report = partial(self._report, attempt, "" if again else decision_id)
+        stream, upstream = self._stream, self._parts.upstream
+        try:
+            answer: dict[str, Any] = {}
+            if stream is None:
+                answer = await attempt.whole(upstream, seconds)
+            else:
+                await attempt.streamed(upstream, stream, seconds)
+        except Failed as failed:
+            report(failed)
+            if stream and attempt.begun:
+                broke_off = Refused(failed.row.status, BROKE_OFF, failed.row.name, tried=self._tried)
+                await stream.refuse(broke_off, self._block(), attempt.chunks.about)
+            return failed
+        except asyncio.CancelledError:
+            report(Failed(CANCELLED))
+            raise
+        report(None)
+        if stream:
+            await stream.finish(attempt.chunks.about, self._block())
+            await attempt.release()
+        else:
+            await self._whole.answer(answer, self._block())
+        return None
+
+    def _report(self, attempt: Attempt, decision_id: str, failed: Failed | None) -> None:
+        outcome = attempt.outcome(decision_id, failed)
+        self._parts.reporter.report(outcome, at_once=failed is not None and failed.row.demotes)
+        self._parts.metrics.attempts[attempt.provider.slug, failed.row.name if failed else ANSWERED] += 1
+        self._tried.append(Tried(attempt.planned, attempt.provider.name, failed))
+        if failed is not None:
+            endpoint, name = attempt.planned.endpoint_id, failed.row.name
+            log.info("attempt failed", failure=name, status=failed.status, endpoint=endpoint, decision=decision_id)
+
+    async def refuse(self, refused: Refused) -> None:
+        """Answer with an error, unless the last word has been said."""
+        if not self.done:
+            await (self._stream or self._whole).refuse(refused, self._block())
+
+    def close(self) -> None:
+        """Let go of what a stream holds."""
+        if self._stream is not None:
+            self._stream.close()
+
+    def _over(self, status: int) -> None:
+        self.done = True
+        self._parts.metrics.requests[str(status)] += 1
+
+    def _block(self) -> dict[str, Any] | None:
+        return self._metadata.block(self._tried) if self._metadata else None
+
+    def _seconds(self) -> float:
+        """What is left of the time that attempts may take."""
+        return self._deadline - asyncio.get_running_loop().time()

@@ -1,0 +1,112 @@
+"""The chunks of a stream on their way through, with model and provider put right and what they say accounted for.
+
+Most chunks are like the one before save for a piece of text. Those are not parsed: where events begin and end with the
+same bytes as the last one that was, only their texts are handed on, between what was written for that one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from assay.forward.account import Account
+from assay.forward.sse import END, data_of
+from assay.forward.taxonomy import MALFORMED, OK, Failed
+
+QUOTE: Final = b'"'
+ESCAPED: Final = b'\\"'
+
+
+class Around(NamedTuple):
+    """What stands before and after the text of a chunk: quotes and the empty line at the end included."""
+
+    head: bytes
+    tail: bytes
+
+
+class Chunks:
+    """Of one attempt. `failed` and `done` tell that no more is to be handed on; `about` names the answer."""
+
+    def __init__(self, account: Account, names: dict[str, Any]) -> None:
+        self.account = account
+        self.failed: Failed | None = None
+        self.done = False
+        self.about = names
+        self._names = names
+        self._pattern: tuple[Around, Around] | None = None
+
+    def take(self, block: bytes) -> bytes:
+        """What is to be handed on of a block of whole events."""
+        if self._pattern is not None and (alike := self._alike(block, *self._pattern)):
+            return alike
+        given = []
+        for event in block.split(END)[:-1]:
+            alike = self._alike(event + END, *self._pattern) if self._pattern else b""
+            given.append(alike or self._event(event))
+            if self.failed or self.done:
+                break
+        return b"".join(given)
+
+    def _alike(self, block: bytes, theirs: Around, ours: Around) -> bytes:
+        """What is to be handed on of events that differ from the pattern in their texts alone; else nothing."""
+        head, tail = theirs
+        if not (block.startswith(head) and block.endswith(tail, len(head))) or ESCAPED in block:
+            return b""
+        texts = block[len(head) : -len(tail)].split(tail + head)
+        if QUOTE in b"".join(texts):
+            return b""
+        return ours.head + (ours.tail + ours.head).join(texts) + ours.tail
+
+    def _event(self, event: bytes) -> bytes:
+        """What is to be handed on of an event that has to be parsed."""
+        data = data_of(event)
+        if data is None:
+            return b""
+        if data.strip() == b"[DONE]":
+            self.done = True
+            return b""
+        try:
+            chunk = self.account.take(orjson.loads(data), "delta")
+        except orjson.JSONDecodeError:
+            self.failed = Failed(MALFORMED, OK)
+        except Failed as failed:
+            self.failed = failed
+        else:
+            return self._written(event, chunk)
+        return b""
+
+    def _written(self, event: bytes, chunk: dict[str, Any]) -> bytes:
+        """A chunk as it is handed on, taken for the pattern of those that follow if it only carries text."""
+        if "id" not in self.about:
+            self.about = {**self._names, **{name: chunk[name] for name in ("id", "created") if name in chunk}}
+        carried = text_of(chunk)
+        chunk.update(self._names)
+        chunk.setdefault("system_fingerprint", None)
+        written = b"data: " + orjson.dumps(chunk) + END
+        theirs, ours = around(event + END, carried), around(written, carried)
+        if theirs and ours:
+            self._pattern = theirs, ours
+        return written
+
+
+def text_of(chunk: dict[str, Any]) -> tuple[str, str] | None:
+    """Name and value of the one text that a chunk carries, where it carries nothing else that counts."""
+    choices = chunk["choices"]
+    if len(choices) != 1 or chunk.get("usage") or choices[0].get("finish_reason"):
+        return None
+    delta = choices[0].get("delta") or {}
+    said = [(name, value) for name, value in delta.items() if value and name != "role"]
+    return said[0] if len(said) == 1 and isinstance(said[0][1], str) else None
+
+
+def around(event: bytes, carried: tuple[str, str] | None) -> Around | None:
+    """What stands around the text that an event carries, if it is spelled as it reads and stands there once."""
+    if carried is None:
+        return None
+    name, text = carried[0].encode(), carried[1].encode()
+    for colon in (b":", b": "):
+        before, found, after = event.partition(b'"%b"%b"' % (name, colon))
+        if found and after.startswith(text + QUOTE) and after.count(found) == 0:
+            return Around(before + found, after[len(text) :])
+    return None

@@ -1,0 +1,214 @@
+"""Attempts over real sockets: what providers do, what callers see, what is reported."""
+
+from __future__ import annotations
+
+import pytest
+
+from assay.v1 import evidence_pb2 as pb
+from tests.forward.world import KEY, PROMPT, TOOL, World
+
+WAYS = (pytest.param(False, id="whole"), pytest.param(True, id="stream"))
+FAILURES = (
+    # name of the behaviour, row whole, row streamed, HTTP status in previous_errors
+    ("refused", "connect", "connect", None),
+    ("drop", "dropped", "dropped", None),
+    ("hang", "answer_late", "headers_late", None),
+    ("s401", "rejected", "rejected", 401),
+    ("s402", "rejected", "rejected", 402),
+    ("s403", "forbidden", "forbidden", 403),
+    ("s404", "rejected", "rejected", 404),
+    ("s429", "rate_limited", "rate_limited", 429),
+    ("s500", "server_error", "server_error", 500),
+    ("s529", "server_error", "server_error", 529),
+    ("redirect", "redirect", "redirect", 307),
+    ("nothttp", "malformed", "malformed", None),
+    ("gzip", "malformed", "malformed", 200),
+    ("garbage", "malformed", "malformed", 200),
+    ("empty", "empty", "empty", 200),
+    ("onlydone", "malformed", "empty", 200),
+    ("error", "error_event", "error_event", 200),
+    ("error429", "rate_limited", "rate_limited", 429),
+    ("huge", "malformed", "malformed", 200),
+)
+RESULTS = {
+    "connect": pb.RESULT_TRANSPORT_ERROR, "dropped": pb.RESULT_TRANSPORT_ERROR, "answer_late": pb.RESULT_TIMEOUT,
+    "headers_late": pb.RESULT_TIMEOUT, "rejected": pb.RESULT_PROVIDER_ERROR, "forbidden": pb.RESULT_CALLER_ERROR,
+    "rate_limited": pb.RESULT_RATE_LIMITED, "server_error": pb.RESULT_PROVIDER_ERROR,
+    "redirect": pb.RESULT_PROVIDER_ERROR, "malformed": pb.RESULT_MALFORMED, "empty": pb.RESULT_MALFORMED,
+    "error_event": pb.RESULT_PROVIDER_ERROR,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stream", WAYS)
+@pytest.mark.parametrize(("behaviour", "whole", "streamed", "status"), FAILURES, ids=[f[0] for f in FAILURES])
+def test_next_endpoint_answers(
+    world: World, behaviour: str, whole: str, streamed: str, status: int | None, *, stream: bool
+) -> None:
+    before = len(world.provider.seen)
+    model = f"lab/{behaviour}.good"
+    got = world.ask(model, stream=stream, headers={"X-OpenRouter-Metadata": "enabled"})
+    row = streamed if stream else whole
+    assert got.status == 200
+    answer = got.events[-2] if stream else got.json
+    assert (answer["provider"], answer["model"]) == ("good", model)
+    attempts = answer["openrouter_metadata"]["attempts"]
+    assert [(each["provider"], each.get("failure")) for each in attempts] == [(behaviour, row), ("good", None)]
+    assert attempts[0]["status"] == (status or 0)
+    reported = world.seen(got.decision_id, 2)
+    assert [(o.attempt, o.result) for o in reported] == [(1, RESULTS[row]), (2, pb.RESULT_ANSWERED)]
+    assert world.called(before) == ([] if behaviour == "refused" else [behaviour]) + ["good"]
+    assert KEY.encode() not in got.body
+
+
+@pytest.mark.parametrize("stream", WAYS)
+@pytest.mark.parametrize("code", [400, 413, 422])
+def test_callers_fault_goes_to_the_next_model_and_to_no_other_endpoint(
+    world: World, code: int, *, stream: bool
+) -> None:
+    before = len(world.provider.seen)
+    got = world.ask(f"lab/s{code}.good", models=["lab/other"], stream=stream)
+    assert got.status == 200
+    assert world.called(before) == [f"s{code}", "other"]
+    assert [o.result for o in world.seen(got.decision_id, 2)] == [pb.RESULT_CALLER_ERROR, pb.RESULT_ANSWERED]
+
+
+@pytest.mark.parametrize("stream", WAYS)
+def test_callers_fault_is_told_in_the_providers_words_where_no_model_is_left(world: World, *, stream: bool) -> None:
+    before = len(world.provider.seen)
+    got = world.ask("lab/s400.good", stream=stream)
+    assert got.status == 400
+    assert got.json["error"]["message"] == "the context is too long"
+    assert world.called(before) == ["s400"]
+
+
+@pytest.mark.parametrize(
+    ("model", "status", "code", "retry"),
+    [
+        pytest.param("lab/s429.s429b", 429, "capacity_exhausted", "3", id="all limited: the smallest Retry-After"),
+        pytest.param("lab/s500.s429", 503, "temporarily_unavailable", "7", id="some limited, some failing"),
+        pytest.param("lab/s500.s401", 503, "temporarily_unavailable", "1", id="all failing"),
+    ],
+)
+@pytest.mark.parametrize("stream", WAYS)
+def test_nobody_answers(world: World, model: str, status: int, code: str, retry: str, *, stream: bool) -> None:
+    got = world.ask(model, stream=stream)
+    assert (got.status, got.headers["retry-after"]) == (status, retry)
+    error = got.json["error"]
+    assert (error["code"], error["availability"]["code"], error["availability"]["retryable"]) == (status, code, True)
+    assert error["availability"]["retry_after"] == int(retry)
+    assert error["availability"]["requested_models"] == [model]
+    assert len(error["metadata"]["previous_errors"]) == 2
+    assert KEY not in got.body.decode()
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "result"),
+    [
+        pytest.param("cut", pb.RESULT_CUT, id="cut"),
+        pytest.param("silent", pb.RESULT_CUT, id="silent"),
+        pytest.param("late_error", pb.RESULT_PROVIDER_ERROR, id="error event"),
+        pytest.param("late_garbage", pb.RESULT_MALFORMED, id="garbage"),
+    ],
+)
+def test_after_the_first_token_nothing_is_spliced_in(world: World, behaviour: str, result: pb.Result.ValueType) -> None:
+    before = len(world.provider.seen)
+    got = world.ask(f"lab/{behaviour}.good", stream=True)
+    assert got.status == 200
+    *told, last = got.events
+    assert got.text == 'Hello "you" there'
+    assert last["choices"][0]["finish_reason"] == "error"
+    assert last["error"]["code"] in (502, 503)
+    assert (last["provider"], last["id"], told[0]["provider"]) == (behaviour, "c-1", behaviour)
+    assert world.called(before) == [behaviour]
+    assert [o.result for o in world.seen(got.decision_id)] == [result]
+
+
+def test_a_stream_stalled_before_its_first_token_is_left(world: World) -> None:
+    got = world.ask("lab/stall.good", stream=True)
+    assert got.text == 'Hello "you" there'
+    reported = world.seen(got.decision_id, 2)
+    assert [o.result for o in reported] == [pb.RESULT_TIMEOUT, pb.RESULT_ANSWERED]
+    assert [o.HasField("first_token_s") for o in reported] == [False, True]
+    assert world.provider.seen[-2].gone.wait(5)
+
+
+@pytest.mark.parametrize("behaviour", ["good", "crlf", "unended"])
+def test_a_stream_keeps_its_words_and_says_who_spoke(world: World, behaviour: str) -> None:
+    got = world.ask(f"lab/{behaviour}", stream=True)
+    *chunks, done = got.events
+    assert done == "[DONE]"
+    assert got.text == 'Hello "you" there'
+    assert {(c["model"], c["provider"], c["system_fingerprint"]) for c in chunks} == {
+        (f"lab/{behaviour}", behaviour, None)
+    }
+    assert chunks[-1]["usage"]["completion_tokens"] == 2
+    (outcome,) = world.seen(got.decision_id)
+    assert outcome.completion_tokens == 2
+    assert outcome.duration_s >= outcome.first_token_s > 0
+
+
+def test_a_whole_answer_says_who_spoke(world: World) -> None:
+    got = world.ask("lab/good")
+    answer = got.json
+    assert (answer["model"], answer["provider"], answer["system_fingerprint"]) == ("lab/good", "good", None)
+    assert answer["choices"][0]["message"]["content"] == "Hello"
+
+
+@pytest.mark.parametrize("stream", WAYS)
+@pytest.mark.parametrize(("behaviour", "errored"), [("calls", 0), ("badcalls", 1)])
+def test_tool_calls_are_checked(world: World, behaviour: str, errored: int, *, stream: bool) -> None:
+    got = world.ask(f"lab/{behaviour}", stream=stream, tools=[TOOL])
+    assert got.status == 200
+    (outcome,) = world.seen(got.decision_id)
+    assert outcome.tools == pb.ToolUse(
+        offered=1, tool_call_requests=1, errored_requests=errored, tool_calls=1, invalid_json=errored
+    )
+
+
+def test_comments_are_sent_while_there_is_no_token(world: World) -> None:
+    got = world.ask("lab/patient", stream=True)
+    assert got.body.startswith(b": ASSAY PROCESSING\n\n")
+    assert got.text == 'Hello "you" there'
+
+
+def test_an_error_after_comments_is_the_last_event(world: World) -> None:
+    got = world.ask("lab/stall", stream=True)
+    assert got.status == 200
+    (event,) = got.events
+    assert (event["error"]["code"], event["choices"][0]["finish_reason"]) == (503, "error")
+
+
+def test_the_lone_endpoint_is_tried_once_more_where_no_connection_held(world: World) -> None:
+    before = len(world.provider.seen)
+    assert world.ask("lab/drop").status == 503
+    assert world.called(before) == ["drop", "drop"]
+    before = len(world.provider.seen)
+    assert world.ask("lab/s500").status == 503
+    assert world.called(before) == ["s500"]
+
+
+def test_an_endpoint_is_called_once_however_often_it_is_planned(world: World) -> None:
+    before = len(world.provider.seen)
+    assert world.ask("lab/s500.s401", models=["lab/s500.s401"]).status == 503
+    assert world.called(before) == ["s500", "s401"]
+
+
+def test_what_goes_upstream(world: World) -> None:
+    world.ask(
+        "lab/good", stream=True, models=["lab/other"], provider={"sort": "price"}, session_id="s", temperature=0.1,
+        max_tokens=5, seed=None, x_vendor={"b": [1, 2.50]}, stream_options={"x": 1}, tools=[TOOL],
+    )  # fmt: skip
+    x = world.provider.seen[-1]
+    assert x.headers["authorization"] == f"Bearer {KEY}"
+    assert x.body == {
+        "model": "lab/good", "messages": [{"role": "user", "content": PROMPT}], "max_tokens": 5, "stream": True,
+        "x_vendor": {"b": [1, 2.5]}, "stream_options": {"x": 1, "include_usage": True}, "tools": [TOOL],
+    }  # fmt: skip
+    asked = world.decider.asked[-1]
+    assert (list(asked.models), asked.provider.sort.by, asked.session_id, asked.tools) == (
+        ["lab/other"],
+        "price",
+        "s",
+        1,
+    )
+    assert list(asked.parameters) == ["max_tokens", "temperature", "tools"]
