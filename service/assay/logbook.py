@@ -19,13 +19,15 @@ from assay.journal.recovery import recover
 from assay.journal.shipper import Shipper
 from assay.journal.sink import Position
 from assay.journal.writer import Journal
-from assay.record import DECISION
+from assay.record import DECISION, decode_outcomes
+from assay.store.audit_batch import Readers
 from assay.store.audit_sink import AuditSink
 
 Mode = Literal["write", "sync"]
 DRAIN_SECONDS = 5.0
 HEADS = "heads.jsonl"
 KEY = "signing.key"
+READERS = Readers(derive, decode_outcomes)
 log = structlog.get_logger("assay.logbook")
 
 
@@ -51,7 +53,7 @@ class Logbook:
             self.journal = Journal(directory, mode=mode)
         except (JournalError, OSError) as error:
             raise JournalUnusable(f"journal {str(directory)!r}: {error}") from error
-        self.shipper = Shipper(directory, AuditSink(engine, derive, Position), notary, own=self.journal.stream)
+        self.shipper = Shipper(directory, AuditSink(engine, READERS, Position), notary, own=self.journal.stream)
         self.thread = threading.Thread(target=self.shipper.run, name="assay-shipper", daemon=True)
         self.thread.start()
 

@@ -23,6 +23,9 @@ FAILED: Final = frozenset({"transport_error", "timeout", "provider_error", "malf
 NOBODYS: Final = frozenset({"caller_error", "cancelled"})
 RESULTS: Final = frozenset({ANSWERED, RATE_LIMITED}) | FAILED | NOBODYS
 
+Instant = Annotated[int, Meta(ge=0, le=2**53)]
+"""Microseconds since 1970, up to the year 2255."""
+
 Requests = Annotated[int, Meta(ge=0, le=MOST_REQUESTS)]
 Calls = Annotated[int, Meta(ge=0, le=MOST_CALLS)]
 Seconds = Annotated[float, Meta(ge=0, le=MOST_SECONDS)]
@@ -45,10 +48,10 @@ class ToolUse(Struct, frozen=True, array_like=True, gc=False):
 class Outcome(Struct, frozen=True, array_like=True, gc=False):
     """How one attempt ended, or several that were alike: times and tokens are those of each, tool counts those of all.
 
-    `at_us` is in microseconds since 1970. Once checked nothing here is text of the caller's: words come from lists.
+    Once checked nothing here is text of the caller's: words come from lists.
     """
 
-    at_us: Annotated[int, Meta(ge=0, le=2**53)]
+    at_us: Instant
     result: str
     decision_id: str = ""
     attempt: Annotated[int, Meta(ge=0, lt=2**31)] = 0
@@ -82,7 +85,7 @@ class Batch(NamedTuple):
 
     source: str
     batch_id: str
-    received_us: int
+    received_us: Instant
     groups: Sequence[Group]
 
 
