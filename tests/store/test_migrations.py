@@ -22,7 +22,7 @@ from assay.store.engine import open_store, reading, writing
 from assay.store.migration import configured, migrate, require_current
 from assay.store.schema import metadata
 
-HEAD = "0004"
+HEAD = "0005"
 
 
 @pytest.fixture
