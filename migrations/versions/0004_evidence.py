@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -41,7 +42,7 @@ def upgrade() -> None:
     create_tenants()
 
 
-def keyed(table: str, names: tuple[str, ...], numbers: tuple[str, ...], *columns: sa.Column[object]) -> None:
+def keyed(table: str, names: tuple[str, ...], numbers: tuple[str, ...], *columns: sa.Column[Any]) -> None:
     """Make a table whose key is of names and numbers."""
     op.create_table(
         table,
@@ -52,7 +53,7 @@ def keyed(table: str, names: tuple[str, ...], numbers: tuple[str, ...], *columns
     )
 
 
-def count(name: str) -> sa.Column[object]:
+def count(name: str) -> sa.Column[Any]:
     """A column of counts."""
     return sa.Column(name, sa.BigInteger(), nullable=False)
 
