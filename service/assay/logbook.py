@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +12,7 @@ import structlog
 from sqlalchemy import Engine
 
 from assay.audit.derived import derive
+from assay.audit.keys import public_keys
 from assay.engine.errors import OperatorError
 from assay.journal.chain import Head, Signer
 from assay.journal.errors import JournalError
@@ -31,6 +34,23 @@ READERS = Readers(derive, decode_outcomes)
 log = structlog.get_logger("assay.logbook")
 
 
+@dataclass(frozen=True, slots=True)
+class Witnesses:
+    """What the log is verified with: the keys that heads are signed with, and the heads kept outside the database."""
+
+    public_keys: Mapping[str, bytes] = field(default_factory=dict)
+    heads: Callable[[], list[Head]] = list
+
+
+NO_WITNESSES = Witnesses()
+
+
+def witnesses_in(directory: Path) -> Witnesses:
+    """What the journal's directory knows of keys and heads, for who writes no journal."""
+    key = directory / KEY
+    return Witnesses(public_keys([key]) if key.exists() else {}, HeadFile(directory / HEADS).read)
+
+
 class JournalUnusable(OperatorError):
     """The journal's directory or key cannot be used."""
 
@@ -47,8 +67,8 @@ class Logbook:
                     torn=found.torn_frames,
                 )  # fmt: skip
             signer = Signer(directory / KEY)
-            self.public_keys = {signer.key_id: signer.public_key}
             self.head_file = HeadFile(directory / HEADS)
+            self.public_keys = {signer.key_id: signer.public_key}
             notary = Notary(signer, self.head_file, frozenset({DECISION}))
             self.journal = Journal(directory, mode=mode)
         except (JournalError, OSError) as error:
@@ -66,6 +86,11 @@ class Logbook:
     def trouble(self) -> Exception | None:
         """Why records cannot be shipped at the moment, if so; they are kept in the journal meanwhile."""
         return self.shipper.trouble
+
+    @property
+    def witnesses(self) -> Witnesses:
+        """What the log is verified with."""
+        return Witnesses(self.public_keys, self.heads)
 
     def heads(self) -> list[Head]:
         """The signed heads kept outside the database."""
