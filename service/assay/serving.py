@@ -21,21 +21,26 @@ from assay.engine.catalog import World
 from assay.engine.errors import AssayError, SnapshotUnavailable, StoreUnavailable
 from assay.engine.snapshot import Snapshot
 from assay.following import Following, Listed
+from assay.health import Health
 from assay.judging import Judging, RuleFiles, compiled
 from assay.logbook import NO_WITNESSES, Logbook, Witnesses
+from assay.reporter import Reporter
 from assay.rpc.audit import Audit, audit_service
 from assay.rpc.catalog import NAME as CATALOG, catalog_service
+from assay.rpc.evidence import NAME as EVIDENCE, Evidence, evidence_service
 from assay.rpc.routing import NAME as ROUTING, routing_service
 from assay.rpc.server import Server
 from assay.rpc.service import Service
 from assay.rpc.view import WorldView
 from assay.store.audit_tenants import pseudonyms_by_tenant
+from assay.store.preferences import Preferences
 from assay.wiring import clock_of, engine_version, process_name, published_snapshot, wall_clock
 
 Target = Literal["all", "decide", "query", "curate"]
 DECIDING: Final = ("all", "decide")
 QUERYING: Final = ("all", "query")
 CURATING: Final = ("all", "curate")
+LOGGED: Final = (ROUTING, EVIDENCE)
 CURATOR_HEALTH = "assay.curator"
 POLICY_HEALTH = "assay.policy"
 SNAPSHOT_HEALTH = "assay.snapshot"
@@ -78,7 +83,7 @@ class Serving:
         if self.rules is not None:
             self._rule(engine, self.rules, pinned, judges=target == "all")
         services = self._services(engine, target, witnesses)
-        self.needing = tuple(service.name for service in services if service.name in {ROUTING, CATALOG})
+        self.needing = tuple(service.name for service in services if service.name in {*LOGGED, CATALOG})
         self.server = Server(services, listen)
         self.tell_health()
 
@@ -110,12 +115,21 @@ class Serving:
     def _services(self, engine: Engine, target: Target, witnesses: Witnesses) -> Sequence[Service]:
         """The services of a target."""
         deciding = [] if self.decider is None else [routing_service(self.decider)]
+        if self.decider is not None and self.logbook is not None:
+            deciding.append(self._evidence(engine, self.decider, self.logbook))
         if target not in QUERYING:
             return deciding
         auditor = Auditor(engine, engine_version(), compiled)
         known = witnesses if self.logbook is None else self.logbook.witnesses
         audit = audit_service(Audit(auditor, wall_clock, known.public_keys, known.heads))
         return [*deciding, catalog_service(self.current_view), audit]
+
+    def _evidence(self, engine: Engine, decider: Decider, logbook: Logbook) -> Service:
+        """What takes outcomes into the same journal, and has the decider heed them."""
+        health = Health()
+        decider.health = health.now
+        reporter = Reporter(decider, logbook.journal, health.heed)
+        return evidence_service(Evidence(reporter, Preferences(engine, wall_clock)))
 
     def publish(self, world: World, snapshot: Snapshot) -> None:
         """Put a judged world in force for every later call."""
@@ -158,14 +172,14 @@ class Serving:
         self.tell_health(trouble)
 
     def tell_health(self, trouble: AssayError | None = None) -> None:
-        """Say of each part whether it is well; decisions need a snapshot, and a log that takes them.
+        """Say of each part whether it is well; decisions and outcomes need a snapshot, and a log that takes them.
 
         A database that can be read but takes no records counts as away.
         """
         tell = self.server.health.set_serving
         in_force, logging = self.view is not None, self.logbook is None or self.logbook.accepting
         for name in self.needing:
-            tell(name, serving=in_force and (logging or name != ROUTING))
+            tell(name, serving=in_force and (logging or name not in LOGGED))
         if self.needing:
             tell("", serving=in_force and logging)
         curating = self.running.trouble if self.running else None
