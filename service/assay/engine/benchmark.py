@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -71,18 +72,21 @@ def is_complete(completed: int, total: int) -> bool:
     return total > 0 and completed * 100 >= total * COMPLETE_PERCENT
 
 
-def latest(runs: Iterable[BenchmarkRun], as_of: datetime) -> tuple[Standing, ...]:
-    """Of each series the latest run up to an instant, in order of series; the order they come in does not matter.
+def latest(runs: Iterable[BenchmarkRun], as_of: datetime) -> Mapping[str, tuple[Standing, ...]]:
+    """Of each endpoint and series the latest run up to an instant, in order of series, by endpoint.
 
-    Of several at one time the last by source and run id counts.
+    The order they come in does not matter; of several at one time the last by source and run id counts.
     """
-    newest: dict[Series, BenchmarkRun] = {}
+    newest: dict[tuple[str, Series], BenchmarkRun] = {}
     for run in runs:
-        if run.run_at <= as_of:
-            known = newest.setdefault(run.series, run)
-            if rank(run) > rank(known):
-                newest[run.series] = run
-    return tuple(Standing(newest[series], (as_of - newest[series].run_at) // DAY) for series in sorted(newest))
+        key = (run.endpoint_id, run.series)
+        if run.run_at <= as_of and (key not in newest or rank(run) > rank(newest[key])):
+            newest[key] = run
+    found: defaultdict[str, list[Standing]] = defaultdict(list)
+    for endpoint_id, series in sorted(newest):
+        run = newest[endpoint_id, series]
+        found[endpoint_id].append(Standing(run, (as_of - run.run_at) // DAY))
+    return {endpoint_id: tuple(standings) for endpoint_id, standings in found.items()}
 
 
 def rank(run: BenchmarkRun) -> tuple[datetime, str, str]:

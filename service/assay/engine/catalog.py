@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from assay.engine.benchmark import BenchmarkRun
+
 TIERS = ("flex", "priority")
 
 
@@ -148,3 +150,4 @@ class World:
     observations: tuple[Observation, ...] = ()
     preferences: tuple[Preference, ...] = ()
     tenants: tuple[TenantSettings, ...] = ()
+    benchmarks: tuple[BenchmarkRun, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from assay.engine.cel.schema import BOOL, DOUBLE, INT, STRING, Fact, Schema, Type
+from assay.engine.cel.schema import BOOL, DOUBLE, INT, STRING, Fact, Schema, Type, list_of
 from assay.engine.functions import DOUBLES, FUNCTIONS, STRINGS
 
 JUDGED = "judged"
@@ -106,6 +106,13 @@ FACTS: tuple[Declared, ...] = (
         "endpoint.ignores.tenants", INT, "distinct tenants with a preference concerning the model", optional=True
     ),
     judged("endpoint.ignores.ignoring", INT, "those of them that ignore the endpoint", optional=True),
+    judged(
+        "endpoint.benchmarks.series", STRINGS,
+        "what it was benchmarked by: `SUITE@VERSION METRIC UNIT by JUDGE`; scores are compared within one of them only",
+        optional=True,
+    ),
+    judged("endpoint.benchmarks.scores", DOUBLES, "its latest score in each series, in its unit", optional=True),
+    judged("endpoint.benchmarks.age_days", list_of(INT), "whole days since that run", optional=True),
     requested("endpoint.price.prompt", DOUBLE, "USD per million prompt tokens, for this request", optional=True),
     requested("endpoint.price.completion", DOUBLE, "USD per million completion tokens", optional=True),
     requested("endpoint.price.blended", DOUBLE, "0.75 × prompt + 0.25 × completion price", optional=True),

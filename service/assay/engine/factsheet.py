@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
 
+from assay.engine.benchmark import Standing
 from assay.engine.catalog import Endpoint, Model, Percentiles, Preference, PriceOverride, Prices, TenantSettings
 from assay.engine.fold import Evidence, Folded, Ignores, Peers, propensity
 from assay.engine.request import Request
@@ -134,6 +135,17 @@ def ignore_facts(ignores: Ignores) -> Facts:
     if not ignores.tenants:
         return {}
     return {"ignores.tenants": ignores.tenants, "ignores.ignoring": ignores.ignoring}
+
+
+def benchmark_facts(standings: Sequence[Standing]) -> Facts:
+    """The latest score in each series with its age; absent where there is none."""
+    if not standings:
+        return {}
+    return {
+        "benchmarks.series": tuple(each.run.series.name for each in standings),
+        "benchmarks.scores": tuple(each.run.score for each in standings),
+        "benchmarks.age_days": tuple(each.age_days for each in standings),
+    }
 
 
 def model_facts(model: Model) -> Facts:

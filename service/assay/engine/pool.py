@@ -8,10 +8,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from assay.engine.benchmark import latest
 from assay.engine.binding import Bound, Keys
 from assay.engine.catalog import Endpoint, Observation, World
 from assay.engine.eligibility import CLEAN, Facts, Findings, Shared
-from assay.engine.factsheet import cohort_facts, endpoint_facts, evidence_facts, ignore_facts, model_facts
+from assay.engine.factsheet import (
+    benchmark_facts,
+    cohort_facts,
+    endpoint_facts,
+    evidence_facts,
+    ignore_facts,
+    model_facts,
+)
 from assay.engine.fold import Evidence, fold, ignores, peers
 from assay.engine.parts import Part, model_part, pool_part, tenant_parts
 from assay.engine.policy import Policy
@@ -79,9 +87,11 @@ def cohorts(world: World, policy: Policy, as_of: datetime) -> Iterator[Cohort]:
     for observation in world.observations:
         observations[observation.endpoint_id].append(observation)
     preferences = world.preferences
+    scored = latest(world.benchmarks, as_of)
     for model in sorted(world.models, key=lambda m: m.model):
         own = endpoints[model.model]
         asked = [ignore_facts(ignores(e, preferences)) for e in own] if preferences else [{} for _ in own]
+        asked = [a | benchmark_facts(scored.get(e.endpoint_id, ())) for a, e in zip(asked, own, strict=True)]
         seen = [o for e in own for o in observations[e.endpoint_id]]
         folds = {k: rows_of(own, asked, fold(seen, spec, as_of), spec, as_of) for k, spec in specs.items()}
         yield Cohort(model_facts(model), own, folds)

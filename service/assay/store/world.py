@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, exists, or_, select, t
 
 from assay.engine.catalog import Endpoint, Model, Observation, Preference, Provider, TenantSettings, World
 from assay.store import tables
+from assay.store.benchmark_rows import benchmark_runs
 from assay.store.engine import reading
 from assay.store.listings import ENDPOINTS, MODELS, PROVIDERS, Listing, Value, holding, is_gone, listings
 from assay.store.rows import observation_of, preference_of, tenant_of
@@ -56,6 +57,7 @@ def load_world(engine: Engine) -> World:
             observations=observations(connection, endpoints),
             preferences=preferences(connection),
             tenants=tenants(connection),
+            benchmarks=benchmark_runs(connection, endpoints),
         )
 
 
