@@ -153,7 +153,7 @@ def test_discounted_is_never_more_than_observed(windows: list[Observation]) -> N
 def test_one_source_speaks_for_propensity(requests: dict[str, int], main: str) -> None:
     found = known(*(observed("a", source=s, requests=n, calls=n // 2) for s, n in requests.items()))
     assert found.main_source == main
-    assert found.main_counts == Counts(requests[main], requests[main] // 2, 0)
+    assert found.by_source[found.main_source] == Counts(requests[main], requests[main] // 2, 0)
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from assay.engine.benchmark import BenchmarkRun
+
+if TYPE_CHECKING:  # tallies are folded to counts, which know what an observation is
+    from assay.engine.tally import Tally
 
 TIERS = ("flex", "priority")
 
@@ -151,3 +156,4 @@ class World:
     preferences: tuple[Preference, ...] = ()
     tenants: tuple[TenantSettings, ...] = ()
     benchmarks: tuple[BenchmarkRun, ...] = ()
+    tallies: Mapping[str, tuple[Tally, ...]] = field(default_factory=dict)  # by the key of the way of folding

@@ -78,7 +78,12 @@ FACTS: tuple[Declared, ...] = (
         optional=True,
     ),
     judged("endpoint.tools.calls", DOUBLE, "those of them that ended in tool calls, discounted by age", optional=True),
-    judged("endpoint.tools.errored", DOUBLE, "those of them with a bad call, discounted by age", optional=True),
+    judged(
+        "endpoint.tools.errored", DOUBLE,
+        "those of them with a bad call, discounted by age; where tenants are many, the higher of two robust counts",
+        optional=True,
+    ),
+    judged("endpoint.tools.errored_lenient", DOUBLE, "the lower of the two, where there are two", optional=True),
     judged(
         "endpoint.tools.design_effect", DOUBLE, "by how much clustered requests count less than independent ones",
         optional=True,

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from assay.engine.benchmark import Standing
 from assay.engine.catalog import Endpoint, Model, Percentiles, Preference, PriceOverride, Prices, TenantSettings
-from assay.engine.fold import Evidence, Folded, Ignores, Peers, propensity
+from assay.engine.fold import Evidence, Folded, Ignores, Peers
 from assay.engine.request import Request
 
 Facts = dict[str, object]
@@ -108,7 +108,8 @@ def evidence_facts(evidence: Evidence | None, peers: Peers | None, design_effect
         "tools.requests": folded.discounted.requests,
         "tools.calls": folded.discounted.tool_call_requests,
         "tools.errored": folded.discounted.errored_requests,
-        "tools.design_effect": design_effect,
+        **present({"tools.errored_lenient": folded.lenient_errored}),
+        "tools.design_effect": folded.design_effect or design_effect,
         "observed.requests": round(folded.observed.requests),
         "observed.tool_call_requests": round(folded.observed.tool_call_requests),
         "observed.errored_requests": round(folded.observed.errored_requests),
@@ -123,7 +124,7 @@ def propensity_facts(folded: Folded, peers: Peers) -> Facts:
     return present(
         {
             "propensity.source": folded.main_source,
-            "propensity.share": propensity(folded.main_counts),
+            "propensity.share": folded.share(folded.main_source),
             "propensity.peers": peers.shares,
             "propensity.reference": peers.reference,
         }

@@ -25,6 +25,8 @@ from assay.engine.parts import Part, model_part, pool_part, tenant_parts
 from assay.engine.policy import Policy
 from assay.engine.ruleset import EvidenceSpec
 from assay.engine.snapshot import Snapshot, assemble
+from assay.engine.tally import Tally
+from assay.engine.traffic import blend
 
 Members = Mapping[str, frozenset[str]]  # endpoint ids by binding
 NOBODY: Members = {}
@@ -86,6 +88,10 @@ def cohorts(world: World, policy: Policy, as_of: datetime) -> Iterator[Cohort]:
     observations: defaultdict[str, list[Observation]] = defaultdict(list)
     for observation in world.observations:
         observations[observation.endpoint_id].append(observation)
+    tallies: defaultdict[tuple[str, str], list[Tally]] = defaultdict(list)
+    for key, counted in world.tallies.items():
+        for tally in counted:
+            tallies[key, tally.endpoint_id].append(tally)
     preferences = world.preferences
     scored = latest(world.benchmarks, as_of)
     for model in sorted(world.models, key=lambda m: m.model):
@@ -93,7 +99,9 @@ def cohorts(world: World, policy: Policy, as_of: datetime) -> Iterator[Cohort]:
         asked = [ignore_facts(ignores(e, preferences)) for e in own] if preferences else [{} for _ in own]
         asked = [a | benchmark_facts(scored.get(e.endpoint_id, ())) for a, e in zip(asked, own, strict=True)]
         seen = [o for e in own for o in observations[e.endpoint_id]]
-        folds = {k: rows_of(own, asked, fold(seen, spec, as_of), spec, as_of) for k, spec in specs.items()}
+        said = {k: [t for e in own for t in tallies.get((k, e.endpoint_id), ())] for k in specs}
+        known = {k: blend(fold(seen, spec, as_of), said[k], spec) for k, spec in specs.items()}
+        folds = {k: rows_of(own, asked, known[k], spec, as_of) for k, spec in specs.items()}
         yield Cohort(model_facts(model), own, folds)
 
 
