@@ -100,12 +100,12 @@ class Health:
                 for outcome in outcomes:
                     age = max(0, now_us - outcome.at_us) / 1_000_000
                     self._count(endpoint_id, run, outcome, demotions, now - age)
+                run.newest_us = min(outcomes[-1].at_us, now_us)  # a clock ahead must not make others' outcomes old
             self._shown = shown_of(demotions, now)
 
     def _count(
         self, endpoint_id: str, run: Run, outcome: Outcome, demotions: dict[str, Demotion], ended: float
     ) -> None:
-        run.newest_us = outcome.at_us
         if outcome.result == ANSWERED:
             run.failures = 0
             demotions.pop(endpoint_id, None)
