@@ -21,6 +21,7 @@ UTC_TIME = sa.BigInteger().with_variant(sa.TIMESTAMP(timezone=True), "postgresql
 TABLES = (
     "evidence_batch",
     "evidence_counter",
+    "evidence_day",
     "service_counter",
     "outcome",
     "tenant_provider",
@@ -42,7 +43,9 @@ def upgrade() -> None:
     create_tenants()
 
 
-def keyed(table: str, names: tuple[str, ...], numbers: tuple[str, ...], *columns: sa.Column[Any]) -> None:
+def keyed(
+    table: str, names: tuple[str, ...], numbers: tuple[str, ...], *columns: sa.Column[Any], rowid: bool = True
+) -> None:
     """Make a table whose key is of names and numbers."""
     op.create_table(
         table,
@@ -50,6 +53,7 @@ def keyed(table: str, names: tuple[str, ...], numbers: tuple[str, ...], *columns
         *(sa.Column(name, sa.Integer(), autoincrement=False, nullable=False) for name in numbers),
         *columns,
         sa.PrimaryKeyConstraint(*names, *numbers, name=f"pk_{table}"),
+        sqlite_with_rowid=rowid,
     )
 
 
@@ -63,6 +67,7 @@ def create_counters() -> None:
     counts = ("requests", "tool_call_requests", "errored_requests", "auto_requests", "auto_tool_call_requests")
     keyed("evidence_counter", ("endpoint_id", "source", "tenant"), ("stratum", "hour"), *map(count, counts))
     op.create_index("ix_evidence_counter_hour", "evidence_counter", ["hour"])
+    keyed("evidence_day", ("endpoint_id", "source", "tenant"), ("stratum", "day"), *map(count, counts), rowid=False)
     op.create_table(
         "service_counter",
         sa.Column("endpoint_id", NAME, nullable=False),

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from math import inf
 from typing import Final
 
+from assay.engine.discount import EPOCH
 from assay.engine.fold import HOUR, Counts, Evidence, Folded, HourCounts
 from assay.engine.ruleset import EvidenceSpec
 from assay.engine.strata import Share, Strata, standardise, together
@@ -32,7 +32,6 @@ from assay.engine.tenants import (
     trimmed,
 )
 
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LAPLACE: Final = 0.5
 STALE: Final = Evidence(None, stale=True)
 

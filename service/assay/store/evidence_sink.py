@@ -14,12 +14,13 @@ from datetime import timedelta
 from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql, sqlite
 
-from assay.evidence.counting import Counted, counted
+from assay.evidence.counting import HOURS, Counted, EvidenceCell, counted
 from assay.evidence.outcomes import Batch, Outcome, ToolUse
 from assay.store.audit_batch import Activity, Cells
 from assay.store.evidence_tables import (
     evidence_batch,
     evidence_counter,
+    evidence_day,
     outcome,
     service_counter,
     tenant_activity,
@@ -30,6 +31,7 @@ from assay.store.types import EPOCH
 from assay.store.upserts import add_up, keep_first
 
 NO_TOOLS = ToolUse(0)
+NOTHING = (0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +60,19 @@ def count_once(connection: Connection, stream: str, evidence: Evidence) -> None:
         evidence = evidence_of(evidence.batches[name] for name in new)
     cells = evidence.counted
     add_up(connection, evidence_counter, sorted((*cell, *counts) for cell, counts in cells.evidence.items()))
+    add_up(connection, evidence_day, by_day(cells.evidence))
     add_up(connection, service_counter, sorted((*cell, count) for cell, count in cells.service.items()))
     keep_first(connection, outcome, evidence.rows)
     add_up(connection, tenant_provider, sorted((*cell, count) for cell, count in cells.providers.items()))
+
+
+def by_day(hours: Mapping[EvidenceCell, Sequence[int]]) -> Sequence[Cells]:
+    """The same counts by day."""
+    days: dict[EvidenceCell, list[int]] = {}
+    for (endpoint_id, source, tenant, stratum, hour), counts in sorted(hours.items()):
+        cell = (endpoint_id, source, tenant, stratum, hour // HOURS)
+        days[cell] = [before + more for before, more in zip(days.get(cell, NOTHING), counts, strict=True)]
+    return [(*cell, *counts) for cell, counts in days.items()]
 
 
 def outcome_rows(batches: Iterable[Batch]) -> Sequence[Cells]:

@@ -30,6 +30,23 @@ evidence_counter = Table(
     Index(None, "hour"),
 )
 
+# The same by UTC day: what is older than yesterday is read from here, one row instead of twenty-four.
+evidence_day = Table(
+    "evidence_day",
+    metadata,
+    Column("endpoint_id", NAME, primary_key=True),
+    Column("source", NAME, primary_key=True),
+    Column("tenant", NAME, primary_key=True),
+    Column("stratum", Integer, primary_key=True, autoincrement=False),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("tool_call_requests", BigInteger, nullable=False),
+    Column("errored_requests", BigInteger, nullable=False),
+    Column("auto_requests", BigInteger, nullable=False),
+    Column("auto_tool_call_requests", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 # All requests, with or without tools. Metrics: `answered` and `failed` (bucket 0) for uptime; `latency_ms` to the first
 # token and `throughput_mtps` (thousandths of a token per second) in the buckets of `assay.evidence.buckets`.
 service_counter = Table(
