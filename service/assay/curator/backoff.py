@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 FIRST_S: Final = 1.0
-LONGEST_S: Final = 60.0
+LONGEST_S: Final = 30.0
 
 
 class BackOff:
@@ -18,7 +18,6 @@ class BackOff:
         self._wait = FIRST_S
         self._due_at = steady()
 
-    @property
     def due(self) -> bool:
         """Whether another attempt may be made."""
         return self._steady() >= self._due_at

@@ -41,6 +41,9 @@ class Leasing(Protocol):
     def release(self, lease: Lease) -> None:
         """Give it back, so that another may take it at once."""
 
+    def close(self) -> None:
+        """Stop asking for it."""
+
 
 def leasing(engine: Engine, holder: str, clock: Callable[[], datetime]) -> Leasing:
     """The way that this database offers; `holder` is a name for people, of this process alone."""
@@ -86,6 +89,9 @@ class RowLease:
         """Give it back, so that another may take it at once."""
         return_lease(self._engine, lease)
 
+    def close(self) -> None:
+        """Stop asking for it, which takes nothing."""
+
 
 class AdvisoryLease:
     """A lock that lives as long as a connection of its own, which the server closes when its holder stands still."""
@@ -108,7 +114,7 @@ class AdvisoryLease:
             while taken is None:
                 taken = take_lease(self._engine, self._holder, self._clock() + LIFETIME, seen=read_lease(self._engine))
         except BaseException:
-            self._hang_up()
+            self.close()
             raise
         return taken
 
@@ -121,7 +127,7 @@ class AdvisoryLease:
         except DBAPIError:
             held = False
         if not held:
-            self._hang_up()
+            self.close()
         return held
 
     def release(self, lease: Lease) -> None:
@@ -129,19 +135,18 @@ class AdvisoryLease:
         try:
             return_lease(self._engine, lease)
         finally:
-            self._hang_up()
+            self.close()
 
-    def _connected(self) -> Connection:
-        """A connection that never goes back to the pool."""
-        connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        connection.detach()
-        for setting in SETTINGS:
-            connection.execute(text(setting))
-        return connection
-
-    def _hang_up(self) -> None:
-        """Close the connection, and with it let go of the lock."""
+    def close(self) -> None:
+        """Stop asking for it. The pool must not have the connection back, set up as it is."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.invalidate()
             connection.close()
+
+    def _connected(self) -> Connection:
+        """A connection for the lock alone."""
+        connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        for setting in SETTINGS:
+            connection.execute(text(setting))
+        return connection

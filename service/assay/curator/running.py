@@ -57,13 +57,15 @@ class Keeper:
         """Give the lease back, and take none any more."""
         with self._turn:
             self._ended = True
-            if self.lease is not None:
-                lease, self.lease = self.lease, None
-                try:
+            lease, self.lease = self.lease, None
+            try:
+                if lease is not None:
                     self._leasing.release(lease)
                     log.info("lease given back", token=lease.token)
-                except AssayError as error:
-                    log.warning("lease left to run out", token=lease.token, error=str(error))
+            except AssayError as error:
+                log.warning("lease left to run out", error=str(error))
+            finally:
+                self._leasing.close()
 
 
 class Running:
@@ -110,7 +112,7 @@ class Running:
         lease = self.keeper.lease
         if lease is None:
             self._trouble = None
-        elif self.backoff.due:
+        elif self.backoff.due():
             try:
                 self.curator.work(lease, lambda: self.keeper.lease is lease)
             except LeaseLost:
