@@ -93,6 +93,10 @@ FACTS: tuple[Declared, ...] = (
     judged("endpoint.observed.tool_call_requests", INT, "those that ended in tool calls, as observed", optional=True),
     judged("endpoint.observed.errored_requests", INT, "those with a bad call, as observed", optional=True),
     judged("endpoint.observed.age_hours", DOUBLE, "hours since the newest window ended", optional=True),
+    judged(
+        "endpoint.observed.calls_per_hour", DOUBLE, "tool-call requests an hour, from the first window to the last",
+        optional=True,
+    ),
     judged("endpoint.observed.sources", STRINGS, "who observed it", optional=True),
     judged("endpoint.propensity.source", STRING, "the source that saw most of its requests", optional=True),
     judged(

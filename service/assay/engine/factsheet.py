@@ -114,9 +114,16 @@ def evidence_facts(evidence: Evidence | None, peers: Peers | None, design_effect
         "observed.tool_call_requests": round(folded.observed.tool_call_requests),
         "observed.errored_requests": round(folded.observed.errored_requests),
         "observed.age_hours": (as_of - folded.observed_to) / HOUR,
+        "observed.calls_per_hour": calls_per_hour(folded),
         "observed.sources": folded.sources,
         **propensity_facts(folded, peers),
     }
+
+
+def calls_per_hour(folded: Folded) -> float:
+    """Tool-call requests an hour, from the beginning of the first window to the end of the last."""
+    hours = (folded.observed_to - folded.observed_from) / HOUR
+    return folded.observed.tool_call_requests / hours if hours > 0 else 0.0
 
 
 def propensity_facts(folded: Folded, peers: Peers) -> Facts:
