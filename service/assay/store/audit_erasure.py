@@ -12,6 +12,7 @@ from assay.engine.canonical import canonical
 from assay.store.audit_batch import TENANT
 from assay.store.audit_tables import decision, tenant_pseudonym, unreadable_record
 from assay.store.engine import translated, writing
+from assay.store.evidence_tables import tenant_affiliation
 from assay.store.imports.log import bump
 from assay.store.imports.tenants import PREFERENCES
 from assay.store.tables import part, preference, publication, snapshot, snapshot_part, tenant_settings
@@ -70,7 +71,7 @@ def erase_tenant(engine: Engine, tenant: str) -> int:
         unread = connection.execute(delete(unreadable_record).where(unreadable_record.c.kind == TENANT)).rowcount
         wishes = sum(
             connection.execute(delete(table).where(table.c.tenant == tenant)).rowcount
-            for table in (preference, tenant_settings)
+            for table in (preference, tenant_settings, tenant_affiliation)
         )
         if wishes:
             bump(connection, PREFERENCES)

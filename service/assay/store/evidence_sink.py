@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
-from assay.evidence.counting import HOURS, Counted, EvidenceCell, counted
+from assay.evidence.counting import HOURS, EvidenceCell, counted
 from assay.evidence.outcomes import Batch, Outcome, ToolUse
 from assay.store.audit_batch import Activity, Cells
 from assay.store.evidence_tables import (
@@ -36,11 +36,10 @@ NOTHING = (0, 0, 0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Batches on their way, each name once, and what they come to; made before any lock is taken."""
+    """Batches on their way, each name once, and the rows they come to; made before any lock is taken."""
 
     batches: Mapping[tuple[str, str], Batch]
-    counted: Counted
-    rows: Sequence[Cells]
+    rows: Mapping[Table, Sequence[Cells]]
 
 
 def evidence_of(batches: Iterable[Batch]) -> Evidence:
@@ -48,7 +47,15 @@ def evidence_of(batches: Iterable[Batch]) -> Evidence:
     named: dict[tuple[str, str], Batch] = {}
     for batch in batches:
         named.setdefault((batch.source, batch.batch_id), batch)
-    return Evidence(named, counted(named.values()), outcome_rows(named.values()))
+    cells = counted(named.values())
+    rows: dict[Table, Sequence[Cells]] = {
+        evidence_counter: sorted((*cell, *counts) for cell, counts in cells.evidence.items()),
+        evidence_day: by_day(cells.evidence),
+        service_counter: sorted((*cell, count) for cell, count in cells.service.items()),
+        outcome: outcome_rows(named.values()),
+        tenant_provider: sorted((*cell, count) for cell, count in cells.providers.items()),
+    }
+    return Evidence(named, rows)
 
 
 def count_once(connection: Connection, stream: str, evidence: Evidence) -> None:
@@ -58,12 +65,8 @@ def count_once(connection: Connection, stream: str, evidence: Evidence) -> None:
     new = unknown(connection, stream, evidence.batches)
     if len(new) < len(evidence.batches):
         evidence = evidence_of(evidence.batches[name] for name in new)
-    cells = evidence.counted
-    add_up(connection, evidence_counter, sorted((*cell, *counts) for cell, counts in cells.evidence.items()))
-    add_up(connection, evidence_day, by_day(cells.evidence))
-    add_up(connection, service_counter, sorted((*cell, count) for cell, count in cells.service.items()))
-    keep_first(connection, outcome, evidence.rows)
-    add_up(connection, tenant_provider, sorted((*cell, count) for cell, count in cells.providers.items()))
+    for table, rows in evidence.rows.items():
+        (keep_first if table is outcome else add_up)(connection, table, rows)
 
 
 def by_day(hours: Mapping[EvidenceCell, Sequence[int]]) -> Sequence[Cells]:

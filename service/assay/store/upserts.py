@@ -34,11 +34,12 @@ def adding(table: Table) -> str:
 
 
 def write(connection: Connection, table: Table, rows: Sequence[Cells], meeting: str) -> None:
-    """One statement for all rows: SQLite's driver repeats it, PostgreSQL takes the columns as arrays."""
+    """One statement for all rows: SQLite's driver repeats it, PostgreSQL takes each column as an array."""
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql(repeated(table, meeting), list(rows))
     else:
-        connection.exec_driver_sql(at_once(table, meeting), tuple(map(list, zip(*rows, strict=True))))
+        columns = zip(table.columns, zip(*rows, strict=True), strict=True)
+        connection.exec_driver_sql(at_once(table, meeting), tuple(array(column, cells) for column, cells in columns))
 
 
 @cache
@@ -51,7 +52,7 @@ def repeated(table: Table, meeting: str) -> str:
 @cache
 def at_once(table: Table, meeting: str) -> str:
     """Inserts all rows."""
-    arrays = ", ".join(f"%s::{array_of(column)}[]" for column in table.columns)
+    arrays = ", ".join(f"CAST(%s AS {array_of(column)}[])" for column in table.columns)
     values = ", ".join(value_of(column) for column in table.columns)
     return (
         f"INSERT INTO {table.name} ({names(table)}) SELECT {values} FROM unnest({arrays}) AS row ({names(table)})"  # noqa: S608 - our own names
@@ -67,6 +68,14 @@ def names(table: Table) -> str:
 def key(table: Table) -> str:
     """The columns of the key."""
     return ", ".join(f'"{column.name}"' for column in table.primary_key)
+
+
+def array(column: Column[Any], cells: Sequence[Any]) -> str:
+    """Cells as PostgreSQL spells arrays: the driver would look at each of them. No text of ours holds NUL."""
+    if array_of(column) != "text":
+        return "{" + ",".join("NULL" if cell is None else str(cell) for cell in cells) + "}"
+    escaped = "\0".join(cells).replace("\\", "\\\\").replace('"', '\\"')
+    return '{"' + escaped.replace("\0", '","') + '"}'
 
 
 def array_of(column: Column[Any]) -> str:
