@@ -8,12 +8,14 @@ from datetime import datetime, timedelta
 
 from assay.engine.binding import Bound
 from assay.engine.catalog import World
-from assay.engine.eligibility import CLEAN, Findings
+from assay.engine.eligibility import Facts, Findings
 from assay.engine.fold import Evidence, HourCounts
 from assay.engine.memory import (
     DEPARTED,
     MEMBER,
+    NOTHING,
     UNKNOWN,
+    Amounts,
     Memory,
     PoolChange,
     PoolState,
@@ -87,29 +89,33 @@ def pool_of(bound: Bound, cohort: Cohort, as_of: datetime) -> Pool | None:
 def subjects(pool: Pool, cohort: Cohort, memory: Memory, watched: Hours) -> list[Subject]:
     """Every endpoint of a pool's model with what is remembered of it, judged by the rules of where it stands."""
     rows = cohort.folds[pool.bound.fold]
-    found = []
-    for row in rows.rows:
-        endpoint_id = str(row["id"])
-        state, known = memory.states.get((pool.bound.name, endpoint_id)), rows.evidence.get(endpoint_id)
-        hour = hour_of(watched.get(endpoint_id, NO_COUNTS), known)
-        half_life = known.folded.half_life if known and known.folded else None
-        found.append(less_forgotten(pool, Subject(endpoint_id, state, row, CLEAN, hour, half_life=half_life)))
-    members = frozenset(s.endpoint_id for s in found if member(s.state))
-    said = admit(pool.bound, [s.row for s in found], pool.shared, members)
-    return [replace(s, findings=findings) for s, findings in zip(found, said, strict=True)]
+    states = [memory.states.get((pool.bound.name, str(row["id"]))) for row in rows.rows]
+    known = [rows.evidence.get(str(row["id"])) for row in rows.rows]
+    half_lives = [k.folded.half_life if k and k.folded else None for k in known]
+    less = [less_forgotten(pool, *one) for one in zip(rows.rows, states, half_lives, strict=True)]
+    members = frozenset(state.endpoint_id for state in states if state and state.state == MEMBER)
+    said = admit(pool.bound, [row for row, _ in less], pool.shared, members)
+    return [
+        Subject(str(row["id"]), state, row, findings, hour_of(watched, str(row["id"]), k), forgotten, half_life)
+        for state, (row, forgotten), findings, k, half_life in zip(states, less, said, known, half_lives, strict=True)
+    ]
 
 
-def hour_of(watched: HourCounts, known: Evidence | None) -> HourCounts:
+def hour_of(watched: Hours, endpoint_id: str, known: Evidence | None) -> HourCounts:
     """An endpoint's closed hour: as observed by others, and its traffic."""
+    observed = watched.get(endpoint_id, NO_COUNTS)
     traffic = known.folded.hour if known and known.folded else None
-    return HourCounts(watched.calls + traffic.calls, watched.errored + traffic.errored) if traffic else watched
+    return HourCounts(observed.calls + traffic.calls, observed.errored + traffic.errored) if traffic else observed
 
 
-def less_forgotten(pool: Pool, subject: Subject) -> Subject:
-    """An endpoint with a full row of facts, less what is forgotten of it."""
-    forgotten = subject.state.forgotten if subject.state else None
-    out = left_out(forgotten, subject.row, pool.as_of, subject.half_life, pool.spec.keep_after_eviction)
-    return replace(subject, row=remembered(subject.row, out), forgotten=out)
+def less_forgotten(
+    pool: Pool, row: Facts, state: PoolState | None, half_life: timedelta | None
+) -> tuple[Facts, Amounts]:
+    """A row of facts less what is forgotten of it, and how much that is."""
+    if state is None or state.forgotten is None:
+        return row, NOTHING
+    out = left_out(state.forgotten, row, pool.as_of, half_life, pool.spec.keep_after_eviction)
+    return remembered(row, out), out
 
 
 def part(pool: Pool, cohort: Cohort, steps: Sequence[Step]) -> Part:
@@ -117,10 +123,10 @@ def part(pool: Pool, cohort: Cohort, steps: Sequence[Step]) -> Part:
     rows = cohort.folds[pool.bound.fold].rows
     judged = [s.subject for s in steps]
     gone = [n for n, s in enumerate(steps) if member(s.subject.state) and not member(s.state)]
-    outside = [less_forgotten(pool, replace(judged[n], state=steps[n].state, row=rows[n])) for n in gone]
-    said = pool.enter.findings([s.row for s in outside], pool.shared)
-    for n, subject, findings in zip(gone, outside, said, strict=True):
-        judged[n] = replace(subject, findings=findings)
+    less = [less_forgotten(pool, rows[n], steps[n].state, judged[n].half_life) for n in gone]
+    said = pool.enter.findings([row for row, _ in less], pool.shared)
+    for n, (row, forgotten), findings in zip(gone, less, said, strict=True):
+        judged[n] = replace(judged[n], state=steps[n].state, row=row, findings=findings, forgotten=forgotten)
     verdicts = [verdict(pool, step, subject) for step, subject in zip(steps, judged, strict=True)]
     standings = [standing(step, subject) for step, subject in zip(steps, judged, strict=True)]
     return pool_part(pool.bound.name, pool.model, verdicts, judged_keys(pool.bound, rows, pool.shared), standings)
@@ -135,6 +141,8 @@ def verdict(pool: Pool, step: Step, judged: Subject) -> Findings:
     """What is said of an endpoint: nothing against a member, something against everyone else."""
     found, state = judged.findings, step.state
     if member(state):
+        if not found.broken:
+            return found
         kept = f"it would be evicted, but the pool keeps at least {pool.bound.minimum} members"
         minimum = (remark(pool, MINIMUM, "HELD_BY_MINIMUM", kept),) if step.held_by_minimum else ()
         return replace(found, broken=(), abstained=(*minimum, *found.broken, *found.abstained))

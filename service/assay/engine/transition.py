@@ -17,7 +17,6 @@ from assay.engine.fold import HourCounts
 from assay.engine.memory import (
     EVICTED,
     MEMBER,
-    NOTHING,
     PROBATION,
     UNKNOWN,
     Amounts,
@@ -44,8 +43,8 @@ class Subject:
     row: Facts
     findings: Findings
     hour: HourCounts
-    forgotten: Amounts = NOTHING
-    half_life: timedelta | None = None
+    forgotten: Amounts
+    half_life: timedelta | None
 
 
 @dataclass(frozen=True, slots=True)
