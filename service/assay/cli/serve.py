@@ -25,9 +25,7 @@ log = structlog.get_logger("assay.serve")
 Listen = Annotated[
     list[str] | None, Parameter(help="Where to listen: HOST:PORT on loopback or unix:PATH; may be repeated.")
 ]
-Interval = Annotated[
-    float, Parameter(help="Seconds between looks for what was published, or has changed.")
-]
+Interval = Annotated[float, Parameter(help="Seconds between looks for what was published, or has changed.")]
 JournalMode = Annotated[
     Mode,
     Parameter(help="`write` survives the end of the process, `sync` a loss of power: every answer waits for the disk."),

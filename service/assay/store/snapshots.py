@@ -126,6 +126,11 @@ def published_at(engine: Engine, at: datetime) -> Publication | None:
     return found(engine, publication.c.sequence == earlier.scalar_subquery())
 
 
+def first_published(engine: Engine) -> Publication | None:
+    """Tell which publication is the first that is still kept."""
+    return found(engine, publication.c.sequence == select(func.min(publication.c.sequence)).scalar_subquery())
+
+
 def found(engine: Engine, condition: ColumnElement[bool]) -> Publication | None:
     """Read the one publication that meets a condition."""
     with reading(engine) as connection:
