@@ -88,6 +88,17 @@ def test_a_series_that_is_named_is_asked_for(case: Case) -> None:
     assert run_case(case, CONFIGURED) == ()
 
 
+def test_what_the_benchmark_rule_read_is_told() -> None:
+    enter = CONFIGURED.bound["exacto-benchmarked"].enter
+    assert enter
+    (rule,) = (rule for rule in enter.rules if rule.name == "benchmark")
+    assert {path for path in rule.reads if path.startswith("endpoint.")} == {
+        "endpoint.benchmarks.series",
+        "endpoint.benchmarks.scores",
+        "endpoint.benchmarks.age_days",
+    }
+
+
 # -- what the cases show ---------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from assay.engine.slug import CATALOG_VARIANTS, means
 from assay.store.listings import ENDPOINTS, PROVIDERS, holding, listings
 
 NAME_IT = "name the endpoint with --endpoint"
+SPELL_IT = "write its slug, or the endpoint's tag in the column tag"
 
 
 class Measured:
@@ -34,16 +35,13 @@ class Measured:
         if self.named is not None:
             fault = self._contradiction(subject, self.named)
             return self.named.endpoint_id if fault is None else Refusal(subject.where, fault)
-        found = self._pinned(subject)
-        return found if isinstance(found, str) else Refusal(subject.where, found.reason)
+        return self._pinned(subject)
 
     def _contradiction(self, subject: Subject, named: Endpoint) -> str | None:
         """Say where the file denies what the operator says."""
         if subject.model is not None and not is_of(named.model, subject.model):
             return f"the model is {quoted(subject.model)}, --endpoint is one of {named.model}"
         pinned = not subject.pins or any(self._means(pin, named) for pin in subject.pins)
-        if not pinned or not self._is_by(subject, named):
-            pinned = not subject.pins or any(self._means(pin, named) for pin in subject.pins)
         if not pinned or not self._is_by(subject, named):
             stated = subject.pins if subject.provider is None else (subject.provider, *subject.pins)
             said = ", ".join(map(quoted, dict.fromkeys(stated)))
@@ -53,24 +51,21 @@ class Measured:
     def _pinned(self, subject: Subject) -> str | Refusal:
         """Find the one endpoint that the pins leave."""
         if len(subject.pins) != 1:
-            why = (
-                "the run is not pinned to a provider" if not subject.pins else "the run is pinned to several providers"
-            )
-            return Refusal(subject.where, f"{why}, so it measured whoever answered: {NAME_IT}")
+            to = "several providers" if subject.pins else "no provider"
+            return Refusal(subject.where, f"the run is pinned to {to}, so it measured whoever answered: {NAME_IT}")
         if subject.model is None:
             return Refusal(subject.where, f"no model of a catalog is named: {NAME_IT}")
         models = [name for name in self._by_model if is_of(name, subject.model)]
         if len(models) != 1:
             several = f"may be {', '.join(sorted(models))}" if models else "is in no catalog"
-            return Refusal(subject.where, f"model {quoted(subject.model)} {several}: {NAME_IT}")
+            return Refusal(subject.where, f"model {quoted(subject.model)} {several}")
         (pin,) = subject.pins
         found = [e for e in self._by_model[models[0]] if self._means(pin, e) and self._is_by(subject, e)]
         if len(found) == 1:
             return found[0].endpoint_id
-        which = (
-            f"means any of {', '.join(sorted(e.endpoint_id for e in found))}" if found else "offers it in no catalog"
-        )
-        return Refusal(subject.where, f"model {models[0]}: provider {quoted(pin)} {which}: {NAME_IT}")
+        ids = ", ".join(sorted(e.endpoint_id for e in found))
+        what = f"provider {quoted(pin)} means any of {ids}" if ids else f"{models[0]} has no provider {quoted(pin)}"
+        return Refusal(subject.where, f"{what}: {NAME_IT if subject.provider is None else SPELL_IT}")
 
     def _means(self, pin: str, endpoint: Endpoint) -> bool:
         """Whether a slug, a name that a catalog gives, or a tag means the endpoint."""
