@@ -75,9 +75,13 @@ class Reporter:
             self._heed(groups, now_us)
         return found
 
+    def snapshot(self) -> Snapshot:
+        """The snapshot in force; raises SnapshotUnavailable before the first."""
+        return self._knows.current()
+
     def providers(self) -> Mapping[str, str]:
         """The provider of every endpoint in the snapshot in force."""
-        snapshot, known = self._knows.current(), self._providers
+        snapshot, known = self.snapshot(), self._providers
         if known is None or known[0] is not snapshot:
             verdicts = (verdict for view in snapshot.models.values() for verdict in view.clean)
             known = self._providers = (snapshot, {each.endpoint_id: each.provider for each in verdicts})

@@ -9,14 +9,18 @@ import grpc
 
 from assay.engine.catalog import Preference
 from assay.engine.errors import InvalidField
+from assay.engine.report import pool_report
 from assay.engine.request import text
+from assay.engine.scorecard import scorecards
 from assay.evidence.checks import Checked
 from assay.reporter import Reporter, Sent
 from assay.rpc.catalog import named
 from assay.rpc.convert.outcome import refusals, reported
 from assay.rpc.convert.preference import KINDS, standing
+from assay.rpc.convert.scorecard import scorecard_response
 from assay.rpc.paging import DEFAULT_SIZE, MAX_SIZE, key_of, token_of
 from assay.rpc.service import Service
+from assay.rpc.view import UnknownEndpoint
 from assay.store.preferences import Preferences
 from assay.v1 import evidence_pb2 as pb, evidence_pb2_grpc as pb_grpc
 
@@ -78,6 +82,19 @@ class Evidence(pb_grpc.EvidenceServiceServicer):
         found = self._preferences.page(request.tenant, after=after, limit=size + 1)
         token = token_of(str(found[size - 1].number)) if len(found) > size else ""
         return pb.ListPreferencesResponse(preferences=map(standing, found[:size]), next_page_token=token)
+
+    def GetScorecard(self, request: pb.GetScorecardRequest, context: grpc.ServicerContext) -> pb.GetScorecardResponse:
+        """Tell what stands between endpoints and a pool."""
+        model, variant = named("model", request.model), named("variant", request.variant)
+        text("tenant", request.tenant)
+        snapshot = self._reporter.snapshot()
+        report = pool_report(snapshot, f"{model}:{variant}", request.tenant)
+        cards = scorecards(snapshot, report)
+        if request.endpoint_id:
+            if request.endpoint_id not in snapshot.models[report.model].ids:
+                raise UnknownEndpoint(request.endpoint_id)
+            cards = tuple(c for c in cards if c.judged.verdict.endpoint_id == request.endpoint_id)
+        return scorecard_response(report, cards)
 
 
 def number_of(token: str) -> int:
