@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,10 +12,12 @@ from sqlalchemy import Engine
 
 from assay.cli.options import Database, Json, Now, PolicyDir, Tenant, instant
 from assay.cli.output import console, print_json, print_table, said
+from assay.cli.pool_distance import distance_json, show_distances
 from assay.cli.pool_history import finding_json, show_history
 from assay.cli.questions import utc
 from assay.engine.errors import InvalidField
 from assay.engine.report import Judged, PoolReport, pool_report
+from assay.engine.scorecard import Scorecard, scorecards
 from assay.engine.snapshot import Snapshot
 from assay.store.pools import pool_changes
 from assay.store.snapshots import first_published
@@ -45,17 +48,19 @@ def pool_command(  # noqa: PLR0913 - one option per part of the question
     Example: assay pool moonshotai/kimi-k2-0905:exacto --history
     """
     require_one_time(now=now, at=at, history=history, policy=policy)
-    as_of, then = instant("--now", now), instant("--at", at)
+    as_of = instant("--now", now)
     with open_database(database) as engine:
-        snapshot = snapshot_now(engine, policy, as_of) if then is None else snapshot_at(engine, then)
+        snapshot = snapshot_now(engine, policy, as_of) if at is None else snapshot_at(engine, at)
         report = pool_report(snapshot, model, tenant)
+        cards = {card.judged.verdict.endpoint_id: card for card in scorecards(snapshot, report)}
         changes = pool_changes(engine, report.binding, report.model) if history else ()
     if history:
         show_history(report, changes, json=json)
     elif json:
-        print_json(as_json(report))
+        print_json(as_json(report, cards))
     else:
         show(report)
+        show_distances(cards)
 
 
 def require_one_time(*, now: str | None, at: str | None, history: bool, policy: Path | None) -> None:
@@ -68,19 +73,20 @@ def require_one_time(*, now: str | None, at: str | None, history: bool, policy: 
         raise InvalidField("--policy", str(policy), "to be used together with --at or --history: what was, was judged")
 
 
-def snapshot_at(engine: Engine, at: datetime) -> Snapshot:
+def snapshot_at(engine: Engine, at: str) -> Snapshot:
     """What was in force at a time; raises InvalidField where that is not known."""
-    if at > wall_clock():
-        raise InvalidField("--at", at.isoformat(), "in the past")
-    snapshot = published_snapshot(engine, at)
+    then = instant("--at", at)
+    if then is None or then > wall_clock():
+        raise InvalidField("--at", at, "in the past")
+    snapshot = published_snapshot(engine, then)
     if snapshot is None:
         first = first_published(engine)
         since = f"from {utc(first.published_at)} on" if first else "and nothing has been published yet"
-        raise InvalidField("--at", at.isoformat(), f"a time of which the pool is kept, {since}")
+        raise InvalidField("--at", at, f"a time of which the pool is kept, {since}")
     return snapshot
 
 
-def as_json(report: PoolReport) -> dict[str, Any]:
+def as_json(report: PoolReport, cards: Mapping[str, Scorecard]) -> dict[str, Any]:
     """A pool for programs."""
     return {
         "model": report.model,
@@ -90,7 +96,12 @@ def as_json(report: PoolReport) -> dict[str, Any]:
         "snapshot_id": report.snapshot_id,
         "members": [endpoint_json(j) for j in report.members],
         "others": [
-            {**endpoint_json(j), "state": j.state, "reasons": [finding_json(f) for f in j.verdict.broken]}
+            {
+                **endpoint_json(j),
+                "state": j.state,
+                "reasons": [finding_json(f) for f in j.verdict.broken],
+                "distance": distance_json(cards[j.verdict.endpoint_id]),
+            }
             for j in report.others
         ],
     }
