@@ -30,6 +30,8 @@ TABLES = (
     "tenant_affiliation",
 )
 
+NUMBERS = {"stratum", "hour", "day", "bucket"}
+
 LOCK_TIMEOUT = "500ms"  # less than PostgreSQL's deadlock_timeout: we give way before anyone is shot
 ATTEMPTS = 60
 PAUSE_S = 0.2
@@ -43,9 +45,7 @@ def upgrade() -> None:
     create_tenants()
 
 
-def keyed(
-    table: str, names: tuple[str, ...], numbers: tuple[str, ...], *columns: sa.Column[Any], rowid: bool = True
-) -> None:
+def keyed(table: str, names: tuple[str, ...], numbers: tuple[str, ...], *columns: sa.Column[Any]) -> None:
     """Make a table whose key is of names and numbers."""
     op.create_table(
         table,
@@ -53,7 +53,6 @@ def keyed(
         *(sa.Column(name, sa.Integer(), autoincrement=False, nullable=False) for name in numbers),
         *columns,
         sa.PrimaryKeyConstraint(*names, *numbers, name=f"pk_{table}"),
-        sqlite_with_rowid=rowid,
     )
 
 
@@ -65,19 +64,22 @@ def count(name: str) -> sa.Column[Any]:
 def create_counters() -> None:
     """Create what only ever grows."""
     counts = ("requests", "tool_call_requests", "errored_requests", "auto_requests", "auto_tool_call_requests")
-    keyed("evidence_counter", ("endpoint_id", "source", "tenant"), ("stratum", "hour"), *map(count, counts))
-    op.create_index("ix_evidence_counter_hour", "evidence_counter", ["hour"])
-    keyed("evidence_day", ("endpoint_id", "source", "tenant"), ("stratum", "day"), *map(count, counts), rowid=False)
+    cell = ("endpoint_id", "source", "tenant", "stratum")
+    counter("evidence_counter", (*cell, "hour"), ("hour", *cell), counts)
+    counter("evidence_day", (*cell, "day"), (*cell, "day"), counts)
+    service = ("endpoint_id", "metric", "bucket")
+    counter("service_counter", ("endpoint_id", "hour", "metric", "bucket"), ("hour", *service), ("count",))
+
+
+def counter(table: str, cell: tuple[str, ...], key: tuple[str, ...], counts: tuple[str, ...]) -> None:
+    """Make a table of counts whose rows lie in the order of the key."""
     op.create_table(
-        "service_counter",
-        sa.Column("endpoint_id", NAME, nullable=False),
-        sa.Column("hour", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("metric", NAME, nullable=False),
-        sa.Column("bucket", sa.Integer(), autoincrement=False, nullable=False),
-        count("count"),
-        sa.PrimaryKeyConstraint("endpoint_id", "hour", "metric", "bucket", name="pk_service_counter"),
+        table,
+        *(sa.Column(name, sa.Integer() if name in NUMBERS else NAME, nullable=False) for name in cell),
+        *map(count, counts),
+        sa.PrimaryKeyConstraint(*key, name=f"pk_{table}"),
+        sqlite_with_rowid=False,
     )
-    op.create_index("ix_service_counter_hour", "service_counter", ["hour"])
 
 
 def create_batches() -> None:
