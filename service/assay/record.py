@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -82,24 +83,32 @@ class Record:
 
 def encode(record: Record) -> bytes:
     """The bytes of a record; equal records have equal bytes."""
-    head = encoder.encode(
-        {
-            "v": VERSION,
-            "id": record.decision_id,
-            "at_us": record.at_us,
-            "now_us": micros(record.moment.now),
-            "tenant": record.tenant,
-            "seed": record.moment.seed.hex(),
-            "health": dict(record.moment.health),
-            "snapshot": record.snapshot_id,
-            "policy_revision": record.policy_revision,
-            "policy_digest": record.policy_digest,
-            "engine": record.engine_version,
-            "plan_ns": record.plan_ns,
-            "request": request_fields(record.request),
-        }
+    text = encoder.encode
+    return (
+        b'{"at_us":%d,"engine":%b,"health":%b,"id":%b,"now_us":%d,"plan_ns":%d,"policy_digest":%b,'
+        b'"policy_revision":%d,"request":%b,"seed":"%b","snapshot":%b,"tenant":%b,"v":%d,"plan":%b}'
+    ) % (
+        record.at_us,
+        known_text(record.engine_version),
+        text(dict(record.moment.health)) if record.moment.health else b"{}",
+        text(record.decision_id),
+        micros(record.moment.now),
+        record.plan_ns,
+        known_text(record.policy_digest),
+        record.policy_revision,
+        text(request_fields(record.request)),
+        record.moment.seed.hex().encode(),
+        known_text(record.snapshot_id),
+        known_text(record.tenant),
+        VERSION,
+        record.plan,
     )
-    return b'%b,"plan":%b}' % (head[:-1], record.plan)
+
+
+@lru_cache(maxsize=1 << 12)
+def known_text(value: str) -> bytes:
+    """Text that stands in many records, as JSON."""
+    return encoder.encode(value)
 
 
 def encode_tenant(tenant: str, pseudonym: str, at_us: int) -> bytes:
@@ -161,36 +170,33 @@ def moment_of(us: int) -> datetime:
     return datetime.fromtimestamp(us // 1_000_000, UTC).replace(microsecond=us % 1_000_000)
 
 
-def changed(value: object, default: object, left_out: frozenset[str] = frozenset()) -> dict[str, Any]:
+Defaults = tuple[tuple[str, object], ...]
+
+
+def defaults(plain: object, left_out: frozenset[str] = frozenset()) -> Defaults:
+    """The fields of a dataclass with the values that need not be written, by name."""
+    named = ((field.name, getattr(plain, field.name)) for field in fields(type(plain)))  # type: ignore[arg-type]
+    return tuple(sorted(pair for pair in named if pair[0] not in left_out))
+
+
+OF_REQUEST: Final = defaults(Request(model="-"), UNLOGGED)
+OF_PROVIDER: Final = defaults(ProviderPreferences())
+OF_NESTED: Final = {name: defaults(kind()) for name, kind in NESTED.items()}
+
+
+def changed(value: object, plain: Defaults) -> dict[str, Any]:
     """The fields of a dataclass that differ from its defaults."""
-    found: dict[str, Any] = {}
-    for name in names_of(type(value)):
-        own = getattr(value, name)
-        if name not in left_out and own != getattr(default, name):
-            found[name] = own
-    return found
-
-
-def names_of(kind: type) -> tuple[str, ...]:
-    """The field names of a dataclass."""
-    if kind not in NAMES:
-        NAMES[kind] = tuple(field.name for field in fields(kind))
-    return NAMES[kind]
-
-
-NAMES: dict[type, tuple[str, ...]] = {}
-PLAIN: Final = ProviderPreferences()
-BLANK: Final = Request(model="-")
+    return {name: own for name, default in plain if (own := getattr(value, name)) is not default and own != default}
 
 
 def request_fields(request: Request) -> dict[str, Any]:
     """What a request says besides its defaults, without tenant, session and seed."""
-    found = changed(request, BLANK, UNLOGGED)
+    found = changed(request, OF_REQUEST)
     if "provider" in found:
-        wants = changed(request.provider, PLAIN)
-        for name, kind in NESTED.items():
+        wants = changed(request.provider, OF_PROVIDER)
+        for name, plain in OF_NESTED.items():
             if name in wants:
-                wants[name] = changed(wants[name], kind())
+                wants[name] = changed(wants[name], plain)
         found["provider"] = wants
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 from tests.journeys.log_load import Answered, note, prepared, require_complete, running, settled, until
-from tests.journeys.world import decide, health
+from tests.journeys.world import decide, health, scrape
 
 from assay.v1 import routing_pb2 as pb, routing_pb2_grpc as pb_grpc
 
@@ -54,7 +55,7 @@ def test_a_full_disk(sqlite_template: Path, tmp_path: Path, small_disk: Path) ->
     answered = Answered()
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(TAKEN))
-    with running(url, journal) as server, server.channel() as channel:
+    with running(url, journal, "--metrics", "127.0.0.1:0") as server, server.channel() as channel:
         answered.ids.append(decide(channel, "lab/mixed").decision_id)
         fill(ballast)
         assert shutil.disk_usage(small_disk).free < 1 << 12
@@ -77,6 +78,9 @@ def test_a_full_disk(sqlite_template: Path, tmp_path: Path, small_disk: Path) ->
         assert refused.value.details() == full
         until(lambda: health(channel, ROUTING) == "NOT_SERVING")
         assert health(channel, "assay.policy") == "SERVING"
+        scraped = scrape(json.loads(server.log[-1])["metrics"])
+        assert scraped["assay_journal_refused_records_total"] >= 2
+        assert scraped["assay_journal_accepting"] == 0
 
         ballast.unlink()
         until(lambda: health(channel, ROUTING) == "SERVING")

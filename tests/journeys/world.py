@@ -17,6 +17,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.request import urlopen
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -144,6 +145,13 @@ def serving(*arguments: object) -> Iterator[Served]:
             reader.join(DEADLINE_SECONDS)
         finally:
             process.kill()
+
+
+def scrape(address: str) -> dict[str, float]:
+    """The metrics of a server, by name."""
+    with urlopen(f"http://{address}/metrics", timeout=DEADLINE_SECONDS) as answer:
+        lines = answer.read().decode().splitlines()
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
 
 
 def drain(lines: Iterator[str], log: list[dict[str, Any]]) -> None:

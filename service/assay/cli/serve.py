@@ -17,6 +17,7 @@ from assay.cli.logs import configure_logs
 from assay.cli.options import Database, JournalDir, Now, PolicyDir, instant
 from assay.engine.errors import InvalidField
 from assay.logbook import Logbook, Mode, witnesses_in
+from assay.metrics import metrics_at
 from assay.serving import CURATING, DECIDING, Serving, Target
 from assay.wiring import journal_path, open_database, policy_path
 
@@ -37,6 +38,7 @@ Targets = Annotated[
         "of several that curate one works. `all` is all of it."
     ),
 ]
+Metrics = Annotated[str | None, Parameter(help="Where to answer Prometheus over HTTP: HOST:PORT on loopback.")]
 
 
 def serve_command(  # noqa: PLR0913 - one option per setting
@@ -49,10 +51,13 @@ def serve_command(  # noqa: PLR0913 - one option per setting
     poll_interval: Interval = 1.0,
     journal: JournalDir = None,
     journal_mode: JournalMode = "write",
+    metrics: Metrics = None,
 ) -> None:
     """Answer Decide, BatchDecide and Explain, and the catalog, until SIGTERM or Ctrl-C.
 
     Example: assay serve
+
+    Example: assay serve --metrics 127.0.0.1:9464
 
     Example: assay serve --listen unix:/run/assay.sock --listen 127.0.0.1:7333 --policy ./policy
 
@@ -60,7 +65,7 @@ def serve_command(  # noqa: PLR0913 - one option per setting
     """
     if not (math.isfinite(poll_interval) and poll_interval > 0):
         raise InvalidField("--poll-interval", poll_interval, "a number of seconds above zero")
-    require_used(target, policy=policy, now=now, journal=journal)
+    require_used(target, policy=policy, now=now, journal=journal, metrics=metrics)
     configure_logs(logging.INFO)
     pinned = instant("--now", now)
     with open_database(database) as engine, kept_log(engine, target, journal_path(journal), journal_mode) as logbook:
@@ -68,13 +73,16 @@ def serve_command(  # noqa: PLR0913 - one option per setting
             engine, policy_path(policy), listen or ["127.0.0.1:7333"], pinned, logbook,
             target=target, witnesses=witnesses_in(journal_path(journal)), interval=poll_interval,
         )  # fmt: skip
-        log.info("serving", target=target, listen=list(running.server.addresses), pinned=str(pinned or "no"))
-        with running.watching():
+        with running.watching(), metrics_at(metrics, logbook) as scraped:
+            listen = list(running.server.addresses)
+            log.info("serving", target=target, listen=listen, metrics=scraped, pinned=str(pinned or "no"))
             running.server.run(stopping=running.stopping)
     log.info("stopped")
 
 
-def require_used(target: Target, *, policy: Path | None, now: str | None, journal: Path | None) -> None:
+def require_used(
+    target: Target, *, policy: Path | None, now: str | None, journal: Path | None, metrics: str | None
+) -> None:
     """Refuse options that a target has no use for."""
     if now is not None and target != "all":
         raise InvalidField("--now", now, f"to be used with --target {target}, which follows what is published")
@@ -82,6 +90,8 @@ def require_used(target: Target, *, policy: Path | None, now: str | None, journa
         raise InvalidField("--policy", str(policy), f"to be used with --target {target}: who curates reads rule files")
     if journal is not None and target == "curate":
         raise InvalidField("--journal", str(journal), "to be used with --target curate, which decides nothing")
+    if metrics is not None and target not in DECIDING:
+        raise InvalidField("--metrics", metrics, f"to be used with --target {target}: they tell of the journal")
 
 
 @contextmanager

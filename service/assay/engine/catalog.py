@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from assay.engine.benchmark import BenchmarkRun
 
-if TYPE_CHECKING:  # tallies are folded to counts, which know what an observation is
+if TYPE_CHECKING:  # what these are, they say of the endpoints and observations below
+    from assay.engine.ballots import Ballot
+    from assay.engine.served import Served
     from assay.engine.tally import Tally
 
 TIERS = ("flex", "priority")
@@ -157,3 +159,5 @@ class World:
     tenants: tuple[TenantSettings, ...] = ()
     benchmarks: tuple[BenchmarkRun, ...] = ()
     tallies: Mapping[str, tuple[Tally, ...]] = field(default_factory=dict)  # by the key of the way of folding
+    ballots: tuple[Ballot, ...] = ()
+    served: Mapping[str, Served] = field(default_factory=dict)  # by endpoint

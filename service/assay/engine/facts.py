@@ -112,9 +112,13 @@ FACTS: tuple[Declared, ...] = (
         "endpoint.propensity.reference", DOUBLE, "the same share of the model vendor's own endpoint", optional=True
     ),
     judged(
-        "endpoint.ignores.tenants", INT, "distinct tenants with a preference concerning the model", optional=True
+        "endpoint.ignores.tenants", INT, "eligible tenants that asked for tools of the model in the last 28 days",
+        optional=True,
     ),
-    judged("endpoint.ignores.ignoring", INT, "those of them that ignore the endpoint", optional=True),
+    judged(
+        "endpoint.ignores.ignoring", INT, "those of them that ignore the endpoint, in general or in such a request",
+        optional=True,
+    ),
     judged(
         "endpoint.benchmarks.series", STRINGS,
         "what it was benchmarked by: `SUITE@VERSION METRIC UNIT by JUDGE`; scores are compared within one of them only",

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
 
+from assay.engine.ballots import Ignores
 from assay.engine.benchmark import Standing
 from assay.engine.catalog import Endpoint, Model, Percentiles, Preference, PriceOverride, Prices, TenantSettings
-from assay.engine.fold import Evidence, Folded, Ignores, Peers
+from assay.engine.fold import Evidence, Folded, Peers
 from assay.engine.request import Request
 
 Facts = dict[str, object]
@@ -139,7 +140,7 @@ def propensity_facts(folded: Folded, peers: Peers) -> Facts:
 
 
 def ignore_facts(ignores: Ignores) -> Facts:
-    """Counts of distinct tenants; absent where nobody stated anything."""
+    """Counts of distinct tenants; absent where nobody has a say."""
     if not ignores.tenants:
         return {}
     return {"ignores.tenants": ignores.tenants, "ignores.ignoring": ignores.ignoring}

@@ -1,4 +1,4 @@
-"""Observations folded into what is known of each endpoint as of an instant: discounted counts, peers, ignores.
+"""Observations folded into what is known of each endpoint as of an instant: discounted counts, peers.
 
 Definitions: reference/statistics.md §5.1 and §5.5, with the corrections at its head. A window counts once it has
 ended; its age runs from its end; older than the limit is stale.
@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from assay.engine.catalog import Endpoint, Observation, Preference
+from assay.engine.catalog import Observation
 from assay.engine.ruleset import EvidenceSpec
-from assay.engine.slug import means
 
 HOUR = timedelta(hours=1)
 Weight = Callable[[Observation], float]
@@ -167,22 +166,3 @@ def peers(endpoint_id: str, evidence: Mapping[str, Evidence]) -> Peers:
         tuple(share for other, (share, _) in same.items() if other != endpoint_id),
         references[0] if references else None,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Ignores:
-    """Distinct tenants with a preference that concerns the model, and those of them ignoring the endpoint."""
-
-    tenants: int
-    ignoring: int
-
-
-def ignores(endpoint: Endpoint, preferences: Iterable[Preference]) -> Ignores:
-    """Count each tenant once, however many preferences it has."""
-    concerned, ignoring = set(), set()
-    for p in preferences:
-        if p.model in (None, endpoint.model):
-            concerned.add(p.tenant)
-            if p.kind == "ignore" and means(p.target, endpoint.provider, endpoint.tag, endpoint.service_tier):
-                ignoring.add(p.tenant)
-    return Ignores(len(concerned), len(ignoring))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from itertools import chain, repeat
 from operator import itemgetter
 from typing import NamedTuple
@@ -77,14 +78,19 @@ class Plan:
         `attempts` are [place among the verdicts, rule set]; a verdict is [model, endpoint_id, provider, broken,
         abstained, shadow], a finding [rule set, rule, reason, outcome].
         """
-        places = {(v.model, v.endpoint_id): place for place, v in enumerate(self.verdicts)}
-        attempts = [b"[%d,%b]" % (places[a.model, a.endpoint_id], listed_names(a.rule_set)) for a in self.attempts]
+        places = {verdict.endpoint_id: place for place, verdict in enumerate(self.verdicts)}
         return b'{"attempts":[%b],"availability":%b,"snapshot":%b,"verdicts":[%b]}' % (
-            b",".join(attempts),
+            b",".join([spelled_attempt(places[a.endpoint_id], a.rule_set) for a in self.attempts]),
             listed_names(self.availability),
             listed_names(self.snapshot_id),
-            b",".join([verdict.spelled() for verdict in self.verdicts]),
+            b",".join([verdict.spelling or verdict.spelled() for verdict in self.verdicts]),
         )
+
+
+@lru_cache(maxsize=1 << 12)
+def spelled_attempt(place: int, rule_set: str) -> bytes:
+    """An attempt's part of a plan's canonical bytes; kept, since the same few occur in every plan."""
+    return b"[%d,%b]" % (place, listed_names(rule_set))
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,19 @@ def listed_names(*names: str) -> bytes:
     return canonical(names)[1:-1]
 
 
+def spelled_findings(findings: tuple[RuleFinding, ...]) -> bytes:
+    """Findings as they stand in a plan's canonical bytes."""
+    if not findings:
+        return b"[]"
+    return b"[%b]" % b",".join([spelled_finding(f.rule_set, f.rule, f.reason, f.outcome) for f in findings])
+
+
+@lru_cache(maxsize=1 << 16)
+def spelled_finding(*names: str) -> bytes:
+    """One finding as it stands there."""
+    return b"[%b]" % listed_names(*names)
+
+
 Seen = tuple[tuple[str, object], ...]
 
 
@@ -54,20 +67,18 @@ class Verdict:
     broken: tuple[RuleFinding, ...] = ()
     abstained: tuple[RuleFinding, ...] = ()
     shadow: tuple[RuleFinding, ...] = ()
-    spelling: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
+    spelling: bytes = field(default=b"", init=False, repr=False, compare=False)
 
     def spelled(self) -> bytes:
-        """Its part of a plan's canonical bytes; kept, since the same verdict serves many requests."""
-        if not self.spelling:
-            names = listed_names(self.model, self.endpoint_id, self.provider)
-            kinds = [
-                b"[%b]" % b",".join([b"[%b]" % listed_names(f.rule_set, f.rule, f.reason, f.outcome) for f in kind])
-                if kind
-                else b"[]"
-                for kind in (self.broken, self.abstained, self.shadow)
-            ]
-            self.spelling.append(b"[%b,%b,%b,%b]" % (names, *kinds))
-        return self.spelling[0]
+        """Its part of a plan's canonical bytes; kept in `spelling`, since the same verdict serves many requests."""
+        spelling = b"[%b,%b,%b,%b]" % (
+            listed_names(self.model, self.endpoint_id, self.provider),
+            spelled_findings(self.broken),
+            spelled_findings(self.abstained),
+            spelled_findings(self.shadow),
+        )
+        object.__setattr__(self, "spelling", spelling)  # INVARIANT: derived from the other fields alone
+        return spelling
 
     @property
     def kinds(self) -> tuple[tuple[RuleFinding, ...], ...]:

@@ -19,7 +19,7 @@ from assay.journal.segment import Segment
 from assay.journal.syncer import Syncer
 
 SEGMENT_BYTES = 64 << 20
-TICK = 0.01  # seconds: the most a loss of power takes in mode `write`, as long as the disk keeps up
+TICK = 0.05  # seconds: the most a loss of power takes in mode `write`, as long as the disk keeps up
 PATIENCE = 0.1  # seconds a thread waits for a segment that is still being prepared
 NAP = 0.0005
 MANY = 64

@@ -1,0 +1,32 @@
+"""Metrics over HTTP: what was logged, shipped and refused, for this machine alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.journeys.log_load import prepared, running
+from tests.journeys.world import assay, decide, eventually, scrape
+
+
+def test_metrics_tell_what_was_logged_and_shipped(database_url: str, tmp_path: Path) -> None:
+    prepared(database_url, tmp_path)
+    journal = tmp_path / "journal"
+    with running(database_url, journal, "--metrics", "127.0.0.1:0") as server, server.channel() as channel:
+        for _ in range(3):
+            decide(channel, "lab/mixed")
+        address = json.loads(server.log[-1])["metrics"]
+        told = eventually(lambda: scrape(address), lambda seen: seen["assay_shipped_records_total"] == 3)
+        assert server.stop() == 0
+    assert told["assay_journal_records_total"] == 3
+    assert told["assay_journal_refused_records_total"] == 0
+    assert told["assay_journal_accepting"] == 1
+
+
+def test_metrics_are_for_this_machine_alone(database_url: str, tmp_path: Path) -> None:
+    asked = assay(
+        "serve", "--database", database_url, "--journal", tmp_path, "--metrics", "0.0.0.0:1",
+        "--listen", f"unix:{tmp_path}/socket",
+    )  # fmt: skip
+    assert asked.code == 1
+    assert "is not a loopback address" in asked.err
