@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from math import ceil, floor, log2
+from math import ceil, exp2, floor, log2
 from typing import Final
 
 from assay.engine.fold import HOUR
@@ -47,7 +47,7 @@ def half_lives(spec: EvidenceSpec) -> tuple[float, ...]:
     """The half-lives there are, in hours: four to an octave from the shortest on, and the longest."""
     shortest, longest = spec.half_life_min / HOUR, spec.half_life_max / HOUR
     steps = ceil(PER_OCTAVE * log2(longest / shortest))
-    return (*(shortest * 2.0 ** (step / PER_OCTAVE) for step in range(steps)), longest)
+    return (*(shortest * exp2(step / PER_OCTAVE) for step in range(steps)), longest)
 
 
 def step_of(calls: int, days: int, spec: EvidenceSpec) -> int:
@@ -61,9 +61,9 @@ def step_of(calls: int, days: int, spec: EvidenceSpec) -> int:
 
 def hour_weight(half_life: float, hour: int, end: int) -> int:
     """The weight of an hour's counts, of `WHOLE`."""
-    return round(WHOLE * 2.0 ** ((hour + 1 - end) / half_life))
+    return round(WHOLE * exp2((hour + 1 - end) / half_life))
 
 
 def day_weight(half_life: float, day: int, end: int) -> int:
     """The weight of a day's counts, of `WHOLE`: the mean of its hours'."""
-    return round(WHOLE * sum(2.0 ** ((day * DAY + hour + 1 - end) / half_life) for hour in range(DAY)) / DAY)
+    return round(WHOLE * sum(exp2((day * DAY + hour + 1 - end) / half_life) for hour in range(DAY)) / DAY)

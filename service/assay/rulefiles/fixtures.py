@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from assay.engine.ballots import Ballot
 from assay.engine.benchmark import UNITS, UNKNOWN, BenchmarkRun, Series, in_unit
 from assay.engine.catalog import (
     Endpoint,
@@ -38,6 +39,7 @@ class Fixtures:
     preferences: tuple[Preference, ...] = ()
     tenants: tuple[TenantSettings, ...] = ()
     benchmarks: tuple[BenchmarkRun, ...] = ()
+    ballots: tuple[Ballot, ...] = ()
 
     def world(self, endpoints: Collection[str], observations: Collection[str]) -> World:
         """The world in which only these endpoints exist and only these observations were made."""
@@ -53,6 +55,7 @@ class Fixtures:
             preferences=self.preferences,
             tenants=self.tenants,
             benchmarks=tuple(run for run in self.benchmarks if run.endpoint_id in ids),
+            ballots=self.ballots,
         )
 
 
@@ -70,6 +73,7 @@ def fixtures(block: Table, now: datetime, faults: list[Fault]) -> Fixtures:
         preferences=tuple(preference(table, models) for table in block.tables("preferences")),
         tenants=tuple(tenant(table) for table in block.tables("tenants")),
         benchmarks=tuple(benchmark(table, endpoints, now, faults) for table in block.tables("benchmarks")),
+        ballots=tuple(ballot for table in block.tables("ballots") for ballot in ballots(table, models)),
     )
 
 
@@ -185,6 +189,15 @@ def preference(table: Table, models: Mapping[str, Model]) -> Preference:
         target=table.text("target"),
         model=named_model(name, models) if name else None,
     )
+
+
+def ballots(table: Table, models: Mapping[str, Model]) -> Iterator[Ballot]:
+    """The ballots of so many eligible tenants, of whom the first so many ignore each target."""
+    against = table.table("ignores")
+    counts = {target: against.whole(target) or 0 for target in against.entries}
+    for number in range(table.whole("tenants") or 0):
+        ignored = frozenset(target for target, count in counts.items() if number < count)
+        yield Ballot(f"eligible-{number + 1}", named_model(table.text("model"), models), ignored)
 
 
 def tenant(table: Table) -> TenantSettings:
