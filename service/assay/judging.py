@@ -36,8 +36,9 @@ def judged(engine: Engine, directory: Path, as_of: datetime) -> tuple[World, Sna
     source = read_directory(directory)
     newest = latest_policy(engine)
     revision = newest.number if newest and newest.digest == source.digest else 0
-    world = load_world(engine)
-    return world, judge(world, compiled(source, revision), as_of)
+    policy = compiled(source, revision)
+    world = load_world(engine, as_of, policy.folds)
+    return world, judge(world, policy, as_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ class Judging:
         basis = Basis(policy.digest, world_revision(self.engine), hour)
         if basis == self.basis:
             return False
-        world = load_world(self.engine)
+        world = load_world(self.engine, as_of, policy.folds)
         snapshot = judge(world, policy, as_of)
         stored = StoredSnapshot(
             snapshot.snapshot_id, snapshot.as_of, policy.revision, snapshot.manifest, snapshot.parts

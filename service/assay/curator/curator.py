@@ -96,7 +96,7 @@ class Curator:
         """Judge as of the end of an hour, write and publish."""
         as_of = end_of(hour)
         basis = Basis(lease.token, policy.digest, world_revision(self.engine))
-        world = load_world(self.engine)
+        world = load_world(self.engine, as_of, policy.folds)
         memory = load_memory(self.engine)
         done = tick(world, policy, as_of, memory, closed=closed)
         stored = StoredSnapshot(

@@ -10,7 +10,7 @@ from assay.engine.cel.check import Checked
 from assay.engine.compile import CheckedRuleSet, Checker, check_guard, check_rule_set
 from assay.engine.faults import Fault, PolicyFaults
 from assay.engine.inherit import inherit
-from assay.engine.ruleset import Binding, PolicySource, RuleSet
+from assay.engine.ruleset import Binding, EvidenceSpec, PolicySource, RuleSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,11 @@ class Policy:
     def bound(self) -> Mapping[str, Bound]:
         """Every binding by name, in file order."""
         return self.routes.bound
+
+    @property
+    def folds(self) -> Mapping[str, EvidenceSpec]:
+        """Every way of folding evidence that a binding asks for, by its key."""
+        return {bound.fold: bound.evidence for bound in self.bound.values()}
 
     def warm(self) -> None:
         """Fuse what most requests need, so that none waits for it: any one binding, at most one guarded order key.

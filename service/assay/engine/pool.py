@@ -83,7 +83,7 @@ def judge(world: World, policy: Policy, as_of: datetime, members: Members = NOBO
 
 def cohorts(world: World, policy: Policy, as_of: datetime) -> Iterator[Cohort]:
     """Every model with its endpoints' facts, evidence folded in every way that the policy's bindings ask for."""
-    specs = {b.fold: b.evidence for b in policy.bound.values()}
+    specs = policy.folds
     endpoints: defaultdict[str, list[Endpoint]] = defaultdict(list)
     for endpoint in sorted(world.endpoints, key=lambda e: e.endpoint_id):
         endpoints[endpoint.model].append(completed(endpoint, world.served.get(endpoint.endpoint_id)))
