@@ -217,6 +217,21 @@ def test_a_fault_anywhere_leaves_the_whole_tick_or_nothing(store: Engine) -> Non
     assert [told.snapshot.as_of for told in bench.heard] == [START + 7 * HOUR, START + 8 * HOUR]
 
 
+def test_changes_without_end_do_not_keep_it_busy(store: Engine) -> None:
+    watched(store)
+    seconds = iter(range(1000))
+    bench = Bench(store, steady=lambda: next(seconds))  # each tick takes a second, each look another one
+    bench.work_until(3)
+    for number in range(50):
+        bench.rules.policy = edited(f"edit {number}")
+        bench.work()
+    again = len(bench.heard) - 1
+    assert 50 / 6 <= again <= 50 / 3
+    assert bench.heard[-1].snapshot.policy.revision == 1 + again
+    bench.work_until(4)
+    assert bench.heard[-1].snapshot.as_of == START + 4 * HOUR
+
+
 def test_who_lost_the_lease_in_the_middle_of_a_tick_writes_nothing(bench: Bench, store: Engine) -> None:
     bench.work_until(3)
     before = state(store)

@@ -97,9 +97,10 @@ class Bench:
     now: datetime = START + LATER
     rules: Given = field(default_factory=Given)
     heard: list[Published] = field(default_factory=list)
+    steady: Callable[[], float] = lambda: 0.0
 
     def __post_init__(self) -> None:
-        self.curator = Curator(self.engine, self.rules, lambda: self.now, self.heard.append)
+        self.curator = Curator(self.engine, self.rules, lambda: self.now, self.heard.append, self.steady)
         self.lease = taken(self.engine, "bench")
 
     def work(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -25,6 +26,7 @@ from assay.store.world import WorldRevision, load_world, world_revision
 
 KEPT: Final = timedelta(days=31)
 HOURS_A_DAY: Final = 24
+PAUSE: Final = 4.0  # between ticks that changes ask for, in times that the last one took: changes may come without end
 log = structlog.get_logger("assay.curator")
 
 
@@ -61,7 +63,12 @@ class Curator:
     """
 
     def __init__(
-        self, engine: Engine, rules: Rules, clock: Callable[[], datetime], tell: Callable[[Published], None]
+        self,
+        engine: Engine,
+        rules: Rules,
+        clock: Callable[[], datetime],
+        tell: Callable[[Published], None],
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self.engine = engine
         self.rules = rules
@@ -69,22 +76,28 @@ class Curator:
         self.tell = tell
         self.basis: Basis | None = None
         self.numbered: tuple[int, Policy] | None = None
+        self._steady = steady
+        self._pause_ends = steady()
 
     def work(self, lease: Lease, wanted: Callable[[], bool]) -> None:
         """Close what is due, as long as it is `wanted`; raises LeaseLost and whatever else stands in the way."""
-        policy = self.policy(lease)
+        policy = self.rules.look()
         done = last_hour(self.engine)
         for hour in due(done, self.clock()):
             if not wanted():
                 return
             self.tick(lease, policy, hour, closed=True)
             done = hour
-        if done is not None and self.basis != Basis(lease.token, policy.digest, world_revision(self.engine)):
+        started = self._steady()
+        if done is None or started < self._pause_ends:
+            return
+        if self.basis != Basis(lease.token, policy.digest, world_revision(self.engine)):
             self.tick(lease, policy, done, closed=False)
+            ended = self._steady()
+            self._pause_ends = ended + PAUSE * (ended - started)
 
-    def policy(self, lease: Lease) -> Policy:
-        """The rules in force, numbered under this lease."""
-        policy = self.rules.look()
+    def number(self, lease: Lease, policy: Policy) -> Policy:
+        """The policy under its revision number, given under this lease."""
         if self.numbered is None or (self.numbered[0], self.numbered[1].digest) != (lease.token, policy.digest):
             with writing(self.engine) as connection:
                 require_lease(connection, lease)
@@ -94,7 +107,7 @@ class Curator:
 
     def tick(self, lease: Lease, policy: Policy, hour: int, *, closed: bool) -> None:
         """Judge as of the end of an hour, write and publish."""
-        as_of = end_of(hour)
+        as_of, policy = end_of(hour), self.number(lease, policy)
         basis = Basis(lease.token, policy.digest, world_revision(self.engine))
         world = load_world(self.engine, as_of, policy.folds)
         memory = load_memory(self.engine)
