@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 .PHONY: venv
 venv: $(INSTALLED) ## Make .venv with all tools and Assay itself in place
@@ -99,6 +99,11 @@ $(FRAMEWORKS) .venv-litellm/.installed:
 .PHONY: clients
 clients: $(INSTALLED) $(FRAMEWORKS) ## Try frameworks that bring clients of their own, each in its environment
 	$(BIN)/python -m pytest -p no:xdist tests/clients --override-ini python_files='client_*.py'
+
+# RUNS=8 is quicker and says less.
+.PHONY: bench-admission
+bench-admission: $(INSTALLED) ## Simulate who comes into pools, who leaves them and how fast
+	$(BIN)/python -m tests.bench.admission $(if $(RUNS),--runs $(RUNS))
 
 .PHONY: soak
 soak: $(INSTALLED) ## Run the long fault tests

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from alembic import context
 
-from assay.store.audit_tables import metadata  # with the tables of the log as well
 from assay.store.engine import open_store, writing
+from assay.store.schema import metadata
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -17,12 +17,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from sqlalchemy import Engine, make_url
 
-from assay.store.audit_tables import journal_record
 from assay.store.engine import open_store
 from assay.store.migration import migrate
-from assay.store.tables import metadata
+from assay.store.schema import metadata
 
-assert journal_record.metadata is metadata  # imported, so that the tables of the log are emptied as well
 # Tests start programs while gRPC's threads are at work: its fork handlers have crashed the process then.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 # How long an example takes says how busy the machine is, not what the code does.

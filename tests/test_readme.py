@@ -23,7 +23,7 @@ COMMANDS = [line.removeprefix("$ ") for line in LINES if line.startswith("$ ")]
 SERVE = [c for c in COMMANDS if c.startswith("assay serve")]
 MAKE = [c for c in COMMANDS if c.startswith("make ")]
 PLAIN = [c for c in COMMANDS if c not in (*SERVE, *MAKE)]
-SNIPPET = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
+SNIPPETS = "\n".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
 MAKE_BINARY = shutil.which("make")
 ASSAY = [sys.executable, "-m", "assay.cli"]
 
@@ -89,10 +89,11 @@ def server(stocked: Path) -> Iterator[str]:
 
 
 def test_the_snippet_talks_to_the_server(server: str) -> None:
-    code = SNIPPET.replace("127.0.0.1:7333", server)
+    code = SNIPPETS.replace("127.0.0.1:7333", server)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "moonshotai/kimi-k2-0905@novita\n" in done.stdout
     assert "['ACCURACY']" in done.stdout
+    assert done.stdout.endswith("1 []\n")
 
 
 @pytest.mark.slow

@@ -45,12 +45,13 @@ class Decider:
     """Answers requests from one snapshot, which is swapped by assigning a reference: no lock, no wait.
 
     `clock` tells the time that prices hold at; ids always carry the wall clock. With a journal, nothing is answered
-    that is not in it. `pseudonyms` are those of tenants seen before; new ones are made as tenants come.
+    that is not in it. `health` tells who is demoted at this moment, in a mapping that does not change any more.
+    `pseudonyms` are those of tenants seen before; new ones are made as tenants come.
     """
 
     clock: Clock
     snapshot: Snapshot | None = None
-    health: Mapping[str, str] = field(default_factory=dict)
+    health: Callable[[], Mapping[str, str]] = dict
     journal: Journals | None = None
     pseudonyms: dict[str, str] = field(default_factory=dict)
     engine_version: str = ""
@@ -116,7 +117,7 @@ class Decider:
     def moment(self, request: Request, now: datetime, decision_id: str) -> Moment:
         """What planning needs of the outside."""
         seed = seed_for(request.seed, request.tenant, request.model, request.session_id, decision_id)
-        return Moment(now, seed, self.health)
+        return Moment(now, seed, self.health())
 
 
 def relevant(moment: Moment, planned: Plan) -> Moment:

@@ -62,7 +62,7 @@ def demo() -> Iterator[tuple[Loaded, Iterator[Answer]]]:
         logbook = Logbook(Path(folder) / "journal", engine)
         serving = Serving(engine, policy_dir(), [f"unix:{Path(folder) / 'assay.sock'}"], OBSERVED, logbook)
         try:
-            view = serving.view
+            view = serving.current_view()
             loaded = Loaded(len(view.models()), len(view.endpoints(None)), len(seen.rows))
             yield loaded, answers(serving.server.addresses[0])
         finally:

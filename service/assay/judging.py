@@ -36,8 +36,9 @@ def judged(engine: Engine, directory: Path, as_of: datetime) -> tuple[World, Sna
     source = read_directory(directory)
     newest = latest_policy(engine)
     revision = newest.number if newest and newest.digest == source.digest else 0
-    world = load_world(engine)
-    return world, judge(world, compiled(source, revision), as_of)
+    policy = compiled(source, revision)
+    world = load_world(engine, as_of, policy.folds)
+    return world, judge(world, policy, as_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,78 +50,96 @@ class Basis:
     hour: datetime
 
 
-class Judging:
-    """Judges at start and whenever catalog, evidence or policy changed, or a UTC hour has closed, and publishes.
+class RuleFiles:
+    """A directory of rule files, compiled whenever its content has changed.
 
-    A policy that cannot be compiled leaves the last good one in force; `policy_error` then says why.
+    What cannot be compiled leaves the last good policy in force; `error` then says why.
     """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.policy: Policy | None = None
+        self.error: AssayError | None = None
+        self._refused: tuple[str, AssayError] | None = None
+
+    def look(self) -> Policy:
+        """The last good policy, not yet numbered; raises what stands in the way as long as there is none."""
+        try:
+            self.policy = self._read()
+            self.error = None
+        except AssayError as error:
+            if str(error) != str(self.error):
+                log.warning("policy refused", directory=str(self.directory), error=str(error))
+            self.error = error
+            if self.policy is None:
+                raise
+        return self.policy
+
+    def _read(self) -> Policy:
+        """Compile what the directory holds, each content once."""
+        source = read_directory(self.directory)
+        if self.policy and self.policy.digest == source.digest:
+            return self.policy
+        if self._refused and self._refused[0] == source.digest:
+            raise self._refused[1].with_traceback(None)
+        try:
+            policy = compiled(source)
+        except AssayError as error:
+            self._refused = source.digest, error
+            raise
+        policy.warm()
+        return policy
+
+
+class Judging:
+    """Judges at start and whenever catalog, evidence or policy changed, or a UTC hour has closed, and publishes."""
 
     def __init__(
         self,
         engine: Engine,
-        directory: Path,
-        publish: Callable[[World, Snapshot], None],
+        rules: RuleFiles,
+        publish: Callable[[World, Snapshot], object],
         *,
         pinned: datetime | None,
         clock: Callable[[], datetime],
     ) -> None:
         self.engine = engine
-        self.directory = directory
+        self.rules = rules
         self.publish = publish
         self.pinned = pinned
         self.clock = clock
         self.policy: Policy | None = None
-        self.policy_error: AssayError | None = None
         self.basis: Basis | None = None
-        self._refused = ""
 
     def start(self) -> None:
         """Judge for the first time; raises what stands in the way."""
-        self._renew_policy()
-        if self.policy_error:
-            raise self.policy_error
+        self.rules.look()
+        if self.rules.error:
+            raise self.rules.error
         self.refresh()
 
     def refresh(self) -> bool:
         """Judge again if anything changed; whether it did. What goes wrong leaves the last good snapshot in force."""
-        self._renew_policy()
-        if self.policy is None:
-            return False
+        policy = self._numbered(self.rules.look())
         as_of = self.pinned or self.clock().astimezone(UTC)
         hour = as_of.replace(minute=0, second=0, microsecond=0)
-        basis = Basis(self.policy.digest, world_revision(self.engine), hour)
+        basis = Basis(policy.digest, world_revision(self.engine), hour)
         if basis == self.basis:
             return False
-        world = load_world(self.engine)
-        snapshot = judge(world, self.policy, as_of)
+        world = load_world(self.engine, as_of, policy.folds)
+        snapshot = judge(world, policy, as_of)
         stored = StoredSnapshot(
-            snapshot.snapshot_id, snapshot.as_of, self.policy.revision, snapshot.manifest, snapshot.parts
+            snapshot.snapshot_id, snapshot.as_of, policy.revision, snapshot.manifest, snapshot.parts
         )
         save_snapshot(self.engine, stored, published=False, now=self.clock())
         self.basis = basis
         self.publish(world, snapshot)
-        log.info(
-            "judged", snapshot=snapshot.snapshot_id, policy_revision=self.policy.revision, models=len(snapshot.models)
-        )
+        log.info("judged", snapshot=snapshot.snapshot_id, policy_revision=policy.revision, models=len(snapshot.models))
         return True
 
-    def _renew_policy(self) -> None:
-        """Compile the directory if its content changed; on any fault keep what is in force."""
-        source = None
-        try:
-            source = read_directory(self.directory)
-            if self.policy and self.policy.digest == source.digest:
-                self.policy_error, self._refused = None, ""
-                return
-            if source.digest == self._refused:
-                return
-            policy = compiled(source)
-            policy.warm()
-        except AssayError as error:
-            if str(error) != str(self.policy_error):
-                log.warning("policy refused", directory=str(self.directory), error=str(error))
-            self.policy_error, self._refused = error, source.digest if source else ""
-            return
-        revision = record_policy(self.engine, source.digest, source.files, now=self.clock())
-        self.policy = replace(policy, revision=revision)
-        self.policy_error, self._refused = None, ""
+    def _numbered(self, policy: Policy) -> Policy:
+        """The policy under its revision, which the store gives it."""
+        if self.policy is None or self.policy.digest != policy.digest:
+            revision = record_policy(self.engine, policy.digest, policy.source.files, now=self.clock())
+            self.policy = replace(policy, revision=revision)
+        return self.policy

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +12,7 @@ import structlog
 from sqlalchemy import Engine
 
 from assay.audit.derived import derive
+from assay.audit.keys import public_keys
 from assay.engine.errors import OperatorError
 from assay.journal.chain import Head, Signer
 from assay.journal.errors import JournalError
@@ -19,14 +22,33 @@ from assay.journal.recovery import recover
 from assay.journal.shipper import Shipper
 from assay.journal.sink import Position
 from assay.journal.writer import Journal
-from assay.record import DECISION
+from assay.record import DECISION, decode_outcomes
+from assay.store.audit_batch import Readers
 from assay.store.audit_sink import AuditSink
 
 Mode = Literal["write", "sync"]
 DRAIN_SECONDS = 5.0
 HEADS = "heads.jsonl"
 KEY = "signing.key"
+READERS = Readers(derive, decode_outcomes)
 log = structlog.get_logger("assay.logbook")
+
+
+@dataclass(frozen=True, slots=True)
+class Witnesses:
+    """What the log is verified with: the keys that heads are signed with, and the heads kept outside the database."""
+
+    public_keys: Mapping[str, bytes] = field(default_factory=dict)
+    heads: Callable[[], list[Head]] = list
+
+
+NO_WITNESSES = Witnesses()
+
+
+def witnesses_in(directory: Path) -> Witnesses:
+    """What the journal's directory knows of keys and heads, for who writes no journal."""
+    key = directory / KEY
+    return Witnesses(public_keys([key]) if key.exists() else {}, HeadFile(directory / HEADS).read)
 
 
 class JournalUnusable(OperatorError):
@@ -45,13 +67,13 @@ class Logbook:
                     torn=found.torn_frames,
                 )  # fmt: skip
             signer = Signer(directory / KEY)
-            self.public_keys = {signer.key_id: signer.public_key}
             self.head_file = HeadFile(directory / HEADS)
+            self.public_keys = {signer.key_id: signer.public_key}
             notary = Notary(signer, self.head_file, frozenset({DECISION}))
             self.journal = Journal(directory, mode=mode)
         except (JournalError, OSError) as error:
             raise JournalUnusable(f"journal {str(directory)!r}: {error}") from error
-        self.shipper = Shipper(directory, AuditSink(engine, derive, Position), notary, own=self.journal.stream)
+        self.shipper = Shipper(directory, AuditSink(engine, READERS, Position), notary, own=self.journal.stream)
         self.thread = threading.Thread(target=self.shipper.run, name="assay-shipper", daemon=True)
         self.thread.start()
 
@@ -64,6 +86,11 @@ class Logbook:
     def trouble(self) -> Exception | None:
         """Why records cannot be shipped at the moment, if so; they are kept in the journal meanwhile."""
         return self.shipper.trouble
+
+    @property
+    def witnesses(self) -> Witnesses:
+        """What the log is verified with."""
+        return Witnesses(self.public_keys, self.heads)
 
     def heads(self) -> list[Head]:
         """The signed heads kept outside the database."""

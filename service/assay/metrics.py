@@ -26,9 +26,7 @@ class LogMetrics(Collector):
         yield counter("assay_journal_records", "Records kept in the journal.", journal.appended)
         yield counter("assay_journal_refused_records", "Records refused, and the answers with them.", journal.refused)
         yield counter("assay_shipped_records", "Records moved from the journal to the database.", shipper.shipped)
-        yield counter(
-            "assay_shipping_failures", "Batches that were not moved and tried again.", shipper.failures
-        )
+        yield counter("assay_shipping_failures", "Batches that were not moved and tried again.", shipper.failures)
         yield gauge("assay_shipping_behind_bytes", "Bytes in the journal that are not in the database.", shipper.behind)
         yield gauge("assay_journal_accepting", "1 while the next record has a place to go.", int(journal.accepting))
 
@@ -48,9 +46,9 @@ class MetricsUnavailable(OperatorError):
 
 
 @contextmanager
-def metrics_at(address: str | None, logbook: Logbook) -> Iterator[str]:
+def metrics_at(address: str | None, logbook: Logbook | None) -> Iterator[str]:
     """Answer scrapes at `HOST:PORT` while the context lasts, or nobody; yields where, with the port chosen."""
-    if address is None:
+    if address is None or logbook is None:
         yield "no"
         return
     host, _, port = checked(address).rpartition(":")

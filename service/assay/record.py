@@ -18,9 +18,11 @@ from assay.engine.catalog import Percentiles
 from assay.engine.errors import AssayError
 from assay.engine.plan import Moment
 from assay.engine.request import MaxPrice, ProviderPreferences, Request
+from assay.evidence.outcomes import Batch
 
 DECISION: Final = 1
 TENANT: Final = 2
+OUTCOMES: Final = 3
 VERSION: Final = 1
 
 UNLOGGED: Final = frozenset({"tenant", "session_id", "seed", "min_policy_revision"})
@@ -45,6 +47,7 @@ UNREADABLE: Final = (
 
 encoder = msgspec.json.Encoder(order="deterministic")
 decoder = msgspec.json.Decoder()
+batch_decoder = msgspec.json.Decoder(tuple[int, Batch])
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,22 @@ def known_text(value: str) -> bytes:
 def encode_tenant(tenant: str, pseudonym: str, at_us: int) -> bytes:
     """The bytes that tie a pseudonym to its tenant; they are kept apart from decisions and can be erased."""
     return encoder.encode({"tenant": tenant, "pseudonym": pseudonym, "at_us": at_us})
+
+
+def encode_outcomes(batch: Batch) -> bytes:
+    """The bytes of a batch of checked outcomes: a list of the version and the batch, itself lists in lists."""
+    return encoder.encode((VERSION, batch))
+
+
+def decode_outcomes(data: bytes) -> Batch:
+    """A batch read back; raises ValueError where the bytes are none, or hold what no check lets pass."""
+    try:
+        version, batch = batch_decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(f"these bytes are no batch of outcomes: {error}") from error
+    if version != VERSION:
+        raise ValueError(f"record version {version} is not known")
+    return batch
 
 
 def decode(data: bytes) -> Record:

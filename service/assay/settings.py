@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Defaults of the command line: `ASSAY_DATABASE`, `ASSAY_POLICY`, `ASSAY_JOURNAL`, `ASSAY_SPOOL` say where things lie."""
+    """Defaults of the command line: `ASSAY_DATABASE`, `_POLICY`, `_JOURNAL` and `_SPOOL` say where things lie."""
 
     database: str
     policy: Path

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -11,16 +13,19 @@ from pathlib import Path
 
 from sqlalchemy import Engine, inspect
 
+from assay.audit.snapshots import stored_snapshots
 from assay.decider import Decider
 from assay.engine.catalog import World
+from assay.engine.errors import StoreUnavailable
 from assay.engine.snapshot import Snapshot
-from assay.judging import Judging, judged
+from assay.judging import Judging, RuleFiles, compiled, judged
 from assay.logbook import Logbook
 from assay.settings import Settings, read_settings
 from assay.shipped import migrations_dir, policy_dir
 from assay.store.audit_tenants import pseudonyms_by_tenant
 from assay.store.engine import open_store
 from assay.store.migration import migrate, require_current
+from assay.store.snapshots import latest_published, published_at
 
 
 def engine_version() -> str:
@@ -81,22 +86,50 @@ def judged_now(engine: Engine, policy: Path | None, now: datetime | None) -> tup
     return judged(engine, policy_path(policy), now or wall_clock())
 
 
+def snapshot_now(engine: Engine, policy: Path | None, now: datetime | None) -> Snapshot:
+    """The published snapshot; one judged without memory where a time or rules are given, or nothing was published."""
+    published = published_snapshot(engine) if policy is None and now is None else None
+    return published or judged_now(engine, policy, now)[1]
+
+
+def published_snapshot(engine: Engine, at: datetime | None = None) -> Snapshot | None:
+    """The snapshot in force, now or at a time; `None` where there was none, or it is not kept any more."""
+    publication = latest_published(engine) if at is None else published_at(engine, at)
+    if publication is None:
+        return None
+    try:
+        return stored_snapshots(engine, compiled)(publication.snapshot_id)
+    except (LookupError, ValueError) as error:
+        raise StoreUnavailable(f"snapshot {publication.snapshot_id} cannot be read: {error}") from error
+
+
 @contextmanager
 def recording(engine: Engine, policy: Path | None, now: datetime | None, journal: Path | None) -> Iterator[Decider]:
     """A decider whose decisions are in the log by the end, with the policy and the snapshot they were made from.
 
     Where the database goes away meanwhile they stay in the journal, and the next process ships them.
     """
-    decider = Decider(clock=clock_of(now), pseudonyms=pseudonyms_by_tenant(engine), engine_version=engine_version())
-    Judging(
-        engine, policy_path(policy), lambda _, snapshot: decider.publish(snapshot), pinned=now, clock=wall_clock
-    ).start()
+    published = published_snapshot(engine) if policy is None and now is None else None
+    decider = Decider(
+        clock=clock_of(now),
+        snapshot=published,
+        pseudonyms=pseudonyms_by_tenant(engine),
+        engine_version=engine_version(),
+    )
+    if published is None:
+        rules = RuleFiles(policy_path(policy))
+        Judging(engine, rules, lambda _, snapshot: decider.publish(snapshot), pinned=now, clock=wall_clock).start()
     logbook = Logbook(journal_path(journal), engine)
     try:
         decider.journal = logbook.journal
         yield decider
     finally:
         logbook.close()
+
+
+def process_name() -> str:
+    """A name for this process and no other, for people to find it by."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
 def clock_of(now: datetime | None) -> Callable[[], datetime]:

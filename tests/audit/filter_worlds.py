@@ -75,7 +75,7 @@ TEXT_COLUMNS = (
 def insert_all(engine: Engine, rows: Sequence[Derived]) -> None:
     """Make the tables and fill them."""
     decision.metadata.create_all(engine, tables=TABLES)
-    columns = [field.name for field in fields(Derived) if field.name != "words"]
+    columns = [field.name for field in fields(Derived) if field.name not in {"words", "activity"}]
     sets = {row.finding_set: row.words for row in rows}
     with engine.begin() as connection:
         connection.execute(

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -17,7 +18,7 @@ from assay.engine.catalog import Percentiles, World
 from assay.engine.errors import CallerError
 from assay.engine.request import MaxPrice, ProviderPreferences, Request
 from assay.engine.snapshot import Snapshot
-from assay.judging import Judging
+from assay.judging import Judging, RuleFiles
 from assay.logbook import Logbook
 from assay.wiring import engine_version
 
@@ -139,7 +140,8 @@ class Producer:
 
     def __post_init__(self) -> None:
         self.decider = Decider(clock=lambda: self.pinned, journal=self.logbook.journal, engine_version=engine_version())
-        self.judging = Judging(self.engine, self.policy, self.publish, pinned=None, clock=lambda: self.pinned)
+        rules = RuleFiles(self.policy)
+        self.judging = Judging(self.engine, rules, self.publish, pinned=None, clock=lambda: self.pinned)
         self.judging.start()
         assert self.decider.snapshot is not None
         self.mixture = Mixture(self.decider.snapshot)
@@ -151,7 +153,7 @@ class Producer:
         """Answer so many requests; those that cannot be answered are no decisions."""
         while count:
             if not count % 50:
-                self.decider.health = self.mixture.health()
+                self.decider.health = partial(dict, self.mixture.health())
             request = self.mixture.request()
             try:
                 decision = self.decider.decide(request)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from assay.audit.derived import derive
+from assay.audit.derived import Activity, derive
 from assay.engine.catalog import Percentiles
 from assay.engine.errors import InvalidField
 from assay.engine.plan import Moment
@@ -147,3 +147,30 @@ def test_a_seed_that_is_no_hex_cannot_be_replayed_but_has_its_row() -> None:
 def test_a_logged_request_is_checked_as_any_other() -> None:
     with pytest.raises(InvalidField):
         request_of({"model": ""})
+
+
+@pytest.mark.parametrize(
+    ("request_", "activity"),
+    [
+        pytest.param(Request("lab/one:exacto", tools=2), Activity(("lab/one",), ()), id="without the routing variant"),
+        pytest.param(
+            Request("lab/one:free:exacto", models=("lab/two:nitro", "lab/one:free"), tools=1),
+            Activity(("lab/one:free", "lab/two"), ()),
+            id="every model once, with its catalog variant",
+        ),
+        pytest.param(
+            Request("lab/one", tools=1, provider=ProviderPreferences(ignore=("a", "b/fp8", "a"))),
+            Activity(("lab/one",), ("a", "b/fp8")),
+            id="what it ignores",
+        ),
+        pytest.param(
+            Request("lab/one", tools=1, provider=ProviderPreferences(only=("a",), order=("b",))),
+            Activity(("lab/one",), ()),
+            id="what it admits or orders says nothing of the others",
+        ),
+        pytest.param(Request("lab/one", provider=ProviderPreferences(ignore=("a",))), None, id="no tools"),
+    ],
+)
+def test_activity_of_a_tenant(request_: Request, activity: Activity | None) -> None:
+    assert derive(encode(replace(SAMPLE, request=request_))).activity == activity
+    assert derive(encode(replace(SAMPLE, request=request_, tenant=""))).activity is None

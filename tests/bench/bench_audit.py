@@ -24,8 +24,8 @@ from assay.audit.derived import derive
 from assay.audit.filter import read_filter
 from assay.engine.plan import Moment, plan
 from assay.engine.request import Request
-from assay.record import Record, encode, micros
-from assay.store.audit_batch import DECISION, Batch, Derive, Words, batch_of
+from assay.record import Record, decode_outcomes, encode, micros
+from assay.store.audit_batch import DECISION, Batch, Derive, Readers, Words, batch_of
 from assay.store.audit_loading import COPY, INSERT, TYPES, add_words, load
 from assay.store.audit_queries import list_decisions
 from assay.store.audit_sink import AuditSink, shipping
@@ -125,8 +125,8 @@ def test_shipping_is_hardly_slower_than_bare_loading(
     with new_database() as ours, new_database() as theirs:
         engine, other = open_store(ours), open_store(theirs)
         batches, read = make()
-        prebuilt = [batch_of(STREAM, each, read, engine.dialect) for each in batches]
-        sink, queue = AuditSink(engine, read, At), iter(batches)
+        prebuilt = [batch_of(STREAM, each, Readers(read, decode_outcomes), engine.dialect) for each in batches]
+        sink, queue = AuditSink(engine, Readers(read, decode_outcomes), At), iter(batches)
 
         def store() -> None:
             records = next(queue)
@@ -198,7 +198,7 @@ def fill(engine: Engine) -> None:
     while part := list(itertools.islice(source, 10_000)):
         by_payload = {b"%d" % number: row for number, row in zip(seq, part, strict=False)}
         records = [Shipped(int(payload), DECISION, payload, b"") for payload in by_payload]
-        batch = batch_of(STREAM, records, by_payload.__getitem__, engine.dialect)
+        batch = batch_of(STREAM, records, Readers(by_payload.__getitem__, decode_outcomes), engine.dialect)
         batch.records.clear()
         words |= batch.words
         with shipping(engine) as connection:

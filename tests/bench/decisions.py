@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
+from assay.audit.derived import Activity
+
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 SPAN = timedelta(days=180)
 RECORD_BYTES = 2400  # a plan of 20 endpoints as OpenRouter's catalog has them
@@ -36,6 +38,7 @@ class Row:
     plan_ns: int
     finding_set: str
     words: Mapping[str, tuple[str, ...]]
+    activity: Activity | None = None
 
 
 @dataclass(frozen=True, slots=True)

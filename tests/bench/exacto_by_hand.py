@@ -104,7 +104,7 @@ def ignore_rate(row: Row, broken: list[RuleFinding], abstained: list[RuleFinding
     tenants: int | None = row.get("ignores.tenants")
     if tenants is None or tenants < MINIMUM_TENANTS:
         outcome = "absent" if tenants is None else "not_asked"
-        message = "too few tenants have stated preferences to say"
+        message = "too few eligible tenants have asked for tools of the model to say"
         abstained.append(RuleFinding("ignore_rate", "IGNORED_BY_USERS", message, outcome, "exacto"))
         return
     ignoring = row["ignores.ignoring"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
+from assay.engine.ballots import Ballot
 from assay.engine.catalog import Endpoint, Model, Observation, Percentiles, Preference, Prices, World
 from assay.engine.policy import Policy
 from assay.engine.pool import judge
@@ -58,11 +59,9 @@ def observation(index: int, counts: tuple[int, int, int, int]) -> Observation:
     return Observation(f"{MODEL}@provider-{index:02}", "probe", end - 7 * DAY, end, requests, calls, errored)
 
 
-def preferences() -> tuple[Preference, ...]:
-    ignoring = {i: [f"tenant-{t}" for t in range(count)] for i, count in IGNORED_BY.items()}
-    ignores = (Preference(t, "ignore", f"provider-{i:02}", MODEL) for i, tenants in ignoring.items() for t in tenants)
-    pins = (Preference(f"tenant-{t}", "pin", "provider-00", MODEL) for t in range(TENANTS))
-    return (*ignores, *pins)
+def ballots() -> tuple[Ballot, ...]:
+    ignored = {t: frozenset(f"provider-{i:02}" for i, count in IGNORED_BY.items() if t < count) for t in range(TENANTS)}
+    return tuple(Ballot(f"tenant-{t}", MODEL, ignored[t]) for t in range(TENANTS))
 
 
 @cache
@@ -71,7 +70,8 @@ def world() -> World:
         models=(Model(MODEL, "Large 1", 131072, ("text", "image"), ("text",)),),
         endpoints=tuple(endpoint(i) for i in range(20)),
         observations=tuple(observation(i, c) for i, c in enumerate(COUNTS) if c),
-        preferences=preferences(),
+        preferences=tuple(Preference(f"tenant-{t}", "pin", "provider-00", MODEL) for t in range(TENANTS)),
+        ballots=ballots(),
     )
 
 

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from tests.engine.worlds import MODEL, OTHER, ask, endpoint, judged, mixed, moment, observed, policy, shipped, world
+from tests.engine.pool_life import BINDING, ticks
+from tests.engine.worlds import (
+    AS_OF,
+    MODEL,
+    OTHER,
+    ask,
+    endpoint,
+    judged,
+    mixed,
+    moment,
+    observed,
+    policy,
+    shipped,
+    world,
+)
 
 from assay.engine.explain import Explanation, explain
+from assay.engine.memory import Amounts, Standing
 from assay.engine.plan import plan
 from assay.engine.request import MaxPrice, Request
+from assay.engine.snapshot import Snapshot
 from assay.engine.verdict import RuleFinding
 
 REQUESTS = [
@@ -72,6 +90,29 @@ def test_members_tell_what_their_rules_read_too() -> None:
     assert seen["endpoint.propensity.share"] == pytest.approx(2000.5 / 3001)
     assert seen["params.confidence"] == 0.95
     assert list(seen) == sorted(seen)
+
+
+def test_with_memory_members_tell_what_it_took_to_stay_and_others_what_it_takes_to_come_in() -> None:
+    first, second, third = ticks({"a": "bgg", "b": "gmm", "c": "gbb"})
+    assert limits_read(first.snapshot) == {"a": {"high"}, "b": {"high"}, "c": {"high"}}
+    assert limits_read(second.snapshot) == {"a": {"high"}, "b": {"low"}, "c": {"low"}}
+    assert limits_read(third.snapshot) == {"a": {"low"}, "b": {"low"}, "c": {"high"}}
+
+
+def limits_read(snapshot: Snapshot) -> dict[str, set[str]]:
+    explanation = explain(ask(f"{MODEL}:{BINDING}"), snapshot, moment())
+    told = zip(explanation.plan.verdicts, explanation.seen, strict=True)
+    return {verdict.tag: {path.removeprefix("params.") for path, _ in seen} & {"high", "low"} for verdict, seen in told}
+
+
+def test_what_is_forgotten_was_not_read() -> None:
+    pool = mixed().pools["exacto", MODEL]
+    less = replace(
+        pool, standings=(Standing("probation", AS_OF, "enter", forgotten=Amounts(calls=1000.0)),) * len(pool.verdicts)
+    )
+    told = explain(ask(f"{MODEL}:exacto"), replace(mixed(), pools={**mixed().pools, ("exacto", MODEL): less}), moment())
+    whole, rest = (dict(finding(e, "weak1", "tool_accuracy").seen) for e in (explained(ask(f"{MODEL}:exacto")), told))
+    assert rest["endpoint.tools.calls"] == whole["endpoint.tools.calls"] - 1000.0  # type: ignore[operator] # a count
 
 
 def test_pool_rules_tell_the_evidence_as_their_own_binding_folds_it() -> None:

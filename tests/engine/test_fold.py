@@ -7,10 +7,10 @@ from datetime import timedelta
 
 import pytest
 from hypothesis import given, strategies as st
-from tests.engine.worlds import AS_OF, HOUR, MODEL, OTHER, endpoint, observed, unhurried
+from tests.engine.worlds import AS_OF, HOUR, MODEL, observed, unhurried
 
-from assay.engine.catalog import Observation, Preference
-from assay.engine.fold import Counts, Evidence, Folded, Ignores, Peers, fold, half_life_of, ignores, peers, propensity
+from assay.engine.catalog import Observation
+from assay.engine.fold import Counts, Evidence, Folded, Peers, fold, half_life_of, peers, propensity
 from assay.engine.ruleset import EvidenceSpec
 
 SPEC = EvidenceSpec()
@@ -153,7 +153,7 @@ def test_discounted_is_never_more_than_observed(windows: list[Observation]) -> N
 def test_one_source_speaks_for_propensity(requests: dict[str, int], main: str) -> None:
     found = known(*(observed("a", source=s, requests=n, calls=n // 2) for s, n in requests.items()))
     assert found.main_source == main
-    assert found.main_counts == Counts(requests[main], requests[main] // 2, 0)
+    assert found.by_source[found.main_source] == Counts(requests[main], requests[main] // 2, 0)
 
 
 @pytest.mark.parametrize(
@@ -194,31 +194,6 @@ def test_the_vendors_own_endpoint_is_the_reference_of_all() -> None:
     evidence = fold(windows, SPEC, AS_OF)
     assert peers(f"{MODEL}@a", evidence).reference == pytest.approx(0.45)
     assert peers(f"{MODEL}@own", evidence).reference == pytest.approx(0.45)
-
-
-@pytest.mark.parametrize(
-    ("preferences", "expected"),
-    [
-        pytest.param([], Ignores(0, 0), id="nobody said anything"),
-        pytest.param([("t", "ignore", "acme", None)], Ignores(1, 1), id="a provider ignored for all models"),
-        pytest.param([("t", "ignore", "acme/fp8", MODEL)], Ignores(1, 1), id="an endpoint ignored for this one"),
-        pytest.param([("t", "ignore", "acme", OTHER)], Ignores(0, 0), id="another model is no matter"),
-        pytest.param([("t", "ignore", "other", None)], Ignores(1, 0), id="another provider counts below the line"),
-        pytest.param([("t", "pin", "acme", None)], Ignores(1, 0), id="a pin is no ignore"),
-        pytest.param(
-            [("t", "ignore", "acme", None), ("t", "ignore", "acme/fp8", MODEL), ("t", "ignore", "other", None)],
-            Ignores(1, 1),
-            id="a tenant counts once",
-        ),
-        pytest.param(
-            [("t", "ignore", "acme", None), ("u", "pin", "acme", None), ("v", "ignore", "x", MODEL)],
-            Ignores(3, 1),
-            id="tenants add up",
-        ),
-    ],
-)
-def test_ignores_count_tenants(preferences: list[tuple[str, str, str, str | None]], expected: Ignores) -> None:
-    assert ignores(endpoint("acme/fp8"), (Preference(*p) for p in preferences)) == expected
 
 
 def test_peers_are_all_that_the_source_saw_whoever_saw_more_of_them() -> None:

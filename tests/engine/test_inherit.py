@@ -9,12 +9,13 @@ import pytest
 from tests.engine.worlds import endpoint, faults, judged, named, planned, policy, reasons, sources, tags, world
 
 from assay.engine.inherit import Effective, inherit
-from assay.engine.ruleset import EvidenceSpec
+from assay.engine.ruleset import EvidenceSpec, MemorySpec
 from assay.rulefiles.read import read_policy
 
 BASE = """
     evidence: {maxAge: 10d}
-    params: {low: 1.0, high: 2.0}
+    memory: {hold: 2h, accuracy: level}
+    params: {low: 1.0, high: 2.0, level: 0.9}
     cohortVariables: [{name: crowd, expression: cohort.size}]
     variables:
       - {name: cheap, expression: endpoint.price.prompt < params.low}
@@ -22,6 +23,7 @@ BASE = """
     pool:
       enter: [{name: seen, expression: endpoint.tools.calls > 0.0, reason: EVIDENCE_THIN}]
       stay: [{name: kept, expression: endpoint.tools.calls > 0.0, reason: EVIDENCE_THIN}]
+      minimum: 3
     request:
       - {name: first, expression: "endpoint.price.prompt >= 0.0", reason: max_price}
       - {name: second, expression: "!endpoint.demoted", reason: health}
@@ -42,7 +44,7 @@ def effective(child: str, base: str = BASE) -> Effective:
 def test_what_a_child_leaves_out_is_its_parents() -> None:
     parent = effective("")
     own = parent.rule_set
-    assert own.params == {"low": 1.0, "high": 2.0}
+    assert own.params == {"low": 1.0, "high": 2.0, "level": 0.9}
     assert [v.name for v in own.cohort_variables] == ["crowd"]
     assert [v.name for v in own.variables] == ["cheap", "small"]
     assert [r.name for r in own.enter or ()] == ["seen"]
@@ -50,13 +52,17 @@ def test_what_a_child_leaves_out_is_its_parents() -> None:
     assert [r.name for r in own.request] == ["first", "second", "third"]
     assert [k.name for k in own.order or ()] == ["price", "speed"]
     assert parent.evidence == EvidenceSpec(max_age=timedelta(days=10))
+    assert parent.memory == MemorySpec(hold=timedelta(hours=2), accuracy="level")
+    assert own.minimum == 3
     assert not parent.owns_order
     assert parent.overridden == frozenset()
     assert {r.origin for r in (*own.request, *(own.enter or ()))} == {"base"}
 
 
 def test_params_go_by_name() -> None:
-    assert effective("params: {high: 3.0, more: 4.0}").rule_set.params == {"low": 1.0, "high": 3.0, "more": 4.0}
+    assert effective("params: {high: 3.0, more: 4.0}").rule_set.params == {
+        "low": 1.0, "high": 3.0, "more": 4.0, "level": 0.9,
+    }  # fmt: skip
 
 
 def test_variables_are_replaced_in_place_and_new_ones_follow() -> None:
@@ -84,6 +90,22 @@ def test_pool_blocks_are_replaced_as_a_whole() -> None:
 
 def test_evidence_is_replaced_as_a_whole() -> None:
     assert effective("evidence: {designEffect: 3.0}").evidence == EvidenceSpec(design_effect=3.0)
+
+
+def test_memory_is_replaced_as_a_whole() -> None:
+    assert effective("memory: {backoff: 3}").memory == MemorySpec(backoff=3.0)
+
+
+@pytest.mark.parametrize(("child", "minimum"), [("pool: {minimum: 0}", 0), ("pool: {minimum: 5}", 5), ("", 3)])
+def test_a_minimum_is_inherited_unless_written(child: str, minimum: int) -> None:
+    assert effective(child).rule_set.minimum == minimum
+
+
+def test_what_a_memory_looks_for_must_be_possible_under_every_binding() -> None:
+    bindings = "- {name: low, variant: low, ruleSet: base, params: {level: 0.5}}"
+    assert faults(bindings, base=BASE) == [
+        "bindings.yaml:5:62: 2 × (1 − level) must lie between 0 and 1: the share of errors to look for, found 0.5"
+    ]
 
 
 def test_order_keys_are_inherited_by_name_alone() -> None:
@@ -195,6 +217,8 @@ def test_the_default_binding_may_not_be_a_shadow() -> None:
         pytest.param("params: {limit: 1.0}", "params.limit", id="a parameter"),
         pytest.param("variables: [{name: cheap, expression: 'true'}]", "variables.cheap", id="a variable"),
         pytest.param("evidence: {maxAge: 1d}", "evidence", id="how evidence is folded"),
+        pytest.param("memory: {hold: 1h}", "memory", id="how pools remember"),
+        pytest.param("pool: {minimum: 1}", "pool.minimum", id="how many stay"),
     ],
 )
 def test_a_shadow_rule_set_may_not_change_what_it_inherits(block: str, named: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -24,6 +25,7 @@ from tests.engine.worlds import (
     world,
 )
 
+from assay.engine.ballots import Ballot
 from assay.engine.catalog import Model, Observation, Preference, TenantSettings, World
 from assay.engine.report import pool_report
 from assay.engine.snapshot import Snapshot
@@ -120,15 +122,15 @@ def test_propensity_is_held_against_the_others(shares: tuple[int, ...], outcome:
     assert [f.reason for f in verdict.broken] == (["PROPENSITY"] if outcome == "PROPENSITY" else [])
 
 
-def ignoring(count: int, of: int) -> tuple[Preference, ...]:
-    return tuple(Preference(f"t{n:03}", "ignore", "a" if n < count else "z") for n in range(of))
+def ignoring(count: int, of: int) -> tuple[Ballot, ...]:
+    return tuple(Ballot(f"t{n:03}", MODEL, frozenset({"a"} if n < count else {"z"})) for n in range(of))
 
 
 @pytest.mark.parametrize(
     ("ignored", "tenants", "broken", "abstained"),
     [
-        pytest.param(0, 0, [], [("ignore_rate", "IGNORED_BY_USERS", "absent")], id="nobody said anything"),
-        pytest.param(29, 29, [], [("ignore_rate", "IGNORED_BY_USERS", "not_asked")], id="too few said anything"),
+        pytest.param(0, 0, [], [("ignore_rate", "IGNORED_BY_USERS", "absent")], id="nobody has a say"),
+        pytest.param(29, 29, [], [("ignore_rate", "IGNORED_BY_USERS", "not_asked")], id="too few have"),
         pytest.param(0, 30, [], [], id="nobody ignores it"),
         pytest.param(7, 30, [], [], id="a rate that may be chance"),
         pytest.param(20, 30, ["IGNORED_BY_USERS"], [], id="most ignore it"),
@@ -137,7 +139,7 @@ def ignoring(count: int, of: int) -> tuple[Preference, ...]:
 def test_ignores_of_distinct_tenants(
     ignored: int, tenants: int, broken: list[str], abstained: list[tuple[str, str, str]]
 ) -> None:
-    of = replace(seen_by({"a": 0}), preferences=ignoring(ignored, tenants))
+    of = replace(seen_by({"a": 0}), ballots=ignoring(ignored, tenants))
     verdict = verdicts(judged(of))["a"]
     assert [f.reason for f in verdict.broken] == broken
     assert [f for f in named(verdict.abstained) if f[0] == "ignore_rate"] == abstained
@@ -205,15 +207,12 @@ def test_every_reason_is_of_the_closed_list() -> None:
 @settings(unhurried, max_examples=25)
 @given(st.data())
 def test_order_of_the_world_does_not_matter(data: st.DataObject) -> None:
-    preferences = (
-        *ignoring(3, 31),
-        Preference("t000", "pin", "good1", MODEL),
-        Preference("t000", "ignore", "x", OTHER),
-    )
+    preferences = (Preference("t000", "pin", "good1", MODEL), Preference("t000", "ignore", "x", OTHER))
     tenants = (TenantSettings("t001", only=("good1",)), TenantSettings("t000", zdr=True))
-    of = replace(mixed_world(), preferences=preferences, tenants=tenants)
-    fields = ("models", "endpoints", "observations", "preferences", "tenants")
-    shuffled = replace(of, **{name: tuple(data.draw(st.permutations(getattr(of, name)))) for name in fields})
+    of = replace(mixed_world(), preferences=preferences, tenants=tenants, ballots=ignoring(3, 31))
+    fields = ("models", "endpoints", "observations", "preferences", "tenants", "ballots")
+    drawn: dict[str, Any] = {name: tuple(data.draw(st.permutations(getattr(of, name)))) for name in fields}
+    shuffled = replace(of, **drawn)
     assert judged(shuffled).snapshot_id == judged(of).snapshot_id
 
 

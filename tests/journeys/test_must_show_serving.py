@@ -61,7 +61,7 @@ def test_an_import_and_an_edit_are_taken_up_and_a_bad_edit_keeps_the_last_good_o
         assert state() == ("in force", 1)
 
         # an edit: everybody with enough calls will do
-        edit(exacto, good.replace("accuracy_enter: 0.95", "accuracy_enter: 0.5"))
+        edit(exacto, good.replace("accuracy_enter: 0.95", "accuracy_enter: 0.6"))
         assert eventually(lambda: members(channel), lambda now: now != MEMBERS) > MEMBERS
         answer = decide(channel, KIMI)
         assert answer.policy_revision.number == 2

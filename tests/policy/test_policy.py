@@ -31,8 +31,24 @@ from assay.rulefiles.directory import read_directory, read_tests
 from assay.shipped import policy_dir
 
 DIRECTORY = policy_dir()
+FIXTURES = Path(__file__).parent / "fixtures"
 POLICY = compiled(read_directory(DIRECTORY))
 CASES = read_cases(read_tests(DIRECTORY))
+BENCHMARKED = """\
+  - name: exacto-benchmarked
+    variant: exacto
+    tenants: [benchmarked]
+    ruleSet: exacto
+    params:
+      benchmark_series: livemcpbench@0 accuracy fraction by gpt-4.1
+      benchmark_floor: 0.5
+      benchmark_floor_stay: 0.4
+"""
+"""What an operator writes to have exacto ask for a benchmark: it ships without."""
+CONFIGURED = compiled(
+    PolicySource({**POLICY.source.files, "bindings.yaml": POLICY.source.files["bindings.yaml"] + BENCHMARKED})
+)
+CONFIGURED_CASES = read_cases({"benchmarked_test.yaml": (FIXTURES / "benchmarked_test.yaml").read_text("utf-8")})
 RULE_FILES = sorted(name for name in POLICY.source.files)
 
 Asked = tuple[str, str, str]
@@ -67,6 +83,22 @@ def test_every_case_says_what_is_expected_of_everybody() -> None:
     assert {c.name.partition(": ")[2] for c in CASES if not c.expected.complete} == partial
 
 
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CONFIGURED_CASES])
+def test_a_series_that_is_named_is_asked_for(case: Case) -> None:
+    assert run_case(case, CONFIGURED) == ()
+
+
+def test_what_the_benchmark_rule_read_is_told() -> None:
+    enter = CONFIGURED.bound["exacto-benchmarked"].enter
+    assert enter
+    (rule,) = (rule for rule in enter.rules if rule.name == "benchmark")
+    assert {path for path in rule.reads if path.startswith("endpoint.")} == {
+        "endpoint.benchmarks.series",
+        "endpoint.benchmarks.scores",
+        "endpoint.benchmarks.age_days",
+    }
+
+
 # -- what the cases show ---------------------------------------------------------------------------------------------
 
 
@@ -87,8 +119,8 @@ def written() -> set[Asked]:
 def outcomes() -> dict[str, set[Asked]]:
     """Under `holds`, `false`, `absent` and `not_asked`: the rules that came to it for some endpoint of some case."""
     seen: dict[str, set[Asked]] = defaultdict(set)
-    for case in CASES:
-        snapshot = snapshot_of(case)
+    for case, policy in (*((case, POLICY) for case in CASES), *((case, CONFIGURED) for case in CONFIGURED_CASES)):
+        snapshot = snapshot_of(case, policy)
         for entry in entries(case.request, snapshot, Moment(case.now, case.seeds()[0], case.health)):
             for outcome, rule in pooled(entry.route, entry.view, snapshot, case.members):
                 seen[outcome].add(rule)

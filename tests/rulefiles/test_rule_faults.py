@@ -26,10 +26,9 @@ NAME = (
             id="a word in other letters",
         ),
         pytest.param(
-            "  memory: {hold: 24h}\n",
-            "5:3: unknown key `memory`, expected one of extends, mode, evidence, "
-            "params, cohortVariables, variables, pool, request, order",
-            id="a block of a later day",
+            "  memories: {hold: 24h}\n",
+            "5:3: unknown key `memories`, did you mean `memory`?",
+            id="a block by another name",
         ),
         pytest.param(
             "  evidence: {maxage: 90d}\n", "5:14: unknown key `maxage`, did you mean `maxAge`?", id="unknown key"
@@ -50,7 +49,29 @@ NAME = (
             id="bounds the wrong way round",
         ),
         pytest.param("  evidence: {designEffect: 0}\n", "5:28: must be at least 1, found the number 0", id="too small"),
-        pytest.param("  pool: {minimum: 2}\n", "5:19: must be at most 0, found the number 2", id="no minimum yet"),
+        pytest.param("  pool: {minimum: -1}\n", "5:19: must be at least 0, found the number -1", id="less than none"),
+        pytest.param(
+            "  memory: {hold: 8d}\n", "5:18: hold (8 days, 0:00:00) is longer than holdMax (7 days, 0:00:00)", id="hold"
+        ),
+        pytest.param(
+            "  memory: {holdMax: 23h}\n",
+            "5:21: hold (1 day, 0:00:00) is longer than holdMax (23:00:00)",
+            id="longest hold",
+        ),
+        pytest.param("  memory: {slowFailures: 0}\n", "5:26: must be at least 1, found the number 0", id="no failure"),
+        pytest.param(
+            "  memory: {changeOdds: 1}\n", "5:24: must be above 1, found the number 1", id="a change that is none"
+        ),
+        pytest.param(
+            "  memory: {accuracy: level}\n  params: {levle: 0.9}\n",
+            "5:22: unknown parameter `level`, did you mean `levle`?",
+            id="measured by nothing",
+        ),
+        pytest.param(
+            "  memory: {accuracy: level}\n  params: {level: 1}\n",
+            "5:22: `level` must be a number with a decimal point, it is a whole number in strict",
+            id="measured by a whole number",
+        ),
         pytest.param("  pool: {onEmpty: relax}\n", "5:19: expected fail, found `relax`", id="one word only"),
         pytest.param(
             "  params: {good: {a: 1}}\n",

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from assay.engine.ruleset import EvidenceSpec, Expression, RuleSet
+from assay.engine.ruleset import EvidenceSpec, Expression, MemorySpec, RuleSet
 from assay.rulefiles.directory import read_directory
 from assay.rulefiles.read import read_policy
 from assay.shipped import policy_dir
@@ -45,6 +45,19 @@ def test_exacto_is_read_as_written(files: dict[str, str]) -> None:
         half_life_max=timedelta(hours=168),
         design_effect=2.2,
     )
+    assert exacto.memory == MemorySpec(
+        hold=timedelta(hours=24),
+        hold_max=timedelta(hours=168),
+        backoff=2.0,
+        slow_failures=2,
+        slow_evictions=1,
+        accuracy="accuracy_enter",
+        change_odds=2.0,
+        cusum_limit=6.0,
+        cusum_cap=400.0,
+        keep_after_eviction=0.1,
+    )
+    assert exacto.minimum == 0
     assert exacto.params["accuracy_enter"] == 0.95
     assert (exacto.params["propensity_minimum_endpoints"], exacto.params["prior_strength"]) == (5, 20.0)
     assert isinstance(exacto.params["propensity_minimum_endpoints"], int)

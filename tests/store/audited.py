@@ -15,7 +15,8 @@ from tests.bench.decisions import Row, rows
 
 from assay.journal.chain import Head, chain, genesis
 from assay.journal.sink import Position, Record
-from assay.store.audit_batch import DECISION, TENANT
+from assay.record import decode_outcomes
+from assay.store.audit_batch import DECISION, TENANT, Readers
 from assay.store.audit_sink import AuditSink
 from assay.store.audit_tables import (
     chain_head,
@@ -96,8 +97,11 @@ def derive(payload: bytes) -> Row:
         raise ValueError("no record") from None
 
 
+READERS = Readers(derive, decode_outcomes)
+
+
 def sink_of(engine: Engine) -> AuditSink[Position]:
-    return AuditSink(engine, derive, Position)
+    return AuditSink(engine, READERS, Position)
 
 
 def made(count: int, seed: int = 1, **changed: Any) -> list[Row]:

@@ -34,6 +34,7 @@ from assay.store.audit_log import records, streams, words_of
 from assay.store.audit_retention import forget_unused_sets, prune
 from assay.store.audit_tables import decision, journal_record
 from assay.store.engine import reading, writing
+from assay.store.evidence_tables import tenant_affiliation
 from assay.store.policies import record_policy
 from assay.store.snapshots import StoredSnapshot, latest_published, load_snapshot, save_snapshot
 from assay.store.tables import part, preference, tenant_settings, world_revision
@@ -208,6 +209,7 @@ def named(engine: Engine, tenant: str) -> None:
         connection.execute(preference.insert(), row)
         settings = {"tenant": tenant, "only": [], "ignore": [], "zdr": False, "deny_data_collection": False}
         connection.execute(tenant_settings.insert(), {**settings, "updated_at": NOON})
+        connection.execute(tenant_affiliation.insert(), {"tenant": tenant, "provider": "x"})
 
 
 def test_a_tenant_is_forgotten_and_the_chain_still_whole(log: Engine) -> None:
@@ -222,10 +224,10 @@ def test_a_tenant_is_forgotten_and_the_chain_still_whole(log: Engine) -> None:
     stream.into(sink_of(log), sent)
     for tenant in (CANARY, "other"):
         named(log, tenant)
-    assert erase_tenant(log, CANARY) == 2 + 2 + 1
+    assert erase_tenant(log, CANARY) == 2 + 3 + 1
     assert [row[:2] for row in contents(log)["tenant_pseudonym"]] == [("tp_2", "other")]
     with reading(log) as connection:
-        for table in (preference, tenant_settings):
+        for table in (preference, tenant_settings, tenant_affiliation):
             assert connection.execute(select(table.c.tenant)).scalars().all() == ["other"]
         assert (
             connection.execute(select(world_revision.c.number).where(world_revision.c.kind == "preferences")).scalar()

@@ -18,12 +18,11 @@ from tests.store.audited import STREAM, Stream, made, ship, sink_of
 from assay.engine.errors import StoreUnavailable
 from assay.store.audit_log import records
 from assay.store.audit_queries import list_decisions
-from assay.store.audit_tables import decision
 from assay.store.engine import open_store, reading, writing
 from assay.store.migration import configured, migrate, require_current
+from assay.store.schema import metadata
 
-HEAD = "0002"
-metadata = decision.metadata
+HEAD = "0005"
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from typing import Final
 
 from msgspec import MsgspecError, Raw, Struct, json
 
@@ -20,7 +21,7 @@ class Derived:
     """One decision as rows: the values of the `decision` table's derived columns, and its set of words.
 
     `words` maps kinds (`excluded_provider`, `attempted_provider`, `reason`, `excluded_endpoint`, `demoted_endpoint`)
-    to sorted values.
+    to sorted values. `activity` is that of a tenant that offered tools.
     """
 
     decision_id: str
@@ -42,6 +43,24 @@ class Derived:
     plan_ns: int
     finding_set: str
     words: Mapping[str, tuple[str, ...]]
+    activity: Activity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What a tenant asked for with tools: every model, and the providers and tags it did not want."""
+
+    models: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+
+class Wanted(Struct, frozen=True, gc=False):
+    """What is derived from a request's preferences."""
+
+    ignore: tuple[str, ...] = ()
+
+
+NOTHING: Final = Wanted()
 
 
 class Asked(Struct, gc=False):
@@ -50,6 +69,8 @@ class Asked(Struct, gc=False):
     model: str
     request_id: str = ""
     tools: int = 0
+    models: tuple[str, ...] = ()
+    provider: Wanted = NOTHING
 
 
 class Planned(Struct, gc=False):
@@ -116,7 +137,14 @@ def derived(read: Read) -> Derived:
         plan_ns=read.plan_ns,
         finding_set=said.name,
         words=said.words,
+        activity=activity(read.request) if read.request.tools and read.tenant else None,
     )
+
+
+def activity(asked: Asked) -> Activity:
+    """The models a request was about, without routing variants, and what it ruled out."""
+    models = dict.fromkeys(named(slug)[0] for slug in (asked.model, *asked.models))
+    return Activity(tuple(models), tuple(dict.fromkeys(asked.provider.ignore)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,9 @@ Write = Callable[[list[Row]], None]
 Writer = Callable[[IO[bytes]], AbstractContextManager[Write]]
 
 PIECE: Final = 5000
-SCALARS: Final = tuple(field.name for field in fields(Derived) if field.name not in {"words", "finding_set"})
+SCALARS: Final = tuple(
+    field.name for field in fields(Derived) if field.name not in {"words", "finding_set", "activity"}
+)
 WORDS: Final = (
     *("attempted_provider", "attempted_endpoint", "excluded_provider", "excluded_endpoint"),
     *("reason", "demoted_endpoint"),

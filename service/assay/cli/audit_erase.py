@@ -16,6 +16,7 @@ from assay.engine.errors import CallerError, InvalidField, quoted
 from assay.engine.request import text
 from assay.store.audit_erasure import erase_tenant, prune_snapshots
 from assay.store.audit_retention import prune
+from assay.store.evidence_retention import prune_outcomes
 from assay.wiring import open_database, wall_clock
 
 AGE = re.compile(r"([0-9]{1,6})([dh])", re.ASCII)
@@ -38,7 +39,7 @@ def prune_command(
     database: Database = None,
     json: Json = False,
 ) -> None:
-    """Remove old records, and snapshots that no decision needs any more. What is left still verifies.
+    """Remove old records, outcomes, and snapshots that no decision needs any more. What is left still verifies.
 
     It works in small batches while servers go on. Each stream keeps everything from its first younger record on.
 
@@ -55,11 +56,13 @@ def prune_command(
     with open_database(database) as engine:
         confirm(f"removes every decision before {utc(limit)}", yes=yes)
         removed = prune(engine, limit, now=now)
+        outcomes = prune_outcomes(engine, limit, now=now)
         snapshots = prune_snapshots(engine, limit)
     if json:
-        print_json({"before": utc(limit), "records": removed, "snapshots": snapshots})
+        print_json({"before": utc(limit), "records": removed, "outcomes": outcomes, "snapshots": snapshots})
     else:
-        console.print(f"{removed} records and {snapshots} snapshots from before {utc(limit)} removed", markup=False)
+        gone = f"{removed} records, {outcomes} outcomes and {snapshots} snapshots"
+        console.print(f"{gone} from before {utc(limit)} removed", markup=False)
 
 
 def age(words: str) -> timedelta:

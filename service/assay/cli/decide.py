@@ -18,7 +18,7 @@ from assay.rpc.convert.plan import decide_response, explain_response
 from assay.rpc.convert.request import request_from
 from assay.v1 import routing_pb2 as pb, routing_pb2_grpc
 from assay.wire.provider import provider_preferences
-from assay.wiring import decider_for, judged_now, open_database, recording
+from assay.wiring import decider_for, open_database, recording, snapshot_now
 
 TIMEOUT_SECONDS = 30.0
 
@@ -134,7 +134,7 @@ def answer_here(
     """Answer from the database, in this process."""
     request = request_from(message)
     with open_database(database) as engine:
-        _, snapshot = judged_now(engine, policy, now)
+        snapshot = snapshot_now(engine, policy, now)
     decider = decider_for(snapshot, now)
     if explain:
         return explain_response(decider.explain(request))

@@ -6,10 +6,11 @@ import time
 
 from assay.cli.output import console, print_table, said
 from assay.demo import OBSERVED, Answer, demo
+from assay.demo_traffic import HOURS, MODELS, SHOWN, WORSE, WORSE_AFTER, Seen, two_days
 
 
 def demo_command() -> None:
-    """Import a real catalog and real observations into a temporary database, serve them, and ask over gRPC.
+    """Serve a real catalog with real observations and ask over gRPC; then let two days of simulated traffic pass.
 
     Example: assay demo
     """
@@ -21,7 +22,8 @@ def demo_command() -> None:
         )
         for answer in answers:
             show(answer)
-    console.print(f"\ndone in {time.perf_counter() - started:.1f} s; the temporary database is gone", markup=False)
+    show_days(two_days())
+    console.print(f"\ndone in {time.perf_counter() - started:.1f} s; the temporary databases are gone", markup=False)
 
 
 def show(answer: Answer) -> None:
@@ -35,3 +37,23 @@ def show(answer: Answer) -> None:
     ]
     if reasons:
         print_table(f"{len(response.excluded)} left out", ("endpoint", "reason", ""), reasons)
+
+
+def show_days(seen: Seen) -> None:
+    """How pools form on simulated traffic, and how one endpoint loses its place."""
+    console.rule(f"[bold]simulated[/] traffic of {HOURS} hours: pools are earned", align="left")
+    for model in MODELS:
+        rows = [
+            (endpoint_id.partition("@")[2], f"{accuracy:.3f}", *(seen.states[hour][endpoint_id] for hour in SHOWN))
+            for endpoint_id, accuracy in seen.truths.items()
+            if endpoint_id.startswith(f"{model}@")
+        ]
+        title = f"{model}:exacto, true accuracy simulated"
+        print_table(title, ("endpoint", "true", *(f"{hour} h" for hour in SHOWN)), rows)
+    told = seen.eviction
+    became = f"{seen.fallen} fell to {WORSE:.3f} after {WORSE_AFTER} h"
+    if told is None:
+        console.print(f"{became} and was not evicted", markup=False)
+    else:
+        late = (told.at - seen.worse_at).total_seconds() / 3600
+        console.print(f"{became}, and left the pool {late:.0f} h later: {told.message}", markup=False)

@@ -1,20 +1,24 @@
-"""`assay serve`: the gRPC server, judging at start and on every change."""
+"""`assay serve`: the gRPC server of a target, and the curator."""
 
 from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import structlog
 from cyclopts import Parameter
+from sqlalchemy import Engine
 
 from assay.cli.logs import configure_logs
 from assay.cli.options import Database, JournalDir, Now, PolicyDir, instant
 from assay.engine.errors import InvalidField
-from assay.logbook import Logbook, Mode
+from assay.logbook import Logbook, Mode, witnesses_in
 from assay.metrics import metrics_at
-from assay.serving import Serving
+from assay.serving import CURATING, DECIDING, Serving, Target
 from assay.wiring import journal_path, open_database, policy_path
 
 log = structlog.get_logger("assay.serve")
@@ -22,16 +26,24 @@ log = structlog.get_logger("assay.serve")
 Listen = Annotated[
     list[str] | None, Parameter(help="Where to listen: HOST:PORT on loopback or unix:PATH; may be repeated.")
 ]
-Interval = Annotated[float, Parameter(help="Seconds between looks for a changed catalog, evidence or policy.")]
+Interval = Annotated[float, Parameter(help="Seconds between looks for what was published, or has changed.")]
 JournalMode = Annotated[
     Mode,
     Parameter(help="`write` survives the end of the process, `sync` a loss of power: every answer waits for the disk."),
+]
+Targets = Annotated[
+    Target,
+    Parameter(
+        help="`decide` answers from published snapshots, `query` shows catalog and log, `curate` judges and publishes; "
+        "of several that curate one works. `all` is all of it."
+    ),
 ]
 Metrics = Annotated[str | None, Parameter(help="Where to answer Prometheus over HTTP: HOST:PORT on loopback.")]
 
 
 def serve_command(  # noqa: PLR0913 - one option per setting
     *,
+    target: Targets = "all",
     listen: Listen = None,
     database: Database = None,
     policy: PolicyDir = None,
@@ -48,18 +60,48 @@ def serve_command(  # noqa: PLR0913 - one option per setting
     Example: assay serve --metrics 127.0.0.1:9464
 
     Example: assay serve --listen unix:/run/assay.sock --listen 127.0.0.1:7333 --policy ./policy
+
+    Example: assay serve --target decide --database postgresql://assay@db/assay
     """
     if not (math.isfinite(poll_interval) and poll_interval > 0):
         raise InvalidField("--poll-interval", poll_interval, "a number of seconds above zero")
+    require_used(target, policy=policy, now=now, journal=journal, metrics=metrics)
     configure_logs(logging.INFO)
     pinned = instant("--now", now)
-    with open_database(database) as engine:
-        logbook = Logbook(journal_path(journal), engine, journal_mode)
-        try:
-            running = Serving(engine, policy_path(policy), listen or ["127.0.0.1:7333"], pinned, logbook)
-            with running.watching(poll_interval), metrics_at(metrics, logbook) as scraped:
-                log.info("serving", listen=list(running.server.addresses), metrics=scraped, pinned=str(pinned or "no"))
-                running.server.run()
-        finally:
-            logbook.close()
+    with open_database(database) as engine, kept_log(engine, target, journal_path(journal), journal_mode) as logbook:
+        running = Serving(
+            engine, policy_path(policy), listen or ["127.0.0.1:7333"], pinned, logbook,
+            target=target, witnesses=witnesses_in(journal_path(journal)), interval=poll_interval,
+        )  # fmt: skip
+        with running.watching(), metrics_at(metrics, logbook) as scraped:
+            listen = list(running.server.addresses)
+            log.info("serving", target=target, listen=listen, metrics=scraped, pinned=str(pinned or "no"))
+            running.server.run(stopping=running.stopping)
     log.info("stopped")
+
+
+def require_used(
+    target: Target, *, policy: Path | None, now: str | None, journal: Path | None, metrics: str | None
+) -> None:
+    """Refuse options that a target has no use for."""
+    if now is not None and target != "all":
+        raise InvalidField("--now", now, f"to be used with --target {target}, which follows what is published")
+    if policy is not None and target not in CURATING:
+        raise InvalidField("--policy", str(policy), f"to be used with --target {target}: who curates reads rule files")
+    if journal is not None and target == "curate":
+        raise InvalidField("--journal", str(journal), "to be used with --target curate, which decides nothing")
+    if metrics is not None and target not in DECIDING:
+        raise InvalidField("--metrics", metrics, f"to be used with --target {target}: they tell of the journal")
+
+
+@contextmanager
+def kept_log(engine: Engine, target: Target, directory: Path, mode: Mode) -> Iterator[Logbook | None]:
+    """The journal of who decides, closed at the end; nobody else has one."""
+    if target not in DECIDING:
+        yield None
+        return
+    logbook = Logbook(directory, engine, mode)
+    try:
+        yield logbook
+    finally:
+        logbook.close()

@@ -9,7 +9,7 @@ from assay.engine.cel.check import Checked
 from assay.engine.compile import CheckedKey, CheckedRule, CheckedRuleSet
 from assay.engine.eligibility import Column, Facts, Program, Scope, Shared, column, columns, program
 from assay.engine.errors import InvalidField
-from assay.engine.ruleset import Binding, EvidenceSpec
+from assay.engine.ruleset import Binding, EvidenceSpec, MemorySpec, Parameter
 
 NO_ROW: tuple[Facts, ...] = ({},)
 
@@ -77,6 +77,21 @@ class Bound:
         return self.rules.effective.evidence
 
     @property
+    def memory(self) -> MemorySpec:
+        """How its pools remember."""
+        return self.rules.effective.memory
+
+    @property
+    def accuracy(self) -> float | None:
+        """The accuracy that members should have, `None` where the rule set names none."""
+        return accuracy(self.memory, {**self.rules.effective.rule_set.params, **self.binding.params})
+
+    @property
+    def minimum(self) -> int:
+        """How many members the slow way out leaves at least."""
+        return self.rules.effective.rule_set.minimum or 0
+
+    @property
     def owns_order(self) -> bool:
         """Whether the rule set's own file says how to order."""
         return self.rules.effective.owns_order
@@ -89,6 +104,12 @@ class Bound:
     def holds(self, shared: Shared) -> bool:
         """Whether the binding's `when` is true; absent and failed are not."""
         return self.when is not None and self.when(NO_ROW, shared)[0][0] is True
+
+
+def accuracy(memory: MemorySpec, params: Mapping[str, Parameter]) -> float | None:
+    """The value of the parameter that `memory.accuracy` names."""
+    found = params.get(memory.accuracy) if memory.accuracy else None
+    return found if isinstance(found, float) else None
 
 
 def bind(binding: Binding, rules: CheckedRuleSet, when: Checked | None) -> Bound:

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
+
+from assay.engine.benchmark import BenchmarkRun
+
+if TYPE_CHECKING:  # what these are, they say of the endpoints and observations below
+    from assay.engine.ballots import Ballot
+    from assay.engine.served import Served
+    from assay.engine.tally import Tally
 
 TIERS = ("flex", "priority")
 
@@ -148,3 +157,7 @@ class World:
     observations: tuple[Observation, ...] = ()
     preferences: tuple[Preference, ...] = ()
     tenants: tuple[TenantSettings, ...] = ()
+    benchmarks: tuple[BenchmarkRun, ...] = ()
+    tallies: Mapping[str, tuple[Tally, ...]] = field(default_factory=dict)  # by the key of the way of folding
+    ballots: tuple[Ballot, ...] = ()
+    served: Mapping[str, Served] = field(default_factory=dict)  # by endpoint

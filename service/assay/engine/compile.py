@@ -20,7 +20,12 @@ from assay.engine.ruleset import Expression, OrderKey, Parameter, Rule, Variable
 
 JUDGING = frozenset(f.name for f in FUNCTIONS if f.judging)
 NUMERIC = (INT, DOUBLE)
-MATCHED = frozenset({"endpoint.provider", "endpoint.tag", "endpoint.service_tier"})  # what name matching reads
+MATCHED = frozenset({"endpoint.provider", "endpoint.tag", "endpoint.service_tier"})
+BENCHMARKED = frozenset({"endpoint.benchmarks.series", "endpoint.benchmarks.scores", "endpoint.benchmarks.age_days"})
+READ_BY = {  # functions that take a whole endpoint, and which of its facts they read
+    **dict.fromkeys(("matches_any", "named_in", "rank_in"), MATCHED),
+    **dict.fromkeys(("benchmark_score", "benchmark_age"), BENCHMARKED),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +202,7 @@ class Names:
         """The facts an expression reads, through variables too."""
         own = frozenset(r for r in checked.reads if not r.startswith("variables."))
         if "endpoint" in own:
-            own = own - {"endpoint"} | MATCHED
+            own = (own - {"endpoint"}).union(*(READ_BY[name] for name in checked.functions & READ_BY.keys()))
         return own.union(*(v.reads for v in self.behind(checked)))
 
     def functions(self, checked: Checked) -> frozenset[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from assay.engine.benchmark import BenchmarkRun
 from assay.engine.catalog import Endpoint, Model, Observation, Preference, Provider, TenantSettings
 
 
@@ -50,6 +51,38 @@ class ObservationDocument:
 
     digest: str
     rows: tuple[ObservedRow, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a file says of the endpoint that was measured, and where it says so.
+
+    `model` may lack its author; `pins` are providers (by slug or name) or tags, any of which may have answered;
+    `provider` is its provider where that is stated. Nothing more is known: who reads this must not guess.
+    """
+
+    where: str
+    model: str | None = None
+    pins: tuple[str, ...] = ()
+    provider: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedRun:
+    """One score and whom it speaks of; `run.endpoint_id` is still empty."""
+
+    where: str
+    subject: Subject
+    run: BenchmarkRun
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkDocument:
+    """Scores of one file, of one run or of many."""
+
+    digest: str
+    rows: tuple[ReportedRun, ...] = ()
     refused: tuple[Refusal, ...] = ()
 
 

@@ -10,7 +10,7 @@ from assay.engine.cel.fuse import Item, fuse_columns, fuse_rules
 from assay.engine.cel.values import NOT_ASKED, Absent, Failure, Outcome
 from assay.engine.compile import CheckedRule
 from assay.engine.ruleset import Rule
-from assay.engine.verdict import RuleFinding
+from assay.engine.verdict import RuleFinding, Seen
 
 Facts = Mapping[str, object]
 Shared = Mapping[str, Facts]
@@ -137,3 +137,14 @@ def columns(named: Iterable[tuple[str, Checked]], scope: Scope, row: str = "endp
     """Fuse expressions that are values; the variables behind them are computed once for all."""
     items = [Item(name, expression) for name, expression in named]
     return fuse_columns(items, variables=scope.variables, row=row, constants=scope.constants)
+
+
+def seen(rule: CheckedRule, roots: Mapping[str, Mapping[str, object]], params: Mapping[str, object]) -> Seen:
+    """What one rule read of one row."""
+    return tuple((path, value_of(path, roots, params)) for path in sorted(rule.reads))
+
+
+def value_of(path: str, roots: Mapping[str, Mapping[str, object]], params: Mapping[str, object]) -> object:
+    """One fact or parameter, `None` where it is absent."""
+    root, _, name = path.partition(".")
+    return params.get(path) if root == "params" else roots[root].get(name)

@@ -53,6 +53,14 @@ class PolicyBehind(CallerError):
         self.current = current
 
 
+class TooManyStreams(CallerError):
+    """As many streams are open as the server takes."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"{most} streams are open already, which is as many as this server takes")
+        self.most = most
+
+
 class AuthorError(AssayError):
     """Rule files that cannot be put into force."""
 
@@ -73,6 +81,13 @@ class DecisionNotLogged(OperatorError):
 
     def __init__(self, why: str) -> None:
         super().__init__(f"the decision cannot be logged, so it is not answered: {why}")
+
+
+class EvidenceNotKept(OperatorError):
+    """The journal takes no records, so nothing may be acknowledged; all of the batch may be sent again."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the outcomes cannot be kept, send them again later: {why}")
 
 
 class StoreUnavailable(OperatorError):

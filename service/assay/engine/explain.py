@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from assay.engine.binding import Bound
-from assay.engine.compile import CheckedRule
-from assay.engine.eligibility import Facts
+from assay.engine.eligibility import Facts, seen
+from assay.engine.memory import remembered
+from assay.engine.parts import ModelView, PoolView
 from assay.engine.plan import Entry, Moment, Plan, answer, entries
 from assay.engine.request import Request
 from assay.engine.snapshot import Snapshot
@@ -30,7 +31,7 @@ def explain(request: Request, snapshot: Snapshot, moment: Moment) -> Explanation
     """Plan as `plan` does, and tell what every rule read."""
     judged = entries(request, snapshot, moment)
     plan = answer(judged, request, snapshot, moment)
-    read = [reading for entry in judged for reading in readings(entry)]
+    read = [reading for entry in judged for reading in readings(entry, snapshot)]
     verdicts = tuple(told(v, r) for v, r in zip(plan.verdicts, read, strict=True))
     return Explanation(replace(plan, verdicts=verdicts), tuple(all_of(r) for r in read), snapshot.policy.digest)
 
@@ -38,35 +39,32 @@ def explain(request: Request, snapshot: Snapshot, moment: Moment) -> Explanation
 Reading = Mapping[tuple[str, str], Seen]
 
 
-def readings(entry: Entry) -> Iterable[Reading]:
+def readings(entry: Entry, snapshot: Snapshot) -> Iterable[Reading]:
     """Per row, what each rule (by rule set and name) read."""
     constants = {k: v for bound in entry.route.bound for k, v in bound.scope.constants.items()}
     rules = [r for program in entry.route.programs for r in program.rules]
     for index, row in enumerate(entry.rows):
         found: dict[tuple[str, str], Seen] = {}
         for bound in entry.route.pools:
-            roots = judged_roots(entry, bound, index)
-            pool_rules = bound.enter.rules if bound.enter else ()
-            found |= {(r.rule.origin, r.name): seen(r, roots, bound.scope.constants) for r in pool_rules}
+            found |= pool_reading(bound, entry.view, snapshot.pools[bound.name, entry.view.model], index)
         roots = {**entry.shared, "endpoint": row}
         yield found | {(r.rule.origin, r.name): seen(r, roots, constants) for r in rules}
 
 
-def judged_roots(entry: Entry, bound: Bound, index: int) -> dict[str, Facts]:
-    """The facts that a binding's pool rules saw of one row: evidence folded in the binding's way."""
-    view = entry.view
-    return {"model": view.facts, "cohort": view.cohort[bound.fold], "endpoint": view.rows[bound.fold][index]}
+def pool_reading(bound: Bound, view: ModelView, pool: PoolView, index: int) -> Reading:
+    """What a binding's pool rules read of one row: evidence folded in the binding's way, less what is forgotten.
 
-
-def seen(rule: CheckedRule, roots: Mapping[str, Mapping[str, object]], params: Mapping[str, object]) -> Seen:
-    """What one rule read of one row."""
-    return tuple((path, value_of(path, roots, params)) for path in sorted(rule.reads))
-
-
-def value_of(path: str, roots: Mapping[str, Mapping[str, object]], params: Mapping[str, object]) -> object:
-    """One fact or parameter, `None` where it is absent."""
-    root, _, name = path.partition(".")
-    return params.get(path) if root == "params" else roots[root].get(name)
+    A member that has been one before was judged by `stay`.
+    """
+    row: Facts = view.rows[bound.fold][index]
+    program = bound.enter
+    if pool.standings:
+        standing = pool.standings[index]
+        row = remembered(row, standing.forgotten)
+        program = bound.stay if standing.rules == "stay" else bound.enter
+    roots = {"model": view.facts, "cohort": view.cohort[bound.fold], "endpoint": row}
+    rules = program.rules if program else ()
+    return {(r.rule.origin, r.name): seen(r, roots, bound.scope.constants) for r in rules}
 
 
 def told(verdict: Verdict, reading: Reading) -> Verdict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from assay.engine.cel.schema import BOOL, DOUBLE, INT, STRING, Fact, Schema, Type
+from assay.engine.cel.schema import BOOL, DOUBLE, INT, STRING, Fact, Schema, Type, list_of
 from assay.engine.functions import DOUBLES, FUNCTIONS, STRINGS
 
 JUDGED = "judged"
@@ -78,7 +78,12 @@ FACTS: tuple[Declared, ...] = (
         optional=True,
     ),
     judged("endpoint.tools.calls", DOUBLE, "those of them that ended in tool calls, discounted by age", optional=True),
-    judged("endpoint.tools.errored", DOUBLE, "those of them with a bad call, discounted by age", optional=True),
+    judged(
+        "endpoint.tools.errored", DOUBLE,
+        "those of them with a bad call, discounted by age; where tenants are many, the higher of two robust counts",
+        optional=True,
+    ),
+    judged("endpoint.tools.errored_lenient", DOUBLE, "the lower of the two, where there are two", optional=True),
     judged(
         "endpoint.tools.design_effect", DOUBLE, "by how much clustered requests count less than independent ones",
         optional=True,
@@ -88,6 +93,10 @@ FACTS: tuple[Declared, ...] = (
     judged("endpoint.observed.tool_call_requests", INT, "those that ended in tool calls, as observed", optional=True),
     judged("endpoint.observed.errored_requests", INT, "those with a bad call, as observed", optional=True),
     judged("endpoint.observed.age_hours", DOUBLE, "hours since the newest window ended", optional=True),
+    judged(
+        "endpoint.observed.calls_per_hour", DOUBLE, "tool-call requests an hour, from the first window to the last",
+        optional=True,
+    ),
     judged("endpoint.observed.sources", STRINGS, "who observed it", optional=True),
     judged("endpoint.propensity.source", STRING, "the source that saw most of its requests", optional=True),
     judged(
@@ -103,9 +112,20 @@ FACTS: tuple[Declared, ...] = (
         "endpoint.propensity.reference", DOUBLE, "the same share of the model vendor's own endpoint", optional=True
     ),
     judged(
-        "endpoint.ignores.tenants", INT, "distinct tenants with a preference concerning the model", optional=True
+        "endpoint.ignores.tenants", INT, "eligible tenants that asked for tools of the model in the last 28 days",
+        optional=True,
     ),
-    judged("endpoint.ignores.ignoring", INT, "those of them that ignore the endpoint", optional=True),
+    judged(
+        "endpoint.ignores.ignoring", INT, "those of them that ignore the endpoint, in general or in such a request",
+        optional=True,
+    ),
+    judged(
+        "endpoint.benchmarks.series", STRINGS,
+        "what it was benchmarked by: `SUITE@VERSION METRIC UNIT by JUDGE`; scores are compared within one of them only",
+        optional=True,
+    ),
+    judged("endpoint.benchmarks.scores", DOUBLES, "its latest score in each series, in its unit", optional=True),
+    judged("endpoint.benchmarks.age_days", list_of(INT), "whole days since that run", optional=True),
     requested("endpoint.price.prompt", DOUBLE, "USD per million prompt tokens, for this request", optional=True),
     requested("endpoint.price.completion", DOUBLE, "USD per million completion tokens", optional=True),
     requested("endpoint.price.blended", DOUBLE, "0.75 × prompt + 0.25 × completion price", optional=True),

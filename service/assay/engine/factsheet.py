@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
 
+from assay.engine.ballots import Ignores
+from assay.engine.benchmark import Standing
 from assay.engine.catalog import Endpoint, Model, Percentiles, Preference, PriceOverride, Prices, TenantSettings
-from assay.engine.fold import Evidence, Folded, Ignores, Peers, propensity
+from assay.engine.fold import Evidence, Folded, Peers
 from assay.engine.request import Request
 
 Facts = dict[str, object]
@@ -107,14 +109,22 @@ def evidence_facts(evidence: Evidence | None, peers: Peers | None, design_effect
         "tools.requests": folded.discounted.requests,
         "tools.calls": folded.discounted.tool_call_requests,
         "tools.errored": folded.discounted.errored_requests,
-        "tools.design_effect": design_effect,
+        **present({"tools.errored_lenient": folded.lenient_errored}),
+        "tools.design_effect": folded.design_effect or design_effect,
         "observed.requests": round(folded.observed.requests),
         "observed.tool_call_requests": round(folded.observed.tool_call_requests),
         "observed.errored_requests": round(folded.observed.errored_requests),
         "observed.age_hours": (as_of - folded.observed_to) / HOUR,
+        "observed.calls_per_hour": calls_per_hour(folded),
         "observed.sources": folded.sources,
         **propensity_facts(folded, peers),
     }
+
+
+def calls_per_hour(folded: Folded) -> float:
+    """Tool-call requests an hour, from the beginning of the first window to the end of the last."""
+    hours = (folded.observed_to - folded.observed_from) / HOUR
+    return folded.observed.tool_call_requests / hours if hours > 0 else 0.0
 
 
 def propensity_facts(folded: Folded, peers: Peers) -> Facts:
@@ -122,7 +132,7 @@ def propensity_facts(folded: Folded, peers: Peers) -> Facts:
     return present(
         {
             "propensity.source": folded.main_source,
-            "propensity.share": propensity(folded.main_counts),
+            "propensity.share": folded.share(folded.main_source),
             "propensity.peers": peers.shares,
             "propensity.reference": peers.reference,
         }
@@ -130,10 +140,21 @@ def propensity_facts(folded: Folded, peers: Peers) -> Facts:
 
 
 def ignore_facts(ignores: Ignores) -> Facts:
-    """Counts of distinct tenants; absent where nobody stated anything."""
+    """Counts of distinct tenants; absent where nobody has a say."""
     if not ignores.tenants:
         return {}
     return {"ignores.tenants": ignores.tenants, "ignores.ignoring": ignores.ignoring}
+
+
+def benchmark_facts(standings: Sequence[Standing]) -> Facts:
+    """The latest score in each series with its age; absent where there is none."""
+    if not standings:
+        return {}
+    return {
+        "benchmarks.series": tuple(each.run.series.name for each in standings),
+        "benchmarks.scores": tuple(each.run.score for each in standings),
+        "benchmarks.age_days": tuple(each.age_days for each in standings),
+    }
 
 
 def model_facts(model: Model) -> Facts:

@@ -1,4 +1,4 @@
-"""Observations folded into what is known of each endpoint as of an instant: discounted counts, peers, ignores.
+"""Observations folded into what is known of each endpoint as of an instant: discounted counts, peers.
 
 Definitions: reference/statistics.md §5.1 and §5.5, with the corrections at its head. A window counts once it has
 ended; its age runs from its end; older than the limit is stale.
@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from assay.engine.catalog import Endpoint, Observation, Preference
+from assay.engine.catalog import Observation
 from assay.engine.ruleset import EvidenceSpec
-from assay.engine.slug import means
 
 HOUR = timedelta(hours=1)
 Weight = Callable[[Observation], float]
@@ -29,10 +28,20 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class HourCounts:
+    """Tool-call requests of one endpoint in a closed hour, and those of them with a bad call."""
+
+    calls: float = 0.0
+    errored: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Folded:
     """What one endpoint's windows come to: as observed, and discounted by age; all counts by source undiscounted.
 
-    `half_life` is that of the discount; `references` are the sources that call it the model vendor's own endpoint.
+    `half_life` is that of the discount; `references` are the sources that call it the model vendor's own endpoint. What
+    only traffic tells: bad calls counted in the endpoint's favour, where that differs; standardised propensities by
+    source, `None` where no choice was left to the model; the model's design effect; the hour up to now.
     """
 
     observed: Counts
@@ -41,14 +50,21 @@ class Folded:
     sources: tuple[str, ...]
     observed_from: datetime
     observed_to: datetime
-    main_source: str
     by_source: Mapping[str, Counts]
     references: frozenset[str]
+    lenient_errored: float | None = None
+    shares: Mapping[str, float | None] = field(default_factory=dict)
+    design_effect: float | None = None
+    hour: HourCounts | None = None
 
     @property
-    def main_counts(self) -> Counts:
-        """As observed by the source that saw most of its requests."""
-        return self.by_source[self.main_source]
+    def main_source(self) -> str:
+        """The source that saw most of its requests."""
+        return max(self.by_source, key=lambda source: (self.by_source[source].requests, source))
+
+    def share(self, source: str) -> float | None:
+        """How often it calls tools, as a source saw it; `None` where that cannot be said."""
+        return self.shares[source] if source in self.shares else propensity(self.by_source[source])
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +103,6 @@ def fold_endpoint(seen: Sequence[Observation], spec: EvidenceSpec, as_of: dateti
             sources=sources,
             observed_from=min(o.observed_from for o in fresh),
             observed_to=max(o.observed_to for o in fresh),
-            main_source=max(sources, key=lambda s: (by_source[s].requests, s)),
             by_source=by_source,
             references=frozenset(o.source for o in fresh if o.reference),
         ),
@@ -141,31 +156,13 @@ def peers(endpoint_id: str, evidence: Mapping[str, Evidence]) -> Peers:
         raise KeyError(endpoint_id)
     source = own.main_source
     same = {
-        other: (propensity(counts), source in e.folded.references)
+        other: (share, source in e.folded.references)
         for other, e in sorted(evidence.items())
         if e.folded and (counts := e.folded.by_source.get(source)) and counts.requests > 0
+        if (share := e.folded.share(source)) is not None
     }
     references = [share for share, reference in same.values() if reference]
     return Peers(
         tuple(share for other, (share, _) in same.items() if other != endpoint_id),
         references[0] if references else None,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Ignores:
-    """Distinct tenants with a preference that concerns the model, and those of them ignoring the endpoint."""
-
-    tenants: int
-    ignoring: int
-
-
-def ignores(endpoint: Endpoint, preferences: Iterable[Preference]) -> Ignores:
-    """Count each tenant once, however many preferences it has."""
-    concerned, ignoring = set(), set()
-    for p in preferences:
-        if p.model in (None, endpoint.model):
-            concerned.add(p.tenant)
-            if p.kind == "ignore" and means(p.target, endpoint.provider, endpoint.tag, endpoint.service_tier):
-                ignoring.add(p.tenant)
-    return Ignores(len(concerned), len(ignoring))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from assay.engine import statistics
 from assay.engine.cel.schema import BOOL, DOUBLE, INT, STRING, Function, Type, list_of, record
@@ -31,6 +32,21 @@ def matches(endpoint: Mapping[str, object], name: str) -> bool:
 def named_in(endpoint: Mapping[str, object], names: Sequence[str]) -> bool:
     """Whether the list holds the endpoint's own tag."""
     return endpoint["tag"] in names
+
+
+def benchmark_score(endpoint: Mapping[str, Sequence[object]], series: str, within_days: int) -> object:
+    """The endpoint's latest score in a series of `endpoint.benchmarks.series`; absent where none is so young."""
+    if benchmark_age(endpoint, series) > within_days:
+        raise KeyError("benchmarks.scores")
+    return endpoint["benchmarks.scores"][endpoint["benchmarks.series"].index(series)]
+
+
+def benchmark_age(endpoint: Mapping[str, Sequence[Any]], series: str) -> int:
+    """Whole days since the endpoint's latest run of a series; absent where there is none."""
+    if series not in endpoint["benchmarks.series"]:
+        raise KeyError("benchmarks.age_days")
+    days: int = endpoint["benchmarks.age_days"][endpoint["benchmarks.series"].index(series)]
+    return days
 
 
 def greatest(one: float, other: float) -> float:
@@ -72,6 +88,8 @@ FUNCTIONS: tuple[Function, ...] = (
     declare("matches_any", matches_any, (STRINGS,), BOOL, ENDPOINT),
     declare("named_in", named_in, (STRINGS,), BOOL, ENDPOINT),
     declare("rank_in", rank_in, (STRINGS,), INT, ENDPOINT),
+    declare("benchmark_score", benchmark_score, (STRING, INT), DOUBLE, ENDPOINT),
+    declare("benchmark_age", benchmark_age, (STRING,), INT, ENDPOINT),
     declare("abs", abs, (DOUBLE,), DOUBLE),
     declare("greatest", greatest, (DOUBLE, DOUBLE), DOUBLE),
     declare("least", least, (DOUBLE, DOUBLE), DOUBLE),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from assay.engine.faults import Fault
-from assay.engine.ruleset import EvidenceSpec, OrderKey, Rule, RuleSet, Variable
+from assay.engine.ruleset import EvidenceSpec, MemorySpec, OrderKey, Rule, RuleSet, Variable
 
 Named = TypeVar("Named", Rule, Variable, OrderKey)
 
@@ -18,6 +18,7 @@ class Effective:
 
     rule_set: RuleSet
     evidence: EvidenceSpec
+    memory: MemorySpec
     owns_order: bool
     overridden: frozenset[str]
 
@@ -61,12 +62,14 @@ def over(own: RuleSet, base: Effective | None, faults: list[Fault]) -> Effective
         variables=by_names(parent.variables, own.variables),
         enter=block(parent.enter, own.enter, own),
         stay=block(parent.stay or (parent.enter if shadow else None), own.stay, own),
+        minimum=parent.minimum if own.minimum is None else own.minimum,
         request=parent.request + mine if shadow else by_names(parent.request, mine),
         order=parent.order if own.order is None or shadow else tuple(inherited_keys(own, parent, faults)),
     )
     return Effective(
         merged,
         evidence=own.evidence or (base.evidence if base else EvidenceSpec()),
+        memory=own.memory or (base.memory if base else MemorySpec()),
         owns_order=own.order is not None and not shadow,
         overridden=frozenset() if shadow else rewritten,
     )
@@ -81,8 +84,10 @@ def decisive(own: RuleSet, parent: RuleSet) -> Iterable[Fault]:
     for variable in (*own.cohort_variables, *own.variables):
         if variable.name in inherited:
             yield Fault(variable.expression.place, f"{words}: variables.{variable.name}")
-    if own.evidence is not None and parent.name:
-        yield Fault(own.place, f"{words}: evidence")
+    blocks = {"evidence": own.evidence, "memory": own.memory, "pool.minimum": own.minimum}
+    for name, written in blocks.items():
+        if written is not None and parent.name:
+            yield Fault(own.place, f"{words}: {name}")
 
 
 def block(

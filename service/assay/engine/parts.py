@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
+from datetime import datetime
 from typing import Any
 
 from assay.engine.catalog import Endpoint, Preference, PriceOverride, Prices, TenantSettings
 from assay.engine.eligibility import Facts, Findings
+from assay.engine.memory import NOTHING, Amounts, Standing
 from assay.engine.verdict import RuleFinding, Verdict
 
 Part = dict[str, Any]
@@ -37,12 +39,16 @@ class ModelView:
 
 @dataclass(frozen=True, slots=True)
 class PoolView:
-    """What the pool rules of one binding said of one model: verdicts and judged order keys, parallel to its rows."""
+    """What the pool rules of one binding said of one model: verdicts and judged order keys, parallel to its rows.
+
+    So are `standings`, of which there are none where it was judged without memory.
+    """
 
     binding: str
     model: str
     verdicts: tuple[Verdict, ...]
     keys: Mapping[str, Sequence[object]]
+    standings: tuple[Standing, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +98,15 @@ def override(written: Part) -> PriceOverride:
     return PriceOverride(**{**written, "prices": Prices(**written["prices"]), "utc_days": tuple(written["utc_days"])})
 
 
-def pool_part(binding: str, model: str, findings: Sequence[Findings], keys: Mapping[str, Sequence[object]]) -> Part:
-    """Write what a binding's pool rules said of a model's endpoints, and its judged order keys."""
-    return {
+def pool_part(
+    binding: str,
+    model: str,
+    findings: Sequence[Findings],
+    keys: Mapping[str, Sequence[object]],
+    standings: Sequence[Standing] | None = None,
+) -> Part:
+    """Write what a binding's pool rules said of a model's endpoints, its judged order keys, and what it remembers."""
+    part: Part = {
         "binding": binding,
         "model": model,
         "findings": [
@@ -102,6 +114,26 @@ def pool_part(binding: str, model: str, findings: Sequence[Findings], keys: Mapp
         ],
         "keys": {name: list(column) for name, column in keys.items()},
     }
+    return part if standings is None else part | {"standings": [written_standing(s) for s in standings]}
+
+
+def written_standing(standing: Standing) -> Part:
+    """Write where an endpoint stands; what there is nothing of is left out."""
+    known = {"since": standing.since, "held_until": standing.held_until}
+    return {
+        "state": standing.state,
+        "rules": standing.rules,
+        **{name: at.isoformat() for name, at in known.items() if at is not None},
+        **({} if standing.forgotten == NOTHING else {"forgotten": astuple(standing.forgotten)}),
+    }
+
+
+def standing(written: Part) -> Standing:
+    """Read where an endpoint stands."""
+    since, held_until = (
+        datetime.fromisoformat(at) if (at := written.get(k)) else None for k in ("since", "held_until")
+    )
+    return Standing(written["state"], since, written["rules"], held_until, Amounts(*written.get("forgotten", ())))
 
 
 def by_kind(found: Findings) -> Iterable[tuple[str, tuple[RuleFinding, ...]]]:
@@ -130,6 +162,7 @@ def pool_view(part: Part, model: ModelView) -> PoolView:
             for clean, findings in zip(model.clean, part["findings"], strict=True)
         ),
         keys={name: tuple(map(number, column)) for name, column in part["keys"].items()},
+        standings=tuple(map(standing, part.get("standings", ()))),
     )
 
 

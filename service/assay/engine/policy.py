@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from assay.engine.binding import Bound, Routes, bind, is_default
+from assay.engine.binding import Bound, Routes, accuracy, bind, is_default
 from assay.engine.cel.check import Checked
 from assay.engine.compile import CheckedRuleSet, Checker, check_guard, check_rule_set
 from assay.engine.faults import Fault, PolicyFaults
 from assay.engine.inherit import inherit
-from assay.engine.ruleset import Binding, PolicySource, RuleSet
+from assay.engine.ruleset import Binding, EvidenceSpec, PolicySource, RuleSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,11 @@ class Policy:
     def bound(self) -> Mapping[str, Bound]:
         """Every binding by name, in file order."""
         return self.routes.bound
+
+    @property
+    def folds(self) -> Mapping[str, EvidenceSpec]:
+        """Every way of folding evidence that a binding asks for, by its key."""
+        return {bound.fold: bound.evidence for bound in self.bound.values()}
 
     def warm(self) -> None:
         """Fuse what most requests need, so that none waits for it: any one binding, at most one guarded order key.
@@ -53,6 +58,7 @@ def compile_policy(
     checked = {name: check_rule_set(e, checker) for name, e in effective.items()}
     guarded = [(b, guard(b, checked, checker)) for b in bindings]
     checker.faults.extend(shadow_default(guarded, checked))
+    checker.faults.extend(unlikely_changes(guarded, checked))
     if checker.faults:
         raise PolicyFaults(checker.faults)
     bound = {b.name: bind(b, checked[b.rule_set], when) for b, when in guarded}
@@ -74,3 +80,18 @@ def shadow_default(
     for binding, _ in bindings:
         if is_default(binding) and checked[binding.rule_set].effective.rule_set.mode == "shadow":
             yield Fault(binding.place, f"the default binding may not use the shadow rule set {binding.rule_set}")
+
+
+def unlikely_changes(
+    bindings: Iterable[tuple[Binding, Checked | None]], checked: Mapping[str, CheckedRuleSet]
+) -> Iterable[Fault]:
+    """A change to look for is one of errors that may be, to more errors that may be."""
+    for binding, _ in bindings:
+        effective = checked[binding.rule_set].effective
+        memory, own = effective.memory, effective.rule_set
+        level = accuracy(memory, {**own.params, **binding.params})
+        if level is not None and not 0 < memory.change_odds * (1 - level) < 1:
+            name = memory.accuracy or ""
+            place = {**own.param_places, **binding.param_places}.get(name, own.place)
+            words = f"{memory.change_odds:g} × (1 − {name}) must lie between 0 and 1: the share of errors to look for"
+            yield Fault(place, f"{words}, found {level:g}")

@@ -8,15 +8,27 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from assay.engine.ballots import ignores, polls
+from assay.engine.benchmark import latest
 from assay.engine.binding import Bound, Keys
 from assay.engine.catalog import Endpoint, Observation, World
 from assay.engine.eligibility import CLEAN, Facts, Findings, Shared
-from assay.engine.factsheet import cohort_facts, endpoint_facts, evidence_facts, ignore_facts, model_facts
-from assay.engine.fold import Evidence, fold, ignores, peers
+from assay.engine.factsheet import (
+    benchmark_facts,
+    cohort_facts,
+    endpoint_facts,
+    evidence_facts,
+    ignore_facts,
+    model_facts,
+)
+from assay.engine.fold import Evidence, fold, peers
 from assay.engine.parts import Part, model_part, pool_part, tenant_parts
 from assay.engine.policy import Policy
 from assay.engine.ruleset import EvidenceSpec
+from assay.engine.served import completed
 from assay.engine.snapshot import Snapshot, assemble
+from assay.engine.tally import Tally
+from assay.engine.traffic import blend
 
 Members = Mapping[str, frozenset[str]]  # endpoint ids by binding
 NOBODY: Members = {}
@@ -71,19 +83,28 @@ def judge(world: World, policy: Policy, as_of: datetime, members: Members = NOBO
 
 def cohorts(world: World, policy: Policy, as_of: datetime) -> Iterator[Cohort]:
     """Every model with its endpoints' facts, evidence folded in every way that the policy's bindings ask for."""
-    specs = {b.fold: b.evidence for b in policy.bound.values()}
+    specs = policy.folds
     endpoints: defaultdict[str, list[Endpoint]] = defaultdict(list)
     for endpoint in sorted(world.endpoints, key=lambda e: e.endpoint_id):
-        endpoints[endpoint.model].append(endpoint)
+        endpoints[endpoint.model].append(completed(endpoint, world.served.get(endpoint.endpoint_id)))
     observations: defaultdict[str, list[Observation]] = defaultdict(list)
     for observation in world.observations:
         observations[observation.endpoint_id].append(observation)
-    preferences = world.preferences
+    tallies: defaultdict[tuple[str, str], list[Tally]] = defaultdict(list)
+    for key, counted in world.tallies.items():
+        for tally in counted:
+            tallies[key, tally.endpoint_id].append(tally)
+    voted = polls(world.ballots)
+    scored = latest(world.benchmarks, as_of)
     for model in sorted(world.models, key=lambda m: m.model):
         own = endpoints[model.model]
-        asked = [ignore_facts(ignores(e, preferences)) for e in own] if preferences else [{} for _ in own]
+        poll = voted.get(model.model)
+        asked = [ignore_facts(ignores(e, poll)) if poll else {} for e in own]
+        asked = [a | benchmark_facts(scored.get(e.endpoint_id, ())) for a, e in zip(asked, own, strict=True)]
         seen = [o for e in own for o in observations[e.endpoint_id]]
-        folds = {k: rows_of(own, asked, fold(seen, spec, as_of), spec, as_of) for k, spec in specs.items()}
+        said = {k: [t for e in own for t in tallies.get((k, e.endpoint_id), ())] for k in specs}
+        known = {k: blend(fold(seen, spec, as_of), said[k], spec) for k, spec in specs.items()}
+        folds = {k: rows_of(own, asked, known[k], spec, as_of) for k, spec in specs.items()}
         yield Cohort(model_facts(model), own, folds)
 
 

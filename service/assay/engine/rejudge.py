@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from assay.engine.parts import ModelView, pool_view
+from assay.engine.binding import Bound
+from assay.engine.eligibility import Findings
+from assay.engine.memory import MEMBER, Standing, remembered
+from assay.engine.parts import ModelView, Part, PoolView, pool_part, pool_view
 from assay.engine.policy import Policy
-from assay.engine.pool import judge_model
+from assay.engine.pool import admit, judge_model, judged_keys
 from assay.engine.snapshot import Snapshot
+from assay.engine.tick import REMEMBERED
+from assay.engine.verdict import Verdict
 
 
 def rejudge(snapshot: Snapshot, policy: Policy, models: Iterable[str]) -> Snapshot:
-    """The snapshot with its pools as `policy` would judge them, for these of its models, without memory.
+    """The snapshot with its pools as `policy` would judge them, for these of its models.
 
-    Evidence stays folded as it was: a way of folding that the snapshot does not hold is answered by one it does.
+    Evidence stays folded as it was: a way of folding that the snapshot does not hold is answered by one it does. What
+    pools remembered stays too, by the names of their bindings: members are judged by `stay`, and who was held is held.
     """
     folds = {bound.fold for bound in policy.bound.values()}
     views = {name: folded(snapshot.models[name], folds) for name in models if name in snapshot.models}
@@ -22,10 +28,36 @@ def rejudge(snapshot: Snapshot, policy: Policy, models: Iterable[str]) -> Snapsh
     for name, view in views.items():
         for bound in policy.bound.values():
             if bound.judged:
-                shared = {"model": view.facts, "cohort": view.cohort[bound.fold]}
-                part = judge_model(bound, shared, view.rows[bound.fold], frozenset())
-                pools[bound.name, name] = pool_view(part, view)
+                pools[bound.name, name] = pool_view(again(bound, view, snapshot.pools.get((bound.name, name))), view)
     return replace(snapshot, policy=policy, models={**snapshot.models, **views}, pools=pools)
+
+
+def again(bound: Bound, view: ModelView, former: PoolView | None) -> Part:
+    """A pool judged once more."""
+    rows, shared = view.rows[bound.fold], {"model": view.facts, "cohort": view.cohort[bound.fold]}
+    if bound.enter is None or former is None or not former.standings:
+        return judge_model(bound, shared, rows, frozenset())
+    standings = former.standings
+    stayed = frozenset(n for n, s in zip(view.ids, standings, strict=True) if s.rules == "stay")
+    read = [remembered(row, s.forgotten) for row, s in zip(rows, standings, strict=True)]
+    said = zip(admit(bound, read, shared, stayed), former.verdicts, standings, strict=True)
+    return pool_part(bound.name, view.model, [held(*one) for one in said], judged_keys(bound, rows, shared), standings)
+
+
+def held(found: Findings, former: Verdict, standing: Standing) -> Findings:
+    """Findings beside what the memory said: a hold goes on, and what a member was not evicted for is borne again."""
+    if standing.state != MEMBER:
+        return replace(found, broken=(*(f for f in former.broken if f.rule in REMEMBERED), *found.broken))
+    borne = {(f.rule_set, f.rule) for f in former.abstained}
+    return replace(
+        found,
+        broken=tuple(f for f in found.broken if (f.rule_set, f.rule) not in borne),
+        abstained=(
+            *(f for f in former.abstained if f.rule in REMEMBERED),
+            *(f for f in found.broken if (f.rule_set, f.rule) in borne),
+            *found.abstained,
+        ),
+    )
 
 
 def folded(view: ModelView, folds: Iterable[str]) -> ModelView:

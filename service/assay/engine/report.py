@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from assay.engine.binding import Bound
@@ -14,10 +14,15 @@ from assay.engine.verdict import Seen, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One endpoint of a pool's model: its verdict, and the facts it was judged by, absent ones left out."""
+    """One endpoint of a pool's model: its verdict, and the facts it was judged by, absent ones left out.
+
+    `state` and `since` are where it stands, `None` where it was judged without memory.
+    """
 
     verdict: Verdict
     facts: Seen = ()
+    state: str | None = None
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +64,10 @@ def pool_reports(snapshot: Snapshot, model: str) -> tuple[PoolReport, ...]:
 
 def report(snapshot: Snapshot, model: str, bound: Bound) -> PoolReport:
     """One pool with the facts it was judged by."""
-    view = snapshot.models[model]
-    rows = view.rows[bound.fold]
-    judged = [
-        Judged(verdict, tuple(sorted(row.items())))
-        for verdict, row in zip(snapshot.pools[bound.name, model].verdicts, rows, strict=True)
-    ]
+    pool, rows = snapshot.pools[bound.name, model], snapshot.models[model].rows[bound.fold]
+    judged = [Judged(v, tuple(sorted(row.items()))) for v, row in zip(pool.verdicts, rows, strict=True)]
+    if pool.standings:
+        judged = [replace(j, state=s.state, since=s.since) for j, s in zip(judged, pool.standings, strict=True)]
     return PoolReport(
         model=model,
         variant=bound.binding.variant or "",

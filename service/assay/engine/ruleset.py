@@ -105,6 +105,29 @@ class EvidenceSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class MemorySpec:
+    """How a pool remembers: what it takes to leave it, and for how long one who left stays outside.
+
+    Slow: `stay` broken at `slow_failures` closed hours in a row, at most `slow_evictions` an hour and model. Fast: a
+    CUSUM over the closed hours, weighing the errors that `accuracy` allows (the name of the parameter that holds it,
+    `None` for no fast way) against `change_odds` times as many; it evicts from `cusum_limit` on, and one hour counts
+    for at most `cusum_cap` effective calls. The k-th eviction holds for `hold` × `backoff`^(k−1), at most `hold_max`,
+    and leaves the share `keep_after_eviction` of what was known then.
+    """
+
+    hold: timedelta = timedelta(hours=24)
+    hold_max: timedelta = timedelta(hours=168)
+    backoff: float = 2.0
+    slow_failures: int = 2
+    slow_evictions: int = 1
+    accuracy: str | None = None
+    change_odds: float = 2.0
+    cusum_limit: float = 6.0
+    cusum_cap: float = 400.0
+    keep_after_eviction: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
 class RuleSet:
     """One rule file; `None` for a block that the file leaves to the rule set it extends."""
 
@@ -114,6 +137,7 @@ class RuleSet:
     extends: str | None = None
     mode: str = "enforce"
     evidence: EvidenceSpec | None = None
+    memory: MemorySpec | None = None
     params: Mapping[str, Parameter] = field(default_factory=dict)
     param_places: Mapping[str, Place] = field(default_factory=dict)
     cohort_variables: tuple[Variable, ...] = ()
@@ -121,7 +145,7 @@ class RuleSet:
     enter: tuple[Rule, ...] | None = None
     stay: tuple[Rule, ...] | None = None
     on_empty: str = "fail"
-    minimum: int = 0
+    minimum: int | None = None
     request: tuple[Rule, ...] = ()
     order: tuple[OrderKey, ...] | None = None
 

@@ -10,7 +10,7 @@ from assay.engine.canonical import canonical
 
 POOL_REASONS: Final = (
     "EVIDENCE_ABSENT", "EVIDENCE_THIN", "EVIDENCE_STALE", "ACCURACY", "PROPENSITY", "IGNORED_BY_USERS",
-    "BENCHMARK", "HELD", "EVAL_ERROR",
+    "BENCHMARK", "HELD", "HELD_BY_MINIMUM", "EVAL_ERROR",
 )  # fmt: skip
 REQUEST_REASONS: Final = (
     "geo", "data_region", "data_policy:zdr", "data_policy:training", "max_price", "context_length",

@@ -107,7 +107,7 @@ def _checked(header: list[str], required: Sequence[str], optional: Sequence[str]
         if name not in known:
             near = get_close_matches(name[:100], known, 1, 0.5)
             hint = f", did you mean {near[0]}?" if near else f", known are {', '.join(known)}"
-            raise BadData(f"line 1: unknown column {quoted(name)}{hint}")
+            raise BadData(f"line 1: unknown column {quoted(name, 40)}{hint}")
         if name in header[:place]:
             raise BadData(f"line 1: column {name} stands twice")
     missing = [name for name in required if name not in header]

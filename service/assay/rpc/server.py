@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 
@@ -32,8 +32,9 @@ class Server:
     def __init__(self, services: Sequence[Service], listen: Sequence[str], *, threads: int = THREADS) -> None:
         addresses = [checked(address) for address in listen]
         self.health = Health()
+        self._guard = Guard()
         self._server = grpc.server(
-            ThreadPoolExecutor(threads, thread_name_prefix="assay-rpc"), interceptors=[Guard()], options=OPTIONS
+            ThreadPoolExecutor(threads, thread_name_prefix="assay-rpc"), interceptors=[self._guard], options=OPTIONS
         )
         self._register(services)
         self.addresses = tuple(self._bound(address) for address in addresses)
@@ -56,13 +57,19 @@ class Server:
         return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
 
     def stop(self, grace: float = GRACE_SECONDS) -> None:
-        """Tell watchers, take no new calls, let running ones end within `grace` seconds."""
+        """Tell watchers, take no new calls, break streams off, let running calls end within `grace` seconds."""
         self.health.finish()
-        self._server.stop(grace).wait()
+        stopped = self._server.stop(grace)
+        self._guard.end_streams()
+        stopped.wait()
+        self._guard.close()
         self.health.close()
 
-    def run(self, grace: float = GRACE_SECONDS) -> None:
-        """Serve until SIGTERM or SIGINT, then stop; a second signal ends the process at once. Main thread only."""
+    def run(self, grace: float = GRACE_SECONDS, *, stopping: Callable[[], None] = lambda: None) -> None:
+        """Serve until SIGTERM or SIGINT, then stop; a second signal ends the process at once. Main thread only.
+
+        `stopping` is called before calls that are under way get their time to end.
+        """
         # A byte in a socket: whatever a handler in Python would set, a wait could begin just before it is set.
         waiting, woken = socket.socketpair()
         woken.settimeout(0.0)
@@ -76,6 +83,7 @@ class Server:
                 signal.signal(number, handler)
             waiting.close()
             woken.close()
+            stopping()
             self.stop(grace)
 
 

@@ -24,11 +24,13 @@ STATUS: Final[dict[type[errors.AssayError], grpc.StatusCode]] = {
     UnknownDecision: grpc.StatusCode.NOT_FOUND,
     errors.UnknownVariant: grpc.StatusCode.INVALID_ARGUMENT,
     errors.PolicyBehind: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.TooManyStreams: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.AuthorError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.OperatorError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.SnapshotUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.DecisionNotLogged: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.EvidenceNotKept: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.BadData: grpc.StatusCode.FAILED_PRECONDITION,
 }
 

@@ -14,12 +14,13 @@ from assay.engine.plan import Plan
 from assay.engine.request import Request
 from assay.engine.ruleset import Place
 from assay.rulefiles.expectation import Expectation, differences, expectation
-from assay.rulefiles.fixtures import EPOCH, Fixtures, fixtures, moment
+from assay.rulefiles.fixtures import EPOCH, Fixtures, fixtures
 from assay.rulefiles.nodes import Entry, Table
 from assay.rulefiles.read import read_form
 from assay.rulefiles.requests import request
 from assay.rulefiles.rules import unique
 from assay.rulefiles.schemas import unknown
+from assay.rulefiles.values import moment
 
 MERGED: Final = frozenset({"request", "options"})
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from assay.engine.ballots import Ballot
+from assay.engine.benchmark import UNITS, UNKNOWN, BenchmarkRun, Series, in_unit
 from assay.engine.catalog import (
     Endpoint,
     Model,
     Observation,
-    Percentiles,
     Preference,
     PriceOverride,
     Prices,
@@ -19,9 +20,9 @@ from assay.engine.catalog import (
 )
 from assay.engine.faults import Fault
 from assay.engine.identity import provisional
-from assay.engine.request import MaxPrice
 from assay.rulefiles.nodes import Scalar, Table
 from assay.rulefiles.schemas import unknown
+from assay.rulefiles.values import double, doubles, key_of, moment, percentiles
 
 WINDOW = timedelta(days=1)
 SOURCE = "fixture"
@@ -37,6 +38,8 @@ class Fixtures:
     observations: Mapping[str, Observation]
     preferences: tuple[Preference, ...] = ()
     tenants: tuple[TenantSettings, ...] = ()
+    benchmarks: tuple[BenchmarkRun, ...] = ()
+    ballots: tuple[Ballot, ...] = ()
 
     def world(self, endpoints: Collection[str], observations: Collection[str]) -> World:
         """The world in which only these endpoints exist and only these observations were made."""
@@ -51,6 +54,8 @@ class Fixtures:
             observations=tuple(seen for seen in made if seen.endpoint_id in ids),
             preferences=self.preferences,
             tenants=self.tenants,
+            benchmarks=tuple(run for run in self.benchmarks if run.endpoint_id in ids),
+            ballots=self.ballots,
         )
 
 
@@ -67,6 +72,8 @@ def fixtures(block: Table, now: datetime, faults: list[Fault]) -> Fixtures:
         observations={key: observation(table, endpoints, now, faults) for key, table in seen.items()},
         preferences=tuple(preference(table, models) for table in block.tables("preferences")),
         tenants=tuple(tenant(table) for table in block.tables("tenants")),
+        benchmarks=tuple(benchmark(table, endpoints, now, faults) for table in block.tables("benchmarks")),
+        ballots=tuple(ballot for table in block.tables("ballots") for ballot in ballots(table, models)),
     )
 
 
@@ -156,6 +163,23 @@ def observation(table: Table, endpoints: Mapping[str, Endpoint], now: datetime, 
     )
 
 
+def benchmark(table: Table, endpoints: Mapping[str, Endpoint], now: datetime, faults: list[Fault]) -> BenchmarkRun:
+    """One score of one endpoint, by default of now."""
+    unit, score = table.text("unit", "fraction"), double(table, "score") or 0.0
+    if unit in UNITS and not in_unit(score, unit):
+        lowest, highest = UNITS[unit]
+        faults.append(Fault(table.place_of("score"), f"a {unit} is from {lowest:g} to {highest:g}, found {score:g}"))
+    version, judge = table.text("version", UNKNOWN), table.text("judge", UNKNOWN)
+    known = key_of(table, "endpoint", endpoints, faults)
+    return BenchmarkRun(
+        endpoint_id=endpoints[known].endpoint_id if known else "",
+        source=table.text("source", SOURCE),
+        series=Series(table.text("suite"), version, judge, table.text("metric", "score"), unit),
+        score=score,
+        run_at=moment(table, "at", now, faults),
+    )
+
+
 def preference(table: Table, models: Mapping[str, Model]) -> Preference:
     """A tenant's pin or ignore."""
     name = table.maybe_text("model")
@@ -167,6 +191,15 @@ def preference(table: Table, models: Mapping[str, Model]) -> Preference:
     )
 
 
+def ballots(table: Table, models: Mapping[str, Model]) -> Iterator[Ballot]:
+    """The ballots of so many eligible tenants, of whom the first so many ignore each target."""
+    against = table.table("ignores")
+    counts = {target: against.whole(target) or 0 for target in against.entries}
+    for number in range(table.whole("tenants") or 0):
+        ignored = frozenset(target for target, count in counts.items() if number < count)
+        yield Ballot(f"eligible-{number + 1}", named_model(table.text("model"), models), ignored)
+
+
 def tenant(table: Table) -> TenantSettings:
     """What a tenant may use."""
     return TenantSettings(
@@ -176,44 +209,6 @@ def tenant(table: Table) -> TenantSettings:
         zdr=table.flag("zdr"),
         deny_data_collection=table.flag("deny_data_collection"),
     )
-
-
-def key_of(table: Table, name: str, known: Mapping[str, object], faults: list[Fault]) -> str | None:
-    """The fixture's key that a table names, if there is such a fixture."""
-    found = table.scalar(name)
-    if found and found.text not in known:
-        faults.append(Fault(found.place, unknown("endpoint", found.text, known)))
-    return found.text if found and found.text in known else None
-
-
-def moment(table: Table, key: str, default: datetime, faults: list[Fault]) -> datetime:
-    """A time with its zone, in UTC."""
-    text = table.maybe_text(key)
-    if text is None:
-        return default
-    try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError):
-        faults.append(Fault(table.place_of(key), f"there is no such time: `{text[:40]}`"))
-        return default
-
-
-def percentiles(table: Table, key: str) -> Percentiles:
-    """Four points of a distribution; a number alone is the median."""
-    alone = double(table, key)
-    return Percentiles(**doubles(table.table(key), Percentiles)) if alone is None else Percentiles(p50=alone)
-
-
-def doubles(table: Table, kind: type[Prices | Percentiles | MaxPrice]) -> dict[str, float]:
-    """A table's numbers as doubles, for the fields of a kind of value."""
-    found = {item.name: double(table, item.name) for item in fields(kind)}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def double(table: Table, key: str) -> float | None:
-    """A number as a double."""
-    found = table.number(key)
-    return None if found is None else float(found)
 
 
 def _maybe_flag(table: Table, key: str) -> bool | None:

@@ -30,6 +30,8 @@ def check_links(
         if rule_set.extends:
             declared = _declared(rule_set.extends, rule_sets)
             yield from _retyped(rule_set.params, rule_set.param_places, declared or {})
+    for rule_set, root in rule_sets.values():
+        yield from _measured(root.table("spec").table("memory"), _declared(rule_set.name, rule_sets))
     for binding, table in bindings:
         if binding.rule_set and binding.rule_set not in names:
             yield Fault(table.place_of("ruleSet"), unknown("rule set", binding.rule_set, sorted(names)))
@@ -61,6 +63,19 @@ def _declared(name: str, rule_sets: Mapping[str, tuple[RuleSet, Table]]) -> Decl
     if end is not None:
         return None
     return {key: (value, link) for link in reversed(met) for key, value in rule_sets[link][0].params.items()}
+
+
+def _measured(memory: Table, declared: Declared | None) -> Iterator[Fault]:
+    """What a memory measures by is a declared parameter, a double."""
+    named = memory.scalar("accuracy")
+    if named is None or declared is None:
+        return
+    if named.text not in declared:
+        yield Fault(named.place, unknown("parameter", named.text, declared))
+    elif type(declared[named.text][0]) is not float:
+        value, owner = declared[named.text]
+        message = f"`{named.text}` must be {TYPES[float]}, it is {TYPES[type(value)]} in {owner}"
+        yield Fault(named.place, message)
 
 
 def _overrides(binding: Binding, declared: Declared | None) -> Iterator[Fault]:

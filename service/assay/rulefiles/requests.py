@@ -10,8 +10,9 @@ from assay.engine.catalog import Model
 from assay.engine.errors import InvalidField
 from assay.engine.faults import Fault
 from assay.engine.request import MaxPrice, ProviderPreferences, Request
-from assay.rulefiles.fixtures import doubles, named_model, percentiles
+from assay.rulefiles.fixtures import named_model
 from assay.rulefiles.nodes import Table, find
+from assay.rulefiles.values import doubles, percentiles
 
 SPELT: Final = {"provider.sort": "provider.sort.by"}  # or a text in place of the mapping, which is then found
 

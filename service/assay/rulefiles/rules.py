@@ -11,6 +11,7 @@ from assay.engine.faults import Fault
 from assay.engine.ruleset import (
     EvidenceSpec,
     Expression,
+    MemorySpec,
     OrderKey,
     Parameter,
     Place,
@@ -36,6 +37,7 @@ def rule_set(root: Table, file: str, faults: list[Fault]) -> RuleSet:
         extends=spec.maybe_text("extends"),
         mode=spec.text("mode", "enforce"),
         evidence=evidence(spec.table("evidence"), faults) if "evidence" in spec.entries else None,
+        memory=memory(spec.table("memory"), faults) if "memory" in spec.entries else None,
         params=params(spec),
         param_places=param_places(spec),
         cohort_variables=tuple(variable(t, faults) for t in spec.tables("cohortVariables")),
@@ -43,7 +45,7 @@ def rule_set(root: Table, file: str, faults: list[Fault]) -> RuleSet:
         enter=rules(pool, "enter", faults) if "enter" in pool.entries else None,
         stay=rules(pool, "stay", faults) if "stay" in pool.entries else None,
         on_empty=pool.text("onEmpty", "fail"),
-        minimum=pool.whole("minimum") or 0,
+        minimum=pool.whole("minimum"),
         request=rules(spec, "request", faults),
         order=order(spec, faults) if "order" in spec.entries else None,
     )
@@ -73,6 +75,33 @@ def evidence(block: Table, faults: list[Fault]) -> EvidenceSpec:
         message = f"halfLifeMin ({spec.half_life_min}) is longer than halfLifeMax ({spec.half_life_max})"
         faults.append(Fault(block.place_of(name), message))
     return spec
+
+
+def memory(block: Table, faults: list[Fault]) -> MemorySpec:
+    """The memory block; what it leaves out keeps its default."""
+    default = MemorySpec()
+    spec = MemorySpec(
+        hold=duration(block, "hold", default.hold),
+        hold_max=duration(block, "holdMax", default.hold_max),
+        backoff=amount(block, "backoff", default.backoff),
+        slow_failures=block.whole("slowFailures") or default.slow_failures,
+        slow_evictions=block.whole("slowEvictions") or default.slow_evictions,
+        accuracy=block.maybe_text("accuracy"),
+        change_odds=amount(block, "changeOdds", default.change_odds),
+        cusum_limit=amount(block, "cusumLimit", default.cusum_limit),
+        cusum_cap=amount(block, "cusumCap", default.cusum_cap),
+        keep_after_eviction=amount(block, "keepAfterEviction", default.keep_after_eviction),
+    )
+    if spec.hold > spec.hold_max:
+        name = "hold" if "hold" in block.entries else "holdMax"
+        faults.append(Fault(block.place_of(name), f"hold ({spec.hold}) is longer than holdMax ({spec.hold_max})"))
+    return spec
+
+
+def amount(block: Table, key: str, default: float) -> float:
+    """A number, whole or not, as a double."""
+    found = block.number(key)
+    return default if found is None else float(found)
 
 
 def duration(block: Table, key: str, default: timedelta) -> timedelta:

@@ -13,11 +13,13 @@ from typing import Any, Final, Protocol
 from sqlalchemy import BigInteger, Dialect
 
 from assay.engine.errors import quoted
+from assay.evidence.outcomes import Batch as Outcomes
 from assay.store.audit_tables import decision
 from assay.store.types import EPOCH, UtcTime
 
 DECISION: Final = 1
 TENANT: Final = 2
+OUTCOMES: Final = 3
 LONGEST: Final = 500
 """Characters of a text: an entry of a PostgreSQL index holds at most 2,704 bytes."""
 
@@ -25,8 +27,24 @@ Cells = tuple[Any, ...]
 Words = Mapping[str, tuple[str, ...]]
 
 
+class Activity(Protocol):
+    """What a tenant asked for with tools."""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Each once, without routing variants."""
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Providers and tags that it ruled out, each once."""
+
+
 class DecisionRow(Protocol):
     """What is derived from the record of one decision: these, and an attribute for each of CELLS."""
+
+    @property
+    def tenant(self) -> str:
+        """A pseudonym."""
 
     @property
     def decided_at(self) -> datetime:
@@ -39,6 +57,10 @@ class DecisionRow(Protocol):
     @property
     def words(self) -> Words:
         """What it is found by, by kind."""
+
+    @property
+    def activity(self) -> Activity | None:
+        """Of a tenant that offered tools."""
 
 
 class Journalled(Protocol):
@@ -62,7 +84,15 @@ class Journalled(Protocol):
 
 
 Derive = Callable[[bytes], DecisionRow]
-"""Reads a record; raises ValueError where the bytes are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """What reads records; each raises ValueError where the bytes are none."""
+
+    decision: Derive
+    outcomes: Callable[[bytes], Outcomes]
+
 
 OWN: Final = tuple(column for column in decision.columns if column.name not in {"stream", "seq", "decided_at"})
 TEXTS: Final = tuple(column for column in OWN if column.type.python_type is str)
@@ -75,17 +105,22 @@ VALUES: Final = attrgetter(*(column.name for column in CELLS))
 
 @dataclass(slots=True)
 class Batch:
-    """The rows of one batch by table, cells in the order of `audit_loading.COLUMNS`; words by finding set."""
+    """The rows of one batch by table, cells in the order of `audit_loading.COLUMNS`; words by finding set.
+
+    `activity` has number in the stream, tenant and day since 1970 beside it; `outcomes` are not rows yet.
+    """
 
     records: list[Cells] = field(default_factory=list)
     decisions: list[Cells] = field(default_factory=list)
     words: dict[str, Words] = field(default_factory=dict)
     pseudonyms: list[Cells] = field(default_factory=list)
+    activity: list[tuple[int, str, int, Activity]] = field(default_factory=list)
+    outcomes: list[Outcomes] = field(default_factory=list)
     unreadable: list[Cells] = field(default_factory=list)
     unlisted: int = 0
 
 
-def batch_of(stream: str, records: Iterable[Journalled], derive: Derive, dialect: Dialect) -> Batch:
+def batch_of(stream: str, records: Iterable[Journalled], read: Readers, dialect: Dialect) -> Batch:
     """Every record goes somewhere: a decision that cannot be read is kept without a row that it could be found by.
 
     Verifying names those.
@@ -93,22 +128,31 @@ def batch_of(stream: str, records: Iterable[Journalled], derive: Derive, dialect
     batch = Batch()
     for record in records:
         if record.chain is None:
-            announced(batch, stream, record, dialect)
+            announced(batch, stream, record, read, dialect)
             continue
         batch.records.append((stream, record.seq, record.kind, record.payload, record.chain))
-        if record.kind != DECISION:
-            continue
-        try:
-            row = derive(record.payload)
-            if row.finding_set not in batch.words:
-                batch.words[row.finding_set] = listable_words(row.words)
-            batch.decisions.append((stream, record.seq, UTC_TIME(row.decided_at, dialect), *listable(row)))
-        except Exception:  # noqa: BLE001 - whatever it holds, it must not keep the records behind it from the log
-            batch.unlisted += 1
+        if record.kind == DECISION:
+            try:
+                list_decision(batch, stream, record, read.decision(record.payload), dialect)
+            except Exception:  # noqa: BLE001 - whatever it holds, it must not keep the records behind it from the log
+                batch.unlisted += 1
     return batch
 
 
+def list_decision(batch: Batch, stream: str, record: Journalled, row: DecisionRow, dialect: Dialect) -> None:
+    """Add what a decision is found by, all of it or nothing; raises ValueError where no column could hold it."""
+    if row.finding_set not in batch.words:
+        batch.words[row.finding_set] = listable_words(row.words)
+    asked = row.activity
+    if asked is not None:
+        require_names((*asked.models, *asked.ignored))
+    batch.decisions.append((stream, record.seq, UTC_TIME(row.decided_at, dialect), *listable(row)))
+    if asked is not None:
+        batch.activity.append((record.seq, row.tenant, row.decided_at.toordinal() - DAY_0, asked))
+
+
 UTC_TIME: Final = UtcTime().process_bind_param
+DAY_0: Final = EPOCH.toordinal()
 
 
 def listable(row: DecisionRow) -> Cells:
@@ -147,10 +191,13 @@ def require_names(texts: Sequence[str]) -> None:
         raise ValueError(message)
 
 
-def announced(batch: Batch, stream: str, record: Journalled, dialect: Dialect) -> None:
-    """Keep a record outside the chain: a tenant's pseudonym, or something that only a newer Assay can read."""
+def announced(batch: Batch, stream: str, record: Journalled, read: Readers, dialect: Dialect) -> None:
+    """Keep a record outside the chain: a tenant's pseudonym, outcomes, or what only a newer Assay can read."""
     try:
-        batch.pseudonyms.append(pseudonym(record, dialect))
+        if record.kind == OUTCOMES:
+            batch.outcomes.append(countable(read.outcomes(record.payload)))
+        else:
+            batch.pseudonyms.append(pseudonym(record, dialect))
     except (KeyError, TypeError, ValueError, OverflowError):
         digest = sha256(record.payload).hexdigest()
         batch.unreadable.append((stream, digest, record.kind, record.payload))
@@ -165,3 +212,12 @@ def pseudonym(record: Journalled, dialect: Dialect) -> Cells:
     made_at = EPOCH + timedelta(microseconds=read["at_us"])
     require_names((read["pseudonym"], read["tenant"]))
     return read["pseudonym"], read["tenant"], UTC_TIME(made_at, dialect)
+
+
+def countable(batch: Outcomes) -> Outcomes:
+    """The outcomes; raises ValueError where a text of theirs could not be kept."""
+    require_names((batch.source, batch.batch_id))
+    for group in batch.groups:
+        require_names((group.tenant, group.endpoint_id, group.provider))
+        require_names([text for outcome in group.outcomes for text in (outcome.decision_id, outcome.result)])
+    return batch

@@ -12,6 +12,7 @@ from assay.engine.canonical import canonical
 from assay.store.audit_batch import TENANT
 from assay.store.audit_tables import decision, tenant_pseudonym, unreadable_record
 from assay.store.engine import translated, writing
+from assay.store.evidence_tables import tenant_affiliation
 from assay.store.imports.log import bump
 from assay.store.imports.tenants import PREFERENCES
 from assay.store.tables import part, preference, publication, snapshot, snapshot_part, tenant_settings
@@ -25,8 +26,19 @@ def prune_snapshots(engine: Engine, before: datetime) -> int:
 
     Those in force at that time or later stay, so that a decision still on its way to the log finds its own.
     """
+    return remove(engine, unneeded(before))
+
+
+def prune_published(engine: Engine, before: datetime) -> int:
+    """Remove those of them alone that were in force once: a server may still decide from one that never was."""
+    shown = select(publication.c.sequence).where(publication.c.snapshot_id == snapshot.c.snapshot_id)
+    return remove(engine, unneeded(before).where(exists(shown)))
+
+
+def remove(engine: Engine, names_of: Select[tuple[str]]) -> int:
+    """Remove snapshots with their publications, and the parts that no other snapshot has; says how many."""
     with writing(engine) as connection:
-        names = connection.execute(unneeded(before)).scalars().all()
+        names = connection.execute(names_of).scalars().all()
         for start in range(0, len(names), CHUNK):
             piece = names[start : start + CHUNK]
             for table in (publication, snapshot_part, snapshot):
@@ -59,7 +71,7 @@ def erase_tenant(engine: Engine, tenant: str) -> int:
         unread = connection.execute(delete(unreadable_record).where(unreadable_record.c.kind == TENANT)).rowcount
         wishes = sum(
             connection.execute(delete(table).where(table.c.tenant == tenant)).rowcount
-            for table in (preference, tenant_settings)
+            for table in (preference, tenant_settings, tenant_affiliation)
         )
         if wishes:
             bump(connection, PREFERENCES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -12,10 +12,11 @@ from sqlalchemy import Connection, Engine, Insert, Table, bindparam, func, selec
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError
 
-from assay.store.audit_batch import Batch, Derive, Journalled, batch_of
+from assay.store.audit_batch import Batch, Journalled, Readers, batch_of
 from assay.store.audit_loading import Load, add_missing, add_words, fill_in, load
 from assay.store.audit_tables import chain_head, journal_position, tenant_pseudonym, unreadable_record
 from assay.store.engine import reading, translated
+from assay.store.evidence_sink import Evidence, count_once, evidence_of, note_activity
 
 POSITION: Final = select(journal_position).where(journal_position.c.stream == bindparam("name"))
 FINDING_SETS: Final = 0x41_73_73_61_7A  # the advisory lock that shippers share, and who removes unused sets has alone
@@ -64,16 +65,27 @@ class SignedHead(Protocol):
 P = TypeVar("P")
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One batch of a stream, and how far it brings the stream."""
+
+    stream: str
+    batch: Batch
+    evidence: Evidence
+    position: Place
+    head: SignedHead
+
+
 class AuditSink(Generic[P]):
-    """Keeps what the journal ships. `derive` reads a decision's record; `place` makes the caller's own positions.
+    """Keeps what the journal ships. `read` reads records; `place` makes the caller's own positions.
 
     It remembers nothing of what is stored, so that any number of processes may ship, also the same stream one after the
     other. `unlisted` counts decisions whose record was kept, but could not be read.
     """
 
-    def __init__(self, engine: Engine, derive: Derive, place: Callable[[int, int, int, bytes], P]) -> None:
+    def __init__(self, engine: Engine, read: Readers, place: Callable[[int, int, int, bytes], P]) -> None:
         self.engine = engine
-        self._derive = derive
+        self._read = read
         self._place = place
         self.unlisted = 0
 
@@ -88,19 +100,21 @@ class AuditSink(Generic[P]):
 
         The position rules out that a row is in the way. Where one is all the same, the batch goes in row by row.
         """
-        batch = batch_of(stream, records, self._derive, self.engine.dialect)
+        batch = batch_of(stream, records, self._read, self.engine.dialect)
+        evidence = evidence_of(batch.outcomes)
         with translated(self.engine):
             try:
-                self._store(load, stream, batch, position, head)
+                self._store(load, Sent(stream, batch, evidence, position, head))
             except (IntegrityError, DataError):
-                self._store(fill_in, stream, batch, position, head)
+                self._store(fill_in, Sent(stream, batch, evidence, position, head))
         self.unlisted += batch.unlisted
 
-    def _store(self, into: Load, stream: str, batch: Batch, position: Place, head: SignedHead) -> None:
+    def _store(self, into: Load, sent: Sent) -> None:
+        batch = sent.batch
         with shipping(self.engine) as connection:
-            stored = connection.execute(POSITION.with_for_update(), {"name": stream}).one_or_none()
+            stored = connection.execute(POSITION.with_for_update(), {"name": sent.stream}).one_or_none()
             if stored is not None:
-                if (stored.segment, stored.byte_offset) >= (position.segment, position.offset):
+                if (stored.segment, stored.byte_offset) >= (sent.position.segment, sent.position.offset):
                     return
                 batch = after(batch, stored.seq)
             into(connection, batch)
@@ -109,7 +123,9 @@ class AuditSink(Generic[P]):
             add_words(connection, batch.words)
             add_missing(connection, tenant_pseudonym, batch.pseudonyms)
             add_missing(connection, unreadable_record, batch.unreadable)
-            note(connection, stream, position, head)
+            count_once(connection, sent.stream, sent.evidence)
+            note_activity(connection, batch.activity)
+            note(connection, sent.stream, sent.position, sent.head)
 
 
 @contextmanager
@@ -129,6 +145,7 @@ def after(batch: Batch, seq: int) -> Batch:
         batch,
         records=[row for row in batch.records if row[1] > seq],
         decisions=[row for row in batch.decisions if row[1] > seq],
+        activity=[each for each in batch.activity if each[0] > seq],
     )
 
 

@@ -7,7 +7,7 @@ where none was named. A tenant may have several, one for each process that met i
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, Table
+from sqlalchemy import BigInteger, Column, Index, Integer, PrimaryKeyConstraint, Table
 
 from assay.store.tables import metadata
 from assay.store.types import NAME, UtcTime
@@ -17,17 +17,35 @@ from assay.store.types import NAME, UtcTime
 evidence_counter = Table(
     "evidence_counter",
     metadata,
-    Column("endpoint_id", NAME, primary_key=True),
-    Column("source", NAME, primary_key=True),
-    Column("tenant", NAME, primary_key=True),
-    Column("stratum", Integer, primary_key=True, autoincrement=False),
-    Column("hour", Integer, primary_key=True, autoincrement=False),
+    Column("endpoint_id", NAME, nullable=False),
+    Column("source", NAME, nullable=False),
+    Column("tenant", NAME, nullable=False),
+    Column("stratum", Integer, nullable=False),
+    Column("hour", Integer, nullable=False),
     Column("requests", BigInteger, nullable=False),
     Column("tool_call_requests", BigInteger, nullable=False),
     Column("errored_requests", BigInteger, nullable=False),
     Column("auto_requests", BigInteger, nullable=False),  # those of them with tool_choice auto
     Column("auto_tool_call_requests", BigInteger, nullable=False),
-    Index(None, "hour"),
+    PrimaryKeyConstraint("hour", "endpoint_id", "source", "tenant", "stratum"),  # hours are read and grow together
+    sqlite_with_rowid=False,
+)
+
+# The same by UTC day: what is older than yesterday is read from here, one row instead of twenty-four.
+evidence_day = Table(
+    "evidence_day",
+    metadata,
+    Column("endpoint_id", NAME, primary_key=True),
+    Column("source", NAME, primary_key=True),
+    Column("tenant", NAME, primary_key=True),
+    Column("stratum", Integer, primary_key=True, autoincrement=False),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("tool_call_requests", BigInteger, nullable=False),
+    Column("errored_requests", BigInteger, nullable=False),
+    Column("auto_requests", BigInteger, nullable=False),
+    Column("auto_tool_call_requests", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 # All requests, with or without tools. Metrics: `answered` and `failed` (bucket 0) for uptime; `latency_ms` to the first
@@ -35,12 +53,13 @@ evidence_counter = Table(
 service_counter = Table(
     "service_counter",
     metadata,
-    Column("endpoint_id", NAME, primary_key=True),
-    Column("hour", Integer, primary_key=True, autoincrement=False),
-    Column("metric", NAME, primary_key=True),
-    Column("bucket", Integer, primary_key=True, autoincrement=False),
+    Column("endpoint_id", NAME, nullable=False),
+    Column("hour", Integer, nullable=False),
+    Column("metric", NAME, nullable=False),
+    Column("bucket", Integer, nullable=False),
     Column("count", BigInteger, nullable=False),
-    Index(None, "hour"),
+    PrimaryKeyConstraint("hour", "endpoint_id", "metric", "bucket"),
+    sqlite_with_rowid=False,
 )
 
 # A batch that stands here was counted, by whichever stream brought it first, in the same transaction.

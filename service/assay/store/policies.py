@@ -30,14 +30,21 @@ def record_policy(
 ) -> int:
     """Number a revision: the newest keeps its number, anything else, also an older one again, gets the next."""
     with writing(engine) as connection:
-        newest = first(connection, newest_first())
-        if newest is not None and newest.digest == digest:
-            return newest.number
-        number = 1 if newest is None else newest.number + 1
-        insert_missing(connection, policy_source, [{"digest": digest, "files": dict(sorted(files.items()))}])
-        row = {"number": number, "digest": digest, "created_at": now, "note": note}
-        connection.execute(insert(policy_revision), row)
-        return number
+        return number_policy(connection, digest, files, now=now, note=note)
+
+
+def number_policy(
+    connection: Connection, digest: str, files: Mapping[str, str], *, now: datetime, note: str | None = None
+) -> int:
+    """Number a revision in a transaction of `writing`."""
+    newest = first(connection, newest_first())
+    if newest is not None and newest.digest == digest:
+        return newest.number
+    number = 1 if newest is None else newest.number + 1
+    insert_missing(connection, policy_source, [{"digest": digest, "files": dict(sorted(files.items()))}])
+    row = {"number": number, "digest": digest, "created_at": now, "note": note}
+    connection.execute(insert(policy_revision), row)
+    return number
 
 
 def policy(engine: Engine, number: int) -> PolicyRevision | None:

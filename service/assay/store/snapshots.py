@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
-from sqlalchemy import Connection, Engine, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Engine, func, insert, select
 
 from assay.engine.errors import StoreUnavailable
 from assay.store.engine import masked, reading, writing
@@ -41,28 +41,32 @@ def save_snapshot(engine: Engine, stored: StoredSnapshot, *, published: bool, no
     """Keep a snapshot and, if `published`, put it in force; only parts that are not there yet are written."""
     verify(engine, stored)
     with writing(engine) as connection:
-        row = {
-            "snapshot_id": stored.snapshot_id,
-            "manifest": stored.manifest,
-            "as_of": stored.as_of,
-            "policy_revision": stored.policy_revision,
-            "created_at": now,
-        }
-        known = select(snapshot.c.snapshot_id).where(snapshot.c.snapshot_id == stored.snapshot_id)
-        if connection.execute(known).first() is None:
-            insert_missing(connection, snapshot, [row])
-            store_parts(connection, stored)
+        keep_snapshot(connection, stored, now)
         if published:
             publish(connection, stored.snapshot_id, now)
 
 
-def store_parts(connection: Connection, stored: StoredSnapshot) -> None:
-    """Write the parts that no earlier snapshot had, and which parts are this one's."""
+def keep_snapshot(connection: Connection, stored: StoredSnapshot, now: datetime) -> int:
+    """Keep a snapshot in a transaction of `writing`; says how many parts were not there yet."""
+    row = {
+        "snapshot_id": stored.snapshot_id,
+        "manifest": stored.manifest,
+        "as_of": stored.as_of,
+        "policy_revision": stored.policy_revision,
+        "created_at": now,
+    }
+    insert_missing(connection, snapshot, [row])
+    return store_parts(connection, stored)
+
+
+def store_parts(connection: Connection, stored: StoredSnapshot) -> int:
+    """Write the parts that are not there, and which parts are this snapshot's."""
     known = known_parts(connection, sorted(stored.parts))
     missing = [{"digest": name, "content": stored.parts[name]} for name in stored.parts if name not in known]
     insert_missing(connection, part, missing)
     links = [{"snapshot_id": stored.snapshot_id, "digest": name} for name in stored.parts]
     insert_missing(connection, snapshot_part, links)
+    return len(missing)
 
 
 def known_parts(connection: Connection, names: Sequence[str]) -> set[str]:
@@ -72,13 +76,15 @@ def known_parts(connection: Connection, names: Sequence[str]) -> set[str]:
     return {name for query in queries for name in connection.execute(query).scalars()}
 
 
-def publish(connection: Connection, snapshot_id: str, now: datetime) -> None:
-    """Put a snapshot in force, unless it is."""
+def publish(connection: Connection, snapshot_id: str, now: datetime) -> Publication:
+    """Put a snapshot in force, unless it is; says since when, and under which sequence."""
     newest = connection.execute(select(publication).order_by(publication.c.sequence.desc()).limit(1)).one_or_none()
-    if newest is None or newest.snapshot_id != snapshot_id:
-        sequence = 1 if newest is None else newest.sequence + 1
-        row = {"sequence": sequence, "snapshot_id": snapshot_id, "published_at": now}
-        connection.execute(insert(publication), row)
+    if newest is not None and newest.snapshot_id == snapshot_id:
+        return Publication(newest.sequence, snapshot_id, newest.published_at)
+    sequence = 1 if newest is None else newest.sequence + 1
+    row = {"sequence": sequence, "snapshot_id": snapshot_id, "published_at": now}
+    connection.execute(insert(publication), row)
+    return Publication(sequence, snapshot_id, now)
 
 
 def load_snapshot(engine: Engine, snapshot_id: str) -> StoredSnapshot | None:
@@ -99,16 +105,52 @@ def verify(engine: Engine, stored: StoredSnapshot) -> None:
     """Compare every content with the digest it goes by."""
     contents = {stored.snapshot_id: stored.manifest, **stored.parts}
     for name, content in contents.items():
-        if sha256(content).hexdigest() != name:
-            message = (
-                f"database {masked(engine.url)}: snapshot {stored.snapshot_id}: {name} is not its content's digest"
-            )
-            raise StoreUnavailable(message)
+        require_digest(engine, stored.snapshot_id, name, content)
+
+
+def require_digest(engine: Engine, snapshot_id: str, name: str, content: bytes) -> None:
+    """Compare one content with its digest."""
+    if sha256(content).hexdigest() != name:
+        message = f"database {masked(engine.url)}: snapshot {snapshot_id}: {name} is not its content's digest"
+        raise StoreUnavailable(message)
 
 
 def latest_published(engine: Engine) -> Publication | None:
     """Tell which snapshot is in force."""
-    newest = select(func.max(publication.c.sequence)).scalar_subquery()
+    return found(engine, publication.c.sequence == select(func.max(publication.c.sequence)).scalar_subquery())
+
+
+def published_at(engine: Engine, at: datetime) -> Publication | None:
+    """Tell which snapshot was in force at a time; `None` before the first that is still kept."""
+    earlier = select(func.max(publication.c.sequence)).where(publication.c.published_at <= at)
+    return found(engine, publication.c.sequence == earlier.scalar_subquery())
+
+
+def first_published(engine: Engine) -> Publication | None:
+    """Tell which publication is the first that is still kept."""
+    return found(engine, publication.c.sequence == select(func.min(publication.c.sequence)).scalar_subquery())
+
+
+def found(engine: Engine, condition: ColumnElement[bool]) -> Publication | None:
+    """Read the one publication that meets a condition."""
     with reading(engine) as connection:
-        row = connection.execute(select(publication).where(publication.c.sequence == newest)).one_or_none()
+        row = connection.execute(select(publication).where(condition)).one_or_none()
     return None if row is None else Publication(row.sequence, row.snapshot_id, row.published_at)
+
+
+def load_manifest(engine: Engine, snapshot_id: str) -> bytes | None:
+    """Read a manifest back, checked against its digest; `None` if there is none of that name."""
+    with reading(engine) as connection:
+        manifest = connection.scalar(select(snapshot.c.manifest).where(snapshot.c.snapshot_id == snapshot_id))
+    if manifest is None:
+        return None
+    require_digest(engine, snapshot_id, snapshot_id, bytes(manifest))
+    return bytes(manifest)
+
+
+def load_parts(engine: Engine, names: Sequence[str]) -> dict[str, bytes]:
+    """Read these parts back, as far as they are there and what their names say."""
+    with reading(engine) as connection:
+        rows = connection.execute(select(part).where(part.c.digest.in_(names))).all()
+    contents = {row.digest: bytes(row.content) for row in rows}
+    return {name: content for name, content in contents.items() if sha256(content).hexdigest() == name}

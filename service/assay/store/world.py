@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, exists, or_, select, true
 
 from assay.engine.catalog import Endpoint, Model, Observation, Preference, Provider, TenantSettings, World
+from assay.engine.ruleset import EvidenceSpec
 from assay.store import tables
+from assay.store.ballots import load_ballots
+from assay.store.benchmark_rows import benchmark_runs
 from assay.store.engine import reading
 from assay.store.listings import ENDPOINTS, MODELS, PROVIDERS, Listing, Value, holding, is_gone, listings
 from assay.store.rows import observation_of, preference_of, tenant_of
+from assay.store.served import load_served, silent
+from assay.store.tallies import load_tallies
 
 Thing = TypeVar("Thing", Model, Endpoint)
+NO_FOLDS: Mapping[str, EvidenceSpec] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +52,29 @@ def world_revision(engine: Engine) -> WorldRevision:
     return WorldRevision(**{row.kind: row.number for row in rows})
 
 
-def load_world(engine: Engine) -> World:
-    """Read everything that is there now, of one instant, in order of name."""
+def load_world(engine: Engine, as_of: datetime | None = None, folds: Mapping[str, EvidenceSpec] = NO_FOLDS) -> World:
+    """Read everything that is there now, of one instant, in order of name.
+
+    What traffic tells is added up as of another: told when, it is part of the world, in each of the ways of folding.
+    """
     with reading(engine) as connection:
         endpoints = present(listings(connection, ENDPOINTS))
-        return World(
+        wishes = preferences(connection)
+        world = World(
             models=known_models(connection, {each.model for each in endpoints.values()}),
             endpoints=tuple(endpoints.values()),
             observations=observations(connection, endpoints),
-            preferences=preferences(connection),
+            preferences=wishes,
             tenants=tenants(connection),
+            benchmarks=benchmark_runs(connection, endpoints),
+        )
+        if as_of is None:
+            return world
+        return replace(
+            world,
+            tallies=load_tallies(connection, folds, as_of),
+            ballots=load_ballots(connection, wishes, as_of),
+            served=load_served(connection, silent(world.endpoints), as_of),
         )
 
 

@@ -735,12 +735,16 @@ class PoolEndpoint(_message.Message):
     BROKEN_FIELD_NUMBER: _builtins.int
     ABSTAINED_FIELD_NUMBER: _builtins.int
     SHADOW_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
     endpoint_id: _builtins.str
     """The endpoint's key."""
     provider: _builtins.str
     """The provider's slug."""
     tag: _builtins.str
     """The provider's name for this offer."""
+    state: _builtins.str
+    """Where it stands: `unknown`, `probation`, `member` or `evicted`. Empty: judged without memory."""
     @_builtins.property
     def facts(self) -> _containers.RepeatedCompositeFieldContainer[_routing_pb2.Fact]:
         """What the rules could read of it, by path below `endpoint.`: `tools.calls`; in the order of names."""
@@ -757,6 +761,10 @@ class PoolEndpoint(_message.Message):
     def shadow(self) -> _containers.RepeatedCompositeFieldContainer[_routing_pb2.Finding]:
         """Rules on trial that it broke: recorded, without effect."""
 
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Since when. Absent without memory, and for `unknown`."""
+
     def __init__(
         self,
         *,
@@ -767,10 +775,12 @@ class PoolEndpoint(_message.Message):
         broken: _abc.Iterable[_routing_pb2.Finding] | None = ...,
         abstained: _abc.Iterable[_routing_pb2.Finding] | None = ...,
         shadow: _abc.Iterable[_routing_pb2.Finding] | None = ...,
+        state: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstained", b"abstained", "broken", b"broken", "endpoint_id", b"endpoint_id", "facts", b"facts", "provider", b"provider", "shadow", b"shadow", "tag", b"tag"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstained", b"abstained", "broken", b"broken", "endpoint_id", b"endpoint_id", "facts", b"facts", "provider", b"provider", "shadow", b"shadow", "since", b"since", "state", b"state", "tag", b"tag"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

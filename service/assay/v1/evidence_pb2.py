@@ -22,44 +22,53 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from assay.v1 import routing_pb2 as assay_dot_v1_dot_routing__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61ssay/v1/evidence.proto\x12\x08\x61ssay.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"^\n\x15ReportOutcomesRequest\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x02 \x01(\t\x12#\n\x08outcomes\x18\x03 \x03(\x0b\x32\x11.assay.v1.Outcome\"U\n\x16ReportOutcomesResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x05\x12)\n\x07refused\x18\x02 \x03(\x0b\x32\x18.assay.v1.RefusedOutcome\"^\n\x15StreamOutcomesRequest\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x02 \x01(\t\x12#\n\x08outcomes\x18\x03 \x03(\x0b\x32\x11.assay.v1.Outcome\"g\n\x16StreamOutcomesResponse\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x05\x12)\n\x07refused\x18\x03 \x03(\x0b\x32\x18.assay.v1.RefusedOutcome\"@\n\x0eRefusedOutcome\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\x9e\x03\n\x07Outcome\x12\x13\n\x0b\x65ndpoint_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12 \n\x06result\x18\x04 \x01(\x0e\x32\x10.assay.v1.Result\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x05 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\x05\x12\x15\n\x08requests\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12\x1a\n\rfirst_token_s\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\nduration_s\x18\t \x01(\x01H\x02\x88\x01\x01\x12\x1e\n\x11\x63ompletion_tokens\x18\n \x01(\x03H\x03\x88\x01\x01\x12\x1a\n\rretry_after_s\x18\x0b \x01(\x01H\x04\x88\x01\x01\x12 \n\x05tools\x18\x0c \x01(\x0b\x32\x11.assay.v1.ToolUseB\x0b\n\t_requestsB\x10\n\x0e_first_token_sB\r\n\x0b_duration_sB\x14\n\x12_completion_tokensB\x10\n\x0e_retry_after_s\"\xd9\x01\n\x07ToolUse\x12\x0f\n\x07offered\x18\x01 \x01(\x05\x12\x13\n\x0btool_choice\x18\x02 \x01(\t\x12\x19\n\x11\x61\x66ter_tool_result\x18\x03 \x01(\x08\x12\x1a\n\x12tool_call_requests\x18\x04 \x01(\x03\x12\x18\n\x10\x65rrored_requests\x18\x05 \x01(\x03\x12\x12\n\ntool_calls\x18\x06 \x01(\x03\x12\x14\n\x0cinvalid_json\x18\x07 \x01(\x03\x12\x14\n\x0cunknown_name\x18\x08 \x01(\x03\x12\x17\n\x0fschema_mismatch\x18\t \x01(\x03\"m\n\x14SetPreferenceRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12&\n\x04kind\x18\x04 \x01(\x0e\x32\x18.assay.v1.PreferenceKind\"(\n\x15SetPreferenceResponse\x12\x0f\n\x07\x63hanged\x18\x01 \x01(\x08\"O\n\x16ListPreferencesRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"e\n\x17ListPreferencesResponse\x12\x31\n\x0bpreferences\x18\x01 \x03(\x0b\x32\x1c.assay.v1.StandingPreference\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9b\x01\n\x12StandingPreference\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12&\n\x04kind\x18\x04 \x01(\x0e\x32\x18.assay.v1.PreferenceKind\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xee\x01\n\x06Result\x12\x16\n\x12RESULT_UNSPECIFIED\x10\x00\x12\x13\n\x0fRESULT_ANSWERED\x10\x01\x12\x1a\n\x16RESULT_TRANSPORT_ERROR\x10\x02\x12\x12\n\x0eRESULT_TIMEOUT\x10\x03\x12\x17\n\x13RESULT_RATE_LIMITED\x10\x04\x12\x19\n\x15RESULT_PROVIDER_ERROR\x10\x05\x12\x17\n\x13RESULT_CALLER_ERROR\x10\x06\x12\x14\n\x10RESULT_MALFORMED\x10\x07\x12\x14\n\x10RESULT_CANCELLED\x10\x08\x12\x0e\n\nRESULT_CUT\x10\t*\x80\x01\n\x0ePreferenceKind\x12\x1f\n\x1bPREFERENCE_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14PREFERENCE_KIND_NONE\x10\x01\x12\x17\n\x13PREFERENCE_KIND_PIN\x10\x02\x12\x1a\n\x16PREFERENCE_KIND_IGNORE\x10\x03\x32\xe9\x02\n\x0f\x45videnceService\x12S\n\x0eReportOutcomes\x12\x1f.assay.v1.ReportOutcomesRequest\x1a .assay.v1.ReportOutcomesResponse\x12W\n\x0eStreamOutcomes\x12\x1f.assay.v1.StreamOutcomesRequest\x1a .assay.v1.StreamOutcomesResponse(\x01\x30\x01\x12P\n\rSetPreference\x12\x1e.assay.v1.SetPreferenceRequest\x1a\x1f.assay.v1.SetPreferenceResponse\x12V\n\x0fListPreferences\x12 .assay.v1.ListPreferencesRequest\x1a!.assay.v1.ListPreferencesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61ssay/v1/evidence.proto\x12\x08\x61ssay.v1\x1a\x16\x61ssay/v1/routing.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"^\n\x15ReportOutcomesRequest\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x02 \x01(\t\x12#\n\x08outcomes\x18\x03 \x03(\x0b\x32\x11.assay.v1.Outcome\"U\n\x16ReportOutcomesResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x05\x12)\n\x07refused\x18\x02 \x03(\x0b\x32\x18.assay.v1.RefusedOutcome\"^\n\x15StreamOutcomesRequest\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x02 \x01(\t\x12#\n\x08outcomes\x18\x03 \x03(\x0b\x32\x11.assay.v1.Outcome\"g\n\x16StreamOutcomesResponse\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x05\x12)\n\x07refused\x18\x03 \x03(\x0b\x32\x18.assay.v1.RefusedOutcome\"@\n\x0eRefusedOutcome\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\x9e\x03\n\x07Outcome\x12\x13\n\x0b\x65ndpoint_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12 \n\x06result\x18\x04 \x01(\x0e\x32\x10.assay.v1.Result\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x05 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\x05\x12\x15\n\x08requests\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12\x1a\n\rfirst_token_s\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\nduration_s\x18\t \x01(\x01H\x02\x88\x01\x01\x12\x1e\n\x11\x63ompletion_tokens\x18\n \x01(\x03H\x03\x88\x01\x01\x12\x1a\n\rretry_after_s\x18\x0b \x01(\x01H\x04\x88\x01\x01\x12 \n\x05tools\x18\x0c \x01(\x0b\x32\x11.assay.v1.ToolUseB\x0b\n\t_requestsB\x10\n\x0e_first_token_sB\r\n\x0b_duration_sB\x14\n\x12_completion_tokensB\x10\n\x0e_retry_after_s\"\xd9\x01\n\x07ToolUse\x12\x0f\n\x07offered\x18\x01 \x01(\x05\x12\x13\n\x0btool_choice\x18\x02 \x01(\t\x12\x19\n\x11\x61\x66ter_tool_result\x18\x03 \x01(\x08\x12\x1a\n\x12tool_call_requests\x18\x04 \x01(\x03\x12\x18\n\x10\x65rrored_requests\x18\x05 \x01(\x03\x12\x12\n\ntool_calls\x18\x06 \x01(\x03\x12\x14\n\x0cinvalid_json\x18\x07 \x01(\x03\x12\x14\n\x0cunknown_name\x18\x08 \x01(\x03\x12\x17\n\x0fschema_mismatch\x18\t \x01(\x03\"m\n\x14SetPreferenceRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12&\n\x04kind\x18\x04 \x01(\x0e\x32\x18.assay.v1.PreferenceKind\"(\n\x15SetPreferenceResponse\x12\x0f\n\x07\x63hanged\x18\x01 \x01(\x08\"O\n\x16ListPreferencesRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"e\n\x17ListPreferencesResponse\x12\x31\n\x0bpreferences\x18\x01 \x03(\x0b\x32\x1c.assay.v1.StandingPreference\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9b\x01\n\x12StandingPreference\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12&\n\x04kind\x18\x04 \x01(\x0e\x32\x18.assay.v1.PreferenceKind\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Z\n\x13GetScorecardRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07variant\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x13\n\x0b\x65ndpoint_id\x18\x04 \x01(\t\"\x90\x01\n\x14GetScorecardResponse\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\t\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x62inding\x18\x03 \x01(\t\x12\'\n\nscorecards\x18\x04 \x03(\x0b\x32\x13.assay.v1.Scorecard\"\xc5\x02\n\tScorecard\x12\x13\n\x0b\x65ndpoint_id\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x0b\n\x03tag\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nheld_until\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x08\x61\x63\x63uracy\x18\x07 \x01(\x0b\x32\x17.assay.v1.MeasuredShare\x12!\n\x06\x62roken\x18\x08 \x03(\x0b\x32\x11.assay.v1.Finding\x12\x1b\n\x0e\x63lean_requests\x18\t \x01(\x03H\x00\x88\x01\x01\x12\x12\n\x05hours\x18\n \x01(\x01H\x01\x88\x01\x01\x42\x11\n\x0f_clean_requestsB\x08\n\x06_hours\"U\n\rMeasuredShare\x12\r\n\x05value\x18\x01 \x01(\x01\x12\x0b\n\x03low\x18\x02 \x01(\x01\x12\x0c\n\x04high\x18\x03 \x01(\x01\x12\x1a\n\x12\x65\x66\x66\x65\x63tive_requests\x18\x04 \x01(\x01*\xee\x01\n\x06Result\x12\x16\n\x12RESULT_UNSPECIFIED\x10\x00\x12\x13\n\x0fRESULT_ANSWERED\x10\x01\x12\x1a\n\x16RESULT_TRANSPORT_ERROR\x10\x02\x12\x12\n\x0eRESULT_TIMEOUT\x10\x03\x12\x17\n\x13RESULT_RATE_LIMITED\x10\x04\x12\x19\n\x15RESULT_PROVIDER_ERROR\x10\x05\x12\x17\n\x13RESULT_CALLER_ERROR\x10\x06\x12\x14\n\x10RESULT_MALFORMED\x10\x07\x12\x14\n\x10RESULT_CANCELLED\x10\x08\x12\x0e\n\nRESULT_CUT\x10\t*\x80\x01\n\x0ePreferenceKind\x12\x1f\n\x1bPREFERENCE_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14PREFERENCE_KIND_NONE\x10\x01\x12\x17\n\x13PREFERENCE_KIND_PIN\x10\x02\x12\x1a\n\x16PREFERENCE_KIND_IGNORE\x10\x03\x32\xb8\x03\n\x0f\x45videnceService\x12S\n\x0eReportOutcomes\x12\x1f.assay.v1.ReportOutcomesRequest\x1a .assay.v1.ReportOutcomesResponse\x12W\n\x0eStreamOutcomes\x12\x1f.assay.v1.StreamOutcomesRequest\x1a .assay.v1.StreamOutcomesResponse(\x01\x30\x01\x12P\n\rSetPreference\x12\x1e.assay.v1.SetPreferenceRequest\x1a\x1f.assay.v1.SetPreferenceResponse\x12V\n\x0fListPreferences\x12 .assay.v1.ListPreferencesRequest\x1a!.assay.v1.ListPreferencesResponse\x12M\n\x0cGetScorecard\x12\x1d.assay.v1.GetScorecardRequest\x1a\x1e.assay.v1.GetScorecardResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'assay.v1.evidence_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RESULT']._serialized_start=1653
-  _globals['_RESULT']._serialized_end=1891
-  _globals['_PREFERENCEKIND']._serialized_start=1894
-  _globals['_PREFERENCEKIND']._serialized_end=2022
-  _globals['_REPORTOUTCOMESREQUEST']._serialized_start=70
-  _globals['_REPORTOUTCOMESREQUEST']._serialized_end=164
-  _globals['_REPORTOUTCOMESRESPONSE']._serialized_start=166
-  _globals['_REPORTOUTCOMESRESPONSE']._serialized_end=251
-  _globals['_STREAMOUTCOMESREQUEST']._serialized_start=253
-  _globals['_STREAMOUTCOMESREQUEST']._serialized_end=347
-  _globals['_STREAMOUTCOMESRESPONSE']._serialized_start=349
-  _globals['_STREAMOUTCOMESRESPONSE']._serialized_end=452
-  _globals['_REFUSEDOUTCOME']._serialized_start=454
-  _globals['_REFUSEDOUTCOME']._serialized_end=518
-  _globals['_OUTCOME']._serialized_start=521
-  _globals['_OUTCOME']._serialized_end=935
-  _globals['_TOOLUSE']._serialized_start=938
-  _globals['_TOOLUSE']._serialized_end=1155
-  _globals['_SETPREFERENCEREQUEST']._serialized_start=1157
-  _globals['_SETPREFERENCEREQUEST']._serialized_end=1266
-  _globals['_SETPREFERENCERESPONSE']._serialized_start=1268
-  _globals['_SETPREFERENCERESPONSE']._serialized_end=1308
-  _globals['_LISTPREFERENCESREQUEST']._serialized_start=1310
-  _globals['_LISTPREFERENCESREQUEST']._serialized_end=1389
-  _globals['_LISTPREFERENCESRESPONSE']._serialized_start=1391
-  _globals['_LISTPREFERENCESRESPONSE']._serialized_end=1492
-  _globals['_STANDINGPREFERENCE']._serialized_start=1495
-  _globals['_STANDINGPREFERENCE']._serialized_end=1650
-  _globals['_EVIDENCESERVICE']._serialized_start=2025
-  _globals['_EVIDENCESERVICE']._serialized_end=2386
+  _globals['_RESULT']._serialized_start=2331
+  _globals['_RESULT']._serialized_end=2569
+  _globals['_PREFERENCEKIND']._serialized_start=2572
+  _globals['_PREFERENCEKIND']._serialized_end=2700
+  _globals['_REPORTOUTCOMESREQUEST']._serialized_start=94
+  _globals['_REPORTOUTCOMESREQUEST']._serialized_end=188
+  _globals['_REPORTOUTCOMESRESPONSE']._serialized_start=190
+  _globals['_REPORTOUTCOMESRESPONSE']._serialized_end=275
+  _globals['_STREAMOUTCOMESREQUEST']._serialized_start=277
+  _globals['_STREAMOUTCOMESREQUEST']._serialized_end=371
+  _globals['_STREAMOUTCOMESRESPONSE']._serialized_start=373
+  _globals['_STREAMOUTCOMESRESPONSE']._serialized_end=476
+  _globals['_REFUSEDOUTCOME']._serialized_start=478
+  _globals['_REFUSEDOUTCOME']._serialized_end=542
+  _globals['_OUTCOME']._serialized_start=545
+  _globals['_OUTCOME']._serialized_end=959
+  _globals['_TOOLUSE']._serialized_start=962
+  _globals['_TOOLUSE']._serialized_end=1179
+  _globals['_SETPREFERENCEREQUEST']._serialized_start=1181
+  _globals['_SETPREFERENCEREQUEST']._serialized_end=1290
+  _globals['_SETPREFERENCERESPONSE']._serialized_start=1292
+  _globals['_SETPREFERENCERESPONSE']._serialized_end=1332
+  _globals['_LISTPREFERENCESREQUEST']._serialized_start=1334
+  _globals['_LISTPREFERENCESREQUEST']._serialized_end=1413
+  _globals['_LISTPREFERENCESRESPONSE']._serialized_start=1415
+  _globals['_LISTPREFERENCESRESPONSE']._serialized_end=1516
+  _globals['_STANDINGPREFERENCE']._serialized_start=1519
+  _globals['_STANDINGPREFERENCE']._serialized_end=1674
+  _globals['_GETSCORECARDREQUEST']._serialized_start=1676
+  _globals['_GETSCORECARDREQUEST']._serialized_end=1766
+  _globals['_GETSCORECARDRESPONSE']._serialized_start=1769
+  _globals['_GETSCORECARDRESPONSE']._serialized_end=1913
+  _globals['_SCORECARD']._serialized_start=1916
+  _globals['_SCORECARD']._serialized_end=2241
+  _globals['_MEASUREDSHARE']._serialized_start=2243
+  _globals['_MEASUREDSHARE']._serialized_end=2328
+  _globals['_EVIDENCESERVICE']._serialized_start=2703
+  _globals['_EVIDENCESERVICE']._serialized_end=3143
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ No field can carry prompt or completion text, and none will be added: outcomes a
 a message says beyond its fields is not kept.
 """
 
+from assay.v1 import routing_pb2 as _routing_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -562,3 +563,184 @@ class StandingPreference(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StandingPreference: _TypeAlias = StandingPreference  # noqa: Y015
+
+@_typing.final
+class GetScorecardRequest(_message.Message):
+    """Whose scorecards."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    ENDPOINT_ID_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """`author/slug`. Required."""
+    variant: _builtins.str
+    """The routing variant whose pool is meant: `exacto`. Required."""
+    tenant: _builtins.str
+    """Whose pool, where a tenant has its own; empty: the general one."""
+    endpoint_id: _builtins.str
+    """Only this endpoint; empty: all that are outside the pool."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        variant: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+        endpoint_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint_id", b"endpoint_id", "model", b"model", "tenant", b"tenant", "variant", b"variant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetScorecardRequest: _TypeAlias = GetScorecardRequest  # noqa: Y015
+
+@_typing.final
+class GetScorecardResponse(_message.Message):
+    """Scorecards of one pool."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    BINDING_FIELD_NUMBER: _builtins.int
+    SCORECARDS_FIELD_NUMBER: _builtins.int
+    snapshot_id: _builtins.str
+    """The snapshot they were read from."""
+    binding: _builtins.str
+    """The binding that keeps the pool."""
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """As of when evidence counts."""
+
+    @_builtins.property
+    def scorecards(self) -> _containers.RepeatedCompositeFieldContainer[Global___Scorecard]:
+        """By endpoint id; members have none."""
+
+    def __init__(
+        self,
+        *,
+        snapshot_id: _builtins.str = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+        binding: _builtins.str = ...,
+        scorecards: _abc.Iterable[Global___Scorecard] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "binding", b"binding", "scorecards", b"scorecards", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetScorecardResponse: _TypeAlias = GetScorecardResponse  # noqa: Y015
+
+@_typing.final
+class Scorecard(_message.Message):
+    """What stands between one endpoint and a pool."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDPOINT_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    TAG_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    HELD_UNTIL_FIELD_NUMBER: _builtins.int
+    ACCURACY_FIELD_NUMBER: _builtins.int
+    BROKEN_FIELD_NUMBER: _builtins.int
+    CLEAN_REQUESTS_FIELD_NUMBER: _builtins.int
+    HOURS_FIELD_NUMBER: _builtins.int
+    endpoint_id: _builtins.str
+    """The endpoint."""
+    provider: _builtins.str
+    """The provider's slug."""
+    tag: _builtins.str
+    """The provider's name for this offer."""
+    state: _builtins.str
+    """Where it stands: `unknown`, `probation` or `evicted`. Empty: judged without memory."""
+    clean_requests: _builtins.int
+    """The fewest further tool-call requests, none with a bad call, with which all those rules would hold. Absent: no number
+    of them would do.
+    """
+    hours: _builtins.float
+    """Hours in which they come at the present rate. Absent without a rate."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Since when."""
+
+    @_builtins.property
+    def held_until(self) -> _timestamp_pb2.Timestamp:
+        """Not to come back before; only after an eviction."""
+
+    @_builtins.property
+    def accuracy(self) -> Global___MeasuredShare:
+        """The share of its tool-call requests without a bad call. Absent where none were seen."""
+
+    @_builtins.property
+    def broken(self) -> _containers.RepeatedCompositeFieldContainer[_routing_pb2.Finding]:
+        """The rules for coming in that do not hold, with the facts and parameters they read."""
+
+    def __init__(
+        self,
+        *,
+        endpoint_id: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        tag: _builtins.str = ...,
+        state: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        held_until: _timestamp_pb2.Timestamp | None = ...,
+        accuracy: Global___MeasuredShare | None = ...,
+        broken: _abc.Iterable[_routing_pb2.Finding] | None = ...,
+        clean_requests: _builtins.int | None = ...,
+        hours: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clean_requests", b"_clean_requests", "_hours", b"_hours", "accuracy", b"accuracy", "clean_requests", b"clean_requests", "held_until", b"held_until", "hours", b"hours", "since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clean_requests", b"_clean_requests", "_hours", b"_hours", "accuracy", b"accuracy", "broken", b"broken", "clean_requests", b"clean_requests", "endpoint_id", b"endpoint_id", "held_until", b"held_until", "hours", b"hours", "provider", b"provider", "since", b"since", "state", b"state", "tag", b"tag"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__clean_requests: _TypeAlias = _typing.Literal["clean_requests"]  # noqa: Y015
+    _WhichOneofArgType__clean_requests: _TypeAlias = _typing.Literal["_clean_requests", b"_clean_requests"]  # noqa: Y015
+    _WhichOneofReturnType__hours: _TypeAlias = _typing.Literal["hours"]  # noqa: Y015
+    _WhichOneofArgType__hours: _TypeAlias = _typing.Literal["_hours", b"_hours"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__clean_requests) -> _WhichOneofReturnType__clean_requests | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hours) -> _WhichOneofReturnType__hours | None: ...
+
+Global___Scorecard: _TypeAlias = Scorecard  # noqa: Y015
+
+@_typing.final
+class MeasuredShare(_message.Message):
+    """A share with its interval."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    EFFECTIVE_REQUESTS_FIELD_NUMBER: _builtins.int
+    value: _builtins.float
+    """Between 0 and 1."""
+    low: _builtins.float
+    """Wilson bounds, each one-sided at 95 %."""
+    high: _builtins.float
+    """The upper one."""
+    effective_requests: _builtins.float
+    """Effective requests behind it: the discounted count, divided by the design effect."""
+    def __init__(
+        self,
+        *,
+        value: _builtins.float = ...,
+        low: _builtins.float = ...,
+        high: _builtins.float = ...,
+        effective_requests: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["effective_requests", b"effective_requests", "high", b"high", "low", b"low", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MeasuredShare: _TypeAlias = MeasuredShare  # noqa: Y015

@@ -55,6 +55,11 @@ class EvidenceServiceStub:
                 request_serializer=assay_dot_v1_dot_evidence__pb2.ListPreferencesRequest.SerializeToString,
                 response_deserializer=assay_dot_v1_dot_evidence__pb2.ListPreferencesResponse.FromString,
                 _registered_method=True)
+        self.GetScorecard = channel.unary_unary(
+                '/assay.v1.EvidenceService/GetScorecard',
+                request_serializer=assay_dot_v1_dot_evidence__pb2.GetScorecardRequest.SerializeToString,
+                response_deserializer=assay_dot_v1_dot_evidence__pb2.GetScorecardResponse.FromString,
+                _registered_method=True)
 
 
 class EvidenceServiceServicer:
@@ -94,6 +99,14 @@ class EvidenceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetScorecard(self, request, context):
+        """Tell what stands between endpoints and a pool: what one shows a provider that wants in. Read from the snapshot in
+        force. NOT_FOUND: no such model or endpoint; INVALID_ARGUMENT: no such variant, or one without a pool.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EvidenceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -116,6 +129,11 @@ def add_EvidenceServiceServicer_to_server(servicer, server):
                     servicer.ListPreferences,
                     request_deserializer=assay_dot_v1_dot_evidence__pb2.ListPreferencesRequest.FromString,
                     response_serializer=assay_dot_v1_dot_evidence__pb2.ListPreferencesResponse.SerializeToString,
+            ),
+            'GetScorecard': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetScorecard,
+                    request_deserializer=assay_dot_v1_dot_evidence__pb2.GetScorecardRequest.FromString,
+                    response_serializer=assay_dot_v1_dot_evidence__pb2.GetScorecardResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -227,6 +245,33 @@ class EvidenceService:
             '/assay.v1.EvidenceService/ListPreferences',
             assay_dot_v1_dot_evidence__pb2.ListPreferencesRequest.SerializeToString,
             assay_dot_v1_dot_evidence__pb2.ListPreferencesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetScorecard(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assay.v1.EvidenceService/GetScorecard',
+            assay_dot_v1_dot_evidence__pb2.GetScorecardRequest.SerializeToString,
+            assay_dot_v1_dot_evidence__pb2.GetScorecardResponse.FromString,
             options,
             channel_credentials,
             insecure,

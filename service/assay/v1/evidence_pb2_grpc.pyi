@@ -52,6 +52,10 @@ class EvidenceServiceStub:
     """Pin or ignore a provider or endpoint for a tenant, or take that back. Holds from the next snapshot on."""
     ListPreferences: _grpc.UnaryUnaryMultiCallable[_evidence_pb2.ListPreferencesRequest, _evidence_pb2.ListPreferencesResponse]
     """List standing preferences, in the order they were made."""
+    GetScorecard: _grpc.UnaryUnaryMultiCallable[_evidence_pb2.GetScorecardRequest, _evidence_pb2.GetScorecardResponse]
+    """Tell what stands between endpoints and a pool: what one shows a provider that wants in. Read from the snapshot in
+    force. NOT_FOUND: no such model or endpoint; INVALID_ARGUMENT: no such variant, or one without a pool.
+    """
 
 @_typing.type_check_only
 class EvidenceServiceAsyncStub(EvidenceServiceStub):
@@ -73,6 +77,10 @@ class EvidenceServiceAsyncStub(EvidenceServiceStub):
     """Pin or ignore a provider or endpoint for a tenant, or take that back. Holds from the next snapshot on."""
     ListPreferences: _aio.UnaryUnaryMultiCallable[_evidence_pb2.ListPreferencesRequest, _evidence_pb2.ListPreferencesResponse]  # type: ignore[assignment]
     """List standing preferences, in the order they were made."""
+    GetScorecard: _aio.UnaryUnaryMultiCallable[_evidence_pb2.GetScorecardRequest, _evidence_pb2.GetScorecardResponse]  # type: ignore[assignment]
+    """Tell what stands between endpoints and a pool: what one shows a provider that wants in. Read from the snapshot in
+    force. NOT_FOUND: no such model or endpoint; INVALID_ARGUMENT: no such variant, or one without a pool.
+    """
 
 class EvidenceServiceServicer(metaclass=_abc_1.ABCMeta):
     """Takes evidence. What is acknowledged is in the journal of the process that answered, and counted from there once."""
@@ -115,5 +123,15 @@ class EvidenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_evidence_pb2.ListPreferencesResponse, _abc.Awaitable[_evidence_pb2.ListPreferencesResponse]]:
         """List standing preferences, in the order they were made."""
+
+    @_abc_1.abstractmethod
+    def GetScorecard(
+        self,
+        request: _evidence_pb2.GetScorecardRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evidence_pb2.GetScorecardResponse, _abc.Awaitable[_evidence_pb2.GetScorecardResponse]]:
+        """Tell what stands between endpoints and a pool: what one shows a provider that wants in. Read from the snapshot in
+        force. NOT_FOUND: no such model or endpoint; INVALID_ARGUMENT: no such variant, or one without a pool.
+        """
 
 def add_EvidenceServiceServicer_to_server(servicer: EvidenceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from assay.engine.catalog import Endpoint, Model, PriceOverride, Prices
 from assay.engine.report import Judged, PoolReport
+from assay.rpc.convert.moment import stamp
 from assay.rpc.convert.plan import facts, finding
 from assay.rpc.convert.request import percentiles_message
 from assay.v1 import catalog_pb2 as pb
@@ -75,14 +74,12 @@ def override(value: PriceOverride) -> pb.PriceOverride:
 
 def pool(value: PoolReport) -> pb.Pool:
     """A pool with the verdict and the facts of every endpoint of its model."""
-    as_of = Timestamp()
-    as_of.FromDatetime(value.as_of)
     return pb.Pool(
         model=value.model,
         variant=value.variant,
         binding=value.binding,
         rule_set=value.rule_set,
-        as_of=as_of,
+        as_of=stamp(value.as_of),
         snapshot_id=value.snapshot_id,
         members=map(pool_endpoint, value.members),
         others=map(pool_endpoint, value.others),
@@ -100,4 +97,6 @@ def pool_endpoint(value: Judged) -> pb.PoolEndpoint:
         broken=map(finding, verdict.broken),
         abstained=map(finding, verdict.abstained),
         shadow=map(finding, verdict.shadow),
+        state=value.state or "",
+        since=stamp(value.since),
     )

@@ -1,0 +1,67 @@
+"""Benchmark scores typed by others: names of suites and metrics, scores in their unit, runs that came to their end."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+from assay.engine.benchmark import COMPLETE_PERCENT, UNITS, in_unit, is_complete
+from assay.importers import cells
+from assay.importers.cells import Form, RefusedError
+
+SUITE = Form(
+    re.compile(r"[A-Za-z0-9][\w.:/+()\[\]=,-]*( [\w.:/+()\[\]=,-]+)*", re.ASCII), 100, "a plain suite name without @"
+)
+VERSION = Form(re.compile(r"[A-Za-z0-9][\w.:/+=,-]*", re.ASCII), 100, "a plain version")
+METRIC = Form(re.compile(r"[A-Za-z0-9][\w.:/^+()\[\]=,%@-]*", re.ASCII), 128, "a plain metric name")
+NUMBER = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,2})?", re.ASCII)
+MANY_TRIALS = 1000
+
+
+def score(field: str, text: str, unit: str) -> float:
+    """Read a score that lies within its unit."""
+    lowest, highest = UNITS[unit]
+    expected = f"a {unit} from {lowest:g} to {highest:g}"
+    if not NUMBER.fullmatch(text):
+        raise RefusedError(field, text, expected)
+    value = float(Decimal(text))
+    if not in_unit(value, unit):
+        raise RefusedError(field, text, expected)
+    return value
+
+
+def unit(field: str, text: str) -> str:
+    """Read what a score counts in."""
+    if text not in UNITS:
+        raise RefusedError(field, text, f"one of {', '.join(UNITS)}")
+    return text
+
+
+def day(field: str, text: str) -> datetime:
+    """Read a time with its zone, or a day, which begins in UTC."""
+    try:
+        found = date.fromisoformat(text) if len(text) == len("2026-08-13") else None
+    except ValueError:
+        found = None
+    if found is not None:
+        return datetime(found.year, found.month, found.day, tzinfo=UTC)
+    try:
+        return cells.moment(field, text)
+    except RefusedError as error:
+        raise RefusedError(field, text, "a day or an ISO time with a zone, such as 2026-08-13") from error
+
+
+def trials(field: str, value: int) -> int:
+    """Bound how often each task was tried."""
+    if not 1 <= value <= MANY_TRIALS:
+        raise RefusedError(field, value, f"from 1 to {MANY_TRIALS}")
+    return value
+
+
+def completed(field: str, done: int, total: int) -> None:
+    """Refuse a run that left out too much for its score to stand for the suite."""
+    if done > total:
+        raise RefusedError(field, done, f"at most all {total} tasks")
+    if not is_complete(done, total):
+        raise RefusedError(field, done, f"at least {COMPLETE_PERCENT} % of {total} tasks: the run is incomplete")

@@ -1,0 +1,45 @@
+"""Scorecards as messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from assay.engine.report import PoolReport
+from assay.engine.scorecard import Scorecard, Share
+from assay.rpc.convert.moment import stamp
+from assay.rpc.convert.plan import finding
+from assay.v1 import evidence_pb2 as pb
+
+
+def scorecard_response(report: PoolReport, cards: Iterable[Scorecard]) -> pb.GetScorecardResponse:
+    """What stands between endpoints and a pool."""
+    return pb.GetScorecardResponse(
+        snapshot_id=report.snapshot_id,
+        as_of=stamp(report.as_of),
+        binding=report.binding,
+        scorecards=map(scorecard, cards),
+    )
+
+
+def scorecard(card: Scorecard) -> pb.Scorecard:
+    """What stands between one endpoint and a pool."""
+    judged = card.judged
+    return pb.Scorecard(
+        endpoint_id=judged.verdict.endpoint_id,
+        provider=judged.verdict.provider,
+        tag=judged.verdict.tag,
+        state=judged.state or "",
+        since=stamp(judged.since),
+        held_until=stamp(card.held_until),
+        accuracy=share(card.accuracy),
+        broken=map(finding, card.broken),
+        clean_requests=card.clean_requests,
+        hours=card.hours,
+    )
+
+
+def share(value: Share | None) -> pb.MeasuredShare | None:
+    """A share with its interval, where there is one."""
+    if value is None:
+        return None
+    return pb.MeasuredShare(value=value.value, low=value.low, high=value.high, effective_requests=value.requests)

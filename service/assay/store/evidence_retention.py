@@ -1,0 +1,47 @@
+"""Letting go of what became of attempts, and of what only tells that a batch was counted; counters stay."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy import Column, Engine, delete, select, tuple_
+
+from assay.store.audit_sink import shipping
+from assay.store.engine import translated
+from assay.store.evidence_tables import evidence_batch, outcome, tenant_activity, tenant_ignore, tenant_provider
+from assay.store.types import EPOCH
+
+BATCH: Final = 1000
+PAUSE_S: Final = 0.01  # between batches, so that who waits for SQLite's one write lock gets it
+RESENT: Final = timedelta(days=30)
+"""How late a batch may still come again: it may lie in the journal of a machine that is down."""
+
+ASKED: Final = timedelta(days=60)
+"""How far back anybody asks what tenants did: 28 days, as of hours that may be closed late."""
+
+
+def prune_outcomes(engine: Engine, before: datetime, *, now: datetime, batch: int = BATCH) -> int:
+    """Remove the outcomes of attempts before `before`; says how many. All else stays as long as it is needed."""
+    removed = remove(engine, outcome.c.at, before, batch)
+    remove(engine, evidence_batch.c.received_at, min(before, now - RESENT), batch)
+    day = (min(before, now - ASKED) - EPOCH).days
+    for table in (tenant_activity, tenant_ignore, tenant_provider):
+        remove(engine, table.c.day, day, batch)
+    return removed
+
+
+def remove(engine: Engine, column: Column[datetime] | Column[int], before: datetime | int, batch: int) -> int:
+    """Remove the rows with less in this column, in small transactions."""
+    table = column.table
+    key = tuple_(*table.primary_key)
+    oldest = select(*table.primary_key).where(column < before).limit(batch)
+    removed = 0
+    while True:
+        with translated(engine), shipping(engine) as connection:
+            count = connection.execute(delete(table).where(key.in_(oldest))).rowcount
+        removed += count
+        if count < batch:
+            return removed
+        time.sleep(PAUSE_S)

@@ -1,0 +1,69 @@
+"""The tables of the curator: what pools remember, every change of theirs, who curates, and which hours are done."""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, BigInteger, Column, Double, Index, Integer, Table, Text
+
+from assay.store.tables import metadata
+from assay.store.types import NAME, UtcTime
+
+# What a binding's pool remembers of an endpoint; without a row the endpoint is unknown to it.
+pool_state = Table(
+    "pool_state",
+    metadata,
+    Column("binding", NAME, primary_key=True),
+    Column("endpoint_id", NAME, primary_key=True),
+    Column("model", NAME, nullable=False),
+    Column("state", NAME, nullable=False),
+    Column("since", UtcTime, nullable=False),
+    Column("cusum", Double, nullable=False),
+    Column("slow_failures", Integer, nullable=False),
+    Column("failed_at", UtcTime),
+    Column("evictions", Integer, nullable=False),
+    Column("held_until", UtcTime),
+    Column("forgotten_at", UtcTime),  # of what an eviction made not count any more: all five or none
+    Column("forgotten_half_life_us", BigInteger),
+    Column("forgotten_requests", Double),
+    Column("forgotten_calls", Double),
+    Column("forgotten_errored", Double),
+)
+
+# Only ever added to, and numbered in the order in which it happened; late evidence changes nothing here.
+pool_change = Table(
+    "pool_change",
+    metadata,
+    Column("change_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", UtcTime, nullable=False),  # the end of the hour that was judged
+    Column("binding", NAME, nullable=False),
+    Column("model", NAME, nullable=False),
+    Column("endpoint_id", NAME, nullable=False),
+    Column("before", NAME, nullable=False),
+    Column("after", NAME, nullable=False),
+    Column("cause", NAME, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("reasons", JSON, nullable=False),
+    Column("facts", JSON, nullable=False),
+    Column("publication", Integer, nullable=False),  # the sequence under which it came into force
+    Index(None, "binding", "model", "change_id"),
+)
+
+# One row: the token grows each time that somebody takes the lease, and is compared in every transaction of a tick.
+curator_lease = Table(
+    "curator_lease",
+    metadata,
+    Column("lease", NAME, primary_key=True),
+    Column("token", BigInteger, nullable=False),
+    Column("holder", NAME, nullable=False),  # empty once it was given back
+    Column("expires_at", UtcTime, nullable=False),
+)
+
+# The hours that were closed, by their end in whole UTC hours since 1970: none twice.
+curator_tick = Table(
+    "curator_tick",
+    metadata,
+    Column("hour", Integer, primary_key=True, autoincrement=False),
+    Column("ticked_at", UtcTime, nullable=False),
+    Column("token", BigInteger, nullable=False),
+    Column("publication", Integer, nullable=False),
+    Column("changes", Integer, nullable=False),
+)

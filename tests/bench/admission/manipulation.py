@@ -1,0 +1,126 @@
+"""Tenants that lie: how far their counts move what the rules read of an endpoint, and whether they move anybody.
+
+As in reference/statistics.md §5.7: four hundred honest tenants of very different size, and others who agree with each
+other. Where those say that all went well, they speak for an endpoint that is not good enough to come in; where they say
+that all went wrong, within one hour, they speak against a member that is good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tests.bench.admission.pools import FIRST, HOUR, SOURCE, START, endpoints
+from tests.bench.admission.profiles import Profile
+
+from assay.engine.catalog import Model, World
+from assay.engine.fold import Counts
+from assay.engine.memory import EMPTY, EVICTED, MEMBER
+from assay.engine.tally import Tally
+from assay.engine.tick import Tick, tick
+
+HONEST, CALLS = 400, 140_000
+TAIL = 1.5  # standard deviation of the logarithm of tenants' sizes
+SPREAD = 400.0  # tenants differ in accuracy as a Beta of so many requests
+HOURS = 72  # over which the honest ones' calls came in
+BAD, GOOD = 0.93, 0.985
+
+Counted = tuple[str, int, int, int, int]  # tenant, calls and errored in all, and in the closed hour
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """So many hostile tenants with so many tool-call requests each."""
+
+    tenants: int
+    calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What an attack comes to.
+
+    `pooled` is the accuracy of all counts, `read` what the `enter` rules read instead, both for the endpoint that is
+    not good enough, `admitted` whether it comes in. `evicted` is whether the good member goes, in the hour of the
+    attack or in the two after it.
+    """
+
+    attack: Attack
+    pooled: float
+    read: float
+    admitted: bool
+    evicted: bool
+
+
+def manipulation(profile: Profile, attacks: Sequence[Attack], seed: int) -> list[Moved]:
+    """Every attack on the same honest tenants."""
+    bad, good = honest(BAD, seed), honest(GOOD, seed + 1)
+    return [moved(profile, attack, bad, good) for attack in attacks]
+
+
+def moved(profile: Profile, attack: Attack, bad: Sequence[Counted], good: Sequence[Counted]) -> Moved:
+    """One attack, both ways."""
+    praised = [*bad, *liars(attack, 0.0)]
+    read, admitted = entering(profile, praised)
+    return Moved(attack, pooled(praised), read, admitted, leaving(profile, good, attack))
+
+
+def honest(accuracy: float, seed: int) -> list[Counted]:
+    """The honest tenants' counts."""
+    draw = np.random.default_rng(seed)
+    size = np.exp(draw.standard_normal(HONEST) * TAIL)
+    calls = np.maximum(1, np.round(size / size.sum() * CALLS)).astype(np.int64)
+    rate = draw.beta(SPREAD * (1 - accuracy), SPREAD * accuracy, HONEST)
+    lately = draw.binomial(calls, 1 / HOURS)
+    errored, before = draw.binomial(lately, rate), draw.binomial(calls - lately, rate)
+    return [
+        (f"honest{n:04}", int(c), int(e + b), int(hour), int(e))
+        for n, (c, e, b, hour) in enumerate(zip(calls, errored, before, lately, strict=True))
+    ]
+
+
+def liars(attack: Attack, share: float) -> list[Counted]:
+    """The hostile tenants' counts, all of the closed hour."""
+    wrong = int(attack.calls * share)
+    return [(f"liar{n:05}", attack.calls, wrong, attack.calls, wrong) for n in range(attack.tenants)]
+
+
+def pooled(told: Sequence[Counted]) -> float:
+    """The accuracy of all that was counted."""
+    return 1 - sum(errored for _, _, errored, *_ in told) / sum(calls for _, calls, *_ in told)
+
+
+def entering(profile: Profile, told: Sequence[Counted]) -> tuple[float, bool]:
+    """The accuracy that the rules read of an endpoint of which this is told, and whether it comes in."""
+    done = closed(profile, told, 1)
+    (row,) = done.snapshot.models["lab/m000"].rows[profile.bound.fold]
+    (state,) = done.memory.states.values()
+    calls, errored = (float(str(row[f"tools.{name}"])) for name in ("calls", "errored"))
+    return 1 - errored / calls, state.state == MEMBER
+
+
+def leaving(profile: Profile, good: Sequence[Counted], attack: Attack) -> bool:
+    """Whether a member goes of which this was told, then that for three hours on end."""
+    done = closed(profile, good, 1)
+    if not all(state.state == MEMBER for state in done.memory.states.values()):
+        raise ValueError("a good endpoint has to be a member before anybody can speak against it")
+    for hour in (2, 3, 4):
+        done = closed(profile, [*good, *liars(attack, 1.0)], hour, done)
+    return any(state.state == EVICTED for state in done.memory.states.values())
+
+
+def closed(profile: Profile, told: Sequence[Counted], hour: int, before: Tick | None = None) -> Tick:
+    """One tick over one endpoint of which tenants tell."""
+    (endpoint,) = endpoints(1, 1)
+    end, half_life = FIRST + HOURS + hour, profile.bound.evidence.half_life_max
+    tallies = tuple(
+        Tally(
+            endpoint.endpoint_id, SOURCE, tenant, 0, 2 * calls, calls, errored, 2 * calls, calls,
+            Counts(2 * calls, calls, errored), lately, wrong, end - HOURS, end - 1, half_life,
+        )
+        for tenant, calls, errored, lately, wrong in told
+    )  # fmt: skip
+    world = World((Model(endpoint.model),), (endpoint,), tallies={profile.bound.fold: tallies})
+    memory = before.memory if before else EMPTY
+    return tick(world, profile.policy, START + (HOURS + hour) * HOUR, memory, closed=True)

@@ -1,0 +1,152 @@
+"""The engine's own ticks over drawn traffic: counts an hour in, pool states out.
+
+Counts are kept by the hour and discounted with the engine's own weights, as the store does it in SQL; a test holds both
+against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from tests.bench.admission.profiles import Profile
+from tests.bench.admission.traffic import Floats, Ints
+
+from assay.engine.catalog import Endpoint, Model, World
+from assay.engine.discount import DAY, EPOCH, RATE_DAYS, WHOLE, day_weight, half_lives, hour_weight, step_of
+from assay.engine.fold import Counts
+from assay.engine.memory import EMPTY, MEMBER, Memory, PoolChange
+from assay.engine.ruleset import EvidenceSpec
+from assay.engine.tally import Tally
+from assay.engine.tick import tick
+
+HOUR = timedelta(hours=1)
+START = datetime(2025, 9, 1, tzinfo=UTC)
+FIRST = (START - EPOCH) // HOUR
+SOURCE = "gateway"
+
+
+def endpoints(models: int, each: int) -> tuple[Endpoint, ...]:
+    """That many models with as many endpoints each."""
+    return tuple(
+        Endpoint(f"lab/m{m:03}@p{p:02}", f"lab/m{m:03}", f"p{p:02}", f"p{p:02}")
+        for m in range(models)
+        for p in range(each)
+    )
+
+
+@cache
+def weights(spec: EvidenceSpec, hour_of_day: int, hours: int) -> Ints:
+    """What the last hours weigh at that time of day, for each half-life on the ladder: the newest hour first."""
+    end = (hours // DAY + 2) * DAY + hour_of_day
+    fine = (end // DAY - 1) * DAY
+    ages = range(end - 1, end - 1 - hours, -1)
+    return np.array(
+        [
+            [hour_weight(h, t, end) if t >= fine else day_weight(h, t // DAY, end) for t in ages]
+            for h in half_lives(spec)
+        ]
+    )
+
+
+@dataclass
+class Counted:
+    """Calls and errored calls of many endpoints by the hour, from START on."""
+
+    calls: Ints
+    errored: Ints
+    hours: int = 0
+
+    @classmethod
+    def nothing(cls, endpoints: int, hours: int) -> Counted:
+        """Nothing observed yet, and room for that many hours."""
+        return cls(np.zeros((endpoints, hours), np.int64), np.zeros((endpoints, hours), np.int64))
+
+    def copy(self) -> Counted:
+        """The same counts, to go on with differently."""
+        return Counted(self.calls.copy(), self.errored.copy(), self.hours)
+
+    def add(self, calls: Ints, errored: Ints) -> None:
+        """One more hour."""
+        self.calls[:, self.hours], self.errored[:, self.hours] = calls, errored
+        self.hours += 1
+
+    def steps(self, spec: EvidenceSpec) -> Ints:
+        """The step of each endpoint's half-life on the ladder, by its whole days so far."""
+        today = self.hours // DAY
+        lately = self.calls[:, max(today - RATE_DAYS, 0) * DAY : today * DAY].sum(axis=1)
+        first = np.argmax(self.calls > 0, axis=1) // DAY
+        days = np.clip(today - first, 0, RATE_DAYS)
+        return np.array([step_of(int(n), int(d), spec) for n, d in zip(lately, days, strict=True)])
+
+    def tallies(self, names: Sequence[str], spec: EvidenceSpec, steps: Ints) -> tuple[Tally, ...]:
+        """What was counted until now, one tally an endpoint; half of the requests with tools end in tool calls."""
+        ladder = half_lives(spec)
+        weighing = weights(spec, self.hours % DAY, self.calls.shape[1])[steps, : self.hours]
+        calls, errored = self.calls[:, : self.hours], self.errored[:, : self.hours]
+        sums = [(seen[:, ::-1] * weighing).sum(axis=1) / WHOLE for seen in (calls, errored)]
+        seen = calls > 0
+        first, last = np.argmax(seen, axis=1), self.hours - 1 - np.argmax(seen[:, ::-1], axis=1)
+        columns = (calls.sum(axis=1), errored.sum(axis=1), calls[:, -1], errored[:, -1], FIRST + first, FIRST + last)
+        discounted = zip(*(s.tolist() for s in sums), strict=True)
+        whole = zip(*(column.tolist() for column in columns), strict=True)
+        rows = zip(names, discounted, whole, steps.tolist(), strict=True)
+        return tuple(
+            Tally(
+                name, SOURCE, "", 0, 2 * n, n, bad, 2 * n, n,
+                Counts(2 * total, total, wrong), hour, hour_bad, began, ended, ladder[step] * HOUR,
+            )
+            for name, (n, bad), (total, wrong, hour, hour_bad, began, ended), step in rows
+            if total
+        )  # fmt: skip
+
+
+@dataclass
+class Pools:
+    """Pools of one profile over endpoints whose traffic is told hour by hour."""
+
+    profile: Profile
+    listed: Sequence[Endpoint]
+    counted: Counted
+    memory: Memory = EMPTY
+    changes: list[PoolChange] = field(default_factory=list)
+    inside: Floats = field(init=False)
+    half_lives: Ints = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.inside = np.zeros(len(self.listed))
+        self.half_lives = self.counted.steps(self.profile.bound.evidence)
+
+    def fork(self) -> Pools:
+        """The same past, and a future of its own."""
+        other = Pools(self.profile, self.listed, self.counted.copy(), self.memory, list(self.changes))
+        other.inside = self.inside
+        return other
+
+    def narrow(self, kept: NDArray[np.bool_]) -> None:
+        """Go on with some of the endpoints only."""
+        self.listed = [e for e, keep in zip(self.listed, kept, strict=True) if keep]
+        names = {e.endpoint_id for e in self.listed}
+        self.counted = Counted(self.counted.calls[kept], self.counted.errored[kept], self.counted.hours)
+        self.memory = Memory({key: state for key, state in self.memory.states.items() if state.endpoint_id in names})
+        self.inside, self.half_lives = self.inside[kept], self.half_lives[kept]
+
+    def close(self, calls: Ints, errored: Ints) -> None:
+        """One more hour: its counts, then the tick that closes it."""
+        spec = self.profile.bound.evidence
+        self.counted.add(calls, errored)
+        if self.counted.hours % DAY == 0:
+            self.half_lives = self.counted.steps(spec)
+        names = [e.endpoint_id for e in self.listed]
+        models = tuple(Model(name) for name in dict.fromkeys(e.model for e in self.listed))
+        told = {spec.key: self.counted.tallies(names, spec, self.half_lives)}
+        world = World(models, tuple(self.listed), tallies=told)
+        done = tick(world, self.profile.policy, START + self.counted.hours * HOUR, self.memory, closed=True)
+        self.memory = done.memory
+        self.changes += done.changes
+        states = (done.memory.states.get((self.profile.name, name)) for name in names)
+        self.inside = np.array([state is not None and state.state == MEMBER for state in states], np.float64)

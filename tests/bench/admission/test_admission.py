@@ -1,0 +1,82 @@
+"""The bench of admission: its counts are the store's, and what it shows of few liars holds at every test."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine, Table, insert
+from tests.bench.admission.manipulation import Attack, manipulation
+from tests.bench.admission.pools import FIRST, HOUR, SOURCE, START, Counted, endpoints
+from tests.bench.admission.profiles import profile
+from tests.bench.admission.traffic import Ints, traffic
+
+from assay.engine.discount import DAY
+from assay.engine.tally import Tally
+from assay.store.evidence_tables import evidence_counter, evidence_day
+from assay.store.tallies import load_tallies
+
+HOURS = 11 * DAY + 7
+
+
+def test_counts_are_discounted_as_the_store_discounts_them(store: Engine) -> None:
+    names = [e.endpoint_id for e in endpoints(5, 1)]
+    seen = traffic(np.full(5, 0.95), np.array([0.5, 1e3, 7e3, 5e4, 1e6]), 1)
+    counted, spec = Counted.nothing(5, HOURS), profile("exacto").bound.evidence
+    for hour in range(HOURS):
+        counted.add(*seen.hour(np.array([1.0, hour > 30, 1.0, 1.0, hour < 200])))
+    write(store, evidence_counter, "hour", names, counted, 1)
+    write(store, evidence_day, "day", names, counted, DAY)
+    with store.connect() as connection:
+        (loaded,) = load_tallies(connection, {spec.key: spec}, START + HOURS * HOUR).values()
+    ours = counted.tallies(names, spec, counted.steps(spec))
+    stored = tuple(t for t in loaded if t.observed.tool_call_requests)
+    assert [when_unknown(t) for t in ours] == [when_unknown(t) for t in stored]
+    assert len({t.half_life for t in ours}) > 2
+
+
+def when_unknown(tally: Tally) -> Tally:
+    """Without its first and last hour, which the store knows by the day where it reads by the day."""
+    return replace(tally, first_hour=0, last_hour=0)
+
+
+def write(store: Engine, table: Table, span: str, names: list[str], counted: Counted, length: int) -> None:
+    rows = [
+        {
+            "endpoint_id": name,
+            "source": SOURCE,
+            "tenant": "",
+            "stratum": 0,
+            span: FIRST // length + n,
+            "requests": 2 * int(calls),
+            "tool_call_requests": int(calls),
+            "errored_requests": int(errored),
+            "auto_requests": 2 * int(calls),
+            "auto_tool_call_requests": int(calls),
+        }
+        for name, *both in zip(names, counted.calls, counted.errored, strict=True)
+        for n, (calls, errored) in enumerate(zip(*(by_span(each, length) for each in both), strict=True))
+        if calls
+    ]
+    with store.begin() as connection:
+        connection.execute(insert(table), rows)
+
+
+def by_span(counts: Ints, length: int) -> list[int]:
+    return [int(counts[n : n + length].sum()) for n in range(0, len(counts), length)]
+
+
+@pytest.mark.parametrize("attack", [Attack(1, 10**7), Attack(20, 10**5)], ids=["one", "twenty"])
+def test_few_hostile_tenants_move_nobody(attack: Attack) -> None:
+    quiet, found = manipulation(profile("exacto"), [Attack(0, 0), attack], 3)
+    assert not found.admitted
+    assert not found.evicted
+    assert found.read - quiet.read < 0.01
+
+
+@pytest.mark.parametrize("attack", [Attack(400, 10**4)], ids=["as many as are honest"])
+def test_many_do(attack: Attack) -> None:
+    (found,) = manipulation(profile("exacto"), [attack], 3)
+    assert found.admitted
+    assert found.evicted

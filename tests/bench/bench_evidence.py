@@ -1,0 +1,130 @@
+"""Evidence: outcomes a second from bytes to acknowledgement, durable in the journal, and from the journal into SQL."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine
+from tests.bench.decisions import At, Shipped, Signed
+from tests.bench.ledger import Ledger
+from tests.bench.measure import measured
+from tests.bench.population import AS_OF, MODEL, snapshot
+
+from assay.decider import Decider, uuid7
+from assay.evidence.outcomes import ANSWERED, Batch, Group, Outcome, ToolUse
+from assay.health import Health
+from assay.journal.writer import Journal
+from assay.logbook import READERS
+from assay.record import OUTCOMES, encode_outcomes, micros
+from assay.reporter import Reporter
+from assay.rpc.evidence import Evidence
+from assay.store.audit_sink import AuditSink
+from assay.store.engine import open_store
+from assay.store.preferences import Preferences
+from assay.v1 import evidence_pb2 as pb
+
+NewDatabase = Callable[[], AbstractContextManager[str]]
+
+OUTCOMES_A_BATCH = 1000
+PER_SECOND = 100_000
+SHIPPED = 20  # batches at once
+ENDPOINTS = [f"{MODEL}@provider-{number:02}" for number in range(20)]
+
+
+def request(draw: random.Random, *, errors: float) -> bytes:
+    """What a forwarder sends: every attempt of a decision by itself, two in three with tools."""
+    message = pb.ReportOutcomesRequest(source="gateway-1", batch_id=f"{draw.getrandbits(128):032x}")
+    now = time.time_ns()
+    for _ in range(OUTCOMES_A_BATCH):
+        at = now - draw.randrange(10**9)
+        outcome = message.outcomes.add(
+            endpoint_id=draw.choice(ENDPOINTS), tenant=f"tenant-{draw.randrange(40)}", result=pb.RESULT_ANSWERED,
+            decision_id=uuid7(at // 10**6), attempt=1, first_token_s=draw.random(), duration_s=1 + draw.random(),
+            completion_tokens=draw.randrange(1, 2000),
+        )  # fmt: skip
+        outcome.at.FromNanoseconds(at)
+        if draw.random() < 2 / 3:
+            bad = int(draw.random() < errors)
+            outcome.tools.CopyFrom(
+                pb.ToolUse(
+                    offered=draw.randrange(1, 20), tool_choice="auto", after_tool_result=draw.random() < 0.5,
+                    tool_call_requests=1, errored_requests=bad, tool_calls=2, schema_mismatch=bad,
+                )
+            )  # fmt: skip
+        elif draw.random() < errors:
+            outcome.result = pb.RESULT_TIMEOUT
+    return message.SerializeToString()
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with Journal(tmp_path / "journal") as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    ("name", "errors"),
+    [pytest.param("3 % in trouble", 0.03, id="usual"), pytest.param("half in it", 0.5, id="bad")],
+)
+def test_reporting(name: str, errors: float, journal: Journal, ledger: Ledger) -> None:
+    health = Health()
+    decider = Decider(lambda: AS_OF, snapshot(), health.now, journal)
+    preferences = Preferences(create_engine("sqlite://"), lambda: AS_OF)
+    servicer = Evidence(Reporter(decider, journal, health.heed), preferences)
+    context: Any = None
+    data = request(random.Random(1), errors=errors)
+
+    def report() -> None:
+        answer = servicer.ReportOutcomes(pb.ReportOutcomesRequest.FromString(data), context)
+        assert answer.SerializeToString() == b"\x08\xe8\x07"  # a thousand accepted
+
+    found = measured(report, calls=10, rounds=15)
+    label = f"outcomes a second, bytes to acknowledgement, {name} (CPU)"
+    ledger.counted(label, int(OUTCOMES_A_BATCH / found.median), at_least=PER_SECOND)
+
+
+def shipped(draw: random.Random, numbers: Iterator[int], now_us: int) -> list[Shipped]:
+    """Records of outcomes that all name decisions, spread over endpoints, tenants, strata and two hours."""
+    records = []
+    for number in range(SHIPPED):
+        groups = []
+        for endpoint_id in ENDPOINTS:
+            for tenant in draw.sample(range(40), 10):
+                outcomes = [
+                    Outcome(
+                        now_us - draw.randrange(3_600_000_000), ANSWERED, uuid7(now_us // 1000), 1, 1, draw.random(),
+                        1 + draw.random(), draw.randrange(2000), None,
+                        ToolUse(draw.randrange(1, 20), "auto", draw.random() < 0.5, 1, 0, 1),
+                    )
+                    for _ in range(OUTCOMES_A_BATCH // 200)
+                ]  # fmt: skip
+                groups.append(Group(f"{tenant:032x}", endpoint_id, endpoint_id.rpartition("@")[2], outcomes))
+        batch = Batch("gateway-1", f"b-{next(numbers)}", now_us, groups)
+        records.append(Shipped(0, OUTCOMES, encode_outcomes(batch), None))
+        assert number < SHIPPED
+    return records
+
+
+def test_shipping_outcomes(new_database: NewDatabase, backend: str, ledger: Ledger) -> None:
+    draw, numbers, offsets = random.Random(1), count(), count(1)
+    with new_database() as url:
+        engine = open_store(url)
+        sink = AuditSink(engine, READERS, At)
+        queue = [shipped(draw, numbers, micros(AS_OF)) for _ in range(6)]
+
+        def store() -> None:
+            sink.store("s" * 32, queue.pop(), At(1, next(offsets), 0, b"l"), Signed(0, b"l"))
+
+        in_process = backend == "sqlite"
+        found = measured(store, rounds=5, clock=time.process_time if in_process else time.perf_counter)
+        engine.dispose()
+    clock = "CPU" if in_process else "wall"
+    rate = int(SHIPPED * OUTCOMES_A_BATCH / found.median)
+    ledger.took(f"{backend}, {SHIPPED} batches shipped at once: {rate:,} outcomes a second ({clock})", found)

@@ -1,0 +1,190 @@
+"""A curator in a process: it works while it has the lease, tells what fails, and tries again, later each time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from sqlalchemy import Engine
+from tests.curator.worlds import START, Bench, lives, watched
+from tests.journeys.world import eventually
+
+from assay.curator.backoff import BackOff
+from assay.curator.curator import Curator
+from assay.curator.lease import leasing
+from assay.curator.running import Keeper, Running
+from assay.engine.errors import StoreUnavailable
+from assay.store.engine import open_store
+from assay.store.lease import Lease, return_lease
+from assay.store.pool_tables import curator_tick
+
+
+@dataclass
+class Counter:
+    """A lease that is had or not as a test says."""
+
+    free: bool = True
+    ours: bool = True
+    trouble: Exception | None = None
+    words: list[str] = field(default_factory=list)
+
+    def acquire(self) -> Lease | None:
+        self.words.append("acquire")
+        if self.trouble:
+            raise self.trouble
+        return Lease(len(self.words), "test", START) if self.free else None
+
+    def renew(self, lease: Lease) -> bool:
+        self.words.append(f"renew {lease.token}")
+        if self.trouble:
+            raise self.trouble
+        return self.ours
+
+    def release(self, lease: Lease) -> None:
+        self.words.append(f"release {lease.token}")
+
+    def close(self) -> None:
+        self.words.append("close")
+
+
+def test_a_lease_is_taken_kept_lost_and_taken_again() -> None:
+    counter = Counter(free=False)
+    keeper = Keeper(counter)
+    keeper.look()
+    assert held(keeper) is None
+    counter.free = True
+    keeper.look()
+    keeper.look()
+    counter.ours = False
+    keeper.look()
+    assert held(keeper) is None
+    keeper.look()
+    keeper.end()
+    keeper.look()
+    assert counter.words == ["acquire", "acquire", "renew 2", "renew 2", "acquire", "release 5", "close"]
+
+
+def test_a_database_that_is_away_is_told_and_costs_no_lease() -> None:
+    counter = Counter()
+    keeper = Keeper(counter)
+    keeper.look()
+    lease, counter.trouble = keeper.lease, StoreUnavailable("away")
+    keeper.look()
+    assert (held(keeper), told(keeper)) == (lease, "away")
+    counter.trouble = None
+    keeper.look()
+    assert (held(keeper), told(keeper)) == (lease, "")
+
+
+def held(keeper: Keeper) -> Lease | None:
+    """The lease it has now."""
+    return keeper.lease
+
+
+def told(curating: Keeper | Running) -> str:
+    """What is said to be in the way."""
+    return str(curating.trouble or "")
+
+
+def test_back_off_doubles_up_to_a_limit_and_starts_anew() -> None:
+    now = 0.0
+    backoff = BackOff(lambda: now)
+    assert backoff.due()
+    waits = []
+    for _ in range(8):
+        waits.append(backoff.failed())
+        assert not backoff.due()
+        now += waits[-1]
+        assert backoff.due()
+    assert waits == [1, 2, 4, 8, 16, 30, 30, 30]
+    backoff.succeeded()
+    assert backoff.failed() == 1
+
+
+@pytest.fixture
+def bench(store: Engine) -> Bench:
+    watched(store)
+    return Bench(store)
+
+
+@pytest.fixture
+def start(bench: Bench) -> Iterator[Callable[[str], Running]]:
+    """Curators of one database, each with an engine of its own as processes have."""
+    engines: list[Engine] = []
+
+    def one(name: str) -> Running:
+        engine = open_store(bench.engine.url.render_as_string(hide_password=False))
+        engines.append(engine)
+        curator = Curator(engine, bench.rules, lambda: bench.now, bench.heard.append)
+        return Running(curator, leasing(engine, name, lambda: bench.now), 0.01)
+
+    yield one
+    for engine in engines:
+        engine.dispose()
+
+
+def test_without_the_lease_nothing_is_done(bench: Bench) -> None:
+    running = Running(bench.curator, Counter(free=False), 0.01)
+    running.keeper.look()
+    running.work()
+    assert (bench.heard, told(running)) == ([], "")
+
+
+def test_what_fails_is_told_left_as_it_was_and_tried_again(bench: Bench) -> None:
+    now = 0.0
+    counter = Counter()
+    running = Running(bench.curator, counter, 0.01)
+    running.backoff = BackOff(lambda: now)
+    running.keeper.lease = bench.lease
+    for trouble in (StoreUnavailable("away"), ZeroDivisionError("a fault of ours")):
+        bench.rules.trouble = trouble
+        now += 100
+        running.work()
+        assert told(running) == str(trouble)
+    bench.rules.trouble = None
+    running.work()
+    assert told(running)  # not tried again yet
+    now += 100
+    running.work()
+    assert not told(running)
+    assert len(bench.heard) == 1
+
+
+def test_a_lease_that_a_tick_found_lost_is_dropped(bench: Bench) -> None:
+    running = Running(bench.curator, Counter(), 0.01)
+    running.keeper.lease = Lease(bench.lease.token - 1, "before", START)
+    running.work()
+    assert (held(running.keeper), told(running)) == (None, "")
+
+
+def test_of_two_one_works_and_the_other_goes_on_at_once_when_it_ends(
+    bench: Bench, start: Callable[[str], Running]
+) -> None:
+    bench.work_until(1)
+    assert return_lease(bench.engine, bench.lease)
+    alone = threading.active_count()
+    one, other = start("one"), start("other")
+    with other, one:
+        eventually(lambda: one.keeper.lease or other.keeper.lease)
+        first, second = (one, other) if one.keeper.lease else (other, one)
+        bench.now = START.replace(hour=9, minute=5)
+        eventually(lambda: len(ticks(bench)) == 9)
+        assert second.keeper.lease is None
+        assert one.trouble is other.trouble is None
+        first.end()
+        eventually(lambda: second.keeper.lease)
+        bench.now = START.replace(hour=12, minute=5)
+        eventually(lambda: len(ticks(bench)) == 12)
+    assert threading.active_count() <= alone
+    assert {token for _, token in ticks(bench)[-3:]} != {token for _, token in ticks(bench)[:9]}
+    moved = lives(bench.engine)
+    assert len(moved) == len({(*each, n) for n, each in enumerate(moved)})
+
+
+def ticks(bench: Bench) -> list[tuple[int, int]]:
+    """The hours done, with the token they were done under."""
+    with bench.engine.connect() as connection:
+        rows = connection.execute(curator_tick.select().order_by("hour")).all()
+    return [(row.hour, row.token) for row in rows]

@@ -1,0 +1,37 @@
+"""The demo's second act: pools form on simulated traffic, and who turns bad leaves within hours."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from assay.demo_traffic import HOURS, MODELS, Seen, two_days
+
+
+@pytest.fixture(scope="module")
+def seen() -> Seen:
+    return two_days()
+
+
+def test_every_model_earns_a_pool(seen: Seen) -> None:
+    for model in MODELS:
+        own = [name for name in seen.truths if name.startswith(f"{model}@")]
+        assert any(seen.states[HOURS][name] == "member" for name in own), model
+
+
+def test_the_accurate_are_members_and_the_inaccurate_never_were(seen: Seen) -> None:
+    settled = {name: state for name, state in seen.states[HOURS].items() if name != seen.fallen}
+    assert all(settled[name] == "member" for name, true in seen.truths.items() if true >= 0.98 and name != seen.fallen)
+    admitted = {change.endpoint_id for change in seen.changes if change.after == "member"}
+    assert not [name for name, true in seen.truths.items() if true <= 0.94 and name in admitted]
+
+
+def test_who_turned_bad_is_evicted_within_three_hours_and_stays_out(seen: Seen) -> None:
+    assert seen.eviction is not None
+    assert timedelta(0) < seen.eviction.at - seen.worse_at <= timedelta(hours=3)
+    assert seen.states[HOURS][seen.fallen] == "evicted"
+
+
+def test_nobody_else_loses_a_place(seen: Seen) -> None:
+    assert {change.endpoint_id for change in seen.changes if change.after == "evicted"} == {seen.fallen}

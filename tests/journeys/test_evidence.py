@@ -1,0 +1,250 @@
+"""Outcomes over real sockets: demoted endpoints, servers that are killed, and the same batches at two replicas."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+from sqlalchemy import Engine, func, select
+from tests.journeys.log_load import Running, prepared, running, settled, until
+from tests.journeys.world import assay, decide, health, tags
+
+from assay.store.engine import open_store, reading
+from assay.store.evidence_tables import evidence_batch, evidence_counter, outcome, service_counter, tenant_provider
+from assay.v1 import evidence_pb2 as pb, evidence_pb2_grpc as pb_grpc, routing_pb2
+
+ENDPOINTS = ("lab/draw@one", "lab/draw@three", "lab/mixed@one/a", "lab/mixed@two/b")
+CANARY = "the-users-own-words"
+TENANT = "tenant-canary"
+BATCH = 20
+
+
+def just_now(seconds_ago: float = 0.0) -> Timestamp:
+    at = Timestamp()
+    at.GetCurrentTime()
+    at.FromNanoseconds(at.ToNanoseconds() - int(seconds_ago * 1e9))
+    return at
+
+
+def made_up(draw: random.Random, **fields: Any) -> pb.Outcome:
+    """An ordinary outcome."""
+    calls = draw.randrange(2)
+    tools = pb.ToolUse(offered=draw.choice((1, 5, 20)), tool_call_requests=calls, tool_calls=calls)
+    given = {
+        "endpoint_id": draw.choice(ENDPOINTS), "tenant": draw.choice(("", "acme", TENANT)), "at": just_now(1),
+        "result": pb.RESULT_ANSWERED, "first_token_s": draw.random(), "duration_s": 1 + draw.random(),
+        "completion_tokens": draw.randrange(1000), "tools": tools,
+    }  # fmt: skip
+    return pb.Outcome(**{**given, **fields})
+
+
+def made_up_batches(count: int, seed: int) -> list[pb.ReportOutcomesRequest]:
+    draw = random.Random(seed)
+    return [
+        pb.ReportOutcomesRequest(source="gw", batch_id=f"b-{n}", outcomes=[made_up(draw) for _ in range(BATCH)])
+        for n in range(count)
+    ]
+
+
+def report(channel: grpc.Channel, batch: pb.ReportOutcomesRequest) -> int:
+    return pb_grpc.EvidenceServiceStub(channel).ReportOutcomes(batch, timeout=30).accepted
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Engine]:
+    engine = open_store(url)
+    yield engine
+    engine.dispose()
+
+
+def counters(engine: Engine) -> dict[str, list[tuple[Any, ...]]]:
+    """Everything that outcomes were added up to, tenants by how many they are."""
+    with reading(engine) as connection:
+        tables = (evidence_counter, service_counter)
+        found = {table.name: [tuple(row) for row in connection.execute(select(table))] for table in tables}
+        cells: Counter[tuple[Any, ...]] = Counter()
+        for row in found.pop("evidence_counter"):
+            for place, count in enumerate(row[5:]):
+                cells[*row[:2], *row[3:5], place] += count
+        providers = select(tenant_provider.c.provider, tenant_provider.c.day, func.sum(tenant_provider.c[3]))
+        by_provider = connection.execute(providers.group_by(tenant_provider.c.provider, tenant_provider.c.day))
+        summed = sorted((*row[:2], int(row[2])) for row in by_provider)
+    return {"service": sorted(found["service_counter"]), "evidence": sorted(cells.items()), "providers": summed}
+
+
+def names(engine: Engine) -> set[str]:
+    with reading(engine) as connection:
+        return set(connection.execute(select(evidence_batch.c.batch_id)).scalars())
+
+
+def expected(batches: Iterable[pb.ReportOutcomesRequest]) -> int:
+    """How many answered requests are in batches."""
+    return sum(len(batch.outcomes) for batch in batches)
+
+
+def answered(engine: Engine) -> int:
+    with reading(engine) as connection:
+        counts = select(func.sum(service_counter.c["count"])).where(service_counter.c.metric == "answered")
+        total = connection.scalar(counts)
+    return int(total or 0)
+
+
+def failing(endpoint_id: str, **fields: Any) -> list[pb.Outcome]:
+    return [
+        pb.Outcome(endpoint_id=endpoint_id, at=just_now(0.3 - n / 10), result=pb.RESULT_TRANSPORT_ERROR, **fields)
+        for n in range(3)
+    ]
+
+
+def test_a_decision_made_while_an_endpoint_was_demoted_replays_with_the_demotion(
+    database_url: str, tmp_path: Path
+) -> None:
+    prepared(database_url, tmp_path)
+    with running(database_url, tmp_path / "journal") as server, server.channel() as channel:
+        cheapest = routing_pb2.ProviderPreferences(sort=routing_pb2.Sort(by="price"))
+        before = decide(channel, "lab/draw", provider=cheapest)
+        assert tags(before) == ["one", "three"]
+        sent = pb.ReportOutcomesRequest(source="gw", batch_id="b-1", outcomes=failing("lab/draw@one"))
+        assert report(channel, sent) == 3
+        demoted = decide(channel, "lab/draw", provider=cheapest)
+        limited = pb.Outcome(endpoint_id="lab/draw@three", at=just_now(), result=pb.RESULT_RATE_LIMITED)
+        report(channel, pb.ReportOutcomesRequest(source="gw", batch_id="b-2", outcomes=[limited]))
+        both = decide(channel, "lab/draw", provider=cheapest)
+        well = [
+            pb.Outcome(endpoint_id=f"lab/draw@{tag}", at=just_now(), result=pb.RESULT_ANSWERED)
+            for tag in ("one", "three")
+        ]
+        report(channel, pb.ReportOutcomesRequest(source="gw", batch_id="b-3", outcomes=well))
+        after = decide(channel, "lab/draw", provider=cheapest)
+        assert server.stop() == 0
+    settled(database_url, tmp_path / "journal")
+    answers = [before, demoted, both, after]
+    assert (tags(after), tags(demoted)[0]) == (["one", "three"], "three")
+    ids = [answer.decision_id for answer in answers]
+    replayed = assay("audit", "replay", *ids, "--database", database_url, "--json")
+    assert (replayed.code, replayed.json["outcomes"]) == (0, {"identical": 4})
+    shown = [assay("audit", "show", each, "--database", database_url, "--json").json for each in ids]
+    assert [each["record"]["health"] for each in shown] == [
+        {}, {"lab/draw@one": "failing"}, {"lab/draw@one": "failing", "lab/draw@three": "rate limited"}, {},
+    ]  # fmt: skip
+
+
+def test_what_was_acknowledged_survives_a_kill_and_counts_once(database_url: str, tmp_path: Path) -> None:
+    """Clients then send everything again, as they have to where they were not answered."""
+    prepared(database_url, tmp_path)
+    journal, batches, acknowledged = tmp_path / "journal", made_up_batches(200, seed=1), set[str]()
+    with running(database_url, journal) as server:
+        threads = [
+            threading.Thread(target=send, args=(server, mine, acknowledged)) for mine in (batches, batches[::-1])
+        ]
+        for thread in threads:
+            thread.start()
+        until(lambda: len(acknowledged) >= 40)
+        server.kill()
+        for thread in threads:
+            thread.join(30)
+    settled(database_url, journal)
+    with opened(database_url) as engine:
+        assert names(engine) >= acknowledged
+        assert answered(engine) == BATCH * len(names(engine))
+    with running(database_url, journal) as server, server.channel() as channel:
+        assert [report(channel, batch) for batch in batches] == [BATCH] * len(batches)
+        assert server.stop() == 0
+    settled(database_url, journal)
+    with opened(database_url) as engine:
+        assert names(engine) == {batch.batch_id for batch in batches}
+        assert answered(engine) == expected(batches)
+
+
+def send(server: Running, batches: Sequence[pb.ReportOutcomesRequest], acknowledged: set[str]) -> None:
+    """Send on a stream, until the server is gone."""
+    stream = iter(
+        [pb.StreamOutcomesRequest(source=b.source, batch_id=b.batch_id, outcomes=b.outcomes) for b in batches]
+    )
+    try:
+        with server.channel() as channel:
+            for answer in pb_grpc.EvidenceServiceStub(channel).StreamOutcomes(stream):
+                assert answer.accepted == BATCH
+                acknowledged.add(answer.batch_id)
+    except grpc.RpcError:
+        return
+
+
+def test_two_replicas_that_are_sent_everything_count_it_once(new_database: Any, tmp_path: Path) -> None:
+    batches = made_up_batches(60, seed=3)
+    with new_database() as url, new_database() as other:
+        for number, each in enumerate((url, other)):
+            (tmp_path / f"{number}").mkdir()
+            prepared(each, tmp_path / f"{number}")
+        with running(url, tmp_path / "one") as one, running(url, tmp_path / "two") as two:
+            orders = [random.Random(n).sample(batches, len(batches)) for n in range(2)]
+            threads = [
+                threading.Thread(target=send, args=(server, order * 2, set()))
+                for server, order in zip((one, two), orders, strict=True)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(60)
+            assert (one.stop(), two.stop()) == (0, 0)
+        merged = [each for batch in batches for each in batch.outcomes]
+        with running(other, tmp_path / "three") as server, server.channel() as channel:
+            for first in range(0, len(merged), 500):  # the same evidence in other batches
+                part = merged[first : first + 500]
+                whole = pb.ReportOutcomesRequest(source="gw", batch_id=f"w-{first}", outcomes=part)
+                assert report(channel, whole) == len(part)
+            assert server.stop() == 0
+        for journal in ("one", "two"):
+            settled(url, tmp_path / journal)
+        settled(other, tmp_path / "three")
+        with opened(url) as engine, opened(other) as plain:
+            assert counters(engine) == counters(plain)
+            assert answered(engine) == expected(batches)
+
+
+def test_words_of_users_and_names_of_tenants_go_nowhere(database_url: str, tmp_path: Path) -> None:
+    prepared(database_url, tmp_path)
+    journal, text = tmp_path / "journal", CANARY.encode()
+    unknown = bytes([0xFA, 0x07, len(text)]) + text  # field 127
+    sound = made_up(random.Random(1), tenant=TENANT).SerializeToString() + unknown
+    refused = made_up(random.Random(1), endpoint_id=f"lab/{CANARY}").SerializeToString()
+    named = made_up(random.Random(1), decision_id=CANARY, attempt=1).SerializeToString()
+    data = b"\x0a\x02gw\x12\x03b-1" + unknown
+    for each in (sound, refused, named):
+        data += b"\x1a" + varint(len(each)) + each
+    with running(database_url, journal) as server, server.channel() as channel:
+        raw: Any = channel.unary_unary("/assay.v1.EvidenceService/ReportOutcomes")
+        answer = pb.ReportOutcomesResponse.FromString(raw(data))
+        assert (answer.accepted, [each.reason for each in answer.refused]) == (1, ["unknown-endpoint", "bad-decision"])
+        assert holding(tmp_path, CANARY) == []  # with the journal's segments in place
+        assert server.stop() == 0
+        assert not any(CANARY in line or TENANT in line for line in server.log)
+    settled(database_url, journal)
+    assert holding(tmp_path, CANARY) == []
+    with opened(database_url) as engine:
+        assert answered(engine) == 1
+        for table in (evidence_counter, service_counter, tenant_provider, outcome, evidence_batch):
+            with reading(engine) as connection:
+                assert TENANT not in repr(connection.execute(select(table)).all())
+
+
+def varint(number: int) -> bytes:
+    return bytes([number]) if number < 128 else bytes([number & 127 | 128, number >> 7])
+
+
+def holding(folder: Path, text: str) -> list[str]:
+    """The files that hold a text."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return [path.name for path in files if text.encode() in path.read_bytes()]
+
+
+def test_its_health_is_told(small_address: str) -> None:
+    with grpc.insecure_channel(small_address) as channel:
+        assert health(channel, "assay.v1.EvidenceService") == "SERVING"

@@ -1,0 +1,30 @@
+"""Issue 4, item 9: for every endpoint outside its distance, in the terms of the rules."""
+
+from __future__ import annotations
+
+import json
+
+from tests.journeys.world import NOW, assay
+
+KIMI = "moonshotai/kimi-k2-0905:exacto"
+
+
+def test_everyone_outside_is_told_what_is_missing(kimi: str) -> None:
+    asked = assay("pool", KIMI, "--now", NOW, "--database", kimi, "--json")
+    told = {other["tag"]: other["distance"] for other in json.loads(asked.out)["others"]}
+    assert len(told) == 9
+    deepinfra = told["deepinfra"]
+    assert [rule["rule"] for rule in deepinfra["rules"]] == ["tool_accuracy"]
+    assert deepinfra["rules"][0]["seen"]["params.accuracy_enter"] == 0.95
+    assert deepinfra["accuracy"]["low"] < deepinfra["accuracy"]["value"] < deepinfra["accuracy"]["high"] < 0.95
+    assert 500 < deepinfra["clean_requests"] < 700
+    assert deepinfra["hours"] > 0
+    assert told["groq"]["accuracy"] is None
+    assert told["groq"]["clean_requests"] == 132
+    assert told["atlas-cloud"]["clean_requests"] is None  # more calls do not mend how seldom it calls
+
+
+def test_people_are_told_as_well(kimi: str) -> None:
+    asked = assay("pool", KIMI, "--now", NOW, "--database", kimi)
+    assert "what would admit them" in asked.out
+    assert "no number would do" in asked.out

@@ -1,0 +1,355 @@
+"""EvidenceService over a real socket: nothing is acknowledged that is not kept, and streams are in nobody's way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from queue import SimpleQueue
+from threading import Event
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from sqlalchemy import create_engine
+from tests.bench.population import MODEL, snapshot
+
+from assay.decider import Decider
+from assay.evidence.outcomes import Batch
+from assay.health import Health
+from assay.journal.errors import JournalFull
+from assay.record import OUTCOMES, TENANT, decode_outcomes
+from assay.reporter import Reporter
+from assay.rpc.evidence import Evidence, evidence_service
+from assay.rpc.guard import MOST_STREAMS
+from assay.rpc.routing import routing_service
+from assay.rpc.server import THREADS, Server
+from assay.rpc.status import REASON_KEY
+from assay.store.preferences import Preferences
+from assay.v1 import evidence_pb2 as pb, evidence_pb2_grpc as pb_grpc, routing_pb2, routing_pb2_grpc
+
+ENDPOINT = f"{MODEL}@provider-03"
+CANARY = "what the user said"
+
+
+class Kept:
+    """A journal in memory, which can be full, and can take its time."""
+
+    def __init__(self, tmp_path: Any) -> None:
+        self.records: list[tuple[int, bytes]] = []
+        self.full = False
+        self.entered, self.free = Event(), Event()
+        self.free.set()
+        self.directory = tmp_path
+
+    def append(self, kind: int, payload: bytes) -> None:
+        self.entered.set()
+        self.free.wait(10)
+        if self.full:
+            raise JournalFull(self.directory)
+        self.records.append((kind, payload))
+
+    @property
+    def batches(self) -> list[Batch]:
+        return [decode_outcomes(payload) for kind, payload in self.records if kind == OUTCOMES]
+
+
+@pytest.fixture
+def journal(tmp_path: Any) -> Iterator[Kept]:
+    kept = Kept(tmp_path)
+    yield kept
+    kept.free.set()
+
+
+@pytest.fixture
+def health() -> Health:
+    return Health()
+
+
+@pytest.fixture
+def server(journal: Kept, health: Health) -> Iterator[Server]:
+    decider = Decider(clock, snapshot(), health.now, journal)
+    preferences = Preferences(create_engine("sqlite://"), clock)  # none are asked for here
+    evidence = evidence_service(Evidence(Reporter(decider, journal, health.heed), preferences))
+    server = Server((routing_service(decider), evidence), ["127.0.0.1:0"])
+    yield server
+    journal.free.set()
+    server.stop(grace=1)
+
+
+@pytest.fixture
+def channel(server: Server) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(server.addresses[0]) as channel:
+        yield channel
+
+
+@pytest.fixture
+def evidence(channel: grpc.Channel) -> pb_grpc.EvidenceServiceStub:
+    return pb_grpc.EvidenceServiceStub(channel)
+
+
+def clock() -> datetime:
+    return datetime.now(UTC)
+
+
+def now() -> Timestamp:
+    at = Timestamp()
+    at.GetCurrentTime()
+    return at
+
+
+def outcome(**fields: Any) -> pb.Outcome:
+    given = {"endpoint_id": ENDPOINT, "at": now(), "result": pb.RESULT_ANSWERED, **fields}
+    return pb.Outcome(**given)
+
+
+def batch(*outcomes: pb.Outcome, batch_id: str = "b-1", source: str = "gw") -> pb.ReportOutcomesRequest:
+    return pb.ReportOutcomesRequest(source=source, batch_id=batch_id, outcomes=outcomes)
+
+
+def streamed(*outcomes: pb.Outcome, batch_id: str, source: str = "gw") -> pb.StreamOutcomesRequest:
+    return pb.StreamOutcomesRequest(source=source, batch_id=batch_id, outcomes=outcomes)
+
+
+def refusal(call: Any) -> tuple[str, str]:
+    return call.code().name, dict(call.trailing_metadata()).get(REASON_KEY, "")
+
+
+def test_what_is_sent_is_what_is_kept(evidence: pb_grpc.EvidenceServiceStub, journal: Kept) -> None:
+    full = outcome(
+        tenant="acme", decision_id="0198f2a4-5b6c-7d8e-9f01-23456789abcd", attempt=2, first_token_s=0.25,
+        duration_s=2.5, completion_tokens=0, retry_after_s=0.0,
+        tools=pb.ToolUse(
+            offered=9, tool_choice="required", after_tool_result=True, tool_call_requests=1, errored_requests=1,
+            tool_calls=6, invalid_json=1, unknown_name=2, schema_mismatch=3,
+        ),
+    )  # fmt: skip
+    bare = outcome(result=pb.RESULT_CUT, requests=3)
+    answer = evidence.ReportOutcomes(batch(full, bare))
+    assert (answer.accepted, list(answer.refused)) == (2, [])
+    (kept,) = journal.batches
+    assert (kept.source, kept.batch_id) == ("gw", "b-1")
+    one, other = kept.groups
+    assert (one.endpoint_id, one.provider, other.tenant) == (ENDPOINT, "provider-03", "")
+    (first,), (second,) = one.outcomes, other.outcomes
+    at = full.at.seconds * 1_000_000 + full.at.nanos // 1000
+    assert (first.at_us, first.result, first.decision_id, first.attempt, first.requests) == (
+        at, "answered", full.decision_id, 2, 1,
+    )  # fmt: skip
+    assert (first.first_token_s, first.duration_s, first.completion_tokens, first.retry_after_s) == (0.25, 2.5, 0, 0.0)
+    assert first.tools is not None
+    assert [getattr(first.tools, name) for name in first.tools.__struct_fields__] == [
+        9, "required", True, 1, 1, 6, 1, 2, 3,
+    ]  # fmt: skip
+    assert (second.result, second.requests, second.decision_id, second.attempt) == ("cut", 3, "", 0)
+    assert (second.first_token_s, second.duration_s, second.completion_tokens, second.retry_after_s) == (None,) * 4
+    assert second.tools is None
+
+
+def test_every_result_has_its_word(evidence: pb_grpc.EvidenceServiceStub, journal: Kept) -> None:
+    numbers = [number for number in pb.Result.values() if number]
+    evidence.ReportOutcomes(batch(*(outcome(result=number) for number in numbers)))
+    ((group,),) = [kept.groups for kept in journal.batches]
+    words = [each.result for each in group.outcomes]
+    assert [pb.Result.Value(f"RESULT_{word.upper()}") for word in words] == numbers
+
+
+def test_bad_records_are_refused_one_by_one(evidence: pb_grpc.EvidenceServiceStub, journal: Kept) -> None:
+    sent = [
+        outcome(), outcome(endpoint_id="lab/none@x"), outcome(result=77), outcome(at=Timestamp(seconds=4_070_908_800)),
+        outcome(at=Timestamp(seconds=2**62)), pb.Outcome(), outcome(duration_s=float("nan")), outcome(requests=0),
+        outcome(requests=-(2**63)), outcome(),
+    ]  # fmt: skip
+    answer = evidence.ReportOutcomes(batch(*sent))
+    assert answer.accepted == 2
+    assert [(each.index, each.reason) for each in answer.refused] == [
+        (1, "unknown-endpoint"), (2, "unknown-result"), (3, "future"), (4, "future"), (5, "unknown-endpoint"),
+        (6, "not-a-number"), (7, "no-requests"), (8, "negative"),
+    ]  # fmt: skip
+    assert "2099" in answer.refused[2].message
+    assert [len(group.outcomes) for kept in journal.batches for group in kept.groups] == [2]
+
+
+def test_nothing_is_kept_of_a_batch_in_which_nothing_is_sound(
+    evidence: pb_grpc.EvidenceServiceStub, journal: Kept
+) -> None:
+    assert evidence.ReportOutcomes(batch(outcome(endpoint_id="lab/none@x", tenant="acme"))).accepted == 0
+    assert evidence.ReportOutcomes(batch()).accepted == 0
+    assert journal.records == []
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(batch(source=""), id="no source"),
+        pytest.param(batch(batch_id="two words"), id="no name"),
+        pytest.param(batch(*[outcome()] * 1001), id="1001 outcomes"),
+    ],
+)
+def test_a_batch_that_cannot_be_taken(
+    evidence: pb_grpc.EvidenceServiceStub, journal: Kept, sent: pb.ReportOutcomesRequest
+) -> None:
+    with pytest.raises(grpc.RpcError) as failed:
+        evidence.ReportOutcomes(sent)
+    assert refusal(failed.value) == ("INVALID_ARGUMENT", "invalid-field")
+    assert journal.records == []
+
+
+def test_a_thousand_outcomes_are_a_batch(evidence: pb_grpc.EvidenceServiceStub) -> None:
+    assert evidence.ReportOutcomes(batch(*[outcome()] * 1000)).accepted == 1000
+
+
+def test_nothing_is_acknowledged_before_it_is_kept(evidence: pb_grpc.EvidenceServiceStub, journal: Kept) -> None:
+    journal.free.clear()
+    call = evidence.ReportOutcomes.future(batch(outcome()))
+    assert journal.entered.wait(10)
+    assert (call.done(), journal.records) == (False, [])
+    journal.free.set()
+    assert call.result(10).accepted == 1
+    assert len(journal.batches) == 1
+
+
+def test_a_full_journal_refuses_all_of_it(evidence: pb_grpc.EvidenceServiceStub, journal: Kept, health: Health) -> None:
+    journal.full = True
+    failing = [outcome(result=pb.RESULT_TIMEOUT) for _ in range(3)]
+    with pytest.raises(grpc.RpcError) as failed:
+        evidence.ReportOutcomes(batch(*failing))
+    assert refusal(failed.value) == ("RESOURCE_EXHAUSTED", "evidence-not-kept")
+    assert health.now() == {}
+    journal.full = False
+    assert evidence.ReportOutcomes(batch(*failing)).accepted == 3
+    assert health.now() == {ENDPOINT: "failing"}
+
+
+def test_tenants_go_by_pseudonyms_and_the_same_as_in_decisions(
+    evidence: pb_grpc.EvidenceServiceStub, channel: grpc.Channel, journal: Kept
+) -> None:
+    routing_pb2_grpc.RoutingServiceStub(channel).Decide(routing_pb2.DecideRequest(model=MODEL, tenant="acme"))
+    evidence.ReportOutcomes(batch(outcome(tenant="acme"), outcome(tenant="beta"), outcome(tenant="acme")))
+    kinds = [kind for kind, _ in journal.records]
+    assert kinds.count(TENANT) == 2
+    (kept,) = [payload for kind, payload in journal.records if kind == OUTCOMES]
+    assert b"acme" not in kept.replace(MODEL.encode(), b"")
+    assert b"beta" not in kept
+    names = [group.tenant for group in decode_outcomes(kept).groups]
+    assert len(set(names)) == 2
+    assert names[0].encode() in next(payload for kind, payload in journal.records if kind == TENANT)
+
+
+def test_nothing_beyond_the_fields_is_kept(channel: grpc.Channel, journal: Kept) -> None:
+    text = CANARY.encode()
+    unknown = bytes([0xFA, 0x07, len(text)]) + text  # field 127, length-delimited
+    inner = outcome(tools=pb.ToolUse(offered=1)).SerializeToString()
+    tools = pb.ToolUse(offered=1).SerializeToString()
+    inner = inner.replace(
+        b"\x62" + bytes([len(tools)]) + tools, b"\x62" + bytes([len(tools + unknown)]) + tools + unknown
+    )
+    inner += unknown
+    data = b"\x0a\x02gw\x12\x01b\x1a" + bytes([len(inner)]) + inner + unknown
+    sent = pb.ReportOutcomesRequest.FromString(data)
+    assert sent.SerializeToString().count(text) == 3
+    raw: Any = channel.unary_unary("/assay.v1.EvidenceService/ReportOutcomes")
+    assert pb.ReportOutcomesResponse.FromString(raw(data)).accepted == 1
+    assert journal.batches[0].groups[0].outcomes[0].tools is not None
+    assert all(text not in payload for _, payload in journal.records)
+
+
+def test_malformed_bytes_are_the_callers_fault(channel: grpc.Channel) -> None:
+    raw: Any = channel.stream_stream("/assay.v1.EvidenceService/StreamOutcomes")
+    with pytest.raises(grpc.RpcError) as failed:
+        list(raw(iter([b"\x0a\xff\xff"])))
+    assert refusal(failed.value) == ("INVALID_ARGUMENT", "malformed-message")
+
+
+class Talk:
+    """A stream that is sent to batch by batch."""
+
+    def __init__(self, evidence: pb_grpc.EvidenceServiceStub) -> None:
+        self.queue: SimpleQueue[pb.StreamOutcomesRequest | None] = SimpleQueue()
+        self.call: Any = evidence.StreamOutcomes(iter(self.queue.get, None))
+
+    def send(self, request: pb.StreamOutcomesRequest) -> pb.StreamOutcomesResponse:
+        self.queue.put(request)
+        return self.answer()
+
+    def answer(self) -> pb.StreamOutcomesResponse:
+        answered: pb.StreamOutcomesResponse = next(self.call)
+        return answered
+
+    def end(self) -> None:
+        self.queue.put(None)
+
+
+def test_a_stream_is_answered_batch_by_batch(evidence: pb_grpc.EvidenceServiceStub, journal: Kept) -> None:
+    talk = Talk(evidence)
+    for number in range(3):
+        answer = talk.send(streamed(outcome(), outcome(endpoint_id="lab/none@x"), batch_id=f"b-{number}"))
+        assert (answer.batch_id, answer.accepted) == (f"b-{number}", 1)
+        assert [each.reason for each in answer.refused] == ["unknown-endpoint"]
+        assert [kept.batch_id for kept in journal.batches] == [f"b-{n}" for n in range(number + 1)]
+    talk.end()
+    assert list(talk.call) == []
+    assert talk.call.code() is grpc.StatusCode.OK
+
+
+def test_a_batch_that_cannot_be_taken_ends_the_stream_and_takes_nothing_back(
+    evidence: pb_grpc.EvidenceServiceStub, journal: Kept
+) -> None:
+    talk = Talk(evidence)
+    assert talk.send(streamed(outcome(), batch_id="b-1")).accepted == 1
+    journal.full = True
+    with pytest.raises(grpc.RpcError) as failed:
+        talk.send(streamed(outcome(), batch_id="b-2"))
+    assert refusal(failed.value) == ("RESOURCE_EXHAUSTED", "evidence-not-kept")
+    assert [kept.batch_id for kept in journal.batches] == ["b-1"]
+    talk.end()
+
+
+def test_open_streams_leave_unary_calls_their_threads(
+    evidence: pb_grpc.EvidenceServiceStub, channel: grpc.Channel
+) -> None:
+    talks = [Talk(evidence) for _ in range(2 * THREADS)]
+    for number, talk in enumerate(talks):
+        assert talk.send(streamed(outcome(), batch_id=f"b-{number}")).accepted == 1
+    stub = routing_pb2_grpc.RoutingServiceStub(channel)
+    assert stub.Decide(routing_pb2.DecideRequest(model=MODEL), timeout=10).attempts
+    for talk in talks:
+        talk.end()
+
+
+def test_there_are_only_so_many_streams_and_whoever_leaves_makes_room(evidence: pb_grpc.EvidenceServiceStub) -> None:
+    talks = [Talk(evidence) for _ in range(MOST_STREAMS)]
+    for number, talk in enumerate(talks):
+        talk.send(streamed(batch_id=f"b-{number}"))
+    late = Talk(evidence)
+    with pytest.raises(grpc.RpcError) as failed:
+        late.answer()
+    assert refusal(failed.value) == ("RESOURCE_EXHAUSTED", "too-many-streams")
+    talks[0].end()
+    list(talks[0].call)
+    talks[1].call.cancel()
+    taken, deadline = 0, time.monotonic() + 10
+    while taken < 2:  # the server learns of a cancelled call in its own time
+        assert time.monotonic() < deadline
+        try:
+            Talk(evidence).send(streamed(batch_id="b-x"))
+            taken += 1
+        except grpc.RpcError:
+            continue
+    for talk in (*talks, late):
+        talk.end()
+
+
+def test_an_orderly_stop_does_not_wait_for_silent_streams(
+    server: Server, evidence: pb_grpc.EvidenceServiceStub, journal: Kept
+) -> None:
+    talk = Talk(evidence)
+    assert talk.send(streamed(outcome(), batch_id="b-1")).accepted == 1
+    with ThreadPoolExecutor(1) as aside:
+        assert aside.submit(server.stop, 60).result(10) is None
+    with pytest.raises(grpc.RpcError):
+        talk.answer()
+    assert len(journal.batches) == 1
+    talk.end()

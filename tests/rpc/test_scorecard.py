@@ -1,0 +1,87 @@
+"""GetScorecard over a real socket: what stands between endpoints and a pool."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import grpc
+import pytest
+from sqlalchemy import create_engine
+from tests.bench.population import AS_OF, MODEL, snapshot
+
+from assay.decider import Decider
+from assay.journal.writer import Journal
+from assay.reporter import Reporter
+from assay.rpc.evidence import Evidence, evidence_service
+from assay.rpc.server import Server
+from assay.store.preferences import Preferences
+from assay.v1 import evidence_pb2 as pb, evidence_pb2_grpc as pb_grpc
+
+NEVER_SEEN = f"{MODEL}@provider-17"
+INACCURATE = f"{MODEL}@provider-10"
+
+
+def clock() -> datetime:
+    return datetime.now(UTC)
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[pb_grpc.EvidenceServiceStub]:
+    with Journal(tmp_path / "journal") as journal:
+        reporter = Reporter(Decider(clock, snapshot()), journal, lambda _groups, _now: None)
+        evidence = evidence_service(Evidence(reporter, Preferences(create_engine("sqlite://"), clock)))
+        server = Server((evidence,), ["127.0.0.1:0"])
+        with grpc.insecure_channel(server.addresses[0]) as channel:
+            yield pb_grpc.EvidenceServiceStub(channel)
+        server.stop(grace=1)
+
+
+def test_everyone_outside_has_one(service: pb_grpc.EvidenceServiceStub) -> None:
+    told = service.GetScorecard(pb.GetScorecardRequest(model=MODEL, variant="exacto"))
+    assert [card.provider for card in told.scorecards] == [f"provider-{n:02}" for n in range(10, 20)]
+    assert (told.snapshot_id, told.binding) == (snapshot().snapshot_id, "exacto")
+    assert told.as_of.ToDatetime(UTC) == AS_OF
+
+
+def test_one_is_told_by_itself(service: pb_grpc.EvidenceServiceStub) -> None:
+    asked = pb.GetScorecardRequest(model=MODEL, variant="exacto", endpoint_id=INACCURATE)
+    [card] = service.GetScorecard(asked).scorecards
+    [broken] = card.broken
+    assert (broken.rule, broken.reason) == ("tool_accuracy", "ACCURACY")
+    read = {fact.name: fact.value.double_value for fact in broken.seen}
+    assert read["params.accuracy_enter"] == 0.95
+    assert card.accuracy.low < card.accuracy.value < card.accuracy.high < 0.95
+    assert card.clean_requests > 0
+    assert card.hours > 0
+    assert card.state == ""
+
+
+def test_where_nothing_was_seen_there_is_no_share_and_no_rate(service: pb_grpc.EvidenceServiceStub) -> None:
+    [card] = service.GetScorecard(
+        pb.GetScorecardRequest(model=MODEL, variant="exacto", endpoint_id=NEVER_SEEN)
+    ).scorecards
+    assert not card.HasField("accuracy")
+    assert not card.HasField("hours")
+    assert card.clean_requests == 132  # 60 effective ones at a design effect of 2.2
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "words"),
+    [
+        ({"variant": "exacto"}, "INVALID_ARGUMENT", "model: ''"),
+        ({"model": MODEL}, "INVALID_ARGUMENT", "variant: ''"),
+        ({"model": "no/such", "variant": "exacto"}, "NOT_FOUND", "'no/such'"),
+        ({"model": MODEL, "variant": "exato"}, "INVALID_ARGUMENT", "'exato'"),
+        ({"model": MODEL, "variant": "nitro"}, "INVALID_ARGUMENT", "whose rule set has a pool"),
+        ({"model": MODEL, "variant": "exacto", "endpoint_id": "x@y"}, "NOT_FOUND", "'x@y'"),
+    ],
+)
+def test_what_is_not_there_is_refused_by_name(
+    service: pb_grpc.EvidenceServiceStub, asked: dict[str, str], code: str, words: str
+) -> None:
+    with pytest.raises(grpc.RpcError) as refused:
+        service.GetScorecard(pb.GetScorecardRequest(**asked))
+    assert refused.value.code().name == code
+    assert words in str(refused.value.details())
