@@ -57,6 +57,7 @@ OBSERVED = (
     "lab/vetted,bad,bad,probe,2025-09-22T00:00:00Z,2025-09-23T00:00:00Z,4000,2000,400,false\n"
 )
 QUICK = {"connect": "300ms", "headers": "500ms", "firstToken": "500ms", "idle": "500ms", "answer": "700ms"}
+METADATA = {"X-OpenRouter-Metadata": "enabled"}
 KEY = "sk-canary-of-the-upstream"
 
 
@@ -158,6 +159,13 @@ class Answer:
         if self.headers["content-type"].startswith("text/event-stream"):
             return next((chunk["error"] for chunk in self.chunks if "error" in chunk), None)
         return self.json.get("error")
+
+    @property
+    def metadata(self) -> Any:
+        """The block of attempts that was asked for; a stream carries it in one of its last chunks."""
+        if self.headers["content-type"].startswith("text/event-stream"):
+            return next(chunk["openrouter_metadata"] for chunk in self.chunks if "openrouter_metadata" in chunk)
+        return self.json["openrouter_metadata"]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from tests.forward.chain import Answer, Chain
+from tests.forward.chain import METADATA, Answer, Chain
 from tests.journeys.world import eventually
 
 from assay.forward.taxonomy import TABLE, Then
@@ -15,7 +15,6 @@ from assay.v1 import evidence_pb2 as pb
 
 ROWS = {row.name: row for row in TABLE}
 ELSEWHERE = {"cancelled"}  # nothing goes wrong upstream there: a test of its own, below
-METADATA = {"X-OpenRouter-Metadata": "enabled"}
 Fault = Mapping[str, Any]
 
 
@@ -112,7 +111,7 @@ def test_the_next_endpoint_answers_while_nothing_was_said(chain: Chain, case: Ca
     assert len(answer.text.split()) == 12
     assert answer.error is None
     assert [len(chain.seen(name)) for name in ("bad", "good")] == [int(case.fault is not None), 1]
-    told = metadata(answer)
+    told = answer.metadata
     assert [attempt.get("failure") for attempt in told["attempts"]] == [row.name, None]
     assert told["attempt"] == 2
     first, second = chain.recorder.of(answer.decision_id, 2)
@@ -140,13 +139,6 @@ def turned_away(chain: Chain, case: Case, answer: Answer) -> None:
     assert [len(chain.seen(name)) for name in ("bad", "good")] == [1, 0]
     (outcome,) = chain.recorder.of(answer.decision_id, 1)
     assert (outcome.attempt, outcome.result) == (1, pb.RESULT_CALLER_ERROR)
-
-
-def metadata(answer: Answer) -> Any:
-    """The block of attempts, which a stream carries in one of its last chunks."""
-    if answer.headers["content-type"].startswith("text/event-stream"):
-        return next(chunk["openrouter_metadata"] for chunk in answer.chunks if "openrouter_metadata" in chunk)
-    return answer.json["openrouter_metadata"]
 
 
 LONELY = [case for case in CASES if case.fault is not None and not case.words]
@@ -222,7 +214,7 @@ def test_a_provider_that_the_file_does_not_name_is_passed_over(chain: Chain) -> 
     answer = chain.ask("lab/stranger", headers=METADATA)
 
     assert len(answer.text.split()) == 12
-    assert [attempt["provider"] for attempt in metadata(answer)["attempts"]] == ["good"]
+    assert [attempt["provider"] for attempt in answer.metadata["attempts"]] == ["good"]
     (outcome,) = chain.recorder.of(answer.decision_id, 1)
     assert outcome.attempt == 2
 
