@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from importlib.util import find_spec
 
 from assay.cli.output import console, print_table, said
 from assay.demo import OBSERVED, Answer, demo
+from assay.demo_forward import FALLEN, MODEL, REQUESTS, Conversation, Turn, conversation
 from assay.demo_traffic import HOURS, MODELS, SHOWN, WORSE, WORSE_AFTER, Seen, two_days
 
 
 def demo_command() -> None:
-    """Serve a real catalog with real observations and ask over gRPC; then let two days of simulated traffic pass.
+    """Show the whole loop: decisions on a real catalog, pools earned on simulated traffic, a conversation through them.
 
     Example: assay demo
     """
@@ -23,6 +26,10 @@ def demo_command() -> None:
         for answer in answers:
             show(answer)
     show_days(two_days())
+    if find_spec("openai") is None:
+        console.print("the third act speaks through OpenAI's client: install assay[demo] to see it", markup=False)
+    else:
+        show_conversation(conversation())
     console.print(f"\ndone in {time.perf_counter() - started:.1f} s; the temporary databases are gone", markup=False)
 
 
@@ -57,3 +64,25 @@ def show_days(seen: Seen) -> None:
     else:
         late = (told.at - seen.worse_at).total_seconds() / 3600
         console.print(f"{became}, and left the pool {late:.0f} h later: {told.message}", markup=False)
+
+
+def show_conversation(seen: Conversation) -> None:
+    """A tool-calling conversation through the pool, before and after one provider went bad."""
+    console.rule(f"[bold]{MODEL}:exacto[/] over HTTP, providers are [bold]simulated[/]", align="left")
+    console.print(f"after {REQUESTS} ordinary requests to each: {stand(seen.before)}", markup=False)
+    show_turn(seen.first)
+    words = f"{FALLEN} goes bad; {REQUESTS} requests and {seen.hours} closed hours later: {stand(seen.after)}"
+    console.print(words, markup=False)
+    show_turn(seen.second)
+
+
+def show_turn(turn: Turn) -> None:
+    """One question as it went."""
+    calling, answering = turn.providers
+    console.print(f"  {calling} calls {turn.call}", markup=False)
+    console.print(f"  {answering} answers: {turn.said}", markup=False)
+
+
+def stand(states: Mapping[str, str]) -> str:
+    """Where providers stand with the pool."""
+    return ", ".join(f"{provider} {state}" for provider, state in sorted(states.items()))
