@@ -31,11 +31,12 @@ class Ledger:
         asked = None if at_most is None else (f"≤ {at_most:g}×", ratio.median <= at_most)
         self.keep(name, found, ratio, asked)
 
-    def faster(self, name: str, found: Compared, *, at_least: float) -> None:
+    def faster(self, name: str, found: Compared, *, at_least: float | None = None) -> None:
         """How many times faster than the other side ours is."""
         one = found.ratio
         ratio = Spread(1 / one.median, 1 / one.high, 1 / one.low)
-        self.keep(name, found, ratio, (f"≥ {at_least:,.0f}×", ratio.median >= at_least))
+        asked = None if at_least is None else (f"≥ {at_least:,.0f}×", ratio.median >= at_least)
+        self.keep(name, found, ratio, asked)
 
     def took(self, name: str, found: Spread, *, below: float | None = None) -> None:
         """Seconds that something took."""
