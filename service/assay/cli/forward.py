@@ -16,7 +16,7 @@ from cyclopts import Parameter
 
 from assay.cli.logs import configure_logs
 from assay.engine.errors import OperatorError, quoted
-from assay.forward.app import front, serve
+from assay.forward.app import front, server_of
 from assay.forward.clients import Clients, read_clients
 from assay.forward.settings import Providers, read_providers
 from assay.rpc.address import BadAddress, CannotListen, is_loopback
@@ -63,7 +63,7 @@ async def run(server: str, listening: socket.socket, files: tuple[Providers, Cli
         host, port = listening.getsockname()[:2]
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         log.info("forwarding", http=address, server=server, providers=sorted(providers.by_slug))
-        await serve(application, listening)
+        await server_of(application).serve(sockets=[listening])
 
 
 def listen(address: str, *, open_to_all: bool) -> socket.socket:

@@ -10,7 +10,7 @@ import orjson
 
 from assay.evidence.toolcalls import CallClass, check
 from assay.forward.request import Asked, Offer
-from assay.forward.taxonomy import MALFORMED, Failed, inside
+from assay.forward.taxonomy import MALFORMED, OK, Failed, inside
 from assay.v1 import evidence_pb2 as pb
 
 MAX_CALLS: Final = 1024
@@ -35,7 +35,7 @@ class Account:
     def take(self, value: object, part: str) -> dict[str, Any]:
         """Read a chunk (`delta`) or a whole answer (`message`); raises Failed where it is an error or none at all."""
         if not isinstance(value, dict):
-            raise Failed(MALFORMED)
+            raise Failed(MALFORMED, OK)
         if error := value.get("error"):
             raise inside(error)
         usage = value.get("usage")
@@ -43,10 +43,10 @@ class Account:
             self.tokens = max(tokens, 0)
         choices = value.get("choices")
         if not isinstance(choices, list):
-            raise Failed(MALFORMED)
+            raise Failed(MALFORMED, OK)
         for place, choice in enumerate(choices):
             if not isinstance(choice, dict):
-                raise Failed(MALFORMED)
+                raise Failed(MALFORMED, OK)
             self._choice(choice, part, place)
         return value
 

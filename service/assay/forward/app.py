@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -121,11 +120,11 @@ async def flushed(reporter: Reporter) -> None:
             await reporter.flush()
 
 
-async def serve(application: Front, listening: socket.socket) -> None:
-    """Serve on a socket until SIGTERM or SIGINT; requests under way have some time to end."""
+def server_of(application: Front) -> uvicorn.Server:
+    """The server: on SIGTERM, SIGINT or `should_exit` requests under way have some time to end."""
     config = uvicorn.Config(
         application, http=Guarded, ws="none", lifespan="off", interface="asgi3", log_config=None, log_level="critical",
-        access_log=False, proxy_headers=False, server_header=False, date_header=True, backlog=BACKLOG,
+        access_log=False, proxy_headers=False, server_header=False, backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=DRAIN_SECONDS,
     )  # fmt: skip
-    await uvicorn.Server(config).serve(sockets=[listening])
+    return uvicorn.Server(config)
