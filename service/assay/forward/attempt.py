@@ -74,27 +74,29 @@ class Attempt:
         limits = self.provider.timeouts
         try:
             async with asyncio.timeout(min(limits.headers, seconds)) as limit:
-                self._response = await self._post(upstream)
+                response = await self._post(upstream)
                 self._late = FIRST_TOKEN_LATE
                 limit.reschedule(self._began + min(limits.first_token, seconds))
-                await self._relay(self._response, stream, limit)
+                await self._relay(response, stream, limit)
         except TimeoutError:
             raise Failed(self._late, OK if self._response else 0) from None
-        finally:
-            if self._response is not None and not self.chunks.done:
-                self._response.close()
 
-    async def release(self) -> None:
+    async def drain(self) -> None:
         """Read up to the end of a stream that is done, so that its connection can be used again."""
-        if self._response is not None:
-            with suppress(aiohttp.ClientError, OSError, TimeoutError):
-                async with asyncio.timeout(DRAIN_SECONDS):
+        with suppress(aiohttp.ClientError, OSError, TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                if self._response is not None and not self._response.content.at_eof():
                     await self._response.content.readany()
-            self._response.release()
+
+    def close(self) -> None:
+        """Let go of the connection: to be used again where its answer was read to the end, else at once."""
+        if self._response is not None:
+            self._response.close()
 
     async def _post(self, upstream: Upstream) -> aiohttp.ClientResponse:
         body = self._asked.body(self.provider.model_of(self.planned.endpoint_id, self.planned.model), self._offer)
-        return await upstream.post(self.provider, body)
+        self._response = await upstream.post(self.provider, body)
+        return self._response
 
     async def _relay(self, response: aiohttp.ClientResponse, stream: Stream, limit: asyncio.Timeout) -> None:
         events, idle, moved, held = Events(), self.provider.timeouts.idle, 0.0, b""

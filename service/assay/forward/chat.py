@@ -160,12 +160,13 @@ class Call:
         again = any(each.attempt.rank == attempt.planned.rank for each in self._tried)
         report = partial(self._report, attempt, "" if again else decision_id)
         stream, upstream = self._stream, self._parts.upstream
+        answer: dict[str, Any] = {}
         try:
-            answer: dict[str, Any] = {}
             if stream is None:
                 answer = await attempt.whole(upstream, seconds)
             else:
                 await attempt.streamed(upstream, stream, seconds)
+            report(None)
         except Failed as failed:
             report(failed)
             if stream and attempt.begun:
@@ -175,13 +176,15 @@ class Call:
         except asyncio.CancelledError:
             report(Failed(CANCELLED))
             raise
-        report(None)
-        if stream:
-            await stream.finish(attempt.chunks.about, self._block())
-            await attempt.release()
         else:
-            await self._whole.answer(answer, self._block())
-        return None
+            if stream is None:
+                await self._whole.answer(answer, self._block())
+            else:
+                await stream.finish(attempt.chunks.about, self._block())
+                await attempt.drain()
+            return None
+        finally:
+            attempt.close()
 
     def _report(self, attempt: Attempt, decision_id: str, failed: Failed | None) -> None:
         outcome = attempt.outcome(decision_id, failed)

@@ -36,6 +36,7 @@ TIERS: Final = ("flex", "priority")
 MODALITIES: Final = {
     "text": "text", "image_url": "image", "input_audio": "audio", "file": "file", "video_url": "video",
 }  # fmt: skip
+MAX_QUESTION_BYTES: Final = 256 * 1024
 NULL: Final = Raw(b"null")
 
 
@@ -141,6 +142,8 @@ def read_request(body: bytes, *, tenant: str, session_id: str, request_id: str) 
         )
     except (ValueError, TypeError) as error:  # numbers beyond 64 bits, half surrogate pairs
         raise InvalidField("body", f"{len(body)} bytes", "made of numbers and texts that can be handed on") from error
+    if question.ByteSize() > MAX_QUESTION_BYTES:
+        raise InvalidField("body", f"{question.ByteSize()} bytes of names and wishes", f"at most {MAX_QUESTION_BYTES}")
     stream = read(fields, "stream", bool, "true or false") or False
     return Asked(question, fields, stream, bool(messages) and messages[-1].role in ("tool", "function"))
 
