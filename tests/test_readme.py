@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,8 +24,11 @@ LINES = [line.strip() for block in BLOCKS for line in block.splitlines()]
 COMMANDS = [line.removeprefix("$ ") for line in LINES if line.startswith("$ ")]
 SERVE = [c for c in COMMANDS if c.startswith("assay serve")]
 MAKE = [c for c in COMMANDS if c.startswith("make ")]
-PLAIN = [c for c in COMMANDS if c not in (*SERVE, *MAKE)]
-SNIPPETS = "\n".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+SIMULATE = [c for c in COMMANDS if c.startswith("assay simulate")]
+FORWARD = [c for c in COMMANDS if c.startswith("assay forward")]
+PLAIN = [c for c in COMMANDS if c not in (*SERVE, *SIMULATE, *FORWARD, *MAKE)]
+*OVER_GRPC, OVER_HTTP = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+[PROVIDERS] = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
 MAKE_BINARY = shutil.which("make")
 ASSAY = [sys.executable, "-m", "assay.cli"]
 
@@ -88,12 +93,41 @@ def server(stocked: Path) -> Iterator[str]:
         assert process.wait(20) == 0
 
 
-def test_the_snippet_talks_to_the_server(server: str) -> None:
-    code = SNIPPETS.replace("127.0.0.1:7333", server)
+def test_the_snippets_talk_to_the_server(server: str) -> None:
+    code = "\n".join(OVER_GRPC).replace("127.0.0.1:7333", server)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "moonshotai/kimi-k2-0905@novita\n" in done.stdout
     assert "['ACCURACY']" in done.stdout
     assert done.stdout.endswith("1 []\n")
+
+
+@contextmanager
+def listening(command: str, desk: Path) -> Iterator[str]:
+    """A server of the README that speaks HTTP; yields where it listens."""
+    with subprocess.Popen(
+        [*ASSAY, *shlex.split(command)[1:]], env=environment(desk), cwd=desk, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr
+        log = (json.loads(line) for line in process.stderr)
+        told = next((line for line in log if line["event"] in {"simulating", "forwarding"}), None)
+        assert told, f"{command} ended before it listened"
+        yield told["http"]
+        process.terminate()
+        process.stderr.read()
+        assert process.wait(20) == 0
+
+
+def test_openais_client_talks_through_the_forwarder(server: str, stocked: Path) -> None:
+    simulate = SIMULATE[0].replace("127.0.0.1:7340", "127.0.0.1:0")
+    with listening(simulate, stocked) as upstream:
+        (stocked / "providers.yaml").write_text(PROVIDERS.replace("127.0.0.1:7340", upstream))
+        forward = FORWARD[0].replace("127.0.0.1:7333", server).replace("127.0.0.1:8080", "127.0.0.1:0")
+        with listening(forward, stocked) as front:
+            code = OVER_HTTP.replace("127.0.0.1:8080", front)
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    provider, reason = done.stdout.split()
+    assert provider in {"moonshotai", "novita", "infinigence"}
+    assert reason in {"tool_calls", "stop"}
 
 
 @pytest.mark.slow
