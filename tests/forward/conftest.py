@@ -32,7 +32,7 @@ def database(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return lab(folder, folder / "assay.db")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def chain(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     """Simulated providers, a forwarder as a process, real decisions; every outcome is written down."""
     with chained(database, tmp_path_factory.mktemp("chain"), deadline="20s", keepAlive="200ms") as started:

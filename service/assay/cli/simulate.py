@@ -16,6 +16,7 @@ from assay.rpc.address import BadAddress, CannotListen, checked
 from assay.simulate.behaviour import Cast, read_cast
 from assay.simulate.server import listening, perform
 
+PATH = 4096  # characters of a path that are shown: its end is what tells
 log = structlog.get_logger("assay.simulate")
 
 Http = Annotated[str, Parameter(help="Where to listen: HOST:PORT on loopback.")]
@@ -29,7 +30,7 @@ class BadCast(AuthorError):
     """A file of simulated providers that cannot be played."""
 
     def __init__(self, path: Path, why: str) -> None:
-        super().__init__(f"{quoted(str(path))}: {' '.join(why.split())}")
+        super().__init__(f"{quoted(str(path), PATH)}: {' '.join(why.split())}")
 
 
 def simulate_command(*, http: Http = "127.0.0.1:7340", providers: Providers = None, seed: Seed = None) -> None:
