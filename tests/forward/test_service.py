@@ -7,7 +7,7 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -130,26 +130,27 @@ class Load:
 
 
 def test_a_service_that_is_killed_costs_no_outcome_and_no_restart(database: str, tmp_path: Path) -> None:
-    with housed(database, tmp_path, deadline="3s") as house:
+    with ExitStack() as stack:
+        house = stack.enter_context(housed(database, tmp_path, deadline="2s"))
         house.providers.play("bad", {"kind": "status", "status": 500, "share": 0.2})
         load = Load(house)
-        with house.service() as (first, _), load.put():
+        first, _ = stack.enter_context(house.service())
+        with load.put():
             eventually(load.served, lambda served: len(served) > 50)
             first.kill()
             eventually(lambda: [answer for answer in load.answers if answer.status == 503])
             killed = len(load.served())
-            with house.service():
-                eventually(load.served, lambda served: len(served) > killed + 50)
-                load.ended.set()
-                # every attempt of every answer: what was accepted is counted, and counted once
-                wanted = {answer.decision_id: len(answer.metadata["attempts"]) for answer in load.served()}
-                eventually(lambda: reported(house.database), lambda found: wanted.items() <= found.items())
-        refused = [answer for answer in load.answers if answer.status != 200]
+            stack.enter_context(house.service())
+            eventually(load.served, lambda served: len(served) > killed + 50)
+        # every attempt of every answer: what was accepted is counted, and counted once
+        wanted = {answer.decision_id: len(answer.metadata["attempts"]) for answer in load.served()}
+        eventually(lambda: reported(house.database), lambda found: wanted.items() <= found.items())
+        eventually(lambda: list((tmp_path / "spool").glob("*.outcomes")), lambda waiting: not waiting)
 
+    refused = [answer for answer in load.answers if answer.status != 200]
     assert {answer.status for answer in refused} == {503}
     assert {answer.headers["retry-after"] for answer in refused} == {"1"}
     assert max(answer.seconds for answer in load.answers) < 6
-    assert list((tmp_path / "spool").glob("*.outcomes")) == []
 
 
 def test_canaries_are_found_nowhere(house: House) -> None:
