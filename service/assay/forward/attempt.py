@@ -51,6 +51,8 @@ class Attempt:
         self._first: float | None = None
         self._late = HEADERS_LATE if asked.stream else ANSWER_LATE
         self._response: aiohttp.ClientResponse | None = None
+        self._held = b""
+        self._moved = 0.0
 
     async def whole(self, upstream: Upstream, seconds: float) -> dict[str, Any]:
         """An answer that is not streamed; raises Failed."""
@@ -77,9 +79,18 @@ class Attempt:
                 response = await self._post(upstream)
                 self._late = FIRST_TOKEN_LATE
                 limit.reschedule(self._began + min(limits.first_token, seconds))
-                await self._relay(response, stream, limit)
+                await self._relay(response.content, stream, limit)
         except TimeoutError:
             raise Failed(self._late, OK if self._response else 0) from None
+        except TooLong:
+            raise Failed(MALFORMED, OK) from None
+        except (aiohttp.ClientError, OSError):
+            raise Failed(CUT if self.begun else DROPPED, OK) from None
+        if self.chunks.failed:
+            raise self.chunks.failed
+        if not self.account.finished:
+            raise Failed(CUT if self.begun else EMPTY, OK)
+        self.chunks.done = True
 
     async def drain(self) -> None:
         """Read up to the end of a stream that is done, so that its connection can be used again."""
@@ -98,43 +109,33 @@ class Attempt:
         self._response = await upstream.post(self.provider, body)
         return self._response
 
-    async def _relay(self, response: aiohttp.ClientResponse, stream: Stream, limit: asyncio.Timeout) -> None:
-        events, idle, moved, held = Events(), self.provider.timeouts.idle, 0.0, b""
-        try:
-            async for data in response.content.iter_any():
-                if block := events.whole(data):
-                    held = await self._give(held + self.chunks.take(block), stream)
-                if self.chunks.failed or self.chunks.done:
-                    break
-                if self.begun and (now := self._loop.time()) > moved:
-                    moved = now + LAZY * idle
-                    limit.reschedule(moved + idle)
-            else:
-                held = await self._give(held + self.chunks.take(events.last()), stream)
-        except TooLong:
-            raise Failed(MALFORMED, OK) from None
-        except (aiohttp.ClientError, OSError):
-            raise Failed(CUT if self.begun else DROPPED, OK) from None
-        if self.chunks.failed:
-            raise self.chunks.failed
-        if not self.account.finished:
-            raise Failed(CUT if self.begun else EMPTY, OK)
-        self.chunks.done = True
+    async def _relay(self, content: aiohttp.StreamReader, stream: Stream, limit: asyncio.Timeout) -> None:
+        events, chunks = Events(), self.chunks
+        async for data in content.iter_any():
+            if events.rest or not (given := chunks.alike(data)):
+                given = chunks.take(events.whole(data))
+            if given:
+                await self._give(given, stream, limit)
+            if chunks.failed or chunks.done:
+                return
+        await self._give(chunks.take(events.last()), stream, limit)
 
-    async def _give(self, data: bytes, stream: Stream) -> bytes:
-        """Hand on what came; what comes before the first token is held back and returned."""
+    async def _give(self, data: bytes, stream: Stream, limit: asyncio.Timeout) -> None:
+        """Hand on what came; before the first token it is held back, since others may have to answer yet."""
         if self._first is None:
+            self._held += data
+            if len(self._held) > MAX_EVENT_BYTES:
+                raise TooLong
             if not self.account.meaningful:
-                if len(data) > MAX_EVENT_BYTES:
-                    raise TooLong
-                return data
-            self._first = self._loop.time()
+                return
+            self._first, data = self._loop.time(), self._held
             await stream.quiet()
-        if data:
-            self._late = CANCELLED  # the caller does not read
-            await stream.give(data)
-            self._late = SILENT
-        return b""
+        self._late = CANCELLED  # the caller does not read
+        await stream.give(data)
+        self._late = SILENT
+        if (now := self._loop.time()) > self._moved:
+            self._moved = now + LAZY * self.provider.timeouts.idle
+            limit.reschedule(self._moved + self.provider.timeouts.idle)
 
     @property
     def begun(self) -> bool:

@@ -15,6 +15,7 @@ from assay.forward.sse import END, data_of
 from assay.forward.taxonomy import MALFORMED, OK, Failed
 
 QUOTE: Final = b'"'
+BACKSLASH: Final = b"\\"
 ESCAPED: Final = b'\\"'
 
 
@@ -38,25 +39,27 @@ class Chunks:
 
     def take(self, block: bytes) -> bytes:
         """What is to be handed on of a block of whole events."""
-        if self._pattern is not None and (alike := self._alike(block, *self._pattern)):
-            return alike
         given = []
         for event in block.split(END)[:-1]:
-            alike = self._alike(event + END, *self._pattern) if self._pattern else b""
-            given.append(alike or self._event(event))
+            given.append(self.alike(event + END) or self._event(event))
             if self.failed or self.done:
                 break
         return b"".join(given)
 
-    def _alike(self, block: bytes, theirs: Around, ours: Around) -> bytes:
-        """What is to be handed on of events that differ from the pattern in their texts alone; else nothing."""
-        head, tail = theirs
-        if not (block.startswith(head) and block.endswith(tail, len(head))) or ESCAPED in block:
+    def alike(self, block: bytes) -> bytes:
+        """What is to be handed on of bytes that are events like the last one, save for their texts; else nothing."""
+        if self._pattern is None:
             return b""
-        texts = block[len(head) : -len(tail)].split(tail + head)
-        if QUOTE in b"".join(texts):
+        (head, tail), (our_head, our_tail) = self._pattern
+        if not (block.startswith(head) and block.endswith(tail, len(head))):
             return b""
-        return ours.head + (ours.tail + ours.head).join(texts) + ours.tail
+        text = block[len(head) : -len(tail)]
+        if QUOTE not in text:
+            return b"" if text.endswith(BACKSLASH) else our_head + text + our_tail
+        texts = text.split(tail + head)
+        if ESCAPED in block or QUOTE in b"".join(texts):
+            return b""
+        return our_head + (our_tail + our_head).join(texts) + our_tail
 
     def _event(self, event: bytes) -> bytes:
         """What is to be handed on of an event that has to be parsed."""

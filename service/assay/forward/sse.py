@@ -16,24 +16,24 @@ class Events:
     """Takes bytes as they come and gives them back cut at the ends of events; holds less than one event."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self.rest = b""
 
     def whole(self, data: bytes) -> bytes:
         """All events that are whole by now, their lines ended by LF; empty where none is."""
-        data = self._rest + data
+        data = self.rest + data
         if b"\r" in data:
             data = data.replace(b"\r\n", b"\n")
         end = data.rfind(END) + len(END)
         if end < len(END):
             end = 0
-        self._rest = data[end:]
-        if len(self._rest) > MAX_EVENT_BYTES:
+        self.rest = data[end:]
+        if len(self.rest) > MAX_EVENT_BYTES:
             raise TooLong
         return data[:end]
 
     def last(self) -> bytes:
         """What is left at a regular end, taken for an event: some senders leave out the last empty line."""
-        rest, self._rest = self._rest.strip(), b""
+        rest, self.rest = self.rest.strip(), b""
         return rest + END if rest else b""
 
 
