@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -28,30 +28,18 @@ class Tried(NamedTuple):
     failed: Failed | None
 
 
+@dataclass(eq=False)
 class Refused(Exception):
-    """A request ends without an answer: everything that its error envelope says."""
+    """A request ends without an answer: everything that its error envelope says; `retry_after` in seconds."""
 
-    def __init__(  # noqa: PLR0913 - one argument per field of the envelope
-        self,
-        status: int,
-        message: str,
-        error_type: str,
-        *,
-        code: str | None = None,
-        retry_after: float | None = None,
-        requested: Sequence[str] = (),
-        excluded_by: Sequence[str] = (),
-        tried: Sequence[Tried] = (),
-    ) -> None:
-        super().__init__(error_type)
-        self.status = status
-        self.message = message
-        self.error_type = error_type
-        self.code = code
-        self.retry_after = retry_after
-        self.requested = requested
-        self.excluded_by = excluded_by
-        self.tried = tried
+    status: int
+    message: str
+    error_type: str
+    code: str | None = None
+    retry_after: float | None = None
+    requested: Sequence[str] = ()
+    excluded_by: Sequence[str] = ()
+    tried: Sequence[Tried] = ()
 
     def error(self) -> dict[str, Any]:
         """The `error` object."""
@@ -103,37 +91,26 @@ def all_failed(tried: Sequence[Tried], requested: Sequence[str]) -> Refused:
     return Refused(503, message, kind, code=kind, retry_after=wait, requested=requested, tried=tried)
 
 
-@dataclass(frozen=True, slots=True)
-class Metadata:
-    """What `openrouter_metadata` is made from."""
-
-    decision: pb.DecideResponse
-    requested: str
-
-    def block(self, tried: Sequence[Tried]) -> dict[str, Any]:
-        """The block: who was tried and how it went, who was admitted, who was left out and why."""
-        served = next((each.attempt.endpoint_id for each in tried if each.failed is None), None)
-        place = next((index for index, each in enumerate(tried, 1) if each.failed is None), 0)
-        return {
-            "requested": self.requested,
-            "strategy": "fallback" if len(tried) > 1 else "direct",
-            "decision_id": self.decision.decision_id,
-            "region": None,
-            "is_byok": False,
-            "attempt": place,
-            "summary": summary(tried),
-            "endpoints": {
-                "total": len(self.decision.attempts) + len(self.decision.excluded),
-                "available": [
-                    {**named(each), "selected": each.endpoint_id == served} for each in self.decision.attempts
-                ],
-                "excluded": [
-                    {**named(each), "reasons": list(dict.fromkeys(r.reason for r in each.reasons))}
-                    for each in self.decision.excluded
-                ],
-            },
-            "attempts": [told(each) for each in tried],
-        }
+def metadata_block(decision: pb.DecideResponse, requested: str, tried: Sequence[Tried]) -> dict[str, Any]:
+    """`openrouter_metadata`: who was tried and how it went, who was admitted, who was left out and why."""
+    served = {each.attempt.endpoint_id: place for place, each in enumerate(tried, 1) if each.failed is None}
+    available = [{**named(each), "selected": each.endpoint_id in served} for each in decision.attempts]
+    excluded = [
+        {**named(each), "reasons": list(dict.fromkeys(r.reason for r in each.reasons))} for each in decision.excluded
+    ]
+    return {
+        "requested": requested,
+        "strategy": "fallback" if len(tried) > 1 else "direct",
+        "decision_id": decision.decision_id,
+        "region": None,
+        "is_byok": False,
+        "attempt": next(iter(served.values()), 0),
+        "summary": ", ".join(
+            f"{each.provider}: {each.failed.row.name if each.failed else 'answered'}" for each in tried
+        ),
+        "endpoints": {"total": len(available) + len(excluded), "available": available, "excluded": excluded},
+        "attempts": [told(each) for each in tried],
+    }
 
 
 def named(value: pb.Attempt | pb.Findings) -> dict[str, Any]:
@@ -146,11 +123,6 @@ def told(each: Tried) -> dict[str, Any]:
     failed = each.failed
     outcome = {"status": 200} if failed is None else {"status": failed.status, "failure": failed.row.name}
     return {**named(each.attempt), **outcome}
-
-
-def summary(tried: Iterable[Tried]) -> str:
-    """One line for people."""
-    return ", ".join(f"{each.provider}: {each.failed.row.name if each.failed else 'answered'}" for each in tried)
 
 
 def envelope(refused: Refused, block: dict[str, Any] | None = None) -> bytes:

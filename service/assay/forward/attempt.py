@@ -90,7 +90,6 @@ class Attempt:
             raise self.chunks.failed
         if not self.account.finished:
             raise Failed(CUT if self.begun else EMPTY, OK)
-        self.chunks.done = True
 
     async def drain(self) -> None:
         """Read up to the end of a stream that is done, so that its connection can be used again."""

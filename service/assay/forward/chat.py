@@ -14,7 +14,7 @@ from typing import Any, Final
 import structlog
 
 from assay.engine.errors import InvalidField
-from assay.forward.answers import Metadata, Refused, Tried, all_failed, nothing_left
+from assay.forward.answers import Refused, Tried, all_failed, metadata_block, nothing_left
 from assay.forward.attempt import Attempt
 from assay.forward.body import Lent, Room, read_body
 from assay.forward.clients import Clients
@@ -28,6 +28,7 @@ from assay.forward.route import Route
 from assay.forward.settings import Providers
 from assay.forward.taxonomy import CANCELLED, Failed
 from assay.forward.upstream import Upstream
+from assay.v1 import routing_pb2 as pb
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Scope = MutableMapping[str, Any]
@@ -125,24 +126,23 @@ class Call:
         self._stream: Stream | None = None
         self._wants_block = headers.get(b"x-openrouter-metadata", b"").lower() == b"enabled"
         self._deadline = asyncio.get_running_loop().time() + parts.providers.deadline
-        self._metadata: Metadata | None = None
+        self._decision = pb.DecideResponse()
+        self._requested: tuple[str, ...] = ()
         self._tried: list[Tried] = []
 
     async def answer(self, asked: Asked) -> None:
         """Answer; raises Refused where no attempt did."""
-        requested = (asked.question.model, *asked.question.models)
+        self._requested = (asked.question.model, *asked.question.models)
         began = perf_counter()
-        decision = await self._parts.decisions.decide(asked.question, self._seconds())
+        decision = self._decision = await self._parts.decisions.decide(asked.question, self._seconds())
         self._parts.metrics.decided(began)
         self._whole.headers.append((b"x-assay-decision-id", decision.decision_id.encode()))
-        if self._wants_block:
-            self._metadata = Metadata(decision, asked.question.model)
         if not decision.attempts:
-            raise nothing_left(decision, requested)
+            raise nothing_left(decision, self._requested)
         providers = self._parts.providers
         route = Route([each for each in decision.attempts if each.provider in providers.by_slug])
         if not route:
-            raise Refused(404, NOT_SET_UP, "no_endpoints", code="no_endpoints", requested=requested)
+            raise Refused(404, NOT_SET_UP, "no_endpoints", code="no_endpoints", requested=self._requested)
         if asked.stream:
             self._stream = Stream(self._whole, providers.keep_alive)
         while route and not self.done and self._seconds() > 0:
@@ -153,7 +153,7 @@ class Call:
             if failed is not None:
                 route.after(planned, failed)
         if not self.done:
-            raise all_failed(self._tried, requested)
+            raise all_failed(self._tried, self._requested)
 
     async def _attempted(self, attempt: Attempt, decision_id: str, seconds: float) -> Failed | None:
         """Make an attempt, report it, and give its answer or what is left to say of it."""
@@ -168,6 +168,7 @@ class Call:
                 await attempt.streamed(upstream, stream, seconds)
             report(None)
         except Failed as failed:
+            failed.told = attempt.provider.without_key(failed.told)
             report(failed)
             if stream and attempt.begun:
                 broke_off = Refused(failed.row.status, BROKE_OFF, failed.row.name, tried=self._tried)
@@ -210,7 +211,8 @@ class Call:
         self._parts.metrics.requests[str(status)] += 1
 
     def _block(self) -> dict[str, Any] | None:
-        return self._metadata.block(self._tried) if self._metadata else None
+        wanted = self._wants_block and self._decision.decision_id
+        return metadata_block(self._decision, self._requested[0], self._tried) if wanted else None
 
     def _seconds(self) -> float:
         """What is left of the time that attempts may take."""

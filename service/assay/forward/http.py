@@ -50,6 +50,10 @@ class Guarded(HttpToolsProtocol):
         self._stop_timer()
         super().connection_lost(exc)
 
+    def timeout_keep_alive_handler(self) -> None:
+        """End a connection that is silent, also one that does not take its answer."""
+        self.transport.abort()
+
     def _stop_timer(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()

@@ -14,6 +14,7 @@ from assay.forward.files import Document
 from assay.forward.secrets import Secret
 
 UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0}
+MAX_TOLD: Final = 2000
 FIELDS: Final = {"firstToken": "first_token"}
 
 
@@ -44,6 +45,10 @@ class Provider:
     def model_of(self, endpoint_id: str, model: str) -> str:
         """What the provider calls the model of an endpoint."""
         return self.models.get(endpoint_id) or self.models.get(model, model)
+
+    def without_key(self, text: str) -> str:
+        """What the provider said, as far as others may read it."""
+        return (self.key.blotted(text) if self.key else text)[:MAX_TOLD]
 
     def headers(self) -> dict[str, str]:
         """The header that opens the provider's door."""

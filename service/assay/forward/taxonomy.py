@@ -88,15 +88,14 @@ ERRORS: Final = range(400, 600)
 LONGEST_RETRY_S: Final = 86_400.0
 
 
+@dataclass(eq=False)
 class Failed(Exception):
     """An attempt failed: by which row, at which status of the provider's (0: none), with which words for the caller."""
 
-    def __init__(self, row: Failure, status: int = 0, *, retry_after: float | None = None, told: str = "") -> None:
-        super().__init__(row.name)
-        self.row = row
-        self.status = status
-        self.retry_after = retry_after
-        self.told = told
+    row: Failure
+    status: int = 0
+    retry_after: float | None = None
+    told: str = ""
 
 
 def by_status(status: int) -> Failure:

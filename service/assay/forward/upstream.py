@@ -24,7 +24,6 @@ from assay.forward.taxonomy import (
 
 MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
 MAX_REFUSAL_BYTES: Final = 64 * 1024
-MAX_TOLD: Final = 2000
 IN_ONE_WRITE: Final = 1024 * 1024
 HEADERS: Final = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "assay"}
 IDENTITY: Final = ("", "identity")
@@ -69,13 +68,13 @@ class Upstream:
         except (aiohttp.ClientError, OSError):
             raise Failed(DROPPED) from None
         if response.status != OK:
-            raise await self._refusal(provider, response)
+            raise await self._refusal(response)
         if response.headers.get("Content-Encoding", "") not in IDENTITY:
             response.close()
             raise Failed(MALFORMED, OK)
         return response
 
-    async def _refusal(self, provider: Provider, response: aiohttp.ClientResponse) -> Failed:
+    async def _refusal(self, response: aiohttp.ClientResponse) -> Failed:
         """What a status other than 200 means; the provider's own words are kept where the fault is the caller's."""
         row, told = by_status(response.status), ""
         try:
@@ -85,10 +84,8 @@ class Upstream:
             pass  # refused without words
         finally:
             response.close()
-        if provider.key is not None:
-            told = provider.key.blotted(told)
         seconds = retry_after(response.headers.get("Retry-After"))
-        return Failed(row, response.status, retry_after=seconds, told=told[:MAX_TOLD])
+        return Failed(row, response.status, retry_after=seconds, told=told)
 
 
 async def read_whole(response: aiohttp.ClientResponse, limit: int = MAX_ANSWER_BYTES) -> bytes:
