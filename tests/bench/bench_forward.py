@@ -11,6 +11,7 @@ what LiteLLM does. All four figures are shown.
 from __future__ import annotations
 
 import asyncio
+import json
 import resource
 import shutil
 import subprocess
@@ -89,14 +90,17 @@ def test_a_plain_request_against_a_bare_forwarder(track: Track, ledger: Ledger) 
     found = cpu_compared(Side(track.ours, 1600), Side(track.bare, 4000), body(stream=False), ROUNDS)
     calls = [decide_alone(track.decider) for _ in range(ROUNDS)]
 
-    ledger.took("  of it, asking by gRPC (CPU)", spread(calls))
+    ledger.took("  of it, asking by gRPC (CPU)", spread([cpu for cpu, _ in calls]))
+    ledger.took("  asking by gRPC, one in flight (wall)", spread([wall for _, wall in calls]))
     ledger.slower("plain request, bare forwarder (CPU)", found, at_most=4)
 
 
-def decide_alone(address: str) -> float:
-    """Processor seconds that one Decide takes its caller."""
+def decide_alone(address: str) -> tuple[float, float]:
+    """Processor seconds that one Decide takes its caller, and seconds by the clock."""
     command = [sys.executable, str(HERE / "decide_alone.py"), address, MODEL, "3200"]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True, env=environment()).stdout)
+    ran = subprocess.run(command, check=True, capture_output=True, text=True, env=environment())
+    cpu, wall = json.loads(ran.stdout)
+    return float(cpu), float(wall)
 
 
 def test_a_request_with_tools_against_a_bare_forwarder(track: Track, ledger: Ledger) -> None:
