@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import log
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
 from assay.engine.cusum import cusum
 from assay.engine.fold import HourCounts
@@ -45,6 +45,7 @@ def test_hours_that_a_large_endpoint_of_an_accuracy_stays(share: float, hours: i
     assert (passed if total >= SPEC.cusum_limit else None) == hours
 
 
+@example(before=0.0, calls=5e-324, bad=0.5, accuracy=0.95, effect=10.0)
 @given(st.floats(0, 1e3), st.floats(0, 1e9), st.floats(0, 1), st.floats(0.5001, 0.999), st.floats(1, 10))
 def test_an_hour_says_no_more_than_its_cap(
     before: float, calls: float, bad: float, accuracy: float, effect: float
