@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from assay.engine.strata import Share, Strata, standardise, together
+from assay.engine.strata import Share, Strata, mix, standardise, together
 
 # statistics.md §5.6: A is better in every stratum, and yet looks worse, since it gets the hard prompts.
 A_RATES, B_RATES = (0.99, 0.96, 0.90), (0.985, 0.952, 0.89)
@@ -13,8 +13,8 @@ A_MIX, B_MIX = (0.13, 0.26, 0.61), (0.70, 0.25, 0.05)
 SIZE = 100_000
 
 
-def mixed(rates: tuple[float, ...], mix: tuple[float, ...]) -> dict[int, Share]:
-    return {k: Share(SIZE * part, SIZE * part * rate) for k, (rate, part) in enumerate(zip(rates, mix, strict=True))}
+def mixed(rates: tuple[float, ...], parts: tuple[float, ...]) -> dict[int, Share]:
+    return {k: Share(SIZE * part, SIZE * part * rate) for k, (rate, part) in enumerate(zip(rates, parts, strict=True))}
 
 
 def pooled(*endpoints: Strata) -> Strata:
@@ -26,8 +26,8 @@ def test_the_better_endpoint_is_the_better_one_on_the_same_prompts() -> None:
     assert together(a.values()).rate() == pytest.approx(0.927, abs=0.001)
     assert together(b.values()).rate() == pytest.approx(0.972, abs=0.001)
     pool = pooled(a, b)
-    assert standardise(a, pool).rate() == pytest.approx(0.9525, abs=0.001)
-    assert standardise(b, pool).rate() == pytest.approx(0.945, abs=0.001)
+    assert standardise(a, mix(pool)).rate() == pytest.approx(0.9525, abs=0.001)
+    assert standardise(b, mix(pool)).rate() == pytest.approx(0.945, abs=0.001)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_the_better_endpoint_is_the_better_one_on_the_same_prompts() -> None:
 def test_rates_on_the_pools_mix(
     own: dict[int, tuple[float, float]], pool: dict[int, tuple[float, float]], size: float, rate: float
 ) -> None:
-    found = standardise({k: Share(*v) for k, v in own.items()}, {k: Share(*v) for k, v in pool.items()})
+    found = standardise({k: Share(*v) for k, v in own.items()}, mix({k: Share(*v) for k, v in pool.items()}))
     assert found.size == pytest.approx(size, abs=0.01)
     assert found.rate() == pytest.approx(rate)
 
@@ -64,7 +64,7 @@ STRATA = st.dictionaries(st.integers(0, 5), SHARES, min_size=1, max_size=6)
 @given(STRATA, STRATA)
 def test_a_rate_is_a_rate_and_nothing_tells_more_than_there_is(own: Strata, others: Strata) -> None:
     pool = pooled(own, others)
-    plain, smooth = standardise(own, pool), standardise(own, pool, 0.5)
+    plain, smooth = standardise(own, mix(pool)), standardise(own, mix(pool, 0.5))
     assert 0 <= plain.rate() <= 1 + 1e-9
     assert 0 < smooth.rate() < 1
     assert plain.size <= together(own.values()).size * (1 + 1e-9)

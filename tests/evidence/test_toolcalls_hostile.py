@@ -129,7 +129,7 @@ def test_a_schema_that_costs_too_much_makes_every_call_valid(schema: Schema) -> 
         pytest.param({"uniqueItems": True}, [{"a": i // 2} for i in range(50_000)], MISMATCH, id="of which two agree"),
         pytest.param({"multipleOf": 1e-300}, 1e300, VALID, id="a multiple of next to nothing"),
         pytest.param({"type": "integer"}, int("9" * 4000), VALID, id="an integer of 4,000 digits"),
-        pytest.param({"items": {"enum": list(range(99))}}, [-1] * 50_000, MISMATCH, id="many values to compare with"),
+        pytest.param({"items": {"enum": list(range(99))}}, [-1] * 20_000, MISMATCH, id="many values to compare with"),
         pytest.param({"items": {"required": [f"p{i}" for i in range(60)]}}, [{}] * 50_000, MISMATCH, id="a long list"),
         pytest.param({"format": "hostname"}, "xn--" * 50_000, MISMATCH, id="a long name of a host"),
     ],

@@ -44,13 +44,15 @@ def test_a_bad_preference_is_refused_with_its_line(row: str, reason: str) -> Non
 def test_tenants() -> None:
     document = read_tenants(
         b"# ours\n- tenant: acme\n  only: [novita, deepinfra/fp8]\n  zdr: true\n"
-        b"- {tenant: beta, ignore: [x], deny_data_collection: true, zdr: false}\n- tenant: '7'\n"
+        b"- {tenant: beta, ignore: [x], deny_data_collection: true, zdr: false}\n"
+        b"- {tenant: '7', affiliated_provider: novita}\n"
     )
     assert document.tenants == (
         TenantSettings("acme", only=("novita", "deepinfra/fp8"), zdr=True),
         TenantSettings("beta", ignore=("x",), deny_data_collection=True),
         TenantSettings("7"),
     )
+    assert document.affiliated == {"7": "novita"}
     assert document.refused == ()
 
 
@@ -67,6 +69,11 @@ def test_tenants() -> None:
         pytest.param("- {tenant: b, only: novita}", "only: 'novita' is not a list", id="one provider, no list"),
         pytest.param("- {tenant: b, only: []}", "leave the key out to allow all", id="an empty allow-list"),
         pytest.param("- {tenant: b, ignore: [[x]]}", "ignore: 'a list' is not text", id="a list in a list"),
+        pytest.param(
+            "- {tenant: b, affiliated_provider: novita/fp8}",
+            "affiliated_provider: 'novita/fp8' is not a provider slug",
+            id="affiliated with an endpoint",
+        ),
         pytest.param("- {tenant: !!python/name:os.system x}", "tenant: 'x' is not text", id="a foreign type"),
         pytest.param("- acme", "item: 'acme' is not a mapping with the key tenant", id="a bare name"),
         pytest.param("- {tenant: a\u202eb}", r"tenant: 'a\u202eb' is not a plain name", id="a name turned around"),

@@ -53,8 +53,8 @@ def test_exacto_is_read_as_written(files: dict[str, str]) -> None:
         slow_evictions=1,
         accuracy="accuracy_enter",
         change_odds=2.0,
-        cusum_limit=6.0,
-        cusum_cap=400.0,
+        cusum_limit=8.0,
+        cusum_cap=800.0,
         keep_after_eviction=0.1,
     )
     assert exacto.minimum == 0

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from assay.engine.catalog import Endpoint, Preference, TenantSettings
 from assay.engine.document import CatalogDocument, ImportReport, PreferenceDocument, Refusal, Tally, TenantDocument
+from assay.store.evidence_tables import tenant_affiliation
 from assay.store.imports import apply_catalog, apply_preferences, apply_tenants
 from assay.store.world import WorldRevision, load_world, world_revision
 
@@ -85,6 +86,31 @@ def test_a_target_must_be_known(catalogued: Engine, target: str, model: str | No
     report = prefer(catalogued, Preference("acme", "ignore", target, model), THEIRS)
     assert report.refused == (() if fault is None else (Refusal("tenant acme", f"ignore: {fault}"),))
     assert THEIRS in load_world(catalogued).preferences
+
+
+def affiliate(store: Engine, **affiliated: str) -> ImportReport:
+    tenants = (TenantSettings("acme"), TenantSettings("zeta"))
+    return apply_tenants(store, TenantDocument(repr(affiliated), tenants, (), affiliated), now=NOON)
+
+
+def affiliations(store: Engine) -> list[tuple[str, str]]:
+    with store.connect() as connection:
+        return [(row.tenant, row.provider) for row in connection.execute(select(tenant_affiliation))]
+
+
+def test_a_tenants_provider_is_part_of_what_is_replaced(catalogued: Engine) -> None:
+    assert affiliate(catalogued, acme="novita").tallies == {"tenants": Tally(added=("acme", "zeta"))}
+    assert affiliations(catalogued) == [("acme", "novita")]
+    assert affiliate(catalogued, acme="novita").tallies == {"tenants": Tally(unchanged=2)}
+    assert affiliate(catalogued, acme="groq").tallies == {"tenants": Tally(changed=("acme",), unchanged=1)}
+    assert affiliations(catalogued) == [("acme", "groq")]
+    settle(catalogued, TenantSettings("zeta", zdr=True))
+    assert affiliations(catalogued) == [("acme", "groq")]
+    report = affiliate(catalogued, acme="nowhere")
+    assert report.refused == (Refusal("tenant acme", "affiliated_provider: 'nowhere' is not a known provider"),)
+    assert affiliations(catalogued) == [("acme", "groq")]
+    assert affiliate(catalogued).tallies == {"tenants": Tally(changed=("acme",), unchanged=1)}
+    assert affiliations(catalogued) == []
 
 
 def test_settings_that_name_an_unknown_provider_are_refused_and_the_old_ones_stay(catalogued: Engine) -> None:

@@ -96,7 +96,7 @@ def preferences(files: Files, *, database: Database = None, json: Json = False) 
 
 @imports.command(name="tenants")
 def tenants(files: Files, *, database: Database = None, json: Json = False) -> int:
-    """Import what the operator allows tenants: YAML with only, ignore, zdr, deny_data_collection.
+    """Import what the operator says of tenants: YAML with only, ignore, zdr, deny_data_collection, affiliated_provider.
 
     Example: assay import tenants tenants.yaml
     """

@@ -15,10 +15,8 @@ from assay.engine.ruleset import MemorySpec
 
 def cusum(before: float, hour: HourCounts, spec: MemorySpec, accuracy: float, design_effect: float) -> float:
     """The sum after one more hour; `accuracy` is what members should have."""
-    if not hour.calls:
-        return before
     calls, bad = hour.calls / design_effect, hour.errored / design_effect
     usual = 1.0 - accuracy
     worse = spec.change_odds * usual
     gain = bad * math.log(worse / usual) + (calls - bad) * math.log((1.0 - worse) / (1.0 - usual))
-    return max(0.0, before + min(1.0, spec.cusum_cap / calls) * gain)
+    return max(0.0, before + spec.cusum_cap / max(calls, spec.cusum_cap) * gain)

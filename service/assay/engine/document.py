@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -97,11 +98,15 @@ class PreferenceDocument:
 
 @dataclass(frozen=True, slots=True)
 class TenantDocument:
-    """Settings of every tenant the file names: a named tenant's earlier ones are replaced."""
+    """Settings of every tenant the file names: a named tenant's earlier ones are replaced.
+
+    `affiliated` holds the provider that a tenant belongs to, where it belongs to one.
+    """
 
     digest: str
     tenants: tuple[TenantSettings, ...] = ()
     refused: tuple[Refusal, ...] = ()
+    affiliated: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,8 +122,8 @@ class MemorySpec:
     slow_evictions: int = 1
     accuracy: str | None = None
     change_odds: float = 2.0
-    cusum_limit: float = 6.0
-    cusum_cap: float = 400.0
+    cusum_limit: float = 8.0
+    cusum_cap: float = 800.0
     keep_after_eviction: float = 0.1
 
 

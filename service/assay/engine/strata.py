@@ -7,7 +7,7 @@ rates, and where all of them hold fewer than 30, they borrow the pool's rates as
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,41 +40,52 @@ def together(shares: Iterable[Share]) -> Share:
     return Share(size, hits)
 
 
-def standardise(own: Strata, pool: Strata, smoothing: float = 0.0) -> Share:
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """What a pool is like, by stratum: how much each weighs there, and its rate, smoothed by so much."""
+
+    weights: Mapping[int, float]
+    rates: Mapping[int, float]
+    smoothing: float
+
+
+def mix(pool: Strata, smoothing: float = 0.0) -> Mix:
+    """The mix of a pool; strata come in order."""
+    strata = [k for k in sorted(pool) if pool[k].size > 0]
+    whole = together(pool[k] for k in strata).size
+    return Mix({k: pool[k].size / whole for k in strata}, {k: pool[k].rate(smoothing) for k in strata}, smoothing)
+
+
+def standardise(own: Strata, pool: Mix) -> Share:
     """An endpoint's share on the pool's mix; its plain one where there is one stratum, or too little to divide.
 
     Its size is the number of requests of that mix that would tell as much: never more than there are, save smoothing.
     """
+    smoothing = pool.smoothing
     everything = together(own[k] for k in sorted(own))
-    strata = [k for k in sorted(pool) if pool[k].size > 0]
-    if len(strata) == 1 or everything.size < ENOUGH:
+    if len(pool.weights) == 1 or everything.size < ENOUGH:
         return Share(everything.size + 2 * smoothing, everything.hits + smoothing)
-    whole = together(pool[k] for k in strata).size
-    weights = {k: pool[k].size / whole for k in strata}
-    full = [k for k in strata if own.get(k, NOTHING).size >= ENOUGH]
-    parts = [(weights[k], own[k].size) for k in full]
-    rate = sum(weights[k] * own[k].rate(smoothing) for k in full)
-    if thin := [k for k in strata if k not in full]:
-        weight = sum(weights[k] for k in thin)
-        rest = together(own[k] for k in thin if k in own)
-        shape = sum(weights[k] * pool[k].rate(smoothing) for k in thin)
-        if rest.size >= ENOUGH:
-            parts.append((weight, rest.size))
-            most = weight * Share(rest.size, rest.size).rate(smoothing)
-            shape = min(shape * lean(thin, own, pool, smoothing), most)
-        rate += shape
-    size = told(parts)
-    return Share(size, size * rate)
+    rate = full = told = 0.0  # told: how uncertain the rate is, for a share of hits and misses alike (Kish 1965)
+    weight = shape = size = hits = expected = 0.0  # of the thin strata
+    for k, w in pool.weights.items():
+        share = own.get(k, NOTHING)
+        if share.size >= ENOUGH:
+            rate += w * share.rate(smoothing)
+            full += w
+            told += w * w / share.size
+        else:
+            weight += w
+            shape += w * pool.rates[k]
+            size += share.size
+            hits += share.hits
+            expected += share.size * pool.rates[k]
+    if size >= ENOUGH:
+        full += weight
+        told += weight * weight / size
+        shape = min(shape * lean(hits, expected, smoothing), weight * Share(size, size).rate(smoothing))
+    return Share(full * full / told, full * full / told * (rate + shape))
 
 
-def lean(thin: Sequence[int], own: Strata, pool: Strata, smoothing: float) -> float:
-    """How many times the hits that the pool's rates lead one to expect an endpoint has in its thin strata together."""
-    found = together(Share(own[k].size * pool[k].rate(smoothing), own[k].hits) for k in thin if k in own)
-    expected = found.size + smoothing
-    return (found.hits + smoothing) / expected if expected else 1.0
-
-
-def told(parts: Sequence[tuple[float, float]]) -> float:
-    """How many requests of the pool's mix tell as much as parts of these weights and sizes (Kish 1965)."""
-    weight = sum(w for w, _ in parts)
-    return weight * weight / sum(w * w / size for w, size in parts)
+def lean(hits: float, expected: float, smoothing: float) -> float:
+    """How many times the hits that the pool's rates lead one to expect there are."""
+    return (hits + smoothing) / (expected + smoothing) if expected + smoothing else 1.0

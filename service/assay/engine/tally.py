@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from assay.engine.fold import Counts
-from assay.engine.strata import Share, Strata, together
+from assay.engine.strata import Share, Strata
 from assay.engine.tenants import Excess, factors
 
 
@@ -75,13 +75,18 @@ def by_tenant(amounts: Iterable[tuple[Tally, float]]) -> dict[str, float]:
     return sums
 
 
-def strata(parts: Iterable[Part]) -> dict[str, Strata]:
+def strata(parts: Iterable[Part]) -> Mapping[str, Strata]:
     """Sizes and hits added up, where there are any."""
-    found: defaultdict[str, defaultdict[int, list[Share]]] = defaultdict(lambda: defaultdict(list))
+    sums: dict[tuple[str, int], list[float]] = {}
     for tally, size, hits in parts:
         if size:
-            found[tally.source][tally.stratum].append(Share(size, hits))
-    return {source: {k: together(shares) for k, shares in kinds.items()} for source, kinds in found.items()}
+            found = sums.setdefault((tally.source, tally.stratum), [0.0, 0.0])
+            found[0] += size
+            found[1] += hits
+    kinds: defaultdict[str, dict[int, Share]] = defaultdict(dict)
+    for (source, stratum), (size, hits) in sums.items():
+        kinds[source][stratum] = Share(size, hits)
+    return kinds
 
 
 def excesses(parts: Iterable[Part], usual: Mapping[str, Strata]) -> list[Excess]:

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf
 from typing import Final
 
 from assay.engine.discount import EPOCH
 from assay.engine.fold import HOUR, Counts, Evidence, Folded, HourCounts
 from assay.engine.ruleset import EvidenceSpec
-from assay.engine.strata import Share, Strata, standardise, together
+from assay.engine.strata import Mix, Share, Strata, mix, standardise, together
 from assay.engine.tally import Capped, Part, Tally, by_tenant, capped, excesses, strata
 from assay.engine.tenants import (
     FIFTHS,
@@ -40,8 +39,8 @@ STALE: Final = Evidence(None, stale=True)
 class Mixes:
     """What the pool's requests are like, by source and stratum: those with tool calls, those free to have any."""
 
-    calls: Mapping[str, Strata]
-    autos: Mapping[str, Strata]
+    calls: Mapping[str, Mix]
+    autos: Mapping[str, Mix]
 
 
 def blend(evidence: Mapping[str, Evidence], tallies: Iterable[Tally], spec: EvidenceSpec) -> Mapping[str, Evidence]:
@@ -57,8 +56,11 @@ def blend(evidence: Mapping[str, Evidence], tallies: Iterable[Tally], spec: Evid
     effect = design_effect((each for each in spreads if each), spec.design_effect)
     pool = {name: capped(own, naming, MOST_EFFECTIVE * effect) for name, own in fresh.items()}
     everyone = [each for own in pool.values() for each in own]
-    mixes = Mixes(strata(map(calls_of, everyone)), strata(map(autos_of, everyone)))
-    folded = {name: fold_traffic(own, mixes) for name, own in pool.items()}
+    mixes = Mixes(
+        {source: mix(kinds) for source, kinds in strata(map(calls_of, everyone)).items()},
+        {source: mix(kinds, LAPLACE) for source, kinds in strata(map(autos_of, everyone)).items()},
+    )
+    folded = {name: fold_traffic(own, mixes, effect) for name, own in pool.items()}
     names = (*evidence, *(name for name in seen if name not in evidence))
     return {name: joined(evidence.get(name, STALE), folded.get(name), effect) for name in names}
 
@@ -73,16 +75,18 @@ def autos_of(each: Capped) -> Part:
     return each.tally, each.autos * each.tally.auto_requests, each.autos * each.tally.auto_tool_call_requests
 
 
-def spread(own: Iterable[Tally], naming: Collection[str], prior: float) -> Clustering | None:
+def spread(own: Sequence[Tally], naming: Collection[str], prior: float) -> Clustering | None:
     """How errors at an endpoint cluster by tenant; by whole counts, since discounted ones vary less than they count."""
+    if len({t.tenant for t in own}) == 1:
+        return None
     counts = [(t, t.observed.tool_call_requests, t.observed.errored_requests) for t in own if t.source in naming]
     factor = factors(by_tenant((tally, calls) for tally, calls, _ in counts), MOST_EFFECTIVE * prior)
     usual = strata((t, factor[t.tenant] * calls, factor[t.tenant] * bad) for t, calls, bad in counts if calls)
     return clustering(excesses(counts, usual), factor, prior)
 
 
-def fold_traffic(own: Sequence[Capped], pool: Mixes) -> Folded:
-    """One endpoint's traffic, by itself."""
+def fold_traffic(own: Sequence[Capped], pool: Mixes, effect: float) -> Folded:
+    """One endpoint's traffic, by itself; `effect` is the model's design effect."""
     tallies = [each.tally for each in own]
     sources = tuple(sorted({t.source for t in tallies}))
     by_source = {s: added(t.observed for t in tallies if t.source == s) for s in sources}
@@ -98,12 +102,13 @@ def fold_traffic(own: Sequence[Capped], pool: Mixes) -> Folded:
         by_source=by_source,
         references=frozenset(),
         lenient_errored=lenient,
-        shares={s: standardise(autos[s], pool.autos[s], LAPLACE).rate() if s in autos else None for s in sources},
+        shares={s: standardise(autos[s], pool.autos[s]).rate() if s in autos else None for s in sources},
+        design_effect=effect,
         hour=closed_hour(own),
     )
 
 
-def accuracy(own: Sequence[Capped], pool: Mapping[str, Strata]) -> tuple[float, float, float | None]:
+def accuracy(own: Sequence[Capped], pool: Mapping[str, Mix]) -> tuple[float, float, float | None]:
     """Calls, and two counts of those with a bad call: the cautious one, and the one in the endpoint's favour.
 
     One of them is capped, one trimmed; without many tenants there is no trimmed one, and none in its favour.
@@ -125,14 +130,16 @@ def closed_hour(own: Sequence[Capped]) -> HourCounts:
     """
     held = [each for each in own if each.held]
     calls = by_tenant((each.tally, each.calls * each.tally.hour_calls) for each in held)
-    many = len({each.tally.tenant for each in held if each.tally.tool_call_requests}) >= MANY
-    top = level(calls.values(), largest_share(len(calls))) if many and calls else inf
+    if not calls or len({each.tally.tenant for each in held if each.tally.tool_call_requests}) < MANY:
+        counts = [(each.calls * each.tally.hour_calls, each.calls * each.tally.hour_errored) for each in own]
+        return HourCounts(sum(calls for calls, _ in counts), sum(errored for _, errored in counts))
+    top = level(calls.values(), largest_share(len(calls)))
     scale = {(True, tenant): min(1.0, top / amount) for tenant, amount in calls.items()}
     shares = [(each.tally, each.calls * scale.get((each.held, each.tally.tenant), 1.0)) for each in own]
     kinds = strata((t, share * t.hour_calls, share * t.hour_errored) for t, share in shares)
     found = {source: together(kinds[source][k] for k in sorted(kinds[source])) for source in sorted(kinds)}
     raw = [(each.tally, each.tally.hour_calls, each.tally.hour_errored) for each in held]
-    whole, beside = capped_and_trimmed(found, raw if many else (), kinds, THIRDS)
+    whole, beside = capped_and_trimmed(found, raw, kinds, THIRDS)
     return HourCounts(whole.size, whole.hits if beside is None else min(whole.hits, beside))
 
 
@@ -141,7 +148,7 @@ def capped_and_trimmed(
 ) -> tuple[Share, float | None]:
     """What sources say together, and how much would have gone wrong by the trimmed mean over the tenants held."""
     whole = together(found.values())
-    odd = trimmed(excesses(held, usual), trim)
+    odd = trimmed(excesses(held, usual), trim) if len(held) >= trim.least else None
     if odd is None:
         return whole, None
     theirs = together(found[source] for source in sorted({tally.source for tally, _, _ in held} & found.keys()))
@@ -150,12 +157,15 @@ def capped_and_trimmed(
 
 def joined(before: Evidence, traffic: Folded | None, effect: float) -> Evidence:
     """What observations and traffic come to together; `effect` is the model's design effect."""
-    folded = both(before.folded, traffic) if before.folded and traffic else before.folded or traffic
-    return Evidence(replace(folded, design_effect=effect), stale=False) if folded else before
+    if before.folded is None:
+        return Evidence(traffic, stale=False) if traffic else before
+    return Evidence(
+        both(before.folded, traffic) if traffic else replace(before.folded, design_effect=effect), stale=False
+    )
 
 
 def both(one: Folded, other: Folded) -> Folded:
-    """Two kinds of evidence of one endpoint as one; the half-life is that of the kind with more behind it."""
+    """Observations and traffic of one endpoint as one; the half-life is that of the kind with more behind it."""
     favoured = [f.discounted.errored_requests if f.lenient_errored is None else f.lenient_errored for f in (one, other)]
     sources = tuple(sorted({*one.sources, *other.sources}))
     return Folded(
@@ -169,7 +179,8 @@ def both(one: Folded, other: Folded) -> Folded:
         references=one.references | other.references,
         lenient_errored=None if one.lenient_errored is other.lenient_errored is None else sum(favoured),
         shares={**one.shares, **other.shares},
-        hour=other.hour or one.hour,
+        design_effect=other.design_effect,
+        hour=other.hour,
     )
 
 

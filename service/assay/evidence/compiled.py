@@ -18,8 +18,8 @@ from assay.evidence.weight import Weight, weigh
 
 LONGEST: Final = 1 << 16
 DEEPEST: Final = 100
-MOST_STEPS: Final = 1 << 26
-"""What judging one call may cost: steps per value times characters, well below a second on the whole."""
+MOST_STEPS: Final = 1 << 24
+"""What judging one call may cost: steps per value times characters; about a second at worst."""
 
 MOST_KEPT: Final = 100_000
 BYTES_PER_STEP: Final = 512

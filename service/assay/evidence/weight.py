@@ -14,14 +14,14 @@ from urllib.parse import unquote
 
 from assay.evidence.draft7 import BESIDE, BESIDE_BY_NAME, TOGETHER, TOGETHER_BY_NAME, Node, parts
 
-HEAVIEST: Final = 1 << 18
+HEAVIEST: Final = 1 << 16
 HEAVIEST_KEPT: Final = 1 << 13
 LONGEST_PATH: Final = 200
 LONGEST_PATH_BESIDE: Final = 32
 PATHS_PER_REFERENCE: Final = 1.45
 """With n references no part is reached by more than 3^(n/3) ways, and 3^(1/3) is less than this."""
 
-FRACTION: Final = 1000
+FRACTION: Final = 250
 """A multiple of a fraction is found with exact arithmetic."""
 
 MOST_STATES: Final = 1 << 14
@@ -57,8 +57,9 @@ def weigh(nodes: list[Node]) -> Weight:
             scale.height(node, 0)
     judging *= 1 + returns
     if scale.astray:
-        references = sum("$ref" in node for node in everywhere)
-        judging = int(max(judging, kept) * PATHS_PER_REFERENCE ** min(references, LONGEST_PATH))
+        references = min(sum("$ref" in node for node in everywhere), LONGEST_PATH)
+        paths = int(PATHS_PER_REFERENCE**references)
+        judging = kept * paths * (1 + references * paths)
     if judging > HEAVIEST:
         raise TooHeavyError
     return Weight(kept, judging)
@@ -78,7 +79,7 @@ def _mappings(value: object) -> Iterator[Node]:
 
 def own(node: Node) -> int:
     """The steps of a schema without the schemas in it."""
-    steps = 1 + sum(map(_size, map(node.get, ("const", "dependencies", "enum", "required"))))
+    steps = 1 + sum(_size(node[word]) for word in ("const", "dependencies", "enum", "required") if word in node)
     if isinstance(node.get("multipleOf"), float):
         steps += FRACTION
     patterns = [node["pattern"]] if "pattern" in node else []

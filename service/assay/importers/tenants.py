@@ -5,6 +5,7 @@
       ignore: [fireworks]
       zdr: true                     # only endpoints known to keep nothing
       deny_data_collection: true
+      affiliated_provider: novita   # it belongs to this provider and has no say about it
 
 Only `tenant` is required. The file replaces everything said before of the tenants it names.
 """
@@ -25,7 +26,7 @@ from assay.importers.packing import digest, unpacked
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-KEYS = ("tenant", "only", "ignore", "zdr", "deny_data_collection")
+KEYS = ("tenant", "only", "ignore", "zdr", "deny_data_collection", "affiliated_provider")
 FILE_LIMIT = 1024 * 1024
 DEEPEST = 8
 STRING = "tag:yaml.org,2002:str"
@@ -58,15 +59,18 @@ def read_tenants(data: bytes) -> TenantDocument:
     content = unpacked(data, FILE_LIMIT)
     root = _root(content)
     taken: dict[str, TenantSettings] = {}
+    affiliated: dict[str, str] = {}
     refused: list[Refusal] = []
     for node in root.value:
         where = f"line {node.start_mark.line + 1}"
         try:
-            settings = _settings(node)
+            fields = _fields(node)
+            settings, provider = _settings(fields), _optional(fields, "affiliated_provider", _provider, "")
             taken[_new(settings.tenant, taken)] = settings
+            affiliated |= {settings.tenant: provider} if provider else {}
         except RefusedError as error:
             refused.append(Refusal(where, str(error)))
-    return TenantDocument(digest(content), tuple(taken.values()), tuple(refused))
+    return TenantDocument(digest(content), tuple(taken.values()), tuple(refused), affiliated)
 
 
 def _new(tenant: str, taken: Mapping[str, TenantSettings]) -> str:
@@ -92,7 +96,7 @@ def _root(content: bytes) -> yaml.SequenceNode:
     return root
 
 
-def _settings(node: yaml.Node) -> TenantSettings:
+def _fields(node: yaml.Node) -> dict[str, yaml.Node]:
     if not isinstance(node, yaml.MappingNode):
         raise RefusedError("item", _shown(node), "a mapping with the key tenant")
     fields: dict[str, yaml.Node] = {}
@@ -104,6 +108,10 @@ def _settings(node: yaml.Node) -> TenantSettings:
         fields[key.value] = value
     if "tenant" not in fields:
         raise RefusedError("tenant", "", cells.TENANT.expected)
+    return fields
+
+
+def _settings(fields: Mapping[str, yaml.Node]) -> TenantSettings:
     return TenantSettings(
         tenant=cells.named("tenant", _text("tenant", fields["tenant"]), cells.TENANT),
         only=_optional(fields, "only", _only, ()),
@@ -136,6 +144,10 @@ def _targets(key: str, node: yaml.Node) -> tuple[str, ...]:
     if not isinstance(node, yaml.SequenceNode):
         raise RefusedError(key, _shown(node), "a list")
     return tuple(dict.fromkeys(cells.named(key, _text(key, item), cells.TAG) for item in node.value))
+
+
+def _provider(key: str, node: yaml.Node) -> str:
+    return cells.named(key, _text(key, node), cells.PROVIDER)
 
 
 def _text(key: str, node: yaml.Node) -> str:

@@ -20,6 +20,7 @@ from assay.journal.syncer import Syncer
 
 SEGMENT_BYTES = 64 << 20
 TICK = 0.05  # seconds: the most a loss of power takes in mode `write`, as long as the disk keeps up
+PREPARING = 0.01  # seconds between looks whether the next segment is to be prepared: writers may be waiting for it
 PATIENCE = 0.1  # seconds a thread waits for a segment that is still being prepared
 NAP = 0.0005
 MANY = 64
@@ -152,7 +153,7 @@ class Journal:
             return total
 
     def _keep_tidy(self) -> None:
-        while not self._stop.wait(self._tick):
+        while not self._stop.wait(min(self._tick, PREPARING)):
             self._tidy()
             if len(self._rotation.slots) > MANY:
                 self._counted()  # forgets threads that are gone

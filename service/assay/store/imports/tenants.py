@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,6 +12,7 @@ from assay.engine.catalog import Preference, TenantSettings
 from assay.engine.document import ImportReport, PreferenceDocument, Refusal, Tally, TenantDocument
 from assay.engine.errors import quoted
 from assay.store.engine import writing
+from assay.store.evidence_tables import tenant_affiliation
 from assay.store.imports.log import Import, bump, changed, note
 from assay.store.rows import preference_of, tenant_cells, tenant_of
 from assay.store.tables import endpoint, model, preference, provider, tenant_settings
@@ -64,11 +65,14 @@ def apply_tenants(engine: Engine, document: TenantDocument, *, now: datetime) ->
         for each in document.tenants:
             faults = [f"only: {fault}" for target in each.only if (fault := targets.fault(target))]
             faults += [f"ignore: {fault}" for target in each.ignore if (fault := targets.fault(target))]
+            provider = document.affiliated.get(each.tenant)
+            if provider not in {None, *targets.providers}:
+                faults.append(f"affiliated_provider: {quoted(provider or '')} is not a known provider")
             if faults:
                 refused.append(Refusal(f"tenant {each.tenant}", "; ".join(faults)))
             else:
                 wanted.append(each)
-        tally = replace_tenants(connection, wanted, now)
+        tally = replace_tenants(connection, wanted, document.affiliated, now)
         return finish(connection, Import(TENANTS, TENANTS, document.digest, None, now), tally, refused)
 
 
@@ -107,18 +111,24 @@ def replace_preferences(
     return Tally(tuple(map(named, added)), (), tuple(sorted(map(named, gone))), len(before) - len(gone))
 
 
-def replace_tenants(connection: Connection, wanted: Iterable[TenantSettings], now: datetime) -> Tally:
-    """Make the tenants' settings those that are wanted, touching only what differs."""
-    before = {row.tenant: tenant_of(row) for row in connection.execute(select(tenant_settings))}
-    after = {each.tenant: each for each in wanted}
-    differing = {name: each for name, each in after.items() if before.get(name) != each}
-    added = tuple(sorted(name for name in differing if name not in before))
-    altered = tuple(sorted(name for name in differing if name in before))
-    if altered:
-        connection.execute(delete(tenant_settings).where(tenant_settings.c.tenant.in_(altered)))
+def replace_tenants(
+    connection: Connection, wanted: Iterable[TenantSettings], affiliated: Mapping[str, str], now: datetime
+) -> Tally:
+    """Make the tenants' settings and affiliations those that are wanted, touching only what differs."""
+    belongs = dict(connection.execute(select(tenant_affiliation.c.tenant, tenant_affiliation.c.provider)).all())
+    rows = connection.execute(select(tenant_settings))
+    before = {row.tenant: (tenant_of(row), belongs.get(row.tenant)) for row in rows}
+    after = {each.tenant: (each, affiliated.get(each.tenant)) for each in wanted}
+    differing = sorted(name for name, said in after.items() if before.get(name) != said)
+    added = tuple(name for name in differing if name not in before)
     if differing:
-        cells = [{**tenant_cells(each), "updated_at": now} for each in differing.values()]
+        for table in (tenant_settings, tenant_affiliation):
+            connection.execute(delete(table).where(table.c.tenant.in_(differing)))
+        cells = [{**tenant_cells(after[name][0]), "updated_at": now} for name in differing]
         connection.execute(insert(tenant_settings), cells)
+    if owned := [{"tenant": name, "provider": provider} for name in differing if (provider := after[name][1])]:
+        connection.execute(insert(tenant_affiliation), owned)
+    altered = tuple(name for name in differing if name in before)
     return Tally(added, altered, (), len(after) - len(differing))
 
 
