@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from typing import Any, Final
@@ -32,6 +33,7 @@ OPTIONS: Final = (
 )
 HEALTH_SECONDS: Final = 1.0
 WAIT_SECONDS: Final = 5.0
+MOST_ASKING: Final = 256  # gRPC's server turns calls away at random once a thousand wait for it
 RETRY_AFTER_SECONDS: Final = 1.0
 
 
@@ -64,11 +66,16 @@ class Decisions:
         self._decide = routing_pb2_grpc.RoutingServiceStub(channel).Decide
         stub: Any = health_pb2_grpc.HealthStub  # generated without types
         self._check = stub(channel).Check
+        self._room = asyncio.Semaphore(MOST_ASKING)
 
     async def decide(self, question: pb.DecideRequest, seconds: float) -> pb.DecideResponse:
         """The decision; raises Refused. A decider that is away is waited for, but not for long."""
+        limit = min(seconds, WAIT_SECONDS)
         try:
-            return await self._decide(question, timeout=min(seconds, WAIT_SECONDS), wait_for_ready=True)
+            async with asyncio.timeout(limit), self._room:
+                return await self._decide(question, timeout=limit, wait_for_ready=True)
+        except TimeoutError:
+            raise away("DEADLINE_EXCEEDED") from None
         except grpc.aio.AioRpcError as error:
             raise refusal(error, question) from None
 
@@ -86,7 +93,12 @@ def refusal(error: grpc.aio.AioRpcError, question: pb.DecideRequest) -> Refused:
     reason = dict(error.trailing_metadata() or ()).get("assay-reason")
     told = STATUSES.get(str(reason)) or STATUSES.get(error.code().name) or AWAY
     if told is AWAY:
-        message = f"no decision can be had at the moment ({error.code().name})"
-        return Refused(told.status, message, told.error_type, code=told.code, retry_after=RETRY_AFTER_SECONDS)
+        return away(error.code().name)
     requested = (question.model, *question.models)
     return Refused(told.status, error.details() or "", told.error_type, code=told.code, requested=requested)
+
+
+def away(code: str) -> Refused:
+    """What a caller is told while nobody decides."""
+    message = f"no decision can be had at the moment ({code})"
+    return Refused(AWAY.status, message, AWAY.error_type, code=AWAY.code, retry_after=RETRY_AFTER_SECONDS)
