@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.forward.world import KEY, PROMPT, TOOL, World
 
 from assay.v1 import evidence_pb2 as pb
-from tests.forward.world import KEY, PROMPT, TOOL, World
 
 WAYS = (pytest.param(False, id="whole"), pytest.param(True, id="stream"))
 FAILURES = (

@@ -291,7 +291,7 @@ class Provider:
                     await watch
 
     async def watch(self, reader: asyncio.StreamReader, x: Exchange) -> None:
-        while not reader.at_eof() and not reader._exception:  # type: ignore[attr-defined]
+        while not reader.at_eof() and not reader.exception():  # noqa: ASYNC110 - its end is told to who reads alone
             await asyncio.sleep(0.01)
         x.gone.set()
 
@@ -311,10 +311,11 @@ class Decider(
         self.asked: list[pb.DecideRequest] = []
         self.batches: list[evidence_pb2.ReportOutcomesRequest] = []
         self.refusing: grpc.StatusCode | None = None
+        self.refused = 0
 
     def Decide(self, request: pb.DecideRequest, context: grpc.ServicerContext) -> pb.DecideResponse:  # noqa: N802
         self.asked.append(request)
-        author, _, slug = request.model.partition("/")
+        author = request.model.partition("/")[0]
         if author == "unknown":
             context.set_trailing_metadata((("assay-reason", "unknown-model"),))
             context.abort(grpc.StatusCode.NOT_FOUND, "model: 'unknown/x' is not in the catalog")
@@ -338,12 +339,13 @@ class Decider(
         self, request: evidence_pb2.ReportOutcomesRequest, context: grpc.ServicerContext
     ) -> evidence_pb2.ReportOutcomesResponse:
         if self.refusing is not None:
+            self.refused += 1
             context.abort(self.refusing, "not now")
         self.batches.append(request)
         return evidence_pb2.ReportOutcomesResponse(accepted=len(request.outcomes))
 
     def ListModels(  # noqa: N802
-        self, request: catalog_pb2.ListModelsRequest, context: grpc.ServicerContext
+        self, _request: catalog_pb2.ListModelsRequest, _context: grpc.ServicerContext
     ) -> catalog_pb2.ListModelsResponse:
         return catalog_pb2.ListModelsResponse(models=[MODEL])
 
@@ -355,7 +357,7 @@ class Decider(
         return catalog_pb2.GetModelResponse(model=MODEL)
 
     def ListEndpoints(  # noqa: N802
-        self, request: catalog_pb2.ListEndpointsRequest, context: grpc.ServicerContext
+        self, _request: catalog_pb2.ListEndpointsRequest, _context: grpc.ServicerContext
     ) -> catalog_pb2.ListEndpointsResponse:
         return catalog_pb2.ListEndpointsResponse(endpoints=[ENDPOINT])
 

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections import Counter, deque
 from contextlib import suppress
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Final
 
@@ -101,32 +102,29 @@ class Spool:
             os.close(self._file)
         self._file, self._size, self._count = CLOSED, 0, 0
 
-    def sealed(self) -> Path | None:
-        """The last batch there is, which takes no more from now on."""
-        self.seal()
-        return self.waiting[-1] if self.waiting else None
-
-    def first(self, last: Path | None) -> pb.ReportOutcomesRequest | None:
-        """The batch that has waited longest, up to the last that is to be sent."""
-        while self.waiting and last is not None and self.waiting[0] <= last:
-            try:
-                return pb.ReportOutcomesRequest.FromString(self.waiting[0].read_bytes())
-            except (DecodeError, OSError):
-                self.refuse("cannot be read")
-        return None
+    def first(self) -> pb.ReportOutcomesRequest | None:
+        """The batch that has waited longest, if it can be read; one that cannot is put aside."""
+        try:
+            return pb.ReportOutcomesRequest.FromString(self.waiting[0].read_bytes())
+        except (DecodeError, OSError):
+            self.refuse("cannot be read")
+            return None
 
     def done(self) -> None:
         """Let go of the first batch."""
-        path = self.waiting.popleft()
-        self.bytes -= path.stat().st_size
+        path = self._let_go()
         path.unlink()
 
     def refuse(self, why: str) -> None:
         """Put the first batch aside for people to look at."""
-        path = self.waiting.popleft()
-        self.bytes -= path.stat().st_size
+        path = self._let_go()
         log.error("batch of outcomes refused for good", batch=path.name, why=why)
         path.rename(path.with_suffix(".refused"))
+
+    def _let_go(self) -> Path:
+        path = self.waiting.popleft()
+        self.bytes -= path.stat().st_size
+        return path
 
     def close(self) -> None:
         """Leave the directory to the next process."""
@@ -149,6 +147,8 @@ class Reporter:
         self.sent = 0
         self._report = evidence_pb2_grpc.EvidenceServiceStub(channel).ReportOutcomes
         self._some = asyncio.Event()
+        if spool.waiting:
+            self._some.set()
         self._at_once = asyncio.Event()
 
     def report(self, outcome: pb.Outcome, *, at_once: bool) -> None:
@@ -165,25 +165,32 @@ class Reporter:
                 await asyncio.wait_for(self._at_once.wait(), LINGER_SECONDS)
             self._some.clear()
             self._at_once.clear()
-            await self.flush()
+            try:
+                await self.flush()
+            except OSError as error:  # the directory is gone: answers go on all the same
+                log.error("the spool fails", why=error.strerror)  # noqa: TRY400 - a traceback says no more
 
     async def flush(self) -> None:
         """Send what waits by now, again and again where the service is away."""
-        tries, last = 0, self.spool.sealed()
-        while (batch := self.spool.first(last)) is not None:
+        self.spool.seal()
+        for _ in range(len(self.spool.waiting)):
+            if (batch := self.spool.first()) is not None:
+                await self._send(batch)
+
+    async def _send(self, batch: pb.ReportOutcomesRequest) -> None:
+        for wait in chain(BACKOFF_SECONDS, repeat(BACKOFF_SECONDS[-1])):
             try:
                 answer = await self._report(batch, timeout=TIMEOUT_SECONDS)
             except grpc.aio.AioRpcError as error:
                 if error.code() in FOR_GOOD:
-                    self.spool.refuse(error.details() or "")
-                    continue
+                    return self.spool.refuse(error.details() or "")
                 log.warning("outcomes wait for the service", code=error.code().name, waiting=len(self.spool.waiting))
-                await asyncio.sleep(BACKOFF_SECONDS[min(tries, len(BACKOFF_SECONDS) - 1)])
-                tries += 1
-                continue
-            tries = 0
-            self.spool.done()
-            self.sent += answer.accepted
-            self.refused.update(each.reason for each in answer.refused)
-            if answer.refused:
-                log.warning("outcomes refused", batch=batch.batch_id, reasons=dict(self.refused))
+                await asyncio.sleep(wait)
+            else:
+                self.spool.done()
+                self.sent += answer.accepted
+                self.refused.update(each.reason for each in answer.refused)
+                if answer.refused:
+                    log.warning("outcomes refused", batch=batch.batch_id, reasons=dict(self.refused))
+                return None
+        return None

@@ -63,7 +63,7 @@ class Providers:
     """Every provider that requests may be sent to, by slug; `deadline` and `keep_alive` in seconds."""
 
     by_slug: Mapping[str, Provider]
-    deadline: float = 300.0
+    deadline: float = 600.0
     keep_alive: float = 10.0
 
 

@@ -1,0 +1,122 @@
+"""The operator's files: every fault at once, at its place, and no value shown."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from assay.forward.answers import Refused
+from assay.forward.clients import Clients, read_clients
+from assay.forward.files import BadFile
+from assay.forward.settings import Timeouts, read_providers
+
+KEY = "sk-canary-0123456789"
+GOOD = """
+apiVersion: assay/v1
+kind: Providers
+spec:
+  deadline: 1.5m
+  keepAlive: 3s
+  timeouts: {connect: 250ms, firstToken: 4s}
+  providers:
+    far:
+      baseUrl: https://far.example/v1/
+      keyEnv: FAR_KEY
+      models: {a/b: b-1, a/b@far/turbo: b-1-turbo}
+      timeouts: {connect: 1s}
+    near: {baseUrl: "http://127.0.0.1:9/v1", private: true, keyEnv: NEAR_KEY, keyHeader: x-api-key, name: Near}
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "file.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_a_providers_file_says_it_all(tmp_path: Path) -> None:
+    (tmp_path / "near").write_text("near-key\n\n")
+    environment = {"FAR_KEY": KEY, "NEAR_KEY_FILE": str(tmp_path / "near")}
+    providers = read_providers(written(tmp_path, GOOD), environment)
+    far, near = providers.by_slug["far"], providers.by_slug["near"]
+    assert (providers.deadline, providers.keep_alive) == (90.0, 3.0)
+    assert str(far.url) == "https://far.example/v1/chat/completions"
+    assert far.timeouts == Timeouts(connect=1.0, first_token=4.0)
+    assert far.headers() == {"Authorization": f"Bearer {KEY}"}
+    assert near.headers() == {"x-api-key": "near-key"}
+    assert (far.name, near.name) == ("far", "Near")
+    names = [("a/b@far/turbo", "a/b"), ("a/b@far", "a/b"), ("a/c@far", "a/c")]
+    assert [far.model_of(*each) for each in names] == ["b-1-turbo", "b-1", "a/c"]
+
+
+def test_a_key_never_prints(tmp_path: Path) -> None:
+    providers = read_providers(written(tmp_path, GOOD), {"FAR_KEY": KEY, "NEAR_KEY": KEY})
+    far = providers.by_slug["far"]
+    assert KEY not in repr(providers)
+    assert KEY not in f"{far.key} {far.key!r} {far.key!s}"
+    assert far.without_key(f"your key {KEY} is no good") == "your key … is no good"
+
+
+HEAD = "apiVersion: assay/v1\nkind: Providers\nspec:\n  providers:\n"
+P = f"{HEAD}    p: "
+FAULTS = (
+    ("spec", HEAD + "    p: {}", ["5:8: spec.providers.p: baseUrl is missing"]),
+    ("no https", P + "{baseUrl: 'http://p.example'}", ["5:18: spec.providers.p.baseUrl: is not https"]),
+    ("literal", P + "{baseUrl: 'https://10.0.0.1'}", ["5:18: spec.providers.p.baseUrl: is an address"]),
+    ("short literal", P + "{baseUrl: 'https://127.1'}", ["5:18: spec.providers.p.baseUrl: is an address"]),
+    ("no key", P + "{baseUrl: 'https://p.example', keyEnv: NONE}", ["5:47: spec.providers.p.keyEnv"]),
+    ("unknown", P + f"{{baseUrl: 'https://p.example', key: {KEY}}}", ["5:8: spec.providers.p: key"]),
+    ("a key for its name", P + f"{{baseUrl: 'https://p', keyEnv: {KEY}}}", ["5:39: spec.providers.p.keyEnv"]),
+    ("user in url", P + f"{{baseUrl: 'https://{KEY}@p'}}", ["5:18: spec.providers.p.baseUrl: is not"]),
+    ("twice", P + "{baseUrl: 'https://p'}\n    p: {baseUrl: 'https://q'}", ["6:5: p: stands here twice"]),
+    ("two faults", HEAD + "    p: {}\n    q: {}", ["5:8", "6:8"]),
+    ("no YAML", "a: [", ["1:5: is not YAML"]),
+    ("nothing", "", ["1:1: the file: is not of type object"]),
+    ("a list", "- 1", ["1:1: the file: is not of type object"]),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "faults"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS])
+def test_faults_of_a_providers_file(tmp_path: Path, text: str, faults: list[str]) -> None:
+    file = written(tmp_path, text)
+    with pytest.raises(BadFile) as caught:
+        read_providers(file, {})
+    lines = str(caught.value).splitlines()
+    assert len(lines) == len(faults)
+    for line, fault in zip(lines, faults, strict=True):
+        assert line.startswith(f"{file}:{fault}"), line
+    assert KEY not in str(caught.value)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(BadFile, match="No such file"):
+        read_clients(tmp_path / "none.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"\xff")
+    with pytest.raises(BadFile, match="not UTF-8"):
+        read_clients(tmp_path / "latin.yaml")
+
+
+def clients_file(folder: Path, *entries: tuple[str, str]) -> Path:
+    lines = [f"  - {{tenant: {tenant}, sha256: {sha256(key.encode()).hexdigest()}}}" for tenant, key in entries]
+    return written(folder, "\n".join(["apiVersion: assay/v1", "kind: Clients", "spec:", *lines]))
+
+
+def test_a_key_stands_for_its_tenant(tmp_path: Path) -> None:
+    clients = read_clients(clients_file(tmp_path, ("acme", "one"), ("acme", "two"), ("other", "three")))
+    told = [clients.require(header) for header in (b"Bearer one", b"bearer two", b"Bearer three ")]
+    assert told == ["acme", "acme", "other"]
+    for header in (b"", b"Bearer ", b"Bearer four", b"one", b"Basic one", b"Bearer \xff"):
+        with pytest.raises(Refused) as caught:
+            clients.require(header)
+        assert caught.value.status == 401
+
+
+def test_without_a_file_everybody_may_ask() -> None:
+    assert Clients().require(b"") == ""
+
+
+def test_a_key_of_two_tenants_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadFile, match=r":5:\d+: spec.1.sha256: this key stands further up already"):
+        read_clients(clients_file(tmp_path, ("acme", "one"), ("other", "one")))
