@@ -182,18 +182,17 @@ def test_peers_are_the_others_of_the_same_source() -> None:
         SPEC,
         AS_OF,
     )
-    assert peers(f"{MODEL}@a", evidence) == Peers((4.5 / 10, 9.5 / 10), None)
-    assert peers(f"{MODEL}@b", evidence) == Peers((0.5 / 10, 9.5 / 10), None)
-    assert peers(f"{MODEL}@d", evidence) == Peers((), None)
-    with pytest.raises(KeyError):
-        peers(f"{MODEL}@f", evidence)
+    assert peers(evidence)[f"{MODEL}@a"] == Peers((4.5 / 10, 9.5 / 10), None)
+    assert peers(evidence)[f"{MODEL}@b"] == Peers((0.5 / 10, 9.5 / 10), None)
+    assert peers(evidence)[f"{MODEL}@d"] == Peers((), None)
+    assert f"{MODEL}@f" not in peers(evidence)
 
 
 def test_the_vendors_own_endpoint_is_the_reference_of_all() -> None:
     windows = [observed("a", requests=9, calls=0), observed("own", requests=9, calls=4, reference=True)]
     evidence = fold(windows, SPEC, AS_OF)
-    assert peers(f"{MODEL}@a", evidence).reference == pytest.approx(0.45)
-    assert peers(f"{MODEL}@own", evidence).reference == pytest.approx(0.45)
+    assert peers(evidence)[f"{MODEL}@a"].reference == pytest.approx(0.45)
+    assert peers(evidence)[f"{MODEL}@own"].reference == pytest.approx(0.45)
 
 
 def test_peers_are_all_that_the_source_saw_whoever_saw_more_of_them() -> None:
@@ -201,4 +200,4 @@ def test_peers_are_all_that_the_source_saw_whoever_saw_more_of_them() -> None:
     also = observed("y", calls=20, requests=100, source="bench")
     traffic = observed("y", calls=1000, requests=9000, source="traffic")
     evidence = fold([bench, also, traffic], SPEC, AS_OF)
-    assert peers(f"{MODEL}@x", evidence).shares == (20.5 / 101,)
+    assert peers(evidence)[f"{MODEL}@x"].shares == (20.5 / 101,)

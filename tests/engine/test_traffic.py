@@ -138,7 +138,7 @@ def test_propensity_is_of_requests_that_left_the_choice_and_on_the_same_mix() ->
     ]
     shares = {tag: folded.share("gateway") for tag, folded in blended(*requests).items()}
     assert shares == {"a": pytest.approx(0.5, abs=0.01), "b": pytest.approx(0.5, abs=0.01), "forced": None}
-    assert len(peers(f"{MODEL}@a", blend({}, requests, SPEC)).shares) == 1
+    assert len(peers(blend({}, requests, SPEC))[f"{MODEL}@a"].shares) == 1
 
 
 def test_one_tenant_does_not_move_propensity() -> None:

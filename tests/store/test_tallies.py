@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from math import floor, log2
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
-from sqlalchemy import Engine, delete, inspect
+from sqlalchemy import Connection, Engine, Select, delete, inspect
 
 from assay.engine.discount import EPOCH
 from assay.engine.fold import HOUR, Counts
@@ -19,7 +20,8 @@ from assay.engine.tally import Tally
 from assay.store.engine import reading, writing
 from assay.store.evidence_sink import by_day
 from assay.store.evidence_tables import evidence_counter, evidence_day
-from assay.store.tallies import load_tallies
+from assay.store.shelf import Shelf
+from assay.store.tallies import Book, load_tallies
 from assay.store.upserts import add_up
 
 SPEC = EvidenceSpec(max_age=timedelta(days=9))
@@ -48,9 +50,9 @@ def count(engine: Engine, rows: Iterable[Row]) -> None:
         add_up(connection, evidence_day, by_day(cells))
 
 
-def read(engine: Engine, *specs: EvidenceSpec, end: int = NOON) -> list[tuple[Tally, ...]]:
+def read(engine: Engine, *specs: EvidenceSpec, end: int = NOON, book: Book | None = None) -> list[tuple[Tally, ...]]:
     with reading(engine) as connection:
-        return list(load_tallies(connection, {s.key: s for s in specs}, EPOCH + end * HOUR).values())
+        return list(load_tallies(connection, {s.key: s for s in specs}, EPOCH + end * HOUR, book).values())
 
 
 def row(hour: int, *counts: int, name: str = "m@a", source: str = "gw", tenant: str = "t", stratum: int = 0) -> Row:
@@ -165,6 +167,58 @@ def test_order_and_batches_make_no_difference(counters: Engine, rows: list[Row],
         count(counters, batch.values())
         left = rest
     assert read(counters, SPEC) == twice
+
+
+LATER = st.lists(st.tuples(ROWS, st.integers(0, 40)), min_size=1, max_size=4)
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(LATER, st.sampled_from([0, 60]))
+def test_a_book_that_reads_what_has_grown_says_the_same(
+    counters: Engine, later: list[tuple[list[Row], int]], back: int
+) -> None:
+    empty(counters)
+    book, end = Book(), NOON - 24
+    for rows, hours in later:
+        count(counters, rows)
+        end += hours
+        assert read(counters, SPEC, OTHER, end=end, book=book) == read(counters, SPEC, OTHER, end=end)
+    end -= back
+    assert read(counters, SPEC, OTHER, end=end, book=book) == read(counters, SPEC, OTHER, end=end)
+
+
+def test_a_book_outlives_counters_that_are_gone(counters: Engine) -> None:
+    book = Book()
+    count(counters, [row(NOON - 1, 10, 5, 1), row(NOON - 2, 10, 5, 1), row(NOON - 99, 10, 5, 1)])
+    assert read(counters, SPEC, book=book) == read(counters, SPEC)
+    empty(counters)
+    assert read(counters, SPEC, book=book) == [()]
+    count(counters, [row(NOON - 2, 10, 5, 1)])
+    assert read(counters, SPEC, book=book) == read(counters, SPEC)
+
+
+def test_a_book_whose_reading_broke_off_begins_anew(counters: Engine) -> None:
+    shelf, spans = Shelf(evidence_counter, "hour"), range(NOON - 9, NOON)
+    count(counters, [row(NOON - 1, 10, 5, 1), row(NOON - 2, 10, 5, 1), row(NOON - 2, 10, 5, 1, name="m@b")])
+    with reading(counters) as connection:
+        with pytest.raises(ConnectionResetError):
+            shelf.renew(cast("Connection", BreakingOff(connection)), spans)
+        shelf.renew(connection, spans)
+    found = shelf.sums([dict.fromkeys(spans, 1)], {}, NOON - 1)
+    assert {cell[0]: sums.counts[0] for cell, sums in found.items()} == {"m@a": 24, "m@b": 12}
+
+
+class BreakingOff:
+    """A connection that is lost after the second row."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def execute(self, query: Select[Any]) -> Iterator[Any]:
+        for number, found in enumerate(self.connection.execute(query)):
+            if number == 2:
+                raise ConnectionResetError
+            yield found
 
 
 @pytest.mark.parametrize(

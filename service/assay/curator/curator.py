@@ -22,6 +22,7 @@ from assay.store.lease import Lease, require_lease
 from assay.store.policies import number_policy
 from assay.store.pools import Saved, TickResult, last_hour, load_memory, save_tick
 from assay.store.snapshots import Publication, StoredSnapshot
+from assay.store.tallies import Book
 from assay.store.world import WorldRevision, load_world, world_revision
 
 KEPT: Final = timedelta(days=31)
@@ -77,6 +78,7 @@ class Curator:
         self.basis: Basis | None = None
         self.numbered: tuple[int, Policy] | None = None
         self._steady = steady
+        self._book = Book()
         self._pause_ends = steady()
 
     def work(self, lease: Lease, wanted: Callable[[], bool]) -> None:
@@ -109,7 +111,7 @@ class Curator:
         """Judge as of the end of an hour, write and publish."""
         as_of, policy = end_of(hour), self.number(lease, policy)
         basis = Basis(lease.token, policy.digest, world_revision(self.engine))
-        world = load_world(self.engine, as_of, policy.folds)
+        world = load_world(self.engine, as_of, policy.folds, book=self._book)
         memory = load_memory(self.engine)
         done = tick(world, policy, as_of, memory, closed=closed)
         stored = StoredSnapshot(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from math import ceil, exp2, floor, log2
 from typing import Final
 
@@ -43,6 +44,7 @@ def reach(spec: EvidenceSpec, as_of: datetime) -> Reach:
     return Reach(ceil(oldest / DAY) - 1, yesterday - 1, max(yesterday * DAY, oldest - 1), end)
 
 
+@lru_cache
 def half_lives(spec: EvidenceSpec) -> tuple[float, ...]:
     """The half-lives there are, in hours: four to an octave from the shortest on, and the longest."""
     shortest, longest = spec.half_life_min / HOUR, spec.half_life_max / HOUR

@@ -149,20 +149,37 @@ class Peers:
     reference: float | None
 
 
-def peers(endpoint_id: str, evidence: Mapping[str, Evidence]) -> Peers:
-    """The propensities to hold an endpoint's own against; `evidence` is of one model's endpoints."""
-    own = evidence[endpoint_id].folded
-    if own is None:
-        raise KeyError(endpoint_id)
-    source = own.main_source
-    same = {
-        other: (share, source in e.folded.references)
-        for other, e in sorted(evidence.items())
-        if e.folded and (counts := e.folded.by_source.get(source)) and counts.requests > 0
-        if (share := e.folded.share(source)) is not None
-    }
-    references = [share for share, reference in same.values() if reference]
-    return Peers(
-        tuple(share for other, (share, _) in same.items() if other != endpoint_id),
-        references[0] if references else None,
-    )
+def peers(evidence: Mapping[str, Evidence]) -> Mapping[str, Peers]:
+    """The propensities to hold each endpoint's own against; `evidence` is of one model's endpoints."""
+    known = {name: e.folded for name, e in sorted(evidence.items()) if e.folded}
+    seen = {source: seen_by(source, known) for source in {folded.main_source for folded in known.values()}}
+    return {name: beside(name, seen[folded.main_source]) for name, folded in known.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one source saw of a model's endpoints: where each stands among the shares, and the vendor's own."""
+
+    places: Mapping[str, int]
+    shares: tuple[float, ...]
+    reference: float | None
+
+
+def seen_by(source: str, known: Mapping[str, Folded]) -> Seen:
+    """The shares of all endpoints of which a source saw requests."""
+    found: dict[str, float] = {}
+    references = []
+    for name, folded in known.items():
+        counts = folded.by_source.get(source)
+        if counts and counts.requests > 0 and (share := folded.share(source)) is not None:
+            found[name] = share
+            references += [share] if source in folded.references else []
+    places = {name: place for place, name in enumerate(found)}
+    return Seen(places, tuple(found.values()), references[0] if references else None)
+
+
+def beside(name: str, seen: Seen) -> Peers:
+    """All that a source saw save one."""
+    place = seen.places.get(name)
+    others = seen.shares if place is None else seen.shares[:place] + seen.shares[place + 1 :]
+    return Peers(others, seen.reference)

@@ -117,13 +117,13 @@ def rows_of(
 ) -> Rows:
     """The cohort's facts and one row of facts per endpoint, for one way of folding evidence."""
     rows: list[Facts] = []
+    others = peers(evidence)
     for endpoint, preferences in zip(endpoints, asked, strict=True):
-        known = evidence.get(endpoint.endpoint_id)
-        others = peers(endpoint.endpoint_id, evidence) if known and known.folded else None
+        name = endpoint.endpoint_id
         rows.append(
             {
                 **endpoint_facts(endpoint),
-                **evidence_facts(known, others, spec.design_effect, as_of),
+                **evidence_facts(evidence.get(name), others.get(name), spec.design_effect, as_of),
                 **preferences,
             }
         )

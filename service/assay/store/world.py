@@ -19,7 +19,7 @@ from assay.store.engine import reading
 from assay.store.listings import ENDPOINTS, MODELS, PROVIDERS, Listing, Value, holding, is_gone, listings
 from assay.store.rows import observation_of, preference_of, tenant_of
 from assay.store.served import load_served, silent
-from assay.store.tallies import load_tallies
+from assay.store.tallies import Book, load_tallies
 
 Thing = TypeVar("Thing", Model, Endpoint)
 NO_FOLDS: Mapping[str, EvidenceSpec] = {}
@@ -52,10 +52,17 @@ def world_revision(engine: Engine) -> WorldRevision:
     return WorldRevision(**{row.kind: row.number for row in rows})
 
 
-def load_world(engine: Engine, as_of: datetime | None = None, folds: Mapping[str, EvidenceSpec] = NO_FOLDS) -> World:
+def load_world(
+    engine: Engine,
+    as_of: datetime | None = None,
+    folds: Mapping[str, EvidenceSpec] = NO_FOLDS,
+    *,
+    book: Book | None = None,
+) -> World:
     """Read everything that is there now, of one instant, in order of name.
 
     What traffic tells is added up as of another: told when, it is part of the world, in each of the ways of folding.
+    Who comes again keeps a `book`, so that less is read.
     """
     with reading(engine) as connection:
         endpoints = present(listings(connection, ENDPOINTS))
@@ -72,7 +79,7 @@ def load_world(engine: Engine, as_of: datetime | None = None, folds: Mapping[str
             return world
         return replace(
             world,
-            tallies=load_tallies(connection, folds, as_of),
+            tallies=load_tallies(connection, folds, as_of, book),
             ballots=load_ballots(connection, wishes, as_of),
             served=load_served(connection, silent(world.endpoints), as_of),
         )

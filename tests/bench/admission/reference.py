@@ -5,10 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 STEADY_ACCURACIES: Final = (0.995, 0.99, 0.985, 0.98, 0.97, 0.96, 0.94, 0.90)
-FALSE_ADMIT, FALSE_REJECT, IN_POOL_97, FLAPS, FLAPS_WORST = 0.0, 0.058, 0.035, 0.01, 0.07
-FALSE_REJECT_TENTH = 0.013  # with a tenth of the traffic outside
-IN_POOL_98: Final = {1e3: 0.91, 1e4: 0.99, 1e5: 1.0}  # by requests a day, with all traffic outside
-FIRST_985: Final = {1e3: 0.9, 1e4: 0.2, 1e5: 1 / 24}  # days to the first admission
+FALSE_REJECT: Final = 0.058  # with 1 % of the traffic outside
 
 # Median hours to the eviction after the first closed one, at 1k, 2.7k, 7k, 19k and from 52k requests a day; then the
 # 90th percentile of all.
