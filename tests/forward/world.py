@@ -312,6 +312,7 @@ class Decider(
         self.batches: list[evidence_pb2.ReportOutcomesRequest] = []
         self.refusing: grpc.StatusCode | None = None
         self.refused = 0
+        self.decided: dict[str, str] = {}
 
     def Decide(self, request: pb.DecideRequest, context: grpc.ServicerContext) -> pb.DecideResponse:  # noqa: N802
         self.asked.append(request)
@@ -320,6 +321,7 @@ class Decider(
             context.set_trailing_metadata((("assay-reason", "unknown-model"),))
             context.abort(grpc.StatusCode.NOT_FOUND, "model: 'unknown/x' is not in the catalog")
         answered = pb.DecideResponse(decision_id=str(uuid.uuid4()), snapshot_id="s")
+        self.decided[request.model] = answered.decision_id
         if author == "pool":
             answered.availability = "constraint_filtered"
             answered.availability_reasons.add(reason="ACCURACY", endpoints=2)
@@ -430,6 +432,10 @@ class World:
             lambda: [o for batch in self.decider.batches for o in batch.outcomes if o.decision_id == decision_id],
             lambda found: len(found) >= count,
         )
+
+    def decision_of(self, model: str) -> str:
+        """The newest decision about a model."""
+        return self.decider.decided[model]
 
     def called(self, since: int) -> list[str]:
         return [x.provider for x in self.provider.seen[since:]]

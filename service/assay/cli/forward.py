@@ -19,7 +19,7 @@ from assay.engine.errors import OperatorError, quoted
 from assay.forward.app import front, server_of
 from assay.forward.clients import Clients, read_clients
 from assay.forward.settings import Providers, read_providers
-from assay.rpc.address import BadAddress, CannotListen, is_loopback
+from assay.rpc.address import MAX_PORT, BadAddress, CannotListen, is_loopback
 from assay.wiring import environment, spool_path
 
 log = structlog.get_logger("assay.forward")
@@ -49,8 +49,6 @@ def forward_command(
     asking = Clients() if clients is None else read_clients(clients)
     listening = listen(http, open_to_all=clients is None)
     allow_many_connections()
-    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn hands a signal on, once it has stopped
-        signal.signal(number, lambda *_: None)
     with listening, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run(server, listening, (known, asking), spool_path(spool)))
     log.info("stopped")
@@ -60,25 +58,28 @@ async def run(server: str, listening: socket.socket, files: tuple[Providers, Cli
     """Serve until told to stop."""
     providers, clients = files
     async with front(server, providers, clients, spool) as application:
+        http = server_of(application)
+        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn takes them while it serves, and hands them on after
+            signal.signal(number, http.handle_exit)
         host, port = listening.getsockname()[:2]
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         log.info("forwarding", http=address, server=server, providers=sorted(providers.by_slug))
-        await server_of(application).serve(sockets=[listening])
+        await http.serve(sockets=[listening])
 
 
 def listen(address: str, *, open_to_all: bool) -> socket.socket:
     """A socket that takes connections."""
     host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not host or not (port.isascii() and port.isdigit()):
+    if not host or not (port.isascii() and port.isdigit() and int(port) <= MAX_PORT):
         raise BadAddress(address)
     if open_to_all and not is_loopback(host):
         raise OpenToAll(address)
     try:
         found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
         return socket.create_server(found[0][4][:2], family=found[0][0], backlog=4096)
-    except (OSError, OverflowError) as error:
-        raise CannotListen(address, getattr(error, "strerror", None) or "it is not to be had") from error
+    except OSError as error:
+        raise CannotListen(address, error.strerror or "it is not to be had") from error
 
 
 def allow_many_connections() -> None:

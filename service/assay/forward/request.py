@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 import orjson
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from assay.engine.errors import InvalidField
 from assay.v1 import evidence_pb2, routing_pb2 as pb
 from assay.wire.provider import provider_preferences
 
 T = TypeVar("T")
+COUNT: Any = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 # Names of OpenRouter's list of parameters that endpoints may or may not support.
 PARAMETERS: Final = frozenset({
@@ -124,7 +125,7 @@ def read_request(body: bytes, *, tenant: str, session_id: str, request_id: str) 
     models = read(fields, "models", list[str], "a list of model names") or []
     model = read(fields, "model", str, "a model name") or (models.pop(0) if models else "")
     preferences = read(fields, "provider", Any, "an object")
-    limits = [read(fields, name, int, "an integer") for name in ("max_completion_tokens", "max_tokens")]
+    limits = [read(fields, name, COUNT, "an integer, zero or more") for name in ("max_completion_tokens", "max_tokens")]
     try:
         question = pb.DecideRequest(
             model=model,

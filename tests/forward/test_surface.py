@@ -1,0 +1,176 @@
+"""What callers meet besides answers: errors in OpenRouter's envelope, the catalog, health, metrics, and going away."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from openrouter.components import ChatStreamChunk, ListEndpointsResponse, Model
+from tests.forward.world import KEY, PROMPT, World, deciding, eventually, forwarding, providers_file
+
+from assay.forward.clients import Clients
+from assay.forward.settings import read_providers
+from assay.v1 import evidence_pb2 as pb
+
+
+def asking(**fields: Any) -> str:
+    return json.dumps({"model": "lab/good", "messages": [{"role": "user", "content": PROMPT}], **fields})
+
+
+BAD = (
+    ("no JSON", "{", "body"),
+    ("a list", "[]", "body"),
+    ("no messages", '{"model": "lab/good"}', "messages"),
+    ("odd messages", asking(messages={}), "messages"),
+    ("odd model", asking(model=7), "model"),
+    ("odd models", asking(models="x"), "models"),
+    ("odd stream", asking(stream="yes"), "stream"),
+    ("odd tools", asking(tools={}), "tools"),
+    ("unknown wish", asking(provider={"fastest": True}), "provider"),
+    ("odd wish", asking(provider={"only": "x"}), "provider.only"),
+    ("a huge number", asking(max_tokens=10**20), "max_tokens"),
+    ("half a surrogate pair", asking(session_id="x").replace('"x"', '"\\ud800"'), "body"),
+)
+
+
+@pytest.mark.parametrize(("body", "field"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
+def test_a_request_that_cannot_be_read_is_told_by_its_field(world: World, body: str, field: str) -> None:
+    got = world.post(body.encode())
+    assert got.status == 400
+    assert got.json["error"]["message"].startswith(f"{field}: ")
+    assert got.json["error"]["metadata"]["error_type"] == "invalid_request"
+    assert PROMPT not in got.body.decode()
+
+
+def test_an_unknown_model_is_the_callers_fault(world: World) -> None:
+    got = world.ask("unknown/x")
+    assert got.status == 400
+    assert got.json["error"]["availability"]["code"] == "model_not_found"
+    assert "unknown/x" in got.json["error"]["message"]
+
+
+def test_what_the_rules_leave_out_is_told_by_reason(world: World) -> None:
+    got = world.ask("pool/x", models=["pool/y"])
+    availability = got.json["error"]["availability"]
+    assert (got.status, availability["code"]) == (404, "constraint_filtered")
+    assert availability["excluded_by"] == ["ACCURACY", "ignored"]
+    assert availability["requested_models"] == ["pool/x", "pool/y"]
+    assert got.decision_id
+
+
+def test_providers_that_the_file_does_not_name_are_passed_over(world: World) -> None:
+    assert world.ask("lab/nobody.good").json["provider"] == "good"
+    got = world.ask("lab/nobody")
+    assert (got.status, got.json["error"]["availability"]["code"]) == (404, "no_endpoints")
+
+
+def test_models_as_openrouters_and_openais_clients_read_them(world: World) -> None:
+    listed = eventually(lambda: world.request("GET", "/v1/models").json["data"])
+    (model,) = listed
+    Model.model_validate(model)
+    assert (model["id"], model["object"], model["pricing"]["prompt"]) == ("lab/good", "model", "0.0000006")
+    endpoints = world.request("GET", "/v1/models/lab/good/endpoints").json["data"]
+    ListEndpointsResponse.model_validate(endpoints)
+    assert (endpoints["endpoints"][0]["tag"], endpoints["endpoints"][0]["quantization"]) == ("good", "fp8")
+    assert world.request("GET", "/v1/models/lab/none/endpoints").status == 404
+
+
+def test_chunks_are_what_openrouters_client_reads(world: World) -> None:
+    got = world.ask("lab/good", stream=True, headers={"X-OpenRouter-Metadata": "enabled"})
+    *chunks, done = got.events
+    for chunk in chunks:
+        ChatStreamChunk.model_validate(chunk)
+    block = chunks[-1]["openrouter_metadata"]
+    assert (block["attempt"], block["strategy"], block["endpoints"]["total"], done) == (1, "direct", 2, "[DONE]")
+    assert block["endpoints"]["excluded"][0]["reasons"] == ["ACCURACY"]
+
+
+def test_health_and_metrics(world: World) -> None:
+    assert world.request("GET", "/healthz").json == {"status": "ok"}
+    world.ask("lab/s500.good")
+    text = world.request("GET", "/metrics").body.decode()
+    assert 'assay_forward_attempts_total{end="server_error",provider="s500"}' in text
+    assert 'assay_forward_requests_total{status="200"}' in text
+    assert KEY not in text
+    assert PROMPT not in text
+
+
+def test_no_such_route(world: World) -> None:
+    assert world.request("GET", "/v1/chat/completions").status == 404
+    assert world.request("POST", "/v1/embeddings", b"{}").status == 404
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("behaviour", ["hang", "silent", "endless"])
+def test_a_caller_that_goes_away_takes_its_request_along(world: World, behaviour: str, *, stream: bool) -> None:
+    before = len(world.provider.seen)
+    with socket.create_connection(world.address) as connection:
+        body = json.dumps({"model": f"lab/{behaviour}", "stream": stream, "messages": []}).encode()
+        connection.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+        )
+        x = eventually(lambda: world.provider.seen[before:])[0]
+        if stream and behaviour != "hang":
+            assert connection.recv(1)
+        began = time.monotonic()
+    assert x.gone.wait(5)
+    assert time.monotonic() - began < 0.45  # sooner than any of the provider's times runs out
+    (outcome,) = world.seen(world.decision_of(f"lab/{behaviour}"))
+    assert outcome.result == pb.RESULT_CANCELLED
+
+
+@pytest.fixture(scope="module")
+def guarded(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A second forwarder, which wants to know who asks."""
+    folder = tmp_path_factory.mktemp("guarded")
+    clients = Clients({sha256(b"acme-key").digest(): "acme"})
+    providers = read_providers(providers_file(folder, world.provider.port, 1), {"KEY": KEY})
+    with forwarding(world.decider_address, providers, folder / "spool", clients) as address:
+        yield World(world.provider, world.decider, address, folder / "spool", world.decider_address)
+
+
+def test_a_key_makes_the_tenant(guarded: World) -> None:
+    got = guarded.ask("lab/good", headers={"Authorization": "Bearer acme-key"})
+    assert got.status == 200
+    assert guarded.decider.asked[-1].tenant == "acme"
+    (outcome,) = guarded.seen(got.decision_id)
+    assert outcome.tenant == "acme"
+    assert "acme-key" not in str(guarded.provider.seen[-1].headers)
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer other"}, {"Authorization": "acme-key"}])
+def test_without_a_known_key_nothing_is_told(guarded: World, headers: dict[str, str]) -> None:
+    asked = len(guarded.decider.asked)
+    assert guarded.ask("lab/good", headers=headers).status == 401
+    assert guarded.request("GET", "/v1/models", headers=headers).status == 401
+    assert len(guarded.decider.asked) == asked
+
+
+def test_a_decider_that_comes_up_late_is_waited_for_and_one_that_stays_away_is_told(
+    world: World, tmp_path: Path
+) -> None:
+    providers = read_providers(providers_file(tmp_path, world.provider.port, 1), {"KEY": KEY})
+    address = f"unix:{tmp_path}/late"
+    with forwarding(address, providers, tmp_path / "spool") as where:
+        late = World(world.provider, world.decider, where, tmp_path / "spool", address)
+        assert late.request("GET", "/healthz").status == 503
+        began = time.monotonic()
+        got = late.ask("lab/good")
+        assert time.monotonic() - began < 8
+        assert (got.status, got.headers["retry-after"]) == (503, "1")
+        error: Any = got.json["error"]
+        assert (error["metadata"]["error_type"], error["availability"]["retryable"]) == ("decider_unavailable", True)
+        with deciding(world.decider, address):
+            assert late.ask("lab/good").status == 200
+            world.decider.refusing = grpc.StatusCode.UNAVAILABLE
+            kept = late.ask("lab/good")
+            eventually(lambda: world.decider.refused)
+            world.decider.refusing = None
+            assert len(late.seen(kept.decision_id)) == 1
