@@ -53,7 +53,8 @@ def test_help_lists_what_is_built_and_no_more() -> None:
     def listed(*group: str) -> set[str]:
         return set(re.findall(r"^│ ([a-z0-9]+) ", assay(*group, "--help").out, re.MULTILINE))
 
-    assert listed() == {"demo", "serve", "migrate", "import", "decide", "pool", "policy", "audit"}
+    built = {"demo", "serve", "migrate", "import", "decide", "pool", "policy", "audit", "forward", "simulate"}
+    assert listed() == built
     assert listed("import") == set(IMPORTS)
     assert listed("policy") == {"check", "test", "list"}
     assert listed("audit") == set(AUDIT)
