@@ -152,7 +152,7 @@ def test_the_lock_goes_with_its_connection(make: Callable[[str], Leasing], store
     assert fenced(store, lease)
     assert one.acquire() is None
     other.release(second)
-    assert eventually(one.acquire).token == second.token + 1  # the server lets go of a closed connection in its own time
+    assert eventually(one.acquire).token == second.token + 1  # the server lets go in its own time
 
 
 @pytest.mark.slow

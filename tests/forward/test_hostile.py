@@ -230,7 +230,7 @@ def test_endless_answers_are_cut_off(chain: Chain, *, stream: bool) -> None:
 
 def test_a_caller_that_does_not_read_holds_the_provider_back(chain: Chain) -> None:
     chain.providers.forget()
-    chain.providers.play("slow", tokens=120_000)  # more than all sockets on the way can hold
+    chain.providers.play("slow", tokens=100_000)  # more than all sockets on the way can hold
     wanted = json.dumps({"model": "lab/slow", "messages": [HELLO], "stream": True}).encode()
     with bounded(chain, 50), ExitStack() as stack:
         for _ in range(5):

@@ -21,7 +21,7 @@ from assay.journal.syncer import Syncer
 SEGMENT_BYTES = 64 << 20
 TICK = 0.05  # seconds: the most a loss of power takes in mode `write`, as long as the disk keeps up
 PREPARING = 0.01  # seconds between looks whether the next segment is to be prepared: writers may be waiting for it
-PATIENCE = 1.0  # seconds a thread waits for a segment that is still being prepared, on a machine with other things to do
+PATIENCE = 1.0  # seconds a thread waits for a segment that is still being prepared, the machine may be busy
 NAP = 0.0005
 MANY = 64
 
