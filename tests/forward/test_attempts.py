@@ -166,7 +166,7 @@ def test_tool_calls_are_checked(world: World, behaviour: str, errored: int, *, s
 
 
 def test_comments_are_sent_while_there_is_no_token(world: World) -> None:
-    got = world.ask("lab/patient", stream=True)
+    got = world.ask("lab/slow", stream=True)
     assert got.body.startswith(b": ASSAY PROCESSING\n\n")
     assert got.text == 'Hello "you" there'
 

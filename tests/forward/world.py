@@ -201,6 +201,8 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "silent": silent,
     "slow": slow,
     "endless": endless,
+    "forever": hang,
+    "mute": stall,
     "drop": drop,
     "s400": status(400, message="the context is too long"),
     "s401": status(401),
@@ -450,17 +452,16 @@ def eventually(look: Callable[[], T], holds: Callable[[T], object] = bool) -> T:
     return seen
 
 
+HASTY = "{headers: 500ms, firstToken: 500ms, idle: 500ms, answer: 500ms}"
+
+
 def providers_file(folder: Path, port: int, dead: int) -> Path:
-    lines = ["apiVersion: assay/v1", "kind: Providers", "spec:", "  keepAlive: 100ms", "  deadline: 10s"]
-    lines += [
-        "  timeouts: {connect: 500ms, headers: 500ms, firstToken: 500ms, idle: 500ms, answer: 1s}",
-        "  providers:",
-    ]
-    for name in (*BEHAVIOURS, "refused", "patient"):
+    """Every behaviour is a provider; those that say nothing are waited for half a second, the others for long."""
+    lines = ["apiVersion: assay/v1", "kind: Providers", "spec:", "  keepAlive: 100ms", "  providers:"]
+    for name in (*BEHAVIOURS, "refused"):
         where = dead if name == "refused" else port
-        path = "slow" if name == "patient" else name
-        more = ", timeouts: {headers: 5s, firstToken: 5s}" if name == "patient" else ""
-        lines.append(f'    {name}: {{baseUrl: "http://127.0.0.1:{where}/{path}", private: true, keyEnv: KEY{more}}}')
+        hasty = f", timeouts: {HASTY}" if name in {"hang", "stall", "silent"} else ""
+        lines.append(f'    {name}: {{baseUrl: "http://127.0.0.1:{where}/{name}", private: true, keyEnv: KEY{hasty}}}')
     file = folder / "providers.yaml"
     file.write_text("\n".join(lines))
     return file

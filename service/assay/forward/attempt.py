@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import suppress
+from time import perf_counter, time_ns
 from typing import Any, Final
 
 import aiohttp
@@ -47,7 +47,7 @@ class Attempt:
         self._asked = asked
         self._offer = offer
         self._loop = asyncio.get_running_loop()
-        self._began = self._loop.time()
+        self._began = perf_counter()  # the loop's own clock is coarse, and good for limits alone
         self._first: float | None = None
         self._late = HEADERS_LATE if asked.stream else ANSWER_LATE
         self._response: aiohttp.ClientResponse | None = None
@@ -73,12 +73,12 @@ class Attempt:
 
     async def streamed(self, upstream: Upstream, stream: Stream, seconds: float) -> None:
         """Hand a stream on up to its end; raises Failed, after which the caller has heard only whole events."""
-        limits = self.provider.timeouts
+        limits, began = self.provider.timeouts, self._loop.time()
         try:
             async with asyncio.timeout(min(limits.headers, seconds)) as limit:
                 response = await self._post(upstream)
                 self._late = FIRST_TOKEN_LATE
-                limit.reschedule(self._began + min(limits.first_token, seconds))
+                limit.reschedule(began + min(limits.first_token, seconds))
                 await self._relay(response.content, stream, limit)
         except TimeoutError:
             raise Failed(self._late, OK if self._response else 0) from None
@@ -127,7 +127,7 @@ class Attempt:
                 raise TooLong
             if not self.account.meaningful:
                 return
-            self._first, data = self._loop.time(), self._held
+            self._first, data = perf_counter(), self._held
             await stream.quiet()
         self._late = CANCELLED  # the caller does not read
         await stream.give(data)
@@ -150,11 +150,11 @@ class Attempt:
             decision_id=decision_id,
             attempt=self.planned.rank if decision_id else 0,
             first_token_s=None if self._first is None else self._first - self._began,
-            duration_s=self._loop.time() - self._began,
+            duration_s=perf_counter() - self._began,
             completion_tokens=self.account.tokens,
             retry_after_s=None if failed is None else failed.retry_after,
             tools=self.account.tool_use(self._asked, self._offer, answered=failed is None),
         )
-        now = time.time_ns()
+        now = time_ns()
         outcome.at.seconds, outcome.at.nanos = now // 10**9, now % 10**9
         return outcome
