@@ -28,6 +28,7 @@ FAILURES = (
     ("onlydone", "malformed", "empty", 200),
     ("error", "error_event", "error_event", 200),
     ("error429", "rate_limited", "rate_limited", 429),
+    ("jsonerror", "rate_limited", "rate_limited", 429),
     ("huge", "malformed", "malformed", 200),
 )
 RESULTS = {
@@ -163,6 +164,12 @@ def test_tool_calls_are_checked(world: World, behaviour: str, errored: int, *, s
     assert outcome.tools == pb.ToolUse(
         offered=1, tool_call_requests=1, errored_requests=errored, tool_calls=1, invalid_json=errored
     )
+
+
+def test_a_whole_answer_is_no_stream(world: World) -> None:
+    got = world.ask("lab/unstreamed.good", stream=True)
+    assert got.text == 'Hello "you" there'
+    assert [o.result for o in world.seen(got.decision_id, 2)] == [pb.RESULT_MALFORMED, pb.RESULT_ANSWERED]
 
 
 def test_comments_are_sent_while_there_is_no_token(world: World) -> None:

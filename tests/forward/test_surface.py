@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -170,3 +171,15 @@ def test_a_decider_that_comes_up_late_is_waited_for_and_one_that_stays_away_is_t
             eventually(lambda: world.decider.refused)
             world.decider.refusing = None
             assert len(late.seen(kept.decision_id)) == 1
+
+
+def test_requests_under_way_end_before_the_forwarder_does(world: World, tmp_path: Path) -> None:
+    providers = read_providers(providers_file(tmp_path, world.provider.port, 1), {"KEY": KEY})
+    before = len(world.provider.seen)
+    with ThreadPoolExecutor(1) as pool:
+        with forwarding(world.decider_address, providers, tmp_path / "spool") as where:
+            ending = World(world.provider, world.decider, where, tmp_path / "spool", world.decider_address)
+            answer = pool.submit(ending.ask, "lab/slow", stream=True)
+            eventually(lambda: world.called(before))
+        assert answer.result().text == 'Hello "you" there'
+    assert not list((tmp_path / "spool").glob("*.outcomes"))

@@ -223,6 +223,8 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "onlydone": both((DONE,), b"{}"),
     "error": both((b"data: " + json.dumps(ERROR).encode() + b"\n\n",), json.dumps(ERROR).encode()),
     "error429": both((b"data: " + json.dumps(ERROR_429).encode() + b"\n\n",), json.dumps(ERROR_429).encode()),
+    "jsonerror": lambda x: x.whole(200, json.dumps(ERROR_429, indent=1).encode()),
+    "unstreamed": lambda x: x.whole(200, answer({"content": "Hello"})),
     "late_error": both((ROLE, *TEXT, b"data: " + json.dumps(ERROR).encode() + b"\n\n"), b"{}"),
     "late_garbage": both((ROLE, *TEXT, b"data: {nonsense\n\n", *LAST), b"{}"),
     "unended": both((ROLE, *TEXT, *LAST), answer({"content": "Hello"})),

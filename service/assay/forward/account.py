@@ -14,6 +14,7 @@ from assay.forward.taxonomy import MALFORMED, OK, Failed, inside
 from assay.v1 import evidence_pb2 as pb
 
 MAX_CALLS: Final = 1024
+MAX_TOKENS: Final = 1_000_000_000  # what EvidenceService takes
 MAX_ARGUMENTS: Final = 4 * 1024 * 1024
 COUNTED: Final = {
     CallClass.INVALID_JSON: "invalid_json",
@@ -40,7 +41,7 @@ class Account:
             raise inside(error)
         usage = value.get("usage")
         if isinstance(usage, dict) and isinstance(tokens := usage.get("completion_tokens"), int):
-            self.tokens = max(tokens, 0)
+            self.tokens = min(max(tokens, 0), MAX_TOKENS)
         choices = value.get("choices")
         if not isinstance(choices, list):
             raise Failed(MALFORMED, OK)
@@ -53,6 +54,8 @@ class Account:
     def _choice(self, choice: Mapping[str, Any], part: str, place: int) -> None:
         if choice.get("finish_reason") == "error":
             raise inside(choice.get("error"))
+        if part == "delta" and "message" in choice:
+            raise Failed(MALFORMED, OK)  # a whole answer where a stream was asked for
         said = choice.get(part)
         if isinstance(said, dict):
             self.meaningful = self.meaningful or any(said[key] for key in said if key != "role")

@@ -16,7 +16,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from assay.forward.answers import Refused, envelope
-from assay.forward.chat import Chat, Parts, Receive, Scope
+from assay.forward.body import Receive
+from assay.forward.chat import Chat, Parts, Scope
 from assay.forward.clients import Clients
 from assay.forward.decisions import Decisions, channel_to
 from assay.forward.http import Guarded

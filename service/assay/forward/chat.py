@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ import structlog
 from assay.engine.errors import InvalidField
 from assay.forward.answers import Refused, Tried, all_failed, metadata_block, nothing_left
 from assay.forward.attempt import Attempt
-from assay.forward.body import Lent, Room, read_body
+from assay.forward.body import Body, Receive, Room
 from assay.forward.clients import Clients
 from assay.forward.decisions import Decisions
 from assay.forward.metrics import ANSWERED, Metrics
@@ -30,7 +30,6 @@ from assay.forward.taxonomy import CANCELLED, Failed
 from assay.forward.upstream import Upstream
 from assay.v1 import routing_pb2 as pb
 
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Scope = MutableMapping[str, Any]
 MAX_RUNNING: Final = 8192
 SHARE: Final = 0.5  # of the time that is left, for an attempt that others could follow
@@ -67,8 +66,8 @@ class Chat:
         metrics = self._parts.metrics
         metrics.running += 1
         try:
-            with self._room.lent() as lent:
-                asked = await self._asked(receive, headers, lent)
+            with self._room.body() as body:
+                asked = await self._asked(receive, headers, body)
                 await self._watched(call, asked, receive)
         except Refused as refused:
             await call.refuse(refused)
@@ -81,14 +80,14 @@ class Chat:
             metrics.running -= 1
             call.close()
 
-    async def _asked(self, receive: Receive, headers: Mapping[bytes, bytes], lent: Lent) -> Asked:
+    async def _asked(self, receive: Receive, headers: Mapping[bytes, bytes], body: Body) -> Asked:
         """The request as read; raises Refused and InvalidField."""
         if self._parts.metrics.running > MAX_RUNNING:
             raise Refused(503, "too many requests at once", "overloaded", retry_after=1.0)
         tenant = self._parts.clients.require(headers.get(b"authorization", b""))
-        body = await read_body(receive, headers, lent)
+        data = await body.read(receive, headers.get(b"content-length", b""))
         session_id, request_id = (headers.get(name, b"").decode("latin-1") for name in SESSION_AND_REQUEST)
-        return read_request(body, tenant=tenant, session_id=session_id, request_id=request_id)
+        return read_request(data, tenant=tenant, session_id=session_id, request_id=request_id)
 
     async def _watched(self, call: Call, asked: Asked, receive: Receive) -> None:
         """Answer, and stop at once when the caller goes away."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final
 
 import grpc
@@ -51,23 +51,16 @@ class Catalog:
 
     async def renew(self) -> None:
         """Read every model and endpoint anew."""
-        models: list[pb.Model] = []
-        endpoints: list[pb.Endpoint] = []
-        token = ""
-        while True:
-            page = await self._stub.ListModels(
-                pb.ListModelsRequest(page_size=PAGE, page_token=token), timeout=TIMEOUT_SECONDS, wait_for_ready=True
-            )
-            models += page.models
-            if not (token := page.next_page_token):
-                break
-        while True:
-            found = await self._stub.ListEndpoints(
-                pb.ListEndpointsRequest(page_size=PAGE, page_token=token), timeout=TIMEOUT_SECONDS
-            )
-            endpoints += found.endpoints
-            if not (token := found.next_page_token):
-                break
+        models = [
+            each
+            async for page in pages(self._stub.ListModels, pb.ListModelsRequest(page_size=PAGE))
+            for each in page.models
+        ]
+        endpoints = [
+            each
+            async for page in pages(self._stub.ListEndpoints, pb.ListEndpointsRequest(page_size=PAGE))
+            for each in page.endpoints
+        ]
         self._models, self._endpoints = models, endpoints
         self._offers = {e.endpoint_id: Offer(frozenset(e.supported_parameters), e.service_tier) for e in endpoints}
 
@@ -92,6 +85,16 @@ class Catalog:
         shown = model(read.model, listed.endpoints)
         about = {key: shown[key] for key in ("id", "name", "created", "description", "architecture")}
         return {"data": {**about, "endpoints": [endpoint(each, shown["name"]) for each in listed.endpoints]}}
+
+
+async def pages(call: Any, request: Any) -> AsyncIterator[Any]:  # noqa: ANN401 - any method that lists
+    """Every page of a list."""
+    while True:
+        page = await call(request, timeout=TIMEOUT_SECONDS, wait_for_ready=True)
+        yield page
+        if not page.next_page_token:
+            return
+        request.page_token = page.next_page_token
 
 
 def model(value: pb.Model, offered: Iterable[pb.Endpoint]) -> dict[str, Any]:
@@ -171,11 +174,11 @@ def most(offered: Iterable[pb.Endpoint], name: str) -> int | None:
 
 
 def pricing(prices: pb.Prices) -> dict[str, str]:
-    """Decimal texts: USD per token, per request, per image."""
+    """Decimal texts: USD per token, per request, per image; -1 where a price is not stated, which is not free."""
     per_token = {k: getattr(prices, v) * PER_MILLION for k, v in TOKEN_PRICES.items() if prices.HasField(v)}  # type: ignore[arg-type]
     per_unit = {k: getattr(prices, v) for k, v in UNIT_PRICES.items() if prices.HasField(v)}  # type: ignore[arg-type]
     stated = {key: decimal(price) for key, price in {**per_token, **per_unit}.items()}
-    return {"prompt": "0", "completion": "0", **stated}
+    return {"prompt": "-1", "completion": "-1", **stated}
 
 
 def decimal(price: float) -> str:

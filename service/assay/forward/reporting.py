@@ -167,8 +167,8 @@ class Reporter:
             self._at_once.clear()
             try:
                 await self.flush()
-            except OSError as error:  # the directory is gone: answers go on all the same
-                log.error("the spool fails", why=error.strerror)  # noqa: TRY400 - a traceback says no more
+            except Exception as error:  # noqa: BLE001 - whatever it is, reporting goes on with the next outcome
+                log.error("reporting failed", error=type(error).__name__)  # noqa: TRY400 - a traceback says no more
 
     async def flush(self) -> None:
         """Send what waits by now, again and again where the service is away."""

@@ -32,8 +32,10 @@ class Events:
         return data[:end]
 
     def last(self) -> bytes:
-        """What is left at a regular end, taken for an event: some senders leave out the last empty line."""
+        """What is left at a regular end, taken for an event: a last one without its empty line, or bare JSON."""
         rest, self.rest = self.rest.strip(), b""
+        if rest.startswith(b"{"):
+            rest = b"data: " + rest.replace(b"\n", b" ")
         return rest + END if rest else b""
 
 
