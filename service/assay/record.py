@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -19,6 +19,9 @@ from assay.engine.errors import AssayError
 from assay.engine.plan import Moment
 from assay.engine.request import MaxPrice, ProviderPreferences, Request
 from assay.evidence.outcomes import Batch
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 DECISION: Final = 1
 TENANT: Final = 2
@@ -173,9 +176,9 @@ def moment_of(us: int) -> datetime:
 Defaults = tuple[tuple[str, object], ...]
 
 
-def defaults(plain: object, left_out: frozenset[str] = frozenset()) -> Defaults:
+def defaults(plain: DataclassInstance, left_out: frozenset[str] = frozenset()) -> Defaults:
     """The fields of a dataclass with the values that need not be written, by name."""
-    named = ((field.name, getattr(plain, field.name)) for field in fields(type(plain)))  # type: ignore[arg-type]
+    named = ((field.name, getattr(plain, field.name)) for field in fields(plain))
     return tuple(sorted(pair for pair in named if pair[0] not in left_out))
 
 

@@ -162,5 +162,5 @@ def admit(bound: Bound, rows: Sequence[Facts], shared: Shared, members: frozense
 
 def numbers(column: Iterable[object]) -> list[object]:
     """Key values as numbers, infinities as words since JSON has none; what is absent, failed or NaN has none."""
-    known = (value if isinstance(value, (int, float)) and value == value else None for value in column)  # noqa: PLR0124
+    known = (value if isinstance(value, (int, float)) and not math.isnan(value) else None for value in column)
     return [str(value) if value in (math.inf, -math.inf) else value for value in known]

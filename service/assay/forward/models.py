@@ -163,9 +163,9 @@ def endpoint(value: pb.Endpoint, model_name: str) -> dict[str, Any]:
     }
 
 
-def known(value: pb.Endpoint, name: str) -> Any:  # noqa: ANN401 - any field of the message
+def known(value: pb.Endpoint | pb.Prices, name: str) -> Any:  # noqa: ANN401 - any field of the message
     """A field, or `None` where it is not known."""
-    return getattr(value, name) if value.HasField(name) else None  # type: ignore[arg-type]
+    return getattr(value, name) if value.HasField(name) else None  # type: ignore[arg-type] # stubs want literals
 
 
 def most(offered: Iterable[pb.Endpoint], name: str) -> int | None:
@@ -175,9 +175,9 @@ def most(offered: Iterable[pb.Endpoint], name: str) -> int | None:
 
 def pricing(prices: pb.Prices) -> dict[str, str]:
     """Decimal texts: USD per token, per request, per image; -1 where a price is not stated, which is not free."""
-    per_token = {k: getattr(prices, v) * PER_MILLION for k, v in TOKEN_PRICES.items() if prices.HasField(v)}  # type: ignore[arg-type]
-    per_unit = {k: getattr(prices, v) for k, v in UNIT_PRICES.items() if prices.HasField(v)}  # type: ignore[arg-type]
-    stated = {key: decimal(price) for key, price in {**per_token, **per_unit}.items()}
+    factors = {**dict.fromkeys(TOKEN_PRICES, PER_MILLION), **dict.fromkeys(UNIT_PRICES, 1)}
+    told = {key: known(prices, field) for key, field in {**TOKEN_PRICES, **UNIT_PRICES}.items()}
+    stated = {key: decimal(price * factors[key]) for key, price in told.items() if price is not None}
     return {"prompt": "-1", "completion": "-1", **stated}
 
 

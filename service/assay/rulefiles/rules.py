@@ -22,6 +22,7 @@ from assay.engine.ruleset import (
 from assay.rulefiles.nodes import Scalar, Table, parameter
 from assay.rulefiles.schemas import shown
 
+DIGITS: Final = 5  # of a length of time: 99,999 days are enough
 UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -108,7 +109,8 @@ def duration(block: Table, key: str, default: timedelta) -> timedelta:
     """A length of time such as `90d`."""
     text = block.text(key)
     amount, unit = text[:-1], UNITS.get(text[-1:])
-    return timedelta(**{unit: int(amount)}) if unit and amount.isdecimal() and len(amount) <= 5 else default  # noqa: PLR2004
+    known = unit and amount.isdecimal() and len(amount) <= DIGITS
+    return timedelta(**{unit: int(amount)}) if unit and known else default
 
 
 def params(block: Table) -> Mapping[str, Parameter]:

@@ -18,6 +18,7 @@ from assay.rulefiles.nodes import Listing, Node, Scalar, Table, find, plain
 
 KINDS: Final = {"RuleSet": "ruleset", "Bindings": "bindings", "RuleSetTest": "ruleset_test"}
 MAX_VIOLATIONS: Final = 200
+LONGEST_WORD: Final = 60  # no name of ours is longer, and guessing takes long
 TYPES: Final = {
     "boolean": "true or false", "integer": "a whole number", "number": "a number", "string": "text",
     "array": "a list", "object": "a mapping", "null": "nothing",
@@ -160,7 +161,7 @@ def one_of(words: Sequence[str]) -> str:
 
 def did_you_mean(node: Node, words: Iterable[str]) -> str:
     """A guess at what a misspelt word was to be, or nothing."""
-    if not isinstance(node, Scalar) or not isinstance(node.value, str) or len(node.value) > 60:  # noqa: PLR2004
+    if not isinstance(node, Scalar) or not isinstance(node.value, str) or len(node.value) > LONGEST_WORD:
         return ""
     by_small = {word.lower(): word for word in words}
     close = difflib.get_close_matches(node.value.lower(), by_small, n=1)

@@ -12,7 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 class OpenProtocol(HttpToolsProtocol):
     """uvicorn's protocol, its transport within reach of the application."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # asyncio has a wider type
         """Hand the transport on with each request."""
         super().connection_made(transport)
         self.app_state = {**self.app_state, "transport": transport}

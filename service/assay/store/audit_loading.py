@@ -101,9 +101,10 @@ def fill_in(connection: Connection, batch: Batch) -> None:
     replacing = " ON CONFLICT (stream, seq) DO UPDATE SET" + ",".join(
         f" {name} = excluded.{name}" for name in ("kind", "payload", "chain")
     )
+    remove = f"DELETE FROM decision WHERE stream = {mark} AND seq = {mark}"  # noqa: S608 - a mark is a placeholder
     for row in batch.records:
         connection.exec_driver_sql(insert[journal_record] + replacing, row)
-        connection.exec_driver_sql(f"DELETE FROM decision WHERE stream = {mark} AND seq = {mark}", row[:2])  # noqa: S608
+        connection.exec_driver_sql(remove, row[:2])
     for row in batch.decisions:
         try:
             with connection.begin_nested():

@@ -19,10 +19,13 @@ Tree = Any
 _LOCK = threading.Lock()
 
 
+SHOWN = 20  # characters of a literal are enough to find it
+
+
 @cache
 def _environment() -> celpy.Environment:
     """Build cel-python's one environment (0.2 s), undoing its change of the process's recursion limit."""
-    import celpy as loaded  # noqa: PLC0415  a third of a second that only those who compile rules should pay
+    import celpy as loaded  # noqa: PLC0415 - a third of a second that only those who compile rules should pay
 
     limit = sys.getrecursionlimit()
     try:
@@ -35,7 +38,7 @@ def parse(scanned: Scanned, faults: FaultList) -> Tree:
     """Parse the blanked text to a lark tree; a syntax error is the last fault found."""
     with _LOCK:
         environment = _environment()
-        from celpy.celparser import CELParseError  # noqa: PLC0415  see above
+        from celpy.celparser import CELParseError  # noqa: PLC0415 - loaded by now, as above
 
         try:
             return environment.compile(scanned.blanked)
@@ -52,7 +55,7 @@ def parse(scanned: Scanned, faults: FaultList) -> Tree:
 def _shown(scanned: Scanned, offset: int) -> str:
     literal = scanned.literals.get(offset)
     if literal is not None:
-        return literal.text if len(literal.text) <= 20 else f"{literal.text[:20]}…"  # noqa: PLR2004  enough to find it
+        return literal.text if len(literal.text) <= SHOWN else f"{literal.text[:SHOWN]}…"
     rest = scanned.blanked[offset:]
     word = 0
     while word < len(rest) and (rest[word].isalnum() or rest[word] == "_"):

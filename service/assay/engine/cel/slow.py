@@ -177,7 +177,7 @@ def _function(node: tree.FunctionCall) -> Program:
             if record is not None and error.args and isinstance(error.args[0], str):
                 raise Stop(Absent(f"{record}.{error.args[0]}")) from None
             raise failure(node, error) from None
-        except Exception as error:  # noqa: BLE001  whatever a function raises is the outcome of the expression
+        except Exception as error:  # noqa: BLE001 - whatever a function raises is the outcome of the expression
             raise failure(node, error) from None
         return truth(node, result) if is_bool else result
 

@@ -185,7 +185,8 @@ def expression(emitter: Emitter, checked: Checked, name: str | None, roots: Iter
     """Compile one expression into a function; with a name, one that remembers its value as that variable's."""
     parts: dict[str, Part] = {"EXPRESSION": emitter.emit(checked.tree)}
     if name is not None:
-        parts |= {"NAME": ast.Constant(name), "STOPPED": ast.Constant(stopped(name))}  # type: ignore[arg-type]
+        remembered = ast.Constant(stopped(name))  # type: ignore[arg-type]  # any constant will do, typeshed knows not all
+        parts |= {"NAME": ast.Constant(name), "STOPPED": remembered}
     return _compiled(fill(VALUE if name is None else VARIABLE, parts), emitter, roots)
 
 
@@ -196,7 +197,7 @@ def _compiled(body: list[ast.stmt], emitter: Emitter, roots: Iterable[str]) -> C
             function.body[:0] = [_take(root) for root in sorted(roots)]
     emitter.namespace.update(_NAMES)
     module = ast.fix_missing_locations(ast.Module(body, []))
-    exec(compile(module, "<cel>", "exec"), emitter.namespace)  # noqa: S102  built from checked nodes, names and all
+    exec(compile(module, "<cel>", "exec"), emitter.namespace)  # noqa: S102 - built from checked nodes, names and all
     run: Callable[..., Any] = emitter.namespace["run"]
     return run
 
