@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tests.forward.world import KEY, PROMPT, TOOL, World
+from tests.forward.misbehaving import KEY
+from tests.forward.world import PROMPT, TOOL, World
 
 from assay.v1 import evidence_pb2 as pb
 

@@ -10,7 +10,8 @@ from uuid import UUID
 
 import grpc
 import pytest
-from tests.forward.world import Decider, deciding, eventually
+from tests.forward.scripted import Decider, deciding
+from tests.forward.world import eventually
 
 from assay.forward.decisions import channel_to
 from assay.forward.reporting import MOST, Reporter, Spool, SpoolUnavailable, new_id

@@ -14,7 +14,9 @@ from typing import Any
 import grpc
 import pytest
 from openrouter.components import ChatStreamChunk, ListEndpointsResponse, Model
-from tests.forward.world import KEY, PROMPT, World, deciding, eventually, forwarding, providers_file
+from tests.forward.misbehaving import KEY
+from tests.forward.scripted import deciding
+from tests.forward.world import PROMPT, World, eventually, forwarding, providers_file
 
 from assay.forward.clients import Clients
 from assay.forward.settings import read_providers
