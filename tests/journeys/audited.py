@@ -13,7 +13,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from tests.journeys.world import CATALOGS, KIMI, KIMI_CSV, NOW, POLICY, Ran, assay
 
 from assay.cli.options import instant
-from assay.engine.request import Request
+from assay.engine.request import ProviderPreferences, Request
 from assay.journal.chain import Signer
 from assay.store.audit_tables import chain_head, decision, finding_set_word, journal_record
 from assay.store.engine import open_store, writing
@@ -21,6 +21,9 @@ from assay.wiring import open_database, recording
 
 Tamper = Callable[[Connection], object]
 record, row = journal_record.c, decision.c
+PLAIN = Request(model=KIMI)
+PICKY = Request(model=KIMI, provider=ProviderPreferences(ignore=("novita",)), tenant="acme")
+OURS = 'decision.variant == "exacto" && "deepinfra" in decision.excluded_providers'
 EXACTO = Request(model=f"{KIMI}:exacto", tools=2)
 
 

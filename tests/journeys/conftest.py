@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:  # with importlib's import mode pytest does not put the repository on the path
     sys.path.append(str(ROOT))
 
+from tests.journeys.audited import EXACTO, PICKY, PLAIN, Log, log_of  # noqa: E402 - needs the path above
 from tests.journeys.world import CATALOGS, KIMI_CSV, NOW, SMALL, assay, serving  # noqa: E402 - needs the path above
 
 
@@ -85,3 +86,16 @@ def small_server(small_address: str) -> Iterator[grpc.Channel]:
     """A channel to it."""
     with grpc.insecure_channel(small_address) as channel:
         yield channel
+
+
+@pytest.fixture
+def log(database_url: str, tmp_path: Path) -> Log:
+    """No decisions yet."""
+    return log_of(database_url, tmp_path)
+
+
+@pytest.fixture
+def kept(log: Log) -> Log:
+    """Three decisions of one stream."""
+    log.decide(EXACTO, PLAIN, PICKY)
+    return log

@@ -1,50 +1,21 @@
-"""`assay audit …` as auditors meet it, on real databases: what is found, told, recomputed, exported and let go of."""
+"""`assay audit …` as auditors meet it, on real databases: what is found, told and recomputed."""
 
 from __future__ import annotations
 
-import json
-import threading
 from pathlib import Path
-from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 from tests.journeys import audited
-from tests.journeys.audited import EXACTO, Log, Tamper, log_of
+from tests.journeys.audited import EXACTO, OURS, Log, Tamper
 from tests.journeys.world import (
     KIMI,
     NOW,
     POLICY,
-    Ran,
     assay,
     assay_process,
-    decide,
-    eventually,
     own_policy,
     refused,
-    serving,
 )
-
-from assay.cli.questions import utc
-from assay.engine.request import ProviderPreferences, Request
-from assay.wiring import open_database, recording, wall_clock
-
-PLAIN = Request(model=KIMI)
-PICKY = Request(model=KIMI, provider=ProviderPreferences(ignore=("novita",)), tenant="acme")
-OURS = 'decision.variant == "exacto" && "deepinfra" in decision.excluded_providers'
-
-
-@pytest.fixture
-def log(database_url: str, tmp_path: Path) -> Log:
-    """No decisions yet."""
-    return log_of(database_url, tmp_path)
-
-
-@pytest.fixture
-def kept(log: Log) -> Log:
-    """Three decisions of one stream."""
-    log.decide(EXACTO, PLAIN, PICKY)
-    return log
 
 
 def test_a_recorded_decision_is_answered_found_shown_and_replayed(log: Log) -> None:
@@ -253,205 +224,3 @@ def test_a_candidate_is_judged_by_coverage_changes_shares_prices_and_errors(kept
         assert word in people.out
     exacto.write_text("nonsense: [")
     refused(kept.audit("replay", "--filter", "true", "--candidate", stricter), 3, "exacto.yaml")
-
-
-@pytest.fixture
-def six(log: Log) -> Log:
-    """Six decisions of one stream."""
-    log.decide(*[EXACTO] * 6)
-    return log
-
-
-@pytest.mark.parametrize(
-    ("by", "fault", "at"),
-    [
-        pytest.param(audited.edit_record, "altered", 3, id="a record is edited, and its row to fit"),
-        pytest.param(audited.edit_row, "altered", 3, id="a row is edited"),
-        pytest.param(audited.edit_words, "altered", 1, id="words are taken away"),
-        pytest.param(audited.delete_from(3, 3), "missing", 3, id="one is deleted"),
-        pytest.param(audited.delete_from(1, 2), "missing", 1, id="the beginning is deleted"),
-        pytest.param(audited.delete_row, "altered", 3, id="a row is deleted"),
-        pytest.param(audited.swap, "reordered", 3, id="two are swapped"),
-        pytest.param(audited.insert_between, "inserted", 4, id="one is inserted between"),
-        pytest.param(audited.insert_behind, "inserted", 7, id="one is inserted behind"),
-        pytest.param(audited.insert_row, "inserted", 99, id="a row is inserted"),
-        pytest.param(audited.delete_from(5, 6), "truncated", 5, id="the tail is cut"),
-        pytest.param(audited.delete_from(1, 6), "truncated", 1, id="all is cut"),
-        pytest.param(audited.cut_tail_and_head, "truncated", 5, id="the tail is cut, and the head with it"),
-        pytest.param(audited.edit_signature, "forged", 6, id="a signature is edited"),
-    ],
-)
-def test_tampering_by_hand_is_named(six: Log, by: Tamper, fault: str, at: int) -> None:
-    whole = six.verify()
-    assert (whole.code, whole.err) == (0, "")
-    assert "6 records of 1 streams checked" in whole.out
-    six.tamper(by)
-
-    programs, people = six.verify("--json"), six.verify()
-
-    (stream,) = programs.json["streams"]
-    assert (programs.code, programs.json["intact"]) == (1, False)
-    assert (stream["fault"], stream["fault_seq"]) == (fault, at)
-    assert people.code == 1
-    assert fault in people.out
-
-
-def test_each_stream_has_its_own_first_fault(six: Log) -> None:
-    six.decide(EXACTO, PLAIN)
-    (stream,) = {d["stream"] for d in six.audit("list", "--limit", 1, "--json").json["decisions"]}
-    six.tamper(audited.delete_from(2, 2))
-
-    found = six.verify("--json").json
-
-    assert [(s["fault"], s["fault_seq"]) for s in found["streams"]] == [("missing", 2), ("truncated", 2)]
-    assert six.verify("--stream", stream, "--json").json["streams"] == [found["streams"][1]]
-    refused(six.verify("--stream", "nobody's"), 2, "--stream")
-
-
-def test_verifies_with_heads_and_public_key_from_elsewhere(six: Log, tmp_path: Path) -> None:
-    heads, public = tmp_path / "heads", tmp_path / "signing.pub"
-    heads.write_bytes((six.journal / "heads.jsonl").read_bytes())
-    public.write_bytes(audited.public_half(six.journal / "signing.key"))
-    away = ["--journal", tmp_path / "nothing", "--heads", heads, "--key", public]
-
-    assert six.audit("verify", *away).code == 0
-    assert not (tmp_path / "nothing").exists()
-    other = log_of_nobody(tmp_path)
-    strange = six.audit("verify", "--journal", six.journal, "--key", other, "--json")
-    assert (strange.code, strange.json["streams"][0]["fault"]) == (1, "unsigned")
-    heads.write_text("damaged\n")
-    refused(six.audit("verify", *away), 3, "line 1")
-
-
-def log_of_nobody(folder: Path) -> Path:
-    """A key that signed nothing."""
-    audited.new_key(folder / "other.key")
-    return folder / "other.key"
-
-
-def test_verifies_beside_a_server_that_goes_on_deciding(log: Log) -> None:
-    with serving("--database", log.url, "--journal", log.journal, "--now", NOW) as server, server.channel() as channel:
-        stop = threading.Event()
-
-        def load() -> None:
-            while not stop.is_set():
-                decide(channel, f"{KIMI}:exacto", tools=1)
-
-        thread = threading.Thread(target=load)
-        thread.start()
-        try:
-            eventually((log.journal / "heads.jsonl").exists)
-            found = [log.verify("--json").json for _ in range(8)]
-        finally:
-            stop.set()
-            thread.join()
-    assert [f["streams"] for f in found if not f["intact"]] == []
-    assert found[-1]["streams"][0]["checked"] > 0
-
-
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def test_exports_the_same_rows_as_parquet_and_as_json_lines(kept: Log, tmp_path: Path) -> None:
-    lines, table = tmp_path / "x.jsonl", tmp_path / "x.parquet"
-    told = kept.audit("export", "--format", "jsonl", "--output", lines, "--json")
-    assert (told.code, told.err, told.json["decisions"]) == (0, "", 3)
-    assert kept.audit("export", "--format", "parquet", "--output", table).code == 0
-
-    rows = rows_of(lines)
-    read = [{**r, "decided_at": utc(r["decided_at"])} for r in pq.read_table(table).to_pylist()]
-
-    assert read == [{**r, "decided_at": utc(audited.instant_of(r["decided_at"]))} for r in rows]
-    assert [r["decision_id"] for r in rows] == kept.ids
-    assert "deepinfra" in rows[0]["excluded_providers"]
-    assert json.loads(rows[0]["record"])["id"] == kept.ids[0]
-    assert "acme" not in lines.read_text()
-    assert sorted(path.name for path in tmp_path.glob("*x.*")) == ["x.jsonl", "x.parquet"]
-
-
-def test_exports_what_is_asked_for_also_nothing(kept: Log, tmp_path: Path) -> None:
-    path = tmp_path / "x"
-    for form in ("parquet", "jsonl"):
-        assert (
-            kept.audit("export", "--format", form, "--output", path, "--filter", OURS, "--json").json["decisions"] == 1
-        )
-        assert kept.audit("export", "--format", form, "--output", path, "--until", NOW, "--json").json["decisions"] == 0
-    assert path.read_bytes() == b""
-
-
-def test_a_failed_export_leaves_what_was_there(kept: Log, tmp_path: Path) -> None:
-    folder = tmp_path / "out"
-    folder.mkdir()
-    (folder / "x").write_text("before")
-    kept.tamper(lambda connection: audited.alter(connection, 2, b'"v":1', b'"v":9'))
-
-    refused(kept.audit("export", "--format", "jsonl", "--output", folder / "x"), 1, "assay audit verify")
-    assert [(path.name, path.read_text()) for path in folder.iterdir()] == [("x", "before")]
-
-
-def test_pruning_leaves_a_log_that_verifies(log: Log) -> None:
-    with open_database(log.url) as engine, recording(engine, POLICY, None, log.journal) as decider:
-        for _ in range(3):
-            decider.decide(PLAIN)
-        middle = wall_clock()
-        young = [decider.decide(PLAIN).decision_id for _ in range(3)]
-
-    pruned = log.audit("prune", "--before", utc(middle), "--yes", "--json")
-
-    assert (pruned.code, pruned.json["records"]) == (0, 3)
-    assert log.listed("--oldest") == young
-    found = log.verify("--json")
-    assert (found.code, found.json["streams"][0]["pruned"], found.json["streams"][0]["checked"]) == (0, 3, 3)
-    assert log.audit("replay", *young).code == 0
-    assert "3 records" in log.audit("prune", "--older-than", "0h", "--yes").out
-    assert log.verify().code == 0
-
-
-def test_an_erased_tenant_is_nowhere_and_the_log_still_verifies(log: Log, tmp_path: Path, backend: str) -> None:
-    (tmp_path / "tenants.yaml").write_text("- tenant: canary-corp\n  only: [novita]\n")
-    assert assay("import", "tenants", tmp_path / "tenants.yaml", "--database", log.url).code == 0
-    log.decide(Request(model=KIMI, tenant="canary-corp"), PLAIN)
-    assert log.listed("--filter", 'decision.tenant == "canary-corp"') == log.ids[:1]
-    assert log.audit("replay", *log.ids).code == 0
-
-    ran = log.audit("erase", "canary-corp", "--yes", "--json")
-
-    assert (ran.code, ran.err) == (0, "")
-    assert ran.json["rows"] >= 3
-    assert log.listed("--filter", 'decision.tenant == "canary-corp"') == []
-    assert "(erased)" in log.audit("list").out
-    assert log.verify().code == 0
-    replayed = log.audit("replay", *log.ids, "--json")
-    assert (replayed.code, replayed.json["outcomes"]) == (1, {"tenant_erased": 1, "identical": 1})
-    shown = log.audit("show", log.ids[0], "--json").json
-    assert [a["provider"] for a in shown["attempts"]] == ["novita"]
-    assert {r["reason"] for x in shown["excluded"] for r in x["reasons"]} == {"allowed_providers"}
-    if backend == "sqlite":
-        base = Path(log.url.removeprefix("sqlite:///"))
-        assert [p.name for p in base.parent.glob(f"{base.name}*") if b"canary-corp" in p.read_bytes()] == []
-    assert [p.name for p in log.journal.rglob("*") if p.is_file() and b"canary-corp" in p.read_bytes()] == []
-
-
-def test_revisions_tell_when_and_what_changed(log: Log, tmp_path: Path) -> None:
-    assert "no policy" in log.audit("revisions").out
-    stricter = own_policy(tmp_path)
-    (stricter / "exacto.yaml").write_text(
-        (stricter / "exacto.yaml").read_text().replace("accuracy_enter: 0.95", "accuracy_enter: 0.97")
-    )
-
-    def record(policy: Path) -> Ran:
-        return assay("decide", KIMI, "--policy", policy, "--record", "--journal", log.journal, "--database", log.url)
-
-    assert [record(policy).code for policy in (POLICY, stricter)] == [0, 0]
-    listed = log.audit("revisions", "--json").json
-    assert [revision["number"] for revision in listed] == [2, 1]
-    assert all(revision["created_at"].endswith("Z") for revision in listed)
-    changed = log.audit("revisions", 2)
-    assert (changed.code, changed.err) == (0, "")
-    assert [" ".join(line.split()) for line in changed.out.splitlines() if line[:1] in "+-"][2:] == [
-        "- accuracy_enter: 0.95",
-        "+ accuracy_enter: 0.97",
-    ]
-    assert log.audit("revisions", 2, "--json").json["diff"].count("accuracy_enter") == 2
-    assert len(log.listed("--filter", "decision.policy_revision == 2")) == 1
