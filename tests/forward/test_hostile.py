@@ -17,6 +17,8 @@ from tests.forward.chain import Chain, ask, chained, resident_mib
 from tests.journeys.world import DEADLINE_SECONDS, eventually
 from tests.simulate.world import HELLO
 
+from assay.forward.http import REST_SECONDS
+
 MIB = 1 << 20
 HUGE = 100 * MIB
 IDLE = 10_000
@@ -109,6 +111,25 @@ def test_bodies_of_a_hundred_megabytes_are_refused(
         assert status == 413
         assert b"32 MiB" in answer
         assert sent < HUGE / 2
+
+
+def drip(connection: socket.socket, seconds: float) -> None:
+    """Send a drop at a time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        connection.sendall(b"x")
+        select.select([], [], [], 0.05)
+
+
+@pytest.mark.slow
+def test_who_was_refused_and_goes_on_by_drops_is_cut_off(chain: Chain) -> None:
+    with connected(chain) as connection:
+        connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % HUGE)
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 413 ")
+        began = time.monotonic()
+        with pytest.raises(ConnectionError):
+            drip(connection, DEADLINE_SECONDS)
+        assert time.monotonic() - began >= REST_SECONDS - 0.5
 
 
 @pytest.mark.parametrize(

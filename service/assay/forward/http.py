@@ -1,4 +1,6 @@
-"""HTTP as uvicorn speaks it, with what it leaves open: how long a request's head may take and how large it may be."""
+"""HTTP as uvicorn speaks it, with what it leaves open: how long a head may take, how large it may be, and when who was
+answered before the end of a request has to be done with it.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +11,22 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 HEAD_SECONDS: Final = 10.0
+REST_SECONDS: Final = 5.0  # for the rest of a body that nobody reads any more: closing at once could lose the answer
 TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 TOO_SLOW: Final = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 class Guarded(HttpToolsProtocol):
-    """Connections that are silent end after the keep-alive time; a head once begun has to end in time and in size."""
+    """Connections that are silent end after the keep-alive time; a head once begun has to end in time and in size.
+
+    A body whose request was answered before its end has to end soon.
+    """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - uvicorn's own business
         super().__init__(*arguments, **named)
         self._head = 0
-        self._head_timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None  # of a head, or of what is left of an answered request
+        self._heading = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # asyncio has a wider type
         """Wait for a request as long as for the next one."""
@@ -29,7 +36,7 @@ class Guarded(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes, and count those of a head that has not ended."""
         super().data_received(data)
-        if self._head_timer is not None:
+        if self._heading:
             self._head += len(data)
             if self._head > MAX_HEAD_BYTES:
                 self._end(TOO_LARGE)
@@ -37,13 +44,25 @@ class Guarded(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Let the head's time begin."""
         super().on_message_begin()
-        self._head = 0
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._end, TOO_SLOW)
+        self._head, self._heading = 0, True
+        self._start_timer(HEAD_SECONDS, TOO_SLOW)
 
     def on_headers_complete(self) -> None:
         """Let the head's time end."""
+        self._heading = False
         self._stop_timer()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Let the time of an answered request end."""
+        self._stop_timer()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Let the time of an answered request begin, where it has not come to its end."""
+        super().on_response_complete()
+        if self.cycle.response_complete and self.cycle.more_body:
+            self._start_timer(REST_SECONDS, b"")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Leave no timer behind."""
@@ -54,10 +73,14 @@ class Guarded(HttpToolsProtocol):
         """End a connection that is silent, also one that does not take its answer."""
         self.transport.abort()
 
+    def _start_timer(self, seconds: float, said: bytes) -> None:
+        self._stop_timer()
+        self._timer = self.loop.call_later(seconds, self._end, said)
+
     def _stop_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _end(self, said: bytes) -> None:
         self._stop_timer()
