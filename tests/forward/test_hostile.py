@@ -113,7 +113,7 @@ def test_bodies_of_a_hundred_megabytes_are_refused(
         assert sent < HUGE / 2
 
 
-def drip(connection: socket.socket, seconds: float) -> None:
+def trickle(connection: socket.socket, seconds: float) -> None:
     """Send a drop at a time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -128,7 +128,7 @@ def test_who_was_refused_and_goes_on_by_drops_is_cut_off(chain: Chain) -> None:
         assert connection.recv(65_536).startswith(b"HTTP/1.1 413 ")
         began = time.monotonic()
         with pytest.raises(ConnectionError):
-            drip(connection, DEADLINE_SECONDS)
+            trickle(connection, DEADLINE_SECONDS)
         assert time.monotonic() - began >= REST_SECONDS - 0.5
 
 

@@ -1,6 +1,4 @@
-"""HTTP as uvicorn speaks it, with what it leaves open: how long a head may take, how large it may be, and when who was
-answered before the end of a request has to be done with it.
-"""
+"""HTTP as uvicorn speaks it, with what it leaves open: bounds for heads, and for bodies that nobody reads any more."""
 
 from __future__ import annotations
 
