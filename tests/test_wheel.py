@@ -39,7 +39,17 @@ def assay(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     # A path in a .pth file is searched for packages, but the .pth files in it (our editable install) are not read.
     (packages,) = folder.glob("lib/python*/site-packages")
     (packages / "locked.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(python),
+        "install",
+        "--no-deps",
+        "--no-index",
+        str(wheel),
+    ]
     run(pip, folder)
     return folder / "bin" / "assay"
 
@@ -48,7 +58,13 @@ def run(command: list[str], folder: Path, **environment: str) -> str:
     """What the command printed; fails with all of it unless it ended well."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("ASSAY_", "PYTHON"))}
     ran = subprocess.run(
-        command, cwd=folder, env=kept | environment, capture_output=True, text=True, check=False, timeout=300
+        command,
+        cwd=folder,
+        env=kept | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     assert ran.returncode == 0, f"{command}\n{ran.stdout}\n{ran.stderr}"
     return ran.stdout
@@ -60,7 +76,11 @@ def test_the_wheel_carries_rule_files_migrations_and_types(wheel: Path) -> None:
 
     assert shipped
     assert shipped <= names
-    assert {"assay/py.typed", "assay/v1/routing_pb2.pyi", "assay/_shipped/migrations/env.py"} <= names
+    assert {
+        "assay/py.typed",
+        "assay/v1/routing_pb2.pyi",
+        "assay/_shipped/migrations/env.py",
+    } <= names
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 
@@ -78,7 +98,9 @@ def test_the_wheel_is_one_package(wheel: Path) -> None:
         pytest.param(("demo",), id="the demo needs nothing else"),
     ],
 )
-def test_a_command_works_from_an_empty_directory(assay: Path, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_a_command_works_from_an_empty_directory(
+    assay: Path, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
     empty, home = tmp_path / "empty", tmp_path / "home"
     empty.mkdir()
     home.mkdir()
@@ -89,7 +111,11 @@ def test_a_command_works_from_an_empty_directory(assay: Path, tmp_path: Path, ar
 
 def test_the_installed_package_is_the_one_that_runs(assay: Path, tmp_path: Path) -> None:
     where = run(
-        [str(assay.with_name("python")), "-c", "from assay.shipped import *; print(policy_dir(), migrations_dir())"],
+        [
+            str(assay.with_name("python")),
+            "-c",
+            "from assay.server.settings import *; print(policy_dir(), migrations_dir())",
+        ],
         tmp_path,
     )
 

@@ -40,7 +40,9 @@ def create_catalog() -> None:
         sa.Column("last_seen_at", UTC_TIME, nullable=False),
         sa.Column("gone_at", UTC_TIME),
         sa.Column("name", sa.Text()),
-        sa.ForeignKeyConstraint(["provider"], ["provider.provider"], name="fk_provider_listing_provider"),
+        sa.ForeignKeyConstraint(
+            ["provider"], ["provider.provider"], name="fk_provider_listing_provider"
+        ),
         sa.PrimaryKeyConstraint("provider", "kind", "source", name="pk_provider_listing"),
     )
     op.create_table(
@@ -111,8 +113,12 @@ def create_catalog() -> None:
         sa.Column("zdr", sa.Boolean()),
         sa.Column("collects_data", sa.Boolean()),
         sa.Column("implicit_caching", sa.Boolean()),
-        sa.ForeignKeyConstraint(["endpoint_id"], ["endpoint.endpoint_id"], name="fk_endpoint_listing_endpoint_id"),
-        sa.ForeignKeyConstraint(["provider"], ["provider.provider"], name="fk_endpoint_listing_provider"),
+        sa.ForeignKeyConstraint(
+            ["endpoint_id"], ["endpoint.endpoint_id"], name="fk_endpoint_listing_endpoint_id"
+        ),
+        sa.ForeignKeyConstraint(
+            ["provider"], ["provider.provider"], name="fk_endpoint_listing_provider"
+        ),
         sa.PrimaryKeyConstraint("endpoint_id", "kind", "source", name="pk_endpoint_listing"),
     )
     op.create_index("ix_endpoint_listing_provider", "endpoint_listing", ["provider"])
@@ -134,12 +140,21 @@ def create_evidence() -> None:
         sa.Column("imported_at", UTC_TIME, nullable=False),
         sa.Column("superseded_at", UTC_TIME),
         sa.CheckConstraint("0 <= errored_requests", name=op.f("ck_observation_errored")),
-        sa.CheckConstraint("errored_requests <= tool_call_requests", name=op.f("ck_observation_tool_calls")),
+        sa.CheckConstraint(
+            "errored_requests <= tool_call_requests", name=op.f("ck_observation_tool_calls")
+        ),
         sa.CheckConstraint("observed_from < observed_to", name=op.f("ck_observation_window")),
         sa.CheckConstraint("tool_call_requests <= requests", name=op.f("ck_observation_requests")),
-        sa.ForeignKeyConstraint(["endpoint_id"], ["endpoint.endpoint_id"], name="fk_observation_endpoint_id"),
+        sa.ForeignKeyConstraint(
+            ["endpoint_id"], ["endpoint.endpoint_id"], name="fk_observation_endpoint_id"
+        ),
         sa.PrimaryKeyConstraint(
-            "endpoint_id", "source", "observed_from", "observed_to", "revision", name="pk_observation"
+            "endpoint_id",
+            "source",
+            "observed_from",
+            "observed_to",
+            "revision",
+            name="pk_observation",
         ),
     )
     op.create_index(
@@ -170,7 +185,9 @@ def create_evidence() -> None:
         sqlite_where=sa.text("model IS NULL"),
         postgresql_where=sa.text("model IS NULL"),
     )
-    op.create_index("uq_preference_for_model", "preference", ["tenant", "kind", "target", "model"], unique=True)
+    op.create_index(
+        "uq_preference_for_model", "preference", ["tenant", "kind", "target", "model"], unique=True
+    )
     op.create_table(
         "tenant_settings",
         sa.Column("tenant", NAME, nullable=False),
@@ -221,7 +238,9 @@ def create_snapshots() -> None:
         sa.Column("digest", NAME, nullable=False),
         sa.Column("created_at", UTC_TIME, nullable=False),
         sa.Column("note", sa.Text()),
-        sa.ForeignKeyConstraint(["digest"], ["policy_source.digest"], name="fk_policy_revision_digest"),
+        sa.ForeignKeyConstraint(
+            ["digest"], ["policy_source.digest"], name="fk_policy_revision_digest"
+        ),
         sa.PrimaryKeyConstraint("number", name="pk_policy_revision"),
     )
     op.create_index("ix_policy_revision_digest", "policy_revision", ["digest"])
@@ -232,7 +251,9 @@ def create_snapshots() -> None:
         sa.Column("as_of", UTC_TIME, nullable=False),
         sa.Column("policy_revision", sa.Integer(), nullable=False),
         sa.Column("created_at", UTC_TIME, nullable=False),
-        sa.ForeignKeyConstraint(["policy_revision"], ["policy_revision.number"], name="fk_snapshot_policy_revision"),
+        sa.ForeignKeyConstraint(
+            ["policy_revision"], ["policy_revision.number"], name="fk_snapshot_policy_revision"
+        ),
         sa.PrimaryKeyConstraint("snapshot_id", name="pk_snapshot"),
     )
     op.create_index("ix_snapshot_policy_revision", "snapshot", ["policy_revision"])
@@ -247,7 +268,9 @@ def create_snapshots() -> None:
         sa.Column("snapshot_id", NAME, nullable=False),
         sa.Column("digest", NAME, nullable=False),
         sa.ForeignKeyConstraint(["digest"], ["part.digest"], name="fk_snapshot_part_digest"),
-        sa.ForeignKeyConstraint(["snapshot_id"], ["snapshot.snapshot_id"], name="fk_snapshot_part_snapshot_id"),
+        sa.ForeignKeyConstraint(
+            ["snapshot_id"], ["snapshot.snapshot_id"], name="fk_snapshot_part_snapshot_id"
+        ),
         sa.PrimaryKeyConstraint("snapshot_id", "digest", name="pk_snapshot_part"),
     )
     op.create_index("ix_snapshot_part_digest", "snapshot_part", ["digest"])
@@ -256,7 +279,9 @@ def create_snapshots() -> None:
         sa.Column("sequence", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("snapshot_id", NAME, nullable=False),
         sa.Column("published_at", UTC_TIME, nullable=False),
-        sa.ForeignKeyConstraint(["snapshot_id"], ["snapshot.snapshot_id"], name="fk_publication_snapshot_id"),
+        sa.ForeignKeyConstraint(
+            ["snapshot_id"], ["snapshot.snapshot_id"], name="fk_publication_snapshot_id"
+        ),
         sa.PrimaryKeyConstraint("sequence", name="pk_publication"),
     )
     op.create_index("ix_publication_snapshot_id", "publication", ["snapshot_id"])

@@ -172,7 +172,11 @@ def create_words() -> None:
         sa.Column("word", NAME, nullable=False),
         sa.PrimaryKeyConstraint("finding_set", "kind", "word", name="pk_finding_set_word"),
     )
-    op.create_index("ix_finding_set_word_kind_word_finding_set", "finding_set_word", ["kind", "word", "finding_set"])
+    op.create_index(
+        "ix_finding_set_word_kind_word_finding_set",
+        "finding_set_word",
+        ["kind", "word", "finding_set"],
+    )
     op.create_table(
         "tenant_pseudonym",
         sa.Column("pseudonym", NAME, nullable=False),
@@ -205,4 +209,6 @@ def lock(connection: sa.Connection) -> None:
             if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE or attempt == ATTEMPTS:
                 raise
             time.sleep(PAUSE_S)
-    connection.execute(sa.text("SELECT set_config('lock_timeout', :before, true)"), {"before": before})
+    connection.execute(
+        sa.text("SELECT set_config('lock_timeout', :before, true)"), {"before": before}
+    )

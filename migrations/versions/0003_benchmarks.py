@@ -37,7 +37,8 @@ def upgrade() -> None:
         sa.Column("superseded_at", UTC_TIME),
         sa.CheckConstraint(SCORE, name=op.f("ck_benchmark_run_score")),
         sa.CheckConstraint(
-            "0 <= tasks_completed AND tasks_completed <= tasks_total", name=op.f("ck_benchmark_run_tasks")
+            "0 <= tasks_completed AND tasks_completed <= tasks_total",
+            name=op.f("ck_benchmark_run_tasks"),
         ),
         sa.PrimaryKeyConstraint(*IDENTITY, "revision", name="pk_benchmark_run"),
     )

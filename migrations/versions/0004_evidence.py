@@ -45,7 +45,9 @@ def upgrade() -> None:
     create_tenants()
 
 
-def keyed(table: str, names: tuple[str, ...], numbers: tuple[str, ...], *columns: sa.Column[Any]) -> None:
+def keyed(
+    table: str, names: tuple[str, ...], numbers: tuple[str, ...], *columns: sa.Column[Any]
+) -> None:
     """Make a table whose key is of names and numbers."""
     op.create_table(
         table,
@@ -63,19 +65,35 @@ def count(name: str) -> sa.Column[Any]:
 
 def create_counters() -> None:
     """Create what only ever grows."""
-    counts = ("requests", "tool_call_requests", "errored_requests", "auto_requests", "auto_tool_call_requests")
+    counts = (
+        "requests",
+        "tool_call_requests",
+        "errored_requests",
+        "auto_requests",
+        "auto_tool_call_requests",
+    )
     cell = ("endpoint_id", "source", "tenant", "stratum")
     counter("evidence_counter", (*cell, "hour"), ("hour", *cell), counts)
     counter("evidence_day", (*cell, "day"), (*cell, "day"), counts)
     service = ("endpoint_id", "metric", "bucket")
-    counter("service_counter", ("endpoint_id", "hour", "metric", "bucket"), ("hour", *service), ("count",))
+    counter(
+        "service_counter",
+        ("endpoint_id", "hour", "metric", "bucket"),
+        ("hour", *service),
+        ("count",),
+    )
 
 
-def counter(table: str, cell: tuple[str, ...], key: tuple[str, ...], counts: tuple[str, ...]) -> None:
+def counter(
+    table: str, cell: tuple[str, ...], key: tuple[str, ...], counts: tuple[str, ...]
+) -> None:
     """Make a table of counts whose rows lie in the order of the key."""
     op.create_table(
         table,
-        *(sa.Column(name, sa.Integer() if name in NUMBERS else NAME, nullable=False) for name in cell),
+        *(
+            sa.Column(name, sa.Integer() if name in NUMBERS else NAME, nullable=False)
+            for name in cell
+        ),
         *map(count, counts),
         sa.PrimaryKeyConstraint(*key, name=f"pk_{table}"),
         sqlite_with_rowid=False,
@@ -85,7 +103,13 @@ def counter(table: str, cell: tuple[str, ...], key: tuple[str, ...], counts: tup
 def create_batches() -> None:
     """Create what tells that a batch was counted, and what became of attempts."""
     received = sa.Column("received_at", UTC_TIME, nullable=False)
-    keyed("evidence_batch", ("source", "batch_id"), (), sa.Column("stream", NAME, nullable=False), received)
+    keyed(
+        "evidence_batch",
+        ("source", "batch_id"),
+        (),
+        sa.Column("stream", NAME, nullable=False),
+        received,
+    )
     op.create_index("ix_evidence_batch_received_at", "evidence_batch", ["received_at"])
     keyed(
         "outcome",
@@ -122,7 +146,9 @@ def downgrade() -> None:
 
 def lock(connection: sa.Connection) -> None:
     """Have all tables to ourselves, the shippers' first one as well, letting go of all while one is not to be had."""
-    everything = sa.text(f"LOCK TABLE journal_position, {', '.join(TABLES)} IN ACCESS EXCLUSIVE MODE")
+    everything = sa.text(
+        f"LOCK TABLE journal_position, {', '.join(TABLES)} IN ACCESS EXCLUSIVE MODE"
+    )
     before = connection.scalar(sa.text("SHOW lock_timeout"))
     connection.execute(sa.text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
     for attempt in range(1, ATTEMPTS + 1):
@@ -134,4 +160,6 @@ def lock(connection: sa.Connection) -> None:
             if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE or attempt == ATTEMPTS:
                 raise
             time.sleep(PAUSE_S)
-    connection.execute(sa.text("SELECT set_config('lock_timeout', :before, true)"), {"before": before})
+    connection.execute(
+        sa.text("SELECT set_config('lock_timeout', :before, true)"), {"before": before}
+    )

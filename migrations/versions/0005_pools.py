@@ -58,7 +58,9 @@ def create_pools() -> None:
         sa.Column("publication", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("change_id", name="pk_pool_change"),
     )
-    op.create_index("ix_pool_change_binding_model_change_id", "pool_change", ["binding", "model", "change_id"])
+    op.create_index(
+        "ix_pool_change_binding_model_change_id", "pool_change", ["binding", "model", "change_id"]
+    )
 
 
 def create_curator() -> None:

@@ -20,7 +20,9 @@ async def main(base_url: str) -> None:
 
     async def forward(request: web.Request) -> web.StreamResponse:
         headers = {name: request.headers[name] for name in PASSED_ON if name in request.headers}
-        async with session.post(f"{base_url}/chat/completions", data=await request.read(), headers=headers) as answer:
+        async with session.post(
+            f"{base_url}/chat/completions", data=await request.read(), headers=headers
+        ) as answer:
             response = web.StreamResponse(
                 status=answer.status, headers={"Content-Type": answer.headers["Content-Type"]}
             )

@@ -20,17 +20,17 @@ from tests.bench.ledger import Ledger
 from tests.bench.measure import compared, measured
 from tests.bench.population import AS_OF, MODEL, snapshot
 
-from assay.audit.derived import derive
-from assay.audit.filter import read_filter
-from assay.engine.plan import Moment, plan
-from assay.engine.request import Request
-from assay.record import Record, decode_outcomes, encode, micros
-from assay.store.audit_batch import DECISION, Batch, Derive, Readers, Words, batch_of
-from assay.store.audit_loading import COPY, INSERT, TYPES, add_words, load
-from assay.store.audit_queries import list_decisions
-from assay.store.audit_sink import AuditSink, shipping
-from assay.store.audit_tables import decision, journal_record
-from assay.store.engine import open_store
+from assay.decision_log.batch import DECISION, Batch, Derive, Readers, Words, batch_of
+from assay.decision_log.derived import derive
+from assay.decision_log.filter import read_filter
+from assay.decision_log.loading import COPY, INSERT, TYPES, add_words, load
+from assay.decision_log.queries import list_decisions
+from assay.decision_log.record import Record, decode_outcomes, encode, micros
+from assay.decision_log.sink import AuditSink, shipping
+from assay.decision_log.tables import decision, journal_record
+from assay.engine.decide.plan import Moment, plan
+from assay.engine.world.request import Request
+from assay.store.database import open_store
 
 STREAM = "s" * 32
 BATCH = 500
@@ -40,7 +40,9 @@ SAME = 10  # decisions that share a plan, so that making them takes no longer th
 DECISIONS = int(os.environ.get("ASSAY_BENCH_DECISIONS", "1000000"))
 END = BEGIN + SPAN
 A_DAY = (BEGIN + timedelta(days=20), BEGIN + timedelta(days=21))
-TABLES = "journal_position, journal_record, decision, finding_set_word, tenant_pseudonym, chain_head"
+TABLES = (
+    "journal_position, journal_record, decision, finding_set_word, tenant_pseudonym, chain_head"
+)
 
 NewDatabase = Callable[[], AbstractContextManager[str]]
 
@@ -61,7 +63,9 @@ def recorded() -> tuple[list[list[Shipped]], Derive]:
     draw, world = random.Random(1), snapshot()
     records = []
     for number in range(0, BATCHES * BATCH, SAME):
-        request = Request(f"{MODEL}:exacto" if number % (2 * SAME) else MODEL, tools=2, request_id=f"r{number}")
+        request = Request(
+            f"{MODEL}:exacto" if number % (2 * SAME) else MODEL, tools=2, request_id=f"r{number}"
+        )
         moment = Moment(AS_OF, draw.randbytes(32))
         made = plan(request, world, moment)
         for n in range(number, number + SAME):
@@ -125,7 +129,10 @@ def test_shipping_is_hardly_slower_than_bare_loading(
     with new_database() as ours, new_database() as theirs:
         engine, other = open_store(ours), open_store(theirs)
         batches, read = make()
-        prebuilt = [batch_of(STREAM, each, Readers(read, decode_outcomes), engine.dialect) for each in batches]
+        prebuilt = [
+            batch_of(STREAM, each, Readers(read, decode_outcomes), engine.dialect)
+            for each in batches
+        ]
         sink, queue = AuditSink(engine, Readers(read, decode_outcomes), At), iter(batches)
 
         def store() -> None:
@@ -136,8 +143,13 @@ def test_shipping_is_hardly_slower_than_bare_loading(
 
         in_process = engine.dialect.name == "sqlite"
         clock = time.process_time if in_process else time.perf_counter
-        with shipping(engine) as connection:  # sets of findings repeat: all but the first of each are known
-            add_words(connection, {name: words for batch in prebuilt for name, words in batch.words.items()})
+        with shipping(
+            engine
+        ) as connection:  # sets of findings repeat: all but the first of each are known
+            add_words(
+                connection,
+                {name: words for batch in prebuilt for name, words in batch.words.items()},
+            )
         with bare(other, prebuilt) as load_bare:
             found = compared(store, load_bare, calls=CALLS, rounds=ROUNDS, clock=clock)
         for each in (engine, other):
@@ -170,9 +182,17 @@ QUESTIONS: tuple[tuple[str, str, tuple[datetime, datetime]], ...] = (
         'decision.tenant == "tenant-0" && "provider-59" in decision.excluded_providers',
         (BEGIN, END),
     ),
-    ("every decision under the first policy revision", "decision.policy_revision == 1", (BEGIN, END)),
+    (
+        "every decision under the first policy revision",
+        "decision.policy_revision == 1",
+        (BEGIN, END),
+    ),
     ("every decision under the last", "decision.policy_revision == 24", (BEGIN, END)),
-    ("a model and variant", 'decision.model == "acme/model-3" && decision.variant == "exacto"', (BEGIN, END)),
+    (
+        "a model and variant",
+        'decision.model == "acme/model-3" && decision.variant == "exacto"',
+        (BEGIN, END),
+    ),
     (
         "a seldom model and variant",
         'decision.model == "acme/model-119" && decision.variant == "exacto:nitro"',
@@ -198,7 +218,9 @@ def fill(engine: Engine) -> None:
     while part := list(itertools.islice(source, 10_000)):
         by_payload = {b"%d" % number: row for number, row in zip(seq, part, strict=False)}
         records = [Shipped(int(payload), DECISION, payload, b"") for payload in by_payload]
-        batch = batch_of(STREAM, records, Readers(by_payload.__getitem__, decode_outcomes), engine.dialect)
+        batch = batch_of(
+            STREAM, records, Readers(by_payload.__getitem__, decode_outcomes), engine.dialect
+        )
         batch.records.clear()
         words |= batch.words
         with shipping(engine) as connection:
@@ -220,12 +242,23 @@ def test_the_documented_questions_are_answered_in_less_than_a_tenth_of_a_second(
         engine = open_store(url)
         fill(engine)
         for name, filter_, (since, until) in QUESTIONS:
-            ask = partial(list_decisions, engine, read_filter(filter_).condition, since=since, until=until, limit=100)
+            ask = partial(
+                list_decisions,
+                engine,
+                read_filter(filter_).condition,
+                since=since,
+                until=until,
+                limit=100,
+            )
             first = ask()
             found = measured(ask, rounds=7, clock=time.perf_counter)
-            ledger.took(f"{backend}, of {DECISIONS:,} decisions: {name} ({len(first)})", found, below=0.1)
+            ledger.took(
+                f"{backend}, of {DECISIONS:,} decisions: {name} ({len(first)})", found, below=0.1
+            )
             if len(first) == 100:
-                following = measured(partial(ask, after=first[-1].key), rounds=7, clock=time.perf_counter)
+                following = measured(
+                    partial(ask, after=first[-1].key), rounds=7, clock=time.perf_counter
+                )
                 ledger.took(f"{backend}, the next page of it", following, below=0.1)
         empty(engine)
         engine.dispose()

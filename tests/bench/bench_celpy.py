@@ -12,10 +12,10 @@ from tests.bench.ledger import Ledger
 from tests.bench.measure import compared
 from tests.bench.population import MODEL, snapshot
 
-from assay.engine.binding import Bound
-from assay.engine.pool import admit
-from assay.engine.ruleset import PolicySource
-from assay.judging import compiled
+from assay.curator.judging import compiled
+from assay.engine.policy.binding import Bound
+from assay.engine.policy.rule_set import PolicySource
+from assay.engine.pool.judge import admit
 
 # exacto with plain arithmetic in the place of its statistics, and with its parameters written out.
 RULES = {
@@ -57,9 +57,9 @@ def portable() -> Bound:
         f"      - {{name: {name}, expression: '{text}', reason: ACCURACY, message: it does not hold}}"
         for name, text in RULES.items()
     )
-    return compiled(PolicySource({"portable.yaml": RULE_FILE.format(rules=rules), "bindings.yaml": BINDINGS})).bound[
-        "portable"
-    ]
+    return compiled(
+        PolicySource({"portable.yaml": RULE_FILE.format(rules=rules), "bindings.yaml": BINDINGS})
+    ).bound["portable"]
 
 
 def activation(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,8 +75,13 @@ def activation(row: Mapping[str, Any]) -> dict[str, Any]:
 Programs = Mapping[str, Any]
 
 
-def interpret(programs: Programs, activations: Sequence[dict[str, Any]]) -> list[list[tuple[str, str]]]:
-    return [[b for name, program in programs.items() if (b := outcome(name, program, a))] for a in activations]
+def interpret(
+    programs: Programs, activations: Sequence[dict[str, Any]]
+) -> list[list[tuple[str, str]]]:
+    return [
+        [b for name, program in programs.items() if (b := outcome(name, program, a))]
+        for a in activations
+    ]
 
 
 def outcome(name: str, program: Any, given: dict[str, Any]) -> tuple[str, str] | None:
@@ -90,9 +95,14 @@ def test_rules_run_a_thousand_times_faster_than_in_cel_python(ledger: Ledger) ->
     bound, view = portable(), snapshot().models[MODEL]
     rows, shared = view.rows[bound.fold], {"model": view.facts, "cohort": view.cohort[bound.fold]}
     environment = celpy.Environment(runner_class=celpy.InterpretedRunner)
-    programs = {name: environment.program(environment.compile(text)) for name, text in RULES.items()}
+    programs = {
+        name: environment.program(environment.compile(text)) for name, text in RULES.items()
+    }
     activations = [activation(row) for row in rows]
-    ours = [[(b.rule, b.outcome) for b in found.broken] for found in admit(bound, rows, shared, frozenset())]
+    ours = [
+        [(b.rule, b.outcome) for b in found.broken]
+        for found in admit(bound, rows, shared, frozenset())
+    ]
     assert ours == interpret(programs, activations)
     assert 5 <= sum(not broken for broken in ours) <= 15
     found = compared(

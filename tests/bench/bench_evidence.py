@@ -17,16 +17,16 @@ from tests.bench.ledger import Ledger
 from tests.bench.measure import measured
 from tests.bench.population import AS_OF, MODEL, snapshot
 
-from assay.decider import Decider, uuid7
-from assay.evidence.outcomes import ANSWERED, Batch, Group, Outcome, ToolUse
-from assay.health import Health
+from assay.decision_log.record import OUTCOMES, encode_outcomes, micros
+from assay.decision_log.sink import AuditSink
+from assay.decision_log.writer import READERS
 from assay.journal.writer import Journal
-from assay.logbook import READERS
-from assay.record import OUTCOMES, encode_outcomes, micros
-from assay.reporter import Reporter
+from assay.outcomes.endpoint_health import Health
+from assay.outcomes.outcome import ANSWERED, Batch, Group, Outcome, ToolUse
+from assay.outcomes.reporter import Reporter
 from assay.rpc.evidence import Evidence
-from assay.store.audit_sink import AuditSink
-from assay.store.engine import open_store
+from assay.server.decider import Decider, uuid7
+from assay.store.database import open_store
 from assay.store.preferences import Preferences
 from assay.v1 import evidence_pb2 as pb
 
@@ -105,7 +105,9 @@ def shipped(draw: random.Random, numbers: Iterator[int], now_us: int) -> list[Sh
                     )
                     for _ in range(OUTCOMES_A_BATCH // 200)
                 ]  # fmt: skip
-                groups.append(Group(f"{tenant:032x}", endpoint_id, endpoint_id.rpartition("@")[2], outcomes))
+                groups.append(
+                    Group(f"{tenant:032x}", endpoint_id, endpoint_id.rpartition("@")[2], outcomes)
+                )
         batch = Batch("gateway-1", f"b-{next(numbers)}", now_us, groups)
         records.append(Shipped(0, OUTCOMES, encode_outcomes(batch), None))
         assert number < SHIPPED
@@ -123,8 +125,12 @@ def test_shipping_outcomes(new_database: NewDatabase, backend: str, ledger: Ledg
             sink.store("s" * 32, queue.pop(), At(1, next(offsets), 0, b"l"), Signed(0, b"l"))
 
         in_process = backend == "sqlite"
-        found = measured(store, rounds=5, clock=time.process_time if in_process else time.perf_counter)
+        found = measured(
+            store, rounds=5, clock=time.process_time if in_process else time.perf_counter
+        )
         engine.dispose()
     clock = "CPU" if in_process else "wall"
     rate = int(SHIPPED * OUTCOMES_A_BATCH / found.median)
-    ledger.took(f"{backend}, {SHIPPED} batches shipped at once: {rate:,} outcomes a second ({clock})", found)
+    ledger.took(
+        f"{backend}, {SHIPPED} batches shipped at once: {rate:,} outcomes a second ({clock})", found
+    )

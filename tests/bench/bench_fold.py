@@ -15,17 +15,17 @@ from sqlalchemy import Engine, text
 from tests.bench.ledger import Ledger
 from tests.bench.measure import spread
 from tests.bench.population import AS_OF, MODEL, endpoint
-from tests.curator.worlds import Given
+from tests.support.curators import Given
 
 from assay.curator.curator import Curator
-from assay.engine.catalog import Model
-from assay.engine.discount import EPOCH
-from assay.engine.document import CatalogDocument
-from assay.engine.fold import HOUR
-from assay.store.engine import reading, writing
+from assay.engine.evidence.decay import EPOCH
+from assay.engine.evidence.observations import HOUR
+from assay.engine.world.catalog import Model
+from assay.importers.documents import CatalogDocument
+from assay.store.database import reading, writing
 from assay.store.imports.catalog import apply_catalog
 from assay.store.lease import read_lease, take_lease
-from assay.store.tallies import load_tallies
+from assay.store.traffic_counts import load_tallies
 from assay.store.world import load_world
 
 MODELS, ENDPOINTS, HOURS = 1000, 20, 7 * 24
@@ -64,8 +64,12 @@ def fill(engine: Engine) -> None:
     """A catalog that states speeds, and counters for every endpoint and hour."""
     names = [f"{MODEL}-{number}" for number in range(MODELS)]
     offers = [endpoint(index) for index in range(ENDPOINTS)]
-    placed = (replace(e, endpoint_id=f"{name}@{e.tag}", model=name) for name in names for e in offers)
-    listed = CatalogDocument("bench", "bench", models=tuple(map(Model, names)), endpoints=tuple(placed))
+    placed = (
+        replace(e, endpoint_id=f"{name}@{e.tag}", model=name) for name in names for e in offers
+    )
+    listed = CatalogDocument(
+        "bench", "bench", models=tuple(map(Model, names)), endpoints=tuple(placed)
+    )
     apply_catalog(engine, listed, now=AS_OF - timedelta(days=30))
     with writing(engine) as connection:
         connection.execute(text(CELLS))
@@ -73,7 +77,10 @@ def fill(engine: Engine) -> None:
             connection.execute(text(HOUR_ROWS), {"hour": hour})
         connection.execute(text(DAY_ROWS))
         connection.execute(text("DROP TABLE cell"))
-        assert connection.scalar(text("SELECT COUNT(*) FROM evidence_counter")) == MODELS * ENDPOINTS * HOURS
+        assert (
+            connection.scalar(text("SELECT COUNT(*) FROM evidence_counter"))
+            == MODELS * ENDPOINTS * HOURS
+        )
 
 
 def curated(engine: Engine, first: int, last: int) -> list[float]:
@@ -113,10 +120,18 @@ def test_ticks(counters: Engine, database_url: str, backend: str, ledger: Ledger
         assert len(tallies) == MODELS * ENDPOINTS
 
     ledger.took(f"adding 3.36 M counters up, {backend}", spread(timed(add_up)))
-    ledger.took(f"reading the world, {backend}", spread(timed(lambda: load_world(counters, as_of, policy.folds))))
+    ledger.took(
+        f"reading the world, {backend}",
+        spread(timed(lambda: load_world(counters, as_of, policy.folds))),
+    )
     counters.dispose()
     span = [str(CLOSING[0]), str(CLOSING[0])]
-    ran = subprocess.run([sys.executable, "-c", COLD, database_url, *span], check=True, capture_output=True, text=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", COLD, database_url, *span],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     seconds, memory = json.loads(ran.stdout.splitlines()[-1])
     ledger.took(f"the first tick of a new process, {backend}", spread([seconds] * 2), below=300.0)
     ledger.counted(f"its memory below 1 GB, {backend}", round(GIGABYTE - memory), at_least=0)

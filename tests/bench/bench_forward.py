@@ -36,9 +36,9 @@ from tests.bench.forwarders import (
 )  # fmt: skip
 from tests.bench.ledger import Ledger
 from tests.bench.measure import spread
-from tests.forward.chain import forwarding, lab, peak_mib, providers_file
-from tests.journeys.world import NOW, environment, serving
-from tests.simulate.world import Simulated, simulating
+from tests.support.commands import NOW, environment, serving
+from tests.support.forward_chain import forwarding, lab, peak_mib, providers_file
+from tests.support.simulated_providers import Simulated, simulating
 
 CHUNKS = 100  # of a stream: its role, its words, its end, [DONE]
 WORDS = CHUNKS - 3
@@ -67,7 +67,9 @@ def track(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     with (
         simulating() as providers,
         serving("--database", database, "--now", NOW, "--journal", folder / "journal") as server,
-        forwarding(server.address, providers_file(folder, providers, dead=9, deaf=9), folder / "spool") as (
+        forwarding(
+            server.address, providers_file(folder, providers, dead=9, deaf=9), folder / "spool"
+        ) as (
             ours,
             http,
             _,
@@ -105,7 +107,9 @@ def decide_alone(address: str) -> tuple[float, float]:
 
 def test_a_request_with_tools_against_a_bare_forwarder(track: Track, ledger: Ledger) -> None:
     track.providers.play("good", tokens=12, chunk_s=0)
-    found = cpu_compared(Side(track.ours, 1600), Side(track.bare, 4000), body(stream=False, tools=20), ROUNDS)
+    found = cpu_compared(
+        Side(track.ours, 1600), Side(track.bare, 4000), body(stream=False, tools=20), ROUNDS
+    )
 
     ledger.slower("plain request with 20 tools, bare forwarder (CPU)", found)
 
@@ -118,7 +122,12 @@ def test_a_request_with_tools_against_a_bare_forwarder(track: Track, ledger: Led
     ],
 )
 def test_a_stream_against_a_bare_forwarder(
-    track: Track, ledger: Ledger, kind: str, pause: float, counts: tuple[int, int], target: float | None
+    track: Track,
+    ledger: Ledger,
+    kind: str,
+    pause: float,
+    counts: tuple[int, int],
+    target: float | None,
 ) -> None:
     track.providers.play("good", tokens=WORDS, chunk_s=pause)
     ours, theirs = Side(track.ours, counts[0]), Side(track.bare, counts[1])
@@ -147,7 +156,9 @@ def test_a_stream_against_litellm(
     ledger.faster(f"{CHUNKS} chunks {kind}, LiteLLM's proxy (CPU)", found, at_least=target)
 
 
-@pytest.mark.parametrize("stream", [pytest.param(False, id="plain"), pytest.param(True, id="stream")])
+@pytest.mark.parametrize(
+    "stream", [pytest.param(False, id="plain"), pytest.param(True, id="stream")]
+)
 def test_latency_added_to_the_first_byte(track: Track, ledger: Ledger, *, stream: bool) -> None:
     track.providers.play("good", tokens=12, chunk_s=0)
     direct = f"{track.providers.base_url('good')}/chat/completions"
@@ -156,7 +167,9 @@ def test_latency_added_to_the_first_byte(track: Track, ledger: Ledger, *, stream
     kind = "stream" if stream else "plain"
 
     pairs = [(ours - alone, least - alone) for alone, least, ours in found]
-    ledger.took(f"{kind}: first byte without any forwarder", spread([alone for alone, _, _ in found]))
+    ledger.took(
+        f"{kind}: first byte without any forwarder", spread([alone for alone, _, _ in found])
+    )
     ledger.took(f"{kind}: added to it by a bare forwarder", spread([least for _, least in pairs]))
     ledger.took(f"{kind}: added to it by ours", spread([ours for ours, _ in pairs]), below=0.002)
 
@@ -171,4 +184,6 @@ def test_memory_of_two_thousand_streams(track: Track, ledger: Ledger) -> None:
     ended = asyncio.run(streams_at_once(track.ours.url, body(stream=True), STREAMS, look))
 
     ledger.counted(f"of {STREAMS:,} streams at once, ended well", ended, at_least=STREAMS)
-    ledger.held(f"memory at its highest, {STREAMS:,} streams", peak_mib(track.ours.process), below=600)
+    ledger.held(
+        f"memory at its highest, {STREAMS:,} streams", peak_mib(track.ours.process), below=600
+    )

@@ -14,13 +14,17 @@ from tests.bench.ledger import Ledger
 from tests.bench.measure import spread
 
 from assay.importers.openrouter import read_openrouter
-from assay.store.engine import open_store
+from assay.store.database import open_store
 from assay.store.imports.catalog import apply_catalog
 
-FILE = Path(__file__).resolve().parents[3] / "shared/data/catalog/openrouter_2026-07-04T140407.json.gz"
+FILE = (
+    Path(__file__).resolve().parents[3] / "shared/data/catalog/openrouter_2026-07-04T140407.json.gz"
+)
 NOW = datetime(2026, 7, 4, 14, 10, tzinfo=UTC)
 
-pytestmark = pytest.mark.skipif(not FILE.exists(), reason="the shared data set is not beside the checkout")
+pytestmark = pytest.mark.skipif(
+    not FILE.exists(), reason="the shared data set is not beside the checkout"
+)
 
 
 def seconds_to_import(engine: Engine) -> float:
@@ -41,6 +45,8 @@ def databases(new_database: Callable[[], AbstractContextManager[str]]) -> Iterat
             engine.dispose()
 
 
-def test_a_catalog_is_imported_in_less_than_ten_seconds(databases: list[Engine], backend: str, ledger: Ledger) -> None:
+def test_a_catalog_is_imported_in_less_than_ten_seconds(
+    databases: list[Engine], backend: str, ledger: Ledger
+) -> None:
     found = spread([seconds_to_import(engine) for engine in databases])
     ledger.took(f"importing the catalog of 2026-07-04 into {backend}", found, below=10.0)

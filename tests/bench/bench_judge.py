@@ -7,7 +7,7 @@ from tests.bench.ledger import Ledger
 from tests.bench.measure import compared, measured
 from tests.bench.population import AS_OF, MODEL, policy, snapshot, world
 
-from assay.engine.pool import admit, judge
+from assay.engine.pool.judge import admit, judge
 
 NOBODY: frozenset[str] = frozenset()
 
@@ -18,7 +18,9 @@ def test_judging_is_hardly_slower_than_by_hand(ledger: Ledger) -> None:
     findings = admit(bound, rows, shared, NOBODY)
     assert findings == admit_by_hand(rows)
     assert sum(not found.broken for found in findings) == 10
-    found = compared(lambda: admit(bound, rows, shared, NOBODY), lambda: admit_by_hand(rows), calls=20)
+    found = compared(
+        lambda: admit(bound, rows, shared, NOBODY), lambda: admit_by_hand(rows), calls=20
+    )
     ledger.slower("exacto rules on 20 endpoints, facts to verdicts", found, at_most=2.0)
 
 

@@ -53,7 +53,9 @@ print(json.dumps(steps))
 
 
 def load() -> Mapping[str, tuple[float, float]]:
-    ran = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True
+    )
     steps: dict[str, tuple[float, float]] = json.loads(ran.stdout)
     return steps
 

@@ -11,13 +11,19 @@ from tests.bench.ledger import Ledger, Line, shown
 from tests.bench.measure import measured, seconds, spread
 from tests.bench.population import AS_OF, MODEL, snapshot
 
-from assay.audit.replay import Replay
-from assay.decider import Decider, Journals
-from assay.engine.request import Request
+from assay.decision_log.record import DECISION
+from assay.decision_log.replay import Replay
+from assay.engine.world.request import Request
 from assay.journal.writer import Journal
-from assay.record import DECISION
+from assay.server.decider import Decider, Journals
 
-ASKED = Request(f"{MODEL}:exacto", tools=2, parameters=("tools", "tool_choice"), tenant="tenant-1", session_id="s")
+ASKED = Request(
+    f"{MODEL}:exacto",
+    tools=2,
+    parameters=("tools", "tool_choice"),
+    tenant="tenant-1",
+    session_id="s",
+)
 PLAIN = Request(MODEL, tenant="tenant-1", request_id="r-1")
 ROUNDS, CALLS = 41, 200
 AT_MOST = 10e-6
@@ -46,7 +52,8 @@ def decider(journal: Journals | None) -> Decider:
 
 
 @pytest.mark.parametrize(
-    ("name", "request_"), [pytest.param("plain", PLAIN, id="plain"), pytest.param(":exacto", ASKED, id="exacto")]
+    ("name", "request_"),
+    [pytest.param("plain", PLAIN, id="plain"), pytest.param(":exacto", ASKED, id="exacto")],
 )
 def test_logging_in_all(name: str, request_: Request, journal: Journal, ledger: Ledger) -> None:
     with_journal, without = decider(journal), decider(None)
@@ -67,7 +74,12 @@ def test_logging_in_all(name: str, request_: Request, journal: Journal, ledger: 
         added.append(kept - bare)
     found = spread(added)
     quartiles = f"{shown(max(found.low, 1e-9))} – {shown(found.high)}"
-    cells = (f"log in all, added to a decision, {name} (CPU)", shown(found.median), "", shown(found.median))
+    cells = (
+        f"log in all, added to a decision, {name} (CPU)",
+        shown(found.median),
+        "",
+        shown(found.median),
+    )
     ledger.add(Line((*cells, quartiles, f"≤ {shown(AT_MOST)}"), found.median <= AT_MOST))
 
 
@@ -92,4 +104,6 @@ def test_replaying(ledger: Ledger) -> None:
             assert replay("", record).outcome == "identical"
 
     found = measured(all_again, rounds=5, clock=time.perf_counter)
-    ledger.counted("replayed decisions a second (wall)", int(REPLAYED / found.median), at_least=PER_SECOND)
+    ledger.counted(
+        "replayed decisions a second (wall)", int(REPLAYED / found.median), at_least=PER_SECOND
+    )

@@ -8,12 +8,15 @@ from tests.bench.measure import compared
 from tests.bench.plan_by_hand import plan_by_hand
 from tests.bench.population import AS_OF, MODEL, snapshot
 
-from assay.engine.catalog import Percentiles
-from assay.engine.plan import Moment, plan
-from assay.engine.request import MaxPrice, ProviderPreferences, Request
+from assay.engine.decide.plan import Moment, plan
+from assay.engine.world.catalog import Percentiles
+from assay.engine.world.request import MaxPrice, ProviderPreferences, Request
 
 PREFERENCES = ProviderPreferences(
-    ignore=("provider-03",), max_price=MaxPrice(prompt=1.0), data_collection="deny", require_parameters=True
+    ignore=("provider-03",),
+    max_price=MaxPrice(prompt=1.0),
+    data_collection="deny",
+    require_parameters=True,
 )
 ORDER = ProviderPreferences(
     order=("provider-07", "provider-02"), preferred_min_throughput=Percentiles(p50=60.0)
@@ -43,5 +46,9 @@ def test_plan_is_hardly_slower_than_by_hand(name: str, request_: Request, ledger
     ours, theirs = plan(request_, world, moment), plan_by_hand(request_, world, moment)
     assert ours.canonical() == theirs.canonical()
     assert ours == theirs
-    found = compared(lambda: plan(request_, world, moment), lambda: plan_by_hand(request_, world, moment), calls=40)
+    found = compared(
+        lambda: plan(request_, world, moment),
+        lambda: plan_by_hand(request_, world, moment),
+        calls=40,
+    )
     ledger.slower(f"plan, 20 endpoints, {name}", found, at_most=2.0)

@@ -12,15 +12,17 @@ from tests.bench.ledger import Ledger
 from tests.bench.measure import Clock, Work, compared
 from tests.bench.population import AS_OF, MODEL, snapshot
 
-from assay.decider import Decider
-from assay.engine.request import Request
+from assay.engine.world.request import Request
 from assay.rpc.convert.request import message_from
 from assay.rpc.routing import routing_service
 from assay.rpc.server import THREADS, Server
+from assay.server.decider import Decider
 from assay.v1 import routing_pb2 as pb, routing_pb2_grpc as pb_grpc
 
 BATCH = 50
-QUESTION = message_from(Request(f"{MODEL}:exacto", tools=2, parameters=("tools", "tool_choice"), session_id="s"))
+QUESTION = message_from(
+    Request(f"{MODEL}:exacto", tools=2, parameters=("tools", "tool_choice"), session_id="s")
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,9 @@ def echo(routing: pb_grpc.RoutingServiceStub) -> Iterator[Work]:
     )
     with ThreadPoolExecutor(THREADS) as threads:
         server = grpc.server(threads)
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench.Echo", {"Echo": handler}),))
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("bench.Echo", {"Echo": handler}),)
+        )
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -57,7 +61,10 @@ def echo(routing: pb_grpc.RoutingServiceStub) -> Iterator[Work]:
 
 @pytest.mark.parametrize(
     ("name", "clock"),
-    [pytest.param("wall", time.perf_counter, id="wall"), pytest.param("CPU", time.process_time, id="CPU")],
+    [
+        pytest.param("wall", time.perf_counter, id="wall"),
+        pytest.param("CPU", time.process_time, id="CPU"),
+    ],
 )
 def test_decide_against_echo(
     name: str, clock: Clock, routing: pb_grpc.RoutingServiceStub, echo: Work, ledger: Ledger

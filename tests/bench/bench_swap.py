@@ -14,18 +14,18 @@ from sqlalchemy import Engine, func, insert, select
 from tests.bench.ledger import Ledger
 from tests.bench.measure import Spread, spread
 from tests.bench.population import AS_OF, DAY, MODEL, world
-from tests.journeys.curated import process
-from tests.journeys.world import eventually, health
+from tests.support.commands import eventually, health
+from tests.support.curated_service import process
 
-from assay.engine.catalog import World
-from assay.engine.policy import Policy
-from assay.engine.pool import judge
-from assay.engine.request import Request
-from assay.judging import compiled
+from assay.curator.judging import compiled
+from assay.engine.policy.policy import Policy
+from assay.engine.pool.judge import judge
+from assay.engine.world.catalog import World
+from assay.engine.world.request import Request
 from assay.rpc.convert.request import message_from
-from assay.rulefiles.directory import read_directory
-from assay.shipped import policy_dir
-from assay.store.engine import writing
+from assay.rule_files.directory import read_directory
+from assay.server.settings import policy_dir
+from assay.store.database import writing
 from assay.store.policies import record_policy
 from assay.store.snapshots import StoredSnapshot, save_snapshot
 from assay.store.tables import publication
@@ -106,7 +106,9 @@ class Asking:
         """Ask of the next model; the seconds it took."""
         self.number += 1
         name = f"{MODEL}-{self.number * 7919 % MODELS}:exacto"
-        question: pb.DecideRequest = message_from(Request(name, tools=2, parameters=("tools", "tool_choice")))
+        question: pb.DecideRequest = message_from(
+            Request(name, tools=2, parameters=("tools", "tool_choice"))
+        )
         started = time.perf_counter()
         answer = self.stub.Decide(question)
         took = time.perf_counter() - started

@@ -15,11 +15,13 @@ import pytest
 from tests.bench.ledger import Ledger
 from tests.bench.measure import compared, measured
 
-from assay.evidence.compiled import canonical, compiled
-from assay.evidence.offered import Tools
-from assay.evidence.toolcalls import check
+from assay.toolcalls.check import Tools, check
+from assay.toolcalls.schemas import canonical, compiled
 
-CORPUS = Path(__file__).resolve().parents[3] / "shared/data/toolcalls/toolcall_validation_corpus.jsonl.gz"
+CORPUS = (
+    Path(__file__).resolve().parents[3]
+    / "shared/data/toolcalls/toolcall_validation_corpus.jsonl.gz"
+)
 
 Schema = dict[str, Any]
 Valid = Callable[[Any], bool]
@@ -32,13 +34,18 @@ def requests() -> list[Request]:
         pytest.skip("the shared data set is not beside the checkout")
     with gzip.open(CORPUS) as lines:
         rows = [orjson.loads(line) for line in lines]
-    return [(row["tools"], [{"type": "function", "function": call} for call in row["tool_calls"]]) for row in rows]
+    return [
+        (row["tools"], [{"type": "function", "function": call} for call in row["tool_calls"]])
+        for row in rows
+    ]
 
 
 def bare(schema: Schema) -> Valid | None:
     """As fast as the compiler goes; it knows no types such as `dict`, so of 120 calls the arguments are read alone."""
     try:
-        return jsonschema_rs.Draft7Validator(schema, pattern_options=jsonschema_rs.RegexOptions()).is_valid
+        return jsonschema_rs.Draft7Validator(
+            schema, pattern_options=jsonschema_rs.RegexOptions()
+        ).is_valid
     except ValueError:
         return None
 
@@ -69,13 +76,21 @@ def checking(requests: Iterable[Request]) -> None:
         check(tools, tool_calls)
 
 
-def test_with_tools_at_hand_a_check_takes_at_most_twice_the_least(requests: list[Request], ledger: Ledger) -> None:
+def test_with_tools_at_hand_a_check_takes_at_most_twice_the_least(
+    requests: list[Request], ledger: Ledger
+) -> None:
     kept = [(Tools(tools), tool_calls) for tools, tool_calls in requests]
     found = compared(partial(checking, kept), least(requests), calls=3)
-    ledger.slower("tool calls of 1,605 requests, Tools kept, against orjson.loads + is_valid", found, at_most=2)
+    ledger.slower(
+        "tool calls of 1,605 requests, Tools kept, against orjson.loads + is_valid",
+        found,
+        at_most=2,
+    )
 
 
-def test_with_tools_not_seen_before_each_schema_must_be_told_first(requests: list[Request], ledger: Ledger) -> None:
+def test_with_tools_not_seen_before_each_schema_must_be_told_first(
+    requests: list[Request], ledger: Ledger
+) -> None:
     found = compared(partial(checking, requests), least(requests), calls=3)
     ledger.slower("tool calls of 1,605 requests, tools as values, against the same", found)
 
@@ -88,15 +103,30 @@ def chain(links: int, last: Schema) -> dict[str, Schema]:
 ROOT = {"$ref": "#/definitions/d0"}
 
 HOSTILE: dict[str, tuple[Schema, str]] = {
-    "many schemas for one value": ({"items": {"allOf": [{"maximum": 9 + i} for i in range(100)]}}, "1"),
-    "many lists to compare with": ({"items": {"oneOf": [{"enum": [[i]]} for i in range(30)]}}, "[1]"),
+    "many schemas for one value": (
+        {"items": {"allOf": [{"maximum": 9 + i} for i in range(100)]}},
+        "1",
+    ),
+    "many lists to compare with": (
+        {"items": {"oneOf": [{"enum": [[i]]} for i in range(30)]}},
+        "[1]",
+    ),
     "many names to look for": ({"items": {"required": [f"p{i}" for i in range(60)]}}, "{}"),
-    "many patterns for names": ({"items": {"patternProperties": {f"x{i}": {} for i in range(50)}}}, '{"a":1}'),
-    "a pattern of 1,000 states": ({"items": {"pattern": "[ab]*a[ab]{500}c"}}, '"' + "abbab" * 9_999 + '"'),
+    "many patterns for names": (
+        {"items": {"patternProperties": {f"x{i}": {} for i in range(50)}}},
+        '{"a":1}',
+    ),
+    "a pattern of 1,000 states": (
+        {"items": {"pattern": "[ab]*a[ab]{500}c"}},
+        '"' + "abbab" * 9_999 + '"',
+    ),
     "multiples of next to nothing": ({"items": {"multipleOf": 1e-300}}, "1e300"),
     "items to tell apart": ({"items": {"uniqueItems": True}}, "[1,2,3,[4],{}]"),
     "2^12 ways to one schema": ({"items": ROOT, "definitions": chain(12, {"minItems": 0})}, "{}"),
-    "2^5 ways at every level": ({"items": ROOT, "definitions": chain(5, {"items": ROOT})}, "[[[[]]]]"),
+    "2^5 ways at every level": (
+        {"items": ROOT, "definitions": chain(5, {"items": ROOT})},
+        "[[[[]]]]",
+    ),
     "dates": ({"items": {"format": "date-time"}}, '"2024-01-01 10:00:00Z"'),
 }
 
@@ -109,7 +139,10 @@ def longest(schema: Schema, item: str) -> str:
 
 def test_no_schema_and_no_arguments_take_more_than_two_seconds(ledger: Ledger) -> None:
     cases = {name: (schema, longest(schema, item)) for name, (schema, item) in HOSTILE.items()}
-    cases["10 MB of schema"] = ({"properties": {f"p{i}": {"title": "x" * 60} for i in range(120_000)}}, "{}")
+    cases["10 MB of schema"] = (
+        {"properties": {f"p{i}": {"title": "x" * 60} for i in range(120_000)}},
+        "{}",
+    )
     cases["halves of surrogate pairs"] = ({"type": "string"}, '"' + "\\ud800" * 170_000 + '"')
     cases["integers to round"] = ({"items": {"maximum": 2**53}}, json.dumps([2**53 + 1] * 58_000))
     times = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
-from assay.audit.derived import Activity
+from assay.decision_log.derived import Activity
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 SPAN = timedelta(days=180)
@@ -86,7 +86,9 @@ def finding_sets() -> Sequence[tuple[str, Mapping[str, tuple[str, ...]]]]:
             "attempted_endpoint": tuple(f"acme/large@provider-{p:02}" for p in attempted),
             "excluded_provider": tuple(f"provider-{p:02}" for p in left_out),
             "excluded_endpoint": tuple(f"acme/large@provider-{p:02}" for p in left_out),
-            "reason": tuple(sorted(draw.sample(("ACCURACY", "EVIDENCE", "PRICE", "STATUS"), min(out, 2)))),
+            "reason": tuple(
+                sorted(draw.sample(("ACCURACY", "EVIDENCE", "PRICE", "STATUS"), min(out, 2)))
+            ),
             "demoted_endpoint": tuple(demoted),
         }
         made.append((f"{number:032x}", words))
@@ -125,4 +127,7 @@ def rows(count: int, seed: int = 1) -> Iterator[Row]:
 
 def journalled(first: int, count: int, draw: random.Random) -> list[Shipped]:
     """Records as they come from the journal."""
-    return [Shipped(n, 1, draw.randbytes(RECORD_BYTES), draw.randbytes(32)) for n in range(first, first + count)]
+    return [
+        Shipped(n, 1, draw.randbytes(RECORD_BYTES), draw.randbytes(32))
+        for n in range(first, first + count)
+    ]

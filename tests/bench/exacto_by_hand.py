@@ -9,8 +9,8 @@ from typing import Any
 
 from scipy.special import betaincc
 
-from assay.engine.eligibility import CLEAN, Findings
-from assay.engine.verdict import RuleFinding
+from assay.engine.policy.evaluation import CLEAN, Findings
+from assay.engine.policy.verdict import RuleFinding
 
 Row = Mapping[str, Any]
 
@@ -71,7 +71,9 @@ def sample_size(row: Row, calls: float, broken: list[RuleFinding]) -> None:
     if calls >= MINIMUM_EFFECTIVE * design_effect:
         return
     effective = calls / design_effect
-    message = f"{effective:.1f} effective tool-call requests, at least {MINIMUM_EFFECTIVE:.0f} are needed"
+    message = (
+        f"{effective:.1f} effective tool-call requests, at least {MINIMUM_EFFECTIVE:.0f} are needed"
+    )
     broken.append(RuleFinding("sample_size", "EVIDENCE_THIN", message, "false", "exacto"))
 
 
@@ -80,7 +82,9 @@ def propensity(row: Row, broken: list[RuleFinding], abstained: list[RuleFinding]
     distance = propensity_distance(row, share)
     if distance is None:
         message = "too few endpoints of the source to say what is normal, and no reference endpoint"
-        abstained.append(RuleFinding("propensity_in_band", "PROPENSITY", message, "absent", "exacto"))
+        abstained.append(
+            RuleFinding("propensity_in_band", "PROPENSITY", message, "absent", "exacto")
+        )
     elif not distance <= SPREAD:
         source = row["propensity.source"]
         message = f"calls tools in {share * 100:.1f}% of requests, {distance:.1f} spreads from the others of {source}"

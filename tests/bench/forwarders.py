@@ -17,9 +17,9 @@ from urllib.request import urlopen
 
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 from tests.bench.measure import Compared, spread
-from tests.forward.chain import cpu_seconds
-from tests.journeys.world import environment, eventually
-from tests.simulate.world import HELLO, WEATHER
+from tests.support.commands import environment, eventually
+from tests.support.forward_chain import cpu_seconds
+from tests.support.simulated_providers import HELLO, WEATHER
 
 HERE = Path(__file__).resolve().parent
 LITELLM = HERE.parents[1] / ".venv-litellm" / "bin" / "litellm"
@@ -64,8 +64,19 @@ def litellm(base_url: str, folder: Path) -> Iterator[Forwarder]:
         "litellm_settings": {"telemetry": False},
     }
     (folder / "litellm.yaml").write_text(json.dumps(config))
-    settings = {"LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    command = [str(LITELLM), "--config", str(folder / "litellm.yaml"), "--host", "127.0.0.1", "--port", str(port)]
+    settings = {
+        "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    }
+    command = [
+        str(LITELLM),
+        "--config",
+        str(folder / "litellm.yaml"),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     with (folder / "litellm.log").open("w") as log, subprocess.Popen(
         command, stdout=log, stderr=log, text=True, env=environment(PYTHONPATH="", **settings)
     ) as process:  # fmt: skip
@@ -90,7 +101,8 @@ def body(*, stream: bool, tools: int = 0) -> bytes:
     fields = {"model": MODEL, "messages": [HELLO], "temperature": 0.5}
     if tools:
         fields["tools"] = [
-            {"type": "function", "function": {**WEATHER["function"], "name": f"f{i}"}} for i in range(tools)
+            {"type": "function", "function": {**WEATHER["function"], "name": f"f{i}"}}
+            for i in range(tools)
         ]
     return json.dumps({**fields, "stream": stream}).encode()
 
@@ -136,7 +148,9 @@ class Side:
 def cpu_compared(ours: Side, theirs: Side, sent: bytes, rounds: int) -> Compared:
     """Both in turn, after one round each that does not count; which goes first changes."""
     pairs: list[tuple[float, float]] = []
-    for number, order in zip(range(rounds + 1), cycle([(ours, theirs), (theirs, ours)]), strict=False):
+    for number, order in zip(
+        range(rounds + 1), cycle([(ours, theirs), (theirs, ours)]), strict=False
+    ):
         took = {side.forwarder.name: cpu_each(side.forwarder, sent, side.count) for side in order}
         if number:
             pairs.append((took[ours.forwarder.name], took[theirs.forwarder.name]))
@@ -169,7 +183,9 @@ async def first_byte(session: ClientSession, url: str, sent: bytes) -> float:
     return took
 
 
-async def streams_at_once(url: str, sent: bytes, count: int, look: Callable[[], Awaitable[None]]) -> int:
+async def streams_at_once(
+    url: str, sent: bytes, count: int, look: Callable[[], Awaitable[None]]
+) -> int:
     """Open so many streams, `look` once all have begun; how many came to their end."""
     begun, all_begun = 0, asyncio.Event()
     async with client(count) as session:

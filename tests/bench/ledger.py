@@ -47,13 +47,22 @@ class Ledger:
 
     def counted(self, name: str, count: int, *, at_least: int) -> None:
         """A number of things that went well."""
-        self.add(Line((name, f"{count:,}", "", f"{count:,}", "", f"≥ {at_least:,}"), count >= at_least))
+        self.add(
+            Line((name, f"{count:,}", "", f"{count:,}", "", f"≥ {at_least:,}"), count >= at_least)
+        )
 
     def held(self, name: str, mib: float, *, below: float) -> None:
         """Memory that was held."""
-        self.add(Line((name, f"{mib:,.0f} MB", "", f"{mib:,.0f} MB", "", f"< {below:,.0f} MB"), mib < below))
+        self.add(
+            Line(
+                (name, f"{mib:,.0f} MB", "", f"{mib:,.0f} MB", "", f"< {below:,.0f} MB"),
+                mib < below,
+            )
+        )
 
-    def keep(self, name: str, found: Compared, ratio: Spread, asked: tuple[str, bool] | None) -> None:
+    def keep(
+        self, name: str, found: Compared, ratio: Spread, asked: tuple[str, bool] | None
+    ) -> None:
         target, met = asked or ("–", None)
         ours, theirs = shown(found.ours.median), shown(found.theirs.median)
         quartiles = f"{times(ratio.low)} – {times(ratio.high)}"
@@ -61,7 +70,9 @@ class Ledger:
 
     def add(self, line: Line) -> None:
         self.lines.append(line)
-        assert line.met is not False, f"{line.cells[0]}: {line.cells[3]} ({line.cells[4]}), target {line.cells[5]}"
+        assert line.met is not False, (
+            f"{line.cells[0]}: {line.cells[3]} ({line.cells[4]}), target {line.cells[5]}"
+        )
 
     def table(self) -> Iterable[str]:
         if not self.lines:
@@ -71,7 +82,9 @@ class Ledger:
         widths = [max(len(row[i]) for row in rows) for i in range(len(HEAD))]
         yield ""
         for row in rows:
-            yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            yield "  ".join(
+                cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+            ).rstrip()
 
 
 def shown(seconds: float) -> str:

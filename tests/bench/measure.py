@@ -49,7 +49,9 @@ def seconds(work: Work, calls: int, clock: Clock = time.process_time) -> float:
         gc.enable()
 
 
-def measured(work: Work, *, calls: int = 1, rounds: int = 9, clock: Clock = time.process_time) -> Spread:
+def measured(
+    work: Work, *, calls: int = 1, rounds: int = 9, clock: Clock = time.process_time
+) -> Spread:
     work()
     return spread([seconds(work, calls, clock) for _ in range(rounds)])
 

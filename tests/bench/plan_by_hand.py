@@ -11,14 +11,14 @@ from typing import Any
 
 from tests.bench.rules_by_hand import Check, Row, Tenant, checks_for, means_any, tenant_of
 
+from assay.engine.decide.ordering import Race, SortKey, draw_key
+from assay.engine.decide.plan import Attempt, Moment, Plan, current
 from assay.engine.errors import PolicyBehind
-from assay.engine.ordering import Race, SortKey, draw_key
-from assay.engine.parts import ModelView
-from assay.engine.plan import Attempt, Moment, Plan, current
-from assay.engine.request import Request
-from assay.engine.slug import parse_slug
-from assay.engine.snapshot import Snapshot
-from assay.engine.verdict import RuleFinding, Verdict
+from assay.engine.policy.verdict import RuleFinding, Verdict
+from assay.engine.snapshot.parts import ModelView
+from assay.engine.snapshot.snapshot import Snapshot
+from assay.engine.world.request import Request
+from assay.engine.world.slug import parse_slug
 
 VARIANTS = frozenset({"exacto"})
 SPEED = ("p50", "p75", "p90", "p99")
@@ -47,13 +47,17 @@ def plan_by_hand(request: Request, snapshot: Snapshot, moment: Moment) -> Plan:
         rows = current(view, next(iter(view.rows.values())), request, moment)
         judged = judge(rows, view, choice, checks_for(request, view, tenant), snapshot)
         verdicts += judged
-        candidates += sort_keys(place, rows, judged, choice, Asked(request, snapshot, moment, tenant))
+        candidates += sort_keys(
+            place, rows, judged, choice, Asked(request, snapshot, moment, tenant)
+        )
     candidates.sort(key=lambda candidate: candidate[0])
     attempts = number(candidates)
     if attempts and not request.provider.allow_fallbacks and not request.provider.order:
         raise NotImplementedError("a single choice")
     availability = "" if attempts else "constraint_filtered" if verdicts else "no_endpoints"
-    return Plan(attempts, tuple(verdicts), availability, snapshot.snapshot_id, snapshot.policy.revision)
+    return Plan(
+        attempts, tuple(verdicts), availability, snapshot.snapshot_id, snapshot.policy.revision
+    )
 
 
 def choose(text: str, request: Request, snapshot: Snapshot) -> Choice:
@@ -70,7 +74,11 @@ def choose(text: str, request: Request, snapshot: Snapshot) -> Choice:
 
 
 def judge(
-    rows: Sequence[Row], view: ModelView, choice: Choice, checks: Sequence[Check], snapshot: Snapshot
+    rows: Sequence[Row],
+    view: ModelView,
+    choice: Choice,
+    checks: Sequence[Check],
+    snapshot: Snapshot,
 ) -> list[Verdict]:
     pool = snapshot.pools["exacto", choice.model].verdicts if choice.pool else view.clean
     if not checks:
@@ -109,9 +117,13 @@ def sort_keys(
     for index, (row, verdict) in enumerate(zip(rows, verdicts, strict=True)):
         if verdict.broken:
             continue
-        slow = speed and not fast_enough(row, wants.preferred_min_throughput, wants.preferred_max_latency)
+        slow = speed and not fast_enough(
+            row, wants.preferred_min_throughput, wants.preferred_max_latency
+        )
         rank = rank_in(row, wants.order) if wants.order else 0
-        found.append(((slow, place, rank, *key(index, row), verdict.endpoint_id), verdict, choice.rule_set))
+        found.append(
+            ((slow, place, rank, *key(index, row), verdict.endpoint_id), verdict, choice.rule_set)
+        )
     return found
 
 
@@ -126,7 +138,12 @@ def default_key(_model: str, asked: Asked) -> KeyOf:
         unsteady, price = instability(row), row.get("price.blended")
         pinned = 0 if pins and means_any(row, pins) else 1
         weight = 0.0 if explicit or unsteady else None if price is None else 1.0 / (price * price)
-        return pinned, unsteady, draw_key(weight, row["id"], race), LAST if price is None else (0, price)
+        return (
+            pinned,
+            unsteady,
+            draw_key(weight, row["id"], race),
+            LAST if price is None else (0, price),
+        )
 
     return key
 
@@ -174,7 +191,9 @@ def limits(percentiles: object) -> dict[str, float]:
 
 
 def fast_enough(row: Row, throughput: object, latency: object) -> bool:
-    return all(row.get(f"throughput.{p}_tps", -1.0) >= least for p, least in limits(throughput).items()) and all(
+    return all(
+        row.get(f"throughput.{p}_tps", -1.0) >= least for p, least in limits(throughput).items()
+    ) and all(
         row.get(f"latency.{p}_s", float("inf")) <= most for p, most in limits(latency).items()
     )
 

@@ -5,14 +5,22 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
-from assay.engine.ballots import Ballot
-from assay.engine.catalog import Endpoint, Model, Observation, Percentiles, Preference, Prices, World
-from assay.engine.policy import Policy
-from assay.engine.pool import judge
-from assay.engine.snapshot import Snapshot
-from assay.judging import compiled
-from assay.rulefiles.directory import read_directory
-from assay.shipped import policy_dir
+from assay.curator.judging import compiled
+from assay.engine.evidence.ignores import Ballot
+from assay.engine.policy.policy import Policy
+from assay.engine.pool.judge import judge
+from assay.engine.snapshot.snapshot import Snapshot
+from assay.engine.world.catalog import (
+    Endpoint,
+    Model,
+    Observation,
+    Percentiles,
+    Preference,
+    Prices,
+    World,
+)
+from assay.rule_files.directory import read_directory
+from assay.server.settings import policy_dir
 
 MODEL = "acme/large-1"
 AS_OF = datetime(2026, 7, 4, 14, 0, tzinfo=UTC)
@@ -29,7 +37,16 @@ COUNTS: tuple[tuple[int, int, int, int] | None, ...] = (
     (9000, 4500, 30, 120),  # observed long ago
 )  # fmt: skip
 IGNORED_BY = {3: 2, 9: 1, 15: 20}
-PARAMETERS = ("max_tokens", "temperature", "top_p", "stop", "seed", "tools", "tool_choice", "response_format")
+PARAMETERS = (
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "stop",
+    "seed",
+    "tools",
+    "tool_choice",
+    "response_format",
+)
 
 
 def endpoint(index: int) -> Endpoint:
@@ -43,7 +60,9 @@ def endpoint(index: int) -> Endpoint:
         context_length=131072 if index % 4 else 65536,
         max_completion_tokens=16384 if index % 2 else None,
         supported_parameters=PARAMETERS if index % 5 else PARAMETERS[:5],
-        prices=Prices(prompt=0.3 + 0.05 * (index * 7 % 20), completion=1.0 + 0.2 * (index * 3 % 20)),
+        prices=Prices(
+            prompt=0.3 + 0.05 * (index * 7 % 20), completion=1.0 + 0.2 * (index * 3 % 20)
+        ),
         status=0,
         uptime_30m_percent=99.5 if index % 6 else 93.0,
         latency_s=Percentiles(0.4 + 0.02 * index, 0.7, 1.2, 2.5),
@@ -56,11 +75,16 @@ def endpoint(index: int) -> Endpoint:
 def observation(index: int, counts: tuple[int, int, int, int]) -> Observation:
     requests, calls, errored, age = counts
     end = AS_OF - age * DAY
-    return Observation(f"{MODEL}@provider-{index:02}", "probe", end - 7 * DAY, end, requests, calls, errored)
+    return Observation(
+        f"{MODEL}@provider-{index:02}", "probe", end - 7 * DAY, end, requests, calls, errored
+    )
 
 
 def ballots() -> tuple[Ballot, ...]:
-    ignored = {t: frozenset(f"provider-{i:02}" for i, count in IGNORED_BY.items() if t < count) for t in range(TENANTS)}
+    ignored = {
+        t: frozenset(f"provider-{i:02}" for i, count in IGNORED_BY.items() if t < count)
+        for t in range(TENANTS)
+    }
     return tuple(Ballot(f"tenant-{t}", MODEL, ignored[t]) for t in range(TENANTS))
 
 
@@ -70,7 +94,9 @@ def world() -> World:
         models=(Model(MODEL, "Large 1", 131072, ("text", "image"), ("text",)),),
         endpoints=tuple(endpoint(i) for i in range(20)),
         observations=tuple(observation(i, c) for i, c in enumerate(COUNTS) if c),
-        preferences=tuple(Preference(f"tenant-{t}", "pin", "provider-00", MODEL) for t in range(TENANTS)),
+        preferences=tuple(
+            Preference(f"tenant-{t}", "pin", "provider-00", MODEL) for t in range(TENANTS)
+        ),
         ballots=ballots(),
     )
 

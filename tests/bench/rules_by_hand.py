@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from assay.engine.parts import ModelView
-from assay.engine.request import MaxPrice, Request
-from assay.engine.snapshot import Snapshot
-from assay.engine.verdict import RuleFinding
+from assay.engine.policy.verdict import RuleFinding
+from assay.engine.snapshot.parts import ModelView
+from assay.engine.snapshot.snapshot import Snapshot
+from assay.engine.world.request import MaxPrice, Request
 
 Row = Mapping[str, Any]
 Check = Callable[[Row], RuleFinding | None]
@@ -86,18 +86,26 @@ def names_checks(request: Request, tenant: Tenant) -> Iterable[Check]:
     wants = request.provider
     if tenant.only:
         words = "the tenant is not allowed to use this provider"
-        yield rule("tenant_allows", "allowed_providers", words, lambda row: means_any(row, tenant.only))
+        yield rule(
+            "tenant_allows", "allowed_providers", words, lambda row: means_any(row, tenant.only)
+        )
     if tenant.ignore:
         words = "the tenant ignores this provider"
         yield rule("tenant_ignores", "ignored", words, lambda row: not ignored(row, tenant.ignore))
     if wants.only:
-        yield rule("only", "only", "provider.only does not name it", lambda row: means_any(row, wants.only))
+        yield rule(
+            "only", "only", "provider.only does not name it", lambda row: means_any(row, wants.only)
+        )
     if wants.ignore:
         words = "provider.ignore names it"
-        yield rule("ignored_by_request", "ignored", words, lambda row: not means_any(row, wants.ignore))
+        yield rule(
+            "ignored_by_request", "ignored", words, lambda row: not means_any(row, wants.ignore)
+        )
     if wants.order and not wants.allow_fallbacks:
         words = "provider.order does not name it and fallbacks are not allowed"
-        yield rule("order_without_fallbacks", "only", words, lambda row: means_any(row, wants.order))
+        yield rule(
+            "order_without_fallbacks", "only", words, lambda row: means_any(row, wants.order)
+        )
 
 
 def ignored(row: Row, names: tuple[str, ...]) -> bool:
@@ -134,7 +142,13 @@ def prompt_price(limit: float) -> Check:
     def check(row: Row) -> RuleFinding | None:
         charged = row.get("price.prompt")
         if charged is None:
-            return RuleFinding("max_price_prompt", "max_price", "the prompt price is not known", "absent", "default")
+            return RuleFinding(
+                "max_price_prompt",
+                "max_price",
+                "the prompt price is not known",
+                "absent",
+                "default",
+            )
         if charged <= limit:
             return None
         message = f"prompt price {charged:.4f} is above {limit:.4f}"
@@ -159,7 +173,12 @@ def capability_checks(request: Request, cohort: Row) -> Iterable[Check]:
         yield quantization(wants.quantizations)
     if wants.require_parameters:
         words = "it does not support every parameter of the request"
-        yield rule("require_parameters", "require_parameters", words, lambda row: supports(row, request.parameters))
+        yield rule(
+            "require_parameters",
+            "require_parameters",
+            words,
+            lambda row: supports(row, request.parameters),
+        )
     if request.tools > 0 and "tools" in offered:
         words = "it does not support tools, others of the model do"
         yield rule("tools", "tools", words, lambda row: "tools" in row["supported_parameters"])
@@ -188,7 +207,10 @@ def length_checks(request: Request) -> Iterable[Check]:
     if (tokens := request.max_tokens) is not None:
         words = "max_tokens is above what it can complete"
         yield rule(
-            "completion_limit", "context_length", words, lambda row: tokens <= row.get("completion_limit", tokens)
+            "completion_limit",
+            "context_length",
+            words,
+            lambda row: tokens <= row.get("completion_limit", tokens),
         )
     if (prompt := request.prompt_tokens) is not None:
         words = "the prompt is longer than it accepts"
@@ -200,7 +222,10 @@ def completes(row: Row, tokens: int) -> bool:
 
 
 def accepts(row: Row, tokens: int) -> bool:
-    return bool(tokens <= row.get("context_length", tokens) and tokens <= row.get("max_prompt_tokens", tokens))
+    return bool(
+        tokens <= row.get("context_length", tokens)
+        and tokens <= row.get("max_prompt_tokens", tokens)
+    )
 
 
 def modality_checks(request: Request, view: ModelView) -> Iterable[Check]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.forward.chain import Chain, chained, lab
+from tests.support.forward_chain import Chain, chained, lab
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -27,7 +27,11 @@ def test_chat_stream_and_tools(chain: Chain, name: str) -> None:
     python = TOP / f".venv-client-{name}" / "bin" / "python"
     script = Path(__file__).with_name(f"with_{name.replace('-', '_')}.py")
     ran = subprocess.run(
-        [python, script, chain.base_url, "lab/good"], check=False, capture_output=True, text=True, timeout=120
+        [python, script, chain.base_url, "lab/good"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert ran.returncode == 0, ran.stderr
     told = json.loads(ran.stdout)

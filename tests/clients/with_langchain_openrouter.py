@@ -10,7 +10,9 @@ from langchain_core.tools import tool
 from langchain_openrouter import ChatOpenRouter
 
 base_url, name = sys.argv[1:]
-model = ChatOpenRouter(model=name, api_key="any", base_url=base_url, openrouter_provider={"sort": "price"})
+model = ChatOpenRouter(
+    model=name, api_key="any", base_url=base_url, openrouter_provider={"sort": "price"}
+)
 
 
 def weather(place: str) -> str:
@@ -22,7 +24,9 @@ lookup = tool(weather)
 question = HumanMessage("What is the weather in Oslo?")
 equipped = model.bind_tools([lookup])
 answer = equipped.invoke([question])
-results = [ToolMessage(lookup.invoke(call["args"]), tool_call_id=call["id"]) for call in answer.tool_calls]
+results = [
+    ToolMessage(lookup.invoke(call["args"]), tool_call_id=call["id"]) for call in answer.tool_calls
+]
 told = {
     "chat": model.invoke("hello").content,
     "stream": "".join(chunk.content for chunk in model.stream("hello")),

@@ -13,7 +13,9 @@ from pydantic_ai.providers.openrouter import OpenRouterProvider
 
 base_url, name = sys.argv[1:]
 asked: list[str] = []
-model = OpenRouterModel(name, provider=OpenRouterProvider(openai_client=AsyncOpenAI(base_url=base_url, api_key="any")))
+model = OpenRouterModel(
+    name, provider=OpenRouterProvider(openai_client=AsyncOpenAI(base_url=base_url, api_key="any"))
+)
 
 
 def weather(place: str) -> str:

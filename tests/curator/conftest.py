@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import logging
-import sys
-from pathlib import Path
 
 import pytest
 
-from assay.cli.logs import configure_logs
-
-ROOT = str(Path(__file__).resolve().parents[2])
-if ROOT not in sys.path:
-    sys.path.append(ROOT)
+from assay.cli.output import configure_logs
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import pytest
 from sqlalchemy import Engine, select
-from tests.curator.worlds import (
+from tests.support.curators import (
     ENDPOINTS,
     FIRST,
     HOUR,
@@ -31,8 +31,8 @@ from tests.curator.worlds import (
 
 from assay.curator.curator import KEPT as KEPT_FOR
 from assay.engine.errors import StoreUnavailable
-from assay.engine.memory import EVICTED, MEMBER
-from assay.store.engine import reading
+from assay.engine.snapshot.pool_memory import EVICTED, MEMBER
+from assay.store.database import reading
 from assay.store.imports.observations import apply_observations
 from assay.store.lease import LeaseLost
 from assay.store.pool_tables import curator_tick, pool_change, pool_state
@@ -49,7 +49,10 @@ def bench(store: Engine) -> Bench:
 
 def hours(engine: Engine) -> list[int]:
     with reading(engine) as connection:
-        return [hour - FIRST for hour in connection.execute(select(curator_tick.c.hour).order_by("hour")).scalars()]
+        return [
+            hour - FIRST
+            for hour in connection.execute(select(curator_tick.c.hour).order_by("hour")).scalars()
+        ]
 
 
 def members(bench: Bench) -> set[str]:
@@ -133,7 +136,10 @@ def test_between_ticks_other_rules_are_taken_up_as_of_the_last_hour(bench: Bench
     bench.rules.policy = edited("between")
     bench.now += LATER
     bench.work()
-    assert [(told.publication.sequence, told.snapshot.policy.revision) for told in bench.heard] == [(1, 1), (2, 2)]
+    assert [(told.publication.sequence, told.snapshot.policy.revision) for told in bench.heard] == [
+        (1, 1),
+        (2, 2),
+    ]
     assert {told.snapshot.as_of for told in bench.heard} == {START + 3 * HOUR}
     assert hours(bench.engine) == [3]
     bench.work()
@@ -144,16 +150,26 @@ def test_between_ticks_a_new_endpoint_may_come_in_and_nobody_goes(bench: Bench) 
     bench.work_until(7)
     before = members(bench)
     changed = observed(START - HOUR, 8)
-    seen = [replace(row, observation=replace(row.observation, source="other")) for row in changed.rows]
+    seen = [
+        replace(row, observation=replace(row.observation, source="other")) for row in changed.rows
+    ]
     bad = [
         replace(row, observation=replace(row.observation, errored_requests=150))
         if row.tag == "steady"
-        else replace(row, tag="new", provider="new", observation=replace(row.observation, endpoint_id=f"{MODEL}@new"))
+        else replace(
+            row,
+            tag="new",
+            provider="new",
+            observation=replace(row.observation, endpoint_id=f"{MODEL}@new"),
+        )
         for row in seen
         if row.tag in {"steady", "wavering"}
     ]
     apply_observations(
-        bench.engine, replace(changed, digest="other", rows=tuple(bad)), create_endpoints=True, now=START
+        bench.engine,
+        replace(changed, digest="other", rows=tuple(bad)),
+        create_endpoints=True,
+        now=START,
     )
     bench.work()
     assert members(bench) == before | {"new"}
@@ -166,7 +182,9 @@ def test_another_curator_judges_again_and_nothing_comes_of_it(bench: Bench, stor
     bench.work_until(7)
     moved = lives(store)
     for _ in range(2):
-        Bench(store, bench.now).work()  # whoever was admitted in that hour is judged as a member now
+        Bench(
+            store, bench.now
+        ).work()  # whoever was admitted in that hour is judged as a member now
     publications = len(rows(store, publication))
     assert publications <= 2
     Bench(store, bench.now).work()
@@ -179,7 +197,9 @@ def test_only_what_changed_is_written(bench: Bench) -> None:
     parts, states = len(rows(bench.engine, part)), load_memory(bench.engine).states
     bench.rules.policy = edited("nothing else")
     bench.work()
-    assert len(rows(bench.engine, part)) <= parts + 2  # the rule files themselves, and who was just admitted
+    assert (
+        len(rows(bench.engine, part)) <= parts + 2
+    )  # the rule files themselves, and who was just admitted
     assert load_memory(bench.engine).states == states
     writes = written(bench.engine, pool_state)
     bench.work_until(9)
@@ -220,7 +240,9 @@ def test_a_fault_anywhere_leaves_the_whole_tick_or_nothing(store: Engine) -> Non
 def test_changes_without_end_do_not_keep_it_busy(store: Engine) -> None:
     watched(store)
     seconds = iter(range(1000))
-    bench = Bench(store, steady=lambda: next(seconds))  # each tick takes a second, each look another one
+    bench = Bench(
+        store, steady=lambda: next(seconds)
+    )  # each tick takes a second, each look another one
     bench.work_until(3)
     for number in range(50):
         bench.rules.policy = edited(f"edit {number}")
@@ -232,7 +254,9 @@ def test_changes_without_end_do_not_keep_it_busy(store: Engine) -> None:
     assert bench.heard[-1].snapshot.as_of == START + 4 * HOUR
 
 
-def test_who_lost_the_lease_in_the_middle_of_a_tick_writes_nothing(bench: Bench, store: Engine) -> None:
+def test_who_lost_the_lease_in_the_middle_of_a_tick_writes_nothing(
+    bench: Bench, store: Engine
+) -> None:
     bench.work_until(3)
     before = state(store)
     other = taken(store, "another")
@@ -267,7 +291,10 @@ def test_changes_of_an_hour_are_those_of_one_after_the_other(bench: Bench) -> No
     for tag, before, after, _ in lives(bench.engine):
         assert where[tag] == before
         where[tag] = after
-    kept = {key[1].partition("@")[2]: value.state for key, value in load_memory(bench.engine).states.items()}
+    kept = {
+        key[1].partition("@")[2]: value.state
+        for key, value in load_memory(bench.engine).states.items()
+    }
     assert {tag: word for tag, word in where.items() if word != "unknown"} == kept
 
 
@@ -281,7 +308,9 @@ def test_publications_do_not_pile_up(bench: Bench, store: Engine) -> None:
     bench.work_until(end)
     last, newest = bench.heard[-2:]
     with reading(store) as connection:
-        sequences = connection.execute(select(publication.c.sequence).order_by("sequence")).scalars().all()
+        sequences = (
+            connection.execute(select(publication.c.sequence).order_by("sequence")).scalars().all()
+        )
         kept = set(connection.execute(select(snapshot.c.snapshot_id)).scalars())
     assert sequences == [last.publication.sequence, newest.publication.sequence]
     assert kept == {last.snapshot.snapshot_id, newest.snapshot.snapshot_id, draft.snapshot_id}

@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 import psycopg
 import pytest
 from sqlalchemy import Engine
-from tests.curator.worlds import START
+from tests.support.curators import START
 
 from assay.curator.lease import LIFETIME, AdvisoryLease, Leasing, RowLease, leasing
-from assay.store.engine import open_store, writing
+from assay.store.database import open_store, writing
 from assay.store.lease import Lease, LeaseLost, read_lease, require_lease
 
 DEADLINE_S = 15.0
@@ -50,7 +50,11 @@ def make(database_url: str, clock: Clock) -> Iterator[Callable[[str], Leasing]]:
     def one(holder: str) -> Leasing:
         engine = open_store(database_url)
         sqlite = engine.dialect.name == "sqlite"
-        way = RowLease(engine, holder, clock, clock.steady) if sqlite else leasing(engine, holder, clock)
+        way = (
+            RowLease(engine, holder, clock, clock.steady)
+            if sqlite
+            else leasing(engine, holder, clock)
+        )
         made.append((engine, way))
         return way
 
@@ -112,7 +116,9 @@ def test_the_same_one_may_take_it_again(make: Callable[[str], Leasing], store: E
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-def test_a_row_that_is_not_renewed_runs_out(make: Callable[[str], Leasing], store: Engine, clock: Clock) -> None:
+def test_a_row_that_is_not_renewed_runs_out(
+    make: Callable[[str], Leasing], store: Engine, clock: Clock
+) -> None:
     one, other = make("one"), make("other")
     lease = taken(one)
     clock.pass_(LIFETIME - timedelta(seconds=1))
@@ -127,7 +133,9 @@ def test_a_row_that_is_not_renewed_runs_out(make: Callable[[str], Leasing], stor
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-def test_a_clock_that_was_set_back_holds_nobody_up(make: Callable[[str], Leasing], clock: Clock) -> None:
+def test_a_clock_that_was_set_back_holds_nobody_up(
+    make: Callable[[str], Leasing], clock: Clock
+) -> None:
     one, other = make("one"), make("other")
     taken(one)
     clock.now -= timedelta(days=1)
@@ -137,7 +145,9 @@ def test_a_clock_that_was_set_back_holds_nobody_up(make: Callable[[str], Leasing
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-def test_the_lock_goes_with_its_connection(make: Callable[[str], Leasing], store: Engine, database_url: str) -> None:
+def test_the_lock_goes_with_its_connection(
+    make: Callable[[str], Leasing], store: Engine, database_url: str
+) -> None:
     one, other = make("one"), make("other")
     lease = taken(one)
     assert other.acquire() is None
@@ -157,7 +167,9 @@ def test_the_lock_goes_with_its_connection(make: Callable[[str], Leasing], store
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-def test_the_server_hangs_up_on_a_holder_that_stands_still(make: Callable[[str], Leasing], store: Engine) -> None:
+def test_the_server_hangs_up_on_a_holder_that_stands_still(
+    make: Callable[[str], Leasing], store: Engine
+) -> None:
     one, other = make("one"), make("other")
     lease = taken(one)
     started = time.monotonic()

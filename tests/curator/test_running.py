@@ -8,15 +8,14 @@ from dataclasses import dataclass, field
 
 import pytest
 from sqlalchemy import Engine
-from tests.curator.worlds import START, Bench, lives, watched
-from tests.journeys.world import eventually
+from tests.support.commands import eventually
+from tests.support.curators import START, Bench, lives, watched
 
-from assay.curator.backoff import BackOff
 from assay.curator.curator import Curator
 from assay.curator.lease import leasing
-from assay.curator.running import Keeper, Running
+from assay.curator.loop import BackOff, Keeper, Running
 from assay.engine.errors import StoreUnavailable
-from assay.store.engine import open_store
+from assay.store.database import open_store
 from assay.store.lease import Lease, return_lease
 from assay.store.pool_tables import curator_tick
 
@@ -63,7 +62,15 @@ def test_a_lease_is_taken_kept_lost_and_taken_again() -> None:
     keeper.look()
     keeper.end()
     keeper.look()
-    assert counter.words == ["acquire", "acquire", "renew 2", "renew 2", "acquire", "release 5", "close"]
+    assert counter.words == [
+        "acquire",
+        "acquire",
+        "renew 2",
+        "renew 2",
+        "acquire",
+        "release 5",
+        "close",
+    ]
 
 
 def test_a_database_that_is_away_is_told_and_costs_no_lease() -> None:
@@ -168,7 +175,9 @@ def test_of_two_one_works_and_the_other_goes_on_at_once_when_it_ends(
     one, other = start("one"), start("other")
     with other, one:
         eventually(lambda: one.keeper.lease or other.keeper.lease)
-        bench.now = START.replace(hour=9, minute=5)  # who looks for the first time only now may find the lease run out
+        bench.now = START.replace(
+            hour=9, minute=5
+        )  # who looks for the first time only now may find the lease run out
         eventually(lambda: len(ticks(bench)) == 9)
         eventually(lambda: (one.keeper.lease is None) != (other.keeper.lease is None))
         first, second = (one, other) if one.keeper.lease else (other, one)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from tests.curator.worlds import FIRST, HOUR, START
+from tests.support.curators import FIRST, HOUR, START
 
-from assay.curator.ticks import SETTLING, due, end_of
+from assay.curator.curator import SETTLING, due, end_of
 
 MINUTE = timedelta(minutes=1)
 

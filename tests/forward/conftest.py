@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:  # with importlib's import mode pytest does not put the repository on the path
-    sys.path.append(str(ROOT))
-
-from tests.forward.chain import Chain, chained, lab  # noqa: E402 - needs the path above
-from tests.forward.world import World, running  # noqa: E402 - needs the path above
+from tests.support.forward_chain import Chain, chained, lab
+from tests.support.forwarding import World, running
 
 
 @pytest.fixture(scope="module")
@@ -35,5 +29,7 @@ def database(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="session")
 def chain(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     """Simulated providers, a forwarder as a process, real decisions; every outcome is written down."""
-    with chained(database, tmp_path_factory.mktemp("chain"), deadline="20s", keepAlive="200ms") as started:
+    with chained(
+        database, tmp_path_factory.mktemp("chain"), deadline="20s", keepAlive="200ms"
+    ) as started:
         yield started

@@ -41,7 +41,9 @@ def test_addresses(address: str, *, public: bool, private: bool) -> None:
     assert refused(ip_address(address), private=True) is not private
 
 
-@pytest.mark.parametrize("host", ["127.1", "2130706433", "0x7f000001", "0177.0.0.1", "10.0.0.1", "::1", "1"])
+@pytest.mark.parametrize(
+    "host", ["127.1", "2130706433", "0x7f000001", "0177.0.0.1", "10.0.0.1", "::1", "1"]
+)
 def test_addresses_in_disguise_are_no_names(host: str) -> None:
     assert literal_refused(host, private=False)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tests.forward.misbehaving import KEY
-from tests.forward.world import PROMPT, TOOL, World
+from tests.support.forwarding import PROMPT, TOOL, World
+from tests.support.misbehaving_provider import KEY
 
 from assay.v1 import evidence_pb2 as pb
 
@@ -42,7 +42,9 @@ RESULTS = {
 
 
 @pytest.mark.parametrize("stream", WAYS)
-@pytest.mark.parametrize(("behaviour", "whole", "streamed", "status"), FAILURES, ids=[f[0] for f in FAILURES])
+@pytest.mark.parametrize(
+    ("behaviour", "whole", "streamed", "status"), FAILURES, ids=[f[0] for f in FAILURES]
+)
 def test_next_endpoint_answers(
     world: World, behaviour: str, whole: str, streamed: str, status: int | None, *, stream: bool
 ) -> None:
@@ -54,7 +56,10 @@ def test_next_endpoint_answers(
     answer = got.events[-2] if stream else got.json
     assert (answer["provider"], answer["model"]) == ("good", model)
     attempts = answer["openrouter_metadata"]["attempts"]
-    assert [(each["provider"], each.get("failure")) for each in attempts] == [(behaviour, row), ("good", None)]
+    assert [(each["provider"], each.get("failure")) for each in attempts] == [
+        (behaviour, row),
+        ("good", None),
+    ]
     assert attempts[0]["status"] == (status or 0)
     reported = world.seen(got.decision_id, 2)
     assert [(o.attempt, o.result) for o in reported] == [(1, RESULTS[row]), (2, pb.RESULT_ANSWERED)]
@@ -71,11 +76,16 @@ def test_callers_fault_goes_to_the_next_model_and_to_no_other_endpoint(
     got = world.ask(f"lab/s{code}.good", models=["lab/other"], stream=stream)
     assert got.status == 200
     assert world.called(before) == [f"s{code}", "other"]
-    assert [o.result for o in world.seen(got.decision_id, 2)] == [pb.RESULT_CALLER_ERROR, pb.RESULT_ANSWERED]
+    assert [o.result for o in world.seen(got.decision_id, 2)] == [
+        pb.RESULT_CALLER_ERROR,
+        pb.RESULT_ANSWERED,
+    ]
 
 
 @pytest.mark.parametrize("stream", WAYS)
-def test_callers_fault_is_told_in_the_providers_words_where_no_model_is_left(world: World, *, stream: bool) -> None:
+def test_callers_fault_is_told_in_the_providers_words_where_no_model_is_left(
+    world: World, *, stream: bool
+) -> None:
     before = len(world.provider.seen)
     got = world.ask("lab/s400.good", stream=stream)
     assert got.status == 400
@@ -86,17 +96,31 @@ def test_callers_fault_is_told_in_the_providers_words_where_no_model_is_left(wor
 @pytest.mark.parametrize(
     ("model", "status", "code", "retry"),
     [
-        pytest.param("lab/s429.s429b", 429, "capacity_exhausted", "3", id="all limited: the smallest Retry-After"),
-        pytest.param("lab/s500.s429", 503, "temporarily_unavailable", "7", id="some limited, some failing"),
+        pytest.param(
+            "lab/s429.s429b",
+            429,
+            "capacity_exhausted",
+            "3",
+            id="all limited: the smallest Retry-After",
+        ),
+        pytest.param(
+            "lab/s500.s429", 503, "temporarily_unavailable", "7", id="some limited, some failing"
+        ),
         pytest.param("lab/s500.s401", 503, "temporarily_unavailable", "1", id="all failing"),
     ],
 )
 @pytest.mark.parametrize("stream", WAYS)
-def test_nobody_answers(world: World, model: str, status: int, code: str, retry: str, *, stream: bool) -> None:
+def test_nobody_answers(
+    world: World, model: str, status: int, code: str, retry: str, *, stream: bool
+) -> None:
     got = world.ask(model, stream=stream)
     assert (got.status, got.headers["retry-after"]) == (status, retry)
     error = got.json["error"]
-    assert (error["code"], error["availability"]["code"], error["availability"]["retryable"]) == (status, code, True)
+    assert (error["code"], error["availability"]["code"], error["availability"]["retryable"]) == (
+        status,
+        code,
+        True,
+    )
     assert error["availability"]["retry_after"] == int(retry)
     assert error["availability"]["requested_models"] == [model]
     assert len(error["metadata"]["previous_errors"]) == 2
@@ -112,7 +136,9 @@ def test_nobody_answers(world: World, model: str, status: int, code: str, retry:
         pytest.param("late_garbage", pb.RESULT_MALFORMED, id="garbage"),
     ],
 )
-def test_after_the_first_token_nothing_is_spliced_in(world: World, behaviour: str, result: pb.Result.ValueType) -> None:
+def test_after_the_first_token_nothing_is_spliced_in(
+    world: World, behaviour: str, result: pb.Result.ValueType
+) -> None:
     before = len(world.provider.seen)
     got = world.ask(f"lab/{behaviour}.good", stream=True)
     assert got.status == 200
@@ -152,25 +178,38 @@ def test_a_stream_keeps_its_words_and_says_who_spoke(world: World, behaviour: st
 def test_a_whole_answer_says_who_spoke(world: World) -> None:
     got = world.ask("lab/good")
     answer = got.json
-    assert (answer["model"], answer["provider"], answer["system_fingerprint"]) == ("lab/good", "good", None)
+    assert (answer["model"], answer["provider"], answer["system_fingerprint"]) == (
+        "lab/good",
+        "good",
+        None,
+    )
     assert answer["choices"][0]["message"]["content"] == "Hello"
 
 
 @pytest.mark.parametrize("stream", WAYS)
 @pytest.mark.parametrize(("behaviour", "errored"), [("calls", 0), ("badcalls", 1)])
-def test_tool_calls_are_checked(world: World, behaviour: str, errored: int, *, stream: bool) -> None:
+def test_tool_calls_are_checked(
+    world: World, behaviour: str, errored: int, *, stream: bool
+) -> None:
     got = world.ask(f"lab/{behaviour}", stream=stream, tools=[TOOL])
     assert got.status == 200
     (outcome,) = world.seen(got.decision_id)
     assert outcome.tools == pb.ToolUse(
-        offered=1, tool_call_requests=1, errored_requests=errored, tool_calls=1, invalid_json=errored
+        offered=1,
+        tool_call_requests=1,
+        errored_requests=errored,
+        tool_calls=1,
+        invalid_json=errored,
     )
 
 
 def test_a_whole_answer_is_no_stream(world: World) -> None:
     got = world.ask("lab/unstreamed.good", stream=True)
     assert got.text == 'Hello "you" there'
-    assert [o.result for o in world.seen(got.decision_id, 2)] == [pb.RESULT_MALFORMED, pb.RESULT_ANSWERED]
+    assert [o.result for o in world.seen(got.decision_id, 2)] == [
+        pb.RESULT_MALFORMED,
+        pb.RESULT_ANSWERED,
+    ]
 
 
 def test_comments_are_sent_while_there_is_no_token(world: World) -> None:

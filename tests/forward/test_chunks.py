@@ -17,7 +17,9 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.samp
     ['"', "\\", '\\"', "data: ", "\n\n"]
 )
 SPELLINGS = st.builds(
-    json.JSONEncoder, separators=st.sampled_from([(",", ":"), (", ", ": ")]), ensure_ascii=st.booleans()
+    json.JSONEncoder,
+    separators=st.sampled_from([(",", ":"), (", ", ": ")]),
+    ensure_ascii=st.booleans(),
 )
 ENDS = st.sampled_from([b"\n\n", b"\r\n\r\n"])
 
@@ -48,7 +50,9 @@ CHUNK = st.one_of(
     TEXTS.map(lambda text: chunk({"content": text})),
     TEXTS.map(lambda text: chunk({"content": text}, system_fingerprint="fp")),
     TEXTS.map(lambda text: chunk({"content": "", "reasoning": text})),
-    TEXTS.map(lambda text: chunk({"content": text}, provider="theirs", usage={"completion_tokens": 3})),
+    TEXTS.map(
+        lambda text: chunk({"content": text}, provider="theirs", usage={"completion_tokens": 3})
+    ),
     TEXTS.map(lambda text: {**chunk({"content": text}), "created": 2, "x": {"model": "theirs"}}),
     st.just({"id": "c", "choices": []}),
 )
@@ -59,9 +63,16 @@ def test_chunks_come_out_as_they_went_in_but_for_their_names(
     sent: list[dict[str, Any]], spelling: json.JSONEncoder, end: bytes, data: st.DataObject
 ) -> None:
     spelled = [spelling.encode(each).encode() for each in sent]
-    whole = b"".join(b": ping" + end + b"data: " + each + end for each in spelled) + b"data: [DONE]" + end + b"garbage"
+    whole = (
+        b"".join(b": ping" + end + b"data: " + each + end for each in spelled)
+        + b"data: [DONE]"
+        + end
+        + b"garbage"
+    )
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=20)))
-    out, chunks = relayed([whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)])
+    out, chunks = relayed(
+        [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
+    )
     assert events_of(out) == [{"system_fingerprint": None, **each, **NAMES} for each in sent]
     assert (chunks.done, chunks.failed) == (True, None)
 
@@ -96,7 +107,9 @@ def test_an_event_without_an_end_is_not_held_for_ever() -> None:
 
 
 def test_the_last_event_may_lack_its_empty_line() -> None:
-    out, chunks = relayed([b"data: " + json.dumps(chunk({"content": "a"}, "stop")).encode() + b"\n\ndata: [DONE]"])
+    out, chunks = relayed(
+        [b"data: " + json.dumps(chunk({"content": "a"}, "stop")).encode() + b"\n\ndata: [DONE]"]
+    )
     assert events_of(out)[0]["choices"][0]["delta"] == {"content": "a"}
     assert chunks.done
 
@@ -108,10 +121,16 @@ def test_the_last_event_may_lack_its_empty_line() -> None:
         pytest.param(b"[]", "malformed", 200, id="no chunk"),
         pytest.param(b'{"message": "no"}', "malformed", 200, id="no choices"),
         pytest.param(b'{"error": {"message": "x"}}', "error_event", 200, id="error"),
-        pytest.param(b'{"error": {"code": "429"}}', "rate_limited", 429, id="error with a code as text"),
+        pytest.param(
+            b'{"error": {"code": "429"}}', "rate_limited", 429, id="error with a code as text"
+        ),
         pytest.param(b'{"error": {"code": 502}}', "server_error", 502, id="error with a code"),
-        pytest.param(b'{"error": {"code": 10e400}}', "malformed", 200, id="error with no number at all"),
-        pytest.param(b'{"choices": [{"finish_reason": "error"}]}', "error_event", 200, id="ended in an error"),
+        pytest.param(
+            b'{"error": {"code": 10e400}}', "malformed", 200, id="error with no number at all"
+        ),
+        pytest.param(
+            b'{"choices": [{"finish_reason": "error"}]}', "error_event", 200, id="ended in an error"
+        ),
         pytest.param(b'{"choices": [1]}', "malformed", 200, id="odd choice"),
     ],
 )

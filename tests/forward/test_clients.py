@@ -10,8 +10,8 @@ import openai
 import openrouter
 import pytest
 from openai.types.chat import ChatCompletionMessageFunctionToolCall, ChatCompletionToolParam
-from tests.forward.chain import Chain
-from tests.simulate.world import WEATHER
+from tests.support.forward_chain import Chain
+from tests.support.simulated_providers import WEATHER
 
 MODEL = "lab/good"
 QUESTION = "What is the weather in Oslo?"
@@ -33,7 +33,9 @@ def openrouter_client(chain: Chain) -> Iterator[Any]:
 
 def test_openai_chats(openai_client: openai.OpenAI) -> None:
     answer = openai_client.chat.completions.create(
-        model=MODEL, messages=[{"role": "user", "content": "hello"}], extra_body={"provider": {"sort": "price"}}
+        model=MODEL,
+        messages=[{"role": "user", "content": "hello"}],
+        extra_body={"provider": {"sort": "price"}},
     )
 
     assert len((answer.choices[0].message.content or "").split()) == 12
@@ -82,7 +84,10 @@ def test_openai_calls_a_tool_and_goes_on(openai_client: openai.OpenAI) -> None:
                     {
                         "id": call.id,
                         "type": "function",
-                        "function": {"name": call.function.name, "arguments": call.function.arguments},
+                        "function": {
+                            "name": call.function.name,
+                            "arguments": call.function.arguments,
+                        },
                     }
                 ],
             },
@@ -107,7 +112,9 @@ def test_openai_puts_a_streamed_tool_call_together(openai_client: openai.OpenAI)
 
 def test_openai_hears_what_is_wrong(openai_client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
-        openai_client.chat.completions.create(model="lab/none", messages=[{"role": "user", "content": "hello"}])
+        openai_client.chat.completions.create(
+            model="lab/none", messages=[{"role": "user", "content": "hello"}]
+        )
 
     assert "lab/none" in refused.value.message
 
@@ -116,7 +123,9 @@ def test_openai_lists_models(openai_client: openai.OpenAI) -> None:
     assert MODEL in {model.id for model in openai_client.models.list()}
 
 
-def test_openai_sees_an_error_in_the_middle_of_a_stream(chain: Chain, openai_client: openai.OpenAI) -> None:
+def test_openai_sees_an_error_in_the_middle_of_a_stream(
+    chain: Chain, openai_client: openai.OpenAI
+) -> None:
     chain.providers.play("bad", {"kind": "cut", "after": 4})
     stream = openai_client.chat.completions.create(
         model="lab/solo", messages=[{"role": "user", "content": "hello"}], stream=True
@@ -162,7 +171,9 @@ def test_openrouter_calls_a_tool(openrouter_client: Any) -> None:
 def test_openrouter_hears_that_nobody_is_left(openrouter_client: Any) -> None:
     with pytest.raises(openrouter.errors.NotFoundResponseError) as refused:
         openrouter_client.chat.send(
-            model=MODEL, messages=[{"role": "user", "content": "hello"}], provider={"only": ["nobody"]}
+            model=MODEL,
+            messages=[{"role": "user", "content": "hello"}],
+            provider={"only": ["nobody"]},
         )
 
     assert refused.value.status_code == 404

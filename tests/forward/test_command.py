@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.forward.world import providers_file
-from tests.journeys.world import DEADLINE_SECONDS, assay, environment, refused
+from tests.support.commands import DEADLINE_SECONDS, assay, environment, refused
+from tests.support.forwarding import providers_file
 
 
 @pytest.fixture
@@ -39,7 +39,9 @@ def test_an_address_for_everybody_needs_a_file_that_says_who_may_ask(
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.1:x", "127.0.0.1:99999", ""])
-def test_an_address_that_is_none(providers: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_that_is_none(
+    providers: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("KEY", "k")
     refused(assay(*forward(providers, "--http", address)), 1, "listen")
 
@@ -53,8 +55,15 @@ def test_faults_of_files_are_bad_data(providers: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_well(providers: Path, number: signal.Signals) -> None:
-    command = [sys.executable, "-m", "assay.cli", *map(str, forward(providers, "--http", "127.0.0.1:0"))]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(KEY="k")) as process:
+    command = [
+        sys.executable,
+        "-m",
+        "assay.cli",
+        *map(str, forward(providers, "--http", "127.0.0.1:0")),
+    ]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=environment(KEY="k")
+    ) as process:
         assert process.stderr is not None
         assert json.loads(process.stderr.readline())["event"] == "forwarding"
         process.send_signal(number)

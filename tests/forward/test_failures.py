@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from tests.forward.chain import METADATA, Answer, Chain
-from tests.journeys.world import eventually
+from tests.support.commands import eventually
+from tests.support.forward_chain import METADATA, Answer, Chain
 
 from assay.forward.taxonomy import TABLE, Then
 from assay.v1 import evidence_pb2 as pb
@@ -32,7 +32,9 @@ class Case:
 
 
 def status(number: int, row: str, **fields: Any) -> Case:
-    return Case(str(number), row, row, {"kind": "status", "status": number, **fields}, status=number)
+    return Case(
+        str(number), row, row, {"kind": "status", "status": number, **fields}, status=number
+    )
 
 
 CASES = [
@@ -43,7 +45,9 @@ CASES = [
     Case("no headers", "answer_late", "headers_late", {"kind": "no_headers"}),
     Case("no token", "answer_late", "first_token_late", {"kind": "stall"}),
     Case("a role and no token", "answer_late", "first_token_late", {"kind": "stall", "after": 1}),
-    Case("comments for ever", "answer_late", "first_token_late", {"kind": "stall", "comments": True}),
+    Case(
+        "comments for ever", "answer_late", "first_token_late", {"kind": "stall", "comments": True}
+    ),
     status(429, "rate_limited", retry_after="2"),
     status(500, "server_error"),
     status(503, "server_error", retry_after="7"),
@@ -55,16 +59,36 @@ CASES = [
     status(400, "caller_error"),
     status(413, "caller_error"),
     status(422, "caller_error"),
-    Case("redirect", "redirect", "redirect", {"kind": "redirect", "location": "http://10.0.0.1/v1/chat/completions"}),
+    Case(
+        "redirect",
+        "redirect",
+        "redirect",
+        {"kind": "redirect", "location": "http://10.0.0.1/v1/chat/completions"},
+    ),
     Case("malformed", "malformed", "malformed", {"kind": "malformed"}),
     Case("garbage", "malformed", "empty", {"kind": "garbage"}),
     Case("endless line", "malformed", "malformed", {"kind": "endless_line"}),
     Case("empty", "malformed", "empty", {"kind": "empty"}),
     Case("done and empty", "malformed", "empty", {"kind": "empty", "done": True}),
     Case("error event", "error_event", "error_event", {"kind": "error_event"}),
-    Case("error event after a role", "error_event", "error_event", {"kind": "error_event", "after": 1}),
-    Case("error event of a limit", "rate_limited", "rate_limited", {"kind": "error_event", "code": 429}),
-    Case("error event of an outage", "server_error", "server_error", {"kind": "error_event", "code": 502}),
+    Case(
+        "error event after a role",
+        "error_event",
+        "error_event",
+        {"kind": "error_event", "after": 1},
+    ),
+    Case(
+        "error event of a limit",
+        "rate_limited",
+        "rate_limited",
+        {"kind": "error_event", "code": 429},
+    ),
+    Case(
+        "error event of an outage",
+        "server_error",
+        "server_error",
+        {"kind": "error_event", "code": 502},
+    ),
     Case("ends in an error", "error_event", "error_event", {"kind": "error_finish"}),
     Case("cut after the headers", "dropped", "dropped", {"kind": "cut"}),
     Case("cut after a role", "dropped", "dropped", {"kind": "cut", "after": 1}),
@@ -72,12 +96,32 @@ CASES = [
     Case("cut after words", "dropped", "cut", {"kind": "cut", "after": 4}, words=3),
     Case("half closed after words", "dropped", "cut", {"kind": "half_closed", "after": 4}, words=3),
     Case("silent after words", "answer_late", "silent", {"kind": "stall", "after": 4}, words=3),
-    Case("error event after words", "error_event", "error_event", {"kind": "error_event", "after": 4}, words=3),
-    Case("malformed after words", "malformed", "malformed", {"kind": "malformed", "after": 4}, words=3),
-    Case("ends in an error after words", "error_event", "error_event", {"kind": "error_finish", "after": 4}, words=3),
+    Case(
+        "error event after words",
+        "error_event",
+        "error_event",
+        {"kind": "error_event", "after": 4},
+        words=3,
+    ),
+    Case(
+        "malformed after words",
+        "malformed",
+        "malformed",
+        {"kind": "malformed", "after": 4},
+        words=3,
+    ),
+    Case(
+        "ends in an error after words",
+        "error_event",
+        "error_event",
+        {"kind": "error_finish", "after": 4},
+        words=3,
+    ),
 ]
 EACH = pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES])
-BOTH = pytest.mark.parametrize("stream", [pytest.param(False, id="plain"), pytest.param(True, id="stream")])
+BOTH = pytest.mark.parametrize(
+    "stream", [pytest.param(False, id="plain"), pytest.param(True, id="stream")]
+)
 
 
 def test_no_row_of_the_taxonomy_is_left_out() -> None:
@@ -97,7 +141,9 @@ def row_of(case: Case, *, stream: bool) -> str:
 
 @EACH
 @BOTH
-def test_the_next_endpoint_answers_while_nothing_was_said(chain: Chain, case: Case, *, stream: bool) -> None:
+def test_the_next_endpoint_answers_while_nothing_was_said(
+    chain: Chain, case: Case, *, stream: bool
+) -> None:
     row = ROWS[row_of(case, stream=stream)]
     answer = asked(chain, case, stream=stream)
     if stream and case.words:
@@ -146,16 +192,24 @@ LONELY = [case for case in CASES if case.fault is not None and not case.words]
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in LONELY])
 @BOTH
-def test_where_nobody_else_may_answer_the_client_is_told_why(chain: Chain, case: Case, *, stream: bool) -> None:
+def test_where_nobody_else_may_answer_the_client_is_told_why(
+    chain: Chain, case: Case, *, stream: bool
+) -> None:
     row = ROWS[row_of(case, stream=stream)]
-    answer = asked(chain, Case(case.name, case.plain, case.stream, case.fault, "lab/solo"), stream=stream)
+    answer = asked(
+        chain, Case(case.name, case.plain, case.stream, case.fault, "lab/solo"), stream=stream
+    )
 
-    begun = answer.headers["content-type"].startswith("text/event-stream")  # comments had gone out while waiting
+    begun = answer.headers["content-type"].startswith(
+        "text/event-stream"
+    )  # comments had gone out while waiting
     assert begun <= stream
     expected = case.status if row.result == pb.RESULT_CALLER_ERROR else row.status
     assert answer.status == (200 if begun else expected)
     assert answer.error["code"] == expected
-    assert [one["provider"] for one in answer.error["metadata"]["previous_errors"]] == ["bad"] * (1 + row.again)
+    assert [one["provider"] for one in answer.error["metadata"]["previous_errors"]] == ["bad"] * (
+        1 + row.again
+    )
     assert len(chain.seen("bad")) == 1 + row.again
     assert chain.seen("good") == []
     if not begun:
@@ -166,7 +220,12 @@ def test_where_nobody_else_may_answer_the_client_is_told_why(chain: Chain, case:
 
 @BOTH
 def test_a_limit_tells_when_to_come_again(chain: Chain, *, stream: bool) -> None:
-    answer = asked(chain, next(case for case in CASES if case.name == "429"), stream=stream, models=["lab/solo"])
+    answer = asked(
+        chain,
+        next(case for case in CASES if case.name == "429"),
+        stream=stream,
+        models=["lab/solo"],
+    )
 
     assert answer.status == 200  # somebody was not limited
     (first, _) = chain.recorder.of(answer.decision_id, 2)
@@ -187,7 +246,9 @@ def test_all_limited_is_the_smallest_wait(chain: Chain) -> None:
 
 @BOTH
 @pytest.mark.parametrize("number", [400, 413, 422])
-def test_a_request_that_one_model_cannot_take_is_put_to_the_next(chain: Chain, number: int, *, stream: bool) -> None:
+def test_a_request_that_one_model_cannot_take_is_put_to_the_next(
+    chain: Chain, number: int, *, stream: bool
+) -> None:
     case = next(case for case in CASES if case.name == str(number))
     answer = asked(chain, case, stream=stream, models=["lab/other"])
 
@@ -207,7 +268,9 @@ def test_a_client_that_leaves_is_left_alone(chain: Chain, *, stream: bool) -> No
 
     assert seen["end"] == "cancelled"
     assert seen["ended"] - left < 2
-    eventually(lambda: chain.recorder.cancelled("lab/slow@slow"), lambda found: len(found) == before + 1)
+    eventually(
+        lambda: chain.recorder.cancelled("lab/slow@slow"), lambda found: len(found) == before + 1
+    )
 
 
 def test_a_provider_that_the_file_does_not_name_is_passed_over(chain: Chain) -> None:
@@ -220,7 +283,9 @@ def test_a_provider_that_the_file_does_not_name_is_passed_over(chain: Chain) -> 
 
 
 @BOTH
-def test_an_answer_behind_a_dead_provider_takes_one_connect_timeout(chain: Chain, *, stream: bool) -> None:
+def test_an_answer_behind_a_dead_provider_takes_one_connect_timeout(
+    chain: Chain, *, stream: bool
+) -> None:
     answer = chain.ask("lab/deaf", stream=stream)
 
     assert answer.status == 200

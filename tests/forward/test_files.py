@@ -99,12 +99,17 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def clients_file(folder: Path, *entries: tuple[str, str]) -> Path:
-    lines = [f"  - {{tenant: {tenant}, sha256: {sha256(key.encode()).hexdigest()}}}" for tenant, key in entries]
+    lines = [
+        f"  - {{tenant: {tenant}, sha256: {sha256(key.encode()).hexdigest()}}}"
+        for tenant, key in entries
+    ]
     return written(folder, "\n".join(["apiVersion: assay/v1", "kind: Clients", "spec:", *lines]))
 
 
 def test_a_key_stands_for_its_tenant(tmp_path: Path) -> None:
-    clients = read_clients(clients_file(tmp_path, ("acme", "one"), ("acme", "two"), ("other", "three")))
+    clients = read_clients(
+        clients_file(tmp_path, ("acme", "one"), ("acme", "two"), ("other", "three"))
+    )
     told = [clients.require(header) for header in (b"Bearer one", b"bearer two", b"Bearer three ")]
     assert told == ["acme", "acme", "other"]
     for header in (b"", b"Bearer ", b"Bearer four", b"one", b"Basic one", b"Bearer \xff"):

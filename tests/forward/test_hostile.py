@@ -13,9 +13,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPResponse, RemoteDisconnected
 
 import pytest
-from tests.forward.chain import Chain, ask, chained, resident_mib
-from tests.journeys.world import DEADLINE_SECONDS, eventually
-from tests.simulate.world import HELLO
+from tests.support.commands import DEADLINE_SECONDS, eventually
+from tests.support.forward_chain import Chain, ask, chained, resident_mib
+from tests.support.simulated_providers import HELLO
 
 from assay.forward.http import REST_SECONDS
 
@@ -24,7 +24,9 @@ HUGE = 100 * MIB
 IDLE = 10_000
 SPARE = 1_000  # files that this process and the forwarder need besides
 PIECE = b"x" * 65_536
-HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+HEAD = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+)
 BODY = json.dumps({"model": "lab/good", "messages": [HELLO]}).encode()
 
 
@@ -68,7 +70,9 @@ def answered(connection: socket.socket) -> bytes:
     return b"".join(parts)
 
 
-def poured(chain: Chain, head: bytes, piece: Callable[[bytes], bytes], most: int) -> tuple[int, int, bytes]:
+def poured(
+    chain: Chain, head: bytes, piece: Callable[[bytes], bytes], most: int
+) -> tuple[int, int, bytes]:
     """Send as long as nothing comes back, at most so much; how much went out, and what came: 0 for a closed line."""
     with connected(chain) as connection:
         connection.sendall(head)
@@ -151,9 +155,15 @@ def test_endless_headers_are_cut_off(chain: Chain, piece: Callable[[bytes], byte
     "body",
     [
         pytest.param(b"[" * 20 * MIB, id="nested without end"),
-        pytest.param(b'{"model":"lab/good","messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}", id="nested deeply"),
+        pytest.param(
+            b'{"model":"lab/good","messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+            id="nested deeply",
+        ),
         pytest.param(b'{"model":' + b"9" * 10 * MIB + b"}", id="a number of ten million digits"),
-        pytest.param(b'{"model":"' + b"x" * 10 * MIB + b'","messages":[]}', id="a model of ten million letters"),
+        pytest.param(
+            b'{"model":"' + b"x" * 10 * MIB + b'","messages":[]}',
+            id="a model of ten million letters",
+        ),
         pytest.param(b"\xff\xfe" * 1000, id="no text"),
         pytest.param(b"", id="nothing"),
         pytest.param(b"null", id="null"),
@@ -174,9 +184,15 @@ def test_a_body_that_is_no_request_is_refused_in_words(chain: Chain, body: bytes
         pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500), id="TLS"),
         pytest.param(bytes(range(256)) * 16, id="noise"),
         pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", id="HTTP/2"),
-        pytest.param(b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: -1\r\n\r\n", id="a length below zero"),
+        pytest.param(
+            b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+            id="a length below zero",
+        ),
         pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\nzzz\r\n", id="no chunk"),
-        pytest.param(HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", id="two lengths"),
+        pytest.param(
+            HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            id="two lengths",
+        ),
     ],
 )
 def test_what_is_no_http_is_turned_away(chain: Chain, sent: bytes) -> None:
@@ -236,10 +252,14 @@ def test_thousands_of_idle_connections(chain: Chain) -> None:
         serves_others(chain)
         assert chain.ask("lab/good", stream=True).done
     if count < IDLE:
-        pytest.skip(f"all is well with {count:,} idle connections; the limit of open files allows no more")
+        pytest.skip(
+            f"all is well with {count:,} idle connections; the limit of open files allows no more"
+        )
 
 
-@pytest.mark.parametrize("stream", [pytest.param(False, id="plain"), pytest.param(True, id="stream")])
+@pytest.mark.parametrize(
+    "stream", [pytest.param(False, id="plain"), pytest.param(True, id="stream")]
+)
 def test_endless_answers_are_cut_off(chain: Chain, *, stream: bool) -> None:
     chain.providers.play("bad", {"kind": "endless_line"})
     with bounded(chain, 300), ThreadPoolExecutor(4) as threads:
@@ -261,7 +281,9 @@ def test_a_caller_that_does_not_read_holds_the_provider_back(chain: Chain) -> No
         for _ in range(3):
             serves_others(chain)
         assert {one["end"] for one in chain.seen("slow")} == {"open"}
-    eventually(lambda: chain.seen("slow"), lambda seen: {one["end"] for one in seen} == {"cancelled"})
+    eventually(
+        lambda: chain.seen("slow"), lambda seen: {one["end"] for one in seen} == {"cancelled"}
+    )
 
 
 def test_a_redirect_is_never_followed(chain: Chain) -> None:

@@ -10,8 +10,8 @@ from uuid import UUID
 
 import grpc
 import pytest
-from tests.forward.scripted import Decider, deciding
-from tests.forward.world import eventually
+from tests.support.forwarding import eventually
+from tests.support.scripted_decider import Decider, deciding
 
 from assay.forward.decisions import channel_to
 from assay.forward.reporting import MOST, Reporter, Spool, SpoolUnavailable, new_id
@@ -23,7 +23,9 @@ def outcome(number: int) -> pb.Outcome:
 
 
 def numbers(batches: list[pb.ReportOutcomesRequest]) -> list[int]:
-    return [int(each.endpoint_id.rpartition("@")[2]) for batch in batches for each in batch.outcomes]
+    return [
+        int(each.endpoint_id.rpartition("@")[2]) for batch in batches for each in batch.outcomes
+    ]
 
 
 @asynccontextmanager
@@ -49,7 +51,9 @@ def decider() -> Decider:
     return Decider()  # type: ignore[abstract] # what else there is, nobody asks for
 
 
-def test_what_a_killed_process_left_is_sent_by_the_next_under_the_same_id(tmp_path: Path, decider: Decider) -> None:
+def test_what_a_killed_process_left_is_sent_by_the_next_under_the_same_id(
+    tmp_path: Path, decider: Decider
+) -> None:
     spool = Spool(tmp_path / "spool")
     for number in range(3):
         spool.append(outcome(number))
@@ -88,7 +92,9 @@ def test_a_batch_is_sent_until_it_is_acknowledged(tmp_path: Path, decider: Decid
             await asyncio.to_thread(eventually, lambda: decider.refused)
             reporter.report(outcome(2), at_once=False)
             decider.refusing = None
-            await asyncio.to_thread(eventually, lambda: numbers(decider.batches), lambda seen: len(seen) == 2)
+            await asyncio.to_thread(
+                eventually, lambda: numbers(decider.batches), lambda seen: len(seen) == 2
+            )
             running.cancel()
 
     with deciding(decider, f"unix:{tmp_path}/d") as address:
@@ -97,7 +103,9 @@ def test_a_batch_is_sent_until_it_is_acknowledged(tmp_path: Path, decider: Decid
     spool.close()
 
 
-def test_what_is_refused_for_good_or_cannot_be_read_is_put_aside(tmp_path: Path, decider: Decider) -> None:
+def test_what_is_refused_for_good_or_cannot_be_read_is_put_aside(
+    tmp_path: Path, decider: Decider
+) -> None:
     folder = tmp_path / "spool"
     folder.mkdir()
     (folder / f"{new_id()}.outcomes").write_bytes(b"\xff\xff\xff")
@@ -124,7 +132,9 @@ def test_a_spool_that_is_a_file_is_refused(tmp_path: Path) -> None:
         Spool(tmp_path / "file")
 
 
-def test_what_finds_no_room_is_counted_and_what_was_kept_stays_whole(tmp_path: Path, decider: Decider) -> None:
+def test_what_finds_no_room_is_counted_and_what_was_kept_stays_whole(
+    tmp_path: Path, decider: Decider
+) -> None:
     spool = Spool(tmp_path / "spool", room=200)
     for number in range(50):
         spool.append(outcome(number))

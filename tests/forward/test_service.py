@@ -15,12 +15,21 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
-from tests.forward.chain import KEY, METADATA, Answer, ask, dead_port, deaf_port, forwarding, providers_file
 from tests.journeys.test_log_privacy import holding, tables_holding
-from tests.journeys.world import NOW, eventually
-from tests.simulate.world import HELLO, WEATHER, Simulated, simulating, started
+from tests.support.commands import NOW, eventually
+from tests.support.forward_chain import (
+    KEY,
+    METADATA,
+    Answer,
+    ask,
+    dead_port,
+    deaf_port,
+    forwarding,
+    providers_file,
+)
+from tests.support.simulated_providers import HELLO, WEATHER, Simulated, simulating, started
 
-from assay.store.engine import open_store, reading
+from assay.store.database import open_store, reading
 from assay.store.evidence_tables import outcome
 
 CLIENT_KEY = "sk-canary-of-the-client"
@@ -55,7 +64,10 @@ class House:
 @contextmanager
 def serving(folder: Path, database: str) -> Iterator[Any]:
     options = ("--database", database, "--journal", folder / "journal", "--now", NOW)
-    with started("serving", "serve", "--listen", f"unix:{folder / 'assay.sock'}", *options) as (process, log):
+    with started("serving", "serve", "--listen", f"unix:{folder / 'assay.sock'}", *options) as (
+        process,
+        log,
+    ):
         yield process, log
 
 
@@ -66,7 +78,11 @@ def housed(database: str, folder: Path, *arguments: object, **spec: object) -> I
     shutil.copyfile(database.removeprefix("sqlite:///"), copied)
     with simulating() as providers, dead_port() as dead, deaf_port() as deaf:
         file = providers_file(folder, providers, dead=dead, deaf=deaf, **spec)
-        with forwarding(f"unix:{folder / 'assay.sock'}", file, folder / "spool", *arguments) as (_, http, log):
+        with forwarding(f"unix:{folder / 'assay.sock'}", file, folder / "spool", *arguments) as (
+            _,
+            http,
+            log,
+        ):
             yield House(folder, f"sqlite:///{copied}", providers, http, log)
 
 
@@ -111,7 +127,9 @@ class Load:
 
     def run(self) -> None:
         while not self.ended.is_set():
-            self.answers.append(self.house.ask("lab/pair", METADATA, stream=len(self.answers) % 2 == 0))
+            self.answers.append(
+                self.house.ask("lab/pair", METADATA, stream=len(self.answers) % 2 == 0)
+            )
 
     @contextmanager
     def put(self) -> Iterator[None]:
@@ -129,7 +147,9 @@ class Load:
         return [answer for answer in self.answers if answer.status == 200]
 
 
-def test_a_service_that_is_killed_costs_no_outcome_and_no_restart(database: str, tmp_path: Path) -> None:
+def test_a_service_that_is_killed_costs_no_outcome_and_no_restart(
+    database: str, tmp_path: Path
+) -> None:
     with ExitStack() as stack:
         house = stack.enter_context(housed(database, tmp_path, deadline="2s"))
         house.providers.play("bad", {"kind": "status", "status": 500, "share": 0.2})
@@ -145,7 +165,9 @@ def test_a_service_that_is_killed_costs_no_outcome_and_no_restart(database: str,
         # every attempt of every answer: what was accepted is counted, and counted once
         wanted = {answer.decision_id: len(answer.metadata["attempts"]) for answer in load.served()}
         eventually(lambda: reported(house.database), lambda found: wanted.items() <= found.items())
-        eventually(lambda: list((tmp_path / "spool").glob("*.outcomes")), lambda waiting: not waiting)
+        eventually(
+            lambda: list((tmp_path / "spool").glob("*.outcomes")), lambda waiting: not waiting
+        )
 
     refused = [answer for answer in load.answers if answer.status != 200]
     assert {answer.status for answer in refused} == {503}
@@ -156,7 +178,9 @@ def test_a_service_that_is_killed_costs_no_outcome_and_no_restart(database: str,
 def test_canaries_are_found_nowhere(house: House) -> None:
     said = spoken(house)
     metrics = ask(house.http, "GET", "/metrics").body.decode()
-    eventually(lambda: list((house.folder / "spool").glob("*.outcomes")), lambda waiting: not waiting)
+    eventually(
+        lambda: list((house.folder / "spool").glob("*.outcomes")), lambda waiting: not waiting
+    )
     eventually(lambda: reported(house.database), lambda found: len(found) >= 8)
 
     for canary in (*said, PROMPT, KEY, CLIENT_KEY):
@@ -180,19 +204,38 @@ def spoken(house: House) -> list[str]:
     for stream in (False, True):
         for fault in (
             {"kind": "status", "status": 401, "words": f"Incorrect API key provided: {KEY}"},
-            {"kind": "status", "status": 400, "words": f"Incorrect API key provided: {KEY}; {PROMPT}"},
+            {
+                "kind": "status",
+                "status": 400,
+                "words": f"Incorrect API key provided: {KEY}; {PROMPT}",
+            },
             {"kind": "malformed"},
             {"kind": "error_event"},
         ):
             house.providers.play("bad", fault)
-            answer = house.ask("lab/pair", KNOWN, messages=[canary], user=PROMPT, stop=[PROMPT], stream=stream)
+            answer = house.ask(
+                "lab/pair", KNOWN, messages=[canary], user=PROMPT, stop=[PROMPT], stream=stream
+            )
             assert KEY.encode() not in answer.body
             if answer.status == 200:
                 said.append(answer.text)
         tool = {**WEATHER, "function": {**WEATHER["function"], "description": PROMPT}}
         answer = house.ask("lab/good", KNOWN, messages=[canary], tools=[tool], stream=stream)
         assert answer.status == 200
-    for wrong in (f'{{"model": "lab/good", "messages": "{PROMPT}', f'{{"model": "{PROMPT}", "messages": []}}', PROMPT):
+    for wrong in (
+        f'{{"model": "lab/good", "messages": "{PROMPT}',
+        f'{{"model": "{PROMPT}", "messages": []}}',
+        PROMPT,
+    ):
         assert ask(house.http, "POST", "/v1/chat/completions", wrong, KNOWN).status == 400
-    assert ask(house.http, "POST", "/v1/chat/completions", PROMPT, {"Authorization": f"Bearer {PROMPT}"}).status == 401
+    assert (
+        ask(
+            house.http,
+            "POST",
+            "/v1/chat/completions",
+            PROMPT,
+            {"Authorization": f"Bearer {PROMPT}"},
+        ).status
+        == 401
+    )
     return said

@@ -14,9 +14,9 @@ from typing import Any
 import grpc
 import pytest
 from openrouter.components import ChatStreamChunk, ListEndpointsResponse, Model
-from tests.forward.misbehaving import KEY
-from tests.forward.scripted import deciding
-from tests.forward.world import PROMPT, World, eventually, forwarding, providers_file
+from tests.support.forwarding import PROMPT, World, eventually, forwarding, providers_file
+from tests.support.misbehaving_provider import KEY
+from tests.support.scripted_decider import deciding
 
 from assay.forward.clients import Clients
 from assay.forward.settings import read_providers
@@ -24,7 +24,9 @@ from assay.v1 import evidence_pb2 as pb
 
 
 def asking(**fields: Any) -> str:
-    return json.dumps({"model": "lab/good", "messages": [{"role": "user", "content": PROMPT}], **fields})
+    return json.dumps(
+        {"model": "lab/good", "messages": [{"role": "user", "content": PROMPT}], **fields}
+    )
 
 
 BAD = (
@@ -43,8 +45,12 @@ BAD = (
 )
 
 
-@pytest.mark.parametrize(("body", "field"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
-def test_a_request_that_cannot_be_read_is_told_by_its_field(world: World, body: str, field: str) -> None:
+@pytest.mark.parametrize(
+    ("body", "field"), [case[1:] for case in BAD], ids=[case[0] for case in BAD]
+)
+def test_a_request_that_cannot_be_read_is_told_by_its_field(
+    world: World, body: str, field: str
+) -> None:
     got = world.post(body.encode())
     assert got.status == 400
     assert got.json["error"]["message"].startswith(f"{field}: ")
@@ -78,10 +84,17 @@ def test_models_as_openrouters_and_openais_clients_read_them(world: World) -> No
     listed = eventually(lambda: world.request("GET", "/v1/models").json["data"])
     (model,) = listed
     Model.model_validate(model)
-    assert (model["id"], model["object"], model["pricing"]["prompt"]) == ("lab/good", "model", "0.0000006")
+    assert (model["id"], model["object"], model["pricing"]["prompt"]) == (
+        "lab/good",
+        "model",
+        "0.0000006",
+    )
     endpoints = world.request("GET", "/v1/models/lab/good/endpoints").json["data"]
     ListEndpointsResponse.model_validate(endpoints)
-    assert (endpoints["endpoints"][0]["tag"], endpoints["endpoints"][0]["quantization"]) == ("good", "fp8")
+    assert (endpoints["endpoints"][0]["tag"], endpoints["endpoints"][0]["quantization"]) == (
+        "good",
+        "fp8",
+    )
     assert world.request("GET", "/v1/models/lab/none/endpoints").status == 404
 
 
@@ -91,7 +104,12 @@ def test_chunks_are_what_openrouters_client_reads(world: World) -> None:
     for chunk in chunks:
         ChatStreamChunk.model_validate(chunk)
     block = chunks[-1]["openrouter_metadata"]
-    assert (block["attempt"], block["strategy"], block["endpoints"]["total"], done) == (1, "direct", 2, "[DONE]")
+    assert (block["attempt"], block["strategy"], block["endpoints"]["total"], done) == (
+        1,
+        "direct",
+        2,
+        "[DONE]",
+    )
     assert block["endpoints"]["excluded"][0]["reasons"] == ["ACCURACY"]
 
 
@@ -112,12 +130,15 @@ def test_no_such_route(world: World) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("behaviour", ["forever", "mute", "endless"])
-def test_a_caller_that_goes_away_takes_its_request_along(world: World, behaviour: str, *, stream: bool) -> None:
+def test_a_caller_that_goes_away_takes_its_request_along(
+    world: World, behaviour: str, *, stream: bool
+) -> None:
     before = len(world.provider.seen)
     with socket.create_connection(world.address) as connection:
         body = json.dumps({"model": f"lab/{behaviour}", "stream": stream, "messages": []}).encode()
         connection.sendall(
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b"
+            % (len(body), body)
         )
         x = eventually(lambda: world.provider.seen[before:])[0]
     assert x.gone.wait(5)
@@ -144,7 +165,9 @@ def test_a_key_makes_the_tenant(guarded: World) -> None:
     assert "acme-key" not in str(guarded.provider.seen[-1].headers)
 
 
-@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer other"}, {"Authorization": "acme-key"}])
+@pytest.mark.parametrize(
+    "headers", [{}, {"Authorization": "Bearer other"}, {"Authorization": "acme-key"}]
+)
 def test_without_a_known_key_nothing_is_told(guarded: World, headers: dict[str, str]) -> None:
     asked = len(guarded.decider.asked)
     assert guarded.ask("lab/good", headers=headers).status == 401
@@ -165,7 +188,10 @@ def test_a_decider_that_comes_up_late_is_waited_for_and_one_that_stays_away_is_t
         assert time.monotonic() - began < 8
         assert (got.status, got.headers["retry-after"]) == (503, "1")
         error: Any = got.json["error"]
-        assert (error["metadata"]["error_type"], error["availability"]["retryable"]) == ("decider_unavailable", True)
+        assert (error["metadata"]["error_type"], error["availability"]["retryable"]) == (
+            "decider_unavailable",
+            True,
+        )
         with deciding(world.decider, address):
             assert late.ask("lab/good").status == 200
             world.decider.refusing = grpc.StatusCode.UNAVAILABLE
@@ -180,7 +206,9 @@ def test_requests_under_way_end_before_the_forwarder_does(world: World, tmp_path
     before = len(world.provider.seen)
     with ThreadPoolExecutor(1) as pool:
         with forwarding(world.decider_address, providers, tmp_path / "spool") as where:
-            ending = World(world.provider, world.decider, where, tmp_path / "spool", world.decider_address)
+            ending = World(
+                world.provider, world.decider, where, tmp_path / "spool", world.decider_address
+            )
             answer = pool.submit(ending.ask, "lab/slow", stream=True)
             eventually(lambda: world.called(before))
         assert answer.result().text == 'Hello "you" there'

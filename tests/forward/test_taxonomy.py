@@ -24,7 +24,9 @@ def row(failure: Failure) -> str:
 
 def test_the_page_shows_the_table() -> None:
     lines = PAGE.read_text().splitlines()
-    assert [line for line in lines if line.startswith("| `") and line.count("|") == 8] == [row(f) for f in TABLE]
+    assert [line for line in lines if line.startswith("| `") and line.count("|") == 8] == [
+        row(f) for f in TABLE
+    ]
 
 
 def test_names_are_unique_and_everything_but_an_end_goes_on() -> None:
@@ -43,7 +45,16 @@ def test_every_status_has_a_row() -> None:
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [(None, None), ("", None), ("7", 7.0), ("0.5", 0.5), ("-1", 0.0), ("1e9", 86400.0), ("nan", None), ("soon", None)],
+    [
+        (None, None),
+        ("", None),
+        ("7", 7.0),
+        ("0.5", 0.5),
+        ("-1", 0.0),
+        ("1e9", 86400.0),
+        ("nan", None),
+        ("soon", None),
+    ],
 )
 def test_retry_after(header: str | None, seconds: float | None) -> None:
     assert retry_after(header) == seconds

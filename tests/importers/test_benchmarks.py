@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from assay.engine.benchmark import BenchmarkRun, Series
-from assay.engine.document import BenchmarkDocument, Subject
 from assay.engine.errors import BadData
+from assay.engine.evidence.benchmarks import BenchmarkRun, Series
 from assay.importers.benchmarks import read_benchmarks
+from assay.importers.documents import BenchmarkDocument, Subject
 
 TABLE = (
-    Path(__file__).resolve().parents[2].parent / "shared/data/provider_quality/kimi_k3_provider_benchmarks_latest.csv"
+    Path(__file__).resolve().parents[2].parent
+    / "shared/data/provider_quality/kimi_k3_provider_benchmarks_latest.csv"
 )
 HEADER = (
     "model,provider,tag,source,suite,suite_version,judge,metric,unit,score,tasks_total,tasks_completed,trials,run_at,"
@@ -33,7 +34,10 @@ def row(**cells: str) -> str:
 
 def test_a_row_keeps_all_it_says() -> None:
     (reported,) = read(GOOD).rows
-    assert (reported.where, reported.subject) == ("line 2", Subject("line 2", "lab/one", ("acme/fp8",), "acme"))
+    assert (reported.where, reported.subject) == (
+        "line 2",
+        Subject("line 2", "lab/one", ("acme/fp8",), "acme"),
+    )
     assert reported.run == BenchmarkRun(
         endpoint_id="",
         source="lab",
@@ -50,7 +54,9 @@ def test_a_row_keeps_all_it_says() -> None:
 
 def test_a_published_table_says_the_same_in_other_words() -> None:
     header = PUBLISHED
-    (reported,) = read('2026-08-13,a03747,one,Acme AI,"BEAM (1M)",0.31,git README.md,MIT', header=header).rows
+    (reported,) = read(
+        '2026-08-13,a03747,one,Acme AI,"BEAM (1M)",0.31,git README.md,MIT', header=header
+    ).rows
     assert reported.subject == Subject("line 2", "one", ("Acme AI",), "Acme AI")
     assert reported.run == BenchmarkRun(
         endpoint_id="",
@@ -63,7 +69,8 @@ def test_a_published_table_says_the_same_in_other_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("named", "cell", "source"), [(None, "lab", "lab"), (None, "", "file"), ("me", "lab", "me"), ("me", "", "me")]
+    ("named", "cell", "source"),
+    [(None, "lab", "lab"), (None, "", "file"), ("me", "lab", "me"), ("me", "", "me")],
 )
 def test_who_says_so(named: str | None, cell: str, source: str) -> None:
     assert read(row(source=cell), named=named).rows[0].run.source == source
@@ -73,32 +80,76 @@ def test_who_says_so(named: str | None, cell: str, source: str) -> None:
     ("bad", "reason"),
     [
         pytest.param(row(score="TBD"), "score: 'TBD' is not a fraction from 0 to 1", id="TBD"),
-        pytest.param(row(score="81.1"), "score: '81.1' is not a fraction from 0 to 1", id="percent among fractions"),
+        pytest.param(
+            row(score="81.1"),
+            "score: '81.1' is not a fraction from 0 to 1",
+            id="percent among fractions",
+        ),
         pytest.param(row(score="1.0000001"), "is not a fraction", id="just above"),
         pytest.param(row(score="81.1%"), "score: '81.1%' is not a fraction", id="with its sign"),
         pytest.param(row(score="NaN"), "score: 'NaN' is not a fraction", id="NaN"),
         pytest.param(row(score="-0.1"), "score: '-0.1' is not a fraction", id="negative"),
         pytest.param(row(score=""), "score: '' is not a fraction", id="none"),
-        pytest.param(row(score="1" * 400), " characters) is not a fraction", id="a number without end"),
-        pytest.param(row(score="100.5", unit="percent"), "is not a percent from 0 to 100", id="more than all"),
-        pytest.param(row(unit="points"), "unit: 'points' is not one of fraction, percent, number", id="another unit"),
-        pytest.param(row(tasks_completed="90"), "tasks_completed: 90 is not at least 95 % of 95", id="incomplete"),
-        pytest.param(row(tasks_completed="96"), "tasks_completed: 96 is not at most all 95", id="more than all tasks"),
-        pytest.param(row(tasks_completed="-1"), "tasks_completed: '-1' is not a whole number", id="negative tasks"),
+        pytest.param(
+            row(score="1" * 400), " characters) is not a fraction", id="a number without end"
+        ),
+        pytest.param(
+            row(score="100.5", unit="percent"), "is not a percent from 0 to 100", id="more than all"
+        ),
+        pytest.param(
+            row(unit="points"),
+            "unit: 'points' is not one of fraction, percent, number",
+            id="another unit",
+        ),
+        pytest.param(
+            row(tasks_completed="90"),
+            "tasks_completed: 90 is not at least 95 % of 95",
+            id="incomplete",
+        ),
+        pytest.param(
+            row(tasks_completed="96"),
+            "tasks_completed: 96 is not at most all 95",
+            id="more than all tasks",
+        ),
+        pytest.param(
+            row(tasks_completed="-1"),
+            "tasks_completed: '-1' is not a whole number",
+            id="negative tasks",
+        ),
         pytest.param(row(trials="0"), "trials: 0 is not from 1 to 1000", id="no trials"),
         pytest.param(row(run_at="yesterday"), "run_at: 'yesterday' is not a day", id="no day"),
-        pytest.param(row(run_at="2026-07-32"), "run_at: '2026-07-32' is not a day", id="no such day"),
-        pytest.param(row(run_at="2026-07-01T10:00:00"), "is not a day or an ISO time with a zone", id="no zone"),
-        pytest.param(row(suite=""), "suite: '' is not a plain suite name", id="no suite"),
-        pytest.param(row(suite="a@b"), "suite: 'a@b' is not a plain suite name without @", id="a suite with @"),
         pytest.param(
-            row(suite_version="1 2"), "suite_version: '1 2' is not a plain version", id="a version of two words"
+            row(run_at="2026-07-32"), "run_at: '2026-07-32' is not a day", id="no such day"
         ),
-        pytest.param(row(metric="a b"), "metric: 'a b' is not a plain metric", id="a metric of two words"),
-        pytest.param(row(model="lab/one@x"), "model: 'lab/one@x' is not a model id", id="an endpoint id as model"),
+        pytest.param(
+            row(run_at="2026-07-01T10:00:00"),
+            "is not a day or an ISO time with a zone",
+            id="no zone",
+        ),
+        pytest.param(row(suite=""), "suite: '' is not a plain suite name", id="no suite"),
+        pytest.param(
+            row(suite="a@b"),
+            "suite: 'a@b' is not a plain suite name without @",
+            id="a suite with @",
+        ),
+        pytest.param(
+            row(suite_version="1 2"),
+            "suite_version: '1 2' is not a plain version",
+            id="a version of two words",
+        ),
+        pytest.param(
+            row(metric="a b"), "metric: 'a b' is not a plain metric", id="a metric of two words"
+        ),
+        pytest.param(
+            row(model="lab/one@x"),
+            "model: 'lab/one@x' is not a model id",
+            id="an endpoint id as model",
+        ),
         pytest.param(row(judge="a\u202eb"), "is not a printable name", id="right to left"),
         pytest.param(GOOD, "the same row as line 2", id="the same row"),
-        pytest.param(row(score="0.8"), "the same endpoint, source and series as line 2", id="another score"),
+        pytest.param(
+            row(score="0.8"), "the same endpoint, source and series as line 2", id="another score"
+        ),
     ],
 )
 def test_a_bad_row_is_refused_with_its_line(bad: str, reason: str) -> None:
@@ -108,7 +159,9 @@ def test_a_bad_row_is_refused_with_its_line(bad: str, reason: str) -> None:
     assert reason in document.refused[0].reason
 
 
-@pytest.mark.parametrize("column", ["suite", "judge", "suite_version", "metric", "tag", "source", "run"])
+@pytest.mark.parametrize(
+    "column", ["suite", "judge", "suite_version", "metric", "tag", "source", "run"]
+)
 def test_another(column: str) -> None:
     assert len(read(GOOD, row(**{column: "other"})).rows) == 2
 
@@ -117,10 +170,14 @@ def test_another(column: str) -> None:
     ("header", "message"),
     [
         pytest.param(
-            "model,provider,benchmrk", "unknown column 'benchmrk', did you mean benchmark?", id="a typing error"
+            "model,provider,benchmrk",
+            "unknown column 'benchmrk', did you mean benchmark?",
+            id="a typing error",
         ),
         pytest.param("model,suite,score", "missing column provider", id="no provider"),
-        pytest.param("model,provider,suite,benchmark", "line 1: two columns say suite", id="one thing twice"),
+        pytest.param(
+            "model,provider,suite,benchmark", "line 1: two columns say suite", id="one thing twice"
+        ),
     ],
 )
 def test_a_table_of_something_else_is_refused_whole(header: str, message: str) -> None:
@@ -136,4 +193,9 @@ def test_the_real_table() -> None:
         ("line 21", "score: 'TBD' is not a fraction from 0 to 1"),
     ]
     assert len(document.rows) == 30
-    assert {each.run.series.suite for each in document.rows} == {"OCRBench", "MMMU Pro Vision", "BEAM (1M)", "DeepSWE"}
+    assert {each.run.series.suite for each in document.rows} == {
+        "OCRBench",
+        "MMMU Pro Vision",
+        "BEAM (1M)",
+        "DeepSWE",
+    }

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 import assay
-from assay.engine.catalog import Endpoint, Model, Percentiles, Prices, Provider
-from assay.engine.document import CatalogDocument
 from assay.engine.errors import BadData
+from assay.engine.world.catalog import Endpoint, Model, Percentiles, Prices, Provider
 from assay.importers.catalog_csv import OPTIONAL, read_catalog
+from assay.importers.documents import CatalogDocument
 
-DEMO = Path(str(assay.__file__)).parent / "demo_data" / "catalog_facts"
+DEMO = Path(str(assay.__file__)).parent / "demo" / "data" / "catalog_facts"
 GOOD = "lab/one,acme,acme/fp8,1,2"
 
 
@@ -37,7 +37,11 @@ def with_row(row: str) -> CatalogDocument:
 )
 def test_the_demo_tables_are_taken_whole(name: str, models: int, endpoints: int) -> None:
     document = read_catalog((DEMO / name).read_bytes(), source="demo")
-    assert (len(document.models), len(document.endpoints), document.refused) == (models, endpoints, ())
+    assert (len(document.models), len(document.endpoints), document.refused) == (
+        models,
+        endpoints,
+        (),
+    )
     assert len({endpoint.endpoint_id for endpoint in document.endpoints}) == endpoints
 
 
@@ -80,8 +84,14 @@ def test_every_column_has_its_place() -> None:
         "zdr": "false",
         "data_collection": "deny",
         "generated_at": "2026-07-04T02:00:00+02:00",
-        **{f"latency_{p}_s": value for p, value in zip(("p50", "p75", "p90", "p99"), "1224", strict=True)},
-        **{f"throughput_{p}_tps": value for p, value in zip(("p50", "p75", "p90", "p99"), "9881", strict=True)},
+        **{
+            f"latency_{p}_s": value
+            for p, value in zip(("p50", "p75", "p90", "p99"), "1224", strict=True)
+        },
+        **{
+            f"throughput_{p}_tps": value
+            for p, value in zip(("p50", "p75", "p90", "p99"), "9881", strict=True)
+        },
     }
     assert set(OPTIONAL) <= set(cells)
     document = read(",".join(cells) + "\n" + ",".join(f'"{cell}"' for cell in cells.values()))
@@ -121,26 +131,67 @@ def test_blank_is_unknown() -> None:
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        pytest.param(",acme,acme,1,2", "model: '' is not a model id such as author/slug", id="no model"),
-        pytest.param("one,acme,acme,1,2", "model: 'one' is not a model id", id="a model without author"),
+        pytest.param(
+            ",acme,acme,1,2", "model: '' is not a model id such as author/slug", id="no model"
+        ),
+        pytest.param(
+            "one,acme,acme,1,2", "model: 'one' is not a model id", id="a model without author"
+        ),
         pytest.param("lab/one,,acme,1,2", "provider: '' is not a provider slug", id="no provider"),
-        pytest.param("lab/one,acme,acme fp8,1,2", "tag: 'acme fp8' is not an endpoint tag", id="a blank in a tag"),
-        pytest.param("lab/one,acme,\u0430cme,1,2", r"tag: '\u0430cme' is not", id="a letter of another alphabet"),
-        pytest.param("lab/one,acme,acme,-1,2", "prompt_usd_per_mtok: '-1' is not a number", id="a negative price"),
-        pytest.param("lab/one,acme,acme,nan,2", "prompt_usd_per_mtok: 'nan' is not a number", id="NaN"),
-        pytest.param("lab/one,acme,acme,1e99,2", "prompt_usd_per_mtok: '1e99' is not a price", id="a price of stars"),
-        pytest.param("lab/one,acme,acme,\u0661,2", r"prompt_usd_per_mtok: '\u0661' is not a number", id="other digits"),
-        pytest.param("lab/one,acme,acme,1,2.5", "context_length: '2.5' is not a whole number", id="half a token"),
-        pytest.param("lab/one,acme,acme,1", "row: '4 cells' is not as wide as the header, 5", id="too narrow"),
+        pytest.param(
+            "lab/one,acme,acme fp8,1,2",
+            "tag: 'acme fp8' is not an endpoint tag",
+            id="a blank in a tag",
+        ),
+        pytest.param(
+            "lab/one,acme,\u0430cme,1,2",
+            r"tag: '\u0430cme' is not",
+            id="a letter of another alphabet",
+        ),
+        pytest.param(
+            "lab/one,acme,acme,-1,2",
+            "prompt_usd_per_mtok: '-1' is not a number",
+            id="a negative price",
+        ),
+        pytest.param(
+            "lab/one,acme,acme,nan,2", "prompt_usd_per_mtok: 'nan' is not a number", id="NaN"
+        ),
+        pytest.param(
+            "lab/one,acme,acme,1e99,2",
+            "prompt_usd_per_mtok: '1e99' is not a price",
+            id="a price of stars",
+        ),
+        pytest.param(
+            "lab/one,acme,acme,\u0661,2",
+            r"prompt_usd_per_mtok: '\u0661' is not a number",
+            id="other digits",
+        ),
+        pytest.param(
+            "lab/one,acme,acme,1,2.5",
+            "context_length: '2.5' is not a whole number",
+            id="half a token",
+        ),
+        pytest.param(
+            "lab/one,acme,acme,1", "row: '4 cells' is not as wide as the header, 5", id="too narrow"
+        ),
         pytest.param("lab/one,acme,acme,1,2,3", "row: '6 cells' is not as wide", id="too wide"),
         pytest.param(GOOD, "the same row as line 2", id="said twice"),
-        pytest.param(f"lab/{'x' * 5000},acme,acme,1,2", " characters) is not of at most 4096", id="a long name"),
-        pytest.param(f"lab/{'x' * 500},acme,acme,1,2", " characters) is not a model id", id="a longish name"),
+        pytest.param(
+            f"lab/{'x' * 5000},acme,acme,1,2",
+            " characters) is not of at most 4096",
+            id="a long name",
+        ),
+        pytest.param(
+            f"lab/{'x' * 500},acme,acme,1,2", " characters) is not a model id", id="a longish name"
+        ),
     ],
 )
 def test_a_bad_row_is_refused_with_its_line(row: str, reason: str) -> None:
     document = with_row(row)
-    assert [endpoint.endpoint_id for endpoint in document.endpoints] == ["lab/one@acme/fp8", "lab/two@acme"]
+    assert [endpoint.endpoint_id for endpoint in document.endpoints] == [
+        "lab/one@acme/fp8",
+        "lab/two@acme",
+    ]
     assert [refusal.where for refusal in document.refused] == ["line 3"]
     assert reason in document.refused[0].reason
     assert len(document.refused[0].reason) < 250
@@ -165,19 +216,52 @@ def test_lines_are_physical() -> None:
 @pytest.mark.parametrize(
     ("columns", "values", "reason"),
     [
-        pytest.param("latency_p50_s,latency_p99_s", "2,1", "latency_p50…p99_s: '2, 1' is not rising", id="latency"),
-        pytest.param("throughput_p50_tps,throughput_p90_tps", "35,47", "'35, 47' is not falling", id="throughput"),
-        pytest.param("uptime_last_1d_percent,status", "101,0", "is not a percentage from 0 to 100", id="uptime"),
+        pytest.param(
+            "latency_p50_s,latency_p99_s",
+            "2,1",
+            "latency_p50…p99_s: '2, 1' is not rising",
+            id="latency",
+        ),
+        pytest.param(
+            "throughput_p50_tps,throughput_p90_tps",
+            "35,47",
+            "'35, 47' is not falling",
+            id="throughput",
+        ),
+        pytest.param(
+            "uptime_last_1d_percent,status",
+            "101,0",
+            "is not a percentage from 0 to 100",
+            id="uptime",
+        ),
         pytest.param("zdr,status", "maybe,0", "zdr: 'maybe' is not one of true, false", id="truth"),
-        pytest.param("data_collection,status", "yes,0", "one of true, false, allow, deny", id="data collection"),
-        pytest.param("generated_at,status", "2026-07-04,0", "is not an ISO time with a zone", id="time"),
-        pytest.param("input_modalities,status", "text,0", "'text' is not text image, as said before", id="modalities"),
+        pytest.param(
+            "data_collection,status",
+            "yes,0",
+            "one of true, false, allow, deny",
+            id="data collection",
+        ),
+        pytest.param(
+            "generated_at,status", "2026-07-04,0", "is not an ISO time with a zone", id="time"
+        ),
+        pytest.param(
+            "input_modalities,status",
+            "text,0",
+            "'text' is not text image, as said before",
+            id="modalities",
+        ),
     ],
 )
-def test_values_that_contradict_their_column_are_refused(columns: str, values: str, reason: str) -> None:
+def test_values_that_contradict_their_column_are_refused(
+    columns: str, values: str, reason: str
+) -> None:
     good = "text image," if columns.startswith("input") else ","
-    document = read(f"model,provider,tag,{columns}\nlab/one,acme,a,{good}\nlab/one,acme,b,{values}\n")
-    assert [(refusal.where, reason in refusal.reason) for refusal in document.refused] == [("line 3", True)]
+    document = read(
+        f"model,provider,tag,{columns}\nlab/one,acme,a,{good}\nlab/one,acme,b,{values}\n"
+    )
+    assert [(refusal.where, reason in refusal.reason) for refusal in document.refused] == [
+        ("line 3", True)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -185,20 +269,40 @@ def test_values_that_contradict_their_column_are_refused(columns: str, values: s
     [
         pytest.param(b"", "the file is empty", id="empty"),
         pytest.param(b"model,provider,tag\n", "0 of 0 rows cannot be taken", id="only a header"),
-        pytest.param(b"model,provider\nlab/one,acme\n", "line 1: missing column tag", id="a column missing"),
+        pytest.param(
+            b"model,provider\nlab/one,acme\n", "line 1: missing column tag", id="a column missing"
+        ),
         pytest.param(
             b"model,provider,tag,latency_p50_ms\n",
             "line 1: unknown column 'latency_p50_ms', did you mean latency_p50_s?",
             id="a unit that is not ours",
         ),
-        pytest.param(b"model,provider,tag,qqq\n", "'qqq', known are model, provider, tag", id="an unknown column"),
-        pytest.param(b"model,provider,tag,tag\n", "line 1: column tag stands twice", id="a column twice"),
-        pytest.param(b"model,provider,tag\nlab/one,acme,\xff\n", "line 2: the file is not in UTF-8", id="latin-1"),
-        pytest.param("model,provider,tag\n".encode("utf-16"), "line 1: the file is not in UTF-8", id="utf-16"),
-        pytest.param(b"model,provider,tag\nlab/one,acme,\0\n", "line 2: the file holds a NUL byte", id="NUL"),
-        pytest.param(b'model,provider,tag\nlab/one,acme,"a\n', "line 2: not a CSV row", id="an open quote"),
         pytest.param(
-            b"model,provider,tag\nlab/" + b"x" * 1_000_000 + b",acme,a\n", "line 2: not a CSV row: field", id="1 MB"
+            b"model,provider,tag,qqq\n",
+            "'qqq', known are model, provider, tag",
+            id="an unknown column",
+        ),
+        pytest.param(
+            b"model,provider,tag,tag\n", "line 1: column tag stands twice", id="a column twice"
+        ),
+        pytest.param(
+            b"model,provider,tag\nlab/one,acme,\xff\n",
+            "line 2: the file is not in UTF-8",
+            id="latin-1",
+        ),
+        pytest.param(
+            "model,provider,tag\n".encode("utf-16"), "line 1: the file is not in UTF-8", id="utf-16"
+        ),
+        pytest.param(
+            b"model,provider,tag\nlab/one,acme,\0\n", "line 2: the file holds a NUL byte", id="NUL"
+        ),
+        pytest.param(
+            b'model,provider,tag\nlab/one,acme,"a\n', "line 2: not a CSV row", id="an open quote"
+        ),
+        pytest.param(
+            b"model,provider,tag\nlab/" + b"x" * 1_000_000 + b",acme,a\n",
+            "line 2: not a CSV row: field",
+            id="1 MB",
         ),
         pytest.param(
             b"model,provider,tag\nlab/one,acme,a\nx,y,z\nx,y,q\n",

@@ -24,7 +24,9 @@ from assay.importers.tau2 import read_tau2
 from assay.importers.tenants import read_tenants
 
 FIXTURES = Path(__file__).parent / "fixtures" / "openrouter"
-CATALOG = b"model,provider,tag,prompt_usd_per_mtok,status\nlab/one,acme,acme,0.5,0\nlab/one,acme,b,,-2\n"
+CATALOG = (
+    b"model,provider,tag,prompt_usd_per_mtok,status\nlab/one,acme,acme,0.5,0\nlab/one,acme,b,,-2\n"
+)
 OBSERVED = (
     b"model,provider,tag,source,observed_from,observed_to,requests,tool_call_requests,errored_requests\n"
     b"lab/one,acme,acme,probe,2025-09-22T00:00:00Z,2025-09-23T00:00:00Z,100,50,2\n"
@@ -51,7 +53,10 @@ def packed(content: bytes) -> bytes:
 
 READERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "openrouter": (read_openrouter, (FIXTURES / "overrides.json").read_bytes()),
-    "openrouter packed": (read_openrouter, gzip.compress((FIXTURES / "provider_by_display_name.json").read_bytes())),
+    "openrouter packed": (
+        read_openrouter,
+        gzip.compress((FIXTURES / "provider_by_display_name.json").read_bytes()),
+    ),
     "catalog": (lambda data: read_catalog(data, source="ours"), CATALOG),
     "observations": (read_observations, OBSERVED),
     "benchmarks": (lambda data: read_benchmarks(data, source="ours"), SCORED),
@@ -62,12 +67,20 @@ READERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
         read_tau2,
         b'{"model_organization":"x","submission_date":"2026-01-01","results":{"a":{"pass_1":9}}}',
     ),
-    "preferences": (read_preferences, b"tenant,kind,target,model\nacme,pin,novita,lab/one\nacme,ignore,x,\n"),
-    "tenants": (read_tenants, b"- tenant: acme\n  only: [novita]\n  zdr: true\n- {tenant: b, ignore: [x]}\n"),
+    "preferences": (
+        read_preferences,
+        b"tenant,kind,target,model\nacme,pin,novita,lab/one\nacme,ignore,x,\n",
+    ),
+    "tenants": (
+        read_tenants,
+        b"- tenant: acme\n  only: [novita]\n  zdr: true\n- {tenant: b, ignore: [x]}\n",
+    ),
 }
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
     max_leaves=5,
 )
 
@@ -95,7 +108,8 @@ def test_a_good_file_with_a_hole_or_a_patch(form: str, data: st.DataObject) -> N
     start = data.draw(st.integers(0, len(good)))
     end = data.draw(st.integers(start, min(len(good), start + 12)))
     patch = data.draw(
-        st.binary(max_size=6) | st.sampled_from([b'"', b",", b"\n", b"null", b"-1", b"[" * 3000, b"9" * 400])
+        st.binary(max_size=6)
+        | st.sampled_from([b'"', b",", b"\n", b"null", b"-1", b"[" * 3000, b"9" * 400])
     )
     survives(reader, good[:start] + patch + good[end:])
 
@@ -104,7 +118,9 @@ def test_a_good_file_with_a_hole_or_a_patch(form: str, data: st.DataObject) -> N
 @given(data=st.data())
 def test_a_snapshot_with_any_value_in_any_place(data: st.DataObject) -> None:
     name = data.draw(
-        st.sampled_from(["overrides", "latency_and_throughput", "providers_part", "list_of_unlisted_model"])
+        st.sampled_from(
+            ["overrides", "latency_and_throughput", "providers_part", "list_of_unlisted_model"]
+        )
     )
     root = json.loads((FIXTURES / f"{name}.json").read_bytes())
     replace_something(root, data)
@@ -124,8 +140,14 @@ def test_a_run_with_any_value_in_any_place(form: str, data: st.DataObject) -> No
 def replace_something(root: dict[str, Any], data: st.DataObject) -> None:
     item: Any = root
     while True:
-        key = data.draw(st.sampled_from(sorted(item) if isinstance(item, dict) else range(len(item))))
-        if not isinstance(item[key], dict | list) or not item[key] or data.draw(st.integers(0, 4)) == 0:
+        key = data.draw(
+            st.sampled_from(sorted(item) if isinstance(item, dict) else range(len(item)))
+        )
+        if (
+            not isinstance(item[key], dict | list)
+            or not item[key]
+            or data.draw(st.integers(0, 4)) == 0
+        ):
             break
         item = item[key]
     item[key] = data.draw(JSON)

@@ -17,10 +17,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from assay.engine.benchmark import BenchmarkRun, Series
-from assay.engine.document import BenchmarkDocument, Refusal, Subject
-from assay.importers.archive import MANY_ENTRIES
-from assay.importers.inspect import HEADER_LIMIT, read_inspect
+from assay.engine.evidence.benchmarks import BenchmarkRun, Series
+from assay.importers.documents import BenchmarkDocument, Refusal, Subject
+from assay.importers.inspect import HEADER_LIMIT, MANY_ENTRIES, read_inspect
 
 LOGS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "inspect_logs"
 GOOD: dict[str, Any] = {
@@ -55,7 +54,10 @@ GOOD: dict[str, Any] = {
             }
         ],
     },
-    "stats": {"started_at": "2026-07-01T10:00:01+00:00", "completed_at": "2026-07-01T12:30:00+02:00"},
+    "stats": {
+        "started_at": "2026-07-01T10:00:01+00:00",
+        "completed_at": "2026-07-01T12:30:00+02:00",
+    },
 }
 SERIES = Series("livemcpbench", "0", "openai/gpt-4.1", "scorer/accuracy", "fraction")
 
@@ -78,7 +80,9 @@ def read(log: object) -> BenchmarkDocument:
     return read_inspect(json.dumps(log).encode())
 
 
-def zipped(content: bytes, *, name: str = "header.json", method: int = zipfile.ZIP_DEFLATED) -> bytes:
+def zipped(
+    content: bytes, *, name: str = "header.json", method: int = zipfile.ZIP_DEFLATED
+) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", method) as archive:
         archive.writestr("_journal/start.json", "{}")
@@ -92,10 +96,17 @@ def zstandard(content: bytes, *, size: int | None = None, checksum: int | None =
     name, body = b"header.json", bytes(pa.compress(content, "zstd", asbytes=True))
     crc = zlib.crc32(content) if checksum is None else checksum
     sizes = struct.pack("<III", crc, len(body) if size is None else size, len(content))
-    local = struct.pack("<4sHHHHH", b"PK\x03\x04", 63, 0, 93, 0, 0) + sizes + struct.pack("<HH", len(name), 0) + name
+    local = (
+        struct.pack("<4sHHHHH", b"PK\x03\x04", 63, 0, 93, 0, 0)
+        + sizes
+        + struct.pack("<HH", len(name), 0)
+        + name
+    )
     entry = struct.pack("<4sHHHHHH", b"PK\x01\x02", 63, 63, 0, 93, 0, 0) + sizes
     entry += struct.pack("<HHHHHII", len(name), 0, 0, 0, 0, 0, 0) + name
-    end = struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, 1, 1, len(entry), len(local) + len(body), 0)
+    end = struct.pack(
+        "<4sHHHHIIH", b"PK\x05\x06", 0, 0, 1, 1, len(entry), len(local) + len(body), 0
+    )
     return b"".join((local, body, entry, end))
 
 
@@ -137,27 +148,69 @@ def test_every_form_says_the_same(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "reason"),
     [
-        pytest.param("status", "cancelled", "status: 'cancelled' is not success", id="cancelled with a score"),
-        pytest.param("status", "started", "status: 'started' is not success", id="still running, or killed"),
+        pytest.param(
+            "status", "cancelled", "status: 'cancelled' is not success", id="cancelled with a score"
+        ),
+        pytest.param(
+            "status", "started", "status: 'started' is not success", id="still running, or killed"
+        ),
         pytest.param("status", "error", "status: 'error' is not success", id="failed"),
         pytest.param("status", None, "status: 'null' is not text", id="no status"),
         pytest.param("invalidated", True, "invalidated: 'true' is not false", id="taken back"),
         pytest.param("version", 1, "version: 1 is not 2", id="an older form"),
         pytest.param("results", None, "results: 'null' is not an object", id="no results"),
-        pytest.param("results.scores", [], "results.scores: 'an empty list' is not", id="no scores"),
-        pytest.param("results.completed_samples", 18, "18 is not at least 95 % of 20 tasks", id="incomplete"),
-        pytest.param("results.completed_samples", 21, "21 is not at most all 20 tasks", id="more than all"),
-        pytest.param("results.completed_samples", -1, "completed_samples: '-1' is not a whole", id="negative"),
-        pytest.param("results.completed_samples", ..., "completed_samples: 'null' is not a whole", id="not counted"),
-        pytest.param("results.total_samples", 2**63, "total_samples: '9223372036854775808' is not", id="2^63"),
+        pytest.param(
+            "results.scores", [], "results.scores: 'an empty list' is not", id="no scores"
+        ),
+        pytest.param(
+            "results.completed_samples", 18, "18 is not at least 95 % of 20 tasks", id="incomplete"
+        ),
+        pytest.param(
+            "results.completed_samples", 21, "21 is not at most all 20 tasks", id="more than all"
+        ),
+        pytest.param(
+            "results.completed_samples", -1, "completed_samples: '-1' is not a whole", id="negative"
+        ),
+        pytest.param(
+            "results.completed_samples",
+            ...,
+            "completed_samples: 'null' is not a whole",
+            id="not counted",
+        ),
+        pytest.param(
+            "results.total_samples", 2**63, "total_samples: '9223372036854775808' is not", id="2^63"
+        ),
         pytest.param("results.total_samples", 0, "is not at most all 0 tasks", id="of nothing"),
-        pytest.param("eval.task", "a@b", "eval.task: 'a@b' is not a plain suite name", id="a suite with @"),
-        pytest.param("eval.task_version", "1 2", "eval.task_version: '1 2' is not a plain version", id="no version"),
-        pytest.param("eval.config.sample_id", ["t1"], "sample_id: 'a choice of samples' is not", id="hand-picked"),
-        pytest.param("eval.config.epochs", 0, "eval.config.epochs: 0 is not from 1", id="no epochs"),
-        pytest.param("eval.model", "openrouter/one", "eval.model: 'one' is not a model id", id="no model"),
-        pytest.param("eval.model_args.only", 7, "eval.model_args.only: 7 is not a list", id="no providers"),
-        pytest.param("stats.completed_at", "2026-07-01T10:00:00", "is not an ISO time with a zone", id="no zone"),
+        pytest.param(
+            "eval.task", "a@b", "eval.task: 'a@b' is not a plain suite name", id="a suite with @"
+        ),
+        pytest.param(
+            "eval.task_version",
+            "1 2",
+            "eval.task_version: '1 2' is not a plain version",
+            id="no version",
+        ),
+        pytest.param(
+            "eval.config.sample_id",
+            ["t1"],
+            "sample_id: 'a choice of samples' is not",
+            id="hand-picked",
+        ),
+        pytest.param(
+            "eval.config.epochs", 0, "eval.config.epochs: 0 is not from 1", id="no epochs"
+        ),
+        pytest.param(
+            "eval.model", "openrouter/one", "eval.model: 'one' is not a model id", id="no model"
+        ),
+        pytest.param(
+            "eval.model_args.only", 7, "eval.model_args.only: 7 is not a list", id="no providers"
+        ),
+        pytest.param(
+            "stats.completed_at",
+            "2026-07-01T10:00:00",
+            "is not an ISO time with a zone",
+            id="no zone",
+        ),
         pytest.param("eval.eval_id", "a b", "eval.eval_id: 'a b' is not", id="no id"),
         pytest.param("eval", [], "eval: 'a list' is not an object", id="no eval"),
     ],
@@ -172,7 +225,9 @@ def test_a_run_that_stands_for_nothing_is_refused(path: str, value: object, reas
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        pytest.param(81.1, "accuracy: '81.1' is not a fraction from 0 to 1", id="percent among fractions"),
+        pytest.param(
+            81.1, "accuracy: '81.1' is not a fraction from 0 to 1", id="percent among fractions"
+        ),
         pytest.param(-0.1, "accuracy: '-0.1' is not a fraction", id="negative"),
         pytest.param(float("nan"), "accuracy: 'nan' is not a fraction", id="NaN"),
         pytest.param(float("inf"), "accuracy: 'inf' is not a fraction", id="infinite"),
@@ -192,27 +247,58 @@ def test_a_score_outside_its_unit_is_refused_alone(value: object, reason: str) -
 def test_a_scorer_that_skipped_samples_is_refused_alone() -> None:
     log = changed("results.scores.0.unscored_samples", 3)
     log["results"]["scores"][0]["scored_samples"] = 17
-    log["results"]["scores"].append(GOOD["results"]["scores"][0] | {"name": "other", "scorer": "other"})
+    log["results"]["scores"].append(
+        GOOD["results"]["scores"][0] | {"name": "other", "scorer": "other"}
+    )
     document = read(log)
     assert document.refused == (
-        Refusal("results.scores[0]", "scored_samples: 17 is not at least 95 % of 20 tasks: the run is incomplete"),
+        Refusal(
+            "results.scores[0]",
+            "scored_samples: 17 is not at least 95 % of 20 tasks: the run is incomplete",
+        ),
     )
-    assert {row.run.series.metric for row in document.rows} == {"other/accuracy", "other/Office_accuracy"}
+    assert {row.run.series.metric for row in document.rows} == {
+        "other/accuracy",
+        "other/Office_accuracy",
+    }
 
 
 @pytest.mark.parametrize(
     ("path", "value", "series"),
     [
         pytest.param("eval.config.limit", 10, {"version": "0+limit=10"}, id="a part of the suite"),
-        pytest.param("eval.config.limit", [10, 20], {"version": "0+limit=10-20"}, id="another part"),
+        pytest.param(
+            "eval.config.limit", [10, 20], {"version": "0+limit=10-20"}, id="another part"
+        ),
         pytest.param("eval.task_version", "2-B", {"version": "2-B"}, id="a version in words"),
-        pytest.param("eval.task_args_passed", {"grader_model": "x"}, {"version": "0"}, id="the judge is no argument"),
-        pytest.param("results.scores.0.reducer", "pass_at_2", {"metric": "scorer/accuracy/pass_at_2"}, id="reducer"),
+        pytest.param(
+            "eval.task_args_passed",
+            {"grader_model": "x"},
+            {"version": "0"},
+            id="the judge is no argument",
+        ),
+        pytest.param(
+            "results.scores.0.reducer",
+            "pass_at_2",
+            {"metric": "scorer/accuracy/pass_at_2"},
+            id="reducer",
+        ),
         pytest.param("results.scores.0.reducer", "mean", {}, id="the mean goes without saying"),
-        pytest.param("results.scores.0.name", "a b", {"metric": "a_b/accuracy"}, id="a scorer of two words"),
-        pytest.param("results.scores.0.params", {"model": "o3"}, {"judge": "o3"}, id="the scorer's own judge"),
-        pytest.param("eval.scorers.0.options", {"model": "o3"}, {"judge": "o3"}, id="the judge as scorers are listed"),
-        pytest.param("eval.scorers.0.options", {"model": ["a", "b"]}, {"judge": "a + b"}, id="two judges"),
+        pytest.param(
+            "results.scores.0.name", "a b", {"metric": "a_b/accuracy"}, id="a scorer of two words"
+        ),
+        pytest.param(
+            "results.scores.0.params", {"model": "o3"}, {"judge": "o3"}, id="the scorer's own judge"
+        ),
+        pytest.param(
+            "eval.scorers.0.options",
+            {"model": "o3"},
+            {"judge": "o3"},
+            id="the judge as scorers are listed",
+        ),
+        pytest.param(
+            "eval.scorers.0.options", {"model": ["a", "b"]}, {"judge": "a + b"}, id="two judges"
+        ),
         pytest.param("eval.task_args", {}, {"judge": "unknown"}, id="nobody says who judged"),
     ],
 )
@@ -244,18 +330,33 @@ def test_a_metric_that_is_no_share_is_a_number() -> None:
 @pytest.mark.parametrize(
     ("model", "arguments", "said"),
     [
-        pytest.param("openrouter/lab/one", {"only": "acme/fp8"}, ("lab/one", ("acme/fp8",)), id="a tag"),
-        pytest.param("openrouter/lab/one", {"only": ["acme"]}, ("lab/one", ("acme",)), id="a list of one"),
-        pytest.param("openrouter/lab/one", {"only": "a, b"}, ("lab/one", ("a", "b")), id="two providers"),
         pytest.param(
-            "openrouter/lab/one", {"provider": {"only": ["acme"]}}, ("lab/one", ("acme",)), id="Inspect's way"
+            "openrouter/lab/one", {"only": "acme/fp8"}, ("lab/one", ("acme/fp8",)), id="a tag"
         ),
-        pytest.param("openrouter/lab/one", {"order": ["acme"]}, ("lab/one", ()), id="an order is no pin"),
+        pytest.param(
+            "openrouter/lab/one", {"only": ["acme"]}, ("lab/one", ("acme",)), id="a list of one"
+        ),
+        pytest.param(
+            "openrouter/lab/one", {"only": "a, b"}, ("lab/one", ("a", "b")), id="two providers"
+        ),
+        pytest.param(
+            "openrouter/lab/one",
+            {"provider": {"only": ["acme"]}},
+            ("lab/one", ("acme",)),
+            id="Inspect's way",
+        ),
+        pytest.param(
+            "openrouter/lab/one", {"order": ["acme"]}, ("lab/one", ()), id="an order is no pin"
+        ),
         pytest.param("openrouter/lab/one", {}, ("lab/one", ()), id="no pin"),
-        pytest.param("openai/gpt-4o", {"only": "acme"}, (None, ()), id="not asked through OpenRouter"),
+        pytest.param(
+            "openai/gpt-4o", {"only": "acme"}, (None, ()), id="not asked through OpenRouter"
+        ),
     ],
 )
-def test_what_a_log_says_of_the_endpoint(model: str, arguments: object, said: tuple[object, ...]) -> None:
+def test_what_a_log_says_of_the_endpoint(
+    model: str, arguments: object, said: tuple[object, ...]
+) -> None:
     log = changed("eval.model", model)
     log["eval"]["model_args"] = arguments
     subject = read(log).rows[0].subject
@@ -299,30 +400,66 @@ BOMB = bytes(4 * HEADER_LIMIT)
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        pytest.param(lambda: alone(BOMB), f"header.json holds more than {HEADER_LIMIT} bytes", id="zip bomb"),
-        pytest.param(lambda: zstandard(BOMB), f"holds more than {HEADER_LIMIT} bytes", id="Zstandard bomb"),
-        pytest.param(lambda: alone(JSON, "../header.json"), "the zip file has no header.json", id="path trick"),
-        pytest.param(lambda: alone(JSON, "/header.json"), "the zip file has no header.json", id="absolute path"),
-        pytest.param(lambda: alone(JSON, "_journal/start.json"), "has no header.json", id="a run that was killed"),
+        pytest.param(
+            lambda: alone(BOMB), f"header.json holds more than {HEADER_LIMIT} bytes", id="zip bomb"
+        ),
+        pytest.param(
+            lambda: zstandard(BOMB), f"holds more than {HEADER_LIMIT} bytes", id="Zstandard bomb"
+        ),
+        pytest.param(
+            lambda: alone(JSON, "../header.json"),
+            "the zip file has no header.json",
+            id="path trick",
+        ),
+        pytest.param(
+            lambda: alone(JSON, "/header.json"),
+            "the zip file has no header.json",
+            id="absolute path",
+        ),
+        pytest.param(
+            lambda: alone(JSON, "_journal/start.json"),
+            "has no header.json",
+            id="a run that was killed",
+        ),
         pytest.param(lambda: twice(JSON), "the zip file has header.json 2 times", id="two headers"),
         pytest.param(lambda: encrypted(alone(JSON)), "header.json is encrypted", id="encrypted"),
-        pytest.param(lambda: other_method(alone(JSON), 12), "unreadable way, zip method 12", id="bzip2"),
-        pytest.param(lambda: other_method(alone(JSON), 99), "unreadable way, zip method 99", id="unknown method"),
-        pytest.param(lambda: other_method(alone(JSON), 93), "broken zip file", id="not what it claims to be"),
-        pytest.param(lambda: zstandard(JSON, checksum=1), "is damaged: its checksum differs", id="bits flipped"),
-        pytest.param(lambda: zstandard(JSON, size=10**6), "'header.json' is cut off", id="Zstandard cut off"),
+        pytest.param(
+            lambda: other_method(alone(JSON), 12), "unreadable way, zip method 12", id="bzip2"
+        ),
+        pytest.param(
+            lambda: other_method(alone(JSON), 99),
+            "unreadable way, zip method 99",
+            id="unknown method",
+        ),
+        pytest.param(
+            lambda: other_method(alone(JSON), 93), "broken zip file", id="not what it claims to be"
+        ),
+        pytest.param(
+            lambda: zstandard(JSON, checksum=1),
+            "is damaged: its checksum differs",
+            id="bits flipped",
+        ),
+        pytest.param(
+            lambda: zstandard(JSON, size=10**6), "'header.json' is cut off", id="Zstandard cut off"
+        ),
         pytest.param(lambda: zipped(JSON)[:-30], "broken zip file", id="truncated"),
         pytest.param(lambda: zipped(JSON)[:40], "broken zip file", id="hardly begun"),
         pytest.param(
-            lambda: b"PK\x03\x04" + b"PK\x01\x02" * (MANY_ENTRIES + 1), "more than 200000 members", id="swarm"
+            lambda: b"PK\x03\x04" + b"PK\x01\x02" * (MANY_ENTRIES + 1),
+            "more than 200000 members",
+            id="swarm",
         ),
-        pytest.param(lambda: b"PK\x05\x06" + bytes(18), "the zip file has no header.json", id="an empty zip"),
+        pytest.param(
+            lambda: b"PK\x05\x06" + bytes(18), "the zip file has no header.json", id="an empty zip"
+        ),
         pytest.param(lambda: alone(b"{"), "not JSON", id="a header that is cut off"),
         pytest.param(lambda: b"[]", "not a JSON object", id="a list"),
         pytest.param(lambda: b"", "the file is empty", id="nothing"),
         pytest.param(lambda: b'{"a":' * 100_000, "not JSON: too deeply nested", id="deep"),
         pytest.param(lambda: b"[" * 100_000, "not JSON: too deeply nested", id="deep list"),
-        pytest.param(lambda: b'{"version": ' + b"1" * 5000 + b"}", "not JSON: ", id="a number without end"),
+        pytest.param(
+            lambda: b'{"version": ' + b"1" * 5000 + b"}", "not JSON: ", id="a number without end"
+        ),
         pytest.param(lambda: b'{"version": "\xff"}', "not JSON: ", id="not UTF-8"),
         pytest.param(
             lambda: JSON.replace(b'"status"', b'"status": "cancelled", "status"'),
@@ -368,4 +505,6 @@ def test_real_logs(name: str, metric: str, score: float, subject: Subject) -> No
 def test_a_real_log_of_a_cancelled_run_that_has_an_accuracy() -> None:
     document = read_inspect((LOGS / "upstream_popularity_cancelled.json").read_bytes())
     assert document.rows == ()
-    assert document.refused == (Refusal("log", "status: 'cancelled' is not success: the run did not come to its end"),)
+    assert document.refused == (
+        Refusal("log", "status: 'cancelled' is not success: the run did not come to its end"),
+    )

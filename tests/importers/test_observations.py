@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 import assay
-from assay.engine.catalog import Observation
-from assay.engine.document import ObservationDocument
 from assay.engine.errors import BadData
+from assay.engine.world.catalog import Observation
+from assay.importers.documents import ObservationDocument
 from assay.importers.observations import read_observations
 
-DEMO = Path(str(assay.__file__)).parent / "demo_data" / "observations"
+DEMO = Path(str(assay.__file__)).parent / "demo" / "data" / "observations"
 HEADER = "model,provider,tag,source,observed_from,observed_to,requests,tool_call_requests,errored_requests,reference"
 GOOD = "lab/one,acme,acme/fp8,probe,2025-09-22T00:00:00Z,2025-09-23T00:00:00Z,100,50,2,true"
 
@@ -43,31 +43,79 @@ def test_a_row_keeps_its_names_and_counts() -> None:
         "acme/fp8",
     )
     window = (datetime(2025, 9, 22, tzinfo=UTC), datetime(2025, 9, 23, tzinfo=UTC))
-    assert observed.observation == Observation("lab/one@acme/fp8", "probe", *window, 100, 50, 2, reference=True)
+    assert observed.observation == Observation(
+        "lab/one@acme/fp8", "probe", *window, 100, 50, 2, reference=True
+    )
 
 
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        pytest.param(row(errored_requests="51"), "errored_requests: 51 is not at most", id="more errors than calls"),
-        pytest.param(row(tool_call_requests="101"), "is not at most requests, 100", id="more calls than requests"),
-        pytest.param(row(errored_requests="2%"), "errored_requests: '2%' is not a whole number", id="percent"),
-        pytest.param(row(errored_requests="0.02"), "errored_requests: '0.02' is not a whole", id="a fraction"),
-        pytest.param(row(errored_requests="-1"), "errored_requests: '-1' is not a whole number", id="negative"),
-        pytest.param(row(errored_requests=""), "errored_requests: '' is not a whole number", id="not counted"),
-        pytest.param(row(requests="9007199254740993"), "requests: '9007199254740993' is not", id="past 2^53"),
-        pytest.param(row(requests="1" * 400), " characters) is not a whole number", id="a number without end"),
-        pytest.param(row(observed_to="2025-09-22T00:00:00Z"), "is not later than observed_from", id="no window"),
-        pytest.param(row(observed_from="2025-09-22T00:00:00"), "is not an ISO time with a zone", id="no zone"),
-        pytest.param(row(observed_from="yesterday"), "observed_from: 'yesterday' is not", id="no time"),
-        pytest.param(row(observed_from="0001-01-01T00:00:00+09:00"), "is not an ISO time", id="before all time"),
-        pytest.param(row(reference="yes"), "reference: 'yes' is not one of true, false", id="no truth"),
-        pytest.param(row(source=""), "source: '' is not a plain name", id="no source"),
-        pytest.param(row(model="lab/one@x"), "model: 'lab/one@x' is not a model id", id="an endpoint id as model"),
-        pytest.param(GOOD, "the same row as line 2", id="the same row"),
-        pytest.param(row(requests="101"), "the same endpoint, source and window as line 2", id="the same window"),
         pytest.param(
-            row(observed_from="2025-09-22T02:00:00+02:00"), "window as line 2", id="the same window in another zone"
+            row(errored_requests="51"),
+            "errored_requests: 51 is not at most",
+            id="more errors than calls",
+        ),
+        pytest.param(
+            row(tool_call_requests="101"),
+            "is not at most requests, 100",
+            id="more calls than requests",
+        ),
+        pytest.param(
+            row(errored_requests="2%"), "errored_requests: '2%' is not a whole number", id="percent"
+        ),
+        pytest.param(
+            row(errored_requests="0.02"), "errored_requests: '0.02' is not a whole", id="a fraction"
+        ),
+        pytest.param(
+            row(errored_requests="-1"),
+            "errored_requests: '-1' is not a whole number",
+            id="negative",
+        ),
+        pytest.param(
+            row(errored_requests=""), "errored_requests: '' is not a whole number", id="not counted"
+        ),
+        pytest.param(
+            row(requests="9007199254740993"), "requests: '9007199254740993' is not", id="past 2^53"
+        ),
+        pytest.param(
+            row(requests="1" * 400), " characters) is not a whole number", id="a number without end"
+        ),
+        pytest.param(
+            row(observed_to="2025-09-22T00:00:00Z"),
+            "is not later than observed_from",
+            id="no window",
+        ),
+        pytest.param(
+            row(observed_from="2025-09-22T00:00:00"), "is not an ISO time with a zone", id="no zone"
+        ),
+        pytest.param(
+            row(observed_from="yesterday"), "observed_from: 'yesterday' is not", id="no time"
+        ),
+        pytest.param(
+            row(observed_from="0001-01-01T00:00:00+09:00"),
+            "is not an ISO time",
+            id="before all time",
+        ),
+        pytest.param(
+            row(reference="yes"), "reference: 'yes' is not one of true, false", id="no truth"
+        ),
+        pytest.param(row(source=""), "source: '' is not a plain name", id="no source"),
+        pytest.param(
+            row(model="lab/one@x"),
+            "model: 'lab/one@x' is not a model id",
+            id="an endpoint id as model",
+        ),
+        pytest.param(GOOD, "the same row as line 2", id="the same row"),
+        pytest.param(
+            row(requests="101"),
+            "the same endpoint, source and window as line 2",
+            id="the same window",
+        ),
+        pytest.param(
+            row(observed_from="2025-09-22T02:00:00+02:00"),
+            "window as line 2",
+            id="the same window in another zone",
         ),
     ],
 )

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from assay.engine.catalog import Endpoint, Percentiles, PriceOverride, Prices
-from assay.engine.document import CatalogDocument
 from assay.engine.errors import BadData
+from assay.engine.world.catalog import Endpoint, Percentiles, PriceOverride, Prices
+from assay.importers.documents import CatalogDocument
 from assay.importers.openrouter import read_openrouter
 
 FIXTURES = Path(__file__).parent / "fixtures" / "openrouter"
@@ -40,7 +40,9 @@ def test_prices_per_token_become_exact_prices_per_million() -> None:
 
 
 def test_a_discount_is_already_in_the_listed_price() -> None:
-    assert by_tag("discount_already_off")["acme"].prices == Prices(prompt=0.3705, completion=1.1115, request_usd=0.0)
+    assert by_tag("discount_already_off")["acme"].prices == Prices(
+        prompt=0.3705, completion=1.1115, request_usd=0.0
+    )
 
 
 def test_minus_one_is_no_price() -> None:
@@ -51,14 +53,18 @@ def test_minus_one_is_no_price() -> None:
 
 
 def test_an_image_price_equal_to_the_prompt_price_is_per_token() -> None:
-    images = {tag: endpoint.prices.image_usd for tag, endpoint in by_tag("image_priced_per_token").items()}
+    images = {
+        tag: endpoint.prices.image_usd for tag, endpoint in by_tag("image_priced_per_token").items()
+    }
     assert images == {"acme": None, "acme/own": 0.002, "acme/free": 0.0}
 
 
 def test_overrides_keep_their_conditions() -> None:
     assert by_tag("overrides")["acme"].overrides == (
         PriceOverride(Prices(prompt=6.0), min_prompt_tokens=200_000),
-        PriceOverride(Prices(completion=10.0), utc_start=22 * 60, utc_end=6 * 60 + 30, utc_days=(1, 6, 7)),
+        PriceOverride(
+            Prices(completion=10.0), utc_start=22 * 60, utc_end=6 * 60 + 30, utc_days=(1, 6, 7)
+        ),
     )
     assert refusals("overrides") == {}
 
@@ -81,7 +87,11 @@ def test_prices_of_an_override_that_is_not_understood_are_unknown() -> None:
 
 def test_a_listed_variant_does_not_inherit_the_list_of_its_base() -> None:
     document = read("free_variant_without_list")
-    assert [model.model for model in document.models] == ["lab/one", "lab/one:free", "lab/small:free"]
+    assert [model.model for model in document.models] == [
+        "lab/one",
+        "lab/one:free",
+        "lab/small:free",
+    ]
     assert [endpoint.endpoint_id for endpoint in document.endpoints] == ["lab/one@acme"]
 
 
@@ -110,7 +120,10 @@ def test_a_row_of_another_model_is_refused() -> None:
 
 
 def test_a_repeated_tag_makes_two_endpoints() -> None:
-    assert [(endpoint.endpoint_id, endpoint.quantization) for endpoint in read("duplicate_tags").endpoints] == [
+    assert [
+        (endpoint.endpoint_id, endpoint.quantization)
+        for endpoint in read("duplicate_tags").endpoints
+    ] == [
         ("lab/one@acme", "fp8"),
         ("lab/one@beta", "unknown"),
         ("lab/one@acme~2", "bf16"),
@@ -118,7 +131,9 @@ def test_a_repeated_tag_makes_two_endpoints() -> None:
 
 
 def test_a_provider_is_who_the_display_name_says() -> None:
-    assert {tag: endpoint.provider for tag, endpoint in by_tag("provider_by_display_name").items()} == {
+    assert {
+        tag: endpoint.provider for tag, endpoint in by_tag("provider_by_display_name").items()
+    } == {
         "sambanova": "sambanova",
         "sambanova-turbo": "sambanova",
         "anthropic": "anthropic",
@@ -140,7 +155,9 @@ def test_the_providers_part_outweighs_tags() -> None:
 
 
 def test_a_provider_known_only_by_the_prefix_of_another_is_refused() -> None:
-    assert [endpoint.provider for endpoint in read("provider_without_slug").endpoints] == ["anthropic"]
+    assert [endpoint.provider for endpoint in read("provider_without_slug").endpoints] == [
+        "anthropic"
+    ]
     assert "'Amazon Bedrock'" in refusals("provider_without_slug")["endpoints.lab/one[1]"]
 
 
@@ -163,7 +180,9 @@ def test_a_limit_of_zero_is_no_limit_stated() -> None:
 
 def test_uptime_is_a_percentage_and_status_a_number() -> None:
     found = by_tag("percent_and_status")
-    assert {tag: (e.status, e.uptime_30m_percent, e.uptime_1d_percent) for tag, e in found.items()} == {
+    assert {
+        tag: (e.status, e.uptime_30m_percent, e.uptime_1d_percent) for tag, e in found.items()
+    } == {
         "acme/down": (-2, 72.7, 0.5),
         "acme/worse": (-5, 0.0, None),
         "acme/top": (0, None, 100.0),
@@ -201,13 +220,22 @@ def test_bodies_may_be_bare_and_time_is_told_in_utc() -> None:
 def test_a_bad_row_is_refused_by_itself(name: str, kept: int, refused: int) -> None:
     document = read(name)
     assert len(document.endpoints) == kept
-    rows = [refusal.where for refusal in document.refused if refusal.where.startswith("endpoints.lab/one[")]
+    rows = [
+        refusal.where
+        for refusal in document.refused
+        if refusal.where.startswith("endpoints.lab/one[")
+    ]
     assert rows == [f"endpoints.lab/one[{place}]" for place in range(refused)]
-    assert all(refusal.reason.isascii() and refusal.reason.isprintable() for refusal in document.refused)
+    assert all(
+        refusal.reason.isascii() and refusal.reason.isprintable() for refusal in document.refused
+    )
 
 
 def test_a_model_id_with_hidden_characters_is_refused() -> None:
-    assert refusals("unicode_tricks")["models[1]"] == r"id: 'lab/one\u202e' is not a model id such as author/slug"
+    assert (
+        refusals("unicode_tricks")["models[1]"]
+        == r"id: 'lab/one\u202e' is not a model id such as author/slug"
+    )
     assert r"endpoints.lab/\u043ene" in refusals("unicode_tricks")
 
 
@@ -219,11 +247,23 @@ def test_a_model_id_with_hidden_characters_is_refused() -> None:
         pytest.param(b'{"generated": NaN}', "not JSON", id="a bare NaN"),
         pytest.param(b"[]", "file: 'a list' is not an object", id="a list"),
         pytest.param(b"{}", "generated: 'null' is not text", id="no time"),
-        pytest.param(b'{"generated": "2026-07-04T14:04:07"}', "ISO time with a zone", id="a time without a zone"),
-        pytest.param(b'{"generated": "2026-07-04T00:00:00Z"}', "models: 'null' is not a list", id="no models"),
-        pytest.param(b'{"generated": "2026-07-04T00:00:00Z", "models": []}', "endpoints: 'null'", id="no endpoints"),
         pytest.param(
-            b'{"generated": "2026-07-04T00:00:00Z", "models": [], "endpoints": {}}', "holds no model", id="empty lists"
+            b'{"generated": "2026-07-04T14:04:07"}',
+            "ISO time with a zone",
+            id="a time without a zone",
+        ),
+        pytest.param(
+            b'{"generated": "2026-07-04T00:00:00Z"}', "models: 'null' is not a list", id="no models"
+        ),
+        pytest.param(
+            b'{"generated": "2026-07-04T00:00:00Z", "models": []}',
+            "endpoints: 'null'",
+            id="no endpoints",
+        ),
+        pytest.param(
+            b'{"generated": "2026-07-04T00:00:00Z", "models": [], "endpoints": {}}',
+            "holds no model",
+            id="empty lists",
         ),
         pytest.param(
             b'{"generated": "2026-07-04T00:00:00Z", "models": [{"id": "a/b"}], "endpoints": {"a/b": 1, "c/d": []}}',

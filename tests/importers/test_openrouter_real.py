@@ -8,18 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from assay.engine.catalog import Endpoint
-from assay.engine.document import CatalogDocument
-from assay.engine.identity import assign
+from assay.engine.world.catalog import Endpoint
+from assay.engine.world.identity import assign
 from assay.importers.catalog_csv import read_catalog
+from assay.importers.documents import CatalogDocument
 from assay.importers.openrouter import read_openrouter
 
 CATALOG = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "catalog"
-FACTS = Path(__file__).resolve().parents[2] / "service" / "assay" / "demo_data" / "catalog_facts"
+FACTS = (
+    Path(__file__).resolve().parents[2] / "service" / "assay" / "demo" / "data" / "catalog_facts"
+)
 JULY = "openrouter_2026-07-04T140407.json.gz"
 AUGUST = "openrouter_2026-08-07T000104.json.gz"
 
-pytestmark = pytest.mark.skipif(not (CATALOG / JULY).exists(), reason="the shared data set is not beside the checkout")
+pytestmark = pytest.mark.skipif(
+    not (CATALOG / JULY).exists(), reason="the shared data set is not beside the checkout"
+)
 
 
 @cache
@@ -29,28 +33,43 @@ def read(name: str) -> CatalogDocument:
 
 @pytest.mark.parametrize(
     ("name", "models", "endpoints", "served"),
-    [pytest.param(JULY, 340, 852, 301, id="July"), pytest.param(AUGUST, 400, 1135, 382, id="August")],
+    [
+        pytest.param(JULY, 340, 852, 301, id="July"),
+        pytest.param(AUGUST, 400, 1135, 382, id="August"),
+    ],
 )
 def test_everything_is_taken(name: str, models: int, endpoints: int, served: int) -> None:
     document = read(name)
     assert len(document.models) == models
-    assert len(document.endpoints) == endpoints == len({endpoint.endpoint_id for endpoint in document.endpoints})
+    assert (
+        len(document.endpoints)
+        == endpoints
+        == len({endpoint.endpoint_id for endpoint in document.endpoints})
+    )
     assert len({endpoint.model for endpoint in document.endpoints}) == served
     assert document.refused == ()
-    assert {endpoint.model for endpoint in document.endpoints} <= {model.model for model in document.models}
+    assert {endpoint.model for endpoint in document.endpoints} <= {
+        model.model for model in document.models
+    }
 
 
 @pytest.mark.parametrize("name", [JULY, AUGUST])
 def test_traps_are_where_they_were_seen(name: str) -> None:
     endpoints = read(name).endpoints
-    assert {endpoint.endpoint_id for endpoint in endpoints if endpoint.endpoint_id.endswith("~2")} == {
+    assert {
+        endpoint.endpoint_id for endpoint in endpoints if endpoint.endpoint_id.endswith("~2")
+    } == {
         "google/gemma-4-31b-it@together~2",
         "qwen/qwen3-235b-a22b-2507@google-vertex/us-south1~2",
     }
     assert sum("tools" not in endpoint.supported_parameters for endpoint in endpoints) == 159
     assert {endpoint.status for endpoint in endpoints} == {0, -2, -5}
-    assert {endpoint.provider for endpoint in endpoints if endpoint.tag == "sambanova-turbo"} == {"sambanova"}
-    on_aws = {endpoint.provider for endpoint in endpoints if endpoint.tag == "anthropic/claude-on-aws"}
+    assert {endpoint.provider for endpoint in endpoints if endpoint.tag == "sambanova-turbo"} == {
+        "sambanova"
+    }
+    on_aws = {
+        endpoint.provider for endpoint in endpoints if endpoint.tag == "anthropic/claude-on-aws"
+    }
     assert on_aws == {"amazon-bedrock"}
     assert all(endpoint.prices.prompt is not None for endpoint in endpoints)
     assert not any(model.model.endswith(":exacto") for model in read(name).models)
@@ -58,19 +77,28 @@ def test_traps_are_where_they_were_seen(name: str) -> None:
 
 def test_slugs_by_tag_prefix_agree_with_the_providers_part() -> None:
     listed = {provider.name: provider.slug for provider in read(AUGUST).providers}
-    assert {p.name: p.slug for p in read(JULY).providers if p.name in listed}.items() <= listed.items()
+    assert {
+        p.name: p.slug for p in read(JULY).providers if p.name in listed
+    }.items() <= listed.items()
 
 
 def test_endpoints_of_the_five_models_of_july() -> None:
     served = Counter(endpoint.model for endpoint in read(JULY).endpoints)
-    five = ("openai/gpt-oss-120b", "qwen/qwen3-coder", "z-ai/glm-4.6", "deepseek/deepseek-v3.1-terminus")
+    five = (
+        "openai/gpt-oss-120b",
+        "qwen/qwen3-coder",
+        "z-ai/glm-4.6",
+        "deepseek/deepseek-v3.1-terminus",
+    )
     assert [served[model] for model in (*five, "moonshotai/kimi-k2-0905")] == [20, 6, 5, 5, 2]
 
 
 def test_overrides_are_all_understood() -> None:
     overridden = [endpoint for endpoint in read(AUGUST).endpoints if endpoint.overrides]
     assert len(overridden) == 149
-    assert all(override.min_prompt_tokens for endpoint in overridden for override in endpoint.overrides)
+    assert all(
+        override.min_prompt_tokens for endpoint in overridden for override in endpoint.overrides
+    )
 
 
 def test_our_table_of_facts_says_the_same() -> None:
@@ -86,12 +114,18 @@ def facts(e: Endpoint) -> tuple[str, ...]:
 
 
 def test_ids_last_from_july_to_august() -> None:
-    before = [endpoint for endpoint in read(JULY).endpoints if endpoint.model == "google/gemma-4-31b-it"]
-    now = [endpoint for endpoint in read(AUGUST).endpoints if endpoint.model == "google/gemma-4-31b-it"]
+    before = [
+        endpoint for endpoint in read(JULY).endpoints if endpoint.model == "google/gemma-4-31b-it"
+    ]
+    now = [
+        endpoint for endpoint in read(AUGUST).endpoints if endpoint.model == "google/gemma-4-31b-it"
+    ]
     known = {endpoint.endpoint_id: endpoint.tag for endpoint in before}
     assigned = assign(before, now)
     assert assign(before, assign((), before)) == tuple(before)
-    assert all(known.get(endpoint.endpoint_id, endpoint.tag) == endpoint.tag for endpoint in assigned)
+    assert all(
+        known.get(endpoint.endpoint_id, endpoint.tag) == endpoint.tag for endpoint in assigned
+    )
     assert {e.endpoint_id for e in assigned if e.tag == "together"} == {
         "google/gemma-4-31b-it@together",
         "google/gemma-4-31b-it@together~2",

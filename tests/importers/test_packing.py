@@ -19,7 +19,9 @@ def test_plain_and_packed_are_the_same_content() -> None:
     ("data", "message"),
     [
         pytest.param(gzip.compress(b"a" * 1000)[:-9], "broken gzip file", id="cut off"),
-        pytest.param(gzip.compress(b"a" * 1000)[:5], "broken gzip file", id="cut off in its header"),
+        pytest.param(
+            gzip.compress(b"a" * 1000)[:5], "broken gzip file", id="cut off in its header"
+        ),
         pytest.param(gzip.compress(b"a") + b"tail", "broken gzip file", id="something behind it"),
         pytest.param(b"\x1f\x8bnonsense", "broken gzip file", id="only the first bytes are gzip's"),
         pytest.param(gzip.compress(bytes(5_000_000)), "more than 1000000 bytes", id="a bomb"),

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from assay.engine.benchmark import BenchmarkRun, Series
-from assay.engine.document import BenchmarkDocument, Refusal, Subject
-from assay.importers.tau2 import passes, read_tau2
-from assay.importers.tau2_simulations import Simulation
+from assay.engine.evidence.benchmarks import BenchmarkRun, Series
+from assay.importers.documents import BenchmarkDocument, Refusal, Subject
+from assay.importers.tau2 import Simulation, passes, read_tau2
 
 TAU2 = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "tau2"
-SHARED = pytest.mark.skipif(not TAU2.is_dir(), reason="the shared data set is not beside the checkout")
+SHARED = pytest.mark.skipif(
+    not TAU2.is_dir(), reason="the shared data set is not beside the checkout"
+)
 SIX = "results_telecom_gpt-4o_first6sims_trimmed.json"
 
 
@@ -38,7 +39,12 @@ RESULTS: dict[str, Any] = {
         "environment_info": {"domain_name": "telecom"},
     },
     "tasks": [{"id": "a"}, {"id": "b"}],
-    "simulations": [simulation("a", 0, 1.0), simulation("a", 1, 1), simulation("b", 0, 0.0), simulation("b", 1, 1.0)],
+    "simulations": [
+        simulation("a", 0, 1.0),
+        simulation("a", 1, 1),
+        simulation("b", 0, 0.0),
+        simulation("b", 1, 1.0),
+    ],
 }
 SERIES = Series("tau2/telecom", "0123456789ab+tasks=2", "gpt-4.1", "pass^1", "fraction")
 
@@ -58,7 +64,9 @@ def changed(path: str, value: object, base: Mapping[str, Any] = RESULTS) -> dict
 
 
 def read(item: object, files: Mapping[str, object] | None = None) -> BenchmarkDocument:
-    packed = None if files is None else [(name, json.dumps(row).encode()) for name, row in files.items()]
+    packed = (
+        None if files is None else [(name, json.dumps(row).encode()) for name, row in files.items()]
+    )
     return read_tau2(json.dumps(item).encode(), packed)
 
 
@@ -92,7 +100,9 @@ def test_a_run_is_read() -> None:
 @pytest.mark.parametrize(
     ("rewards", "expected"),
     [
-        pytest.param([[1, 1, 0, 0]], {1: 1 / 2, 2: 1 / 6, 3: 0.0, 4: 0.0}, id="half of one task's trials"),
+        pytest.param(
+            [[1, 1, 0, 0]], {1: 1 / 2, 2: 1 / 6, 3: 0.0, 4: 0.0}, id="half of one task's trials"
+        ),
         pytest.param([[1, 1], [0, 0]], {1: 0.5, 2: 0.5}, id="all of one task, none of the other"),
         pytest.param([[1, 0], [1]], {1: 0.75}, id="as many k as every task has trials"),
         pytest.param([[1 - 5e-7]], {1: 1.0}, id="as good as 1"),
@@ -102,13 +112,21 @@ def test_a_run_is_read() -> None:
     ],
 )
 def test_pass_k(rewards: Sequence[Sequence[float | None]], expected: Mapping[int, float]) -> None:
-    runs = [Simulation("", str(task), trial, r) for task, of in enumerate(rewards) for trial, r in enumerate(of)]
+    runs = [
+        Simulation("", str(task), trial, r)
+        for task, of in enumerate(rewards)
+        for trial, r in enumerate(of)
+    ]
     assert passes(runs) == expected
 
 
 @given(st.lists(st.lists(st.booleans(), min_size=1, max_size=5), min_size=1, max_size=4))
 def test_pass_k_is_the_chance_that_k_trials_all_succeed(tasks: list[list[bool]]) -> None:
-    runs = [Simulation("", str(n), trial, float(ok)) for n, of in enumerate(tasks) for trial, ok in enumerate(of)]
+    runs = [
+        Simulation("", str(n), trial, float(ok))
+        for n, of in enumerate(tasks)
+        for trial, ok in enumerate(of)
+    ]
     found = passes(runs)
     for k, score in found.items():
         drawn = [[all(some) for some in combinations(of, k)] for of in tasks]
@@ -122,7 +140,12 @@ def test_pass_k_is_the_chance_that_k_trials_all_succeed(tasks: list[list[bool]])
 @pytest.mark.parametrize(
     ("path", "value", "reason"),
     [
-        pytest.param("simulations.3", simulation("b", 1, None), "3 is not at least 95 % of 4 tasks", id="unjudged"),
+        pytest.param(
+            "simulations.3",
+            simulation("b", 1, None),
+            "3 is not at least 95 % of 4 tasks",
+            id="unjudged",
+        ),
         pytest.param(
             "simulations.3",
             simulation("b", 1, 0.0, termination_reason="infrastructure_error"),
@@ -130,15 +153,41 @@ def test_pass_k_is_the_chance_that_k_trials_all_succeed(tasks: list[list[bool]])
             id="an infrastructure error is left out, not failed",
         ),
         pytest.param("simulations", [], "0 is not at least 95 % of 4 tasks", id="nothing was run"),
-        pytest.param("tasks", [{"id": "a"}, {"id": "b"}, {"id": "c"}], "4 is not at least 95 % of 6", id="a task left"),
+        pytest.param(
+            "tasks",
+            [{"id": "a"}, {"id": "b"}, {"id": "c"}],
+            "4 is not at least 95 % of 6",
+            id="a task left",
+        ),
         pytest.param("tasks", [], "0 is not at least 95 % of 0 tasks", id="no tasks"),
-        pytest.param("tasks", [{"id": "a"}, {"id": "a"}], "an id that stands twice", id="a task twice"),
-        pytest.param("simulations.3", simulation("b", 0, 1.0), "task 'b' has its trial 0 twice", id="a trial twice"),
+        pytest.param(
+            "tasks", [{"id": "a"}, {"id": "a"}], "an id that stands twice", id="a task twice"
+        ),
+        pytest.param(
+            "simulations.3",
+            simulation("b", 0, 1.0),
+            "task 'b' has its trial 0 twice",
+            id="a trial twice",
+        ),
         pytest.param("info.num_trials", 0, "info.num_trials: 0 is not from 1", id="no trials"),
-        pytest.param("info.num_trials", 2.5, "num_trials: 2.5 is not a whole number", id="half a trial"),
-        pytest.param("info.environment_info", ..., "info.environment_info: 'null' is not an object", id="no domain"),
-        pytest.param("info.environment_info.domain_name", "x@y", "domain_name: 'tau2/x@y' is not", id="an odd domain"),
-        pytest.param("timestamp", "yesterday", "timestamp: 'yesterday' is not an ISO time", id="no time"),
+        pytest.param(
+            "info.num_trials", 2.5, "num_trials: 2.5 is not a whole number", id="half a trial"
+        ),
+        pytest.param(
+            "info.environment_info",
+            ...,
+            "info.environment_info: 'null' is not an object",
+            id="no domain",
+        ),
+        pytest.param(
+            "info.environment_info.domain_name",
+            "x@y",
+            "domain_name: 'tau2/x@y' is not",
+            id="an odd domain",
+        ),
+        pytest.param(
+            "timestamp", "yesterday", "timestamp: 'yesterday' is not an ISO time", id="no time"
+        ),
         pytest.param("simulations", ..., "simulations: 'null' is not a list", id="no simulations"),
         pytest.param("tasks", ..., "neither tau2 results", id="something else"),
     ],
@@ -154,11 +203,21 @@ def test_a_run_that_stands_for_nothing_is_refused(path: str, value: object, reas
     ("row", "reason"),
     [
         pytest.param(simulation("b", 1, float("nan")), "reward: nan is not a number", id="NaN"),
-        pytest.param(simulation("b", 1, float("inf")), "reward: inf is not a number", id="infinite"),
-        pytest.param(simulation("b", 1, reward=True), "reward: 'true' is not a number", id="a truth"),
-        pytest.param(simulation("c", 0, 1.0), "task_id: 'c' is not one of the run's tasks", id="a stranger"),
-        pytest.param(simulation("b", 2, 1.0), "trial: 2 is not below num_trials, 2", id="one trial too many"),
-        pytest.param(simulation("b", -1, 1.0), "trial: '-1' is not a whole number", id="a negative trial"),
+        pytest.param(
+            simulation("b", 1, float("inf")), "reward: inf is not a number", id="infinite"
+        ),
+        pytest.param(
+            simulation("b", 1, reward=True), "reward: 'true' is not a number", id="a truth"
+        ),
+        pytest.param(
+            simulation("c", 0, 1.0), "task_id: 'c' is not one of the run's tasks", id="a stranger"
+        ),
+        pytest.param(
+            simulation("b", 2, 1.0), "trial: 2 is not below num_trials, 2", id="one trial too many"
+        ),
+        pytest.param(
+            simulation("b", -1, 1.0), "trial: '-1' is not a whole number", id="a negative trial"
+        ),
         pytest.param("b", "simulation: 'b' is not an object", id="no simulation"),
     ],
 )
@@ -171,7 +230,9 @@ def test_a_bad_simulation_is_named_and_counts_as_missing(row: object, reason: st
 
 def test_a_bad_simulation_among_many_does_not_stop_the_rest() -> None:
     tasks = [f"t{n}" for n in range(20)]
-    rows = [simulation(task, 0, 1.0) for task in tasks[1:]] + [simulation(tasks[0], 0, float("nan"))]
+    rows = [simulation(task, 0, 1.0) for task in tasks[1:]] + [
+        simulation(tasks[0], 0, float("nan"))
+    ]
     item = RESULTS | {"tasks": [{"id": task} for task in tasks], "simulations": rows}
     item["info"] = item["info"] | {"num_trials": 1}
     document = read(item)
@@ -185,8 +246,18 @@ def test_a_bad_simulation_among_many_does_not_stop_the_rest() -> None:
     [
         pytest.param("info.git_commit", None, {"version": "unknown+tasks=2"}, id="no commit"),
         pytest.param("info.user_info.llm", None, {"judge": "unknown"}, id="no user simulator"),
-        pytest.param("info.agent_info.implementation", "gt", {"version": f"{SERIES.version}+agent=gt"}, id="agent"),
-        pytest.param("info.retrieval_config", "bm25", {"version": f"{SERIES.version}+retrieval=bm25"}, id="retrieval"),
+        pytest.param(
+            "info.agent_info.implementation",
+            "gt",
+            {"version": f"{SERIES.version}+agent=gt"},
+            id="agent",
+        ),
+        pytest.param(
+            "info.retrieval_config",
+            "bm25",
+            {"version": f"{SERIES.version}+retrieval=bm25"},
+            id="retrieval",
+        ),
     ],
 )
 def test_what_makes_another_series(path: str, value: object, series: dict[str, str]) -> None:
@@ -198,10 +269,15 @@ def test_what_makes_another_series(path: str, value: object, series: dict[str, s
 
 FILES = {f"{row['id']}.json": row for row in RESULTS["simulations"]}
 INDEX = [
-    {**{name: row[name] for name in ("id", "task_id", "trial")}, "reward": row["reward_info"]["reward"]}
+    {
+        **{name: row[name] for name in ("id", "task_id", "trial")},
+        "reward": row["reward_info"]["reward"],
+    }
     for row in RESULTS["simulations"]
 ]
-DIRECTORY = {name: value for name, value in RESULTS.items() if name != "simulations"} | {"simulation_index": INDEX}
+DIRECTORY = {name: value for name, value in RESULTS.items() if name != "simulations"} | {
+    "simulation_index": INDEX
+}
 
 
 def test_both_forms_say_the_same() -> None:
@@ -213,12 +289,30 @@ def test_both_forms_say_the_same() -> None:
     ("files", "index", "reason"),
     [
         pytest.param(None, INDEX, "the simulations themselves are missing", id="the index alone"),
-        pytest.param(dict(list(FILES.items())[:3]), INDEX, "no sound file of 'b-1'", id="a file too few"),
-        pytest.param(FILES, INDEX[:3], "simulation_index: 'b-1' is not listed", id="one that is not listed"),
-        pytest.param(FILES, [*INDEX[:3], INDEX[3] | {"reward": 0.0}], "the reward of 'b-1' is another", id="reward"),
-        pytest.param({"x.json": FILES["a-0.json"]}, INDEX, "holds the simulation 'a-0'", id="another's file"),
-        pytest.param({**FILES, "b-1.json": []}, INDEX, "simulations/b-1.json: not a JSON object", id="no simulation"),
-        pytest.param(FILES, [{"id": "../a-0"}], "no sound file of '../a-0'", id="a path in the index"),
+        pytest.param(
+            dict(list(FILES.items())[:3]), INDEX, "no sound file of 'b-1'", id="a file too few"
+        ),
+        pytest.param(
+            FILES, INDEX[:3], "simulation_index: 'b-1' is not listed", id="one that is not listed"
+        ),
+        pytest.param(
+            FILES,
+            [*INDEX[:3], INDEX[3] | {"reward": 0.0}],
+            "the reward of 'b-1' is another",
+            id="reward",
+        ),
+        pytest.param(
+            {"x.json": FILES["a-0.json"]}, INDEX, "holds the simulation 'a-0'", id="another's file"
+        ),
+        pytest.param(
+            {**FILES, "b-1.json": []},
+            INDEX,
+            "simulations/b-1.json: not a JSON object",
+            id="no simulation",
+        ),
+        pytest.param(
+            FILES, [{"id": "../a-0"}], "no sound file of '../a-0'", id="a path in the index"
+        ),
         pytest.param(FILES, "all", "simulation_index: 'all' is not a list", id="no index"),
     ],
 )
@@ -266,18 +360,33 @@ def test_a_submission_is_read_as_far_as_it_states_anything() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "reason"),
     [
-        pytest.param("results", {"retail": None}, "results: 'null everywhere' is not", id="nothing but nulls"),
+        pytest.param(
+            "results", {"retail": None}, "results: 'null everywhere' is not", id="nothing but nulls"
+        ),
         pytest.param("results", [], "results: 'a list' is not an object", id="no results"),
         pytest.param(
-            "methodology.verification.omitted_questions", True, "the run is incomplete", id="questions omitted"
+            "methodology.verification.omitted_questions",
+            True,
+            "the run is incomplete",
+            id="questions omitted",
         ),
-        pytest.param("methodology.evaluation_date", "27 Feb", "evaluation_date: '27 Feb' is not a day", id="no day"),
         pytest.param(
-            "methodology.tau2_bench_version", 1, "tau2_bench_version: 1 is not text", id="a version as number"
+            "methodology.evaluation_date",
+            "27 Feb",
+            "evaluation_date: '27 Feb' is not a day",
+            id="no day",
+        ),
+        pytest.param(
+            "methodology.tau2_bench_version",
+            1,
+            "tau2_bench_version: 1 is not text",
+            id="a version as number",
         ),
     ],
 )
-def test_a_submission_that_stands_for_nothing_is_refused(path: str, value: object, reason: str) -> None:
+def test_a_submission_that_stands_for_nothing_is_refused(
+    path: str, value: object, reason: str
+) -> None:
     document = read(changed(path, value, SUBMISSION))
     assert document.rows == ()
     assert reason in document.refused[0].reason
@@ -303,15 +412,26 @@ def test_a_figure_outside_its_unit_is_refused_alone(value: object, reason: str) 
 @pytest.mark.parametrize(
     ("path", "value", "series"),
     [
-        pytest.param("methodology.user_simulator", None, {"judge": "unknown"}, id="no user simulator"),
-        pytest.param("methodology.tau2_bench_version", None, {"version": "unknown"}, id="no version"),
-        pytest.param("submission_type", "custom", {"version": "1.0.1+custom"}, id="another scaffold"),
         pytest.param(
-            "methodology.verification.modified_prompts", True, {"version": "1.0.1+modified_prompts"}, id="other prompts"
+            "methodology.user_simulator", None, {"judge": "unknown"}, id="no user simulator"
+        ),
+        pytest.param(
+            "methodology.tau2_bench_version", None, {"version": "unknown"}, id="no version"
+        ),
+        pytest.param(
+            "submission_type", "custom", {"version": "1.0.1+custom"}, id="another scaffold"
+        ),
+        pytest.param(
+            "methodology.verification.modified_prompts",
+            True,
+            {"version": "1.0.1+modified_prompts"},
+            id="other prompts",
         ),
     ],
 )
-def test_what_makes_another_series_of_a_submission(path: str, value: object, series: dict[str, str]) -> None:
+def test_what_makes_another_series_of_a_submission(
+    path: str, value: object, series: dict[str, str]
+) -> None:
     found = read(changed(path, value, SUBMISSION)).rows[0].run.series
     assert {name: getattr(found, name) for name in series} == series
 
@@ -325,7 +445,9 @@ def test_the_six_simulations_give_three_of_six() -> None:
     (row,) = document.rows
     assert document.refused == ()
     assert (row.run.score, row.run.tasks_completed, row.run.tasks_total) == (3 / 6, 6, 6)
-    assert row.run.series == Series("tau2/telecom", "40f46d3540dc+tasks=6", "gpt-4o", "pass^1", "fraction")
+    assert row.run.series == Series(
+        "tau2/telecom", "40f46d3540dc+tasks=6", "gpt-4o", "pass^1", "fraction"
+    )
     assert row.subject == Subject("info.agent_info")
 
 
@@ -354,5 +476,6 @@ def test_real_submissions(name: str, figures: int, first: float | None) -> None:
 def test_the_schema_of_submissions_is_no_submission() -> None:
     (refusal,) = read_tau2((TAU2 / "submission_schema.json").read_bytes()).refused
     assert refusal == Refusal(
-        "file", "neither tau2 results, which have info and tasks, nor a submission, which has model_organization"
+        "file",
+        "neither tau2 results, which have info and tasks, nor a submission, which has model_organization",
     )

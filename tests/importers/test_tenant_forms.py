@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from assay.engine.catalog import Preference, TenantSettings
 from assay.engine.errors import BadData
+from assay.engine.world.catalog import Preference, TenantSettings
 from assay.importers.preferences import read_preferences
 from assay.importers.tenants import read_tenants
 
@@ -36,9 +36,13 @@ def test_preferences() -> None:
     ],
 )
 def test_a_bad_preference_is_refused_with_its_line(row: str, reason: str) -> None:
-    document = read_preferences(f"tenant,kind,target,model\nacme,ignore,deepinfra,\n{row}\n".encode())
+    document = read_preferences(
+        f"tenant,kind,target,model\nacme,ignore,deepinfra,\n{row}\n".encode()
+    )
     assert len(document.preferences) == 1
-    assert [(refusal.where, reason in refusal.reason) for refusal in document.refused] == [("line 3", True)]
+    assert [(refusal.where, reason in refusal.reason) for refusal in document.refused] == [
+        ("line 3", True)
+    ]
 
 
 def test_tenants() -> None:
@@ -59,31 +63,61 @@ def test_tenants() -> None:
 @pytest.mark.parametrize(
     ("item", "reason"),
     [
-        pytest.param("- tenant: acme", "tenant: 'acme' is not new: it stands above already", id="a tenant twice"),
-        pytest.param("- {tenant: b, zrd: true}", "key: 'zrd' is not one of tenant, only", id="an unknown key"),
-        pytest.param("- {tenant: b, zdr: true, zdr: false}", "key: 'zdr' is not given once", id="a key twice"),
+        pytest.param(
+            "- tenant: acme",
+            "tenant: 'acme' is not new: it stands above already",
+            id="a tenant twice",
+        ),
+        pytest.param(
+            "- {tenant: b, zrd: true}", "key: 'zrd' is not one of tenant, only", id="an unknown key"
+        ),
+        pytest.param(
+            "- {tenant: b, zdr: true, zdr: false}", "key: 'zdr' is not given once", id="a key twice"
+        ),
         pytest.param("- {zdr: true}", "tenant: '' is not a plain name", id="nobody"),
-        pytest.param("- {tenant: no}", "tenant: 'no' is not text (quote it", id="a truth as a name"),
-        pytest.param("- {tenant: b, zdr: 1}", "zdr: '1' is not true or false", id="a number as truth"),
+        pytest.param(
+            "- {tenant: no}", "tenant: 'no' is not text (quote it", id="a truth as a name"
+        ),
+        pytest.param(
+            "- {tenant: b, zdr: 1}", "zdr: '1' is not true or false", id="a number as truth"
+        ),
         pytest.param("- {tenant: b, zdr:}", "zdr: '' is not true or false", id="a truth left open"),
-        pytest.param("- {tenant: b, only: novita}", "only: 'novita' is not a list", id="one provider, no list"),
-        pytest.param("- {tenant: b, only: []}", "leave the key out to allow all", id="an empty allow-list"),
-        pytest.param("- {tenant: b, ignore: [[x]]}", "ignore: 'a list' is not text", id="a list in a list"),
+        pytest.param(
+            "- {tenant: b, only: novita}",
+            "only: 'novita' is not a list",
+            id="one provider, no list",
+        ),
+        pytest.param(
+            "- {tenant: b, only: []}", "leave the key out to allow all", id="an empty allow-list"
+        ),
+        pytest.param(
+            "- {tenant: b, ignore: [[x]]}", "ignore: 'a list' is not text", id="a list in a list"
+        ),
         pytest.param(
             "- {tenant: b, affiliated_provider: novita/fp8}",
             "affiliated_provider: 'novita/fp8' is not a provider slug",
             id="affiliated with an endpoint",
         ),
-        pytest.param("- {tenant: !!python/name:os.system x}", "tenant: 'x' is not text", id="a foreign type"),
-        pytest.param("- acme", "item: 'acme' is not a mapping with the key tenant", id="a bare name"),
-        pytest.param("- {tenant: a\u202eb}", r"tenant: 'a\u202eb' is not a plain name", id="a name turned around"),
+        pytest.param(
+            "- {tenant: !!python/name:os.system x}", "tenant: 'x' is not text", id="a foreign type"
+        ),
+        pytest.param(
+            "- acme", "item: 'acme' is not a mapping with the key tenant", id="a bare name"
+        ),
+        pytest.param(
+            "- {tenant: a\u202eb}",
+            r"tenant: 'a\u202eb' is not a plain name",
+            id="a name turned around",
+        ),
         pytest.param("- {[a]: b}", "key: 'a list' is not one of", id="a list as key"),
     ],
 )
 def test_a_bad_tenant_is_refused_with_its_line(item: str, reason: str) -> None:
     document = read_tenants(f"- tenant: acme\n{item}\n".encode())
     assert [settings.tenant for settings in document.tenants] == ["acme"]
-    assert [(refusal.where, reason in refusal.reason) for refusal in document.refused] == [("line 2", True)]
+    assert [(refusal.where, reason in refusal.reason) for refusal in document.refused] == [
+        ("line 2", True)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +130,9 @@ def test_a_bad_tenant_is_refused_with_its_line(item: str, reason: str) -> None:
         pytest.param(b"- tenant: \x07\n", "not YAML", id="a control character"),
         pytest.param(b"- \xff\n", "not in UTF-8", id="latin-1"),
         pytest.param(b"- []\n---\n- []\n", "not YAML", id="two documents"),
-        pytest.param(b"- &a {tenant: x}\n- *a\n", "line 2: aliases are not allowed here", id="an alias"),
+        pytest.param(
+            b"- &a {tenant: x}\n- *a\n", "line 2: aliases are not allowed here", id="an alias"
+        ),
         pytest.param(b"[" * 100_000, "line 1: nested deeper than 8", id="without bottom"),
         pytest.param(b"- {tenant: " + b"x" * 2**20 + b"}", "more than 1048576 bytes", id="1 MB"),
     ],

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-ROOT = str(Path(__file__).resolve().parents[2])
-if ROOT not in sys.path:  # with importlib's import mode pytest does not put the repository on the path
-    sys.path.append(ROOT)
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - mkdtemp makes the name
 ROOM = 1 << 28

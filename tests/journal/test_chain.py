@@ -22,7 +22,10 @@ def test_the_chain_is_what_was_promised() -> None:
     """Recomputed by hand, so that a change of the form is noticed: old logs must verify for ever."""
     link = genesis(STREAM)
     assert link.hex() == "0bd269f9c0b756f39d960f26dad6e4e2b004de3b2d8f8b974e6500430225371a"
-    assert chain(link, 1, 2, b"record").hex() == "73ba13372cabc6fc527aec40b2d985b18de595aee134bf1310572eb359b778c0"
+    assert (
+        chain(link, 1, 2, b"record").hex()
+        == "73ba13372cabc6fc527aec40b2d985b18de595aee134bf1310572eb359b778c0"
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,12 +64,16 @@ def test_openssl_reads_the_key(tmp_path: Path) -> None:
     if openssl is None:
         pytest.skip("no openssl on this machine")
     told = subprocess.run(
-        [openssl, "pkey", "-in", tmp_path / "key", "-noout", "-text"], check=True, capture_output=True
+        [openssl, "pkey", "-in", tmp_path / "key", "-noout", "-text"],
+        check=True,
+        capture_output=True,
     )
     assert b"ED25519 Private-Key" in told.stdout
 
 
-@pytest.mark.parametrize("content", [b"", b"no key", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"no key", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"]
+)
 def test_what_is_no_key_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "key"
     path.write_bytes(content)
@@ -109,7 +116,13 @@ def test_heads_read_back_in_order(tmp_path: Path) -> None:
     for head in signed:
         file.append(head)
     assert file.read() == signed
-    assert [json.loads(line)["seq"] for line in file.path.read_text().splitlines()] == [1, 2, 3, 4, 5]
+    assert [json.loads(line)["seq"] for line in file.path.read_text().splitlines()] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
 
 
 def test_a_line_torn_at_any_byte_was_promised_to_nobody(tmp_path: Path) -> None:
@@ -131,7 +144,14 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     for head in heads(Signer(tmp_path / "key"), 3):
         file.append(head)
     lines = file.path.read_text().splitlines()
-    for damage in ("", "no json", "{}", "[]", lines[1].replace('"seq":2', '"seq":"x"'), lines[1][:-9] + "}"):
+    for damage in (
+        "",
+        "no json",
+        "{}",
+        "[]",
+        lines[1].replace('"seq":2', '"seq":"x"'),
+        lines[1][:-9] + "}",
+    ):
         file.path.write_text("\n".join([lines[0], damage, lines[2], ""]))
         with pytest.raises(HeadFileDamaged, match="line 2 "):
             file.read()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from tests.journal.world import (
+from tests.support.journals import (
     CHAINED,
     LOOSE,
     PATIENCE,
@@ -24,7 +24,7 @@ from tests.journal.world import (
 )
 
 from assay.journal.errors import JournalError
-from assay.journal.operations import Operations
+from assay.journal.operating_system import Operations
 from assay.journal.writer import Journal
 
 RECORDS = 16
@@ -46,7 +46,11 @@ class Run:
         operations = self.faults.operations()
         try:
             journal = Journal(
-                self.spool / "journal", mode=mode, segment_bytes=SEGMENT_BYTES, tick=0.001, operations=operations
+                self.spool / "journal",
+                mode=mode,
+                segment_bytes=SEGMENT_BYTES,
+                tick=0.001,
+                operations=operations,
             )
         except JournalError:
             return

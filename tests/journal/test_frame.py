@@ -25,7 +25,10 @@ def test_a_tail_cut_at_any_byte_is_torn_and_nothing_else() -> None:
     before, last = encode(1, b"first"), encode(2, b"the last one")
     for length in range(1, len(last)):
         found = list(scan(before + last[:length]))
-        assert found == [Frame(1, b"first", 0, len(before)), Torn(len(before), len(before) + length)]
+        assert found == [
+            Frame(1, b"first", 0, len(before)),
+            Torn(len(before), len(before) + length),
+        ]
 
 
 @given(FRAMES, st.binary(min_size=1, max_size=60), FRAMES)
@@ -36,7 +39,9 @@ def test_garbage_is_skipped_and_named(
     start = len(data)
     data += garbage + b"".join(encode(*each) for each in after)
     found = list(scan(data))
-    assert [(each.kind, each.payload) for each in found if isinstance(each, Frame)] == before + after
+    assert [
+        (each.kind, each.payload) for each in found if isinstance(each, Frame)
+    ] == before + after
     assert [each for each in found if isinstance(each, Torn)] == [Torn(start, start + len(garbage))]
 
 
@@ -47,10 +52,14 @@ def test_any_changed_byte_of_a_frame_loses_that_frame_only() -> None:
         damaged[place] ^= 0x41
         found = list(scan(one + bytes(damaged) + three))
         assert [each.payload for each in found if isinstance(each, Frame)] == [b"a" * 20, b"c" * 20]
-        assert [each for each in found if isinstance(each, Torn)] == [Torn(len(one), len(one) + len(two))]
+        assert [each for each in found if isinstance(each, Torn)] == [
+            Torn(len(one), len(one) + len(two))
+        ]
 
 
-@pytest.mark.parametrize("cut", [pytest.param(OVERHEAD, id="in the payload"), pytest.param(5, id="in the header")])
+@pytest.mark.parametrize(
+    "cut", [pytest.param(OVERHEAD, id="in the payload"), pytest.param(5, id="in the header")]
+)
 def test_a_frame_behind_a_cut_one_is_found(cut: int) -> None:
     one, two = encode(1, b"a" * 99), encode(1, b"b")
     assert list(scan(one[:cut] + two)) == [Torn(0, cut), Frame(1, b"b", cut, cut + len(two))]

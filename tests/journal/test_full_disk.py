@@ -12,10 +12,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.journal.world import CHAINED, MemorySink, assert_kept, everything, payload, shipper, until
+from tests.support.journals import (
+    CHAINED,
+    MemorySink,
+    assert_kept,
+    everything,
+    payload,
+    shipper,
+    until,
+)
 
 from assay.journal.errors import JournalError, JournalFull
-from assay.journal.operations import REAL
+from assay.journal.operating_system import REAL
 from assay.journal.writer import Journal
 
 SEGMENT_BYTES = 256 << 10
@@ -29,7 +37,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     mount = shutil.which("mount")
     if mount is None or sys.platform != "linux":
         pytest.skip("no tmpfs on this machine")
-    done = subprocess.run([mount, "-t", "tmpfs", "-o", "size=2m", "none", path], capture_output=True, check=False)
+    done = subprocess.run(
+        [mount, "-t", "tmpfs", "-o", "size=2m", "none", path], capture_output=True, check=False
+    )
     if done.returncode:
         pytest.skip(f"mounting is not permitted here: {done.stderr.decode().strip()}")
     yield path
@@ -46,7 +56,9 @@ def fill(journal: Journal, first: int) -> list[bytes]:
     return kept
 
 
-def test_the_journal_itself_fills_the_disk_until_it_is_shipped(small_disk: Path, spool: Path) -> None:
+def test_the_journal_itself_fills_the_disk_until_it_is_shipped(
+    small_disk: Path, spool: Path
+) -> None:
     sink = MemorySink()
     (spool / "journal").symlink_to(small_disk)
     with Journal(spool / "journal", segment_bytes=SEGMENT_BYTES, tick=0.001) as journal:

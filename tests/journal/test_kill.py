@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.journal.world import MemorySink, assert_kept, assert_order, everything, shipper
+from tests.support.journals import MemorySink, assert_kept, assert_order, everything, shipper
 
 from assay.journal.recovery import recover
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from threading import Lock
 
 import pytest
-from tests.journal.world import assert_order, everything, payload
+from tests.support.journals import assert_order, everything, payload
 
 from assay.journal.errors import JournalError
-from assay.journal.operations import REAL, Operations
+from assay.journal.operating_system import REAL, Operations
 from assay.journal.recovery import recover
 from assay.journal.writer import Journal
 
@@ -61,7 +61,9 @@ class Disk:
 @pytest.mark.parametrize("k", [3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 80])
 def test_what_was_acknowledged_survives(spool: Path, k: int) -> None:
     disk = Disk(k)
-    journal = Journal(spool, mode="sync", segment_bytes=1 << 11, tick=0.001, operations=disk.operations())
+    journal = Journal(
+        spool, mode="sync", segment_bytes=1 << 11, tick=0.001, operations=disk.operations()
+    )
 
     def work(thread: int) -> list[bytes]:
         acknowledged: list[bytes] = []

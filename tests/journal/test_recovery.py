@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.journal.world import everything, payload, until
+from tests.support.journals import everything, payload, until
 
 from assay.journal.frame import Frame, encode
 from assay.journal.layout import NEXT, SEALED, create_stream, segment_path, segments
-from assay.journal.operations import REAL
+from assay.journal.operating_system import REAL
 from assay.journal.reader import StreamReader
 from assay.journal.recovery import RecoveredStream, recover
 from assay.journal.writer import Journal
@@ -22,7 +22,9 @@ def left_behind(directory: Path, *contents: bytes, last: str = SEALED) -> str:
     """A stream of a process that is gone."""
     claim = create_stream(directory)
     for number, content in enumerate(contents, start=1):
-        segment_path(claim.path, number, last if number == len(contents) else SEALED).write_bytes(content)
+        segment_path(claim.path, number, last if number == len(contents) else SEALED).write_bytes(
+            content
+        )
     claim.release()
     return claim.path.name
 
@@ -42,7 +44,9 @@ def test_a_tail_torn_at_every_byte_is_cut_and_told(spool: Path) -> None:
 
 
 def test_garbage_in_the_middle_is_told_and_skipped(spool: Path) -> None:
-    stream = left_behind(spool, frames(*RECORDS[:2]) + b"garbage" + frames(*RECORDS[2:]), frames(b"0:9:x"))
+    stream = left_behind(
+        spool, frames(*RECORDS[:2]) + b"garbage" + frames(*RECORDS[2:]), frames(b"0:9:x")
+    )
     assert recover(spool) == [RecoveredStream(stream, 6, 0, 1)]
     assert [frame.payload for frame in everything(spool)] == [*RECORDS, b"0:9:x"]
 

@@ -7,18 +7,29 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
-from tests.journal.world import CHAINED, LOOSE, MemorySink, assert_kept, everything, payload, shipper, until
+from tests.support.journals import (
+    CHAINED,
+    LOOSE,
+    MemorySink,
+    assert_kept,
+    everything,
+    payload,
+    shipper,
+    until,
+)
 
 from assay.journal.chain import Head, Signer, genesis
+from assay.journal.chain_signer import Notary
 from assay.journal.heads import HeadFile
 from assay.journal.layout import segments, streams
-from assay.journal.notary import Notary
 from assay.journal.shipper import Pace, Shipper
 from assay.journal.sink import Position, Record
 from assay.journal.writer import Journal
 
 
-def fill(journal: Journal, number: int, first: int = 0, kinds: Sequence[int] = (CHAINED,)) -> list[bytes]:
+def fill(
+    journal: Journal, number: int, first: int = 0, kinds: Sequence[int] = (CHAINED,)
+) -> list[bytes]:
     records = [payload(0, first + each) for each in range(number)]
     for each, record in enumerate(records):
         journal.append(kinds[each % len(kinds)], record)
@@ -93,7 +104,8 @@ def test_only_records_outside_the_chain_need_no_head_outside(spool: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "after", [pytest.param(False, id="before the commit"), pytest.param(True, id="after the commit")]
+    "after",
+    [pytest.param(False, id="before the commit"), pytest.param(True, id="after the commit")],
 )
 def test_a_sink_that_is_away_loses_and_doubles_nothing(spool: Path, *, after: bool) -> None:
     sink = Away()
@@ -122,7 +134,9 @@ def test_draining_into_a_sink_that_is_away_ends_in_time(spool: Path) -> None:
 
 def test_one_stream_that_the_sink_refuses_does_not_hold_up_the_others(spool: Path) -> None:
     class Picky(MemorySink):
-        def store(self, stream: str, records: Sequence[Record], position: Position, head: Head) -> None:
+        def store(
+            self, stream: str, records: Sequence[Record], position: Position, head: Head
+        ) -> None:
             if any(b"poison" in record.payload for record in records):
                 raise ValueError("poison")
             super().store(stream, records, position, head)
@@ -189,13 +203,17 @@ def test_stopping_is_immediate(spool: Path) -> None:
     entered = Event()
 
     class Once(MemorySink):
-        def store(self, stream: str, records: Sequence[Record], position: Position, head: Head) -> None:
+        def store(
+            self, stream: str, records: Sequence[Record], position: Position, head: Head
+        ) -> None:
             super().store(stream, records, position, head)
             entered.set()
 
     with Journal(spool / "journal") as journal:
         notary = Notary(Signer(spool / "key"), HeadFile(spool / "heads"), frozenset({CHAINED}))
-        moving = Shipper(spool / "journal", Once(), notary, own=journal.stream, pace=Pace(idle=3600.0))
+        moving = Shipper(
+            spool / "journal", Once(), notary, own=journal.stream, pace=Pace(idle=3600.0)
+        )
         thread = Thread(target=moving.run)
         fill(journal, 1)
         thread.start()
@@ -207,7 +225,14 @@ def test_stopping_is_immediate(spool: Path) -> None:
 
 def test_waits_grow_to_the_longest_and_are_drawn_anew() -> None:
     longest = Pace(draw=lambda: 1.0)
-    assert [longest.wait(failures) for failures in (1, 2, 3, 6, 7, 5000)] == [0.1, 0.2, 0.4, 3.2, 5.0, 5.0]
+    assert [longest.wait(failures) for failures in (1, 2, 3, 6, 7, 5000)] == [
+        0.1,
+        0.2,
+        0.4,
+        3.2,
+        5.0,
+        5.0,
+    ]
     assert Pace(draw=lambda: 0.25).wait(2) == 0.05
 
 

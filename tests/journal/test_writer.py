@@ -12,11 +12,11 @@ from typing import Literal
 
 import pytest
 from hypothesis import given, settings, strategies as st
-from tests.journal.world import assert_order, everything, payload, until
+from tests.support.journals import assert_order, everything, payload, until
 
 from assay.journal.errors import JournalClosed, JournalFailed, JournalFull, RecordTooLarge
 from assay.journal.layout import NEXT, segment_path, segments
-from assay.journal.operations import REAL
+from assay.journal.operating_system import REAL
 from assay.journal.writer import Journal
 
 THREADS = 8
@@ -44,7 +44,9 @@ def test_eight_threads_read_back_what_they_appended(
             ThreadPoolExecutor(THREADS) as threads,
         ):
             names.append(journal.stream)
-            records = [[payload(t, started + n, s) for n, s in enumerate(sizes)] for t in range(THREADS)]
+            records = [
+                [payload(t, started + n, s) for n, s in enumerate(sizes)] for t in range(THREADS)
+            ]
 
             def work(mine: list[bytes], journal: Journal = journal) -> None:
                 for record in mine:
@@ -54,14 +56,18 @@ def test_eight_threads_read_back_what_they_appended(
             list(threads.map(work, records))
             expected += [r for mine in records for r in mine if len(r) <= segment_bytes // 4]
             started += len(sizes)
-        assert journal.appended == sum(len(r) <= segment_bytes // 4 for mine in records for r in mine)
+        assert journal.appended == sum(
+            len(r) <= segment_bytes // 4 for mine in records for r in mine
+        )
         assert (journal.refused, journal.torn) == (0, 0)
     found = [frame.payload for frame in everything(directory, names)]
     assert sorted(found) == sorted(expected)
     assert_order(found)
 
 
-def test_both_modes_keep_records_over_rotations(spool: Path, mode: Literal["write", "sync"]) -> None:
+def test_both_modes_keep_records_over_rotations(
+    spool: Path, mode: Literal["write", "sync"]
+) -> None:
     with Journal(spool, mode=mode, segment_bytes=4096, tick=0.001) as journal:
         for number in range(300):
             journal.append(number % 256, payload(0, number))
@@ -121,13 +127,17 @@ def test_a_segment_is_not_sealed_while_a_thread_is_inside_a_write(spool: Path) -
             go_on.wait()
         return REAL.write(descriptor, data)
 
-    with Journal(spool, segment_bytes=1 << 10, tick=0.001, operations=replace(REAL, write=write)) as journal:
+    with Journal(
+        spool, segment_bytes=1 << 10, tick=0.001, operations=replace(REAL, write=write)
+    ) as journal:
         slow = Thread(target=journal.append, args=(1, b"0:0:slow"))
         slow.start()
         inside.wait()
         for number in range(60):
             journal.append(1, payload(1, number))
-        assert segments(journal.path) == [1]  # the others are not revealed, so that no reader passes by the slow one
+        assert segments(journal.path) == [
+            1
+        ]  # the others are not revealed, so that no reader passes by the slow one
         go_on.set()
         slow.join()
         until(lambda: len(segments(journal.path)) > 3)
@@ -162,7 +172,9 @@ def test_a_short_write_is_refused_and_skipped(spool: Path) -> None:
         pytest.param(errno.EIO, JournalFailed, id="broken disk"),
     ],
 )
-def test_a_failed_write_is_named_and_the_journal_goes_on(spool: Path, code: int, error: type[Exception]) -> None:
+def test_a_failed_write_is_named_and_the_journal_goes_on(
+    spool: Path, code: int, error: type[Exception]
+) -> None:
     fail = [True]
 
     def write(descriptor: int, data: bytes) -> int:
@@ -186,7 +198,9 @@ def test_without_space_ahead_it_refuses_before_damage_and_recovers_by_itself(spo
         REAL.reserve(descriptor, size)
 
     kept: list[bytes] = []
-    with Journal(spool, segment_bytes=4096, tick=0.001, operations=replace(REAL, reserve=reserve)) as journal:
+    with Journal(
+        spool, segment_bytes=4096, tick=0.001, operations=replace(REAL, reserve=reserve)
+    ) as journal:
         full.set()
         with pytest.raises(JournalFull):  # noqa: PT012 - how many fit is not the point
             for number in range(1000):
@@ -217,7 +231,8 @@ def test_a_full_disk_at_the_start_is_waited_out(spool: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("room", "works"), [pytest.param(1, True, id="free"), pytest.param(1 << 60, False, id="not free")]
+    ("room", "works"),
+    [pytest.param(1, True, id="free"), pytest.param(1 << 60, False, id="not free")],
 )
 def test_where_space_cannot_be_reserved_it_is_looked_for(
     spool: Path, monkeypatch: pytest.MonkeyPatch, room: int, *, works: bool
@@ -244,7 +259,10 @@ def test_a_closed_journal_refuses(spool: Path) -> None:
 def test_a_record_that_is_too_large_is_refused(spool: Path) -> None:
     with Journal(spool, segment_bytes=4096) as journal:
         journal.append(1, bytes(1024))
-        with pytest.raises(RecordTooLarge, match="of 1025 bytes is too large for the journal, expected at most 1024"):
+        with pytest.raises(
+            RecordTooLarge,
+            match="of 1025 bytes is too large for the journal, expected at most 1024",
+        ):
             journal.append(1, bytes(1025))
 
 

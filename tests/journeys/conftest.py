@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
+from tests.support.audited_service import EXACTO, PICKY, PLAIN, Log, log_of
+from tests.support.commands import CATALOGS, KIMI_CSV, NOW, SMALL, assay, serving
 
 ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:  # with importlib's import mode pytest does not put the repository on the path
-    sys.path.append(str(ROOT))
-
-from tests.journeys.audited import EXACTO, PICKY, PLAIN, Log, log_of  # noqa: E402 - needs the path above
-from tests.journeys.world import CATALOGS, KIMI_CSV, NOW, SMALL, assay, serving  # noqa: E402 - needs the path above
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +41,9 @@ def observed(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) ->
     path = tmp_path_factory.mktemp("observed") / "assay.db"
     shutil.copyfile(sqlite_template, path)
     url = f"sqlite:///{path}"
-    assert assay("import", "observations", "--create-endpoints", KIMI_CSV, "--database", url).code == 0
+    assert (
+        assay("import", "observations", "--create-endpoints", KIMI_CSV, "--database", url).code == 0
+    )
     return url
 
 
@@ -68,7 +66,10 @@ def kimi_server(kimi: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """A channel to a server of the demo's world, on a copy of its own."""
     path = tmp_path_factory.mktemp("served") / "assay.db"
     shutil.copyfile(kimi.removeprefix("sqlite:///"), path)
-    with serving("--database", f"sqlite:///{path}", "--now", NOW) as server, server.channel() as channel:
+    with (
+        serving("--database", f"sqlite:///{path}", "--now", NOW) as server,
+        server.channel() as channel,
+    ):
         yield channel
 
 

@@ -5,23 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.journeys import audited
-from tests.journeys.audited import EXACTO, OURS, Log, Tamper
-from tests.journeys.world import (
-    KIMI,
-    NOW,
-    POLICY,
-    assay,
-    assay_process,
-    own_policy,
-    refused,
-)
+from tests.support import audited_service as audited
+from tests.support.audited_service import EXACTO, OURS, Log, Tamper
+from tests.support.commands import KIMI, NOW, POLICY, assay, assay_process, own_policy, refused
 
 
 def test_a_recorded_decision_is_answered_found_shown_and_replayed(log: Log) -> None:
     here = ["--now", NOW, "--database", log.url, "--json"]
     ran = assay(
-        "decide", f"{KIMI}:exacto", "--tools", 2, "--tenant", "acme", *here, "--record", "--journal", log.journal
+        "decide",
+        f"{KIMI}:exacto",
+        "--tools",
+        2,
+        "--tenant",
+        "acme",
+        *here,
+        "--record",
+        "--journal",
+        log.journal,
     )
     assert (ran.code, ran.err) == (0, "")
     plain = assay("decide", f"{KIMI}:exacto", "--tools", 2, *here)
@@ -29,12 +30,20 @@ def test_a_recorded_decision_is_answered_found_shown_and_replayed(log: Log) -> N
     assert [a["tag"] for a in ran.json["attempts"]]
     assert ran.json["excluded"] == plain.json["excluded"]
     assert ran.json["policy_revision"]["number"] == 1
-    assert log.listed("--filter", f'{OURS} && decision.tenant == "acme"') == [ran.json["decision_id"]]
+    assert log.listed("--filter", f'{OURS} && decision.tenant == "acme"') == [
+        ran.json["decision_id"]
+    ]
     shown = log.audit("show", ran.json["decision_id"], "--json").json
     assert shown["replay"] == {"outcome": "identical", "detail": ""}
     assert (shown["tenant"], shown["record"]["snapshot"]) == ("acme", ran.json["snapshot_id"])
-    told = {x["endpoint_id"]: {(r["reason"], r["message"]) for r in x["reasons"]} for x in ran.json["excluded"]}
-    assert {x["endpoint_id"]: {(r["reason"], r["message"]) for r in x["reasons"]} for x in shown["excluded"]} == told
+    told = {
+        x["endpoint_id"]: {(r["reason"], r["message"]) for r in x["reasons"]}
+        for x in ran.json["excluded"]
+    }
+    assert {
+        x["endpoint_id"]: {(r["reason"], r["message"]) for r in x["reasons"]}
+        for x in shown["excluded"]
+    } == told
     assert log.verify().code == 0
     assert log.audit("replay", ran.json["decision_id"]).code == 0
 
@@ -45,7 +54,9 @@ def test_the_journal_lies_where_the_environment_says(log: Log, tmp_path: Path) -
 
     assert (ran.code, ran.err) == (0, "")
     assert {"heads.jsonl", "signing.key"} <= {path.name for path in named.iterdir()}
-    assert assay_process("audit", "verify", "--database", log.url, ASSAY_JOURNAL=str(named)).code == 0
+    assert (
+        assay_process("audit", "verify", "--database", log.url, ASSAY_JOURNAL=str(named)).code == 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -56,7 +67,9 @@ def test_the_journal_lies_where_the_environment_says(log: Log, tmp_path: Path) -
         pytest.param(["--journal", "j"], "--journal", id="journal alone"),
     ],
 )
-def test_recording_is_refused_where_it_means_nothing(small: str, options: list[str], words: str) -> None:
+def test_recording_is_refused_where_it_means_nothing(
+    small: str, options: list[str], words: str
+) -> None:
     refused(assay("decide", "lab/mixed", *options, "--database", small), 2, words)
 
 
@@ -74,7 +87,9 @@ def test_lists_by_filter_time_and_page(kept: Log) -> None:
     assert kept.listed() == [picky, plain, exacto]
     assert kept.listed("--oldest") == [exacto, plain, picky]
     assert kept.listed("--filter", OURS) == [exacto]
-    assert kept.listed("--filter", 'decision.tenant == "acme" && "ignored" in decision.reasons') == [picky]
+    assert kept.listed(
+        "--filter", 'decision.tenant == "acme" && "ignored" in decision.reasons'
+    ) == [picky]
     first = kept.audit("list", "--limit", 2, "--json").json
     assert [d["decision_id"] for d in first["decisions"]] == [picky, plain]
     assert first["next_after"] == plain
@@ -101,13 +116,27 @@ def test_rows_are_told_in_utc_with_names_of_tenants_and_reasons(kept: Log) -> No
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        pytest.param(["--filter", "decision.prompt == 1"], ["decision.prompt", "filter:1:"], id="unknown field"),
+        pytest.param(
+            ["--filter", "decision.prompt == 1"],
+            ["decision.prompt", "filter:1:"],
+            id="unknown field",
+        ),
         pytest.param(["--filter", "decision.tools + 1"], ["filter:1:"], id="no condition"),
         pytest.param(["--filter", "1=1'; DROP TABLE decision --"], ["filter:1:"], id="SQL"),
         pytest.param(["--filter", "x" * 5000], ["--filter", "4096"], id="too long"),
-        pytest.param(["--filter", "true", "--since", "yesterday"], ["--since", "yesterday"], id="no time"),
-        pytest.param(["--filter", "true", "--until", "2025-09-23T12:00:00"], ["--until", "zone"], id="no zone"),
-        pytest.param(["--filter", "true", "--since", "2999-01-01T00:00:00Z"], ["--since", "before"], id="backwards"),
+        pytest.param(
+            ["--filter", "true", "--since", "yesterday"], ["--since", "yesterday"], id="no time"
+        ),
+        pytest.param(
+            ["--filter", "true", "--until", "2025-09-23T12:00:00"],
+            ["--until", "zone"],
+            id="no zone",
+        ),
+        pytest.param(
+            ["--filter", "true", "--since", "2999-01-01T00:00:00Z"],
+            ["--since", "before"],
+            id="backwards",
+        ),
     ],
 )
 def test_a_question_that_cannot_be_asked_is_one_line(
@@ -122,31 +151,55 @@ def test_a_question_that_cannot_be_asked_is_one_line(
     ("arguments", "code", "words"),
     [
         pytest.param(["list", "--limit", 0], 2, "--limit", id="list nothing"),
-        pytest.param(["list", "--after", "no-such-id"], 2, "'no-such-id' is not in the log", id="list behind nothing"),
-        pytest.param(["list", "--after", "x", "--oldest"], 2, "--after", id="list behind, oldest first"),
+        pytest.param(
+            ["list", "--after", "no-such-id"],
+            2,
+            "'no-such-id' is not in the log",
+            id="list behind nothing",
+        ),
+        pytest.param(
+            ["list", "--after", "x", "--oldest"], 2, "--after", id="list behind, oldest first"
+        ),
         pytest.param(["show"], 2, "ID", id="show nothing"),
         pytest.param(["show", "x", "--filter", "true"], 2, "ID", id="show two things"),
-        pytest.param(["show", "no-such-id"], 2, "'no-such-id' is not in the log", id="show unknown"),
+        pytest.param(
+            ["show", "no-such-id"], 2, "'no-such-id' is not in the log", id="show unknown"
+        ),
         pytest.param(["show", "--filter", "false"], 2, "no decision", id="show none"),
         pytest.param(["replay"], 2, "--filter", id="replay nothing"),
         pytest.param(["replay", "x", "--filter", "true"], 2, "--filter", id="replay two things"),
         pytest.param(["replay", "x", "--limit", 3], 2, "--limit", id="replay ids with a limit"),
-        pytest.param(["replay", "x", "--candidate", POLICY], 2, "'x' is not in the log", id="judge unknown"),
-        pytest.param(["replay", "x", "--candidate", "/nowhere"], 1, "'/nowhere' does not exist", id="no candidate"),
+        pytest.param(
+            ["replay", "x", "--candidate", POLICY], 2, "'x' is not in the log", id="judge unknown"
+        ),
+        pytest.param(
+            ["replay", "x", "--candidate", "/nowhere"],
+            1,
+            "'/nowhere' does not exist",
+            id="no candidate",
+        ),
         pytest.param(["verify", "--heads", "/no/heads"], 1, "'/no/heads'", id="no heads"),
         pytest.param(["verify", "--key", "/no/key"], 1, "'/no/key'", id="no key"),
         pytest.param(["verify", "--key", "/dev/null"], 1, "Ed25519", id="an empty key"),
         pytest.param(["prune"], 2, "--before", id="prune when"),
         pytest.param(["prune", "--older-than", "1d"], 2, "--yes", id="prune unconfirmed"),
         pytest.param(["prune", "--older-than", "soon", "--yes"], 2, "'soon'", id="prune some time"),
-        pytest.param(["prune", "--older-than", "999999d", "--yes"], 2, "'999999d'", id="prune before time"),
-        pytest.param(["prune", "--before", "2999-01-01T00:00:00Z", "--yes"], 2, "past", id="prune the future"),
+        pytest.param(
+            ["prune", "--older-than", "999999d", "--yes"], 2, "'999999d'", id="prune before time"
+        ),
+        pytest.param(
+            ["prune", "--before", "2999-01-01T00:00:00Z", "--yes"], 2, "past", id="prune the future"
+        ),
         pytest.param(["erase", "acme"], 2, "--yes", id="erase unconfirmed"),
         pytest.param(["erase", "", "--yes"], 2, "TENANT", id="erase nobody"),
         pytest.param(["revisions", 7], 2, "7", id="no such revision"),
         pytest.param(["revisions", 0], 2, "0", id="no revision zero"),
-        pytest.param(["export", "--output", "/no/such/place"], 1, "'/no/such/place'", id="no place"),
-        pytest.param(["export", "--output", "x", "--format", "xlsx"], 2, "xlsx", id="no such format"),
+        pytest.param(
+            ["export", "--output", "/no/such/place"], 1, "'/no/such/place'", id="no place"
+        ),
+        pytest.param(
+            ["export", "--output", "x", "--format", "xlsx"], 2, "xlsx", id="no such format"
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
@@ -161,13 +214,22 @@ def test_shows_sentences_to_people(kept: Log) -> None:
     ran = kept.audit("show", "--filter", OURS)
 
     assert (ran.code, ran.err) == (0, "")
-    for word in (kept.ids[0], "identical", "accuracy is at least 95.0% with", "number 1 of stream", "revision 1"):
+    for word in (
+        kept.ids[0],
+        "identical",
+        "accuracy is at least 95.0% with",
+        "number 1 of stream",
+        "revision 1",
+    ):
         assert word in " ".join(ran.out.split())
 
 
 def test_replays_by_id_filter_and_number(kept: Log) -> None:
     by_id = kept.audit("replay", *kept.ids, "--json")
-    assert (by_id.code, by_id.json) == (0, {"decisions": 3, "outcomes": {"identical": 3}, "differences": []})
+    assert (by_id.code, by_id.json) == (
+        0,
+        {"decisions": 3, "outcomes": {"identical": 3}, "differences": []},
+    )
     assert kept.audit("replay", "--filter", "decision.tools > 0", "--json").json["decisions"] == 1
     assert kept.audit("replay", "--filter", "true", "--limit", 2, "--json").json["decisions"] == 2
     assert "3 replayed: 3 identical" in kept.audit("replay", "--filter", "true").out
@@ -195,7 +257,9 @@ def test_a_difference_is_told_and_laid_to_the_engine_where_that_changed(kept: Lo
     assert len(shown["attempts"]) > 3
 
 
-def test_a_candidate_is_judged_by_coverage_changes_shares_prices_and_errors(kept: Log, tmp_path: Path) -> None:
+def test_a_candidate_is_judged_by_coverage_changes_shares_prices_and_errors(
+    kept: Log, tmp_path: Path
+) -> None:
     kept.decide(*[EXACTO] * 20)
     same = kept.audit("replay", "--filter", "true", "--candidate", POLICY, "--json")
     assert (same.code, same.json["decisions"], same.json["covered"]) == (0, 23, 23)
@@ -205,8 +269,12 @@ def test_a_candidate_is_judged_by_coverage_changes_shares_prices_and_errors(kept
     exacto = stricter / "exacto.yaml"
     exacto.write_text(exacto.read_text().replace("accuracy_enter: 0.95", "accuracy_enter: 0.97"))
 
-    found = kept.audit("replay", "--filter", 'decision.variant == "exacto"', "--candidate", stricter, "--json").json
-    people = kept.audit("replay", "--filter", 'decision.variant == "exacto"', "--candidate", stricter)
+    found = kept.audit(
+        "replay", "--filter", 'decision.variant == "exacto"', "--candidate", stricter, "--json"
+    ).json
+    people = kept.audit(
+        "replay", "--filter", 'decision.variant == "exacto"', "--candidate", stricter
+    )
 
     assert (found["decisions"], found["covered"], found["uncovered"]) == (21, 21, {})
     assert found["changed_attempts"] == 21
@@ -220,7 +288,11 @@ def test_a_candidate_is_judged_by_coverage_changes_shares_prices_and_errors(kept
     assert after["errored_tool_calls_expected"] < before["errored_tool_calls_expected"]
     assert people.code == 0
     assert people.out.startswith("21 of 21 decisions (100.0%) can be judged again")
-    for word in ("shares of first attempts that move", "mean list price", "errored tool calls expected"):
+    for word in (
+        "shares of first attempts that move",
+        "mean list price",
+        "errored tool calls expected",
+    ):
         assert word in people.out
     exacto.write_text("nonsense: [")
     refused(kept.audit("replay", "--filter", "true", "--candidate", stricter), 3, "exacto.yaml")

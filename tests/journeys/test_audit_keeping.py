@@ -7,21 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from tests.journeys import audited
-from tests.journeys.audited import OURS, PLAIN, Log
-from tests.journeys.world import (
-    KIMI,
-    NOW,
-    POLICY,
-    Ran,
-    assay,
-    own_policy,
-    refused,
-)
+from tests.support import audited_service as audited
+from tests.support.audited_service import OURS, PLAIN, Log
+from tests.support.commands import KIMI, NOW, POLICY, Ran, assay, own_policy, refused
 
 from assay.cli.questions import utc
-from assay.engine.request import Request
-from assay.wiring import open_database, recording, wall_clock
+from assay.engine.world.request import Request
+from assay.server.wiring import open_database, recording, wall_clock
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -49,9 +41,17 @@ def test_exports_what_is_asked_for_also_nothing(kept: Log, tmp_path: Path) -> No
     path = tmp_path / "x"
     for form in ("parquet", "jsonl"):
         assert (
-            kept.audit("export", "--format", form, "--output", path, "--filter", OURS, "--json").json["decisions"] == 1
+            kept.audit(
+                "export", "--format", form, "--output", path, "--filter", OURS, "--json"
+            ).json["decisions"]
+            == 1
         )
-        assert kept.audit("export", "--format", form, "--output", path, "--until", NOW, "--json").json["decisions"] == 0
+        assert (
+            kept.audit("export", "--format", form, "--output", path, "--until", NOW, "--json").json[
+                "decisions"
+            ]
+            == 0
+        )
     assert path.read_bytes() == b""
 
 
@@ -61,7 +61,9 @@ def test_a_failed_export_leaves_what_was_there(kept: Log, tmp_path: Path) -> Non
     (folder / "x").write_text("before")
     kept.tamper(lambda connection: audited.alter(connection, 2, b'"v":1', b'"v":9'))
 
-    refused(kept.audit("export", "--format", "jsonl", "--output", folder / "x"), 1, "assay audit verify")
+    refused(
+        kept.audit("export", "--format", "jsonl", "--output", folder / "x"), 1, "assay audit verify"
+    )
     assert [(path.name, path.read_text()) for path in folder.iterdir()] == [("x", "before")]
 
 
@@ -77,13 +79,19 @@ def test_pruning_leaves_a_log_that_verifies(log: Log) -> None:
     assert (pruned.code, pruned.json["records"]) == (0, 3)
     assert log.listed("--oldest") == young
     found = log.verify("--json")
-    assert (found.code, found.json["streams"][0]["pruned"], found.json["streams"][0]["checked"]) == (0, 3, 3)
+    assert (
+        found.code,
+        found.json["streams"][0]["pruned"],
+        found.json["streams"][0]["checked"],
+    ) == (0, 3, 3)
     assert log.audit("replay", *young).code == 0
     assert "3 records" in log.audit("prune", "--older-than", "0h", "--yes").out
     assert log.verify().code == 0
 
 
-def test_an_erased_tenant_is_nowhere_and_the_log_still_verifies(log: Log, tmp_path: Path, backend: str) -> None:
+def test_an_erased_tenant_is_nowhere_and_the_log_still_verifies(
+    log: Log, tmp_path: Path, backend: str
+) -> None:
     (tmp_path / "tenants.yaml").write_text("- tenant: canary-corp\n  only: [novita]\n")
     assert assay("import", "tenants", tmp_path / "tenants.yaml", "--database", log.url).code == 0
     log.decide(Request(model=KIMI, tenant="canary-corp"), PLAIN)
@@ -104,19 +112,35 @@ def test_an_erased_tenant_is_nowhere_and_the_log_still_verifies(log: Log, tmp_pa
     assert {r["reason"] for x in shown["excluded"] for r in x["reasons"]} == {"allowed_providers"}
     if backend == "sqlite":
         base = Path(log.url.removeprefix("sqlite:///"))
-        assert [p.name for p in base.parent.glob(f"{base.name}*") if b"canary-corp" in p.read_bytes()] == []
-    assert [p.name for p in log.journal.rglob("*") if p.is_file() and b"canary-corp" in p.read_bytes()] == []
+        assert [
+            p.name for p in base.parent.glob(f"{base.name}*") if b"canary-corp" in p.read_bytes()
+        ] == []
+    assert [
+        p.name for p in log.journal.rglob("*") if p.is_file() and b"canary-corp" in p.read_bytes()
+    ] == []
 
 
 def test_revisions_tell_when_and_what_changed(log: Log, tmp_path: Path) -> None:
     assert "no policy" in log.audit("revisions").out
     stricter = own_policy(tmp_path)
     (stricter / "exacto.yaml").write_text(
-        (stricter / "exacto.yaml").read_text().replace("accuracy_enter: 0.95", "accuracy_enter: 0.97")
+        (stricter / "exacto.yaml")
+        .read_text()
+        .replace("accuracy_enter: 0.95", "accuracy_enter: 0.97")
     )
 
     def record(policy: Path) -> Ran:
-        return assay("decide", KIMI, "--policy", policy, "--record", "--journal", log.journal, "--database", log.url)
+        return assay(
+            "decide",
+            KIMI,
+            "--policy",
+            policy,
+            "--record",
+            "--journal",
+            log.journal,
+            "--database",
+            log.url,
+        )
 
     assert [record(policy).code for policy in (POLICY, stricter)] == [0, 0]
     listed = log.audit("revisions", "--json").json
@@ -124,7 +148,9 @@ def test_revisions_tell_when_and_what_changed(log: Log, tmp_path: Path) -> None:
     assert all(revision["created_at"].endswith("Z") for revision in listed)
     changed = log.audit("revisions", 2)
     assert (changed.code, changed.err) == (0, "")
-    assert [" ".join(line.split()) for line in changed.out.splitlines() if line[:1] in "+-"][2:] == [
+    assert [" ".join(line.split()) for line in changed.out.splitlines() if line[:1] in "+-"][
+        2:
+    ] == [
         "- accuracy_enter: 0.95",
         "+ accuracy_enter: 0.97",
     ]

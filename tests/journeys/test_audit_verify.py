@@ -6,16 +6,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.journeys import audited
-from tests.journeys.audited import EXACTO, PLAIN, Log, Tamper
-from tests.journeys.world import (
-    KIMI,
-    NOW,
-    decide,
-    eventually,
-    refused,
-    serving,
-)
+from tests.support import audited_service as audited
+from tests.support.audited_service import EXACTO, PLAIN, Log, Tamper
+from tests.support.commands import KIMI, NOW, decide, eventually, refused, serving
 
 
 @pytest.fixture
@@ -28,7 +21,9 @@ def six(log: Log) -> Log:
 @pytest.mark.parametrize(
     ("by", "fault", "at"),
     [
-        pytest.param(audited.edit_record, "altered", 3, id="a record is edited, and its row to fit"),
+        pytest.param(
+            audited.edit_record, "altered", 3, id="a record is edited, and its row to fit"
+        ),
         pytest.param(audited.edit_row, "altered", 3, id="a row is edited"),
         pytest.param(audited.edit_words, "altered", 1, id="words are taken away"),
         pytest.param(audited.delete_from(3, 3), "missing", 3, id="one is deleted"),
@@ -40,7 +35,9 @@ def six(log: Log) -> Log:
         pytest.param(audited.insert_row, "inserted", 99, id="a row is inserted"),
         pytest.param(audited.delete_from(5, 6), "truncated", 5, id="the tail is cut"),
         pytest.param(audited.delete_from(1, 6), "truncated", 1, id="all is cut"),
-        pytest.param(audited.cut_tail_and_head, "truncated", 5, id="the tail is cut, and the head with it"),
+        pytest.param(
+            audited.cut_tail_and_head, "truncated", 5, id="the tail is cut, and the head with it"
+        ),
         pytest.param(audited.edit_signature, "forged", 6, id="a signature is edited"),
     ],
 )
@@ -66,7 +63,10 @@ def test_each_stream_has_its_own_first_fault(six: Log) -> None:
 
     found = six.verify("--json").json
 
-    assert [(s["fault"], s["fault_seq"]) for s in found["streams"]] == [("missing", 2), ("truncated", 2)]
+    assert [(s["fault"], s["fault_seq"]) for s in found["streams"]] == [
+        ("missing", 2),
+        ("truncated", 2),
+    ]
     assert six.verify("--stream", stream, "--json").json["streams"] == [found["streams"][1]]
     refused(six.verify("--stream", "nobody's"), 2, "--stream")
 
@@ -93,7 +93,10 @@ def log_of_nobody(folder: Path) -> Path:
 
 
 def test_verifies_beside_a_server_that_goes_on_deciding(log: Log) -> None:
-    with serving("--database", log.url, "--journal", log.journal, "--now", NOW) as server, server.channel() as channel:
+    with (
+        serving("--database", log.url, "--journal", log.journal, "--now", NOW) as server,
+        server.channel() as channel,
+    ):
         stop = threading.Event()
 
         def load() -> None:

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.journeys.world import MEGABYTE, SMALL, assay, counts, refused, table
+from tests.support.commands import MEGABYTE, SMALL, assay, counts, refused, table
 
 OBSERVED = SMALL.observations.splitlines(keepends=True)[0]
 ROW = "lab/pair,one,one,other,2025-09-01T00:00:00Z,2025-09-02T00:00:00Z,{},{},{},false\n"
@@ -76,15 +76,25 @@ def test_a_file_that_is_not_what_it_says_changes_nothing(
         pytest.param(ROW.format(10, 5, 6), "6", id="more errors than calls"),
         pytest.param(ROW.format("9" * 20, 1, 0), "9" * 20, id="more than an integer holds"),
         pytest.param(ROW.format("1e3", 1, 0), "1e3", id="a power"),
-        pytest.param(ROW.format(10, 1, 0).replace("2025-09-02", "2025-08-02"), "", id="ends before it begins"),
-        pytest.param(ROW.format(10, 1, 0).replace("lab/pair", "lab/nobody"), "lab/nobody", id="of an unknown model"),
-        pytest.param(ROW.format(10, 1, 0).replace("00:00:00Z", "00:00:00"), "zone", id="time without a zone"),
+        pytest.param(
+            ROW.format(10, 1, 0).replace("2025-09-02", "2025-08-02"), "", id="ends before it begins"
+        ),
+        pytest.param(
+            ROW.format(10, 1, 0).replace("lab/pair", "lab/nobody"),
+            "lab/nobody",
+            id="of an unknown model",
+        ),
+        pytest.param(
+            ROW.format(10, 1, 0).replace("00:00:00Z", "00:00:00"), "zone", id="time without a zone"
+        ),
     ],
 )
 def test_a_bad_row_is_refused_by_line_and_the_others_are_taken(
     small: str, tmp_path: Path, row: str, reason: str
 ) -> None:
-    database = f"sqlite:///{shutil.copyfile(small.removeprefix('sqlite:///'), tmp_path / 'assay.db')}"
+    database = (
+        f"sqlite:///{shutil.copyfile(small.removeprefix('sqlite:///'), tmp_path / 'assay.db')}"
+    )
     path = tmp_path / "observations.csv"
     path.write_text(OBSERVED + row + ROW.format(100, 30, 1))
     ran = assay("import", "observations", path, "--database", database, "--json")
@@ -120,21 +130,36 @@ def test_of_several_files_a_faulty_one_is_named_and_what_came_before_it_is_told(
         pytest.param("/dev/null", "empty", id="nothing in it"),
     ],
 )
-def test_a_path_that_cannot_be_read_is_named(small: str, tmp_path: Path, path: str, words: str) -> None:
-    refused(assay("import", "catalog", path.format(tmp=tmp_path), "--database", small), 3, "file '", words)
+def test_a_path_that_cannot_be_read_is_named(
+    small: str, tmp_path: Path, path: str, words: str
+) -> None:
+    refused(
+        assay("import", "catalog", path.format(tmp=tmp_path), "--database", small),
+        3,
+        "file '",
+        words,
+    )
 
 
 @pytest.mark.parametrize("source", ["", "\u202e", "x" * 300])
-def test_a_source_needs_a_name(written: tuple[str, dict[str, int]], tmp_path: Path, source: str) -> None:
+def test_a_source_needs_a_name(
+    written: tuple[str, dict[str, int]], tmp_path: Path, source: str
+) -> None:
     path = tmp_path / "catalog.csv"
     path.write_text(SMALL.catalog)
-    refused(assay("import", "catalog", path, "--source", source, "--database", written[0]), 2, "--source: ")
+    refused(
+        assay("import", "catalog", path, "--source", source, "--database", written[0]),
+        2,
+        "--source: ",
+    )
     assert counts(written[0]) == written[1]
 
 
 @pytest.fixture(scope="module")
 def written(small: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, int]]:
     """A database that nothing may change, and the rows it holds."""
-    copy = shutil.copyfile(small.removeprefix("sqlite:///"), tmp_path_factory.mktemp("written") / "assay.db")
+    copy = shutil.copyfile(
+        small.removeprefix("sqlite:///"), tmp_path_factory.mktemp("written") / "assay.db"
+    )
     url = f"sqlite:///{copy}"
     return url, counts(url)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.journeys.world import assay, assay_process, own_policy
+from tests.support.commands import assay, assay_process, own_policy
 
 HOSTILE = {
     "deep": "(" * 300 + "1 == 1" + ")" * 300,
@@ -23,7 +23,9 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("expression", [pytest.param(text, id=name) for name, text in HOSTILE.items()])
+@pytest.mark.parametrize(
+    "expression", [pytest.param(text, id=name) for name, text in HOSTILE.items()]
+)
 def test_a_hostile_rule_is_refused_at_its_place(tmp_path: Path, expression: str) -> None:
     policy = own_policy(tmp_path)
     (policy / "floor.yaml").write_text(ruleset("floor", [expression]))
@@ -34,9 +36,13 @@ def test_a_hostile_rule_is_refused_at_its_place(tmp_path: Path, expression: str)
     assert "Traceback" not in ran.err
 
 
-def test_ten_faults_are_ten_reports_each_with_place_excerpt_and_caret(small: str, tmp_path: Path) -> None:
+def test_ten_faults_are_ten_reports_each_with_place_excerpt_and_caret(
+    small: str, tmp_path: Path
+) -> None:
     policy = own_policy(tmp_path)
-    (policy / "floor.yaml").write_text(ruleset("floor", [f"endpoint.guess{number} > 1" for number in range(10)]))
+    (policy / "floor.yaml").write_text(
+        ruleset("floor", [f"endpoint.guess{number} > 1" for number in range(10)])
+    )
     ran = assay("policy", "check", policy)
 
     assert (ran.code, ran.out) == (3, "")
@@ -47,7 +53,9 @@ def test_ten_faults_are_ten_reports_each_with_place_excerpt_and_caret(small: str
     assert "10 faults" in ran.err
     told = assay("policy", "check", policy, "--json")
     assert (told.code, told.err) == (3, "")
-    assert [(f["file"], f["line"]) for f in told.json["faults"]] == [("floor.yaml", 8 + 3 * n) for n in range(10)]
+    assert [(f["file"], f["line"]) for f in told.json["faults"]] == [
+        ("floor.yaml", 8 + 3 * n) for n in range(10)
+    ]
     decided = assay("decide", "lab/mixed", "--policy", policy, "--database", small)
     assert (decided.code, decided.out) == (3, "")
 
@@ -58,14 +66,24 @@ def test_ten_faults_are_ten_reports_each_with_place_excerpt_and_caret(small: str
         pytest.param("a: [", "floor.yaml:", id="half a list"),
         pytest.param("a: &a [*a, *a]\n", "floor.yaml:", id="aliases"),
         pytest.param("\x00", "floor.yaml:", id="NUL"),
-        pytest.param("apiVersion: assay/v1\nkind: RuleSet\nkind: RuleSet\n", "floor.yaml:3:", id="a key twice"),
-        pytest.param("apiVersion: assay/v9\nkind: RuleSet\n", "floor.yaml:1:", id="a version to come"),
+        pytest.param(
+            "apiVersion: assay/v1\nkind: RuleSet\nkind: RuleSet\n",
+            "floor.yaml:3:",
+            id="a key twice",
+        ),
+        pytest.param(
+            "apiVersion: assay/v9\nkind: RuleSet\n", "floor.yaml:1:", id="a version to come"
+        ),
         pytest.param("a: " + "[" * 5000, "floor.yaml:", id="deep"),
         pytest.param("x" * 2_000_000, "floor.yaml:", id="2 MB"),
-        pytest.param("a: !!python/object/apply:os.system [id]\n", "floor.yaml:", id="YAML that runs"),
+        pytest.param(
+            "a: !!python/object/apply:os.system [id]\n", "floor.yaml:", id="YAML that runs"
+        ),
     ],
 )
-def test_a_rule_file_that_is_none_is_refused_at_its_place(tmp_path: Path, content: str, place: str) -> None:
+def test_a_rule_file_that_is_none_is_refused_at_its_place(
+    tmp_path: Path, content: str, place: str
+) -> None:
     policy = own_policy(tmp_path)
     (policy / "floor.yaml").write_text(content)
     ran = assay("policy", "check", policy)

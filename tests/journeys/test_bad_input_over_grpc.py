@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.journeys.world import HOMOGLYPH, MEGABYTE, decide
+from tests.support.commands import HOMOGLYPH, MEGABYTE, decide
 
 from assay.rpc.server import MAX_MESSAGE_BYTES
 from assay.rpc.status import REASON_KEY
@@ -117,10 +117,14 @@ def test_a_bad_request_is_a_status_that_names_field_and_value(
         pytest.param(b"\x0b" * 5000, BAD, id="groups in groups"),
         pytest.param(b"", BAD, id="nothing"),
         pytest.param(b"\x0a" + b"\x80" * 9 + b"\x01", BAD, id="a length of 2^63"),
-        pytest.param(bytes(MAX_MESSAGE_BYTES + 1), "RESOURCE_EXHAUSTED", id="more than a message may hold"),
+        pytest.param(
+            bytes(MAX_MESSAGE_BYTES + 1), "RESOURCE_EXHAUSTED", id="more than a message may hold"
+        ),
     ],
 )
-def test_bytes_that_are_no_request_are_refused(small_server: grpc.Channel, data: bytes, code: str) -> None:
+def test_bytes_that_are_no_request_are_refused(
+    small_server: grpc.Channel, data: bytes, code: str
+) -> None:
     raw = untyped(small_server).unary_unary("/assay.v1.RoutingService/Decide")
     with pytest.raises(grpc.RpcError) as refused:
         raw(data, timeout=30)
@@ -131,7 +135,9 @@ def test_bytes_that_are_no_request_are_refused(small_server: grpc.Channel, data:
 
 def test_fields_of_a_later_contract_are_passed_over(small_server: grpc.Channel) -> None:
     raw = untyped(small_server).unary_unary("/assay.v1.RoutingService/Decide")
-    later = pb.DecideRequest(model=MODEL).SerializeToString() + b"\xba\x3e\x05hello" + b"\xc0\x3e\x01"
+    later = (
+        pb.DecideRequest(model=MODEL).SerializeToString() + b"\xba\x3e\x05hello" + b"\xc0\x3e\x01"
+    )
 
     assert len(pb.DecideResponse.FromString(raw(later, timeout=30)).attempts) == 3
 
@@ -152,7 +158,9 @@ def test_a_catalog_question_is_checked_too(small_server: grpc.Channel) -> None:
         "page_size: -1": lambda: stub.ListModels(catalog_pb2.ListModelsRequest(page_size=-1)),
         "page_token: 'x'": lambda: stub.ListModels(catalog_pb2.ListModelsRequest(page_token="x")),  # noqa: S106
         "'turbo'": lambda: stub.GetPool(catalog_pb2.GetPoolRequest(model=MODEL, variant="turbo")),
-        "endpoint_id: ": lambda: stub.GetEndpoint(catalog_pb2.GetEndpointRequest(endpoint_id=MEGABYTE)),
+        "endpoint_id: ": lambda: stub.GetEndpoint(
+            catalog_pb2.GetEndpointRequest(endpoint_id=MEGABYTE)
+        ),
     }
     for line, call in calls.items():
         with pytest.raises(grpc.RpcError) as refused:
@@ -166,12 +174,18 @@ def test_a_catalog_question_is_checked_too(small_server: grpc.Channel) -> None:
     [
         pytest.param(b"\x00" * 4096, id="zeros"),
         pytest.param(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", id="HTTP/1.1"),
-        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500), id="a TLS hello"),
-        pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 2000, id="HTTP/2 and then garbage"),
+        pytest.param(
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500), id="a TLS hello"
+        ),
+        pytest.param(
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 2000, id="HTTP/2 and then garbage"
+        ),
         pytest.param(b"PRI * HTTP/2.0\r\n\r\n", id="half a greeting"),
     ],
 )
-def test_noise_on_the_socket_disturbs_nobody(small_address: str, small_server: grpc.Channel, noise: bytes) -> None:
+def test_noise_on_the_socket_disturbs_nobody(
+    small_address: str, small_server: grpc.Channel, noise: bytes
+) -> None:
     host, _, port = small_address.rpartition(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         connection.sendall(noise)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from tests.journeys.world import (
+from tests.support.commands import (
     CATALOGS,
     KIMI,
     NOW,
@@ -27,9 +27,18 @@ from tests.journeys.world import (
     refused,
 )
 
-from assay.store.engine import open_store, writing
+from assay.store.database import open_store, writing
 
-IMPORTS = ("catalog", "openrouter", "observations", "preferences", "tenants", "benchmarks", "inspect", "tau2")
+IMPORTS = (
+    "catalog",
+    "openrouter",
+    "observations",
+    "preferences",
+    "tenants",
+    "benchmarks",
+    "inspect",
+    "tau2",
+)
 AUDIT = ("list", "show", "replay", "verify", "export", "prune", "erase", "revisions")
 COMMANDS = (
     *("demo", "serve", "migrate", "decide", "pool"),
@@ -53,7 +62,18 @@ def test_help_lists_what_is_built_and_no_more() -> None:
     def listed(*group: str) -> set[str]:
         return set(re.findall(r"^│ ([a-z0-9]+) ", assay(*group, "--help").out, re.MULTILINE))
 
-    built = {"demo", "serve", "migrate", "import", "decide", "pool", "policy", "audit", "forward", "simulate"}
+    built = {
+        "demo",
+        "serve",
+        "migrate",
+        "import",
+        "decide",
+        "pool",
+        "policy",
+        "audit",
+        "forward",
+        "simulate",
+    }
     assert listed() == built
     assert listed("import") == set(IMPORTS)
     assert listed("policy") == {"check", "test", "list"}
@@ -71,10 +91,16 @@ def test_data_lies_where_the_environment_says(tmp_path: Path) -> None:
     for changes in ({}, {"XDG_DATA_HOME": str(data)}, {"ASSAY_DATABASE": f"sqlite:///{named}"}):
         assert assay_process("migrate", HOME=str(home), **changes).code == 0
     given = tmp_path / "given.db"
-    assert assay_process("migrate", "--database", f"sqlite:///{given}", HOME=str(home), ASSAY_DATABASE="no").code == 0
+    assert (
+        assay_process(
+            "migrate", "--database", f"sqlite:///{given}", HOME=str(home), ASSAY_DATABASE="no"
+        ).code
+        == 0
+    )
 
     assert [
-        path.is_file() for path in (home / ".local/share/assay/assay.db", data / "assay/assay.db", named, given)
+        path.is_file()
+        for path in (home / ".local/share/assay/assay.db", data / "assay/assay.db", named, given)
     ] == [True] * 4
 
 
@@ -105,12 +131,20 @@ def test_a_postgresql_database_has_to_be_migrated_first(empty_database_url: str)
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        pytest.param(["pool", f"{KIMI}:exacto"], "is at revision 'from_the_future', newer than", id="read"),
-        pytest.param(["import", "catalog", CATALOGS[1]], "is at revision 'from_the_future', newer than", id="write"),
+        pytest.param(
+            ["pool", f"{KIMI}:exacto"], "is at revision 'from_the_future', newer than", id="read"
+        ),
+        pytest.param(
+            ["import", "catalog", CATALOGS[1]],
+            "is at revision 'from_the_future', newer than",
+            id="write",
+        ),
         pytest.param(["migrate"], "from_the_future", id="migrate"),
     ],
 )
-def test_a_database_of_a_later_assay_is_left_alone(database_url: str, command: list[object], words: str) -> None:
+def test_a_database_of_a_later_assay_is_left_alone(
+    database_url: str, command: list[object], words: str
+) -> None:
     engine = open_store(database_url)
     with writing(engine) as connection:
         before = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
@@ -119,7 +153,9 @@ def test_a_database_of_a_later_assay_is_left_alone(database_url: str, command: l
         refused(assay(*command, "--database", database_url), 1, words)
     finally:
         with writing(engine) as connection:
-            connection.execute(text("UPDATE alembic_version SET version_num = :before"), {"before": before})
+            connection.execute(
+                text("UPDATE alembic_version SET version_num = :before"), {"before": before}
+            )
         engine.dispose()
 
 
@@ -130,7 +166,9 @@ SECRET = "geheim"  # noqa: S105 - what must never be shown
     "url",
     [
         pytest.param(f"postgresql://ann:{SECRET}@127.0.0.1:1/assay", id="nobody listens"),
-        pytest.param(f"postgresql://ann@127.0.0.1:1/assay?password={SECRET}", id="password as an option"),
+        pytest.param(
+            f"postgresql://ann@127.0.0.1:1/assay?password={SECRET}", id="password as an option"
+        ),
         pytest.param(f"postgresql://ann:{SECRET}@127.0.0.1:port/assay", id="no port"),
         pytest.param(f"mysql://ann:{SECRET}@127.0.0.1/assay", id="another kind"),
         pytest.param(f"ann:{SECRET}@127.0.0.1", id="no URL"),
@@ -149,7 +187,9 @@ SECRET = "geheim"  # noqa: S105 - what must never be shown
         pytest.param(["policy", "list"], id="policy list"),
     ],
 )
-def test_a_database_that_cannot_be_had_is_one_line_without_its_password(command: list[object], url: str) -> None:
+def test_a_database_that_cannot_be_had_is_one_line_without_its_password(
+    command: list[object], url: str
+) -> None:
     ran = assay(*command, "--database", url)
 
     refused(ran, 1, "database")
@@ -157,7 +197,9 @@ def test_a_database_that_cannot_be_had_is_one_line_without_its_password(command:
 
 
 def test_a_password_in_the_environment_is_not_shown_either() -> None:
-    ran = assay_process("pool", f"{KIMI}:exacto", ASSAY_DATABASE=f"postgresql://ann:{SECRET}@127.0.0.1:1/assay")
+    ran = assay_process(
+        "pool", f"{KIMI}:exacto", ASSAY_DATABASE=f"postgresql://ann:{SECRET}@127.0.0.1:1/assay"
+    )
 
     refused(ran, 1, "database", "refused")
     assert SECRET not in ran.err
@@ -186,7 +228,11 @@ def test_a_policy_directory_that_is_none_is_named(
 ) -> None:
     made(tmp_path / "rules")
     arguments = [word.format(path=tmp_path / "rules") for word in command]
-    database = ["--database", small] if arguments[:2] not in (["policy", "check"], ["policy", "test"]) else []
+    database = (
+        ["--database", small]
+        if arguments[:2] not in (["policy", "check"], ["policy", "test"])
+        else []
+    )
 
     refused(assay(*arguments, *database), 1, "policy directory: ", words)
 
@@ -202,8 +248,12 @@ READS: tuple[list[str], ...] = (
 )
 
 
-@pytest.mark.parametrize("command", [pytest.param(command, id=" ".join(command[:2])) for command in READS])
-def test_programs_get_json_and_people_a_table_without_colours_in_a_pipe(small: str, command: list[str]) -> None:
+@pytest.mark.parametrize(
+    "command", [pytest.param(command, id=" ".join(command[:2])) for command in READS]
+)
+def test_programs_get_json_and_people_a_table_without_colours_in_a_pipe(
+    small: str, command: list[str]
+) -> None:
     arguments = [word.format(small=small) for word in command]
     people, programs = assay(*arguments), assay(*arguments, "--json")
 
@@ -248,15 +298,33 @@ def test_colours_are_for_terminals(small: str) -> None:
 
 
 def test_a_reader_that_leaves_and_a_full_disk_are_no_tracebacks(small: str) -> None:
-    command = [sys.executable, "-m", "assay.cli", "pool", "lab/pair:exacto", "--now", NOW, "--database", small]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as process:
+    command = [
+        sys.executable,
+        "-m",
+        "assay.cli",
+        "pool",
+        "lab/pair:exacto",
+        "--now",
+        NOW,
+        "--database",
+        small,
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
         assert (process.stderr.read(), process.wait(60)) == (b"", 1)
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(
-            command, check=False, stdout=full, stderr=subprocess.PIPE, text=True, env=environment(), timeout=60
+            command,
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+            timeout=60,
         )
     assert (ended.returncode, ended.stderr) == (1, "assay: [Errno 28] No space left on device\n")
 
@@ -271,11 +339,20 @@ def answered(small: str, model: str, *options: str) -> Any:
     ("options", "excluded"),
     [
         pytest.param([], {}, id="nothing asked"),
-        pytest.param(["--tools", "1", "--tool-choice", "required"], {"narrow": "tools"}, id="tools"),
+        pytest.param(
+            ["--tools", "1", "--tool-choice", "required"], {"narrow": "tools"}, id="tools"
+        ),
         pytest.param(["--max-tokens", "101"], {"narrow": "context_length"}, id="max-tokens"),
         pytest.param(["--prompt-tokens", "1001"], {"narrow": "context_length"}, id="prompt-tokens"),
         pytest.param(
-            ["--parameters", "tools", "--parameters", "tool_choice", "--provider", '{"require_parameters": true}'],
+            [
+                "--parameters",
+                "tools",
+                "--parameters",
+                "tool_choice",
+                "--provider",
+                '{"require_parameters": true}',
+            ],
             {"narrow": "require_parameters"},
             id="parameters",
         ),
@@ -287,7 +364,9 @@ def answered(small: str, model: str, *options: str) -> Any:
         pytest.param(["--service-tier", "priority"], {}, id="service-tier: no endpoint has tiers"),
     ],
 )
-def test_each_field_of_a_request_has_an_option(small: str, options: list[str], excluded: dict[str, str]) -> None:
+def test_each_field_of_a_request_has_an_option(
+    small: str, options: list[str], excluded: dict[str, str]
+) -> None:
     answer = answered(small, "lab/sizes", *options)
 
     assert {found["tag"]: found["reasons"][0]["reason"] for found in answer["excluded"]} == excluded
@@ -298,18 +377,31 @@ def test_seed_session_and_tenant_decide_the_draw(small: str) -> None:
         return [attempt["tag"] for attempt in answered(small, "lab/twice", *options)["attempts"]]
 
     seeds = [f"{number:032x}" for number in range(1, 9)]
-    assert [order("--seed", seed) for seed in seeds[:2]] == [order("--seed", seed) for seed in seeds[:2]]
+    assert [order("--seed", seed) for seed in seeds[:2]] == [
+        order("--seed", seed) for seed in seeds[:2]
+    ]
     sticky = ["--session-id", "one", "--tenant", "acme"]
     assert order(*sticky) == order(*sticky)
-    assert [a["model"] for a in answered(small, "lab/pair", "--models", "lab/twice")["attempts"]][-1] == "lab/twice"
+    assert [a["model"] for a in answered(small, "lab/pair", "--models", "lab/twice")["attempts"]][
+        -1
+    ] == "lab/twice"
 
 
-def test_what_tenants_prefer_is_imported_and_kept(small: str, tmp_path: Path, database_url: str) -> None:
-    catalog, preferences, tenants = tmp_path / "catalog.csv", tmp_path / "preferences.csv", tmp_path / "tenants.yaml"
+def test_what_tenants_prefer_is_imported_and_kept(
+    small: str, tmp_path: Path, database_url: str
+) -> None:
+    catalog, preferences, tenants = (
+        tmp_path / "catalog.csv",
+        tmp_path / "preferences.csv",
+        tmp_path / "tenants.yaml",
+    )
     catalog.write_text(SMALL.catalog)
     preferences.write_text("tenant,kind,target,model\nacme,ignore,two,\nacme,ignore,nobody,\n")
     tenants.write_text("- tenant: strict\n  only: [one]\n  zdr: true\n")
-    assert assay("import", "catalog", catalog, "--source", "ours", "--database", database_url).code == 0
+    assert (
+        assay("import", "catalog", catalog, "--source", "ours", "--database", database_url).code
+        == 0
+    )
     told = assay("import", "preferences", preferences, "--database", database_url, "--json")
     assert (told.code, len(told.json[0]["refused"])) == (3, 1)
     assert assay("import", "tenants", tenants, "--database", database_url).code == 0
@@ -321,7 +413,9 @@ def test_what_tenants_prefer_is_imported_and_kept(small: str, tmp_path: Path, da
     assert tags("strict") == {"one/a"}
     assert tags("acme") == {"one/a", "three/c"}
     assert tags("") == {"one/a", "two/b", "three/c"}
-    pool = assay("pool", "lab/pair:exacto", "--tenant", "acme", "--now", NOW, "--database", small, "--json")
+    pool = assay(
+        "pool", "lab/pair:exacto", "--tenant", "acme", "--now", NOW, "--database", small, "--json"
+    )
     assert pool.code == 0
 
 

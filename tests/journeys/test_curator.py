@@ -11,12 +11,30 @@ import grpc
 import pytest
 from sqlalchemy import Engine, select
 from tests.conftest import NewDatabase, execute
-from tests.curator.worlds import ENDPOINTS, MODEL, Bench
-from tests.journeys.curated import events, held_back, holder, judged, missed_hours, process, ticks
-from tests.journeys.world import POLICY, SMALL, Served, assay, decide, eventually, health, own_policy, refused
+from tests.support.commands import (
+    POLICY,
+    SMALL,
+    Served,
+    assay,
+    decide,
+    eventually,
+    health,
+    own_policy,
+    refused,
+)
+from tests.support.curated_service import (
+    events,
+    held_back,
+    holder,
+    judged,
+    missed_hours,
+    process,
+    ticks,
+)
+from tests.support.curators import ENDPOINTS, MODEL, Bench
 
-from assay.curator.ticks import end_of
-from assay.store.engine import open_store, reading
+from assay.curator.curator import end_of
+from assay.store.database import open_store, reading
 from assay.store.tables import publication
 from assay.v1 import audit_pb2, audit_pb2_grpc, catalog_pb2, catalog_pb2_grpc
 
@@ -48,7 +66,11 @@ def test_killing_the_curator_hands_over_and_no_change_is_lost_or_made_twice(
     database_url: str, store: Engine, undisturbed: Engine
 ) -> None:
     hours = missed_hours(store)
-    with held_back(store) as let_go, process(*CURATE, database_url) as one, process(*CURATE, database_url) as other:
+    with (
+        held_back(store) as let_go,
+        process(*CURATE, database_url) as one,
+        process(*CURATE, database_url) as other,
+    ):
         let_go()
         first, second = working(store, one, other)
         eventually(lambda: len(ticks(store)) > 5)
@@ -80,7 +102,9 @@ def test_a_curator_that_is_stopped_hands_over_at_once(database_url: str, store: 
         assert second.stop() == 0
 
 
-def test_deciders_follow_what_is_published_within_seconds(database_url: str, store: Engine, tmp_path: Path) -> None:
+def test_deciders_follow_what_is_published_within_seconds(
+    database_url: str, store: Engine, tmp_path: Path
+) -> None:
     rules, catalog = own_policy(tmp_path), tmp_path / "catalog.csv"
     catalog.write_text(SMALL.catalog)
     with (
@@ -88,13 +112,19 @@ def test_deciders_follow_what_is_published_within_seconds(database_url: str, sto
         decider.channel() as channel,
     ):
         # nothing published yet
-        assert (health(channel), health(channel, "assay.v1.RoutingService")) == ("NOT_SERVING", "NOT_SERVING")
+        assert (health(channel), health(channel, "assay.v1.RoutingService")) == (
+            "NOT_SERVING",
+            "NOT_SERVING",
+        )
         with pytest.raises(grpc.RpcError) as unavailable:
             decide(channel, "lab/mixed")
         assert unavailable.value.code() is grpc.StatusCode.UNAVAILABLE
         assert "no snapshot to decide from" in str(unavailable.value.details())
 
-        with process(*CURATE, database_url, "--policy", rules) as curator, curator.channel() as curating:
+        with (
+            process(*CURATE, database_url, "--policy", rules) as curator,
+            curator.channel() as curating,
+        ):
             eventually(lambda: health(channel), lambda seen: seen == "SERVING")
             assert health(curating, "assay.curator") == "SERVING"
 
@@ -106,7 +136,10 @@ def test_deciders_follow_what_is_published_within_seconds(database_url: str, sto
             # other rules, which only the curator reads
             with (rules / "default.yaml").open("a") as file:
                 file.write("# edited\n")
-            eventually(lambda: decide(channel, "lab/mixed").policy_revision.number, lambda number: number == 2)
+            eventually(
+                lambda: decide(channel, "lab/mixed").policy_revision.number,
+                lambda number: number == 2,
+            )
 
             # faulty ones
             with (rules / "default.yaml").open("a") as file:
@@ -141,7 +174,9 @@ def followed(engine: Engine, decider: Served) -> timedelta:
     numbers = [line["publication"] for line in seen]
     assert numbers == sorted(set(numbers))
     assert numbers[-1] == max(published)
-    return max(datetime.fromisoformat(line["timestamp"]) - published[line["publication"]] for line in seen)
+    return max(
+        datetime.fromisoformat(line["timestamp"]) - published[line["publication"]] for line in seen
+    )
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
@@ -199,7 +234,10 @@ def test_a_decider_goes_on_while_the_database_is_away(
 def test_who_is_asked_for_catalog_and_log_follows_too(database_url: str, tmp_path: Path) -> None:
     catalog = tmp_path / "catalog.csv"
     catalog.write_text(SMALL.catalog)
-    with process("--target", "query", "--database", database_url) as query, query.channel() as channel:
+    with (
+        process("--target", "query", "--database", database_url) as query,
+        query.channel() as channel,
+    ):
         stub = catalog_pb2_grpc.CatalogServiceStub(channel)
         with pytest.raises(grpc.RpcError) as unavailable:
             stub.ListModels(catalog_pb2.ListModelsRequest(), timeout=30)
@@ -211,7 +249,11 @@ def test_who_is_asked_for_catalog_and_log_follows_too(database_url: str, tmp_pat
             eventually(lambda: stub.ListModels(catalog_pb2.ListModelsRequest(), timeout=30).models)
             assert curator.stop() == 0
         request = audit_pb2.ListDecisionsRequest()
-        assert not audit_pb2_grpc.AuditServiceStub(channel).ListDecisions(request, timeout=30).decisions
+        assert (
+            not audit_pb2_grpc.AuditServiceStub(channel)
+            .ListDecisions(request, timeout=30)
+            .decisions
+        )
         with pytest.raises(grpc.RpcError) as nothing:
             decide(channel, "lab/mixed")
         assert nothing.value.code() is grpc.StatusCode.UNIMPLEMENTED
@@ -248,7 +290,9 @@ def test_the_pool_in_force_that_of_a_time_and_its_history(curated: str, store: E
     assert all(change["reasons"] for change in evicted)
 
     now = assay("pool", pool, *name, "--json").json
-    assert {each["tag"] for each in now["members"]} == {tag for tag, state in where.items() if state == "member"}
+    assert {each["tag"] for each in now["members"]} == {
+        tag for tag, state in where.items() if state == "member"
+    }
     assert all(each["since"] for each in now["members"])
     states = {each["tag"]: each["state"] for each in now["others"]}
     assert states == {tag: where.get(tag, "unknown") for tag in states}
@@ -259,7 +303,10 @@ def test_the_pool_in_force_that_of_a_time_and_its_history(curated: str, store: E
     then = assay("pool", pool, "--at", early.published_at.isoformat(), *name, "--json").json
     assert then["snapshot_id"] != now["snapshot_id"]
     assert {each["tag"] for each in then["members"]} > {each["tag"] for each in now["members"]}
-    assert assay("pool", pool, "--now", now["as_of"], *name, "--json").json["members"] != now["members"]
+    assert (
+        assay("pool", pool, "--now", now["as_of"], *name, "--json").json["members"]
+        != now["members"]
+    )
 
     shown = assay("pool", pool, "--history", *name).out
     assert "probation → member" in shown
@@ -288,11 +335,19 @@ AT = ("--at", "2026-01-01T00:00:00Z")
     [
         pytest.param((*AT, "--now", "2026-01-01T00:00:00Z"), "--at", id="two times"),
         pytest.param((*AT, "--history"), "--history", id="one time and all"),
-        pytest.param(("--history", "--now", "2026-01-01T00:00:00Z"), "--history", id="all, judged anew"),
+        pytest.param(
+            ("--history", "--now", "2026-01-01T00:00:00Z"), "--history", id="all, judged anew"
+        ),
         pytest.param((*AT, "--policy", str(POLICY)), "--policy", id="what was, by other rules"),
-        pytest.param(("--history", "--policy", str(POLICY)), "--policy", id="the history, by other rules"),
+        pytest.param(
+            ("--history", "--policy", str(POLICY)), "--policy", id="the history, by other rules"
+        ),
         pytest.param(("--at", "yesterday"), "--at: 'yesterday'", id="no time"),
-        pytest.param(("--at", datetime(2999, 1, 1, tzinfo=UTC).isoformat()), "in the past", id="a time to come"),
+        pytest.param(
+            ("--at", datetime(2999, 1, 1, tzinfo=UTC).isoformat()),
+            "in the past",
+            id="a time to come",
+        ),
     ],
 )
 def test_contradictions_are_refused(small: str, options: tuple[str, ...], words: str) -> None:
@@ -302,13 +357,27 @@ def test_contradictions_are_refused(small: str, options: tuple[str, ...], words:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        pytest.param(("--target", "decide", "--now", "2026-01-01T00:00:00Z"), "--now", id="a pinned decider"),
-        pytest.param(("--target", "curate", "--now", "2026-01-01T00:00:00Z"), "--now", id="a pinned curator"),
-        pytest.param(("--target", "decide", "--policy", str(POLICY)), "--policy", id="rules for a decider"),
-        pytest.param(("--target", "query", "--policy", str(POLICY)), "--policy", id="rules for the catalog"),
-        pytest.param(("--target", "curate", "--journal", "journal"), "--journal", id="a journal for a curator"),
+        pytest.param(
+            ("--target", "decide", "--now", "2026-01-01T00:00:00Z"), "--now", id="a pinned decider"
+        ),
+        pytest.param(
+            ("--target", "curate", "--now", "2026-01-01T00:00:00Z"), "--now", id="a pinned curator"
+        ),
+        pytest.param(
+            ("--target", "decide", "--policy", str(POLICY)), "--policy", id="rules for a decider"
+        ),
+        pytest.param(
+            ("--target", "query", "--policy", str(POLICY)), "--policy", id="rules for the catalog"
+        ),
+        pytest.param(
+            ("--target", "curate", "--journal", "journal"),
+            "--journal",
+            id="a journal for a curator",
+        ),
         pytest.param(("--target", "everything"), "--target", id="no target"),
     ],
 )
-def test_options_that_a_target_has_no_use_for_are_refused(small: str, options: tuple[str, ...], words: str) -> None:
+def test_options_that_a_target_has_no_use_for_are_refused(
+    small: str, options: tuple[str, ...], words: str
+) -> None:
     refused(assay("serve", *options, "--database", small), 2, words)

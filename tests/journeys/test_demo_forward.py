@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from assay.demo_forward import FALLEN, PROVIDERS, Conversation, conversation
+from assay.demo.forwarding import FALLEN, PROVIDERS, Conversation, conversation
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from assay.demo_traffic import HOURS, MODELS, Seen, two_days
+from assay.demo.traffic import HOURS, MODELS, Seen, two_days
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,11 @@ def test_every_model_earns_a_pool(seen: Seen) -> None:
 
 def test_the_accurate_are_members_and_the_inaccurate_never_were(seen: Seen) -> None:
     settled = {name: state for name, state in seen.states[HOURS].items() if name != seen.fallen}
-    assert all(settled[name] == "member" for name, true in seen.truths.items() if true >= 0.98 and name != seen.fallen)
+    assert all(
+        settled[name] == "member"
+        for name, true in seen.truths.items()
+        if true >= 0.98 and name != seen.fallen
+    )
     admitted = {change.endpoint_id for change in seen.changes if change.after == "member"}
     assert not [name for name, true in seen.truths.items() if true <= 0.94 and name in admitted]
 
@@ -34,4 +38,6 @@ def test_who_turned_bad_is_evicted_within_three_hours_and_stays_out(seen: Seen) 
 
 
 def test_nobody_else_loses_a_place(seen: Seen) -> None:
-    assert {change.endpoint_id for change in seen.changes if change.after == "evicted"} == {seen.fallen}
+    assert {change.endpoint_id for change in seen.changes if change.after == "evicted"} == {
+        seen.fallen
+    }

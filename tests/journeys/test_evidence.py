@@ -13,11 +13,17 @@ from typing import Any
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import Engine, func, select
-from tests.journeys.log_load import Running, prepared, running, settled, until
-from tests.journeys.world import assay, decide, health, tags
+from tests.support.commands import assay, decide, health, tags
+from tests.support.log_load import Running, prepared, running, settled, until
 
-from assay.store.engine import open_store, reading
-from assay.store.evidence_tables import evidence_batch, evidence_counter, outcome, service_counter, tenant_provider
+from assay.store.database import open_store, reading
+from assay.store.evidence_tables import (
+    evidence_batch,
+    evidence_counter,
+    outcome,
+    service_counter,
+    tenant_provider,
+)
 from assay.v1 import evidence_pb2 as pb, evidence_pb2_grpc as pb_grpc, routing_pb2
 
 ENDPOINTS = ("lab/draw@one", "lab/draw@three", "lab/mixed@one/a", "lab/mixed@two/b")
@@ -48,7 +54,9 @@ def made_up(draw: random.Random, **fields: Any) -> pb.Outcome:
 def made_up_batches(count: int, seed: int) -> list[pb.ReportOutcomesRequest]:
     draw = random.Random(seed)
     return [
-        pb.ReportOutcomesRequest(source="gw", batch_id=f"b-{n}", outcomes=[made_up(draw) for _ in range(BATCH)])
+        pb.ReportOutcomesRequest(
+            source="gw", batch_id=f"b-{n}", outcomes=[made_up(draw) for _ in range(BATCH)]
+        )
         for n in range(count)
     ]
 
@@ -68,15 +76,26 @@ def counters(engine: Engine) -> dict[str, list[tuple[Any, ...]]]:
     """Everything that outcomes were added up to, tenants by how many they are."""
     with reading(engine) as connection:
         tables = (evidence_counter, service_counter)
-        found = {table.name: [tuple(row) for row in connection.execute(select(table))] for table in tables}
+        found = {
+            table.name: [tuple(row) for row in connection.execute(select(table))]
+            for table in tables
+        }
         cells: Counter[tuple[Any, ...]] = Counter()
         for row in found.pop("evidence_counter"):
             for place, count in enumerate(row[5:]):
                 cells[*row[:2], *row[3:5], place] += count
-        providers = select(tenant_provider.c.provider, tenant_provider.c.day, func.sum(tenant_provider.c[3]))
-        by_provider = connection.execute(providers.group_by(tenant_provider.c.provider, tenant_provider.c.day))
+        providers = select(
+            tenant_provider.c.provider, tenant_provider.c.day, func.sum(tenant_provider.c[3])
+        )
+        by_provider = connection.execute(
+            providers.group_by(tenant_provider.c.provider, tenant_provider.c.day)
+        )
         summed = sorted((*row[:2], int(row[2])) for row in by_provider)
-    return {"service": sorted(found["service_counter"]), "evidence": sorted(cells.items()), "providers": summed}
+    return {
+        "service": sorted(found["service_counter"]),
+        "evidence": sorted(cells.items()),
+        "providers": summed,
+    }
 
 
 def names(engine: Engine) -> set[str]:
@@ -91,14 +110,21 @@ def expected(batches: Iterable[pb.ReportOutcomesRequest]) -> int:
 
 def answered(engine: Engine) -> int:
     with reading(engine) as connection:
-        counts = select(func.sum(service_counter.c["count"])).where(service_counter.c.metric == "answered")
+        counts = select(func.sum(service_counter.c["count"])).where(
+            service_counter.c.metric == "answered"
+        )
         total = connection.scalar(counts)
     return int(total or 0)
 
 
 def failing(endpoint_id: str, **fields: Any) -> list[pb.Outcome]:
     return [
-        pb.Outcome(endpoint_id=endpoint_id, at=just_now(0.3 - n / 10), result=pb.RESULT_TRANSPORT_ERROR, **fields)
+        pb.Outcome(
+            endpoint_id=endpoint_id,
+            at=just_now(0.3 - n / 10),
+            result=pb.RESULT_TRANSPORT_ERROR,
+            **fields,
+        )
         for n in range(3)
     ]
 
@@ -111,10 +137,14 @@ def test_a_decision_made_while_an_endpoint_was_demoted_replays_with_the_demotion
         cheapest = routing_pb2.ProviderPreferences(sort=routing_pb2.Sort(by="price"))
         before = decide(channel, "lab/draw", provider=cheapest)
         assert tags(before) == ["one", "three"]
-        sent = pb.ReportOutcomesRequest(source="gw", batch_id="b-1", outcomes=failing("lab/draw@one"))
+        sent = pb.ReportOutcomesRequest(
+            source="gw", batch_id="b-1", outcomes=failing("lab/draw@one")
+        )
         assert report(channel, sent) == 3
         demoted = decide(channel, "lab/draw", provider=cheapest)
-        limited = pb.Outcome(endpoint_id="lab/draw@three", at=just_now(), result=pb.RESULT_RATE_LIMITED)
+        limited = pb.Outcome(
+            endpoint_id="lab/draw@three", at=just_now(), result=pb.RESULT_RATE_LIMITED
+        )
         report(channel, pb.ReportOutcomesRequest(source="gw", batch_id="b-2", outcomes=[limited]))
         both = decide(channel, "lab/draw", provider=cheapest)
         well = [
@@ -130,19 +160,24 @@ def test_a_decision_made_while_an_endpoint_was_demoted_replays_with_the_demotion
     ids = [answer.decision_id for answer in answers]
     replayed = assay("audit", "replay", *ids, "--database", database_url, "--json")
     assert (replayed.code, replayed.json["outcomes"]) == (0, {"identical": 4})
-    shown = [assay("audit", "show", each, "--database", database_url, "--json").json for each in ids]
+    shown = [
+        assay("audit", "show", each, "--database", database_url, "--json").json for each in ids
+    ]
     assert [each["record"]["health"] for each in shown] == [
         {}, {"lab/draw@one": "failing"}, {"lab/draw@one": "failing", "lab/draw@three": "rate limited"}, {},
     ]  # fmt: skip
 
 
-def test_what_was_acknowledged_survives_a_kill_and_counts_once(database_url: str, tmp_path: Path) -> None:
+def test_what_was_acknowledged_survives_a_kill_and_counts_once(
+    database_url: str, tmp_path: Path
+) -> None:
     """Clients then send everything again, as they have to where they were not answered."""
     prepared(database_url, tmp_path)
     journal, batches, acknowledged = tmp_path / "journal", made_up_batches(200, seed=1), set[str]()
     with running(database_url, journal) as server:
         threads = [
-            threading.Thread(target=send, args=(server, mine, acknowledged)) for mine in (batches, batches[::-1])
+            threading.Thread(target=send, args=(server, mine, acknowledged))
+            for mine in (batches, batches[::-1])
         ]
         for thread in threads:
             thread.start()
@@ -163,10 +198,15 @@ def test_what_was_acknowledged_survives_a_kill_and_counts_once(database_url: str
         assert answered(engine) == expected(batches)
 
 
-def send(server: Running, batches: Sequence[pb.ReportOutcomesRequest], acknowledged: set[str]) -> None:
+def send(
+    server: Running, batches: Sequence[pb.ReportOutcomesRequest], acknowledged: set[str]
+) -> None:
     """Send on a stream, until the server is gone."""
     stream = iter(
-        [pb.StreamOutcomesRequest(source=b.source, batch_id=b.batch_id, outcomes=b.outcomes) for b in batches]
+        [
+            pb.StreamOutcomesRequest(source=b.source, batch_id=b.batch_id, outcomes=b.outcomes)
+            for b in batches
+        ]
     )
     try:
         with server.channel() as channel:
@@ -177,7 +217,9 @@ def send(server: Running, batches: Sequence[pb.ReportOutcomesRequest], acknowled
         return
 
 
-def test_two_replicas_that_are_sent_everything_count_it_once(new_database: Any, tmp_path: Path) -> None:
+def test_two_replicas_that_are_sent_everything_count_it_once(
+    new_database: Any, tmp_path: Path
+) -> None:
     batches = made_up_batches(60, seed=3)
     with new_database() as url, new_database() as other:
         for number, each in enumerate((url, other)):
@@ -222,7 +264,10 @@ def test_words_of_users_and_names_of_tenants_go_nowhere(database_url: str, tmp_p
     with running(database_url, journal) as server, server.channel() as channel:
         raw: Any = channel.unary_unary("/assay.v1.EvidenceService/ReportOutcomes")
         answer = pb.ReportOutcomesResponse.FromString(raw(data))
-        assert (answer.accepted, [each.reason for each in answer.refused]) == (1, ["unknown-endpoint", "bad-decision"])
+        assert (answer.accepted, [each.reason for each in answer.refused]) == (
+            1,
+            ["unknown-endpoint", "bad-decision"],
+        )
         assert holding(tmp_path, CANARY) == []  # with the journal's segments in place
         assert server.stop() == 0
         assert not any(CANARY in line or TENANT in line for line in server.log)

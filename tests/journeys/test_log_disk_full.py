@@ -11,8 +11,16 @@ from pathlib import Path
 
 import grpc
 import pytest
-from tests.journeys.log_load import Answered, note, prepared, require_complete, running, settled, until
-from tests.journeys.world import decide, health, scrape
+from tests.support.commands import decide, health, scrape
+from tests.support.log_load import (
+    Answered,
+    note,
+    prepared,
+    require_complete,
+    running,
+    settled,
+    until,
+)
 
 from assay.v1 import routing_pb2 as pb, routing_pb2_grpc as pb_grpc
 
@@ -20,7 +28,8 @@ ROUTING = "assay.v1.RoutingService"
 MEGABYTES = 160
 TAKEN = 60 << 20  # leaves room for one segment of 64 MiB and no second one
 LONG = pb.DecideRequest(
-    model="lab/mixed", provider=pb.ProviderPreferences(ignore=[f"{number:0200}" for number in range(250)])
+    model="lab/mixed",
+    provider=pb.ProviderPreferences(ignore=[f"{number:0200}" for number in range(250)]),
 )
 
 
@@ -59,7 +68,9 @@ def test_a_full_disk(sqlite_template: Path, tmp_path: Path, small_disk: Path) ->
         answered.ids.append(decide(channel, "lab/mixed").decision_id)
         fill(ballast)
         assert shutil.disk_usage(small_disk).free < 1 << 12
-        answered.ids.append(decide(channel, "lab/mixed").decision_id)  # space for some time is reserved
+        answered.ids.append(
+            decide(channel, "lab/mixed").decision_id
+        )  # space for some time is reserved
         assert health(channel, ROUTING) == "SERVING"
 
         batch = pb.BatchDecideRequest(requests=[LONG] * 60)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.journeys.log_outages import postgresql_stopped, sqlite_locked
+from tests.support.log_outages import postgresql_stopped, sqlite_locked
 
 
 @pytest.mark.slow
@@ -14,5 +14,7 @@ def test_postgresql_is_stopped_under_load_and_started_again(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_sqlite_is_locked_by_somebody_else_under_load(sqlite_template: Path, tmp_path: Path) -> None:
+def test_sqlite_is_locked_by_somebody_else_under_load(
+    sqlite_template: Path, tmp_path: Path
+) -> None:
     sqlite_locked(sqlite_template, tmp_path, seconds=3.0)

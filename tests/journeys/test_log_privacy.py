@@ -9,11 +9,11 @@ from typing import Any
 import grpc
 import pytest
 from sqlalchemy import Engine, MetaData, select
-from tests.journeys.log_load import Running, prepared, running, settled
-from tests.journeys.world import assay
+from tests.support.commands import assay
+from tests.support.log_load import Running, prepared, running, settled
 
-from assay.store.audit_erasure import erase_tenant
-from assay.store.engine import open_store, reading
+from assay.decision_log.retention import erase_tenant
+from assay.store.database import open_store, reading
 from assay.v1 import routing_pb2 as pb, routing_pb2_grpc as pb_grpc
 
 CANARY = "canary-7f3a"
@@ -31,11 +31,16 @@ def unknown_field(number: int, text: str) -> bytes:
 
 def asked(server: Running) -> list[str]:
     """Ask with a canary in every place where one can be put; gives the ids answered."""
-    canaries = [f"{CANARY}-{place}" for place in ("session", "unknown", "nested", "metadata", "model", "tag")]
+    canaries = [
+        f"{CANARY}-{place}"
+        for place in ("session", "unknown", "nested", "metadata", "model", "tag")
+    ]
     session, unknown, nested, metadata, model, tag = canaries
     with server.channel() as channel:
         stub = pb_grpc.RoutingServiceStub(channel)
-        whole = pb.DecideRequest(model="lab/mixed", session_id=session, tenant=TENANT, request_id="mine")
+        whole = pb.DecideRequest(
+            model="lab/mixed", session_id=session, tenant=TENANT, request_id="mine"
+        )
         provider = pb.ProviderPreferences(data_collection="deny")
         provider.MergeFromString(unknown_field(900, nested))
         odd = pb.DecideRequest(model="lab/mixed", tenant=ERASED, provider=provider)
@@ -47,7 +52,9 @@ def asked(server: Running) -> list[str]:
             pb.DecideRequest(model=f"lab/{model}"),
             pb.DecideRequest(model=f"lab/mixed:{model}"),
             pb.DecideRequest(model="lab/mixed", tool_choice=tag, session_id=session),
-            pb.DecideRequest(model="lab/mixed", provider=pb.ProviderPreferences(quantizations=[tag])),
+            pb.DecideRequest(
+                model="lab/mixed", provider=pb.ProviderPreferences(quantizations=[tag])
+            ),
         ):
             with pytest.raises(grpc.RpcError):
                 stub.Decide(wrong, metadata=headers)
@@ -60,7 +67,9 @@ def asked(server: Running) -> list[str]:
 
 def holding(folder: Path, text: str) -> list[str]:
     """The files that hold a text."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".yaml")
+    files = (
+        path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".yaml"
+    )
     return [str(path.relative_to(folder)) for path in files if text.encode() in path.read_bytes()]
 
 
@@ -69,8 +78,14 @@ def tables_holding(engine: Engine, text: str) -> set[str]:
     tables = MetaData()
     tables.reflect(engine)
     with reading(engine) as connection:
-        rows = {table.name: connection.execute(select(table)).all() for table in tables.sorted_tables}
-    return {name for name, found in rows.items() if any(text in spelled for row in found for spelled in cells(row))}
+        rows = {
+            table.name: connection.execute(select(table)).all() for table in tables.sorted_tables
+        }
+    return {
+        name
+        for name, found in rows.items()
+        if any(text in spelled for row in found for spelled in cells(row))
+    }
 
 
 def cells(row: object) -> Iterator[str]:
@@ -81,12 +96,16 @@ def cells(row: object) -> Iterator[str]:
 def test_canaries_and_tenants(database_url: str, tmp_path: Path) -> None:
     prepared(database_url, tmp_path)
     (tmp_path / "tenants.yaml").write_text(SETTINGS)
-    assert assay("import", "tenants", tmp_path / "tenants.yaml", "--database", database_url).code == 0
+    assert (
+        assay("import", "tenants", tmp_path / "tenants.yaml", "--database", database_url).code == 0
+    )
     journal = tmp_path / "journal"
     with running(database_url, journal) as server:
         ids = asked(server)
         assert len(ids) == 3
-        assert holding(tmp_path, CANARY) == []  # with the journal's segments and SQLite's WAL in place
+        assert (
+            holding(tmp_path, CANARY) == []
+        )  # with the journal's segments and SQLite's WAL in place
         assert [name for name in holding(tmp_path, TENANT) if "heads" in name] == []
         assert server.stop() == 0
         log = list(server.log)

@@ -12,11 +12,11 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import delete, update
-from tests.journeys.log_load import prepared, running, until
-from tests.journeys.world import POLICY, decide
+from tests.support.commands import POLICY, decide
+from tests.support.log_load import prepared, running, until
 
-from assay.store.audit_tables import decision, journal_record
-from assay.store.engine import open_store, writing
+from assay.decision_log.tables import decision, journal_record
+from assay.store.database import open_store, writing
 from assay.v1 import audit_pb2 as pb, audit_pb2_grpc as pb_grpc
 
 COUNT = 25
@@ -36,15 +36,27 @@ class Audited:
         return pb_grpc.AuditServiceStub(self.channel)
 
     def listed(self, **asked: Any) -> list[str]:
-        return [each.decision_id for each in self.stub.ListDecisions(pb.ListDecisionsRequest(**asked)).decisions]
+        return [
+            each.decision_id
+            for each in self.stub.ListDecisions(pb.ListDecisionsRequest(**asked)).decisions
+        ]
 
 
 @pytest.fixture
 def audited(database_url: str, tmp_path: Path) -> Iterator[Audited]:
     prepared(database_url, tmp_path)
-    with running(database_url, tmp_path / "journal", "--policy", POLICY) as server, server.channel() as channel:
+    with (
+        running(database_url, tmp_path / "journal", "--policy", POLICY) as server,
+        server.channel() as channel,
+    ):
         answers = [
-            decide(channel, MODELS[n % len(MODELS)], tenant=("acme", "")[n % 2], request_id=f"r-{n}", tools=n % 3)
+            decide(
+                channel,
+                MODELS[n % len(MODELS)],
+                tenant=("acme", "")[n % 2],
+                request_id=f"r-{n}",
+                tools=n % 3,
+            )
             for n in range(COUNT)
         ]
         found = Audited(database_url, channel, answers)
@@ -75,11 +87,29 @@ def test_pages_filters_and_times(audited: Audited) -> None:
     assert [len(page) for page in pages] == [10, 10, 5]
     assert [each for page in pages for each in page] == newest_first
 
-    (row,) = audited.stub.ListDecisions(pb.ListDecisionsRequest(filter='decision.request_id == "r-8"')).decisions
+    (row,) = audited.stub.ListDecisions(
+        pb.ListDecisionsRequest(filter='decision.request_id == "r-8"')
+    ).decisions
     answer = audited.answers[8]
-    assert (row.decision_id, row.model, row.variant, row.tools) == (answer.decision_id, "lab/pair", "exacto", 2)
-    assert (row.tenant, row.attempts, row.excluded) == ("acme", len(answer.attempts), len(answer.excluded))
-    assert len(audited.listed(filter='decision.variant == "exacto" && "one" in decision.excluded_providers')) == 5
+    assert (row.decision_id, row.model, row.variant, row.tools) == (
+        answer.decision_id,
+        "lab/pair",
+        "exacto",
+        2,
+    )
+    assert (row.tenant, row.attempts, row.excluded) == (
+        "acme",
+        len(answer.attempts),
+        len(answer.excluded),
+    )
+    assert (
+        len(
+            audited.listed(
+                filter='decision.variant == "exacto" && "one" in decision.excluded_providers'
+            )
+        )
+        == 5
+    )
     assert len(audited.listed(filter='decision.tenant == "acme"')) == COUNT // 2 + 1
     soon = int((datetime.now(UTC) + timedelta(hours=1)).timestamp())
     assert audited.listed(since=at(soon), until=at(soon + 1)) == []
@@ -90,7 +120,9 @@ def test_pages_filters_and_times(audited: Audited) -> None:
     ("asked", "words"),
     [
         pytest.param({"filter": "decision.model =="}, "filter:1:", id="no expression"),
-        pytest.param({"filter": 'true &&\n  decision.prompt == ""'}, "filter:2:", id="no such field"),
+        pytest.param(
+            {"filter": 'true &&\n  decision.prompt == ""'}, "filter:2:", id="no such field"
+        ),
         pytest.param({"filter": "decision.tools"}, "filter:1:1", id="no condition"),
         pytest.param({"filter": "decision.tools == 1.5"}, "filter:1:", id="other types"),
         pytest.param({"filter": "x" * 5000}, "4096", id="too long"),
@@ -98,14 +130,20 @@ def test_pages_filters_and_times(audited: Audited) -> None:
         pytest.param({"page_size": -1}, "page_size", id="a negative page"),
         pytest.param({"page_token": "nonsense"}, "page_token", id="no token"),
         pytest.param({"page_token": "2026-01-01 x"}, "page_token", id="a token without a zone"),
-        pytest.param({"page_token": "0001-01-01T00:00:00+14:00 x"}, "page_token", id="a token before time"),
-        pytest.param({"page_token": "2026-01-01T00:00:00+00:00 \0"}, "page_token", id="a token with NUL"),
+        pytest.param(
+            {"page_token": "0001-01-01T00:00:00+14:00 x"}, "page_token", id="a token before time"
+        ),
+        pytest.param(
+            {"page_token": "2026-01-01T00:00:00+00:00 \0"}, "page_token", id="a token with NUL"
+        ),
         pytest.param({"since": at(100), "until": at(50)}, "since", id="the wrong way round"),
         pytest.param({"until": at(-62135596800)}, "until", id="nothing before it"),
         pytest.param({"until": at(2**60)}, "until", id="no time"),
     ],
 )
-def test_what_is_asked_wrongly(asked: dict[str, Any], words: str, small_server: grpc.Channel) -> None:
+def test_what_is_asked_wrongly(
+    asked: dict[str, Any], words: str, small_server: grpc.Channel
+) -> None:
     stub = pb_grpc.AuditServiceStub(small_server)
     code, details = refused(stub.ListDecisions, pb.ListDecisionsRequest(**asked))
     assert code is grpc.StatusCode.INVALID_ARGUMENT, details
@@ -129,7 +167,10 @@ def test_one_decision_with_its_sentences_and_its_replay(audited: Audited) -> Non
     assert (replayed.identical, [d.outcome for d in replayed.differences]) == (COUNT, ["not_found"])
     some = audited.stub.Replay(pb.ReplayRequest(filter='decision.variant == "exacto"'))
     assert (some.identical, len(some.differences)) == (5, 0)
-    assert refused(audited.stub.Replay, pb.ReplayRequest(filter="1"))[0] is grpc.StatusCode.INVALID_ARGUMENT
+    assert (
+        refused(audited.stub.Replay, pb.ReplayRequest(filter="1"))[0]
+        is grpc.StatusCode.INVALID_ARGUMENT
+    )
 
 
 def test_verifying_and_what_it_says_after_tampering(audited: Audited) -> None:
@@ -140,21 +181,31 @@ def test_verifying_and_what_it_says_after_tampering(audited: Audited) -> None:
 
     engine = open_store(audited.url)
     with writing(engine) as connection:
-        connection.execute(update(decision).where(decision.c.seq == 7).values(first_provider="mine"))
+        connection.execute(
+            update(decision).where(decision.c.seq == 7).values(first_provider="mine")
+        )
     found = audited.stub.VerifyLog(pb.VerifyLogRequest(stream=stream)).streams[0]
     assert (found.fault, found.fault_seq) == ("altered", 7)
     with writing(engine) as connection:
         connection.execute(delete(decision).where(decision.c.seq == 5))
         connection.execute(delete(journal_record).where(journal_record.c.seq == 5))
     answer = audited.stub.VerifyLog(pb.VerifyLogRequest())
-    assert (answer.intact, answer.streams[0].fault, answer.streams[0].fault_seq) == (False, "missing", 5)
+    assert (answer.intact, answer.streams[0].fault, answer.streams[0].fault_seq) == (
+        False,
+        "missing",
+        5,
+    )
     engine.dispose()
 
 
 def test_policy_revisions(audited: Audited) -> None:
     answer = audited.stub.ListPolicyRevisions(pb.ListPolicyRevisionsRequest())
-    assert [(each.number, each.digest) for each in answer.revisions] == [(1, audited.answers[0].policy_revision.digest)]
+    assert [(each.number, each.digest) for each in answer.revisions] == [
+        (1, audited.answers[0].policy_revision.digest)
+    ]
     assert answer.next_page_token == ""
     for token in ("x", "9" * 30, "-1"):
-        code, details = refused(audited.stub.ListPolicyRevisions, pb.ListPolicyRevisionsRequest(page_token=token))
+        code, details = refused(
+            audited.stub.ListPolicyRevisions, pb.ListPolicyRevisionsRequest(page_token=token)
+        )
         assert (code, "page_token" in details) == (grpc.StatusCode.INVALID_ARGUMENT, True)

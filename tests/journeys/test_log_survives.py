@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.journeys.log_load import require_complete, set_test, settled
+from tests.support.log_load import require_complete, set_test, settled
 
 KILLS = {"sqlite": 3, "postgresql": 2}
 ANSWERS = 10_000

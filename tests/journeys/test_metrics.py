@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.journeys.log_load import prepared, running
-from tests.journeys.world import assay, decide, eventually, scrape
+from tests.support.commands import assay, decide, eventually, scrape
+from tests.support.log_load import prepared, running
 
 
 def test_metrics_tell_what_was_logged_and_shipped(database_url: str, tmp_path: Path) -> None:
     prepared(database_url, tmp_path)
     journal = tmp_path / "journal"
-    with running(database_url, journal, "--metrics", "127.0.0.1:0") as server, server.channel() as channel:
+    with (
+        running(database_url, journal, "--metrics", "127.0.0.1:0") as server,
+        server.channel() as channel,
+    ):
         for _ in range(3):
             decide(channel, "lab/mixed")
         address = json.loads(server.log[-1])["metrics"]
-        told = eventually(lambda: scrape(address), lambda seen: seen["assay_shipped_records_total"] == 3)
+        told = eventually(
+            lambda: scrape(address), lambda seen: seen["assay_shipped_records_total"] == 3
+        )
         assert server.stop() == 0
     assert told["assay_journal_records_total"] == 3
     assert told["assay_journal_refused_records_total"] == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.journeys.world import assay, counts, refused
+from tests.support.commands import assay, counts, refused
 
 AUGUST = "catalog/openrouter_2026-08-07T000104.json.gz"
 GROQ = "openai/gpt-oss-120b@groq"
@@ -53,12 +53,16 @@ def test_every_log_is_imported_or_refused_with_the_reason(listed: str, data: Pat
     assert {Path(report["file"]).name: outcome(report) for report in reports} == INSPECT
     before = counts(listed)
     again = take(listed, 3, "inspect", *logs)
-    assert all(report["benchmarks"]["added"] == report["benchmarks"]["changed"] == [] for report in again)
+    assert all(
+        report["benchmarks"]["added"] == report["benchmarks"]["changed"] == [] for report in again
+    )
     after = counts(listed)
     assert {name for name in before if before[name] != after[name]} <= {"import_log"}
 
 
-def test_what_is_unpinned_is_imported_where_the_operator_names_the_endpoint(listed: str, data: Path) -> None:
+def test_what_is_unpinned_is_imported_where_the_operator_names_the_endpoint(
+    listed: str, data: Path
+) -> None:
     log = data / "inspect_logs" / "upstream_popularity_scored.eval"
     (report,) = take(listed, 0, "inspect", log, "--endpoint", GROQ)
     assert report["benchmarks"]["added"] == [
@@ -66,13 +70,23 @@ def test_what_is_unpinned_is_imported_where_the_operator_names_the_endpoint(list
     ]
 
 
-def test_the_six_simulations_give_three_of_six_to_whom_the_operator_names(listed: str, data: Path) -> None:
+def test_the_six_simulations_give_three_of_six_to_whom_the_operator_names(
+    listed: str, data: Path
+) -> None:
     (report,) = take(listed, 3, "tau2", data / SIX)
     assert outcome(report) == UNPINNED
     (report,) = take(listed, 0, "tau2", data / SIX, "--endpoint", GROQ)
     series = "tau2/telecom@40f46d3540dc+tasks=6 pass^1 fraction by gpt-4o"
     assert report["benchmarks"]["added"] == [f"{GROQ} {series} 2025-08-10T02:44:06.511475"]
-    shown = assay("pool", "openai/gpt-oss-120b:exacto", "--now", "2025-08-20T03:00:00Z", "--database", listed, "--json")
+    shown = assay(
+        "pool",
+        "openai/gpt-oss-120b:exacto",
+        "--now",
+        "2025-08-20T03:00:00Z",
+        "--database",
+        listed,
+        "--json",
+    )
     facts = next(each["facts"] for each in shown.json["others"] if each["endpoint_id"] == GROQ)
     assert facts["benchmarks.series"] == [series]
     assert (facts["benchmarks.scores"], facts["benchmarks.age_days"]) == ([3 / 6], [10])
@@ -95,7 +109,10 @@ def test_both_forms_of_tau2_are_one_run(listed: str, data: Path, tmp_path: Path)
     assert outcome(report) == "simulations/outside.json: not a plain file"
     shutil.rmtree(tmp_path / "simulations")
     (report,) = take(listed, 3, "tau2", tmp_path / "results.json", "--endpoint", GROQ)
-    assert outcome(report) == "simulation_index: the simulations themselves are missing, import their directory"
+    assert (
+        outcome(report)
+        == "simulation_index: the simulations themselves are missing, import their directory"
+    )
 
 
 def test_submissions_name_nobody(listed: str, data: Path) -> None:
@@ -110,20 +127,28 @@ def test_a_real_table_is_taken_row_by_row(listed: str, data: Path) -> None:
     (report,) = take(listed, 3, "benchmarks", data / TABLE)
     assert report["source"] == "github.com/MoonshotAI/Kimi-Vendor-Verifier README.md"
     named = {name.partition(" ")[0] for name in report["benchmarks"]["added"]}
-    assert named == {f"moonshotai/kimi-k3@{tag}" for tag in ("baseten/fp8", "digitalocean", "modal/mxfp4", "together")}
+    assert named == {
+        f"moonshotai/kimi-k3@{tag}"
+        for tag in ("baseten/fp8", "digitalocean", "modal/mxfp4", "together")
+    }
     assert len(report["benchmarks"]["added"]) == 14
-    reasons = {refusal["where"]: refusal["reason"].partition(":")[0] for refusal in report["refused"]}
+    reasons = {
+        refusal["where"]: refusal["reason"].partition(":")[0] for refusal in report["refused"]
+    }
     assert {reasons[f"line {n}"] for n in (20, 21)} == {"score"}
     assert "provider 'Fireworks' means any of" in reasons["line 6"]
     assert {reasons[f"line {n}"] for n in (2, 22, 26)} == {
-        f"moonshotai/kimi-k3 has no provider {name!r}" for name in ("Moonshot", "Inferact (vLLM ref.)", "Nebius")
+        f"moonshotai/kimi-k3 has no provider {name!r}"
+        for name in ("Moonshot", "Inferact (vLLM ref.)", "Nebius")
     }
     (again,) = take(listed, 3, "benchmarks", data / TABLE, "--source", "me")
     assert (again["source"], len(again["benchmarks"]["added"])) == ("me", 14)
 
 
 @pytest.mark.parametrize("command", ["benchmarks", "inspect", "tau2"])
-def test_an_endpoint_that_is_none_is_wrong_usage(database_url: str, tmp_path: Path, command: str) -> None:
+def test_an_endpoint_that_is_none_is_wrong_usage(
+    database_url: str, tmp_path: Path, command: str
+) -> None:
     file = tmp_path / "file"
     file.write_text("model,provider,suite,score,run_at\n")
     ran = assay("import", command, file, "--endpoint", "lab/one@nobody", "--database", database_url)
@@ -132,4 +157,9 @@ def test_an_endpoint_that_is_none_is_wrong_usage(database_url: str, tmp_path: Pa
 
 @pytest.mark.parametrize("command", ["benchmarks", "inspect", "tau2"])
 def test_a_file_that_is_not_there_is_named(database_url: str, tmp_path: Path, command: str) -> None:
-    refused(assay("import", command, tmp_path / "no", "--database", database_url), 3, "no", "No such file")
+    refused(
+        assay("import", command, tmp_path / "no", "--database", database_url),
+        3,
+        "no",
+        "No such file",
+    )

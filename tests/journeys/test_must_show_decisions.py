@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.journeys.world import (
+from tests.support.commands import (
     KIMI,
     MEMBERS,
     NOW,
@@ -26,8 +26,8 @@ from tests.journeys.world import (
     tags,
 )
 
+from assay.forward.provider_preferences import provider_preferences
 from assay.v1 import routing_pb2 as pb, routing_pb2_grpc as pb_grpc
-from assay.wire.provider import provider_preferences
 
 ALONE = "deepseek/deepseek-v3.1-terminus"  # in the demo's catalog, never observed
 
@@ -63,13 +63,17 @@ def test_no_preference_lets_a_non_member_in(observed: str, provider: str) -> Non
         pytest.param({"sort": "throughput"}, id="sorted by throughput"),
         pytest.param({"sort": "exacto"}, id="sorted by the soft tiers"),
         pytest.param({"sort": {"by": "latency", "partition": "none"}}, id="sorted over all models"),
-        pytest.param({"order": ["deepinfra", "novita"], "allow_fallbacks": True}, id="with fallbacks"),
+        pytest.param(
+            {"order": ["deepinfra", "novita"], "allow_fallbacks": True}, id="with fallbacks"
+        ),
         pytest.param({"only": ["deepinfra", "novita"]}, id="only a non-member and a member"),
         pytest.param({"quantizations": ["unknown", "fp8", "fp4"]}, id="quantizations of all"),
     ],
 )
 def test_nor_does_any_other_preference(kimi_server: grpc.Channel, provider: dict[str, Any]) -> None:
-    seen = tags(decide(kimi_server, f"{KIMI}:exacto", tools=2, provider=provider_preferences(provider)))
+    seen = tags(
+        decide(kimi_server, f"{KIMI}:exacto", tools=2, provider=provider_preferences(provider))
+    )
 
     assert seen
     assert set(seen) <= MEMBERS
@@ -79,10 +83,14 @@ def test_nor_does_any_other_preference(kimi_server: grpc.Channel, provider: dict
     "provider",
     [
         pytest.param({"only": ["deepinfra"]}, id="only a non-member"),
-        pytest.param({"order": ["deepinfra"], "allow_fallbacks": False}, id="a non-member without fallbacks"),
+        pytest.param(
+            {"order": ["deepinfra"], "allow_fallbacks": False}, id="a non-member without fallbacks"
+        ),
     ],
 )
-def test_only_a_non_member_leaves_nobody_and_says_why(observed: str, provider: dict[str, Any]) -> None:
+def test_only_a_non_member_leaves_nobody_and_says_why(
+    observed: str, provider: dict[str, Any]
+) -> None:
     answer = answered(observed, f"{KIMI}:exacto", "--provider", json.dumps(provider))
 
     assert (answer["attempts"], answer["availability"]) == ([], "constraint_filtered")
@@ -92,7 +100,9 @@ def test_only_a_non_member_leaves_nobody_and_says_why(observed: str, provider: d
 def test_without_the_suffix_all_may_appear(observed: str) -> None:
     assert len(tried(answered(observed, KIMI))) == 11
     assert tried(answered(observed, KIMI, "--provider", '{"only": ["deepinfra"]}')) == ["deepinfra"]
-    assert tried(answered(observed, KIMI, "--provider", '{"order": ["deepinfra"]}'))[0] == "deepinfra"
+    assert (
+        tried(answered(observed, KIMI, "--provider", '{"order": ["deepinfra"]}'))[0] == "deepinfra"
+    )
 
 
 def test_no_evidence_is_never_a_guess(kimi: str, kimi_server: grpc.Channel) -> None:
@@ -100,14 +110,21 @@ def test_no_evidence_is_never_a_guess(kimi: str, kimi_server: grpc.Channel) -> N
 
     assert (answer["attempts"], answer["availability"]) == ([], "constraint_filtered")
     assert len(answer["excluded"]) == 5
-    assert all("EVIDENCE_ABSENT" in {r["reason"] for r in found["reasons"]} for found in answer["excluded"])
+    assert all(
+        "EVIDENCE_ABSENT" in {r["reason"] for r in found["reasons"]} for found in answer["excluded"]
+    )
     remote = decide(kimi_server, f"{ALONE}:exacto", tools=2)
     assert not remote.attempts
-    assert (remote.availability_reasons[0].reason, remote.availability_reasons[0].endpoints) == ("EVIDENCE_ABSENT", 5)
+    assert (remote.availability_reasons[0].reason, remote.availability_reasons[0].endpoints) == (
+        "EVIDENCE_ABSENT",
+        5,
+    )
     assert decide(kimi_server, ALONE, tools=2).attempts
 
 
-def test_of_two_endpoints_propensity_says_nothing_and_says_so(small: str, small_server: grpc.Channel) -> None:
+def test_of_two_endpoints_propensity_says_nothing_and_says_so(
+    small: str, small_server: grpc.Channel
+) -> None:
     ran = assay("pool", "lab/pair:exacto", "--now", NOW, "--database", small, "--json")
     abstained = {
         (each["tag"], finding["rule"], bool(finding["message"]))
@@ -165,21 +182,39 @@ def test_a_repeated_tag_means_both_endpoints(small_server: grpc.Channel) -> None
     ("wishes", "parameters", "left"),
     [
         pytest.param({"max_price": {"prompt": 2}}, [], {"one/a", "two/b"}, id="max_price"),
-        pytest.param({"max_price": {"completion": "1.5"}}, [], {"one/a"}, id="max_price of completions, as text"),
-        pytest.param({"quantizations": ["bf16", "int4"]}, [], {"two/b", "three/c"}, id="quantizations"),
+        pytest.param(
+            {"max_price": {"completion": "1.5"}},
+            [],
+            {"one/a"},
+            id="max_price of completions, as text",
+        ),
+        pytest.param(
+            {"quantizations": ["bf16", "int4"]}, [], {"two/b", "three/c"}, id="quantizations"
+        ),
         pytest.param({"zdr": True}, [], {"one/a"}, id="zdr: unknown is not known to keep nothing"),
         pytest.param({"require_parameters": True}, ["seed"], {"one/a"}, id="require_parameters"),
-        pytest.param({}, ["seed"], {"one/a", "two/b", "three/c"}, id="parameters alone leave nobody out"),
-        pytest.param({"data_collection": "deny"}, [], set(), id="data_collection: unknown is not no"),
+        pytest.param(
+            {}, ["seed"], {"one/a", "two/b", "three/c"}, id="parameters alone leave nobody out"
+        ),
+        pytest.param(
+            {"data_collection": "deny"}, [], set(), id="data_collection: unknown is not no"
+        ),
         pytest.param({"ignore": ["two"]}, [], {"one/a", "three/c"}, id="ignore a provider"),
         pytest.param({"ignore": ["two/b"]}, [], {"one/a", "three/c"}, id="ignore a tag"),
-        pytest.param({"preferred_min_throughput": 25}, [], {"one/a", "two/b", "three/c"}, id="preferred demotes only"),
+        pytest.param(
+            {"preferred_min_throughput": 25},
+            [],
+            {"one/a", "two/b", "three/c"},
+            id="preferred demotes only",
+        ),
     ],
 )
 def test_preferences_leave_out_what_they_name(
     small_server: grpc.Channel, wishes: dict[str, Any], parameters: list[str], left: set[str]
 ) -> None:
-    answer = decide(small_server, "lab/mixed", provider=provider_preferences(wishes), parameters=parameters)
+    answer = decide(
+        small_server, "lab/mixed", provider=provider_preferences(wishes), parameters=parameters
+    )
 
     assert set(tags(answer)) == left
     assert set(tags(answer)) | set(reasons(answer)) == {"one/a", "two/b", "three/c"}
@@ -222,19 +257,28 @@ def test_prices_of_one_and_three_draw_nine_to_one(small_server: grpc.Channel) ->
     first = 0
     for start in range(0, 10_000, 250):
         seeds = [number.to_bytes(16) for number in range(start, start + 250)]
-        batch = pb.BatchDecideRequest(requests=[pb.DecideRequest(model="lab/draw", seed=s) for s in seeds])
-        first += sum(result.response.attempts[0].tag == "one" for result in stub.BatchDecide(batch).results)
+        batch = pb.BatchDecideRequest(
+            requests=[pb.DecideRequest(model="lab/draw", seed=s) for s in seeds]
+        )
+        first += sum(
+            result.response.attempts[0].tag == "one" for result in stub.BatchDecide(batch).results
+        )
 
     assert abs(first - 9_000) < 5 * (10_000 * 0.9 * 0.1) ** 0.5
 
 
-def test_a_session_keeps_its_first_attempt_while_another_endpoint_leaves(small: str, tmp_path: Path) -> None:
+def test_a_session_keeps_its_first_attempt_while_another_endpoint_leaves(
+    small: str, tmp_path: Path
+) -> None:
     url = f"sqlite:///{shutil.copyfile(small.removeprefix('sqlite:///'), tmp_path / 'assay.db')}"
     sessions = [f"session {number}" for number in range(40)]
 
     def firsts(server: Served) -> dict[str, str]:
         with server.channel() as channel:
-            return {s: tags(decide(channel, "lab/draw", session_id=s, tenant="acme"))[0] for s in sessions}
+            return {
+                s: tags(decide(channel, "lab/draw", session_id=s, tenant="acme"))[0]
+                for s in sessions
+            }
 
     with serving("--database", url, "--now", NOW) as server, server.channel() as channel:
         before = firsts(server)
@@ -242,13 +286,19 @@ def test_a_session_keeps_its_first_attempt_while_another_endpoint_leaves(small: 
         assert set(before.values()) == {"one", "three"}
         without = tmp_path / "catalog.csv"
         without.write_text(
-            "".join(row for row in SMALL.catalog.splitlines(keepends=True) if "lab/draw,three" not in row)
+            "".join(
+                row
+                for row in SMALL.catalog.splitlines(keepends=True)
+                if "lab/draw,three" not in row
+            )
         )
         assert assay("import", "catalog", without, "--database", url).code == 0
         eventually(lambda: len(decide(channel, "lab/draw").attempts), lambda n: n == 1)
         after = firsts(server)
 
-    assert {s for s in sessions if before[s] == "one"} == {s for s in sessions if after[s] == before[s]}
+    assert {s for s in sessions if before[s] == "one"} == {
+        s for s in sessions if after[s] == before[s]
+    }
 
 
 def buf() -> str:

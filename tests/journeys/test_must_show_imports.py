@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.journeys.world import KIMI, KIMI_CSV, MEMBERS, NOW, assay, counts
+from tests.support.commands import KIMI, KIMI_CSV, MEMBERS, NOW, assay, counts
 
 JULY = "catalog/openrouter_2026-07-04T140407.json.gz"
 AUGUST = "catalog/openrouter_2026-08-07T000104.json.gz"
 
 
-def test_a_real_catalog_is_imported_again_forwards_and_not_backwards(database_url: str, data: Path) -> None:
+def test_a_real_catalog_is_imported_again_forwards_and_not_backwards(
+    database_url: str, data: Path
+) -> None:
     def take(name: str) -> Any:
         ran = assay("import", "openrouter", data / name, "--database", database_url, "--json")
         assert (ran.code, ran.err) == (0, "")
@@ -28,7 +30,11 @@ def test_a_real_catalog_is_imported_again_forwards_and_not_backwards(database_ur
     before = counts(database_url)
     second = take(JULY)
     for kind in ("providers", "models", "endpoints"):
-        assert (second[kind]["added"], second[kind]["changed"], second[kind]["gone"]) == ([], [], [])
+        assert (second[kind]["added"], second[kind]["changed"], second[kind]["gone"]) == (
+            [],
+            [],
+            [],
+        )
         assert second[kind]["unchanged"] == first[kind]["total"]
     after = counts(database_url)
     assert {name for name in before if before[name] != after[name]} <= {"import_log"}
@@ -48,7 +54,9 @@ def test_a_real_catalog_is_imported_again_forwards_and_not_backwards(database_ur
 
 @pytest.fixture
 def kimi_only(database_url: str) -> str:
-    ran = assay("import", "observations", "--create-endpoints", KIMI_CSV, "--database", database_url)
+    ran = assay(
+        "import", "observations", "--create-endpoints", KIMI_CSV, "--database", database_url
+    )
     assert (ran.code, ran.err) == (0, "")
     return database_url
 
@@ -65,8 +73,18 @@ def test_the_pool_of_real_observations_is_the_vetted_one(kimi_only: str) -> None
     assert (seen["model"], seen["variant"], seen["rule_set"]) == (KIMI, "exacto", "exacto")
     assert seen["as_of"] == NOW
     assert {member["tag"] for member in seen["members"]} == MEMBERS
-    out = {other["tag"]: {reason["reason"] for reason in other["reasons"]} for other in seen["others"]}
-    assert set(out) == {"siliconflow", "volcengine", "deepinfra", "fireworks", "baseten", "together", "atlas-cloud"}
+    out = {
+        other["tag"]: {reason["reason"] for reason in other["reasons"]} for other in seen["others"]
+    }
+    assert set(out) == {
+        "siliconflow",
+        "volcengine",
+        "deepinfra",
+        "fireworks",
+        "baseten",
+        "together",
+        "atlas-cloud",
+    }
     for tag in ("siliconflow", "volcengine", "deepinfra", "fireworks"):
         assert out[tag] == {"ACCURACY"}
     for tag in ("baseten", "together", "atlas-cloud"):
@@ -91,7 +109,9 @@ def test_without_now_the_same_evidence_is_stale_and_the_pool_empty(kimi_only: st
 
     assert seen["members"] == []
     assert len(seen["others"]) == 11
-    assert all({r["reason"] for r in other["reasons"]} == {"EVIDENCE_STALE"} for other in seen["others"])
+    assert all(
+        {r["reason"] for r in other["reasons"]} == {"EVIDENCE_STALE"} for other in seen["others"]
+    )
 
 
 def test_observations_of_endpoints_nobody_knows_are_refused_by_name(database_url: str) -> None:

@@ -9,7 +9,7 @@ import grpc
 import psycopg
 import pytest
 from sqlalchemy import make_url
-from tests.journeys.world import (
+from tests.support.commands import (
     KIMI,
     KIMI_CSV,
     MEMBERS,
@@ -28,7 +28,13 @@ from assay.v1 import catalog_pb2, catalog_pb2_grpc, routing_pb2 as pb, routing_p
 
 
 def test_each_part_has_a_health_of_its_own(small_server: grpc.Channel) -> None:
-    names = ("", "assay.v1.RoutingService", "assay.v1.CatalogService", "assay.policy", "assay.store")
+    names = (
+        "",
+        "assay.v1.RoutingService",
+        "assay.v1.CatalogService",
+        "assay.policy",
+        "assay.store",
+    )
     assert {name: health(small_server, name) for name in names} == dict.fromkeys(names, "SERVING")
     with pytest.raises(grpc.RpcError) as unknown:
         health(small_server, "assay.nothing")
@@ -49,13 +55,21 @@ def test_an_import_and_an_edit_are_taken_up_and_a_bad_edit_keeps_the_last_good_o
     def members(channel: grpc.Channel) -> set[str]:
         return set(tags(decide(channel, f"{KIMI}:exacto", tools=2)))
 
-    with serving("--database", database_url, "--policy", policy, "--now", NOW) as server, server.channel() as channel:
+    with (
+        serving("--database", database_url, "--policy", policy, "--now", NOW) as server,
+        server.channel() as channel,
+    ):
         with pytest.raises(grpc.RpcError) as unknown:
             members(channel)
         assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
 
         # an import
-        assert assay("import", "observations", "--create-endpoints", KIMI_CSV, "--database", database_url).code == 0
+        assert (
+            assay(
+                "import", "observations", "--create-endpoints", KIMI_CSV, "--database", database_url
+            ).code
+            == 0
+        )
         eventually(lambda: known(channel, KIMI))
         assert members(channel) == MEMBERS
         assert state() == ("in force", 1)
@@ -70,7 +84,10 @@ def test_an_import_and_an_edit_are_taken_up_and_a_bad_edit_keeps_the_last_good_o
         # a bad edit
         edit(exacto, good.replace("params.accuracy_enter)", "params.accuracy_entre)"))
         eventually(lambda: health(channel, "assay.policy"), lambda seen: seen == "NOT_SERVING")
-        assert (health(channel), health(channel, "assay.v1.RoutingService")) == ("SERVING", "SERVING")
+        assert (health(channel), health(channel, "assay.v1.RoutingService")) == (
+            "SERVING",
+            "SERVING",
+        )
         assert decide(channel, KIMI).policy_revision == answer.policy_revision
         assert members(channel) > MEMBERS
         assert state() == ("faulty", 2)
@@ -99,7 +116,9 @@ def edit(path: Path, text: str) -> None:
 
 def known(channel: grpc.Channel, model: str) -> bool:
     """Whether the server has a model."""
-    answer = catalog_pb2_grpc.CatalogServiceStub(channel).ListModels(catalog_pb2.ListModelsRequest(), timeout=30)
+    answer = catalog_pb2_grpc.CatalogServiceStub(channel).ListModels(
+        catalog_pb2.ListModelsRequest(), timeout=30
+    )
     return model in {each.model for each in answer.models}
 
 
@@ -128,13 +147,20 @@ def test_a_policy_revision_ahead_of_the_server_is_refused(small_server: grpc.Cha
     )
 
 
-def test_a_batch_of_256_is_answered_one_by_one_and_257_are_refused(small_server: grpc.Channel) -> None:
+def test_a_batch_of_256_is_answered_one_by_one_and_257_are_refused(
+    small_server: grpc.Channel,
+) -> None:
     stub = pb_grpc.RoutingServiceStub(small_server)
     requests = [pb.DecideRequest(model="lab/mixed")] * 255
-    results = stub.BatchDecide(pb.BatchDecideRequest(requests=[pb.DecideRequest(model="no/such"), *requests])).results
+    results = stub.BatchDecide(
+        pb.BatchDecideRequest(requests=[pb.DecideRequest(model="no/such"), *requests])
+    ).results
 
     assert [result.WhichOneof("result") for result in results] == ["status", *["response"] * 255]
-    assert (results[0].status.code, results[0].status.message) == (5, "model: 'no/such' is not in the catalog")
+    assert (results[0].status.code, results[0].status.message) == (
+        5,
+        "model: 'no/such' is not in the catalog",
+    )
     assert len({result.response.decision_id for result in results[1:]}) == 255
     with pytest.raises(grpc.RpcError) as refused:
         stub.BatchDecide(pb.BatchDecideRequest(requests=[*requests, *requests[:2]]))
@@ -163,9 +189,14 @@ def test_the_database_may_go_away_and_an_edit_made_meanwhile_is_taken_up_when_it
             edit(policy / "default.yaml", (policy / "default.yaml").read_text() + "# edited\n")
             assert decide(channel, "lab/mixed").policy_revision.number == 1
             looks = len(server.log)
-            eventually(lambda: len(server.log), lambda lines: lines > looks + 1)  # a whole look at the edit, in vain
+            eventually(
+                lambda: len(server.log), lambda lines: lines > looks + 1
+            )  # a whole look at the edit, in vain
 
             server_connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
             eventually(lambda: health(channel, "assay.store"), lambda seen: seen == "SERVING")
-            eventually(lambda: decide(channel, "lab/mixed").policy_revision.number, lambda number: number == 2)
+            eventually(
+                lambda: decide(channel, "lab/mixed").policy_revision.number,
+                lambda number: number == 2,
+            )
         server_connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())

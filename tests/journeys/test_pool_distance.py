@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.journeys.world import NOW, assay
+from tests.support.commands import NOW, assay
 
 KIMI = "moonshotai/kimi-k2-0905:exacto"
 
@@ -16,12 +16,19 @@ def test_everyone_outside_is_told_what_is_missing(kimi: str) -> None:
     deepinfra = told["deepinfra"]
     assert [rule["rule"] for rule in deepinfra["rules"]] == ["tool_accuracy"]
     assert deepinfra["rules"][0]["seen"]["params.accuracy_enter"] == 0.95
-    assert deepinfra["accuracy"]["low"] < deepinfra["accuracy"]["value"] < deepinfra["accuracy"]["high"] < 0.95
+    assert (
+        deepinfra["accuracy"]["low"]
+        < deepinfra["accuracy"]["value"]
+        < deepinfra["accuracy"]["high"]
+        < 0.95
+    )
     assert 500 < deepinfra["clean_requests"] < 700
     assert deepinfra["hours"] > 0
     assert told["groq"]["accuracy"] is None
     assert told["groq"]["clean_requests"] == 132
-    assert told["atlas-cloud"]["clean_requests"] is None  # more calls do not mend how seldom it calls
+    assert (
+        told["atlas-cloud"]["clean_requests"] is None
+    )  # more calls do not mend how seldom it calls
 
 
 def test_people_are_told_as_well(kimi: str) -> None:

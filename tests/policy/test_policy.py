@@ -15,20 +15,20 @@ import pytest
 
 from assay.cli.app import run
 from assay.cli.policy import run_case
-from assay.engine.binding import Route
+from assay.curator.judging import compiled
 from assay.engine.cel.values import Outcome
-from assay.engine.eligibility import Program
-from assay.engine.parts import ModelView
-from assay.engine.plan import Moment, entries, plan
-from assay.engine.policy import Policy
-from assay.engine.pool import judge
-from assay.engine.request import ProviderPreferences, Request
-from assay.engine.ruleset import PolicySource
-from assay.engine.snapshot import Snapshot
-from assay.judging import compiled
-from assay.rulefiles.cases import Case, read_cases
-from assay.rulefiles.directory import read_directory, read_tests
-from assay.shipped import policy_dir
+from assay.engine.decide.plan import Moment, entries, plan
+from assay.engine.policy.binding import Route
+from assay.engine.policy.evaluation import Program
+from assay.engine.policy.policy import Policy
+from assay.engine.policy.rule_set import PolicySource
+from assay.engine.pool.judge import judge
+from assay.engine.snapshot.parts import ModelView
+from assay.engine.snapshot.snapshot import Snapshot
+from assay.engine.world.request import ProviderPreferences, Request
+from assay.rule_files.cases import Case, read_cases
+from assay.rule_files.directory import read_directory, read_tests
+from assay.server.settings import policy_dir
 
 DIRECTORY = policy_dir()
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -46,9 +46,13 @@ BENCHMARKED = """\
 """
 """What an operator writes to have exacto ask for a benchmark: it ships without."""
 CONFIGURED = compiled(
-    PolicySource({**POLICY.source.files, "bindings.yaml": POLICY.source.files["bindings.yaml"] + BENCHMARKED})
+    PolicySource(
+        {**POLICY.source.files, "bindings.yaml": POLICY.source.files["bindings.yaml"] + BENCHMARKED}
+    )
 )
-CONFIGURED_CASES = read_cases({"benchmarked_test.yaml": (FIXTURES / "benchmarked_test.yaml").read_text("utf-8")})
+CONFIGURED_CASES = read_cases(
+    {"benchmarked_test.yaml": (FIXTURES / "benchmarked_test.yaml").read_text("utf-8")}
+)
 RULE_FILES = sorted(name for name in POLICY.source.files)
 
 Asked = tuple[str, str, str]
@@ -119,9 +123,14 @@ def written() -> set[Asked]:
 def outcomes() -> dict[str, set[Asked]]:
     """Under `holds`, `false`, `absent` and `not_asked`: the rules that came to it for some endpoint of some case."""
     seen: dict[str, set[Asked]] = defaultdict(set)
-    for case, policy in (*((case, POLICY) for case in CASES), *((case, CONFIGURED) for case in CONFIGURED_CASES)):
+    for case, policy in (
+        *((case, POLICY) for case in CASES),
+        *((case, CONFIGURED) for case in CONFIGURED_CASES),
+    ):
         snapshot = snapshot_of(case, policy)
-        for entry in entries(case.request, snapshot, Moment(case.now, case.seeds()[0], case.health)):
+        for entry in entries(
+            case.request, snapshot, Moment(case.now, case.seeds()[0], case.health)
+        ):
             for outcome, rule in pooled(entry.route, entry.view, snapshot, case.members):
                 seen[outcome].add(rule)
             for program in entry.route.programs:
@@ -131,11 +140,15 @@ def outcomes() -> dict[str, set[Asked]]:
     return seen
 
 
-def pooled(route: Route, view: ModelView, snapshot: Snapshot, members: frozenset[str]) -> Iterator[tuple[str, Asked]]:
+def pooled(
+    route: Route, view: ModelView, snapshot: Snapshot, members: frozenset[str]
+) -> Iterator[tuple[str, Asked]]:
     """What the pool rules said: a verdict lists all that did not hold."""
     for bound in route.pools:
         for verdict in snapshot.pools[bound.name, view.model].verdicts:
-            block, program = ("stay", bound.stay) if verdict.endpoint_id in members else ("enter", bound.enter)
+            block, program = (
+                ("stay", bound.stay) if verdict.endpoint_id in members else ("enter", bound.enter)
+            )
             assert program
             told = {f.rule: f.outcome for f in (*verdict.broken, *verdict.abstained)}
             for checked in program.rules:
@@ -189,7 +202,10 @@ def fused(policy: Policy) -> int:
         pytest.param({"tools": 2}, id="tools"),
         pytest.param({"suffix": ":exacto", "tools": 2}, id="exacto"),
         pytest.param({"suffix": ":nitro"}, id="nitro"),
-        pytest.param({"suffix": ":exacto", "provider": ProviderPreferences(sort="price")}, id="exacto by price"),
+        pytest.param(
+            {"suffix": ":exacto", "provider": ProviderPreferences(sort="price")},
+            id="exacto by price",
+        ),
         pytest.param({"provider": ProviderPreferences(order=("a",))}, id="an order"),
     ],
 )
@@ -199,7 +215,11 @@ def test_a_common_request_finds_everything_compiled(request_: dict[str, Any]) ->
     policy.warm()
     snapshot = snapshot_of(case, policy)
     before, suffix = fused(policy), request_.pop("suffix", "")
-    plan(Request(f"{case.request.model.partition(':')[0]}{suffix}", **request_), snapshot, Moment(case.now, b"seed"))
+    plan(
+        Request(f"{case.request.model.partition(':')[0]}{suffix}", **request_),
+        snapshot,
+        Moment(case.now, b"seed"),
+    )
     assert fused(policy) == before
 
 
@@ -207,7 +227,9 @@ def keys() -> Iterator[tuple[str, str]]:
     for name, text in POLICY.source.files.items():
         _, found, order = text.partition("\n  order:\n")
         if found:
-            yield from ((name, key) for key in re.findall(r"^    - name: (\w+)$", order, re.MULTILINE))
+            yield from (
+                (name, key) for key in re.findall(r"^    - name: (\w+)$", order, re.MULTILINE)
+            )
 
 
 @pytest.mark.slow
@@ -320,15 +342,27 @@ def test_a_file_with_ten_faults(copy: Path, capsys: pytest.CaptureFixture[str]) 
     (copy / "faulty.yaml").write_text(TEN_FAULTS, encoding="utf-8")
     expected = places(
         (10, "<=", "<= cannot take double and int: convert with double(…)"),
-        (12, "endpoint", "endpoint.pric.prompt is not declared, did you mean endpoint.price.prompt?"),
+        (
+            12,
+            "endpoint",
+            "endpoint.pric.prompt is not declared, did you mean endpoint.price.prompt?",
+        ),
         (16, "request", "a pool rule may not read request.tools: it is known only with a request"),
         (19, "endpoint", "this is double, expected bool"),
-        (23, "probability", "probability_at_least may only be used where no fact of the request is read"),
+        (
+            23,
+            "probability",
+            "probability_at_least may only be used where no fact of the request is read",
+        ),
         (26, "endpoint", "this `when` is asked once per request and may not read endpoint.zdr"),
         (32, "timestamp", "timestamp is not in the portable subset"),
         (35, "endpoint.provider", "the pattern of matches must be a string literal"),
         (39, "endpoint", "this is string, expected int or double"),
-        (40, "- name", "order key inherited_from_nowhere has no expression and none of that name is inherited"),
+        (
+            40,
+            "- name",
+            "order key inherited_from_nowhere has no expression and none of that name is inherited",
+        ),
     )
     expected[-1] = (40, 7, expected[-1][2])
     assert run(["policy", "check", str(copy), "--json"]) == 3
@@ -341,7 +375,9 @@ def test_a_file_with_ten_faults(copy: Path, capsys: pytest.CaptureFixture[str]) 
     assert told[-1] == "10 faults"
     lines = TEN_FAULTS.splitlines()
     for line, column, _ in expected:
-        start = next(n for n, text in enumerate(told) if text.startswith(f"faulty.yaml:{line}:{column}: "))
+        start = next(
+            n for n, text in enumerate(told) if text.startswith(f"faulty.yaml:{line}:{column}: ")
+        )
         excerpt = next(n for n in range(start, len(told)) if told[n].startswith(f" {line} | "))
         assert told[excerpt] == f" {line} | {lines[line - 1]}"
         assert told[excerpt + 1] == f"    | {' ' * (column - 1)}^"
@@ -349,7 +385,9 @@ def test_a_file_with_ten_faults(copy: Path, capsys: pytest.CaptureFixture[str]) 
 
 def test_faulty_cases_are_bad_policy(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (copy / "floor_test.yaml").read_text(encoding="utf-8")
-    (copy / "floor_test.yaml").write_text(text.replace("provider: e,", "provder: e,"), encoding="utf-8")
+    (copy / "floor_test.yaml").write_text(
+        text.replace("provider: e,", "provder: e,"), encoding="utf-8"
+    )
     for command in ("check", "test"):
         assert run(["policy", command, str(copy)]) == 3
         assert "did you mean `provider`?" in " ".join(capsys.readouterr().err.split())

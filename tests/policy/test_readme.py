@@ -10,19 +10,19 @@ from dataclasses import astuple
 
 import pytest
 
+from assay.curator.judging import compiled
 from assay.engine.cel.check import check
 from assay.engine.cel.faults import ExpressionFaults
-from assay.engine.cel.limits import LIMITS
 from assay.engine.cel.operations import LARGEST
 from assay.engine.cel.schema import DOUBLE, Function, Schema
 from assay.engine.cel.signatures import OUTSIDE
-from assay.engine.facts import FACTS, REQUEST, schema_for
-from assay.engine.functions import FUNCTIONS
-from assay.engine.verdict import POOL_REASONS, REQUEST_REASONS
-from assay.judging import compiled
-from assay.rulefiles.directory import MAX_FILES, read_directory
-from assay.rulefiles.source import MAX_BYTES, MAX_DEPTH
-from assay.shipped import policy_dir
+from assay.engine.cel.tokens import LIMITS
+from assay.engine.policy.fact_schema import FACTS, REQUEST, schema_for
+from assay.engine.policy.functions import FUNCTIONS
+from assay.engine.policy.verdict import POOL_REASONS, REQUEST_REASONS
+from assay.rule_files.directory import MAX_FILES, read_directory
+from assay.rule_files.source import MAX_BYTES, MAX_DEPTH
+from assay.server.settings import policy_dir
 
 README = (policy_dir() / "README.md").read_text(encoding="utf-8")
 SCHEMA: Schema = schema_for(REQUEST, {"floor": DOUBLE})
@@ -74,7 +74,10 @@ def facts_table(root: str) -> str:
 def functions_table() -> str:
     return table(
         ("function", "judging only", "meaning"),
-        ((f"`{signature(f)}`", "yes" if f.judging else "", meaning(f.implementation)) for f in FUNCTIONS),
+        (
+            (f"`{signature(f)}`", "yes" if f.judging else "", meaning(f.implementation))
+            for f in FUNCTIONS
+        ),
     )
 
 
@@ -94,7 +97,9 @@ ROOTS = tuple(dict.fromkeys(fact.root for fact in FACTS))
 
 @pytest.mark.parametrize("root", ROOTS)
 def test_every_fact_stands_in_its_table(root: str) -> None:
-    assert section(f"Facts: {root}").strip().endswith(facts_table(root)), f"it should be:\n\n{facts_table(root)}"
+    assert section(f"Facts: {root}").strip().endswith(facts_table(root)), (
+        f"it should be:\n\n{facts_table(root)}"
+    )
 
 
 def test_there_is_a_table_for_every_root_and_no_other() -> None:
@@ -124,10 +129,14 @@ def shipped_reasons() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
     ("title", "codes", "given"),
     [
         pytest.param("Reasons of pool rules", POOL_REASONS, shipped_reasons()[0], id="pool"),
-        pytest.param("Reasons of request rules", REQUEST_REASONS, shipped_reasons()[1], id="request"),
+        pytest.param(
+            "Reasons of request rules", REQUEST_REASONS, shipped_reasons()[1], id="request"
+        ),
     ],
 )
-def test_every_reason_stands_in_its_table(title: str, codes: tuple[str, ...], given: dict[str, set[str]]) -> None:
+def test_every_reason_stands_in_its_table(
+    title: str, codes: tuple[str, ...], given: dict[str, set[str]]
+) -> None:
     told = rows(title)
     assert tuple(code(reason) for reason, _, _ in told) == codes
     assert all(meaning for _, meaning, _ in told)
@@ -136,12 +145,16 @@ def test_every_reason_stands_in_its_table(title: str, codes: tuple[str, ...], gi
     }
 
 
-@pytest.mark.parametrize(("example", "result"), [(code(c[0]), code(c[1])) for c in rows("What CEL may be written")])
+@pytest.mark.parametrize(
+    ("example", "result"), [(code(c[0]), code(c[1])) for c in rows("What CEL may be written")]
+)
 def test_what_may_be_written_may(example: str, result: str) -> None:
     assert str(check(example, SCHEMA).type) == result
 
 
-@pytest.mark.parametrize(("example", "message"), [(code(c[0]), code(c[1])) for c in rows("What CEL is refused")])
+@pytest.mark.parametrize(
+    ("example", "message"), [(code(c[0]), code(c[1])) for c in rows("What CEL is refused")]
+)
 def test_what_is_refused_is(example: str, message: str) -> None:
     with pytest.raises(ExpressionFaults) as refused:
         check(example, SCHEMA)
@@ -149,7 +162,9 @@ def test_what_is_refused_is(example: str, message: str) -> None:
 
 
 def test_the_functions_left_out_are_named() -> None:
-    named = re.search(r"^Functions left out: (.*?)\.$", section("What CEL is refused"), re.MULTILINE | re.DOTALL)
+    named = re.search(
+        r"^Functions left out: (.*?)\.$", section("What CEL is refused"), re.MULTILINE | re.DOTALL
+    )
     assert named
     assert set(re.findall(r"`(\w+)`", named[1])) == OUTSIDE
 

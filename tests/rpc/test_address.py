@@ -10,12 +10,16 @@ import pytest
 from assay.rpc.address import BadAddress, CannotListen, PlaintextRefused, checked
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:0", "127.8.8.8:50051", "[::1]:50051", "localhost:50051", "unix:/tmp/x"])
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:0", "127.8.8.8:50051", "[::1]:50051", "localhost:50051", "unix:/tmp/x"]
+)
 def test_this_machine_is_served(address: str) -> None:
     assert checked(address) == address
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0:50051", "[::]:50051", "10.0.0.1:1", "example.org:1", "localhost.evil:1"])
+@pytest.mark.parametrize(
+    "address", ["0.0.0.0:50051", "[::]:50051", "10.0.0.1:1", "example.org:1", "localhost.evil:1"]
+)
 def test_others_are_refused(address: str) -> None:
     with pytest.raises(PlaintextRefused, match="loopback"):
         checked(address)

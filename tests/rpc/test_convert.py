@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given, strategies as st
 
-from assay.engine.catalog import Endpoint, Percentiles, PriceOverride, Prices
+from assay.engine.decide.explanation import Explanation
+from assay.engine.decide.plan import Attempt, Plan
 from assay.engine.errors import InvalidField
-from assay.engine.explain import Explanation
-from assay.engine.plan import Attempt, Plan
-from assay.engine.report import Judged, PoolReport
-from assay.engine.request import (
+from assay.engine.policy.verdict import RuleFinding, Verdict
+from assay.engine.pool.report import Judged, PoolReport
+from assay.engine.world.catalog import Endpoint, Percentiles, PriceOverride, Prices
+from assay.engine.world.request import (
     MAX_LIST,
     MAX_MODELS,
     PARTITIONS,
@@ -25,7 +26,6 @@ from assay.engine.request import (
     ProviderPreferences,
     Request,
 )
-from assay.engine.verdict import RuleFinding, Verdict
 from assay.rpc.convert import catalog as catalog_convert
 from assay.rpc.convert.plan import decide_response, explain_response, fact_value
 from assay.rpc.convert.request import message_from, request_from
@@ -82,7 +82,9 @@ def test_every_request_survives_the_wire(request: Request) -> None:
 
 def test_what_is_absent_takes_the_documented_default() -> None:
     assert request_from(pb.DecideRequest(model="a/b")) == Request(model="a/b")
-    assert request_from(pb.DecideRequest(model="a/b", provider=pb.ProviderPreferences())) == Request(model="a/b")
+    assert request_from(
+        pb.DecideRequest(model="a/b", provider=pb.ProviderPreferences())
+    ) == Request(model="a/b")
 
 
 def test_contract_and_engine_know_the_same_request_fields() -> None:
@@ -95,7 +97,9 @@ def test_contract_and_engine_know_the_same_request_fields() -> None:
 
 
 def test_contract_and_engine_know_the_same_catalog_fields() -> None:
-    assert {f.name for f in fields(Endpoint)} | {"service_tier"} == set(catalog_pb2.Endpoint.DESCRIPTOR.fields_by_name)
+    assert {f.name for f in fields(Endpoint)} | {"service_tier"} == set(
+        catalog_pb2.Endpoint.DESCRIPTOR.fields_by_name
+    )
     assert {f.name for f in fields(Prices)} == set(catalog_pb2.Prices.DESCRIPTOR.fields_by_name)
 
 
@@ -110,27 +114,67 @@ NAN, INFINITE = float("nan"), float("inf")
     ("message", "field"),
     [
         pytest.param(pb.DecideRequest(), "model", id="no model"),
-        pytest.param(pb.DecideRequest(model="a/" + "b" * 1_000_000), "model", id="a megabyte of model"),
-        pytest.param(pb.DecideRequest(model="a/b\u202e"), "model", id="a direction override in the model"),
+        pytest.param(
+            pb.DecideRequest(model="a/" + "b" * 1_000_000), "model", id="a megabyte of model"
+        ),
+        pytest.param(
+            pb.DecideRequest(model="a/b\u202e"), "model", id="a direction override in the model"
+        ),
         pytest.param(pb.DecideRequest(model="a/b\x00"), "model", id="a zero byte in the model"),
-        pytest.param(pb.DecideRequest(model="a/b", models=[""]), "models[0]", id="an empty fallback model"),
-        pytest.param(pb.DecideRequest(model="a/b", models=["c"] * (MAX_MODELS + 1)), "models", id="too many models"),
+        pytest.param(
+            pb.DecideRequest(model="a/b", models=[""]), "models[0]", id="an empty fallback model"
+        ),
+        pytest.param(
+            pb.DecideRequest(model="a/b", models=["c"] * (MAX_MODELS + 1)),
+            "models",
+            id="too many models",
+        ),
         pytest.param(pb.DecideRequest(model="a/b", tools=-1), "tools", id="negative tools"),
-        pytest.param(pb.DecideRequest(model="a/b", tool_choice=""), "tool_choice", id="empty is not absent"),
-        pytest.param(pb.DecideRequest(model="a/b", tool_choice="Auto"), "tool_choice", id="words are exact"),
-        pytest.param(pb.DecideRequest(model="a/b", max_tokens=-1), "max_tokens", id="negative tokens"),
-        pytest.param(pb.DecideRequest(model="a/b", service_tier="gold"), "service_tier", id="unknown tier"),
-        pytest.param(pb.DecideRequest(model="a/b", seed=b""), "seed", id="an empty seed is not an absent one"),
+        pytest.param(
+            pb.DecideRequest(model="a/b", tool_choice=""), "tool_choice", id="empty is not absent"
+        ),
+        pytest.param(
+            pb.DecideRequest(model="a/b", tool_choice="Auto"), "tool_choice", id="words are exact"
+        ),
+        pytest.param(
+            pb.DecideRequest(model="a/b", max_tokens=-1), "max_tokens", id="negative tokens"
+        ),
+        pytest.param(
+            pb.DecideRequest(model="a/b", service_tier="gold"), "service_tier", id="unknown tier"
+        ),
+        pytest.param(
+            pb.DecideRequest(model="a/b", seed=b""), "seed", id="an empty seed is not an absent one"
+        ),
         pytest.param(pb.DecideRequest(model="a/b", seed=b"short"), "seed", id="a short seed"),
-        pytest.param(pb.DecideRequest(model="a/b", min_policy_revision=-1), "min_policy_revision", id="revision"),
-        pytest.param(provider(only=["x"] * (MAX_LIST + 1)), "provider.only", id="too many providers"),
+        pytest.param(
+            pb.DecideRequest(model="a/b", min_policy_revision=-1),
+            "min_policy_revision",
+            id="revision",
+        ),
+        pytest.param(
+            provider(only=["x"] * (MAX_LIST + 1)), "provider.only", id="too many providers"
+        ),
         pytest.param(provider(order=["x", ""]), "provider.order[1]", id="an empty provider"),
-        pytest.param(provider(quantizations=["int3"]), "provider.quantizations", id="unknown quantization"),
-        pytest.param(provider(data_collection=""), "provider.data_collection", id="empty data collection"),
+        pytest.param(
+            provider(quantizations=["int3"]), "provider.quantizations", id="unknown quantization"
+        ),
+        pytest.param(
+            provider(data_collection=""), "provider.data_collection", id="empty data collection"
+        ),
         pytest.param(provider(sort=pb.Sort(by="speed")), "provider.sort.by", id="unknown sort"),
-        pytest.param(provider(sort=pb.Sort(partition="all")), "provider.sort.partition", id="unknown partition"),
-        pytest.param(provider(max_price=pb.MaxPrice(prompt=NAN)), "provider.max_price.prompt", id="NaN price"),
-        pytest.param(provider(max_price=pb.MaxPrice(image=-1)), "provider.max_price.image", id="negative price"),
+        pytest.param(
+            provider(sort=pb.Sort(partition="all")),
+            "provider.sort.partition",
+            id="unknown partition",
+        ),
+        pytest.param(
+            provider(max_price=pb.MaxPrice(prompt=NAN)), "provider.max_price.prompt", id="NaN price"
+        ),
+        pytest.param(
+            provider(max_price=pb.MaxPrice(image=-1)),
+            "provider.max_price.image",
+            id="negative price",
+        ),
         pytest.param(
             provider(preferred_max_latency=pb.Percentiles(p99=INFINITE)),
             "provider.preferred_max_latency.p99",
@@ -148,13 +192,19 @@ def test_out_of_range_is_refused_by_its_path(message: pb.DecideRequest, field: s
     assert "\n" not in str(refused.value)
 
 
-ACCURACY = RuleFinding("tool_accuracy", "ACCURACY", "too many bad calls", "false", "exacto", (("b", 0.5), ("a", 60)))
+ACCURACY = RuleFinding(
+    "tool_accuracy", "ACCURACY", "too many bad calls", "false", "exacto", (("b", 0.5), ("a", 60))
+)
 PRICE = RuleFinding("price", "max_price", "dear", "false", "default")
-SPREAD = RuleFinding("propensity_in_band", "PROPENSITY", "too few peers", "absent", "exacto", (("peers", None),))
+SPREAD = RuleFinding(
+    "propensity_in_band", "PROPENSITY", "too few peers", "absent", "exacto", (("peers", None),)
+)
 GOOD = Verdict("a/b@good", "a/b", "good", "good", abstained=(SPREAD,))
 BAD = Verdict("a/b@bad/fp8", "a/b", "bad", "bad/fp8", broken=(ACCURACY, PRICE))
 DEAR = Verdict("a/b@dear", "a/b", "dear", "dear", broken=(PRICE,))
-SERVED = Plan((Attempt(1, "a/b", "a/b@good", "good", "good", "default"),), (GOOD, BAD), "", "snap", 7)
+SERVED = Plan(
+    (Attempt(1, "a/b", "a/b@good", "good", "good", "default"),), (GOOD, BAD), "", "snap", 7
+)
 NOBODY = Plan((), (BAD, DEAR), "constraint_filtered", "snap", 7)
 
 
@@ -166,7 +216,14 @@ def test_a_decision_lists_attempts_and_why_the_others_are_left_out() -> None:
         snapshot_id="snap",
         policy_revision=pb.PolicyRevision(number=7, digest="digest"),
         attempts=[
-            pb.Attempt(rank=1, model="a/b", endpoint_id="a/b@good", provider="good", tag="good", rule_set="default")
+            pb.Attempt(
+                rank=1,
+                model="a/b",
+                endpoint_id="a/b@good",
+                provider="good",
+                tag="good",
+                rule_set="default",
+            )
         ],
         excluded=[
             pb.Findings(
@@ -182,7 +239,13 @@ def test_a_decision_lists_attempts_and_why_the_others_are_left_out() -> None:
                         message="too many bad calls",
                         outcome="false",
                     ),
-                    pb.Finding(rule="price", rule_set="default", reason="max_price", message="dear", outcome="false"),
+                    pb.Finding(
+                        rule="price",
+                        rule_set="default",
+                        reason="max_price",
+                        message="dear",
+                        outcome="false",
+                    ),
                 ],
             )
         ],
@@ -210,7 +273,10 @@ def test_no_attempt_comes_with_how_many_endpoints_each_reason_left_out() -> None
     answer = decide_response("id", NOBODY, "digest")
 
     assert answer.availability == "constraint_filtered"
-    assert [(r.reason, r.endpoints) for r in answer.availability_reasons] == [("max_price", 2), ("ACCURACY", 1)]
+    assert [(r.reason, r.endpoints) for r in answer.availability_reasons] == [
+        ("max_price", 2),
+        ("ACCURACY", 1),
+    ]
 
 
 def test_an_explanation_shows_the_values_each_rule_saw() -> None:
@@ -244,7 +310,12 @@ def test_values_keep_their_type(value: object, kind: str) -> None:
     assert message.WhichOneof("kind") == kind
 
 
-@given(st.recursive(st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(), lambda v: st.lists(v).map(tuple)))
+@given(
+    st.recursive(
+        st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(),
+        lambda v: st.lists(v).map(tuple),
+    )
+)
 def test_values_keep_what_they_say(value: object) -> None:
     def read(message: pb.FactValue) -> object:
         if message.WhichOneof("kind") == "list_value":
@@ -288,10 +359,21 @@ def test_a_pool_shows_members_and_others_with_facts() -> None:
 
     as_of = datetime(2025, 9, 23, 12, tzinfo=UTC)
     message = catalog_convert.pool(
-        PoolReport("a/b", "exacto", "exacto", "exacto", as_of, "snap", members=(shown(GOOD),), others=(shown(BAD),))
+        PoolReport(
+            "a/b",
+            "exacto",
+            "exacto",
+            "exacto",
+            as_of,
+            "snap",
+            members=(shown(GOOD),),
+            others=(shown(BAD),),
+        )
     )
 
     assert message.as_of.ToDatetime(UTC) == as_of
     assert [m.tag for m in message.members] == ["good"]
-    assert [(f.name, f.value.double_value) for f in message.members[0].facts] == [("endpoint.tools.calls", 61.5)]
+    assert [(f.name, f.value.double_value) for f in message.members[0].facts] == [
+        ("endpoint.tools.calls", 61.5)
+    ]
     assert [f.reason for f in message.others[0].broken] == ["ACCURACY", "max_price"]

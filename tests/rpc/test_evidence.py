@@ -16,17 +16,17 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import create_engine
 from tests.bench.population import MODEL, snapshot
 
-from assay.decider import Decider
-from assay.evidence.outcomes import Batch
-from assay.health import Health
+from assay.decision_log.record import OUTCOMES, TENANT, decode_outcomes
 from assay.journal.errors import JournalFull
-from assay.record import OUTCOMES, TENANT, decode_outcomes
-from assay.reporter import Reporter
+from assay.outcomes.endpoint_health import Health
+from assay.outcomes.outcome import Batch
+from assay.outcomes.reporter import Reporter
 from assay.rpc.evidence import Evidence, evidence_service
 from assay.rpc.guard import MOST_STREAMS
 from assay.rpc.routing import routing_service
 from assay.rpc.server import THREADS, Server
 from assay.rpc.status import REASON_KEY
+from assay.server.decider import Decider
 from assay.store.preferences import Preferences
 from assay.v1 import evidence_pb2 as pb, evidence_pb2_grpc as pb_grpc, routing_pb2, routing_pb2_grpc
 
@@ -105,7 +105,9 @@ def outcome(**fields: Any) -> pb.Outcome:
     return pb.Outcome(**given)
 
 
-def batch(*outcomes: pb.Outcome, batch_id: str = "b-1", source: str = "gw") -> pb.ReportOutcomesRequest:
+def batch(
+    *outcomes: pb.Outcome, batch_id: str = "b-1", source: str = "gw"
+) -> pb.ReportOutcomesRequest:
     return pb.ReportOutcomesRequest(source=source, batch_id=batch_id, outcomes=outcomes)
 
 
@@ -138,13 +140,23 @@ def test_what_is_sent_is_what_is_kept(evidence: pb_grpc.EvidenceServiceStub, jou
     assert (first.at_us, first.result, first.decision_id, first.attempt, first.requests) == (
         at, "answered", full.decision_id, 2, 1,
     )  # fmt: skip
-    assert (first.first_token_s, first.duration_s, first.completion_tokens, first.retry_after_s) == (0.25, 2.5, 0, 0.0)
+    assert (
+        first.first_token_s,
+        first.duration_s,
+        first.completion_tokens,
+        first.retry_after_s,
+    ) == (0.25, 2.5, 0, 0.0)
     assert first.tools is not None
     assert [getattr(first.tools, name) for name in first.tools.__struct_fields__] == [
         9, "required", True, 1, 1, 6, 1, 2, 3,
     ]  # fmt: skip
     assert (second.result, second.requests, second.decision_id, second.attempt) == ("cut", 3, "", 0)
-    assert (second.first_token_s, second.duration_s, second.completion_tokens, second.retry_after_s) == (None,) * 4
+    assert (
+        second.first_token_s,
+        second.duration_s,
+        second.completion_tokens,
+        second.retry_after_s,
+    ) == (None,) * 4
     assert second.tools is None
 
 
@@ -156,7 +168,9 @@ def test_every_result_has_its_word(evidence: pb_grpc.EvidenceServiceStub, journa
     assert [pb.Result.Value(f"RESULT_{word.upper()}") for word in words] == numbers
 
 
-def test_bad_records_are_refused_one_by_one(evidence: pb_grpc.EvidenceServiceStub, journal: Kept) -> None:
+def test_bad_records_are_refused_one_by_one(
+    evidence: pb_grpc.EvidenceServiceStub, journal: Kept
+) -> None:
     sent = [
         outcome(), outcome(endpoint_id="lab/none@x"), outcome(result=77), outcome(at=Timestamp(seconds=4_070_908_800)),
         outcome(at=Timestamp(seconds=2**62)), pb.Outcome(), outcome(duration_s=float("nan")), outcome(requests=0),
@@ -175,7 +189,10 @@ def test_bad_records_are_refused_one_by_one(evidence: pb_grpc.EvidenceServiceStu
 def test_nothing_is_kept_of_a_batch_in_which_nothing_is_sound(
     evidence: pb_grpc.EvidenceServiceStub, journal: Kept
 ) -> None:
-    assert evidence.ReportOutcomes(batch(outcome(endpoint_id="lab/none@x", tenant="acme"))).accepted == 0
+    assert (
+        evidence.ReportOutcomes(batch(outcome(endpoint_id="lab/none@x", tenant="acme"))).accepted
+        == 0
+    )
     assert evidence.ReportOutcomes(batch()).accepted == 0
     assert journal.records == []
 
@@ -201,7 +218,9 @@ def test_a_thousand_outcomes_are_a_batch(evidence: pb_grpc.EvidenceServiceStub) 
     assert evidence.ReportOutcomes(batch(*[outcome()] * 1000)).accepted == 1000
 
 
-def test_nothing_is_acknowledged_before_it_is_kept(evidence: pb_grpc.EvidenceServiceStub, journal: Kept) -> None:
+def test_nothing_is_acknowledged_before_it_is_kept(
+    evidence: pb_grpc.EvidenceServiceStub, journal: Kept
+) -> None:
     journal.free.clear()
     call = evidence.ReportOutcomes.future(batch(outcome()))
     assert journal.entered.wait(10)
@@ -211,7 +230,9 @@ def test_nothing_is_acknowledged_before_it_is_kept(evidence: pb_grpc.EvidenceSer
     assert len(journal.batches) == 1
 
 
-def test_a_full_journal_refuses_all_of_it(evidence: pb_grpc.EvidenceServiceStub, journal: Kept, health: Health) -> None:
+def test_a_full_journal_refuses_all_of_it(
+    evidence: pb_grpc.EvidenceServiceStub, journal: Kept, health: Health
+) -> None:
     journal.full = True
     failing = [outcome(result=pb.RESULT_TIMEOUT) for _ in range(3)]
     with pytest.raises(grpc.RpcError) as failed:
@@ -226,8 +247,12 @@ def test_a_full_journal_refuses_all_of_it(evidence: pb_grpc.EvidenceServiceStub,
 def test_tenants_go_by_pseudonyms_and_the_same_as_in_decisions(
     evidence: pb_grpc.EvidenceServiceStub, channel: grpc.Channel, journal: Kept
 ) -> None:
-    routing_pb2_grpc.RoutingServiceStub(channel).Decide(routing_pb2.DecideRequest(model=MODEL, tenant="acme"))
-    evidence.ReportOutcomes(batch(outcome(tenant="acme"), outcome(tenant="beta"), outcome(tenant="acme")))
+    routing_pb2_grpc.RoutingServiceStub(channel).Decide(
+        routing_pb2.DecideRequest(model=MODEL, tenant="acme")
+    )
+    evidence.ReportOutcomes(
+        batch(outcome(tenant="acme"), outcome(tenant="beta"), outcome(tenant="acme"))
+    )
     kinds = [kind for kind, _ in journal.records]
     assert kinds.count(TENANT) == 2
     (kept,) = [payload for kind, payload in journal.records if kind == OUTCOMES]
@@ -244,7 +269,8 @@ def test_nothing_beyond_the_fields_is_kept(channel: grpc.Channel, journal: Kept)
     inner = outcome(tools=pb.ToolUse(offered=1)).SerializeToString()
     tools = pb.ToolUse(offered=1).SerializeToString()
     inner = inner.replace(
-        b"\x62" + bytes([len(tools)]) + tools, b"\x62" + bytes([len(tools + unknown)]) + tools + unknown
+        b"\x62" + bytes([len(tools)]) + tools,
+        b"\x62" + bytes([len(tools + unknown)]) + tools + unknown,
     )
     inner += unknown
     data = b"\x0a\x02gw\x12\x01b\x1a" + bytes([len(inner)]) + inner + unknown
@@ -282,10 +308,14 @@ class Talk:
         self.queue.put(None)
 
 
-def test_a_stream_is_answered_batch_by_batch(evidence: pb_grpc.EvidenceServiceStub, journal: Kept) -> None:
+def test_a_stream_is_answered_batch_by_batch(
+    evidence: pb_grpc.EvidenceServiceStub, journal: Kept
+) -> None:
     talk = Talk(evidence)
     for number in range(3):
-        answer = talk.send(streamed(outcome(), outcome(endpoint_id="lab/none@x"), batch_id=f"b-{number}"))
+        answer = talk.send(
+            streamed(outcome(), outcome(endpoint_id="lab/none@x"), batch_id=f"b-{number}")
+        )
         assert (answer.batch_id, answer.accepted) == (f"b-{number}", 1)
         assert [each.reason for each in answer.refused] == ["unknown-endpoint"]
         assert [kept.batch_id for kept in journal.batches] == [f"b-{n}" for n in range(number + 1)]
@@ -319,7 +349,9 @@ def test_open_streams_leave_unary_calls_their_threads(
         talk.end()
 
 
-def test_there_are_only_so_many_streams_and_whoever_leaves_makes_room(evidence: pb_grpc.EvidenceServiceStub) -> None:
+def test_there_are_only_so_many_streams_and_whoever_leaves_makes_room(
+    evidence: pb_grpc.EvidenceServiceStub,
+) -> None:
     talks = [Talk(evidence) for _ in range(MOST_STREAMS)]
     for number, talk in enumerate(talks):
         talk.send(streamed(batch_id=f"b-{number}"))

@@ -11,13 +11,13 @@ import grpc
 import pytest
 from sqlalchemy import Engine
 
-from assay.decider import Decider
-from assay.engine.catalog import Preference
-from assay.health import Health
-from assay.reporter import Reporter
+from assay.engine.world.catalog import Preference
+from assay.outcomes.endpoint_health import Health
+from assay.outcomes.reporter import Reporter
 from assay.rpc.evidence import Evidence, evidence_service
 from assay.rpc.server import Server
 from assay.rpc.status import REASON_KEY
+from assay.server.decider import Decider
 from assay.store.preferences import Preferences
 from assay.store.tables import endpoint, model, provider
 from assay.store.world import load_world, world_revision
@@ -48,12 +48,16 @@ def catalog(store: Engine) -> Engine:
             connection.execute(provider.insert().values(provider=slug, created_at=at))
         connection.execute(model.insert().values(model="lab/m", created_at=at))
         connection.execute(
-            endpoint.insert().values(endpoint_id="lab/m@one/fp8", model="lab/m", tag="one/fp8", created_at=at)
+            endpoint.insert().values(
+                endpoint_id="lab/m@one/fp8", model="lab/m", tag="one/fp8", created_at=at
+            )
         )
     return store
 
 
-def wish(tenant: str, target: str, kind: pb.PreferenceKind.ValueType, of: str = "") -> pb.SetPreferenceRequest:
+def wish(
+    tenant: str, target: str, kind: pb.PreferenceKind.ValueType, of: str = ""
+) -> pb.SetPreferenceRequest:
     return pb.SetPreferenceRequest(tenant=tenant, target=target, model=of, kind=kind)
 
 
@@ -61,7 +65,9 @@ def wish(tenant: str, target: str, kind: pb.PreferenceKind.ValueType, of: str = 
 def evidence(catalog: Engine) -> Iterator[pb_grpc.EvidenceServiceStub]:
     decider = Decider(clock)
     reporter = Reporter(decider, Nothing(), Health().heed)
-    server = Server([evidence_service(Evidence(reporter, Preferences(catalog, clock)))], ["127.0.0.1:0"])
+    server = Server(
+        [evidence_service(Evidence(reporter, Preferences(catalog, clock)))], ["127.0.0.1:0"]
+    )
     with grpc.insecure_channel(server.addresses[0]) as channel:
         yield pb_grpc.EvidenceServiceStub(channel)
     server.stop(grace=1)
@@ -89,7 +95,9 @@ def test_a_preference_stands_until_it_is_replaced_or_taken_back(
         assert sorted(each.kind for each in load_world(catalog).preferences) == kinds
 
 
-def test_preferences_of_others_are_left_alone(catalog: Engine, evidence: pb_grpc.EvidenceServiceStub) -> None:
+def test_preferences_of_others_are_left_alone(
+    catalog: Engine, evidence: pb_grpc.EvidenceServiceStub
+) -> None:
     for tenant, target in (("acme", "one"), ("acme", "one/fp8"), ("beta", "one")):
         evidence.SetPreference(wish(tenant, target, IGNORE))
     evidence.SetPreference(wish("acme", "one", NONE))
@@ -124,14 +132,19 @@ def test_preferences_are_listed_in_pages(evidence: pb_grpc.EvidenceServiceStub) 
         pytest.param(wish("", "one", PIN), "invalid-field", id="nobody"),
         pytest.param(wish("acme", "", PIN), "invalid-field", id="no target"),
         pytest.param(wish("acme\0", "one", PIN), "invalid-field", id="unprintable"),
-        pytest.param(wish("acme", "one", pb.PREFERENCE_KIND_UNSPECIFIED), "invalid-field", id="nothing said"),
+        pytest.param(
+            wish("acme", "one", pb.PREFERENCE_KIND_UNSPECIFIED), "invalid-field", id="nothing said"
+        ),
         pytest.param(wish("acme", "one", 9), "invalid-field", id="an unknown kind"),  # type: ignore[arg-type]
         pytest.param(wish("acme", "three", PIN), "unknown-target", id="an unknown provider"),
         pytest.param(wish("acme", "one", PIN, "lab/x"), "unknown-target", id="an unknown model"),
     ],
 )
 def test_a_preference_that_means_nothing_is_refused(
-    catalog: Engine, evidence: pb_grpc.EvidenceServiceStub, request_: pb.SetPreferenceRequest, reason: str
+    catalog: Engine,
+    evidence: pb_grpc.EvidenceServiceStub,
+    request_: pb.SetPreferenceRequest,
+    reason: str,
 ) -> None:
     with pytest.raises(grpc.RpcError) as failed:
         evidence.SetPreference(request_)
@@ -139,7 +152,9 @@ def test_a_preference_that_means_nothing_is_refused(
     assert load_world(catalog).preferences == ()
 
 
-@pytest.mark.parametrize("token", [pytest.param("x", id="no token"), pytest.param("LTE=", id="not a number")])
+@pytest.mark.parametrize(
+    "token", [pytest.param("x", id="no token"), pytest.param("LTE=", id="not a number")]
+)
 def test_a_page_that_is_none(evidence: pb_grpc.EvidenceServiceStub, token: str) -> None:
     with pytest.raises(grpc.RpcError) as failed:
         evidence.ListPreferences(pb.ListPreferencesRequest(page_token=token))

@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import create_engine
 from tests.bench.population import AS_OF, MODEL, snapshot
 
-from assay.decider import Decider
 from assay.journal.writer import Journal
-from assay.reporter import Reporter
+from assay.outcomes.reporter import Reporter
 from assay.rpc.evidence import Evidence, evidence_service
 from assay.rpc.server import Server
+from assay.server.decider import Decider
 from assay.store.preferences import Preferences
 from assay.v1 import evidence_pb2 as pb, evidence_pb2_grpc as pb_grpc
 
@@ -31,7 +31,9 @@ def clock() -> datetime:
 def service(tmp_path: Path) -> Iterator[pb_grpc.EvidenceServiceStub]:
     with Journal(tmp_path / "journal") as journal:
         reporter = Reporter(Decider(clock, snapshot()), journal, lambda _groups, _now: None)
-        evidence = evidence_service(Evidence(reporter, Preferences(create_engine("sqlite://"), clock)))
+        evidence = evidence_service(
+            Evidence(reporter, Preferences(create_engine("sqlite://"), clock))
+        )
         server = Server((evidence,), ["127.0.0.1:0"])
         with grpc.insecure_channel(server.addresses[0]) as channel:
             yield pb_grpc.EvidenceServiceStub(channel)
@@ -40,7 +42,9 @@ def service(tmp_path: Path) -> Iterator[pb_grpc.EvidenceServiceStub]:
 
 def test_everyone_outside_has_one(service: pb_grpc.EvidenceServiceStub) -> None:
     told = service.GetScorecard(pb.GetScorecardRequest(model=MODEL, variant="exacto"))
-    assert [card.provider for card in told.scorecards] == [f"provider-{n:02}" for n in range(10, 20)]
+    assert [card.provider for card in told.scorecards] == [
+        f"provider-{n:02}" for n in range(10, 20)
+    ]
     assert (told.snapshot_id, told.binding) == (snapshot().snapshot_id, "exacto")
     assert told.as_of.ToDatetime(UTC) == AS_OF
 
@@ -58,7 +62,9 @@ def test_one_is_told_by_itself(service: pb_grpc.EvidenceServiceStub) -> None:
     assert card.state == ""
 
 
-def test_where_nothing_was_seen_there_is_no_share_and_no_rate(service: pb_grpc.EvidenceServiceStub) -> None:
+def test_where_nothing_was_seen_there_is_no_share_and_no_rate(
+    service: pb_grpc.EvidenceServiceStub,
+) -> None:
     [card] = service.GetScorecard(
         pb.GetScorecardRequest(model=MODEL, variant="exacto", endpoint_id=NEVER_SEEN)
     ).scorecards

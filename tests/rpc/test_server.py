@@ -21,12 +21,12 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from assay.engine.catalog import Endpoint, Model
+from assay.engine.decide.explanation import Explanation
+from assay.engine.decide.plan import Attempt, Plan
 from assay.engine.errors import UnknownModel, UnknownVariant
-from assay.engine.explain import Explanation
-from assay.engine.plan import Attempt, Plan
-from assay.engine.report import PoolReport
-from assay.engine.request import Request
+from assay.engine.pool.report import PoolReport
+from assay.engine.world.catalog import Endpoint, Model
+from assay.engine.world.request import Request
 from assay.rpc.address import CannotListen, PlaintextRefused
 from assay.rpc.catalog import catalog_service
 from assay.rpc.routing import MAX_BATCH, routing_service
@@ -142,10 +142,26 @@ def test_explain_answers_the_same_question(routing: pb_grpc.RoutingServiceStub) 
     ("model", "code", "reason", "details"),
     [
         pytest.param("", "INVALID_ARGUMENT", "invalid-field", "model: '' is not", id="no model"),
-        pytest.param("x" * 1_000_000, "INVALID_ARGUMENT", "invalid-field", "model: 'xxx", id="a megabyte"),
-        pytest.param("a/ä\u202e", "INVALID_ARGUMENT", "invalid-field", r"model: 'a/\xe4\u202e'", id="unicode tricks"),
-        pytest.param("no/such", "NOT_FOUND", "unknown-model", "model: 'no/such' is not in", id="unknown model"),
-        pytest.param("a/broken", "INTERNAL", "internal", "internal error", id="our fault is masked"),
+        pytest.param(
+            "x" * 1_000_000, "INVALID_ARGUMENT", "invalid-field", "model: 'xxx", id="a megabyte"
+        ),
+        pytest.param(
+            "a/ä\u202e",
+            "INVALID_ARGUMENT",
+            "invalid-field",
+            r"model: 'a/\xe4\u202e'",
+            id="unicode tricks",
+        ),
+        pytest.param(
+            "no/such",
+            "NOT_FOUND",
+            "unknown-model",
+            "model: 'no/such' is not in",
+            id="unknown model",
+        ),
+        pytest.param(
+            "a/broken", "INTERNAL", "internal", "internal error", id="our fault is masked"
+        ),
     ],
 )
 def test_errors_are_statuses(
@@ -171,7 +187,9 @@ def test_malformed_bytes_are_the_callers_fault_and_the_server_stays_up(
     assert routing.Decide(pb.DecideRequest(model="a/b")).attempts
 
 
-def test_an_oversized_message_is_refused_and_the_server_stays_up(routing: pb_grpc.RoutingServiceStub) -> None:
+def test_an_oversized_message_is_refused_and_the_server_stays_up(
+    routing: pb_grpc.RoutingServiceStub,
+) -> None:
     with pytest.raises(grpc.RpcError) as failed:
         routing.Decide(pb.DecideRequest(model="x" * MAX_MESSAGE_BYTES))
 
@@ -181,9 +199,17 @@ def test_an_oversized_message_is_refused_and_the_server_stays_up(routing: pb_grp
 
 def test_a_batch_answers_each_request_on_its_own(routing: pb_grpc.RoutingServiceStub) -> None:
     models = ["a/b", "no/such", "a/broken", "", "a/b"]
-    results = routing.BatchDecide(pb.BatchDecideRequest(requests=[pb.DecideRequest(model=m) for m in models])).results
+    results = routing.BatchDecide(
+        pb.BatchDecideRequest(requests=[pb.DecideRequest(model=m) for m in models])
+    ).results
 
-    assert [r.WhichOneof("result") for r in results] == ["response", "status", "status", "status", "response"]
+    assert [r.WhichOneof("result") for r in results] == [
+        "response",
+        "status",
+        "status",
+        "status",
+        "response",
+    ]
     assert [(r.status.code, r.status.reason) for r in results[1:4]] == [
         (5, "unknown-model"),
         (13, "internal"),
@@ -192,7 +218,9 @@ def test_a_batch_answers_each_request_on_its_own(routing: pb_grpc.RoutingService
     assert "inner detail" not in results[2].status.message
 
 
-@pytest.mark.parametrize("size", [pytest.param(0, id="none"), pytest.param(MAX_BATCH, id="as many as may be")])
+@pytest.mark.parametrize(
+    "size", [pytest.param(0, id="none"), pytest.param(MAX_BATCH, id="as many as may be")]
+)
 def test_a_batch_may_hold(routing: pb_grpc.RoutingServiceStub, size: int) -> None:
     requests = [pb.DecideRequest(model="a/b")] * size
 
@@ -213,13 +241,20 @@ def test_a_longer_batch_is_refused_whole(routing: pb_grpc.RoutingServiceStub) ->
 def test_the_catalog_is_read_in_pages(channel: grpc.Channel) -> None:
     stub = catalog_pb2_grpc.CatalogServiceStub(channel)
     first = stub.ListModels(catalog_pb2.ListModelsRequest(page_size=1))
-    second = stub.ListModels(catalog_pb2.ListModelsRequest(page_size=1, page_token=first.next_page_token))
+    second = stub.ListModels(
+        catalog_pb2.ListModelsRequest(page_size=1, page_token=first.next_page_token)
+    )
 
     assert [m.model for m in (*first.models, *second.models)] == ["a/b", "a/c"]
     assert second.next_page_token == ""
     assert stub.GetModel(catalog_pb2.GetModelRequest(model="a/b")).model.model == "a/b"
-    assert [e.tag for e in stub.ListEndpoints(catalog_pb2.ListEndpointsRequest()).endpoints] == ["p"]
-    assert stub.GetEndpoint(catalog_pb2.GetEndpointRequest(endpoint_id="a/b@p")).endpoint.provider == "p"
+    assert [e.tag for e in stub.ListEndpoints(catalog_pb2.ListEndpointsRequest()).endpoints] == [
+        "p"
+    ]
+    assert (
+        stub.GetEndpoint(catalog_pb2.GetEndpointRequest(endpoint_id="a/b@p")).endpoint.provider
+        == "p"
+    )
     assert not stub.ListPools(catalog_pb2.ListPoolsRequest(model="a/b")).pools
 
 
@@ -254,11 +289,15 @@ def test_health_is_told_by_service(server: Server, channel: grpc.Channel) -> Non
     assert status("assay.v1.CatalogService") == "SERVING"
 
 
-def test_watchers_leave_the_workers_free(channel: grpc.Channel, routing: pb_grpc.RoutingServiceStub) -> None:
+def test_watchers_leave_the_workers_free(
+    channel: grpc.Channel, routing: pb_grpc.RoutingServiceStub
+) -> None:
     stub = health_stub(channel)
     watches = [stub.Watch(health_pb2.HealthCheckRequest(service="")) for _ in range(2 * THREADS)]
 
-    assert [next(iter(w)).status for w in watches] == [health_pb2.HealthCheckResponse.SERVING] * len(watches)
+    assert [next(iter(w)).status for w in watches] == [
+        health_pb2.HealthCheckResponse.SERVING
+    ] * len(watches)
     assert routing.Decide(pb.DecideRequest(model="a/b"), timeout=5).attempts
     for watch in watches:
         watch.cancel()
@@ -354,10 +393,10 @@ def test_a_stock_client_needs_reflection_only(server: Server) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_the_server(number: signal.Signals) -> None:
-    program = (
-        "from assay.rpc import server; s = server.Server((), ['127.0.0.1:0']); print(*s.addresses, flush=True); s.run()"
-    )
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+    program = "from assay.rpc import server; s = server.Server((), ['127.0.0.1:0']); print(*s.addresses, flush=True); s.run()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         with closing(grpc.insecure_channel(process.stdout.readline().strip())) as channel:
             health_stub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)

@@ -28,7 +28,9 @@ def everywhere() -> list[type[errors.AssayError]]:
     return sorted(set(kinds(errors.AssayError)), key=lambda kind: kind.__qualname__)
 
 
-DECLARED = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, errors.AssayError)]
+DECLARED = [
+    c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, errors.AssayError)
+]
 
 
 @pytest.mark.parametrize("kind", DECLARED, ids=lambda kind: kind.__name__)
@@ -37,7 +39,11 @@ def test_every_declared_error_has_a_row_of_its_own(kind: type[errors.AssayError]
 
 
 def test_every_error_anywhere_is_someones_fault() -> None:
-    nobodys = [k for k in everywhere() if k is not errors.AssayError and code_of(k) is grpc.StatusCode.INTERNAL]
+    nobodys = [
+        k
+        for k in everywhere()
+        if k is not errors.AssayError and code_of(k) is grpc.StatusCode.INTERNAL
+    ]
 
     assert nobodys == []
 

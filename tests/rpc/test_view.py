@@ -6,19 +6,19 @@ from datetime import UTC, datetime
 
 import pytest
 
-from assay.decider import Decider
-from assay.engine.catalog import Endpoint, Model, Observation, World
 from assay.engine.errors import InvalidField, UnknownModel, UnknownVariant
-from assay.engine.policy import compile_policy
-from assay.engine.pool import judge
-from assay.engine.request import Request
-from assay.engine.snapshot import Snapshot
+from assay.engine.policy.policy import compile_policy
+from assay.engine.pool.judge import judge
+from assay.engine.snapshot.snapshot import Snapshot
+from assay.engine.world.catalog import Endpoint, Model, Observation, World
+from assay.engine.world.request import Request
 from assay.rpc.convert import catalog as to
 from assay.rpc.convert.plan import decide_response, explain_response
 from assay.rpc.view import UnknownEndpoint, WorldView
-from assay.rulefiles.directory import read_directory
-from assay.rulefiles.read import read_policy
-from assay.shipped import policy_dir
+from assay.rule_files.directory import read_directory
+from assay.rule_files.read import read_policy
+from assay.server.decider import Decider
+from assay.server.settings import policy_dir
 
 NOON = datetime(2025, 9, 23, 12, tzinfo=UTC)
 GOOD, BAD = "a/b@good", "a/b@bad/fp8"
@@ -27,7 +27,13 @@ WORLD = World(
     endpoints=(Endpoint(GOOD, "a/b", "good", "good"), Endpoint(BAD, "a/b", "bad", "bad/fp8")),
     observations=tuple(
         Observation(
-            e, "probe", datetime(2025, 9, 22, tzinfo=UTC), datetime(2025, 9, 23, tzinfo=UTC), 2000, 1000, errors
+            e,
+            "probe",
+            datetime(2025, 9, 22, tzinfo=UTC),
+            datetime(2025, 9, 23, tzinfo=UTC),
+            2000,
+            1000,
+            errors,
         )
         for e, errors in ((GOOD, 0), (BAD, 400))
     ),
@@ -61,9 +67,15 @@ def test_a_pool_tells_members_others_and_facts(view: WorldView, snapshot: Snapsh
     assert (pool.model, pool.variant, pool.rule_set) == ("a/b", "exacto", "exacto")
     assert pool.snapshot_id == snapshot.snapshot_id
     assert [e.endpoint_id for e in pool.members] == [GOOD]
-    assert [(e.endpoint_id, [f.reason for f in e.broken]) for e in pool.others] == [(BAD, ["ACCURACY"])]
+    assert [(e.endpoint_id, [f.reason for f in e.broken]) for e in pool.others] == [
+        (BAD, ["ACCURACY"])
+    ]
     facts = {f.name: f.value for f in pool.others[0].facts}
-    assert {name.rpartition(".")[2]: v.int_value for name, v in facts.items() if name.endswith("_requests")} == {
+    assert {
+        name.rpartition(".")[2]: v.int_value
+        for name, v in facts.items()
+        if name.endswith("_requests")
+    } == {
         "tool_call_requests": 1000,
         "errored_requests": 400,
     }

@@ -10,24 +10,38 @@ from assay.simulate.arguments import mismatched_arguments, valid_arguments
 
 SCHEMAS = [
     pytest.param({"type": "object"}, id="anything in an object"),
-    pytest.param({"type": "object", "properties": {"a": {"type": "string"}}}, id="nothing required"),
     pytest.param(
-        {"type": "object", "properties": {"a": {"type": "array"}, "b": {"type": "object"}}}, id="containers of anything"
+        {"type": "object", "properties": {"a": {"type": "string"}}}, id="nothing required"
     ),
-    pytest.param({"properties": {"a": {"type": "integer"}}, "required": ["a", "b"]}, id="required without a property"),
+    pytest.param(
+        {"type": "object", "properties": {"a": {"type": "array"}, "b": {"type": "object"}}},
+        id="containers of anything",
+    ),
+    pytest.param(
+        {"properties": {"a": {"type": "integer"}}, "required": ["a", "b"]},
+        id="required without a property",
+    ),
     pytest.param(
         {
             "type": "object",
-            "properties": {"a": {"type": "number", "exclusiveMinimum": 0, "maximum": 1, "multipleOf": 0.25}},
+            "properties": {
+                "a": {"type": "number", "exclusiveMinimum": 0, "maximum": 1, "multipleOf": 0.25}
+            },
             "required": ["a"],
         },
         id="a narrow number",
     ),
     pytest.param(
-        {"type": "object", "properties": {"a": {"type": "integer", "minimum": -3, "exclusiveMaximum": -1}}},
+        {
+            "type": "object",
+            "properties": {"a": {"type": "integer", "minimum": -3, "exclusiveMaximum": -1}},
+        },
         id="a whole number below zero",
     ),
-    pytest.param({"type": "object", "properties": {"a": {"maximum": 5, "type": "number"}}}, id="only from above"),
+    pytest.param(
+        {"type": "object", "properties": {"a": {"maximum": 5, "type": "number"}}},
+        id="only from above",
+    ),
     pytest.param(
         {
             "type": "object",
@@ -46,8 +60,17 @@ SCHEMAS = [
         {
             "type": "object",
             "properties": {
-                "tags": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 2},
-                "pair": {"type": "array", "items": [{"type": "string"}, {"type": "integer"}], "minItems": 2},
+                "tags": {
+                    "type": "array",
+                    "items": {"type": "string"},
+                    "minItems": 1,
+                    "maxItems": 2,
+                },
+                "pair": {
+                    "type": "array",
+                    "items": [{"type": "string"}, {"type": "integer"}],
+                    "minItems": 2,
+                },
                 "maybe": {"type": ["string", "null"]},
                 "nothing": {"type": "null"},
             },
@@ -58,11 +81,18 @@ SCHEMAS = [
     pytest.param(
         {
             "type": "object",
-            "properties": {"place": {"$ref": "#/definitions/place"}, "tree": {"$ref": "#/definitions/tree"}},
+            "properties": {
+                "place": {"$ref": "#/definitions/place"},
+                "tree": {"$ref": "#/definitions/tree"},
+            },
             "required": ["place"],
             "definitions": {
                 "place": {"anyOf": [{"type": "string"}, {"$ref": "#/definitions/point"}]},
-                "point": {"type": "object", "properties": {"x": {"type": "number"}}, "required": ["x"]},
+                "point": {
+                    "type": "object",
+                    "properties": {"x": {"type": "number"}},
+                    "required": ["x"],
+                },
                 "tree": {"type": "object", "properties": {"left": {"$ref": "#/definitions/tree"}}},
             },
         },
@@ -77,7 +107,10 @@ SCHEMAS = [
         },
         id="a union",
     ),
-    pytest.param({"type": "object", "minProperties": 2, "properties": {"a": {}, "b": {}, "c": {}}}, id="at least two"),
+    pytest.param(
+        {"type": "object", "minProperties": 2, "properties": {"a": {}, "b": {}, "c": {}}},
+        id="at least two",
+    ),
 ]
 
 
@@ -86,7 +119,10 @@ def test_arguments_fit_the_schema_or_do_not_as_asked(schema: dict[str, Any]) -> 
     validator = jsonschema_rs.Draft7Validator(schema)
 
     for seed in range(200):
-        good, bad = valid_arguments(schema, Random(seed)), mismatched_arguments(schema, Random(seed))
+        good, bad = (
+            valid_arguments(schema, Random(seed)),
+            mismatched_arguments(schema, Random(seed)),
+        )
 
         assert isinstance(good, dict)
         assert validator.is_valid(good), good
@@ -102,9 +138,18 @@ def test_nothing_can_be_wrong_for_a_tool_without_a_schema(schema: object) -> Non
 @pytest.mark.parametrize(
     "schema",
     [
-        pytest.param({"$ref": "#/definitions/a", "definitions": {"a": {"$ref": "#/definitions/a"}}}, id="a circle"),
-        pytest.param({"properties": {"a": {"$ref": "https://example.com/a"}}, "required": ["a"]}, id="far away"),
-        pytest.param({"properties": {"a": {"type": "integer", "minimum": 5, "maximum": 3}}}, id="impossible bounds"),
+        pytest.param(
+            {"$ref": "#/definitions/a", "definitions": {"a": {"$ref": "#/definitions/a"}}},
+            id="a circle",
+        ),
+        pytest.param(
+            {"properties": {"a": {"$ref": "https://example.com/a"}}, "required": ["a"]},
+            id="far away",
+        ),
+        pytest.param(
+            {"properties": {"a": {"type": "integer", "minimum": 5, "maximum": 3}}},
+            id="impossible bounds",
+        ),
         pytest.param({"type": "object", "required": ["a"] * 1000}, id="one name a thousand times"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from tests.simulate.world import HELLO, WEATHER
+from tests.support.simulated_providers import HELLO, WEATHER
 
 from assay.simulate.behaviour import Behaviour, Errors
 from assay.simulate.calls import Call, calls_for
@@ -39,9 +39,14 @@ def test_calls_are_good_bad_and_absent_in_the_shares_asked_for() -> None:
     found = Counter(map(verdict, calls))
 
     assert sum(map(bool, answers)) / REQUESTS == pytest.approx(0.5, abs=0.03)
-    assert sum(len(answer) == 2 for answer in answers) / sum(map(bool, answers)) == pytest.approx(0.25, abs=0.03)
+    assert sum(len(answer) == 2 for answer in answers) / sum(map(bool, answers)) == pytest.approx(
+        0.25, abs=0.03
+    )
     assert found["good"] / len(calls) == pytest.approx(0.9, abs=0.02)
-    assert all(found[kind] / len(calls) == pytest.approx(0.1 / 3, abs=0.015) for kind in Errors.__struct_fields__)
+    assert all(
+        found[kind] / len(calls) == pytest.approx(0.1 / 3, abs=0.015)
+        for kind in Errors.__struct_fields__
+    )
     assert len({call.call_id for call in calls}) == len(calls)
 
 
@@ -49,7 +54,9 @@ def test_calls_are_good_bad_and_absent_in_the_shares_asked_for() -> None:
 def test_one_kind_of_error_alone(kind: str) -> None:
     errors = Errors(**{name: float(name == kind) for name in Errors.__struct_fields__})
 
-    assert {verdict(call) for answer in called(Behaviour(accuracy=0, errors=errors)) for call in answer} == {kind}
+    assert {
+        verdict(call) for answer in called(Behaviour(accuracy=0, errors=errors)) for call in answer
+    } == {kind}
 
 
 @pytest.mark.parametrize(
@@ -57,11 +64,17 @@ def test_one_kind_of_error_alone(kind: str) -> None:
     [
         pytest.param({}, True, id="by itself"),
         pytest.param({"tools": []}, False, id="no tools"),
-        pytest.param({"tools": [{"type": "web_search"}, "odd"]}, False, id="no functions among the tools"),
-        pytest.param({"tool_choice": "none"}, False, id="none may be called"),
-        pytest.param({"messages": [HELLO, {"role": "tool", "content": "rain"}]}, False, id="after a result"),
         pytest.param(
-            {"messages": [{"role": "tool", "content": "rain"}], "tool_choice": "required"}, True, id="required to"
+            {"tools": [{"type": "web_search"}, "odd"]}, False, id="no functions among the tools"
+        ),
+        pytest.param({"tool_choice": "none"}, False, id="none may be called"),
+        pytest.param(
+            {"messages": [HELLO, {"role": "tool", "content": "rain"}]}, False, id="after a result"
+        ),
+        pytest.param(
+            {"messages": [{"role": "tool", "content": "rain"}], "tool_choice": "required"},
+            True,
+            id="required to",
         ),
     ],
 )

@@ -4,7 +4,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.journeys.world import assay, refused
+from tests.support.commands import assay, refused
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,9 @@ from tests.journeys.world import assay, refused
         pytest.param("\x00", (), id="no text"),
     ],
 )
-def test_a_faulty_file_is_refused_in_one_line(tmp_path: Path, text: str, words: tuple[str, ...]) -> None:
+def test_a_faulty_file_is_refused_in_one_line(
+    tmp_path: Path, text: str, words: tuple[str, ...]
+) -> None:
     path = tmp_path / "cast.yaml"
     path.write_text(text)
 
@@ -26,11 +28,14 @@ def test_a_faulty_file_is_refused_in_one_line(tmp_path: Path, text: str, words: 
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    refused(assay("simulate", "--providers", tmp_path / "none.yaml"), 3, "none.yaml", "No such file")
+    refused(
+        assay("simulate", "--providers", tmp_path / "none.yaml"), 3, "none.yaml", "No such file"
+    )
 
 
 @pytest.mark.parametrize(
-    "address", ["unix:sock", "localhost", "127.0.0.1:99999", "0.0.0.0:0", "example.com:80", "192.0.2.1:80"]
+    "address",
+    ["unix:sock", "localhost", "127.0.0.1:99999", "0.0.0.0:0", "example.com:80", "192.0.2.1:80"],
 )
 def test_only_loopback_is_listened_on(address: str) -> None:
     refused(assay("simulate", "--http", address), 1, address)
@@ -38,4 +43,6 @@ def test_only_loopback_is_listened_on(address: str) -> None:
 
 def test_a_taken_port_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        refused(assay("simulate", "--http", f"127.0.0.1:{taken.getsockname()[1]}"), 1, "already in use")
+        refused(
+            assay("simulate", "--http", f"127.0.0.1:{taken.getsockname()[1]}"), 1, "already in use"
+        )

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.journeys.world import DEADLINE_SECONDS, eventually
-from tests.simulate.world import WEATHER, Simulated, events, simulating
+from tests.support.commands import DEADLINE_SECONDS, eventually
+from tests.support.simulated_providers import WEATHER, Simulated, events, simulating
 
 KEY = "canary-key"
 MOMENT = 0.3  # seconds in which a provider that is silent has said nothing
@@ -64,7 +64,10 @@ def test_tool_calls_come_whole_or_in_pieces(stage: Simulated) -> None:
     chunks = events(stage.complete("tools", tools=[WEATHER], stream=True)[1])
 
     assert plain["finish_reason"] == chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
-    assert [call["function"]["name"] for call in plain["message"]["tool_calls"]] == ["weather", "weather"]
+    assert [call["function"]["name"] for call in plain["message"]["tool_calls"]] == [
+        "weather",
+        "weather",
+    ]
     pieces: dict[int, str] = {}
     for chunk in chunks:
         for call in chunk["choices"][0]["delta"].get("tool_calls", ()):
@@ -75,7 +78,10 @@ def test_tool_calls_come_whole_or_in_pieces(stage: Simulated) -> None:
 
 def test_the_same_seed_says_the_same(stage: Simulated) -> None:
     with simulating("--seed", 7) as same, simulating("--seed", 8) as other:
-        said = [[json.loads(one.complete("again")[1])["choices"] for _ in range(3)] for one in (stage, same, other)]
+        said = [
+            [json.loads(one.complete("again")[1])["choices"] for _ in range(3)]
+            for one in (stage, same, other)
+        ]
 
     assert said[0] == said[1] != said[2]
 
@@ -90,7 +96,10 @@ def test_what_is_seen_holds_no_key_and_nothing_said(stage: Simulated) -> None:
             "top_k": 3,
         }
         connection.request(
-            "POST", "/seen/v1/chat/completions", json.dumps(body), {"Authorization": f"Bearer {KEY}", "X-Title": "test"}
+            "POST",
+            "/seen/v1/chat/completions",
+            json.dumps(body),
+            {"Authorization": f"Bearer {KEY}", "X-Title": "test"},
         )
         connection.getresponse().read()
     (seen,) = stage.seen("seen")
@@ -127,7 +136,9 @@ FAULTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("stream", [pytest.param(False, id="plain"), pytest.param(True, id="stream")])
+@pytest.mark.parametrize(
+    "stream", [pytest.param(False, id="plain"), pytest.param(True, id="stream")]
+)
 @pytest.mark.parametrize(("fault", "status", "plain", "streamed"), FAULTS)
 def test_faults_show_on_the_wire_and_leave_the_others_alone(
     stage: Simulated,
@@ -141,11 +152,15 @@ def test_faults_show_on_the_wire_and_leave_the_others_alone(
     stage.forget()
     stage.play("faulty", fault)
     expected = streamed if stream else plain
-    connection = HTTPConnection(stage.address, timeout=MOMENT if expected is None else DEADLINE_SECONDS)
+    connection = HTTPConnection(
+        stage.address, timeout=MOMENT if expected is None else DEADLINE_SECONDS
+    )
     seen_status = body = None
     with closing(connection):
         connection.request(
-            "POST", "/faulty/v1/chat/completions", json.dumps({"model": "m", "messages": [], "stream": stream})
+            "POST",
+            "/faulty/v1/chat/completions",
+            json.dumps({"model": "m", "messages": [], "stream": stream}),
         )
         try:
             answer = connection.getresponse()
@@ -191,7 +206,9 @@ def test_an_abandoned_request_is_seen_as_cancelled_at_once(stage: Simulated) -> 
 
 
 def test_faults_strike_their_share_of_requests(stage: Simulated) -> None:
-    stage.play("shares", {"kind": "status", "status": 500, "share": 0.3}, {"kind": "empty", "share": 0.2})
+    stage.play(
+        "shares", {"kind": "status", "status": 500, "share": 0.3}, {"kind": "empty", "share": 0.2}
+    )
     for _ in range(300):
         stage.complete("shares")
 
@@ -209,7 +226,13 @@ def test_times_are_kept(stage: Simulated) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [pytest.param({"accuracy": 2}, id="out of range"), pytest.param({"odd": 1}, id="unknown"), [], "x"]
+    "body",
+    [
+        pytest.param({"accuracy": 2}, id="out of range"),
+        pytest.param({"odd": 1}, id="unknown"),
+        [],
+        "x",
+    ],
 )
 def test_a_change_that_makes_no_sense_changes_nothing(stage: Simulated, body: object) -> None:
     before = stage.control("GET", "providers")
@@ -220,7 +243,9 @@ def test_a_change_that_makes_no_sense_changes_nothing(stage: Simulated, body: ob
     assert stage.control("GET", "providers") == before
 
 
-@pytest.mark.parametrize("body", [pytest.param([], id="a list"), pytest.param({}, id="no messages")])
+@pytest.mark.parametrize(
+    "body", [pytest.param([], id="a list"), pytest.param({}, id="no messages")]
+)
 def test_a_request_that_is_none_is_refused(stage: Simulated, body: object) -> None:
     assert stage.ask("POST", "/plain/v1/chat/completions", body)[0] == 400
 

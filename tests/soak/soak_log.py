@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.journeys.log_load import require_complete, set_test, settled
-from tests.journeys.log_outages import postgresql_stopped, sqlite_locked
+from tests.support.log_load import require_complete, set_test, settled
+from tests.support.log_outages import postgresql_stopped, sqlite_locked
 
 KILLS = 10
 ANSWERS = 50_000

@@ -8,13 +8,21 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine, select
 
-from assay.engine.benchmark import BenchmarkRun, Series
-from assay.engine.catalog import Endpoint, Provider
-from assay.engine.document import BenchmarkDocument, CatalogDocument, ImportReport, Refusal, ReportedRun, Subject, Tally
 from assay.engine.errors import InvalidField
-from assay.engine.identity import provisional
-from assay.store.benchmark_tables import benchmark_run
-from assay.store.engine import reading
+from assay.engine.evidence.benchmarks import BenchmarkRun, Series
+from assay.engine.world.catalog import Endpoint, Provider
+from assay.engine.world.identity import provisional
+from assay.importers.documents import (
+    BenchmarkDocument,
+    CatalogDocument,
+    ImportReport,
+    Refusal,
+    ReportedRun,
+    Subject,
+    Tally,
+)
+from assay.store.benchmarks import benchmark_run
+from assay.store.database import reading
 from assay.store.imports import apply_benchmarks, apply_catalog
 from assay.store.tables import import_log
 from assay.store.world import load_world, world_revision
@@ -27,19 +35,31 @@ RUN = BenchmarkRun("", "inspect", SERIES, 0.5, NOON - DAY, "a", 95, 95, 1, "abc"
 PINNED = Subject("log", MODEL, ("groq",))
 
 
-def catalog(store: Engine, *tags: str, model: str = MODEL, at: datetime = NOON, **names: str) -> None:
+def catalog(
+    store: Engine, *tags: str, model: str = MODEL, at: datetime = NOON, **names: str
+) -> None:
     offers = provisional(
-        [Endpoint("", model, tag.partition("/")[0], tag, quantization=f"q{n}") for n, tag in enumerate(tags)]
+        [
+            Endpoint("", model, tag.partition("/")[0], tag, quantization=f"q{n}")
+            for n, tag in enumerate(tags)
+        ]
     )
     providers = tuple(Provider(slug, name) for slug, name in names.items())
-    apply_catalog(store, CatalogDocument(model, f"{at}{tags}", at, providers, endpoints=offers), now=NOON)
+    apply_catalog(
+        store, CatalogDocument(model, f"{at}{tags}", at, providers, endpoints=offers), now=NOON
+    )
 
 
 def take(
-    store: Engine, *rows: tuple[Subject, BenchmarkRun], endpoint: str | None = None, now: datetime = NOON
+    store: Engine,
+    *rows: tuple[Subject, BenchmarkRun],
+    endpoint: str | None = None,
+    now: datetime = NOON,
 ) -> ImportReport:
     reported = tuple(ReportedRun(f"row {n}", subject, run) for n, (subject, run) in enumerate(rows))
-    return apply_benchmarks(store, BenchmarkDocument(repr(rows), reported), endpoint=endpoint, now=now)
+    return apply_benchmarks(
+        store, BenchmarkDocument(repr(rows), reported), endpoint=endpoint, now=now
+    )
 
 
 def reasons(report: ImportReport) -> list[str]:
@@ -49,7 +69,10 @@ def reasons(report: ImportReport) -> list[str]:
 def revisions(store: Engine) -> list[tuple[int, str, float, datetime, datetime | None]]:
     with reading(store) as connection:
         found = connection.execute(select(benchmark_run).order_by(benchmark_run.c.revision)).all()
-    return [(each.revision, each.unit, each.score, each.imported_at, each.superseded_at) for each in found]
+    return [
+        (each.revision, each.unit, each.score, each.imported_at, each.superseded_at)
+        for each in found
+    ]
 
 
 def test_a_score_comes_back_as_it_was_and_the_second_time_is_unchanged(store: Engine) -> None:
@@ -62,8 +85,12 @@ def test_a_score_comes_back_as_it_was_and_the_second_time_is_unchanged(store: En
     assert second.tallies["benchmarks"] == Tally(unchanged=1)
     assert (world_revision(store), revisions(store)) == (before, kept)
     with reading(store) as connection:
-        logged = connection.execute(select(import_log).where(import_log.c.kind == "benchmarks")).all()
-    assert [(each.source, each.counts["benchmarks"]["added"]) for each in logged] == [("inspect", 1)]
+        logged = connection.execute(
+            select(import_log).where(import_log.c.kind == "benchmarks")
+        ).all()
+    assert [(each.source, each.counts["benchmarks"]["added"]) for each in logged] == [
+        ("inspect", 1)
+    ]
 
 
 def test_a_new_score_is_a_change_of_evidence(store: Engine) -> None:
@@ -75,7 +102,9 @@ def test_a_new_score_is_a_change_of_evidence(store: Engine) -> None:
 
 def test_a_score_alone_is_kept_with_all_that_is_not_known_of_it(store: Engine) -> None:
     catalog(store, "groq")
-    bare = BenchmarkRun("", "table", Series("OCRBench", "unknown", "unknown", "score", "percent"), 89.0, NOON)
+    bare = BenchmarkRun(
+        "", "table", Series("OCRBench", "unknown", "unknown", "score", "percent"), 89.0, NOON
+    )
     take(store, (PINNED, bare))
     assert load_world(store).benchmarks == (replace(bare, endpoint_id=f"{MODEL}@groq"),)
 
@@ -87,15 +116,29 @@ def test_a_score_alone_is_kept_with_all_that_is_not_known_of_it(store: Engine) -
     ("subject", "meant"),
     [
         pytest.param(Subject("", MODEL, ("groq",)), f"{MODEL}@groq", id="a slug with one endpoint"),
-        pytest.param(Subject("", MODEL, ("Groq Inc",)), f"{MODEL}@groq", id="a name that a catalog gives"),
+        pytest.param(
+            Subject("", MODEL, ("Groq Inc",)), f"{MODEL}@groq", id="a name that a catalog gives"
+        ),
         pytest.param(Subject("", MODEL, ("GROQ",)), f"{MODEL}@groq", id="in other letters"),
         pytest.param(Subject("", MODEL, ("novita/fp8",)), f"{MODEL}@novita/fp8", id="a tag"),
-        pytest.param(Subject("", "one", ("groq",)), f"{MODEL}@groq", id="a model without its author"),
-        pytest.param(Subject("", f"{MODEL}:nitro", ("groq",)), f"{MODEL}@groq", id="a routing variant of the model"),
-        pytest.param(Subject("", MODEL, ("novita/fp8",), "Novita AI"), f"{MODEL}@novita/fp8", id="tag and provider"),
+        pytest.param(
+            Subject("", "one", ("groq",)), f"{MODEL}@groq", id="a model without its author"
+        ),
+        pytest.param(
+            Subject("", f"{MODEL}:nitro", ("groq",)),
+            f"{MODEL}@groq",
+            id="a routing variant of the model",
+        ),
+        pytest.param(
+            Subject("", MODEL, ("novita/fp8",), "Novita AI"),
+            f"{MODEL}@novita/fp8",
+            id="tag and provider",
+        ),
     ],
 )
-def test_a_pin_that_leaves_one_endpoint_names_it(store: Engine, subject: Subject, meant: str) -> None:
+def test_a_pin_that_leaves_one_endpoint_names_it(
+    store: Engine, subject: Subject, meant: str
+) -> None:
     catalog(store, "groq", "novita/fp8", "novita/bf16", groq="Groq Inc", novita="Novita AI")
     report = take(store, (subject, RUN))
     assert report.refused == ()
@@ -106,27 +149,53 @@ def test_a_pin_that_leaves_one_endpoint_names_it(store: Engine, subject: Subject
     ("subject", "reason"),
     [
         pytest.param(
-            Subject("log", MODEL), "log: the run is pinned to no provider, so it measured whoever", id="unpinned"
+            Subject("log", MODEL),
+            "log: the run is pinned to no provider, so it measured whoever",
+            id="unpinned",
         ),
-        pytest.param(Subject("log"), "log: the run is pinned to no provider", id="nothing is known"),
-        pytest.param(Subject("log", MODEL, ("groq", "novita")), "pinned to several providers", id="a mixture"),
-        pytest.param(Subject("log", None, ("groq",)), "no model of a catalog is named", id="no model"),
-        pytest.param(Subject("log", "lab/three", ("groq",)), "model 'lab/three' is in no catalog", id="unknown model"),
-        pytest.param(Subject("log", "two", ("groq",)), "model 'two' may be lab/two, other/two", id="one of two models"),
+        pytest.param(
+            Subject("log"), "log: the run is pinned to no provider", id="nothing is known"
+        ),
+        pytest.param(
+            Subject("log", MODEL, ("groq", "novita")), "pinned to several providers", id="a mixture"
+        ),
+        pytest.param(
+            Subject("log", None, ("groq",)), "no model of a catalog is named", id="no model"
+        ),
+        pytest.param(
+            Subject("log", "lab/three", ("groq",)),
+            "model 'lab/three' is in no catalog",
+            id="unknown model",
+        ),
+        pytest.param(
+            Subject("log", "two", ("groq",)),
+            "model 'two' may be lab/two, other/two",
+            id="one of two models",
+        ),
         pytest.param(
             Subject("log", MODEL, ("novita",)),
             f"provider 'novita' means any of {MODEL}@novita/bf16, {MODEL}@novita/fp8: name the endpoint",
             id="a provider with two endpoints",
         ),
-        pytest.param(Subject("log", MODEL, ("acme",)), f"{MODEL} has no provider 'acme'", id="a provider without any"),
         pytest.param(
-            Subject("log", MODEL, ("twice",)), f"means any of {MODEL}@twice, {MODEL}@twice~2", id="a tag twice"
+            Subject("log", MODEL, ("acme",)),
+            f"{MODEL} has no provider 'acme'",
+            id="a provider without any",
         ),
         pytest.param(
-            Subject("line 2", MODEL, ("Acme",), "Acme"), "write its slug, or the endpoint's tag", id="a row of a table"
+            Subject("log", MODEL, ("twice",)),
+            f"means any of {MODEL}@twice, {MODEL}@twice~2",
+            id="a tag twice",
         ),
         pytest.param(
-            Subject("line 2", MODEL, ("groq",), "novita"), "has no provider 'groq'", id="tag of another provider"
+            Subject("line 2", MODEL, ("Acme",), "Acme"),
+            "write its slug, or the endpoint's tag",
+            id="a row of a table",
+        ),
+        pytest.param(
+            Subject("line 2", MODEL, ("groq",), "novita"),
+            "has no provider 'groq'",
+            id="tag of another provider",
         ),
     ],
 )
@@ -171,15 +240,27 @@ def test_the_operator_may_say_what_the_file_does_not(store: Engine, subject: Sub
 @pytest.mark.parametrize(
     ("subject", "reason"),
     [
-        pytest.param(Subject("log", "lab/two"), f"the model is 'lab/two', --endpoint is one of {MODEL}", id="model"),
-        pytest.param(PINNED, f"the provider is 'groq', --endpoint is {MODEL}@novita/fp8", id="provider"),
-        pytest.param(Subject("log", MODEL, ("novita/bf16",)), "the provider is 'novita/bf16'", id="tag"),
         pytest.param(
-            Subject("line 2", MODEL, ("Moonshot",), "Moonshot"), "the provider is 'Moonshot'", id="a stranger"
+            Subject("log", "lab/two"),
+            f"the model is 'lab/two', --endpoint is one of {MODEL}",
+            id="model",
+        ),
+        pytest.param(
+            PINNED, f"the provider is 'groq', --endpoint is {MODEL}@novita/fp8", id="provider"
+        ),
+        pytest.param(
+            Subject("log", MODEL, ("novita/bf16",)), "the provider is 'novita/bf16'", id="tag"
+        ),
+        pytest.param(
+            Subject("line 2", MODEL, ("Moonshot",), "Moonshot"),
+            "the provider is 'Moonshot'",
+            id="a stranger",
         ),
     ],
 )
-def test_the_operator_may_not_contradict_the_file(store: Engine, subject: Subject, reason: str) -> None:
+def test_the_operator_may_not_contradict_the_file(
+    store: Engine, subject: Subject, reason: str
+) -> None:
     catalog(store, "groq", "novita/fp8", "novita/bf16")
     report = take(store, (subject, RUN), endpoint=f"{MODEL}@novita/fp8")
     assert reason in reasons(report)[0]
@@ -188,7 +269,9 @@ def test_the_operator_may_not_contradict_the_file(store: Engine, subject: Subjec
 
 def test_an_endpoint_that_nobody_listed_cannot_be_named(store: Engine) -> None:
     catalog(store, "groq")
-    with pytest.raises(InvalidField, match=r"--endpoint: 'lab/one@grok' is not the id of an endpoint"):
+    with pytest.raises(
+        InvalidField, match=r"--endpoint: 'lab/one@grok' is not the id of an endpoint"
+    ):
         take(store, (PINNED, RUN), endpoint=f"{MODEL}@grok")
 
 
@@ -227,7 +310,9 @@ def test_what_is_older_than_what_is_kept_does_not_supersede_it(store: Engine) ->
     take(store, (PINNED, newer))
     for _ in range(2):
         report = take(store, (PINNED, figure))
-        assert reasons(report) == ["row 0: dated 2026-07-03, inspect has said something newer on 2026-07-04"]
+        assert reasons(report) == [
+            "row 0: dated 2026-07-03, inspect has said something newer on 2026-07-04"
+        ]
     assert [run.score for run in load_world(store).benchmarks] == [0.7]
 
 
@@ -252,7 +337,13 @@ def test_another_run_stands_beside_it(store: Engine, changes: dict[str, object])
 def test_what_cannot_be_is_refused_and_the_rest_is_taken(store: Engine) -> None:
     catalog(store, "groq")
     to_come = replace(RUN, run="b", run_at=datetime(2099, 1, 1, tzinfo=UTC))
-    report = take(store, (PINNED, RUN), (PINNED, replace(RUN, score=0.9)), (PINNED, to_come), (Subject("log"), RUN))
+    report = take(
+        store,
+        (PINNED, RUN),
+        (PINNED, replace(RUN, score=0.9)),
+        (PINNED, to_come),
+        (Subject("log"), RUN),
+    )
     assert [each.reason.partition(":")[0] for each in report.refused] == [
         "the run is pinned to no provider, so it measured whoever answered",
         "repeats the run of row 0",
@@ -262,7 +353,9 @@ def test_what_cannot_be_is_refused_and_the_rest_is_taken(store: Engine) -> None:
 
 
 def test_a_log_that_says_nothing_is_noted_with_its_refusal(store: Engine) -> None:
-    document = BenchmarkDocument("digest", refused=(Refusal("log", "status: 'cancelled' is not success"),))
+    document = BenchmarkDocument(
+        "digest", refused=(Refusal("log", "status: 'cancelled' is not success"),)
+    )
     for _ in range(2):
         report = apply_benchmarks(store, document, endpoint=None, now=NOON)
         assert report.refused == document.refused

@@ -8,12 +8,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine
 
-from assay.engine.catalog import Endpoint, Model, Percentiles, PriceOverride, Prices, Provider
-from assay.engine.document import CatalogDocument, Refusal, Tally
 from assay.engine.errors import BadData
-from assay.engine.identity import provisional
+from assay.engine.world.catalog import Endpoint, Model, Percentiles, PriceOverride, Prices, Provider
+from assay.engine.world.identity import provisional
+from assay.importers.documents import CatalogDocument, Refusal, Tally
 from assay.store.imports import apply_catalog
-from assay.store.world import WorldRevision, endpoints, load_world, models, providers, world_revision
+from assay.store.world import (
+    WorldRevision,
+    endpoints,
+    load_world,
+    models,
+    providers,
+    world_revision,
+)
 
 NOON = datetime(2026, 7, 4, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -28,7 +35,9 @@ def price(prompt: float) -> Prices:
     return Prices(prompt=prompt, completion=4 * prompt)
 
 
-def document(*offers: Endpoint, source: str = "ours", at: datetime | None = None, digest: str = "") -> CatalogDocument:
+def document(
+    *offers: Endpoint, source: str = "ours", at: datetime | None = None, digest: str = ""
+) -> CatalogDocument:
     return CatalogDocument(
         source=source,
         digest=digest or f"{source} {at} {offers}",
@@ -80,7 +89,11 @@ def test_every_fact_comes_back_as_it_was(store: Engine) -> None:
     world = load_world(store)
     assert world.endpoints == (bare, FULL)
     assert world.models == (model, bare_model)
-    assert providers(store) == (Provider("groq"), Provider("novita", "Novita"), Provider("unused", "Unused"))
+    assert providers(store) == (
+        Provider("groq"),
+        Provider("novita", "Novita"),
+        Provider("unused", "Unused"),
+    )
 
 
 def test_the_second_time_everything_is_unchanged(store: Engine) -> None:
@@ -100,14 +113,21 @@ def test_the_second_time_everything_is_unchanged(store: Engine) -> None:
 
 def test_changes_departures_and_returns_are_counted(store: Engine) -> None:
     other = "z-ai/glm-4.6"
-    apply_catalog(store, document(offer("groq"), offer("novita"), offer("z-ai", other), at=NOON), now=NOON)
+    apply_catalog(
+        store, document(offer("groq"), offer("novita"), offer("z-ai", other), at=NOON), now=NOON
+    )
     cheaper = offer("novita", prices=price(0.1))
     report = apply_catalog(store, document(offer("baseten"), cheaper, at=NOON + DAY), now=NOON)
     assert report.tallies["models"] == Tally(gone=(other,), unchanged=1)
     assert report.tallies["endpoints"] == Tally(
-        added=(f"{MODEL}@baseten",), changed=(f"{MODEL}@novita",), gone=(f"{MODEL}@groq", f"{other}@z-ai")
+        added=(f"{MODEL}@baseten",),
+        changed=(f"{MODEL}@novita",),
+        gone=(f"{MODEL}@groq", f"{other}@z-ai"),
     )
-    assert [each.endpoint_id for each in load_world(store).endpoints] == [f"{MODEL}@baseten", f"{MODEL}@novita"]
+    assert [each.endpoint_id for each in load_world(store).endpoints] == [
+        f"{MODEL}@baseten",
+        f"{MODEL}@novita",
+    ]
     assert [each.model for each in load_world(store).models] == [MODEL]
     back = apply_catalog(store, document(offer("groq"), at=NOON + 2 * DAY), now=NOON)
     assert back.tallies["endpoints"].added == (f"{MODEL}@groq",)
@@ -118,11 +138,15 @@ def test_changes_departures_and_returns_are_counted(store: Engine) -> None:
 def test_a_file_older_than_the_newest_of_its_source_is_refused_whole(store: Engine) -> None:
     apply_catalog(store, document(offer("groq"), at=NOON), now=NOON)
     before = load_world(store)
-    with pytest.raises(BadData, match=r"source 'ours': this file is of 2026-07-03T.*, one of 2026-07-04T") as caught:
+    with pytest.raises(
+        BadData, match=r"source 'ours': this file is of 2026-07-03T.*, one of 2026-07-04T"
+    ) as caught:
         apply_catalog(store, document(offer("novita"), at=NOON - DAY), now=NOON)
     assert "\n" not in str(caught.value)
     assert load_world(store) == before
-    apply_catalog(store, document(offer("novita"), source="theirs", at=NOON - DAY), now=NOON)  # another source's time
+    apply_catalog(
+        store, document(offer("novita"), source="theirs", at=NOON - DAY), now=NOON
+    )  # another source's time
 
 
 def test_departure_is_per_source(store: Engine) -> None:
@@ -159,18 +183,28 @@ def test_of_several_catalogs_one_holds(
 
 def test_a_newer_file_that_changes_nothing_can_still_change_the_world(store: Engine) -> None:
     apply_catalog(store, document(offer("groq", prices=price(1.0)), at=NOON), now=NOON)
-    apply_catalog(store, document(offer("groq", prices=price(2.0)), source="theirs", at=NOON + DAY), now=NOON)
+    apply_catalog(
+        store, document(offer("groq", prices=price(2.0)), source="theirs", at=NOON + DAY), now=NOON
+    )
     before = world_revision(store).catalog
-    report = apply_catalog(store, document(offer("groq", prices=price(1.0)), at=NOON + 2 * DAY), now=NOON)
+    report = apply_catalog(
+        store, document(offer("groq", prices=price(1.0)), at=NOON + 2 * DAY), now=NOON
+    )
     assert report.tallies["endpoints"] == Tally(unchanged=1)
     assert load_world(store).endpoints[0].prices.prompt == 1.0
     assert world_revision(store).catalog == before + 1
 
 
-def test_twins_of_one_tag_keep_their_ids_in_any_order_even_where_another_source_is_newer(store: Engine) -> None:
+def test_twins_of_one_tag_keep_their_ids_in_any_order_even_where_another_source_is_newer(
+    store: Engine,
+) -> None:
     small, large = offer("groq", quantization="fp4"), offer("groq", quantization="fp8")
     apply_catalog(store, document(small, large, at=NOON), now=NOON)
-    apply_catalog(store, document(offer("groq", quantization="bf16"), source="theirs", at=NOON + 2 * DAY), now=NOON)
+    apply_catalog(
+        store,
+        document(offer("groq", quantization="bf16"), source="theirs", at=NOON + 2 * DAY),
+        now=NOON,
+    )
     report = apply_catalog(store, document(large, small, at=NOON + DAY), now=NOON)
     assert report.tallies["endpoints"] == Tally(unchanged=2)
     apply_catalog(store, document(large, at=NOON + 3 * DAY), now=NOON)
@@ -187,7 +221,9 @@ def test_refusals_of_the_importer_are_reported(store: Engine) -> None:
 def test_models_come_page_by_page(store: Engine) -> None:
     names = [f"author/m{number}" for number in range(5)]
     apply_catalog(store, document(*(offer("groq", name) for name in names), at=NOON), now=NOON)
-    apply_catalog(store, document(*(offer("groq", name) for name in names[1:]), at=NOON + DAY), now=NOON)
+    apply_catalog(
+        store, document(*(offer("groq", name) for name in names[1:]), at=NOON + DAY), now=NOON
+    )
     first = models(store, limit=2)
     assert [each.value.model for each in first] == names[1:3]
     assert [each.value.model for each in models(store, after=names[2], limit=9)] == names[3:]

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import Engine, Table, insert, select
-from tests.evidence.outcomes import NOW_US, SOUND, batch_of, changed, reported
-from tests.store.audited import Stream, sink_of
+from tests.support.decision_logs import Stream, sink_of
+from tests.support.outcomes import NOW_US, SOUND, batch_of, changed, reported
 
-from assay.record import OUTCOMES, encode_outcomes
-from assay.store.engine import reading, writing
+from assay.decision_log.record import OUTCOMES, encode_outcomes
+from assay.store.database import reading, writing
 from assay.store.evidence_retention import prune_outcomes
 from assay.store.evidence_tables import (
     evidence_batch,
@@ -52,9 +52,21 @@ def filled(store: Engine) -> Engine:
 @pytest.mark.parametrize(
     ("age", "left"),
     [
-        pytest.param(10, {outcome: 11, evidence_batch: 31, tenant_activity: 61, tenant_provider: 61}, id="10 days"),
-        pytest.param(45, {outcome: 46, evidence_batch: 46, tenant_activity: 61, tenant_ignore: 61}, id="45 days"),
-        pytest.param(80, {outcome: 81, evidence_batch: 81, tenant_activity: 81, tenant_ignore: 81}, id="80 days"),
+        pytest.param(
+            10,
+            {outcome: 11, evidence_batch: 31, tenant_activity: 61, tenant_provider: 61},
+            id="10 days",
+        ),
+        pytest.param(
+            45,
+            {outcome: 46, evidence_batch: 46, tenant_activity: 61, tenant_ignore: 61},
+            id="45 days",
+        ),
+        pytest.param(
+            80,
+            {outcome: 81, evidence_batch: 81, tenant_activity: 81, tenant_ignore: 81},
+            id="80 days",
+        ),
     ],
 )
 def test_each_table_keeps_what_is_needed(filled: Engine, age: int, left: dict[Table, int]) -> None:
@@ -62,7 +74,9 @@ def test_each_table_keeps_what_is_needed(filled: Engine, age: int, left: dict[Ta
     removed = prune_outcomes(filled, NOW - age * DAY, now=NOW, batch=7)
     assert removed == 90 - left[outcome]
     assert {table: count(filled, table) for table in left} == left
-    assert [count(filled, table) for table in (evidence_counter, evidence_day, service_counter)] == counters
+    assert [
+        count(filled, table) for table in (evidence_counter, evidence_day, service_counter)
+    ] == counters
     assert prune_outcomes(filled, NOW - age * DAY, now=NOW) == 0
 
 

@@ -14,8 +14,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from sqlalchemy import Engine, event, select
 
-from assay.engine.catalog import Endpoint, Model, Observation, Preference, Prices, TenantSettings
-from assay.engine.document import (
+from assay.engine.errors import BadData
+from assay.engine.world.catalog import (
+    Endpoint,
+    Model,
+    Observation,
+    Preference,
+    Prices,
+    TenantSettings,
+)
+from assay.engine.world.identity import provisional
+from assay.importers.documents import (
     CatalogDocument,
     ImportReport,
     ObservationDocument,
@@ -23,11 +32,9 @@ from assay.engine.document import (
     PreferenceDocument,
     TenantDocument,
 )
-from assay.engine.errors import BadData
-from assay.engine.identity import provisional
 from assay.importers.observations import read_observations
 from assay.importers.openrouter import read_openrouter
-from assay.store.engine import open_store, reading
+from assay.store.database import open_store, reading
 from assay.store.imports import apply_catalog, apply_observations, apply_preferences, apply_tenants
 from assay.store.tables import metadata
 from assay.store.world import load_world, world_revision
@@ -35,7 +42,10 @@ from assay.store.world import load_world, world_revision
 NOON = datetime(2026, 7, 4, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 SHARED = Path(__file__).parents[3] / "shared" / "data"
-EARLY, LATE = (SHARED / "catalog" / f"openrouter_{day}.json.gz" for day in ("2026-07-04T140407", "2026-08-07T000104"))
+EARLY, LATE = (
+    SHARED / "catalog" / f"openrouter_{day}.json.gz"
+    for day in ("2026-07-04T140407", "2026-08-07T000104")
+)
 
 Document = CatalogDocument | ObservationDocument | PreferenceDocument | TenantDocument
 NewDatabase = Callable[[], AbstractContextManager[str]]
@@ -56,7 +66,10 @@ def take(store: Engine, document: Document, now: datetime = NOON) -> ImportRepor
 def content(store: Engine) -> dict[str, list[tuple[object, ...]]]:
     with reading(store) as connection:
         tables = metadata.sorted_tables
-        return {each.name: sorted(map(tuple, connection.execute(select(each))), key=repr) for each in tables}
+        return {
+            each.name: sorted(map(tuple, connection.execute(select(each))), key=repr)
+            for each in tables
+        }
 
 
 @contextmanager
@@ -84,7 +97,9 @@ def offers(*tags: str, price: float = 1.0, model: str = "a/m") -> tuple[Endpoint
     return provisional([Endpoint("", model, tag.split("/")[0], tag, prices=prices) for tag in tags])
 
 
-def seen(*tags: str, errored: int = 0, source: str = "verifier", model: str = "a/m") -> tuple[ObservedRow, ...]:
+def seen(
+    *tags: str, errored: int = 0, source: str = "verifier", model: str = "a/m"
+) -> tuple[ObservedRow, ...]:
     return tuple(
         ObservedRow(
             f"line {line}",
@@ -161,43 +176,66 @@ sources = st.sampled_from(("ours", "theirs"))
 
 
 def catalogs(source: st.SearchStrategy[str] = sources) -> st.SearchStrategy[CatalogDocument]:
-    def build(source: str, hour: int, names: Sequence[str], price: float, model: str) -> CatalogDocument:
+    def build(
+        source: str, hour: int, names: Sequence[str], price: float, model: str
+    ) -> CatalogDocument:
         at = NOON + hour * HOUR + (source == "theirs") * HOUR / 2
         listed = offers(*names, price=price, model=model)
-        return CatalogDocument(source, f"{source}{hour}{names}{price}{model}", at, (), (Model("a/n"),), listed)
+        return CatalogDocument(
+            source, f"{source}{hour}{names}{price}{model}", at, (), (Model("a/n"),), listed
+        )
 
     prices = st.sampled_from((1.0, 2.0))
-    return st.builds(build, source, st.integers(0, 5), tags, prices, st.sampled_from(("a/m", "a/n")))
+    return st.builds(
+        build, source, st.integers(0, 5), tags, prices, st.sampled_from(("a/m", "a/n"))
+    )
 
 
 def observed() -> st.SearchStrategy[ObservationDocument]:
     def build(names: Sequence[str], errored: int, source: str) -> ObservationDocument:
-        return ObservationDocument(f"{names}{errored}{source}", seen(*names, errored=errored, source=source))
+        return ObservationDocument(
+            f"{names}{errored}{source}", seen(*names, errored=errored, source=source)
+        )
 
     return st.builds(build, tags, st.integers(0, 2), st.sampled_from(("verifier", "ours")))
 
 
 def preferred() -> st.SearchStrategy[PreferenceDocument]:
     each = st.builds(
-        Preference, st.sampled_from(("acme", "zeta")), st.sampled_from(("pin", "ignore")), st.sampled_from("xyz")
+        Preference,
+        st.sampled_from(("acme", "zeta")),
+        st.sampled_from(("pin", "ignore")),
+        st.sampled_from("xyz"),
     )
-    return st.lists(each, max_size=3).map(lambda found: PreferenceDocument(repr(found), tuple(found)))
+    return st.lists(each, max_size=3).map(
+        lambda found: PreferenceDocument(repr(found), tuple(found))
+    )
 
 
 def settled() -> st.SearchStrategy[TenantDocument]:
-    each = st.builds(TenantSettings, st.sampled_from(("acme", "zeta")), st.lists(st.sampled_from("xy")).map(tuple))
+    each = st.builds(
+        TenantSettings,
+        st.sampled_from(("acme", "zeta")),
+        st.lists(st.sampled_from("xy")).map(tuple),
+    )
     return st.lists(each, max_size=2, unique_by=lambda t: t.tenant).map(
         lambda found: TenantDocument(repr(found), tuple(found))
     )
 
 
 def few(examples: int) -> settings:
-    return settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
 
 
 @few(25)
 @given(documents=st.lists(st.one_of(catalogs(), observed(), preferred(), settled()), max_size=8))
-def test_an_import_repeated_at_once_writes_nothing(new_database: NewDatabase, documents: list[Document]) -> None:
+def test_an_import_repeated_at_once_writes_nothing(
+    new_database: NewDatabase, documents: list[Document]
+) -> None:
     with opened(new_database) as store:
         for hour, document in enumerate(documents):
             try:
@@ -207,7 +245,9 @@ def test_an_import_repeated_at_once_writes_nothing(new_database: NewDatabase, do
             before = content(store)
             report = take(store, document, NOON + (hour + 1) * HOUR)
             assert content(store) == before
-            assert not any(each.added or each.changed or each.gone for each in report.tallies.values())
+            assert not any(
+                each.added or each.changed or each.gone for each in report.tallies.values()
+            )
 
 
 @few(15)
@@ -217,7 +257,10 @@ def test_an_import_repeated_at_once_writes_nothing(new_database: NewDatabase, do
     choices=st.lists(st.booleans(), min_size=6, max_size=6),
 )
 def test_sources_may_come_in_any_order(
-    new_database: NewDatabase, ours: list[CatalogDocument], theirs: list[CatalogDocument], choices: list[bool]
+    new_database: NewDatabase,
+    ours: list[CatalogDocument],
+    theirs: list[CatalogDocument],
+    choices: list[bool],
 ) -> None:
     def in_time(documents: list[CatalogDocument]) -> list[CatalogDocument]:
         once = {each.generated_at: single(each) for each in documents}
@@ -244,7 +287,10 @@ def test_sources_may_come_in_any_order(
 
 def single(document: CatalogDocument) -> CatalogDocument:
     """Keep one endpoint of a tag: twins are told apart by their facts, which sources may spell differently."""
-    return replace(document, endpoints=tuple({each.tag: each for each in reversed(document.endpoints)}.values()))
+    return replace(
+        document,
+        endpoints=tuple({each.tag: each for each in reversed(document.endpoints)}.values()),
+    )
 
 
 @pytest.mark.skipif(not EARLY.exists(), reason="the shared data is not on this machine")
@@ -270,7 +316,9 @@ def test_the_real_catalog_twice_then_the_next_then_the_old_one_again(store: Engi
 @pytest.mark.skipif(not EARLY.exists(), reason="the shared data is not on this machine")
 def test_the_real_observations_beside_the_real_catalog(store: Engine) -> None:
     take(store, read_openrouter(EARLY.read_bytes()))
-    document = read_observations((SHARED / "observations" / "kimi-k2-0905_2025-09-22.csv").read_bytes())
+    document = read_observations(
+        (SHARED / "observations" / "kimi-k2-0905_2025-09-22.csv").read_bytes()
+    )
     refused = apply_observations(store, document, create_endpoints=False, now=NOON)
     assert len(refused.refused) == 11
     assert world_revision(store).evidence == 0

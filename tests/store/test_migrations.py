@@ -13,14 +13,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, inspect, text
 from tests.bench.decisions import BEGIN, SPAN
-from tests.store.audited import STREAM, Stream, made, ship, sink_of
+from tests.support.decision_logs import STREAM, Stream, made, ship, sink_of
 
+from assay.decision_log.queries import list_decisions
+from assay.decision_log.schema import metadata
+from assay.decision_log.streams import records
 from assay.engine.errors import StoreUnavailable
-from assay.store.audit_log import records
-from assay.store.audit_queries import list_decisions
-from assay.store.engine import open_store, reading, writing
+from assay.store.database import open_store, reading, writing
 from assay.store.migration import configured, migrate, require_current
-from assay.store.schema import metadata
 
 HEAD = "0005"
 
@@ -47,13 +47,17 @@ def test_up_and_down_and_up_again(empty: Engine, migrations: Path) -> None:
 
 def test_tables_in_code_are_those_of_the_migrations(store: Engine) -> None:
     with reading(store) as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True, "target_metadata": metadata})
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "target_metadata": metadata}
+        )
         assert compare_metadata(context, metadata) == []
 
 
 def test_a_failing_migration_leaves_nothing(empty: Engine, migrations: Path) -> None:
     with writing(empty) as connection:
-        connection.execute(text("CREATE TABLE publication (x INTEGER)"))  # in the way of the last table of the first
+        connection.execute(
+            text("CREATE TABLE publication (x INTEGER)")
+        )  # in the way of the last table of the first
     with pytest.raises(StoreUnavailable, match="already exists"):
         migrate(empty, migrations)
     assert tables_of(empty) == {"publication"}
@@ -75,7 +79,9 @@ def test_a_directory_with_a_percent_sign(empty: Engine, migrations: Path, tmp_pa
 
 
 def test_a_database_without_tables_asks_for_migrate(empty: Engine, migrations: Path) -> None:
-    with pytest.raises(StoreUnavailable, match=rf"is empty, this Assay needs {HEAD}: run `assay migrate`"):
+    with pytest.raises(
+        StoreUnavailable, match=rf"is empty, this Assay needs {HEAD}: run `assay migrate`"
+    ):
         require_current(empty, migrations)
 
 
@@ -83,7 +89,9 @@ def test_a_database_of_a_newer_assay_is_left_alone(empty: Engine, migrations: Pa
     migrate(empty, migrations)
     with writing(empty) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(StoreUnavailable, match=rf"is at revision '9999', newer than this Assay's {HEAD}"):
+    with pytest.raises(
+        StoreUnavailable, match=rf"is at revision '9999', newer than this Assay's {HEAD}"
+    ):
         require_current(empty, migrations)
     with pytest.raises(StoreUnavailable, match="9999"):
         migrate(empty, migrations)
@@ -109,7 +117,11 @@ def test_the_log_comes_and_goes_under_load(empty: Engine, migrations: Path) -> N
 
     def write(engine: Engine) -> None:
         position = sink_of(engine).position(STREAM)
-        stream = Stream() if position is None else Stream(STREAM, position.seq, position.chain, position.offset)
+        stream = (
+            Stream()
+            if position is None
+            else Stream(STREAM, position.seq, position.chain, position.offset)
+        )
         ship(engine, stream, rows, batch=50)
 
     def read(engine: Engine) -> None:

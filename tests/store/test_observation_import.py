@@ -7,10 +7,17 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine, select
 
-from assay.engine.catalog import Endpoint, Observation
-from assay.engine.document import CatalogDocument, ImportReport, ObservationDocument, ObservedRow, Refusal, Tally
-from assay.engine.identity import provisional
-from assay.store.engine import reading
+from assay.engine.world.catalog import Endpoint, Observation
+from assay.engine.world.identity import provisional
+from assay.importers.documents import (
+    CatalogDocument,
+    ImportReport,
+    ObservationDocument,
+    ObservedRow,
+    Refusal,
+    Tally,
+)
+from assay.store.database import reading
 from assay.store.imports import apply_catalog, apply_observations
 from assay.store.tables import observation
 from assay.store.world import WorldRevision, endpoints, load_world, world_revision
@@ -34,14 +41,19 @@ def row(
     return ObservedRow(f"line {line}", MODEL, tag.partition("/")[0], tag, seen)
 
 
-def take(store: Engine, *rows: ObservedRow, create: bool = False, now: datetime = NOON) -> ImportReport:
+def take(
+    store: Engine, *rows: ObservedRow, create: bool = False, now: datetime = NOON
+) -> ImportReport:
     document = ObservationDocument(digest=repr(rows), rows=rows)
     return apply_observations(store, document, create_endpoints=create, now=now)
 
 
 def catalog(store: Engine, *tags: str, at: datetime = NOON) -> None:
     offers = provisional(
-        [Endpoint("", MODEL, tag.partition("/")[0], tag, quantization=f"q{n}") for n, tag in enumerate(tags)]
+        [
+            Endpoint("", MODEL, tag.partition("/")[0], tag, quantization=f"q{n}")
+            for n, tag in enumerate(tags)
+        ]
     )
     apply_catalog(store, CatalogDocument("ours", f"{at}{tags}", at, endpoints=offers), now=NOON)
 
@@ -68,7 +80,9 @@ def test_counts_come_back_as_they_were_and_the_second_time_are_unchanged(store: 
 def test_an_unknown_endpoint_is_refused_by_name_and_the_rest_is_taken(store: Engine) -> None:
     catalog(store, "groq")
     report = take(store, row("x", line=2), row(line=3))
-    reason = f"line 2: endpoint {MODEL}@x is unknown; import the catalog first or use --create-endpoints"
+    reason = (
+        f"line 2: endpoint {MODEL}@x is unknown; import the catalog first or use --create-endpoints"
+    )
     assert reasons(report) == [reason]
     assert len(report.tallies["observations"].added) == 1
 
@@ -82,17 +96,27 @@ def test_an_endpoint_can_be_made_of_what_was_seen(store: Engine) -> None:
     assert [each.model for each in world.models] == [MODEL]
     (made,) = world.endpoints
     assert made == Endpoint(
-        f"{MODEL}@novita/fp8", MODEL, "novita", "novita/fp8", supported_parameters=("tools", "tool_choice")
+        f"{MODEL}@novita/fp8",
+        MODEL,
+        "novita",
+        "novita/fp8",
+        supported_parameters=("tools", "tool_choice"),
     )
     (listed,) = endpoints(store, MODEL)
-    assert (listed.sources, listed.first_seen_at, listed.last_seen_at) == (("verifier",), NOON, NOON + HOUR)
+    assert (listed.sources, listed.first_seen_at, listed.last_seen_at) == (
+        ("verifier",),
+        NOON,
+        NOON + HOUR,
+    )
     again = take(store, row("novita/fp8"), create=True, now=NOON + DAY)
     assert all(not (each.added or each.changed) for each in again.tallies.values())
     assert world_revision(store) == WorldRevision(catalog=1, evidence=1, preferences=0)
 
 
 @pytest.mark.parametrize("catalog_first", [True, False])
-def test_catalog_and_observation_of_one_tag_are_one_endpoint(store: Engine, *, catalog_first: bool) -> None:
+def test_catalog_and_observation_of_one_tag_are_one_endpoint(
+    store: Engine, *, catalog_first: bool
+) -> None:
     if catalog_first:
         catalog(store, "groq")
     take(store, row(), create=True)
@@ -138,7 +162,9 @@ def test_where_a_tag_repeats_a_row_must_give_the_id(
 ) -> None:
     catalog(store, "groq", "groq")
     report = take(store, row(tag), create=create)
-    assert [each.endpoint_id for each in load_world(store).observations] == [meant] * (meant is not None)
+    assert [each.endpoint_id for each in load_world(store).observations] == [meant] * (
+        meant is not None
+    )
     if meant is None:
         expected = f"line 2: tag groq of {MODEL} is ambiguous, write one of {MODEL}@groq, {MODEL}@groq~2 as the tag"
         assert reasons(report) == [expected]
@@ -160,7 +186,10 @@ def test_a_correction_supersedes_and_the_old_counts_are_kept(store: Engine) -> N
     take(store, row(errored=3), now=NOON + 2 * DAY)
     with reading(store) as connection:
         found = connection.execute(select(observation).order_by(observation.c.revision)).all()
-    kept = [(each.revision, each.errored_requests, each.imported_at, each.superseded_at) for each in found]
+    kept = [
+        (each.revision, each.errored_requests, each.imported_at, each.superseded_at)
+        for each in found
+    ]
     assert kept == [
         (1, 3, NOON, NOON + DAY),
         (2, 4, NOON + DAY, NOON + 2 * DAY),

@@ -12,9 +12,19 @@ from hypothesis import given, strategies as st
 from sqlalchemy import Engine, func, insert, select
 
 from assay.engine.errors import StoreUnavailable
-from assay.engine.memory import EMPTY, EVICTED, MEMBER, PROBATION, Amounts, Forgotten, Memory, PoolChange, PoolState
-from assay.engine.verdict import RuleFinding
-from assay.store.engine import reading, writing
+from assay.engine.policy.verdict import RuleFinding
+from assay.engine.snapshot.pool_memory import (
+    EMPTY,
+    EVICTED,
+    MEMBER,
+    PROBATION,
+    Amounts,
+    Forgotten,
+    Memory,
+    PoolChange,
+    PoolState,
+)
+from assay.store.database import reading, writing
 from assay.store.lease import Lease, LeaseLost, read_lease, return_lease, take_lease
 from assay.store.policies import record_policy
 from assay.store.pool_tables import pool_change, pool_state
@@ -34,7 +44,9 @@ from assay.store.tables import part, publication
 
 NOON = datetime(2026, 7, 4, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-FORGOTTEN = Forgotten(NOON, timedelta(hours=13, microseconds=7), Amounts(0.1 + 0.2, 1e-300, 12345678.9))
+FORGOTTEN = Forgotten(
+    NOON, timedelta(hours=13, microseconds=7), Amounts(0.1 + 0.2, 1e-300, 12345678.9)
+)
 HELD = PoolState(
     "exacto", "lab/one", "lab/one@b", EVICTED, NOON, 0.0, 0, None, 3, NOON + 24 * HOUR, FORGOTTEN
 )  # fmt: skip
@@ -60,13 +72,24 @@ def snapshot(*contents: bytes) -> StoredSnapshot:
     return StoredSnapshot(sha256(manifest).hexdigest(), NOON, 1, manifest, parts)
 
 
-def change(endpoint_id: str, before: str, after: str, *, at: datetime = NOON, model: str = "lab/one") -> PoolChange:
+def change(
+    endpoint_id: str, before: str, after: str, *, at: datetime = NOON, model: str = "lab/one"
+) -> PoolChange:
     found = RuleFinding("tool_accuracy", "ACCURACY", "3 of 4 – “bad”", "false", "exacto")
-    facts = {"tools.calls": 0.1 + 0.2, "observed.requests": 2**53 + 1, "observed.sources": ["probe"], "model.id": model}
-    return PoolChange(at, "exacto", model, endpoint_id, before, after, "slow", "failed", (found,), facts)
+    facts = {
+        "tools.calls": 0.1 + 0.2,
+        "observed.requests": 2**53 + 1,
+        "observed.sources": ["probe"],
+        "model.id": model,
+    }
+    return PoolChange(
+        at, "exacto", model, endpoint_id, before, after, "slow", "failed", (found,), facts
+    )
 
 
-def tick(*states: PoolState, before: Memory = EMPTY, hour: int | None = 1, **given_: object) -> TickResult:
+def tick(
+    *states: PoolState, before: Memory = EMPTY, hour: int | None = 1, **given_: object
+) -> TickResult:
     result = TickResult(snapshot(b"a", b"%d" % (hour or 0)), before, memory(*states), (), hour)
     return replace(result, **given_)  # type: ignore[arg-type]
 
@@ -85,15 +108,21 @@ def test_only_states_that_differ_are_written(store: Engine, lease: Lease) -> Non
     saved = save_tick(store, tick(HELD, failed, before=before, hour=2), lease, now=NOON)
     assert saved.states == 2  # one changed, one gone
     assert load_memory(store) == memory(HELD, failed)
-    again = save_tick(store, tick(HELD, failed, before=memory(HELD, failed), hour=3), lease, now=NOON)
+    again = save_tick(
+        store, tick(HELD, failed, before=memory(HELD, failed), hour=3), lease, now=NOON
+    )
     assert again.states == 0
 
 
 def test_only_parts_that_are_new_are_written(store: Engine, lease: Lease) -> None:
     contents = [b"%d" % number for number in range(600)]
     first = save_tick(store, tick(snapshot=snapshot(*contents)), lease, now=NOON)
-    other = save_tick(store, tick(snapshot=snapshot(*contents[1:], b"new"), hour=2), lease, now=NOON)
-    same = save_tick(store, tick(snapshot=snapshot(*contents[1:], b"new"), hour=None), lease, now=NOON)
+    other = save_tick(
+        store, tick(snapshot=snapshot(*contents[1:], b"new"), hour=2), lease, now=NOON
+    )
+    same = save_tick(
+        store, tick(snapshot=snapshot(*contents[1:], b"new"), hour=None), lease, now=NOON
+    )
     assert (first.parts, other.parts, same.parts) == (600, 1, 0)
     assert (other.publication.sequence, same.publication.sequence) == (2, 2)
 
@@ -130,7 +159,12 @@ def test_an_hour_is_closed_once(store: Engine, lease: Lease) -> None:
     save_tick(store, tick(FAILING, hour=7), lease, now=NOON)
     assert last_hour(store) == 7
     with pytest.raises(StoreUnavailable):
-        save_tick(store, tick(HELD, before=memory(FAILING), hour=7, snapshot=snapshot(b"x")), lease, now=NOON)
+        save_tick(
+            store,
+            tick(HELD, before=memory(FAILING), hour=7, snapshot=snapshot(b"x")),
+            lease,
+            now=NOON,
+        )
     assert load_memory(store) == memory(FAILING)
     save_tick(store, tick(FAILING, before=memory(FAILING), hour=None), lease, now=NOON)
     assert last_hour(store) == 7
@@ -145,9 +179,14 @@ def test_without_the_lease_nothing_is_written(store: Engine, lease: Lease, lost:
     else:
         lease = replace(lease, holder="nobody")
     with pytest.raises(LeaseLost, match=f"lease {lease.token} is not ours"):
-        save_tick(store, tick(FAILING, changes=(change("lab/one@a", "unknown", MEMBER),)), lease, now=NOON)
+        save_tick(
+            store, tick(FAILING, changes=(change("lab/one@a", "unknown", MEMBER),)), lease, now=NOON
+        )
     with reading(store) as connection:
-        counts = [connection.scalar(select(func.count()).select_from(t)) for t in (part, publication, pool_change)]
+        counts = [
+            connection.scalar(select(func.count()).select_from(t))
+            for t in (part, publication, pool_change)
+        ]
     assert counts == [0, 0, 0]
     assert (load_memory(store), last_hour(store)) == (EMPTY, None)
 
@@ -156,8 +195,18 @@ def test_what_was_in_force_at_a_time(store: Engine, lease: Lease) -> None:
     for hour in (1, 2, 3):
         save_tick(store, tick(hour=hour), lease, now=NOON + hour * HOUR)
     found = {at: published_at(store, NOON + at * HOUR) for at in (0.99, 1, 1.5, 2, 99)}
-    assert {at: each and each.sequence for at, each in found.items()} == {0.99: None, 1: 1, 1.5: 1, 2: 2, 99: 3}
-    assert found[99] == latest_published(store) == Publication(3, tick(hour=3).snapshot.snapshot_id, NOON + 3 * HOUR)
+    assert {at: each and each.sequence for at, each in found.items()} == {
+        0.99: None,
+        1: 1,
+        1.5: 1,
+        2: 2,
+        99: 3,
+    }
+    assert (
+        found[99]
+        == latest_published(store)
+        == Publication(3, tick(hour=3).snapshot.snapshot_id, NOON + 3 * HOUR)
+    )
 
 
 amounts = st.floats(0, 1e12, allow_nan=False)

@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine
 
-from assay.engine.catalog import Endpoint, Percentiles
-from assay.engine.discount import EPOCH
-from assay.engine.fold import HOUR
-from assay.engine.served import Served
-from assay.evidence.buckets import bounds, bucket_of
-from assay.store.engine import reading, writing
+from assay.engine.evidence.decay import EPOCH
+from assay.engine.evidence.observations import HOUR
+from assay.engine.evidence.speed import Served
+from assay.engine.world.catalog import Endpoint, Percentiles
+from assay.outcomes.counting import bounds, bucket_of
+from assay.store.database import reading, writing
 from assay.store.evidence_tables import service_counter
 from assay.store.served import load_served, silent
 from assay.store.upserts import add_up

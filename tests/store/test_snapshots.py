@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, func, select, update
 
 from assay.engine.errors import StoreUnavailable
-from assay.store.engine import reading, writing
+from assay.store.database import reading, writing
 from assay.store.policies import latest_policy, policy, record_policy
 from assay.store.snapshots import (
     Publication,
@@ -26,9 +26,13 @@ HOUR = timedelta(hours=1)
 
 
 def snapshot(*contents: bytes) -> StoredSnapshot:
-    parts: Mapping[str, bytes] = {sha256(content).hexdigest(): content for content in sorted(contents)}
+    parts: Mapping[str, bytes] = {
+        sha256(content).hexdigest(): content for content in sorted(contents)
+    }
     manifest = repr(sorted(parts)).encode()
-    return StoredSnapshot(sha256(manifest).hexdigest(), NOON, 1, manifest, dict(sorted(parts.items())))
+    return StoredSnapshot(
+        sha256(manifest).hexdigest(), NOON, 1, manifest, dict(sorted(parts.items()))
+    )
 
 
 @pytest.fixture

@@ -7,8 +7,15 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Engine, select
 
-from assay.engine.catalog import Endpoint, Preference, TenantSettings
-from assay.engine.document import CatalogDocument, ImportReport, PreferenceDocument, Refusal, Tally, TenantDocument
+from assay.engine.world.catalog import Endpoint, Preference, TenantSettings
+from assay.importers.documents import (
+    CatalogDocument,
+    ImportReport,
+    PreferenceDocument,
+    Refusal,
+    Tally,
+    TenantDocument,
+)
 from assay.store.evidence_tables import tenant_affiliation
 from assay.store.imports import apply_catalog, apply_preferences, apply_tenants
 from assay.store.world import WorldRevision, load_world, world_revision
@@ -21,7 +28,9 @@ OTHER = "z-ai/glm-4.6"
 @pytest.fixture
 def catalogued(store: Engine) -> Engine:
     pairs = ((MODEL, "novita/fp8"), (MODEL, "groq"), (OTHER, "z-ai"))
-    offers = tuple(Endpoint(f"{model}@{tag}", model, tag.split("/")[0], tag) for model, tag in pairs)
+    offers = tuple(
+        Endpoint(f"{model}@{tag}", model, tag.split("/")[0], tag) for model, tag in pairs
+    )
     apply_catalog(store, CatalogDocument("ours", "d", endpoints=offers), now=NOON)
     return store
 
@@ -43,7 +52,9 @@ def test_a_tenants_preferences_are_replaced_whole_and_others_left(catalogued: En
     prefer(catalogued, PIN, IGNORE, THEIRS, IGNORE)
     assert load_world(catalogued).preferences == (IGNORE, PIN, THEIRS)
     report = prefer(catalogued, Preference("acme", "pin", "groq"), PIN)
-    assert report.tallies == {"preferences": Tally(added=("acme: pin groq",), gone=("acme: ignore groq",), unchanged=1)}
+    assert report.tallies == {
+        "preferences": Tally(added=("acme: pin groq",), gone=("acme: ignore groq",), unchanged=1)
+    }
     assert load_world(catalogued).preferences == (Preference("acme", "pin", "groq"), PIN, THEIRS)
 
 
@@ -61,7 +72,10 @@ def test_a_tenants_settings_are_replaced_whole_and_others_left(catalogued: Engin
     settle(catalogued, TenantSettings("acme", only=("novita",), zdr=True), TenantSettings("zeta"))
     report = settle(catalogued, TenantSettings("acme", ignore=("groq",)))
     assert report.tallies == {"tenants": Tally(changed=("acme",))}
-    assert load_world(catalogued).tenants == (TenantSettings("acme", ignore=("groq",)), TenantSettings("zeta"))
+    assert load_world(catalogued).tenants == (
+        TenantSettings("acme", ignore=("groq",)),
+        TenantSettings("zeta"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,7 +85,10 @@ def test_a_tenants_settings_are_replaced_whole_and_others_left(catalogued: Engin
         pytest.param("novita/fp8", None, None, id="a tag of any model"),
         pytest.param("novita", OTHER, None, id="a provider, for a model it does not serve yet"),
         pytest.param(
-            "nowhere", None, "'nowhere' is neither a known provider nor the tag of a known endpoint", id="nobody"
+            "nowhere",
+            None,
+            "'nowhere' is neither a known provider nor the tag of a known endpoint",
+            id="nobody",
         ),
         pytest.param(
             "novita/fp8",
@@ -82,9 +99,13 @@ def test_a_tenants_settings_are_replaced_whole_and_others_left(catalogued: Engin
         pytest.param("groq", "no/model", "model 'no/model' is unknown", id="an unknown model"),
     ],
 )
-def test_a_target_must_be_known(catalogued: Engine, target: str, model: str | None, fault: str | None) -> None:
+def test_a_target_must_be_known(
+    catalogued: Engine, target: str, model: str | None, fault: str | None
+) -> None:
     report = prefer(catalogued, Preference("acme", "ignore", target, model), THEIRS)
-    assert report.refused == (() if fault is None else (Refusal("tenant acme", f"ignore: {fault}"),))
+    assert report.refused == (
+        () if fault is None else (Refusal("tenant acme", f"ignore: {fault}"),)
+    )
     assert THEIRS in load_world(catalogued).preferences
 
 
@@ -95,27 +116,41 @@ def affiliate(store: Engine, **affiliated: str) -> ImportReport:
 
 def affiliations(store: Engine) -> list[tuple[str, str]]:
     with store.connect() as connection:
-        return [(row.tenant, row.provider) for row in connection.execute(select(tenant_affiliation))]
+        return [
+            (row.tenant, row.provider) for row in connection.execute(select(tenant_affiliation))
+        ]
 
 
 def test_a_tenants_provider_is_part_of_what_is_replaced(catalogued: Engine) -> None:
-    assert affiliate(catalogued, acme="novita").tallies == {"tenants": Tally(added=("acme", "zeta"))}
+    assert affiliate(catalogued, acme="novita").tallies == {
+        "tenants": Tally(added=("acme", "zeta"))
+    }
     assert affiliations(catalogued) == [("acme", "novita")]
     assert affiliate(catalogued, acme="novita").tallies == {"tenants": Tally(unchanged=2)}
-    assert affiliate(catalogued, acme="groq").tallies == {"tenants": Tally(changed=("acme",), unchanged=1)}
+    assert affiliate(catalogued, acme="groq").tallies == {
+        "tenants": Tally(changed=("acme",), unchanged=1)
+    }
     assert affiliations(catalogued) == [("acme", "groq")]
     settle(catalogued, TenantSettings("zeta", zdr=True))
     assert affiliations(catalogued) == [("acme", "groq")]
     report = affiliate(catalogued, acme="nowhere")
-    assert report.refused == (Refusal("tenant acme", "affiliated_provider: 'nowhere' is not a known provider"),)
+    assert report.refused == (
+        Refusal("tenant acme", "affiliated_provider: 'nowhere' is not a known provider"),
+    )
     assert affiliations(catalogued) == [("acme", "groq")]
     assert affiliate(catalogued).tallies == {"tenants": Tally(changed=("acme",), unchanged=1)}
     assert affiliations(catalogued) == []
 
 
-def test_settings_that_name_an_unknown_provider_are_refused_and_the_old_ones_stay(catalogued: Engine) -> None:
+def test_settings_that_name_an_unknown_provider_are_refused_and_the_old_ones_stay(
+    catalogued: Engine,
+) -> None:
     settle(catalogued, TenantSettings("acme", only=("novita",)))
-    report = settle(catalogued, TenantSettings("acme", only=("novita", "nowhere"), ignore=("elsewhere",)))
+    report = settle(
+        catalogued, TenantSettings("acme", only=("novita", "nowhere"), ignore=("elsewhere",))
+    )
     known = "is neither a known provider nor the tag of a known endpoint"
-    assert report.refused == (Refusal("tenant acme", f"only: 'nowhere' {known}; ignore: 'elsewhere' {known}"),)
+    assert report.refused == (
+        Refusal("tenant acme", f"only: 'nowhere' {known}; ignore: 'elsewhere' {known}"),
+    )
     assert load_world(catalogued).tenants == (TenantSettings("acme", only=("novita",)),)

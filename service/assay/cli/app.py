@@ -15,14 +15,13 @@ from assay.cli.decide import decide_command
 from assay.cli.demo import demo_command
 from assay.cli.forward import forward_command
 from assay.cli.imports import imports
-from assay.cli.logs import configure_logs
-from assay.cli.output import errors, fail
+from assay.cli.output import configure_logs, errors, fail
 from assay.cli.policy import policy
 from assay.cli.pool import pool_command
 from assay.cli.serve import serve_command
 from assay.cli.simulate import simulate_command
 from assay.engine.errors import AssayError, AuthorError, BadData, CallerError, quoted
-from assay.wiring import engine_version
+from assay.server.wiring import engine_version
 
 FAILED, USAGE, BAD_INPUT = 1, 2, 3
 INTERRUPTED = 130
@@ -59,7 +58,9 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command; its exit code."""
     try:
         refuse_bytes(arguments)
-        code = app(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+        code = app(
+            list(arguments), exit_on_error=False, print_error=False, result_action="return_value"
+        )
         sys.stdout.flush()
     except cyclopts.CycloptsError as error:
         fail(" ".join(str(error).split()))

@@ -12,7 +12,9 @@ from assay.cli.audit_revisions import revisions_command
 from assay.cli.audit_show import show_command
 from assay.cli.audit_verify import verify_command
 
-audit = cyclopts.App(name="audit", help="Ask the decision log: what was decided, why, and whether it is whole.")
+audit = cyclopts.App(
+    name="audit", help="Ask the decision log: what was decided, why, and whether it is whole."
+)
 audit.command(list_command, name="list")
 audit.command(show_command, name="show")
 audit.command(replay_command, name="replay")

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from assay.audit.auditor import Auditor
-from assay.audit.candidate import Comparison, Side
-from assay.cli.output import console, print_json, print_table
-from assay.cli.progress import counted
-from assay.engine.policy import Policy
-from assay.store.audit_log import LoggedRecord
+from assay.cli.output import console, counted, print_json, print_table
+from assay.decision_log.auditor import Auditor
+from assay.decision_log.candidate import Comparison, Side
+from assay.decision_log.streams import LoggedRecord
+from assay.engine.policy.policy import Policy
 
 NOTHING_JUDGED = 1
 
 
-def judge_by(auditor: Auditor, rules: Policy, records: Iterable[LoggedRecord], *, json: bool) -> int:
+def judge_by(
+    auditor: Auditor, rules: Policy, records: Iterable[LoggedRecord], *, json: bool
+) -> int:
     """Judge logged decisions by other rules and tell; 1 where none could be."""
     found = auditor.compare(counted(records, "judging"), rules)
     if json:
@@ -34,7 +35,9 @@ def as_json(found: Comparison) -> dict[str, Any]:
         "changed_first": found.changed_first,
         "changed_attempts": found.changed_attempts,
         "changed_ids": found.changed_ids,
-        "shares": [{"provider": p, "before": before, "after": after} for p, before, after in found.shares],
+        "shares": [
+            {"provider": p, "before": before, "after": after} for p, before, after in found.shares
+        ],
         "before": side_json(found.before),
         "after": side_json(found.after),
     }
@@ -69,9 +72,16 @@ def show(found: Comparison) -> None:
     )
     moved = [(p, before, after) for p, before, after in found.shares if before != after]
     if moved:
-        rows = [(p, f"{before:.1%}", f"{after:.1%}", f"{after - before:+.1%}") for p, before, after in moved]
-        print_table("shares of first attempts that move", ("provider", "before", "after", "change"), rows)
-    print_table("first attempts", ("", "before", "after", "change"), side_rows(found.before, found.after))
+        rows = [
+            (p, f"{before:.1%}", f"{after:.1%}", f"{after - before:+.1%}")
+            for p, before, after in moved
+        ]
+        print_table(
+            "shares of first attempts that move", ("provider", "before", "after", "change"), rows
+        )
+    print_table(
+        "first attempts", ("", "before", "after", "change"), side_rows(found.before, found.after)
+    )
 
 
 def share(part: int, whole: int) -> str:
@@ -82,17 +92,33 @@ def share(part: int, whole: int) -> str:
 def side_rows(before: Side, after: Side) -> list[tuple[str, str, str, str]]:
     """Prices and expected errors on both sides."""
     return [
-        ("nobody serves", str(before.unserved), str(after.unserved), f"{after.unserved - before.unserved:+}"),
-        ("mean list price, USD per million tokens", *told(before.mean_price, after.mean_price, "{:.4f}")),
-        ("requests with tools, first endpoint measured", *told(before.tool_decisions, after.tool_decisions, "{}")),
-        ("errored tool calls expected of these", *told(before.errored_expected, after.errored_expected, "{:.2f}")),
+        (
+            "nobody serves",
+            str(before.unserved),
+            str(after.unserved),
+            f"{after.unserved - before.unserved:+}",
+        ),
+        (
+            "mean list price, USD per million tokens",
+            *told(before.mean_price, after.mean_price, "{:.4f}"),
+        ),
+        (
+            "requests with tools, first endpoint measured",
+            *told(before.tool_decisions, after.tool_decisions, "{}"),
+        ),
+        (
+            "errored tool calls expected of these",
+            *told(before.errored_expected, after.errored_expected, "{:.2f}"),
+        ),
         ("errors per such request", *told(before.error_rate, after.error_rate, "{:.4f}")),
     ]
 
 
 def told(before: float | None, after: float | None, form: str) -> tuple[str, str, str]:
     """Two values and their difference; what is unknown stays blank."""
-    change = "" if before is None or after is None else form.replace("{:", "{:+").replace("{}", "{:+}")
+    change = (
+        "" if before is None or after is None else form.replace("{:", "{:+").replace("{}", "{:+}")
+    )
     return (
         "" if before is None else form.format(before),
         "" if after is None else form.format(after),

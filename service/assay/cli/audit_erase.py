@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -12,16 +12,17 @@ from cyclopts import Parameter
 from assay.cli.options import Database, Json, instant
 from assay.cli.output import console, errors, print_json
 from assay.cli.questions import utc
+from assay.decision_log.retention import erase_tenant, prune, prune_snapshots
 from assay.engine.errors import CallerError, InvalidField, quoted
-from assay.engine.request import text
-from assay.store.audit_erasure import erase_tenant, prune_snapshots
-from assay.store.audit_retention import prune
+from assay.engine.world.request import text
+from assay.server.wiring import open_database, wall_clock
 from assay.store.evidence_retention import prune_outcomes
-from assay.wiring import open_database, wall_clock
 
 AGE = re.compile(r"([0-9]{1,6})([dh])", re.ASCII)
 UNITS = {"d": timedelta(days=1), "h": timedelta(hours=1)}
-Yes = Annotated[bool, Parameter(negative="", help="Do it without asking; needed where there is no terminal.")]
+Yes = Annotated[
+    bool, Parameter(negative="", help="Do it without asking; needed where there is no terminal.")
+]
 
 
 class Unconfirmed(CallerError):
@@ -33,7 +34,9 @@ class Unconfirmed(CallerError):
 
 def prune_command(
     *,
-    before: Annotated[str | None, Parameter(help="Remove what was decided before this time.")] = None,
+    before: Annotated[
+        str | None, Parameter(help="Remove what was decided before this time.")
+    ] = None,
     older_than: Annotated[str | None, Parameter(help="Remove what is older: 90d, 36h.")] = None,
     yes: Yes = False,
     database: Database = None,
@@ -49,7 +52,9 @@ def prune_command(
     """
     now = wall_clock()
     if (before is None) == (older_than is None):
-        raise InvalidField("--before", before or "", "to be given alone: name either --before or --older-than")
+        raise InvalidField(
+            "--before", before or "", "to be given alone: name either --before or --older-than"
+        )
     limit = instant("--before", before) or (now - age(older_than or ""))
     if limit > now:
         raise InvalidField("--before", before, "in the past")
@@ -59,7 +64,9 @@ def prune_command(
         outcomes = prune_outcomes(engine, limit, now=now)
         snapshots = prune_snapshots(engine, limit)
     if json:
-        print_json({"before": utc(limit), "records": removed, "outcomes": outcomes, "snapshots": snapshots})
+        print_json(
+            {"before": utc(limit), "records": removed, "outcomes": outcomes, "snapshots": snapshots}
+        )
     else:
         gone = f"{removed} records, {outcomes} outcomes and {snapshots} snapshots"
         console.print(f"{gone} from before {utc(limit)} removed", markup=False)
@@ -68,12 +75,15 @@ def prune_command(
 def age(words: str) -> timedelta:
     """An age such as 90d; raises InvalidField."""
     read = AGE.fullmatch(words)
-    if read is None or wall_clock().replace(tzinfo=None) - datetime.min < int(read[1]) * UNITS[read[2]]:  # noqa: DTZ901 - only a span is compared
+    oldest = datetime.min.replace(tzinfo=UTC)
+    if read is None or wall_clock() - oldest < int(read[1]) * UNITS[read[2]]:
         raise InvalidField("--older-than", words, "a number of days or hours, such as 90d or 36h")
     return int(read[1]) * UNITS[read[2]]
 
 
-def erase_command(tenant: str, *, yes: Yes = False, database: Database = None, json: Json = False) -> None:
+def erase_command(
+    tenant: str, *, yes: Yes = False, database: Database = None, json: Json = False
+) -> None:
     """Forget who a tenant was: its pseudonyms, settings and preferences, also those in stored snapshots.
 
     Its decisions stay under their pseudonyms, so that the log still verifies; those that its settings were part of

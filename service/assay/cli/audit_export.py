@@ -7,17 +7,18 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from assay.audit.export import WRITERS, export
 from assay.cli.options import Database, Json
-from assay.cli.output import console, print_json
-from assay.cli.progress import counted
+from assay.cli.output import console, counted, print_json
 from assay.cli.questions import Filter, Since, Until, auditing, question, utc
+from assay.decision_log.export import WRITERS, export
 
 
 def export_command(  # noqa: PLR0913 - one option per part of the question
     *,
     output: Annotated[Path, Parameter(help="File to write; it appears whole or not at all.")],
-    format_: Annotated[Literal["parquet", "jsonl"], Parameter(name="--format", help="Form of the file.")] = "parquet",
+    format_: Annotated[
+        Literal["parquet", "jsonl"], Parameter(name="--format", help="Form of the file.")
+    ] = "parquet",
     where: Filter = None,
     since: Since = None,
     until: Until = None,
@@ -36,6 +37,13 @@ def export_command(  # noqa: PLR0913 - one option per part of the question
     with auditing(database) as auditor:
         count = export(counted(auditor.records(asked), "exporting"), output, WRITERS[format_])
     if json:
-        print_json({"decisions": count, "file": str(output), "since": utc(asked.begin), "until": utc(asked.until)})
+        print_json(
+            {
+                "decisions": count,
+                "file": str(output),
+                "since": utc(asked.begin),
+                "until": utc(asked.until),
+            }
+        )
     else:
         console.print(f"{count} decisions in {output}", markup=False)

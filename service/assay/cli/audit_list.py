@@ -9,13 +9,13 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from assay.audit.auditor import Auditor, Question
 from assay.cli.options import Database, Json
 from assay.cli.output import console, print_json, print_table
 from assay.cli.questions import Filter, Since, Until, at_least_one, auditing, question, utc
+from assay.decision_log.auditor import Auditor, Question
+from assay.decision_log.queries import DecisionListed
+from assay.decision_log.streams import words_of
 from assay.engine.errors import InvalidField
-from assay.store.audit_log import words_of
-from assay.store.audit_queries import DecisionListed
 
 Words = Mapping[str, tuple[str, ...]]
 PAGE = 100
@@ -28,8 +28,12 @@ def list_command(  # noqa: PLR0913 - one option per part of the question
     since: Since = None,
     until: Until = None,
     limit: Annotated[int, Parameter(help="At most so many.")] = PAGE,
-    after: Annotated[str | None, Parameter(help="Go on behind this decision, the last of the page before.")] = None,
-    oldest: Annotated[bool, Parameter(negative="", help="The oldest first; not together with --after.")] = False,
+    after: Annotated[
+        str | None, Parameter(help="Go on behind this decision, the last of the page before.")
+    ] = None,
+    oldest: Annotated[
+        bool, Parameter(negative="", help="The oldest first; not together with --after.")
+    ] = False,
     database: Database = None,
     json: Json = False,
 ) -> None:
@@ -44,23 +48,38 @@ def list_command(  # noqa: PLR0913 - one option per part of the question
         raise InvalidField("--after", after, "to be used together with --oldest")
     asked = question(where, since, until)
     with auditing(database) as auditor:
-        found = first_rows(auditor, asked, limit + 1) if oldest else page(auditor, asked, after, limit + 1)
+        found = (
+            first_rows(auditor, asked, limit + 1)
+            if oldest
+            else page(auditor, asked, after, limit + 1)
+        )
         rows = found[:limit]
         words = words_of(auditor.engine, sorted({row.finding_set for row in rows}))
         tenants = auditor.tenants()
     behind = rows[-1].decision_id if len(found) > limit else None
     if json:
         listed = [row_json(row, tenants, words[row.finding_set]) for row in rows]
-        print_json({"since": utc(asked.begin), "until": utc(asked.until), "decisions": listed, "next_after": behind})
+        print_json(
+            {
+                "since": utc(asked.begin),
+                "until": utc(asked.until),
+                "decisions": listed,
+                "next_after": behind,
+            }
+        )
         return
     show(rows, tenants, words)
     if behind:
         console.print(
-            "there are more: raise --limit" + ("" if oldest else f", or go on with --after {behind}"), markup=False
+            "there are more: raise --limit"
+            + ("" if oldest else f", or go on with --after {behind}"),
+            markup=False,
         )
 
 
-def page(auditor: Auditor, asked: Question, after: str | None, limit: int) -> Sequence[DecisionListed]:
+def page(
+    auditor: Auditor, asked: Question, after: str | None, limit: int
+) -> Sequence[DecisionListed]:
     """The newest decisions, those behind `after`; raises UnknownDecision."""
     return auditor.find(asked, after=None if after is None else auditor.row(after).key, limit=limit)
 
@@ -84,7 +103,9 @@ def row_json(row: DecisionListed, tenants: Mapping[str, str], words: Words) -> d
     }
 
 
-def show(rows: Sequence[DecisionListed], tenants: Mapping[str, str], words: Mapping[str, Words]) -> None:
+def show(
+    rows: Sequence[DecisionListed], tenants: Mapping[str, str], words: Mapping[str, Words]
+) -> None:
     """Decisions for people."""
     cells = [
         (
@@ -100,6 +121,11 @@ def show(rows: Sequence[DecisionListed], tenants: Mapping[str, str], words: Mapp
         for row in rows
     ]
     if cells:
-        print_table("1 decision" if len(cells) == 1 else f"{len(cells)} decisions", COLUMNS, cells, whole=COLUMNS[:2])
+        print_table(
+            "1 decision" if len(cells) == 1 else f"{len(cells)} decisions",
+            COLUMNS,
+            cells,
+            whole=COLUMNS[:2],
+        )
     else:
         console.print("no decision in this time that the filter holds for")

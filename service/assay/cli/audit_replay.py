@@ -10,30 +10,33 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from assay.audit.auditor import Auditor, Question
-from assay.audit.replay import Replayed
 from assay.cli.audit_candidate import judge_by
 from assay.cli.options import Database, Json
-from assay.cli.output import console, print_json, print_table
-from assay.cli.progress import counted
+from assay.cli.output import console, counted, print_json, print_table
 from assay.cli.questions import Filter, Since, Until, at_least_one, auditing, question
+from assay.curator.judging import compiled
+from assay.decision_log.auditor import Auditor, Question
+from assay.decision_log.replay import Replayed
+from assay.decision_log.streams import LoggedRecord
 from assay.engine.errors import InvalidField
-from assay.judging import compiled
-from assay.rulefiles.directory import read_directory
-from assay.store.audit_log import LoggedRecord
+from assay.rule_files.directory import read_directory
 
 SHOWN = 50
 DIFFERS = 1
 
 
 def replay_command(  # noqa: PLR0913 - one option per part of the question
-    decision_ids: Annotated[list[str] | None, Parameter(help="Ids of decisions.", negative="")] = None,
+    decision_ids: Annotated[
+        list[str] | None, Parameter(help="Ids of decisions.", negative="")
+    ] = None,
     *,
     where: Filter = None,
     since: Since = None,
     until: Until = None,
     limit: Annotated[int | None, Parameter(help="Only so many, the newest.")] = None,
-    candidate: Annotated[Path | None, Parameter(help="Judge by the rule files in this directory, too.")] = None,
+    candidate: Annotated[
+        Path | None, Parameter(help="Judge by the rule files in this directory, too.")
+    ] = None,
     database: Database = None,
     json: Json = False,
 ) -> int:
@@ -51,9 +54,13 @@ def replay_command(  # noqa: PLR0913 - one option per part of the question
     at_least_one("--limit", limit)
     chosen = Chosen(tuple(decision_ids or ()), question(where, since, until), limit)
     if bool(chosen.ids) == (where is not None):
-        raise InvalidField("--filter", where or "", "to be given unless ids are: name decisions or a filter")
+        raise InvalidField(
+            "--filter", where or "", "to be given unless ids are: name decisions or a filter"
+        )
     if chosen.ids and (since or until or limit):
-        raise InvalidField("--since, --until and --limit", since or until or limit, "to be used together with ids")
+        raise InvalidField(
+            "--since, --until and --limit", since or until or limit, "to be used together with ids"
+        )
     rules = None if candidate is None else compiled(read_directory(candidate))
     with auditing(database) as auditor:
         if rules is not None:
@@ -110,11 +117,18 @@ def tell(found: Summed, *, json: bool) -> int:
     """Say what replaying came to; the exit code."""
     total = found.outcomes.total()
     if json:
-        differences = [{"decision_id": r.decision_id, "outcome": r.outcome, "detail": r.detail} for r in found.others]
-        print_json({"decisions": total, "outcomes": dict(found.outcomes), "differences": differences})
+        differences = [
+            {"decision_id": r.decision_id, "outcome": r.outcome, "detail": r.detail}
+            for r in found.others
+        ]
+        print_json(
+            {"decisions": total, "outcomes": dict(found.outcomes), "differences": differences}
+        )
     else:
         told = ", ".join(f"{count} {outcome}" for outcome, count in found.outcomes.most_common())
-        console.print(f"{total} replayed: {told}" if total else "no decision that this is about", markup=False)
+        console.print(
+            f"{total} replayed: {told}" if total else "no decision that this is about", markup=False
+        )
         show(found.others)
     return DIFFERS if found.others or not total else 0
 

@@ -55,7 +55,9 @@ def show_all(revisions: tuple[PolicyRevision, ...], *, json: bool) -> None:
     if json:
         print_json([as_json(revision) for revision in revisions])
     elif revisions:
-        rows = [(r.number, utc(r.created_at), r.digest[:12], len(r.files), r.note) for r in revisions]
+        rows = [
+            (r.number, utc(r.created_at), r.digest[:12], len(r.files), r.note) for r in revisions
+        ]
         print_table("policy revisions", ("#", "in force since", "digest", "files", "note"), rows)
     else:
         console.print("no policy was in force yet")
@@ -66,7 +68,9 @@ def show_change(revision: PolicyRevision, before: Files, *, json: bool) -> None:
     if json:
         print_json({**as_json(revision), "diff": "".join(difference(before, revision.files))})
         return
-    console.print(f"revision {revision.number}, {revision.digest}, in force since {utc(revision.created_at)}")
+    console.print(
+        f"revision {revision.number}, {revision.digest}, in force since {utc(revision.created_at)}"
+    )
     for line in difference(before, revision.files):
         console.print(line, markup=False, end="")
 
@@ -86,6 +90,9 @@ def difference(before: Files, after: Files) -> Iterator[str]:
     """A unified diff of all files, as `diff -u` and `git diff` write them."""
     for name in sorted(before.keys() | after.keys()):
         old, new = (files.get(name, "").splitlines(keepends=True) for files in (before, after))
-        names = (f"a/{name}" if name in before else "/dev/null", f"b/{name}" if name in after else "/dev/null")
+        names = (
+            f"a/{name}" if name in before else "/dev/null",
+            f"b/{name}" if name in after else "/dev/null",
+        )
         for line in unified_diff(old, new, *names):
             yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"

@@ -9,14 +9,14 @@ from typing import Annotated, Any
 import orjson
 from cyclopts import Parameter
 
-from assay.audit.auditor import Auditor, Question, Shown
-from assay.audit.derived import Spelled
 from assay.cli.options import Database, Json
 from assay.cli.output import console, print_json, print_table
 from assay.cli.questions import Filter, Since, Until, auditing, question, utc
+from assay.decision_log.auditor import Auditor, Question, Shown
+from assay.decision_log.derived import Spelled
+from assay.decision_log.record import Record, decode
+from assay.engine.decide.plan import Plan
 from assay.engine.errors import CallerError, InvalidField
-from assay.engine.plan import Plan
-from assay.record import Record, decode
 
 Rows = list[dict[str, Any]]
 
@@ -46,7 +46,9 @@ def show_command(  # noqa: PLR0913 - one option per part of the question
     Example: assay audit show --filter '"deepinfra" in decision.excluded_providers' --until 2025-09-23T12:00:00Z
     """
     if (decision_id is None) == (where is None):
-        raise InvalidField("ID", decision_id or "", "to be given alone: name either a decision or a --filter")
+        raise InvalidField(
+            "ID", decision_id or "", "to be given alone: name either a decision or a --filter"
+        )
     if decision_id is not None and (since is not None or until is not None):
         raise InvalidField("--since and --until", since or until, "to be used together with an ID")
     asked = question(where, since, until)
@@ -92,7 +94,13 @@ def replayed(made: Plan) -> tuple[Rows, Rows]:
             "endpoint_id": verdict.endpoint_id,
             "provider": verdict.provider,
             "reasons": [
-                {"rule_set": f.rule_set, "rule": f.rule, "reason": f.reason, "outcome": f.outcome, "message": f.message}
+                {
+                    "rule_set": f.rule_set,
+                    "rule": f.rule,
+                    "reason": f.reason,
+                    "outcome": f.outcome,
+                    "message": f.message,
+                }
                 for f in verdict.broken
             ],
         }
@@ -117,14 +125,17 @@ def logged(record: Record) -> tuple[Rows, Rows]:
         for rank, (place, rule_set) in enumerate(written["attempts"], start=1)
     ]
     served = {attempt["endpoint_id"] for attempt in attempts}
-    left_out = [verdict for verdict in verdicts if verdict.broken and verdict.endpoint_id not in served]
+    left_out = [
+        verdict for verdict in verdicts if verdict.broken and verdict.endpoint_id not in served
+    ]
     excluded = [
         {
             "model": verdict.model,
             "endpoint_id": verdict.endpoint_id,
             "provider": verdict.provider,
             "reasons": [
-                dict(zip(("rule_set", "rule", "reason", "outcome"), f, strict=True), message="") for f in verdict.broken
+                dict(zip(("rule_set", "rule", "reason", "outcome"), f, strict=True), message="")
+                for f in verdict.broken
             ],
         }
         for verdict in left_out
@@ -161,7 +172,10 @@ def show(shown: Shown, content: Contents) -> None:
             ("snapshot", row.snapshot_id),
             ("engine", row.engine_version),
             ("in the log", f"number {row.seq} of stream {row.stream}"),
-            ("replay", f"{shown.replayed.outcome}{': ' if shown.replayed.detail else ''}{shown.replayed.detail}"),
+            (
+                "replay",
+                f"{shown.replayed.outcome}{': ' if shown.replayed.detail else ''}{shown.replayed.detail}",
+            ),
         ],
     )
     print_table(

@@ -8,27 +8,31 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from assay.audit.keys import public_keys
-from assay.audit.verify import StreamReport
 from assay.cli.options import Database, JournalDir, Json
-from assay.cli.output import console, print_json, print_table
-from assay.cli.progress import counted
+from assay.cli.output import console, counted, print_json, print_table
 from assay.cli.questions import auditing
+from assay.decision_log.verify import StreamReport, public_keys
+from assay.decision_log.writer import HEADS, KEY
 from assay.engine.errors import BadData, CallerError, OperatorError, quoted
 from assay.journal.chain import Head
 from assay.journal.errors import HeadFileDamaged
 from assay.journal.heads import HeadFile
-from assay.logbook import HEADS, KEY
-from assay.wiring import journal_path
+from assay.server.wiring import journal_path
 
 BROKEN = 1
 HeadFiles = Annotated[
     list[Path] | None,
-    Parameter(negative="", help="Files of signed heads kept outside the database; by default the journal's."),
+    Parameter(
+        negative="",
+        help="Files of signed heads kept outside the database; by default the journal's.",
+    ),
 ]
 KeyFiles = Annotated[
     list[Path] | None,
-    Parameter(negative="", help="Ed25519 keys that heads are signed with, PEM, public or private; default: journal's."),
+    Parameter(
+        negative="",
+        help="Ed25519 keys that heads are signed with, PEM, public or private; default: journal's.",
+    ),
 ]
 
 
@@ -43,7 +47,9 @@ class HeadsMissing(OperatorError):
     """Without heads from outside, whoever can write to the database could cut the log's tail unseen."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"there is no file of signed heads {quoted(str(path))}; name it by --heads or --journal")
+        super().__init__(
+            f"there is no file of signed heads {quoted(str(path))}; name it by --heads or --journal"
+        )
 
 
 def verify_command(  # noqa: PLR0913 - one option per thing to verify with
@@ -68,7 +74,11 @@ def verify_command(  # noqa: PLR0913 - one option per thing to verify with
     outside = [head for path in heads or [folder / HEADS] for head in heads_of(path)]
     keys = public_keys(key or [folder / KEY])
     with auditing(database) as auditor:
-        reports = list(auditor.verify(keys, outside, stream or "", watch=lambda rows: counted(rows, "verifying")))
+        reports = list(
+            auditor.verify(
+                keys, outside, stream or "", watch=lambda rows: counted(rows, "verifying")
+            )
+        )
     if stream is not None and not reports:
         raise UnknownStream(stream)
     tell(reports, outside, json=json)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from assay.cli.options import Database, Json
 from assay.cli.output import console, print_json
-from assay.shipped import migrations_dir
+from assay.server.settings import migrations_dir
+from assay.server.wiring import opened
 from assay.store.migration import migrate
-from assay.wiring import opened
 
 
 def migrate_command(*, database: Database = None, json: Json = False) -> None:

@@ -14,11 +14,11 @@ from google.protobuf import json_format
 from assay.cli.options import Database, JournalDir, Json, Now, PolicyDir, Tenant, instant
 from assay.cli.output import console, print_json, print_table, said
 from assay.engine.errors import AssayError, CallerError, InvalidField, OperatorError
+from assay.forward.provider_preferences import provider_preferences
 from assay.rpc.convert.plan import decide_response, explain_response
 from assay.rpc.convert.request import request_from
+from assay.server.wiring import decider_for, open_database, recording, snapshot_now
 from assay.v1 import routing_pb2 as pb, routing_pb2_grpc
-from assay.wire.provider import provider_preferences
-from assay.wiring import decider_for, open_database, recording, snapshot_now
 
 TIMEOUT_SECONDS = 30.0
 
@@ -34,11 +34,15 @@ class ServerFailed(OperatorError):
 def decide_command(  # noqa: PLR0913 - one option per field of a request
     model: str,
     *,
-    models: Annotated[list[str] | None, Parameter(help="Further models, in order of preference.")] = None,
+    models: Annotated[
+        list[str] | None, Parameter(help="Further models, in order of preference.")
+    ] = None,
     tools: Annotated[int, Parameter(help="Number of tools offered.")] = 0,
     tool_choice: str | None = None,
     parameters: Annotated[list[str] | None, Parameter(help="Names of the parameters sent.")] = None,
-    provider: Annotated[str | None, Parameter(help="OpenRouter's `provider` object as JSON.")] = None,
+    provider: Annotated[
+        str | None, Parameter(help="OpenRouter's `provider` object as JSON.")
+    ] = None,
     max_tokens: int | None = None,
     prompt_tokens: int | None = None,
     input_modalities: list[str] | None = None,
@@ -47,10 +51,16 @@ def decide_command(  # noqa: PLR0913 - one option per field of a request
     tenant: Tenant = "",
     seed: Annotated[str | None, Parameter(help="Seed of the draws, 16 or 32 bytes in hex.")] = None,
     now: Now = None,
-    explain: Annotated[bool, Parameter(negative="", help="Show every verdict with the values its rules saw.")] = False,
-    record: Annotated[bool, Parameter(negative="", help="Keep the decision in the log; it can be replayed.")] = False,
+    explain: Annotated[
+        bool, Parameter(negative="", help="Show every verdict with the values its rules saw.")
+    ] = False,
+    record: Annotated[
+        bool, Parameter(negative="", help="Keep the decision in the log; it can be replayed.")
+    ] = False,
     journal: JournalDir = None,
-    server: Annotated[str | None, Parameter(help="Ask this server: HOST:PORT or unix:PATH.")] = None,
+    server: Annotated[
+        str | None, Parameter(help="Ask this server: HOST:PORT or unix:PATH.")
+    ] = None,
     database: Database = None,
     policy: PolicyDir = None,
     json: Json = False,
@@ -92,7 +102,9 @@ def decide_command(  # noqa: PLR0913 - one option per field of a request
     elif server is None:
         answer = answer_here(message, instant("--now", now), database, policy, explain=explain)
     elif now is not None or database is not None or policy is not None:
-        raise InvalidField("--server", server, "to be used together with --now, --database or --policy")
+        raise InvalidField(
+            "--server", server, "to be used together with --now, --database or --policy"
+        )
     elif not server:
         raise InvalidField("--server", server, "HOST:PORT or unix:PATH")
     else:
@@ -129,7 +141,12 @@ def seed_bytes(text: str) -> bytes:
 
 
 def answer_here(
-    message: pb.DecideRequest, now: datetime | None, database: str | None, policy: Path | None, *, explain: bool
+    message: pb.DecideRequest,
+    now: datetime | None,
+    database: str | None,
+    policy: Path | None,
+    *,
+    explain: bool,
 ) -> pb.DecideResponse | pb.ExplainResponse:
     """Answer from the database, in this process."""
     request = request_from(message)
@@ -143,7 +160,9 @@ def answer_here(
 
 
 def record_here(
-    message: pb.DecideRequest, now: datetime | None, places: tuple[str | None, Path | None, Path | None]
+    message: pb.DecideRequest,
+    now: datetime | None,
+    places: tuple[str | None, Path | None, Path | None],
 ) -> pb.DecideResponse:
     """Answer from the database, in this process, once the decision is in the log."""
     database, policy, journal = places
@@ -153,7 +172,9 @@ def record_here(
     return decide_response(decided.decision_id, decided.plan, decided.policy_digest)
 
 
-def ask(server: str, message: pb.DecideRequest, *, explain: bool) -> pb.DecideResponse | pb.ExplainResponse:
+def ask(
+    server: str, message: pb.DecideRequest, *, explain: bool
+) -> pb.DecideResponse | pb.ExplainResponse:
     """Answer from a server."""
     with grpc.insecure_channel(server) as channel:
         stub = routing_pb2_grpc.RoutingServiceStub(channel)
@@ -168,7 +189,11 @@ def ask(server: str, message: pb.DecideRequest, *, explain: bool) -> pb.DecideRe
 def translated(server: str, error: grpc.RpcError) -> AssayError:
     """A gRPC status as one of our errors."""
     words = f"{server}: {error.code().name}: {' '.join(str(error.details()).split())}"
-    callers = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION)
+    callers = (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.FAILED_PRECONDITION,
+    )
     return ServerRefused(words) if error.code() in callers else ServerFailed(words)
 
 
@@ -177,14 +202,19 @@ def as_json(answer: pb.DecideResponse | pb.ExplainResponse) -> dict[str, Any]:
     shown: dict[str, Any] = json_format.MessageToDict(
         answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
-    shown["policy_revision"] = {"number": answer.policy_revision.number, "digest": answer.policy_revision.digest}
+    shown["policy_revision"] = {
+        "number": answer.policy_revision.number,
+        "digest": answer.policy_revision.digest,
+    }
     return shown
 
 
 def show(answer: pb.DecideResponse | pb.ExplainResponse) -> None:
     """The answer for people: who serves, and why the others do not."""
     print_table(
-        "attempts", ("#", "model", "endpoint", "by"), [(a.rank, a.model, a.tag, a.rule_set) for a in answer.attempts]
+        "attempts",
+        ("#", "model", "endpoint", "by"),
+        [(a.rank, a.model, a.tag, a.rule_set) for a in answer.attempts],
     )
     if not answer.attempts:
         why = ", ".join(f"{r.reason} ({r.endpoints})" for r in answer.availability_reasons)

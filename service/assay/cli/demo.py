@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 
 from assay.cli.output import console, print_table, said
-from assay.demo import OBSERVED, Answer, demo
-from assay.demo_forward import FALLEN, MODEL, REQUESTS, Conversation, Turn, conversation
-from assay.demo_traffic import HOURS, MODELS, SHOWN, WORSE, WORSE_AFTER, Seen, two_days
+from assay.demo.forwarding import FALLEN, MODEL, REQUESTS, Conversation, Turn, conversation
+from assay.demo.questions import OBSERVED, Answer, demo
+from assay.demo.traffic import HOURS, MODELS, SHOWN, WORSE, WORSE_AFTER, Seen, two_days
 
 
 def demo_command() -> None:
@@ -27,10 +27,16 @@ def demo_command() -> None:
             show(answer)
     show_days(two_days())
     if find_spec("openai") is None:
-        console.print("the third act speaks through OpenAI's client: install assay[demo] to see it", markup=False)
+        console.print(
+            "the third act speaks through OpenAI's client: install assay[demo] to see it",
+            markup=False,
+        )
     else:
         show_conversation(conversation())
-    console.print(f"\ndone in {time.perf_counter() - started:.1f} s; the temporary databases are gone", markup=False)
+    console.print(
+        f"\ndone in {time.perf_counter() - started:.1f} s; the temporary databases are gone",
+        markup=False,
+    )
 
 
 def show(answer: Answer) -> None:
@@ -40,7 +46,9 @@ def show(answer: Answer) -> None:
     rows = [(a.rank, a.tag, a.rule_set) for a in response.attempts]
     print_table(f"{len(rows)} serve", ("#", "endpoint", "by"), rows)
     reasons = [
-        (e.tag if n == 0 else "", *reason) for e in response.excluded for n, reason in enumerate(said(e.reasons))
+        (e.tag if n == 0 else "", *reason)
+        for e in response.excluded
+        for n, reason in enumerate(said(e.reasons))
     ]
     if reasons:
         print_table(f"{len(response.excluded)} left out", ("endpoint", "reason", ""), reasons)
@@ -51,7 +59,11 @@ def show_days(seen: Seen) -> None:
     console.rule(f"[bold]simulated[/] traffic of {HOURS} hours: pools are earned", align="left")
     for model in MODELS:
         rows = [
-            (endpoint_id.partition("@")[2], f"{accuracy:.3f}", *(seen.states[hour][endpoint_id] for hour in SHOWN))
+            (
+                endpoint_id.partition("@")[2],
+                f"{accuracy:.3f}",
+                *(seen.states[hour][endpoint_id] for hour in SHOWN),
+            )
             for endpoint_id, accuracy in seen.truths.items()
             if endpoint_id.startswith(f"{model}@")
         ]
@@ -63,12 +75,16 @@ def show_days(seen: Seen) -> None:
         console.print(f"{became} and was not evicted", markup=False)
     else:
         late = (told.at - seen.worse_at).total_seconds() / 3600
-        console.print(f"{became}, and left the pool {late:.0f} h later: {told.message}", markup=False)
+        console.print(
+            f"{became}, and left the pool {late:.0f} h later: {told.message}", markup=False
+        )
 
 
 def show_conversation(seen: Conversation) -> None:
     """A tool-calling conversation through the pool, before and after one provider went bad."""
-    console.rule(f"[bold]{MODEL}:exacto[/] over HTTP, providers are [bold]simulated[/]", align="left")
+    console.rule(
+        f"[bold]{MODEL}:exacto[/] over HTTP, providers are [bold]simulated[/]", align="left"
+    )
     console.print(f"after {REQUESTS} ordinary requests to each: {stand(seen.before)}", markup=False)
     show_turn(seen.first)
     words = f"{FALLEN} goes bad; {REQUESTS} requests and {seen.hours} closed hours later: {stand(seen.after)}"

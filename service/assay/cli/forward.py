@@ -14,13 +14,13 @@ import structlog
 import uvloop
 from cyclopts import Parameter
 
-from assay.cli.logs import configure_logs
+from assay.cli.output import configure_logs
 from assay.engine.errors import OperatorError, quoted
 from assay.forward.app import front, server_of
 from assay.forward.clients import Clients, read_clients
 from assay.forward.settings import Providers, read_providers
 from assay.rpc.address import MAX_PORT, BadAddress, CannotListen, is_loopback
-from assay.wiring import environment, spool_path
+from assay.server.wiring import environment, spool_path
 
 log = structlog.get_logger("assay.forward")
 
@@ -29,16 +29,26 @@ class OpenToAll(OperatorError):
     """An address that others could reach, without a file that says who may ask."""
 
     def __init__(self, address: str) -> None:
-        super().__init__(f"http: {quoted(address)} is not a loopback address; say with --clients who may ask there")
+        super().__init__(
+            f"http: {quoted(address)} is not a loopback address; say with --clients who may ask there"
+        )
 
 
 def forward_command(
     *,
-    server: Annotated[str, Parameter(help="Ask this server for decisions: HOST:PORT or unix:PATH.")],
+    server: Annotated[
+        str, Parameter(help="Ask this server for decisions: HOST:PORT or unix:PATH.")
+    ],
     http: Annotated[str, Parameter(help="Where to answer HTTP: HOST:PORT.")],
-    providers: Annotated[Path, Parameter(help="Providers, where they are and how to reach them (providers.yaml).")],
-    clients: Annotated[Path | None, Parameter(help="Who may ask: hashes of keys, and their tenants.")] = None,
-    spool: Annotated[Path | None, Parameter(help="Directory of outcomes not reported yet. [env: ASSAY_SPOOL]")] = None,
+    providers: Annotated[
+        Path, Parameter(help="Providers, where they are and how to reach them (providers.yaml).")
+    ],
+    clients: Annotated[
+        Path | None, Parameter(help="Who may ask: hashes of keys, and their tenants.")
+    ] = None,
+    spool: Annotated[
+        Path | None, Parameter(help="Directory of outcomes not reported yet. [env: ASSAY_SPOOL]")
+    ] = None,
 ) -> None:
     """Answer OpenAI-style chat requests by running decisions, and report what came of them, until SIGTERM or Ctrl-C.
 
@@ -54,12 +64,17 @@ def forward_command(
     log.info("stopped")
 
 
-async def run(server: str, listening: socket.socket, files: tuple[Providers, Clients], spool: Path) -> None:
+async def run(
+    server: str, listening: socket.socket, files: tuple[Providers, Clients], spool: Path
+) -> None:
     """Serve until told to stop."""
     providers, clients = files
     async with front(server, providers, clients, spool) as application:
         http = server_of(application)
-        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn takes them while it serves, and hands them on after
+        for number in (
+            signal.SIGTERM,
+            signal.SIGINT,
+        ):  # uvicorn takes them while it serves, and hands them on after
             signal.signal(number, http.handle_exit)
         host, port = listening.getsockname()[:2]
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -11,25 +11,35 @@ from sqlalchemy import Engine
 
 from assay.cli.importing import Files, named, run
 from assay.cli.options import Database, Json
-from assay.engine.document import ImportReport
 from assay.engine.errors import BadData
 from assay.importers.benchmarks import read_benchmarks
+from assay.importers.documents import ImportReport
 from assay.importers.inspect import read_inspect
 from assay.importers.tau2 import read_tau2
+from assay.server.wiring import wall_clock
 from assay.store.imports.benchmarks import apply_benchmarks
-from assay.wiring import wall_clock
 
 RESULTS, SIMULATIONS = "results.json", "simulations"
 LARGEST = 256 * 1024 * 1024
 
 Endpoint = Annotated[
-    str | None, Parameter(help="The endpoint that was measured, where the files do not say; they may not deny it.")
+    str | None,
+    Parameter(
+        help="The endpoint that was measured, where the files do not say; they may not deny it."
+    ),
 ]
-Source = Annotated[str | None, Parameter(help="Who says so; what a source says again revises what it said.")]
+Source = Annotated[
+    str | None, Parameter(help="Who says so; what a source says again revises what it said.")
+]
 
 
 def benchmarks_command(
-    files: Files, *, endpoint: Endpoint = None, source: Source = None, database: Database = None, json: Json = False
+    files: Files,
+    *,
+    endpoint: Endpoint = None,
+    source: Source = None,
+    database: Database = None,
+    json: Json = False,
 ) -> int:
     """Import tables of scores: CSV with model, provider, suite, score, unit, run_at and more.
 
@@ -40,14 +50,21 @@ def benchmarks_command(
     said = None if source is None else named(source, "")
 
     def take(engine: Engine, path: Path, data: bytes) -> ImportReport:
-        document = read_benchmarks(data, source=path.name.partition(".")[0] or path.name, named=said)
+        document = read_benchmarks(
+            data, source=path.name.partition(".")[0] or path.name, named=said
+        )
         return apply_benchmarks(engine, document, endpoint=endpoint, now=wall_clock())
 
     return run(files, database, take, json=json)
 
 
 def inspect_command(
-    files: Files, *, endpoint: Endpoint = None, source: Source = None, database: Database = None, json: Json = False
+    files: Files,
+    *,
+    endpoint: Endpoint = None,
+    source: Source = None,
+    database: Database = None,
+    json: Json = False,
 ) -> int:
     """Import logs of Inspect AI, .eval or JSON: OpenBench's LiveMCPBench and any other task.
 
@@ -58,13 +75,20 @@ def inspect_command(
     said = named(source, "inspect")
 
     def take(engine: Engine, _path: Path, data: bytes) -> ImportReport:
-        return apply_benchmarks(engine, read_inspect(data, source=said), endpoint=endpoint, now=wall_clock())
+        return apply_benchmarks(
+            engine, read_inspect(data, source=said), endpoint=endpoint, now=wall_clock()
+        )
 
     return run(files, database, take, json=json)
 
 
 def tau2_command(
-    files: Files, *, endpoint: Endpoint = None, source: Source = None, database: Database = None, json: Json = False
+    files: Files,
+    *,
+    endpoint: Endpoint = None,
+    source: Source = None,
+    database: Database = None,
+    json: Json = False,
 ) -> int:
     """Import results of tau2-bench (a file, or the directory with results.json) and submissions to its leaderboard.
 

@@ -12,10 +12,10 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from sqlalchemy import Engine
 
 from assay.cli.output import console, errors, print_json, print_table
-from assay.engine.document import ImportReport, Tally
 from assay.engine.errors import BadData, InvalidField, quoted
-from assay.engine.request import text
-from assay.wiring import open_database
+from assay.engine.world.request import text
+from assay.importers.documents import ImportReport, Tally
+from assay.server.wiring import open_database
 
 SHOWN = 20
 Files = Annotated[list[Path], Parameter(help="One or more files; each is one transaction.")]
@@ -102,13 +102,16 @@ def total(tally: Tally) -> int:
 def show(path: Path, report: ImportReport) -> None:
     """One import for people."""
     rows = [
-        (kind, total(t), len(t.added), len(t.changed), len(t.gone), t.unchanged) for kind, t in report.tallies.items()
+        (kind, total(t), len(t.added), len(t.changed), len(t.gone), t.unchanged)
+        for kind, t in report.tallies.items()
     ]
     title = f"{path.name} from {report.source}" if report.source else path.name
     print_table(title, ("", "listed", "added", "changed", "gone", "unchanged"), rows)
     if report.refused:
         print_table(
-            f"{len(report.refused)} refused", ("where", "reason"), [(r.where, r.reason) for r in report.refused[:SHOWN]]
+            f"{len(report.refused)} refused",
+            ("where", "reason"),
+            [(r.where, r.reason) for r in report.refused[:SHOWN]],
         )
         if len(report.refused) > SHOWN:
             console.print(f"… and {len(report.refused) - SHOWN} more; --json shows all")

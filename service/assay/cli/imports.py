@@ -13,19 +13,21 @@ from sqlalchemy import Engine
 from assay.cli.import_benchmarks import benchmarks_command, inspect_command, tau2_command
 from assay.cli.importing import Files, named, run
 from assay.cli.options import Database, Json
-from assay.engine.document import ImportReport
 from assay.importers.catalog_csv import read_catalog
+from assay.importers.documents import ImportReport
 from assay.importers.observations import read_observations
 from assay.importers.openrouter import read_openrouter
 from assay.importers.preferences import read_preferences
 from assay.importers.tenants import read_tenants
+from assay.server.wiring import wall_clock
 from assay.store.imports.catalog import apply_catalog
 from assay.store.imports.observations import apply_observations
 from assay.store.imports.tenants import apply_preferences, apply_tenants
-from assay.wiring import wall_clock
 
 DATED = re.compile(r"[_-]?\d{4}-\d{2}-\d{2}.*$")
-Source = Annotated[str | None, Parameter(help="Who says so; what this source no longer lists is marked as gone.")]
+Source = Annotated[
+    str | None, Parameter(help="Who says so; what this source no longer lists is marked as gone.")
+]
 
 imports = cyclopts.App(name="import", help="Read files into the database.")
 imports.command(benchmarks_command, name="benchmarks")
@@ -34,7 +36,9 @@ imports.command(tau2_command, name="tau2")
 
 
 @imports.command(name="catalog")
-def catalog(files: Files, *, source: Source = None, database: Database = None, json: Json = False) -> int:
+def catalog(
+    files: Files, *, source: Source = None, database: Database = None, json: Json = False
+) -> int:
     """Import our neutral catalog CSV. The source is by default the file's name without its date.
 
     Example: assay import catalog endpoints_2026-07-04.csv --source openrouter
@@ -42,20 +46,26 @@ def catalog(files: Files, *, source: Source = None, database: Database = None, j
 
     def take(engine: Engine, path: Path, data: bytes) -> ImportReport:
         undated = DATED.sub("", path.name.partition(".")[0]) or path.stem
-        return apply_catalog(engine, read_catalog(data, source=named(source, undated)), now=wall_clock())
+        return apply_catalog(
+            engine, read_catalog(data, source=named(source, undated)), now=wall_clock()
+        )
 
     return run(files, database, take, json=json)
 
 
 @imports.command(name="openrouter")
-def openrouter(files: Files, *, source: Source = None, database: Database = None, json: Json = False) -> int:
+def openrouter(
+    files: Files, *, source: Source = None, database: Database = None, json: Json = False
+) -> int:
     """Import a snapshot of OpenRouter's catalog, JSON or gzip.
 
     Example: assay import openrouter openrouter_2026-07-04T140407.json.gz
     """
 
     def take(engine: Engine, _path: Path, data: bytes) -> ImportReport:
-        return apply_catalog(engine, read_openrouter(data, source=named(source, "openrouter")), now=wall_clock())
+        return apply_catalog(
+            engine, read_openrouter(data, source=named(source, "openrouter")), now=wall_clock()
+        )
 
     return run(files, database, take, json=json)
 
@@ -65,7 +75,8 @@ def observations(
     files: Files,
     *,
     create_endpoints: Annotated[
-        bool, Parameter(negative="", help="Create models and endpoints that the catalog does not know.")
+        bool,
+        Parameter(negative="", help="Create models and endpoints that the catalog does not know."),
     ] = False,
     database: Database = None,
     json: Json = False,
@@ -76,7 +87,9 @@ def observations(
     """
 
     def take(engine: Engine, _path: Path, data: bytes) -> ImportReport:
-        return apply_observations(engine, read_observations(data), create_endpoints=create_endpoints, now=wall_clock())
+        return apply_observations(
+            engine, read_observations(data), create_endpoints=create_endpoints, now=wall_clock()
+        )
 
     return run(files, database, take, json=json)
 

@@ -26,14 +26,24 @@ def instant(name: str, text: str | None) -> datetime | None:
 
 
 Database = Annotated[
-    str | None, Parameter(help="Database URL: sqlite:///PATH or postgresql://USER@HOST/NAME. [env: ASSAY_DATABASE]")
+    str | None,
+    Parameter(
+        help="Database URL: sqlite:///PATH or postgresql://USER@HOST/NAME. [env: ASSAY_DATABASE]"
+    ),
 ]
 PolicyDir = Annotated[
-    Path | None, Parameter(help="Directory of rule files; the shipped ones by default. [env: ASSAY_POLICY]")
+    Path | None,
+    Parameter(help="Directory of rule files; the shipped ones by default. [env: ASSAY_POLICY]"),
 ]
 JournalDir = Annotated[
-    Path | None, Parameter(help="Directory of the journal, its signing key and its signed heads. [env: ASSAY_JOURNAL]")
+    Path | None,
+    Parameter(
+        help="Directory of the journal, its signing key and its signed heads. [env: ASSAY_JOURNAL]"
+    ),
 ]
 Json = Annotated[bool, Parameter(negative="", help="Print JSON for programs instead of tables.")]
-Now = Annotated[str | None, Parameter(help="Judge as of this time instead of the wall clock: 2025-09-23T12:00:00Z.")]
+Now = Annotated[
+    str | None,
+    Parameter(help="Judge as of this time instead of the wall clock: 2025-09-23T12:00:00Z."),
+]
 Tenant = Annotated[str, Parameter(help="The tenant who asks.")]

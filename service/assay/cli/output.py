@@ -3,13 +3,50 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol, TypeVar
 
 import orjson
+import structlog
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+
+def configure_logs(level: int) -> None:
+    """Log from this level on."""
+    terminal = sys.stderr.isatty()
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.dev.ConsoleRenderer(colors=True)
+            if terminal
+            else structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+Item = TypeVar("Item")
+COLUMNS = ("{task.description}", "{task.completed:,}")
+
+
+def counted(items: Iterable[Item], words: str) -> Iterator[Item]:
+    """The items as they are, counted on the terminal while somebody takes them."""
+    if not errors.is_terminal:
+        yield from items
+        return
+    columns = (SpinnerColumn(), *map(TextColumn, COLUMNS), TimeElapsedColumn())
+    with Progress(*columns, console=errors, transient=True) as progress:
+        task = progress.add_task(escape(words), total=None)
+        for item in items:
+            yield item
+            progress.advance(task)
+
 
 PIPED_WIDTH = 160
 console = Console(soft_wrap=True, highlight=False)
@@ -23,10 +60,16 @@ def print_json(value: object) -> None:
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, whole: Sequence[str] = ()
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    whole: Sequence[str] = (),
 ) -> None:
     """A table with a title; cells are shown as they are, whatever they hold, those of `whole` columns on one line."""
-    table = Table(title=escape(title), title_justify="left", header_style="bold", box=None, pad_edge=False)
+    table = Table(
+        title=escape(title), title_justify="left", header_style="bold", box=None, pad_edge=False
+    )
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column in whole)
     for row in rows:

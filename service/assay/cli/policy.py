@@ -12,20 +12,22 @@ from cyclopts import Parameter
 
 from assay.cli.options import Database, Json
 from assay.cli.output import console, errors, print_json, print_table
+from assay.curator.judging import compiled
+from assay.engine.decide.plan import Moment, plan
 from assay.engine.errors import AssayError
-from assay.engine.faults import PolicyFaults
-from assay.engine.plan import Moment, plan
-from assay.engine.policy import Policy
-from assay.engine.pool import judge
-from assay.engine.ruleset import Binding
-from assay.judging import compiled
-from assay.rulefiles.cases import Case, check_case, read_cases
-from assay.rulefiles.directory import read_directory, read_tests
-from assay.rulefiles.render import render
+from assay.engine.policy.faults import PolicyFaults
+from assay.engine.policy.policy import Policy
+from assay.engine.policy.rule_set import Binding
+from assay.engine.pool.judge import judge
+from assay.rule_files.cases import Case, check_case, read_cases
+from assay.rule_files.directory import read_directory, read_tests
+from assay.rule_files.render import render
+from assay.server.wiring import open_database, policy_path
 from assay.store.policies import latest_policy
-from assay.wiring import open_database, policy_path
 
-Directory = Annotated[Path | None, Parameter(help="Directory of rule files; the shipped ones by default.")]
+Directory = Annotated[
+    Path | None, Parameter(help="Directory of rule files; the shipped ones by default.")
+]
 BAD_POLICY = 3
 FAILED = 1
 
@@ -49,7 +51,9 @@ def check_command(directory: Directory = None, *, json: Json = False) -> int:
     if json:
         print_json({"digest": checked.digest, "rule_sets": list(checked.rule_sets), "faults": []})
     else:
-        console.print(f"{len(checked.rule_sets)} rule sets, {len(checked.bound)} bindings: no faults")
+        console.print(
+            f"{len(checked.rule_sets)} rule sets, {len(checked.bound)} bindings: no faults"
+        )
         console.print(f"digest {checked.digest}")
     return 0
 
@@ -59,19 +63,28 @@ def show_faults(error: PolicyFaults, files: Mapping[str, str], *, json: bool) ->
     if json:
         places = [(f.place.file, f.place.line, f.place.column, f.message) for f in error.faults]
         print_json(
-            {"faults": [dict(zip(("file", "line", "column", "message"), place, strict=True)) for place in places]}
+            {
+                "faults": [
+                    dict(zip(("file", "line", "column", "message"), place, strict=True))
+                    for place in places
+                ]
+            }
         )
         return
     for fault in error.faults:
         errors.print(render(fault, files), markup=False)
-    errors.print("1 fault" if len(error.faults) == 1 else f"{len(error.faults)} faults", markup=False)
+    errors.print(
+        "1 fault" if len(error.faults) == 1 else f"{len(error.faults)} faults", markup=False
+    )
 
 
 @policy.command(name="test")
 def run_cases(
     directory: Directory = None,
     *,
-    only: Annotated[str | None, Parameter(help="Run only cases whose name holds this text.")] = None,
+    only: Annotated[
+        str | None, Parameter(help="Run only cases whose name holds this text.")
+    ] = None,
     json: Json = False,
 ) -> int:
     """Run the cases in `*_test.yaml` beside the rule files.
@@ -95,7 +108,10 @@ def run_case(case: Case, checked: Policy) -> tuple[str, ...]:
     """What differs, under any of the case's seeds, from what it expects; judged and planned as of its own time."""
     snapshot = judge(case.world, checked, case.now, dict.fromkeys(checked.bound, case.members))
     try:
-        plans = [plan(case.request, snapshot, Moment(case.now, seed, case.health)) for seed in case.seeds()]
+        plans = [
+            plan(case.request, snapshot, Moment(case.now, seed, case.health))
+            for seed in case.seeds()
+        ]
     except AssayError as error:
         return (f"the request was refused: {error}",)
     return tuple(dict.fromkeys(mismatch for made in plans for mismatch in check_case(case, made)))
@@ -125,12 +141,17 @@ def report(results: list[tuple[Case, tuple[str, ...]]], seconds: float, *, json:
             for mismatch in wrong:
                 console.print(f"    {mismatch}", markup=False)
         passed = len(results) - len(failed) - len(skipped)
-        console.print(f"{passed} passed, {len(failed)} failed, {len(skipped)} skipped in {seconds:.2f} s", markup=False)
+        console.print(
+            f"{passed} passed, {len(failed)} failed, {len(skipped)} skipped in {seconds:.2f} s",
+            markup=False,
+        )
     return FAILED if failed or len(skipped) == len(results) else 0
 
 
 @policy.command(name="list")
-def list_command(directory: Directory = None, *, database: Database = None, json: Json = False) -> int:
+def list_command(
+    directory: Directory = None, *, database: Database = None, json: Json = False
+) -> int:
     """Show the revision in force in the database, and what the directory holds.
 
     Example: assay policy list --database sqlite:///assay.db
@@ -143,12 +164,23 @@ def list_command(directory: Directory = None, *, database: Database = None, json
         checked, faults = compiled(source), 0
     except PolicyFaults as error:
         checked, faults = None, len(error.faults)
-    state = "faulty" if checked is None else "in force" if newest and newest.digest == source.digest else "not in force"
+    state = (
+        "faulty"
+        if checked is None
+        else "in force"
+        if newest and newest.digest == source.digest
+        else "not in force"
+    )
     if json:
         print_json(
             {
                 "in_force": newest and {"number": newest.number, "digest": newest.digest},
-                "directory": {"path": str(path), "digest": source.digest, "state": state, "faults": faults},
+                "directory": {
+                    "path": str(path),
+                    "digest": source.digest,
+                    "state": state,
+                    "faults": faults,
+                },
                 "rule_sets": [r.name for r in checked.rule_sets.values()] if checked else [],
                 "bindings": [b.name for b in checked.bound.values()] if checked else [],
             }
@@ -156,13 +188,22 @@ def list_command(directory: Directory = None, *, database: Database = None, json
         return 0
     in_force = f"revision {newest.number}, {newest.digest[:12]}" if newest else "none yet"
     console.print(f"in force: {in_force}", markup=False)
-    console.print(f"{path}: {source.digest[:12]}, {state}" + (f", {faults} faults" if faults else ""), markup=False)
+    console.print(
+        f"{path}: {source.digest[:12]}, {state}" + (f", {faults} faults" if faults else ""),
+        markup=False,
+    )
     if checked:
         print_table(
             "bindings",
             ("binding", "for", "rule set", "pool", "own order"),
             [
-                (b.name, selector(b.binding), b.rules.name, "yes" if b.enter else "", "yes" if b.owns_order else "")
+                (
+                    b.name,
+                    selector(b.binding),
+                    b.rules.name,
+                    "yes" if b.enter else "",
+                    "yes" if b.owns_order else "",
+                )
                 for b in checked.bound.values()
             ],
         )

@@ -15,15 +15,20 @@ from assay.cli.pool_distance import distance_json, show_distances
 from assay.cli.pool_history import finding_json, show_history
 from assay.cli.questions import utc
 from assay.engine.errors import InvalidField
-from assay.engine.report import Judged, PoolReport, pool_report
-from assay.engine.scorecard import Scorecard, scorecards
-from assay.engine.snapshot import Snapshot
+from assay.engine.pool.report import Judged, PoolReport, pool_report
+from assay.engine.pool.scorecard import Scorecard, scorecards
+from assay.engine.snapshot.snapshot import Snapshot
+from assay.server.wiring import open_database, published_snapshot, snapshot_now, wall_clock
 from assay.store.pools import pool_changes
 from assay.store.snapshots import first_published
-from assay.wiring import open_database, published_snapshot, snapshot_now, wall_clock
 
-At = Annotated[str | None, Parameter(help="Show the pool that was in force at this time: 2025-09-23T12:00:00Z.")]
-History = Annotated[bool, Parameter(negative="", help="Show every change of the pool, with what stood behind it.")]
+At = Annotated[
+    str | None,
+    Parameter(help="Show the pool that was in force at this time: 2025-09-23T12:00:00Z."),
+]
+History = Annotated[
+    bool, Parameter(negative="", help="Show every change of the pool, with what stood behind it.")
+]
 
 
 def pool_command(  # noqa: PLR0913 - one option per part of the question
@@ -62,14 +67,22 @@ def pool_command(  # noqa: PLR0913 - one option per part of the question
         show_distances(cards)
 
 
-def require_one_time(*, now: str | None, at: str | None, history: bool, policy: Path | None) -> None:
+def require_one_time(
+    *, now: str | None, at: str | None, history: bool, policy: Path | None
+) -> None:
     """Refuse options that ask for different things."""
     if at is not None and now is not None:
         raise InvalidField("--at", at, "to be used together with --now, which judges anew")
     if history and (at is not None or now is not None):
-        raise InvalidField("--history", "", "to be used together with --at or --now: it is the whole history")
+        raise InvalidField(
+            "--history", "", "to be used together with --at or --now: it is the whole history"
+        )
     if policy is not None and (history or at is not None):
-        raise InvalidField("--policy", str(policy), "to be used together with --at or --history: what was, was judged")
+        raise InvalidField(
+            "--policy",
+            str(policy),
+            "to be used together with --at or --history: what was, was judged",
+        )
 
 
 def snapshot_at(engine: Engine, at: str) -> Snapshot:
@@ -80,7 +93,9 @@ def snapshot_at(engine: Engine, at: str) -> Snapshot:
     snapshot = published_snapshot(engine, then)
     if snapshot is None:
         first = first_published(engine)
-        since = f"from {utc(first.published_at)} on" if first else "and nothing has been published yet"
+        since = (
+            f"from {utc(first.published_at)} on" if first else "and nothing has been published yet"
+        )
         raise InvalidField("--at", at, f"a time of which the pool is kept, {since}")
     return snapshot
 
@@ -125,7 +140,14 @@ def show(report: PoolReport) -> None:
     remembered = any(j.state for j in (*report.members, *report.others))
     print_table(
         f"{report.model}:{report.variant} as of {report.as_of:%Y-%m-%d %H:%M} UTC, {len(report.members)} members",
-        ("endpoint", "requests", "tool calls", "errored", "accuracy", *(("since",) if remembered else ())),
+        (
+            "endpoint",
+            "requests",
+            "tool calls",
+            "errored",
+            "accuracy",
+            *(("since",) if remembered else ()),
+        ),
         [(j.verdict.tag, *counts(j), *((since(j),) if remembered else ())) for j in report.members],
     )
     rows = [
@@ -135,7 +157,13 @@ def show(report: PoolReport) -> None:
     ]
     if rows:
         print_table("not in the pool", ("endpoint", "reason", ""), rows)
-    abstained = sorted({(f.rule, f.message) for j in (*report.members, *report.others) for f in j.verdict.abstained})
+    abstained = sorted(
+        {
+            (f.rule, f.message)
+            for j in (*report.members, *report.others)
+            for f in j.verdict.abstained
+        }
+    )
     for rule, message in abstained:
         console.print(f"abstained: {rule}: {message}", markup=False)
 
@@ -153,6 +181,13 @@ def standing(judged: Judged) -> str:
 def counts(judged: Judged) -> tuple[object, ...]:
     """What was observed of an endpoint, for a row."""
     facts = dict(judged.facts)
-    calls, errored = facts.get("observed.tool_call_requests"), facts.get("observed.errored_requests")
-    accuracy = f"{1 - errored / calls:.4f}" if isinstance(calls, int) and isinstance(errored, int) and calls else ""
+    calls, errored = (
+        facts.get("observed.tool_call_requests"),
+        facts.get("observed.errored_requests"),
+    )
+    accuracy = (
+        f"{1 - errored / calls:.4f}"
+        if isinstance(calls, int) and isinstance(errored, int) and calls
+        else ""
+    )
     return (facts.get("observed.requests"), calls, errored, accuracy)

@@ -7,7 +7,7 @@ from typing import Any
 
 from assay.cli.output import print_table
 from assay.cli.questions import utc
-from assay.engine.scorecard import Scorecard
+from assay.engine.pool.scorecard import Scorecard
 
 HOURS_A_DAY = 24
 
@@ -18,7 +18,12 @@ def distance_json(card: Scorecard) -> dict[str, Any]:
     return {
         "rules": [{"rule": f.rule, "reason": f.reason, "seen": dict(f.seen)} for f in card.broken],
         "accuracy": share
-        and {"value": share.value, "low": share.low, "high": share.high, "effective_requests": share.requests},
+        and {
+            "value": share.value,
+            "low": share.low,
+            "high": share.high,
+            "effective_requests": share.requests,
+        },
         "clean_requests": card.clean_requests,
         "hours": card.hours,
         "held_until": card.held_until and utc(card.held_until),
@@ -32,7 +37,13 @@ def show_distances(cards: Mapping[str, Scorecard]) -> None:
         for card in cards.values()
     ]
     if rows:
-        columns = ("endpoint", "accuracy", "clean tool calls needed", "at present rate", "not before")
+        columns = (
+            "endpoint",
+            "accuracy",
+            "clean tool calls needed",
+            "at present rate",
+            "not before",
+        )
         print_table("what would admit them", columns, rows)
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from assay.cli.output import console, print_json, print_table
 from assay.cli.questions import utc
-from assay.engine.memory import PoolChange
-from assay.engine.report import PoolReport
-from assay.engine.verdict import RuleFinding
+from assay.engine.policy.verdict import RuleFinding
+from assay.engine.pool.report import PoolReport
+from assay.engine.snapshot.pool_memory import PoolChange
 
 
 def show_history(report: PoolReport, changes: Sequence[PoolChange], *, json: bool) -> None:
@@ -26,7 +26,13 @@ def show_history(report: PoolReport, changes: Sequence[PoolChange], *, json: boo
         f"{report.model}:{report.variant}, {len(changes)} changes",
         ("at", "endpoint", "change", "cause", ""),
         [
-            (f"{c.at:%Y-%m-%d %H:%M}", c.endpoint_id[tag:], f"{c.before} → {c.after}", c.cause, c.message)
+            (
+                f"{c.at:%Y-%m-%d %H:%M}",
+                c.endpoint_id[tag:],
+                f"{c.before} → {c.after}",
+                c.cause,
+                c.message,
+            )
             for c in changes
         ],
         whole=("at", "change"),

@@ -9,19 +9,25 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from assay.audit.auditor import Auditor, Question
-from assay.audit.filter import fields
 from assay.cli.options import instant
+from assay.curator.judging import compiled
+from assay.decision_log.auditor import Auditor, Question
+from assay.decision_log.filter import fields
 from assay.engine.errors import InvalidField
-from assay.judging import compiled
-from assay.wiring import engine_version, open_database, wall_clock
+from assay.server.wiring import engine_version, open_database, wall_clock
 
 LONGEST_FILTER = 4096
 FIELDS = ", ".join(field.name for field in fields())
 
-Filter = Annotated[str | None, Parameter(name="--filter", help=f"CEL over `decision`, which has {FIELDS}.")]
-Since = Annotated[str | None, Parameter(help="From this time on; by default the 31 days before --until.")]
-Until = Annotated[str | None, Parameter(help="Before this time; by default now: 2025-09-23T12:00:00Z.")]
+Filter = Annotated[
+    str | None, Parameter(name="--filter", help=f"CEL over `decision`, which has {FIELDS}.")
+]
+Since = Annotated[
+    str | None, Parameter(help="From this time on; by default the 31 days before --until.")
+]
+Until = Annotated[
+    str | None, Parameter(help="Before this time; by default now: 2025-09-23T12:00:00Z.")
+]
 
 
 def question(filter_: str | None, since: str | None, until: str | None) -> Question:
@@ -29,7 +35,9 @@ def question(filter_: str | None, since: str | None, until: str | None) -> Quest
     if filter_ is not None and len(filter_) > LONGEST_FILTER:
         raise InvalidField("--filter", filter_, f"at most {LONGEST_FILTER} characters")
     asked = Question(
-        until=instant("--until", until) or wall_clock(), filter=filter_ or "", since=instant("--since", since)
+        until=instant("--until", until) or wall_clock(),
+        filter=filter_ or "",
+        since=instant("--since", since),
     )
     if asked.since is not None and asked.since >= asked.until:
         raise InvalidField("--since", since, f"before {utc(asked.until)}")

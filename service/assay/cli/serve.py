@@ -13,23 +13,28 @@ import structlog
 from cyclopts import Parameter
 from sqlalchemy import Engine
 
-from assay.cli.logs import configure_logs
 from assay.cli.options import Database, JournalDir, Now, PolicyDir, instant
+from assay.cli.output import configure_logs
+from assay.decision_log.writer import Logbook, Mode, witnesses_in
 from assay.engine.errors import InvalidField
-from assay.logbook import Logbook, Mode, witnesses_in
-from assay.metrics import metrics_at
-from assay.serving import CURATING, DECIDING, Serving, Target
-from assay.wiring import journal_path, open_database, policy_path
+from assay.server.metrics import metrics_at
+from assay.server.service import CURATING, DECIDING, Serving, Target
+from assay.server.wiring import journal_path, open_database, policy_path
 
 log = structlog.get_logger("assay.serve")
 
 Listen = Annotated[
-    list[str] | None, Parameter(help="Where to listen: HOST:PORT on loopback or unix:PATH; may be repeated.")
+    list[str] | None,
+    Parameter(help="Where to listen: HOST:PORT on loopback or unix:PATH; may be repeated."),
 ]
-Interval = Annotated[float, Parameter(help="Seconds between looks for what was published, or has changed.")]
+Interval = Annotated[
+    float, Parameter(help="Seconds between looks for what was published, or has changed.")
+]
 JournalMode = Annotated[
     Mode,
-    Parameter(help="`write` survives the end of the process, `sync` a loss of power: every answer waits for the disk."),
+    Parameter(
+        help="`write` survives the end of the process, `sync` a loss of power: every answer waits for the disk."
+    ),
 ]
 Targets = Annotated[
     Target,
@@ -38,7 +43,9 @@ Targets = Annotated[
         "of several that curate one works. `all` is all of it."
     ),
 ]
-Metrics = Annotated[str | None, Parameter(help="Where to answer Prometheus over HTTP: HOST:PORT on loopback.")]
+Metrics = Annotated[
+    str | None, Parameter(help="Where to answer Prometheus over HTTP: HOST:PORT on loopback.")
+]
 
 
 def serve_command(  # noqa: PLR0913 - one option per setting
@@ -68,34 +75,56 @@ def serve_command(  # noqa: PLR0913 - one option per setting
     require_used(target, policy=policy, now=now, journal=journal, metrics=metrics)
     configure_logs(logging.INFO)
     pinned = instant("--now", now)
-    with open_database(database) as engine, kept_log(engine, target, journal_path(journal), journal_mode) as logbook:
+    with (
+        open_database(database) as engine,
+        kept_log(engine, target, journal_path(journal), journal_mode) as logbook,
+    ):
         running = Serving(
             engine, policy_path(policy), listen or ["127.0.0.1:7333"], pinned, logbook,
             target=target, witnesses=witnesses_in(journal_path(journal)), interval=poll_interval,
         )  # fmt: skip
         with running.watching(), metrics_at(metrics, logbook) as scraped:
             listen = list(running.server.addresses)
-            log.info("serving", target=target, listen=listen, metrics=scraped, pinned=str(pinned or "no"))
+            log.info(
+                "serving", target=target, listen=listen, metrics=scraped, pinned=str(pinned or "no")
+            )
             running.server.run(stopping=running.stopping)
     log.info("stopped")
 
 
 def require_used(
-    target: Target, *, policy: Path | None, now: str | None, journal: Path | None, metrics: str | None
+    target: Target,
+    *,
+    policy: Path | None,
+    now: str | None,
+    journal: Path | None,
+    metrics: str | None,
 ) -> None:
     """Refuse options that a target has no use for."""
     if now is not None and target != "all":
-        raise InvalidField("--now", now, f"to be used with --target {target}, which follows what is published")
+        raise InvalidField(
+            "--now", now, f"to be used with --target {target}, which follows what is published"
+        )
     if policy is not None and target not in CURATING:
-        raise InvalidField("--policy", str(policy), f"to be used with --target {target}: who curates reads rule files")
+        raise InvalidField(
+            "--policy",
+            str(policy),
+            f"to be used with --target {target}: who curates reads rule files",
+        )
     if journal is not None and target == "curate":
-        raise InvalidField("--journal", str(journal), "to be used with --target curate, which decides nothing")
+        raise InvalidField(
+            "--journal", str(journal), "to be used with --target curate, which decides nothing"
+        )
     if metrics is not None and target not in DECIDING:
-        raise InvalidField("--metrics", metrics, f"to be used with --target {target}: they tell of the journal")
+        raise InvalidField(
+            "--metrics", metrics, f"to be used with --target {target}: they tell of the journal"
+        )
 
 
 @contextmanager
-def kept_log(engine: Engine, target: Target, directory: Path, mode: Mode) -> Iterator[Logbook | None]:
+def kept_log(
+    engine: Engine, target: Target, directory: Path, mode: Mode
+) -> Iterator[Logbook | None]:
     """The journal of who decides, closed at the end; nobody else has one."""
     if target not in DECIDING:
         yield None

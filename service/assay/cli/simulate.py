@@ -10,7 +10,7 @@ import msgspec
 import structlog
 from cyclopts import Parameter
 
-from assay.cli.logs import configure_logs
+from assay.cli.output import configure_logs
 from assay.engine.errors import AuthorError, quoted
 from assay.rpc.address import BadAddress, CannotListen, checked
 from assay.simulate.behaviour import Cast, read_cast
@@ -21,9 +21,14 @@ log = structlog.get_logger("assay.simulate")
 
 Http = Annotated[str, Parameter(help="Where to listen: HOST:PORT on loopback.")]
 Providers = Annotated[
-    Path | None, Parameter(help="YAML file of how each provider behaves; without it every name plays, faultlessly.")
+    Path | None,
+    Parameter(
+        help="YAML file of how each provider behaves; without it every name plays, faultlessly."
+    ),
 ]
-Seed = Annotated[int | None, Parameter(help="What chance starts from; takes the place of the file's.")]
+Seed = Annotated[
+    int | None, Parameter(help="What chance starts from; takes the place of the file's.")
+]
 
 
 class BadCast(AuthorError):
@@ -33,7 +38,9 @@ class BadCast(AuthorError):
         super().__init__(f"{quoted(str(path), PATH)}: {' '.join(why.split())}")
 
 
-def simulate_command(*, http: Http = "127.0.0.1:7340", providers: Providers = None, seed: Seed = None) -> None:
+def simulate_command(
+    *, http: Http = "127.0.0.1:7340", providers: Providers = None, seed: Seed = None
+) -> None:
     """Play OpenAI-compatible providers at http://HOST:PORT/NAME/v1, until SIGTERM or Ctrl-C.
 
     GET /control/requests shows what each one saw; PATCH /control/providers/NAME changes how one behaves.

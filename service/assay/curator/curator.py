@@ -13,19 +13,36 @@ from typing import Final, Protocol
 import structlog
 from sqlalchemy import Engine
 
-from assay.curator.ticks import due, end_of
-from assay.engine.catalog import World
-from assay.engine.policy import Policy
-from assay.engine.snapshot import Snapshot
-from assay.engine.tick import tick
-from assay.store.audit_erasure import prune_published
-from assay.store.engine import writing
+from assay.decision_log.retention import prune_published
+from assay.engine.policy.policy import Policy
+from assay.engine.pool.tick import tick
+from assay.engine.snapshot.snapshot import Snapshot
+from assay.engine.world.catalog import World
+from assay.store.database import writing
 from assay.store.lease import Lease, require_lease
 from assay.store.policies import number_policy
 from assay.store.pools import Saved, TickResult, last_hour, load_memory, save_tick
 from assay.store.snapshots import Publication, StoredSnapshot
-from assay.store.tallies import Book
+from assay.store.traffic_counts import Book
+from assay.store.types import EPOCH
 from assay.store.world import WorldRevision, load_world, world_revision
+
+HOUR: Final = timedelta(hours=1)
+SETTLING: Final = timedelta(
+    seconds=30
+)  # for outcomes of the hour that are on their way from journals to the database
+
+
+def due(done: int | None, now: datetime) -> range:
+    """The hours to close now, as whole hours from 1970 to their end: all since the last one done, at first only one."""
+    closed = (now - SETTLING - EPOCH) // HOUR
+    return range(closed if done is None else done + 1, closed + 1)
+
+
+def end_of(hour: int) -> datetime:
+    """The instant at which an hour is over."""
+    return EPOCH + hour * HOUR
+
 
 KEPT: Final = timedelta(days=31)
 HOURS_A_DAY: Final = 24
@@ -34,7 +51,7 @@ log = structlog.get_logger("assay.curator")
 
 
 class Rules(Protocol):
-    """Where the rules come from: `assay.judging.RuleFiles`."""
+    """Where the rules come from: `assay.curator.judging.RuleFiles`."""
 
     def look(self) -> Policy:
         """The last good policy, not yet numbered; raises what stands in the way as long as there is none."""
@@ -102,10 +119,15 @@ class Curator:
 
     def number(self, lease: Lease, policy: Policy) -> Policy:
         """The policy under its revision number, given under this lease."""
-        if self.numbered is None or (self.numbered[0], self.numbered[1].digest) != (lease.token, policy.digest):
+        if self.numbered is None or (self.numbered[0], self.numbered[1].digest) != (
+            lease.token,
+            policy.digest,
+        ):
             with writing(self.engine) as connection:
                 require_lease(connection, lease)
-                number = number_policy(connection, policy.digest, policy.source.files, now=self.clock())
+                number = number_policy(
+                    connection, policy.digest, policy.source.files, now=self.clock()
+                )
             self.numbered = lease.token, replace(policy, revision=number)
         return self.numbered[1]
 
@@ -121,7 +143,11 @@ class Curator:
         memory = load_memory(self.engine)
         done = tick(world, policy, as_of, memory, closed=closed)
         stored = StoredSnapshot(
-            done.snapshot.snapshot_id, as_of, policy.revision, done.snapshot.manifest, done.snapshot.parts
+            done.snapshot.snapshot_id,
+            as_of,
+            policy.revision,
+            done.snapshot.manifest,
+            done.snapshot.parts,
         )
         result = TickResult(stored, memory, done.memory, done.changes, hour if closed else None)
         saved = save_tick(self.engine, result, lease, now=self.clock())

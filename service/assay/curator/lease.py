@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from assay.store.engine import translated
+from assay.store.database import translated
 from assay.store.lease import Lease, lease_row, read_lease, renew_lease, return_lease, take_lease
 
 LIFETIME: Final = timedelta(seconds=8)
@@ -47,7 +47,9 @@ class Leasing(Protocol):
 
 def leasing(engine: Engine, holder: str, clock: Callable[[], datetime]) -> Leasing:
     """The way that this database offers; `holder` is a name for people, of this process alone."""
-    return (AdvisoryLease if engine.dialect.name == "postgresql" else RowLease)(engine, holder, clock)
+    return (AdvisoryLease if engine.dialect.name == "postgresql" else RowLease)(
+        engine, holder, clock
+    )
 
 
 class RowLease:
@@ -107,12 +109,19 @@ class AdvisoryLease:
         try:
             with translated(self._engine):
                 self._connection = self._connection or self._connected()
-                locked = self._connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK})
+                locked = self._connection.scalar(
+                    text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK}
+                )
             if not locked:
                 return None
             taken = None
             while taken is None:
-                taken = take_lease(self._engine, self._holder, self._clock() + LIFETIME, seen=read_lease(self._engine))
+                taken = take_lease(
+                    self._engine,
+                    self._holder,
+                    self._clock() + LIFETIME,
+                    seen=read_lease(self._engine),
+                )
         except BaseException:
             self.close()
             raise

@@ -8,7 +8,9 @@ import json
 
 def canonical(value: object) -> bytes:
     """JSON with sorted keys, no spaces, shortest-repr doubles and UTF-8; refuses NaN and infinities."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
 
 
 def address(data: bytes) -> str:

@@ -48,7 +48,9 @@ class PolicyBehind(CallerError):
     """The caller asked for a newer policy revision than the one in force."""
 
     def __init__(self, wanted: int, current: int) -> None:
-        super().__init__(f"min_policy_revision: {wanted} is newer than the revision in force, {current}")
+        super().__init__(
+            f"min_policy_revision: {wanted} is newer than the revision in force, {current}"
+        )
         self.wanted = wanted
         self.current = current
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from assay.evidence.toolcalls import CallClass, check
 from assay.forward.request import Asked, Offer
 from assay.forward.taxonomy import MALFORMED, OK, Failed, inside
+from assay.toolcalls.check import CallClass, check
 from assay.v1 import evidence_pb2 as pb
 
 MAX_CALLS: Final = 1024

@@ -15,10 +15,20 @@ from aiohttp.resolver import ThreadedResolver
 
 PRIVATE: Final = tuple(
     ip_network(text)
-    for text in ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "::1/128", "fc00::/7")
+    for text in (
+        "127.0.0.0/8",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "100.64.0.0/10",
+        "::1/128",
+        "fc00::/7",
+    )
 )
 # IPv6 that carries an IPv4 address inside: it could lead anywhere.
-TRANSLATED: Final = tuple(ip_network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"))
+TRANSLATED: Final = tuple(
+    ip_network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")
+)
 
 
 def refused(address: IPv4Address | IPv6Address, *, private: bool) -> bool:
@@ -55,7 +65,9 @@ class CheckedResolver(AbstractResolver):
         """Every address of a name; raises OSError where one of them is refused."""
         found = await self._inner.resolve(host, port, family)
         private = host in self._private_hosts
-        if any(refused(ip_address(each["host"].partition("%")[0]), private=private) for each in found):
+        if any(
+            refused(ip_address(each["host"].partition("%")[0]), private=private) for each in found
+        ):
             raise OSError(None, "the name leads to an address that is not to be connected to")
         return found
 

@@ -43,7 +43,11 @@ class Refused(Exception):
 
     def error(self) -> dict[str, Any]:
         """The `error` object."""
-        error: dict[str, Any] = {"code": self.status, "message": self.message, "metadata": self.metadata()}
+        error: dict[str, Any] = {
+            "code": self.status,
+            "message": self.message,
+            "metadata": self.metadata(),
+        }
         if self.code is not None:
             error["availability"] = {
                 "code": self.code,
@@ -58,8 +62,14 @@ class Refused(Exception):
     def metadata(self) -> dict[str, Any]:
         """What is said besides, as OpenRouter says it."""
         failures = [(each.provider, each.failed) for each in self.tried if each.failed is not None]
-        previous = [{"provider": name, "code": f.row.name, "status": f.status or None} for name, f in failures]
-        return {"error_type": self.error_type, **({"previous_errors": previous} if previous else {})}
+        previous = [
+            {"provider": name, "code": f.row.name, "status": f.status or None}
+            for name, f in failures
+        ]
+        return {
+            "error_type": self.error_type,
+            **({"previous_errors": previous} if previous else {}),
+        }
 
     @property
     def whole_seconds(self) -> int:
@@ -71,7 +81,9 @@ def nothing_left(decision: pb.DecideResponse, requested: Sequence[str]) -> Refus
     """A decision without attempts: 404, with what left each endpoint out."""
     code = decision.availability or "no_endpoints"
     reasons = [each.reason for each in decision.availability_reasons]
-    message = MESSAGES.get(code, "no endpoint is available") + (f" ({', '.join(reasons)})" if reasons else "")
+    message = MESSAGES.get(code, "no endpoint is available") + (
+        f" ({', '.join(reasons)})" if reasons else ""
+    )
     return Refused(404, message, code, code=code, requested=requested, excluded_by=reasons)
 
 
@@ -85,18 +97,34 @@ def all_failed(tried: Sequence[Tried], requested: Sequence[str]) -> Refused:
     hints = [each.retry_after for each in failures if each.retry_after is not None]
     wait = min(hints, default=RETRY_AFTER_SECONDS)
     if failures and all(each.row is RATE_LIMITED for each in failures):
-        message, kind = "every provider of the requested models is at its rate limit", "capacity_exhausted"
-        return Refused(429, message, kind, code=kind, retry_after=wait, requested=requested, tried=tried)
+        message, kind = (
+            "every provider of the requested models is at its rate limit",
+            "capacity_exhausted",
+        )
+        return Refused(
+            429, message, kind, code=kind, retry_after=wait, requested=requested, tried=tried
+        )
     message, kind = "every attempt at a provider failed", "temporarily_unavailable"
-    return Refused(503, message, kind, code=kind, retry_after=wait, requested=requested, tried=tried)
+    return Refused(
+        503, message, kind, code=kind, retry_after=wait, requested=requested, tried=tried
+    )
 
 
-def metadata_block(decision: pb.DecideResponse, requested: str, tried: Sequence[Tried]) -> dict[str, Any]:
+def metadata_block(
+    decision: pb.DecideResponse, requested: str, tried: Sequence[Tried]
+) -> dict[str, Any]:
     """`openrouter_metadata`: who was tried and how it went, who was admitted, who was left out and why."""
-    served = {each.attempt.endpoint_id: place for place, each in enumerate(tried, 1) if each.failed is None}
-    available = [{**named(each), "selected": each.endpoint_id in served} for each in decision.attempts]
+    served = {
+        each.attempt.endpoint_id: place
+        for place, each in enumerate(tried, 1)
+        if each.failed is None
+    }
+    available = [
+        {**named(each), "selected": each.endpoint_id in served} for each in decision.attempts
+    ]
     excluded = [
-        {**named(each), "reasons": list(dict.fromkeys(r.reason for r in each.reasons))} for each in decision.excluded
+        {**named(each), "reasons": list(dict.fromkeys(r.reason for r in each.reasons))}
+        for each in decision.excluded
     ]
     return {
         "requested": requested,
@@ -106,9 +134,14 @@ def metadata_block(decision: pb.DecideResponse, requested: str, tried: Sequence[
         "is_byok": False,
         "attempt": next(iter(served.values()), 0),
         "summary": ", ".join(
-            f"{each.provider}: {each.failed.row.name if each.failed else 'answered'}" for each in tried
+            f"{each.provider}: {each.failed.row.name if each.failed else 'answered'}"
+            for each in tried
         ),
-        "endpoints": {"total": len(available) + len(excluded), "available": available, "excluded": excluded},
+        "endpoints": {
+            "total": len(available) + len(excluded),
+            "available": available,
+            "excluded": excluded,
+        },
         "attempts": [told(each) for each in tried],
     }
 
@@ -121,10 +154,14 @@ def named(value: pb.Attempt | pb.Findings) -> dict[str, Any]:
 def told(each: Tried) -> dict[str, Any]:
     """One attempt."""
     failed = each.failed
-    outcome = {"status": 200} if failed is None else {"status": failed.status, "failure": failed.row.name}
+    outcome = (
+        {"status": 200} if failed is None else {"status": failed.status, "failure": failed.row.name}
+    )
     return {**named(each.attempt), **outcome}
 
 
 def envelope(refused: Refused, block: dict[str, Any] | None = None) -> bytes:
     """The body of an answer that is an error."""
-    return orjson.dumps({"error": refused.error(), **({"openrouter_metadata": block} if block else {})})
+    return orjson.dumps(
+        {"error": refused.error(), **({"openrouter_metadata": block} if block else {})}
+    )

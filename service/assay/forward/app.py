@@ -89,7 +89,9 @@ def refusal(refused: Refused) -> Response:
 
 
 @asynccontextmanager
-async def front(server: str, providers: Providers, clients: Clients, spool: Path) -> AsyncIterator[Front]:
+async def front(
+    server: str, providers: Providers, clients: Clients, spool: Path
+) -> AsyncIterator[Front]:
     """The application while its context lasts, with reports and catalog kept up beside it."""
     async with AsyncExitStack() as stack:
         kept = Spool(spool)

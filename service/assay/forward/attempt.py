@@ -104,11 +104,15 @@ class Attempt:
             self._response.close()
 
     async def _post(self, upstream: Upstream) -> aiohttp.ClientResponse:
-        body = self._asked.body(self.provider.model_of(self.planned.endpoint_id, self.planned.model), self._offer)
+        body = self._asked.body(
+            self.provider.model_of(self.planned.endpoint_id, self.planned.model), self._offer
+        )
         self._response = await upstream.post(self.provider, body)
         return self._response
 
-    async def _relay(self, content: aiohttp.StreamReader, stream: Stream, limit: asyncio.Timeout) -> None:
+    async def _relay(
+        self, content: aiohttp.StreamReader, stream: Stream, limit: asyncio.Timeout
+    ) -> None:
         events, chunks = Events(), self.chunks
         async for data in content.iter_any():
             if events.rest or not (given := chunks.alike(data)):

@@ -48,7 +48,9 @@ class Body:
                 while more:
                     message = await receive()
                     if message["type"] != "http.request":
-                        raise Refused(400, "the body broke off", "invalid_request")  # which nobody will hear
+                        raise Refused(
+                            400, "the body broke off", "invalid_request"
+                        )  # which nobody will hear
                     parts += message.get("body", b"")
                     more = message.get("more_body", False)
                     self._hold(len(parts))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,11 +24,40 @@ from assay.forward.models import Catalog
 from assay.forward.reply import Send, Stream, Whole
 from assay.forward.reporting import Reporter
 from assay.forward.request import Asked, read_request
-from assay.forward.route import Route
 from assay.forward.settings import Providers
-from assay.forward.taxonomy import CANCELLED, Failed
+from assay.forward.taxonomy import CANCELLED, Failed, Then
 from assay.forward.upstream import Upstream
 from assay.v1 import routing_pb2 as pb
+
+
+class Route:
+    """The attempts that are left."""
+
+    def __init__(self, attempts: Iterable[pb.Attempt]) -> None:
+        once: dict[str, pb.Attempt] = {}
+        for each in attempts:
+            once.setdefault(each.endpoint_id, each)
+        self._left = list(once.values())
+        self._lone = len(self._left) == 1
+
+    def __len__(self) -> int:
+        return len(self._left)
+
+    def take(self) -> pb.Attempt:
+        """The next attempt, which is made with that."""
+        return self._left.pop(0)
+
+    def after(self, attempt: pb.Attempt, failed: Failed) -> None:
+        """Leave out what a failure rules out; the lone endpoint of a plan may have another try."""
+        match failed.row.then:
+            case Then.STOP:
+                self._left.clear()
+            case Then.MODEL:
+                self._left = [each for each in self._left if each.model != attempt.model]
+            case Then.ENDPOINT if self._lone and failed.row.again:
+                self._left.append(attempt)
+                self._lone = False
+
 
 Scope = MutableMapping[str, Any]
 MAX_RUNNING: Final = 8192
@@ -86,7 +115,9 @@ class Chat:
             raise Refused(503, "too many requests at once", "overloaded", retry_after=1.0)
         tenant = self._parts.clients.require(headers.get(b"authorization", b""))
         data = await body.read(receive, headers.get(b"content-length", b""))
-        session_id, request_id = (headers.get(name, b"").decode("latin-1") for name in SESSION_AND_REQUEST)
+        session_id, request_id = (
+            headers.get(name, b"").decode("latin-1") for name in SESSION_AND_REQUEST
+        )
         return read_request(data, tenant=tenant, session_id=session_id, request_id=request_id)
 
     async def _watched(self, call: Call, asked: Asked, receive: Receive) -> None:
@@ -133,7 +164,9 @@ class Call:
         """Answer; raises Refused where no attempt did."""
         self._requested = (asked.question.model, *asked.question.models)
         began = perf_counter()
-        decision = self._decision = await self._parts.decisions.decide(asked.question, self._seconds())
+        decision = self._decision = await self._parts.decisions.decide(
+            asked.question, self._seconds()
+        )
         self._parts.metrics.decided(began)
         self._whole.headers.append((b"x-assay-decision-id", decision.decision_id.encode()))
         if not decision.attempts:
@@ -141,14 +174,18 @@ class Call:
         providers = self._parts.providers
         route = Route([each for each in decision.attempts if each.provider in providers.by_slug])
         if not route:
-            raise Refused(404, NOT_SET_UP, "no_endpoints", code="no_endpoints", requested=self._requested)
+            raise Refused(
+                404, NOT_SET_UP, "no_endpoints", code="no_endpoints", requested=self._requested
+            )
         if asked.stream:
             self._stream = Stream(self._whole, providers.keep_alive)
         while route and not self.done and self._seconds() > 0:
             planned = route.take()
             offer = self._parts.catalog.offer(planned.endpoint_id)
             attempt = Attempt(asked, planned, providers.by_slug[planned.provider], offer)
-            failed = await self._attempted(attempt, decision.decision_id, self._seconds() * (SHARE if route else 1.0))
+            failed = await self._attempted(
+                attempt, decision.decision_id, self._seconds() * (SHARE if route else 1.0)
+            )
             if failed is not None:
                 route.after(planned, failed)
         if not self.done:
@@ -170,7 +207,9 @@ class Call:
             failed.told = attempt.provider.without_key(failed.told)
             report(failed)
             if stream and attempt.begun:
-                broke_off = Refused(failed.row.status, BROKE_OFF, failed.row.name, tried=self._tried)
+                broke_off = Refused(
+                    failed.row.status, BROKE_OFF, failed.row.name, tried=self._tried
+                )
                 await stream.refuse(broke_off, self._block(), attempt.chunks.about)
             return failed
         except asyncio.CancelledError:
@@ -189,11 +228,19 @@ class Call:
     def _report(self, attempt: Attempt, decision_id: str, failed: Failed | None) -> None:
         outcome = attempt.outcome(decision_id, failed)
         self._parts.reporter.report(outcome, at_once=failed is not None and failed.row.demotes)
-        self._parts.metrics.attempts[attempt.provider.slug, failed.row.name if failed else ANSWERED] += 1
+        self._parts.metrics.attempts[
+            attempt.provider.slug, failed.row.name if failed else ANSWERED
+        ] += 1
         self._tried.append(Tried(attempt.planned, attempt.provider.name, failed))
         if failed is not None:
             endpoint, name = attempt.planned.endpoint_id, failed.row.name
-            log.info("attempt failed", failure=name, status=failed.status, endpoint=endpoint, decision=decision_id)
+            log.info(
+                "attempt failed",
+                failure=name,
+                status=failed.status,
+                endpoint=endpoint,
+                decision=decision_id,
+            )
 
     async def refuse(self, refused: Refused) -> None:
         """Answer with an error, unless the last word has been said."""

@@ -82,7 +82,10 @@ class Chunks:
     def _written(self, event: bytes, chunk: dict[str, Any]) -> bytes:
         """A chunk as it is handed on, taken for the pattern of those that follow if it only carries text."""
         if "id" not in self.about:
-            self.about = {**self._names, **{name: chunk[name] for name in ("id", "created") if name in chunk}}
+            self.about = {
+                **self._names,
+                **{name: chunk[name] for name in ("id", "created") if name in chunk},
+            }
         carried = text_of(chunk)
         chunk.update(self._names)
         chunk.setdefault("system_fingerprint", None)

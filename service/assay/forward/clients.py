@@ -23,7 +23,9 @@ class Clients:
         """The tenant behind an Authorization header; raises Refused where its key is not known."""
         if self.tenants is None:
             return ""
-        key = authorization[len(BEARER) :] if authorization[: len(BEARER)].lower() == BEARER else b""
+        key = (
+            authorization[len(BEARER) :] if authorization[: len(BEARER)].lower() == BEARER else b""
+        )
         tenant = self.tenants.get(sha256(key.strip()).digest())
         if tenant is None:
             raise Refused(401, "a known key is needed: Authorization: Bearer KEY", "authentication")
@@ -36,5 +38,7 @@ def read_clients(file: Path) -> Clients:
     entries = document.content["spec"]
     hashes = [entry["sha256"] for entry in entries]
     again = [index for index, digest in enumerate(hashes) if digest in hashes[:index]]
-    document.refuse([(("spec", index, "sha256"), "this key stands further up already") for index in again])
+    document.refuse(
+        [(("spec", index, "sha256"), "this key stands further up already") for index in again]
+    )
     return Clients({bytes.fromhex(entry["sha256"]): entry["tenant"] for entry in entries})

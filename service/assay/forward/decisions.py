@@ -82,7 +82,9 @@ class Decisions:
     async def ready(self) -> bool:
         """Whether the decider says that it can answer."""
         try:
-            told = await self._check(health_pb2.HealthCheckRequest(service=SERVICE), timeout=HEALTH_SECONDS)
+            told = await self._check(
+                health_pb2.HealthCheckRequest(service=SERVICE), timeout=HEALTH_SECONDS
+            )
         except grpc.aio.AioRpcError:
             return False
         return bool(told.status == health_pb2.HealthCheckResponse.SERVING)
@@ -95,10 +97,14 @@ def refusal(error: grpc.aio.AioRpcError, question: pb.DecideRequest) -> Refused:
     if told is AWAY:
         return away(error.code().name)
     requested = (question.model, *question.models)
-    return Refused(told.status, error.details() or "", told.error_type, code=told.code, requested=requested)
+    return Refused(
+        told.status, error.details() or "", told.error_type, code=told.code, requested=requested
+    )
 
 
 def away(code: str) -> Refused:
     """What a caller is told while nobody decides."""
     message = f"no decision can be had at the moment ({code})"
-    return Refused(AWAY.status, message, AWAY.error_type, code=AWAY.code, retry_after=RETRY_AFTER_SECONDS)
+    return Refused(
+        AWAY.status, message, AWAY.error_type, code=AWAY.code, retry_after=RETRY_AFTER_SECONDS
+    )

@@ -20,7 +20,9 @@ class BadFile(BadData):
     """A file that cannot be used; one line a fault. No value is shown: any could be a key in the wrong place."""
 
     def __init__(self, file: Path, faults: Sequence[tuple[int, int, str]]) -> None:
-        super().__init__("\n".join(f"{file}:{line}:{column}: {what}" for line, column, what in faults))
+        super().__init__(
+            "\n".join(f"{file}:{line}:{column}: {what}" for line, column, what in faults)
+        )
 
 
 class Document:
@@ -31,7 +33,9 @@ class Document:
         try:
             text = file.read_text(encoding="utf-8")
             self._root = yaml.compose(text, Loader=yaml.SafeLoader)
-            repeated = [(*place(key), f"{key.value}: stands here twice") for key in repeats(self._root)]
+            repeated = [
+                (*place(key), f"{key.value}: stands here twice") for key in repeats(self._root)
+            ]
             self._refuse_if(repeated)
             self.content: Any = yaml.safe_load(text)
         except OSError as error:
@@ -42,7 +46,11 @@ class Document:
             mark = getattr(error, "problem_mark", None)
             at = (mark.line + 1, mark.column + 1) if mark else (1, 1)
             raise BadFile(file, [(*at, "is not YAML")]) from None
-        schema = json.loads(resources.files(__package__).joinpath("schema", f"{kind}.schema.json").read_text("utf-8"))
+        schema = json.loads(
+            resources.files(__package__)
+            .joinpath("schema", f"{kind}.schema.json")
+            .read_text("utf-8")
+        )
         violations = jsonschema_rs.Draft202012Validator(schema).iter_errors(self.content)
         self._refuse_if([(*self.place(v.instance_path), worded(v)) for v in violations])
 

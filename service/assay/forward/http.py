@@ -9,7 +9,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 HEAD_SECONDS: Final = 10.0
-REST_SECONDS: Final = 5.0  # for the rest of a body that nobody reads any more: closing at once could lose the answer
+REST_SECONDS: Final = (
+    5.0  # for the rest of a body that nobody reads any more: closing at once could lose the answer
+)
 TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 TOO_SLOW: Final = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
@@ -23,13 +25,17 @@ class Guarded(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - uvicorn's own business
         super().__init__(*arguments, **named)
         self._head = 0
-        self._timer: asyncio.TimerHandle | None = None  # of a head, or of what is left of an answered request
+        self._timer: asyncio.TimerHandle | None = (
+            None  # of a head, or of what is left of an answered request
+        )
         self._heading = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # asyncio has a wider type
         """Wait for a request as long as for the next one."""
         super().connection_made(transport)
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
 
     def data_received(self, data: bytes) -> None:
         """Take bytes, and count those of a head that has not ended."""

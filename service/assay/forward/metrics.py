@@ -27,7 +27,10 @@ class Metrics(Collector):
         self._reporter = reporter
         self._registry = CollectorRegistry()
         self._deciding = Histogram(
-            "assay_forward_decide_seconds", "Time to a decision.", buckets=SECONDS, registry=self._registry
+            "assay_forward_decide_seconds",
+            "Time to a decision.",
+            buckets=SECONDS,
+            registry=self._registry,
         )
         self._registry.register(self)
 
@@ -39,13 +42,29 @@ class Metrics(Collector):
         """Every metric with its value now."""
         reporter = self._reporter
         yield GaugeMetricFamily("assay_forward_running", "Requests under way.", value=self.running)
-        yield GaugeMetricFamily("assay_forward_spool_bytes", "Bytes of outcomes not sent.", value=reporter.spool.bytes)
-        yield CounterMetricFamily("assay_forward_outcomes_sent", "Outcomes acknowledged.", value=reporter.sent)
-        yield CounterMetricFamily("assay_forward_outcomes_lost", "Outcomes without room.", value=reporter.spool.lost)
+        yield GaugeMetricFamily(
+            "assay_forward_spool_bytes", "Bytes of outcomes not sent.", value=reporter.spool.bytes
+        )
+        yield CounterMetricFamily(
+            "assay_forward_outcomes_sent", "Outcomes acknowledged.", value=reporter.sent
+        )
+        yield CounterMetricFamily(
+            "assay_forward_outcomes_lost", "Outcomes without room.", value=reporter.spool.lost
+        )
         for name, meaning, labels, counts in (
-            ("requests", "Requests answered.", ["status"], {(k,): v for k, v in self.requests.items()}),
+            (
+                "requests",
+                "Requests answered.",
+                ["status"],
+                {(k,): v for k, v in self.requests.items()},
+            ),
             ("attempts", "Attempts made.", ["provider", "end"], self.attempts),
-            ("outcomes_refused", "Outcomes refused.", ["reason"], {(k,): v for k, v in reporter.refused.items()}),
+            (
+                "outcomes_refused",
+                "Outcomes refused.",
+                ["reason"],
+                {(k,): v for k, v in reporter.refused.items()},
+            ),
         ):
             family = CounterMetricFamily(f"assay_forward_{name}", meaning, labels=labels)
             for values, count in counts.items():

@@ -58,33 +58,54 @@ class Catalog:
         ]
         endpoints = [
             each
-            async for page in pages(self._stub.ListEndpoints, pb.ListEndpointsRequest(page_size=PAGE))
+            async for page in pages(
+                self._stub.ListEndpoints, pb.ListEndpointsRequest(page_size=PAGE)
+            )
             for each in page.endpoints
         ]
         self._models, self._endpoints = models, endpoints
-        self._offers = {e.endpoint_id: Offer(frozenset(e.supported_parameters), e.service_tier) for e in endpoints}
+        self._offers = {
+            e.endpoint_id: Offer(frozenset(e.supported_parameters), e.service_tier)
+            for e in endpoints
+        }
 
     def models(self) -> dict[str, Any]:
         """`GET /v1/models`, as clients of OpenRouter and of OpenAI read it."""
         by_model: dict[str, list[pb.Endpoint]] = {}
         for endpoint in self._endpoints:
             by_model.setdefault(endpoint.model, []).append(endpoint)
-        return {"object": "list", "data": [model(each, by_model.get(each.model, [])) for each in self._models]}
+        return {
+            "object": "list",
+            "data": [model(each, by_model.get(each.model, [])) for each in self._models],
+        }
 
     async def endpoints(self, name: str) -> dict[str, Any]:
         """`GET /v1/models/{author}/{slug}/endpoints`; raises Refused."""
         try:
-            read = await self._stub.GetModel(pb.GetModelRequest(model=name), timeout=TIMEOUT_SECONDS)
+            read = await self._stub.GetModel(
+                pb.GetModelRequest(model=name), timeout=TIMEOUT_SECONDS
+            )
             listed = await self._stub.ListEndpoints(
                 pb.ListEndpointsRequest(model=name, page_size=PAGE), timeout=TIMEOUT_SECONDS
             )
         except grpc.aio.AioRpcError as error:
             if error.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT):
-                raise Refused(404, error.details() or "", "model_not_found", code="model_not_found") from None
-            raise Refused(503, "the catalog cannot be read", "decider_unavailable", retry_after=1.0) from None
+                raise Refused(
+                    404, error.details() or "", "model_not_found", code="model_not_found"
+                ) from None
+            raise Refused(
+                503, "the catalog cannot be read", "decider_unavailable", retry_after=1.0
+            ) from None
         shown = model(read.model, listed.endpoints)
-        about = {key: shown[key] for key in ("id", "name", "created", "description", "architecture")}
-        return {"data": {**about, "endpoints": [endpoint(each, shown["name"]) for each in listed.endpoints]}}
+        about = {
+            key: shown[key] for key in ("id", "name", "created", "description", "architecture")
+        }
+        return {
+            "data": {
+                **about,
+                "endpoints": [endpoint(each, shown["name"]) for each in listed.endpoints],
+            }
+        }
 
 
 async def pages(call: Any, request: Any) -> AsyncIterator[Any]:  # noqa: ANN401 - any method that lists
@@ -100,9 +121,20 @@ async def pages(call: Any, request: Any) -> AsyncIterator[Any]:  # noqa: ANN401 
 def model(value: pb.Model, offered: Iterable[pb.Endpoint]) -> dict[str, Any]:
     """A model; its price is that of the cheapest endpoint, its limits are those of the longest."""
     offered = list(offered)
-    cheapest = min(offered, key=lambda e: (not e.prices.HasField("prompt"), e.prices.prompt), default=pb.Endpoint())
-    context = value.context_length if value.HasField("context_length") else most(offered, "context_length")
-    inputs, outputs = list(value.input_modalities) or ["text"], list(value.output_modalities) or ["text"]
+    cheapest = min(
+        offered,
+        key=lambda e: (not e.prices.HasField("prompt"), e.prices.prompt),
+        default=pb.Endpoint(),
+    )
+    context = (
+        value.context_length
+        if value.HasField("context_length")
+        else most(offered, "context_length")
+    )
+    inputs, outputs = (
+        list(value.input_modalities) or ["text"],
+        list(value.output_modalities) or ["text"],
+    )
     return {
         "id": value.model,
         "canonical_slug": value.model,
@@ -126,7 +158,9 @@ def model(value: pb.Model, offered: Iterable[pb.Endpoint]) -> dict[str, Any]:
             "is_moderated": False,
         },
         "per_request_limits": None,
-        "supported_parameters": sorted({name for each in offered for name in each.supported_parameters}),
+        "supported_parameters": sorted(
+            {name for each in offered for name in each.supported_parameters}
+        ),
         "default_parameters": None,
         "supported_voices": None,
         "links": {"details": f"/v1/models/{value.model}/endpoints"},
@@ -170,14 +204,18 @@ def known(value: pb.Endpoint | pb.Prices, name: str) -> Any:  # noqa: ANN401 - a
 
 def most(offered: Iterable[pb.Endpoint], name: str) -> int | None:
     """The largest of what endpoints state."""
-    return max((stated for each in offered if (stated := known(each, name)) is not None), default=None)
+    return max(
+        (stated for each in offered if (stated := known(each, name)) is not None), default=None
+    )
 
 
 def pricing(prices: pb.Prices) -> dict[str, str]:
     """Decimal texts: USD per token, per request, per image; -1 where a price is not stated, which is not free."""
     factors = {**dict.fromkeys(TOKEN_PRICES, PER_MILLION), **dict.fromkeys(UNIT_PRICES, 1)}
     told = {key: known(prices, field) for key, field in {**TOKEN_PRICES, **UNIT_PRICES}.items()}
-    stated = {key: decimal(price * factors[key]) for key, price in told.items() if price is not None}
+    stated = {
+        key: decimal(price * factors[key]) for key, price in told.items() if price is not None
+    }
     return {"prompt": "-1", "completion": "-1", **stated}
 
 

@@ -39,7 +39,9 @@ class Whole:
         """Give a body in JSON."""
         self.over(status)
         fixed = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        await self.send({"type": "http.response.start", "status": status, "headers": [*fixed, *self.headers]})
+        await self.send(
+            {"type": "http.response.start", "status": status, "headers": [*fixed, *self.headers]}
+        )
         await self.send({"type": "http.response.body", "body": body})
 
 
@@ -79,14 +81,28 @@ class Stream:
         """End a whole answer, with the metadata block where it is wanted."""
         await self._end((event({**about, "choices": []}, block) if block else b"") + DONE)
 
-    async def refuse(self, refused: Refused, block: Block, about: dict[str, Any] | None = None) -> None:
+    async def refuse(
+        self, refused: Refused, block: Block, about: dict[str, Any] | None = None
+    ) -> None:
         """Give an error: in its envelope where nothing has gone out, else as the last event of the stream."""
         await self.quiet()
         if not self.begun:
             return await self._whole.refuse(refused, block)
-        choice = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": "error"}
-        named = {"id": "", "created": int(time.time()), "model": "", "provider": "", **(about or {})}
-        return await self._end(event({**named, "error": refused.error(), "choices": [choice]}, block))
+        choice = {
+            "index": 0,
+            "delta": {"role": "assistant", "content": ""},
+            "finish_reason": "error",
+        }
+        named = {
+            "id": "",
+            "created": int(time.time()),
+            "model": "",
+            "provider": "",
+            **(about or {}),
+        }
+        return await self._end(
+            event({**named, "error": refused.error(), "choices": [choice]}, block)
+        )
 
     async def _end(self, data: bytes) -> None:
         self._whole.over(200)
@@ -100,7 +116,11 @@ class Stream:
 
 def event(chunk: dict[str, Any], block: Block) -> bytes:
     """A chunk of our own."""
-    return b"data: " + orjson.dumps(with_block({"object": "chat.completion.chunk", **chunk}, block)) + b"\n\n"
+    return (
+        b"data: "
+        + orjson.dumps(with_block({"object": "chat.completion.chunk", **chunk}, block))
+        + b"\n\n"
+    )
 
 
 def with_block(value: dict[str, Any], block: Block) -> dict[str, Any]:

@@ -184,13 +184,19 @@ class Reporter:
             except grpc.aio.AioRpcError as error:
                 if error.code() in FOR_GOOD:
                     return self.spool.refuse(error.details() or "")
-                log.warning("outcomes wait for the service", code=error.code().name, waiting=len(self.spool.waiting))
+                log.warning(
+                    "outcomes wait for the service",
+                    code=error.code().name,
+                    waiting=len(self.spool.waiting),
+                )
                 await asyncio.sleep(wait)
             else:
                 self.spool.done()
                 self.sent += answer.accepted
                 self.refused.update(each.reason for each in answer.refused)
                 if answer.refused:
-                    log.warning("outcomes refused", batch=batch.batch_id, reasons=dict(self.refused))
+                    log.warning(
+                        "outcomes refused", batch=batch.batch_id, reasons=dict(self.refused)
+                    )
                 return None
         return None

@@ -14,8 +14,8 @@ import orjson
 from msgspec import Meta, Raw, Struct
 
 from assay.engine.errors import InvalidField
+from assay.forward.provider_preferences import provider_preferences
 from assay.v1 import evidence_pb2, routing_pb2 as pb
-from assay.wire.provider import provider_preferences
 
 T = TypeVar("T")
 COUNT: Any = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -27,7 +27,9 @@ PARAMETERS: Final = frozenset({
     "seed", "stop", "structured_outputs", "temperature", "tool_choice", "tools", "top_a", "top_k", "top_logprobs",
     "top_p", "verbosity", "web_search_options",
 })  # fmt: skip
-LIMITS: Final = frozenset({"max_tokens", "max_completion_tokens"})  # never dropped: they bound what is paid
+LIMITS: Final = frozenset(
+    {"max_tokens", "max_completion_tokens"}
+)  # never dropped: they bound what is paid
 # What stays here; the last five are put in anew.
 OWN: Final = frozenset({
     "models", "provider", "route", "session_id", "plugins", "trace", "metadata", "debug", "usage", "transforms",
@@ -92,7 +94,12 @@ class Asked:
 
     def dropped(self, name: str, offer: Offer) -> bool:
         """Whether an endpoint is known not to support a parameter."""
-        return bool(offer.supports) and name in PARAMETERS and name not in offer.supports and name not in LIMITS
+        return (
+            bool(offer.supports)
+            and name in PARAMETERS
+            and name not in offer.supports
+            and name not in LIMITS
+        )
 
     def stream_options(self) -> bytes:
         """The caller's, with the usage that accounting needs."""
@@ -109,7 +116,9 @@ class Asked:
         if not offered:
             return None
         return evidence_pb2.ToolUse(
-            offered=offered, tool_choice=self.question.tool_choice, after_tool_result=self.after_tool_result
+            offered=offered,
+            tool_choice=self.question.tool_choice,
+            after_tool_result=self.after_tool_result,
         )
 
 
@@ -125,7 +134,10 @@ def read_request(body: bytes, *, tenant: str, session_id: str, request_id: str) 
     models = read(fields, "models", list[str], "a list of model names") or []
     model = read(fields, "model", str, "a model name") or (models.pop(0) if models else "")
     preferences = read(fields, "provider", Any, "an object")
-    limits = [read(fields, name, COUNT, "an integer, zero or more") for name in ("max_completion_tokens", "max_tokens")]
+    limits = [
+        read(fields, name, COUNT, "an integer, zero or more")
+        for name in ("max_completion_tokens", "max_tokens")
+    ]
     try:
         question = pb.DecideRequest(
             model=model,
@@ -142,11 +154,19 @@ def read_request(body: bytes, *, tenant: str, session_id: str, request_id: str) 
             session_id=read(fields, "session_id", str, "text") or session_id,
         )
     except (ValueError, TypeError) as error:  # numbers beyond 64 bits, half surrogate pairs
-        raise InvalidField("body", f"{len(body)} bytes", "made of numbers and texts that can be handed on") from error
+        raise InvalidField(
+            "body", f"{len(body)} bytes", "made of numbers and texts that can be handed on"
+        ) from error
     if question.ByteSize() > MAX_QUESTION_BYTES:
-        raise InvalidField("body", f"{question.ByteSize()} bytes of names and wishes", f"at most {MAX_QUESTION_BYTES}")
+        raise InvalidField(
+            "body",
+            f"{question.ByteSize()} bytes of names and wishes",
+            f"at most {MAX_QUESTION_BYTES}",
+        )
     stream = read(fields, "stream", bool, "true or false") or False
-    return Asked(question, fields, stream, bool(messages) and messages[-1].role in ("tool", "function"))
+    return Asked(
+        question, fields, stream, bool(messages) and messages[-1].role in ("tool", "function")
+    )
 
 
 def read(fields: Mapping[str, Raw], name: str, kind: type[T], expected: str) -> T | None:
@@ -162,7 +182,11 @@ def read(fields: Mapping[str, Raw], name: str, kind: type[T], expected: str) -> 
 
 def parameters(fields: Mapping[str, Raw]) -> set[str]:
     """Names of the parameters sent, by the names of the list; a null is as good as nothing."""
-    return {"max_tokens" if name in LIMITS else name for name in fields.keys() & PARAMETERS if fields[name] != NULL}
+    return {
+        "max_tokens" if name in LIMITS else name
+        for name in fields.keys() & PARAMETERS
+        if fields[name] != NULL
+    }
 
 
 def tool_choice(value: object) -> str | None:
@@ -171,7 +195,9 @@ def tool_choice(value: object) -> str | None:
         return None if value is None else str(value)
     kind = value.get("type")
     inner = value.get("allowed_tools", value)
-    return str(inner.get("mode", "auto") if kind == "allowed_tools" and isinstance(inner, dict) else kind)
+    return str(
+        inner.get("mode", "auto") if kind == "allowed_tools" and isinstance(inner, dict) else kind
+    )
 
 
 def modalities(messages: Iterable[Message]) -> set[str]:

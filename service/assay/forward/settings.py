@@ -5,13 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from yarl import URL
 
 from assay.forward.addresses import literal_refused
 from assay.forward.files import Document
-from assay.forward.secrets import Secret
+
+
+class Secret:
+    """A key: shown nowhere, told only to whom it is for."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is not written down")
+
+    def told(self) -> str:
+        """The key itself, for the one header it belongs into."""
+        return self._value
+
+    def blotted(self, text: str) -> str:
+        """A text of the provider's in which the key does not occur."""
+        return text.replace(self._value, "…")
+
 
 UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0}
 MAX_TOLD: Final = 2000
@@ -75,17 +98,30 @@ def read_providers(file: Path, environment: Mapping[str, str]) -> Providers:
     by_slug = {}
     for slug, entry in spec["providers"].items():
         at = ("spec", "providers", slug)
-        url, key = URL(entry["baseUrl"].rstrip("/") + "/chat/completions"), secret(entry.get("keyEnv"), environment)
-        faults += [((*at, "baseUrl"), fault) for fault in url_faults(url, private=entry.get("private", False))]
+        url, key = (
+            URL(entry["baseUrl"].rstrip("/") + "/chat/completions"),
+            secret(entry.get("keyEnv"), environment),
+        )
+        faults += [
+            ((*at, "baseUrl"), fault)
+            for fault in url_faults(url, private=entry.get("private", False))
+        ]
         if "keyEnv" in entry and key is None:
-            faults.append(((*at, "keyEnv"), "neither this variable nor the one with _FILE appended holds a key"))
+            faults.append(
+                (
+                    (*at, "keyEnv"),
+                    "neither this variable nor the one with _FILE appended holds a key",
+                )
+            )
         by_slug[slug] = Provider(
             slug, entry.get("name", slug), url, entry.get("private", False), key, entry.get("keyHeader"),
             entry.get("models", {}), timeouts({**spec.get("timeouts", {}), **entry.get("timeouts", {})}),
         )  # fmt: skip
     document.refuse(faults)
     named = {
-        name: seconds(spec[key]) for key, name in (("deadline", "deadline"), ("keepAlive", "keep_alive")) if key in spec
+        name: seconds(spec[key])
+        for key, name in (("deadline", "deadline"), ("keepAlive", "keep_alive"))
+        if key in spec
     }
     return Providers(by_slug, **named)
 

@@ -41,5 +41,7 @@ class Events:
 
 def data_of(event: bytes) -> bytes | None:
     """The data of an event, its lines joined; `None` for comments and the like."""
-    found = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
+    found = [
+        line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")
+    ]
     return b"\n".join(found) if found else None

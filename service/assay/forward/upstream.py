@@ -25,7 +25,11 @@ from assay.forward.taxonomy import (
 MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
 MAX_REFUSAL_BYTES: Final = 64 * 1024
 IN_ONE_WRITE: Final = 1024 * 1024
-HEADERS: Final = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "assay"}
+HEADERS: Final = {
+    "Content-Type": "application/json",
+    "Accept-Encoding": "identity",
+    "User-Agent": "assay",
+}
 IDENTITY: Final = ("", "identity")
 
 
@@ -37,7 +41,9 @@ class Upstream:
         self._private = frozenset(each.url.host for each in every if each.private and each.url.host)
         self._headers = {each.slug: {**HEADERS, **each.headers()} for each in every}
         self._timeouts = {
-            each.slug: aiohttp.ClientTimeout(total=None, connect=each.timeouts.connect, ceil_threshold=86_400)
+            each.slug: aiohttp.ClientTimeout(
+                total=None, connect=each.timeouts.connect, ceil_threshold=86_400
+            )
             for each in every
         }
 

@@ -11,17 +11,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from assay.engine.benchmark import UNKNOWN, BenchmarkRun, Series
-from assay.engine.document import BenchmarkDocument, Refusal, ReportedRun, Subject
 from assay.engine.errors import BadData
+from assay.engine.evidence.benchmarks import UNKNOWN, BenchmarkRun, Series
 from assay.importers import cells, scores
 from assay.importers.cells import Form, RefusedError
+from assay.importers.documents import BenchmarkDocument, Refusal, ReportedRun, Subject
 from assay.importers.table import Row, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-NAMES = {"benchmark": "suite", "score_raw": "score", "revision_date": "run_at", "source_commit": "source_revision"}
+NAMES = {
+    "benchmark": "suite",
+    "score_raw": "score",
+    "revision_date": "run_at",
+    "source_commit": "source_revision",
+}
 REQUIRED = ("model", "provider")
 OPTIONAL = (
     "tag", "source", "suite", "suite_version", "judge", "metric", "unit", "score", "tasks_total", "tasks_completed",
@@ -88,7 +93,9 @@ def _reported(row: Row, source: str, named: str | None) -> ReportedRun:
         run=row.read("run", _of(cells.TENANT)) or "",
         tasks_total=row.read("tasks_total", cells.whole),
         tasks_completed=row.read("tasks_completed", cells.whole),
-        trials=row.read("trials", lambda field, text: scores.trials(field, cells.whole(field, text))),
+        trials=row.read(
+            "trials", lambda field, text: scores.trials(field, cells.whole(field, text))
+        ),
         source_revision=row.read("source_revision", cells.title),
     )
     if run.tasks_completed is not None and run.tasks_total is not None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from assay.engine.catalog import Endpoint, Model, Percentiles, Prices, Provider
-from assay.engine.document import CatalogDocument, Refusal
 from assay.engine.errors import BadData
-from assay.engine.identity import provisional
+from assay.engine.world.catalog import Endpoint, Model, Percentiles, Prices, Provider
+from assay.engine.world.identity import provisional
 from assay.importers import cells
 from assay.importers.cells import RefusedError
+from assay.importers.documents import CatalogDocument, Refusal
 from assay.importers.table import read_table
 
 if TYPE_CHECKING:
@@ -27,10 +27,34 @@ if TYPE_CHECKING:
 REQUIRED = ("model", "provider", "tag")
 PERCENTILES = ("p50", "p75", "p90", "p99")
 OPTIONAL = (
-    *("provider_name", "quantization", "context_length", "max_completion_tokens", "max_prompt_tokens"),
-    *("prompt_usd_per_mtok", "completion_usd_per_mtok", "cache_read_usd_per_mtok", "cache_write_usd_per_mtok"),
-    *("audio_usd_per_mtok", "request_usd", "image_usd", "supported_parameters", "input_modalities", "status"),
-    *("uptime_last_30m_percent", "uptime_last_1d_percent", "supports_implicit_caching", "zdr", "data_collection"),
+    *(
+        "provider_name",
+        "quantization",
+        "context_length",
+        "max_completion_tokens",
+        "max_prompt_tokens",
+    ),
+    *(
+        "prompt_usd_per_mtok",
+        "completion_usd_per_mtok",
+        "cache_read_usd_per_mtok",
+        "cache_write_usd_per_mtok",
+    ),
+    *(
+        "audio_usd_per_mtok",
+        "request_usd",
+        "image_usd",
+        "supported_parameters",
+        "input_modalities",
+        "status",
+    ),
+    *(
+        "uptime_last_30m_percent",
+        "uptime_last_1d_percent",
+        "supports_implicit_caching",
+        "zdr",
+        "data_collection",
+    ),
     *(f"latency_{point}_s" for point in PERCENTILES),
     *(f"throughput_{point}_tps" for point in PERCENTILES),
     "generated_at",
@@ -55,17 +79,22 @@ def read_catalog(data: bytes, *, source: str) -> CatalogDocument:
             taken.append(row)
     if not endpoints or len(refused) > len(endpoints):
         first = f", first {refused[0].where}: {refused[0].reason}" if refused else ""
-        raise BadData(f"{len(refused)} of {len(refused) + len(endpoints)} rows cannot be taken{first}")
+        raise BadData(
+            f"{len(refused)} of {len(refused) + len(endpoints)} rows cannot be taken{first}"
+        )
     return CatalogDocument(
         source=source,
         digest=table.digest,
         generated_at=_generated_at(taken),
         providers=_providers(taken),
         models=tuple(
-            Model(model, input_modalities=modalities.get(model)) for model in _once(e.model for e in endpoints)
+            Model(model, input_modalities=modalities.get(model))
+            for model in _once(e.model for e in endpoints)
         ),
         endpoints=provisional(endpoints),
-        refused=tuple(sorted(refused, key=lambda refusal: int(refusal.where.removeprefix("line ")))),
+        refused=tuple(
+            sorted(refused, key=lambda refusal: int(refusal.where.removeprefix("line ")))
+        ),
     )
 
 
@@ -77,7 +106,10 @@ def _endpoint(row: Row) -> Endpoint:
         model=row.need("model", lambda field, text: cells.named(field, text, cells.MODEL)),
         provider=row.need("provider", lambda field, text: cells.named(field, text, cells.PROVIDER)),
         tag=row.need("tag", lambda field, text: cells.named(field, text, cells.TAG)),
-        quantization=row.read("quantization", lambda field, text: cells.named(field, text, cells.WORD)) or "unknown",
+        quantization=row.read(
+            "quantization", lambda field, text: cells.named(field, text, cells.WORD)
+        )
+        or "unknown",
         context_length=row.read("context_length", cells.whole) or None,
         max_completion_tokens=row.read("max_completion_tokens", cells.whole) or None,
         max_prompt_tokens=row.read("max_prompt_tokens", cells.whole) or None,
@@ -112,7 +144,11 @@ def _percentiles(row: Row, column: str, *, rising: bool) -> Percentiles:
     stated = [value for value in values if value is not None]
     if stated != sorted(stated, reverse=not rising):
         shown = ", ".join(f"{value:g}" for value in stated)
-        raise RefusedError(column.format("p50…p99"), shown, "rising" if rising else "falling: p90 is what 90 % exceed")
+        raise RefusedError(
+            column.format("p50…p99"),
+            shown,
+            "rising" if rising else "falling: p90 is what 90 % exceed",
+        )
     return Percentiles(*values)
 
 
@@ -120,7 +156,9 @@ def _agree(row: Row, model: str, modalities: dict[str, tuple[str, ...]]) -> None
     """A model takes the same inputs in every row that states them."""
     stated = row.read("input_modalities", cells.words)
     if stated and set(modalities.setdefault(model, stated)) != set(stated):
-        raise RefusedError("input_modalities", " ".join(stated), f"{' '.join(modalities[model])}, as said before")
+        raise RefusedError(
+            "input_modalities", " ".join(stated), f"{' '.join(modalities[model])}, as said before"
+        )
 
 
 def _generated_at(rows: Sequence[Row]) -> datetime | None:

@@ -11,7 +11,9 @@ from assay.engine.errors import quoted
 
 MOST = 2**53  # the largest count that stays exact in every language that reads it
 MTOK = Decimal(1_000_000)
-DEAREST_USD = Decimal(10_000)  # per million tokens, or per request or image; the dearest listed model asks 600
+DEAREST_USD = Decimal(
+    10_000
+)  # per million tokens, or per request or image; the dearest listed model asks 600
 MANY_WORDS = 128
 
 
@@ -36,12 +38,20 @@ MODEL = Form(
     200,
     "a model id such as author/slug",
 )
-PROVIDER = Form(re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII), 100, "a provider slug such as deepinfra")
-TAG = Form(
-    re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*", re.ASCII), 200, "an endpoint tag such as deepinfra/fp8"
+PROVIDER = Form(
+    re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII), 100, "a provider slug such as deepinfra"
 )
-WORD = Form(re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII), 64, "a plain word of at most 64 characters")
-TENANT = Form(re.compile(r"[A-Za-z0-9][\w.:@/-]*", re.ASCII), 128, "a plain name of at most 128 characters")
+TAG = Form(
+    re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*", re.ASCII),
+    200,
+    "an endpoint tag such as deepinfra/fp8",
+)
+WORD = Form(
+    re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII), 64, "a plain word of at most 64 characters"
+)
+TENANT = Form(
+    re.compile(r"[A-Za-z0-9][\w.:@/-]*", re.ASCII), 128, "a plain name of at most 128 characters"
+)
 
 WHOLE = re.compile(r"[0-9]{1,16}", re.ASCII)
 SIGNED = re.compile(r"-?[0-9]{1,6}", re.ASCII)

@@ -7,25 +7,147 @@ was asked (`openrouter/…`) and the run was pinned to a provider; see `Subject`
 from __future__ import annotations
 
 import hashlib
+import io
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
-from assay.engine.benchmark import BenchmarkRun, Series
 from assay.engine.canonical import canonical
-from assay.engine.document import BenchmarkDocument, Refusal, ReportedRun, Subject
 from assay.engine.errors import BadData, quoted
+from assay.engine.evidence.benchmarks import UNKNOWN, BenchmarkRun, Series
 from assay.importers import cells, json_fields, scores
-from assay.importers.archive import is_zip, member
 from assay.importers.cells import TENANT, RefusedError
-from assay.importers.inspect_judge import JUDGES, judge_of
-from assay.importers.json_text import read_object
+from assay.importers.documents import BenchmarkDocument, Refusal, ReportedRun, Subject
+from assay.importers.json_fields import Object, read_object
 from assay.importers.packing import digest, unpacked
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")
+ENTRY_MAGIC = b"PK\x01\x02"
+MANY_ENTRIES = 200_000
+ZSTANDARD = (
+    93  # a method that Python 3.11's zipfile does not know; written by Inspect since 0.3.285
+)
+METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, ZSTANDARD}
+ENCRYPTED = 0x1
+LOCAL_HEADER = struct.Struct("<4s22xHH")
+UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    OSError,
+    ValueError,
+    RuntimeError,
+    EOFError,
+    KeyError,
+)
 
-    from assay.importers.json_fields import Object
+
+def is_zip(data: bytes) -> bool:
+    """Whether the bytes begin as a zip file does."""
+    return data.startswith(ZIP_MAGICS)
+
+
+def member(data: bytes, name: str, limit: int) -> bytes:
+    """Read the one member of that name; never holds more than `limit` bytes of it. Raises BadData."""
+    if data.count(ENTRY_MAGIC) > MANY_ENTRIES:
+        raise BadData(f"the zip file holds more than {MANY_ENTRIES} members")
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            content = _content(data, archive, _entry(archive, name), limit)
+    except UNREADABLE as error:
+        raise BadData(
+            f"broken zip file: {' '.join(str(error).split())[:200] or 'cut off'}"
+        ) from error
+    if len(content) > limit:
+        raise BadData(f"{name} holds more than {limit} bytes")
+    return content
+
+
+def _entry(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
+    found = [entry for entry in archive.infolist() if entry.filename == name]
+    if not found:
+        raise BadData(f"the zip file has no {name}")
+    if len(found) > 1:
+        raise BadData(f"the zip file has {name} {len(found)} times")
+    (entry,) = found
+    if entry.flag_bits & ENCRYPTED:
+        raise BadData(f"{name} is encrypted")
+    if entry.compress_type not in METHODS:
+        raise BadData(
+            f"{name} is compressed in an unreadable way, zip method {entry.compress_type}"
+        )
+    return entry
+
+
+def _content(data: bytes, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int) -> bytes:
+    if entry.compress_type != ZSTANDARD:
+        with archive.open(entry) as packed:
+            return packed.read(limit + 1)
+    content = _unpacked(_packed(data, entry), limit)
+    if len(content) <= limit and zlib.crc32(content) != entry.CRC:
+        raise BadData(f"{quoted(entry.filename)} is damaged: its checksum differs")
+    return content
+
+
+def _packed(data: bytes, entry: zipfile.ZipInfo) -> bytes:
+    """Find the member's own bytes, which the local header stands before."""
+    magic, name, extra = LOCAL_HEADER.unpack_from(data, entry.header_offset)
+    start = entry.header_offset + LOCAL_HEADER.size + name + extra
+    packed = data[start : start + entry.compress_size]
+    if magic != ZIP_MAGICS[0] or len(packed) != entry.compress_size:
+        raise BadData(f"{quoted(entry.filename)} is cut off")
+    return packed
+
+
+def _unpacked(packed: bytes, limit: int) -> bytes:
+    import pyarrow as pa  # noqa: PLC0415 - takes a tenth of a second that other files need not pay
+
+    with pa.CompressedInputStream(pa.BufferReader(packed), "zstd") as stream:
+        found: bytes = stream.read(limit + 1)
+    return found
+
+
+JUDGES = ("grader_model", "judge_model", "grader", "judge")
+
+
+def judge_of(score: Object, eval_: Object) -> str:
+    """Name the model that judged a score: by the scorer's own settings, the task's, or the model's role; or unknown."""
+    scorer = score.get("scorer")
+    listed = eval_.get("scorers")
+    own = (
+        [each.get("options") for each in listed if _is(each, scorer)]
+        if isinstance(listed, list)
+        else []
+    )
+    roles = eval_.get("model_roles")
+    places = (
+        *((part, ("model", *JUDGES)) for part in (score.get("params"), *own)),
+        *((eval_.get(name), JUDGES) for name in ("task_args", "task_args_passed")),
+        (roles, JUDGES),
+    )
+    for part, names in places:
+        if isinstance(part, dict):
+            for name in names:
+                if found := _named(part.get(name)):
+                    return cells.title("judge", found)
+    return UNKNOWN
+
+
+def _is(item: object, scorer: object) -> bool:
+    return isinstance(item, dict) and item.get("name") == scorer
+
+
+def _named(value: object) -> str:
+    """Spell a model, several of them, or a role that a model plays."""
+    if isinstance(value, dict):
+        value = value.get("model")
+    if isinstance(value, list):
+        return " + ".join(each for each in value if isinstance(each, str))
+    return value.strip() if isinstance(value, str) else ""
+
 
 VERSION = 2
 HEADER = "header.json"
@@ -62,14 +184,20 @@ def read_inspect(data: bytes, *, source: str = "inspect") -> BenchmarkDocument:
         return BenchmarkDocument(digest(data), refused=(Refusal("log", str(error)),))
     return BenchmarkDocument(
         digest(data),
-        tuple(ReportedRun(where, subject, score) for where, score in found if isinstance(score, BenchmarkRun)),
+        tuple(
+            ReportedRun(where, subject, score)
+            for where, score in found
+            if isinstance(score, BenchmarkRun)
+        ),
         tuple(Refusal(where, score) for where, score in found if isinstance(score, str)),
     )
 
 
 def _run(log: Object, source: str) -> Run:
     if log.get("version") != VERSION:
-        raise RefusedError("version", json_fields.shown(log.get("version")), f"{VERSION}, the form that is known")
+        raise RefusedError(
+            "version", json_fields.shown(log.get("version")), f"{VERSION}, the form that is known"
+        )
     _check_ended(log)
     eval_ = json_fields.an_object("eval", log.get("eval"))
     results = json_fields.an_object("results", log.get("results"))
@@ -81,7 +209,9 @@ def _run(log: Object, source: str) -> Run:
         log=log,
         eval_=eval_,
         source=source,
-        suite=cells.named("eval.task", json_fields.text("eval.task", eval_.get("task")), scores.SUITE),
+        suite=cells.named(
+            "eval.task", json_fields.text("eval.task", eval_.get("task")), scores.SUITE
+        ),
         version=_version(eval_, config),
         run=_run_id(eval_),
         run_at=_ended_at(log, eval_),
@@ -115,12 +245,20 @@ def _part(item: Object, name: str) -> Object:
 def _version(eval_: Object, config: Object) -> str:
     """Tell runs apart that did not ask the same: by the task's version, its arguments and how much of it was run."""
     if config.get("sample_id") is not None:
-        raise RefusedError("eval.config.sample_id", "a choice of samples", "absent: the score is not of the suite")
+        raise RefusedError(
+            "eval.config.sample_id", "a choice of samples", "absent: the score is not of the suite"
+        )
     version = json_fields.number_text("eval.task_version", eval_.get("task_version", 0))
     limit = config.get("limit")
     if limit is not None:
-        span = json_fields.a_list("eval.config.limit", limit, 2) if isinstance(limit, list) else [limit]
-        version += "+limit=" + "-".join(json_fields.number_text("eval.config.limit", each) for each in span)
+        span = (
+            json_fields.a_list("eval.config.limit", limit, 2)
+            if isinstance(limit, list)
+            else [limit]
+        )
+        version += "+limit=" + "-".join(
+            json_fields.number_text("eval.config.limit", each) for each in span
+        )
     stated = _part(eval_, "task_args_passed" if "task_args_passed" in eval_ else "task_args")
     arguments = {name: value for name, value in stated.items() if name not in JUDGES}
     if arguments:
@@ -144,7 +282,9 @@ def _run_id(eval_: Object) -> str:
 
 def _ended_at(log: Object, eval_: Object) -> datetime:
     ended = _part(log, "stats").get("completed_at") or None
-    field, value = ("eval.created", eval_.get("created")) if ended is None else ("stats.completed_at", ended)
+    field, value = (
+        ("eval.created", eval_.get("created")) if ended is None else ("stats.completed_at", ended)
+    )
     return cells.moment(field, json_fields.text(field, value))
 
 
@@ -161,7 +301,9 @@ def _pins(arguments: Object) -> tuple[str, ...]:
     """Read what OpenBench (`only`) or Inspect itself (`provider.only`) handed to OpenRouter."""
     stated = arguments.get("only") or _part(arguments, "provider").get("only") or ()
     names = stated.split(",") if isinstance(stated, str) else stated
-    listed = json_fields.a_list("eval.model_args.only", list(names) if names == () else names, cells.MANY_WORDS)
+    listed = json_fields.a_list(
+        "eval.model_args.only", list(names) if names == () else names, cells.MANY_WORDS
+    )
     texts = (json_fields.text("eval.model_args.only", name).strip() for name in listed)
     return tuple(dict.fromkeys(cells.title("eval.model_args.only", text) for text in texts))
 
@@ -186,12 +328,16 @@ def _scores(run: Run) -> Iterator[tuple[str, BenchmarkRun | str]]:
 
 def _metrics(score: Object) -> Object:
     """Give what a scorer measured; refuses a score over a part of the samples, where the log tells."""
-    scored, unscored = (json_fields.whole(score, name) for name in ("scored_samples", "unscored_samples"))
+    scored, unscored = (
+        json_fields.whole(score, name) for name in ("scored_samples", "unscored_samples")
+    )
     if scored is not None and unscored:
         scores.completed("scored_samples", scored, scored + unscored)
     metrics = json_fields.an_object("metrics", score.get("metrics"))
     if len(metrics) > MANY_METRICS:
-        raise RefusedError("metrics", f"{len(metrics)} items", f"an object of at most {MANY_METRICS}")
+        raise RefusedError(
+            "metrics", f"{len(metrics)} items", f"an object of at most {MANY_METRICS}"
+        )
     found = {name: metric for name, metric in metrics.items() if not name.endswith(NO_SCORES)}
     if not found:
         raise RefusedError("metrics", ", ".join(metrics), "an object with a score")
@@ -206,14 +352,18 @@ def _score(run: Run, score: Object, name: str, metric: object) -> BenchmarkRun |
         return BenchmarkRun(
             endpoint_id="",
             source=run.source,
-            series=Series(run.suite, run.version, judge_of(score, run.eval_), _metric(score, name), unit),
+            series=Series(
+                run.suite, run.version, judge_of(score, run.eval_), _metric(score, name), unit
+            ),
             score=scores.score(name, json_fields.number_text(name, value), unit),
             run_at=run.run_at,
             run=run.run,
             tasks_total=run.total,
             tasks_completed=run.completed,
             trials=run.trials,
-            source_revision=None if commit is None else cells.title("eval.revision.commit", _text(commit)),
+            source_revision=None
+            if commit is None
+            else cells.title("eval.revision.commit", _text(commit)),
         )
     except RefusedError as error:
         return str(error)
@@ -226,5 +376,9 @@ def _text(commit: object) -> str:
 def _metric(score: Object, name: str) -> str:
     """Name a metric with its scorer, and with the way trials were put together where that is not their mean."""
     scorer, reducer = json_fields.text("name", score.get("name")), score.get("reducer")
-    parts = [scorer, name] if reducer in {None, "mean"} else [scorer, name, json_fields.text("reducer", reducer)]
+    parts = (
+        [scorer, name]
+        if reducer in {None, "mean"}
+        else [scorer, name, json_fields.text("reducer", reducer)]
+    )
     return cells.named("metric", "_".join("/".join(parts).split()), scores.METRIC)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from assay.engine.catalog import Observation
-from assay.engine.document import ObservationDocument, ObservedRow, Refusal
+from assay.engine.world.catalog import Observation
 from assay.importers import cells
 from assay.importers.cells import RefusedError
+from assay.importers.documents import ObservationDocument, ObservedRow, Refusal
 from assay.importers.table import read_table
 
 if TYPE_CHECKING:
@@ -44,7 +44,9 @@ def read_observations(data: bytes) -> ObservationDocument:
             refused.append(Refusal(row.where, str(error)))
             continue
         o = observed.observation
-        first = seen.setdefault(Window(o.endpoint_id, o.source, o.observed_from, o.observed_to), row.where)
+        first = seen.setdefault(
+            Window(o.endpoint_id, o.source, o.observed_from, o.observed_to), row.where
+        )
         if first == row.where:
             rows.append(observed)
         else:
@@ -74,10 +76,14 @@ def _check(row: Row, o: Observation) -> None:
     if o.observed_from >= o.observed_to:
         raise RefusedError("observed_to", row.cells["observed_to"], "later than observed_from")
     if o.tool_call_requests > o.requests:
-        raise RefusedError("tool_call_requests", o.tool_call_requests, f"at most requests, {o.requests}")
+        raise RefusedError(
+            "tool_call_requests", o.tool_call_requests, f"at most requests, {o.requests}"
+        )
     if o.errored_requests > o.tool_call_requests:
         raise RefusedError(
-            "errored_requests", o.errored_requests, f"at most tool_call_requests, {o.tool_call_requests}"
+            "errored_requests",
+            o.errored_requests,
+            f"at most tool_call_requests, {o.tool_call_requests}",
         )
 
 

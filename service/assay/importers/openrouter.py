@@ -10,28 +10,122 @@ no endpoints.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import astuple, dataclass, replace
+from datetime import datetime
 
 import orjson
 
-from assay.engine.catalog import Model, Provider
-from assay.engine.document import CatalogDocument, Refusal
 from assay.engine.errors import BadData, quoted
-from assay.engine.identity import provisional
+from assay.engine.world.catalog import Endpoint, Model, Percentiles, Provider
+from assay.engine.world.identity import provisional
 from assay.importers import cells, json_fields
 from assay.importers.cells import RefusedError
-from assay.importers.openrouter_offer import read_offer, read_seller
-from assay.importers.openrouter_providers import provider_slugs
+from assay.importers.documents import CatalogDocument, Refusal
+from assay.importers.json_fields import Object
+from assay.importers.openrouter_prices import read_pricing
 from assay.importers.packing import digest, unpacked
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from datetime import datetime
 
-    from assay.engine.catalog import Endpoint
-    from assay.importers.json_fields import Object
+def provider_slugs(listed: Mapping[str, str], offers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Map display names to slugs, from the names listed and from pairs of display name and tag."""
+    carried = Counter((name, tag.partition("/")[0]) for name, tag in offers)
+
+    def claim(pair: tuple[str, str]) -> tuple[bool, bool, int, str]:
+        name, prefix = pair
+        return listed.get(name) == prefix, _hyphenated(name) == prefix, carried[pair], name
+
+    owners: dict[str, tuple[str, str]] = {}
+    for pair in carried:
+        owners[pair[1]] = max(pair, owners.get(pair[1], pair), key=claim)
+    weakest_first = sorted(owners.values(), key=lambda pair: (*claim(pair), pair[1]))
+    return dict(weakest_first) | dict(listed)
+
+
+def _hyphenated(name: str) -> str:
+    return "-".join(name.lower().split())
+
+
+POINTS = ("p50", "p75", "p90", "p99")
+MS = 1000
+
+
+def read_offer(
+    item: Object, model: str, *, names: Container[object], slugs: Mapping[str, str]
+) -> tuple[Endpoint, tuple[Refusal, ...]]:
+    """Read an endpoint of `model`, which its row may call by any of `names`; price overrides are refused alone."""
+    stated = item.get("model_id")
+    if stated is not None and stated not in names:
+        raise RefusedError(
+            "model_id", json_fields.shown(stated), f"the model of this list, {model}"
+        )
+    provider, tag = read_seller(item)
+    if provider not in slugs:
+        raise RefusedError(
+            "provider_name", provider, "listed in providers, and its tags are all of others"
+        )
+    pricing = item.get("pricing")
+    prices, overrides, refused = read_pricing(
+        {} if pricing is None else json_fields.an_object("pricing", pricing)
+    )
+    quantization = item.get("quantization")
+    endpoint = Endpoint(
+        endpoint_id="",
+        model=model,
+        provider=slugs[provider],
+        tag=tag,
+        quantization="unknown" if quantization is None else _word("quantization", quantization),
+        context_length=json_fields.limit(item, "context_length"),
+        max_completion_tokens=json_fields.limit(item, "max_completion_tokens"),
+        max_prompt_tokens=json_fields.limit(item, "max_prompt_tokens"),
+        supported_parameters=json_fields.words(item, "supported_parameters") or (),
+        prices=prices,
+        overrides=overrides,
+        status=json_fields.code(item, "status"),
+        uptime_30m_percent=json_fields.percent("uptime_last_30m", item.get("uptime_last_30m")),
+        uptime_1d_percent=json_fields.percent("uptime_last_1d", item.get("uptime_last_1d")),
+        latency_s=_percentiles(item, "latency_last_30m", rising=True, unit=MS),
+        throughput_tps=_percentiles(item, "throughput_last_30m", rising=False),
+        implicit_caching=json_fields.flag(item, "supports_implicit_caching"),
+    )
+    return endpoint, refused
+
+
+def read_seller(item: Object) -> tuple[str, str]:
+    """Read who offers: the provider's display name and the endpoint's tag."""
+    name = cells.title(
+        "provider_name", json_fields.text("provider_name", item.get("provider_name"))
+    )
+    if not name.strip():
+        raise RefusedError("provider_name", name, "a name")
+    return name, cells.named("tag", json_fields.text("tag", item.get("tag")), cells.TAG)
+
+
+def _word(field: str, value: object) -> str:
+    return cells.named(field, json_fields.text(field, value), cells.WORD)
+
+
+def _percentiles(item: Object, field: str, *, rising: bool, unit: int = 1) -> Percentiles:
+    """Read one number (the median) or the points of a distribution.
+
+    Ours get worse with p: `p90` of a latency is met, of a throughput exceeded, by 90 %. OpenRouter documents the same,
+    but real throughput points rise, so they are quantiles, of which only the median says what ours says: it is kept.
+    """
+    value = item.get(field)
+    if not isinstance(value, dict):
+        return Percentiles(p50=_scaled(json_fields.number(field, value), unit))
+    points = Percentiles(
+        *(_scaled(json_fields.number(f"{field}.{p}", value.get(p)), unit) for p in POINTS)
+    )
+    stated = [point for point in astuple(points) if point is not None]
+    return points if stated == sorted(stated, reverse=not rising) else Percentiles(p50=points.p50)
+
+
+def _scaled(value: float | None, unit: int) -> float | None:
+    return None if value is None else value / unit
+
 
 MANY_ROWS = 100_000
 MANY_OFFERS = 512  # of one model; the most seen is 32
@@ -80,10 +174,22 @@ def read_openrouter(data: bytes, *, source: str = "openrouter") -> CatalogDocume
         source=source,
         digest=digest(content),
         generated_at=parts.generated_at,
-        providers=(*known.values(), *(Provider(slug, names[slug]) for slug in used if slug not in known)),
-        models=(*models.values(), *_unlisted(lists, models, {endpoint.model for endpoint in endpoints})),
+        providers=(
+            *known.values(),
+            *(Provider(slug, names[slug]) for slug in used if slug not in known),
+        ),
+        models=(
+            *models.values(),
+            *_unlisted(lists, models, {endpoint.model for endpoint in endpoints}),
+        ),
         endpoints=provisional(endpoints),
-        refused=(*refused_providers, *refused_models, *refused_lists, *refused_endpoints, *refused_overrides),
+        refused=(
+            *refused_providers,
+            *refused_models,
+            *refused_lists,
+            *refused_endpoints,
+            *refused_overrides,
+        ),
     )
 
 
@@ -92,10 +198,14 @@ def _parts(content: bytes) -> Parts:
         root = json_fields.an_object("file", orjson.loads(content))
         providers = root.get("providers")
         return Parts(
-            generated_at=cells.moment("generated", json_fields.text("generated", root.get("generated"))),
+            generated_at=cells.moment(
+                "generated", json_fields.text("generated", root.get("generated"))
+            ),
             models=json_fields.a_list("models", _data(root.get("models")), MANY_ROWS),
             endpoints=json_fields.an_object("endpoints", root.get("endpoints")),
-            providers=[] if providers is None else json_fields.a_list("providers", _data(providers), MANY_ROWS),
+            providers=[]
+            if providers is None
+            else json_fields.a_list("providers", _data(providers), MANY_ROWS),
         )
     except orjson.JSONDecodeError as error:
         raise BadData(f"not JSON: {error}") from error
@@ -173,7 +283,9 @@ def _sellers(lists: list[Offers]) -> Iterator[tuple[str, str]]:
             yield read_seller(row)
 
 
-def _endpoints(lists: list[Offers], slugs: dict[str, str]) -> tuple[list[Endpoint], list[Refusal], list[Refusal]]:
+def _endpoints(
+    lists: list[Offers], slugs: dict[str, str]
+) -> tuple[list[Endpoint], list[Refusal], list[Refusal]]:
     taken: list[Endpoint] = []
     refused: list[Refusal] = []
     overrides: list[Refusal] = []
@@ -182,7 +294,9 @@ def _endpoints(lists: list[Offers], slugs: dict[str, str]) -> tuple[list[Endpoin
             where = offers.where(place)
             try:
                 item = json_fields.an_object("endpoint", row)
-                endpoint, parts = read_offer(item, offers.model.model, names=offers.names, slugs=slugs)
+                endpoint, parts = read_offer(
+                    item, offers.model.model, names=offers.names, slugs=slugs
+                )
             except RefusedError as error:
                 refused.append(Refusal(where, str(error)))
             else:

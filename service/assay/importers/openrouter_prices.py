@@ -15,10 +15,10 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
-from assay.engine.catalog import PriceOverride, Prices
-from assay.engine.document import Refusal
+from assay.engine.world.catalog import PriceOverride, Prices
 from assay.importers import cells, json_fields
 from assay.importers.cells import RefusedError
+from assay.importers.documents import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +36,13 @@ PER_PIECE = {"request": "request_usd", "image": "image_usd"}
 NAMES = PER_TOKEN | PER_PIECE
 NOT_KEPT = frozenset(
     (
-        *("input_cache_write_1h", "image_output", "image_token", "audio_output", "input_audio_cache"),
+        *(
+            "input_cache_write_1h",
+            "image_output",
+            "image_token",
+            "audio_output",
+            "input_audio_cache",
+        ),
         *("web_search", "internal_reasoning", "discount"),
     )
 )
@@ -57,14 +63,18 @@ def read_pricing(pricing: Object) -> Priced:
     refused: list[Refusal] = []
     unknown: set[str] = set()
     listed = pricing.get("overrides")
-    for place, item in enumerate(json_fields.a_list("overrides", [] if listed is None else listed, MANY_OVERRIDES)):
+    for place, item in enumerate(
+        json_fields.a_list("overrides", [] if listed is None else listed, MANY_OVERRIDES)
+    ):
         try:
             taken.append(_override(json_fields.an_object("override", item)))
         except RefusedError as error:
             touched = _touched(item)
             unknown |= touched
             names = ", ".join(sorted(touched)) or "none"
-            refused.append(Refusal(f".pricing.overrides[{place}]", f"{error}; prices now unknown: {names}"))
+            refused.append(
+                Refusal(f".pricing.overrides[{place}]", f"{error}; prices now unknown: {names}")
+            )
     return _without(base, unknown), _known(taken, unknown), tuple(refused)
 
 
@@ -97,7 +107,9 @@ def _override(item: Object) -> PriceOverride:
     start, end = _minute(item, "utc_start"), _minute(item, "utc_end")
     if (start is None) != (end is None) or (start is not None and start == end):
         raise RefusedError("utc_start", item.get("utc_start"), "a window with utc_end")
-    override = PriceOverride(prices, json_fields.whole(item, "min_prompt_tokens"), start, end, _days(item))
+    override = PriceOverride(
+        prices, json_fields.whole(item, "min_prompt_tokens"), start, end, _days(item)
+    )
     if override == PriceOverride(prices):
         raise RefusedError("override", "it", "bound to any condition")
     return override

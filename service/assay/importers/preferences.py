@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from assay.engine.catalog import Preference
-from assay.engine.document import PreferenceDocument, Refusal
+from assay.engine.world.catalog import Preference
 from assay.importers import cells
 from assay.importers.cells import RefusedError
+from assay.importers.documents import PreferenceDocument, Refusal
 from assay.importers.table import read_table
 
 if TYPE_CHECKING:
@@ -49,7 +49,9 @@ def _new(preference: Preference, taken: Mapping[Key, Preference]) -> Key:
     key = (preference.tenant, preference.target, preference.model)
     if key in taken:
         kind = taken[key].kind
-        raise RefusedError("target", preference.target, f"new for this tenant and model: it has its {kind} above")
+        raise RefusedError(
+            "target", preference.target, f"new for this tenant and model: it has its {kind} above"
+        )
     return key
 
 

@@ -6,12 +6,14 @@ import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
-from assay.engine.benchmark import COMPLETE_PERCENT, UNITS, in_unit, is_complete
+from assay.engine.evidence.benchmarks import COMPLETE_PERCENT, UNITS, in_unit, is_complete
 from assay.importers import cells
 from assay.importers.cells import Form, RefusedError
 
 SUITE = Form(
-    re.compile(r"[A-Za-z0-9][\w.:/+()\[\]=,-]*( [\w.:/+()\[\]=,-]+)*", re.ASCII), 100, "a plain suite name without @"
+    re.compile(r"[A-Za-z0-9][\w.:/+()\[\]=,-]*( [\w.:/+()\[\]=,-]+)*", re.ASCII),
+    100,
+    "a plain suite name without @",
 )
 VERSION = Form(re.compile(r"[A-Za-z0-9][\w.:/+=,-]*", re.ASCII), 100, "a plain version")
 METRIC = Form(re.compile(r"[A-Za-z0-9][\w.:/^+()\[\]=,%@-]*", re.ASCII), 128, "a plain metric name")
@@ -49,7 +51,9 @@ def day(field: str, text: str) -> datetime:
     try:
         return cells.moment(field, text)
     except RefusedError as error:
-        raise RefusedError(field, text, "a day or an ISO time with a zone, such as 2026-08-13") from error
+        raise RefusedError(
+            field, text, "a day or an ISO time with a zone, such as 2026-08-13"
+        ) from error
 
 
 def trials(field: str, value: int) -> int:
@@ -64,4 +68,6 @@ def completed(field: str, done: int, total: int) -> None:
     if done > total:
         raise RefusedError(field, done, f"at most all {total} tasks")
     if not is_complete(done, total):
-        raise RefusedError(field, done, f"at least {COMPLETE_PERCENT} % of {total} tasks: the run is incomplete")
+        raise RefusedError(
+            field, done, f"at least {COMPLETE_PERCENT} % of {total} tasks: the run is incomplete"
+        )

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, TypeVar
 
-from assay.engine.document import Refusal
 from assay.engine.errors import BadData, quoted
 from assay.importers.cells import RefusedError
+from assay.importers.documents import Refusal
 from assay.importers.packing import TABLE_LIMIT, digest, unpacked
 
 if TYPE_CHECKING:
@@ -84,7 +84,9 @@ def _text(content: bytes) -> str:
         line = content.count(b"\n", 0, error.start) + 1
         raise BadData(f"line {line}: the file is not in UTF-8") from error
     if "\0" in text:
-        raise BadData(f"line {text.count(chr(10), 0, text.index(chr(0))) + 1}: the file holds a NUL byte")
+        raise BadData(
+            f"line {text.count(chr(10), 0, text.index(chr(0))) + 1}: the file holds a NUL byte"
+        )
     return text
 
 

@@ -7,28 +7,226 @@ operator's to name. The user simulator is kept as the judge: it shapes scores as
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
 from math import comb
-from typing import TYPE_CHECKING
 
-from assay.engine.benchmark import UNKNOWN, BenchmarkRun, Series
-from assay.engine.document import BenchmarkDocument, Refusal, ReportedRun, Subject
-from assay.engine.errors import BadData
+from assay.engine.errors import BadData, quoted
+from assay.engine.evidence.benchmarks import UNKNOWN, BenchmarkRun, Series
 from assay.importers import cells, json_fields, scores
 from assay.importers.cells import RefusedError
-from assay.importers.json_text import read_object
+from assay.importers.documents import BenchmarkDocument, Refusal, ReportedRun, Subject
+from assay.importers.json_fields import Object, read_object
 from assay.importers.packing import digest, unpacked
-from assay.importers.tau2_simulations import gathered
-from assay.importers.tau2_submission import read_submission
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+MANY_DOMAINS = 64
+PASSES = {f"pass_{k}": f"pass^{k}" for k in range(1, 5)}
 
-    from assay.importers.json_fields import Object
-    from assay.importers.tau2_simulations import Simulation
+
+def read_submission(
+    item: Object, source: str
+) -> tuple[tuple[ReportedRun, ...], tuple[Refusal, ...]]:
+    """Read every figure that is stated; a submission is revised in place, so its figures have no run of their own."""
+    methodology = _part(item, "methodology")
+    domains = json_fields.an_object("results", item.get("results"))
+    if len(domains) > MANY_DOMAINS:
+        raise RefusedError(
+            "results", f"{len(domains)} items", f"an object of at most {MANY_DOMAINS}"
+        )
+    version, judge, run_at = (
+        _version(item, methodology),
+        _judge(methodology),
+        _day(item, methodology),
+    )
+    rows: list[ReportedRun] = []
+    refused: list[Refusal] = []
+    for where, series, value in _figures(domains, version, judge):
+        try:
+            score = scores.score(
+                series.metric, json_fields.number_text(series.metric, value), series.unit
+            )
+            cells.named("suite", series.suite, scores.SUITE)
+            cells.named("version", series.version, scores.VERSION)
+        except RefusedError as error:
+            refused.append(Refusal(where, str(error)))
+        else:
+            rows.append(
+                ReportedRun(
+                    where, Subject("submission"), BenchmarkRun("", source, series, score, run_at)
+                )
+            )
+    if not rows and not refused:
+        raise RefusedError("results", "null everywhere", "an object with a score")
+    return tuple(rows), tuple(refused)
+
+
+def _figures(domains: Object, version: str, judge: str) -> Iterator[tuple[str, Series, object]]:
+    """Yield what is not null; how knowledge is retrieved makes another test of a domain."""
+    for domain, stated in domains.items():
+        if stated is None:
+            continue
+        results = json_fields.an_object(f"results.{domain[:100]}", stated)
+        retrieval = results.get("retrieval_config")
+        mark = (
+            ""
+            if retrieval is None
+            else f"+retrieval={json_fields.text('retrieval_config', retrieval)}"
+        )
+        for name, metric in PASSES.items():
+            if results.get(name) is not None:
+                series = Series(f"tau2/{domain}", version + mark, judge, metric, "percent")
+                yield f"results.{domain[:100]}.{name}", series, results[name]
+
+
+def _part(item: Object, name: str) -> Object:
+    value = item.get(name)
+    return {} if value is None else json_fields.an_object(name, value)
+
+
+def _version(item: Object, methodology: Object) -> str:
+    """Name the benchmark's version, and what was changed of it; who left questions out has no score."""
+    verification = _part(methodology, "verification")
+    if json_fields.flag(verification, "omitted_questions"):
+        raise RefusedError(
+            "methodology.verification.omitted_questions", "true", "false: the run is incomplete"
+        )
+    stated = methodology.get("tau2_bench_version")
+    version = (
+        UNKNOWN
+        if stated is None
+        else json_fields.text("tau2_bench_version", stated).removeprefix("v")
+    )
+    kind = item.get("submission_type")
+    if kind not in {None, "standard"}:
+        version += f"+{json_fields.text('submission_type', kind)}"
+    if json_fields.flag(verification, "modified_prompts"):
+        version += "+modified_prompts"
+    return version
+
+
+def _judge(methodology: Object) -> str:
+    simulator = methodology.get("user_simulator")
+    return (
+        UNKNOWN
+        if simulator is None
+        else cells.title("user_simulator", json_fields.text("user_simulator", simulator))
+    )
+
+
+def _day(item: Object, methodology: Object) -> datetime:
+    stated = methodology.get("evaluation_date")
+    name, value = (
+        ("submission_date", item.get("submission_date"))
+        if stated is None
+        else ("evaluation_date", stated)
+    )
+    return scores.day(name, json_fields.text(name, value))
+
+
+MANY_SIMULATIONS = 1_000_000
+LEFT_OUT = "infrastructure_error"
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """One trial of one task; without a reward where nobody could say how it went."""
+
+    id: str
+    task: str
+    trial: int
+    reward: float | None
+
+
+def gathered(
+    item: Object, files: Iterable[tuple[str, bytes]] | None, tasks: Sequence[str], trials: int
+) -> tuple[list[Simulation], list[Refusal]]:
+    """Read every simulation; those that cannot be read are refused one by one, a trial told twice refuses them all."""
+    if files is None and "simulations" not in item and "simulation_index" in item:
+        raise BadData(
+            "simulation_index: the simulations themselves are missing, import their directory"
+        )
+    rows = _listed(item, "simulations") if files is None else _files(files)
+    found: dict[tuple[str, int], Simulation] = {}
+    refused: list[Refusal] = []
+    known = frozenset(tasks)
+    for where, row in rows:
+        try:
+            simulation = _simulation(row, known, trials)
+        except RefusedError as error:
+            refused.append(Refusal(where, str(error)))
+            continue
+        first = found.setdefault((simulation.task, simulation.trial), simulation)
+        if first is not simulation:
+            raise BadData(
+                f"{where}: task {quoted(simulation.task)} has its trial {simulation.trial} twice"
+            )
+    if files is not None and item.get("simulation_index") is not None:
+        _check_index(_listed(item, "simulation_index"), {each.id: each for each in found.values()})
+    return list(found.values()), refused
+
+
+def _files(files: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, object]]:
+    """Read one file after the other: each may be large, and little of it is needed."""
+    for name, content in files:
+        try:
+            row = read_object(content)
+        except BadData as error:
+            raise BadData(f"simulations/{name}: {error}") from error
+        if row.get("id") != name.removesuffix(".json"):
+            raise BadData(f"simulations/{name}: holds the simulation {quoted(row.get('id'))}")
+        yield f"simulations/{name}", row
+
+
+def _listed(item: Object, name: str) -> Iterator[tuple[str, object]]:
+    rows = json_fields.a_list(name, item.get(name), MANY_SIMULATIONS)
+    return ((f"{name}[{place}]", row) for place, row in enumerate(rows))
+
+
+def _simulation(value: object, tasks: frozenset[str], trials: int) -> Simulation:
+    row = json_fields.an_object("simulation", value)
+    task = json_fields.number_text("task_id", row.get("task_id"))
+    if task not in tasks:
+        raise RefusedError("task_id", task, "one of the run's tasks")
+    trial = json_fields.whole(row, "trial") or 0
+    if trial >= trials:
+        raise RefusedError("trial", trial, f"below num_trials, {trials}")
+    return Simulation(json_fields.text("id", row.get("id", "")), task, trial, _reward(row))
+
+
+def _reward(row: Object) -> float | None:
+    if row.get("termination_reason") == LEFT_OUT:
+        return None
+    stated = row.get("reward_info")
+    reward = (
+        row.get("reward")
+        if stated is None
+        else json_fields.an_object("reward_info", stated).get("reward")
+    )
+    if reward is None:
+        return None
+    if isinstance(reward, bool) or not isinstance(reward, int | float) or not math.isfinite(reward):
+        raise RefusedError("reward", json_fields.shown(reward), "a number")
+    return float(reward)
+
+
+def _check_index(index: Iterable[tuple[str, object]], found: dict[str, Simulation]) -> None:
+    """Refuse a directory whose index names other simulations than lie there, or another reward."""
+    names = []
+    for where, value in index:
+        row = json_fields.an_object(where, value)
+        names.append(name := json_fields.text("id", row.get("id")))
+        simulation = found.get(name)
+        if simulation is None:
+            raise BadData(f"{where}: simulations/ has no sound file of {quoted(name)}")
+        if row.get("reward") is not None and _reward(row) != simulation.reward:
+            raise BadData(f"{where}: the reward of {quoted(name)} is another one in its own file")
+    if extra := found.keys() - set(names):
+        raise BadData(f"simulation_index: {quoted(min(extra))} is not listed")
+
 
 SUBMISSION = "model_organization"  # a key that submissions have and results have not
 ROUTER = "openrouter/"
@@ -59,7 +257,11 @@ def read_tau2(
     """
     try:
         item = read_object(unpacked(data))
-        read = read_submission(item, source) if SUBMISSION in item else _results(item, simulations, source)
+        read = (
+            read_submission(item, source)
+            if SUBMISSION in item
+            else _results(item, simulations, source)
+        )
     except (BadData, RefusedError) as error:
         return BenchmarkDocument(digest(data), refused=(Refusal("file", str(error)),))
     return BenchmarkDocument(digest(data), *read)
@@ -69,7 +271,9 @@ def _results(
     item: Object, files: Iterable[tuple[str, bytes]] | None, source: str
 ) -> tuple[tuple[ReportedRun, ...], tuple[Refusal, ...]]:
     if not item.keys() >= {"info", "tasks"}:
-        raise BadData("neither tau2 results, which have info and tasks, nor a submission, which has model_organization")
+        raise BadData(
+            "neither tau2 results, which have info and tasks, nor a submission, which has model_organization"
+        )
     info = json_fields.an_object("info", item.get("info"))
     setting = _setting(item, info)
     simulations, refused = gathered(item, files, setting.tasks, setting.trials)
@@ -106,7 +310,9 @@ def passes(simulations: Iterable[Simulation]) -> Mapping[int, float]:
             tasks[each.task].append(each.reward >= SUCCESS)
     most = min(map(len, tasks.values()), default=0)
     return {
-        k: float(sum(Fraction(comb(sum(of), k), comb(len(of), k)) for of in tasks.values()) / len(tasks))
+        k: float(
+            sum(Fraction(comb(sum(of), k), comb(len(of), k)) for of in tasks.values()) / len(tasks)
+        )
         for k in range(1, most + 1)
     }
 
@@ -122,7 +328,7 @@ def _setting(item: Object, info: Object) -> Setting:
     timestamp = json_fields.text("timestamp", item.get("timestamp"))
     return Setting(
         suite=cells.named("domain_name", f"tau2/{domain}", scores.SUITE),
-        version=_version(info, len(tasks)),
+        version=_simulations_version(info, len(tasks)),
         judge=_llm(info, "user_info") or UNKNOWN,
         trials=scores.trials("info.num_trials", trials or 0),
         tasks=tasks,
@@ -135,11 +341,14 @@ def _task_id(value: object) -> str:
     return json_fields.number_text("task.id", value)
 
 
-def _version(info: Object, tasks: int) -> str:
+def _simulations_version(info: Object, tasks: int) -> str:
     """Tell runs apart that did not ask the same: by commit, tasks, agent and retrieval."""
     version = f"{(_commit(info) or UNKNOWN)[:SHORT]}+tasks={tasks}"
     agent = json_fields.an_object("info.agent_info", info.get("agent_info")).get("implementation")
-    marks = {"agent": None if agent == "llm_agent" else agent, "retrieval": info.get("retrieval_config")}
+    marks = {
+        "agent": None if agent == "llm_agent" else agent,
+        "retrieval": info.get("retrieval_config"),
+    }
     for name, mark in marks.items():
         if mark is not None:
             version += f"+{name}={json_fields.text(name, mark)}"
@@ -148,25 +357,37 @@ def _version(info: Object, tasks: int) -> str:
 
 def _commit(info: Object) -> str | None:
     commit = info.get("git_commit")
-    return cells.named("info.git_commit", json_fields.text("info.git_commit", commit), cells.WORD) if commit else None
+    return (
+        cells.named("info.git_commit", json_fields.text("info.git_commit", commit), cells.WORD)
+        if commit
+        else None
+    )
 
 
 def _llm(info: Object, name: str) -> str:
     part = json_fields.an_object(f"info.{name}", info.get(name))
     model = part.get("llm")
-    return cells.title(f"info.{name}.llm", json_fields.text(f"info.{name}.llm", model)) if model else ""
+    return (
+        cells.title(f"info.{name}.llm", json_fields.text(f"info.{name}.llm", model))
+        if model
+        else ""
+    )
 
 
 def _subject(info: Object) -> Subject:
     """Say which model of the catalog was asked, where OpenRouter was; nothing here says who answered."""
     model = _llm(info, "agent_info")
-    return Subject("info.agent_info", model.removeprefix(ROUTER) if model.startswith(ROUTER) else None)
+    return Subject(
+        "info.agent_info", model.removeprefix(ROUTER) if model.startswith(ROUTER) else None
+    )
 
 
 def _moment(field: str, text: str) -> datetime:
     """Read a time; tau2 writes its own without a zone, which is taken for UTC."""
     try:
-        found = datetime.fromisoformat(text) if len(text) <= len("2025-08-10T02:44:06.511475") else None
+        found = (
+            datetime.fromisoformat(text) if len(text) <= len("2025-08-10T02:44:06.511475") else None
+        )
     except ValueError:
         found = None
     if found is not None and found.tzinfo is None:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import yaml
 
-from assay.engine.catalog import TenantSettings
-from assay.engine.document import Refusal, TenantDocument
 from assay.engine.errors import BadData
+from assay.engine.world.catalog import TenantSettings
 from assay.importers import cells
 from assay.importers.cells import RefusedError
+from assay.importers.documents import Refusal, TenantDocument
 from assay.importers.packing import digest, unpacked
 
 if TYPE_CHECKING:
@@ -65,7 +65,10 @@ def read_tenants(data: bytes) -> TenantDocument:
         where = f"line {node.start_mark.line + 1}"
         try:
             fields = _fields(node)
-            settings, provider = _settings(fields), _optional(fields, "affiliated_provider", _provider, "")
+            settings, provider = (
+                _settings(fields),
+                _optional(fields, "affiliated_provider", _provider, ""),
+            )
             taken[_new(settings.tenant, taken)] = settings
             affiliated |= {settings.tenant: provider} if provider else {}
         except RefusedError as error:
@@ -121,7 +124,9 @@ def _settings(fields: Mapping[str, yaml.Node]) -> TenantSettings:
     )
 
 
-def _optional(fields: Mapping[str, yaml.Node], key: str, reader: Callable[[str, yaml.Node], T], default: T) -> T:
+def _optional(
+    fields: Mapping[str, yaml.Node], key: str, reader: Callable[[str, yaml.Node], T], default: T
+) -> T:
     return reader(key, fields[key]) if key in fields else default
 
 
@@ -143,7 +148,9 @@ def _only(key: str, node: yaml.Node) -> tuple[str, ...]:
 def _targets(key: str, node: yaml.Node) -> tuple[str, ...]:
     if not isinstance(node, yaml.SequenceNode):
         raise RefusedError(key, _shown(node), "a list")
-    return tuple(dict.fromkeys(cells.named(key, _text(key, item), cells.TAG) for item in node.value))
+    return tuple(
+        dict.fromkeys(cells.named(key, _text(key, item), cells.TAG) for item in node.value)
+    )
 
 
 def _provider(key: str, node: yaml.Node) -> str:
@@ -152,7 +159,9 @@ def _provider(key: str, node: yaml.Node) -> str:
 
 def _text(key: str, node: yaml.Node) -> str:
     if not isinstance(node, yaml.ScalarNode) or node.tag != STRING:
-        raise RefusedError(key, _shown(node), "text (quote it if it looks like a number or a truth)")
+        raise RefusedError(
+            key, _shown(node), "text (quote it if it looks like a number or a truth)"
+        )
     return str(node.value)
 
 

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from assay.journal.errors import KeyUnusable
-from assay.journal.operations import REAL, Operations
+from assay.journal.operating_system import REAL, Operations
 
 _PLACE = Struct(">QB")  # seq, kind
 _GENESIS = b"assay journal 1 genesis\x00"
@@ -101,7 +101,9 @@ def _load(path: Path) -> Ed25519PrivateKey:
 
 def _create(path: Path, operations: Operations) -> None:
     """Write a new key beside its place and link it there whole; of two that do so at once, one wins."""
-    content = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    content = Ed25519PrivateKey.generate().private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = operations.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)

@@ -37,7 +37,9 @@ class RecordTooLarge(JournalError):
     """A record is larger than the journal takes."""
 
     def __init__(self, size: int, largest: int) -> None:
-        super().__init__(f"a record of {size} bytes is too large for the journal, expected at most {largest}")
+        super().__init__(
+            f"a record of {size} bytes is too large for the journal, expected at most {largest}"
+        )
         self.size = size
         self.largest = largest
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from assay.journal.chain import Head
 from assay.journal.errors import HeadFileDamaged
-from assay.journal.operations import REAL, Operations
+from assay.journal.operating_system import REAL, Operations
 
 FLAGS = os.O_CREAT | os.O_RDWR | os.O_APPEND
 

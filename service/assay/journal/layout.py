@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from assay.journal.operations import REAL, Operations
+from assay.journal.operating_system import REAL, Operations
 
 SEALED = ".seg"  # nobody appends to a segment any more once the one behind it has this ending
 NEXT = ".next"  # reserved ahead; may hold frames already while the one before it is being sealed
@@ -33,7 +33,9 @@ def streams(directory: Path) -> list[str]:
     if not directory.is_dir():
         return []
     names = (path.name for path in directory.iterdir())
-    return sorted(name for name in names if len(name) == ID_DIGITS and not set(name) - set("0123456789abcdef"))
+    return sorted(
+        name for name in names if len(name) == ID_DIGITS and not set(name) - set("0123456789abcdef")
+    )
 
 
 def segment_path(stream_path: Path, number: int, ending: str = SEALED) -> Path:
@@ -47,7 +49,11 @@ def segments(stream_path: Path, ending: str = SEALED) -> list[int]:
         names = [path.name for path in stream_path.iterdir()]
     except FileNotFoundError:
         return []
-    return sorted(int(stem) for stem, dot, end in (name.partition(".") for name in names) if dot + end == ending)
+    return sorted(
+        int(stem)
+        for stem, dot, end in (name.partition(".") for name in names)
+        if dot + end == ending
+    )
 
 
 def remove(path: Path, operations: Operations) -> None:

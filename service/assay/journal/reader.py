@@ -8,7 +8,7 @@ from pathlib import Path
 
 from assay.journal.frame import Frame, Torn, scan
 from assay.journal.layout import NEXT, SEALED, remove, segment_path, segments
-from assay.journal.operations import REAL, Operations
+from assay.journal.operating_system import REAL, Operations
 
 CHUNK = 1 << 20
 MOST = 16 << 20  # bytes of payload handed out at once, or one record
@@ -18,7 +18,13 @@ class StreamReader:
     """Reads a stream's frames in order; `final` says that its writer is gone and nothing will follow."""
 
     def __init__(
-        self, path: Path, segment: int = 1, offset: int = 0, *, final: bool = False, operations: Operations = REAL
+        self,
+        path: Path,
+        segment: int = 1,
+        offset: int = 0,
+        *,
+        final: bool = False,
+        operations: Operations = REAL,
     ) -> None:
         self.path = path
         self.segment = segment
@@ -32,7 +38,9 @@ class StreamReader:
         """Up to `limit` frames; afterwards `segment` and `offset` say where the last one ended."""
         frames: list[Frame] = []
         while len(frames) < limit and most > 0:
-            sealed = self._sealed()  # INVARIANT: asked before reading; what is sealed then does not grow after
+            sealed = (
+                self._sealed()
+            )  # INVARIANT: asked before reading; what is sealed then does not grow after
             found = self._read_here(limit - len(frames), most, sealed=sealed)
             frames += found
             most -= sum(len(frame.payload) for frame in found)
@@ -62,12 +70,16 @@ class StreamReader:
     def _read_here(self, limit: int, most: int, *, sealed: bool) -> list[Frame]:
         """The next frames of this segment; in one that may grow, damage might be a frame on its way."""
         try:
-            descriptor = self._operations.open(segment_path(self.path, self.segment), os.O_RDONLY, 0)
+            descriptor = self._operations.open(
+                segment_path(self.path, self.segment), os.O_RDONLY, 0
+            )
         except FileNotFoundError:
             return []
         try:
             left = max(os.fstat(descriptor).st_size - self.offset, 0)
-            frames, stuck = self._scan(os.pread(descriptor, min(left, CHUNK), self.offset), limit, most)
+            frames, stuck = self._scan(
+                os.pread(descriptor, min(left, CHUNK), self.offset), limit, most
+            )
             if stuck and not frames:  # a frame that is longer than a chunk, or damage
                 data = os.pread(descriptor, left, self.offset)
                 frames, _ = self._scan(data, limit, most, skip=sealed)
@@ -75,7 +87,9 @@ class StreamReader:
         finally:
             os.close(descriptor)
 
-    def _scan(self, data: bytes, limit: int, most: int, *, skip: bool = False) -> tuple[list[Frame], bool]:
+    def _scan(
+        self, data: bytes, limit: int, most: int, *, skip: bool = False
+    ) -> tuple[list[Frame], bool]:
         """Frames from the offset on, up to the first damage unless told to skip it; and whether damage was met."""
         frames: list[Frame] = []
         for found in scan(data, base=self.offset):
@@ -94,7 +108,11 @@ class StreamReader:
     def remove_before(self, segment: int) -> int:
         """Delete the segments before this one, except what may still be written to; says how many."""
         numbers = segments(self.path)
-        gone = [number for number in numbers if number < segment and (self.final or number < numbers[-1])]
+        gone = [
+            number
+            for number in numbers
+            if number < segment and (self.final or number < numbers[-1])
+        ]
         for number in gone:
             remove(segment_path(self.path, number), self._operations)
         return len(gone)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from assay.journal.frame import Frame, Torn, scan
 from assay.journal.layout import NEXT, Claim, claim_stream, segment_path, segments, streams
-from assay.journal.operations import REAL, Operations
+from assay.journal.operating_system import REAL, Operations
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,9 @@ def recover(directory: Path, operations: Operations = REAL) -> list[RecoveredStr
 
 def recover_stream(claim: Claim, operations: Operations = REAL) -> RecoveredStream:
     """Put one stream in order, as often as needed."""
-    for number in segments(claim.path, NEXT):  # reserved ahead: the crash came before the segment in front was sealed
+    for number in segments(
+        claim.path, NEXT
+    ):  # reserved ahead: the crash came before the segment in front was sealed
         ahead = segment_path(claim.path, number, NEXT)
         if ahead.stat().st_size:
             operations.rename(ahead, segment_path(claim.path, number))

@@ -7,7 +7,7 @@ from itertools import takewhile
 from pathlib import Path
 from threading import Thread, current_thread
 
-from assay.journal.operations import Operations
+from assay.journal.operating_system import Operations
 from assay.journal.segment import Segment, nowhere, prepare
 
 RETRY = 0.1  # seconds between attempts to reserve space where there was none
@@ -90,7 +90,9 @@ class Rotation:
             self.unsealed = self.unsealed[1:]
 
     def _is_left(self, segment: Segment) -> bool:
-        return segment is not self.current and all(slot.inside is not segment for slot in tuple(self.slots))
+        return segment is not self.current and all(
+            slot.inside is not segment for slot in tuple(self.slots)
+        )
 
     def tidy(self) -> None:
         """One round of the janitor."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Lock
 
 from assay.journal.layout import NEXT, PRIVATE, SEALED, segment_path
-from assay.journal.operations import Operations
+from assay.journal.operating_system import Operations
 
 FLAGS = os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_RDWR
 
@@ -31,10 +31,14 @@ class Segment:
         "stride",
     )
 
-    def __init__(self, path: Path, number: int, descriptor: int, limit: int, operations: Operations) -> None:
+    def __init__(
+        self, path: Path, number: int, descriptor: int, limit: int, operations: Operations
+    ) -> None:
         self.number = number
         self.descriptor = descriptor
-        self.limit = limit  # frames begin before it; zero once the segment is not to be used any more
+        self.limit = (
+            limit  # frames begin before it; zero once the segment is not to be used any more
+        )
         self.end = 0  # as far as is known: racing threads may leave it behind, never ahead
         self.stride = limit // 256  # bytes a thread may write before it looks the end up
         self.next: Segment | None = None

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock
 
-from assay.journal.consignment import Consignment
+from assay.journal.chain_signer import Notary
 from assay.journal.layout import streams
-from assay.journal.notary import Notary
-from assay.journal.operations import REAL, Operations
+from assay.journal.operating_system import REAL, Operations
 from assay.journal.sink import Sink
+from assay.journal.stream_shipment import Consignment
 
 SHORT = 0.01
 
@@ -103,7 +103,9 @@ class Shipper:
             for stream in streams(self._directory):
                 if stream not in self._consignments:
                     path, own = self._directory / stream, stream == self._own
-                    self._consignments[stream] = Consignment(path, self._notary, self._operations, own=own)
+                    self._consignments[stream] = Consignment(
+                        path, self._notary, self._operations, own=own
+                    )
             shipped = sum(self._ship(each) for each in list(self._consignments.values()))
             if not any(each.failures for each in self._consignments.values()):
                 self.trouble = None

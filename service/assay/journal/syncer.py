@@ -59,7 +59,9 @@ class Syncer:
                 if not (self._open.wanted or self._stopping):
                     self._work.wait(self._tick)
                 now, self._open = self._open, Round()
-            for segment in self._rotation.unsealed:  # INVARIANT: looked up after the round was closed to others
+            for segment in (
+                self._rotation.unsealed
+            ):  # INVARIANT: looked up after the round was closed to others
                 segment.sync()
             with self._work:
                 now.settled = True

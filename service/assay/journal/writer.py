@@ -10,10 +10,16 @@ from threading import Event, Lock, Thread, local
 from types import TracebackType
 from typing import Literal, Self
 
-from assay.journal.errors import JournalClosed, JournalError, JournalFailed, JournalFull, RecordTooLarge
+from assay.journal.errors import (
+    JournalClosed,
+    JournalError,
+    JournalFailed,
+    JournalFull,
+    RecordTooLarge,
+)
 from assay.journal.frame import LARGEST, encode
 from assay.journal.layout import create_stream
-from assay.journal.operations import NO_SPACE, REAL, Operations
+from assay.journal.operating_system import NO_SPACE, REAL, Operations
 from assay.journal.rotation import Rotation, Slot
 from assay.journal.segment import Segment
 from assay.journal.syncer import Syncer
@@ -159,7 +165,9 @@ class Journal:
                 self._counted()  # forgets threads that are gone
 
     def _tidy(self) -> None:
-        with suppress(OSError):  # tried again at the next tick; nothing is lost while a segment stays unsealed
+        with suppress(
+            OSError
+        ):  # tried again at the next tick; nothing is lost while a segment stays unsealed
             self._rotation.tidy()
 
     def close(self) -> None:
@@ -184,7 +192,10 @@ class Journal:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 

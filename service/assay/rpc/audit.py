@@ -8,17 +8,17 @@ from datetime import UTC, datetime
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from assay.audit.auditor import Auditor, Question, Shown
-from assay.audit.replay import Replayed, logged_plan
-from assay.audit.verify import StreamReport
+from assay.decision_log.auditor import Auditor, Question, Shown
+from assay.decision_log.queries import DecisionListed, Key
+from assay.decision_log.record import UNREADABLE, decode
+from assay.decision_log.replay import Replayed, logged_plan
+from assay.decision_log.verify import StreamReport
+from assay.engine.decide.plan import Plan
 from assay.engine.errors import InvalidField
-from assay.engine.plan import Plan
-from assay.engine.request import text, texts
+from assay.engine.world.request import text, texts
 from assay.journal.chain import Head
-from assay.record import UNREADABLE, decode
 from assay.rpc.convert.plan import attempt, findings
 from assay.rpc.service import Service
-from assay.store.audit_queries import DecisionListed, Key
 from assay.v1 import audit_pb2 as pb, audit_pb2_grpc as pb_grpc
 
 NAME = pb.DESCRIPTOR.services_by_name["AuditService"].full_name
@@ -57,7 +57,9 @@ class Audit(pb_grpc.AuditServiceServicer):
             decisions=[summary(row, tenants) for row in found[:size]], next_page_token=token
         )
 
-    def GetDecision(self, request: pb.GetDecisionRequest, context: grpc.ServicerContext) -> pb.GetDecisionResponse:
+    def GetDecision(
+        self, request: pb.GetDecisionRequest, context: grpc.ServicerContext
+    ) -> pb.GetDecisionResponse:
         """Show one decision, with the sentences that its record leaves out."""
         text("decision_id", request.decision_id)
         shown = self._auditor.show(request.decision_id)
@@ -80,11 +82,15 @@ class Audit(pb_grpc.AuditServiceServicer):
         found = self._auditor.find(self._question(request), limit=limit)
         return replayed(self._auditor.replay_ids([row.decision_id for row in found]))
 
-    def VerifyLog(self, request: pb.VerifyLogRequest, context: grpc.ServicerContext) -> pb.VerifyLogResponse:
+    def VerifyLog(
+        self, request: pb.VerifyLogRequest, context: grpc.ServicerContext
+    ) -> pb.VerifyLogResponse:
         """Check the log."""
         text("stream", request.stream)
         reports = list(self._auditor.verify(self._keys, self._outside(), request.stream))
-        return pb.VerifyLogResponse(intact=not any(r.fault for r in reports), streams=map(stream_report, reports))
+        return pb.VerifyLogResponse(
+            intact=not any(r.fault for r in reports), streams=map(stream_report, reports)
+        )
 
     def ListPolicyRevisions(
         self, request: pb.ListPolicyRevisionsRequest, context: grpc.ServicerContext
@@ -95,7 +101,9 @@ class Audit(pb_grpc.AuditServiceServicer):
         found = self._auditor.revisions(below=below, limit=size + 1)
         token = str(found[size - 1].number) if len(found) > size else ""
         revisions = [
-            pb.StoredPolicyRevision(number=r.number, digest=r.digest, created_at=timestamp(r.created_at))
+            pb.StoredPolicyRevision(
+                number=r.number, digest=r.digest, created_at=timestamp(r.created_at)
+            )
             for r in found[:size]
         ]
         return pb.ListPolicyRevisionsResponse(revisions=revisions, next_page_token=token)
@@ -196,7 +204,9 @@ def replayed(results: Iterable[Replayed]) -> pb.ReplayResponse:
         if result.outcome == "identical":
             response.identical += 1
         else:
-            response.differences.add(decision_id=result.decision_id, outcome=result.outcome, detail=result.detail)
+            response.differences.add(
+                decision_id=result.decision_id, outcome=result.outcome, detail=result.detail
+            )
     return response
 
 

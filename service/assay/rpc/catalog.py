@@ -7,7 +7,7 @@ from collections.abc import Callable
 import grpc
 
 from assay.engine.errors import InvalidField
-from assay.engine.request import text
+from assay.engine.world.request import text
 from assay.rpc.convert import catalog as to
 from assay.rpc.paging import page
 from assay.rpc.service import Service
@@ -23,35 +23,56 @@ class Catalog(pb_grpc.CatalogServiceServicer):
     def __init__(self, view: Callable[[], CatalogView]) -> None:
         self._view = view
 
-    def ListModels(self, request: pb.ListModelsRequest, context: grpc.ServicerContext) -> pb.ListModelsResponse:
+    def ListModels(
+        self, request: pb.ListModelsRequest, context: grpc.ServicerContext
+    ) -> pb.ListModelsResponse:
         """List models, by name."""
-        items, token = page(self._view().models(), lambda m: m.model, size=request.page_size, token=request.page_token)
+        items, token = page(
+            self._view().models(),
+            lambda m: m.model,
+            size=request.page_size,
+            token=request.page_token,
+        )
         return pb.ListModelsResponse(models=map(to.model, items), next_page_token=token)
 
-    def GetModel(self, request: pb.GetModelRequest, context: grpc.ServicerContext) -> pb.GetModelResponse:
+    def GetModel(
+        self, request: pb.GetModelRequest, context: grpc.ServicerContext
+    ) -> pb.GetModelResponse:
         """Read one model."""
-        return pb.GetModelResponse(model=to.model(self._view().model(named("model", request.model))))
+        return pb.GetModelResponse(
+            model=to.model(self._view().model(named("model", request.model)))
+        )
 
     def ListEndpoints(
         self, request: pb.ListEndpointsRequest, context: grpc.ServicerContext
     ) -> pb.ListEndpointsResponse:
         """List endpoints, by endpoint id."""
         endpoints = self._view().endpoints(named("model", request.model) if request.model else None)
-        items, token = page(endpoints, lambda e: e.endpoint_id, size=request.page_size, token=request.page_token)
+        items, token = page(
+            endpoints, lambda e: e.endpoint_id, size=request.page_size, token=request.page_token
+        )
         return pb.ListEndpointsResponse(endpoints=map(to.endpoint, items), next_page_token=token)
 
-    def GetEndpoint(self, request: pb.GetEndpointRequest, context: grpc.ServicerContext) -> pb.GetEndpointResponse:
+    def GetEndpoint(
+        self, request: pb.GetEndpointRequest, context: grpc.ServicerContext
+    ) -> pb.GetEndpointResponse:
         """Read one endpoint."""
         endpoint_id = required("endpoint_id", request.endpoint_id)
         return pb.GetEndpointResponse(endpoint=to.endpoint(self._view().endpoint(endpoint_id)))
 
-    def ListPools(self, request: pb.ListPoolsRequest, context: grpc.ServicerContext) -> pb.ListPoolsResponse:
+    def ListPools(
+        self, request: pb.ListPoolsRequest, context: grpc.ServicerContext
+    ) -> pb.ListPoolsResponse:
         """List the pools of a model."""
         pools = self._view().pools(named("model", request.model))
-        items, token = page(pools, lambda p: p.binding, size=request.page_size, token=request.page_token)
+        items, token = page(
+            pools, lambda p: p.binding, size=request.page_size, token=request.page_token
+        )
         return pb.ListPoolsResponse(pools=map(to.pool, items), next_page_token=token)
 
-    def GetPool(self, request: pb.GetPoolRequest, context: grpc.ServicerContext) -> pb.GetPoolResponse:
+    def GetPool(
+        self, request: pb.GetPoolRequest, context: grpc.ServicerContext
+    ) -> pb.GetPoolResponse:
         """Read the pool that a variant means for a tenant."""
         model, variant = named("model", request.model), named("variant", request.variant)
         text("tenant", request.tenant)
@@ -73,4 +94,6 @@ def required(field: str, value: str) -> str:
 
 def catalog_service(view: Callable[[], CatalogView]) -> Service:
     """The service, ready for a server."""
-    return Service(NAME, lambda server: pb_grpc.add_CatalogServiceServicer_to_server(Catalog(view), server))
+    return Service(
+        NAME, lambda server: pb_grpc.add_CatalogServiceServicer_to_server(Catalog(view), server)
+    )

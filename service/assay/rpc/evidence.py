@@ -7,16 +7,15 @@ from typing import Final
 
 import grpc
 
-from assay.engine.catalog import Preference
 from assay.engine.errors import InvalidField
-from assay.engine.report import pool_report
-from assay.engine.request import text
-from assay.engine.scorecard import scorecards
-from assay.evidence.checks import Checked
-from assay.reporter import Reporter, Sent
+from assay.engine.pool.report import pool_report
+from assay.engine.pool.scorecard import scorecards
+from assay.engine.world.catalog import Preference
+from assay.engine.world.request import text
+from assay.outcomes.checks import Checked
+from assay.outcomes.reporter import Reporter, Sent
 from assay.rpc.catalog import named
-from assay.rpc.convert.outcome import refusals, reported
-from assay.rpc.convert.preference import KINDS, standing
+from assay.rpc.convert.evidence import KINDS, refusals, reported, standing
 from assay.rpc.convert.scorecard import scorecard_response
 from assay.rpc.paging import DEFAULT_SIZE, MAX_SIZE, key_of, token_of
 from assay.rpc.service import Service
@@ -40,7 +39,9 @@ class Evidence(pb_grpc.EvidenceServiceServicer):
     ) -> pb.ReportOutcomesResponse:
         """Take a batch."""
         found = self._report(request)
-        return pb.ReportOutcomesResponse(accepted=len(found.accepted), refused=refusals(found.refused))
+        return pb.ReportOutcomesResponse(
+            accepted=len(found.accepted), refused=refusals(found.refused)
+        )
 
     def StreamOutcomes(
         self, request_iterator: Iterator[pb.StreamOutcomesRequest], context: grpc.ServicerContext
@@ -49,12 +50,16 @@ class Evidence(pb_grpc.EvidenceServiceServicer):
         for request in request_iterator:
             found = self._report(request)
             yield pb.StreamOutcomesResponse(
-                batch_id=request.batch_id, accepted=len(found.accepted), refused=refusals(found.refused)
+                batch_id=request.batch_id,
+                accepted=len(found.accepted),
+                refused=refusals(found.refused),
             )
 
     def _report(self, request: pb.ReportOutcomesRequest | pb.StreamOutcomesRequest) -> Checked:
         outcomes = request.outcomes
-        return self._reporter.report(Sent(request.source, request.batch_id, len(outcomes), reported(outcomes)))
+        return self._reporter.report(
+            Sent(request.source, request.batch_id, len(outcomes), reported(outcomes))
+        )
 
     def SetPreference(
         self, request: pb.SetPreferenceRequest, context: grpc.ServicerContext
@@ -64,7 +69,9 @@ class Evidence(pb_grpc.EvidenceServiceServicer):
         text("model", request.model)
         model = request.model or None
         if request.kind == pb.PREFERENCE_KIND_NONE:
-            return pb.SetPreferenceResponse(changed=self._preferences.take_back(tenant, target, model))
+            return pb.SetPreferenceResponse(
+                changed=self._preferences.take_back(tenant, target, model)
+            )
         if request.kind not in KINDS:
             raise InvalidField("kind", request.kind, "PIN, IGNORE or NONE")
         wanted = Preference(tenant, KINDS[request.kind], target, model)
@@ -81,9 +88,13 @@ class Evidence(pb_grpc.EvidenceServiceServicer):
         after = number_of(request.page_token) if request.page_token else 0
         found = self._preferences.page(request.tenant, after=after, limit=size + 1)
         token = token_of(str(found[size - 1].number)) if len(found) > size else ""
-        return pb.ListPreferencesResponse(preferences=map(standing, found[:size]), next_page_token=token)
+        return pb.ListPreferencesResponse(
+            preferences=map(standing, found[:size]), next_page_token=token
+        )
 
-    def GetScorecard(self, request: pb.GetScorecardRequest, context: grpc.ServicerContext) -> pb.GetScorecardResponse:
+    def GetScorecard(
+        self, request: pb.GetScorecardRequest, context: grpc.ServicerContext
+    ) -> pb.GetScorecardResponse:
         """Tell what stands between endpoints and a pool."""
         model, variant = named("model", request.model), named("variant", request.variant)
         text("tenant", request.tenant)
@@ -107,4 +118,6 @@ def number_of(token: str) -> int:
 
 def evidence_service(evidence: Evidence) -> Service:
     """The service, ready for a server."""
-    return Service(NAME, lambda server: pb_grpc.add_EvidenceServiceServicer_to_server(evidence, server))
+    return Service(
+        NAME, lambda server: pb_grpc.add_EvidenceServiceServicer_to_server(evidence, server)
+    )

@@ -56,7 +56,9 @@ class Guard(grpc.ServerInterceptor):
         name, serialize = method.removeprefix("/"), handler.response_serializer
         if handler.unary_unary:
             unary = guarded(handler.unary_unary, parse, name)
-            return grpc.unary_unary_rpc_method_handler(unary, request_deserializer=None, response_serializer=serialize)
+            return grpc.unary_unary_rpc_method_handler(
+                unary, request_deserializer=None, response_serializer=serialize
+            )
         if handler.stream_stream:
             stream = self._guarded_stream(handler.stream_stream, parse, name)
             return grpc.stream_stream_rpc_method_handler(
@@ -64,7 +66,9 @@ class Guard(grpc.ServerInterceptor):
             )
         return handler
 
-    def _guarded_stream(self, answer: StreamAnswer, parse: Callable[[bytes], Message], name: str) -> StreamAnswer:
+    def _guarded_stream(
+        self, answer: StreamAnswer, parse: Callable[[bytes], Message], name: str
+    ) -> StreamAnswer:
         def stream(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[Message]:
             status = None
             try:

@@ -16,7 +16,9 @@ MAX_SIZE = 1000
 Item = TypeVar("Item")
 
 
-def page(items: Sequence[Item], key: Callable[[Item], str], *, size: int, token: str) -> tuple[Sequence[Item], str]:
+def page(
+    items: Sequence[Item], key: Callable[[Item], str], *, size: int, token: str
+) -> tuple[Sequence[Item], str]:
     """The items after the token, and the token of the next page; items must be in the order of their key."""
     if size < 0:
         raise InvalidField("page_size", size, "a number, zero or more")

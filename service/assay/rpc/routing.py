@@ -6,9 +6,9 @@ from typing import Protocol
 
 import grpc
 
+from assay.engine.decide.plan import Plan
 from assay.engine.errors import InvalidField
-from assay.engine.plan import Plan
-from assay.engine.request import Request
+from assay.engine.world.request import Request
 from assay.rpc.convert.plan import Explained, decide_response, explain_response
 from assay.rpc.convert.request import request_from
 from assay.rpc.service import Service
@@ -36,7 +36,7 @@ class Decided(Protocol):
 
 
 class Decides(Protocol):
-    """What answers requests: `assay.decider.Decider`."""
+    """What answers requests: `assay.server.decider.Decider`."""
 
     def decide(self, request: Request) -> Decided:
         """Plan and journal."""
@@ -62,10 +62,14 @@ class Routing(pb_grpc.RoutingServiceServicer):
     ) -> pb.BatchDecideResponse:
         """Decide each request on its own."""
         if len(request.requests) > MAX_BATCH:
-            raise InvalidField("requests", f"{len(request.requests)} items", f"a list of at most {MAX_BATCH}")
+            raise InvalidField(
+                "requests", f"{len(request.requests)} items", f"a list of at most {MAX_BATCH}"
+            )
         return pb.BatchDecideResponse(results=map(self._result, request.requests))
 
-    def Explain(self, request: pb.ExplainRequest, context: grpc.ServicerContext) -> pb.ExplainResponse:
+    def Explain(
+        self, request: pb.ExplainRequest, context: grpc.ServicerContext
+    ) -> pb.ExplainResponse:
         """Tell what Decide would answer, and why."""
         return explain_response(self._decider.explain(request_from(request.request)))
 
@@ -85,4 +89,6 @@ class Routing(pb_grpc.RoutingServiceServicer):
 
 def routing_service(decider: Decides) -> Service:
     """The service, ready for a server."""
-    return Service(NAME, lambda server: pb_grpc.add_RoutingServiceServicer_to_server(Routing(decider), server))
+    return Service(
+        NAME, lambda server: pb_grpc.add_RoutingServiceServicer_to_server(Routing(decider), server)
+    )

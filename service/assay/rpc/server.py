@@ -29,12 +29,16 @@ OPTIONS = (
 class Server:
     """Serves from construction until `stop`; every service starts as SERVING."""
 
-    def __init__(self, services: Sequence[Service], listen: Sequence[str], *, threads: int = THREADS) -> None:
+    def __init__(
+        self, services: Sequence[Service], listen: Sequence[str], *, threads: int = THREADS
+    ) -> None:
         addresses = [checked(address) for address in listen]
         self.health = Health()
         self._guard = Guard()
         self._server = grpc.server(
-            ThreadPoolExecutor(threads, thread_name_prefix="assay-rpc"), interceptors=[self._guard], options=OPTIONS
+            ThreadPoolExecutor(threads, thread_name_prefix="assay-rpc"),
+            interceptors=[self._guard],
+            options=OPTIONS,
         )
         self._register(services)
         self.addresses = tuple(self._bound(address) for address in addresses)
@@ -65,7 +69,9 @@ class Server:
         self._guard.close()
         self.health.close()
 
-    def run(self, grace: float = GRACE_SECONDS, *, stopping: Callable[[], None] = lambda: None) -> None:
+    def run(
+        self, grace: float = GRACE_SECONDS, *, stopping: Callable[[], None] = lambda: None
+    ) -> None:
         """Serve until SIGTERM or SIGINT, then stop; a second signal ends the process at once. Main thread only.
 
         `stopping` is called before calls that are under way get their time to end.
@@ -73,7 +79,9 @@ class Server:
         # A byte in a socket: whatever a handler in Python would set, a wait could begin just before it is set.
         waiting, woken = socket.socketpair()
         woken.settimeout(0.0)
-        before = {number: signal.signal(number, taken) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {
+            number: signal.signal(number, taken) for number in (signal.SIGTERM, signal.SIGINT)
+        }
         wakeup = signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
         try:
             waiting.recv(1)

@@ -9,7 +9,7 @@ from typing import Final
 import grpc
 import structlog
 
-from assay.audit.auditor import UnknownDecision
+from assay.decision_log.auditor import UnknownDecision
 from assay.engine import errors
 from assay.rpc.view import UnknownEndpoint
 
@@ -46,7 +46,9 @@ class Status:
     reason: str
 
 
-MASKED: Final = Status(grpc.StatusCode.INTERNAL, "internal error; the server's log has it", "internal")
+MASKED: Final = Status(
+    grpc.StatusCode.INTERNAL, "internal error; the server's log has it", "internal"
+)
 
 
 def status_of(error: Exception, method: str) -> Status:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from assay.engine.catalog import Endpoint, Model, World
 from assay.engine.errors import CallerError, UnknownModel, quoted
-from assay.engine.report import PoolReport, pool_report, pool_reports
-from assay.engine.snapshot import Snapshot
+from assay.engine.pool.report import PoolReport, pool_report, pool_reports
+from assay.engine.snapshot.snapshot import Snapshot
+from assay.engine.world.catalog import Endpoint, Model, World
 
 
 class UnknownEndpoint(CallerError):
@@ -46,7 +46,9 @@ class WorldView:
 
     def __init__(self, world: World, snapshot: Snapshot) -> None:
         self._models = {m.model: m for m in sorted(world.models, key=lambda m: m.model)}
-        self._endpoints = {e.endpoint_id: e for e in sorted(world.endpoints, key=lambda e: e.endpoint_id)}
+        self._endpoints = {
+            e.endpoint_id: e for e in sorted(world.endpoints, key=lambda e: e.endpoint_id)
+        }
         self._snapshot = snapshot
 
     def models(self) -> Sequence[Model]:

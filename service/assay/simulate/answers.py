@@ -43,7 +43,11 @@ def answer(body: Json, behaviour: Behaviour, draw: Random, now: int) -> Answer:
     """The answer of a provider that behaves so, to this request."""
     calls = calls_for(body, behaviour, draw)
     words = () if calls else tuple(draw.choice(WORDS) for _ in range(behaviour.tokens))
-    head = {"id": f"chatcmpl-{draw.getrandbits(96):024x}", "created": now, "model": body.get("model", "")}
+    head = {
+        "id": f"chatcmpl-{draw.getrandbits(96):024x}",
+        "created": now,
+        "model": body.get("model", ""),
+    }
     usage = used(body, len(words) or sum(len(call.arguments) // 4 + 1 for call in calls))
     finish = "tool_calls" if calls else "stop"
     if not body.get("stream"):
@@ -51,7 +55,11 @@ def answer(body: Json, behaviour: Behaviour, draw: Random, now: int) -> Answer:
         return Answer(stream=False, parts=(plain(head, choice, usage),))
     options = body.get("stream_options")
     asked = isinstance(options, Mapping) and bool(options.get("include_usage"))
-    deltas = [{"role": "assistant", "content": None if calls else ""}, *text_deltas(words), *call_deltas(calls)]
+    deltas = [
+        {"role": "assistant", "content": None if calls else ""},
+        *text_deltas(words),
+        *call_deltas(calls),
+    ]
     events = [chunk(head, choices=[choice_of(delta, None)]) for delta in deltas]
     events.append(chunk(head, choices=[choice_of({}, finish)]))
     events += [chunk(head, choices=[], usage=usage)] * asked
@@ -61,7 +69,11 @@ def answer(body: Json, behaviour: Behaviour, draw: Random, now: int) -> Answer:
 def used(body: Json, completion: int) -> Json:
     """Tokens, counted roughly."""
     prompt = len(orjson.dumps(body.get("messages") or [])) // 4
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
 
 
 def message(words: tuple[str, ...], calls: tuple[Call, ...]) -> Json:
@@ -73,7 +85,11 @@ def message(words: tuple[str, ...], calls: tuple[Call, ...]) -> Json:
 
 def call_json(call: Call) -> Json:
     """A whole tool call."""
-    return {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+    return {
+        "id": call.call_id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+    }
 
 
 def text_deltas(words: tuple[str, ...]) -> Iterator[Json]:
@@ -84,10 +100,18 @@ def text_deltas(words: tuple[str, ...]) -> Iterator[Json]:
 def call_deltas(calls: tuple[Call, ...]) -> Iterator[Json]:
     """For each call its name, then its arguments in pieces."""
     for index, call in enumerate(calls):
-        head = {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": ""}}
+        head = {
+            "id": call.call_id,
+            "type": "function",
+            "function": {"name": call.name, "arguments": ""},
+        }
         yield {"tool_calls": [{"index": index, **head}]}
         for at in range(0, len(call.arguments), PIECE):
-            yield {"tool_calls": [{"index": index, "function": {"arguments": call.arguments[at : at + PIECE]}}]}
+            yield {
+                "tool_calls": [
+                    {"index": index, "function": {"arguments": call.arguments[at : at + PIECE]}}
+                ]
+            }
 
 
 def choice_of(delta: Json, finish: str | None) -> Json:

@@ -24,7 +24,9 @@ def application(stage: Stage) -> Starlette:
     async def change(request: Request) -> Response:
         name = request.path_params["provider"]
         try:
-            stage.providers[name] = changed(stage.behaviour(name) or Behaviour(), await request.body())
+            stage.providers[name] = changed(
+                stage.behaviour(name) or Behaviour(), await request.body()
+            )
         except ValueError as fault:
             return json(error(HTTPStatus.BAD_REQUEST, str(fault)), HTTPStatus.BAD_REQUEST)
         return json(stage.providers[name])

@@ -16,7 +16,18 @@ Value = dict[str, Any] | list[Any] | str | float | None
 
 DEPTH: Final = 6  # deeper than this, only what is required
 SPAN: Final = 100
-WORDS: Final = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heron", "inlet", "juniper")
+WORDS: Final = (
+    "amber",
+    "birch",
+    "cedar",
+    "delta",
+    "ember",
+    "fjord",
+    "grove",
+    "heron",
+    "inlet",
+    "juniper",
+)
 FORMATS: Final = {
     "date": "2025-09-23", "date-time": "2025-09-23T12:00:00Z", "time": "12:00:00Z", "email": "amber@example.com",
     "hostname": "example.com", "ipv4": "192.0.2.1", "ipv6": "2001:db8::1", "uri": "https://example.com/amber",
@@ -43,7 +54,14 @@ def mismatched_arguments(schema: object, draw: Random) -> Value:
     for name, one in properties.items():
         kinds = kinds_of(flattened(one, draw, root))
         if kinds:
-            return {**good, name: [] if "array" not in kinds else {"unexpected": True} if "object" not in kinds else 0}
+            return {
+                **good,
+                name: []
+                if "array" not in kinds
+                else {"unexpected": True}
+                if "object" not in kinds
+                else 0,
+            }
     return [] if flat.get("type") == "object" else None
 
 
@@ -56,13 +74,19 @@ def value(schema: object, draw: Random, root: Schema, depth: int) -> Value:
     if flat.get("enum"):
         chosen: Value = draw.choice(flat["enum"])
         return chosen
-    kinds = [kind for kind in kinds_of(flat) if kind in MAKERS and kind != "null"] or kinds_of(flat) or ["string"]
+    kinds = (
+        [kind for kind in kinds_of(flat) if kind in MAKERS and kind != "null"]
+        or kinds_of(flat)
+        or ["string"]
+    )
     return MAKERS[draw.choice(kinds)](flat, draw, root, depth)
 
 
 def kinds_of(flat: Schema) -> list[str]:
     """The types that a schema names or clearly means."""
-    named = flat.get("type", "object" if "properties" in flat else "array" if "items" in flat else [])
+    named = flat.get(
+        "type", "object" if "properties" in flat else "array" if "items" in flat else []
+    )
     return [named] if isinstance(named, str) else list(named)
 
 
@@ -76,7 +100,9 @@ def flattened(schema: object, draw: Random, root: Schema) -> Schema:
         parts += [draw.choice(flat[word]) for word in ("anyOf", "oneOf") if flat.get(word)]
         if not parts:
             break
-        rest = {key: one for key, one in flat.items() if key not in ("allOf", "anyOf", "oneOf", "$ref")}
+        rest = {
+            key: one for key, one in flat.items() if key not in ("allOf", "anyOf", "oneOf", "$ref")
+        }
         flat = reduce(merged, (part for part in parts if isinstance(part, Mapping)), rest)
     return flat
 
@@ -95,16 +121,24 @@ def resolved(reference: object, root: Schema) -> object:
     """What a local reference points at; anything is admitted behind others."""
     found: object = root
     for step in str(reference).removeprefix("#").split("/")[1:]:
-        found = found.get(step.replace("~1", "/").replace("~0", "~"), {}) if isinstance(found, Mapping) else {}
+        found = (
+            found.get(step.replace("~1", "/").replace("~0", "~"), {})
+            if isinstance(found, Mapping)
+            else {}
+        )
     return found
 
 
 def an_object(flat: Schema, draw: Random, root: Schema, depth: int) -> dict[str, Any]:
     """Required properties, and some of the others."""
     properties, required = flat.get("properties", {}), flat.get("required", ())
-    names = [name for name in properties if name in required or (depth < DEPTH and draw.random() < 1 / 2)]
+    names = [
+        name for name in properties if name in required or (depth < DEPTH and draw.random() < 1 / 2)
+    ]
     names += [name for name in dict.fromkeys(required) if name not in properties]
-    names += [name for name in properties if name not in names][: max(flat.get("minProperties", 0) - len(names), 0)]
+    names += [name for name in properties if name not in names][
+        : max(flat.get("minProperties", 0) - len(names), 0)
+    ]
     return {name: value(properties.get(name, {}), draw, root, depth + 1) for name in names}
 
 

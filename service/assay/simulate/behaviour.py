@@ -13,7 +13,9 @@ Seconds = Annotated[float, Meta(ge=0.0, le=3600.0)]
 Count = Annotated[int, Meta(ge=0, le=100_000)]
 
 
-class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind"):
+class Fault(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind"
+):
     """Something that goes wrong with a share of the requests."""
 
     share: Share = 1.0
@@ -122,7 +124,9 @@ class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     chunk_s: Seconds = 0.0  # between any two
     jitter: Share = 0.0  # how far these times are off at most, either way
     tokens: Annotated[int, Meta(ge=1, le=100_000)] = 12
-    faults: tuple[AnyFault, ...] = ()  # at most one strikes; shares above 1 in sum leave the later ones less
+    faults: tuple[
+        AnyFault, ...
+    ] = ()  # at most one strikes; shares above 1 in sum leave the later ones less
 
 
 class Cast(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -26,7 +26,10 @@ class Call:
 
 def calls_for(body: Json, behaviour: Behaviour, draw: Random) -> tuple[Call, ...]:
     """What a provider that behaves so calls; nothing where no tool may be called, or one just was."""
-    tools, choice = [one for one in offered(body) if "name" in one], body.get("tool_choice") or "auto"
+    tools, choice = (
+        [one for one in offered(body) if "name" in one],
+        body.get("tool_choice") or "auto",
+    )
     wants = draw.random() < behaviour.propensity
     if not tools or choice == "none" or (choice == "auto" and (after_result(body) or not wants)):
         return ()
@@ -45,7 +48,9 @@ def offered(body: Json) -> list[Json]:
 def after_result(body: Json) -> bool:
     """Whether the conversation ends with a tool's result."""
     messages = body.get("messages") or []
-    return bool(messages) and isinstance(messages[-1], Mapping) and messages[-1].get("role") == "tool"
+    return (
+        bool(messages) and isinstance(messages[-1], Mapping) and messages[-1].get("role") == "tool"
+    )
 
 
 def one_call(tool: Json, tools: Sequence[Json], behaviour: Behaviour, draw: Random) -> Call:

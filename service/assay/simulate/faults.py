@@ -103,7 +103,11 @@ async def error_finish(fault: kinds.ErrorFinish, wire: Wire, whole: Answer) -> N
     """An answer that ends in an error of its own."""
     await wire.start(200, [("content-type", whole.media_type)])
     if whole.stream:
-        for part in (*whole.parts[: fault.after], chunk({"id": "chatcmpl-0"}, choices=[choice_of({}, "error")]), DONE):
+        for part in (
+            *whole.parts[: fault.after],
+            chunk({"id": "chatcmpl-0"}, choices=[choice_of({}, "error")]),
+            DONE,
+        ):
             await wire.write(part)
     else:
         body = orjson.loads(whole.parts[0])

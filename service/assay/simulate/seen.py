@@ -11,7 +11,9 @@ from typing import Any, Final, Literal
 import msgspec
 
 KEPT: Final = 20_000  # requests; the oldest give way
-KEY_HEADERS: Final = frozenset({"authorization", "api-key", "x-api-key", "proxy-authorization", "cookie"})
+KEY_HEADERS: Final = frozenset(
+    {"authorization", "api-key", "x-api-key", "proxy-authorization", "cookie"}
+)
 UNSAID: Final = frozenset({"messages", "tools"})
 
 End = Literal["open", "sent", "cancelled"]
@@ -47,7 +49,14 @@ class Book:
         self._seen: deque[Seen] = deque(maxlen=KEPT)
         self._numbers: dict[str, int] = {}
 
-    def note(self, provider: str, method: str, path: str, headers: Iterable[tuple[str, str]], body: object) -> Seen:
+    def note(
+        self,
+        provider: str,
+        method: str,
+        path: str,
+        headers: Iterable[tuple[str, str]],
+        body: object,
+    ) -> Seen:
         """Take down a request as it comes in."""
         fields = body if isinstance(body, Mapping) else {}
         number = self._numbers[provider] = self._numbers.get(provider, 0) + 1

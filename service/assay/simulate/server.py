@@ -36,7 +36,9 @@ def perform(cast: Cast, taken: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=GRACE,
     )
-    before = signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it once more when it is done
+    before = signal.signal(
+        signal.SIGTERM, lambda *_: None
+    )  # uvicorn raises it once more when it is done
     try:
         uvicorn.Server(config).run(sockets=[taken])
     finally:

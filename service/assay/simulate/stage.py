@@ -41,7 +41,9 @@ class Stage:
             body = parsed(await request.body())
         except ClientDisconnect:
             return
-        seen = self.book.note(provider, request.method, request.url.path, request.headers.items(), body)
+        seen = self.book.note(
+            provider, request.method, request.url.path, request.headers.items(), body
+        )
         wrong = refusal(behaviour, body)
         if behaviour is None or not isinstance(body, dict) or wrong:
             await refuse(wire, *(wrong or (400, "the request has no body")))
@@ -49,7 +51,9 @@ class Stage:
             return
         await self.perform(wire, seen, body, behaviour)
 
-    async def perform(self, wire: Wire, seen: Seen, body: dict[str, object], behaviour: Behaviour) -> None:
+    async def perform(
+        self, wire: Wire, seen: Seen, body: dict[str, object], behaviour: Behaviour
+    ) -> None:
         """Play to the end, or until the caller has gone."""
         draw = Random(f"{self.seed}/{seen.provider}/{seen.number}")  # noqa: S311 - chance that can be repeated
         fault = struck(behaviour.faults, draw)
@@ -60,7 +64,9 @@ class Stage:
 
         async def part() -> None:
             await pace.wait(behaviour.latency_s)
-            await (play(fault, wire, whole) if fault else perform_well(wire, whole, behaviour, pace))
+            await (
+                play(fault, wire, whole) if fault else perform_well(wire, whole, behaviour, pace)
+            )
 
         playing = asyncio.ensure_future(part())
         await asyncio.wait((gone, playing), return_when=asyncio.FIRST_COMPLETED)

@@ -8,9 +8,15 @@ from typing import Final
 
 from sqlalchemy import Column, Engine, delete, select, tuple_
 
-from assay.store.audit_sink import shipping
-from assay.store.engine import translated
-from assay.store.evidence_tables import evidence_batch, outcome, tenant_activity, tenant_ignore, tenant_provider
+from assay.decision_log.sink import shipping
+from assay.store.database import translated
+from assay.store.evidence_tables import (
+    evidence_batch,
+    outcome,
+    tenant_activity,
+    tenant_ignore,
+    tenant_provider,
+)
 from assay.store.types import EPOCH
 
 BATCH: Final = 1000
@@ -32,7 +38,9 @@ def prune_outcomes(engine: Engine, before: datetime, *, now: datetime, batch: in
     return removed
 
 
-def remove(engine: Engine, column: Column[datetime] | Column[int], before: datetime | int, batch: int) -> int:
+def remove(
+    engine: Engine, column: Column[datetime] | Column[int], before: datetime | int, batch: int
+) -> int:
     """Remove the rows with less in this column, in small transactions."""
     table = column.table
     key = tuple_(*table.primary_key)

@@ -27,7 +27,9 @@ evidence_counter = Table(
     Column("errored_requests", BigInteger, nullable=False),
     Column("auto_requests", BigInteger, nullable=False),  # those of them with tool_choice auto
     Column("auto_tool_call_requests", BigInteger, nullable=False),
-    PrimaryKeyConstraint("hour", "endpoint_id", "source", "tenant", "stratum"),  # hours are read and grow together
+    PrimaryKeyConstraint(
+        "hour", "endpoint_id", "source", "tenant", "stratum"
+    ),  # hours are read and grow together
     sqlite_with_rowid=False,
 )
 
@@ -49,7 +51,7 @@ evidence_day = Table(
 )
 
 # All requests, with or without tools. Metrics: `answered` and `failed` (bucket 0) for uptime; `latency_ms` to the first
-# token and `throughput_mtps` (thousandths of a token per second) in the buckets of `assay.evidence.buckets`.
+# token and `throughput_mtps` (thousandths of a token per second) in the buckets of `assay.outcomes.counting`.
 service_counter = Table(
     "service_counter",
     metadata,

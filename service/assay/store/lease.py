@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine, insert, select, update
 
 from assay.engine.errors import OperatorError
-from assay.store.engine import reading, writing
+from assay.store.database import reading, writing
 from assay.store.pool_tables import curator_lease
 from assay.store.types import EPOCH
 
@@ -41,11 +41,15 @@ def read_lease(engine: Engine) -> Lease | None:
 
 def lease_row(connection: Connection) -> Lease | None:
     """Read the one row."""
-    row = connection.execute(select(curator_lease).where(curator_lease.c.lease == LEASE)).one_or_none()
+    row = connection.execute(
+        select(curator_lease).where(curator_lease.c.lease == LEASE)
+    ).one_or_none()
     return None if row is None else Lease(row.token, row.holder, row.expires_at)
 
 
-def take_lease(engine: Engine, holder: str, expires_at: datetime, *, seen: Lease | None) -> Lease | None:
+def take_lease(
+    engine: Engine, holder: str, expires_at: datetime, *, seen: Lease | None
+) -> Lease | None:
     """Take the lease under the next token, unless it is not any more as it was `seen`."""
     with writing(engine) as connection:
         if lease_row(connection) != seen:
@@ -55,7 +59,9 @@ def take_lease(engine: Engine, holder: str, expires_at: datetime, *, seen: Lease
         if seen is None:
             connection.execute(insert(curator_lease).values(lease=LEASE, **values))
         else:
-            connection.execute(update(curator_lease).where(curator_lease.c.lease == LEASE).values(**values))
+            connection.execute(
+                update(curator_lease).where(curator_lease.c.lease == LEASE).values(**values)
+            )
         return taken
 
 

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Row, Table, select
 
-from assay.engine.catalog import Endpoint, Model, Provider
+from assay.engine.world.catalog import Endpoint, Model, Provider
 from assay.store import rows, tables
 
 Value = TypeVar("Value")
@@ -90,12 +90,20 @@ def listings(
     connection: Connection, shelf: Shelf[Value], *conditions: ColumnElement[bool]
 ) -> dict[str, list[Listing[Value]]]:
     """Read what every source says, gone listings too, by the name of the thing."""
-    identity = [column for column in shelf.identity.c if column.name not in {"created_at", *shelf.listing.c.keys()}]
-    query = select(shelf.listing, *identity).join_from(shelf.listing, shelf.identity).where(*conditions)
+    identity = [
+        column
+        for column in shelf.identity.c
+        if column.name not in {"created_at", *shelf.listing.c.keys()}
+    ]
+    query = (
+        select(shelf.listing, *identity).join_from(shelf.listing, shelf.identity).where(*conditions)
+    )
     found: dict[str, list[Listing[Value]]] = defaultdict(list)
     for row in connection.execute(query):
         value = shelf.value(row)
-        said = Listing(value, row.kind, row.source, row.first_seen_at, row.last_seen_at, row.gone_at)
+        said = Listing(
+            value, row.kind, row.source, row.first_seen_at, row.last_seen_at, row.gone_at
+        )
         found[shelf.key_of(value)].append(said)
     return dict(found)
 
@@ -103,7 +111,14 @@ def listings(
 def holding(said: Iterable[Listing[Value]]) -> Listing[Value]:
     """Choose the listing that holds: one not gone, from a catalog, the newest; the first source's name at a tie."""
     by_name = sorted(said, key=lambda listing: listing.source)
-    return max(by_name, key=lambda listing: (listing.gone_at is None, listing.kind == CATALOG, listing.last_seen_at))
+    return max(
+        by_name,
+        key=lambda listing: (
+            listing.gone_at is None,
+            listing.kind == CATALOG,
+            listing.last_seen_at,
+        ),
+    )
 
 
 def is_gone(said: Iterable[Listing[Value]]) -> bool:

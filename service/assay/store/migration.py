@@ -12,7 +12,7 @@ from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 
 from assay.engine.errors import StoreUnavailable, quoted
-from assay.store.engine import masked, reading, writing
+from assay.store.database import masked, reading, writing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,9 @@ def require_current(engine: Engine, directory: Path) -> None:
     known = found is None or found in {step.revision for step in script.walk_revisions()}
     if known:
         state = f"is at revision {found}" if found else "is empty"
-        message = f"database {masked(engine.url)} {state}, this Assay needs {needed}: run `assay migrate`"
+        message = (
+            f"database {masked(engine.url)} {state}, this Assay needs {needed}: run `assay migrate`"
+        )
     else:
         message = f"database {masked(engine.url)} is at revision {quoted(found)}, newer than this Assay's {needed}"
     raise StoreUnavailable(message)

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, Select, insert, select
 
-from assay.store.engine import reading, writing
+from assay.store.database import reading, writing
 from assay.store.imports.log import insert_missing
 from assay.store.tables import policy_revision, policy_source
 
@@ -34,14 +34,21 @@ def record_policy(
 
 
 def number_policy(
-    connection: Connection, digest: str, files: Mapping[str, str], *, now: datetime, note: str | None = None
+    connection: Connection,
+    digest: str,
+    files: Mapping[str, str],
+    *,
+    now: datetime,
+    note: str | None = None,
 ) -> int:
     """Number a revision in a transaction of `writing`."""
     newest = first(connection, newest_first())
     if newest is not None and newest.digest == digest:
         return newest.number
     number = 1 if newest is None else newest.number + 1
-    insert_missing(connection, policy_source, [{"digest": digest, "files": dict(sorted(files.items()))}])
+    insert_missing(
+        connection, policy_source, [{"digest": digest, "files": dict(sorted(files.items()))}]
+    )
     row = {"number": number, "digest": digest, "created_at": now, "note": note}
     connection.execute(insert(policy_revision), row)
     return number

@@ -21,7 +21,9 @@ pool_state = Table(
     Column("failed_at", UtcTime),
     Column("evictions", Integer, nullable=False),
     Column("held_until", UtcTime),
-    Column("forgotten_at", UtcTime),  # of what an eviction made not count any more: all five or none
+    Column(
+        "forgotten_at", UtcTime
+    ),  # of what an eviction made not count any more: all five or none
     Column("forgotten_half_life_us", BigInteger),
     Column("forgotten_requests", Double),
     Column("forgotten_calls", Double),

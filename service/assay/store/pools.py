@@ -9,9 +9,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert, select
 
-from assay.engine.memory import Amounts, Forgotten, Memory, PoolChange, PoolState
-from assay.engine.verdict import RuleFinding
-from assay.store.engine import reading, writing
+from assay.engine.policy.verdict import RuleFinding
+from assay.engine.snapshot.pool_memory import Amounts, Forgotten, Memory, PoolChange, PoolState
+from assay.store.database import reading, writing
 from assay.store.lease import Lease, require_lease
 from assay.store.pool_tables import curator_tick, pool_change, pool_state
 from assay.store.snapshots import Publication, StoredSnapshot, keep_snapshot, publish, verify
@@ -79,13 +79,20 @@ def save_tick(engine: Engine, result: TickResult, lease: Lease, *, now: datetime
     return Saved(publication, parts, states)
 
 
-def store_states(connection: Connection, before: Mapping[Key, PoolState], after: Mapping[Key, PoolState]) -> int:
+def store_states(
+    connection: Connection, before: Mapping[Key, PoolState], after: Mapping[Key, PoolState]
+) -> int:
     """Write the states that differ; says how many."""
     changed = [state for key, state in after.items() if before.get(key) != state]
     gone = [key for key in before if key not in after or before[key] != after[key]]
     if gone:
-        own = (pool_state.c.binding == bindparam("of_binding"), pool_state.c.endpoint_id == bindparam("of_endpoint"))
-        keys = [{"of_binding": binding, "of_endpoint": endpoint_id} for binding, endpoint_id in gone]
+        own = (
+            pool_state.c.binding == bindparam("of_binding"),
+            pool_state.c.endpoint_id == bindparam("of_endpoint"),
+        )
+        keys = [
+            {"of_binding": binding, "of_endpoint": endpoint_id} for binding, endpoint_id in gone
+        ]
         connection.execute(delete(pool_state).where(*own), keys)
     if changed:
         connection.execute(insert(pool_state), [state_cells(state) for state in changed])

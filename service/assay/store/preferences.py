@@ -8,9 +8,9 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, Engine, delete, insert, select
 
-from assay.engine.catalog import Preference
 from assay.engine.errors import CallerError
-from assay.store.engine import reading, writing
+from assay.engine.world.catalog import Preference
+from assay.store.database import reading, writing
 from assay.store.imports.log import bump
 from assay.store.imports.tenants import PREFERENCES, known_targets
 from assay.store.rows import preference_of
@@ -54,7 +54,12 @@ class Preferences:
             if before == [wanted.kind]:
                 return False
             remove(connection, wanted)
-            row = {"tenant": wanted.tenant, "kind": wanted.kind, "target": wanted.target, "model": wanted.model}
+            row = {
+                "tenant": wanted.tenant,
+                "kind": wanted.kind,
+                "target": wanted.target,
+                "model": wanted.model,
+            }
             connection.execute(insert(preference), {**row, "created_at": self._clock()})
             bump(connection, PREFERENCES)
             return True
@@ -71,7 +76,11 @@ class Preferences:
 
     def page(self, tenant: str, *, after: int, limit: int) -> Sequence[Standing]:
         """Preferences with greater numbers, in order; those of one tenant where it is named."""
-        query = select(preference).where(preference.c.preference_id > after).order_by(preference.c.preference_id)
+        query = (
+            select(preference)
+            .where(preference.c.preference_id > after)
+            .order_by(preference.c.preference_id)
+        )
         if tenant:
             query = query.where(preference.c.tenant == tenant)
         with reading(self._engine) as connection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from assay.engine.catalog import (
+from assay.engine.world.catalog import (
     Endpoint,
     Model,
     Observation,
@@ -88,7 +88,10 @@ def endpoint_cells(endpoint: Endpoint) -> Cells:
         **{column: getattr(endpoint, name) for name, column in FACTS.items()},
         **{column: getattr(endpoint.prices, name) for name, column in PRICES.items()},
         **{f"latency_{point}_s": getattr(endpoint.latency_s, point) for point in PERCENTILES},
-        **{f"throughput_{point}_tps": getattr(endpoint.throughput_tps, point) for point in PERCENTILES},
+        **{
+            f"throughput_{point}_tps": getattr(endpoint.throughput_tps, point)
+            for point in PERCENTILES
+        },
         "supported_parameters": endpoint.supported_parameters,
         "price_overrides": [override_cells(override) for override in endpoint.overrides],
     }
@@ -139,7 +142,9 @@ def tenant_cells(settings: TenantSettings) -> Cells:
 
 def tenant_of(row: Row[Any]) -> TenantSettings:
     """Read a tenant's settings."""
-    return TenantSettings(row.tenant, tuple(row.only), tuple(row.ignore), row.zdr, row.deny_data_collection)
+    return TenantSettings(
+        row.tenant, tuple(row.only), tuple(row.ignore), row.zdr, row.deny_data_collection
+    )
 
 
 def preference_of(row: Row[Any]) -> Preference:

@@ -8,11 +8,11 @@ from datetime import datetime
 
 from sqlalchemy import Column, Connection, Integer, MetaData, Table, cast, func, select
 
-from assay.engine.catalog import Endpoint
-from assay.engine.discount import DAY, EPOCH
-from assay.engine.fold import HOUR
-from assay.engine.served import NOTHING, Bin, Served, latencies, throughputs, uptime
-from assay.evidence.buckets import bounds
+from assay.engine.evidence.decay import DAY, EPOCH
+from assay.engine.evidence.observations import HOUR
+from assay.engine.evidence.speed import NOTHING, Bin, Served, latencies, throughputs, uptime
+from assay.engine.world.catalog import Endpoint
+from assay.outcomes.counting import bounds
 from assay.store.evidence_tables import service_counter
 from assay.store.types import NAME
 from assay.store.upserts import keep_first
@@ -22,7 +22,10 @@ Counts = Mapping[int, int]  # by bucket
 
 temporary = MetaData()
 silent_endpoint = Table(  # of which the catalog leaves something open
-    "silent_endpoint", temporary, Column("endpoint_id", NAME, primary_key=True), prefixes=["TEMPORARY"]
+    "silent_endpoint",
+    temporary,
+    Column("endpoint_id", NAME, primary_key=True),
+    prefixes=["TEMPORARY"],
 )
 
 
@@ -31,11 +34,14 @@ def silent(endpoints: Iterable[Endpoint]) -> list[str]:
     return [
         e.endpoint_id
         for e in endpoints
-        if NOTHING in (e.latency_s, e.throughput_tps) or (e.uptime_30m_percent is None and e.uptime_1d_percent is None)
+        if NOTHING in (e.latency_s, e.throughput_tps)
+        or (e.uptime_30m_percent is None and e.uptime_1d_percent is None)
     ]
 
 
-def load_served(connection: Connection, endpoints: Collection[str], as_of: datetime) -> dict[str, Served]:
+def load_served(
+    connection: Connection, endpoints: Collection[str], as_of: datetime
+) -> dict[str, Served]:
     """What the last 24 closed hours say of those endpoints, where they say anything."""
     if not endpoints:
         return {}
@@ -48,7 +54,9 @@ def load_served(connection: Connection, endpoints: Collection[str], as_of: datet
         .where(c.hour >= end - DAY, c.hour < end)
         .group_by(c.endpoint_id, c.metric, c.bucket)
     )
-    found: defaultdict[str, defaultdict[str, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
+    found: defaultdict[str, defaultdict[str, dict[int, int]]] = defaultdict(
+        lambda: defaultdict(dict)
+    )
     for endpoint_id, metric, bucket, count in connection.execute(query):
         found[endpoint_id][metric][bucket] = int(count)
     temporary.drop_all(connection, checkfirst=False)
@@ -67,4 +75,6 @@ def served(metrics: Mapping[str, Counts]) -> Served:
 def bins(counts: Counts) -> list[Bin]:
     """Buckets of thousandths as bins of whole units."""
     edges = {bucket: bounds(bucket) for bucket in counts}
-    return [Bin(low / THOUSANDTHS, high / THOUSANDTHS, counts[k]) for k, (low, high) in edges.items()]
+    return [
+        Bin(low / THOUSANDTHS, high / THOUSANDTHS, counts[k]) for k, (low, high) in edges.items()
+    ]

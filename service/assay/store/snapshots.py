@@ -10,7 +10,7 @@ from hashlib import sha256
 from sqlalchemy import ColumnElement, Connection, Engine, func, insert, select
 
 from assay.engine.errors import StoreUnavailable
-from assay.store.engine import masked, reading, writing
+from assay.store.database import masked, reading, writing
 from assay.store.imports.log import insert_missing
 from assay.store.tables import part, publication, snapshot, snapshot_part
 
@@ -37,7 +37,9 @@ class Publication:
     published_at: datetime
 
 
-def save_snapshot(engine: Engine, stored: StoredSnapshot, *, published: bool, now: datetime) -> None:
+def save_snapshot(
+    engine: Engine, stored: StoredSnapshot, *, published: bool, now: datetime
+) -> None:
     """Keep a snapshot and, if `published`, put it in force; only parts that are not there yet are written."""
     verify(engine, stored)
     with writing(engine) as connection:
@@ -62,7 +64,11 @@ def keep_snapshot(connection: Connection, stored: StoredSnapshot, now: datetime)
 def store_parts(connection: Connection, stored: StoredSnapshot) -> int:
     """Write the parts that are not there, and which parts are this snapshot's."""
     known = known_parts(connection, sorted(stored.parts))
-    missing = [{"digest": name, "content": stored.parts[name]} for name in stored.parts if name not in known]
+    missing = [
+        {"digest": name, "content": stored.parts[name]}
+        for name in stored.parts
+        if name not in known
+    ]
     insert_missing(connection, part, missing)
     links = [{"snapshot_id": stored.snapshot_id, "digest": name} for name in stored.parts]
     insert_missing(connection, snapshot_part, links)
@@ -78,7 +84,9 @@ def known_parts(connection: Connection, names: Sequence[str]) -> set[str]:
 
 def publish(connection: Connection, snapshot_id: str, now: datetime) -> Publication:
     """Put a snapshot in force, unless it is; says since when, and under which sequence."""
-    newest = connection.execute(select(publication).order_by(publication.c.sequence.desc()).limit(1)).one_or_none()
+    newest = connection.execute(
+        select(publication).order_by(publication.c.sequence.desc()).limit(1)
+    ).one_or_none()
     if newest is not None and newest.snapshot_id == snapshot_id:
         return Publication(newest.sequence, snapshot_id, newest.published_at)
     sequence = 1 if newest is None else newest.sequence + 1
@@ -91,12 +99,18 @@ def load_snapshot(engine: Engine, snapshot_id: str) -> StoredSnapshot | None:
     """Read a snapshot back, checked against its digests; `None` if there is none of that name."""
     link = select(part).join(snapshot_part, snapshot_part.c.digest == part.c.digest)
     with reading(engine) as connection:
-        row = connection.execute(select(snapshot).where(snapshot.c.snapshot_id == snapshot_id)).one_or_none()
+        row = connection.execute(
+            select(snapshot).where(snapshot.c.snapshot_id == snapshot_id)
+        ).one_or_none()
         if row is None:
             return None
-        parts = connection.execute(link.where(snapshot_part.c.snapshot_id == snapshot_id).order_by(part.c.digest))
+        parts = connection.execute(
+            link.where(snapshot_part.c.snapshot_id == snapshot_id).order_by(part.c.digest)
+        )
         contents = {each.digest: bytes(each.content) for each in parts}
-    stored = StoredSnapshot(snapshot_id, row.as_of, row.policy_revision, bytes(row.manifest), contents)
+    stored = StoredSnapshot(
+        snapshot_id, row.as_of, row.policy_revision, bytes(row.manifest), contents
+    )
     verify(engine, stored)
     return stored
 
@@ -117,7 +131,9 @@ def require_digest(engine: Engine, snapshot_id: str, name: str, content: bytes) 
 
 def latest_published(engine: Engine) -> Publication | None:
     """Tell which snapshot is in force."""
-    return found(engine, publication.c.sequence == select(func.max(publication.c.sequence)).scalar_subquery())
+    return found(
+        engine, publication.c.sequence == select(func.max(publication.c.sequence)).scalar_subquery()
+    )
 
 
 def published_at(engine: Engine, at: datetime) -> Publication | None:
@@ -128,7 +144,9 @@ def published_at(engine: Engine, at: datetime) -> Publication | None:
 
 def first_published(engine: Engine) -> Publication | None:
     """Tell which publication is the first that is still kept."""
-    return found(engine, publication.c.sequence == select(func.min(publication.c.sequence)).scalar_subquery())
+    return found(
+        engine, publication.c.sequence == select(func.min(publication.c.sequence)).scalar_subquery()
+    )
 
 
 def found(engine: Engine, condition: ColumnElement[bool]) -> Publication | None:
@@ -141,7 +159,9 @@ def found(engine: Engine, condition: ColumnElement[bool]) -> Publication | None:
 def load_manifest(engine: Engine, snapshot_id: str) -> bytes | None:
     """Read a manifest back, checked against its digest; `None` if there is none of that name."""
     with reading(engine) as connection:
-        manifest = connection.scalar(select(snapshot.c.manifest).where(snapshot.c.snapshot_id == snapshot_id))
+        manifest = connection.scalar(
+            select(snapshot.c.manifest).where(snapshot.c.snapshot_id == snapshot_id)
+        )
     if manifest is None:
         return None
     require_digest(engine, snapshot_id, snapshot_id, bytes(manifest))
@@ -153,4 +173,6 @@ def load_parts(engine: Engine, names: Sequence[str]) -> dict[str, bytes]:
     with reading(engine) as connection:
         rows = connection.execute(select(part).where(part.c.digest.in_(names))).all()
     contents = {row.digest: bytes(row.content) for row in rows}
-    return {name: content for name, content in contents.items() if sha256(content).hexdigest() == name}
+    return {
+        name: content for name, content in contents.items() if sha256(content).hexdigest() == name
+    }

@@ -33,7 +33,9 @@ metadata = MetaData(
 def provenance() -> list[Column[object]]:
     """Who lists a thing, since when, and since when no longer; times are the source's own where its files have one."""
     return [
-        Column("kind", NAME, primary_key=True),  # catalog: from a catalog file; observed: made from an observation
+        Column(
+            "kind", NAME, primary_key=True
+        ),  # catalog: from a catalog file; observed: made from an observation
         Column("source", NAME, primary_key=True),
         Column("first_seen_at", UtcTime, nullable=False),
         Column("last_seen_at", UtcTime, nullable=False),
@@ -80,7 +82,9 @@ endpoint = Table(
     metadata,
     Column("endpoint_id", NAME, primary_key=True),
     Column("model", NAME, ForeignKey("model.model"), nullable=False),
-    Column("tag", NAME, nullable=False),  # an id is never handed to an offer of another tag; not unique per model
+    Column(
+        "tag", NAME, nullable=False
+    ),  # an id is never handed to an offer of another tag; not unique per model
     Column("created_at", UtcTime, nullable=False),
     Index(None, "model", "tag"),
 )
@@ -200,7 +204,10 @@ import_log = Table(
 )
 
 world_revision = Table(
-    "world_revision", metadata, Column("kind", NAME, primary_key=True), Column("number", BigInteger, nullable=False)
+    "world_revision",
+    metadata,
+    Column("kind", NAME, primary_key=True),
+    Column("number", BigInteger, nullable=False),
 )
 
 policy_source = Table(
@@ -225,11 +232,18 @@ snapshot = Table(
     Column("snapshot_id", NAME, primary_key=True),
     Column("manifest", LargeBinary, nullable=False),
     Column("as_of", UtcTime, nullable=False),
-    Column("policy_revision", Integer, ForeignKey("policy_revision.number"), nullable=False, index=True),
+    Column(
+        "policy_revision", Integer, ForeignKey("policy_revision.number"), nullable=False, index=True
+    ),
     Column("created_at", UtcTime, nullable=False),
 )
 
-part = Table("part", metadata, Column("digest", NAME, primary_key=True), Column("content", LargeBinary, nullable=False))
+part = Table(
+    "part",
+    metadata,
+    Column("digest", NAME, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+)
 
 snapshot_part = Table(
     "snapshot_part",

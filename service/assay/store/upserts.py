@@ -30,7 +30,9 @@ def keep_first(connection: Connection, table: Table, rows: Sequence[Cells]) -> N
 def adding(table: Table) -> str:
     """What to do where the key is there."""
     counts = [column.name for column in table.columns if not column.primary_key]
-    return "DO UPDATE SET " + ", ".join(f"{name} = {table.name}.{name} + excluded.{name}" for name in counts)
+    return "DO UPDATE SET " + ", ".join(
+        f"{name} = {table.name}.{name} + excluded.{name}" for name in counts
+    )
 
 
 def write(connection: Connection, table: Table, rows: Sequence[Cells], meeting: str) -> None:
@@ -39,7 +41,9 @@ def write(connection: Connection, table: Table, rows: Sequence[Cells], meeting: 
         connection.exec_driver_sql(repeated(table, meeting), list(rows))
     else:
         columns = zip(table.columns, zip(*rows, strict=True), strict=True)
-        connection.exec_driver_sql(at_once(table, meeting), tuple(array(column, cells) for column, cells in columns))
+        connection.exec_driver_sql(
+            at_once(table, meeting), tuple(array(column, cells) for column, cells in columns)
+        )
 
 
 @cache

@@ -10,16 +10,33 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, exists, or_, select, true
 
-from assay.engine.catalog import Endpoint, Model, Observation, Preference, Provider, TenantSettings, World
-from assay.engine.ruleset import EvidenceSpec
+from assay.engine.policy.rule_set import EvidenceSpec
+from assay.engine.world.catalog import (
+    Endpoint,
+    Model,
+    Observation,
+    Preference,
+    Provider,
+    TenantSettings,
+    World,
+)
 from assay.store import tables
-from assay.store.ballots import load_ballots
-from assay.store.benchmark_rows import benchmark_runs
-from assay.store.engine import reading
-from assay.store.listings import ENDPOINTS, MODELS, PROVIDERS, Listing, Value, holding, is_gone, listings
+from assay.store.benchmarks import benchmark_runs
+from assay.store.database import reading
+from assay.store.listings import (
+    ENDPOINTS,
+    MODELS,
+    PROVIDERS,
+    Listing,
+    Value,
+    holding,
+    is_gone,
+    listings,
+)
 from assay.store.rows import observation_of, preference_of, tenant_of
 from assay.store.served import load_served, silent
-from assay.store.tallies import Book, load_tallies
+from assay.store.traffic_counts import Book, load_tallies
+from assay.store.voters import load_ballots
 
 Thing = TypeVar("Thing", Model, Endpoint)
 NO_FOLDS: Mapping[str, EvidenceSpec] = {}
@@ -93,15 +110,26 @@ def present(found: Mapping[str, list[Listing[Value]]]) -> dict[str, Value]:
 def known_models(connection: Connection, served: set[str]) -> tuple[Model, ...]:
     """Read the models that a catalog lists, or that an endpoint serves."""
     found = listings(connection, MODELS)
-    facts = {name: holding(said).value for name, said in found.items() if name in served or not is_gone(said)}
+    facts = {
+        name: holding(said).value
+        for name, said in found.items()
+        if name in served or not is_gone(said)
+    }
     return tuple(facts.get(name, Model(name)) for name in sorted(facts.keys() | served))
 
 
-def observations(connection: Connection, endpoints: Mapping[str, Endpoint]) -> tuple[Observation, ...]:
+def observations(
+    connection: Connection, endpoints: Mapping[str, Endpoint]
+) -> tuple[Observation, ...]:
     """Read the current windows of endpoints that are there."""
-    seen = [observation_of(row) for row in connection.execute(select(tables.observation).where(tables.current))]
+    seen = [
+        observation_of(row)
+        for row in connection.execute(select(tables.observation).where(tables.current))
+    ]
     kept = (each for each in seen if each.endpoint_id in endpoints)
-    return tuple(sorted(kept, key=lambda o: (o.endpoint_id, o.source, o.observed_from, o.observed_to)))
+    return tuple(
+        sorted(kept, key=lambda o: (o.endpoint_id, o.source, o.observed_from, o.observed_to))
+    )
 
 
 def preferences(connection: Connection) -> tuple[Preference, ...]:
@@ -121,7 +149,9 @@ def providers(engine: Engine) -> tuple[Provider, ...]:
     with reading(engine) as connection:
         slugs = connection.execute(select(tables.provider.c.provider)).scalars().all()
         found = listings(connection, PROVIDERS, tables.provider_listing.c.name.is_not(None))
-    return tuple(holding(found[slug]).value if slug in found else Provider(slug) for slug in sorted(slugs))
+    return tuple(
+        holding(found[slug]).value if slug in found else Provider(slug) for slug in sorted(slugs)
+    )
 
 
 def models(
@@ -131,7 +161,10 @@ def models(
     name = tables.model.c.model
     with reading(engine) as connection:
         query = (
-            select(tables.model).where(name > after, true() if include_gone else is_there()).order_by(name).limit(limit)
+            select(tables.model)
+            .where(name > after, true() if include_gone else is_there())
+            .order_by(name)
+            .limit(limit)
         )
         rows = connection.execute(query).all()
         page = [row.model for row in rows]
@@ -155,13 +188,17 @@ def is_there() -> ColumnElement[bool]:
     return or_(by_name, by_offer)
 
 
-def listed_model(name: str, said: list[Listing[Model]], offers: list[Listing[Endpoint]]) -> Listed[Model]:
+def listed_model(
+    name: str, said: list[Listing[Model]], offers: list[Listing[Endpoint]]
+) -> Listed[Model]:
     """Put together what is said of a model and, for its times, of its endpoints."""
     value = holding(said).value if said else Model(name)
     return listed(value, [*said, *offers])
 
 
-def endpoints(engine: Engine, model: str, *, include_gone: bool = False) -> tuple[Listed[Endpoint], ...]:
+def endpoints(
+    engine: Engine, model: str, *, include_gone: bool = False
+) -> tuple[Listed[Endpoint], ...]:
     """Return the endpoints of a model in order of id."""
     with reading(engine) as connection:
         found = listings(connection, ENDPOINTS, tables.endpoint.c.model == model)

@@ -30,8 +30,12 @@ class Options:
 
 def options(arguments: list[str]) -> Options:
     """What the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.admission", description=__doc__.partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=RUNS, help=f"runs of each table, 8 at least ({RUNS})")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.admission", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument(
+        "--runs", type=int, default=RUNS, help=f"runs of each table, 8 at least ({RUNS})"
+    )
     return Options(max(8, parser.parse_args(arguments).runs))
 
 
@@ -41,7 +45,10 @@ def main(arguments: list[str]) -> int:
     few, accuracies = max(8, runs // 3), reference.STEADY_ACCURACIES
     strict, shipped = profile("strict"), profile("exacto")
     report.shipped_degradation(to, degradation(shipped, (0.92, 0.90), runs, SEED))
-    whole, tenth = (steady(shipped, SHIPPED_ACCURACIES, n, share, SEED) for n, share in ((2 * runs, 1.0), (few, 0.1)))
+    whole, tenth = (
+        steady(shipped, SHIPPED_ACCURACIES, n, share, SEED)
+        for n, share in ((2 * runs, 1.0), (few, 0.1))
+    )
     report.shipped_steady(to, whole, tenth)
     report.strict_degradation(to, degradation(strict, (0.96, 0.95, 0.90), runs, SEED))
     shares = ((few, 0.1), (runs, 0.01), (runs, 1.0))

@@ -11,7 +11,7 @@ from tests.bench.admission.profiles import Profile
 from tests.bench.admission.steady import VOLUMES
 from tests.bench.admission.traffic import HOURS_A_DAY, Floats, traffic
 
-from assay.engine.memory import EVICTED
+from assay.engine.snapshot.pool_memory import EVICTED
 
 GOOD = 0.985
 WARM_UP, BEFORE, AFTER = 3 * HOURS_A_DAY, 14 * HOURS_A_DAY, 7 * HOURS_A_DAY
@@ -54,11 +54,15 @@ def degradation(profile: Profile, levels: Sequence[float], runs: int, seed: int)
     """Three days of warm-up and two weeks of good traffic, then a week at each of the levels, from the same past."""
     each = len(VOLUMES)
     seen = traffic(np.full(runs * each, GOOD), np.tile(VOLUMES, runs), seed)
-    pools = Pools(profile, endpoints(runs * each, 1), Counted.nothing(runs * each, WARM_UP + BEFORE + AFTER))
+    pools = Pools(
+        profile, endpoints(runs * each, 1), Counted.nothing(runs * each, WARM_UP + BEFORE + AFTER)
+    )
     for _ in range(WARM_UP + BEFORE):
         pools.close(*seen.hour(np.ones(runs * each)))
     thrown = sum(c.after == EVICTED for c in pools.changes)
-    changes = tuple(degraded(pools.fork(), level, seed + n, each) for n, level in enumerate(levels, 1))
+    changes = tuple(
+        degraded(pools.fork(), level, seed + n, each) for n, level in enumerate(levels, 1)
+    )
     return Degradation(changes, thrown / (runs * each * WEEKS_BEFORE))
 
 

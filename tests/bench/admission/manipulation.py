@@ -14,11 +14,11 @@ import numpy as np
 from tests.bench.admission.pools import FIRST, HOUR, SOURCE, START, endpoints
 from tests.bench.admission.profiles import Profile
 
-from assay.engine.catalog import Model, World
-from assay.engine.fold import Counts
-from assay.engine.memory import EMPTY, EVICTED, MEMBER
-from assay.engine.tally import Tally
-from assay.engine.tick import Tick, tick
+from assay.engine.evidence.observations import Counts
+from assay.engine.evidence.traffic_counts import Tally
+from assay.engine.pool.tick import Tick, tick
+from assay.engine.snapshot.pool_memory import EMPTY, EVICTED, MEMBER
+from assay.engine.world.catalog import Model, World
 
 HONEST, CALLS = 400, 140_000
 TAIL = 1.5  # standard deviation of the logarithm of tenants' sizes
@@ -59,7 +59,9 @@ def manipulation(profile: Profile, attacks: Sequence[Attack], seed: int) -> list
     return [moved(profile, attack, bad, good) for attack in attacks]
 
 
-def moved(profile: Profile, attack: Attack, bad: Sequence[Counted], good: Sequence[Counted]) -> Moved:
+def moved(
+    profile: Profile, attack: Attack, bad: Sequence[Counted], good: Sequence[Counted]
+) -> Moved:
     """One attack, both ways."""
     praised = [*bad, *liars(attack, 0.0)]
     read, admitted = entering(profile, praised)
@@ -83,7 +85,9 @@ def honest(accuracy: float, seed: int) -> list[Counted]:
 def liars(attack: Attack, share: float) -> list[Counted]:
     """The hostile tenants' counts, all of the closed hour."""
     wrong = int(attack.calls * share)
-    return [(f"liar{n:05}", attack.calls, wrong, attack.calls, wrong) for n in range(attack.tenants)]
+    return [
+        (f"liar{n:05}", attack.calls, wrong, attack.calls, wrong) for n in range(attack.tenants)
+    ]
 
 
 def pooled(told: Sequence[Counted]) -> float:
@@ -110,7 +114,9 @@ def leaving(profile: Profile, good: Sequence[Counted], attack: Attack) -> bool:
     return any(state.state == EVICTED for state in done.memory.states.values())
 
 
-def closed(profile: Profile, told: Sequence[Counted], hour: int, before: Tick | None = None) -> Tick:
+def closed(
+    profile: Profile, told: Sequence[Counted], hour: int, before: Tick | None = None
+) -> Tick:
     """One tick over one endpoint of which tenants tell."""
     (endpoint,) = endpoints(1, 1)
     end, half_life = FIRST + HOURS + hour, profile.bound.evidence.half_life_max

@@ -16,13 +16,22 @@ from numpy.typing import NDArray
 from tests.bench.admission.profiles import Profile
 from tests.bench.admission.traffic import Floats, Ints
 
-from assay.engine.catalog import Endpoint, Model, World
-from assay.engine.discount import DAY, EPOCH, RATE_DAYS, WHOLE, day_weight, half_lives, hour_weight, step_of
-from assay.engine.fold import Counts
-from assay.engine.memory import EMPTY, MEMBER, Memory, PoolChange
-from assay.engine.ruleset import EvidenceSpec
-from assay.engine.tally import Tally
-from assay.engine.tick import tick
+from assay.engine.evidence.decay import (
+    DAY,
+    EPOCH,
+    RATE_DAYS,
+    WHOLE,
+    day_weight,
+    half_lives,
+    hour_weight,
+    step_of,
+)
+from assay.engine.evidence.observations import Counts
+from assay.engine.evidence.traffic_counts import Tally
+from assay.engine.policy.rule_set import EvidenceSpec
+from assay.engine.pool.tick import tick
+from assay.engine.snapshot.pool_memory import EMPTY, MEMBER, Memory, PoolChange
+from assay.engine.world.catalog import Endpoint, Model, World
 
 HOUR = timedelta(hours=1)
 START = datetime(2025, 9, 1, tzinfo=UTC)
@@ -91,7 +100,14 @@ class Counted:
         sums = [(seen[:, ::-1] * weighing).sum(axis=1) / WHOLE for seen in (calls, errored)]
         seen = calls > 0
         first, last = np.argmax(seen, axis=1), self.hours - 1 - np.argmax(seen[:, ::-1], axis=1)
-        columns = (calls.sum(axis=1), errored.sum(axis=1), calls[:, -1], errored[:, -1], FIRST + first, FIRST + last)
+        columns = (
+            calls.sum(axis=1),
+            errored.sum(axis=1),
+            calls[:, -1],
+            errored[:, -1],
+            FIRST + first,
+            FIRST + last,
+        )
         discounted = zip(*(s.tolist() for s in sums), strict=True)
         whole = zip(*(column.tolist() for column in columns), strict=True)
         rows = zip(names, discounted, whole, steps.tolist(), strict=True)
@@ -123,7 +139,9 @@ class Pools:
 
     def fork(self) -> Pools:
         """The same past, and a future of its own."""
-        other = Pools(self.profile, self.listed, self.counted.copy(), self.memory, list(self.changes))
+        other = Pools(
+            self.profile, self.listed, self.counted.copy(), self.memory, list(self.changes)
+        )
         other.inside = self.inside
         return other
 
@@ -131,8 +149,12 @@ class Pools:
         """Go on with some of the endpoints only."""
         self.listed = [e for e, keep in zip(self.listed, kept, strict=True) if keep]
         names = {e.endpoint_id for e in self.listed}
-        self.counted = Counted(self.counted.calls[kept], self.counted.errored[kept], self.counted.hours)
-        self.memory = Memory({key: state for key, state in self.memory.states.items() if state.endpoint_id in names})
+        self.counted = Counted(
+            self.counted.calls[kept], self.counted.errored[kept], self.counted.hours
+        )
+        self.memory = Memory(
+            {key: state for key, state in self.memory.states.items() if state.endpoint_id in names}
+        )
         self.inside, self.half_lives = self.inside[kept], self.half_lives[kept]
 
     def close(self, calls: Ints, errored: Ints) -> None:
@@ -145,8 +167,12 @@ class Pools:
         models = tuple(Model(name) for name in dict.fromkeys(e.model for e in self.listed))
         told = {spec.key: self.counted.tallies(names, spec, self.half_lives)}
         world = World(models, tuple(self.listed), tallies=told)
-        done = tick(world, self.profile.policy, START + self.counted.hours * HOUR, self.memory, closed=True)
+        done = tick(
+            world, self.profile.policy, START + self.counted.hours * HOUR, self.memory, closed=True
+        )
         self.memory = done.memory
         self.changes += done.changes
         states = (done.memory.states.get((self.profile.name, name)) for name in names)
-        self.inside = np.array([state is not None and state.state == MEMBER for state in states], np.float64)
+        self.inside = np.array(
+            [state is not None and state.state == MEMBER for state in states], np.float64
+        )

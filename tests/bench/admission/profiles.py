@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from assay.engine.binding import Bound
-from assay.engine.policy import Policy
-from assay.engine.ruleset import PolicySource
-from assay.judging import compiled
-from assay.rulefiles.directory import read_directory
-from assay.shipped import policy_dir
+from assay.curator.judging import compiled
+from assay.engine.policy.binding import Bound
+from assay.engine.policy.policy import Policy
+from assay.engine.policy.rule_set import PolicySource
+from assay.rule_files.directory import read_directory
+from assay.server.settings import policy_dir
 
 STRICT = Path(__file__).with_name("strict.yaml")
 BINDINGS = """

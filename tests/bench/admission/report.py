@@ -13,7 +13,13 @@ from tests.bench.admission.steady import VOLUMES, Steady
 from tests.bench.admission.traffic import Floats
 
 LARGE = 50_000
-SIZES = {"1k": (0.0, 1.5e3), "2.7k": (1.5e3, 4e3), "7k": (4e3, 1.2e4), "19k": (1.2e4, 3e4), "≥ 52k": (LARGE, np.inf)}
+SIZES = {
+    "1k": (0.0, 1.5e3),
+    "2.7k": (1.5e3, 4e3),
+    "7k": (4e3, 1.2e4),
+    "19k": (1.2e4, 3e4),
+    "≥ 52k": (LARGE, np.inf),
+}
 FEW_HOSTILE = 20
 
 
@@ -32,10 +38,14 @@ class Report:
             cells = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
             self.say("   ".join(["  " + first.ljust(widths[0]), *cells]))
 
-    def asked(self, what: str, found: float, low: float, high: float, unit: str = "") -> tuple[str, str, str, str]:
+    def asked(
+        self, what: str, found: float, low: float, high: float, unit: str = ""
+    ) -> tuple[str, str, str, str]:
         """A figure with the bounds it has to keep, as a row."""
         met = low <= found <= high
-        bounds = f"≤ {shown(high, unit)}" if low <= 0 else f"{shown(low, unit)} to {shown(high, unit)}"
+        bounds = (
+            f"≤ {shown(high, unit)}" if low <= 0 else f"{shown(low, unit)} to {shown(high, unit)}"
+        )
         if not met:
             self.missed.append(f"{what}: {shown(found, unit)}, asked {bounds}")
         return (what, shown(found, unit), bounds, "" if met else "MISSED")
@@ -58,7 +68,14 @@ def strict_steady(to: Report, tenth: Steady, hundredth: Steady, everything: Stea
     ours = {"1 % of traffic outside": hundredth, "10 %": tenth, "100 %": everything}
     to.table(
         "strict, steady state: 28 days after 3 of warm-up (mean, and range over runs)",
-        ("", "false admit (≤ .96)", "false reject (≥ .98)", ".97 in pool", "flaps a week, all", "worst"),
+        (
+            "",
+            "false admit (≤ .96)",
+            "false reject (≥ .98)",
+            ".97 in pool",
+            "flaps a week, all",
+            "worst",
+        ),
         ("reference, 1 %", "0.00 %", "5.80 %", "3.50 %", "0.010", "0.070"),
         ("reference, 10 %", "", "1.30 %", "", "", ""),
         ("reference, 100 %", "", "", "1 to 7 %", "", ""),
@@ -83,16 +100,33 @@ def strict_steady(to: Report, tenth: Steady, hundredth: Steady, everything: Stea
         ("requests a day", *(f"{v:,.0f}" for v in VOLUMES)),
         (".98 in pool", *(f"{100 * in_pool[np.isclose(daily, v)].mean():.1f} %" for v in VOLUMES)),
         ("reference", "91 %", "", "99 %", "", "", "100 %", "100 %", "100 %"),
-        (".985 comes in after", *(f"{np.median(first[np.isclose(first_daily, v)]) / 24:.2f}" for v in VOLUMES)),
+        (
+            ".985 comes in after",
+            *(f"{np.median(first[np.isclose(first_daily, v)]) / 24:.2f}" for v in VOLUMES),
+        ),
         ("reference", "0.9", "", "0.2", "", *("< 0.04",) * 4),
     )
     to.table(
         "strict reproduces",
         ("", "found", "asked", ""),
         to.asked("false admit", float(hundredth.false_admit(0.96).mean()), 0, 0.0005, "%"),
-        to.asked("false reject", float(hundredth.false_reject(0.98).mean()), 0, 2 * reference.FALSE_REJECT, "%"),
-        to.asked("false reject, 10 % outside", float(tenth.false_reject(0.98).mean()), 0, reference.FALSE_REJECT, "%"),
-        to.asked(".97 in pool", float(hundredth.inside[:, hundredth.at(0.97)].mean()), 0, 0.07, "%"),
+        to.asked(
+            "false reject",
+            float(hundredth.false_reject(0.98).mean()),
+            0,
+            2 * reference.FALSE_REJECT,
+            "%",
+        ),
+        to.asked(
+            "false reject, 10 % outside",
+            float(tenth.false_reject(0.98).mean()),
+            0,
+            reference.FALSE_REJECT,
+            "%",
+        ),
+        to.asked(
+            ".97 in pool", float(hundredth.inside[:, hundredth.at(0.97)].mean()), 0, 0.07, "%"
+        ),
         to.asked("flaps a provider-week", float(hundredth.flaps().mean()), 0, 0.02),
     )
 
@@ -104,9 +138,22 @@ def strict_degradation(to: Report, found: Degradation) -> None:
     for change in found.changes:
         ours = [change.median(*size) - 1 for size in SIZES.values()]
         theirs = reference.DELAYS[change.to]
-        lines.append((f"to {change.to:g}", *(f"{h:g}" for h in ours), *tail(change, 1), f"{found.false_evictions:.3f}"))
         lines.append(
-            ("  reference", *map(str, theirs), f"{reference.DELAYS_90[change.to]} h", *missed(change.to), "0.00")
+            (
+                f"to {change.to:g}",
+                *(f"{h:g}" for h in ours),
+                *tail(change, 1),
+                f"{found.false_evictions:.3f}",
+            )
+        )
+        lines.append(
+            (
+                "  reference",
+                *map(str, theirs),
+                f"{reference.DELAYS_90[change.to]} h",
+                *missed(change.to),
+                "0.00",
+            )
         )
         for size, ours_there, there in zip(SIZES, ours, theirs, strict=True):
             rows.append(to.asked(f"to {change.to:g} at {size}", ours_there, 0, 2 * there + 1, "h"))
@@ -151,18 +198,25 @@ def shipped_degradation(to: Report, found: Degradation) -> None:
     to.table(
         "exacto, silent degradation from .985: median hours since the change, by requests a day",
         ("", *SIZES, "90th percentile", "not in 7 days"),
-        *((f"to {c.to:g}", *(f"{c.median(*size):g}" for size in SIZES.values()), *tail(c, 0)) for c in found.changes),
+        *(
+            (f"to {c.to:g}", *(f"{c.median(*size):g}" for size in SIZES.values()), *tail(c, 0))
+            for c in found.changes
+        ),
     )
     large = {c.to: c.delays[:, VOLUMES >= LARGE] for c in found.changes}
     limits = {0.90: 2.0, 0.92: 3.0}
     to.table(
         "exacto has to, at 50,000 requests a day and more",
         ("", "found", "asked", ""),
-        *(to.asked(f"median to {level:g}", float(np.median(large[level])), 0, h, "h") for level, h in limits.items()),
+        *(
+            to.asked(f"median to {level:g}", float(np.median(large[level])), 0, h, "h")
+            for level, h in limits.items()
+        ),
         to.asked("false evictions a provider-week", found.false_evictions, 0, 0.0),
     )
     within = ", ".join(
-        f"{100 * (large[level] <= h).mean():.0f} % to {level:g} within {h:g} h" for level, h in limits.items()
+        f"{100 * (large[level] <= h).mean():.0f} % to {level:g} within {h:g} h"
+        for level, h in limits.items()
     )
     to.say(f"  of {large[0.90].size}: {within}")
 
@@ -187,6 +241,15 @@ def manipulated(to: Report, name: str, found: Iterable[Moved]) -> None:
             to.missed.append(f"{name}: {a.tenants} hostile tenants × {a.calls} move somebody")
     to.table(
         f"{name}, manipulation: 400 honest tenants; hostile ones praise an endpoint of .93, or damn a member of .985",
-        ("hostile tenants × calls", "pooled", "as read", "reference: pooled", "1 % cap", "trimmed", "comes in", "goes"),
+        (
+            "hostile tenants × calls",
+            "pooled",
+            "as read",
+            "reference: pooled",
+            "1 % cap",
+            "trimmed",
+            "comes in",
+            "goes",
+        ),
         *lines,
     )

@@ -10,7 +10,7 @@ from tests.bench.admission.pools import START, Counted, Pools, endpoints
 from tests.bench.admission.profiles import Profile
 from tests.bench.admission.traffic import HOURS_A_DAY, Floats, traffic
 
-from assay.engine.memory import MEMBER
+from assay.engine.snapshot.pool_memory import MEMBER
 
 DAYS, WARM_UP = 28, 3
 HOURS, WARM = (WARM_UP + DAYS) * HOURS_A_DAY, WARM_UP * HOURS_A_DAY
@@ -56,7 +56,9 @@ class Steady:
         return float(self.moves.mean(axis=0).max() / WEEKS)
 
 
-def steady(profile: Profile, accuracies: Sequence[float], runs: int, outside: float, seed: int) -> Steady:
+def steady(
+    profile: Profile, accuracies: Sequence[float], runs: int, outside: float, seed: int
+) -> Steady:
     """Four weeks after three days of warm-up; then, who is outside gets that share of its traffic.
 
     Volumes from 1,000 to 1,000,000 a day go round, so that eight runs see every accuracy at every volume.

@@ -12,10 +12,10 @@ from tests.bench.admission.pools import FIRST, HOUR, SOURCE, START, Counted, end
 from tests.bench.admission.profiles import profile
 from tests.bench.admission.traffic import Ints, traffic
 
-from assay.engine.discount import DAY
-from assay.engine.tally import Tally
+from assay.engine.evidence.decay import DAY
+from assay.engine.evidence.traffic_counts import Tally
 from assay.store.evidence_tables import evidence_counter, evidence_day
-from assay.store.tallies import load_tallies
+from assay.store.traffic_counts import load_tallies
 
 HOURS = 11 * DAY + 7
 
@@ -41,7 +41,9 @@ def when_unknown(tally: Tally) -> Tally:
     return replace(tally, first_hour=0, last_hour=0)
 
 
-def write(store: Engine, table: Table, span: str, names: list[str], counted: Counted, length: int) -> None:
+def write(
+    store: Engine, table: Table, span: str, names: list[str], counted: Counted, length: int
+) -> None:
     rows = [
         {
             "endpoint_id": name,
@@ -56,7 +58,9 @@ def write(store: Engine, table: Table, span: str, names: list[str], counted: Cou
             "auto_tool_call_requests": int(calls),
         }
         for name, *both in zip(names, counted.calls, counted.errored, strict=True)
-        for n, (calls, errored) in enumerate(zip(*(by_span(each, length) for each in both), strict=True))
+        for n, (calls, errored) in enumerate(
+            zip(*(by_span(each, length) for each in both), strict=True)
+        )
         if calls
     ]
     with store.begin() as connection:

@@ -52,4 +52,6 @@ class Traffic:
 def traffic(accuracies: Floats, daily: Floats, seed: int) -> Traffic:
     """Endpoints of true accuracies, their drift somewhere in its course."""
     draw = np.random.default_rng(seed)
-    return Traffic(np.log(accuracies / (1 - accuracies)), daily, draw.standard_normal(len(daily)) * DRIFT, draw)
+    return Traffic(
+        np.log(accuracies / (1 - accuracies)), daily, draw.standard_normal(len(daily)) * DRIFT, draw
+    )

@@ -37,7 +37,13 @@ SCHEMA = Schema(
     variables={"limit": INT},
     functions=(
         Function("share", (DOUBLE, DOUBLE), DOUBLE, lambda part, whole: part / whole, judging=True),
-        Function("offers", (list_of(STRING),), BOOL, lambda _endpoint, _names: True, receiver=record("endpoint")),
+        Function(
+            "offers",
+            (list_of(STRING),),
+            BOOL,
+            lambda _endpoint, _names: True,
+            receiver=record("endpoint"),
+        ),
     ),
 )
 
@@ -51,14 +57,43 @@ def faults_of(text: str, expected: Type | None = None, *, judging: bool = True) 
 @pytest.mark.parametrize(
     ("text", "type_", "reads"),
     [
-        pytest.param("endpoint.tools.calls >= 1.0", BOOL, {"endpoint.tools.calls"}, id="a fact of several words"),
-        pytest.param("has(endpoint.tools.calls)", BOOL, {"endpoint.tools.calls"}, id="has reads what it asks for"),
+        pytest.param(
+            "endpoint.tools.calls >= 1.0",
+            BOOL,
+            {"endpoint.tools.calls"},
+            id="a fact of several words",
+        ),
+        pytest.param(
+            "has(endpoint.tools.calls)",
+            BOOL,
+            {"endpoint.tools.calls"},
+            id="has reads what it asks for",
+        ),
         pytest.param("limit + 1", INT, {"limit"}, id="a plain variable"),
-        pytest.param("endpoint.offers(request.ignore)", BOOL, {"endpoint", "request.ignore"}, id="a root as receiver"),
-        pytest.param("endpoint.scores.mmlu", DOUBLE, {"endpoint.scores"}, id="a key of a map by a dot"),
-        pytest.param("has(endpoint.scores.mmlu)", BOOL, {"endpoint.scores"}, id="has of a key of a map"),
-        pytest.param("request.ignore.exists(endpoint, endpoint == 'a')", BOOL, {"request.ignore"}, id="shadowing"),
-        pytest.param("request.ignore + []", list_of(STRING), {"request.ignore"}, id="an empty list fits any list"),
+        pytest.param(
+            "endpoint.offers(request.ignore)",
+            BOOL,
+            {"endpoint", "request.ignore"},
+            id="a root as receiver",
+        ),
+        pytest.param(
+            "endpoint.scores.mmlu", DOUBLE, {"endpoint.scores"}, id="a key of a map by a dot"
+        ),
+        pytest.param(
+            "has(endpoint.scores.mmlu)", BOOL, {"endpoint.scores"}, id="has of a key of a map"
+        ),
+        pytest.param(
+            "request.ignore.exists(endpoint, endpoint == 'a')",
+            BOOL,
+            {"request.ignore"},
+            id="shadowing",
+        ),
+        pytest.param(
+            "request.ignore + []",
+            list_of(STRING),
+            {"request.ignore"},
+            id="an empty list fits any list",
+        ),
         pytest.param("-9223372036854775808", INT, set(), id="the least int"),
         pytest.param("- 9223372036854775808", INT, set(), id="the least int, spaced"),
         pytest.param("0x7fffffffffffffff", INT, set(), id="the greatest int"),
@@ -77,9 +112,15 @@ def test_what_an_expression_is_and_reads(text: str, type_: Type | None, reads: s
 @pytest.mark.parametrize(
     ("text", "faults"),
     [
-        pytest.param("1.0 + 1 > 0.0", ["1:5 + cannot take double and int: write 1.0"], id="an int among doubles"),
         pytest.param(
-            "endpoint.tools.calls >= 60", ["1:22 >= cannot take double and int: write 60.0"], id="an int as a bound"
+            "1.0 + 1 > 0.0",
+            ["1:5 + cannot take double and int: write 1.0"],
+            id="an int among doubles",
+        ),
+        pytest.param(
+            "endpoint.tools.calls >= 60",
+            ["1:22 >= cannot take double and int: write 60.0"],
+            id="an int as a bound",
         ),
         pytest.param(
             "endpoint.tools.calls > endpoint.context",
@@ -88,7 +129,9 @@ def test_what_an_expression_is_and_reads(text: str, type_: Type | None, reads: s
         ),
         pytest.param(
             "endpoint.tools",
-            ["1:1 endpoint.tools is a group of facts: name one of endpoint.tools.calls, endpoint.tools.errored"],
+            [
+                "1:1 endpoint.tools is a group of facts: name one of endpoint.tools.calls, endpoint.tools.errored"
+            ],
             id="a group of facts",
         ),
         pytest.param(
@@ -101,7 +144,11 @@ def test_what_an_expression_is_and_reads(text: str, type_: Type | None, reads: s
             ["1:1 endpoint.tols.calls is not declared, did you mean endpoint.tools.calls?"],
             id="a misspelt fact",
         ),
-        pytest.param("endpint.stable", ["1:1 endpint is not declared, did you mean endpoint?"], id="a misspelt root"),
+        pytest.param(
+            "endpint.stable",
+            ["1:1 endpint is not declared, did you mean endpoint?"],
+            id="a misspelt root",
+        ),
         pytest.param(
             "has(endpoint.tool)",
             ["1:5 endpoint.tool is not declared, did you mean endpoint.tools?"],
@@ -112,26 +159,46 @@ def test_what_an_expression_is_and_reads(text: str, type_: Type | None, reads: s
             ["1:1 has asks for facts, and variables.good is computed: ask for the facts it reads"],
             id="has of a variable",
         ),
-        pytest.param("has(endpoint)", ["1:1 has takes one fact: has(root.path)"], id="has of a root"),
+        pytest.param(
+            "has(endpoint)", ["1:1 has takes one fact: has(root.path)"], id="has of a root"
+        ),
         pytest.param(
             "endpoint.context == null",
-            ["1:18 == cannot take int and null: only null equals null, ask has(…) whether a fact is there"],
+            [
+                "1:18 == cannot take int and null: only null equals null, ask has(…) whether a fact is there"
+            ],
             id="null for absent",
         ),
-        pytest.param("endpoint.context", ["1:1 this must be bool, and is int"], id="a rule that is no bool"),
+        pytest.param(
+            "endpoint.context", ["1:1 this must be bool, and is int"], id="a rule that is no bool"
+        ),
         pytest.param("true && 1", ["1:9 && takes bools, and this is int"], id="and of an int"),
-        pytest.param("!endpoint.context", ["1:2 ! takes bools, and this is int"], id="not of an int"),
-        pytest.param("true ? 1 : 1.0", ["1:6 ?: cannot choose between int and double"], id="branches of two types"),
-        pytest.param("[1, 'a'] == []", ["1:1 a list must be of one type, not int, string"], id="a mixed list"),
-        pytest.param("{'a': 1, 'a': 2} == {}", ["1:1 a key occurs twice in this map"], id="a key twice"),
-        pytest.param("1 in 'a'", ["1:3 in looks into a list or a map, not string"], id="in a string"),
+        pytest.param(
+            "!endpoint.context", ["1:2 ! takes bools, and this is int"], id="not of an int"
+        ),
+        pytest.param(
+            "true ? 1 : 1.0",
+            ["1:6 ?: cannot choose between int and double"],
+            id="branches of two types",
+        ),
+        pytest.param(
+            "[1, 'a'] == []", ["1:1 a list must be of one type, not int, string"], id="a mixed list"
+        ),
+        pytest.param(
+            "{'a': 1, 'a': 2} == {}", ["1:1 a key occurs twice in this map"], id="a key twice"
+        ),
+        pytest.param(
+            "1 in 'a'", ["1:3 in looks into a list or a map, not string"], id="in a string"
+        ),
         pytest.param(
             "share(1, 2) > 0.5",
             ["1:1 share is called as share(double, double), not with (int, int)"],
             id="a function with wrong types",
         ),
         pytest.param(
-            "offers(endpoint)", ["1:1 offers is called as endpoint.offers(list<string>)"], id="a method as a function"
+            "offers(endpoint)",
+            ["1:1 offers is called as endpoint.offers(list<string>)"],
+            id="a method as a function",
         ),
         pytest.param(
             "endpoint.provider.startswith('a')",
@@ -139,28 +206,58 @@ def test_what_an_expression_is_and_reads(text: str, type_: Type | None, reads: s
             id="a misspelt function",
         ),
         pytest.param(
-            "'a'.matches('x' + 'y')", ["1:17 the pattern of matches must be a string literal"], id="a computed pattern"
+            "'a'.matches('x' + 'y')",
+            ["1:17 the pattern of matches must be a string literal"],
+            id="a computed pattern",
         ),
         pytest.param("'a'.matches('(')", ["1:13 bad pattern: missing ): ("], id="a bad pattern"),
         pytest.param("1u == 2u", ["1:1 U", "1:7 U"], id="unsigned integers"),
         pytest.param("b'a' == b'a'", ["1:1 B", "1:9 B"], id="bytes"),
-        pytest.param("timestamp('x') == 1", ["1:1 timestamp is not in the portable subset"], id="timestamps"),
+        pytest.param(
+            "timestamp('x') == 1", ["1:1 timestamp is not in the portable subset"], id="timestamps"
+        ),
         pytest.param("dyn(1) == 1", ["1:1 dyn is not in the portable subset"], id="dynamic types"),
-        pytest.param("A{b: 1} == 1", ["1:1 message construction is not in the portable subset"], id="messages"),
-        pytest.param(".limit == 1", ["1:1 a leading dot is not in the portable subset"], id="absolute names"),
-        pytest.param("endpoint.?x", ["1:10 optional syntax is not in the portable subset"], id="optional fields"),
-        pytest.param("endpoint.`a`", ["1:10 back-quoted names are not in the portable subset"], id="quoted names"),
-        pytest.param("limit = 1", ["1:7 unexpected '=', equality is written =="], id="one equals sign"),
+        pytest.param(
+            "A{b: 1} == 1",
+            ["1:1 message construction is not in the portable subset"],
+            id="messages",
+        ),
+        pytest.param(
+            ".limit == 1", ["1:1 a leading dot is not in the portable subset"], id="absolute names"
+        ),
+        pytest.param(
+            "endpoint.?x",
+            ["1:10 optional syntax is not in the portable subset"],
+            id="optional fields",
+        ),
+        pytest.param(
+            "endpoint.`a`",
+            ["1:10 back-quoted names are not in the portable subset"],
+            id="quoted names",
+        ),
+        pytest.param(
+            "limit = 1", ["1:7 unexpected '=', equality is written =="], id="one equals sign"
+        ),
         pytest.param("limit == 'a", ["1:10 this string has no end"], id="an open string"),
         pytest.param("limit ==", ["1:9 the expression ends too early"], id="half an expression"),
         pytest.param("(limit == 1", ["1:12 the expression ends too early"], id="an open bracket"),
         pytest.param("limit 1", ["1:7 unexpected 1"], id="no operator"),
         pytest.param("limit == 1.", ["1:10 malformed number 1."], id="a dot without digits"),
-        pytest.param("limit == 9223372036854775808", ["1:10 this number is too large for an int"], id="too large"),
+        pytest.param(
+            "limit == 9223372036854775808",
+            ["1:10 this number is too large for an int"],
+            id="too large",
+        ),
         pytest.param("'\\q' == 'a'", ["1:2 unknown escape \\q"], id="an unknown escape"),
-        pytest.param("'\\ud800' == 'a'", ["1:2 \\ud800 is not a character"], id="half of a surrogate pair"),
+        pytest.param(
+            "'\\ud800' == 'a'", ["1:2 \\ud800 is not a character"], id="half of a surrogate pair"
+        ),
         pytest.param("if == 1", ["1:1 if is a reserved word"], id="a reserved word"),
-        pytest.param("__class__ == 1", ["1:1 __class__ is not declared"], id="python's own names are no names"),
+        pytest.param(
+            "__class__ == 1",
+            ["1:1 __class__ is not declared"],
+            id="python's own names are no names",
+        ),
         pytest.param(" // nothing", ["1:1 the expression is empty"], id="nothing but a comment"),
         pytest.param(
             "endpoint.tols > 1\n  && foo\n  && 'a' == 1u",
@@ -174,8 +271,14 @@ def test_what_an_expression_is_and_reads(text: str, type_: Type | None, reads: s
     ],
 )
 def test_faults(text: str, faults: list[str]) -> None:
-    words = {"U": "unsigned integers are not in the portable subset", "B": "bytes are not in the portable subset"}
-    expected = [f"{place} {words.get(message, message)}" for place, _, message in (f.partition(" ") for f in faults)]
+    words = {
+        "U": "unsigned integers are not in the portable subset",
+        "B": "bytes are not in the portable subset",
+    }
+    expected = [
+        f"{place} {words.get(message, message)}"
+        for place, _, message in (f.partition(" ") for f in faults)
+    ]
     assert faults_of(text, BOOL) == expected
 
 

@@ -11,12 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.engine.cel.agreement import is_error, same_value
+from tests.support.cel_agreement import is_error, same_value
 
 from assay.engine.cel.check import Checked, check
+from assay.engine.cel.exact_evaluator import evaluate
 from assay.engine.cel.faults import ExpressionFaults
-from assay.engine.cel.schema import BOOL, DOUBLE, INT, NULL, STRING, Fact, Schema, Type, list_of, map_of
-from assay.engine.cel.slow import evaluate
+from assay.engine.cel.schema import (
+    BOOL,
+    DOUBLE,
+    INT,
+    NULL,
+    STRING,
+    Fact,
+    Schema,
+    Type,
+    list_of,
+    map_of,
+)
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared/data/cel_spec/simple.jsonl"
 
@@ -46,7 +57,9 @@ def text(pattern: str) -> Callable[[Case], object]:
 
 
 def named(file: str, section: str, *names: str) -> Callable[[Case], object]:
-    return lambda case: (case["file"], case["section"]) == (file, section) and (not names or case["name"] in names)
+    return lambda case: (
+        (case["file"], case["section"]) == (file, section) and (not names or case["name"] in names)
+    )
 
 
 def one_of(*tests: Callable[[Case], object]) -> Callable[[Case], object]:
@@ -67,7 +80,11 @@ GROUPS = (
             text(r"TestAllTypes|google\.protobuf|GlobalEnum|NestedEnum"),
         ),
     ),
-    Group("time", "no timestamps and durations; facts carry seconds", one_of(text(r"\b(timestamp|duration)\("))),
+    Group(
+        "time",
+        "no timestamps and durations; facts carry seconds",
+        one_of(text(r"\b(timestamp|duration)\(")),
+    ),
     Group("uint", "one kind of integer is enough", text(r"\b(0x[0-9a-fA-F]+|\d+)[uU]\b|\buint\b")),
     Group("bytes", "facts hold no bytes", text(r"""\b[rR]?[bB][rR]?["']|\bbytes\b""")),
     Group("dynamic types", "every expression has one static type", text(r"\b(dyn|type)\(")),
@@ -120,7 +137,9 @@ def decode(tagged: dict[str, Any]) -> tuple[Type, Any]:
         return list_of(_only(parts)), [part for _, part in parts]
     if tag == "map":
         keys, values = [decode(key) for key, _ in value], [decode(each) for _, each in value]
-        return map_of(_only(keys), _only(values)), {k: v for (_, k), (_, v) in zip(keys, values, strict=True)}
+        return map_of(_only(keys), _only(values)), {
+            k: v for (_, k), (_, v) in zip(keys, values, strict=True)
+        }
     scalars: dict[str, tuple[Type, Callable[[Any], Any]]] = {
         "int64": (INT, int),
         "double": (DOUBLE, float),
@@ -176,8 +195,12 @@ def judge(case: Case) -> str:
     return "containers" if group == "containers" else f"wrong: {outcome!r}"
 
 
-@pytest.mark.skipif(not DATA.exists(), reason=f"the cel-spec cases are not beside the checkout: {DATA}")
-def test_every_case_agrees_or_is_left_out_for_a_named_reason(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.skipif(
+    not DATA.exists(), reason=f"the cel-spec cases are not beside the checkout: {DATA}"
+)
+def test_every_case_agrees_or_is_left_out_for_a_named_reason(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     results = [(case, judge(case)) for case in cases()]
     wrong = [
         f"{c['file']}/{c['section']}/{c['name']}: {c['expr']!r} -> {result}, expected {c['expect']}"
@@ -186,7 +209,9 @@ def test_every_case_agrees_or_is_left_out_for_a_named_reason(capsys: pytest.Capt
     ]
     counts = Counter(result for _, result in results if not result.startswith("wrong"))
     with capsys.disabled():
-        print(f"\ncel-spec, {len(results)} cases: {', '.join(f'{name} {n}' for name, n in counts.most_common())}")  # noqa: T201
+        print(  # noqa: T201 - the count is for the reader of a test run
+            f"\ncel-spec, {len(results)} cases: {', '.join(f'{name} {n}' for name, n in counts.most_common())}"
+        )
     assert not wrong, "\n".join(wrong)
     assert counts["ran"] >= MUST_RUN
     unused = {group.name for group in GROUPS} - set(counts)

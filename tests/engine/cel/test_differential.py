@@ -7,14 +7,14 @@ from random import Random
 from typing import Any
 
 import pytest
-from tests.engine.cel.agreement import is_error, same_value
-from tests.engine.cel.generate import SCHEMA, Generator, facts, nested
-from tests.engine.cel.oracles import ERROR, CelpyOracle, CppOracle
+from tests.support.cel_agreement import is_error, same_value
+from tests.support.cel_expressions import SCHEMA, Generator, facts, nested
+from tests.support.cel_oracles import ERROR, CelpyOracle, CppOracle
 
 from assay.engine.cel.check import Checked, check
+from assay.engine.cel.exact_evaluator import evaluate
 from assay.engine.cel.fuse import Item, fuse_columns, fuse_rules
 from assay.engine.cel.schema import BOOL, Fact, Schema
-from assay.engine.cel.slow import evaluate
 from assay.engine.cel.values import NOT_ASKED, Absent, Failure
 
 PAIRS = int(os.environ.get("ASSAY_CEL_PAIRS", "20000"))
@@ -62,7 +62,11 @@ def test_cel_python_agrees_on_the_portable_subset() -> None:
         generator = Generator(random, portable=True)
         type_ = generator.any_type()
         text = generator.expression(type_, 3)
-        checked, program, data = check(text, SCHEMA, expected=type_), oracle.compile(text), facts(random, 0.03)
+        checked, program, data = (
+            check(text, SCHEMA, expected=type_),
+            oracle.compile(text),
+            facts(random, 0.03),
+        )
         exact, theirs = evaluate(checked, data), oracle.evaluate(program, nested(data))
         escapes = theirs is ERROR and (".map(" in text or ".filter(" in text)
         if escapes and not is_error(exact):
@@ -76,7 +80,9 @@ def test_cel_python_agrees_on_the_portable_subset() -> None:
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_fused_rules_with_guards_functions_and_variables_agree_with_evaluating_one_by_one(seed: int) -> None:
+def test_fused_rules_with_guards_functions_and_variables_agree_with_evaluating_one_by_one(
+    seed: int,
+) -> None:
     random = Random(seed)
     schema, variables = _variables(random)
     items = []
@@ -92,13 +98,19 @@ def test_fused_rules_with_guards_functions_and_variables_agree_with_evaluating_o
         expected = [_one_by_one(items, variables, {**shared, "endpoint": row}) for row in rows]
         found = fused(rows, shared)
         for mine, theirs in zip(found, expected, strict=True):
-            assert [o for o in mine if o[1] is not NOT_ASKED] == [o for o in theirs if o[1] is not NOT_ASKED]
-            assert {o for o in mine if o[1] is NOT_ASKED} <= {o for o in theirs if o[1] is NOT_ASKED}
+            assert [o for o in mine if o[1] is not NOT_ASKED] == [
+                o for o in theirs if o[1] is not NOT_ASKED
+            ]
+            assert {o for o in mine if o[1] is NOT_ASKED} <= {
+                o for o in theirs if o[1] is NOT_ASKED
+            }
 
 
 def _generator(random: Random, schema: Schema) -> Generator:
     generator = Generator(random, functions=True)
-    generator.variables = {name: fact.type for name, fact in schema.roots.get("variables", {}).items()}
+    generator.variables = {
+        name: fact.type for name, fact in schema.roots.get("variables", {}).items()
+    }
     return generator
 
 
@@ -114,7 +126,9 @@ def _variables(random: Random) -> tuple[Schema, list[tuple[str, Checked]]]:
     return schema, variables
 
 
-def _one_by_one(items: list[Item], variables: list[tuple[str, Checked]], data: dict[str, Any]) -> list[tuple[int, Any]]:
+def _one_by_one(
+    items: list[Item], variables: list[tuple[str, Checked]], data: dict[str, Any]
+) -> list[tuple[int, Any]]:
     computed: dict[str, Any] = {}
     activation = {**data, "variables": computed}
     for name, checked in variables:
@@ -122,7 +136,13 @@ def _one_by_one(items: list[Item], variables: list[tuple[str, Checked]], data: d
     found: list[tuple[int, Any]] = []
     for index, item in enumerate(items):
         asked = True if item.when is None else evaluate(item.when, activation)
-        outcome = evaluate(item.expression, activation) if asked is True else NOT_ASKED if asked is False else asked
+        outcome = (
+            evaluate(item.expression, activation)
+            if asked is True
+            else NOT_ASKED
+            if asked is False
+            else asked
+        )
         assert isinstance(outcome, bool | Absent | Failure) or outcome is NOT_ASKED
         if outcome is not True:
             found.append((index, outcome))

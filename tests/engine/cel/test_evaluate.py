@@ -6,12 +6,23 @@ import math
 from typing import Any
 
 import pytest
-from tests.engine.cel.agreement import same_value
+from tests.support.cel_agreement import same_value
 
 from assay.engine.cel.check import check
+from assay.engine.cel.exact_evaluator import evaluate
 from assay.engine.cel.fuse import Item, fuse_columns
-from assay.engine.cel.schema import BOOL, DOUBLE, INT, STRING, Fact, Function, Schema, list_of, map_of, record
-from assay.engine.cel.slow import evaluate
+from assay.engine.cel.schema import (
+    BOOL,
+    DOUBLE,
+    INT,
+    STRING,
+    Fact,
+    Function,
+    Schema,
+    list_of,
+    map_of,
+    record,
+)
 from assay.engine.cel.values import Absent, Failure
 
 
@@ -81,30 +92,60 @@ def fails(message: str, column: int) -> Failure:
         pytest.param("e.accuracy > 0.5 && false", False, id="false absorbs on the right"),
         pytest.param("e.accuracy > 0.5 || true", True, id="true absorbs on the right"),
         pytest.param("e.accuracy > 0.5 && true", ABSENT, id="true does not absorb in and"),
-        pytest.param("e.accuracy > 0.5 && e.n / 0 > 1", ABSENT, id="of two errors the left one is told"),
-        pytest.param("e.n / 0 > 1 || e.accuracy > 0.5", fails("division by zero", 5), id="whichever it is"),
+        pytest.param(
+            "e.accuracy > 0.5 && e.n / 0 > 1", ABSENT, id="of two errors the left one is told"
+        ),
+        pytest.param(
+            "e.n / 0 > 1 || e.accuracy > 0.5", fails("division by zero", 5), id="whichever it is"
+        ),
         pytest.param("e.n / 0 > 1 || e.accuracy > 0.5 || e.n == 7", True, id="three parts"),
         pytest.param("true ? 1 : e.n / 0", 1, id="only one branch is taken"),
         pytest.param("e.ok ? 1 : 2", Absent("e.ok"), id="an absent condition"),
         pytest.param("!e.ok", Absent("e.ok"), id="not of an absent fact"),
-        pytest.param("!e.broken", fails("a value that is no bool", 1), id="a bool fact that is none opens no not"),
+        pytest.param(
+            "!e.broken",
+            fails("a value that is no bool", 1),
+            id="a bool fact that is none opens no not",
+        ),
         pytest.param("e.broken || e.n > 8", fails("a value that is no bool", 10), id="nor an or"),
         pytest.param("[1, 0].exists(x, 1 / x == 1)", True, id="exists absorbs"),
         pytest.param("[0, 1].exists(x, 1 / x == 1)", True, id="exists absorbs what came before"),
         pytest.param("[1, 0].all(x, 1 / x == 2)", False, id="all absorbs"),
-        pytest.param("[1, 0].all(x, 1 / x == 1)", fails("division by zero", 17), id="all with an error left"),
-        pytest.param("[1, 0].exists_one(x, 1 / x == 1)", fails("division by zero", 24), id="exists_one does not"),
-        pytest.param("[2, 0].filter(x, 2 / x == 1)", fails("division by zero", 20), id="filter does not"),
+        pytest.param(
+            "[1, 0].all(x, 1 / x == 1)", fails("division by zero", 17), id="all with an error left"
+        ),
+        pytest.param(
+            "[1, 0].exists_one(x, 1 / x == 1)",
+            fails("division by zero", 24),
+            id="exists_one does not",
+        ),
+        pytest.param(
+            "[2, 0].filter(x, 2 / x == 1)", fails("division by zero", 20), id="filter does not"
+        ),
         pytest.param("[2, 0].map(x, x > 0, 2 / x)", [1], id="map with a filter"),
         pytest.param("e.tags.map(t, t + '!')", ["a!", "b!"], id="map"),
         pytest.param("e.scores.all(k, size(k) > 0)", True, id="a map is gone through by its keys"),
-        pytest.param("[[1], []].all(x, x.all(x, x == 1))", True, id="an inner variable hides the outer"),
-        pytest.param("9223372036854775807 + 1", fails("integer overflow", 21), id="overflow of a sum"),
-        pytest.param("-9223372036854775808 - 1", fails("integer overflow", 22), id="overflow of a difference"),
-        pytest.param("9223372036854775807 * 2", fails("integer overflow", 21), id="overflow of a product"),
-        pytest.param("-9223372036854775808 / -1", fails("integer overflow", 22), id="overflow of a quotient"),
-        pytest.param("-9223372036854775808 % -1", fails("integer overflow", 22), id="overflow of a remainder"),
-        pytest.param("-(-9223372036854775808)", fails("integer overflow", 1), id="overflow of a sign"),
+        pytest.param(
+            "[[1], []].all(x, x.all(x, x == 1))", True, id="an inner variable hides the outer"
+        ),
+        pytest.param(
+            "9223372036854775807 + 1", fails("integer overflow", 21), id="overflow of a sum"
+        ),
+        pytest.param(
+            "-9223372036854775808 - 1", fails("integer overflow", 22), id="overflow of a difference"
+        ),
+        pytest.param(
+            "9223372036854775807 * 2", fails("integer overflow", 21), id="overflow of a product"
+        ),
+        pytest.param(
+            "-9223372036854775808 / -1", fails("integer overflow", 22), id="overflow of a quotient"
+        ),
+        pytest.param(
+            "-9223372036854775808 % -1", fails("integer overflow", 22), id="overflow of a remainder"
+        ),
+        pytest.param(
+            "-(-9223372036854775808)", fails("integer overflow", 1), id="overflow of a sign"
+        ),
         pytest.param("-7 / 2", -3, id="int division cuts"),
         pytest.param("-7 % 2", -1, id="a remainder has the dividend's sign"),
         pytest.param("7 % -2", 1, id="not the divisor's"),
@@ -116,32 +157,60 @@ def fails(message: str, column: int) -> Failure:
         pytest.param("e.nan in e.nans", False, id="nan is in no list"),
         pytest.param("e.nans == e.nans", False, id="nor is its list itself"),
         pytest.param("e.scores != e.scores", True, id="nor its map"),
-        pytest.param("e.nan >= params.floor || e.nan < params.floor", False, id="nan compares false"),
+        pytest.param(
+            "e.nan >= params.floor || e.nan < params.floor", False, id="nan compares false"
+        ),
         pytest.param("(1 < 2) == true", True, id="comparisons do not chain as in Python"),
         pytest.param("false < true", True, id="bools are ordered"),
-        pytest.param("[1, 2][2]", fails("index 2 is outside a list of 2", 7), id="an index past the end"),
-        pytest.param("[1, 2][-1]", fails("index -1 is outside a list of 2", 7), id="an index before the start"),
+        pytest.param(
+            "[1, 2][2]", fails("index 2 is outside a list of 2", 7), id="an index past the end"
+        ),
+        pytest.param(
+            "[1, 2][-1]",
+            fails("index -1 is outside a list of 2", 7),
+            id="an index before the start",
+        ),
         pytest.param("e.scores.y", fails("no such key: 'y'", 10), id="a missing key is a failure"),
         pytest.param("has(e.scores.y)", False, id="has of a missing key"),
         pytest.param("'y' in e.scores", False, id="in a map"),
         pytest.param("e.name in params.names", True, id="in a constant list"),
         pytest.param("e.tags + ['c'] == ['a', 'b', 'c']", True, id="tuples and lists are lists"),
         pytest.param("[] == e.tags", False, id="the empty list"),
-        pytest.param("size('he😀') + size(e.tags) + e.scores.size()", 7, id="sizes count characters"),
+        pytest.param(
+            "size('he😀') + size(e.tags) + e.scores.size()", 7, id="sizes count characters"
+        ),
         pytest.param("'a😀' < 'b' && 'ab'.contains('b') && 'ab'.endsWith('b')", True, id="strings"),
-        pytest.param("e.name.matches('^deep') && matches('xay', 'a')", True, id="a pattern may match anywhere"),
+        pytest.param(
+            "e.name.matches('^deep') && matches('xay', 'a')",
+            True,
+            id="a pattern may match anywhere",
+        ),
         pytest.param(r"'\x41\u00e9\U0001F600\101\'' == 'Aé😀A' + " + '"\'"', True, id="escapes"),
         pytest.param(r"r'\n' == '\\n'", True, id="raw strings"),
         pytest.param("'''a\nb''' == 'a\\nb'", True, id="a line end within triple quotes stays"),
         pytest.param("1 < 2 // && false", True, id="comments"),
         pytest.param("int(-1.9)", -1, id="int cuts"),
-        pytest.param("int(1e19)", fails("double outside the range of int", 1), id="int of a large double"),
+        pytest.param(
+            "int(1e19)", fails("double outside the range of int", 1), id="int of a large double"
+        ),
         pytest.param("double(3) / 2.0", 1.5, id="double"),
-        pytest.param("string(0.95) + string(12345678.9)", "0.951.23456789e+07", id="as C++ writes doubles"),
-        pytest.param("string(-0.0) + string(1e-7) + string(true) + string(-5)", "-01e-07true-5", id="the others too"),
-        pytest.param("picky(-1.0)", fails("a negative count", 1), id="what a function raises is a failure"),
-        pytest.param("!yes()", fails("a value that is no bool", 2), id="a function that breaks its word"),
-        pytest.param("e.called() > 0.0", Absent("e.tools.calls"), id="a function that misses a fact"),
+        pytest.param(
+            "string(0.95) + string(12345678.9)", "0.951.23456789e+07", id="as C++ writes doubles"
+        ),
+        pytest.param(
+            "string(-0.0) + string(1e-7) + string(true) + string(-5)",
+            "-01e-07true-5",
+            id="the others too",
+        ),
+        pytest.param(
+            "picky(-1.0)", fails("a negative count", 1), id="what a function raises is a failure"
+        ),
+        pytest.param(
+            "!yes()", fails("a value that is no bool", 2), id="a function that breaks its word"
+        ),
+        pytest.param(
+            "e.called() > 0.0", Absent("e.tools.calls"), id="a function that misses a fact"
+        ),
         pytest.param("lookup()", fails("'x'", 1), id="a missing key of its own is a failure"),
         pytest.param("null == null", True, id="null"),
     ],

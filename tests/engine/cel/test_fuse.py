@@ -36,7 +36,11 @@ class Stage:
                     "price": Fact(DOUBLE, optional=True),
                     "class": Fact(STRING),
                 },
-                "request": {"tools": Fact(INT, optional=True), "ignore": Fact(list_of(STRING)), "budget": Fact(DOUBLE)},
+                "request": {
+                    "tools": Fact(INT, optional=True),
+                    "ignore": Fact(list_of(STRING)),
+                    "budget": Fact(DOUBLE),
+                },
                 "params": {"floor": Fact(DOUBLE), "classes": Fact(list_of(STRING))},
             },
             functions=(Function("counted", (DOUBLE,), DOUBLE, self.counted),),
@@ -49,13 +53,17 @@ class Stage:
         checked = self.check(text)
         self.variables.append((name, checked))
         declared = {**self.schema.roots.get("variables", {}), name: Fact(checked.type)}
-        self.schema = Schema(roots={**self.schema.roots, "variables": declared}, functions=self.schema.functions)
+        self.schema = Schema(
+            roots={**self.schema.roots, "variables": declared}, functions=self.schema.functions
+        )
 
     def item(self, text: str, when: str | None = None, message: str | None = None) -> Item:
         guard, words = (None if text is None else self.check(text) for text in (when, message))
         return Item("rule", self.check(text), guard, words)
 
-    def run(self, *items: Item, rows: Sequence[dict[str, object]], request: dict[str, object]) -> list[list[object]]:
+    def run(
+        self, *items: Item, rows: Sequence[dict[str, object]], request: dict[str, object]
+    ) -> list[list[object]]:
         constants = {"params.floor": 0.9, "params.classes": ("yield", "lambda")}
         fused = fuse_rules(items, variables=self.variables, row="endpoint", constants=constants)
         return [list(findings) for findings in fused(rows, {"request": request})]
@@ -79,7 +87,11 @@ def test_only_what_is_not_true_is_told_per_row_and_in_the_order_of_rules() -> No
     assert found == [
         [],
         [(0, False), (1, False), (2, False)],
-        [(0, Absent("endpoint.accuracy")), (1, Absent("endpoint.price")), (2, Absent("endpoint.class"))],
+        [
+            (0, Absent("endpoint.accuracy")),
+            (1, Absent("endpoint.price")),
+            (2, Absent("endpoint.class")),
+        ],
     ]
 
 
@@ -95,10 +107,14 @@ def test_a_guard_on_the_request_is_asked_once_and_false_silences_the_rule() -> N
     ("when", "outcome"),
     [
         pytest.param("request.tools > 0", Absent("request.tools"), id="absent"),
-        pytest.param("1 / size(request.ignore) > 0", Failure("division by zero", 1, 3), id="failed"),
+        pytest.param(
+            "1 / size(request.ignore) > 0", Failure("division by zero", 1, 3), id="failed"
+        ),
     ],
 )
-def test_a_guard_without_an_answer_closes_the_rule_for_every_row(when: str, outcome: object) -> None:
+def test_a_guard_without_an_answer_closes_the_rule_for_every_row(
+    when: str, outcome: object
+) -> None:
     stage = Stage()
     found = stage.run(stage.item("true", when=when), rows=[GOOD, BAD], request={"ignore": []})
     assert found == [[(0, outcome)], [(0, outcome)]]
@@ -114,7 +130,9 @@ def test_a_guard_on_the_row_says_for_which_rows_the_rule_was_not_asked() -> None
 def test_a_guard_that_reads_the_row_through_a_variable_is_asked_per_row() -> None:
     stage = Stage()
     stage.let("cheap", "endpoint.price < 1.5")
-    found = stage.run(stage.item("false", when="variables.cheap"), rows=[GOOD, BAD], request=REQUEST)
+    found = stage.run(
+        stage.item("false", when="variables.cheap"), rows=[GOOD, BAD], request=REQUEST
+    )
     assert found == [[(0, False)], [(0, NOT_ASKED)]]
 
 
@@ -136,7 +154,10 @@ def test_a_variable_that_does_not_read_the_row_is_computed_once_per_call() -> No
     stage.let("budget", "counted(request.budget)")
     stage.let("room", "variables.budget - endpoint.price")
     found = stage.run(
-        stage.item("variables.budget > 1.0"), stage.item("variables.room > 0.0"), rows=[GOOD, BAD], request=REQUEST
+        stage.item("variables.budget > 1.0"),
+        stage.item("variables.room > 0.0"),
+        rows=[GOOD, BAD],
+        request=REQUEST,
     )
     assert found == [[], [(1, False)]]
     assert stage.counted.calls == 1
@@ -166,17 +187,29 @@ def test_a_variable_without_a_value_tells_its_readers_which_fact_was_missing() -
         request=REQUEST,
     )
     assert found == [[(0, Absent("endpoint.accuracy")), (2, Absent("endpoint.accuracy"))]]
-    assert stage.counted.calls == 2, "once in generated code, once in the exact evaluator, then remembered"
+    assert stage.counted.calls == 2, (
+        "once in generated code, once in the exact evaluator, then remembered"
+    )
 
 
 @pytest.mark.parametrize(
     ("rule", "missing"),
     [
-        pytest.param("variables.one.contains(variables.other)", "endpoint.accuracy", id="receiver and argument"),
+        pytest.param(
+            "variables.one.contains(variables.other)",
+            "endpoint.accuracy",
+            id="receiver and argument",
+        ),
         pytest.param("variables.other + variables.one == ''", "endpoint.price", id="operands"),
-        pytest.param("[1].map(x, variables.other + variables.one) == []", "endpoint.price", id="a macro"),
-        pytest.param("variables.one == '' && variables.other == ''", "endpoint.accuracy", id="absorbing"),
-        pytest.param("(1 == 1 ? variables.other : variables.one) == ''", "endpoint.price", id="a choice"),
+        pytest.param(
+            "[1].map(x, variables.other + variables.one) == []", "endpoint.price", id="a macro"
+        ),
+        pytest.param(
+            "variables.one == '' && variables.other == ''", "endpoint.accuracy", id="absorbing"
+        ),
+        pytest.param(
+            "(1 == 1 ? variables.other : variables.one) == ''", "endpoint.price", id="a choice"
+        ),
     ],
 )
 def test_of_two_variables_without_a_value_the_first_is_told(rule: str, missing: str) -> None:
@@ -190,13 +223,17 @@ def test_a_variable_without_a_value_is_absorbed_by_its_reader() -> None:
     stage = Stage()
     stage.let("good", "endpoint.accuracy > 0.9")
     stage.let("fine", "variables.good || endpoint.price < 1.5")
-    found = stage.run(stage.item("variables.fine"), rows=[{"price": 1.0}, {"price": 2.0}], request=REQUEST)
+    found = stage.run(
+        stage.item("variables.fine"), rows=[{"price": 1.0}, {"price": 2.0}], request=REQUEST
+    )
     assert found == [[], [(0, Absent("endpoint.accuracy"))]]
 
 
 def test_a_missing_shared_root_is_absent_not_an_error() -> None:
     stage = Stage()
-    fused = fuse_rules([stage.item("request.tools > 0"), stage.item("!has(request.tools)")], row="endpoint")
+    fused = fuse_rules(
+        [stage.item("request.tools > 0"), stage.item("!has(request.tools)")], row="endpoint"
+    )
     assert fused([GOOD], {}) == [[(0, Absent("request.tools"))]]
 
 
@@ -221,7 +258,9 @@ def test_a_false_rule_says_its_message_of_the_row_with_the_variables_already_kno
 
 def test_a_message_is_also_said_where_only_the_exact_evaluator_finds_the_rule_false() -> None:
     stage = Stage()
-    rule = stage.item("endpoint.accuracy > 0.9 && endpoint.price > 5.0", message="string(endpoint.price)")
+    rule = stage.item(
+        "endpoint.accuracy > 0.9 && endpoint.price > 5.0", message="string(endpoint.price)"
+    )
     assert stage.run(rule, rows=[{"price": 2.0}], request=REQUEST) == [[(0, "2")]]
 
 
@@ -249,7 +288,11 @@ def test_columns_hold_a_value_or_what_stood_in_its_way() -> None:
     stage = Stage()
     stage.let("double_price", "endpoint.price * 2.0")
     fused = fuse_columns(
-        [stage.item("variables.double_price"), stage.item("endpoint.class"), stage.item("params.floor")],
+        [
+            stage.item("variables.double_price"),
+            stage.item("endpoint.class"),
+            stage.item("params.floor"),
+        ],
         variables=stage.variables,
         row="endpoint",
         constants={"params.floor": 0.9},
@@ -264,7 +307,10 @@ def test_columns_hold_a_value_or_what_stood_in_its_way() -> None:
 def test_a_rule_whose_fact_is_no_bool_fails_closed() -> None:
     schema = Schema(roots={"endpoint": {"ok": Fact(BOOL)}})
     fused = fuse_rules([Item("rule", check("endpoint.ok", schema))], row="endpoint")
-    assert fused([{"ok": "yes"}, {"ok": True}], {}) == [[(0, Failure("a value that is no bool", 1, 1))], []]
+    assert fused([{"ok": "yes"}, {"ok": True}], {}) == [
+        [(0, Failure("a value that is no bool", 1, 1))],
+        [],
+    ]
 
 
 def test_names_that_python_reserves_are_ordinary() -> None:

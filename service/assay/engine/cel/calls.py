@@ -7,11 +7,21 @@ from typing import TYPE_CHECKING
 
 import re2
 
-from assay.engine.cel import syntax, tree
+from assay.engine.cel import checked_tree as tree, syntax
 from assay.engine.cel.names import suggest
-from assay.engine.cel.schema import BOOL, INT, STRING, Function, Type, record
+from assay.engine.cel.schema import (
+    BOOL,
+    BROKEN,
+    INT,
+    STRING,
+    Function,
+    Type,
+    is_broken,
+    join,
+    list_of,
+    record,
+)
 from assay.engine.cel.signatures import FUNCTIONS, IDENTITY, OUTSIDE, STRING_METHODS
-from assay.engine.cel.types import BROKEN, is_broken, join
 
 if TYPE_CHECKING:
     from assay.engine.cel.check import Checker
@@ -54,7 +64,14 @@ def _unknown(checker: Checker, node: syntax.Call) -> str:
         return f"{node.name} cannot be called like this"
     if node.name in OUTSIDE:
         return f"{node.name} is not in the portable subset"
-    known = {*FUNCTIONS, *STRING_METHODS, "size", "matches", "has", *(f.name for f in checker.schema.functions)}
+    known = {
+        *FUNCTIONS,
+        *STRING_METHODS,
+        "size",
+        "matches",
+        "has",
+        *(f.name for f in checker.schema.functions),
+    }
     return f"there is no function {node.name}{suggest(node.name, known)}"
 
 
@@ -83,7 +100,11 @@ def _conversion(checker: Checker, node: syntax.Call) -> tree.Node:
         result = next(iter(FUNCTIONS[node.name].values()))[0]
         return tree.Literal(result, *checker.place(node), None)
     result, operation = known
-    return operand if operation == IDENTITY else tree.Operation(result, *checker.place(node), operation, (operand,))
+    return (
+        operand
+        if operation == IDENTITY
+        else tree.Operation(result, *checker.place(node), operation, (operand,))
+    )
 
 
 def _matches(checker: Checker, node: syntax.Call) -> tree.Node:
@@ -128,9 +149,13 @@ def _declared(checker: Checker, node: syntax.Call, declared: Sequence[Function])
     return tree.Literal(results.pop() if len(results) == 1 else BROKEN, *checker.place(node), None)
 
 
-def _call(checker: Checker, node: syntax.Call, function: Function, arguments: tuple[tree.Node, ...]) -> tree.Node:
+def _call(
+    checker: Checker, node: syntax.Call, function: Function, arguments: tuple[tree.Node, ...]
+) -> tree.Node:
     if function.judging and not checker.judging:
-        checker.faults.add(node.offset, f"{node.name} judges evidence, which only pool rules may do")
+        checker.faults.add(
+            node.offset, f"{node.name} judges evidence, which only pool rules may do"
+        )
     for argument in arguments:
         if isinstance(argument, tree.RootRead):
             checker.read(argument.root, argument.root)
@@ -139,7 +164,11 @@ def _call(checker: Checker, node: syntax.Call, function: Function, arguments: tu
 
 
 def _parameters(function: Function) -> tuple[Type, ...]:
-    return function.parameters if function.receiver is None else (function.receiver, *function.parameters)
+    return (
+        function.parameters
+        if function.receiver is None
+        else (function.receiver, *function.parameters)
+    )
 
 
 def _form(function: Function) -> str:
@@ -151,7 +180,9 @@ def _spelled(type_: Type) -> str:
     return type_.parameters[0].name if type_.name == "record" else str(type_)
 
 
-def _argument(checker: Checker, node: syntax.Node, index: int, wanted: Sequence[Function]) -> tree.Node:
+def _argument(
+    checker: Checker, node: syntax.Node, index: int, wanted: Sequence[Function]
+) -> tree.Node:
     """Check an argument; a bare root is one only where some form of the function takes that record."""
     if isinstance(node, syntax.Name) and node.name in checker.schema.roots:
         local = any(node.name == name for name, _ in checker.scope)
@@ -159,3 +190,67 @@ def _argument(checker: Checker, node: syntax.Node, index: int, wanted: Sequence[
         if not local and (record(node.name),) in takes:
             return tree.RootRead(record(node.name), *checker.place(node), node.name)
     return checker.check(node)
+
+
+if TYPE_CHECKING:
+    from assay.engine.cel.check import Checker
+
+_RESULTS = {"all": BOOL, "exists": BOOL, "exists_one": BOOL, "filter": None, "map": None}
+_ARGUMENTS = {"map": (2, 3)}
+
+
+def is_macro(node: syntax.Call) -> bool:
+    """Tell whether a call is a macro."""
+    return node.target is not None and node.name in _RESULTS
+
+
+def check_macro(checker: Checker, node: syntax.Call) -> tree.Node:
+    """Check what is iterated, then the body with the variable in scope."""
+    elements = checker.check(node.target or node)
+    if len(node.arguments) not in _ARGUMENTS.get(node.name, (2,)) or not isinstance(
+        node.arguments[0], syntax.Name
+    ):
+        checker.faults.add(
+            node.offset, f"{node.name} takes a variable and an expression: list.{node.name}(x, …)"
+        )
+        return checker.broken(node)
+    if elements.type.name not in {"list", "map", "broken"}:
+        checker.faults.add(
+            node.offset, f"{node.name} goes through a list or a map, not {elements.type}"
+        )
+    known = elements.type.name in {"list", "map"}
+    element = elements.type.parameters[0] if known else BROKEN
+    slot = len(checker.scope)
+    if slot == checker.limits.macros:
+        checker.faults.add(
+            node.offset, f"too complex: macros nested deeper than {checker.limits.macros}"
+        )
+    checker.scope.append((node.arguments[0].name, element))
+    try:
+        return _body(checker, node, elements, slot)
+    finally:
+        checker.scope.pop()
+
+
+def _body(checker: Checker, node: syntax.Call, elements: tree.Node, slot: int) -> tree.Node:
+    body = [checker.check(argument) for argument in node.arguments[1:]]
+    result = body.pop() if node.name == "map" else None
+    condition = body[0] if body else None
+    if condition is not None and not join(condition.type, BOOL):
+        checker.faults.add(
+            node.arguments[1].offset, f"{node.name} asks for a bool, not {condition.type}"
+        )
+    kind = _kind(node, elements, result)
+    if is_broken(elements.type):
+        kind = kind if kind == BOOL else BROKEN
+    checker.absorbs = checker.absorbs or node.name in {"all", "exists"}
+    return tree.Macro(kind, *checker.place(node), node.name, slot, elements, condition, result)
+
+
+def _kind(node: syntax.Call, elements: tree.Node, result: tree.Node | None) -> Type:
+    if result is not None:
+        return list_of(result.type)
+    fixed = _RESULTS[node.name]
+    if fixed is not None:
+        return fixed
+    return list_of(elements.type.parameters[0]) if elements.type.name == "map" else elements.type

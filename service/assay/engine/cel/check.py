@@ -6,18 +6,28 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from assay.engine.cel import syntax, tree
-from assay.engine.cel.build import Builder
-from assay.engine.cel.calls import check_call
+from assay.engine.cel import checked_tree as tree, syntax
+from assay.engine.cel.calls import check_call, check_macro, is_macro
 from assay.engine.cel.faults import FaultList, locate
-from assay.engine.cel.limits import LIMITS, Limits
-from assay.engine.cel.macros import check_macro, is_macro
 from assay.engine.cel.names import check_has, check_path
 from assay.engine.cel.parse import parse
-from assay.engine.cel.schema import BOOL, DOUBLE, INT, Schema, Type, list_of, map_of
+from assay.engine.cel.schema import (
+    BOOL,
+    BROKEN,
+    DOUBLE,
+    INT,
+    Schema,
+    Type,
+    is_broken,
+    join,
+    join_all,
+    list_of,
+    literal_type,
+    map_of,
+)
 from assay.engine.cel.signatures import binary, is_key, operator_fault, unary
-from assay.engine.cel.tokens import scan
-from assay.engine.cel.types import BROKEN, is_broken, join, join_all, literal_type
+from assay.engine.cel.syntax import Builder
+from assay.engine.cel.tokens import LIMITS, Limits, scan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +54,12 @@ class Checked:
 
 
 def check(
-    text: str, schema: Schema, *, expected: Type | None = None, judging: bool = True, limits: Limits = LIMITS
+    text: str,
+    schema: Schema,
+    *,
+    expected: Type | None = None,
+    judging: bool = True,
+    limits: Limits = LIMITS,
 ) -> Checked:
     """Check an expression; raise ExpressionFaults with all of its faults."""
     faults = FaultList(text)
@@ -124,7 +139,11 @@ class Checker:
         types = [operand.type for operand in operands]
         if is_broken(*types):
             return self._after_fault(node, types)
-        resolved = unary(node.symbol, types[0]) if len(types) == 1 else binary(node.symbol, types[0], types[1])
+        resolved = (
+            unary(node.symbol, types[0])
+            if len(types) == 1
+            else binary(node.symbol, types[0], types[1])
+        )
         if resolved is None:
             self.faults.add(node.offset, self._mismatch(node, types))
             return self._after_fault(node, types)
@@ -133,7 +152,13 @@ class Checker:
     def _after_fault(self, node: syntax.Operator, types: list[Type]) -> tree.Node:
         """Stand in for a faulty operator; what comes out of a comparison is known all the same."""
         is_bool = node.symbol in {"==", "!=", "<", "<=", ">", ">=", "in"}
-        known = BOOL if is_bool else DOUBLE if set(types) == {INT, DOUBLE} and node.symbol != "[]" else BROKEN
+        known = (
+            BOOL
+            if is_bool
+            else DOUBLE
+            if set(types) == {INT, DOUBLE} and node.symbol != "[]"
+            else BROKEN
+        )
         return tree.Literal(known, *self.place(node), None)
 
     def _mismatch(self, node: syntax.Operator, types: list[Type]) -> str:
@@ -147,10 +172,14 @@ class Checker:
             return f"{message}: write {whole.value}.0"
         return f"{message}: convert with double(…)"
 
-    def _bools(self, node: syntax.Operator, written: Iterable[syntax.Node], operands: Iterable[tree.Node]) -> None:
+    def _bools(
+        self, node: syntax.Operator, written: Iterable[syntax.Node], operands: Iterable[tree.Node]
+    ) -> None:
         for part, operand in zip(written, operands, strict=True):
             if not join(operand.type, BOOL):
-                self.faults.add(part.offset, f"{node.symbol} takes bools, and this is {operand.type}")
+                self.faults.add(
+                    part.offset, f"{node.symbol} takes bools, and this is {operand.type}"
+                )
 
     def _choice(self, node: syntax.Operator, operands: tuple[tree.Node, ...]) -> tree.Node:
         condition, then, otherwise = operands
@@ -158,7 +187,9 @@ class Checker:
             self.faults.add(node.operands[0].offset, f"?: asks for a bool, not {condition.type}")
         both = join(then.type, otherwise.type)
         if both is None:
-            self.faults.add(node.offset, f"?: cannot choose between {then.type} and {otherwise.type}")
+            self.faults.add(
+                node.offset, f"?: cannot choose between {then.type} and {otherwise.type}"
+            )
             return self.broken(node)
         return tree.Choice(both, *self.place(node), condition, then, otherwise)
 
@@ -173,7 +204,9 @@ class Checker:
         value = self._uniform(node, "the values of a map", [v for _, v in entries])
         if not is_key(key):
             self.faults.add(node.offset, f"{key} cannot be a key of a map")
-        constants = [k.value for k, _ in node.entries if isinstance(k, syntax.Constant) and not k.broken]
+        constants = [
+            k.value for k, _ in node.entries if isinstance(k, syntax.Constant) and not k.broken
+        ]
         if len(set(constants)) != len(constants):
             self.faults.add(node.offset, "a key occurs twice in this map")
         return tree.MapOf(map_of(key, value), *self.place(node), entries)

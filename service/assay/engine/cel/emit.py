@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import contains
 from typing import Any
 
-from assay.engine.cel import tree
-from assay.engine.cel.lazy import Program
+from assay.engine.cel import checked_tree as tree
 from assay.engine.cel.operations import OPERATIONS
+from assay.engine.cel.program import Program
 from assay.engine.cel.schema import BOOL, Function
 
 _COMPARE: dict[str, type[ast.cmpop]] = {
@@ -56,7 +56,9 @@ class Emitter:
     memo of variables, `g` the call's memo, `s` the shared roots and `s_root` one of them, `call` the call.
     """
 
-    def __init__(self, row: str, constants: Mapping[str, object], variables: Mapping[str, Program]) -> None:
+    def __init__(
+        self, row: str, constants: Mapping[str, object], variables: Mapping[str, Program]
+    ) -> None:
         self.row, self.constants, self.variables = row, constants, variables
         self.namespace: dict[str, Any] = {"__builtins__": {}}
 
@@ -112,7 +114,9 @@ def _computed(emitter: Emitter, name: str) -> ast.expr:
     program = emitter.variables[name]
     memo, row = ("w", _load("e")) if program.per_row else ("g", ast.Constant(None))
     compute = _call(emitter.keep("v", program.run), [row, *map(_load, (memo, "g", "s", "call"))])
-    return ast.IfExp(_compare(ast.Constant(name), ast.In(), _load(memo)), _item(memo, name), compute)
+    return ast.IfExp(
+        _compare(ast.Constant(name), ast.In(), _load(memo)), _item(memo, name), compute
+    )
 
 
 def _item(mapping: str, key: str) -> ast.expr:
@@ -125,7 +129,11 @@ def _guarded(emitter: Emitter, node: tree.Node, value: ast.expr) -> ast.expr:
 
 
 def _constant(emitter: Emitter, value: object) -> ast.expr:
-    return ast.Constant(value) if isinstance(value, bool | int | float | str) else emitter.keep("c", value)
+    return (
+        ast.Constant(value)
+        if isinstance(value, bool | int | float | str)
+        else emitter.keep("c", value)
+    )
 
 
 def _has_fact(emitter: Emitter, node: tree.HasFact) -> ast.expr:
@@ -178,7 +186,9 @@ def _list(emitter: Emitter, node: tree.ListOf) -> ast.expr:
 
 
 def _map(emitter: Emitter, node: tree.MapOf) -> ast.expr:
-    return _call(emitter.helper("map"), [emitter.emit(part) for entry in node.entries for part in entry])
+    return _call(
+        emitter.helper("map"), [emitter.emit(part) for entry in node.entries for part in entry]
+    )
 
 
 def _match(emitter: Emitter, node: tree.Match) -> ast.expr:

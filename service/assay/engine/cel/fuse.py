@@ -11,7 +11,7 @@ from typing import Any
 from assay.engine.cel import templates
 from assay.engine.cel.check import Checked
 from assay.engine.cel.emit import Emitter
-from assay.engine.cel.lazy import Call, Program, Stage
+from assay.engine.cel.program import Call, Program, Stage
 from assay.engine.cel.templates import NOTHING
 from assay.engine.cel.values import Outcome
 
@@ -79,12 +79,16 @@ def fuse_columns(
         call = builder.call(shared)
         cells: list[list[Any]] = [[] for _ in rows]
         loop(rows, cells, call, call.memo, call.shared)
-        return [list(column) for column in zip(*cells, strict=True)] if cells else [[] for _ in items]
+        return (
+            [list(column) for column in zip(*cells, strict=True)] if cells else [[] for _ in items]
+        )
 
     return run
 
 
-def behind(items: Iterable[Item], variables: Sequence[tuple[str, Checked]]) -> list[tuple[str, Checked]]:
+def behind(
+    items: Iterable[Item], variables: Sequence[tuple[str, Checked]]
+) -> list[tuple[str, Checked]]:
     """Give the variables that items read, directly or through others, in the order they were declared."""
     names = [name for name, _ in variables]
     if twice := next((name for name in names if names.count(name) > 1), None):
@@ -101,7 +105,9 @@ def behind(items: Iterable[Item], variables: Sequence[tuple[str, Checked]]) -> l
 class _Builder:
     """Generates the code of one fused function, variables first."""
 
-    def __init__(self, variables: Sequence[tuple[str, Checked]], row: str, constants: Mapping[str, object]) -> None:
+    def __init__(
+        self, variables: Sequence[tuple[str, Checked]], row: str, constants: Mapping[str, object]
+    ) -> None:
         self.constants = constants
         by_root: dict[str, dict[str, object]] = {}
         for path, value in constants.items():
@@ -125,14 +131,24 @@ class _Builder:
         """Generate the passes that judge every row: rules asked once a call have one each, neighbours share one."""
         emitter, passes = self._emitter(), list[ast.stmt]()
         for once, neighbours in groupby(enumerate(items), lambda numbered: self.once(numbered[1])):
-            blocks = list(chain.from_iterable(self._judged(emitter, index, item) for index, item in neighbours))
+            blocks = list(
+                chain.from_iterable(
+                    self._judged(emitter, index, item) for index, item in neighbours
+                )
+            )
             passes += blocks if once else templates.over_rows(blocks)
-        return templates.loop(emitter, passes, self._shared(e for item in items for e in item.expressions))
+        return templates.loop(
+            emitter, passes, self._shared(e for item in items for e in item.expressions)
+        )
 
     def _judged(self, emitter: Emitter, index: int, item: Item) -> list[ast.stmt]:
         """Give the statements that judge one row by one rule, or all rows where its guard is asked once a call."""
         block = templates.rule_block(emitter, index, item.expression, item.message)
-        return block if item.when is None else templates.guarded(emitter, index, item.when, block, once=self.once(item))
+        return (
+            block
+            if item.when is None
+            else templates.guarded(emitter, index, item.when, block, once=self.once(item))
+        )
 
     def once(self, item: Item) -> bool:
         """Tell whether an item's guard is asked once a call."""
@@ -141,13 +157,23 @@ class _Builder:
     def cells(self, items: Sequence[Item]) -> Callable[..., Any]:
         """Generate the pass that computes every item for every row."""
         emitter = self._emitter()
-        cells = chain.from_iterable(templates.cell_block(emitter, item.expression) for item in items)
-        return templates.loop(emitter, templates.over_rows(list(cells)), self._shared(i.expression for i in items))
+        cells = chain.from_iterable(
+            templates.cell_block(emitter, item.expression) for item in items
+        )
+        return templates.loop(
+            emitter, templates.over_rows(list(cells)), self._shared(i.expression for i in items)
+        )
 
     def per_row(self, checked: Checked) -> bool:
         """Tell whether an expression reads the row, also through variables."""
-        read = (path.removeprefix("variables.") for path in checked.reads if path.startswith("variables."))
-        return self.stage.row in checked.roots or any(self.stage.programs[name].per_row for name in read)
+        read = (
+            path.removeprefix("variables.")
+            for path in checked.reads
+            if path.startswith("variables.")
+        )
+        return self.stage.row in checked.roots or any(
+            self.stage.programs[name].per_row for name in read
+        )
 
     def _emitter(self) -> Emitter:
         return Emitter(self.stage.row, self.constants, self.stage.programs)
@@ -155,5 +181,7 @@ class _Builder:
     def _shared(self, read: Iterable[Checked]) -> set[str]:
         read = list(read)
         roots = {root for checked in read for root in checked.roots} - {self.stage.row, "variables"}
-        self.whole_roots = self.whole_roots or any(root in checked.reads for checked in read for root in roots)
+        self.whole_roots = self.whole_roots or any(
+            root in checked.reads for checked in read for root in roots
+        )
         return roots

@@ -6,10 +6,9 @@ import difflib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from assay.engine.cel import syntax, tree
+from assay.engine.cel import checked_tree as tree, syntax
 from assay.engine.cel.faults import locate
-from assay.engine.cel.schema import BOOL, STRING, Fact
-from assay.engine.cel.types import BROKEN, is_broken, join
+from assay.engine.cel.schema import BOOL, BROKEN, STRING, Fact, is_broken, join
 
 if TYPE_CHECKING:
     from assay.engine.cel.check import Checker
@@ -59,7 +58,9 @@ def _first(checker: Checker, name: syntax.Name) -> tree.Node | None:
             return tree.LocalRead(type_, *checker.place(name), slot)
     if name.name in checker.schema.variables:
         checker.read(None, name.name)
-        return tree.VariableRead(checker.schema.variables[name.name], *checker.place(name), name.name)
+        return tree.VariableRead(
+            checker.schema.variables[name.name], *checker.place(name), name.name
+        )
     return None
 
 
@@ -79,7 +80,9 @@ def _fact(
 def _no_fact(checker: Checker, name: syntax.Name, key: str) -> None:
     facts = checker.schema.roots[name.name]
     path = f"{name.name}.{key}" if key else name.name
-    below = sorted(f"{name.name}.{known}" for known in facts if not key or known.startswith(f"{key}."))
+    below = sorted(
+        f"{name.name}.{known}" for known in facts if not key or known.startswith(f"{key}.")
+    )
     if below:
         more = ", …" if len(below) > _SHOWN else ""
         message = f"{path} is a group of facts: name one of {', '.join(below[:_SHOWN])}{more}"
@@ -91,11 +94,17 @@ def _no_fact(checker: Checker, name: syntax.Name, key: str) -> None:
 
 
 def _undeclared(checker: Checker, name: syntax.Name, selects: list[syntax.Select]) -> tree.Node:
-    known = [*checker.schema.roots, *checker.schema.variables, *(local for local, _ in checker.scope)]
+    known = [
+        *checker.schema.roots,
+        *checker.schema.variables,
+        *(local for local, _ in checker.scope),
+    ]
     near = suggest(name.name, known)
     if not near and selects:
         path = ".".join([name.name, *(select.field for select in selects)])
-        near = suggest(path, [f"{root}.{key}" for root, facts in checker.schema.roots.items() for key in facts])
+        near = suggest(
+            path, [f"{root}.{key}" for root, facts in checker.schema.roots.items() for key in facts]
+        )
     checker.faults.add(name.offset, f"{name.name} is not declared{near}")
     return checker.broken(name)
 
@@ -119,7 +128,11 @@ def check_has(checker: Checker, node: syntax.Call) -> tree.Node:
         checker.faults.add(node.offset, "has takes one fact: has(root.path)")
         return checker.broken(node)
     path = path_of(argument)
-    if path is not None and _first(checker, path[0]) is None and path[0].name in checker.schema.roots:
+    if (
+        path is not None
+        and _first(checker, path[0]) is None
+        and path[0].name in checker.schema.roots
+    ):
         name, selects = path
         key = ".".join(select.field for select in selects)
         if key in checker.schema.roots[name.name]:
@@ -135,7 +148,10 @@ def check_has(checker: Checker, node: syntax.Call) -> tree.Node:
 
 def _has_fact(checker: Checker, node: syntax.Call, root: str, key: str) -> tree.Node:
     if root == "variables":
-        checker.faults.add(node.offset, f"has asks for facts, and {root}.{key} is computed: ask for the facts it reads")
+        checker.faults.add(
+            node.offset,
+            f"has asks for facts, and {root}.{key} is computed: ask for the facts it reads",
+        )
         return tree.Literal(BROKEN, *checker.place(node), None)
     checker.read(root, f"{root}.{key}")
     return tree.HasFact(BOOL, *checker.place(node), root, key)
@@ -143,7 +159,11 @@ def _has_fact(checker: Checker, node: syntax.Call, root: str, key: str) -> tree.
 
 def _is_value(checker: Checker, path: tuple[syntax.Name, list[syntax.Select]] | None) -> bool:
     """Tell whether what stands before the last dot is a value of its own, not a group of facts."""
-    if path is None or path[0].name not in checker.schema.roots or _first(checker, path[0]) is not None:
+    if (
+        path is None
+        or path[0].name not in checker.schema.roots
+        or _first(checker, path[0]) is not None
+    ):
         return True
     fields = [select.field for select in path[1][:-1]]
     facts = checker.schema.roots[path[0].name]

@@ -86,7 +86,9 @@ def same(left: object, right: object) -> bool:
     if isinstance(left, list | tuple) and isinstance(right, list | tuple):
         return len(left) == len(right) and all(map(same, left, right))
     if isinstance(left, Mapping) and isinstance(right, Mapping):
-        return len(left) == len(right) and all(k in right and same(v, right[k]) for k, v in left.items())
+        return len(left) == len(right) and all(
+            k in right and same(v, right[k]) for k, v in left.items()
+        )
     if isinstance(left, set | frozenset) or isinstance(right, set | frozenset):
         raise TypeError("a list given as a set has no order to compare")
     return left == right

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from assay.engine.cel.schema import BOOL, DOUBLE, INT, NULL, STRING, Type
-from assay.engine.cel.types import KEYS, ORDERED, join
+from assay.engine.cel.schema import BOOL, DOUBLE, INT, KEYS, NULL, ORDERED, STRING, Type, join
 
 Resolved = tuple[Type, str]
 """The type of the result and the name of the operation."""

@@ -1,8 +1,14 @@
-"""An expression as written: untyped nodes, each at its offset."""
+"""cel-python's parse tree to our own untyped nodes: `&&` and `||` flat, literals decoded, depth bounded."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from assay.engine.cel.faults import FaultList
+from assay.engine.cel.literals import INT_MAX
+from assay.engine.cel.parse import Tree
+from assay.engine.cel.tokens import Limits, Literal, Scanned
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +76,193 @@ class MapLiteral(Node):
 @dataclass(frozen=True, slots=True)
 class Refused(Node):
     """Something outside the portable subset, already reported."""
+
+
+_WRAPPERS = frozenset(
+    [
+        "expr",
+        "conditionalor",
+        "conditionaland",
+        "relation",
+        "addition",
+        "multiplication",
+        "unary",
+        "member",
+        "primary",
+        "paren_expr",
+    ]
+)
+_SYMBOLS = {
+    "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!=", "in": "in",
+    "add": "+", "sub": "-", "mul": "*", "div": "/", "mod": "%", "not": "!", "neg": "-",
+}  # fmt: skip
+RESERVED = frozenset(
+    [
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+        "in",
+    ]
+)
+
+
+class Builder:
+    """Turns one parse tree into nodes; depth is bounded, so that whoever walks the nodes may recurse."""
+
+    def __init__(self, scanned: Scanned, limits: Limits, faults: FaultList) -> None:
+        self.scanned, self.limits, self.faults = scanned, limits, faults
+        self.depth = 0
+        self.rules: dict[str, Callable[[Tree], Node]] = {
+            "expr": self._choice,
+            "conditionalor": self._logic,
+            "conditionaland": self._logic,
+            "relation": self._binary,
+            "addition": self._binary,
+            "multiplication": self._binary,
+            "unary": self._unary,
+            "member_dot": self._select,
+            "member_dot_arg": self._method,
+            "member_index": self._index,
+            "member_object": lambda tree: self._refused(tree, "message construction"),
+            "dot_ident": lambda tree: self._refused(tree, "a leading dot"),
+            "dot_ident_arg": lambda tree: self._refused(tree, "a leading dot"),
+            "ident": lambda tree: self._name(tree.children[0]),
+            "ident_arg": self._call,
+            "list_lit": self._list,
+            "map_lit": self._map,
+            "literal": self._literal,
+        }
+
+    def build(self, tree: Tree) -> Node:
+        """Give the node of a tree, wrappers of one child taken off."""
+        while tree.data in _WRAPPERS and len(tree.children) == 1:
+            tree = tree.children[0]
+        self.depth += 1
+        if self.depth > self.limits.depth:
+            message = (
+                f"too complex: nested deeper than {self.limits.depth}, split it into variables"
+            )
+            raise self.faults.stop(tree.meta.start_pos, message)
+        node = self.rules[tree.data](tree)
+        self.depth -= 1
+        return node
+
+    def _find(self, symbol: str, left: Tree) -> int:
+        return self.scanned.blanked.index(symbol, left.meta.end_pos)
+
+    def _choice(self, tree: Tree) -> Node:
+        offset = self._find("?", tree.children[0])
+        return Operator(offset, "?:", tuple(map(self.build, tree.children)))
+
+    def _logic(self, tree: Tree) -> Node:
+        rule, symbol = tree.data, "&&" if tree.data == "conditionaland" else "||"
+        parts: list[Tree] = []
+        while tree.data == rule and len(tree.children) > 1:
+            parts.append(tree.children[1])
+            tree = tree.children[0]
+        offset = self._find(symbol, tree)
+        return Operator(offset, symbol, tuple(map(self.build, [tree, *reversed(parts)])))
+
+    def _binary(self, tree: Tree) -> Node:
+        head, right = tree.children
+        symbol = _SYMBOLS[head.data.rpartition("_")[2]]
+        operands = (self.build(head.children[0]), self.build(right))
+        return Operator(head.meta.end_pos - len(symbol), symbol, operands)
+
+    def _unary(self, tree: Tree) -> Node:
+        sign, operand = tree.children
+        offset = sign.meta.start_pos
+        inner = operand
+        while inner.data in _WRAPPERS and inner.data != "paren_expr" and len(inner.children) == 1:
+            inner = inner.children[0]
+        if sign.data == "unary_neg" and inner.data == "literal":
+            return self._number(offset, inner.children[0], negated=True)
+        return Operator(offset, _SYMBOLS[sign.data.rpartition("_")[2]], (self.build(operand),))
+
+    def _select(self, tree: Tree) -> Node:
+        operand, field = tree.children
+        built = self.build(operand)
+        return Select(built.offset, built, str(field), field.start_pos)
+
+    def _method(self, tree: Tree) -> Node:
+        operand, name, *arguments = tree.children
+        return Call(name.start_pos, str(name), self.build(operand), self._arguments(arguments))
+
+    def _call(self, tree: Tree) -> Node:
+        name, *arguments = tree.children
+        if str(name) in RESERVED:
+            self.faults.add(name.start_pos, f"{name} is a reserved word")
+        return Call(name.start_pos, str(name), None, self._arguments(arguments))
+
+    def _arguments(self, trees: list[Tree]) -> tuple[Node, ...]:
+        return tuple(self.build(child) for tree in trees for child in tree.children)
+
+    def _index(self, tree: Tree) -> Node:
+        offset = self._find("[", tree.children[0])
+        return Operator(offset, "[]", tuple(map(self.build, tree.children)))
+
+    def _list(self, tree: Tree) -> Node:
+        items = self._arguments(tree.children)
+        self._size(tree, len(items), "elements")
+        return ListLiteral(tree.meta.start_pos, items)
+
+    def _map(self, tree: Tree) -> Node:
+        parts = self._arguments(tree.children)
+        self._size(tree, len(parts) // 2, "entries")
+        return MapLiteral(tree.meta.start_pos, tuple(zip(parts[::2], parts[1::2], strict=True)))
+
+    def _size(self, tree: Tree, size: int, what: str) -> None:
+        if size > self.limits.elements:
+            self.faults.add(
+                tree.meta.start_pos, f"too complex: more than {self.limits.elements} {what}"
+            )
+
+    def _name(self, token: Tree) -> Node:
+        if str(token) in RESERVED:
+            self.faults.add(token.start_pos, f"{token} is a reserved word")
+            return Refused(token.start_pos)
+        return Name(token.start_pos, str(token))
+
+    def _refused(self, tree: Tree, what: str) -> Node:
+        self.faults.add(tree.meta.start_pos, f"{what} is not in the portable subset")
+        return Refused(tree.meta.start_pos)
+
+    def _literal(self, tree: Tree) -> Node:
+        token = tree.children[0]
+        return self._number(token.start_pos, token, negated=False)
+
+    def _number(self, offset: int, token: Tree, *, negated: bool) -> Node:
+        signs = token.value.startswith("-")
+        literal = self.scanned.literals.get(token.start_pos + signs)
+        if literal is None or len(literal.text) + signs != len(token.value):
+            self.faults.add(offset, f"malformed number {token.value}")
+            return Constant(offset, None, broken=True)
+        return self._constant(offset, literal, minus=signs != negated)
+
+    def _constant(self, offset: int, literal: Literal, *, minus: bool) -> Node:
+        value = literal.value
+        if literal.broken:
+            return Constant(offset, None, broken=True)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            value = -value if minus else value
+            if isinstance(value, int) and value > INT_MAX:
+                self.faults.add(offset, "this number is too large for an int")
+                return Constant(offset, None, broken=True)
+        elif minus:
+            self.faults.add(offset, f"- takes a number, not {literal.text}")
+            return Constant(offset, None, broken=True)
+        return Constant(offset, value)

@@ -9,8 +9,8 @@ from typing import Any
 
 from assay.engine.cel.check import Checked
 from assay.engine.cel.emit import Emitter
-from assay.engine.cel.lazy import Call, stopped
-from assay.engine.cel.stop import Stop
+from assay.engine.cel.exact_evaluator import Stop
+from assay.engine.cel.program import Call, stopped
 from assay.engine.cel.values import NOT_ASKED
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -138,7 +138,9 @@ def fill(template: str, parts: Mapping[str, Part]) -> list[ast.stmt]:
     return body
 
 
-def rule_block(emitter: Emitter, index: int, expression: Checked, message: Checked | None) -> list[ast.stmt]:
+def rule_block(
+    emitter: Emitter, index: int, expression: Checked, message: Checked | None
+) -> list[ast.stmt]:
     """Give the statements that judge one row by one rule, and word it where it is false and has a message."""
     parts: dict[str, Part] = {
         "INDEX": ast.Constant(index),
@@ -153,7 +155,9 @@ def rule_block(emitter: Emitter, index: int, expression: Checked, message: Check
     return fill(RULE, parts)
 
 
-def guarded(emitter: Emitter, index: int, when: Checked, block: list[ast.stmt], *, once: bool) -> list[ast.stmt]:
+def guarded(
+    emitter: Emitter, index: int, when: Checked, block: list[ast.stmt], *, once: bool
+) -> list[ast.stmt]:
     """Give a rule's block behind a guard: within the row, or as a pass of its own that `once` may leave out."""
     parts: dict[str, Part] = {
         "INDEX": ast.Constant(index),
@@ -166,7 +170,9 @@ def guarded(emitter: Emitter, index: int, when: Checked, block: list[ast.stmt], 
 
 def cell_block(emitter: Emitter, checked: Checked) -> list[ast.stmt]:
     """Give the statements that compute one expression for one row."""
-    return fill(CELL, {"EXPRESSION": emitter.emit(checked.tree), "CHECKED": emitter.keep("k", checked)})
+    return fill(
+        CELL, {"EXPRESSION": emitter.emit(checked.tree), "CHECKED": emitter.keep("k", checked)}
+    )
 
 
 def over_rows(block: list[ast.stmt]) -> list[ast.stmt]:
@@ -177,11 +183,16 @@ def over_rows(block: list[ast.stmt]) -> list[ast.stmt]:
 def loop(emitter: Emitter, passes: list[ast.stmt], roots: Iterable[str]) -> Callable[..., Any]:
     """Compile passes over the rows into one function; a row's memo lasts through all of them."""
     memos = "[{} for _ in rows]" if emitter.variables else "rows"
-    parts: dict[str, Part] = {"PASSES": passes or [ast.Pass()], "MEMOS": ast.parse(memos, mode="eval").body}
+    parts: dict[str, Part] = {
+        "PASSES": passes or [ast.Pass()],
+        "MEMOS": ast.parse(memos, mode="eval").body,
+    }
     return _compiled(fill(LOOP, parts), emitter, roots)
 
 
-def expression(emitter: Emitter, checked: Checked, name: str | None, roots: Iterable[str]) -> Callable[..., Any]:
+def expression(
+    emitter: Emitter, checked: Checked, name: str | None, roots: Iterable[str]
+) -> Callable[..., Any]:
     """Compile one expression into a function; with a name, one that remembers its value as that variable's."""
     parts: dict[str, Part] = {"EXPRESSION": emitter.emit(checked.tree)}
     if name is not None:

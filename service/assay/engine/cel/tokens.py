@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass
 
 from assay.engine.cel.faults import FaultList
-from assay.engine.cel.limits import Limits
 from assay.engine.cel.literals import BadLiteral, decode_number, decode_string
 
 _TOKEN = re.compile(
@@ -28,7 +27,9 @@ _WORDS: dict[str, object] = {"true": True, "false": False, "null": None}
 _OPEN, _CLOSE = "([{", ")]}"
 _UNCOUNTED = frozenset(".,:()]}")
 _RESTART = frozenset({"&&", "||", ","})
-_CHAINED = frozenset(["<", "<=", ">", ">=", "==", "!=", "+", "-", "*", "/", "%", "?", ".", "[", "in"])
+_CHAINED = frozenset(
+    ["<", "<=", ">", ">=", "==", "!=", "+", "-", "*", "/", "%", "?", ".", "[", "in"]
+)
 _HINTS = {
     "=": "unexpected '=', equality is written ==",
     "&": "unexpected '&', and is written &&",
@@ -130,7 +131,9 @@ class _Shape:
 
     def _unary(self, kind: str, token: str) -> None:
         operand_follows = self.last_kind == "operator" and self.last not in _CLOSE
-        is_prefix = kind == "operator" and token in {"!", "-"} and (operand_follows or not self.last)
+        is_prefix = (
+            kind == "operator" and token in {"!", "-"} and (operand_follows or not self.last)
+        )
         self.unary = self.unary + 1 if is_prefix else 0
 
     def _limit(self, offset: int) -> None:
@@ -143,4 +146,24 @@ class _Shape:
             (self.chains[-1], limits.chain, "more than {} operators in a row"),
         ):
             if found > allowed:
-                raise self.faults.stop(offset, f"too complex: {what.format(allowed)}, split it into variables")
+                raise self.faults.stop(
+                    offset, f"too complex: {what.format(allowed)}, split it into variables"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on one expression; `chain` counts operators in a row other than `&&` and `||`, which are kept flat."""
+
+    bytes: int = 4096
+    tokens: int = 800
+    nodes: int = 500
+    brackets: int = 32
+    unary: int = 32
+    chain: int = 64
+    depth: int = 100
+    macros: int = 2
+    elements: int = 200
+
+
+LIMITS = Limits()

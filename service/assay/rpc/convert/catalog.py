@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from assay.engine.catalog import Endpoint, Model, PriceOverride, Prices
-from assay.engine.report import Judged, PoolReport
-from assay.rpc.convert.moment import stamp
+from datetime import datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from assay.engine.pool.report import Judged, PoolReport
+from assay.engine.world.catalog import Endpoint, Model, PriceOverride, Prices
 from assay.rpc.convert.plan import facts, finding
 from assay.rpc.convert.request import percentiles_message
 from assay.v1 import catalog_pb2 as pb
+
+
+def stamp(at: datetime | None) -> Timestamp | None:
+    """An instant, `None` where there is none."""
+    if at is None:
+        return None
+    made = Timestamp()
+    made.FromDatetime(at)
+    return made
 
 
 def model(value: Model) -> pb.Model:

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from assay.engine.plan import Attempt, Plan
-from assay.engine.verdict import RuleFinding, Seen, Verdict
+from assay.engine.decide.plan import Attempt, Plan
+from assay.engine.policy.verdict import RuleFinding, Seen, Verdict
 from assay.v1 import routing_pb2 as pb
 
 
@@ -46,7 +46,9 @@ def explain_response(explained: Explained) -> pb.ExplainResponse:
     plan = explained.plan
     return pb.ExplainResponse(
         snapshot_id=plan.snapshot_id,
-        policy_revision=pb.PolicyRevision(number=plan.policy_revision, digest=explained.policy_digest),
+        policy_revision=pb.PolicyRevision(
+            number=plan.policy_revision, digest=explained.policy_digest
+        ),
         attempts=map(attempt, plan.attempts),
         verdicts=[verdict(v, seen) for v, seen in zip(plan.verdicts, explained.seen, strict=True)],
         availability=plan.availability,
@@ -74,7 +76,13 @@ def findings(value: Verdict, reasons: Iterable[RuleFinding]) -> pb.Findings:
         provider=value.provider,
         tag=value.tag,
         reasons=[
-            pb.Finding(rule=r.rule, rule_set=r.rule_set, reason=r.reason, message=r.message, outcome=r.outcome)
+            pb.Finding(
+                rule=r.rule,
+                rule_set=r.rule_set,
+                reason=r.reason,
+                message=r.message,
+                outcome=r.outcome,
+            )
             for r in reasons
         ],
     )
@@ -109,7 +117,10 @@ def finding(value: RuleFinding) -> pb.Finding:
 
 def facts(values: Iterable[tuple[str, object]]) -> list[pb.Fact]:
     """Named values in the order of their names; one that is missing has no value set."""
-    return [pb.Fact(name=name, value=fact_value(value)) for name, value in sorted(values, key=lambda pair: pair[0])]
+    return [
+        pb.Fact(name=name, value=fact_value(value))
+        for name, value in sorted(values, key=lambda pair: pair[0])
+    ]
 
 
 def fact_value(value: object) -> pb.FactValue | None:
@@ -126,7 +137,9 @@ def fact_value(value: object) -> pb.FactValue | None:
         case str():
             return pb.FactValue(string_value=value)
         case tuple() | list():
-            return pb.FactValue(list_value=pb.FactList(values=[fact_value(v) or pb.FactValue() for v in value]))
+            return pb.FactValue(
+                list_value=pb.FactList(values=[fact_value(v) or pb.FactValue() for v in value])
+            )
         case _:
             raise TypeError(f"rules see no {type(value).__name__}")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from assay.engine.catalog import Percentiles
 from assay.engine.errors import InvalidField
-from assay.engine.request import SORTS, MaxPrice, ProviderPreferences, Request, one_of
+from assay.engine.world.catalog import Percentiles
+from assay.engine.world.request import SORTS, MaxPrice, ProviderPreferences, Request, one_of
 from assay.v1 import routing_pb2 as pb
 
 
@@ -24,7 +24,9 @@ def request_from(message: pb.DecideRequest) -> Request:
         max_tokens=message.max_tokens if message.HasField("max_tokens") else None,
         prompt_tokens=message.prompt_tokens if message.HasField("prompt_tokens") else None,
         input_modalities=tuple(message.input_modalities),
-        provider=preferences_from(message.provider) if message.HasField("provider") else ProviderPreferences(),
+        provider=preferences_from(message.provider)
+        if message.HasField("provider")
+        else ProviderPreferences(),
         service_tier=message.service_tier if message.HasField("service_tier") else None,
         session_id=message.session_id,
         seed=seed,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from assay.engine.report import PoolReport
-from assay.engine.scorecard import Scorecard, Share
-from assay.rpc.convert.moment import stamp
+from assay.engine.pool.report import PoolReport
+from assay.engine.pool.scorecard import Scorecard, Share
+from assay.rpc.convert.catalog import stamp
 from assay.rpc.convert.plan import finding
 from assay.v1 import evidence_pb2 as pb
 
@@ -42,4 +42,6 @@ def share(value: Share | None) -> pb.MeasuredShare | None:
     """A share with its interval, where there is one."""
     if value is None:
         return None
-    return pb.MeasuredShare(value=value.value, low=value.low, high=value.high, effective_requests=value.requests)
+    return pb.MeasuredShare(
+        value=value.value, low=value.low, high=value.high, effective_requests=value.requests
+    )

@@ -5,4 +5,10 @@ from assay.store.imports.catalog import apply_catalog
 from assay.store.imports.observations import apply_observations
 from assay.store.imports.tenants import apply_preferences, apply_tenants
 
-__all__ = ["apply_benchmarks", "apply_catalog", "apply_observations", "apply_preferences", "apply_tenants"]
+__all__ = [
+    "apply_benchmarks",
+    "apply_catalog",
+    "apply_observations",
+    "apply_preferences",
+    "apply_tenants",
+]

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Table, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from assay.engine.document import Refusal, Tally
+from assay.importers.documents import Refusal, Tally
 from assay.store.tables import import_log, world_revision
 
 
@@ -32,15 +32,33 @@ class Import:
 def newest_import(connection: Connection, kind: str, source: str) -> Import | None:
     """Return the last file taken from a source."""
     log = import_log.c
-    query = select(import_log).where(log.kind == kind, log.source == source).order_by(log.import_id.desc()).limit(1)
+    query = (
+        select(import_log)
+        .where(log.kind == kind, log.source == source)
+        .order_by(log.import_id.desc())
+        .limit(1)
+    )
     row = connection.execute(query).one_or_none()
-    return None if row is None else Import(row.kind, row.source, row.digest, row.generated_at, row.imported_at)
+    return (
+        None
+        if row is None
+        else Import(row.kind, row.source, row.digest, row.generated_at, row.imported_at)
+    )
 
 
-def note(connection: Connection, taken: Import, tallies: Mapping[str, Tally], refused: Sequence[Refusal] = ()) -> None:
+def note(
+    connection: Connection,
+    taken: Import,
+    tallies: Mapping[str, Tally],
+    refused: Sequence[Refusal] = (),
+) -> None:
     """Log an import, unless it repeats the last one of its source and changed nothing."""
     last = newest_import(connection, taken.kind, taken.source)
-    if last is not None and last.digest == taken.digest and not any(changed(tally) for tally in tallies.values()):
+    if (
+        last is not None
+        and last.digest == taken.digest
+        and not any(changed(tally) for tally in tallies.values())
+    ):
         return
     counts: dict[str, object] = {name: counted(tally) for name, tally in tallies.items()}
     row = {
@@ -72,10 +90,14 @@ def changed(tally: Tally) -> bool:
 def bump(connection: Connection, kind: str) -> None:
     """Count a change of `catalog`, `evidence` or `preferences`, in the transaction that makes it."""
     counter = world_revision.c
-    connection.execute(update(world_revision).where(counter.kind == kind).values(number=counter.number + 1))
+    connection.execute(
+        update(world_revision).where(counter.kind == kind).values(number=counter.number + 1)
+    )
 
 
-def insert_missing(connection: Connection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
+def insert_missing(
+    connection: Connection, table: Table, rows: Sequence[Mapping[str, object]]
+) -> None:
     """Insert the rows whose primary key is not there yet."""
     if rows:
         dialect = sqlite if connection.dialect.name == "sqlite" else postgresql

@@ -8,10 +8,16 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine, delete, insert, select
 
-from assay.engine.catalog import Preference, TenantSettings
-from assay.engine.document import ImportReport, PreferenceDocument, Refusal, Tally, TenantDocument
 from assay.engine.errors import quoted
-from assay.store.engine import writing
+from assay.engine.world.catalog import Preference, TenantSettings
+from assay.importers.documents import (
+    ImportReport,
+    PreferenceDocument,
+    Refusal,
+    Tally,
+    TenantDocument,
+)
+from assay.store.database import writing
 from assay.store.evidence_tables import tenant_affiliation
 from assay.store.imports.log import Import, bump, changed, note
 from assay.store.rows import preference_of, tenant_cells, tenant_of
@@ -42,7 +48,9 @@ class Targets:
         return (tag == target and model_name in {None, name} for name, tag in self.tags)
 
 
-def apply_preferences(engine: Engine, document: PreferenceDocument, *, now: datetime) -> ImportReport:
+def apply_preferences(
+    engine: Engine, document: PreferenceDocument, *, now: datetime
+) -> ImportReport:
     """Replace the standing preferences of every tenant in the document; refuse targets that nothing is called."""
     with writing(engine) as connection:
         targets = known_targets(connection)
@@ -53,8 +61,12 @@ def apply_preferences(engine: Engine, document: PreferenceDocument, *, now: date
                 wanted.append(each)
             else:
                 refused.append(Refusal(f"tenant {each.tenant}", f"{each.kind}: {fault}"))
-        tally = replace_preferences(connection, {each.tenant for each in document.preferences}, wanted, now)
-        return finish(connection, Import(PREFERENCES, PREFERENCES, document.digest, None, now), tally, refused)
+        tally = replace_preferences(
+            connection, {each.tenant for each in document.preferences}, wanted, now
+        )
+        return finish(
+            connection, Import(PREFERENCES, PREFERENCES, document.digest, None, now), tally, refused
+        )
 
 
 def apply_tenants(engine: Engine, document: TenantDocument, *, now: datetime) -> ImportReport:
@@ -64,19 +76,27 @@ def apply_tenants(engine: Engine, document: TenantDocument, *, now: datetime) ->
         wanted, refused = [], list(document.refused)
         for each in document.tenants:
             faults = [f"only: {fault}" for target in each.only if (fault := targets.fault(target))]
-            faults += [f"ignore: {fault}" for target in each.ignore if (fault := targets.fault(target))]
+            faults += [
+                f"ignore: {fault}" for target in each.ignore if (fault := targets.fault(target))
+            ]
             provider = document.affiliated.get(each.tenant)
             if provider not in {None, *targets.providers}:
-                faults.append(f"affiliated_provider: {quoted(provider or '')} is not a known provider")
+                faults.append(
+                    f"affiliated_provider: {quoted(provider or '')} is not a known provider"
+                )
             if faults:
                 refused.append(Refusal(f"tenant {each.tenant}", "; ".join(faults)))
             else:
                 wanted.append(each)
         tally = replace_tenants(connection, wanted, document.affiliated, now)
-        return finish(connection, Import(TENANTS, TENANTS, document.digest, None, now), tally, refused)
+        return finish(
+            connection, Import(TENANTS, TENANTS, document.digest, None, now), tally, refused
+        )
 
 
-def finish(connection: Connection, taken: Import, tally: Tally, refused: list[Refusal]) -> ImportReport:
+def finish(
+    connection: Connection, taken: Import, tally: Tally, refused: list[Refusal]
+) -> ImportReport:
     """Log the import and report it."""
     if changed(tally):
         bump(connection, PREFERENCES)
@@ -106,16 +126,26 @@ def replace_preferences(
     if gone:
         connection.execute(delete(preference).where(preference.c.preference_id.in_(gone.values())))
     if added:
-        cells = [{"tenant": p.tenant, "kind": p.kind, "target": p.target, "model": p.model} for p in added]
+        cells = [
+            {"tenant": p.tenant, "kind": p.kind, "target": p.target, "model": p.model}
+            for p in added
+        ]
         connection.execute(insert(preference), [{**each, "created_at": now} for each in cells])
-    return Tally(tuple(map(named, added)), (), tuple(sorted(map(named, gone))), len(before) - len(gone))
+    return Tally(
+        tuple(map(named, added)), (), tuple(sorted(map(named, gone))), len(before) - len(gone)
+    )
 
 
 def replace_tenants(
-    connection: Connection, wanted: Iterable[TenantSettings], affiliated: Mapping[str, str], now: datetime
+    connection: Connection,
+    wanted: Iterable[TenantSettings],
+    affiliated: Mapping[str, str],
+    now: datetime,
 ) -> Tally:
     """Make the tenants' settings and affiliations those that are wanted, touching only what differs."""
-    belongs = dict(connection.execute(select(tenant_affiliation.c.tenant, tenant_affiliation.c.provider)).all())
+    belongs = dict(
+        connection.execute(select(tenant_affiliation.c.tenant, tenant_affiliation.c.provider)).all()
+    )
     rows = connection.execute(select(tenant_settings))
     before = {row.tenant: (tenant_of(row), belongs.get(row.tenant)) for row in rows}
     after = {each.tenant: (each, affiliated.get(each.tenant)) for each in wanted}
@@ -126,7 +156,9 @@ def replace_tenants(
             connection.execute(delete(table).where(table.c.tenant.in_(differing)))
         cells = [{**tenant_cells(after[name][0]), "updated_at": now} for name in differing]
         connection.execute(insert(tenant_settings), cells)
-    if owned := [{"tenant": name, "provider": provider} for name in differing if (provider := after[name][1])]:
+    if owned := [
+        {"tenant": name, "provider": provider} for name in differing if (provider := after[name][1])
+    ]:
         connection.execute(insert(tenant_affiliation), owned)
     altered = tuple(name for name in differing if name in before)
     return Tally(added, altered, (), len(after) - len(differing))
@@ -134,4 +166,6 @@ def replace_tenants(
 
 def named(each: Preference) -> str:
     """Name a preference in a report."""
-    return f"{each.tenant}: {each.kind} {each.target}" + (f" for {each.model}" if each.model else "")
+    return f"{each.tenant}: {each.kind} {each.target}" + (
+        f" for {each.model}" if each.model else ""
+    )

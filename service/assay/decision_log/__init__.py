@@ -1,0 +1,1 @@
+"""The decision log: records, shipping into SQL, filters, replay, verification, export and retention."""

@@ -1,0 +1,251 @@
+"""Letting go of what is no record: snapshots that no decision needs any more, and the name of a tenant."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import (
+    Connection,
+    Engine,
+    LargeBinary,
+    Select,
+    and_,
+    delete,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+)
+
+from assay.decision_log.batch import TENANT
+from assay.decision_log.queries import distinct_values
+from assay.decision_log.sink import FINDING_SETS, forward, shipping
+from assay.decision_log.tables import (
+    decision,
+    finding_set_word,
+    journal_record,
+    pruned,
+    tenant_pseudonym,
+    unreadable_record,
+)
+from assay.engine.canonical import canonical
+from assay.store.database import reading, translated, writing
+from assay.store.evidence_tables import tenant_affiliation
+from assay.store.imports.log import bump
+from assay.store.imports.tenants import PREFERENCES
+from assay.store.tables import (
+    part,
+    preference,
+    publication,
+    snapshot,
+    snapshot_part,
+    tenant_settings,
+)
+
+BATCH: Final = 1000
+PAUSE_S: Final = 0.01  # between batches, so that who waits for SQLite's one write lock gets it
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one batch removed: so many records, the last of them with this number."""
+
+    count: int
+    last: int
+
+
+def prune(engine: Engine, before: datetime, *, now: datetime, batch: int = BATCH) -> int:
+    """Remove what was decided before `before`; says how many records went.
+
+    A stream keeps everything from its first younger decision on. The place of the last one removed is remembered: its
+    link is what verifying begins with.
+    """
+    removed = 0
+    with reading(engine) as connection:
+        streams = connection.execute(distinct_values(decision.c.stream)).scalars().all()
+    for stream in streams:
+        last = 0
+        while piece := prune_batch(engine, stream, (before, now), after=last, batch=batch):
+            removed += piece.count
+            last = piece.last  # not looked for again from 0: PostgreSQL would step over every row it has just removed
+            time.sleep(PAUSE_S)
+    if removed:
+        forget_unused_sets(engine)
+    return removed
+
+
+def prune_batch(
+    engine: Engine,
+    stream: str,
+    before_and_now: tuple[datetime, datetime],
+    *,
+    after: int,
+    batch: int,
+) -> Piece | None:
+    """Remove the next records of one stream and remember up to where, in one transaction; none when all are young."""
+    before, now = before_and_now
+    decided = select(decision.c.seq, decision.c.decided_at).where(
+        decision.c.stream == stream, decision.c.seq > after
+    )
+    with translated(engine), shipping(engine) as connection:
+        found = connection.execute(decided.order_by(decision.c.seq).limit(batch)).all()
+        young = next(
+            (place for place, row in enumerate(found) if row.decided_at >= before), len(found)
+        )
+        if young == 0:
+            return None
+        last = found[young - 1].seq
+        own = journal_record.c.stream == stream
+        link = connection.scalar(
+            select(journal_record.c.chain).where(own, journal_record.c.seq == last)
+        )
+        connection.execute(
+            delete(decision).where(decision.c.stream == stream, decision.c.seq <= last)
+        )
+        count = connection.execute(
+            delete(journal_record).where(own, journal_record.c.seq <= last)
+        ).rowcount
+        if link is not None:  # else somebody removed that record, and verifying shall say so
+            forward(
+                connection,
+                pruned,
+                {"stream": stream, "seq": last, "chain": link, "pruned_at": now},
+                ("seq",),
+            )
+        return Piece(count, last)
+
+
+def forget_unused_sets(engine: Engine) -> int:
+    """Remove the sets of findings that no decision has any more; says how many."""
+    unused = ~exists(
+        select(decision.c.decision_id).where(
+            decision.c.finding_set == finding_set_word.c.finding_set
+        )
+    )
+    with reading(engine) as connection:
+        names = (
+            connection.execute(select(finding_set_word.c.finding_set).where(unused).distinct())
+            .scalars()
+            .all()
+        )
+    for start in range(0, len(names), BATCH):
+        with translated(engine), shipping(engine) as connection:
+            alone_with_sets(connection)
+            piece = finding_set_word.c.finding_set.in_(names[start : start + BATCH])
+            connection.execute(
+                delete(finding_set_word).where(and_(piece, unused))
+            )  # asked again: nobody ships now
+    return len(names)
+
+
+def alone_with_sets(connection: Connection) -> None:
+    """Wait until no shipper is between adding decisions and seeing to their words; from now on they wait for us."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(FINDING_SETS)))
+
+
+CHUNK: Final = 500
+TENANT_PART: Final = {"tenant", "settings", "preferences"}
+
+
+def prune_snapshots(engine: Engine, before: datetime) -> int:
+    """Remove snapshots made before `before` that no decision in the log was made from; says how many.
+
+    Those in force at that time or later stay, so that a decision still on its way to the log finds its own.
+    """
+    return remove(engine, unneeded(before))
+
+
+def prune_published(engine: Engine, before: datetime) -> int:
+    """Remove those of them alone that were in force once: a server may still decide from one that never was."""
+    shown = select(publication.c.sequence).where(
+        publication.c.snapshot_id == snapshot.c.snapshot_id
+    )
+    return remove(engine, unneeded(before).where(exists(shown)))
+
+
+def remove(engine: Engine, names_of: Select[tuple[str]]) -> int:
+    """Remove snapshots with their publications, and the parts that no other snapshot has; says how many."""
+    with writing(engine) as connection:
+        names = connection.execute(names_of).scalars().all()
+        for start in range(0, len(names), CHUNK):
+            piece = names[start : start + CHUNK]
+            for table in (publication, snapshot_part, snapshot):
+                connection.execute(delete(table).where(table.c.snapshot_id.in_(piece)))
+        if names:
+            linked = select(snapshot_part.c.digest).where(snapshot_part.c.digest == part.c.digest)
+            connection.execute(delete(part).where(~exists(linked)))
+        return len(names)
+
+
+def unneeded(before: datetime) -> Select[tuple[str]]:
+    """The snapshots that may go."""
+    in_force = (
+        select(func.max(publication.c.sequence))
+        .where(publication.c.published_at <= before)
+        .scalar_subquery()
+    )
+    kept = or_(
+        publication.c.sequence >= func.coalesce(in_force, 0), publication.c.published_at > before
+    )
+    shown = select(publication.c.sequence).where(
+        publication.c.snapshot_id == snapshot.c.snapshot_id, kept
+    )
+    used = select(decision.c.decision_id).where(decision.c.snapshot_id == snapshot.c.snapshot_id)
+    return select(snapshot.c.snapshot_id).where(
+        snapshot.c.created_at < before, ~exists(shown), ~exists(used)
+    )
+
+
+def erase_tenant(engine: Engine, tenant: str) -> int:
+    """Forget who a tenant's decisions belong to, and what it asked to be observed; says how many rows went.
+
+    The decisions stay under their pseudonyms, snapshots go without its part, and the chain stays whole. On SQLite the
+    bytes are overwritten; PostgreSQL reuses their place in its own time.
+    """
+    with writing(engine) as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("PRAGMA secure_delete = ON")
+        names = connection.execute(
+            delete(tenant_pseudonym).where(tenant_pseudonym.c.tenant == tenant)
+        ).rowcount
+        unread = connection.execute(
+            delete(unreadable_record).where(unreadable_record.c.kind == TENANT)
+        ).rowcount
+        wishes = sum(
+            connection.execute(delete(table).where(table.c.tenant == tenant)).rowcount
+            for table in (preference, tenant_settings, tenant_affiliation)
+        )
+        if wishes:
+            bump(connection, PREFERENCES)
+        parts = erase_parts(connection, tenant)
+    empty_wal(engine)
+    return names + unread + wishes + parts
+
+
+def erase_parts(connection: Connection, tenant: str) -> int:
+    """Take a tenant's parts out of all snapshots: canonical JSON, so that its name, the last of the keys, ends them."""
+    ending = b'"tenant":%b}' % canonical(tenant)
+    last = func.substr(part.c.content, func.length(part.c.content) - len(ending) + 1)
+    found = connection.execute(select(part).where(last == literal(ending, LargeBinary())))
+    digests = [row.digest for row in found if json.loads(row.content).keys() == TENANT_PART]
+    for table in (snapshot_part, part):
+        connection.execute(delete(table).where(table.c.digest.in_(digests)))
+    return len(digests)
+
+
+def empty_wal(engine: Engine) -> None:
+    """Move SQLite's log of recent writes into the file and cut it, unless somebody is reading; others have none."""
+    if engine.dialect.name != "sqlite":
+        return
+    with translated(engine):
+        connection = engine.raw_connection()
+        try:
+            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            connection.close()

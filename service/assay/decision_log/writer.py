@@ -1,0 +1,114 @@
+"""The journal of a process and its way into the database: recovered at start, shipped meanwhile, drained at the end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import structlog
+from sqlalchemy import Engine
+
+from assay.decision_log.batch import Readers
+from assay.decision_log.derived import derive
+from assay.decision_log.record import DECISION, decode_outcomes
+from assay.decision_log.sink import AuditSink
+from assay.decision_log.verify import public_keys
+from assay.engine.errors import OperatorError
+from assay.journal.chain import Head, Signer
+from assay.journal.chain_signer import Notary
+from assay.journal.errors import JournalError
+from assay.journal.heads import HeadFile
+from assay.journal.recovery import recover
+from assay.journal.shipper import Shipper
+from assay.journal.sink import Position
+from assay.journal.writer import Journal
+
+Mode = Literal["write", "sync"]
+DRAIN_SECONDS = 5.0
+HEADS = "heads.jsonl"
+KEY = "signing.key"
+READERS = Readers(derive, decode_outcomes)
+log = structlog.get_logger("assay.decision_log.writer")
+
+
+@dataclass(frozen=True, slots=True)
+class Witnesses:
+    """What the log is verified with: the keys that heads are signed with, and the heads kept outside the database."""
+
+    public_keys: Mapping[str, bytes] = field(default_factory=dict)
+    heads: Callable[[], list[Head]] = list
+
+
+NO_WITNESSES = Witnesses()
+
+
+def witnesses_in(directory: Path) -> Witnesses:
+    """What the journal's directory knows of keys and heads, for who writes no journal."""
+    key = directory / KEY
+    return Witnesses(public_keys([key]) if key.exists() else {}, HeadFile(directory / HEADS).read)
+
+
+class JournalUnusable(OperatorError):
+    """The journal's directory or key cannot be used."""
+
+
+class Logbook:
+    """Takes records from construction until `close`; what is not shipped by then is shipped by the next process."""
+
+    def __init__(self, directory: Path, engine: Engine, mode: Mode = "write") -> None:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            for found in recover(directory):
+                log.info(
+                    "recovered", stream=found.stream, records=found.frames, cut_bytes=found.cut_bytes,
+                    torn=found.torn_frames,
+                )  # fmt: skip
+            signer = Signer(directory / KEY)
+            self.head_file = HeadFile(directory / HEADS)
+            self.public_keys = {signer.key_id: signer.public_key}
+            notary = Notary(signer, self.head_file, frozenset({DECISION}))
+            self.journal = Journal(directory, mode=mode)
+        except (JournalError, OSError) as error:
+            raise JournalUnusable(f"journal {str(directory)!r}: {error}") from error
+        self.shipper = Shipper(
+            directory, AuditSink(engine, READERS, Position), notary, own=self.journal.stream
+        )
+        self.thread = threading.Thread(target=self.shipper.run, name="assay-shipper", daemon=True)
+        self.thread.start()
+
+    @property
+    def accepting(self) -> bool:
+        """Whether the next decision could be logged."""
+        return self.journal.accepting
+
+    @property
+    def trouble(self) -> Exception | None:
+        """Why records cannot be shipped at the moment, if so; they are kept in the journal meanwhile."""
+        return self.shipper.trouble
+
+    @property
+    def witnesses(self) -> Witnesses:
+        """What the log is verified with."""
+        return Witnesses(self.public_keys, self.heads)
+
+    def heads(self) -> list[Head]:
+        """The signed heads kept outside the database."""
+        return self.head_file.read()
+
+    def drain(self, seconds: float = DRAIN_SECONDS) -> bool:
+        """Ship everything there is; whether that was possible in time."""
+        return self.shipper.drain(seconds)
+
+    def close(self) -> None:
+        """Take no more records, ship what can be shipped in a few seconds, and let go of the files."""
+        self.journal.close()
+        if not self.drain():
+            log.warning(
+                "records stay in the journal for the next process",
+                trouble=str(self.trouble or "slow"),
+            )
+        self.shipper.stop()
+        self.thread.join()

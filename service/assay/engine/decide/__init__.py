@@ -1,0 +1,1 @@
+"""From a request and a snapshot to a plan, and its explanation."""

@@ -1,0 +1,89 @@
+"""Order: sort keys and weighted draws made comparable, with chance that anyone can recompute.
+
+A weighted draw without replacement is a race (Efraimidis and Spirakis 2006): each endpoint draws an exponential time
+with its weight as the rate, and the earliest comes first. The time depends on seed and endpoint_id alone, so that an
+endpoint keeps its place when others come or go: a session stays where it was while that endpoint is admitted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+SortKey = tuple[int, float]
+LAST: SortKey = (3, 0.0)
+LN_2 = 0.6931471805599453
+SQRT_HALF = 0.7071067811865476
+SERIES = tuple(1.0 / odd for odd in range(23, 2, -2))
+
+
+def sort_keys(column: Sequence[object], *, descending: bool) -> list[SortKey]:
+    """Values of one key, smallest first; what is absent, failed or NaN comes last in both directions."""
+    sign = -1.0 if descending else 1.0
+    return [
+        (0, sign * value) if isinstance(value, (int, float)) and value == value else LAST  # noqa: PLR0124 - NaN
+        for value in column
+    ]
+
+
+def draw_keys(column: Sequence[object], ids: Sequence[str], seed: bytes) -> list[SortKey]:
+    """Weights as keys: infinite ones first, positive ones drawn, then zero, then absent, failed or negative ones."""
+    race = Race(seed)
+    return [
+        draw_key(weight, endpoint_id, race) for weight, endpoint_id in zip(column, ids, strict=True)
+    ]
+
+
+def draw_key(weight: object, endpoint_id: str, race: Race) -> SortKey:
+    """One weight's key; equal keys are left to the keys that follow."""
+    if not isinstance(weight, (int, float)) or not weight >= 0:
+        return LAST
+    if weight == 0:
+        return (2, 0.0)
+    if weight == math.inf:
+        return (0, race.time(endpoint_id))
+    return (1, race.time(endpoint_id) / weight)
+
+
+class Race:
+    """Exponential times by endpoint, from a seed."""
+
+    __slots__ = ("start",)
+
+    def __init__(self, seed: bytes) -> None:
+        self.start = hashlib.blake2b(key=seed, digest_size=8)
+
+    def time(self, endpoint_id: str) -> float:
+        """-ln(u), u from the top 53 bits of the keyed BLAKE2b (RFC 7693) of the id under the seed."""
+        mac = self.start.copy()
+        mac.update(endpoint_id.encode())
+        return minus_log(((int.from_bytes(mac.digest(), "big") >> 11) + 0.5) * 2.0**-53)
+
+
+def minus_log(u: float) -> float:
+    """-ln(u) for 0 < u < 1 by +, × and ÷ alone, hence the same double on every machine.
+
+    With u = m·2^e and z = (m - 1)/(m + 1): ln u = e·ln 2 + 2·(z + z³/3 + z⁵/5 + …), |z| ≤ 0.172.
+    """
+    m, e = math.frexp(u)
+    if m < SQRT_HALF:
+        m, e = m * 2.0, e - 1
+    z = (m - 1.0) / (m + 1.0)
+    square = z * z
+    tail = 0.0
+    for term in SERIES:
+        tail = (tail + term) * square
+    return -(e * LN_2 + 2.0 * z * (1.0 + tail))
+
+
+def seed_for(seed: bytes, tenant: str, model: str, session_id: str, decision_id: str) -> bytes:
+    """The request's own seed, else one that a session keeps, else one per decision; 32 bytes.
+
+    The parts are length-prefixed, so that no two requests spell the same input.
+    """
+    if seed:
+        return seed
+    parts = (tenant, model, session_id) if session_id else ("", "", decision_id)
+    text = b"".join(len(p.encode()).to_bytes(4, "big") + p.encode() for p in parts)
+    return hashlib.blake2b(text, digest_size=32, person=b"assay.seed").digest()

@@ -1,0 +1,1 @@
+"""Counts of what endpoints did, turned into facts: time decay, caps, strata, ignore rates, statistics."""

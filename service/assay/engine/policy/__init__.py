@@ -1,0 +1,1 @@
+"""Rule sets, inheritance, bindings and the fact schema, compiled to a policy."""

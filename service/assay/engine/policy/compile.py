@@ -1,0 +1,328 @@
+"""Effective rule sets, checked against the declared facts: typed, located, ready to be fused per binding.
+
+All faults of all rule sets are collected before any is raised.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from assay.engine.cel.check import Checked, check
+from assay.engine.cel.faults import ExpressionFaults
+from assay.engine.cel.schema import BOOL, DOUBLE, INT, STRING, Fact, Schema, Type
+from assay.engine.policy.fact_schema import REQUEST, STAGE_OF, schema_for
+from assay.engine.policy.faults import Fault
+from assay.engine.policy.functions import FUNCTIONS, STRINGS
+from assay.engine.policy.inheritance import Effective
+from assay.engine.policy.rule_set import Expression, OrderKey, Parameter, Rule, Variable
+
+JUDGING = frozenset(f.name for f in FUNCTIONS if f.judging)
+NUMERIC = (INT, DOUBLE)
+MATCHED = frozenset({"endpoint.provider", "endpoint.tag", "endpoint.service_tier"})
+BENCHMARKED = frozenset(
+    {"endpoint.benchmarks.series", "endpoint.benchmarks.scores", "endpoint.benchmarks.age_days"}
+)
+READ_BY = {  # functions that take a whole endpoint, and which of its facts they read
+    **dict.fromkeys(("matches_any", "named_in", "rank_in"), MATCHED),
+    **dict.fromkeys(("benchmark_score", "benchmark_age"), BENCHMARKED),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedVariable:
+    """A variable with everything it reads, other variables' reads included."""
+
+    name: str
+    checked: Checked
+    reads: frozenset[str]
+    functions: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedRule:
+    """A rule whose expressions are typed; `reads` are the facts behind them, through variables too."""
+
+    rule: Rule
+    expression: Checked
+    when: Checked | None
+    message: Checked | None
+    reads: frozenset[str]
+    variables: tuple[CheckedVariable, ...]
+
+    @property
+    def name(self) -> str:
+        """The rule's name."""
+        return self.rule.name
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedKey:
+    """An order key whose expression is typed; `judged` keys read nothing of the request."""
+
+    key: OrderKey
+    expression: Checked
+    when: Checked | None
+    judged: bool
+    variables: tuple[CheckedVariable, ...]
+
+    @property
+    def name(self) -> str:
+        """The key's name."""
+        return self.key.name
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedRuleSet:
+    """A rule set of which every expression is typed; `enter` is `None` where it has no pool."""
+
+    effective: Effective
+    variables: tuple[CheckedVariable, ...]
+    enter: tuple[CheckedRule, ...] | None
+    stay: tuple[CheckedRule, ...]
+    request: tuple[CheckedRule, ...]
+    order: tuple[CheckedKey, ...]
+
+    @property
+    def name(self) -> str:
+        """The rule set's name."""
+        return self.effective.rule_set.name
+
+
+def type_of(value: Parameter) -> Type:
+    """The CEL type of a parameter."""
+    if isinstance(value, tuple):
+        return STRINGS
+    return {bool: BOOL, int: INT, float: DOUBLE, str: STRING}[type(value)]
+
+
+@dataclass(slots=True)
+class Checker:
+    """Checks the expressions of one policy, each text once per set of names it may use."""
+
+    faults: list[Fault] = field(default_factory=list)
+    known: dict[object, Checked | ExpressionFaults] = field(default_factory=dict)
+
+    def check(
+        self, expression: Expression, schema: Schema, key: object, expected: tuple[Type, ...]
+    ) -> Checked | None:
+        """The typed expression, or `None` after noting every fault at its place in the file."""
+        found = self.known.get((expression.text, key))
+        if found is None:
+            try:
+                found = check(expression.text, schema)
+            except ExpressionFaults as error:
+                found = error
+            self.known[expression.text, key] = found
+        if isinstance(found, ExpressionFaults):
+            self.faults.extend(
+                Fault(expression.locate(f.line, f.column), f.message) for f in found.faults
+            )
+            return None
+        if expected and found.type not in expected:
+            words = " or ".join(map(str, expected))
+            self.faults.append(Fault(expression.place, f"this is {found.type}, expected {words}"))
+            return None
+        return found
+
+    def refuse(self, expression: Expression, name: str, message: str) -> None:
+        """Note a fault where a name, else its root, first stands in an expression, or at its start."""
+        root = name.partition(".")[0]
+        found = (at for at in map(expression.text.find, (name, root)) if at >= 0)
+        before = expression.text[: next(found, 0)]
+        place = expression.locate(
+            before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+        )
+        self.faults.append(Fault(place, message))
+
+
+def check_rule_set(effective: Effective, checker: Checker) -> CheckedRuleSet:
+    """Check one effective rule set; what is faulty is left out of the result and noted in the checker."""
+    own = effective.rule_set
+    names = Names(checker, {name: type_of(value) for name, value in own.params.items()})
+    for variable in own.cohort_variables:
+        names.declare(variable, cohort=True)
+    for variable in own.variables:
+        names.declare(variable, cohort=False)
+    return CheckedRuleSet(
+        effective,
+        variables=tuple(names.variables.values()),
+        enter=None if own.enter is None else tuple(names.pool_rules(own.enter)),
+        stay=tuple(names.pool_rules(own.stay or own.enter or ())),
+        request=tuple(names.request_rules(own.request)),
+        order=tuple(names.keys(own.order or ())),
+    )
+
+
+class Names:
+    """The names that one rule set's expressions may use, growing with each variable."""
+
+    def __init__(self, checker: Checker, params: Mapping[str, Type]) -> None:
+        self.checker = checker
+        self.schema = schema_for(REQUEST, dict(params))
+        self.variables: dict[str, CheckedVariable] = {}
+        self.broken: set[str] = set()
+
+    def check(self, expression: Expression, *expected: Type) -> Checked | None:
+        """Type an expression in this scope; silent about what only fails because a variable already did."""
+        if any(re.search(rf"\bvariables\.{name}\b", expression.text) for name in self.broken):
+            return None
+        return self.checker.check(expression, self.schema, self.key(), expected)
+
+    def key(self) -> object:
+        """What tells apart scopes in which the same text may mean something else."""
+        return (
+            tuple(sorted((n, str(f.type)) for n, f in self.schema.roots["params"].items())),
+            tuple((n, v.checked.text, str(v.checked.type)) for n, v in self.variables.items()),
+        )
+
+    def declare(self, variable: Variable, *, cohort: bool) -> None:
+        """Add a variable; those of the cohort may not read an endpoint."""
+        checked = self.check(variable.expression)
+        if checked is None:
+            self.broken.add(variable.name)
+            return
+        found = CheckedVariable(
+            variable.name, checked, self.reads(checked), self.functions(checked)
+        )
+        if cohort and (endpoint := first_of(found.reads, "endpoint.")):
+            self.checker.refuse(
+                variable.expression, endpoint, f"a cohort variable may not read {endpoint}"
+            )
+            self.broken.add(variable.name)
+            return
+        self.variables[variable.name] = found
+        roots = {
+            **self.schema.roots,
+            "variables": {**self.schema.roots["variables"], variable.name: Fact(checked.type)},
+        }
+        self.schema = replace(self.schema, roots=roots)
+
+    def behind(self, *expressions: Checked | None) -> tuple[CheckedVariable, ...]:
+        """The variables that expressions read, directly or through others, in the order they were declared."""
+        wanted = {r for e in expressions if e for r in e.reads if r.startswith("variables.")}
+        needed: set[str] = set()
+        while wanted:
+            name = wanted.pop().partition(".")[2]
+            if name not in needed:
+                needed.add(name)
+                wanted |= {
+                    r for r in self.variables[name].checked.reads if r.startswith("variables.")
+                }
+        return tuple(v for name, v in self.variables.items() if name in needed)
+
+    def reads(self, checked: Checked) -> frozenset[str]:
+        """The facts an expression reads, through variables too."""
+        own = frozenset(r for r in checked.reads if not r.startswith("variables."))
+        if "endpoint" in own:
+            own = (own - {"endpoint"}).union(
+                *(READ_BY[name] for name in checked.functions & READ_BY.keys())
+            )
+        return own.union(*(v.reads for v in self.behind(checked)))
+
+    def functions(self, checked: Checked) -> frozenset[str]:
+        """The functions an expression calls, through variables too."""
+        return checked.functions.union(*(v.functions for v in self.behind(checked)))
+
+    def rule(self, rule: Rule) -> CheckedRule | None:
+        """Type one rule's expressions."""
+        expression = self.check(rule.expression, BOOL)
+        when = self.check(rule.when, BOOL) if rule.when else None
+        message = self.check(rule.message_expression, STRING) if rule.message_expression else None
+        if (
+            expression is None
+            or (rule.when and not when)
+            or (rule.message_expression and not message)
+        ):
+            return None
+        reads = frozenset[str]().union(*(self.reads(e) for e in (expression, when, message) if e))
+        return CheckedRule(
+            rule, expression, when, message, reads, self.behind(expression, when, message)
+        )
+
+    def pool_rules(self, rules: Iterable[Rule]) -> Iterable[CheckedRule]:
+        """Pool rules read nothing of the request."""
+        for rule in rules:
+            if checked := self.rule(rule):
+                sources = [e for e in (rule.expression, rule.when, rule.message_expression) if e]
+                for source in sources:
+                    self.judged_only(source)
+                yield checked
+
+    def judged_only(self, source: Expression) -> None:
+        """Refuse an expression of a pool rule that reads what only a request brings."""
+        checked = self.check(source)
+        for path in sorted(self.reads(checked)) if checked else ():
+            if STAGE_OF.get(path) == REQUEST:
+                self.checker.refuse(
+                    source,
+                    path,
+                    f"a pool rule may not read {path}: it is known only with a request",
+                )
+
+    def request_rules(self, rules: Iterable[Rule]) -> Iterable[CheckedRule]:
+        """Request rules call nothing that only judging may, and are guarded by the request alone."""
+        for rule in rules:
+            if checked := self.rule(rule):
+                for source in (rule.expression, rule.when, rule.message_expression):
+                    if source:
+                        self.planned(source)
+                if rule.when:
+                    self.request_only(rule.when)
+                yield checked
+
+    def planned(self, source: Expression) -> None:
+        """Refuse a call that belongs to judging in an expression that runs with each request."""
+        checked = self.check(source)
+        for name in sorted(self.functions(checked) & JUDGING) if checked else ():
+            self.checker.refuse(
+                source, name, f"{name} may only be used where no fact of the request is read"
+            )
+
+    def request_only(self, source: Expression) -> None:
+        """Refuse a guard that reads an endpoint."""
+        checked = self.check(source)
+        if checked and (endpoint := first_of(self.reads(checked), "endpoint")):
+            self.checker.refuse(
+                source,
+                endpoint,
+                f"this `when` is asked once per request and may not read {endpoint}",
+            )
+
+    def keys(self, keys: Iterable[OrderKey]) -> Iterable[CheckedKey]:
+        """Order keys are numbers; weights are doubles."""
+        for key in keys:
+            source = key.expression or key.weight
+            if source is None:
+                continue
+            checked = self.check(source, *(NUMERIC if key.expression else (DOUBLE,)))
+            when = self.check(key.when, BOOL) if key.when else None
+            if checked is None or (key.when and not when):
+                continue
+            judged = not any(STAGE_OF.get(path) == REQUEST for path in self.reads(checked))
+            if not judged:
+                self.planned(source)
+            if key.when:
+                self.request_only(key.when)
+            yield CheckedKey(key, checked, when, judged, self.behind(checked, when))
+
+
+def first_of(paths: Iterable[str], prefix: str) -> str | None:
+    """The first path, in order, that starts with a prefix."""
+    return next((path for path in sorted(paths) if path.startswith(prefix)), None)
+
+
+def check_guard(
+    expression: Expression, checker: Checker, params: Mapping[str, Parameter]
+) -> Checked | None:
+    """Check a binding's `when`: it reads the request, the tenant and the model."""
+    names = Names(checker, {name: type_of(value) for name, value in params.items()})
+    checked = names.check(expression, BOOL)
+    if checked:
+        names.planned(expression)
+        for path in sorted(checked.reads):
+            if path.partition(".")[0] not in ("request", "tenant", "model"):
+                checker.refuse(expression, path, f"a binding's `when` may not read {path}")
+                return None
+    return checked

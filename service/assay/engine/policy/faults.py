@@ -1,0 +1,34 @@
+"""What is wrong with rule files: every fault with its place, all of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from assay.engine.errors import AuthorError
+from assay.engine.policy.rule_set import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing an author has to mend, and where it stands."""
+
+    place: Place
+    message: str
+
+    def __str__(self) -> str:
+        """The line that editors and terminals can jump from."""
+        return f"{self.place.file}:{self.place.line}:{self.place.column}: {self.message}"
+
+
+class PolicyFaults(AuthorError):
+    """Rule files with at least one fault; `faults` holds all of them, by place, each once."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(sorted(set(faults), key=_by_place))
+        first, *more = map(str, self.faults)
+        super().__init__(f"{first} (and {len(more)} more)" if more else first)
+
+
+def _by_place(fault: Fault) -> tuple[str, int, int, str]:
+    return (fault.place.file, fault.place.line, fault.place.column, fault.message)

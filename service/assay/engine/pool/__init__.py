@@ -1,0 +1,1 @@
+"""Judging endpoints for pools, with and without memory; reports and scorecards."""

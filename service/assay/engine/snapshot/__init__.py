@@ -1,0 +1,1 @@
+"""The immutable published world that decisions are made from."""

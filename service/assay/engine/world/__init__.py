@@ -1,0 +1,1 @@
+"""Models, endpoints, tenants, requests, and the identity of endpoints across imports."""

@@ -1,0 +1,167 @@
+"""Identity: which endpoint of an import is which endpoint known before.
+
+Neither (model, provider) nor (model, tag) is a key, so an endpoint has a surrogate id, `model@tag`, with `~2`, `~3`
+where a tag repeats. An id stays with its offer across imports and is never handed to an offer of another tag.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import astuple, replace
+from itertools import count
+from operator import ne
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from assay.engine.world.catalog import Endpoint
+
+Content = tuple[object, ...]
+
+
+def assign(existing: Sequence[Endpoint], incoming: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
+    """Return `incoming` in its order, each under its lasting id; all endpoints are of one model.
+
+    `existing` holds every endpoint the model ever had, those that are gone included. Offers are matched by tag; where a
+    tag repeats, by the number of equal fields (the terms of the offer count before its health of the moment), then
+    by file order, which the suffixes keep. What stays unmatched gets the lowest suffix that nothing ever had.
+    """
+    known = _by_tag(existing)
+    matched: dict[int, str] = {}
+    for tag, places in _places_by_tag(incoming).items():
+        matched.update(
+            _match(
+                sorted(known.get(tag, ()), key=_suffix),
+                {place: incoming[place] for place in places},
+            )
+        )
+    ids = _with_new(matched, {endpoint.endpoint_id for endpoint in existing}, incoming)
+    return tuple(
+        replace(endpoint, endpoint_id=endpoint_id)
+        for endpoint, endpoint_id in zip(incoming, _in_file_order(ids, incoming), strict=True)
+    )
+
+
+def provisional(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
+    """Give ids in file order, as if nothing had been imported before; the endpoints may be of many models."""
+    everything = tuple(endpoints)
+    ids = _with_new({}, set(), everything)
+    return tuple(
+        replace(e, endpoint_id=endpoint_id) for e, endpoint_id in zip(everything, ids, strict=True)
+    )
+
+
+def _match(known: Sequence[Endpoint], offers: Mapping[int, Endpoint]) -> dict[int, str]:
+    """Pair the offers of one tag with the ids known for it, unchanged ones first, then the most alike."""
+    found: dict[int, str] = {}
+    unchanged: dict[Content, list[Endpoint]] = defaultdict(list)
+    for endpoint in reversed(known):
+        unchanged[_content(endpoint)].append(endpoint)
+    for place, offer in offers.items():
+        same = unchanged.get(_content(offer))
+        if same:
+            found[place] = same.pop().endpoint_id
+    settled = set(found.values())
+    rest = [endpoint for endpoint in known if endpoint.endpoint_id not in settled]
+    taken: set[int] = set()
+    for place, order in _most_alike_first(
+        rest, {p: offer for p, offer in offers.items() if p not in found}
+    ):
+        if place not in found and order not in taken:
+            found[place] = rest[order].endpoint_id
+            taken.add(order)
+    return found
+
+
+def _most_alike_first(
+    known: Sequence[Endpoint], offers: Mapping[int, Endpoint]
+) -> list[tuple[int, int]]:
+    """Pair every offer's place with the order of every known endpoint, by how many terms, then readings, differ."""
+    before = [(_terms(endpoint), _readings(endpoint)) for endpoint in known]
+    now = {place: (_terms(offer), _readings(offer)) for place, offer in offers.items()}
+    pairs = sorted(
+        (_unequal(was[0], new[0]), _unequal(was[1], new[1]), place, order)
+        for place, new in now.items()
+        for order, was in enumerate(before)
+    )
+    return [(place, order) for *_, place, order in pairs]
+
+
+def _with_new(
+    matched: Mapping[int, str], used: set[str], incoming: Sequence[Endpoint]
+) -> list[str]:
+    """Fill in ids for what was not matched: per tag the lowest suffix not in `used` (which this extends)."""
+    suffixes = defaultdict[tuple[str, str], "count[int]"](lambda: count(1))
+    ids = []
+    for place, endpoint in enumerate(incoming):
+        endpoint_id = matched.get(place)
+        while endpoint_id is None:
+            candidate = _spelled(endpoint, next(suffixes[endpoint.model, endpoint.tag]))
+            endpoint_id = None if candidate in used else candidate
+        used.add(endpoint_id)
+        ids.append(endpoint_id)
+    return ids
+
+
+def _in_file_order(ids: Sequence[str], incoming: Sequence[Endpoint]) -> list[str]:
+    """Hand the ids of offers that nothing tells apart out in file order, so that a second import changes nothing."""
+    alike: dict[tuple[str, Content], list[int]] = defaultdict(list)
+    for place, endpoint in enumerate(incoming):
+        alike[endpoint.tag, _content(endpoint)].append(place)
+    ordered = list(ids)
+    for places in alike.values():
+        named = (replace(incoming[place], endpoint_id=ids[place]) for place in places)
+        for place, endpoint in zip(places, sorted(named, key=_suffix), strict=True):
+            ordered[place] = endpoint.endpoint_id
+    return ordered
+
+
+def _unequal(one: Content, other: Content) -> int:
+    return sum(map(ne, one, other))
+
+
+def _content(endpoint: Endpoint) -> Content:
+    return _terms(endpoint) + _readings(endpoint)
+
+
+def _terms(e: Endpoint) -> Content:
+    limits = (e.context_length, e.max_completion_tokens, e.max_prompt_tokens)
+    policy = (e.zdr, e.collects_data, e.implicit_caching)
+    return (
+        e.provider,
+        e.quantization,
+        e.supported_parameters,
+        e.overrides,
+        *limits,
+        *policy,
+        *astuple(e.prices),
+    )
+
+
+def _readings(e: Endpoint) -> Content:
+    return (e.status, e.uptime_30m_percent, e.uptime_1d_percent, e.latency_s, e.throughput_tps)
+
+
+def _spelled(endpoint: Endpoint, suffix: int) -> str:
+    return f"{endpoint.model}@{endpoint.tag}" + (f"~{suffix}" if suffix > 1 else "")
+
+
+def _suffix(endpoint: Endpoint) -> tuple[int, str]:
+    """Order of an id among those of its tag: 1 for the bare one, then as numbered."""
+    number = endpoint.endpoint_id.removeprefix(f"{endpoint.model}@{endpoint.tag}").removeprefix("~")
+    return (int(number) if number.isdecimal() else 1), endpoint.endpoint_id
+
+
+def _by_tag(endpoints: Iterable[Endpoint]) -> dict[str, list[Endpoint]]:
+    found: dict[str, list[Endpoint]] = defaultdict(list)
+    for endpoint in endpoints:
+        found[endpoint.tag].append(endpoint)
+    return found
+
+
+def _places_by_tag(endpoints: Iterable[Endpoint]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = defaultdict(list)
+    for place, endpoint in enumerate(endpoints):
+        found[endpoint.tag].append(place)
+    return found

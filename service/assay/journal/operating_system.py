@@ -1,0 +1,69 @@
+"""What the journal asks of the operating system, in one place, so that a test can make each of it fail."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE: space behind the end of the file, which stays where it is
+UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def reserve(descriptor: int, size: int) -> None:
+    """Reserve `size` bytes on the disk for a file without making it longer; elsewhere just see that they are free."""
+    code = errno.ENOSYS
+    if sys.platform == "linux":
+        if (
+            _libc().fallocate(descriptor, KEEP_SIZE, ctypes.c_long(0), ctypes.c_long(size)) == 0
+        ):  # off_t is a long
+            return
+        code = ctypes.get_errno()
+    if code in UNSUPPORTED:
+        room = os.fstatvfs(descriptor)
+        if room.f_bavail * room.f_frsize >= size:
+            return
+        code = errno.ENOSPC
+    raise OSError(code, os.strerror(code))
+
+
+def sync_data(descriptor: int) -> None:
+    """Bring a file's bytes and length to the disk."""
+    getattr(os, "fdatasync", os.fsync)(descriptor)
+
+
+def sync_directory(path: str | os.PathLike[str]) -> None:
+    """Bring the names in a directory to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """The calls by which the journal changes files: the real ones unless said otherwise."""
+
+    open: Callable[[str | os.PathLike[str], int, int], int] = os.open
+    write: Callable[[int, bytes], int] = os.write
+    reserve: Callable[[int, int], None] = reserve
+    sync_data: Callable[[int], None] = sync_data
+    sync_directory: Callable[[str | os.PathLike[str]], None] = sync_directory
+    truncate: Callable[[int, int], None] = os.ftruncate
+    rename: Callable[[str | os.PathLike[str], str | os.PathLike[str]], None] = os.rename
+    unlink: Callable[[str | os.PathLike[str]], None] = os.unlink
+    rmdir: Callable[[str | os.PathLike[str]], None] = os.rmdir
+
+
+REAL = Operations()

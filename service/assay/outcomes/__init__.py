@@ -1,0 +1,1 @@
+"""Reports of attempts: checks, counting, and the health of the moment."""

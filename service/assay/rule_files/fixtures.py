@@ -1,0 +1,286 @@
+"""The fixtures of a test file: models, endpoints and evidence under short keys."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+
+from assay.engine.evidence.benchmarks import UNITS, UNKNOWN, BenchmarkRun, Series, in_unit
+from assay.engine.evidence.ignores import Ballot
+from assay.engine.policy.faults import Fault
+from assay.engine.world.catalog import (
+    Endpoint,
+    Model,
+    Observation,
+    Percentiles,
+    Preference,
+    PriceOverride,
+    Prices,
+    TenantSettings,
+    World,
+)
+from assay.engine.world.identity import provisional
+from assay.engine.world.request import MaxPrice
+from assay.rule_files.nodes import Scalar, Table
+from assay.rule_files.schemas import unknown
+
+WINDOW = timedelta(days=1)
+SOURCE = "fixture"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Fixtures:
+    """What a file's tests share, by key."""
+
+    models: Mapping[str, Model]
+    endpoints: Mapping[str, Endpoint]
+    observations: Mapping[str, Observation]
+    preferences: tuple[Preference, ...] = ()
+    tenants: tuple[TenantSettings, ...] = ()
+    benchmarks: tuple[BenchmarkRun, ...] = ()
+    ballots: tuple[Ballot, ...] = ()
+
+    def world(self, endpoints: Collection[str], observations: Collection[str]) -> World:
+        """The world in which only these endpoints exist and only these observations were made."""
+        present = tuple(endpoint for key, endpoint in self.endpoints.items() if key in endpoints)
+        ids = {endpoint.endpoint_id for endpoint in present}
+        listed = {model.model: model for model in self.models.values()}
+        listed |= {e.model: Model(e.model) for e in present if e.model not in listed}
+        made = (seen for key, seen in self.observations.items() if key in observations)
+        return World(
+            models=tuple(listed.values()),
+            endpoints=present,
+            observations=tuple(seen for seen in made if seen.endpoint_id in ids),
+            preferences=self.preferences,
+            tenants=self.tenants,
+            benchmarks=tuple(run for run in self.benchmarks if run.endpoint_id in ids),
+            ballots=self.ballots,
+        )
+
+
+def fixtures(block: Table, now: datetime, faults: list[Fault]) -> Fixtures:
+    """The fixtures of a file; leniently read where they are faulty, so that every fault is found."""
+    models = {key: model(table) for key, table in block.table("models").sub_tables().items()}
+    offers = block.table("endpoints").sub_tables()
+    placed = provisional(endpoint(table, models, faults) for table in offers.values())
+    endpoints = dict(zip(offers, placed, strict=True))
+    seen = block.table("observations").sub_tables()
+    return Fixtures(
+        models=models,
+        endpoints=endpoints,
+        observations={
+            key: observation(table, endpoints, now, faults) for key, table in seen.items()
+        },
+        preferences=tuple(preference(table, models) for table in block.tables("preferences")),
+        tenants=tuple(tenant(table) for table in block.tables("tenants")),
+        benchmarks=tuple(
+            benchmark(table, endpoints, now, faults) for table in block.tables("benchmarks")
+        ),
+        ballots=tuple(
+            ballot for table in block.tables("ballots") for ballot in ballots(table, models)
+        ),
+    )
+
+
+def model(table: Table) -> Model:
+    """A model as listed."""
+    return Model(
+        model=table.text("model"),
+        name=table.maybe_text("name"),
+        context_length=table.whole("context_length"),
+        input_modalities=_texts(table, "input_modalities"),
+        output_modalities=_texts(table, "output_modalities"),
+        distillable=_maybe_flag(table, "distillable"),
+    )
+
+
+def named_model(text: str, models: Mapping[str, Model]) -> str:
+    """A model's name in full: a key stands for its model, with or without suffixes."""
+    key, colon, suffixes = text.partition(":")
+    return f"{models[key].model}{colon}{suffixes}" if key in models else text
+
+
+def endpoint(table: Table, models: Mapping[str, Model], faults: list[Fault]) -> Endpoint:
+    """One endpoint, still without its id; its model is the only one where none is named."""
+    name = named_model(table.text("model"), models)
+    if not name and len(models) == 1:
+        name = next(iter(models.values())).model
+    if not name and models:
+        faults.append(
+            Fault(table.place, f"key `model` is missing: the file has {len(models)} models")
+        )
+    elif name and "/" not in name:
+        faults.append(Fault(table.place_of("model"), unknown("model", name, models)))
+    provider = table.text("provider")
+    return Endpoint(
+        endpoint_id="",
+        model=name,
+        provider=provider,
+        tag=table.text("tag", provider),
+        quantization=table.text("quantization", "unknown"),
+        context_length=table.whole("context_length"),
+        max_completion_tokens=table.whole("max_completion_tokens"),
+        max_prompt_tokens=table.whole("max_prompt_tokens"),
+        supported_parameters=table.texts("supported_parameters"),
+        prices=Prices(**doubles(table.table("prices"), Prices)),
+        overrides=tuple(price_override(item) for item in table.tables("overrides")),
+        status=table.whole("status"),
+        uptime_30m_percent=double(table, "uptime_30m_percent"),
+        uptime_1d_percent=double(table, "uptime_1d_percent"),
+        latency_s=percentiles(table, "latency_s"),
+        throughput_tps=percentiles(table, "throughput_tps"),
+        zdr=_maybe_flag(table, "zdr"),
+        collects_data=_maybe_flag(table, "collects_data"),
+        implicit_caching=_maybe_flag(table, "implicit_caching"),
+    )
+
+
+def price_override(table: Table) -> PriceOverride:
+    """Prices under conditions."""
+    days = (item.value for item in table.items("utc_days") if isinstance(item, Scalar))
+    return PriceOverride(
+        prices=Prices(**doubles(table.table("prices"), Prices)),
+        min_prompt_tokens=table.whole("min_prompt_tokens"),
+        utc_start=table.whole("utc_start"),
+        utc_end=table.whole("utc_end"),
+        utc_days=tuple(int(day) for day in days if isinstance(day, int | float)),
+    )
+
+
+def observation(
+    table: Table, endpoints: Mapping[str, Endpoint], now: datetime, faults: list[Fault]
+) -> Observation:
+    """Counts of one endpoint in one window, by default the day before now."""
+    until = moment(table, "to", now, faults)
+    since = moment(table, "from", until - WINDOW, faults)
+    counts = [
+        table.whole(key) or 0 for key in ("requests", "tool_call_requests", "errored_requests")
+    ]
+    if since >= until:
+        faults.append(
+            Fault(
+                table.place_of("from" if "from" in table.entries else "to"),
+                "`from` is not before `to`",
+            )
+        )
+    if counts != sorted(counts, reverse=True):
+        message = f"requests, tool_call_requests and errored_requests must not grow, found {counts}"
+        faults.append(Fault(table.place, message))
+    known = key_of(table, "endpoint", endpoints, faults)
+    return Observation(
+        endpoint_id=endpoints[known].endpoint_id if known else "",
+        source=table.text("source", SOURCE),
+        observed_from=since,
+        observed_to=until,
+        requests=counts[0],
+        tool_call_requests=counts[1],
+        errored_requests=counts[2],
+        reference=table.flag("reference"),
+    )
+
+
+def benchmark(
+    table: Table, endpoints: Mapping[str, Endpoint], now: datetime, faults: list[Fault]
+) -> BenchmarkRun:
+    """One score of one endpoint, by default of now."""
+    unit, score = table.text("unit", "fraction"), double(table, "score") or 0.0
+    if unit in UNITS and not in_unit(score, unit):
+        lowest, highest = UNITS[unit]
+        faults.append(
+            Fault(
+                table.place_of("score"),
+                f"a {unit} is from {lowest:g} to {highest:g}, found {score:g}",
+            )
+        )
+    version, judge = table.text("version", UNKNOWN), table.text("judge", UNKNOWN)
+    known = key_of(table, "endpoint", endpoints, faults)
+    return BenchmarkRun(
+        endpoint_id=endpoints[known].endpoint_id if known else "",
+        source=table.text("source", SOURCE),
+        series=Series(table.text("suite"), version, judge, table.text("metric", "score"), unit),
+        score=score,
+        run_at=moment(table, "at", now, faults),
+    )
+
+
+def preference(table: Table, models: Mapping[str, Model]) -> Preference:
+    """A tenant's pin or ignore."""
+    name = table.maybe_text("model")
+    return Preference(
+        tenant=table.text("tenant"),
+        kind=table.text("kind"),
+        target=table.text("target"),
+        model=named_model(name, models) if name else None,
+    )
+
+
+def ballots(table: Table, models: Mapping[str, Model]) -> Iterator[Ballot]:
+    """The ballots of so many eligible tenants, of whom the first so many ignore each target."""
+    against = table.table("ignores")
+    counts = {target: against.whole(target) or 0 for target in against.entries}
+    for number in range(table.whole("tenants") or 0):
+        ignored = frozenset(target for target, count in counts.items() if number < count)
+        yield Ballot(f"eligible-{number + 1}", named_model(table.text("model"), models), ignored)
+
+
+def tenant(table: Table) -> TenantSettings:
+    """What a tenant may use."""
+    return TenantSettings(
+        tenant=table.text("tenant"),
+        only=table.texts("only"),
+        ignore=table.texts("ignore"),
+        zdr=table.flag("zdr"),
+        deny_data_collection=table.flag("deny_data_collection"),
+    )
+
+
+def _maybe_flag(table: Table, key: str) -> bool | None:
+    return table.flag(key) if table.scalar(key) else None
+
+
+def _texts(table: Table, key: str) -> tuple[str, ...] | None:
+    return table.texts(key) if key in table.entries else None
+
+
+def key_of(table: Table, name: str, known: Mapping[str, object], faults: list[Fault]) -> str | None:
+    """The fixture's key that a table names, if there is such a fixture."""
+    found = table.scalar(name)
+    if found and found.text not in known:
+        faults.append(Fault(found.place, unknown("endpoint", found.text, known)))
+    return found.text if found and found.text in known else None
+
+
+def moment(table: Table, key: str, default: datetime, faults: list[Fault]) -> datetime:
+    """A time with its zone, in UTC."""
+    text = table.maybe_text(key)
+    if text is None:
+        return default
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        faults.append(Fault(table.place_of(key), f"there is no such time: `{text[:40]}`"))
+        return default
+
+
+def percentiles(table: Table, key: str) -> Percentiles:
+    """Four points of a distribution; a number alone is the median."""
+    alone = double(table, key)
+    return (
+        Percentiles(**doubles(table.table(key), Percentiles))
+        if alone is None
+        else Percentiles(p50=alone)
+    )
+
+
+def doubles(table: Table, kind: type[Prices | Percentiles | MaxPrice]) -> dict[str, float]:
+    """A table's numbers as doubles, for the fields of a kind of value."""
+    found = {item.name: double(table, item.name) for item in fields(kind)}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def double(table: Table, key: str) -> float | None:
+    """A number as a double."""
+    found = table.number(key)
+    return None if found is None else float(found)

@@ -1,0 +1,186 @@
+"""The form of a file: its JSON Schema checked, every violation put into words at its place."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from importlib import resources
+from itertools import islice
+from typing import Any, Final
+
+import jsonschema_rs
+
+from assay.engine.policy.faults import Fault
+from assay.engine.policy.rule_set import Place
+from assay.rule_files.nodes import Listing, Node, Scalar, Table, find, plain
+
+KINDS: Final = {"RuleSet": "ruleset", "Bindings": "bindings", "RuleSetTest": "ruleset_test"}
+MAX_VIOLATIONS: Final = 200
+LONGEST_WORD: Final = 60  # no name of ours is longer, and guessing takes long
+TYPES: Final = {
+    "boolean": "true or false", "integer": "a whole number", "number": "a number", "string": "text",
+    "array": "a list", "object": "a mapping", "null": "nothing",
+}  # fmt: skip
+
+Schema = dict[str, Any]  # a JSON document, as the validator takes it
+Violation = jsonschema_rs.ValidationError
+
+
+@cache
+def schema(kind: str) -> Schema:
+    """The shipped JSON Schema of a kind of file."""
+    text = (
+        resources.files(__package__)
+        .joinpath("schema", f"{KINDS[kind]}.schema.json")
+        .read_text(encoding="utf-8")
+    )
+    loaded: Schema = json.loads(text)
+    return loaded
+
+
+@cache
+def _validator(kind: str) -> jsonschema_rs.Draft202012Validator:
+    return jsonschema_rs.Draft202012Validator(schema(kind))
+
+
+def check_kind(root: Node, allowed: Sequence[str]) -> Fault | None:
+    """The fault of a document that is none of the allowed kinds of file."""
+    if not isinstance(root, Table):
+        return Fault(
+            root.place,
+            f"expected a mapping with apiVersion, kind, metadata and spec, found {shown(root)}",
+        )
+    kind = root.get("kind")
+    if kind is None:
+        return Fault(root.place, f"key `kind` is missing, one of {', '.join(allowed)}")
+    if isinstance(kind, Scalar) and kind.value in allowed:
+        return None
+    if isinstance(kind, Scalar) and kind.value == "RuleSetTest":
+        return Fault(kind.place, "a RuleSetTest belongs into a file whose name ends in _test.yaml")
+    return Fault(
+        kind.place,
+        f"kind: expected {' or '.join(allowed)}, found {shown(kind)}{did_you_mean(kind, allowed)}",
+    )
+
+
+def check_form(root: Node, kind: str, faults: Iterable[Fault] = ()) -> list[Fault]:
+    """Every violation of the kind's schema, save where a fault is known already."""
+    known = {fault.place for fault in faults}
+    violations = islice(_validator(kind).iter_errors(plain(root)), MAX_VIOLATIONS)
+    found = (fault for violation in violations for fault in _worded(violation, root, schema(kind)))
+    return [fault for fault in islice(found, MAX_VIOLATIONS) if fault.place not in known]
+
+
+def _worded(violation: Violation, root: Node, top: Schema) -> Iterator[Fault]:
+    """What a violation means for the author; unknown keys and names are faults at the key, the rest at the value."""
+    node = find(root, violation.instance_path)
+    rule = _part(top, violation.schema_path[:-1])
+    facts = violation.kind.as_dict()
+    match violation.kind.name:
+        case "additionalProperties" if isinstance(node, Table):
+            known = list(rule.get("properties", {}))
+            pattern = rule.get("patternErrorMessage")
+            for key in facts["unexpected"]:
+                message = (
+                    f"{pattern}, found `{key[:60]}`" if pattern else unknown("key", key, known)
+                )
+                yield Fault(node.place_of_key(key), message)
+        case word:
+            yield Fault(node.place, _message(word, facts, rule, node))
+
+
+def _part(top: Schema, path: Sequence[str | int]) -> Schema:
+    """The part of a schema that a path leads to."""
+    part: Any = top
+    for step in path:
+        part = part[step]
+    return part if isinstance(part, dict) else {}
+
+
+def _message(word: str, facts: Mapping[str, Any], rule: Schema, node: Node) -> str:
+    """The message of one violated keyword of a schema."""
+    if word == "pattern" and "patternErrorMessage" in rule:
+        return f"{rule['patternErrorMessage']}, found {shown(node)}"
+    if word == "not" and "errorMessage" in rule:
+        return f"{rule['errorMessage']}, found {shown(node)}"
+    if word in MESSAGES:
+        return MESSAGES[word](facts, node)
+    return f"{shown(node)} is not allowed here ({word})"
+
+
+def _wrong_type(facts: Mapping[str, Any], node: Node) -> str:
+    expected = " or ".join(TYPES[name] for name in facts["types"])
+    hint = ""
+    if facts["types"] == ["string"] and isinstance(node, Scalar) and node.text:
+        hint = f'; in quotes it is text: "{node.text[:40]}"'
+    return f"expected {expected}, found {shown(node)}{hint}"
+
+
+def _not_listed(facts: Mapping[str, Any], node: Node) -> str:
+    words = [str(option) for option in facts["options"]]
+    return f"expected {one_of(words)}, found {shown(node)}{did_you_mean(node, words)}"
+
+
+MESSAGES: Final[dict[str, Callable[[Mapping[str, Any], Node], str]]] = {
+    "type": _wrong_type,
+    "enum": _not_listed,
+    "const": lambda facts, node: f"expected {facts['expected_value']}, found {shown(node)}",
+    "required": lambda facts, _: f"key `{facts['property']}` is missing",
+    "minimum": lambda facts, node: f"must be at least {facts['limit']}, found {shown(node)}",
+    "exclusiveMinimum": lambda facts, node: f"must be above {facts['limit']}, found {shown(node)}",
+    "maximum": lambda facts, node: f"must be at most {facts['limit']}, found {shown(node)}",
+    "minItems": lambda *_: "the list must not be empty",
+    "maxItems": lambda facts, _: f"the list must have at most {facts['limit']} items",
+    "uniqueItems": lambda *_: "the list names something twice",
+    "minLength": lambda *_: "the text must not be empty",
+    "maxLength": lambda facts, _: f"the text must have at most {facts['limit']} characters",
+    "minProperties": lambda *_: "the mapping must not be empty",
+}
+
+
+def shown(node: Node) -> str:
+    """A value as it is named in messages."""
+    match node:
+        case Table():
+            return "a mapping"
+        case Listing():
+            return "a list"
+        case Scalar(value=None):
+            return "nothing"
+        case Scalar(value=str(text)):
+            cut = text if len(text) <= 60 else f"{text[:59]}…"  # noqa: PLR2004 - what fits on a line
+            return f"`{cut}`".replace("\n", "⏎")
+        case Scalar(text=text, value=bool()):
+            return text
+    return f"the number {node.text[:40]}"
+
+
+def unknown(what: str, word: str, known: Iterable[str]) -> str:
+    """The message for a word that nothing goes by."""
+    words = list(known)
+    close = did_you_mean(Scalar(Place("", 0, 0), word, word, None), words)
+    return (
+        f"unknown {what} `{word[:60]}`{close}"
+        if close
+        else f"unknown {what} `{word[:60]}`, expected {one_of(words)}"
+    )
+
+
+def one_of(words: Sequence[str]) -> str:
+    """A list of words to choose from."""
+    return words[0] if len(words) == 1 else f"one of {', '.join(words)}" if words else "none here"
+
+
+def did_you_mean(node: Node, words: Iterable[str]) -> str:
+    """A guess at what a misspelt word was to be, or nothing."""
+    if (
+        not isinstance(node, Scalar)
+        or not isinstance(node.value, str)
+        or len(node.value) > LONGEST_WORD
+    ):
+        return ""
+    by_small = {word.lower(): word for word in words}
+    close = difflib.get_close_matches(node.value.lower(), by_small, n=1)
+    return f", did you mean `{by_small[close[0]]}`?" if close else ""

@@ -1,0 +1,290 @@
+"""Text to nodes: the part of YAML that rule files may use, everything else refused at its place."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import yaml
+
+from assay.engine.policy.faults import Fault
+from assay.engine.policy.rule_set import Expression, Place
+from assay.rule_files.nodes import Entry, Listing, Node, Plain, Scalar, Table
+
+# YAML 1.2's core schema, less what 1.1 reads otherwise: yes, on, 0o7, 010, 0x1f, 1_000, 1:30 and dates are text.
+WORDS: Final[dict[str, Plain]] = {"": None, "~": None, "null": None, "true": True, "false": False}
+WHOLE: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)", re.ASCII)
+NUMBER: Final = re.compile(
+    r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.ASCII
+)
+NOT_FINITE: Final = re.compile(r"[-+]?\.inf|\.nan", re.ASCII | re.IGNORECASE)
+INT64: Final = range(-(2**63), 2**63)
+INT64_DIGITS: Final = 20
+ESCAPE: Final = re.compile(r"\\(x..|u.{4}|U.{8}|.)|.", re.DOTALL)
+SINGLE: Final = re.compile(r"''|.", re.DOTALL)
+
+
+class Unreadable(ValueError):
+    """A scalar that stands for nothing a rule file may hold; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class EscapedExpression(Expression):
+    """An expression in quotes with escapes: `columns` holds the file column of each character and of the end."""
+
+    columns: tuple[int, ...] = ()
+
+    def locate(self, line: int, column: int) -> Place:
+        """Where the text's own line and column (from 1) stand in the file, which is always the same line of it."""
+        before = self.text.split("\n")[: line - 1]
+        offset = sum(len(text) + 1 for text in before) + column - 1
+        return Place(
+            self.place.file, self.place.line, self.columns[min(offset, len(self.columns) - 1)]
+        )
+
+
+def resolve(text: str) -> Plain:
+    """What a plain scalar stands for; raises Unreadable for numbers that no 64 bits hold."""
+    if text in WORDS:
+        return WORDS[text]
+    if WHOLE.fullmatch(text):
+        if len(text) > INT64_DIGITS or int(text) not in INT64:
+            raise Unreadable("the whole number does not fit into 64 bits")
+        return int(text)
+    if NOT_FINITE.fullmatch(text) or (NUMBER.fullmatch(text) and not math.isfinite(float(text))):
+        raise Unreadable("the number is not finite")
+    return float(text) if NUMBER.fullmatch(text) else text
+
+
+def written(file: str, event: yaml.ScalarEvent, source: str) -> Expression | None:
+    """A scalar's text with the place of every character, or `None` where it is folded from several lines."""
+    start, end = event.start_mark, event.end_mark
+    if start is None or end is None:
+        return None
+    place = Place(file, start.line + 1, start.column + 1)
+    text = event.value.rstrip()
+    if event.style == "|":
+        return _block(place, text, source[start.index : end.index])
+    if event.style == ">" or start.line != end.line:
+        return None
+    if event.style is None:
+        return Expression(text, place)
+    inner = Place(file, place.line, place.column + 1)
+    raw = source[start.index + 1 : end.index - 1]
+    if raw == event.value:
+        return Expression(text, inner)
+    pieces = (ESCAPE if event.style == '"' else SINGLE).finditer(raw)
+    columns = (*(inner.column + piece.start() for piece in pieces), inner.column + len(raw))
+    return EscapedExpression(text, inner, columns=columns)
+
+
+def _block(header: Place, text: str, raw: str) -> Expression:
+    """The text of a `|` block, which begins on the line after its header."""
+    pairs = zip(text.split("\n"), raw.split("\n")[1:], strict=False)
+    # The last line of the text has lost its trailing blanks, so both are cut before they are compared.
+    indent = next(
+        (len(outer.rstrip()) - len(inner.rstrip()) for inner, outer in pairs if inner.strip()), 0
+    )
+    return Expression(text, Place(header.file, header.line + 1, indent + 1), indent)
+
+
+MAX_BYTES: Final = 256 * 1024
+MAX_DEPTH: Final = 32
+MAX_CHARACTER_FAULTS: Final = 20
+# Controls, invisible formatting (among it what turns the direction of text), surrogates, line separators.
+REFUSED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+NONCHARACTER: Final = 0xFFFE  # these bits are set in the last two code points of every plane
+NOT_UTF8: Final = (
+    "\N{REPLACEMENT CHARACTER}"  # what decoding puts in place of bytes that are no text
+)
+BYTE_ORDER_MARK: Final = "\ufeff"
+
+
+class _Mark(Protocol):
+    """A place as the parser counts, from 0."""
+
+    @property
+    def line(self) -> int: ...
+    @property
+    def column(self) -> int: ...
+
+
+class _Stop(Exception):
+    """Reading this file cannot go on."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(str(fault))
+        self.fault = fault
+
+
+def read_source(file: str, text: str) -> tuple[Node | None, list[Fault]]:
+    """The file's one document and its faults; `None` where it could not be read to its end."""
+    faults = list(_unfit(file, text))
+    if faults:
+        return None, faults
+    reader = _Reader(file, text)
+    try:
+        return reader.document(), reader.faults
+    except _Stop as stop:
+        return None, [*reader.faults, stop.fault]
+
+
+def _unfit(file: str, text: str) -> Iterator[Fault]:
+    """Faults of the text itself, before it is read as YAML."""
+    if len(text) > MAX_BYTES or len(text.encode(errors="surrogatepass")) > MAX_BYTES:
+        yield Fault(Place(file, 1, 1), f"the file is larger than {MAX_BYTES // 1024} KiB")
+        return
+    if NOT_UTF8 not in text and text.replace("\n", "").isprintable():
+        return
+    found = 0
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
+        for column, character in enumerate(line, start=1):
+            if refused(character) and character != "\t":
+                yield Fault(
+                    Place(file, number, column),
+                    f"{_called(character)} may not stand in a rule file",
+                )
+                found += 1
+                if found == MAX_CHARACTER_FAULTS:
+                    return
+
+
+def refused(character: str) -> bool:
+    """Whether a character is a control, invisible, or none at all."""
+    if character == NOT_UTF8 or ord(character) & NONCHARACTER == NONCHARACTER:
+        return True
+    return unicodedata.category(character) in REFUSED_CATEGORIES
+
+
+def _called(character: str) -> str:
+    if character == NOT_UTF8:
+        return "a byte that is not UTF-8"
+    if character == BYTE_ORDER_MARK:
+        return "a byte order mark"
+    return f"the invisible character U+{ord(character):04X}"
+
+
+class _Reader:
+    """One pass over the parser's events; the depth limit keeps both its recursion and the parser's work small."""
+
+    def __init__(self, file: str, text: str) -> None:
+        self.file = file
+        self.text = text
+        self.faults: list[Fault] = []
+        self.events = iter(yaml.parse(text, Loader=yaml.SafeLoader))
+        self.last = Place(file, 1, 1)
+
+    def document(self) -> Node:
+        """The single document."""
+        self.next()
+        start = self.next()
+        if isinstance(start, yaml.StreamEndEvent):
+            raise _Stop(Fault(Place(self.file, 1, 1), "the file is empty"))
+        if isinstance(start, yaml.DocumentStartEvent) and (start.version or start.tags):
+            self.fault(self.last, "YAML directives are not used in rule files")
+        node = self.node(self.next(), 1)
+        self.next()
+        if not isinstance(self.next(), yaml.StreamEndEvent):
+            self.fault(self.last, "a second document begins here; a rule file holds one")
+        return node
+
+    def next(self) -> yaml.Event:
+        """The next event; what is no YAML stops the reading."""
+        try:
+            event = next(self.events)
+        except yaml.MarkedYAMLError as error:
+            raise _Stop(self.syntax(error)) from None
+        except (yaml.YAMLError, ValueError, OverflowError):
+            raise _Stop(
+                Fault(self.last, "not valid YAML: an escape or directive after this is malformed")
+            ) from None
+        self.last = self.place(event.start_mark)
+        return event
+
+    def syntax(self, error: yaml.MarkedYAMLError) -> Fault:
+        """The parser's complaint, in words for authors."""
+        mark = error.problem_mark or error.context_mark
+        place = self.place(mark)
+        problem = error.problem or error.context or "malformed"
+        if "'\\t'" in problem:
+            return Fault(place, "not valid YAML: a tab indents here; YAML is indented with spaces")
+        if error.context and error.context_mark and error.context is not problem:
+            problem += f" ({error.context} that begins on line {error.context_mark.line + 1})"
+        return Fault(place, f"not valid YAML: {problem}")
+
+    def node(self, event: yaml.Event, depth: int) -> Node:
+        """The node that begins with an event."""
+        place = self.place(event.start_mark)
+        if depth > MAX_DEPTH:
+            raise _Stop(Fault(place, f"nested deeper than {MAX_DEPTH} levels"))
+        if isinstance(event, yaml.AliasEvent):
+            self.fault(
+                place,
+                f"the alias `*{event.anchor}` is not allowed: write it out, or use params and extends",
+            )
+            return Scalar(place, "", None, None)
+        if getattr(event, "anchor", None):
+            self.fault(
+                place, f"the anchor `&{getattr(event, 'anchor', '')}` is not allowed in rule files"
+            )
+        if getattr(event, "tag", None):
+            self.fault(place, f"the tag `{getattr(event, 'tag', '')}` is not allowed in rule files")
+        if isinstance(event, yaml.ScalarEvent):
+            return self.scalar(event, place)
+        if isinstance(event, yaml.SequenceStartEvent):
+            return Listing(place, tuple(self.items(depth)))
+        return Table(place, {entry.key.text: entry for entry in self.entries(depth)})
+
+    def items(self, depth: int) -> Iterator[Node]:
+        """A sequence's items."""
+        while not isinstance(event := self.next(), yaml.SequenceEndEvent):
+            yield self.node(event, depth + 1)
+
+    def entries(self, depth: int) -> Iterator[Entry]:
+        """A mapping's entries; of keys written twice the first counts."""
+        seen: dict[str, int] = {}
+        while not isinstance(event := self.next(), yaml.MappingEndEvent):
+            key = self.node(event, depth + 1)
+            value = self.node(self.next(), depth + 1)
+            if not isinstance(key, Scalar):
+                self.fault(key.place, "a key must be a single word")
+            elif key.text == "<<" and key.value == "<<":
+                self.fault(
+                    key.place,
+                    "the merge key `<<` is not allowed: write it out, or use params and extends",
+                )
+            elif key.text in seen:
+                self.fault(
+                    key.place, f"duplicate key `{key.text}`, first written on line {seen[key.text]}"
+                )
+            else:
+                seen[key.text] = key.place.line
+                yield Entry(key, value)
+
+    def scalar(self, event: yaml.ScalarEvent, place: Place) -> Scalar:
+        """A single value."""
+        value: Plain = event.value
+        if not event.value.isprintable() and any(
+            refused(c) and c not in "\n\t" for c in event.value
+        ):
+            self.fault(place, "an escape here stands for a control or invisible character")
+            value = ""
+        elif event.style is None:
+            try:
+                value = resolve(event.value)
+            except Unreadable as why:
+                self.fault(place, f"`{event.value[:40]}`: {why}")
+                value = None
+        return Scalar(place, event.value, value, written(self.file, event, self.text))
+
+    def place(self, mark: _Mark | None) -> Place:
+        """A parser's mark as a place; the last one known where there is no mark."""
+        return Place(self.file, mark.line + 1, mark.column + 1) if mark else self.last
+
+    def fault(self, place: Place, message: str) -> None:
+        """Keep a fault and go on."""
+        self.faults.append(Fault(place, message))

@@ -1,0 +1,1 @@
+"""A running service: composition root, settings, decider, snapshot follower and metrics."""

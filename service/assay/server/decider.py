@@ -1,0 +1,141 @@
+"""The decider: one plan at a time, from the snapshot in force; what the server and the command line both call."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from assay.decision_log.record import DECISION, TENANT, Record, encode, encode_tenant
+from assay.engine.decide.explanation import Explanation, explain
+from assay.engine.decide.ordering import seed_for
+from assay.engine.decide.plan import Moment, Plan, plan
+from assay.engine.errors import DecisionNotLogged, SnapshotUnavailable
+from assay.engine.snapshot.snapshot import Snapshot
+from assay.engine.world.request import Request
+from assay.journal.errors import JournalError
+
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A plan as answered, with everything that a replay needs besides the snapshot."""
+
+    decision_id: str
+    request: Request
+    moment: Moment
+    plan: Plan
+    policy_digest: str
+
+
+class Journals(Protocol):
+    """What keeps records: `assay.journal.writer.Journal`."""
+
+    def append(self, kind: int, payload: bytes) -> None:
+        """Return once the record is kept; raise JournalError where it is not."""
+
+
+@dataclass(slots=True)
+class Decider:
+    """Answers requests from one snapshot, which is swapped by assigning a reference: no lock, no wait.
+
+    `clock` tells the time that prices hold at; ids always carry the wall clock. With a journal, nothing is answered
+    that is not in it. `health` tells who is demoted at this moment, in a mapping that does not change any more.
+    `pseudonyms` are those of tenants seen before; new ones are made as tenants come.
+    """
+
+    clock: Clock
+    snapshot: Snapshot | None = None
+    health: Callable[[], Mapping[str, str]] = dict
+    journal: Journals | None = None
+    pseudonyms: dict[str, str] = field(default_factory=dict)
+    engine_version: str = ""
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Put a snapshot in force for every later request."""
+        self.snapshot = snapshot
+
+    def current(self) -> Snapshot:
+        """The snapshot in force; raises SnapshotUnavailable before the first."""
+        if self.snapshot is None:
+            raise SnapshotUnavailable("nothing has been judged yet")
+        return self.snapshot
+
+    def decide(self, request: Request) -> Decision:
+        """Plan one request under a fresh id and journal it; raises what `plan` raises, and DecisionNotLogged."""
+        snapshot, now, at_ns = self.current(), self.clock(), time.time_ns()
+        decision_id = uuid7(at_ns // 1_000_000)
+        moment = self.moment(request, now, decision_id)
+        started = time.perf_counter_ns()
+        planned = plan(request, snapshot, moment)
+        plan_ns = time.perf_counter_ns() - started
+        decision = Decision(decision_id, request, moment, planned, snapshot.policy.digest)
+        if self.journal is not None:
+            self.keep(self.journal, decision, at_ns, plan_ns)
+        return decision
+
+    def keep(self, journal: Journals, decision: Decision, at_ns: int, plan_ns: int) -> None:
+        """Journal a decision; raises DecisionNotLogged."""
+        try:
+            record = Record(
+                decision_id=decision.decision_id,
+                at_us=at_ns // 1000,
+                moment=relevant(decision.moment, decision.plan),
+                tenant=self.pseudonym(journal, decision.request.tenant, at_ns // 1000),
+                request=decision.request,
+                snapshot_id=decision.plan.snapshot_id,
+                policy_revision=decision.plan.policy_revision,
+                policy_digest=decision.policy_digest,
+                engine_version=self.engine_version,
+                plan_ns=plan_ns,
+                plan=decision.plan.canonical(),
+            )
+            journal.append(DECISION, encode(record))
+        except JournalError as error:
+            raise DecisionNotLogged(str(error)) from error
+
+    def pseudonym(self, journal: Journals, tenant: str, at_us: int) -> str:
+        """What the log calls a tenant: random, and tied to its name only by a record that can be erased."""
+        if not tenant:
+            return ""
+        if tenant not in self.pseudonyms:
+            fresh = secrets.token_hex(16)
+            journal.append(TENANT, encode_tenant(tenant, fresh, at_us))
+            self.pseudonyms.setdefault(tenant, fresh)
+        return self.pseudonyms[tenant]
+
+    def explain(self, request: Request) -> Explanation:
+        """Plan one request and tell what its rules read; it has no id and leaves no trace."""
+        now = self.clock()
+        return explain(request, self.current(), self.moment(request, now, "explain"))
+
+    def moment(self, request: Request, now: datetime, decision_id: str) -> Moment:
+        """What planning needs of the outside."""
+        seed = seed_for(
+            request.seed, request.tenant, request.model, request.session_id, decision_id
+        )
+        return Moment(now, seed, self.health())
+
+
+def relevant(moment: Moment, planned: Plan) -> Moment:
+    """The moment with the health of those endpoints alone that the plan judges: the others had no part in it."""
+    if not moment.health:
+        return moment
+    judged = {verdict.endpoint_id for verdict in planned.verdicts}
+    health = {
+        endpoint_id: why for endpoint_id, why in moment.health.items() if endpoint_id in judged
+    }
+    return Moment(moment.now, moment.seed, health)
+
+
+def uuid7(unix_ms: int) -> str:
+    """A UUIDv7 (RFC 9562 §5.7): milliseconds of Unix time, then 74 random bits."""
+    bits = unix_ms << 80 | int.from_bytes(os.urandom(10), "big")
+    bits = bits & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62
+    text = f"{bits:032x}"
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))

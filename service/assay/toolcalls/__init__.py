@@ -1,0 +1,1 @@
+"""Was a tool call valid? A library that gateways import."""

@@ -1,1 +1,0 @@
-"""OpenRouter's JSON spellings as messages of the contract."""

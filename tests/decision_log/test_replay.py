@@ -1,0 +1,177 @@
+"""Replay: what was decided is decided again, to the byte, by another process and long after."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, delete
+from tests.decision_log.mixed import VARIANTS, Producer, prepared, produce
+from tests.support.commands import KIMI, environment
+
+from assay.curator.judging import compiled
+from assay.decision_log.auditor import Auditor, Question
+from assay.decision_log.record import Record, decode, encode
+from assay.decision_log.retention import erase_tenant
+from assay.decision_log.streams import records_of
+from assay.engine.decide.plan import Moment, plan
+from assay.server.wiring import engine_version
+from assay.store.database import open_store, writing
+from assay.store.tables import snapshot, snapshot_part
+
+MANY = {"sqlite": 10_000, "postgresql": 1000}
+FEW = 300
+AGAIN = """
+import json, sys
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from assay.audit.auditor import Auditor, Question
+from assay.judging import compiled
+from assay.store.engine import open_store
+from assay.wiring import engine_version
+auditor = Auditor(open_store(sys.argv[1]), engine_version(), compiled)
+question = Question(datetime.now(UTC) + timedelta(hours=1))
+found = list(auditor.replay(auditor.records(question)))
+outcomes = Counter(replayed.outcome for replayed in found)
+print(json.dumps([outcomes, len({r.decision_id for r in found}), [r.detail for r in found if r.detail][:3]]))
+"""
+
+
+@pytest.mark.slow
+def test_thousands_of_mixed_decisions_replay_to_the_same_bytes_in_another_process(
+    backend: str, database_url: str, tmp_path: Path
+) -> None:
+    count = MANY[backend]
+    policy = prepared(database_url, tmp_path)
+    engine = open_store(database_url)
+    producer = produce(engine, policy, tmp_path / "journal", count)
+    rows = Auditor(engine, engine_version(), compiled).find(everything(), limit=count + 1)
+    engine.dispose()
+    assert len(rows) == count
+    assert {row.variant for row in rows} == {variant.removeprefix(":") for variant in VARIANTS}
+    assert len({row.snapshot_id for row in rows}) == 3
+    assert len({row.policy_revision for row in rows}) == 2
+    assert len({row.tenant for row in rows}) == 5  # four and nobody
+    assert any(row.demoted for row in rows)
+    assert {row.availability for row in rows} >= {"", "constraint_filtered"}
+
+    ran = subprocess.run(
+        [sys.executable, "-c", AGAIN, database_url],
+        check=True, capture_output=True, text=True, timeout=300, env=environment(PYTHONHASHSEED="7"),
+    )  # fmt: skip
+    assert json.loads(ran.stdout) == [{"identical": count}, len(set(producer.ids)), []]
+
+
+@dataclass(frozen=True)
+class Log:
+    """A short log to do something to."""
+
+    engine: Engine
+    producer: Producer
+
+    def auditor(self, version: str | None = None) -> Auditor:
+        return Auditor(self.engine, version or engine_version(), compiled)
+
+    def outcomes(self) -> Counter[str]:
+        auditor = self.auditor()
+        return Counter(
+            replayed.outcome for replayed in auditor.replay(auditor.records(everything()))
+        )
+
+    def records(self) -> list[Record]:
+        return [decode(record.payload) for record in records_of(self.engine, self.producer.ids)]
+
+
+@pytest.fixture
+def short_log(database_url: str, tmp_path: Path) -> Iterator[Log]:
+    policy = prepared(database_url, tmp_path)
+    engine = open_store(database_url)
+    yield Log(engine, produce(engine, policy, tmp_path / "journal", FEW))
+    engine.dispose()
+
+
+def everything() -> Question:
+    return Question(datetime.now(UTC) + timedelta(hours=1))
+
+
+def test_what_can_no_longer_be_replayed_is_told_from_what_comes_out_otherwise(
+    short_log: Log,
+) -> None:
+    engine, logged = short_log.engine, short_log.records()
+    assert short_log.outcomes() == {"identical": FEW}
+
+    auditor = short_log.auditor()
+    acme = {pseudonym for pseudonym, tenant in auditor.tenants().items() if tenant == "acme"}
+    of_acme = sum(record.tenant in acme for record in logged)
+    assert of_acme
+    assert erase_tenant(engine, "acme")
+    assert short_log.outcomes() == {"identical": FEW - of_acme, "tenant_erased": of_acme}
+
+    gone = logged[0].snapshot_id
+    with writing(engine) as connection:
+        connection.execute(delete(snapshot_part).where(snapshot_part.c.snapshot_id == gone))
+        connection.execute(delete(snapshot).where(snapshot.c.snapshot_id == gone))
+    missing = sum(record.snapshot_id == gone for record in logged)
+    found = short_log.outcomes()
+    assert found["snapshot_missing"] == missing
+    assert found["identical"] + found["tenant_erased"] == FEW - missing
+    (unknown,) = auditor.replay_ids(["no-such-id"])
+    assert (unknown.outcome, unknown.detail) == ("not_found", "no such decision is in the log")
+
+
+def test_a_decision_made_while_an_endpoint_was_demoted_is_replayed_with_the_demotion(
+    short_log: Log,
+) -> None:
+    auditor = short_log.auditor()
+    replay, tenants = auditor.replayer(), auditor.tenants()
+    mattered = 0
+    for record in short_log.records():
+        if not record.moment.health:
+            continue
+        before = auditor.snapshots(record.snapshot_id)
+        assert before is not None
+        request = replace(record.request, tenant=tenants.get(record.tenant, ""))
+        well = plan(request, before, Moment(record.moment.now, record.moment.seed))
+        mattered += well.canonical() != record.plan
+        assert replay(record.decision_id, encode(record)).outcome == "identical"
+    assert mattered
+
+
+@pytest.mark.parametrize(
+    ("version", "outcome", "words"),
+    [
+        pytest.param(engine_version(), "differs", "attempts were", id="by this Assay"),
+        pytest.param(
+            "0.0.9", "engine_differs", "made by Assay 0.0.9, replayed by", id="by another one"
+        ),
+    ],
+)
+def test_a_difference_is_laid_to_another_engine_version_where_there_is_one(
+    version: str, outcome: str, words: str, short_log: Log
+) -> None:
+    replay = short_log.auditor().replayer()
+    one, other = two_unlike(short_log.records())
+    replayed = replay(
+        one.decision_id, encode(replace(one, plan=other.plan, engine_version=version))
+    )
+    assert replayed.outcome == outcome
+    assert words in replayed.detail
+    same = replay(one.decision_id, encode(replace(one, engine_version=version)))
+    assert same.outcome == "identical"
+    assert same.detail == ("" if version == engine_version() else f"made by Assay {version}")
+
+
+def two_unlike(logged: list[Record]) -> tuple[Record, Record]:
+    """Two decisions of one snapshot with other attempts."""
+    one = next(r for r in logged if r.planned["attempts"] and r.request.model.startswith(KIMI))
+    other = next(
+        r for r in logged if r.snapshot_id == one.snapshot_id and not r.planned["attempts"]
+    )
+    return one, other

@@ -1,0 +1,284 @@
+"""Letting go: by age without breaking the chain, snapshots when nobody needs them, tenants' names for good."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, delete, func, select
+from tests.support.decision_logs import (
+    OTHER,
+    STREAM,
+    Stream,
+    contents,
+    empty_log,
+    made,
+    payload_of,
+    payloads,
+    refusing,
+    ship,
+    sink_of,
+    spread_out,
+)
+
+from assay.decision_log.retention import erase_tenant, forget_unused_sets, prune, prune_snapshots
+from assay.decision_log.streams import records, streams, words_of
+from assay.decision_log.tables import decision, journal_record
+from assay.engine.canonical import canonical
+from assay.engine.errors import StoreUnavailable
+from assay.journal.chain import chain, genesis
+from assay.store.database import reading, writing
+from assay.store.evidence_tables import tenant_affiliation
+from assay.store.policies import record_policy
+from assay.store.snapshots import StoredSnapshot, latest_published, load_snapshot, save_snapshot
+from assay.store.tables import part, preference, tenant_settings, world_revision
+
+NOON = datetime(2026, 7, 4, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def log(store: Engine) -> Iterator[Engine]:
+    yield store
+    empty_log(store)
+
+
+def verified(engine: Engine, stream: str = STREAM) -> list[int]:
+    """The numbers of a stream's records, chained from what was removed by age to the head."""
+    state = next(state for state in streams(engine) if state.stream == stream)
+    link = state.pruned.chain if state.pruned else genesis(stream)
+    seq = state.pruned.seq if state.pruned else 0
+    numbers = []
+    for record in records(engine, stream):
+        assert record.seq == seq + 1
+        seq, link = record.seq, chain(link, record.seq, record.kind, record.payload)
+        assert record.chain == link
+        numbers.append(seq)
+    assert state.head is not None
+    assert (state.head.seq, state.head.chain) == (seq, link)
+    return numbers
+
+
+@pytest.mark.parametrize("batch", [1, 7, 1000])
+def test_what_is_left_can_be_verified(log: Engine, batch: int) -> None:
+    ship(log, Stream(), spread_out(made(60), NOON, MINUTE))
+    ship(log, Stream(OTHER), spread_out(made(30, seed=2), NOON, MINUTE))
+    assert prune(log, NOON + 40 * MINUTE, now=NOON + DAY, batch=batch) == 70
+    assert verified(log) == list(range(41, 61))
+    assert verified(log, OTHER) == []
+    assert [(s.pruned and s.pruned.seq, s.pruned_at) for s in streams(log)] == [
+        (40, NOON + DAY),
+        (30, NOON + DAY),
+    ]
+    assert len(contents(log)["decision"]) == 20
+    assert prune(log, NOON + 40 * MINUTE, now=NOON + 2 * DAY, batch=batch) == 0
+
+
+def test_pruning_goes_on_where_it_ended_and_shipping_too(log: Engine) -> None:
+    stream, rows = Stream(), spread_out(made(60), NOON, MINUTE)
+    ship(log, stream, rows[:30])
+    assert prune(log, NOON + 10 * MINUTE, now=NOON, batch=4) == 10
+    ship(log, stream, rows[30:])
+    assert prune(log, NOON + 45 * MINUTE, now=NOON, batch=4) == 35
+    assert verified(log) == list(range(46, 61))
+
+
+def test_an_old_record_behind_a_young_one_stays(log: Engine) -> None:
+    rows = spread_out(made(10), NOON, MINUTE)
+    rows[3] = replace(rows[3], decided_at=NOON + DAY)
+    ship(log, Stream(), rows)
+    assert prune(log, NOON + 20 * MINUTE, now=NOON) == 3
+    assert verified(log) == list(range(4, 11))
+
+
+def test_a_record_without_a_row_goes_with_those_around_it(log: Engine) -> None:
+    stream, sink = Stream(), sink_of(log)
+    rows = spread_out(made(4), NOON, MINUTE)
+    odd = [
+        payload_of(rows[0]),
+        b"?",
+        payload_of(rows[1]),
+        b"??",
+        payload_of(rows[2]),
+        payload_of(rows[3]),
+    ]
+    stream.into(sink, stream.records(odd))
+    assert prune(log, NOON + 2 * MINUTE, now=NOON) == 3
+    assert verified(log) == [4, 5, 6]
+
+
+def test_a_stream_without_a_row_stays(log: Engine) -> None:
+    stream = Stream()
+    stream.into(sink_of(log), stream.records([b"?", b"??"]))
+    assert prune(log, NOON + DAY, now=NOON) == 0
+    assert verified(log) == [1, 2]
+
+
+def test_pruning_does_not_hide_what_was_removed_by_hand(log: Engine) -> None:
+    ship(log, Stream(), spread_out(made(10), NOON, MINUTE))
+    with writing(log) as connection:
+        connection.execute(delete(journal_record).where(journal_record.c.seq == 5))
+    prune(log, NOON + 5 * MINUTE, now=NOON)
+    assert [(state.stream, state.pruned) for state in streams(log)] == [(STREAM, None)]
+
+
+@pytest.mark.parametrize("table", ["decision", "journal_record", "pruned"])
+def test_a_batch_goes_as_a_whole_or_stays(log: Engine, table: str) -> None:
+    ship(log, Stream(), spread_out(made(20), NOON, MINUTE))
+    before = contents(log)
+    when = "INSERT" if table == "pruned" else "DELETE"
+    with refusing(log, table, when), pytest.raises(StoreUnavailable, match="refused"):
+        prune(log, NOON + 10 * MINUTE, now=NOON)
+    assert contents(log) == before
+
+
+def test_pruning_and_shipping_at_once(log: Engine) -> None:
+    rows = spread_out(made(2000), NOON, MINUTE)
+    stream = Stream()
+    ship(log, stream, rows[:1000])
+    thread = threading.Thread(target=ship, args=(log, stream, rows[1000:], 50))
+    thread.start()
+    removed = sum(
+        prune(log, NOON + minutes * MINUTE, now=NOON, batch=50) for minutes in range(0, 1001, 100)
+    )
+    thread.join()
+    assert removed == 1000
+    assert verified(log) == list(range(1001, 2001))
+    left = {row.finding_set: {k: w for k, w in row.words.items() if w} for row in rows[1000:]}
+    assert words_of(log, sorted(left)) == left
+
+
+def test_sets_of_findings_go_with_the_last_decision_that_has_them(log: Engine) -> None:
+    stream, rows = Stream(), spread_out(made(40), NOON, MINUTE)
+    ship(log, stream, rows)
+    prune(log, NOON + 20 * MINUTE, now=NOON)
+    kept = {row[0] for row in contents(log)["finding_set_word"]}
+    assert kept == {row.finding_set for row in rows[20:]}
+    again = [replace(row, decision_id=f"again-{row.decision_id}") for row in rows[:20]]
+    ship(log, stream, again)
+    wanted = {row.finding_set: {k: w for k, w in row.words.items() if w} for row in again}
+    assert words_of(log, sorted(wanted)) == wanted
+    assert forget_unused_sets(log) == 0
+
+
+def snapshot(name: bytes, *contents: bytes) -> StoredSnapshot:
+    parts = {sha256(content).hexdigest(): content for content in contents}
+    manifest = name + repr(sorted(parts)).encode()
+    return StoredSnapshot(sha256(manifest).hexdigest(), NOON, 1, manifest, parts)
+
+
+def keep(engine: Engine, stored: StoredSnapshot, at: datetime, *, published: bool = True) -> None:
+    save_snapshot(engine, stored, published=published, now=at)
+
+
+def test_snapshots_go_when_neither_a_decision_nor_a_server_needs_them(log: Engine) -> None:
+    record_policy(log, "d1", {"exacto.yaml": "kind: RuleSet"}, now=NOON)
+    unused, used, forced, newest = (snapshot(b"%d" % n, b"shared", b"own %d" % n) for n in range(4))
+    draft = snapshot(b"draft", b"draft")
+    for number, each in enumerate((unused, used, forced)):
+        keep(log, each, NOON + number * DAY)
+    keep(log, draft, NOON, published=False)
+    keep(log, newest, NOON + 10 * DAY)
+    ship(log, Stream(), made(3, snapshot_id=used.snapshot_id))
+    assert prune_snapshots(log, NOON + 5 * DAY) == 2
+    assert load_snapshot(log, unused.snapshot_id) is None
+    assert load_snapshot(log, draft.snapshot_id) is None
+    for each in (used, forced, newest):
+        assert load_snapshot(log, each.snapshot_id) == each
+    with reading(log) as connection:
+        assert connection.execute(select(func.count()).select_from(part)).scalar_one() == 4
+    published = latest_published(log)
+    assert published is not None
+    assert published.snapshot_id == newest.snapshot_id
+    assert prune_snapshots(log, NOON + 5 * DAY) == 0
+
+
+def test_the_newest_snapshot_stays_however_old(log: Engine) -> None:
+    record_policy(log, "d1", {"exacto.yaml": "kind: RuleSet"}, now=NOON)
+    only = snapshot(b"only", b"x")
+    keep(log, only, NOON)
+    assert prune_snapshots(log, NOON + 1000 * DAY) == 0
+    assert load_snapshot(log, only.snapshot_id) == only
+
+
+CANARY = "kanarienvogel-é"
+
+
+def tenant_part(tenant: str) -> bytes:
+    return canonical(
+        {"tenant": tenant, "settings": None, "preferences": [{"tenant": tenant, "kind": "pin"}]}
+    )
+
+
+def named(engine: Engine, tenant: str) -> None:
+    with writing(engine) as connection:
+        row = {"tenant": tenant, "kind": "pin", "target": "x", "model": None, "created_at": NOON}
+        connection.execute(preference.insert(), row)
+        settings = {
+            "tenant": tenant,
+            "only": [],
+            "ignore": [],
+            "zdr": False,
+            "deny_data_collection": False,
+        }
+        connection.execute(tenant_settings.insert(), {**settings, "updated_at": NOON})
+        connection.execute(tenant_affiliation.insert(), {"tenant": tenant, "provider": "x"})
+
+
+def test_a_tenant_is_forgotten_and_the_chain_still_whole(log: Engine) -> None:
+    record_policy(log, "d1", {"exacto.yaml": "kind: RuleSet"}, now=NOON)
+    held = snapshot(
+        b"held",
+        tenant_part(CANARY),
+        tenant_part("other"),
+        canonical({"model": f'"tenant":"{CANARY}"'}),
+    )
+    keep(log, held, NOON)
+    stream = Stream()
+    sent = [
+        stream.tenant(CANARY, "tp_1"), stream.tenant("other", "tp_2"), stream.tenant(CANARY, "tp_3"),
+        *stream.records(payloads(made(20, tenant="tp_1"))),
+    ]  # fmt: skip
+    stream.into(sink_of(log), sent)
+    for tenant in (CANARY, "other"):
+        named(log, tenant)
+    assert erase_tenant(log, CANARY) == 2 + 3 + 1
+    assert [row[:2] for row in contents(log)["tenant_pseudonym"]] == [("tp_2", "other")]
+    with reading(log) as connection:
+        for table in (preference, tenant_settings, tenant_affiliation):
+            assert connection.execute(select(table.c.tenant)).scalars().all() == ["other"]
+        assert (
+            connection.execute(
+                select(world_revision.c.number).where(world_revision.c.kind == "preferences")
+            ).scalar()
+            == 1
+        )
+        assert (
+            connection.execute(select(func.count()).where(decision.c.tenant == "tp_1")).scalar_one()
+            == 20
+        )
+    assert verified(log) == list(range(1, 21))
+    left = load_snapshot(log, held.snapshot_id)
+    assert left is not None
+    assert [content for content in held.parts.values() if content not in left.parts.values()] == [
+        tenant_part(CANARY)
+    ]
+    assert erase_tenant(log, CANARY) == 0
+
+
+def test_of_an_erased_tenant_no_byte_is_left_in_the_file(log: Engine) -> None:
+    if log.dialect.name != "sqlite":
+        pytest.skip("a server keeps its files to itself")
+    stream = Stream()
+    tenants = [stream.tenant(f"{CANARY}-{number}" * 3, f"tp_{number}") for number in range(50)]
+    stream.into(sink_of(log), [*tenants, *stream.records(payloads(made(20)))])
+    for number in range(50):
+        erase_tenant(log, f"{CANARY}-{number}" * 3)
+    files = Path(str(log.url.database)).parent.glob("*.db*")
+    assert not [file for file in files if CANARY.encode() in file.read_bytes()]

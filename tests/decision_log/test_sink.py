@@ -1,0 +1,402 @@
+"""The sink: every record once, whatever fails in between, and nothing that a record holds stops the ones behind it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, delete, event, text, update
+from tests.support.decision_logs import (
+    OTHER,
+    STREAM,
+    Stream,
+    contents,
+    empty_log,
+    made,
+    payload_of,
+    payloads,
+    refusing,
+    ship,
+    sink_of,
+)
+
+import assay.decision_log.record
+from assay.decision_log import batch as audit_batch
+from assay.decision_log.queries import get_decision
+from assay.decision_log.streams import LoggedRecord, records, streams, words_of
+from assay.decision_log.tables import decision, journal_position, journal_record
+from assay.engine.errors import StoreUnavailable
+from assay.journal.sink import Position, Sink
+from assay.store.database import open_store, writing
+
+
+@pytest.fixture
+def log(store: Engine) -> Iterator[Engine]:
+    yield store
+    empty_log(store)
+
+
+def logged(engine: Engine, stream: str = STREAM) -> list[LoggedRecord]:
+    return list(records(engine, stream))
+
+
+def test_kinds_are_those_of_the_record() -> None:
+    names = ("DECISION", "TENANT", "OUTCOMES")
+    assert [getattr(audit_batch, name) for name in names] == [
+        getattr(assay.decision_log.record, name) for name in names
+    ]
+
+
+def test_it_is_what_the_shipper_asks_for(log: Engine) -> None:
+    sink: Sink = sink_of(log)
+    assert sink.position(STREAM) is None
+
+
+def test_all_is_kept(log: Engine) -> None:
+    stream, rows = Stream(), made(120)
+    sent = [stream.tenant("acme", "tp_1"), *stream.records(payloads(rows))]
+    stream.into(sink_of(log), sent)
+    found = logged(log)
+    assert [(r.seq, r.kind, r.payload, r.chain) for r in found] == [
+        (r.seq, r.kind, r.payload, r.chain) for r in sent[1:]
+    ]
+    for row, record in zip(rows, found, strict=True):
+        assert record.decision is not None
+        for name in row.__slots__:
+            if name not in {"words", "activity"}:
+                assert getattr(record.decision, name) == getattr(row, name)
+        assert get_decision(log, row.decision_id) == record.decision
+    words = words_of(log, sorted({row.finding_set for row in rows}))
+    assert words == {row.finding_set: {k: w for k, w in row.words.items() if w} for row in rows}
+    (state,) = streams(log)
+    assert state.head is not None
+    assert (state.head.seq, state.head.chain, state.head.signature) == (
+        120,
+        stream.link,
+        stream.head.signature,
+    )
+    assert sink_of(log).position(STREAM) == stream.position
+    assert [row[:2] for row in contents(log)["tenant_pseudonym"]] == [("tp_1", "acme")]
+
+
+def test_a_batch_sent_twice_is_kept_once(log: Engine) -> None:
+    stream, sink = Stream(), sink_of(log)
+    sent = [stream.tenant("acme", "tp_1"), *stream.records(payloads(made(50)))]
+    stream.into(sink, sent)
+    before = contents(log)
+    stream.into(sink, sent)
+    assert contents(log) == before
+
+
+def test_a_batch_that_begins_before_the_position_is_kept_from_there(log: Engine) -> None:
+    stream, sink, rows = Stream(), sink_of(log), made(50)
+    first = stream.records(payloads(rows[:30]))
+    stream.into(sink, first)
+    second = stream.records(payloads(rows[30:]))
+    stream.into(sink, first[10:] + second)
+    assert [record.seq for record in logged(log)] == list(range(1, 51))
+
+
+def test_the_position_never_goes_back(log: Engine) -> None:
+    stream, sink, rows = Stream(), sink_of(log), made(20)
+    early = Stream()
+    first = early.records(payloads(rows[:10]))
+    ship(log, stream, rows)
+    early.into(sink, first)
+    assert sink.position(STREAM) == stream.position
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "journal_record", "decision", "finding_set_word", "tenant_pseudonym", "unreadable_record", "journal_position",
+        "chain_head",
+    ],
+)  # fmt: skip
+def test_what_fails_half_way_leaves_nothing_and_goes_in_once_afterwards(
+    log: Engine, table: str
+) -> None:
+    stream, sink = Stream(), sink_of(log)
+    sent = [
+        stream.tenant("acme", "tp_1"), stream.unchained(9, b"?"), *stream.records(payloads(made(30))),
+    ]  # fmt: skip
+    with refusing(log, table):
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match="refused"):
+                stream.into(sink, sent)
+        assert not any(contents(log).values())
+        assert sink.position(STREAM) is None
+    stream.into(sink, sent)
+    assert [record.seq for record in logged(log)] == list(range(1, 31))
+    assert {name: len(kept) for name, kept in contents(log).items() if name != "finding_set_word"} == {
+        "journal_position": 1, "journal_record": 30, "decision": 30, "tenant_pseudonym": 1, "unreadable_record": 1,
+        "chain_head": 1, "pruned": 0,
+    }  # fmt: skip
+
+
+def test_whichever_statement_fails_all_is_kept_once(log: Engine) -> None:
+    class Failed(Exception):
+        pass
+
+    for kth in range(1, 100):
+        empty_log(log)
+        stream, sink = Stream(), sink_of(log)
+        left = kth
+
+        def fail(*_: Any) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise Failed
+
+        first, second = stream.records(payloads(made(10))), [stream.tenant("acme", "tp_1")]
+        stream.into(sink, first)
+        second += stream.records(payloads(made(10, seed=2)))
+        event.listen(log, "before_cursor_execute", fail)
+        try:
+            stream.into(sink, second)
+        except Failed:
+            failed = True
+        else:
+            failed = False
+        event.remove(log, "before_cursor_execute", fail)
+        assert len(logged(log)) == (10 if failed else 20)
+        stream.into(sink, second)
+        assert [(r.seq, r.decision is None) for r in logged(log)] == [
+            (seq, False) for seq in range(1, 21)
+        ]
+        if not failed:
+            break
+    assert kth > 6
+
+
+def test_rows_are_kept_once_where_the_position_was_lost(log: Engine) -> None:
+    stream, sink = Stream(), sink_of(log)
+    sent = stream.records(payloads(made(30)))
+    stream.into(sink, sent)
+    before = contents(log)
+    with writing(log) as connection:
+        connection.execute(delete(journal_position))
+        connection.execute(delete(decision).where(decision.c.seq == 7))
+        connection.execute(delete(journal_record).where(journal_record.c.seq == 8))
+    stream.into(sink, sent)
+    assert contents(log) == before
+
+
+def test_a_forged_row_gives_way_to_what_was_journalled(log: Engine) -> None:
+    stream, sink, rows = Stream(), sink_of(log), made(20)
+    stream.into(sink, stream.records(payloads(rows[:10])))
+    forged = replace(rows[12], decision_id="forged")
+    forger = Stream(OTHER)
+    forger.into(sink, forger.records([payload_of(forged)]))
+    with writing(log) as connection:
+        connection.execute(
+            update(journal_record)
+            .where(journal_record.c.stream == OTHER)
+            .values(stream=STREAM, seq=13)
+        )
+        connection.execute(
+            update(decision).where(decision.c.stream == OTHER).values(stream=STREAM, seq=13)
+        )
+    stream.into(sink, stream.records(payloads(rows[10:])))
+    found = logged(log)
+    assert [r.payload for r in found] == payloads(rows)
+    assert [r.decision and r.decision.decision_id for r in found] == [
+        row.decision_id for row in rows
+    ]
+
+
+def test_an_id_that_another_stream_has_already_is_listed_once_and_logged_twice(log: Engine) -> None:
+    rows = made(5)
+    ship(log, Stream(), rows)
+    ship(log, Stream(OTHER), rows)
+    assert len(contents(log)["decision"]) == 5
+    assert [record.decision for record in logged(log, OTHER)] == [None] * 5
+    assert all(record.decision for record in logged(log))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({"request_id": "a\0b"}, id="NUL"),
+        pytest.param({"model": "\ud800"}, id="half a surrogate pair"),
+        pytest.param({"first_endpoint": "é" * 3000}, id="longer than an index takes"),
+        pytest.param({"tools": 2**63}, id="an integer beyond 64 bits"),
+        pytest.param({"attempts": 2**31}, id="a count beyond 32 bits"),
+        pytest.param({"demoted": -(2**31) - 1}, id="a count below 32 bits"),
+        pytest.param({"decided_at": datetime(2026, 7, 4)}, id="a time without a zone"),  # noqa: DTZ001 - on purpose
+        pytest.param({"finding_set": "odd", "words": {"reason": ("a\0b",)}}, id="NUL in a word"),
+        pytest.param({"finding_set": "odd", "words": {"reason": ("x" * 3000,)}}, id="a long word"),
+        pytest.param({"policy_revision": "seven"}, id="text for a number"),
+    ],
+)
+def test_a_row_that_no_column_holds_leaves_its_record_without_one(
+    log: Engine, changed: dict[str, Any]
+) -> None:
+    stream, sink, rows = Stream(), sink_of(log), made(3)
+    rows[1] = replace(rows[1], **changed)
+    stream.into(sink, stream.records(payloads(rows)))
+    assert [record.decision is None for record in logged(log)] == [False, True, False]
+    assert sink.unlisted == 1
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param(
+            {"tools": 2**63 - 1, "plan_ns": -(2**63), "attempts": 2**31 - 1},
+            id="the largest integers",
+        ),
+        pytest.param(
+            {"request_id": "\U0001f600" * 256, "model": "é\uffff\U0010ffff"},
+            id="the largest characters",
+        ),
+        pytest.param({"decided_at": datetime.max.replace(tzinfo=UTC)}, id="the last instant"),
+        pytest.param({"decided_at": datetime.min.replace(tzinfo=UTC)}, id="the first instant"),
+        pytest.param({"words": {}, "finding_set": "none"}, id="no words"),
+        pytest.param({"request_id": "\\N\t\n'\"\\"}, id="what COPY and SQL quote"),
+    ],
+)
+def test_edges_come_back_as_they_went(log: Engine, changed: dict[str, Any]) -> None:
+    (row,) = made(1, **changed)
+    ship(log, Stream(), [row])
+    found = get_decision(log, row.decision_id)
+    assert {name: getattr(found, name) for name in changed if name != "words"} == {
+        name: value for name, value in changed.items() if name != "words"
+    }
+
+
+def test_bytes_that_are_no_record_are_kept_and_those_behind_them_found(log: Engine) -> None:
+    stream, sink, rows = Stream(), sink_of(log), made(2)
+    stream.into(
+        sink,
+        stream.records([payload_of(rows[0]), b"\x00\xff not a record", b"", payload_of(rows[1])]),
+    )
+    assert [(r.payload, r.decision is None) for r in logged(log)][1:3] == [
+        (b"\x00\xff not a record", True),
+        (b"", True),
+    ]
+    assert get_decision(log, rows[1].decision_id) is not None
+
+
+def test_a_chained_record_of_a_kind_from_the_future_is_kept(log: Engine) -> None:
+    stream = Stream()
+    stream.into(sink_of(log), stream.records([b"evidence"], kind=77))
+    assert [(r.kind, r.payload, r.decision) for r in logged(log)] == [(77, b"evidence", None)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [
+        pytest.param(99, b"new", id="a kind from the future"),
+        pytest.param(audit_batch.TENANT, b"not JSON", id="a tenant that is no JSON"),
+        pytest.param(
+            audit_batch.TENANT,
+            b'{"tenant": "a", "pseudonym": 7, "at_us": 0}',
+            id="a pseudonym that is a number",
+        ),
+        pytest.param(
+            audit_batch.TENANT,
+            b'{"tenant": "a\\u0000", "pseudonym": "b", "at_us": 0}',
+            id="NUL in a name",
+        ),
+        pytest.param(
+            audit_batch.TENANT,
+            b'{"tenant": "a", "pseudonym": "b", "at_us": 1e300}',
+            id="a time after the end",
+        ),
+        pytest.param(audit_batch.TENANT, b"[]", id="a list"),
+    ],
+)
+def test_what_cannot_be_read_outside_the_chain_is_kept_once(
+    log: Engine, kind: int, payload: bytes
+) -> None:
+    stream, sink = Stream(), sink_of(log)
+    sent = [stream.unchained(kind, payload), stream.unchained(kind, payload)]
+    stream.into(sink, sent)
+    assert [row[2:] for row in contents(log)["unreadable_record"]] == [(kind, payload)]
+    assert contents(log)["tenant_pseudonym"] == []
+
+
+def test_two_who_ship_the_same_stream_at_once_keep_all_once(log: Engine) -> None:
+    rows = made(2000)
+    failures: list[Exception] = []
+
+    def ship_all() -> None:
+        try:
+            ship(log, Stream(), rows)
+        except Exception as error:  # noqa: BLE001 - told below
+            failures.append(error)
+
+    threads = [threading.Thread(target=ship_all) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert [(r.seq, r.payload) for r in logged(log)] == list(enumerate(payloads(rows), start=1))
+    assert len(contents(log)["decision"]) == 2000
+
+
+def test_streams_ship_side_by_side(log: Engine) -> None:
+    names = [f"{number:032x}" for number in range(4)]
+    rows = {name: made(500, seed=number) for number, name in enumerate(names)}
+    threads = [
+        threading.Thread(target=ship, args=(log, Stream(name), rows[name])) for name in names
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name in names:
+        assert [r.payload for r in logged(log, name)] == payloads(rows[name])
+    sets = {row.finding_set: row.words for each in rows.values() for row in each}
+    assert words_of(log, sorted(sets)) == {
+        n: {k: w for k, w in words.items() if w} for n, words in sets.items()
+    }
+
+
+def test_a_locked_database_says_so_and_takes_the_batch_later(log: Engine) -> None:
+    if log.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL locks rows")
+    hasty = open_store(str(log.url))
+    event.listen(
+        hasty, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout = 50")
+    )
+    hasty.dispose()
+    stream, sink = Stream(), sink_of(hasty)
+    sent = stream.records(payloads(made(10)))
+    with writing(log), pytest.raises(StoreUnavailable, match="locked"):
+        stream.into(sink, sent)
+    stream.into(sink, sent)
+    hasty.dispose()
+    assert len(logged(log)) == 10
+
+
+def test_imports_do_not_hold_up_shipping_on_postgresql(log: Engine) -> None:
+    if log.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer")
+    with writing(log):
+        ship(log, Stream(), made(10))
+    assert len(logged(log)) == 10
+
+
+def test_a_connection_cut_by_the_server_is_made_again(log: Engine) -> None:
+    if log.dialect.name == "sqlite":
+        pytest.skip("no server")
+    stream, sink, rows = Stream(), sink_of(log), made(20)
+    stream.into(sink, stream.records(payloads(rows[:10])))
+    with log.connect() as connection:
+        other = open_store(log.url.render_as_string(hide_password=False))
+        with other.connect() as killer:
+            pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+            killer.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+        other.dispose()
+        connection.invalidate()
+    stream.into(sink, stream.records(payloads(rows[10:])))
+    assert len(logged(log)) == 20
+    assert isinstance(sink.position(STREAM), Position)

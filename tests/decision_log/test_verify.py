@@ -1,0 +1,202 @@
+"""Verification: every way of tampering with a stream is named by a word and a place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from assay.decision_log.auditor import columns_of
+from assay.decision_log.record import DECISION, Record, encode
+from assay.decision_log.verify import Logged, Start, Stream, StreamReport, verify
+from assay.engine.decide.plan import Moment
+from assay.engine.world.request import Request
+from assay.journal.chain import Head, Signer, chain, genesis
+
+NAME = "0" * 32
+PLAN = b'{"attempts":[],"availability":"no_endpoints","snapshot":"s","verdicts":[]}'
+LENGTH = 9
+Rows = list[Logged]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A stream nobody has touched, and its keys."""
+
+    rows: Rows
+    signer: Signer
+    other: Signer
+
+    def head(self, seq: int, signer: Signer | None = None) -> Head:
+        return (signer or self.signer).sign(NAME, seq, self.rows[seq - 1].chain)
+
+    def check(
+        self,
+        rows: Iterable[Logged],
+        *,
+        heads: Sequence[Head] = (),
+        outside: Sequence[Head] = (),
+        start: Start | None = None,
+    ) -> StreamReport:
+        keys: Mapping[str, bytes] = {self.signer.key_id: self.signer.public_key}
+        return verify(Stream(NAME, rows, start, heads, outside), keys, columns_of)
+
+
+def record(number: int) -> bytes:
+    moment = Moment(datetime(2026, 7, 4, tzinfo=UTC), bytes(32))
+    request = Request("lab/one", request_id=f"r-{number}")
+    return encode(
+        Record(f"id-{number}", number, moment, "", request, "s", 1, "d", "0.1.0", 5, PLAN)
+    )
+
+
+def logged(seq: int, data: bytes, link: bytes) -> Logged:
+    return Logged(seq, DECISION, data, link, columns_of(data))
+
+
+def chained(data: Iterable[bytes]) -> Rows:
+    rows, link = [], genesis(NAME)
+    for seq, each in enumerate(data, 1):
+        link = chain(link, seq, DECISION, each)
+        rows.append(logged(seq, each, link))
+    return rows
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Whole:
+    rows = chained(map(record, range(1, LENGTH + 1)))
+    return Whole(rows, Signer(tmp_path / "a.key"), Signer(tmp_path / "b.key"))
+
+
+def at(rows: Rows, seq: int, **changes: object) -> Rows:
+    """One row changed."""
+    return [replace(row, **changes) if row.seq == seq else row for row in rows]  # type: ignore[arg-type]
+
+
+def without(rows: Rows, *gone: int) -> Rows:
+    return [row for row in rows if row.seq not in gone]
+
+
+def swapped(rows: Rows, one: int, other: int) -> Rows:
+    """Two records that have changed places, with their rows; links stay where they are."""
+    first, second = rows[one - 1], rows[other - 1]
+    moved = {
+        one: replace(first, record=second.record, columns=second.columns),
+        other: replace(second, record=first.record, columns=first.columns),
+    }
+    return [moved.get(row.seq, row) for row in rows]
+
+
+def inserted(rows: Rows, seq: int) -> Rows:
+    """A record in between, those behind it moved up; links stay with their records."""
+    later = [replace(row, seq=row.seq + 1) for row in rows if row.seq >= seq]
+    return [*rows[: seq - 1], logged(seq, record(99), b"x" * 32), *later]
+
+
+def rewritten(rows: Rows) -> Rows:
+    """A record exchanged and the whole chain made anew, as one can who knows how, but not the key."""
+    return chained([record(99) if row.seq == 5 else row.record for row in rows])
+
+
+def column(rows: Rows, seq: int, name: str, value: object) -> Rows:
+    return at(rows, seq, columns={**(rows[seq - 1].columns or {}), name: value})
+
+
+@pytest.mark.parametrize(
+    ("tamper", "fault", "seq", "words"),
+    [
+        pytest.param(lambda rows: rows, "", 0, "", id="nothing"),
+        pytest.param(
+            lambda rows: at(rows, 4, record=record(99), columns=columns_of(record(99))), "altered", 4,
+            "is not the one that was chained here", id="a record edited",
+        ),
+        pytest.param(
+            lambda rows: at(rows, 4, record=record(99)), "altered", 4, "its record says", id="a record edited alone"
+        ),
+        pytest.param(
+            lambda rows: column(rows, 6, "first_provider", "mine"), "altered", 6,
+            "first_provider of id-6 is 'mine', its record says ''", id="a column edited",
+        ),
+        pytest.param(
+            lambda rows: column(rows, 6, "words", {"reason": ("x",)}), "altered", 6, "words of id-6", id="words edited"
+        ),
+        pytest.param(lambda rows: at(rows, 2, columns=None), "altered", 2, "the row of", id="a row deleted"),
+        pytest.param(
+            lambda rows: at(rows, 3, record=b"x"), "altered", 3, "cannot be read", id="a record made unreadable"
+        ),
+        pytest.param(lambda rows: at(rows, 3, chain=b"x" * 32), "altered", 3, "id-3", id="a link edited"),
+        pytest.param(lambda rows: without(rows, 1), "missing", 1, "records 1 are missing before id-2", id="the first"),
+        pytest.param(lambda rows: without(rows, 5), "missing", 5, "before id-6", id="one deleted"),
+        pytest.param(
+            lambda rows: without(rows, 5, 6, 7), "missing", 5, "records 5 to 7 are missing before id-8", id="some"
+        ),
+        pytest.param(lambda rows: swapped(rows, 3, 4), "reordered", 3, "id-4 stands where id-3", id="neighbours"),
+        pytest.param(lambda rows: swapped(rows, 2, 8), "reordered", 2, "id-8 stands where id-2", id="two swapped"),
+        pytest.param(lambda rows: inserted(rows, 4), "inserted", 4, "id-99 stands before id-4", id="one inserted"),
+        pytest.param(
+            lambda rows: [*rows[:4], rows[3], *rows[4:]], "inserted", 4, "a second time at 4", id="one twice"
+        ),
+        pytest.param(lambda rows: rows[:6], "truncated", 7, "ends at 6, a signed head stands at 9", id="the tail cut"),
+        pytest.param(lambda _rows: [], "truncated", 1, "ends at 0", id="all deleted"),
+        pytest.param(
+            lambda rows: [*rows, logged(10, record(10), chain(rows[-1].chain, 10, DECISION, record(10)))],
+            "inserted", 10, "behind the last signed head", id="one appended",
+        ),
+        pytest.param(rewritten, "altered", 9, "does not pass through the signed head", id="all rewritten"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("place", ["heads", "outside"])
+def test_tampering_is_named(
+    tamper: Callable[[Rows], Rows], fault: str, seq: int, words: str, place: str, whole: Whole
+) -> None:
+    kept = {place: (whole.head(LENGTH),)}
+    report = whole.check(tamper(list(whole.rows)), **kept)  # type: ignore[arg-type]
+    assert (report.fault, report.fault_seq) == (fault, seq), report.detail
+    assert words in report.detail
+    assert fault or report.checked == LENGTH
+
+
+def test_the_tail_is_cut_with_the_database_s_own_head_and_one_outside_tells(whole: Whole) -> None:
+    report = whole.check(
+        whole.rows[:6], heads=[whole.head(6)], outside=[whole.head(3), whole.head(9)]
+    )
+    assert (report.fault, report.fault_seq) == ("truncated", 7)
+
+
+def test_a_rewritten_chain_is_told_by_the_oldest_head_it_does_not_pass_through(
+    whole: Whole,
+) -> None:
+    rows = rewritten(whole.rows)
+    forged = Whole(rows, whole.signer, whole.other)
+    heads = [forged.head(9, whole.other)]
+    report = whole.check(rows, heads=heads, outside=[whole.head(3), whole.head(6), whole.head(9)])
+    assert (report.fault, report.fault_seq) == ("altered", 6)
+
+
+def test_heads_by_another_key_and_signatures_that_do_not_fit(whole: Whole) -> None:
+    report = whole.check(whole.rows, heads=[whole.head(LENGTH, whole.other)])
+    assert (report.fault, report.fault_seq) == ("unsigned", LENGTH)
+    assert whole.other.key_id in report.detail
+    lied = replace(whole.head(LENGTH), seq=LENGTH - 1)
+    report = whole.check(whole.rows, heads=[lied, whole.head(LENGTH)])
+    assert (report.fault, report.fault_seq) == ("forged", LENGTH - 1)
+
+
+def test_a_stream_is_verified_from_the_last_record_removed_by_age_on(whole: Whole) -> None:
+    start = Start(4, whole.rows[3].chain)
+    report = whole.check(whole.rows[4:], heads=[whole.head(LENGTH)], start=start)
+    assert (report.fault, report.checked, report.pruned) == ("", LENGTH - 4, 4)
+    report = whole.check(whole.rows[5:], heads=[whole.head(LENGTH)], start=start)
+    assert (report.fault, report.fault_seq) == ("missing", 5)
+
+
+def test_records_shipped_while_verifying_are_covered_by_a_newer_head(whole: Whole) -> None:
+    keys = {whole.signer.key_id: whole.signer.public_key}
+    stream = Stream(NAME, whole.rows, None, (whole.head(6),), ())
+    assert verify(stream, keys, columns_of).fault == "inserted"
+    assert verify(replace(stream, newer=lambda: [whole.head(LENGTH)]), keys, columns_of).fault == ""
+    forged = whole.head(LENGTH, whole.other)
+    assert verify(replace(stream, newer=lambda: [forged]), keys, columns_of).fault == "inserted"

@@ -1,0 +1,151 @@
+"""Explaining a request plans it as deciding does, and tells every value that its rules read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.support.pool_life import BINDING, ticks
+from tests.support.worlds import (
+    AS_OF,
+    MODEL,
+    OTHER,
+    ask,
+    endpoint,
+    judged,
+    mixed,
+    moment,
+    observed,
+    policy,
+    shipped,
+    world,
+)
+
+from assay.engine.decide.explanation import Explanation, explain
+from assay.engine.decide.plan import plan
+from assay.engine.policy.verdict import RuleFinding
+from assay.engine.snapshot.pool_memory import Amounts, Standing
+from assay.engine.snapshot.snapshot import Snapshot
+from assay.engine.world.request import MaxPrice, Request
+
+REQUESTS = [
+    pytest.param(ask(), id="plain"),
+    pytest.param(
+        ask(f"{MODEL}:exacto", OTHER, tools=2, partition="none"), id="exacto and another model"
+    ),
+    pytest.param(ask(f"{MODEL}:exacto", allow_fallbacks=False), id="without fallbacks"),
+    pytest.param(ask(f"{MODEL}:nitro", only=("nobody",)), id="nobody left"),
+]
+
+
+def explained(request: Request) -> Explanation:
+    return explain(request, mixed(), moment())
+
+
+def finding(explanation: Explanation, tag: str, rule: str) -> RuleFinding:
+    verdict = next(v for v in explanation.plan.verdicts if v.tag == tag)
+    return next(f for f in (*verdict.broken, *verdict.abstained) if f.rule == rule)
+
+
+@pytest.mark.parametrize("request_", REQUESTS)
+def test_explaining_changes_nothing_of_the_plan(request_: Request) -> None:
+    decided = plan(request_, mixed(), moment())
+    explanation = explained(request_)
+    assert explanation.plan.canonical() == decided.canonical()
+    assert explanation.plan.attempts == decided.attempts
+    assert len(explanation.seen) == len(decided.verdicts)
+    assert explanation.policy_digest == shipped().digest
+    assert all(f.seen == () for v in decided.verdicts for f in (*v.broken, *v.abstained, *v.shadow))
+
+
+def test_a_broken_rule_tells_what_it_saw() -> None:
+    request = ask(f"{MODEL}:exacto", max_price=MaxPrice(prompt=0.15))
+    explanation = explained(request)
+    assert finding(explanation, "weak2/fp8", "max_price_prompt").seen == (
+        ("endpoint.price.prompt", 0.2),
+        ("request.provider.max_price.prompt", 0.15),
+    )
+    accuracy = dict(finding(explanation, "weak1", "tool_accuracy").seen)
+    assert accuracy["params.accuracy_enter"] == 0.95
+    assert accuracy["endpoint.tools.design_effect"] == 2.2
+    assert 0 < accuracy["endpoint.tools.errored"] <= 400  # type: ignore[operator] # a count
+
+
+def test_an_absent_fact_is_shown_as_absent() -> None:
+    accuracy = dict(finding(explained(ask(f"{MODEL}:exacto")), "unseen", "tool_accuracy").seen)
+    assert accuracy["endpoint.tools.calls"] is None
+
+
+def test_an_abstaining_rule_tells_what_it_missed() -> None:
+    abstained = dict(finding(explained(ask(f"{OTHER}:exacto")), "good1", "propensity_in_band").seen)
+    assert abstained["endpoint.propensity.peers"] == ()
+    assert abstained["endpoint.propensity.reference"] is None
+
+
+def test_members_tell_what_their_rules_read_too() -> None:
+    explanation = explained(ask(f"{MODEL}:exacto"))
+    (seen,) = (
+        dict(seen)
+        for verdict, seen in zip(explanation.plan.verdicts, explanation.seen, strict=True)
+        if verdict.tag == "good2"
+    )
+    assert seen["endpoint.propensity.share"] == pytest.approx(2000.5 / 3001)
+    assert seen["params.confidence"] == 0.95
+    assert list(seen) == sorted(seen)
+
+
+def test_with_memory_members_tell_what_it_took_to_stay_and_others_what_it_takes_to_come_in() -> (
+    None
+):
+    first, second, third = ticks({"a": "bgg", "b": "gmm", "c": "gbb"})
+    assert limits_read(first.snapshot) == {"a": {"high"}, "b": {"high"}, "c": {"high"}}
+    assert limits_read(second.snapshot) == {"a": {"high"}, "b": {"low"}, "c": {"low"}}
+    assert limits_read(third.snapshot) == {"a": {"low"}, "b": {"low"}, "c": {"high"}}
+
+
+def limits_read(snapshot: Snapshot) -> dict[str, set[str]]:
+    explanation = explain(ask(f"{MODEL}:{BINDING}"), snapshot, moment())
+    told = zip(explanation.plan.verdicts, explanation.seen, strict=True)
+    return {
+        verdict.tag: {path.removeprefix("params.") for path, _ in seen} & {"high", "low"}
+        for verdict, seen in told
+    }
+
+
+def test_what_is_forgotten_was_not_read() -> None:
+    pool = mixed().pools["exacto", MODEL]
+    less = replace(
+        pool,
+        standings=(Standing("probation", AS_OF, "enter", forgotten=Amounts(calls=1000.0)),)
+        * len(pool.verdicts),
+    )
+    told = explain(
+        ask(f"{MODEL}:exacto"),
+        replace(mixed(), pools={**mixed().pools, ("exacto", MODEL): less}),
+        moment(),
+    )
+    whole, rest = (
+        dict(finding(e, "weak1", "tool_accuracy").seen)
+        for e in (explained(ask(f"{MODEL}:exacto")), told)
+    )
+    assert rest["endpoint.tools.calls"] == whole["endpoint.tools.calls"] - 1000.0  # type: ignore[operator] # a count
+
+
+def test_pool_rules_tell_the_evidence_as_their_own_binding_folds_it() -> None:
+    strict = """
+    evidence: {maxAge: 1h}
+    pool: {enter: [{name: fresh, expression: endpoint.tools.calls > 0.0, reason: EVIDENCE_THIN}]}
+    """
+    quick = "order: [{name: price, expression: endpoint.price.prompt}]"
+    bindings = "- {name: strict, variant: strict, ruleSet: strict}\n- {name: quick, variant: quick, ruleSet: quick}"
+    of = world(
+        endpoint("a"),
+        observations=[
+            observed("a", age=2 * (observed("a").observed_to - observed("a").observed_from))
+        ],
+    )
+    snapshot = judged(of, policy(bindings, strict=strict, quick=quick))
+    (verdict,) = explain(ask(f"{MODEL}:strict:quick"), snapshot, moment()).plan.verdicts
+    (broken,) = verdict.broken
+    assert broken.reason == "EVIDENCE_STALE"
+    assert broken.seen == (("endpoint.tools.calls", None),)

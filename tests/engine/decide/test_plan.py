@@ -1,0 +1,446 @@
+"""One request against one snapshot at one moment: attempts in order, a verdict for everyone, nothing by accident."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings, strategies as st
+from tests.support.worlds import (
+    AS_OF,
+    HOUR,
+    MEMBERS,
+    MODEL,
+    OTHER,
+    ask,
+    endpoint,
+    fast,
+    ids,
+    judged,
+    mixed,
+    mixed_world,
+    moment,
+    named,
+    observed,
+    planned,
+    policy,
+    reasons,
+    shipped,
+    tags,
+    unhurried,
+    verdict_of,
+    world,
+)
+
+from assay.engine.decide.ordering import seed_for
+from assay.engine.decide.plan import Plan, plan
+from assay.engine.errors import PolicyBehind, UnknownModel, UnknownVariant
+from assay.engine.policy.policy import compile_policy
+from assay.engine.policy.verdict import REQUEST_REASONS
+from assay.engine.snapshot.snapshot import Snapshot
+from assay.engine.world.catalog import (
+    Model,
+    Percentiles,
+    Preference,
+    PriceOverride,
+    Prices,
+    TenantSettings,
+)
+from assay.engine.world.request import QUANTIZATIONS, SORTS, MaxPrice, ProviderPreferences
+from assay.rule_files.read import read_policy
+
+ROOT = Path(__file__).resolve().parents[3]
+
+# --- requests, at random --------------------------------------------------------------------------------------------
+
+NAMES = sorted({name for e in mixed_world().endpoints for name in (e.provider, e.tag)} | {"nobody"})
+LISTS = st.lists(st.sampled_from(NAMES), max_size=4).map(tuple)
+LIMITS = st.one_of(st.none(), st.sampled_from([0.0, 0.1, 1.0, 2.5, 100.0]))
+POINTS = st.builds(Percentiles, p50=LIMITS, p90=LIMITS)
+WISHES = st.builds(
+    ProviderPreferences,
+    order=LISTS,
+    only=st.one_of(st.just(()), LISTS),
+    ignore=LISTS,
+    allow_fallbacks=st.booleans(),
+    require_parameters=st.booleans(),
+    data_collection=st.sampled_from(["allow", "deny"]),
+    zdr=st.booleans(),
+    quantizations=st.lists(st.sampled_from(QUANTIZATIONS), max_size=3).map(tuple),
+    sort=st.one_of(st.none(), st.sampled_from(SORTS)),
+    partition=st.sampled_from(["model", "none"]),
+    max_price=st.builds(MaxPrice, prompt=LIMITS, completion=LIMITS, request=LIMITS),
+    preferred_min_throughput=POINTS,
+    preferred_max_latency=POINTS,
+)
+SUFFIXES = st.lists(st.sampled_from(["nitro", "floor", "exacto"]), max_size=3).map(
+    lambda found: "".join(map(":{}".format, found))
+)
+MORE = st.fixed_dictionaries(
+    {
+        "provider": WISHES,
+        "tools": st.integers(0, 2),
+        "service_tier": st.sampled_from([None, "auto", "default", "flex", "priority"]),
+        "max_tokens": st.sampled_from([None, 0, 10**6]),
+        "parameters": st.sampled_from([(), ("tools",), ("seed",)]),
+    }
+)
+SEEDS = st.binary(min_size=16, max_size=16)
+ILL = st.dictionaries(
+    st.sampled_from([e.endpoint_id for e in mixed_world().endpoints]),
+    st.just("failing"),
+    max_size=3,
+)
+
+
+@settings(unhurried, max_examples=200)
+@given(SUFFIXES, SUFFIXES, MORE, SEEDS, ILL)
+def test_nothing_a_request_says_lets_a_non_member_in(
+    before: str, after: str, more: dict[str, Any], seed: bytes, ill: dict[str, str]
+) -> None:
+    answer = planned(mixed(), f"{MODEL}{before}:exacto{after}", at=moment(seed, health=ill), **more)
+    assert set(ids(answer)) <= MEMBERS
+
+
+@settings(unhurried, max_examples=200)
+@given(SUFFIXES, SUFFIXES, MORE, SEEDS, ILL)
+def test_every_endpoint_is_attempted_or_told_why_not(
+    first: str, second: str, more: dict[str, Any], seed: bytes, ill: dict[str, str]
+) -> None:
+    answer = planned(mixed(), MODEL + first, OTHER + second, at=moment(seed, health=ill), **more)
+    everyone = sorted(e.endpoint_id for e in mixed_world().endpoints)
+    assert sorted(v.endpoint_id for v in answer.verdicts) == everyone
+    assert sorted([*ids(answer), *(v.endpoint_id for v in answer.excluded)]) == everyone
+    assert [a.rank for a in answer.attempts] == list(range(1, len(answer.attempts) + 1))
+    assert (answer.availability == "") is bool(answer.attempts)
+    assert all(
+        finding.reason and finding.message and finding.rule
+        for v in answer.excluded
+        for finding in v.broken
+    )
+
+
+@cache
+def tenants() -> Snapshot:
+    """The mixed world with tenants that may use less than all of it."""
+    settings_of = (
+        TenantSettings("narrow", only=("good1", "good2", "weak1"), ignore=("good2",)),
+        TenantSettings("careful", zdr=True),
+    )
+    preferences = (
+        Preference("narrow", "ignore", "weak1", OTHER),
+        Preference("picky", "ignore", "good3"),
+    )
+    return judged(replace(mixed_world(), tenants=settings_of, preferences=preferences))
+
+
+ALLOWED = {
+    "narrow": {f"{MODEL}@good1", f"{MODEL}@weak1", f"{OTHER}@good1"},
+    "careful": {f"{MODEL}@unseen", f"{OTHER}@weak1"},
+    "picky": {e.endpoint_id for e in mixed_world().endpoints if e.provider != "good3"},
+}
+
+
+@settings(unhurried, max_examples=200)
+@given(st.sampled_from(sorted(ALLOWED)), SUFFIXES, MORE, SEEDS)
+def test_a_request_never_widens_what_the_tenant_may_use(
+    tenant: str, suffixes: str, more: dict[str, Any], seed: bytes
+) -> None:
+    answer = planned(tenants(), MODEL + suffixes, OTHER, tenant=tenant, at=moment(seed), **more)
+    assert set(ids(answer)) <= ALLOWED[tenant]
+
+
+def test_what_the_tenant_may_use_is_what_it_gets() -> None:
+    for tenant, allowed in ALLOWED.items():
+        answer = planned(tenants(), MODEL, OTHER, tenant=tenant)
+        assert set(ids(answer)) == allowed - {f"{MODEL}@good1/priority"}
+
+
+@settings(unhurried, max_examples=100)
+@given(
+    SEEDS,
+    st.sampled_from(["", ":exacto", ":nitro", ":floor"]),
+    st.integers(0, 1),
+    st.sampled_from(NAMES),
+)
+def test_ignoring_an_endpoint_never_reorders_the_others(
+    seed: bytes, suffix: str, tools: int, ignored: str
+) -> None:
+    at = moment(seed)
+    whole = planned(mixed(), MODEL + suffix, at=at, tools=tools)
+    rest = planned(mixed(), MODEL + suffix, at=at, tools=tools, ignore=(ignored,))
+    assert ids(rest) == [i for i in ids(whole) if i in ids(rest)]
+
+
+@settings(unhurried, max_examples=100)
+@given(MORE, SEEDS, SUFFIXES)
+def test_the_same_request_snapshot_and_moment_give_the_same_bytes(
+    more: dict[str, Any], seed: bytes, suffixes: str
+) -> None:
+    once, again = (
+        planned(mixed(), MODEL + suffixes, at=moment(seed), **more).canonical() for _ in range(2)
+    )
+    assert once == again
+
+
+CHILD = """
+from tests.engine.worlds import MODEL, OTHER, ask, judged, mixed_world, moment
+from assay.engine.plan import plan
+snapshot = judged(mixed_world())
+for request in (ask(tools=2), ask(f"{MODEL}:exacto", OTHER, partition="none"), ask(OTHER, MODEL, only=("good1",))):
+    print(plan(request, snapshot, moment()).canonical().hex())
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_bytes() -> None:
+    path = os.pathsep.join((str(ROOT / "service"), str(ROOT)))
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", CHILD],
+            env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    here = [
+        plan(request, mixed(), moment()).canonical().hex()
+        for request in (
+            ask(tools=2),
+            ask(f"{MODEL}:exacto", OTHER, partition="none"),
+            ask(OTHER, MODEL, only=("good1",)),
+        )
+    ]
+    assert runs[0].split() == runs[1].split() == here
+
+
+# --- answers --------------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_model_is_an_error_wherever_it_is_named() -> None:
+    with pytest.raises(UnknownModel, match="'lab/none'"):
+        planned(mixed(), MODEL, "lab/none")
+
+
+def test_an_unknown_variant_is_an_error_and_names_the_known() -> None:
+    with pytest.raises(UnknownVariant, match="'turbo', known are exacto, floor, nitro"):
+        planned(mixed(), f"{MODEL}:turbo")
+
+
+def test_a_policy_older_than_asked_for_is_refused() -> None:
+    source = shipped().source
+    seventh = judged(mixed_world(), compile_policy(*read_policy(source.files), source, 7))
+    assert planned(seventh, min_policy_revision=7).policy_revision == 7
+    with pytest.raises(PolicyBehind) as caught:
+        planned(seventh, min_policy_revision=8)
+    assert (caught.value.wanted, caught.value.current) == (8, 7)
+
+
+@pytest.mark.parametrize(
+    ("more", "availability"),
+    [
+        pytest.param({"model": "lab/empty"}, "no_endpoints", id="a model without endpoints"),
+        pytest.param({"model": "lab/empty:exacto"}, "no_endpoints", id="and its pool"),
+        pytest.param({"only": ("nobody",)}, "constraint_filtered", id="nobody left"),
+        pytest.param(
+            {"model": "lab/unseen:exacto"}, "constraint_filtered", id="nobody in the pool"
+        ),
+        pytest.param({}, "", id="somebody left"),
+    ],
+)
+def test_no_endpoint_left_is_an_answer(more: dict[str, Any], availability: str) -> None:
+    snapshot = judged(
+        world(endpoint("a"), endpoint("b", "lab/unseen"), models=[Model("lab/empty")])
+    )
+    answer = planned(snapshot, **more)
+    assert answer.availability == availability
+    assert bool(answer.attempts) is (availability == "")
+    assert len(answer.excluded) == len(answer.verdicts) - len(answer.attempts)
+
+
+def test_without_evidence_exacto_is_empty_and_says_so() -> None:
+    answer = planned(judged(world(endpoint("a"), endpoint("b"))), f"{MODEL}:exacto")
+    assert answer.attempts == ()
+    assert reasons(answer) == {"a": ["EVIDENCE_ABSENT"] * 2, "b": ["EVIDENCE_ABSENT"] * 2}
+
+
+def test_two_endpoints_are_too_few_for_propensity_which_says_so() -> None:
+    two = world(
+        endpoint("a"),
+        endpoint("b"),
+        observations=[observed("a"), observed("b", calls=2000, requests=90_000)],
+    )
+    answer = planned(judged(two), f"{MODEL}:exacto")
+    assert sorted(tags(answer)) == ["a", "b"]
+    for tag in ("a", "b"):
+        assert ("propensity_in_band", "PROPENSITY", "absent") in named(
+            verdict_of(answer, tag).abstained
+        )
+
+
+def test_pool_and_request_reasons_unite() -> None:
+    answer = planned(mixed(), f"{MODEL}:exacto", only=("weak2",), quantizations=("fp8",), zdr=True)
+    assert reasons(answer)["weak2/fp8"] == ["ACCURACY", "data_policy:zdr"]
+    assert reasons(answer)["good1"] == ["only", "data_policy:zdr", "quantization"]
+
+
+def test_an_attempt_says_who_serves_by_which_rules() -> None:
+    answer = planned(mixed(), f"{MODEL}:exacto:floor")
+    first = answer.attempts[0]
+    assert (first.rank, first.model, first.endpoint_id, first.provider, first.tag, first.rule_set) == (
+        1, MODEL, f"{MODEL}@good1", "good1", "good1", "exacto+floor",
+    )  # fmt: skip
+
+
+def test_without_fallbacks_the_first_is_the_only_one() -> None:
+    answer = planned(mixed(), f"{MODEL}:floor", OTHER, allow_fallbacks=False)
+    assert tags(answer) == ["unseen"]
+    told = [f for v in answer.excluded for f in v.broken if f.rule == "allow_fallbacks"]
+    assert {f.message for f in told} == {
+        f"fallbacks are not allowed and {MODEL}@unseen comes first"
+    }
+    assert len(answer.excluded) == len(answer.verdicts) - 1
+
+
+def test_health_of_the_moment_demotes_and_leaves_a_trace_of_nothing_else() -> None:
+    ill = moment(health={f"{MODEL}@good1": "failing"})
+    assert tags(planned(mixed(), f"{MODEL}:exacto:floor"))[0] == "good1"
+    assert tags(planned(mixed(), f"{MODEL}:exacto:floor", at=ill))[-1] == "good1"
+    assert tags(planned(mixed(), f"{MODEL}:exacto", at=ill))[-1] == "good1"
+
+
+@pytest.mark.parametrize(
+    ("now", "prompt_tokens", "expected"),
+    [
+        pytest.param(AS_OF, None, ["timed", "steady"], id="the base price"),
+        pytest.param(AS_OF, 1000, ["timed", "steady"], id="up to the length"),
+        pytest.param(AS_OF, 1001, ["steady", "timed"], id="a dearer price for a long prompt"),
+        pytest.param(AS_OF + 10 * HOUR, None, ["steady", "timed"], id="a dearer price by night"),
+        pytest.param(AS_OF + 18 * HOUR, None, ["timed", "steady"], id="until the night is over"),
+    ],
+)
+def test_prices_are_those_of_the_moment(
+    now: Any, prompt_tokens: int | None, expected: list[str]
+) -> None:
+    overrides = (
+        PriceOverride(Prices(prompt=9.0), min_prompt_tokens=1000),
+        PriceOverride(Prices(prompt=9.0), utc_start=22 * 60, utc_end=6 * 60),
+    )
+    snapshot = judged(
+        world(endpoint("timed", price=1.0, overrides=overrides), endpoint("steady", price=2.0))
+    )
+    assert (
+        tags(planned(snapshot, f"{MODEL}:floor", at=moment(now=now), prompt_tokens=prompt_tokens))
+        == expected
+    )
+
+
+def test_the_blended_price_is_three_quarters_prompt() -> None:
+    one = endpoint("one", prices=Prices(prompt=1.0, completion=5.0))  # 2.0
+    other = endpoint("other", prices=Prices(prompt=2.0, completion=1.5))  # 1.875
+    assert tags(planned(judged(world(one, other)), f"{MODEL}:floor")) == ["other", "one"]
+
+
+def test_who_has_no_price_comes_after_all_draws() -> None:
+    snapshot = judged(
+        world(
+            endpoint("unknown", price=None),
+            endpoint("dear", price=1000.0),
+            endpoint("free", price=0.0),
+        )
+    )
+    for n in range(50):
+        assert tags(planned(snapshot, at=moment(n.to_bytes(16, "big")))) == [
+            "free",
+            "dear",
+            "unknown",
+        ]
+
+
+def test_a_session_keeps_its_first_attempt_while_that_is_admitted() -> None:
+    def first(session: str, decision: str, **more: Any) -> str:
+        seed = seed_for(b"", "acme", MODEL, session, decision)
+        return tags(
+            planned(mixed(), at=moment(seed), only=tuple(f"good{n}" for n in range(1, 6)), **more)
+        )[0]
+
+    for n in range(20):
+        kept = first(f"session-{n}", "one")
+        assert kept == first(f"session-{n}", "two")
+        others = tuple(f"good{n}" for n in range(1, 6) if f"good{n}" != kept)[:2]
+        assert kept == first(f"session-{n}", "three", ignore=others)
+        assert kept != first(f"session-{n}", "four", ignore=(kept,))
+
+
+def test_pins_come_first_among_equals_of_the_pool() -> None:
+    pinned = replace(
+        mixed_world(),
+        preferences=(Preference("acme", "pin", "good5"), Preference("acme", "pin", "weak1")),
+    )
+    answer = planned(judged(pinned), f"{MODEL}:exacto", tenant="acme")
+    assert tags(answer)[0] == "good5"
+    assert set(ids(answer)) <= MEMBERS
+
+
+def test_models_in_turn_or_all_together() -> None:
+    assert [a.model for a in planned(mixed(), f"{OTHER}:floor", f"{MODEL}:floor").attempts] == [
+        OTHER
+    ] * 2 + [MODEL] * 8
+    merged = planned(mixed(), f"{OTHER}:floor", f"{MODEL}:floor", partition="none")
+    assert tags(merged)[:3] == ["unseen", "weak1", "weak2/fp8"]
+    assert {a.model for a in merged.attempts[4:6]} == {MODEL, OTHER}
+
+
+def test_a_key_that_only_one_model_gives_cause_for_sorts_all_of_them() -> None:
+    tiers = [
+        endpoint("acme/priority", price=5.0, **fast(1.0)),
+        endpoint("acme", price=1.0, **fast(9.0)),
+    ]
+    plain = [
+        endpoint("other", OTHER, price=0.1, **fast(7.0)),
+        endpoint("third", OTHER, price=0.2, **fast(5.0)),
+    ]
+    snapshot = judged(world(*tiers, *plain))
+    for models in ([MODEL, OTHER], [OTHER, MODEL]):
+        merged = planned(
+            snapshot, *(f"{m}:nitro" for m in models), partition="none", service_tier="priority"
+        )
+        assert tags(merged) == ["acme/priority", "acme", "other", "third"]
+
+
+def test_a_model_named_twice_keeps_the_better_place() -> None:
+    answer = planned(mixed(), f"{MODEL}:exacto", MODEL)
+    assert len(set(ids(answer))) == len(answer.attempts) == 8
+    assert set(ids(answer)[:5]) == MEMBERS
+
+
+def test_preferred_speed_demotes_across_models() -> None:
+    wish = Percentiles(p50=400.0)
+    answer = planned(mixed(), f"{OTHER}:floor", f"{MODEL}:floor", preferred_min_throughput=wish)
+    assert (answer.attempts[0].model, answer.attempts[0].tag) == (MODEL, "weak1")
+    assert len(answer.attempts) == 10
+
+
+def test_reasons_of_request_rules_are_of_the_closed_list() -> None:
+    assert {
+        r.reason for rules in shipped().rule_sets.values() for r in (c.rule for c in rules.request)
+    } <= set(REQUEST_REASONS)
+
+
+def test_a_request_rule_that_abstains_is_listed() -> None:
+    lenient = """
+    request: [{name: quick, expression: endpoint.latency.p50_s < 1.0, reason: policy, onMissing: pass}]
+    order: [{name: price, expression: endpoint.price.prompt}]
+    """
+    by = policy("- {name: lenient, variant: lenient, ruleSet: lenient}", lenient=lenient)
+    answer: Plan = planned(judged(world(endpoint("a")), by), f"{MODEL}:lenient")
+    assert tags(answer) == ["a"]
+    assert named(verdict_of(answer, "a").abstained) == [("quick", "policy", "absent")]

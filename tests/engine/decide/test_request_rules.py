@@ -1,0 +1,618 @@
+"""The compatibility checklist: OpenRouter's documented routing, item by item, by the rule sets that ship.
+
+Item 6 is as our own design has it: `exacto` filters and never sorts. Item 11 (failure before and after the first token)
+is the forwarding layer's and is tested there once it is built; of item 10 the 429 and 503 are that layer's too.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from tests.support.worlds import (
+    MODEL,
+    OTHER,
+    endpoint,
+    fast,
+    ids,
+    judged,
+    moment,
+    observed,
+    planned,
+    reasons,
+    tags,
+    world,
+)
+
+from assay.engine.errors import UnknownModel
+from assay.engine.snapshot.snapshot import Snapshot
+from assay.engine.world.catalog import Percentiles, Prices, TenantSettings
+from assay.engine.world.request import MaxPrice
+from assay.importers.openrouter import read_openrouter
+
+
+def served(*endpoints: Any, **more: Any) -> Snapshot:
+    return judged(world(*endpoints, **more))
+
+
+PRICED = (
+    endpoint("a", price=1.0),
+    endpoint("b", price=2.0, uptime_30m_percent=90.0),
+    endpoint("c", price=3.0),
+)
+
+
+# --- 1: the price draw ----------------------------------------------------------------------------------------------
+
+
+def test_item_01_price_draw_is_nine_to_one_and_the_unstable_come_last() -> None:
+    snapshot, rounds = served(*PRICED), 10_000
+    orders = [
+        tuple(tags(planned(snapshot, at=moment(n.to_bytes(16, "big"))))) for n in range(rounds)
+    ]
+    assert set(orders) == {("a", "c", "b"), ("c", "a", "b")}
+    assert abs(orders.count(("a", "c", "b")) / rounds - 0.9) < 4 * math.sqrt(0.9 * 0.1 / rounds)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "place"),
+    [
+        pytest.param({}, 0, id="nothing known is no trouble"),
+        pytest.param({"uptime_30m_percent": 95.0}, 0, id="at 95 % as usual"),
+        pytest.param({"uptime_30m_percent": 94.9}, 1, id="below 95 % after the sound"),
+        pytest.param({"uptime_30m_percent": 79.9}, 2, id="below 80 % a last resort"),
+        pytest.param({"status": -2}, 2, id="a bad status too"),
+        pytest.param(
+            {"uptime_1d_percent": 70.0}, 2, id="the last day where the last half hour is not known"
+        ),
+        pytest.param(
+            {"uptime_1d_percent": 70.0, "uptime_30m_percent": 99.0},
+            0,
+            id="the last half hour where it is",
+        ),
+    ],
+)
+def test_item_01_uptime_bands(trouble: dict[str, Any], place: int) -> None:
+    others = (endpoint("dear", price=1e9), endpoint("shaky", price=1e9, uptime_30m_percent=90.0))
+    answer = tags(planned(served(endpoint("a", price=0.01, **trouble), *others)))
+    assert answer.index("a") == place
+
+
+# --- 2: order -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wants", "expected"),
+    [
+        pytest.param({"order": ("c", "a")}, ["c", "a", "b"], id="the rest follows"),
+        pytest.param(
+            {"order": ("nobody", "c")},
+            ["c", "a", "b"],
+            id="who does not serve the model is skipped",
+        ),
+        pytest.param(
+            {"order": ("c", "b"), "allow_fallbacks": False},
+            ["c", "b"],
+            id="no rest without fallbacks",
+        ),
+        pytest.param(
+            {"order": ("nobody",), "allow_fallbacks": False}, [], id="nobody without fallbacks"
+        ),
+        pytest.param(
+            {"order": ("b",)}, ["b", "a", "c"], id="a named unstable one still comes first"
+        ),
+        pytest.param({"order": ("c",), "sort": "price"}, ["c", "a", "b"], id="order beats sort"),
+        pytest.param(
+            {"sort": "price", "allow_fallbacks": False},
+            ["a"],
+            id="only the top one without fallbacks",
+        ),
+    ],
+)
+def test_item_02_order(wants: dict[str, Any], expected: list[str]) -> None:
+    assert tags(planned(served(*PRICED), **wants)) == expected
+
+
+def test_item_02_order_draws_no_lots() -> None:
+    snapshot = served(*PRICED)
+    plans = {
+        tuple(tags(planned(snapshot, order=("b",), at=moment(n.to_bytes(16, "big")))))
+        for n in range(100)
+    }
+    assert plans == {("b", "a", "c")}
+
+
+# --- 3: layers ------------------------------------------------------------------------------------------------------
+
+
+LAYERED = (
+    endpoint("a", price=1.0, zdr=True, collects_data=False),
+    endpoint("b", price=2.0, zdr=True, collects_data=True),
+    endpoint("c", price=3.0, zdr=False, collects_data=False),
+    endpoint("d", price=4.0),
+)
+
+
+@pytest.mark.parametrize(
+    ("tenant", "wants", "expected"),
+    [
+        pytest.param({}, {}, "abcd", id="nobody asks for anything"),
+        pytest.param({"only": ("a", "b")}, {"only": ("b", "c")}, "b", id="only is an intersection"),
+        pytest.param({"only": ("a",)}, {"only": ("b",)}, "", id="which may be empty"),
+        pytest.param({"ignore": ("a",)}, {"ignore": ("b",)}, "cd", id="ignore is a union"),
+        pytest.param({"ignore": ("a",)}, {"only": ("a", "b")}, "b", id="only does not undo ignore"),
+        pytest.param({"only": ("a", "b")}, {"order": ("c", "b")}, "ba", id="order lets nobody in"),
+        pytest.param({}, {"zdr": True}, "ab", id="the request asks for zdr"),
+        pytest.param({"zdr": True}, {}, "ab", id="the operator does"),
+        pytest.param({"zdr": True}, {"zdr": False}, "ab", id="which no request relaxes"),
+        pytest.param({}, {"data_collection": "deny"}, "ac", id="the request denies collection"),
+        pytest.param(
+            {"deny_data_collection": True},
+            {"data_collection": "allow"},
+            "ac",
+            id="the operator does",
+        ),
+        pytest.param({"zdr": True}, {"data_collection": "deny"}, "a", id="both"),
+    ],
+)
+def test_item_03_layers_only_narrow(
+    tenant: dict[str, Any], wants: dict[str, Any], expected: str
+) -> None:
+    snapshot = served(*LAYERED, tenants=[TenantSettings("acme", **tenant)])
+    sort: dict[str, Any] = {} if "order" in wants else {"sort": "price"}
+    assert "".join(tags(planned(snapshot, tenant="acme", **sort, **wants))) == expected
+
+
+def test_item_03_every_layer_has_a_reason_of_its_own() -> None:
+    acme = TenantSettings(
+        "acme", only=("a", "b", "c"), ignore=("b",), zdr=True, deny_data_collection=True
+    )
+    answer = planned(served(*LAYERED, tenants=[acme]), tenant="acme", ignore=("c",))
+    assert reasons(answer) == {
+        "b": ["ignored", "data_policy:training"],
+        "c": ["ignored", "data_policy:zdr"],
+        "d": ["allowed_providers", "data_policy:zdr", "data_policy:training"],
+    }
+
+
+# --- 4: price limits remove, speed wishes demote ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        pytest.param(MaxPrice(prompt=2.0), "ab", id="a price at the limit is within"),
+        pytest.param(MaxPrice(prompt=1.99), "a", id="one above is not"),
+        pytest.param(MaxPrice(completion=1.0), "ac", id="of the completion"),
+        pytest.param(MaxPrice(prompt=3.0, completion=1.0), "ac", id="all limits hold"),
+        pytest.param(
+            MaxPrice(request=0.0), "a", id="nothing per request is a limit; unknown is not within"
+        ),
+        pytest.param(MaxPrice(image=0.5), "b", id="per image"),
+        pytest.param(MaxPrice(audio=4.0), "c", id="of audio"),
+    ],
+)
+def test_item_04_max_price_removes(limit: MaxPrice, expected: str) -> None:
+    snapshot = served(
+        endpoint("a", prices=Prices(prompt=1.0, completion=1.0, request_usd=0.0)),
+        endpoint("b", prices=Prices(prompt=2.0, completion=2.0, request_usd=0.1, image_usd=0.5)),
+        endpoint("c", prices=Prices(prompt=3.0, completion=0.5, audio=4.0)),
+        endpoint("d", price=None),
+    )
+    answer = planned(snapshot, max_price=limit)
+    assert "".join(sorted(tags(answer))) == expected
+    assert {reason for found in reasons(answer).values() for reason in found} == {"max_price"}
+
+
+@pytest.mark.parametrize(
+    ("wants", "expected"),
+    [
+        pytest.param({}, "abcd", id="by price"),
+        pytest.param({"preferred_min_throughput": Percentiles(p50=50.0)}, "abcd", id="all but the unknown are fast"),
+        pytest.param({"preferred_min_throughput": Percentiles(p50=60.0)}, "bcad", id="the slow come after"),
+        pytest.param({"preferred_min_throughput": Percentiles(p50=60.0, p90=30.0)}, "cabd", id="both must hold"),
+        pytest.param({"preferred_max_latency": Percentiles(p50=0.5)}, "abcd", id="in seconds"),
+        pytest.param({"preferred_max_latency": Percentiles(p50=0.4)}, "bacd", id="latency"),
+        pytest.param({"preferred_max_latency": Percentiles(p50=0.4), "preferred_min_throughput": Percentiles(p90=30.0)},
+                     "abcd", id="nobody does both"),
+    ],
+)  # fmt: skip
+def test_item_04_preferred_only_demotes(wants: dict[str, Any], expected: str) -> None:
+    snapshot = served(
+        endpoint("a", price=1.0, latency_s=Percentiles(p50=0.5), **fast(50.0, p90=40.0)),
+        endpoint("b", price=2.0, latency_s=Percentiles(p50=0.3), **fast(60.0, p90=20.0)),
+        endpoint("c", price=3.0, latency_s=Percentiles(p50=0.5), **fast(70.0, p90=30.0)),
+        endpoint("d", price=4.0),
+    )
+    assert "".join(tags(planned(snapshot, sort="price", **wants))) == expected
+
+
+# --- 5: whom a name means -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        pytest.param(
+            "acme",
+            ["acme", "acme/fp8", "acme/fp8~2", "acme/us"],
+            id="a base slug: all but the tier",
+        ),
+        pytest.param("acme/fp8", ["acme/fp8", "acme/fp8~2"], id="a tag that repeats: both"),
+        pytest.param("acme/us", ["acme/us"], id="a tag: one"),
+        pytest.param("acme/flex", ["acme/flex"], id="a tier's tag lets it in"),
+        pytest.param("other", ["other"], id="another provider"),
+    ],
+)
+def test_item_05_base_slug_and_tag(name: str, expected: list[str]) -> None:
+    acme = [
+        endpoint("acme"),
+        endpoint("acme/fp8"),
+        endpoint("acme/fp8", number=2),
+        endpoint("acme/us"),
+    ]
+    snapshot = served(*acme, endpoint("acme/flex"), endpoint("other"))
+    everyone = ["acme", "acme/fp8", "acme/fp8~2", "acme/us", "other"]
+    listed = [f"{MODEL}@{tag}" for tag in expected]
+    assert sorted(ids(planned(snapshot, only=(name,)))) == listed
+    assert sorted(ids(planned(snapshot, order=(name,)))[: len(expected)]) == listed
+    left = [f"{MODEL}@{tag}" for tag in everyone if tag not in expected]
+    assert sorted(ids(planned(snapshot, ignore=(name,)))) == left
+
+
+@pytest.mark.parametrize(
+    ("suffix", "wants", "expected"),
+    [
+        pytest.param("", {}, ["acme"], id="no tier unless asked for"),
+        pytest.param(":nitro", {}, ["acme", "acme/priority"], id="nitro admits priority"),
+        pytest.param(":floor", {}, ["acme", "acme/flex"], id="floor admits flex"),
+        pytest.param(
+            ":nitro", {"service_tier": "default"}, ["acme"], id="an explicit default tier does not"
+        ),
+        pytest.param(
+            ":nitro", {"service_tier": "auto"}, ["acme", "acme/priority"], id="auto is none given"
+        ),
+        pytest.param(
+            "", {"service_tier": "priority"}, ["acme", "acme/priority"], id="priority, then others"
+        ),
+        pytest.param(
+            "", {"service_tier": "flex"}, ["acme/flex"], id="flex alone where there is any"
+        ),
+        pytest.param(
+            ":nitro", {"order": ("acme",)}, ["acme"], id="order switches a suffix's tiers off"
+        ),
+    ],
+)
+def test_item_05_service_tiers(suffix: str, wants: dict[str, Any], expected: list[str]) -> None:
+    snapshot = served(endpoint("acme"), endpoint("acme/flex"), endpoint("acme/priority"))
+    assert sorted(tags(planned(snapshot, MODEL + suffix, **wants))) == expected
+
+
+def test_item_05_a_tier_that_is_asked_for_comes_first() -> None:
+    snapshot = served(
+        endpoint("acme", price=1.0),
+        endpoint("acme/priority", price=9.0),
+        endpoint("other", price=2.0),
+    )
+    assert tags(planned(snapshot, service_tier="priority", sort="price")) == [
+        "acme/priority",
+        "acme",
+        "other",
+    ]
+
+
+# --- 6: suffixes together (DESIGN §3: exacto filters, the last suffix that sorts sorts) -----------------------------
+
+
+def vetted() -> Snapshot:
+    """Good and weak endpoints of a model and of its free row; by price a, b, w, by throughput w, b, a."""
+    free = f"{MODEL}:free"
+    tagged = (("a", 1.0, 10.0), ("b", 2.0, 20.0), ("w", 3.0, 30.0))
+    return served(
+        *(
+            endpoint(tag, model, price=price, **fast(speed))
+            for model in (MODEL, free, OTHER)
+            for tag, price, speed in tagged
+        ),
+        observations=[
+            observed(tag, 600 if tag == "w" else 0, model=model)
+            for model in (MODEL, free, OTHER)
+            for tag, *_ in tagged
+        ],
+    )
+
+
+@pytest.mark.parametrize(
+    ("suffixes", "expected"),
+    [
+        pytest.param(":floor", "abw", id="floor sorts by price"),
+        pytest.param(":nitro", "wba", id="nitro by throughput"),
+        pytest.param(":nitro:floor", "abw", id="floor after nitro sorts by price"),
+        pytest.param(":floor:nitro", "wba", id="nitro after floor by throughput"),
+        pytest.param(":nitro:exacto", "ba", id="exacto after nitro leaves nitro to sort"),
+        pytest.param(":exacto:nitro", "ba", id="as before it"),
+        pytest.param(":exacto:floor", "ab", id="exacto and floor"),
+        pytest.param(":floor:exacto:nitro", "ba", id="three"),
+        pytest.param(":free:nitro", "wba", id="the free row, sorted"),
+        pytest.param(":nitro:free", "wba", id="in either order"),
+        pytest.param(":free:exacto:floor", "ab", id="the free row has a pool of its own"),
+    ],
+)
+def test_item_06_suffixes_compose(suffixes: str, expected: str) -> None:
+    answer = planned(vetted(), MODEL + suffixes)
+    assert "".join(tags(answer)) == expected
+    assert {a.model for a in answer.attempts} == {f"{MODEL}:free" if "free" in suffixes else MODEL}
+
+
+@pytest.mark.parametrize("tools", [0, 2])
+def test_item_06_nitro_and_exacto_give_one_plan_in_either_order(tools: int) -> None:
+    one, other = (
+        planned(vetted(), f"{MODEL}:{s}", tools=tools) for s in ("nitro:exacto", "exacto:nitro")
+    )
+    assert one.canonical() == other.canonical()
+
+
+def test_item_06_a_missing_catalog_row_never_falls_back_to_the_base() -> None:
+    with pytest.raises(UnknownModel, match=f"{MODEL}:batch"):
+        planned(vetted(), f"{MODEL}:batch:nitro")
+
+
+# --- 7: several models ----------------------------------------------------------------------------------------------
+
+
+def test_item_07_each_model_has_its_own_suffix() -> None:
+    answer = planned(vetted(), f"{MODEL}:exacto", OTHER, sort="price")
+    assert [(a.model, a.tag) for a in answer.attempts] == [
+        (MODEL, "a"), (MODEL, "b"), (OTHER, "a"), (OTHER, "b"), (OTHER, "w"),
+    ]  # fmt: skip
+
+
+def test_item_07_partition_none_merges_sorts_and_no_filters() -> None:
+    answer = planned(vetted(), f"{MODEL}:exacto", OTHER, sort="price", partition="none")
+    assert [(a.model, a.tag) for a in answer.attempts] == [
+        (MODEL, "a"), (OTHER, "a"), (MODEL, "b"), (OTHER, "b"), (OTHER, "w"),
+    ]  # fmt: skip
+    assert [(v.model, v.tag) for v in answer.excluded] == [(MODEL, "w")]
+
+
+def test_item_07_the_suffix_of_the_first_model_orders_all_together() -> None:
+    answer = planned(vetted(), f"{MODEL}:nitro", f"{OTHER}:floor", partition="none")
+    assert [a.tag for a in answer.attempts] == ["w", "w", "b", "b", "a", "a"]
+
+
+# --- 8, 9: the soft tiers -------------------------------------------------------------------------------------------
+
+
+def tiered(**errored: int | None) -> Snapshot:
+    """Endpoints by the bad calls of 2000 that were seen of them; the later, the cheaper by far."""
+    priced = [endpoint(tag, price=10.0 ** (8 - 2 * place)) for place, tag in enumerate(errored)]
+    return served(
+        *priced,
+        observations=[observed(tag, bad) for tag, bad in errored.items() if bad is not None],
+    )
+
+
+def test_item_08_tools_bring_the_tiers_in_order() -> None:
+    snapshot = tiered(good=0, fair=2, fine=1, sound=2, unseen=None, bad=500)
+    assert tags(planned(snapshot)) == ["bad", "unseen", "sound", "fine", "fair", "good"]
+    assert tags(planned(snapshot, tools=1)) == ["sound", "fine", "fair", "good", "unseen", "bad"]
+    assert tags(planned(snapshot, sort="exacto")) == [
+        "sound",
+        "fine",
+        "fair",
+        "good",
+        "unseen",
+        "bad",
+    ]
+
+
+@pytest.mark.parametrize(
+    "wants",
+    [
+        pytest.param({"model": f"{MODEL}:floor"}, id="floor"),
+        pytest.param({"sort": "price"}, id="sort by price"),
+    ],
+)
+def test_item_08_an_explicit_sort_switches_the_tiers_off(wants: dict[str, Any]) -> None:
+    snapshot = tiered(good=0, fair=2, fine=1, sound=2, unseen=None, bad=500)
+    assert tags(planned(snapshot, tools=1, **wants)) == [
+        "bad",
+        "unseen",
+        "sound",
+        "fine",
+        "fair",
+        "good",
+    ]
+
+
+@pytest.mark.parametrize(
+    "wants",
+    [
+        pytest.param({}, id="nothing asked"),
+        pytest.param({"sort": "price"}, id="sort by price"),
+        pytest.param({"sort": "throughput"}, id="sort by throughput"),
+        pytest.param({"sort": "latency"}, id="sort by latency"),
+        pytest.param({"sort": "exacto"}, id="sort by quality"),
+        pytest.param({"order": ("bad", "unseen")}, id="order"),
+        pytest.param({"only": ("bad", "good")}, id="only"),
+    ],
+)
+def test_item_08_no_sort_bypasses_the_hard_pool(wants: dict[str, Any]) -> None:
+    snapshot = tiered(good=0, fair=2, fine=1, sound=2, unseen=None, bad=500)
+    for tools in (0, 1):
+        attempted = set(tags(planned(snapshot, f"{MODEL}:exacto", tools=tools, **wants)))
+        assert attempted == ({"good"} if "only" in wants else {"good", "fair", "fine", "sound"})
+
+
+def test_item_08_the_soft_tiers_leave_nobody_out() -> None:
+    answer = planned(tiered(good=0, unseen=None, bad=2000), tools=1)
+    assert tags(answer) == ["good", "unseen", "bad"]
+    assert answer.excluded == ()
+
+
+@pytest.mark.parametrize(
+    ("errored", "last"),
+    [
+        # 96 % holds above the absolute floor of 93 %, and lies far below peers near 100 %
+        pytest.param({"a": 0, "b": 1, "odd": 80}, None, id="two peers are no measure"),
+        pytest.param(
+            {"a": 0, "b": 1, "c": 2, "odd": 80}, "odd", id="with four in all the outlier comes last"
+        ),
+        pytest.param({"a": 0, "odd": 400}, "odd", id="the absolute floor needs no peers"),
+    ],
+)
+def test_item_09_live_cut_off_needs_four_peers(errored: dict[str, int], last: str | None) -> None:
+    answer = tags(planned(tiered(**errored), tools=1))
+    assert (answer[-1] == "odd") is (last == "odd")
+
+
+@pytest.mark.parametrize(
+    ("requests", "calls", "middle"),
+    [
+        pytest.param(300, 200, False, id="enough of both"),
+        pytest.param(300, 199, True, id="a tool call too few"),
+        pytest.param(99, 99, True, id="a request too few"),
+    ],
+)
+def test_item_09_below_the_floors_is_the_middle_tier(
+    requests: int, calls: int, *, middle: bool
+) -> None:
+    snapshot = served(
+        endpoint("sound", price=1e6),
+        endpoint("bad", price=1e-6),
+        endpoint("few", price=1.0),
+        observations=[observed("sound"), observed("bad", 800), observed("few", 0, calls, requests)],
+    )
+    expected = ["sound", "few", "bad"] if middle else ["few", "sound", "bad"]
+    assert tags(planned(snapshot, tools=1)) == expected
+
+
+# --- 10: nobody left (the forwarder's 404 is made of this) ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wants", "excluded_by"),
+    [
+        pytest.param({"only": ("nobody",)}, {"only"}, id="only"),
+        pytest.param({"ignore": ("a", "b")}, {"ignored"}, id="ignore"),
+        pytest.param({"zdr": True}, {"data_policy:zdr"}, id="zero data retention"),
+        pytest.param({"data_collection": "deny"}, {"data_policy:training"}, id="data collection"),
+        pytest.param({"max_price": MaxPrice(prompt=0.01)}, {"max_price"}, id="price"),
+        pytest.param({"max_tokens": 10**6}, {"context_length"}, id="too long an answer"),
+        pytest.param({"prompt_tokens": 10**6}, {"context_length"}, id="too long a prompt"),
+        pytest.param(
+            {"require_parameters": True, "parameters": ("seed",)},
+            {"require_parameters"},
+            id="parameters",
+        ),
+        pytest.param({"quantizations": ("fp32",)}, {"quantization"}, id="quantization"),
+        pytest.param({"input_modalities": ("image",)}, {"policy"}, id="modality"),
+        pytest.param({"enforce_distillable_text": True}, {"policy"}, id="distillation"),
+        pytest.param({"model": f"{MODEL}:exacto"}, {"EVIDENCE_ABSENT"}, id="quality"),
+    ],
+)
+def test_item_10_no_endpoint_is_an_answer_with_reasons(
+    wants: dict[str, Any], excluded_by: set[str]
+) -> None:
+    answer = planned(
+        served(endpoint("a", context_length=1000), endpoint("b", context_length=1000)), **wants
+    )
+    assert answer.attempts == ()
+    assert answer.availability == "constraint_filtered"
+    assert {reason for found in reasons(answer).values() for reason in found} == excluded_by
+    assert set(reasons(answer)) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("supporting", "parameters", "tools", "expected"),
+    [
+        pytest.param(
+            {"a": ("tools",), "b": ()},
+            (),
+            1,
+            "a",
+            id="tools: those that support them, where any does",
+        ),
+        pytest.param({"a": (), "b": ()}, (), 1, "ab", id="all, where none does"),
+        pytest.param(
+            {"a": ("response_format",), "b": ()},
+            ("response_format",),
+            0,
+            "a",
+            id="response_format likewise",
+        ),
+        pytest.param(
+            {"a": ("verbosity",), "b": ()}, ("verbosity",), 0, "a", id="verbosity likewise"
+        ),
+        pytest.param(
+            {"a": ("seed",), "b": ()}, ("seed",), 0, "ab", id="no other parameter, unless required"
+        ),
+    ],
+)
+def test_item_10_capabilities_that_some_endpoint_has(
+    supporting: dict[str, tuple[str, ...]], parameters: tuple[str, ...], tools: int, expected: str
+) -> None:
+    snapshot = served(
+        *(endpoint(tag, supported_parameters=names) for tag, names in supporting.items())
+    )
+    assert "".join(sorted(tags(planned(snapshot, tools=tools, parameters=parameters)))) == expected
+
+
+@pytest.mark.parametrize(
+    ("limits", "max_tokens", "fits"),
+    [
+        pytest.param(
+            {"max_completion_tokens": 100, "context_length": 1000}, 100, True, id="at the limit"
+        ),
+        pytest.param(
+            {"max_completion_tokens": 100, "context_length": 1000}, 101, False, id="above it"
+        ),
+        pytest.param(
+            {"context_length": 1000}, 1000, True, id="no limit stated: the context length is"
+        ),
+        pytest.param({"context_length": 1000}, 1001, False, id="which may be too short"),
+        pytest.param({}, 10**9, True, id="nothing stated"),
+    ],
+)
+def test_item_10_completion_limit(limits: dict[str, Any], max_tokens: int, *, fits: bool) -> None:
+    assert bool(planned(served(endpoint("a", **limits)), max_tokens=max_tokens).attempts) is fits
+
+
+# --- 12: the importer -----------------------------------------------------------------------------------------------
+
+OFFER = {
+    "provider_name": "Acme",
+    "tag": "acme",
+    "pricing": {"prompt": "0.000001", "completion": "0.000002"},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "expected"),
+    [
+        pytest.param({}, "prices", Prices(1.0, 2.0, request_usd=0.0), id="prices as text"),
+        pytest.param({"pricing": {"prompt": 0.000001, "completion": 0.000002}}, "prices",
+                     Prices(1.0, 2.0, request_usd=0.0), id="prices as numbers"),
+        pytest.param({"pricing": {}}, "prices", Prices(), id="no prices"),
+        pytest.param({"uptime_last_30m": None, "latency_last_30m": None, "throughput_last_30m": None}, "latency_s",
+                     Percentiles(), id="metrics that are null"),
+        pytest.param({"latency_last_30m": 850}, "latency_s", Percentiles(p50=0.85), id="latency as one number"),
+        pytest.param({"latency_last_30m": {"p50": 250, "p75": 400, "p90": 900, "p99": 2000}}, "latency_s",
+                     Percentiles(0.25, 0.4, 0.9, 2.0), id="latency as percentiles"),
+        pytest.param({"throughput_last_30m": 42}, "throughput_tps", Percentiles(p50=42.0), id="one throughput"),
+        pytest.param({"something_new": {"deep": [1]}, "native_tools": None}, "provider", "acme", id="unknown keys"),
+    ],
+)  # fmt: skip
+def test_item_12_importer_accepts(changes: dict[str, Any], field: str, expected: object) -> None:
+    snapshot = {
+        "generated": "2026-07-04T14:04:07Z",
+        "models": [{"id": MODEL, "name": "One"}],
+        "endpoints": {MODEL: {"id": MODEL, "endpoints": [{**OFFER, **changes}]}},
+    }
+    document = read_openrouter(json.dumps(snapshot).encode())
+    assert document.refused == ()
+    (found,) = document.endpoints
+    assert getattr(found, field) == expected
+    assert tags(planned(judged(world(found)))) == ["acme"]

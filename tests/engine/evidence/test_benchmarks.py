@@ -1,0 +1,109 @@
+"""Which benchmark run counts: the latest of its series up to an instant, whatever came first."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, strategies as st
+
+from assay.engine.evidence.benchmarks import (
+    UNITS,
+    BenchmarkRun,
+    Series,
+    in_unit,
+    is_complete,
+    latest,
+)
+
+NOON = datetime(2026, 7, 4, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+SERIES = Series("livemcpbench", "0", "gpt-4.1", "scorer/accuracy", "fraction")
+RUN = BenchmarkRun("lab/one@acme", "inspect", SERIES, 0.5, NOON, "a")
+
+
+@pytest.mark.parametrize(
+    ("changes", "standing"),
+    [
+        pytest.param({"run_at": NOON + DAY}, 0.9, id="a later run counts instead"),
+        pytest.param({"run_at": NOON - DAY}, 0.5, id="an earlier one does not"),
+        pytest.param({"run_at": NOON + 3 * DAY}, 0.5, id="nor one that is still to come"),
+        pytest.param({"run_at": NOON + 2 * DAY}, 0.9, id="one of this very instant does"),
+        pytest.param({"run": "b"}, 0.9, id="at one time the last by id"),
+        pytest.param({"source": "another"}, 0.5, id="at one time the last by source"),
+        pytest.param({"endpoint_id": "lab/one@other"}, 0.5, id="another endpoint's is another's"),
+    ],
+)
+def test_the_latest_run_of_a_series_counts(changes: dict[str, object], standing: float) -> None:
+    other = replace(RUN, score=0.9, **changes)  # type: ignore[arg-type]
+    for runs in ([RUN, other], [other, RUN]):
+        (found,) = latest(runs, NOON + 2 * DAY)[RUN.endpoint_id]
+        assert found.run.score == standing
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(replace(SERIES, suite="tau2/retail"), id="suite"),
+        pytest.param(replace(SERIES, version="1"), id="version"),
+        pytest.param(replace(SERIES, judge="o3"), id="judge"),
+        pytest.param(replace(SERIES, metric="scorer/f1"), id="metric"),
+        pytest.param(replace(SERIES, unit="percent"), id="unit"),
+    ],
+)
+def test_runs_are_not_compared_across_a(other: Series) -> None:
+    later = replace(RUN, series=other, score=0.1, run_at=NOON + DAY)
+    found = latest([RUN, later], NOON + DAY)[RUN.endpoint_id]
+    assert {each.run.series: each.run.score for each in found} == {SERIES: 0.5, other: 0.1}
+    assert other.name != SERIES.name
+
+
+@pytest.mark.parametrize(
+    ("age", "days"),
+    [(timedelta(0), 0), (DAY - timedelta(microseconds=1), 0), (DAY, 1), (90.5 * DAY, 90)],
+)
+def test_age_is_in_whole_days(age: timedelta, days: int) -> None:
+    assert latest([RUN], NOON + age)[RUN.endpoint_id][0].age_days == days
+
+
+def test_a_series_is_named_in_one_line() -> None:
+    assert SERIES.name == "livemcpbench@0 scorer/accuracy fraction by gpt-4.1"
+
+
+SERIES_OF_ANOTHER_JUDGE = replace(SERIES, judge="o3")
+RUNS = st.builds(
+    BenchmarkRun,
+    st.sampled_from(("a", "b")),
+    st.sampled_from(("x", "y")),
+    st.sampled_from((SERIES, SERIES_OF_ANOTHER_JUDGE)),
+    st.floats(0, 1),
+    st.datetimes(datetime(2026, 1, 1), datetime(2026, 12, 1), timezones=st.just(UTC)),  # noqa: DTZ001 - the zone is given
+    st.sampled_from(("", "r")),
+)  # fmt: skip
+
+
+@given(
+    st.lists(RUNS, unique_by=lambda r: (r.endpoint_id, r.series, r.run_at, r.source, r.run)),
+    st.randoms(),
+)
+def test_order_does_not_matter(runs: list[BenchmarkRun], random: object) -> None:
+    shuffled = list(runs)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert latest(runs, NOON) == latest(shuffled, NOON)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_nan_and_infinity_lie_in_no_unit(unit: str) -> None:
+    assert not any(in_unit(score, unit) for score in (math.nan, math.inf, -math.inf))
+
+
+@pytest.mark.parametrize(
+    ("completed", "total", "complete"),
+    [(95, 100, True), (94, 100, False), (1, 1, True), (0, 0, False), (19, 20, True)],
+)
+def test_complete_means_95_percent_of_the_tasks(
+    completed: int, total: int, *, complete: bool
+) -> None:
+    assert is_complete(completed, total) is complete

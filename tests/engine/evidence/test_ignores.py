@@ -1,0 +1,162 @@
+"""Whose ignores count: of eligible tenants that use the model, each once, and nobody's about its own provider."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, strategies as st
+from tests.support.worlds import AS_OF, MODEL, OTHER, endpoint
+
+from assay.engine.evidence.ignores import (
+    Ballot,
+    Ignores,
+    Voter,
+    ballots,
+    ignores,
+    is_eligible,
+    polls,
+)
+from assay.engine.world.catalog import Preference
+
+DAY = timedelta(days=1)
+MOMENT = timedelta(microseconds=1)
+NOBODY: frozenset[str] = frozenset()
+
+
+def voter(
+    tenant: str = "t",
+    *,
+    known: timedelta = 30 * DAY,
+    calls: dict[str, int] | None = None,
+    asked: dict[str, set[str]] | None = None,
+    affiliated: str = "",
+) -> Voter:
+    """Without more, an eligible tenant that asked for tools of one model and ignores nobody."""
+    return Voter(
+        tenant,
+        AS_OF - known,
+        {"one": 100, "two": 100} if calls is None else calls,
+        {
+            model: frozenset(targets)
+            for model, targets in ({MODEL: set()} if asked is None else asked).items()
+        },
+        frozenset(affiliated.split()),
+    )
+
+
+@pytest.mark.parametrize(
+    ("of", "eligible"),
+    [
+        pytest.param(voter(), True, id="200 calls over two providers, a month ago"),
+        pytest.param(voter(known=14 * DAY), True, id="first seen two weeks ago"),
+        pytest.param(voter(known=14 * DAY - MOMENT), False, id="not quite two weeks ago"),
+        pytest.param(
+            voter(calls={"one": 199, "two": 1}), True, id="one call to the second provider"
+        ),
+        pytest.param(voter(calls={"one": 200}), False, id="one provider"),
+        pytest.param(voter(calls={"one": 200, "two": 0}), False, id="none to the second"),
+        pytest.param(voter(calls={"one": 100, "two": 99}), False, id="199 calls"),
+        pytest.param(voter(calls={}), False, id="none"),
+    ],
+)
+def test_who_is_eligible(of: Voter, *, eligible: bool) -> None:
+    assert is_eligible(of, AS_OF) is eligible
+    assert bool(ballots([of], [], AS_OF)) is eligible
+
+
+def counted(voters: list[Voter], *preferences: Preference, tag: str = "acme/fp8") -> Ignores | None:
+    poll = polls(ballots(voters, preferences, AS_OF)).get(MODEL)
+    return None if poll is None else ignores(endpoint(tag), poll)
+
+
+@pytest.mark.parametrize(
+    ("asked", "preferences", "expected"),
+    [
+        pytest.param({}, [], None, id="who never asked for tools of the model has no say"),
+        pytest.param({OTHER: {"acme"}}, [], None, id="nor who did so of another one"),
+        pytest.param(
+            {OTHER: {"acme"}}, [("ignore", "acme", MODEL)], None, id="whatever it prefers"
+        ),
+        pytest.param({MODEL: set()}, [], Ignores(1, 0), id="who did counts below the line"),
+        pytest.param({MODEL: {"acme"}}, [], Ignores(1, 1), id="a request ignored the provider"),
+        pytest.param({MODEL: {"acme/fp8"}}, [], Ignores(1, 1), id="a request ignored the endpoint"),
+        pytest.param({MODEL: {"acme/fp4", "other"}}, [], Ignores(1, 0), id="or another one"),
+        pytest.param(
+            {MODEL: set(), OTHER: {"acme"}}, [], Ignores(1, 0), id="or it, for another model"
+        ),
+        pytest.param(
+            {MODEL: set()}, [("ignore", "acme", None)], Ignores(1, 1), id="it does so in general"
+        ),
+        pytest.param(
+            {MODEL: set()}, [("ignore", "acme", MODEL)], Ignores(1, 1), id="for this model"
+        ),
+        pytest.param(
+            {MODEL: set()}, [("ignore", "acme", OTHER)], Ignores(1, 0), id="for another one"
+        ),
+        pytest.param(
+            {MODEL: set()}, [("pin", "acme", None)], Ignores(1, 0), id="a pin is no ignore"
+        ),
+        pytest.param(
+            {MODEL: {"acme", "acme/fp8"}},
+            [("ignore", "acme", None)],
+            Ignores(1, 1),
+            id="one vote a tenant",
+        ),
+    ],
+)
+def test_what_an_ignore_is(
+    asked: dict[str, set[str]],
+    preferences: list[tuple[str, str, str | None]],
+    expected: Ignores | None,
+) -> None:
+    assert counted([voter(asked=asked)], *(Preference("t", *p) for p in preferences)) == expected
+
+
+def test_preferences_of_tenants_that_were_never_seen_do_not_count() -> None:
+    assert counted(
+        [voter()], *(Preference(f"new-{n}", "ignore", "acme") for n in range(400))
+    ) == Ignores(1, 0)
+
+
+def test_cheap_tenants_do_not_count() -> None:
+    honest = [voter(f"h{n:03}", asked={MODEL: {"acme"} if n < 8 else set()}) for n in range(400)]
+    cheap = [
+        voter(f"x{n:03}", calls={"one": 5, "two": 5}, asked={MODEL: {"acme"}}) for n in range(400)
+    ]
+    assert counted([*honest, *cheap]) == Ignores(400, 8)
+
+
+def test_who_belongs_to_a_provider_has_no_say_about_it() -> None:
+    own = voter("own", asked={MODEL: {"rival", "acme"}}, affiliated="acme")
+    assert counted([own, voter()]) == Ignores(1, 0)
+    assert counted([own, voter()], tag="rival") == Ignores(2, 1)
+    of_rival = voter("of-rival", asked={MODEL: {"acme"}}, affiliated="rival other")
+    assert counted([of_rival]) == Ignores(1, 1)
+
+
+def test_a_providers_name_does_not_mean_its_service_tiers() -> None:
+    against = [voter(asked={MODEL: {"acme"}}), voter("u", asked={MODEL: {"acme/flex"}})]
+    assert counted(against, tag="acme/flex") == Ignores(2, 1)
+    assert counted(against, tag="acme") == Ignores(2, 1)
+
+
+@given(
+    st.lists(
+        st.builds(
+            Ballot,
+            st.sampled_from("abcdef"),
+            st.sampled_from([MODEL, OTHER]),
+            st.frozensets(st.sampled_from(["acme", "acme/fp8", "rival"])),
+            st.frozensets(st.sampled_from(["acme", "rival"])),
+        ),
+        max_size=12,
+    ),
+    st.data(),
+)
+def test_order_of_ballots_does_not_matter(cast: list[Ballot], data: st.DataObject) -> None:
+    found = polls(cast)
+    assert polls(data.draw(st.permutations(cast))) == found
+    for poll in found.values():
+        counts = ignores(endpoint("acme/fp8"), poll)
+        assert 0 <= counts.ignoring <= counts.tenants

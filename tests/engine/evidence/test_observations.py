@@ -1,0 +1,242 @@
+"""Observations become evidence as of an instant: ended windows, discounted by age, held against peers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, strategies as st
+from tests.support.worlds import AS_OF, HOUR, MODEL, observed, unhurried
+
+from assay.engine.evidence.observations import (
+    Counts,
+    Evidence,
+    Folded,
+    Peers,
+    fold,
+    half_life_of,
+    peers,
+    propensity,
+)
+from assay.engine.policy.rule_set import EvidenceSpec
+from assay.engine.world.catalog import Observation
+
+SPEC = EvidenceSpec()
+MOMENT = timedelta(microseconds=1)
+
+
+def folded(*observations: Observation, spec: EvidenceSpec = SPEC) -> Evidence:
+    (evidence,) = fold(observations, spec, AS_OF).values()
+    return evidence
+
+
+def known(*observations: Observation, spec: EvidenceSpec = SPEC) -> Folded:
+    found = folded(*observations, spec=spec).folded
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("age", "counts", "stale"),
+    [
+        pytest.param(-MOMENT, False, False, id="still open"),
+        pytest.param(timedelta(0), True, False, id="ended at this instant"),
+        pytest.param(HOUR, True, False, id="ended before"),
+        pytest.param(SPEC.max_age, True, False, id="as old as the limit"),
+        pytest.param(SPEC.max_age + MOMENT, False, True, id="older than the limit"),
+    ],
+)
+def test_a_window_counts_once_it_has_ended_until_it_is_too_old(
+    age: timedelta, *, counts: bool, stale: bool
+) -> None:
+    evidence = fold([observed("a", age=age)], SPEC, AS_OF).get(f"{MODEL}@a")
+    assert (evidence is not None and evidence.folded is not None) is counts
+    assert (evidence is not None and evidence.stale) is stale
+
+
+def test_age_runs_from_the_end_of_the_window() -> None:
+    long = observed("a", age=HOUR, length=SPEC.max_age + HOUR)
+    assert known(long).observed == Counts(3000, 2000, 0)
+
+
+def test_fresh_windows_outlive_stale_ones() -> None:
+    stale = observed("a", errored=2000, age=SPEC.max_age + HOUR)
+    evidence = folded(stale, observed("a", errored=1))
+    assert not evidence.stale
+    assert evidence.folded is not None
+    assert evidence.folded.observed.errored_requests == 1
+
+
+def test_every_endpoint_is_folded_by_itself() -> None:
+    evidence = fold(
+        [observed("a", errored=1), observed("b", errored=2), observed("b", errored=4)], SPEC, AS_OF
+    )
+    assert {
+        name: e.folded.observed.errored_requests
+        for name, e in evidence.items()
+        if e.folded is not None
+    } == {
+        f"{MODEL}@a": 1,
+        f"{MODEL}@b": 6,
+    }
+
+
+def test_what_is_known_of_the_windows_is_kept() -> None:
+    early = observed("a", source="lab", age=30 * HOUR, length=2 * HOUR, requests=10, calls=5)
+    late = observed("a", source="gateway", age=HOUR, length=HOUR, requests=100, calls=50, errored=3)
+    found = known(late, early)
+    assert found.sources == ("gateway", "lab")
+    assert (found.observed_from, found.observed_to) == (early.observed_from, late.observed_to)
+    assert found.observed == Counts(110, 55, 3)
+
+
+@pytest.mark.parametrize(
+    ("calls", "length", "hours"),
+    [
+        # target / (calls / design effect / hours of observation)
+        pytest.param(2200, 50 * HOUR, 100.0, id="by the effective rate"),
+        pytest.param(
+            10**9, HOUR, 12.0, id="a busy endpoint forgets no faster than the lower bound"
+        ),
+        pytest.param(1, 1000 * HOUR, 168.0, id="a quiet one no slower than the upper"),
+        pytest.param(0, HOUR, 168.0, id="one without calls neither"),
+        pytest.param(5, timedelta(0), 168.0, id="a window without length says nothing of the rate"),
+    ],
+)
+def test_half_life_follows_the_effective_rate_within_bounds(
+    calls: int, length: timedelta, hours: float
+) -> None:
+    assert half_life_of([observed("a", calls=calls, length=length)], SPEC) / HOUR == pytest.approx(
+        hours
+    )
+
+
+@pytest.mark.parametrize("halvings", [0, 1, 2, 5])
+def test_counts_halve_with_every_half_life(halvings: int) -> None:
+    spec = replace(SPEC, half_life_min=10 * HOUR, half_life_max=10 * HOUR)
+    found = known(
+        observed("a", errored=40, calls=800, requests=1600, age=10 * HOUR * halvings), spec=spec
+    )
+    assert found.discounted == Counts(1600 / 2**halvings, 800 / 2**halvings, 40 / 2**halvings)
+    assert found.observed == Counts(1600, 800, 40)
+
+
+def test_each_window_is_discounted_by_its_own_age() -> None:
+    spec = replace(SPEC, half_life_min=HOUR, half_life_max=HOUR)
+    found = known(
+        observed("a", calls=8, age=HOUR), observed("a", calls=16, age=3 * HOUR), spec=spec
+    )
+    assert found.discounted.tool_call_requests == 8 / 2 + 16 / 8
+
+
+WINDOWS = st.lists(
+    st.builds(
+        observed,
+        st.sampled_from("ab"),
+        errored=st.integers(0, 9),
+        calls=st.integers(9, 99),
+        requests=st.integers(99, 999),
+        source=st.sampled_from(["lab", "gateway"]),
+        age=st.integers(-2, 2300).map(lambda hours: hours * HOUR),
+        length=st.integers(1, 48).map(lambda hours: hours * HOUR),
+        reference=st.booleans(),
+    ),
+    max_size=8,
+)
+
+
+@unhurried
+@given(WINDOWS, st.data())
+def test_order_of_windows_does_not_matter(windows: list[Observation], data: st.DataObject) -> None:
+    assert fold(data.draw(st.permutations(windows)), SPEC, AS_OF) == fold(windows, SPEC, AS_OF)
+
+
+@unhurried
+@given(st.permutations([3, 10**15 + 1, 7 * 10**14 + 3]))
+def test_order_of_windows_over_the_same_time_does_not_matter(calls: list[int]) -> None:
+    windows = [observed("a", calls=n, requests=n, age=37 * HOUR) for n in calls]
+    assert fold(windows, SPEC, AS_OF) == fold(
+        sorted(windows, key=lambda o: o.requests), SPEC, AS_OF
+    )
+
+
+@unhurried
+@given(WINDOWS)
+def test_discounted_is_never_more_than_observed(windows: list[Observation]) -> None:
+    for evidence in fold(windows, SPEC, AS_OF).values():
+        if evidence.folded is not None:
+            seen, discounted = evidence.folded.observed, evidence.folded.discounted
+            assert 0 <= discounted.tool_call_requests <= seen.tool_call_requests
+            assert (
+                discounted.errored_requests
+                <= discounted.tool_call_requests
+                <= discounted.requests
+                <= seen.requests
+            )
+
+
+@pytest.mark.parametrize(
+    ("requests", "main"),
+    [
+        pytest.param({"lab": 100, "gateway": 99}, "lab", id="the one that saw most"),
+        pytest.param({"lab": 99, "gateway": 100}, "gateway", id="whichever it is"),
+        pytest.param({"lab": 100, "gateway": 100}, "lab", id="of equals the last by name"),
+    ],
+)
+def test_one_source_speaks_for_propensity(requests: dict[str, int], main: str) -> None:
+    found = known(*(observed("a", source=s, requests=n, calls=n // 2) for s, n in requests.items()))
+    assert found.main_source == main
+    assert found.by_source[found.main_source] == Counts(requests[main], requests[main] // 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("calls", "requests", "share"),
+    [
+        pytest.param(0, 0, 0.5, id="nothing seen"),
+        pytest.param(0, 9, 0.05, id="never is not quite never"),
+        pytest.param(9, 9, 0.95, id="always is not quite always"),
+        pytest.param(4, 9, 0.45, id="in between"),
+    ],
+)
+def test_propensity_lies_strictly_between_zero_and_one(
+    calls: int, requests: int, share: float
+) -> None:
+    assert propensity(Counts(requests, calls, 0)) == pytest.approx(share)
+
+
+def test_peers_are_the_others_of_the_same_source() -> None:
+    evidence = fold(
+        [
+            observed("a", requests=9, calls=0),
+            observed("b", requests=9, calls=4),
+            observed("c", requests=9, calls=9),
+            observed("d", requests=9, calls=9, source="elsewhere"),
+            observed("e", requests=0, calls=0),
+            observed("f", age=SPEC.max_age + HOUR),
+        ],
+        SPEC,
+        AS_OF,
+    )
+    assert peers(evidence)[f"{MODEL}@a"] == Peers((4.5 / 10, 9.5 / 10), None)
+    assert peers(evidence)[f"{MODEL}@b"] == Peers((0.5 / 10, 9.5 / 10), None)
+    assert peers(evidence)[f"{MODEL}@d"] == Peers((), None)
+    assert f"{MODEL}@f" not in peers(evidence)
+
+
+def test_the_vendors_own_endpoint_is_the_reference_of_all() -> None:
+    windows = [
+        observed("a", requests=9, calls=0),
+        observed("own", requests=9, calls=4, reference=True),
+    ]
+    evidence = fold(windows, SPEC, AS_OF)
+    assert peers(evidence)[f"{MODEL}@a"].reference == pytest.approx(0.45)
+    assert peers(evidence)[f"{MODEL}@own"].reference == pytest.approx(0.45)
+
+
+def test_peers_are_all_that_the_source_saw_whoever_saw_more_of_them() -> None:
+    bench = observed("x", calls=30, requests=100, source="bench")
+    also = observed("y", calls=20, requests=100, source="bench")
+    traffic = observed("y", calls=1000, requests=9000, source="traffic")
+    evidence = fold([bench, also, traffic], SPEC, AS_OF)
+    assert peers(evidence)[f"{MODEL}@x"].shares == (20.5 / 101,)

@@ -1,0 +1,96 @@
+"""Speed and uptime from traffic stand in where the catalog is silent, once there are enough requests."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from tests.support.worlds import MODEL, endpoint, judged, world
+
+from assay.engine.evidence.speed import (
+    Bin,
+    Served,
+    completed,
+    latencies,
+    quantile,
+    throughputs,
+    uptime,
+)
+from assay.engine.world.catalog import Percentiles, World
+from assay.outcomes.counting import bounds, bucket_of
+
+
+def binned(values: list[float]) -> list[Bin]:
+    """Values in the buckets of the counters, in thousandths."""
+    counts: dict[int, int] = {}
+    for value in values:
+        counts[bucket_of(round(value * 1000))] = counts.get(bucket_of(round(value * 1000)), 0) + 1
+    return [Bin(low / 1000, high / 1000, counts[k]) for k in counts for low, high in (bounds(k),)]
+
+
+@pytest.mark.parametrize(
+    ("bins", "share", "value"),
+    [
+        pytest.param([Bin(1, 2, 49)], 0.5, None, id="49 are too few"),
+        pytest.param([Bin(1, 2, 50)], 0.5, 2**0.5, id="50 are not: the middle by the logarithm"),
+        pytest.param([Bin(1, 2, 50)], 1.0, 2, id="the end"),
+        pytest.param([Bin(1, 4, 25), Bin(4, 16, 25)], 0.25, 2, id="in the first of two"),
+        pytest.param([Bin(4, 16, 25), Bin(1, 4, 25)], 0.75, 8, id="in the second, in any order"),
+        pytest.param([Bin(0, 1, 100)], 0.3, 0.3, id="from nothing on there is no logarithm"),
+        pytest.param([Bin(1, 2, 50), Bin(2, 4, 0)], 1.0, 2, id="an empty one says nothing"),
+        pytest.param([], 0.5, None, id="none at all"),
+    ],
+)
+def test_quantiles(bins: list[Bin], share: float, value: float | None) -> None:
+    assert quantile(bins, share) == (None if value is None else pytest.approx(value))
+
+
+def test_percentiles_are_within_a_tenth_of_the_truth() -> None:
+    rng = random.Random(2)
+    values = sorted(rng.lognormvariate(0, 0.7) for _ in range(20_000))
+    found = latencies(binned(values))
+    for share, value in ((0.5, found.p50), (0.75, found.p75), (0.9, found.p90), (0.99, found.p99)):
+        assert value == pytest.approx(values[int(share * len(values))], rel=0.05)
+    assert throughputs(binned(values)).p90 == pytest.approx(values[len(values) // 10], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("answered", "failed", "share"), [(0, 0, None), (40, 9, None), (49, 1, 98.0), (0, 50, 0.0)]
+)
+def test_uptime(answered: int, failed: int, share: float | None) -> None:
+    assert uptime(answered, failed) == share
+
+
+def test_what_the_catalog_says_stands() -> None:
+    said = Served(Percentiles(p50=1.0, p90=2.0), Percentiles(p50=50.0), 97.0)
+    silent = endpoint("a")
+    assert completed(silent, None) is silent
+    found = completed(silent, said)
+    assert (found.latency_s, found.throughput_tps, found.uptime_1d_percent) == (
+        said.latency_s,
+        said.throughput_tps,
+        97,
+    )
+    told = endpoint(
+        "a",
+        latency_s=Percentiles(p50=9.0),
+        throughput_tps=Percentiles(p99=1.0),
+        uptime_30m_percent=50.0,
+    )
+    assert completed(told, said) == told
+
+
+def test_rules_read_it_as_if_the_catalog_said_it() -> None:
+    of = world(endpoint("a"), endpoint("b"))
+    served = {
+        of.endpoints[0].endpoint_id: Served(Percentiles(p50=0.5), Percentiles(p90=80.0), 99.0)
+    }
+    first, second = next(
+        iter(judged(World(of.models, of.endpoints, served=served)).models[MODEL].rows.values())
+    )
+    assert (first["latency.p50_s"], first["throughput.p90_tps"], first["uptime_percent"]) == (
+        0.5,
+        80.0,
+        99.0,
+    )
+    assert "uptime_percent" not in second

@@ -1,0 +1,83 @@
+"""Standardisation: endpoints are compared on the same mix of requests, whatever mix they got."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, strategies as st
+
+from assay.engine.evidence.strata import Share, Strata, mix, standardise, together
+
+# statistics.md §5.6: A is better in every stratum, and yet looks worse, since it gets the hard prompts.
+A_RATES, B_RATES = (0.99, 0.96, 0.90), (0.985, 0.952, 0.89)
+A_MIX, B_MIX = (0.13, 0.26, 0.61), (0.70, 0.25, 0.05)
+SIZE = 100_000
+
+
+def mixed(rates: tuple[float, ...], parts: tuple[float, ...]) -> dict[int, Share]:
+    return {
+        k: Share(SIZE * part, SIZE * part * rate)
+        for k, (rate, part) in enumerate(zip(rates, parts, strict=True))
+    }
+
+
+def pooled(*endpoints: Strata) -> Strata:
+    return {
+        k: together(own[k] for own in endpoints if k in own)
+        for k in sorted({k for own in endpoints for k in own})
+    }
+
+
+def test_the_better_endpoint_is_the_better_one_on_the_same_prompts() -> None:
+    a, b = mixed(A_RATES, A_MIX), mixed(B_RATES, B_MIX)
+    assert together(a.values()).rate() == pytest.approx(0.927, abs=0.001)
+    assert together(b.values()).rate() == pytest.approx(0.972, abs=0.001)
+    pool = pooled(a, b)
+    assert standardise(a, mix(pool)).rate() == pytest.approx(0.9525, abs=0.001)
+    assert standardise(b, mix(pool)).rate() == pytest.approx(0.945, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("own", "pool", "size", "rate"),
+    [
+        pytest.param({0: (100, 7)}, {0: (100, 7)}, 100, 0.07, id="alone in one stratum: as it is"),
+        pytest.param({0: (100, 7)}, {0: (900, 300)}, 100, 0.07, id="one stratum is no reason to change anything"),
+        pytest.param({0: (20, 5)}, {0: (500, 0), 1: (500, 0)}, 20, 0.25, id="too little to divide: as it is"),
+        pytest.param({0: (60, 6), 1: (40, 8)}, {0: (600, 0), 1: (400, 0)}, 100, 0.14, id="its mix is the pool's"),
+        pytest.param({0: (90, 9), 1: (90, 18)}, {0: (600, 0), 1: (400, 0)}, 173.08, 0.14,
+                     id="another mix: the pool's weights, and a little less is told"),
+        pytest.param({0: (100, 10)}, {0: (500, 0), 1: (500, 100)}, 100, 0.15,
+                     id="of a stratum it never had it borrows the pool's rate, and is told nothing by it"),
+        pytest.param({0: (100, 10), 1: (29, 29)}, {0: (500, 0), 1: (500, 100)}, 100, 0.15,
+                     id="as of one with fewer than thirty requests"),
+        pytest.param({0: (100, 10), 1: (30, 30)}, {0: (500, 0), 1: (500, 100)}, 92.31, 0.55, id="thirty are enough"),
+        pytest.param({0: (20, 2), 1: (20, 4)}, {0: (500, 50), 1: (500, 50)}, 40, 0.15,
+                     id="thin strata are taken together, in the shape of the pool's rates"),
+        pytest.param({0: (20, 20), 1: (20, 20)}, {0: (500, 50), 1: (500, 50)}, 40, 1.0, id="never above all"),
+    ],
+)  # fmt: skip
+def test_rates_on_the_pools_mix(
+    own: dict[int, tuple[float, float]],
+    pool: dict[int, tuple[float, float]],
+    size: float,
+    rate: float,
+) -> None:
+    found = standardise(
+        {k: Share(*v) for k, v in own.items()}, mix({k: Share(*v) for k, v in pool.items()})
+    )
+    assert found.size == pytest.approx(size, abs=0.01)
+    assert found.rate() == pytest.approx(rate)
+
+
+SHARES = st.builds(
+    lambda size, part: Share(size, size * part), st.floats(1e-3, 1e9), st.floats(0, 1)
+)
+STRATA = st.dictionaries(st.integers(0, 5), SHARES, min_size=1, max_size=6)
+
+
+@given(STRATA, STRATA)
+def test_a_rate_is_a_rate_and_nothing_tells_more_than_there_is(own: Strata, others: Strata) -> None:
+    pool = pooled(own, others)
+    plain, smooth = standardise(own, mix(pool)), standardise(own, mix(pool, 0.5))
+    assert 0 <= plain.rate() <= 1 + 1e-9
+    assert 0 < smooth.rate() < 1
+    assert plain.size <= together(own.values()).size * (1 + 1e-9)

@@ -1,0 +1,157 @@
+"""What single tenants may move: caps, shares, trimmed means, and how much their errors cluster."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given, strategies as st
+
+from assay.engine.evidence.tenant_caps import (
+    FIFTHS,
+    THIRDS,
+    Clustering,
+    Excess,
+    Trim,
+    clustering,
+    design_effect,
+    factors,
+    groups,
+    largest_share,
+    trimmed,
+)
+
+PRIOR = 2.2
+
+
+@pytest.mark.parametrize(
+    ("counts", "most", "held"),
+    [
+        pytest.param({"a": 100}, 1100, {"a": 100}, id="below the cap"),
+        pytest.param({"a": 1100}, 1100, {"a": 1100}, id="at it"),
+        pytest.param({"a": 10**7, "b": 10}, 1100, {"a": 1100, "b": 10}, id="above it, whatever the others have"),
+        pytest.param({f"{n}": 10 for n in range(28)} | {"a": 1000}, 1100, {"a": 1000}, id="29 have no shares"),
+        pytest.param({f"{n}": 10 for n in range(29)} | {"a": 1000}, 1100, {"a": 290 / 9},
+                     id="30 have: a tenth, 290 by the others are nine"),
+        pytest.param({f"{n}": 10 for n in range(99)} | {"a": 1000}, 1100, {"a": 990 * 3 / 97}, id="100 have: 3 %"),
+        pytest.param({f"{n}": 10 for n in range(999)} | {"a": 1000}, 1100, {"a": 9990 / 99}, id="1000 have: 1 %"),
+        pytest.param({f"{n}": 10 for n in range(400)}, 1100, {"7": 10}, id="equals are below their share"),
+        pytest.param({f"{n}": 5000 for n in range(400)}, 1100, {"7": 1100}, id="and held by the cap alone"),
+    ],
+)  # fmt: skip
+def test_caps(counts: dict[str, float], most: float, held: dict[str, float]) -> None:
+    found = factors(counts, most)
+    assert {tenant: found[tenant] * counts[tenant] for tenant in held} == pytest.approx(held)
+
+
+@pytest.mark.parametrize(
+    ("tenants", "share"), [(30, 0.1), (100, 0.03), (300, 0.01), (400, 0.01), (10_000, 0.01)]
+)
+def test_shares(tenants: int, share: float) -> None:
+    assert largest_share(tenants) == pytest.approx(share)
+
+
+@given(
+    st.dictionaries(st.text(max_size=3), st.floats(1e-3, 1e9), min_size=1, max_size=80),
+    st.floats(1, 1e6),
+)
+def test_nobody_has_more_than_the_cap_or_the_share(counts: dict[str, float], most: float) -> None:
+    found = factors(counts, most)
+    held = {tenant: found[tenant] * counts[tenant] for tenant in counts}
+    assert all(0 < f <= 1 for f in found.values())
+    assert all(n <= most * (1 + 1e-9) for n in held.values())
+    if len(counts) >= 30:
+        assert max(held.values()) <= largest_share(len(counts)) * sum(held.values()) * (1 + 1e-9)
+
+
+def excess(tenant: str, calls: float, bad: float, usual: float = 0.1) -> Excess:
+    return Excess(tenant, calls, bad - calls * usual, calls * usual * (1 - usual))
+
+
+def test_small_tenants_are_ranked_together() -> None:
+    small = [excess(f"{n:02}", 7, 1) for n in range(10)]
+    found = groups([*small, excess("big", 500, 3), excess("last", 19, 19)])
+    assert Counter(round(each.calls) for each in found) == {21: 3, 500: 1, 26: 1}
+
+
+@pytest.mark.parametrize(
+    ("tenants", "trim", "says"),
+    [
+        pytest.param(29, FIFTHS, False, id="29 are too few for a fifth"),
+        pytest.param(30, FIFTHS, True, id="30 are not"),
+        pytest.param(8, THIRDS, False, id="8 are too few for a third"),
+        pytest.param(9, THIRDS, True, id="9 are not"),
+    ],
+)
+def test_a_trimmed_mean_needs_tenants(tenants: int, trim: Trim, *, says: bool) -> None:
+    assert (trimmed([excess(f"{n}", 100, 10) for n in range(tenants)], trim) is not None) is says
+
+
+@pytest.mark.parametrize("bad", [0, 500])
+def test_the_oddest_fifth_is_left_out(bad: float) -> None:
+    usual = [excess(f"{n:03}", 500, 50) for n in range(80)]
+    odd = [excess(f"x{n}", 500, bad) for n in range(20)]
+    assert trimmed([*usual, *odd], FIFTHS) == pytest.approx(0, abs=0.001)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.07, 0.10, 0.2])
+@pytest.mark.parametrize("trim", [FIFTHS, THIRDS])
+def test_a_trimmed_mean_of_rare_errors_is_not_far_from_the_mean(share: float, trim: Trim) -> None:
+    rng = random.Random(5)
+    bad = [sum(rng.random() < share for _ in range(5)) for _ in range(40_000)]
+    found = trimmed([excess(f"{n:05}", 5, b, share) for n, b in enumerate(bad)], trim)
+    assert found == pytest.approx(sum(bad) / 5 / len(bad) - share, abs=0.004)
+
+
+def clustered(
+    tenants: int, calls: int, share: float, correlation: float, seed: int = 3
+) -> Clustering | None:
+    """Tenants whose own shares vary so that calls of one are correlated by so much."""
+    rng, likeness = random.Random(seed), 1 / correlation - 1 if correlation else 0.0
+    found = []
+    for n in range(tenants):
+        own = rng.betavariate(share * likeness, (1 - share) * likeness) if likeness else share
+        found.append(excess(f"{n}", calls, sum(rng.random() < own for _ in range(calls)), share))
+    return clustering(found, {e.tenant: 1.0 for e in found}, PRIOR)
+
+
+@pytest.mark.parametrize(
+    ("calls", "correlation"), [(50, 0.0), (50, 0.01), (50, 0.05), (100, 0.03), (1, 0.0)]
+)
+def test_clustering_is_one_plus_the_correlation_of_the_others(
+    calls: int, correlation: float
+) -> None:
+    found = clustered(2000, calls, 0.1, correlation)
+    assert found is not None
+    assert found.effect == pytest.approx(1 + (calls - 1) * correlation, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("found", "effect"),
+    [
+        pytest.param([], PRIOR, id="nothing seen: the prior"),
+        pytest.param([Clustering(1.0, 30)], 1.6, id="as much seen as the prior weighs: half way"),
+        pytest.param([Clustering(1.0, 1e9)], 1.0, id="much seen: what was seen"),
+        pytest.param([Clustering(0.3, 1e9)], 1.0, id="never below one"),
+        pytest.param([Clustering(99.0, 1e9)], 8.8, id="never above four times the prior"),
+        pytest.param([Clustering(1.5, 1e6), Clustering(1.6, 1e6), Clustering(99.0, 1.5e6)], 1.6,
+                     id="one endpoint does not decide"),
+    ],
+)  # fmt: skip
+def test_the_design_effect_is_drawn_to_the_prior_and_bounded(
+    found: list[Clustering], effect: float
+) -> None:
+    assert design_effect(found, PRIOR) == pytest.approx(effect, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    "excesses",
+    [
+        pytest.param([], id="nobody"),
+        pytest.param([excess("a", 100, 10)], id="one tenant"),
+        pytest.param([excess("a", 9, 0, 0.0), excess("b", 9, 0, 0.0)], id="no errors"),
+    ],
+)
+def test_where_nothing_can_be_compared_nothing_is_said(excesses: list[Excess]) -> None:
+    assert clustering(excesses, {"a": 1.0, "b": 1.0}, PRIOR) is None

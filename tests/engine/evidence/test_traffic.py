@@ -1,0 +1,326 @@
+"""Traffic becomes evidence: capped by tenant, standardised by strata, beside what was imported; a few move nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings, strategies as st
+from tests.support.traffic import NOW, SPEC, blended, crowd, hostile, tally
+from tests.support.worlds import (
+    AS_OF,
+    HOUR,
+    MODEL,
+    OTHER,
+    endpoint,
+    judged,
+    mixed_world,
+    observed,
+    shipped,
+    world,
+)
+
+from assay.engine.evidence.observations import Counts, Evidence, HourCounts, fold, peers
+from assay.engine.evidence.traffic import blend
+from assay.engine.evidence.traffic_counts import Tally
+from assay.engine.policy.verdict import Verdict
+from assay.engine.snapshot.snapshot import Snapshot
+from assay.engine.world.catalog import World
+
+CAP = 500 * SPEC.design_effect
+KEY = shipped().bound["exacto"].fold
+
+
+def verdicts(snapshot: Snapshot, model: str = MODEL) -> dict[str, Verdict]:
+    return {verdict.tag: verdict for verdict in snapshot.pools["exacto", model].verdicts}
+
+
+def trafficked(*tallies: Tally, tags: str = "a") -> World:
+    return replace(world(*(endpoint(tag) for tag in tags)), tallies={KEY: tallies})
+
+
+# --- one endpoint ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tallies", "calls", "errored"),
+    [
+        pytest.param([tally(100, 5)], 100, 5, id="one tenant"),
+        pytest.param([tally(100, 5), tally(50, 1, tenant="u")], 150, 6, id="two"),
+        pytest.param([tally(100 * CAP, 10 * CAP)], CAP, CAP / 10, id="one far above its cap"),
+        pytest.param([tally(2 * CAP, 0), tally(2 * CAP, 4, source="other")], CAP, 1, id="one over two sources"),
+        pytest.param([tally(2 * CAP, 0), tally(2 * CAP, 4, stratum=1)], CAP, 1, id="one over two strata"),
+        pytest.param([tally(10 * CAP, 5, tenant="")], 10 * CAP, 5, id="a source without tenants vouches for itself"),
+        pytest.param([tally(10 * CAP, 0, tenant=""), tally(100, 0)], CAP + 100, 0, id="one with tenants does not"),
+        pytest.param([tally(10 * CAP, 0, tenant="", source="bare"), tally(100, 0)], 10 * CAP + 100, 0,
+                     id="each source by itself"),
+        pytest.param([tally(0, 0, requests=10**6)], 0, 0, id="requests without calls"),
+    ],
+)  # fmt: skip
+def test_what_tallies_of_one_endpoint_come_to(
+    tallies: list[Tally], calls: float, errored: float
+) -> None:
+    found = blended(*tallies)["a"]
+    assert found.discounted.tool_call_requests == pytest.approx(calls)
+    assert found.discounted.errored_requests == pytest.approx(errored)
+    assert found.lenient_errored is None
+
+
+def test_what_was_observed_is_told_as_it_was() -> None:
+    early = tally(10**6, 10**5, source="one")
+    late = replace(tally(50, 1, tenant="u", source="two"), first_hour=NOW - 3, last_hour=NOW - 2)
+    found = blended(early, late)["a"]
+    assert found.observed == Counts(2 * 10**6 + 100, 10**6 + 50, 10**5 + 1)
+    assert found.sources == ("one", "two")
+    assert found.main_source == "one"
+    assert (found.observed_from, found.observed_to) == (AS_OF - 48 * HOUR, AS_OF)
+    assert found.half_life == 24 * HOUR
+
+
+def test_imported_observations_stand_beside_and_are_not_capped() -> None:
+    imported = fold(
+        [observed("a", errored=90, calls=30_000, requests=50_000, age=0 * HOUR)], SPEC, AS_OF
+    )
+    found = blended(tally(100, 5, half_life=12 * HOUR), evidence=dict(imported))["a"]
+    before = imported[f"{MODEL}@a"].folded
+    assert before is not None
+    assert found.observed == Counts(50_200, 30_100, 95)
+    assert found.discounted == Counts(50_200, 30_100, 95)
+    assert found.sources == ("gateway", "monitor")
+    assert found.main_source == "monitor"
+    assert found.half_life == before.half_life
+    assert found.hour == HourCounts(0, 0)
+
+
+def test_without_traffic_nothing_is_different() -> None:
+    imported = fold([observed("a")], SPEC, AS_OF)
+    assert blend(imported, [], SPEC) is imported
+    of = mixed_world()
+    assert judged(replace(of, tallies={KEY: ()})).snapshot_id == judged(of).snapshot_id
+
+
+def test_what_is_stale_says_so() -> None:
+    gone = tally(0, requests=0)
+    assert blend({}, [gone], SPEC) == {f"{MODEL}@a": Evidence(None, stale=True)}
+    assert [f.reason for f in verdicts(judged(trafficked(gone)))["a"].broken] == [
+        "EVIDENCE_STALE"
+    ] * 2
+    assert blended(gone, tally(10, source="other"))["a"].observed.tool_call_requests == 10
+
+
+def test_other_models_and_other_ways_of_folding_are_no_matter() -> None:
+    of = replace(
+        world(endpoint("a"), endpoint("a", OTHER)),
+        tallies={KEY: (tally(2000),), "another": (tally(9),)},
+    )
+    found = judged(of)
+    assert verdicts(found)["a"].admitted
+    assert not verdicts(found, OTHER)["a"].admitted
+
+
+# --- strata ---------------------------------------------------------------------------------------------------------
+
+
+def mix(tag: str, rates: tuple[float, ...], parts: tuple[float, ...]) -> list[Tally]:
+    """Many tenants far below their cap, so that strata alone matter."""
+    return [
+        tally(1000 * part, 1000 * part * (1 - rate), tag=tag, tenant=f"t{n}", stratum=k)
+        for k, (rate, part) in enumerate(zip(rates, parts, strict=True))
+        for n in range(20)
+    ]
+
+
+def test_an_endpoint_that_gets_the_hard_prompts_is_not_taken_for_a_bad_one() -> None:
+    better, worse = (0.99, 0.96, 0.90), (0.985, 0.952, 0.89)  # statistics.md §5.6
+    found = blended(*mix("a", better, (0.13, 0.26, 0.61)), *mix("b", worse, (0.70, 0.25, 0.05)))
+    raw = {
+        t: 1 - f.observed.errored_requests / f.observed.tool_call_requests for t, f in found.items()
+    }
+    assert raw["a"] + 0.04 < raw["b"]
+    told = {
+        t: 1 - f.discounted.errored_requests / f.discounted.tool_call_requests
+        for t, f in found.items()
+    }
+    assert told == {"a": pytest.approx(0.9525, abs=0.002), "b": pytest.approx(0.945, abs=0.002)}
+    assert (
+        found["b"].discounted.tool_call_requests < 10_000 < found["b"].observed.tool_call_requests
+    )
+
+
+def test_sources_are_standardised_apart() -> None:
+    one = [tally(100, 20, tag="a", source="hard"), tally(100, 0, tag="b", source="easy")]
+    found = blended(*one)
+    assert found["a"].discounted == Counts(200, 100, 20)
+    assert found["b"].discounted == Counts(200, 100, 0)
+
+
+def test_propensity_is_of_requests_that_left_the_choice_and_on_the_same_mix() -> None:
+    requests = [  # in the first stratum one in ten ends in calls, in the last nine in ten
+        *(tally(1000, tag="a", tenant=f"t{n}", stratum=0, auto=(990, 99)) for n in range(40)),
+        *(tally(1000, tag="a", tenant=f"t{n}", stratum=5, auto=(10, 9)) for n in range(40)),
+        *(tally(1000, tag="b", tenant=f"t{n}", stratum=0, auto=(10, 1)) for n in range(40)),
+        *(tally(1000, tag="b", tenant=f"t{n}", stratum=5, auto=(990, 891)) for n in range(40)),
+        tally(1000, tag="forced", auto=(0, 0)),
+    ]
+    shares = {tag: folded.share("gateway") for tag, folded in blended(*requests).items()}
+    assert shares == {
+        "a": pytest.approx(0.5, abs=0.01),
+        "b": pytest.approx(0.5, abs=0.01),
+        "forced": None,
+    }
+    assert len(peers(blend({}, requests, SPEC))[f"{MODEL}@a"].shares) == 1
+
+
+def test_one_tenant_does_not_move_propensity() -> None:
+    usual = [tally(50, tenant=f"t{n:03}", auto=(100, 50)) for n in range(400)]
+    flood = tally(0, 0, tenant="flood", requests=10**7, auto=(10**7, 0))
+    before, after = (
+        blended(*usual)["a"].share("gateway"),
+        blended(*usual, flood)["a"].share("gateway"),
+    )
+    assert before == pytest.approx(after, abs=0.006)
+
+
+# --- the closed hour ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tallies", "calls", "errored"),
+    [
+        pytest.param([tally(100, 9, hour=(10, 3))], 10, 3, id="as counted"),
+        pytest.param(
+            [tally(4 * CAP, 0, hour=(400, 40))], 100, 10, id="by what of its tenant counts"
+        ),
+        pytest.param(
+            [tally(4 * CAP, 0, tenant="", hour=(400, 40))],
+            400,
+            40,
+            id="all of it where nobody is named",
+        ),
+        pytest.param([tally(4 * CAP)], 0, 0, id="nothing"),
+    ],
+)
+def test_the_closed_hour(tallies: list[Tally], calls: float, errored: float) -> None:
+    found = blended(*tallies)["a"].hour
+    assert found is not None
+    assert [found.calls, found.errored] == pytest.approx([calls, errored])
+
+
+def test_who_came_new_in_the_hour_has_no_more_than_a_share_of_it() -> None:
+    usual = [tally(100, 1, tenant=f"t{n:03}", hour=(1, 0)) for n in range(400)]
+    found = blended(*usual, tally(1000, 1000, tenant="new", hour=(1000, 1000)))["a"].hour
+    assert found is not None
+    assert found.calls == pytest.approx(404, abs=1)
+    assert found.errored < 5
+
+
+# --- the design effect ----------------------------------------------------------------------------------------------
+
+
+def test_the_design_effect_is_the_models() -> None:
+    alike = [tally(100, 5, tag=tag, tenant=f"t{n}") for n in range(200) for tag in "ab"]
+    found = blended(*alike, evidence=dict(fold([observed("c")], SPEC, AS_OF)))
+    assert {f.design_effect for f in found.values()} == {found["a"].design_effect}
+    assert found["a"].design_effect == 1.0
+    row = judged(trafficked(*alike, tags="abc")).models[MODEL].rows[KEY][2]
+    assert "tools.design_effect" not in row
+    assert (
+        judged(trafficked(tally(9))).models[MODEL].rows[KEY][0]["tools.design_effect"]
+        == SPEC.design_effect
+    )
+
+
+# --- manipulation: statistics.md §5.7 ---------------------------------------------------------------------------------
+
+ATTACKS = [
+    pytest.param(1, 10**5, id="one with 1e5"),
+    pytest.param(1, 10**6, id="one with 1e6"),
+    pytest.param(1, 10**7, id="one with 1e7"),
+    pytest.param(20, 10**5, id="twenty with 1e5"),
+]
+
+
+@pytest.mark.parametrize(("tenants", "calls"), ATTACKS)
+@pytest.mark.parametrize("seed", range(3))
+def test_hostile_tenants_do_not_bring_a_bad_endpoint_in(
+    tenants: int, calls: int, seed: int
+) -> None:
+    honest = crowd(0.07, seed=seed)
+    before = blended(*honest)["a"].discounted
+    after = blended(*honest, *hostile(tenants, calls, hour=calls))["a"].discounted
+    pooled = (sum(t.errored_requests for t in honest)) / (
+        sum(t.tool_call_requests for t in honest) + tenants * calls
+    )
+    assert pooled < 0.04
+    assert after.errored_requests / after.tool_call_requests > 0.05
+    assert before.errored_requests / before.tool_call_requests == pytest.approx(
+        after.errored_requests / after.tool_call_requests, abs=0.002 if tenants == 1 else 0.015
+    )
+    for of in (trafficked(*honest), trafficked(*honest, *hostile(tenants, calls, hour=calls))):
+        assert [f.reason for f in verdicts(judged(of))["a"].broken] == ["ACCURACY"]
+
+
+@pytest.mark.parametrize(("tenants", "calls"), ATTACKS)
+@pytest.mark.parametrize("seed", range(3))
+def test_hostile_tenants_do_not_put_a_good_member_out(tenants: int, calls: int, seed: int) -> None:
+    honest = crowd(0.015, seed=seed)
+    found = blended(*honest, *hostile(tenants, calls, errored=1.0, hour=calls))["a"]
+    assert found.lenient_errored is not None
+    assert found.lenient_errored / found.discounted.tool_call_requests < 0.02
+    assert found.hour is not None
+    assert found.hour.errored / found.hour.calls < 0.04  # where a CUSUM for twice 5 % goes down
+    of = trafficked(*honest, *hostile(tenants, calls, errored=1.0, hour=calls))
+    assert verdicts(judged(of, members={"exacto": frozenset({f"{MODEL}@a"})}))["a"].admitted
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_all_tenants_see_shows_within_the_hour(seed: int) -> None:
+    found = blended(*crowd(0.015, seed=seed, now=0.10))["a"].hour
+    assert found is not None
+    assert found.errored / found.calls == pytest.approx(0.10, abs=0.025)
+
+
+# --- order ----------------------------------------------------------------------------------------------------------
+
+TALLIES = st.lists(
+    st.builds(
+        lambda tag, tenant, source, stratum, parts, hour: tally(
+            parts[1], parts[0], tag=tag, tenant=tenant, source=source, stratum=stratum, requests=parts[2], hour=hour,
+            half_life=timedelta(hours=12),
+        ),
+        st.sampled_from("abc"),
+        st.sampled_from(["", *(f"t{n}" for n in range(40))]),
+        st.sampled_from(["one", "two"]),
+        st.integers(0, 5),
+        st.lists(st.integers(0, 10**6) | st.integers(0, 60), min_size=3, max_size=3).map(sorted),
+        st.lists(st.integers(0, 99), min_size=2, max_size=2).map(lambda pair: (max(pair), min(pair))),
+    ),
+    max_size=60,
+    unique_by=lambda t: (t.endpoint_id, t.source, t.tenant, t.stratum),
+)  # fmt: skip
+
+
+@settings(max_examples=60)
+@given(TALLIES, st.data())
+def test_order_of_tallies_does_not_matter(tallies: list[Tally], data: st.DataObject) -> None:
+    assert blended(*data.draw(st.permutations(tallies))) == blended(*tallies)
+
+
+@settings(max_examples=100)
+@given(TALLIES)
+def test_what_counts_is_never_more_than_there_was(tallies: list[Tally]) -> None:
+    for found in blended(*tallies).values():
+        counts = found.discounted
+        slack = 1 + 1e-9
+        assert 0 <= counts.errored_requests <= counts.tool_call_requests * slack
+        assert counts.tool_call_requests <= counts.requests * slack
+        assert counts.requests <= found.observed.requests * slack
+        assert (
+            found.lenient_errored is None or 0 <= found.lenient_errored <= counts.errored_requests
+        )
+        assert found.hour is not None
+        assert 0 <= found.hour.errored <= found.hour.calls * slack
+        assert all(share is None or 0 < share < 1 for share in found.shares.values())
+        assert found.design_effect is not None
+        assert 1 <= found.design_effect <= 4 * SPEC.design_effect

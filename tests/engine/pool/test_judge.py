@@ -1,0 +1,296 @@
+"""Judging: every endpoint of every model gets a verdict, with reasons of its own where evidence is missing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings, strategies as st
+from tests.support.worlds import (
+    AS_OF,
+    HOUR,
+    MEMBERS,
+    MODEL,
+    OTHER,
+    endpoint,
+    judged,
+    mixed,
+    mixed_world,
+    named,
+    observed,
+    policy,
+    shipped,
+    unhurried,
+    world,
+)
+
+from assay.engine.evidence.ignores import Ballot
+from assay.engine.policy.verdict import POOL_REASONS, Verdict
+from assay.engine.pool.report import pool_report
+from assay.engine.snapshot.snapshot import Snapshot
+from assay.engine.world.catalog import Model, Observation, Preference, TenantSettings, World
+
+DAY = 24 * HOUR
+
+
+def verdicts(snapshot: Snapshot, model: str = MODEL, binding: str = "exacto") -> dict[str, Verdict]:
+    return {verdict.tag: verdict for verdict in snapshot.pools[binding, model].verdicts}
+
+
+def test_members_are_those_with_good_evidence() -> None:
+    found = verdicts(mixed())
+    assert {v.endpoint_id for v in found.values() if v.admitted} == MEMBERS
+    assert {tag: [f.reason for f in v.broken] for tag, v in found.items() if not v.admitted} == {
+        "weak1": ["ACCURACY"],
+        "weak2/fp8": ["ACCURACY"],
+        "unseen": ["EVIDENCE_ABSENT", "EVIDENCE_ABSENT"],
+        "good1/priority": ["EVIDENCE_ABSENT", "EVIDENCE_ABSENT"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("observations", "broken"),
+    [
+        pytest.param([], [("tool_accuracy", "EVIDENCE_ABSENT", "absent"), ("sample_size", "EVIDENCE_ABSENT", "absent")],
+                     id="nothing was observed"),
+        pytest.param([observed("a", age=-HOUR)],
+                     [("tool_accuracy", "EVIDENCE_ABSENT", "absent"), ("sample_size", "EVIDENCE_ABSENT", "absent")],
+                     id="the only window is still open"),
+        pytest.param([observed("a", age=91 * DAY)],
+                     [("tool_accuracy", "EVIDENCE_STALE", "absent"), ("sample_size", "EVIDENCE_STALE", "absent")],
+                     id="all that was observed is old"),
+        pytest.param([observed("a", calls=100, requests=150)], [("sample_size", "EVIDENCE_THIN", "false")],
+                     id="too little was observed, however good"),
+        pytest.param([observed("a", errored=2, calls=100, requests=150)],
+                     [("tool_accuracy", "ACCURACY", "false"), ("sample_size", "EVIDENCE_THIN", "false")],
+                     id="too little to be sure that it is good"),
+        pytest.param([observed("a", calls=0)],
+                     [("tool_accuracy", "ACCURACY", "false"), ("sample_size", "EVIDENCE_THIN", "false")],
+                     id="it never called a tool"),
+        pytest.param([observed("a", errored=300)], [("tool_accuracy", "ACCURACY", "false")], id="too many bad calls"),
+        pytest.param([observed("a", errored=10)], [], id="good enough"),
+        pytest.param([observed("a", errored=10), observed("a", errored=2000, age=91 * DAY)], [],
+                     id="old trouble is forgotten"),
+    ],
+)  # fmt: skip
+def test_evidence_of_one_endpoint(
+    observations: list[Observation], broken: list[tuple[str, str, str]]
+) -> None:
+    assert (
+        named(verdicts(judged(world(endpoint("a"), observations=observations)))["a"].broken)
+        == broken
+    )
+
+
+def test_messages_say_what_was_counted_and_what_was_needed() -> None:
+    spoken = {f.rule: f.message for f in verdicts(judged(seen_by({"a": 5}, calls=100)))["a"].broken}
+    assert spoken["sample_size"].endswith("effective tool-call requests, at least 60 are needed")
+    assert "5.0 of 99.6 tool-call requests errored" in spoken["tool_accuracy"]
+    assert "95.0%" in spoken["tool_accuracy"]
+
+
+def seen_by(errored: dict[str, int], *, calls: int = 2000, requests: int = 3000) -> World:
+    return world(
+        *(endpoint(tag) for tag in errored),
+        observations=[observed(tag, bad, calls, requests) for tag, bad in errored.items()],
+    )
+
+
+def crowd(strange: int, *others: int, reference: bool = False) -> World:
+    """Endpoints that call tools in that share of a thousand requests, all without a bad call."""
+    shares = {"strange": strange, **{f"peer{n}": share for n, share in enumerate(others)}}
+    own = {"peer0"} if reference else set()
+    return world(
+        *(endpoint(tag) for tag in shares),
+        observations=[
+            observed(t, 0, n, 1000, reference=t in own, length=1000 * DAY)
+            for t, n in shares.items()
+        ],
+    )
+
+
+@pytest.mark.parametrize(
+    ("shares", "reference", "outcome"),
+    [
+        pytest.param((600, 600, 610, 590, 605), False, "admitted", id="as the others do"),
+        pytest.param(
+            (300, 600, 610, 590, 605), False, "PROPENSITY", id="far less than four others"
+        ),
+        pytest.param(
+            (900, 600, 610, 590, 605), False, "PROPENSITY", id="far more than four others"
+        ),
+        pytest.param(
+            (650, 600, 600, 600, 600), False, "admitted", id="equal others leave a floor of spread"
+        ),
+        pytest.param(
+            (300, 600, 610, 590), False, "abstained", id="three others are too few to say"
+        ),
+        pytest.param((300, 600), False, "abstained", id="so is one"),
+        pytest.param(
+            (300, 600), True, "PROPENSITY", id="then the vendor's own endpoint is the measure"
+        ),
+        pytest.param((595, 600), True, "admitted", id="and it may be met"),
+    ],
+)
+def test_propensity_is_held_against_the_others(
+    shares: tuple[int, ...], outcome: str, *, reference: bool
+) -> None:
+    verdict = verdicts(judged(crowd(*shares, reference=reference)))["strange"]
+    abstained = ("propensity_in_band", "PROPENSITY", "absent") in named(verdict.abstained)
+    assert abstained is (outcome == "abstained")
+    assert [f.reason for f in verdict.broken] == (["PROPENSITY"] if outcome == "PROPENSITY" else [])
+
+
+def ignoring(count: int, of: int) -> tuple[Ballot, ...]:
+    return tuple(
+        Ballot(f"t{n:03}", MODEL, frozenset({"a"} if n < count else {"z"})) for n in range(of)
+    )
+
+
+@pytest.mark.parametrize(
+    ("ignored", "tenants", "broken", "abstained"),
+    [
+        pytest.param(
+            0, 0, [], [("ignore_rate", "IGNORED_BY_USERS", "absent")], id="nobody has a say"
+        ),
+        pytest.param(
+            29, 29, [], [("ignore_rate", "IGNORED_BY_USERS", "not_asked")], id="too few have"
+        ),
+        pytest.param(0, 30, [], [], id="nobody ignores it"),
+        pytest.param(7, 30, [], [], id="a rate that may be chance"),
+        pytest.param(20, 30, ["IGNORED_BY_USERS"], [], id="most ignore it"),
+    ],
+)
+def test_ignores_of_distinct_tenants(
+    ignored: int, tenants: int, broken: list[str], abstained: list[tuple[str, str, str]]
+) -> None:
+    of = replace(seen_by({"a": 0}), ballots=ignoring(ignored, tenants))
+    verdict = verdicts(judged(of))["a"]
+    assert [f.reason for f in verdict.broken] == broken
+    assert [f for f in named(verdict.abstained) if f[0] == "ignore_rate"] == abstained
+
+
+def test_rules_that_abstain_are_listed_with_their_reason() -> None:
+    verdict = verdicts(judged(seen_by({"a": 0, "b": 0})))["a"]
+    assert verdict.admitted
+    assert named(verdict.abstained) == [
+        ("propensity_in_band", "PROPENSITY", "absent"),
+        ("ignore_rate", "IGNORED_BY_USERS", "absent"),
+    ]
+    assert all(finding.message for finding in verdict.abstained)
+
+
+@pytest.mark.parametrize(
+    ("errored", "enters", "stays"),
+    [
+        pytest.param(60, True, True, id="well above both thresholds"),
+        pytest.param(
+            110, False, True, id="between them: a member stays, a stranger does not enter"
+        ),
+        pytest.param(220, False, False, id="below both"),
+    ],
+)
+def test_members_are_judged_by_what_it_takes_to_stay(
+    errored: int, *, enters: bool, stays: bool
+) -> None:
+    of = seen_by({"a": errored, "b": errored})
+    members = {"exacto": frozenset({f"{MODEL}@a"})}
+    found = verdicts(judged(of, members=members))
+    assert (found["a"].admitted, found["b"].admitted) == (stays, enters)
+
+
+def test_a_members_evidence_may_run_thin_but_not_out() -> None:
+    members = {"exacto": frozenset({f"{MODEL}@a", f"{MODEL}@b"})}
+    of = world(endpoint("a"), endpoint("b"), observations=[observed("a", calls=100)])
+    found = verdicts(judged(of, members=members))
+    assert found["a"].admitted
+    assert [f.reason for f in found["b"].broken] == ["EVIDENCE_ABSENT"]
+
+
+def test_members_of_one_binding_are_none_of_another() -> None:
+    members = {"elsewhere": frozenset({f"{MODEL}@a"})}
+    assert not verdicts(judged(seen_by({"a": 110}), members=members))["a"].admitted
+
+
+def test_what_goes_wrong_in_a_rule_excludes_and_tells_where() -> None:
+    strict = """
+    pool: {enter: [{name: half, expression: cohort.size / (cohort.size - 1) > 1, reason: BENCHMARK, onMissing: pass}]}
+    order: [{name: price, expression: endpoint.price.prompt}]
+    """
+    by = policy("- {name: strict, variant: strict, ruleSet: strict}", strict=strict)
+    (finding,) = judged(world(endpoint("a")), by).pools["strict", MODEL].verdicts[0].broken
+    assert (finding.reason, finding.outcome) == ("EVAL_ERROR", "error")
+    assert finding.message.startswith("strict.yaml:5:")
+
+
+def test_models_without_endpoints_have_an_empty_pool() -> None:
+    snapshot = judged(world(models=[Model(MODEL)]))
+    assert snapshot.pools["exacto", MODEL].verdicts == ()
+
+
+def test_every_reason_is_of_the_closed_list() -> None:
+    findings = [
+        f
+        for pool in mixed().pools.values()
+        for v in pool.verdicts
+        for f in (*v.broken, *v.abstained)
+    ]
+    assert {finding.reason for finding in findings} <= set(POOL_REASONS)
+
+
+@settings(unhurried, max_examples=25)
+@given(st.data())
+def test_order_of_the_world_does_not_matter(data: st.DataObject) -> None:
+    preferences = (
+        Preference("t000", "pin", "good1", MODEL),
+        Preference("t000", "ignore", "x", OTHER),
+    )
+    tenants = (TenantSettings("t001", only=("good1",)), TenantSettings("t000", zdr=True))
+    of = replace(mixed_world(), preferences=preferences, tenants=tenants, ballots=ignoring(3, 31))
+    fields = ("models", "endpoints", "observations", "preferences", "tenants", "ballots")
+    drawn: dict[str, Any] = {
+        name: tuple(data.draw(st.permutations(getattr(of, name)))) for name in fields
+    }
+    shuffled = replace(of, **drawn)
+    assert judged(shuffled).snapshot_id == judged(of).snapshot_id
+
+
+def test_windows_of_unknown_endpoints_change_nothing() -> None:
+    of = mixed_world()
+    more = replace(
+        of, observations=(*of.observations, observed("nobody"), observed("a", model="lab/none"))
+    )
+    assert judged(more).snapshot_id == mixed().snapshot_id
+
+
+def test_evidence_ages_between_two_judgements() -> None:
+    of = seen_by({"a": 0})
+    later = judged(of, as_of=AS_OF + 91 * DAY)
+    assert verdicts(judged(of))["a"].admitted
+    assert {f.reason for f in verdicts(later)["a"].broken} == {"EVIDENCE_STALE"}
+
+
+def test_the_report_of_a_pool_shows_members_others_and_facts() -> None:
+    report = pool_report(mixed(), f"{MODEL}:exacto")
+    assert (report.model, report.variant, report.binding, report.rule_set) == (
+        MODEL,
+        "exacto",
+        "exacto",
+        "exacto",
+    )
+    assert (report.as_of, report.snapshot_id) == (AS_OF, mixed().snapshot_id)
+    assert {judged_one.verdict.endpoint_id for judged_one in report.members} == MEMBERS
+    everyone = {e.endpoint_id for e in mixed_world().endpoints if e.model == MODEL}
+    assert {j.verdict.endpoint_id for j in (*report.members, *report.others)} == everyone
+    (good2,) = (j for j in report.members if j.verdict.tag == "good2")
+    assert dict(good2.facts)["observed.errored_requests"] == 2
+    (unseen,) = (j for j in report.others if j.verdict.tag == "unseen")
+    assert "tools.calls" not in dict(unseen.facts)
+
+
+def test_only_bindings_that_judge_have_pools() -> None:
+    assert {name for name, _ in mixed().pools} == {
+        b.name for b in shipped().bound.values() if b.judged
+    }
+    assert "default" not in {name for name, _ in mixed().pools}

@@ -1,0 +1,126 @@
+"""What is forgotten of an endpoint's evidence, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, strategies as st
+from tests.support.worlds import AS_OF, HOUR
+
+from assay.engine.snapshot.pool_memory import (
+    NOTHING,
+    Amounts,
+    Forgotten,
+    counted,
+    forget,
+    left_out,
+    remembered,
+)
+
+ROW: Mapping[str, object] = {
+    "id": "a",
+    "tools.requests": 300.0,
+    "tools.calls": 200.0,
+    "tools.errored": 10.0,
+}
+
+
+def row(requests: float, calls: float, errored: float) -> Mapping[str, object]:
+    return {"tools.requests": requests, "tools.calls": calls, "tools.errored": errored}
+
+
+def forgotten(requests: float, calls: float, errored: float, hours: float = 12.0) -> Forgotten:
+    return Forgotten(AS_OF, hours * HOUR, Amounts(requests, calls, errored))
+
+
+@pytest.mark.parametrize(
+    ("age", "half_life", "expected"),
+    [
+        pytest.param(0, 12, (180.0, 120.0, 4.0), id="at once"),
+        pytest.param(12, 12, (90.0, 60.0, 2.0), id="it fades as evidence does"),
+        pytest.param(24, 12, (45.0, 30.0, 1.0), id="half-life by half-life"),
+        pytest.param(24, 24, (180.0, 120.0, 2.0), id="a longer half-life makes more of old calls, not of errors"),
+        pytest.param(12, 6, (22.5, 15.0, 1.0), id="a shorter one less"),
+        pytest.param(24, 168, (270.0, 180.0, 3.622), id="never more than the share that may be forgotten"),
+    ],
+)  # fmt: skip
+def test_what_is_left_out_of_a_row(
+    age: int, half_life: int, expected: tuple[float, float, float]
+) -> None:
+    out = left_out(forgotten(180.0, 120.0, 4.0), ROW, AS_OF + age * HOUR, half_life * HOUR, 0.1)
+    assert (out.requests, out.calls, out.errored) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("what", "of", "half_life"),
+    [
+        pytest.param(None, ROW, 12 * HOUR, id="nothing is forgotten"),
+        pytest.param(forgotten(1.0, 1.0, 0.0), {"id": "a"}, 12 * HOUR, id="nothing is known"),
+        pytest.param(forgotten(1.0, 1.0, 0.0), ROW, None, id="nothing fresh"),
+    ],
+)
+def test_there_may_be_nothing_to_leave_out(
+    what: Forgotten | None, of: Mapping[str, object], half_life: timedelta | None
+) -> None:
+    assert left_out(what, of, AS_OF, half_life, 0.1) == NOTHING
+    assert remembered(of, NOTHING) is of
+
+
+def test_the_rules_read_what_is_left_and_all_else_as_it_is() -> None:
+    of = {**ROW, "tools.errored_lenient": 3.0}
+    assert remembered(of, Amounts(30.0, 20.0, 4.0)) == {
+        "id": "a", "tools.requests": 270.0, "tools.calls": 180.0, "tools.errored": 6.0, "tools.errored_lenient": 0.0,
+    }  # fmt: skip
+
+
+def test_an_eviction_keeps_a_tenth_of_what_counted_until_then() -> None:
+    first = forget(ROW, NOTHING, AS_OF, HOUR, 0.1)
+    assert first == Forgotten(AS_OF, HOUR, Amounts(270.0, 180.0, 9.0))
+    kept = remembered(ROW, first.amounts)
+    assert counted(kept) == Amounts(30.0, 20.0, 1.0)
+    second = forget(kept, first.amounts, AS_OF, HOUR, 0.1)
+    assert second
+    assert second.amounts.calls == pytest.approx(198.0)
+
+
+def test_where_nothing_fresh_is_known_nothing_can_be_forgotten() -> None:
+    assert forget({"id": "a"}, NOTHING, AS_OF, None, 0.1) is None
+
+
+@pytest.mark.parametrize(("age", "faded"), [(0, False), (239, False), (240, True)])
+def test_what_has_faded_may_be_dropped(age: int, *, faded: bool) -> None:
+    assert forgotten(1e9, 1e9, 1e9).faded(AS_OF + age * HOUR) is faded
+
+
+amounts = st.floats(0.0, 1e9)
+spans = st.floats(1.0, 200.0).map(lambda hours: hours * HOUR)
+
+
+@given(
+    st.tuples(amounts, amounts, amounts),
+    st.tuples(amounts, amounts, amounts),
+    spans,
+    spans,
+    spans,
+    st.floats(0, 1),
+)
+def test_what_is_left_is_a_possible_count(
+    known: tuple[float, float, float],
+    gone: tuple[float, float, float],
+    then: timedelta,
+    now: timedelta,
+    age: timedelta,
+    keep: float,
+) -> None:
+    of = row(*sorted(known, reverse=True))
+    out = left_out(
+        Forgotten(AS_OF, then, Amounts(*sorted(gone, reverse=True))), of, AS_OF + age, now, keep
+    )
+    before, left = counted(of), counted(remembered(of, out))
+    slack = 1e-6 * before.requests
+    assert 0.0 <= left.errored <= left.calls + slack
+    assert left.calls <= left.requests + slack
+    assert left.calls >= keep * before.calls - slack
+    assert left.calls <= before.calls

@@ -1,0 +1,328 @@
+"""Pools with memory: who comes in, who goes, who waits; written as lives of endpoints, a letter an hour."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.support.pool_life import (
+    BINDING,
+    START,
+    changes,
+    hours_since_start,
+    states,
+    steady,
+    ticks,
+    world_after,
+)
+from tests.support.worlds import HOUR, MEMBERS, MODEL, judged, mixed, mixed_world, named, shipped
+
+from assay.engine.policy.verdict import Verdict
+from assay.engine.pool.rejudge import rejudge
+from assay.engine.pool.report import pool_report
+from assay.engine.pool.tick import Tick, tick
+from assay.engine.pool.transition import hold, ordinal
+from assay.engine.snapshot.pool_memory import EMPTY, Memory, PoolState
+from assay.engine.snapshot.snapshot import Snapshot, restore
+from assay.engine.world.catalog import Observation, World
+
+# g good, m good enough to stay, b bad, x many bad calls at once, c a few too many, w both, n/0 good/bad and nothing
+# observed, - not in the catalog; the pool holds for 3 h, then 6 h, then 8 h at most.
+# . unknown, p probation, M member, E evicted
+
+
+@pytest.mark.parametrize(
+    ("life", "expected"),
+    [
+        pytest.param("000", "...", id="of whom nothing is observed, nothing is remembered"),
+        pytest.param("0b0", ".pp", id="once observed, it is on probation"),
+        pytest.param("ggg", "MMM", id="coming in has no dwell"),
+        pytest.param("bmg", "ppM", id="what is enough to stay is not enough to come in"),
+        pytest.param("nnn", "MMM", id="where the rules need no evidence, neither does the pool"),
+        pytest.param("gmm", "MMM", id="a member stays by the stay rules"),
+        pytest.param("gbm", "MMM", id="one bad hour is forgiven"),
+        pytest.param("gbmbm", "MMMMM", id="so are two with a good one between"),
+        pytest.param("gbb", "MME", id="two in a row are not"),
+        pytest.param("gbbggggg", "MMEEEMMM", id="it comes back once three hours are over"),
+        pytest.param("gbbbbbb", "MMEEEpp", id="or waits on probation, if it is not fit by then"),
+        pytest.param("gbbgggbbgggggggg", "MMEEEMMEEEEEEMMM", id="the second hold is twice as long"),
+        pytest.param(
+            "gbbgggbbggggggbbgggggggggg",
+            "MMEEEMMEEEEEEMMEEEEEEEEMMM",
+            id="the third as long as holds may be",
+        ),
+        pytest.param("gx", "ME", id="many bad calls are enough at once"),
+        pytest.param("gxggg", "MEEEM", id="and hold as long as the slow way out"),
+        pytest.param("gcc", "MME", id="fewer add up"),
+        pytest.param("gcgcg", "MMMMM", id="but good hours take them off again"),
+        pytest.param("gcnc", "MMME", id="hours without calls do not"),
+        pytest.param("xxx", "MEE", id="the hour in which it came in does not count against it"),
+        pytest.param("gw", "ME", id="the fast way goes before the slow one"),
+        pytest.param("g-g", "M.M", id="who leaves the catalog is forgotten"),
+        pytest.param(
+            "gbb-ggg", "MMEEEMM", id="but an eviction is not: coming anew does not shorten it"
+        ),
+        pytest.param("gbb---g", "MMEEE.M", id="once it is over, it is"),
+        pytest.param("gb-b", "MM.p", id="nor do failures outlive a departure"),
+    ],
+)
+def test_the_life_of_one_endpoint(life: str, expected: str) -> None:
+    done = ticks({"a": life})
+    assert states(done, "a") == expected
+
+
+@pytest.mark.parametrize(
+    ("lives", "minimum", "memory", "expected"),
+    [
+        pytest.param({"a": "gbbb", "b": "gbbb", "c": "gbbb"}, 0, "", {"a": "MMEE", "b": "MMME", "c": "MMMM"},
+                     id="one slow eviction an hour, alike ones by id"),
+        pytest.param({"a": "gbb", "b": "gbb", "c": "gbb"}, 0, "slowEvictions: 2", {"a": "MME", "b": "MME", "c": "MMM"},
+                     id="or as many as are written"),
+        pytest.param({"a": "gbbb", "b": "cbbb"}, 0, "", {"a": "MMME", "b": "MMEE"}, id="the less accurate goes first"),
+        pytest.param({"a": "gbbgg", "b": "gbbgg"}, 0, "", {"a": "MMEEE", "b": "MMMMM"},
+                     id="who has to wait for its turn may recover"),
+        pytest.param({"a": "gxx", "b": "gxx"}, 0, "", {"a": "MEE", "b": "MEE"}, id="the fast way has no such limit"),
+        pytest.param({"a": "gbbb", "b": "gbbb"}, 1, "", {"a": "MMEE", "b": "MMMM"}, id="the minimum stays"),
+        pytest.param({"a": "gbbb", "b": "gggg"}, 2, "", {"a": "MMMM", "b": "MMMM"}, id="also where only one is bad"),
+        pytest.param({"a": "gx", "b": "gg"}, 2, "", {"a": "ME", "b": "MM"}, id="but the fast way is always open"),
+        pytest.param({"a": "gbb", "b": "bbg"}, 1, "", {"a": "MME", "b": "ppM"}, id="a newcomer makes room at once"),
+        pytest.param({"a": "gxbb", "b": "gbbb"}, 1, "", {"a": "MEEE", "b": "MMMM"}, id="who went makes none"),
+        pytest.param({"a": "gbb", "b": "gbb"}, 5, "", {"a": "MMM", "b": "MMM"}, id="a minimum above their number"),
+        pytest.param({"a": "gb", "b": "gg"}, 0, "slowFailures: 1", {"a": "ME", "b": "MM"}, id="one failure"),
+        pytest.param({"a": "gbbb", "b": "gg"}, 0, "slowFailures: 3", {"a": "MMME", "b": "MM"}, id="three failures"),
+        pytest.param({"a": "gcc"}, 0, "cusumLimit: 4.0", {"a": "MEE"}, id="a lower limit"),
+        pytest.param({"a": "gcc"}, 0, "cusumCap: 100.0", {"a": "MMM"}, id="an hour that may say less"),
+    ],
+)  # fmt: skip
+def test_the_life_of_a_pool(
+    lives: dict[str, str], minimum: int, memory: str, expected: dict[str, str]
+) -> None:
+    done = ticks(lives, steady(minimum, memory))
+    assert {tag: states(done, tag) for tag in lives} == {
+        tag: life.ljust(len(done), life[-1]) for tag, life in expected.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("life", "between", "expected"),
+    [
+        pytest.param("gbbb", " ~~ ", "MMMM", id="what is judged between two hours is no failure"),
+        pytest.param(
+            "gb~b".replace("~", "m"),
+            "  ~ ",
+            "MMMM",
+            id="nor takes one away: the hours were not consecutive",
+        ),
+        pytest.param("gxx", " ~ ", "MME", id="nor goes into the sum of evidence"),
+        pytest.param("ng", "~~", "MM", id="who is new may come in between"),
+        pytest.param("bgg", "~~ ", "ppM", id="who was seen before waits for the hour"),
+        pytest.param("gbbgggg", "     ~ ", "MMEEEEM", id="so does whose hold is over"),
+        pytest.param("g-g", "~~~", "M.M", id="who leaves the catalog has left"),
+    ],
+)
+def test_the_life_of_one_endpoint_between_hours(life: str, between: str, expected: str) -> None:
+    assert states(ticks({"a": life}, between=between), "a") == expected
+
+
+def verdicts(done: Tick) -> dict[str, Verdict]:
+    return {v.tag: v for v in done.snapshot.pools[BINDING, MODEL].verdicts}
+
+
+def test_members_are_admitted_and_nobody_else() -> None:
+    for done in ticks(
+        {"a": "gbbggggg", "b": "bbbgggxg", "c": "gmmm-000", "d": "00000ggb"}, between="  ~  ~~ "
+    ):
+        members = {s.endpoint_id for s in done.memory.states.values() if s.state == "member"}
+        assert {v.endpoint_id for v in verdicts(done).values() if v.admitted} == members
+
+
+def test_a_member_tells_what_it_breaks_without_being_excluded() -> None:
+    _, failing, _ = ticks({"a": "gbg"})
+    verdict = verdicts(failing)["a"]
+    assert verdict.admitted
+    assert named(verdict.abstained) == [("up", "BENCHMARK", "false")]
+
+
+def test_the_evicted_tell_until_when_and_what_they_would_need() -> None:
+    done = ticks({"a": "gbbbbb"})
+    until = f"held out until {START + 5 * HOUR:%Y-%m-%d %H:%M} UTC after its 1st eviction"
+    for held in done[2:5]:
+        broken = verdicts(held)["a"].broken
+        assert named(broken) == [("hold", "HELD", "false"), ("up", "BENCHMARK", "false")]
+        assert [f.message for f in broken] == [until, "below high"]
+    assert named(verdicts(done[5])["a"].broken) == [("up", "BENCHMARK", "false")]
+
+
+def test_who_is_fit_but_held_tells_only_that() -> None:
+    assert named(verdicts(ticks({"a": "gbbg"})[3])["a"].broken) == [("hold", "HELD", "false")]
+    (waiting,) = verdicts(ticks({"a": "bg"}, between=" ~")[1])["a"].broken
+    assert (waiting.reason, waiting.message) == ("HELD", "it may come in once the hour is closed")
+
+
+def test_whom_the_minimum_keeps_says_so() -> None:
+    kept = verdicts(ticks({"a": "gbb", "b": "ggg"}, steady(2))[2])["a"]
+    assert kept.admitted
+    assert named(kept.abstained) == [
+        ("minimum", "HELD_BY_MINIMUM", "false"),
+        ("up", "BENCHMARK", "false"),
+    ]
+    assert "keeps at least 2 members" in kept.abstained[0].message
+
+
+def test_every_change_tells_why_in_a_word_and_a_sentence() -> None:
+    found = changes(ticks({"a": "bgbbgggx-"}))
+    assert [(hours_since_start(c.at), c.before, c.after, c.cause) for c in found] == [
+        (0, "unknown", "probation", "evidence"),
+        (1, "probation", "member", "admitted"),
+        (3, "member", "evicted", "slow"),
+        (6, "evicted", "probation", "hold_over"),
+        (6, "probation", "member", "admitted"),
+        (7, "member", "evicted", "fast"),
+    ]
+    slow, fast = found[2], found[5]
+    assert (
+        slow.message
+        == "failed at 2 closed hours in a row: below low; held out until 2025-09-23 18:00 UTC"
+    )
+    assert named(slow.reasons) == [("up", "BENCHMARK", "false")]
+    assert slow.facts["endpoint.uptime_percent"] == 50.0
+    assert slow.facts["memory.slow_failures"] == 2
+    assert fast.message.startswith("400 of 1000 tool-call requests of the hour errored")
+    assert named(fast.reasons) == [("cusum", "ACCURACY", "false")]
+    assert (
+        fast.facts["hour.calls"],
+        fast.facts["hour.errored"],
+        fast.facts["memory.evictions"],
+    ) == (1000, 400, 1)
+    assert (found[3].message, found[4].message) == (
+        "the hold after its 1st eviction is over",
+        "every enter rule holds",
+    )
+
+
+def test_leaving_the_catalog_is_a_change() -> None:
+    (*_, change) = changes(ticks({"a": "g-"}))
+    assert (change.before, change.after, change.cause, change.message) == (
+        "member", "unknown", "departed", "it left the catalog",
+    )  # fmt: skip
+
+
+def test_a_missed_hour_breaks_a_row_of_failures() -> None:
+    lives = {"a": "gbbb"}
+    first, second, *_ = ticks(lives)
+    late = tick(world_after(lives, 3), steady(), START + 3 * HOUR, second.memory, closed=True)
+    assert states([first, second, late], "a") == "MMM"
+
+
+def test_states_that_do_not_change_are_the_same() -> None:
+    first, second = ticks({"a": "gg", "b": "bb"})
+    assert all(second.memory.states[key] is state for key, state in first.memory.states.items())
+    assert second.changes == ()
+
+
+def test_pools_of_other_policies_are_carried_along() -> None:
+    elsewhere = PoolState("elsewhere", MODEL, f"{MODEL}@gone", "member", START)
+    (done,) = ticks({"a": "g"}, memory=Memory({elsewhere.key: elsewhere}))
+    assert done.memory.states[elsewhere.key] is elsewhere
+
+
+# -- under the shipped policy ----------------------------------------------------------------------------------------
+
+
+def test_the_first_tick_admits_whom_judging_without_memory_admits() -> None:
+    done = tick(mixed_world(), shipped(), mixed().as_of, EMPTY, closed=True)
+    assert {
+        s.endpoint_id
+        for s in done.memory.states.values()
+        if s.state == "member" and s.model == MODEL
+    } == MEMBERS
+    for key, pool in mixed().pools.items():
+        assert done.snapshot.pools[key].verdicts == pool.verdicts
+        assert done.snapshot.pools[key].keys == pool.keys
+
+
+def test_a_snapshot_with_memory_reads_back_as_it_was() -> None:
+    for done in ticks({"a": "gbbggg", "b": "bbbggg", "c": "0"}):
+        again = restore(done.snapshot.manifest, done.snapshot.parts, steady())
+        assert (again.snapshot_id, again.pools) == (done.snapshot.snapshot_id, done.snapshot.pools)
+
+
+def test_without_memory_nothing_of_it_is_written() -> None:
+    assert all(b"standings" not in data for data in mixed().parts.values())
+    assert all(pool.standings == () for pool in mixed().pools.values())
+
+
+def test_a_report_tells_states_and_since_when() -> None:
+    report = pool_report(
+        ticks({"a": "ggg", "b": "bbg", "c": "000"}, between="  ~")[2].snapshot, f"{MODEL}:{BINDING}"
+    )
+    told = {j.verdict.tag: (j.state, j.since) for j in (*report.members, *report.others)}
+    assert told == {"a": ("member", START), "b": ("probation", START), "c": ("unknown", None)}
+    (without, *_) = pool_report(
+        judged(world_after({"a": "g"}, 0), steady()), f"{MODEL}:{BINDING}"
+    ).members
+    assert (without.state, without.since) == (None, None)
+
+
+def test_the_same_policy_judges_again_alike() -> None:
+    for done in ticks(
+        {"a": "gbbggg", "b": "bbbggg", "c": "gbgbbb", "d": "g-gmgg"}, steady(1), between="     ~"
+    ):
+        again = rejudge(done.snapshot, steady(1), [MODEL])
+        assert again.pools == done.snapshot.pools
+
+
+def test_another_policy_judges_members_by_its_own_stay_rules_and_holds_go_on() -> None:
+    snapshot = ticks({"a": "gmm", "b": "gbb", "c": "ggg"})[2].snapshot
+    strict = steady(low=95.0)
+    found = {
+        v.tag: [f.reason for f in v.broken]
+        for v in rejudge(snapshot, strict, [MODEL]).pools[BINDING, MODEL].verdicts
+    }
+    assert found == {"a": ["BENCHMARK"], "b": ["HELD", "BENCHMARK"], "c": []}
+
+
+def test_coming_back_takes_new_evidence() -> None:
+    of, by, at = mixed_world(), shipped(), mixed().as_of
+    key = ("exacto", f"{MODEL}@good1")
+
+    def closing(world: World, hour: int, memory: Memory) -> Tick:
+        return tick(world, by, at + hour * HOUR, memory, closed=True)
+
+    of = replace(of, observations=(*of.observations, after(1, errored=50, calls=150)))
+    evicted = closing(of, 1, closing(of, 0, EMPTY).memory)
+    assert (evicted.memory.states[key].state, evicted.changes[0].cause) == ("evicted", "fast")
+    over = closing(of, 25, evicted.memory)
+    assert verdict_in(over.snapshot, "good1").broken[0].reason == "ACCURACY"
+    assert verdict_in(judged(of, as_of=at + 25 * HOUR), "good1").admitted
+    renewed = replace(of, observations=(*of.observations, after(26, errored=5, calls=1000)))
+    assert closing(renewed, 26, over.memory).memory.states[key].state == "member"
+
+
+def after(hour: int, *, errored: int, calls: int) -> Observation:
+    """What was observed of good1 in the hour that ended so many hours later."""
+    end = mixed().as_of + hour * HOUR
+    return Observation(f"{MODEL}@good1", "monitor", end - HOUR, end, calls * 3 // 2, calls, errored)
+
+
+def verdict_in(snapshot: Snapshot, tag: str) -> Verdict:
+    return next(v for v in snapshot.pools["exacto", MODEL].verdicts if v.tag == tag)
+
+
+# -- holds and words -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("evictions", "hours"), [(1, 24), (2, 48), (3, 96), (4, 168), (5, 168), (10**6, 168)]
+)  # fmt: skip
+def test_holds_grow_up_to_a_week(evictions: int, hours: int) -> None:
+    assert hold(shipped().bound["exacto"].memory, evictions) == hours * HOUR
+
+
+@pytest.mark.parametrize(
+    ("number", "word"),
+    [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (12, "12th"), (13, "13th"), (21, "21st"),
+     (102, "102nd"), (111, "111th")],
+)  # fmt: skip
+def test_numbers_are_said_as_people_say_them(number: int, word: str) -> None:
+    assert ordinal(number) == word

@@ -1,0 +1,166 @@
+"""Whatever happens to endpoints, pools with memory keep their promises."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import pairwise
+
+from hypothesis import given, settings, strategies as st
+from tests.support.pool_life import (
+    BINDING,
+    LETTERS,
+    START,
+    changes,
+    in_turn,
+    steady,
+    ticks,
+    world_after,
+)
+from tests.support.worlds import HOUR, MODEL, unhurried
+
+from assay.engine.pool.tick import Tick, tick
+from assay.engine.pool.transition import hold
+from assay.engine.snapshot.pool_memory import CAUSES, EMPTY, MEMBER, Memory, PoolChange, PoolState
+from assay.engine.world.catalog import World
+
+EDGES = {
+    ("unknown", "probation"), ("probation", "member"), ("member", "evicted"), ("evicted", "probation"),
+    ("probation", "unknown"), ("member", "unknown"), ("evicted", "unknown"),
+}  # fmt: skip
+LENGTH = 14
+OFTEN = "ggmbbxwcn0-"
+lives = st.fixed_dictionaries(
+    {tag: st.text(OFTEN, min_size=LENGTH, max_size=LENGTH) for tag in "abcd"}
+)
+between = st.text("  ~", min_size=LENGTH, max_size=LENGTH)
+lasting = settings(unhurried, max_examples=40)
+
+
+def states_of(done: Tick) -> list[PoolState]:
+    return list(done.memory.states.values())
+
+
+def by_endpoint(found: Iterable[PoolChange]) -> dict[str, list[PoolChange]]:
+    own: defaultdict[str, list[PoolChange]] = defaultdict(list)
+    for change in found:
+        own[change.endpoint_id].append(change)
+    return own
+
+
+@lasting
+@given(lives, between, st.integers(0, 5))
+def test_every_change_is_a_step_of_the_diagram(
+    lived: dict[str, str], pauses: str, minimum: int
+) -> None:
+    for own in by_endpoint(changes(ticks(lived, steady(minimum), between=pauses))).values():
+        assert own[0].before == "unknown"
+        assert in_turn(own)
+        assert {(c.before, c.after) for c in own} <= EDGES
+        assert all(c.cause == "departed" or CAUSES[c.cause] == (c.before, c.after) for c in own)
+        assert all(c.message for c in own)
+        assert all(bool(c.reasons) is (c.after == "evicted") for c in own)
+
+
+@lasting
+@given(lives, between)
+def test_the_memory_is_what_the_changes_come_to(lived: dict[str, str], pauses: str) -> None:
+    known: dict[str, str] = {}
+    for done in ticks(lived, between=pauses):
+        known |= {c.endpoint_id: c.after for c in done.changes}
+        assert {s.endpoint_id: s.state for s in states_of(done)} == {
+            endpoint_id: state for endpoint_id, state in known.items() if state != "unknown"
+        }
+        assert all(key == state.key for key, state in done.memory.states.items())
+
+
+@lasting
+@given(lives, between, st.integers(0, 5))
+def test_never_two_slow_evictions_of_a_model_in_one_hour(
+    lived: dict[str, str], pauses: str, minimum: int
+) -> None:
+    for done in ticks(lived, steady(minimum), between=pauses):
+        assert Counter(c.cause for c in done.changes)["slow"] <= 1
+
+
+@lasting
+@given(lives, between, st.integers(0, 5))
+def test_the_slow_way_leaves_the_minimum(lived: dict[str, str], pauses: str, minimum: int) -> None:
+    for done in ticks(lived, steady(minimum), between=pauses):
+        if any(c.cause == "slow" for c in done.changes):
+            assert sum(s.state == MEMBER for s in states_of(done)) >= minimum
+
+
+@lasting
+@given(lives, between)
+def test_nobody_comes_back_before_the_hold_is_over(lived: dict[str, str], pauses: str) -> None:
+    spec = steady().bound[BINDING].memory
+    for own in by_endpoint(changes(ticks(lived, between=pauses))).values():
+        evictions = 0
+        for change, after in pairwise(own):
+            evictions += change.after == "evicted"
+            if change.after == "evicted":
+                assert after.at >= change.at + hold(spec, evictions)
+            if after.cause == "departed":
+                evictions = 0
+
+
+@lasting
+@given(lives, between, st.integers(0, 5))
+def test_members_are_admitted_and_nobody_else(
+    lived: dict[str, str], pauses: str, minimum: int
+) -> None:
+    for done in ticks(lived, steady(minimum), between=pauses):
+        pool = done.snapshot.pools[BINDING, MODEL]
+        members = {s.endpoint_id for s in states_of(done) if s.state == MEMBER}
+        assert {v.endpoint_id for v in pool.verdicts if v.admitted} == members
+        told = {v.endpoint_id: s.state for v, s in zip(pool.verdicts, pool.standings, strict=True)}
+        assert {endpoint_id for endpoint_id, state in told.items() if state == MEMBER} == members
+
+
+@lasting
+@given(lives, st.text(OFTEN, min_size=4, max_size=4), st.integers(1, LENGTH - 1))
+def test_between_two_hours_nobody_but_the_new_moves(
+    lived: dict[str, str], letters: str, hour: int
+) -> None:
+    before = ticks({tag: life[:hour] for tag, life in lived.items()})[-1].memory
+    now = {
+        tag: life[:hour] + letter
+        for (tag, life), letter in zip(lived.items(), letters, strict=True)
+    }
+    world = world_after(now, hour)
+    done = tick(world, steady(), START + hour * HOUR, before, closed=False)
+    assert not any(c.after == "evicted" for c in done.changes)
+    present = {e.endpoint_id for e in world.endpoints}
+    for key, state in before.states.items():
+        if state.endpoint_id in present:
+            assert done.memory.states[key] is state
+
+
+@lasting
+@given(lives, st.data(), st.integers(0, 2))
+def test_the_order_of_endpoints_does_not_matter(
+    lived: dict[str, str], data: st.DataObject, minimum: int
+) -> None:
+    memory, other = EMPTY, EMPTY
+    for n in range(LENGTH):
+        world = world_after(lived, n)
+        shuffled = replace(
+            world,
+            endpoints=tuple(data.draw(st.permutations(world.endpoints))),
+            observations=tuple(reversed(world.observations)),
+        )
+        done, again = closed(world, n, minimum, memory), closed(shuffled, n, minimum, other)
+        assert (done.snapshot.snapshot_id, done.memory, done.changes) == (
+            again.snapshot.snapshot_id, again.memory, again.changes,
+        )  # fmt: skip
+        memory, other = done.memory, Memory(dict(reversed(list(again.memory.states.items()))))
+
+
+def closed(world: World, n: int, minimum: int, memory: Memory) -> Tick:
+    return tick(world, steady(minimum), START + n * HOUR, memory, closed=True)
+
+
+def test_every_letter_is_tried() -> None:
+    assert set(OFTEN) == set(LETTERS)

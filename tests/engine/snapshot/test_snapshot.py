@@ -1,0 +1,191 @@
+"""A snapshot is its parts: what is read back plans the same, what was altered is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from tests.support.worlds import (
+    AS_OF,
+    HOUR,
+    MODEL,
+    OTHER,
+    ask,
+    judged,
+    mixed,
+    mixed_world,
+    moment,
+    planned,
+    shipped,
+)
+
+from assay.engine.canonical import address, canonical
+from assay.engine.decide.explanation import explain
+from assay.engine.decide.plan import plan
+from assay.engine.snapshot.snapshot import Snapshot, restore, sources
+from assay.engine.world.catalog import Preference, PriceOverride, Prices, TenantSettings, World
+from assay.engine.world.request import MaxPrice, ProviderPreferences, Request
+
+
+def full_world() -> World:
+    """The mixed world with tenants, preferences, and a price that depends on hour, day and prompt."""
+    night = PriceOverride(Prices(prompt=0.01), utc_start=22 * 60, utc_end=6 * 60)
+    long = PriceOverride(Prices(completion=7.0), min_prompt_tokens=1000, utc_days=(1, 2))
+    of = mixed_world()
+    first, *rest = of.endpoints
+    tenants = (
+        TenantSettings(
+            "acme",
+            only=("good1", "good2"),
+            ignore=("good2",),
+            zdr=False,
+            deny_data_collection=False,
+        ),
+    )
+    preferences = (Preference("acme", "pin", "good1"), Preference("zeta", "ignore", "good3", MODEL))
+    endpoints = (replace(first, overrides=(night, long)), *rest)
+    return replace(of, endpoints=endpoints, tenants=tenants, preferences=preferences)
+
+
+def restored(snapshot: Snapshot) -> Snapshot:
+    return restore(snapshot.manifest, snapshot.parts, snapshot.policy)
+
+
+REQUESTS = [
+    pytest.param(ask(), id="plain"),
+    pytest.param(ask(f"{MODEL}:exacto", tools=2), id="exacto"),
+    pytest.param(
+        ask(f"{MODEL}:exacto:nitro", OTHER, tools=2, partition="none"), id="two models, one order"
+    ),
+    pytest.param(ask(tenant="acme"), id="a tenant with settings"),
+    pytest.param(ask(tenant="zeta", tools=1), id="a tenant with a preference"),
+    pytest.param(
+        ask(prompt_tokens=2000, max_price=MaxPrice(completion=5.0)),
+        id="a price of the prompt's length",
+    ),
+    pytest.param(
+        ask(f"{MODEL}:floor", provider=ProviderPreferences(ignore=("good1/priority",))), id="floor"
+    ),
+]
+
+
+@pytest.mark.parametrize("request_", REQUESTS)
+@pytest.mark.parametrize("hours", [0, 12], ids=["by day", "by night"])
+def test_a_snapshot_read_back_plans_the_same(request_: Request, hours: int) -> None:
+    snapshot, at = judged(full_world()), moment(now=AS_OF + hours * HOUR)
+    again = restored(snapshot)
+    one, other = explain(request_, snapshot, at), explain(request_, again, at)
+    assert one.plan.canonical() == other.plan.canonical()
+    assert plan(request_, snapshot, at).excluded == plan(request_, again, at).excluded
+    assert canonical([[path, value] for seen in one.seen for path, value in seen]) == canonical(
+        [[path, value] for seen in other.seen for path, value in seen]
+    )
+
+
+def test_what_is_read_back_is_the_same_snapshot() -> None:
+    again = restored(mixed())
+    assert (again.snapshot_id, again.as_of) == (mixed().snapshot_id, AS_OF)
+    assert again.pools == mixed().pools
+    assert again.tenants == mixed().tenants
+
+
+def test_parts_are_named_by_their_content() -> None:
+    snapshot = mixed()
+    assert snapshot.snapshot_id == address(snapshot.manifest)
+    assert all(address(data) == name for name, data in snapshot.parts.items())
+    head = json.loads(snapshot.manifest)
+    listed = {
+        head["policy"],
+        *head["tenants"],
+        *head["models"].values(),
+        *(name for *_, name in head["pools"]),
+    }
+    assert listed == set(snapshot.parts)
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_an_altered_part_is_refused(place: int) -> None:
+    name = sorted(mixed().parts)[place]
+    altered = {**mixed().parts, name: mixed().parts[name].replace(b"1", b"2", 1) + b" "}
+    with pytest.raises(ValueError, match=f"part {name} was altered"):
+        restore(mixed().manifest, altered, shipped())
+
+
+def test_a_missing_part_is_refused() -> None:
+    head = json.loads(mixed().manifest)
+    parts = {name: data for name, data in mixed().parts.items() if name != head["models"][MODEL]}
+    with pytest.raises(KeyError):
+        restore(mixed().manifest, parts, shipped())
+
+
+def test_views_of_unchanged_parts_are_the_former_snapshots_own() -> None:
+    former, later = (
+        mixed(),
+        judged(replace(mixed_world(), observations=mixed_world().observations[:-1])),
+    )
+    again = restore(later.manifest, later.parts, later.policy, former=former)
+    assert again.models[MODEL] is former.models[MODEL]
+    assert again.pools["exacto", MODEL] is former.pools["exacto", MODEL]
+    assert again.models[OTHER] is not former.models[OTHER]
+    assert (again.pools, again.tenants) == (later.pools, later.tenants)
+    request = ask(f"{MODEL}:exacto", OTHER, tools=2)
+    assert plan(request, again, moment()).canonical() == plan(request, later, moment()).canonical()
+
+
+def test_a_part_that_the_former_snapshot_had_unaltered_is_refused_altered() -> None:
+    name = json.loads(mixed().manifest)["models"][MODEL]
+    altered = {**mixed().parts, name: mixed().parts[name] + b" "}
+    with pytest.raises(ValueError, match=f"part {name} was altered"):
+        restore(mixed().manifest, altered, shipped(), former=mixed())
+
+
+def test_whoever_restores_may_rest_between_parts() -> None:
+    rests: list[None] = []
+    restore(mixed().manifest, mixed().parts, shipped(), rest=lambda: rests.append(None))
+    assert len(rests) >= len(mixed().models) + len(mixed().pools)
+
+
+def test_the_policy_it_was_judged_by_travels_along() -> None:
+    source, revision = sources(mixed().manifest, mixed().parts)
+    assert source == shipped().source
+    assert revision == 0
+
+
+def test_an_equal_world_gives_an_equal_snapshot() -> None:
+    assert judged(mixed_world()).snapshot_id == mixed().snapshot_id
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param(
+            replace(mixed_world(), endpoints=mixed_world().endpoints[1:]), id="an endpoint less"
+        ),
+        pytest.param(
+            replace(mixed_world(), observations=mixed_world().observations[1:]), id="a window less"
+        ),
+        pytest.param(replace(mixed_world(), tenants=(TenantSettings("acme"),)), id="a tenant more"),
+        pytest.param(
+            replace(mixed_world(), preferences=(Preference("acme", "pin", "x"),)),
+            id="a preference more",
+        ),
+    ],
+)
+def test_another_world_gives_another_snapshot(changed: World) -> None:
+    assert judged(changed).snapshot_id != mixed().snapshot_id
+
+
+def test_parts_that_did_not_change_are_shared() -> None:
+    one, other = (
+        mixed(),
+        judged(replace(mixed_world(), observations=mixed_world().observations[:-1])),
+    )
+    before, after = json.loads(one.manifest), json.loads(other.manifest)
+    assert before["models"][MODEL] == after["models"][MODEL]
+    assert before["models"][OTHER] != after["models"][OTHER]
+    assert before["policy"] == after["policy"]
+
+
+def test_a_plan_names_the_snapshot_it_was_made_from() -> None:
+    assert planned(mixed()).snapshot_id == mixed().snapshot_id

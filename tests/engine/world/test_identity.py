@@ -1,0 +1,162 @@
+"""An endpoint keeps its id for as long as its offer can be recognised."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, strategies as st
+
+from assay.engine.world.catalog import Endpoint, Prices
+from assay.engine.world.identity import assign, provisional
+
+MODEL = "acme/large"
+
+
+def offer(
+    tag: str = "one", *, quantization: str = "fp8", price: float = 1.0, status: int = 0
+) -> Endpoint:
+    return Endpoint(
+        "",
+        MODEL,
+        tag.partition("/")[0],
+        tag,
+        quantization=quantization,
+        prices=Prices(prompt=price),
+        status=status,
+    )
+
+
+def ids(endpoints: tuple[Endpoint, ...]) -> list[str]:
+    return [endpoint.endpoint_id for endpoint in endpoints]
+
+
+OFFERS = st.lists(
+    st.builds(
+        offer,
+        tag=st.sampled_from(["one", "one~2", "two", "two/fp8"]),
+        quantization=st.sampled_from(["fp8", "bf16", "unknown"]),
+        price=st.sampled_from([1.0, 2.0, 3.0]),
+        status=st.sampled_from([0, -2]),
+    ),
+    max_size=8,
+)
+
+
+@pytest.mark.parametrize(
+    ("existing", "incoming", "expected"),
+    [
+        pytest.param([], [offer()], ["one"], id="a new offer is named by its tag"),
+        pytest.param(
+            [],
+            [offer(), offer(price=2)],
+            ["one", "one~2"],
+            id="a repeated tag is numbered in file order",
+        ),
+        pytest.param(
+            [offer(), offer(price=2)],
+            [offer(price=2)],
+            ["one~2"],
+            id="the one left of two keeps its number",
+        ),
+        pytest.param(
+            [offer(), offer(price=2)],
+            [offer(price=2), offer()],
+            ["one~2", "one"],
+            id="swapped lines keep their ids",
+        ),
+        pytest.param(
+            [offer()], [offer(price=9)], ["one"], id="a new price under one tag is the same offer"
+        ),
+        pytest.param(
+            [offer(quantization="fp8"), offer(quantization="bf16")],
+            [offer(quantization="bf16", price=5), offer(quantization="fp8", price=5)],
+            ["one~2", "one"],
+            id="changed duplicates go by what stayed equal",
+        ),
+        pytest.param(
+            [offer(price=1, status=-2), offer(price=2, status=0)],
+            [offer(price=1, status=0), offer(price=2, status=-2)],
+            ["one", "one~2"],
+            id="terms outweigh the health of the moment",
+        ),
+        pytest.param(
+            [offer("two")], [offer("one")], ["one"], id="an id never moves to another tag"
+        ),
+        pytest.param(
+            [offer(price=1), offer(price=2)],
+            [offer(price=3), offer(price=4), offer(price=5)],
+            ["one", "one~2", "one~3"],
+            id="with nothing equal, file order decides and the new one is numbered on",
+        ),
+        pytest.param(
+            [],
+            [offer("one~2"), offer(), offer()],
+            ["one~2", "one", "one~3"],
+            id="a tag that looks numbered",
+        ),
+    ],
+)
+def test_assign(existing: list[Endpoint], incoming: list[Endpoint], expected: list[str]) -> None:
+    assigned = assign(assign([], existing), incoming)
+    assert ids(assigned) == [f"{MODEL}@{name}" for name in expected]
+    assert [replace(endpoint, endpoint_id="") for endpoint in assigned] == incoming
+
+
+def test_a_gone_endpoint_keeps_its_number() -> None:
+    ever = assign([], [offer("two"), offer("two", price=2)])
+    assert ids(assign(ever, [offer("one"), offer("two", price=2)])) == [
+        f"{MODEL}@one",
+        f"{MODEL}@two~2",
+    ]
+
+
+def test_a_lower_suffix_that_nothing_ever_had_is_taken_first() -> None:
+    lone = (replace(offer(), endpoint_id=f"{MODEL}@one~2"),)
+    assert ids(assign(lone, [offer(), offer(price=2)])) == [f"{MODEL}@one~2", f"{MODEL}@one"]
+
+
+@given(OFFERS, OFFERS)
+def test_a_second_import_of_the_same_changes_nothing(
+    before: list[Endpoint], now: list[Endpoint]
+) -> None:
+    once = assign(assign([], before), now)
+    assert assign(once, now) == once
+    everything = {endpoint.endpoint_id: endpoint for endpoint in (*assign([], before), *once)}
+    assert assign(list(everything.values()), now) == once
+
+
+@given(OFFERS, OFFERS)
+def test_ids_are_unique_and_keep_to_their_tag(before: list[Endpoint], now: list[Endpoint]) -> None:
+    existing = assign([], before)
+    tags = {endpoint.endpoint_id: endpoint.tag for endpoint in existing}
+    assigned = assign(existing, now)
+    assert len(set(ids(assigned))) == len(now)
+    assert all(
+        tags.get(endpoint.endpoint_id, endpoint.tag) == endpoint.tag for endpoint in assigned
+    )
+
+
+@given(OFFERS.map(lambda offers: list(dict.fromkeys(offers))), st.data())
+def test_offers_that_differ_keep_their_ids_in_any_order(
+    offers: list[Endpoint], data: st.DataObject
+) -> None:
+    existing = assign([], offers)
+    shuffled = data.draw(st.permutations(offers))
+    named = {replace(endpoint, endpoint_id=""): endpoint.endpoint_id for endpoint in existing}
+    assert ids(assign(existing, shuffled)) == [named[endpoint] for endpoint in shuffled]
+    assert assign(data.draw(st.permutations(existing)), offers) == existing
+
+
+@given(OFFERS)
+def test_provisional_ids_are_those_of_a_first_import(offers: list[Endpoint]) -> None:
+    assert provisional(offers) == assign([], offers)
+
+
+def test_provisional_numbers_each_model_by_itself() -> None:
+    other = replace(offer(), model="acme/small")
+    assert ids(provisional([offer(), other, offer()])) == [
+        f"{MODEL}@one",
+        "acme/small@one",
+        f"{MODEL}@one~2",
+    ]

@@ -1,0 +1,322 @@
+"""Counters grow by each batch once, however often, by whichever way and in whatever order it comes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+from msgspec.structs import replace as with_values
+from sqlalchemy import Engine, delete, select
+from tests.support.decision_logs import (
+    OTHER,
+    STREAM,
+    Stream,
+    contents,
+    empty_log,
+    made,
+    payloads,
+    refusing,
+    sink_of,
+)
+from tests.support.outcomes import (
+    DECISION,
+    HOUR_US,
+    NOW_US,
+    SOUND,
+    batch_of,
+    changed,
+    reported,
+    sound_reports,
+)
+
+from assay.decision_log.derived import Activity
+from assay.decision_log.record import OUTCOMES, encode_outcomes
+from assay.engine.errors import StoreUnavailable
+from assay.journal.sink import Record
+from assay.outcomes.counting import counted
+from assay.outcomes.outcome import Batch, Group, Reported
+from assay.store.database import writing
+from assay.store.evidence_tables import (
+    evidence_batch,
+    evidence_counter,
+    evidence_day,
+    outcome,
+    service_counter,
+    tenant_activity,
+    tenant_ignore,
+    tenant_provider,
+)
+
+COUNTERS = (evidence_counter, evidence_day, service_counter, tenant_provider)
+TABLES = (*COUNTERS, evidence_batch, outcome, tenant_activity, tenant_ignore)
+Rows = Mapping[str, Sequence[tuple[Any, ...]]]
+
+
+@pytest.fixture
+def log(store: Engine) -> Iterator[Engine]:
+    yield store
+    empty(store)
+
+
+def empty(engine: Engine) -> None:
+    empty_log(engine)
+    with writing(engine) as connection:
+        for table in TABLES:
+            connection.execute(delete(table))
+
+
+def held(engine: Engine, *tables: Any) -> Rows:
+    with engine.connect() as connection:
+        return {
+            table.name: sorted(map(tuple, connection.execute(select(table))))
+            for table in tables or TABLES
+        }
+
+
+def records(stream: Stream, *batches: Batch) -> list[Record]:
+    return [stream.unchained(OUTCOMES, encode_outcomes(batch)) for batch in batches]
+
+
+def ship(engine: Engine, stream: Stream, *batches: Batch) -> None:
+    stream.into(sink_of(engine), records(stream, *batches))
+
+
+def one(batch_id: str = "b-1", *reports: Reported) -> Batch:
+    return batch_of(list(reports) or [reported(SOUND)], batch_id)
+
+
+def test_what_is_shipped_is_what_was_counted(log: Engine) -> None:
+    reports = [
+        reported(SOUND), reported(changed(attempt=2, errored_requests=1), "lab/m0@two", ""),
+        reported(changed(decision_id="", attempt=0, requests=7), tenant="beta"),
+        reported(changed(attempt=3, result="timeout", tools=None)),
+    ]  # fmt: skip
+    ship(log, Stream(), one("b-1", *reports))
+    cells = counted([one("b-1", *reports)])
+    assert held(log, *COUNTERS) == {
+        "evidence_counter": sorted((*cell, *counts) for cell, counts in cells.evidence.items()),
+        "evidence_day": sorted(
+            (*cell[:4], cell[4] // 24, *counts) for cell, counts in cells.evidence.items()
+        ),
+        "service_counter": sorted((*cell, count) for cell, count in cells.service.items()),
+        "tenant_provider": sorted((*cell, count) for cell, count in cells.providers.items()),
+    }
+    ((source, batch_id, stream, received_at),) = held(log, evidence_batch)["evidence_batch"]
+    assert (source, batch_id, stream, received_at.timestamp()) == (
+        "gw",
+        "b-1",
+        STREAM,
+        NOW_US / 1_000_000,
+    )
+
+
+def test_attempts_of_decisions_have_rows_and_the_first_report_stands(log: Engine) -> None:
+    limited = changed(
+        attempt=2, result="rate_limited", retry_after_s=1.5, tools=None, duration_s=None
+    )
+    stream = Stream()
+    ship(log, stream, one("b-1", reported(SOUND), reported(limited, "lab/m0@two")))
+    ship(log, stream, one("b-2", reported(changed(result="cut", tools=None))))
+    rows = [(*row[:2], *row[3:]) for row in held(log, outcome)["outcome"]]
+    assert rows == [
+        (DECISION, 1, "lab/m0@one", "gw", "answered", 250, 2000, 100, None, 3, 2, 0),
+        (DECISION, 2, "lab/m0@two", "gw", "rate_limited", 250, None, 100, 1500, 0, 0, 0),
+    ]
+    assert {row[2].timestamp() for row in held(log, outcome)["outcome"]} == {
+        SOUND.at_us / 1_000_000
+    }
+
+
+def test_counts_of_many_batches_add_up(log: Engine) -> None:
+    first, second = Stream(), Stream(OTHER)
+    for number in range(6):
+        ship(log, (first, second)[number % 2], one(f"b-{number}", reported(SOUND)))
+    ((*_, requests, calls, errored, auto, auto_calls),) = held(log, evidence_counter)[
+        "evidence_counter"
+    ]
+    assert (requests, calls, errored, auto, auto_calls) == (6, 6, 0, 6, 6)
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        pytest.param(
+            lambda log, stream: stream.into(sink_of(log), records(stream, one())),
+            id="by the same process",
+        ),
+        pytest.param(lambda log, _: ship(log, Stream(OTHER), one()), id="at another replica"),
+        pytest.param(
+            lambda log, _: ship(log, Stream(OTHER), one(), one(), one("b-2")), id="beside a new one"
+        ),
+    ],
+)
+def test_a_batch_sent_again_counts_once(log: Engine, again: Any) -> None:
+    stream = Stream()
+    ship(log, stream, one(), one())
+    again(log, stream)
+    batches = len(held(log, evidence_batch)["evidence_batch"])
+    assert held(log, evidence_counter)["evidence_counter"][0][5] == batches
+    assert batches == 1 or ("gw", "b-2") in [
+        row[:2] for row in held(log, evidence_batch)["evidence_batch"]
+    ]
+
+
+def test_sources_name_their_batches_for_themselves(log: Engine) -> None:
+    ship(log, Stream(), one(), batch_of([reported(SOUND)], "b-1", "other"))
+    assert [row[1] for row in held(log, evidence_counter)["evidence_counter"]] == ["gw", "other"]
+
+
+@settings(
+    max_examples=15,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    st.lists(sound_reports(), min_size=1, max_size=12),
+    st.integers(1, 4),
+    st.randoms(use_true_random=False),
+)
+def test_any_order_any_batches_every_batch_twice_at_two_replicas(
+    log: Engine, reports: list[Reported], pieces: int, random: Any
+) -> None:
+    empty(log)
+    ship(log, Stream(), one("all", *reports))
+    whole = held(log, *COUNTERS)
+    empty(log)
+    sent = [
+        one(f"b-{piece}", *reports[piece::pieces]) for piece in range(min(pieces, len(reports)))
+    ] * 2
+    random.shuffle(sent)
+    first, second = Stream(), Stream(OTHER)
+    cut = random.randint(0, len(sent))
+    ship(log, first, *sent[:cut])
+    for batch in sent[cut:]:
+        ship(log, random.choice((first, second)), batch)
+    assert held(log, *COUNTERS) == whole
+
+
+def test_two_replicas_at_once_count_the_same_batches_once(log: Engine) -> None:
+    """In opposite orders, and with counters in common: nobody waits in a circle."""
+    batches = [
+        one(f"b-{n}", *(reported(SOUND, f"lab/m0@{p}") for p in ("one", "two", "three")))
+        for n in range(40)
+    ]
+    streams, troubles = (Stream(), Stream(OTHER)), []
+    start = threading.Barrier(len(streams))
+
+    def replica(stream: Stream, mine: Sequence[Batch]) -> None:
+        start.wait()
+        try:
+            for first in range(0, len(mine), 4):
+                ship(log, stream, *mine[first : first + 4])
+        except Exception as error:  # noqa: BLE001 - told below
+            troubles.append(error)
+
+    threads = [
+        threading.Thread(target=replica, args=each)
+        for each in zip(streams, (batches, batches[::-1]), strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert troubles == []
+    assert [row[5] for row in held(log, evidence_counter)["evidence_counter"]] == [40, 40, 40]
+
+
+@pytest.mark.parametrize("table", [table.name for table in TABLES])
+def test_what_fails_half_way_leaves_nothing_and_goes_in_once_afterwards(
+    log: Engine, table: str
+) -> None:
+    stream, sink = Stream(), sink_of(log)
+    row = replace(made(1)[0], activity=Activity(("lab/m0",), ("one",)))
+    sent = [*records(stream, one()), *stream.records(payloads([row]))]
+    nothing = held(log)
+    with refusing(log, table), pytest.raises(StoreUnavailable, match="refused"):
+        stream.into(sink, sent)
+    assert held(log) == nothing
+    assert contents(log)["journal_record"] == []
+    stream.into(sink, sent)
+    stream.into(sink, sent)
+    assert {
+        name: len(rows) for name, rows in held(log).items() if name != "service_counter"
+    } == dict.fromkeys((table.name for table in TABLES if table is not service_counter), 1)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        pytest.param(b"\xff\xfe", id="no JSON"),
+        pytest.param(encode_outcomes(one()).replace(b"[1,", b"[9,", 1), id="a newer version"),
+        pytest.param(encode_outcomes(one("b\0")), id="a name that no column holds"),
+        pytest.param(encode_outcomes(one("b" * 9999)), id="a name too long for an index"),
+        pytest.param(encode_outcomes(one()).replace(b",100,", b",-100,"), id="a count below zero"),
+    ],
+)
+def test_a_batch_that_cannot_be_read_is_kept_aside_and_holds_nobody_up(
+    log: Engine, payload: bytes
+) -> None:
+    stream = Stream()
+    sent = [
+        stream.unchained(OUTCOMES, payload),
+        *records(stream, one("b-2")),
+        *stream.records(payloads(made(1))),
+    ]
+    stream.into(sink_of(log), sent)
+    assert [row[2:] for row in contents(log)["unreadable_record"]] == [(OUTCOMES, payload)]
+    assert [row[1] for row in held(log, evidence_batch)["evidence_batch"]] == ["b-2"]
+    assert len(contents(log)["decision"]) == 1
+
+
+def test_names_arrive_as_they_are(log: Engine) -> None:
+    """Also those that mean something to databases: catalogs may call their endpoints so."""
+    odd = ['{"a"}', "a,b", r"back\slash", "quo'te", 'dou"ble', "NULL", "ü %s ?", "  "]
+    groups = [
+        Group(name, name, name, [with_values(SOUND, attempt=n + 1)]) for n, name in enumerate(odd)
+    ]
+    ship(log, Stream(), Batch("gw", "b-1", NOW_US, groups))
+    for table, place in (
+        (evidence_counter, 0),
+        (evidence_counter, 2),
+        (service_counter, 0),
+        (tenant_provider, 1),
+    ):
+        assert {row[place] for row in held(log, table)[table.name]} == set(odd)
+    assert [row[3] for row in held(log, outcome)["outcome"]] == odd
+
+
+def test_late_outcomes_count_in_their_own_hour(log: Engine) -> None:
+    late = changed(at_us=NOW_US - 20 * HOUR_US, attempt=2)
+    ship(log, Stream(), one("b-1", reported(SOUND), reported(late)))
+    hours = [row[4] for row in held(log, evidence_counter)["evidence_counter"]]
+    assert hours == [(NOW_US - 20 * HOUR_US) // HOUR_US, (NOW_US - 1) // HOUR_US]
+
+
+def test_decisions_tell_what_tenants_do_and_do_not_want(log: Engine) -> None:
+    rows = made(5, tenant="tp_1")
+    asked = [
+        Activity(("lab/m0",), ("one",)), Activity(("lab/m0", "lab/m1"), ("one", "two/fp8")), None,
+        Activity(("lab/m0",), ()), Activity(("lab/m1",), ("one",)),
+    ]  # fmt: skip
+    stream, sink = Stream(), sink_of(log)
+    day = rows[0].decided_at
+    told = [
+        replace(row, decided_at=day, activity=each) for row, each in zip(rows, asked, strict=True)
+    ]
+    first, second = stream.records(payloads(told[:3])), stream.records(payloads(told[3:]))
+    earlier = replace(
+        stream, seq=3, link=first[-1].chain or b"", offset=sum(len(each.payload) for each in first)
+    )
+    earlier.into(sink, first)
+    stream.into(sink, [*first[1:], *second])  # begins before the stored position
+    number = day.toordinal() - 719_163
+    assert held(log, tenant_activity, tenant_ignore) == {
+        "tenant_activity": [("tp_1", "lab/m0", number, 3), ("tp_1", "lab/m1", number, 2)],
+        "tenant_ignore": [
+            ("tp_1", "lab/m0", "one", number), ("tp_1", "lab/m0", "two/fp8", number),
+            ("tp_1", "lab/m1", "one", number), ("tp_1", "lab/m1", "two/fp8", number),
+        ],
+    }  # fmt: skip

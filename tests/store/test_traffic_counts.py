@@ -1,0 +1,312 @@
+"""Counters added up in SQL: exactly what plain Python makes of them, on both databases, in any order and batches."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from math import floor, log2
+from typing import Any, cast
+
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+from sqlalchemy import Connection, Engine, Select, delete, inspect
+
+from assay.engine.evidence.decay import EPOCH
+from assay.engine.evidence.observations import HOUR, Counts
+from assay.engine.evidence.traffic_counts import Tally
+from assay.engine.policy.rule_set import EvidenceSpec
+from assay.store.counter_cache import Shelf
+from assay.store.database import reading, writing
+from assay.store.evidence_tables import evidence_counter, evidence_day
+from assay.store.outcome_counters import by_day
+from assay.store.traffic_counts import Book, load_tallies
+from assay.store.upserts import add_up
+
+SPEC = EvidenceSpec(max_age=timedelta(days=9))
+OTHER = EvidenceSpec(timedelta(days=3), 500.0, timedelta(hours=1), timedelta(hours=50), 1.0)
+NOON = 20_000 * 24 + 12
+Row = tuple[str, str, str, int, int, int, int, int, int, int]
+
+
+@pytest.fixture
+def counters(store: Engine) -> Iterator[Engine]:
+    yield store
+    empty(store)
+
+
+def empty(engine: Engine) -> None:
+    with writing(engine) as connection:
+        for table in (evidence_counter, evidence_day):
+            connection.execute(delete(table))
+
+
+def count(engine: Engine, rows: Iterable[Row]) -> None:
+    """As the sink does: a batch adds to hours and days alike."""
+    cells = {row[:5]: list(row[5:]) for row in rows}
+    with writing(engine) as connection:
+        add_up(
+            connection, evidence_counter, sorted((*cell, *counts) for cell, counts in cells.items())
+        )
+        add_up(connection, evidence_day, by_day(cells))
+
+
+def read(
+    engine: Engine, *specs: EvidenceSpec, end: int = NOON, book: Book | None = None
+) -> list[tuple[Tally, ...]]:
+    with reading(engine) as connection:
+        return list(
+            load_tallies(connection, {s.key: s for s in specs}, EPOCH + end * HOUR, book).values()
+        )
+
+
+def row(
+    hour: int,
+    *counts: int,
+    name: str = "m@a",
+    source: str = "gw",
+    tenant: str = "t",
+    stratum: int = 0,
+) -> Row:
+    """Requests, calls, bad ones; two requests more left no choice."""
+    requests, calls, errored = counts
+    return (name, source, tenant, stratum, hour, requests + 2, calls, errored, requests, calls)
+
+
+# --- the same in plain Python ---------------------------------------------------------------------------------------
+
+
+def reckoned(rows: Sequence[Row], spec: EvidenceSpec, end: int) -> tuple[Tally, ...]:
+    """Every hour by itself, with big numbers, straight from the definition."""
+    oldest, today = end - floor(spec.max_age / HOUR), end // 24
+    cells: defaultdict[tuple[str, str, str, int], list[Row]] = defaultdict(list)
+    stale = set()
+    for each in rows:
+        ended = each[4] + 1 if each[4] // 24 >= today - 1 else (each[4] // 24 + 1) * 24
+        if each[4] < end and ended >= oldest:
+            cells[each[:4]].append(each)
+        elif ended < oldest and each[4] // 24 < today - 1:
+            stale.add(each[0])
+    found = [
+        one(cell, own, half_life(cell[0], rows, spec, today), end)
+        for cell, own in sorted(cells.items())
+    ]
+    nothing = (0.0, 0.0, 0.0, 0.0, 0.0, Counts(0, 0, 0), 0, 0, 0, 0, spec.half_life_max)
+    return (
+        *found,
+        *(Tally(name, "", "", 0, *nothing) for name in sorted(stale - {cell[0] for cell in cells})),
+    )
+
+
+def half_life(name: str, rows: Sequence[Row], spec: EvidenceSpec, today: int) -> float:
+    """The step of the ladder next to the time in which the target comes in at the rate of the last whole days."""
+    shortest, longest = spec.half_life_min / HOUR, spec.half_life_max / HOUR
+    days = [r[4] // 24 for r in rows if r[0] == name and r[4] // 24 < today]
+    calls = sum(r[6] for r in rows if r[0] == name and today - 7 <= r[4] // 24 < today)
+    if not calls:
+        return longest
+    wanted = spec.half_life_target * spec.design_effect * min(today - min(days), 7) * 24 / calls
+    return min(max(shortest * 2 ** (round(4 * log2(wanted / shortest)) / 4), shortest), longest)
+
+
+def one(cell: tuple[str, str, str, int], own: Sequence[Row], hours: float, end: int) -> Tally:
+    sums = [0] * 5
+    for each in own:
+        day = each[4] // 24
+        span = [each[4]] if day >= end // 24 - 1 else range(day * 24, day * 24 + 24)
+        weight = round(2**20 * sum(2.0 ** ((h + 1 - end) / hours) for h in span) / len(span))
+        sums = [total + weight * number for total, number in zip(sums, each[5:], strict=True)]
+    weighted = [total / 2**20 for total in sums]
+    now = [each for each in own if each[4] == end - 1]
+    recent = [each[4] for each in own if each[4] // 24 >= end // 24 - 1]
+    before = [each[4] // 24 for each in own if each[4] // 24 < end // 24 - 1]
+    return Tally(
+        *cell,
+        requests=weighted[0],
+        tool_call_requests=weighted[1],
+        errored_requests=weighted[2],
+        auto_requests=weighted[3],
+        auto_tool_call_requests=weighted[4],
+        observed=Counts(
+            sum(each[5] for each in own), sum(each[6] for each in own), sum(each[7] for each in own)
+        ),
+        hour_calls=sum(each[6] for each in now),
+        hour_errored=sum(each[7] for each in now),
+        first_hour=min(before) * 24 if before else min(recent),
+        last_hour=max(recent) if recent else max(before) * 24 + 23,
+        half_life=timedelta(hours=hours),
+    )
+
+
+# --- compared -------------------------------------------------------------------------------------------------------
+
+COUNTS = st.lists(st.integers(0, 50) | st.integers(0, 10**9), min_size=3, max_size=3).map(
+    lambda n: sorted(n)[::-1]
+)
+ROWS = st.lists(
+    st.builds(
+        lambda hour, counts, name, source, tenant, stratum: row(
+            hour, *counts, name=name, source=source, tenant=tenant, stratum=stratum
+        ),
+        st.integers(NOON - 12 * 24, NOON + 30),
+        COUNTS,
+        st.sampled_from(["m@a", "m@b", "n@a"]),
+        st.sampled_from(["gw", "other"]),
+        st.sampled_from(["", "t", "u"]),
+        st.integers(0, 5),
+    ),
+    max_size=25,
+    unique_by=lambda r: r[:5],
+)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ROWS, st.sampled_from([NOON, NOON - 12, NOON + 11, NOON - 13]))
+def test_sql_makes_of_counters_what_python_does(
+    counters: Engine, rows: list[Row], end: int
+) -> None:
+    empty(counters)
+    count(counters, rows)
+    found = read(counters, SPEC, OTHER, end=end)
+    assert found == [reckoned(rows, SPEC, end), reckoned(rows, OTHER, end)]
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ROWS, st.data())
+def test_order_and_batches_make_no_difference(
+    counters: Engine, rows: list[Row], data: st.DataObject
+) -> None:
+    empty(counters)
+    count(counters, rows)
+    count(counters, rows)
+    twice = read(counters, SPEC)
+    empty(counters)
+    left = data.draw(st.permutations([*rows, *rows]))
+    while left:
+        size = data.draw(st.integers(1, len(left)))
+        batch: dict[tuple[object, ...], Row] = {}
+        rest = left[size:]
+        for each in left[:size]:  # a batch names a cell once
+            if each[:5] in batch:
+                rest.append(each)
+            batch[each[:5]] = each
+        count(counters, batch.values())
+        left = rest
+    assert read(counters, SPEC) == twice
+
+
+LATER = st.lists(st.tuples(ROWS, st.integers(0, 40)), min_size=1, max_size=4)
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(LATER, st.sampled_from([0, 60]))
+def test_a_book_that_reads_what_has_grown_says_the_same(
+    counters: Engine, later: list[tuple[list[Row], int]], back: int
+) -> None:
+    empty(counters)
+    book, end = Book(), NOON - 24
+    for rows, hours in later:
+        count(counters, rows)
+        end += hours
+        assert read(counters, SPEC, OTHER, end=end, book=book) == read(
+            counters, SPEC, OTHER, end=end
+        )
+    end -= back
+    assert read(counters, SPEC, OTHER, end=end, book=book) == read(counters, SPEC, OTHER, end=end)
+
+
+def test_a_book_outlives_counters_that_are_gone(counters: Engine) -> None:
+    book = Book()
+    count(counters, [row(NOON - 1, 10, 5, 1), row(NOON - 2, 10, 5, 1), row(NOON - 99, 10, 5, 1)])
+    assert read(counters, SPEC, book=book) == read(counters, SPEC)
+    empty(counters)
+    assert read(counters, SPEC, book=book) == [()]
+    count(counters, [row(NOON - 2, 10, 5, 1)])
+    assert read(counters, SPEC, book=book) == read(counters, SPEC)
+
+
+def test_a_book_whose_reading_broke_off_begins_anew(counters: Engine) -> None:
+    shelf, spans = Shelf(evidence_counter, "hour"), range(NOON - 9, NOON)
+    count(
+        counters,
+        [row(NOON - 1, 10, 5, 1), row(NOON - 2, 10, 5, 1), row(NOON - 2, 10, 5, 1, name="m@b")],
+    )
+    with reading(counters) as connection:
+        with pytest.raises(ConnectionResetError):
+            shelf.renew(cast("Connection", BreakingOff(connection)), spans)
+        shelf.renew(connection, spans)
+    found = shelf.sums([dict.fromkeys(spans, 1)], {}, NOON - 1)
+    assert {cell[0]: sums.counts[0] for cell, sums in found.items()} == {"m@a": 24, "m@b": 12}
+
+
+class BreakingOff:
+    """A connection that is lost after the second row."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def execute(self, query: Select[Any]) -> Iterator[Any]:
+        for number, found in enumerate(self.connection.execute(query)):
+            if number == 2:
+                raise ConnectionResetError
+            yield found
+
+
+@pytest.mark.parametrize(
+    ("hour", "seen"),
+    [
+        pytest.param(NOON, False, id="the hour that has not ended"),
+        pytest.param(NOON - 1, True, id="the one that has just closed"),
+        pytest.param(NOON - 36, True, id="the first of yesterday"),
+        pytest.param(NOON - 37, True, id="the last of the day before"),
+        pytest.param((20_000 - 9) * 24, True, id="the day that ended within the limit"),
+        pytest.param((20_000 - 10) * 24 + 23, False, id="the one that ended before it"),
+    ],
+)
+def test_what_has_ended_counts_until_it_is_too_old(
+    counters: Engine, hour: int, *, seen: bool
+) -> None:
+    count(counters, [row(hour, 10, 5, 1)])
+    (found,) = read(counters, SPEC)
+    assert [each.observed for each in found if each.observed.requests] == [Counts(12, 5, 1)] * seen
+    assert (found == ()) is (hour == NOON)
+
+
+def test_only_the_closed_hour_is_told_apart(counters: Engine) -> None:
+    count(counters, [row(NOON - 1, 10, 5, 1), row(NOON - 2, 10, 7, 2), row(NOON - 25, 9, 9, 9)])
+    ((found,),) = read(counters, SPEC)
+    assert (found.hour_calls, found.hour_errored) == (5, 1)
+    ((before,),) = read(counters, SPEC, end=NOON - 1)
+    assert (before.hour_calls, before.hour_errored) == (7, 2)
+
+
+def test_a_busy_endpoint_forgets_faster(counters: Engine) -> None:
+    busy = [row(NOON - 24 * day, 30_000, 10_000, 0) for day in range(1, 8)]
+    quiet = [row(NOON - 24 * day, 30, 10, 0, name="m@b") for day in range(1, 8)]
+    count(counters, [*busy, *quiet])
+    ((first, second),) = read(counters, SPEC)
+    assert (first.half_life, second.half_life) == (12 * HOUR, 168 * HOUR)
+    assert first.tool_call_requests / 10_000 < second.tool_call_requests / 10
+
+
+def test_reading_leaves_nothing_behind(counters: Engine) -> None:
+    count(counters, [row(NOON - 1, 10, 5, 1)])
+    with reading(counters) as connection:
+        once = load_tallies(connection, {SPEC.key: SPEC, OTHER.key: OTHER}, EPOCH + NOON * HOUR)
+        assert (
+            load_tallies(connection, {SPEC.key: SPEC, OTHER.key: OTHER}, EPOCH + NOON * HOUR)
+            == once
+        )
+        assert inspect(connection).get_temp_table_names() == []
+
+
+def test_numbers_stay_whole_however_large(counters: Engine) -> None:
+    spec = replace(SPEC, half_life_min=168 * HOUR)
+    rows = [
+        row(NOON - 1, 10**12, 10**12 - 1, 1),
+        row(NOON - 30, 10**12, 3, 3),
+        row(NOON - 80, 7, 7, 7),
+    ]
+    count(counters, rows)
+    assert read(counters, spec) == [reckoned(rows, spec, NOON)]

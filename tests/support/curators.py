@@ -1,0 +1,206 @@
+"""A model whose endpoints come, sink and go hour by hour, and curators at work on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Engine, Table, event, insert, select
+
+from assay.curator.curator import Curator, Published, end_of
+from assay.curator.judging import compiled
+from assay.engine.policy.policy import Policy
+from assay.engine.policy.rule_set import PolicySource
+from assay.engine.world.catalog import Observation
+from assay.importers.documents import ObservationDocument, ObservedRow
+from assay.rule_files.directory import read_directory
+from assay.server.settings import policy_dir
+from assay.store.database import reading, writing
+from assay.store.imports.observations import apply_observations
+from assay.store.lease import Lease, read_lease, take_lease
+from assay.store.pool_tables import curator_tick, pool_change, pool_state
+from assay.store.tables import part, policy_revision, publication, snapshot, snapshot_part
+
+MODEL = "lab/pooled"
+HOUR = timedelta(hours=1)
+START = datetime(2026, 7, 4, tzinfo=UTC)
+FIRST = (START - datetime(1970, 1, 1, tzinfo=UTC)) // HOUR
+LATER = timedelta(minutes=5)
+CALLS = 300
+KEPT = (
+    policy_revision,
+    snapshot,
+    part,
+    snapshot_part,
+    publication,
+    pool_state,
+    pool_change,
+    curator_tick,
+)
+
+# Tag → the share of its calls that errs in an hour; `None` where it was not watched then.
+ENDPOINTS: dict[str, Callable[[int], float | None]] = {
+    "steady": lambda _: 0.005,
+    "late": lambda hour: 0.01 if hour >= 5 else None,
+    "sinking": lambda hour: 0.01 if hour < 8 else 0.25,
+    "bad": lambda _: 0.12,
+    "wavering": lambda hour: 0.08 if 10 <= hour < 14 else 0.01,
+}
+
+
+def observed(start: datetime, hours: int) -> ObservationDocument:
+    """What a probe saw in each of so many hours."""
+    rows = []
+    for hour in range(hours):
+        at = start + hour * HOUR
+        for tag, errs in ENDPOINTS.items():
+            share = errs(hour)
+            if share is not None:
+                counts = (2 * CALLS, CALLS, round(share * CALLS))
+                seen = Observation(f"{MODEL}@{tag}", "probe", at, at + HOUR, *counts)
+                rows.append(ObservedRow(f"{tag} {hour}", MODEL, tag, tag, seen))
+    return ObservationDocument(digest=f"{start} {hours}", rows=tuple(rows))
+
+
+def watched(engine: Engine, start: datetime = START, hours: int = 24) -> None:
+    """Import all that was seen."""
+    report = apply_observations(engine, observed(start, hours), create_endpoints=True, now=start)
+    assert not report.refused
+
+
+@cache
+def shipped() -> Policy:
+    return compiled(read_directory(policy_dir()))
+
+
+def edited(words: str) -> Policy:
+    """The shipped policy with a remark, and so under another digest."""
+    files = dict(shipped().source.files)
+    files["default.yaml"] += f"# {words}\n"
+    source = PolicySource(files)
+    return replace(shipped(), source=source, digest=source.digest)
+
+
+@dataclass
+class Given:
+    """Rules that are handed in."""
+
+    policy: Policy = field(default_factory=shipped)
+    trouble: Exception | None = None
+
+    def look(self) -> Policy:
+        if self.trouble is not None:
+            raise self.trouble
+        return self.policy
+
+
+@dataclass
+class Bench:
+    """A curator with its lease in hand, at a time that stands still."""
+
+    engine: Engine
+    now: datetime = START + LATER
+    rules: Given = field(default_factory=Given)
+    heard: list[Published] = field(default_factory=list)
+    steady: Callable[[], float] = lambda: 0.0
+
+    def __post_init__(self) -> None:
+        self.curator = Curator(
+            self.engine, self.rules, lambda: self.now, self.heard.append, self.steady
+        )
+        self.lease = taken(self.engine, "bench")
+
+    def work(self) -> None:
+        self.curator.work(self.lease, lambda: True)
+
+    def work_until(self, hour: int) -> None:
+        """Go on to a little after the end of an hour."""
+        self.now = START + hour * HOUR + LATER
+        self.work()
+
+
+def taken(engine: Engine, holder: str) -> Lease:
+    """The lease, taken from whoever has it."""
+    lease = take_lease(engine, holder, START + timedelta(days=10_000), seen=read_lease(engine))
+    assert lease is not None
+    return lease
+
+
+def done_before(engine: Engine, hour: int) -> None:
+    """Have it that an hour was closed long ago, and none since."""
+    row = {"hour": hour, "ticked_at": end_of(hour), "token": 0, "publication": 0, "changes": 0}
+    with writing(engine) as connection:
+        connection.execute(insert(curator_tick), row)
+
+
+def rows(engine: Engine, table: Table, *without: str) -> list[tuple[object, ...]]:
+    """A table's rows, in order, without some columns."""
+    columns = [column for column in table.columns if column.name not in without]
+    with reading(engine) as connection:
+        return [
+            tuple(row)
+            for row in connection.execute(select(*columns).order_by(*table.primary_key.columns))
+        ]
+
+
+def state(engine: Engine) -> dict[str, list[tuple[object, ...]]]:
+    """All that a tick may write, save the lease."""
+    return {table.name: rows(engine, table) for table in KEPT}
+
+
+def lives(engine: Engine) -> list[tuple[str, str, str, str]]:
+    """Who went where why, in order."""
+    with reading(engine) as connection:
+        found = connection.execute(select(pool_change).order_by(pool_change.c.change_id)).all()
+    return [(row.endpoint_id.partition("@")[2], row.before, row.after, row.cause) for row in found]
+
+
+class Injected(Exception):
+    """A fault on purpose."""
+
+
+def failing_at(engine: Engine, number: int) -> Callable[[], int]:
+    """Have the n-th statement or commit fail; the function given ends that, and says how many there were."""
+    count = 0
+
+    def fail(*_: object) -> None:
+        nonlocal count
+        count += 1
+        if count == number:
+            raise Injected
+
+    event.listen(engine, "before_cursor_execute", fail)
+    event.listen(engine, "commit", fail)
+
+    def end() -> int:
+        event.remove(engine, "before_cursor_execute", fail)
+        event.remove(engine, "commit", fail)
+        return count
+
+    return end
+
+
+def written(engine: Engine, table: Table) -> list[str]:
+    """Every row written to a table from now on, by its statement."""
+    found: list[str] = []
+
+    def note(*said: Any) -> None:
+        _, _, statement, parameters, _, many = said
+        if statement.split()[:3] in (
+            ["INSERT", "INTO", table.name],
+            ["DELETE", "FROM", table.name],
+        ):
+            found.extend([statement] * (len(parameters) if many else 1))
+
+    event.listen(engine, "before_cursor_execute", note)
+    return found
+
+
+def numbers() -> Iterator[int]:
+    """1, 2, 3 …"""
+    number = 0
+    while True:
+        yield (number := number + 1)

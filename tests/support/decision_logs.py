@@ -1,0 +1,161 @@
+"""Streams of made-up decisions, chained as the journal chains them, and all that a database says of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import Engine, delete, select, text
+from tests.bench.decisions import Row, rows
+
+from assay.decision_log.batch import DECISION, TENANT, Readers
+from assay.decision_log.record import decode_outcomes
+from assay.decision_log.sink import AuditSink
+from assay.decision_log.tables import (
+    chain_head,
+    decision,
+    finding_set_word,
+    journal_position,
+    journal_record,
+    pruned,
+    tenant_pseudonym,
+    unreadable_record,
+)
+from assay.journal.chain import Head, chain, genesis
+from assay.journal.sink import Position, Record
+from assay.store.database import writing
+
+LOG = (
+    journal_position, journal_record, decision, finding_set_word, tenant_pseudonym, unreadable_record, chain_head,
+    pruned,
+)  # fmt: skip
+STREAM = "a" * 32
+OTHER = "b" * 32
+
+
+@dataclass
+class Stream:
+    """A stream as the journal would hand it over."""
+
+    name: str = STREAM
+    seq: int = 0
+    link: bytes = b""
+    offset: int = 0
+
+    def __post_init__(self) -> None:
+        self.link = self.link or genesis(self.name)
+
+    def records(self, payloads: Iterable[bytes], kind: int = DECISION) -> list[Record]:
+        made = []
+        for payload in payloads:
+            self.seq += 1
+            self.link = chain(self.link, self.seq, kind, payload)
+            self.offset += len(payload)
+            made.append(Record(self.seq, kind, payload, self.link))
+        return made
+
+    def tenant(self, tenant: str, pseudonym: str) -> Record:
+        self.offset += 1
+        payload = json.dumps(
+            {"tenant": tenant, "pseudonym": pseudonym, "at_us": 1_783_173_600_000_000}
+        ).encode()
+        return Record(0, TENANT, payload, None)
+
+    def unchained(self, kind: int, payload: bytes) -> Record:
+        self.offset += 1
+        return Record(0, kind, payload, None)
+
+    @property
+    def position(self) -> Position:
+        return Position(1, self.offset, self.seq, self.link)
+
+    @property
+    def head(self) -> Head:
+        return Head(self.name, self.seq, self.link, sha256(self.link).digest() * 2, "k")
+
+    def into(self, sink: AuditSink[Position], records: Sequence[Record]) -> None:
+        sink.store(self.name, records, self.position, self.head)
+
+
+BY_PAYLOAD: dict[bytes, Row] = {}
+
+
+def payload_of(row: Row) -> bytes:
+    """Bytes from which `derive` gives the row again."""
+    payload = (
+        f"{row.decision_id} {row.finding_set} {sha256(repr(row).encode()).hexdigest()}".encode()
+    )
+    BY_PAYLOAD[payload] = row
+    return payload
+
+
+def derive(payload: bytes) -> Row:
+    try:
+        return BY_PAYLOAD[payload]
+    except KeyError:
+        raise ValueError("no record") from None
+
+
+READERS = Readers(derive, decode_outcomes)
+
+
+def sink_of(engine: Engine) -> AuditSink[Position]:
+    return AuditSink(engine, READERS, Position)
+
+
+def made(count: int, seed: int = 1, **changed: Any) -> list[Row]:
+    return [replace(row, **changed) for row in rows(count, seed)]
+
+
+def payloads(found: Iterable[Row]) -> list[bytes]:
+    return [payload_of(row) for row in found]
+
+
+def ship(engine: Engine, stream: Stream, found: Sequence[Row], batch: int = 100) -> None:
+    """All rows, batch by batch."""
+    sink = sink_of(engine)
+    for start in range(0, len(found), batch):
+        stream.into(sink, stream.records(payloads(found[start : start + batch])))
+
+
+def spread_out(found: Sequence[Row], begin: datetime, step: timedelta) -> list[Row]:
+    return [replace(row, decided_at=begin + step * number) for number, row in enumerate(found)]
+
+
+def contents(engine: Engine) -> dict[str, list[tuple[Any, ...]]]:
+    """Everything the log holds."""
+    with engine.connect() as connection:
+        return {table.name: sorted(map(tuple, connection.execute(select(table)))) for table in LOG}
+
+
+def empty_log(engine: Engine) -> None:
+    with writing(engine) as connection:
+        for table in LOG:
+            connection.execute(delete(table))
+
+
+@contextmanager
+def refusing(engine: Engine, table: str, when: str = "INSERT") -> Iterator[None]:
+    """A database that refuses to write to a table."""
+    if engine.dialect.name == "sqlite":
+        make = [
+            f"CREATE TRIGGER refuse BEFORE {when} ON {table} BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        ]
+        drop = ["DROP TRIGGER refuse"]
+    else:
+        make = [
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused'; END $$",
+            f"CREATE TRIGGER refuse BEFORE {when} ON {table} FOR EACH ROW EXECUTE FUNCTION refuse()",
+        ]
+        drop = [f"DROP TRIGGER refuse ON {table}", "DROP FUNCTION refuse"]
+    for statements, between in ((make, True), (drop, False)):
+        with writing(engine) as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+        if between:
+            yield

@@ -1,0 +1,379 @@
+"""The whole chain: simulated providers, a forwarder as a process, real decisions; what is reported is written down."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+import grpc
+from tests.support.commands import DEADLINE_SECONDS, NOW, POLICY, assay, eventually, table
+from tests.support.simulated_providers import HELLO, Simulated, simulating, started
+
+from assay.curator.judging import judged
+from assay.rpc.catalog import catalog_service
+from assay.rpc.routing import routing_service
+from assay.rpc.server import Server
+from assay.rpc.service import Service
+from assay.rpc.view import WorldView
+from assay.server.decider import Decider
+from assay.store.database import open_store
+from assay.v1 import evidence_pb2 as pb
+
+Json = Mapping[str, Any]
+
+CATALOG = table(
+    # the first by price is the one that goes bad
+    "lab/pair,bad,bad,fp8,1,1,,,tools tool_choice max_tokens temperature",
+    "lab/pair,good,good,fp8,2,2,,,tools tool_choice max_tokens temperature",
+    "lab/solo,bad,bad,fp8,1,1,,,tools tool_choice",
+    "lab/other,good,good,fp8,1,1,,,tools tool_choice",
+    "lab/good,good,good,fp8,1,1,,,tools tool_choice max_tokens temperature stream",
+    "lab/dead,dead,dead,fp8,1,1,,,tools",
+    "lab/dead,good,good,fp8,2,2,,,tools",
+    "lab/deaf,deaf,deaf,fp8,1,1,,,tools",
+    "lab/deaf,good,good,fp8,2,2,,,tools",
+    "lab/slow,slow,slow,fp8,1,1,,,tools",
+    "lab/stranger,stranger,stranger,fp8,1,1,,,tools",
+    "lab/stranger,good,good,fp8,2,2,,,tools",
+    # evidence for good alone
+    "lab/vetted,bad,bad,fp8,1,1,,,tools",
+    "lab/vetted,good,good,fp8,2,2,,,tools",
+)
+OBSERVED = (
+    "model,provider,tag,source,observed_from,observed_to,requests,tool_call_requests,errored_requests,reference\n"
+    "lab/vetted,good,good,probe,2025-09-22T00:00:00Z,2025-09-23T00:00:00Z,4000,2000,0,false\n"
+    "lab/vetted,bad,bad,probe,2025-09-22T00:00:00Z,2025-09-23T00:00:00Z,4000,2000,400,false\n"
+)
+QUICK = {
+    "connect": "300ms",
+    "headers": "500ms",
+    "firstToken": "500ms",
+    "idle": "500ms",
+    "answer": "700ms",
+}
+METADATA = {"X-OpenRouter-Metadata": "enabled"}
+KEY = "sk-canary-of-the-upstream"
+
+
+@dataclass
+class Recorder:
+    """Takes every outcome, as EvidenceService takes good ones."""
+
+    outcomes: list[pb.Outcome] = field(default_factory=list)
+    batches: set[str] = field(default_factory=set)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def report(
+        self, request: pb.ReportOutcomesRequest, _context: object
+    ) -> pb.ReportOutcomesResponse:
+        return pb.ReportOutcomesResponse(accepted=self.keep(request.batch_id, request.outcomes))
+
+    def stream(
+        self, requests: Iterator[pb.StreamOutcomesRequest], _context: object
+    ) -> Iterator[pb.StreamOutcomesResponse]:
+        for one in requests:
+            yield pb.StreamOutcomesResponse(
+                batch_id=one.batch_id, accepted=self.keep(one.batch_id, one.outcomes)
+            )
+
+    def keep(self, batch_id: str, outcomes: Iterable[pb.Outcome]) -> int:
+        """Keep a batch unless it is known; how many it holds."""
+        taken = list(outcomes)
+        with self.lock:
+            if batch_id not in self.batches:
+                self.batches.add(batch_id)
+                self.outcomes.extend(taken)
+        return len(taken)
+
+    def of(self, decision_id: str, count: int) -> list[pb.Outcome]:
+        """The outcomes of a decision, by attempt, once so many are there."""
+
+        def found() -> list[pb.Outcome]:
+            with self.lock:
+                return [outcome for outcome in self.outcomes if outcome.decision_id == decision_id]
+
+        outcomes = eventually(found, lambda seen: len(seen) >= count)
+        return sorted(outcomes, key=lambda outcome: outcome.attempt)
+
+    def cancelled(self, endpoint_id: str) -> list[pb.Outcome]:
+        """The outcomes of attempts that were abandoned."""
+        with self.lock:
+            found = [outcome for outcome in self.outcomes if outcome.endpoint_id == endpoint_id]
+        return [outcome for outcome in found if outcome.result == pb.RESULT_CANCELLED]
+
+    def service(self) -> Service:
+        name = pb.DESCRIPTOR.services_by_name["EvidenceService"].full_name
+        methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            "ReportOutcomes": grpc.unary_unary_rpc_method_handler(
+                self.report,
+                pb.ReportOutcomesRequest.FromString,
+                pb.ReportOutcomesResponse.SerializeToString,
+            ),
+            "StreamOutcomes": grpc.stream_stream_rpc_method_handler(
+                self.stream,
+                pb.StreamOutcomesRequest.FromString,
+                pb.StreamOutcomesResponse.SerializeToString,
+            ),
+        }
+        handler = grpc.method_handlers_generic_handler(name, methods)
+        return Service(name, lambda server: server.add_generic_rpc_handlers((handler,)))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the client saw; `cut` where the connection broke before the end."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    seconds: float
+    cut: bool = False
+
+    @cached_property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def decision_id(self) -> str:
+        return self.headers["x-assay-decision-id"]
+
+    @cached_property
+    def chunks(self) -> list[Any]:
+        """The JSON of a stream's events, comments and the end left out."""
+        lines = [
+            line.removeprefix("data: ")
+            for line in self.body.decode().split("\n")
+            if line.startswith("data: ")
+        ]
+        return [json.loads(line) for line in lines if line != "[DONE]"]
+
+    @property
+    def done(self) -> bool:
+        return self.body.rstrip().endswith(b"data: [DONE]")
+
+    @property
+    def text(self) -> str:
+        """What the model said."""
+        if not self.headers["content-type"].startswith("text/event-stream"):
+            return str(self.json["choices"][0]["message"]["content"])
+        deltas = [choice["delta"] for chunk in self.chunks for choice in chunk["choices"]]
+        return "".join(delta.get("content") or "" for delta in deltas)
+
+    @property
+    def error(self) -> Any:
+        """The error told, in the body or in a chunk of the stream."""
+        if self.headers["content-type"].startswith("text/event-stream"):
+            return next((chunk["error"] for chunk in self.chunks if "error" in chunk), None)
+        return self.json.get("error")
+
+    @property
+    def metadata(self) -> Any:
+        """The block of attempts that was asked for; a stream carries it in one of its last chunks."""
+        if self.headers["content-type"].startswith("text/event-stream"):
+            return next(
+                chunk["openrouter_metadata"]
+                for chunk in self.chunks
+                if "openrouter_metadata" in chunk
+            )
+        return self.json["openrouter_metadata"]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Providers, forwarder and decider that work together."""
+
+    providers: Simulated
+    recorder: Recorder
+    process: Popen[str]
+    http: str
+    log: list[dict[str, Any]]
+    spool: Path
+
+    @property
+    def base_url(self) -> str:
+        return f"http://{self.http}/v1"
+
+    def ask(self, model: str, *, headers: Mapping[str, str] | None = None, **fields: Any) -> Answer:
+        """One request for a completion; cheapest endpoints first, unless asked otherwise."""
+        body = {"model": model, "messages": [HELLO], "provider": {"sort": "price"}, **fields}
+        return ask(self.http, "POST", "/v1/chat/completions", json.dumps(body), headers)
+
+    def leave(self, model: str, provider: str, **fields: Any) -> float:
+        """Ask, and hang up once the provider has been asked; when that was."""
+        body = json.dumps({"model": model, "messages": [HELLO], **fields})
+        host, _, port = self.http.rpartition(":")
+        connection = HTTPConnection(host, int(port), timeout=DEADLINE_SECONDS)
+        with closing(connection):
+            connection.request(
+                "POST", "/v1/chat/completions", body, {"Content-Type": "application/json"}
+            )
+            eventually(lambda: self.seen(provider))
+            return time.time()
+
+    def get(self, path: str) -> Answer:
+        return ask(self.http, "GET", path)
+
+    def seen(self, provider: str) -> list[dict[str, Any]]:
+        return self.providers.seen(provider)
+
+
+def ask(
+    http: str,
+    method: str,
+    path: str,
+    body: str | bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    """One request, and the answer as far as it goes."""
+    began = time.monotonic()
+    host, _, port = http.rpartition(":")
+    connection = HTTPConnection(host, int(port), timeout=DEADLINE_SECONDS)
+    with closing(connection):
+        connection.request(
+            method, path, body, {"Content-Type": "application/json", **(headers or {})}
+        )
+        answer = connection.getresponse()
+        head = {name.lower(): text for name, text in answer.getheaders()}
+        parts: list[bytes] = []
+        cut = False
+        try:
+            while part := answer.read1(1 << 16):
+                parts.append(part)
+        except (HTTPException, OSError):
+            cut = True
+    return Answer(answer.status, head, b"".join(parts), time.monotonic() - began, cut)
+
+
+def lab(folder: Path, database: Path) -> str:
+    """A migrated database filled with the catalog and its evidence; its URL."""
+    url = f"sqlite:///{database}"
+    (folder / "catalog.csv").write_text(CATALOG)
+    (folder / "observed.csv").write_text(OBSERVED)
+    assert assay("import", "catalog", folder / "catalog.csv", "--database", url).code == 0
+    assert assay("import", "observations", folder / "observed.csv", "--database", url).code == 0
+    return url
+
+
+@contextmanager
+def deciding(url: str, recorder: Recorder) -> Iterator[str]:
+    """Decide in this process, from the shipped rules; yields the address."""
+    engine = open_store(url)
+    now = datetime.fromisoformat(NOW)
+    world, snapshot = judged(engine, POLICY, now)
+    view = WorldView(world, snapshot)
+    services = (
+        routing_service(Decider(lambda: now, snapshot)),
+        catalog_service(lambda: view),
+        recorder.service(),
+    )
+    server = Server(services, ["127.0.0.1:0"])
+    try:
+        yield server.addresses[0]
+    finally:
+        server.stop(0)
+        engine.dispose()
+
+
+def providers_file(
+    folder: Path, providers: Simulated, *, dead: int, deaf: int, **spec: object
+) -> Path:
+    """Good has time enough on a busy machine; the others have little. `dead` and `deaf` are ports."""
+    common = {"private": True, "keyEnv": "UPSTREAM_KEY"}
+    known = {
+        "good": {**common, "baseUrl": providers.base_url("good")},
+        "slow": {**common, "baseUrl": providers.base_url("slow")},
+        "bad": {**common, "baseUrl": providers.base_url("bad"), "timeouts": QUICK},
+        "dead": {**common, "baseUrl": f"http://127.0.0.1:{dead}/v1", "timeouts": QUICK},
+        "deaf": {**common, "baseUrl": f"http://127.0.0.1:{deaf}/v1", "timeouts": QUICK},
+    }
+    path = folder / "providers.yaml"
+    path.write_text(
+        json.dumps(
+            {"apiVersion": "assay/v1", "kind": "Providers", "spec": {"providers": known, **spec}}
+        )
+    )
+    return path
+
+
+@contextmanager
+def forwarding(
+    server: str, providers: Path, spool: Path, *arguments: object
+) -> Iterator[tuple[Popen[str], str, list[dict[str, Any]]]]:
+    """A forwarder as a process: itself, where it listens, and its log."""
+    options = (
+        "--server",
+        server,
+        "--http",
+        "127.0.0.1:0",
+        "--providers",
+        providers,
+        "--spool",
+        spool,
+    )
+    with started("forwarding", "forward", *options, *arguments, UPSTREAM_KEY=KEY) as (process, log):
+        yield process, log[-1]["http"], log
+
+
+@contextmanager
+def dead_port() -> Iterator[int]:
+    """A port that refuses connections: it is taken, and nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+@contextmanager
+def deaf_port() -> Iterator[int]:
+    """A port that never answers: its queue is full, so that further connections wait for ever."""
+    with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for filler in (first, second):
+            filler.settimeout(0)
+            filler.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+@contextmanager
+def chained(database: str, folder: Path, **spec: object) -> Iterator[Chain]:
+    """Start all of it; `spec` goes into the providers file."""
+    recorder = Recorder()
+    with (
+        simulating() as providers,
+        deciding(database, recorder) as server,
+        dead_port() as dead,
+        deaf_port() as deaf,
+    ):
+        file = providers_file(folder, providers, dead=dead, deaf=deaf, **spec)
+        with forwarding(server, file, folder / "spool") as (process, http, log):
+            yield Chain(providers, recorder, process, http, log, folder / "spool")
+
+
+def resident_mib(process: Popen[str]) -> float:
+    """Memory that a process holds."""
+    pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+
+
+def peak_mib(process: Popen[str]) -> float:
+    """The most memory that a process has held."""
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+
+
+def cpu_seconds(process: Popen[str]) -> float:
+    """Processor time that a process has used."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,212 @@
+"""What tests of the forwarding layer share: a forwarder between a scripted decider and a provider that misbehaves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any, TypeVar
+
+import uvloop
+from tests.support.misbehaving_provider import BEHAVIOURS, DEADLINE_SECONDS, KEY, Provider
+from tests.support.scripted_decider import Decider, deciding
+
+from assay.forward.app import front, server_of
+from assay.forward.clients import Clients
+from assay.forward.settings import Providers, read_providers
+from assay.v1 import evidence_pb2
+
+PROMPT = "canary-prompt-of-the-caller"
+T = TypeVar("T")
+TOOL = {
+    "type": "function",
+    "function": {"name": "add", "parameters": {"type": "object", "required": ["a"]}},
+}
+
+
+@dataclass
+class Got:
+    """An answer as the caller sees it."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def events(self) -> list[Any]:
+        """The chunks of a stream; `[DONE]` as it is, comments left out."""
+        data = [
+            e.removeprefix(b"data: ") for e in self.body.split(b"\n\n") if e.startswith(b"data: ")
+        ]
+        return [each.decode() if each == b"[DONE]" else json.loads(each) for each in data]
+
+    @property
+    def text(self) -> str:
+        chunks = [each for each in self.events if each != "[DONE]"]
+        return "".join(c["delta"].get("content") or "" for each in chunks for c in each["choices"])
+
+    @property
+    def decision_id(self) -> str:
+        return self.headers["x-assay-decision-id"]
+
+
+@dataclass
+class World:
+    """A forwarder and both its neighbours."""
+
+    provider: Provider
+    decider: Decider
+    address: tuple[str, int]
+    spool: Path
+    decider_address: str
+    log: list[str] = field(default_factory=list)
+
+    def ask(
+        self,
+        model: str,
+        *,
+        stream: bool = False,
+        headers: dict[str, str] | None = None,
+        **fields: Any,
+    ) -> Got:
+        body = {"model": model, "messages": [{"role": "user", "content": PROMPT}], **fields}
+        return self.post(json.dumps({**body, "stream": True} if stream else body).encode(), headers)
+
+    def post(self, body: bytes, headers: dict[str, str] | None = None) -> Got:
+        return self.request("POST", "/v1/chat/completions", body, headers)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Got:
+        connection = HTTPConnection(*self.address, timeout=DEADLINE_SECONDS)
+        try:
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            return Got(
+                response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
+            )
+        finally:
+            connection.close()
+
+    def seen(self, decision_id: str, count: int = 1) -> list[evidence_pb2.Outcome]:
+        """What was reported of a decision, once so many outcomes have come."""
+        return eventually(
+            lambda: [
+                o
+                for batch in self.decider.batches
+                for o in batch.outcomes
+                if o.decision_id == decision_id
+            ],
+            lambda found: len(found) >= count,
+        )
+
+    def decision_of(self, model: str) -> str:
+        """The newest decision about a model."""
+        return self.decider.decided[model]
+
+    def called(self, since: int) -> list[str]:
+        return [x.provider for x in self.provider.seen[since:]]
+
+
+def eventually(look: Callable[[], T], holds: Callable[[T], object] = bool) -> T:
+    """Look until what is seen holds; fails showing what was seen last."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not holds(seen := look()):
+        assert time.monotonic() < deadline, f"still {seen!r} after {DEADLINE_SECONDS} s"
+        time.sleep(0.01)
+    return seen
+
+
+HASTY = "{headers: 500ms, firstToken: 500ms, idle: 500ms, answer: 500ms}"
+
+
+def providers_file(folder: Path, port: int, dead: int) -> Path:
+    """Every behaviour is a provider; those that say nothing are waited for half a second, the others for long."""
+    lines = [
+        "apiVersion: assay/v1",
+        "kind: Providers",
+        "spec:",
+        "  keepAlive: 100ms",
+        "  providers:",
+    ]
+    for name in (*BEHAVIOURS, "refused"):
+        where = dead if name == "refused" else port
+        hasty = f", timeouts: {HASTY}" if name in {"hang", "stall", "silent"} else ""
+        lines.append(
+            f'    {name}: {{baseUrl: "http://127.0.0.1:{where}/{name}", private: true, keyEnv: KEY{hasty}}}'
+        )
+    file = folder / "providers.yaml"
+    file.write_text("\n".join(lines))
+    return file
+
+
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+@contextmanager
+def forwarding(
+    server: str,
+    providers: Providers,
+    spool: Path,
+    clients: Clients = Clients(),  # noqa: B008 - a constant
+) -> Iterator[tuple[str, int]]:
+    """A forwarder in a thread of its own; yields where it answers."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    stop = threading.Event()
+    failures: list[BaseException] = []
+
+    async def main() -> None:
+        async with front(server, providers, clients, spool) as application:
+            http = server_of(application)
+            serving = asyncio.ensure_future(http.serve(sockets=[listening]))
+            await asyncio.to_thread(stop.wait)
+            http.should_exit = True
+            await serving
+
+    def run() -> None:
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(main())
+        except BaseException as error:  # noqa: BLE001 - shown in the test's own thread
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    host, port = listening.getsockname()
+    try:
+        yield host, port
+    finally:
+        stop.set()
+        thread.join(DEADLINE_SECONDS)
+        listening.close()
+    assert not failures, failures
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[World]:
+    provider, decider = Provider(), Decider()  # type: ignore[abstract] # what else there is, nobody asks for
+    try:
+        file = providers_file(folder, provider.port, unused_port())
+        providers = read_providers(file, {"KEY": KEY})
+        address = f"unix:{folder}/decider"
+        with deciding(decider, address), forwarding(address, providers, folder / "spool") as where:
+            yield World(provider, decider, where, folder / "spool", address)
+    finally:
+        provider.stop()

@@ -1,0 +1,183 @@
+"""What tests of the journal share: a sink in memory, faults at the k-th operation, and the promises to check."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from itertools import count, pairwise
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal
+
+from assay.journal.chain import Head, Signer, chain, genesis, verify_head
+from assay.journal.chain_signer import Notary
+from assay.journal.frame import Frame
+from assay.journal.heads import HeadFile
+from assay.journal.layout import streams
+from assay.journal.operating_system import REAL, Operations
+from assay.journal.reader import StreamReader
+from assay.journal.shipper import Pace, Shipper
+from assay.journal.sink import Position, Record, Sink
+
+CHAINED, LOOSE = 1, 2
+PATIENCE = 20.0
+
+Fault = Literal["refused", "half done", "for good"]
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for something to become true."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.001)
+
+
+def payload(thread: int, number: int, size: int = 40) -> bytes:
+    return b"%d:%d:" % (thread, number) + b"x" * size
+
+
+def who(record: bytes) -> tuple[int, int]:
+    thread, number, _ = record.split(b":", 2)
+    return int(thread), int(number)
+
+
+def everything(directory: Path, names: Sequence[str] | None = None) -> list[Frame]:
+    """All frames of all streams, whose writers are gone."""
+    frames: list[Frame] = []
+    for name in streams(directory) if names is None else names:
+        reader = StreamReader(directory / name, final=True)
+        while found := reader.read(1000):
+            frames += found
+        assert reader.finished
+    return frames
+
+
+@dataclass
+class MemorySink:
+    """Keeps records in lists; a transaction is done or not done, and `fault` may strike before or after it."""
+
+    rows: dict[str, list[Record]] = field(default_factory=lambda: defaultdict(list))
+    positions: dict[str, Position] = field(default_factory=dict)
+    heads: dict[str, Head] = field(default_factory=dict)
+
+    def position(self, stream: str) -> Position | None:
+        return self.positions.get(stream)
+
+    def store(self, stream: str, records: Sequence[Record], position: Position, head: Head) -> None:
+        self.rows[stream] += records
+        self.positions[stream] = position
+        self.heads[stream] = head
+
+    @property
+    def payloads(self) -> list[bytes]:
+        return [record.payload for rows in self.rows.values() for record in rows]
+
+
+class Faults:
+    """Lets the k-th operation of a name fail, refused or half done; or that one and everything after it."""
+
+    def __init__(self, name: str, k: int, kind: Fault = "refused", code: int = errno.EIO) -> None:
+        self.struck = False
+        self._name = name
+        self._k = k
+        self._kind = kind
+        self._code = code
+        self._numbers = count(1)
+        self._lock = Lock()
+
+    def operations(self) -> Operations:
+        return Operations(
+            **{
+                each.name: self.faulty(each.name, getattr(REAL, each.name))
+                for each in fields(Operations)
+            }
+        )
+
+    def faulty(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            with self._lock:
+                strikes = name == self._name and next(self._numbers) == self._k
+                strikes = strikes or (self.struck and self._kind == "for good")
+                self.struck = self.struck or strikes
+            if not strikes:
+                return real(*arguments)
+            if self._kind == "half done":
+                if name == "write":
+                    descriptor, data = arguments
+                    return os.write(descriptor, data[: len(data) // 2])
+                done = real(*arguments)
+                if name == "open":
+                    os.close(done)
+            raise OSError(self._code, os.strerror(self._code))
+
+        return call
+
+
+class FaultySink:
+    """A sink of which any call may fail."""
+
+    def __init__(self, sink: Sink, faults: Faults) -> None:
+        self._position = faults.faulty("position", sink.position)
+        self._store = faults.faulty("store", sink.store)
+
+    def position(self, stream: str) -> Position | None:
+        position: Position | None = self._position(stream)
+        return position
+
+    def store(self, stream: str, records: Sequence[Record], position: Position, head: Head) -> None:
+        self._store(stream, records, position, head)
+
+
+def hasty(batch: int = 7) -> Pace:
+    """A pace for tests."""
+    return Pace(batch=batch, idle=0.001, first_wait=0.001, longest_wait=0.004)
+
+
+def shipper(
+    spool: Path, sink: Sink, own: str | None = None, operations: Operations = REAL, batch: int = 7
+) -> Shipper:
+    """A shipper of the journals in a test's directory."""
+    notary = Notary(
+        Signer(spool / "key"), HeadFile(spool / "heads", operations), frozenset({CHAINED})
+    )
+    return Shipper(
+        spool / "journal", sink, notary, own=own, pace=hasty(batch), operations=operations
+    )
+
+
+def assert_kept(sink: MemorySink, acknowledged: Sequence[bytes], spool: Path) -> None:
+    """Acknowledged records are all there, none is doubled, threads keep their order, numbers are dense, chains hold."""
+    payloads = sink.payloads
+    assert len(set(payloads)) == len(payloads)
+    assert set(acknowledged) <= set(payloads)
+    key = Signer(spool / "key").public_key
+    known = {head.stream: head for head in HeadFile(spool / "heads").read()}
+    for stream, rows in sink.rows.items():
+        assert_order([row.payload for row in rows])
+        link = genesis(stream)
+        numbers = [row.seq for row in rows if row.kind == CHAINED]
+        assert numbers == list(range(1, len(numbers) + 1))
+        for row in rows:
+            if row.kind == CHAINED:
+                link = chain(link, row.seq, row.kind, row.payload)
+                assert row.chain == link
+            else:
+                assert (row.seq, row.chain) == (0, None)
+        head = sink.heads[stream]
+        assert (head.seq, head.chain) == (len(numbers), link)
+        assert verify_head(head, key)
+        assert not numbers or known[stream] == head
+
+
+def assert_order(payloads: Sequence[bytes]) -> None:
+    """Each thread's records stand in the order in which it appended them."""
+    threads: dict[int, list[int]] = defaultdict(list)
+    for thread, number in map(who, payloads):
+        threads[thread].append(number)
+    for numbers in threads.values():
+        assert all(one < other for one, other in pairwise(numbers))

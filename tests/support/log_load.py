@@ -1,0 +1,259 @@
+"""Load on a server that is killed, starved or cut off, and what its log has to hold afterwards."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+from sqlalchemy import Engine
+from tests.support.commands import DEADLINE_SECONDS, NOW, SMALL, assay, environment
+
+from assay.curator.judging import compiled
+from assay.decision_log.auditor import Auditor
+from assay.decision_log.record import DECISION, decode
+from assay.decision_log.streams import records, streams
+from assay.decision_log.verify import StreamReport
+from assay.decision_log.writer import Logbook
+from assay.journal.layout import streams as journal_streams
+from assay.server.wiring import engine_version
+from assay.store.database import open_store
+from assay.v1 import routing_pb2 as pb, routing_pb2_grpc as pb_grpc
+
+CLIENTS = 4
+BATCH = 20
+MODELS = (
+    "lab/draw",
+    "lab/mixed",
+    "lab/mixed:nitro",
+    "lab/sizes:floor",
+    "lab/pair:exacto",
+    "lab/twice",
+)
+TENANTS = ("", "acme", "beta", "gamma")
+SETTLED_SECONDS = 60.0
+
+
+def prepared(url: str, folder: Path) -> None:
+    """Put the small world into a database."""
+    catalog = folder / "catalog.csv"
+    catalog.write_text(SMALL.catalog)
+    assert assay("import", "catalog", catalog, "--database", url).code == 0
+
+
+@dataclass
+class Running:
+    """`assay serve` as a process that may be killed at any time."""
+
+    process: subprocess.Popen[str]
+    address: str
+    log: list[str]
+
+    @contextmanager
+    def channel(self) -> Iterator[grpc.Channel]:
+        with grpc.insecure_channel(self.address) as channel:
+            yield channel
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(DEADLINE_SECONDS)
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(DEADLINE_SECONDS)
+
+
+@contextmanager
+def running(url: str, journal: Path, *arguments: object) -> Iterator[Running]:
+    """Start a server and wait until it listens; whatever became of it, it is gone at the end."""
+    command = [
+        sys.executable,
+        "-m",
+        "assay.cli",
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--poll-interval",
+        "0.1",
+    ]
+    given = ["--now", NOW, "--database", url, "--journal", journal, *arguments]
+    with subprocess.Popen(
+        [*command, *map(str, given)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as process:
+        assert process.stderr is not None
+        log: list[str] = []
+        reader = threading.Thread(target=log.extend, args=(process.stderr,))
+        try:
+            for line in process.stderr:
+                log.append(line)
+                if '"serving"' in line:
+                    break
+            assert log, "the server ended without a word"
+            assert '"serving"' in log[-1], log
+            reader.start()
+            yield Running(process, json.loads(log[-1])["listen"][0], log)
+        finally:
+            process.kill()
+            if reader.ident is not None:
+                reader.join(DEADLINE_SECONDS)
+
+
+@dataclass
+class Answered:
+    """What clients were told, by any number of threads."""
+
+    ids: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+
+def question(draw: random.Random) -> pb.DecideRequest:
+    return pb.DecideRequest(
+        model=draw.choice(MODELS),
+        tenant=draw.choice(TENANTS),
+        tools=draw.randrange(3),
+        request_id=f"r-{draw.randrange(10**9)}",
+        session_id=draw.choice(("", "s-1", "s-2")),
+    )
+
+
+def ask(address: str, answered: Answered, seed: int) -> None:
+    """Ask on and on, mostly in batches, until told to end or the connection breaks."""
+    draw = random.Random(seed)
+    with grpc.insecure_channel(address) as channel:
+        stub = pb_grpc.RoutingServiceStub(channel)
+        while not answered.ended.is_set():
+            try:
+                if draw.random() < 0.3:
+                    answered.ids.append(
+                        stub.Decide(question(draw), timeout=DEADLINE_SECONDS).decision_id
+                    )
+                else:
+                    batch = pb.BatchDecideRequest(requests=[question(draw) for _ in range(BATCH)])
+                    for result in stub.BatchDecide(batch, timeout=DEADLINE_SECONDS).results:
+                        note(answered, result)
+            except grpc.RpcError as error:
+                answered.failures.append(f"{error.code().name}: {error.details()}")
+                return
+
+
+def note(answered: Answered, result: pb.BatchDecideResult) -> None:
+    if result.HasField("status"):
+        answered.failures.append(f"{result.status.reason}: {result.status.message}")
+    else:
+        answered.ids.append(result.response.decision_id)
+
+
+@contextmanager
+def load(server: Running, answered: Answered, seed: int) -> Iterator[None]:
+    """Clients that ask while the context lasts."""
+    answered.ended.clear()
+    clients = [
+        threading.Thread(target=ask, args=(server.address, answered, seed * 100 + number))
+        for number in range(CLIENTS)
+    ]
+    for client in clients:
+        client.start()
+    try:
+        yield
+    finally:
+        answered.ended.set()
+        for client in clients:
+            client.join(DEADLINE_SECONDS)
+        assert not any(client.is_alive() for client in clients)
+
+
+def until(condition: Callable[[], object], seconds: float = SETTLED_SECONDS) -> None:
+    """Look until it holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "in vain"
+        time.sleep(0.002)
+
+
+def set_test(url: str, folder: Path, *, kills: int, answers: int, seed: int) -> Answered:
+    """Kill the server at random instants under load, and have it go on each time; answers are spread over its lives."""
+    draw = random.Random(seed)
+    answered, journal = Answered(), folder / "journal"
+    prepared(url, folder)
+    for life in range(1, kills + 2):
+        goal = answers * life // (kills + 1)
+        with running(url, journal) as server:
+            with load(server, answered, seed * 1000 + life):
+                if life <= kills:
+                    goal -= draw.randrange(answers // (kills + 1) // 2)
+                until(lambda goal=goal: len(answered.ids) >= goal)  # type: ignore[misc]
+                if life <= kills:
+                    time.sleep(
+                        draw.random() * 0.02
+                    )  # the instant of the kill, not a wait for anything
+                    server.kill()
+            if life <= kills:
+                assert {line.split(":")[0] for line in answered.failures} <= {"UNAVAILABLE"}
+                answered.failures.clear()
+            else:
+                assert server.stop() == 0
+    assert answered.failures == []
+    return answered
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the log holds in the end."""
+
+    ids: list[str]
+    reports: list[StreamReport]
+
+
+def settled(url: str, journal: Path) -> Found:
+    """Ship whatever is left, as the next process would, and read the whole log."""
+    engine = open_store(url)
+    logbook = Logbook(journal, engine)
+    assert logbook.drain(SETTLED_SECONDS), logbook.shipper.trouble
+    logbook.close()
+    assert journal_streams(journal) == []
+    found = read_log(engine, logbook)
+    engine.dispose()
+    return found
+
+
+def read_log(engine: Engine, logbook: Logbook) -> Found:
+    ids: list[str] = []
+    for state in streams(engine):
+        numbers = []
+        for record in records(engine, state.stream):
+            assert record.kind == DECISION
+            assert record.decision is not None
+            assert decode(record.payload).decision_id == record.decision.decision_id
+            numbers.append(record.seq)
+            ids.append(record.decision.decision_id)
+        assert numbers == list(range(1, len(numbers) + 1)), state.stream
+    auditor = Auditor(engine, engine_version(), compiled)
+    return Found(ids, list(auditor.verify(logbook.public_keys, logbook.heads())))
+
+
+def require_complete(found: Found, answered: Answered) -> None:
+    """Hold the log against what clients were told: none missing, none twice, the chain intact."""
+    times = Counter(found.ids)
+    assert [each for each, count in times.items() if count > 1] == []
+    assert len(set(answered.ids)) == len(answered.ids)
+    missing = [each for each in answered.ids if each not in times]
+    assert missing == [], (
+        f"{len(missing)} of {len(answered.ids)} answered decisions are not in the log"
+    )
+    assert [report for report in found.reports if report.fault] == []
+    assert sum(report.checked for report in found.reports) == len(found.ids)

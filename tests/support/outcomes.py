@@ -1,0 +1,107 @@
+"""Made-up outcomes: ordinary ones, and ones that say anything at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from assay.outcomes.outcome import (
+    ANSWERED,
+    MOST_CALLS,
+    MOST_REQUESTS,
+    RESULTS,
+    Batch,
+    Outcome,
+    Reported,
+    ToolUse,
+    grouped,
+)
+
+NOW_US = 1_783_173_600_000_000  # 2026-07-04T14:00:00Z
+HOUR_US = 3_600_000_000
+ENDPOINTS = {
+    f"lab/m{model}@{provider}": provider
+    for model in range(2)
+    for provider in ("one", "two", "three")
+}
+TENANTS = ("", "acme", "beta", "gamma")
+DECISION = "0198f2a4-5b6c-7d8e-9f01-23456789abcd"
+
+SOUND_TOOLS = ToolUse(3, "auto", tool_call_requests=1, tool_calls=2)
+SOUND = Outcome(NOW_US - 1_000_000, ANSWERED, DECISION, 1, 1, 0.25, 2.0, 100, None, SOUND_TOOLS)
+
+
+def changed(**fields: Any) -> Outcome:
+    """The sound outcome with other values; those of its tools by their own names."""
+    tools = {name: fields.pop(name) for name in list(fields) if name in ToolUse.__struct_fields__}
+    return replace(SOUND, **{"tools": replace(SOUND_TOOLS, **tools), **fields})
+
+
+def reported(outcome: Outcome, endpoint_id: str = "lab/m0@one", tenant: str = "acme") -> Reported:
+    return Reported(endpoint_id, tenant, outcome)
+
+
+def batch_of(reports: list[Reported], batch_id: str, source: str = "gw") -> Batch:
+    names = {tenant: tenant and f"p-{tenant}" for tenant in TENANTS}
+    return Batch(source, batch_id, NOW_US, grouped(reports, ENDPOINTS, names))
+
+
+@st.composite
+def tool_uses(draw: st.DrawFn, requests: int, *, answered: bool) -> ToolUse:
+    """What can be true together."""
+    offered = draw(st.sampled_from((0, 1, 3, 4, 15, 16, 40)))
+    choice, after = draw(st.sampled_from(("", "auto", "required"))), draw(st.booleans())
+    if not (offered and answered):
+        return ToolUse(offered, choice, after)
+    calls = draw(st.integers(0, requests))
+    errored = draw(st.integers(0, calls))
+    kinds = (
+        [errored + draw(st.integers(0, 2)), draw(st.integers(0, 2)), draw(st.integers(0, 2))]
+        if errored
+        else [0] * 3
+    )
+    return ToolUse(offered, choice, after, calls, errored, sum(kinds) + calls, *kinds)
+
+
+@st.composite
+def sound_reports(draw: st.DrawFn) -> Reported:
+    """What has to be taken."""
+    result = draw(st.sampled_from((ANSWERED, ANSWERED, *sorted(RESULTS))))
+    requests = draw(st.sampled_from((1, 1, 1, 7)))
+    first = draw(st.none() | st.floats(0, 10))
+    duration = draw(st.none() | st.floats(first or 0, 20))
+    outcome = Outcome(
+        NOW_US - draw(st.integers(0, 23)) * HOUR_US - draw(st.integers(0, HOUR_US)), result, "", 0, requests, first,
+        duration, draw(st.none() | st.integers(0, 1000)), None,
+        draw(st.none() | tool_uses(requests, answered=result == ANSWERED)),
+    )  # fmt: skip
+    return Reported(
+        draw(st.sampled_from(sorted(ENDPOINTS))), draw(st.sampled_from(TENANTS)), outcome
+    )
+
+
+NUMBERS = st.sampled_from(
+    (-1, 0, 1, 2, 3, MOST_REQUESTS, MOST_REQUESTS + 1, MOST_CALLS + 1, 2**31, 2**63, -(2**63))
+) | st.integers(-(2**64), 2**64)
+FLOATS = (
+    st.none() | st.floats() | st.floats(0, 100) | st.sampled_from((0.0, -0.0, 86_400.0, 86_401.0))
+)
+ANY_TOOLS = st.builds(
+    ToolUse, NUMBERS, st.sampled_from(("", "auto", "none", "maybe")), st.booleans(), *[NUMBERS] * 6
+)
+ANYTHING = st.builds(
+    Outcome,
+    st.integers(NOW_US - 25 * HOUR_US, NOW_US + HOUR_US) | NUMBERS,
+    st.sampled_from((*sorted(RESULTS), "", "99", "Answered")),
+    st.sampled_from(("", DECISION, DECISION.upper(), DECISION[:-1], "x")),
+    NUMBERS,
+    NUMBERS,
+    FLOATS,
+    FLOATS,
+    st.none() | NUMBERS,
+    FLOATS,
+    st.none() | ANY_TOOLS,
+)
+"""Outcomes that may say anything, some of them sound."""

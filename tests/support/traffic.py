@@ -1,0 +1,98 @@
+"""Tallies in a few words, and crowds of tenants with a given share of bad calls."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from datetime import timedelta
+
+from tests.support.worlds import AS_OF, MODEL
+
+from assay.engine.evidence.decay import EPOCH
+from assay.engine.evidence.observations import HOUR, Counts, Evidence, Folded
+from assay.engine.evidence.traffic import blend
+from assay.engine.evidence.traffic_counts import Tally
+from assay.engine.policy.rule_set import EvidenceSpec
+
+SPEC = EvidenceSpec()
+NOW = (AS_OF - EPOCH) // HOUR
+
+
+def tally(
+    calls: float = 0,
+    errored: float = 0,
+    *,
+    tag: str = "a",
+    tenant: str = "t",
+    source: str = "gateway",
+    stratum: int = 0,
+    requests: float | None = None,
+    auto: tuple[float, float] | None = None,
+    hour: tuple[int, int] = (0, 0),
+    half_life: timedelta = 24 * HOUR,
+    model: str = MODEL,
+) -> Tally:
+    """Counts that are not old, so that whole and discounted ones are the same; half of the requests end in calls."""
+    requests = 2 * calls if requests is None else requests
+    autos, auto_calls = auto or (requests, calls)
+    observed = Counts(round(requests), round(calls), round(errored))
+    return Tally(
+        f"{model}@{tag}", source, tenant, stratum, requests, calls, errored, autos, auto_calls, observed, *hour,
+        NOW - 48, NOW - 1, half_life,
+    )  # fmt: skip
+
+
+def blended(*tallies: Tally, evidence: dict[str, Evidence] | None = None) -> dict[str, Folded]:
+    """What they come to, by tag; endpoints of which nothing is fresh are left out."""
+    found = blend(evidence or {}, tallies, SPEC)
+    return {name.partition("@")[2]: e.folded for name, e in found.items() if e.folded is not None}
+
+
+def crowd(
+    share: float,
+    size: int = 400,
+    *,
+    seed: int = 7,
+    tag: str = "a",
+    hourly: float = 0.04,
+    now: float | None = None,
+) -> list[Tally]:
+    """Honest tenants: a few large, most small, each with a share of bad calls of its own around the common one.
+
+    In the closed hour they made `hourly` of their calls, with a share of bad ones of `now`.
+    """
+    rng = random.Random(seed)
+    return [
+        one_of(rng, f"honest-{n:03}", share, tag, hourly, share if now is None else now)
+        for n in range(size)
+    ]
+
+
+def one_of(
+    rng: random.Random, tenant: str, share: float, tag: str, hourly: float, now: float
+) -> Tally:
+    """One tenant of a crowd."""
+    calls = int(25 * rng.paretovariate(1.1))
+    own = rng.betavariate(40 * share, 40 * (1 - share))
+    lately = drawn(rng, calls, hourly)
+    return tally(
+        calls,
+        drawn(rng, calls, own),
+        tag=tag,
+        tenant=tenant,
+        hour=(lately, drawn(rng, lately, now)),
+    )
+
+
+def drawn(rng: random.Random, size: int, share: float) -> int:
+    """How many of so many things are of a kind."""
+    return sum(rng.random() < share for _ in range(size))
+
+
+def hostile(
+    number: int, calls: int, *, errored: float = 0.0, tag: str = "a", hour: int = 0
+) -> Iterable[Tally]:
+    """Tenants that want to move an endpoint, all in one hour if they like: by flawless calls, or by bad ones."""
+    for n in range(number):
+        bad = (round(calls * errored), round(hour * errored))
+        yield tally(calls, bad[0], tag=tag, tenant=f"hostile-{n:03}", hour=(hour, bad[1]))
