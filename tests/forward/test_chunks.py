@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from assay.forward.account import Account
-from assay.forward.chunks import Chunks
-from assay.forward.sse import MAX_EVENT_BYTES, Events, TooLong
+from assay.forward.answer_summary import AnswerSummary
+from assay.forward.stream import MAX_EVENT_BYTES, ChunkRelay, EventSplitter, EventTooLong
 
 NAMES = {"model": "lab/m", "provider": "p"}
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
@@ -33,9 +32,9 @@ def events_of(data: bytes) -> list[Any]:
     return [json.loads(event.removeprefix(b"data: ")) for event in data.split(b"\n\n") if event]
 
 
-def relayed(blocks: list[bytes]) -> tuple[bytes, Chunks]:
+def relayed(blocks: list[bytes]) -> tuple[bytes, ChunkRelay]:
     """What comes out, by the way that attempts take."""
-    events, chunks = Events(), Chunks(Account(), NAMES)
+    events, chunks = EventSplitter(), ChunkRelay(AnswerSummary(), NAMES)
     out = []
     for data in blocks:
         out.append((b"" if events.rest else chunks.alike(data)) or chunks.take(events.whole(data)))
@@ -77,7 +76,7 @@ def test_chunks_come_out_as_they_went_in_but_for_their_names(
     assert (chunks.done, chunks.failed) == (True, None)
 
 
-class Counted(Chunks):
+class Counted(ChunkRelay):
     """Counts the events that are parsed."""
 
     parsed = 0
@@ -91,7 +90,7 @@ class Counted(Chunks):
 def test_text_alone_is_handed_on_without_being_parsed(cut: int) -> None:
     sent = [chunk({"content": f"t{number}"}) for number in range(200)]
     whole = b"".join(b"data: " + json.dumps(each).encode() + b"\n\n" for each in sent)
-    events, chunks, out = Events(), Counted(Account(), NAMES), b""
+    events, chunks, out = EventSplitter(), Counted(AnswerSummary(), NAMES), b""
     for at in range(0, len(whole), cut):
         data = whole[at : at + cut]
         out += (b"" if events.rest else chunks.alike(data)) or chunks.take(events.whole(data))
@@ -100,9 +99,9 @@ def test_text_alone_is_handed_on_without_being_parsed(cut: int) -> None:
 
 
 def test_an_event_without_an_end_is_not_held_for_ever() -> None:
-    events = Events()
+    events = EventSplitter()
     assert events.whole(b"x" * MAX_EVENT_BYTES) == b""
-    with pytest.raises(TooLong):
+    with pytest.raises(EventTooLong):
         events.whole(b"x")
 
 
@@ -155,6 +154,6 @@ def test_what_is_no_chunk_ends_the_stream(event: bytes, row: str, status: int) -
     ],
 )
 def test_a_role_is_no_token(delta: dict[str, Any], *, meaningful: bool) -> None:
-    account = Account()
+    account = AnswerSummary()
     account.take(chunk(delta), "delta")
     assert account.meaningful is meaningful

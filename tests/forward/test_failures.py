@@ -10,7 +10,7 @@ import pytest
 from tests.support.commands import eventually
 from tests.support.forward_chain import METADATA, Answer, Chain
 
-from assay.forward.taxonomy import TABLE, Then
+from assay.forward.taxonomy import TABLE, NextStep
 from assay.v1 import evidence_pb2 as pb
 
 ROWS = {row.name: row for row in TABLE}
@@ -149,7 +149,7 @@ def test_the_next_endpoint_answers_while_nothing_was_said(
     if stream and case.words:
         cut_short(chain, case, answer)
         return
-    if row.then is not Then.ENDPOINT:
+    if row.then is not NextStep.ENDPOINT:
         turned_away(chain, case, answer)
         return
 

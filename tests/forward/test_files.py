@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from assay.forward.answers import Refused
-from assay.forward.clients import Clients, read_clients
-from assay.forward.files import BadFile
-from assay.forward.settings import Timeouts, read_providers
+from assay.forward.errors import ErrorReply
+from assay.forward.settings import BadSettingsFile, Clients, Timeouts, read_clients, read_providers
 
 KEY = "sk-canary-0123456789"
 GOOD = """
@@ -81,7 +79,7 @@ FAULTS = (
 @pytest.mark.parametrize(("text", "faults"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS])
 def test_faults_of_a_providers_file(tmp_path: Path, text: str, faults: list[str]) -> None:
     file = written(tmp_path, text)
-    with pytest.raises(BadFile) as caught:
+    with pytest.raises(BadSettingsFile) as caught:
         read_providers(file, {})
     lines = str(caught.value).splitlines()
     assert len(lines) == len(faults)
@@ -91,10 +89,10 @@ def test_faults_of_a_providers_file(tmp_path: Path, text: str, faults: list[str]
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(BadFile, match="No such file"):
+    with pytest.raises(BadSettingsFile, match="No such file"):
         read_clients(tmp_path / "none.yaml")
     (tmp_path / "latin.yaml").write_bytes(b"\xff")
-    with pytest.raises(BadFile, match="not UTF-8"):
+    with pytest.raises(BadSettingsFile, match="not UTF-8"):
         read_clients(tmp_path / "latin.yaml")
 
 
@@ -113,7 +111,7 @@ def test_a_key_stands_for_its_tenant(tmp_path: Path) -> None:
     told = [clients.require(header) for header in (b"Bearer one", b"bearer two", b"Bearer three ")]
     assert told == ["acme", "acme", "other"]
     for header in (b"", b"Bearer ", b"Bearer four", b"one", b"Basic one", b"Bearer \xff"):
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(ErrorReply) as caught:
             clients.require(header)
         assert caught.value.status == 401
 
@@ -123,5 +121,7 @@ def test_without_a_file_everybody_may_ask() -> None:
 
 
 def test_a_key_of_two_tenants_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadFile, match=r":5:\d+: spec.1.sha256: this key stands further up already"):
+    with pytest.raises(
+        BadSettingsFile, match=r":5:\d+: spec.1.sha256: this key stands further up already"
+    ):
         read_clients(clients_file(tmp_path, ("acme", "one"), ("other", "one")))

@@ -17,7 +17,7 @@ from tests.support.commands import DEADLINE_SECONDS, eventually
 from tests.support.forward_chain import Chain, ask, chained, resident_mib
 from tests.support.simulated_providers import HELLO
 
-from assay.forward.http import REST_SECONDS
+from assay.forward.http_limits import REST_SECONDS
 
 MIB = 1 << 20
 HUGE = 100 * MIB

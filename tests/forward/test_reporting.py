@@ -13,8 +13,8 @@ import pytest
 from tests.support.forwarding import eventually
 from tests.support.scripted_decider import Decider, deciding
 
-from assay.forward.decisions import channel_to
-from assay.forward.reporting import MOST, Reporter, Spool, SpoolUnavailable, new_id
+from assay.forward.decider import channel_to
+from assay.forward.reporting import MOST, OutcomeReporter, Spool, SpoolUnavailable, new_batch_id
 from assay.v1 import evidence_pb2 as pb
 
 
@@ -29,15 +29,15 @@ def numbers(batches: list[pb.ReportOutcomesRequest]) -> list[int]:
 
 
 @asynccontextmanager
-async def reporting(spool: Spool, address: str) -> AsyncIterator[Reporter]:
+async def reporting(spool: Spool, address: str) -> AsyncIterator[OutcomeReporter]:
     async with channel_to(address) as channel:
-        yield Reporter(spool, channel)
+        yield OutcomeReporter(spool, channel)
 
 
-def send(spool: Spool, decider: Decider, folder: Path) -> Reporter:
+def send(spool: Spool, decider: Decider, folder: Path) -> OutcomeReporter:
     """Send all that waits."""
 
-    async def main(address: str) -> Reporter:
+    async def main(address: str) -> OutcomeReporter:
         async with reporting(spool, address) as reporter:
             await reporter.flush()
             return reporter
@@ -108,7 +108,7 @@ def test_what_is_refused_for_good_or_cannot_be_read_is_put_aside(
 ) -> None:
     folder = tmp_path / "spool"
     folder.mkdir()
-    (folder / f"{new_id()}.outcomes").write_bytes(b"\xff\xff\xff")
+    (folder / f"{new_batch_id()}.outcomes").write_bytes(b"\xff\xff\xff")
     spool = Spool(folder)
     spool.append(outcome(1))
     decider.refusing = grpc.StatusCode.INVALID_ARGUMENT

@@ -18,8 +18,7 @@ from tests.support.forwarding import PROMPT, World, eventually, forwarding, prov
 from tests.support.misbehaving_provider import KEY
 from tests.support.scripted_decider import deciding
 
-from assay.forward.clients import Clients
-from assay.forward.settings import read_providers
+from assay.forward.settings import Clients, read_providers
 from assay.v1 import evidence_pb2 as pb
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from assay.forward import taxonomy
-from assay.forward.taxonomy import TABLE, Failure, Then, by_status, retry_after
+from assay.forward.taxonomy import TABLE, FailureKind, NextStep, by_status, retry_after
 from assay.v1 import evidence_pb2 as pb
 
 PAGE = Path(taxonomy.__file__).with_name("README.md")
 
 
-def row(failure: Failure) -> str:
+def row(failure: FailureKind) -> str:
     result = pb.Result.Name(failure.result).removeprefix("RESULT_").lower()
     marks = ["yes" if mark else "" for mark in (failure.demotes, failure.again)]
     cells = (f"`{failure.name}`", failure.when, f"`{result}`", failure.then, failure.status, *marks)
@@ -31,7 +31,7 @@ def test_the_page_shows_the_table() -> None:
 
 def test_names_are_unique_and_everything_but_an_end_goes_on() -> None:
     assert len({failure.name for failure in TABLE}) == len(TABLE)
-    assert {f.name for f in TABLE if f.then is Then.STOP} == {"cut", "silent", "cancelled"}
+    assert {f.name for f in TABLE if f.then is NextStep.STOP} == {"cut", "silent", "cancelled"}
 
 
 def test_every_status_has_a_row() -> None:

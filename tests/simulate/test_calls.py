@@ -9,20 +9,20 @@ import jsonschema_rs
 import pytest
 from tests.support.simulated_providers import HELLO, WEATHER
 
-from assay.simulate.behaviour import Behaviour, Errors
-from assay.simulate.calls import Call, calls_for
+from assay.simulate.answers import SimulatedCall, calls_for
+from assay.simulate.behavior import ProviderBehavior, ToolCallErrorShares
 
 REQUESTS = 4000
 SCHEMA = jsonschema_rs.Draft7Validator(dict(WEATHER["function"]["parameters"]))
 
 
-def called(behaviour: Behaviour, **fields: Any) -> list[tuple[Call, ...]]:
+def called(behaviour: ProviderBehavior, **fields: Any) -> list[tuple[SimulatedCall, ...]]:
     body = {"messages": [HELLO], "tools": [WEATHER], **fields}
     draw = Random(7)
     return [calls_for(body, behaviour, draw) for _ in range(REQUESTS)]
 
 
-def verdict(call: Call) -> str:
+def verdict(call: SimulatedCall) -> str:
     """Judge a call as Assay's checker does: name, JSON, schema."""
     if call.name != "weather":
         return "unknown_name"
@@ -34,7 +34,7 @@ def verdict(call: Call) -> str:
 
 
 def test_calls_are_good_bad_and_absent_in_the_shares_asked_for() -> None:
-    answers = called(Behaviour(accuracy=0.9, propensity=0.5, parallel=0.25))
+    answers = called(ProviderBehavior(accuracy=0.9, propensity=0.5, parallel=0.25))
     calls = [call for answer in answers for call in answer]
     found = Counter(map(verdict, calls))
 
@@ -45,17 +45,21 @@ def test_calls_are_good_bad_and_absent_in_the_shares_asked_for() -> None:
     assert found["good"] / len(calls) == pytest.approx(0.9, abs=0.02)
     assert all(
         found[kind] / len(calls) == pytest.approx(0.1 / 3, abs=0.015)
-        for kind in Errors.__struct_fields__
+        for kind in ToolCallErrorShares.__struct_fields__
     )
     assert len({call.call_id for call in calls}) == len(calls)
 
 
-@pytest.mark.parametrize("kind", Errors.__struct_fields__)
+@pytest.mark.parametrize("kind", ToolCallErrorShares.__struct_fields__)
 def test_one_kind_of_error_alone(kind: str) -> None:
-    errors = Errors(**{name: float(name == kind) for name in Errors.__struct_fields__})
+    errors = ToolCallErrorShares(
+        **{name: float(name == kind) for name in ToolCallErrorShares.__struct_fields__}
+    )
 
     assert {
-        verdict(call) for answer in called(Behaviour(accuracy=0, errors=errors)) for call in answer
+        verdict(call)
+        for answer in called(ProviderBehavior(accuracy=0, errors=errors))
+        for call in answer
     } == {kind}
 
 
@@ -79,13 +83,13 @@ def test_one_kind_of_error_alone(kind: str) -> None:
     ],
 )
 def test_when_a_tool_is_called(fields: dict[str, Any], calls: object) -> None:
-    assert {bool(answer) for answer in called(Behaviour(), **fields)} == {calls}
+    assert {bool(answer) for answer in called(ProviderBehavior(), **fields)} == {calls}
 
 
 def test_the_named_tool_is_called_whatever_the_propensity() -> None:
     tools = [WEATHER, {"type": "function", "function": {"name": "time"}}]
     choice = {"type": "function", "function": {"name": "time"}}
 
-    answers = called(Behaviour(propensity=0), tools=tools, tool_choice=choice)
+    answers = called(ProviderBehavior(propensity=0), tools=tools, tool_choice=choice)
 
     assert {call.name for answer in answers for call in answer} == {"time"}

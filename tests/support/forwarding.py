@@ -18,9 +18,8 @@ import uvloop
 from tests.support.misbehaving_provider import BEHAVIOURS, DEADLINE_SECONDS, KEY, Provider
 from tests.support.scripted_decider import Decider, deciding
 
-from assay.forward.app import front, server_of
-from assay.forward.clients import Clients
-from assay.forward.settings import Providers, read_providers
+from assay.forward.app import build_server, forwarder_app
+from assay.forward.settings import Clients, ProviderConnections, read_providers
 from assay.v1 import evidence_pb2
 
 PROMPT = "canary-prompt-of-the-caller"
@@ -163,7 +162,7 @@ def unused_port() -> int:
 @contextmanager
 def forwarding(
     server: str,
-    providers: Providers,
+    providers: ProviderConnections,
     spool: Path,
     clients: Clients = Clients(),  # noqa: B008 - a constant
 ) -> Iterator[tuple[str, int]]:
@@ -173,8 +172,8 @@ def forwarding(
     failures: list[BaseException] = []
 
     async def main() -> None:
-        async with front(server, providers, clients, spool) as application:
-            http = server_of(application)
+        async with forwarder_app(server, providers, clients, spool) as application:
+            http = build_server(application)
             serving = asyncio.ensure_future(http.serve(sockets=[listening]))
             await asyncio.to_thread(stop.wait)
             http.should_exit = True

@@ -16,9 +16,8 @@ from cyclopts import Parameter
 
 from assay.cli.output import configure_logs
 from assay.engine.errors import OperatorError, quoted
-from assay.forward.app import front, server_of
-from assay.forward.clients import Clients, read_clients
-from assay.forward.settings import Providers, read_providers
+from assay.forward.app import build_server, forwarder_app
+from assay.forward.settings import Clients, ProviderConnections, read_clients, read_providers
 from assay.rpc.address import MAX_PORT, BadAddress, CannotListen, is_loopback
 from assay.server.wiring import environment, spool_path
 
@@ -65,12 +64,12 @@ def forward_command(
 
 
 async def run(
-    server: str, listening: socket.socket, files: tuple[Providers, Clients], spool: Path
+    server: str, listening: socket.socket, files: tuple[ProviderConnections, Clients], spool: Path
 ) -> None:
     """Serve until told to stop."""
     providers, clients = files
-    async with front(server, providers, clients, spool) as application:
-        http = server_of(application)
+    async with forwarder_app(server, providers, clients, spool) as application:
+        http = build_server(application)
         for number in (
             signal.SIGTERM,
             signal.SIGINT,

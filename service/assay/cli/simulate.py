@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from assay.cli.output import configure_logs
 from assay.engine.errors import AuthorError, quoted
 from assay.rpc.address import BadAddress, CannotListen, checked
-from assay.simulate.behaviour import Cast, read_cast
+from assay.simulate.behavior import SimulationSettings, read_settings
 from assay.simulate.server import listening, perform
 
 PATH = 4096  # characters of a path that are shown: its end is what tells
@@ -50,7 +50,7 @@ def simulate_command(
     Example: assay simulate --http 127.0.0.1:7340 --providers simulated.yaml --seed 7
     """
     host, port = address(http)
-    cast = read(providers) if providers else Cast()
+    cast = read(providers) if providers else SimulationSettings()
     configure_logs(logging.INFO)
     try:
         taken = listening(host, port)
@@ -70,10 +70,10 @@ def address(http: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
-def read(path: Path) -> Cast:
+def read(path: Path) -> SimulationSettings:
     """The file's content; raises BadCast."""
     try:
-        return read_cast(path)
+        return read_settings(path)
     except OSError as error:
         raise BadCast(path, f"cannot be read: {error.strerror}") from error
     except ValueError as error:

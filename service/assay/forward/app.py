@@ -15,18 +15,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from assay.forward.answers import Refused, envelope
-from assay.forward.body import Receive
-from assay.forward.chat import Chat, Parts, Scope
-from assay.forward.clients import Clients
-from assay.forward.decisions import Decisions, channel_to
-from assay.forward.http import Guarded
+from assay.forward.chat import ChatHandler, ForwarderParts, Scope
+from assay.forward.decider import DeciderClient, channel_to
+from assay.forward.errors import ErrorReply, envelope
+from assay.forward.http_limits import LimitedHttpProtocol, Receive
 from assay.forward.metrics import Metrics
-from assay.forward.models import Catalog
+from assay.forward.model_listing import ModelListing
 from assay.forward.reply import Send
-from assay.forward.reporting import Reporter, Spool
-from assay.forward.settings import Providers
-from assay.forward.upstream import Upstream
+from assay.forward.reporting import OutcomeReporter, Spool
+from assay.forward.settings import Clients, ProviderConnections
+from assay.forward.upstream import ProviderSession
 
 CHAT: Final = "/v1/chat/completions"
 KEEP_ALIVE_SECONDS: Final = 75
@@ -35,12 +33,12 @@ FLUSH_SECONDS: Final = 2.0
 BACKLOG: Final = 4096
 
 
-class Front:
+class ForwarderApp:
     """The ASGI application: chat without anything between, the rest through Starlette."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: ForwarderParts) -> None:
         self._parts = parts
-        self._chat = Chat(parts)
+        self._chat = ChatHandler(parts)
         self._rest = Starlette(
             routes=[
                 Route("/v1/models", self.models),
@@ -64,7 +62,7 @@ class Front:
             name = request.path_params.get("name")
             catalog = self._parts.catalog
             return answered(catalog.models() if name is None else await catalog.endpoints(name))
-        except Refused as refused:
+        except ErrorReply as refused:
             return refusal(refused)
 
     async def health(self, _: Request) -> Response:
@@ -82,31 +80,31 @@ def answered(value: object, status: int = 200) -> Response:
     return Response(orjson.dumps(value), status, media_type="application/json")
 
 
-def refusal(refused: Refused) -> Response:
+def refusal(refused: ErrorReply) -> Response:
     """An error in its envelope."""
     headers = {} if refused.retry_after is None else {"retry-after": str(refused.whole_seconds)}
     return Response(envelope(refused), refused.status, headers, "application/json")
 
 
 @asynccontextmanager
-async def front(
-    server: str, providers: Providers, clients: Clients, spool: Path
-) -> AsyncIterator[Front]:
+async def forwarder_app(
+    server: str, providers: ProviderConnections, clients: Clients, spool: Path
+) -> AsyncIterator[ForwarderApp]:
     """The application while its context lasts, with reports and catalog kept up beside it."""
     async with AsyncExitStack() as stack:
         kept = Spool(spool)
         stack.callback(kept.close)
         channel = await stack.enter_async_context(channel_to(server))
-        upstream = await stack.enter_async_context(Upstream(providers))
-        reporter, catalog = Reporter(kept, channel), Catalog(channel)
+        upstream = await stack.enter_async_context(ProviderSession(providers))
+        reporter, catalog = OutcomeReporter(kept, channel), ModelListing(channel)
         stack.push_async_callback(flushed, reporter)
         for task in (asyncio.create_task(reporter.run()), asyncio.create_task(catalog.run())):
             stack.push_async_callback(ended, task)
-        parts = Parts(
-            providers=providers, clients=clients, decisions=Decisions(channel), upstream=upstream, reporter=reporter,
+        parts = ForwarderParts(
+            providers=providers, clients=clients, decisions=DeciderClient(channel), upstream=upstream, reporter=reporter,
             catalog=catalog, metrics=Metrics(reporter),
         )  # fmt: skip
-        yield Front(parts)
+        yield ForwarderApp(parts)
 
 
 async def ended(task: asyncio.Task[None]) -> None:
@@ -116,17 +114,17 @@ async def ended(task: asyncio.Task[None]) -> None:
         await task
 
 
-async def flushed(reporter: Reporter) -> None:
+async def flushed(reporter: OutcomeReporter) -> None:
     """Send what there is, for a short while; the rest waits on disk."""
     with suppress(TimeoutError):
         async with asyncio.timeout(FLUSH_SECONDS):
             await reporter.flush()
 
 
-def server_of(application: Front) -> uvicorn.Server:
+def build_server(application: ForwarderApp) -> uvicorn.Server:
     """The server: on SIGTERM, SIGINT or `should_exit` requests under way have some time to end."""
     config = uvicorn.Config(
-        application, http=Guarded, ws="none", lifespan="off", interface="asgi3", log_config=None, log_level="critical",
+        application, http=LimitedHttpProtocol, ws="none", lifespan="off", interface="asgi3", log_config=None, log_level="critical",
         access_log=False, proxy_headers=False, server_header=False, backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=DRAIN_SECONDS,
     )  # fmt: skip

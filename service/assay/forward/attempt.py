@@ -10,12 +10,11 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
-from assay.forward.account import Account
-from assay.forward.chunks import Chunks
-from assay.forward.reply import Stream
-from assay.forward.request import Asked, Offer
-from assay.forward.settings import Provider
-from assay.forward.sse import MAX_EVENT_BYTES, Events, TooLong
+from assay.forward.answer_summary import AnswerSummary
+from assay.forward.reply import SseReply
+from assay.forward.request import ChatRequest, EndpointCapabilities
+from assay.forward.settings import ProviderConnection
+from assay.forward.stream import MAX_EVENT_BYTES, ChunkRelay, EventSplitter, EventTooLong
 from assay.forward.taxonomy import (
     ANSWER_LATE,
     CANCELLED,
@@ -27,23 +26,29 @@ from assay.forward.taxonomy import (
     MALFORMED,
     OK,
     SILENT,
-    Failed,
+    AttemptError,
 )
-from assay.forward.upstream import Upstream, read_whole
+from assay.forward.upstream import ProviderSession, read_whole
 from assay.v1 import evidence_pb2, routing_pb2 as pb
 
 LAZY: Final = 0.25  # a limit that moves with every block is moved this seldom, in parts of itself
 DRAIN_SECONDS: Final = 1.0
 
 
-class Attempt:
+class ProviderAttempt:
     """Made once; `late` is the failure that running out of time means at the moment."""
 
-    def __init__(self, asked: Asked, planned: pb.Attempt, provider: Provider, offer: Offer) -> None:
+    def __init__(
+        self,
+        asked: ChatRequest,
+        planned: pb.Attempt,
+        provider: ProviderConnection,
+        offer: EndpointCapabilities,
+    ) -> None:
         self.planned = planned
         self.provider = provider
-        self.account = Account()
-        self.chunks = Chunks(self.account, {"model": planned.model, "provider": provider.name})
+        self.account = AnswerSummary()
+        self.chunks = ChunkRelay(self.account, {"model": planned.model, "provider": provider.name})
         self._asked = asked
         self._offer = offer
         self._loop = asyncio.get_running_loop()
@@ -54,24 +59,24 @@ class Attempt:
         self._held = b""
         self._moved = 0.0
 
-    async def whole(self, upstream: Upstream, seconds: float) -> dict[str, Any]:
+    async def whole(self, upstream: ProviderSession, seconds: float) -> dict[str, Any]:
         """An answer that is not streamed; raises Failed."""
         try:
             async with asyncio.timeout(min(self.provider.timeouts.answer, seconds)):
                 body = await read_whole(await self._post(upstream))
         except TimeoutError:
-            raise Failed(self._late) from None
+            raise AttemptError(self._late) from None
         try:
             answer = self.account.take(orjson.loads(body), "message")
         except orjson.JSONDecodeError:
-            raise Failed(MALFORMED, OK) from None
+            raise AttemptError(MALFORMED, OK) from None
         if not answer["choices"]:
-            raise Failed(EMPTY, OK)
+            raise AttemptError(EMPTY, OK)
         answer.update(model=self.planned.model, provider=self.provider.name)
         answer.setdefault("system_fingerprint", None)
         return answer
 
-    async def streamed(self, upstream: Upstream, stream: Stream, seconds: float) -> None:
+    async def streamed(self, upstream: ProviderSession, stream: SseReply, seconds: float) -> None:
         """Hand a stream on up to its end; raises Failed, after which the caller has heard only whole events."""
         limits, began = self.provider.timeouts, self._loop.time()
         try:
@@ -81,15 +86,15 @@ class Attempt:
                 limit.reschedule(began + min(limits.first_token, seconds))
                 await self._relay(response.content, stream, limit)
         except TimeoutError:
-            raise Failed(self._late, OK if self._response else 0) from None
-        except TooLong:
-            raise Failed(MALFORMED, OK) from None
+            raise AttemptError(self._late, OK if self._response else 0) from None
+        except EventTooLong:
+            raise AttemptError(MALFORMED, OK) from None
         except (aiohttp.ClientError, OSError):
-            raise Failed(CUT if self.begun else DROPPED, OK) from None
+            raise AttemptError(CUT if self.begun else DROPPED, OK) from None
         if self.chunks.failed:
             raise self.chunks.failed
         if not self.account.finished:
-            raise Failed(CUT if self.begun else EMPTY, OK)
+            raise AttemptError(CUT if self.begun else EMPTY, OK)
 
     async def drain(self) -> None:
         """Read up to the end of a stream that is done, so that its connection can be used again."""
@@ -103,7 +108,7 @@ class Attempt:
         if self._response is not None:
             self._response.close()
 
-    async def _post(self, upstream: Upstream) -> aiohttp.ClientResponse:
+    async def _post(self, upstream: ProviderSession) -> aiohttp.ClientResponse:
         body = self._asked.body(
             self.provider.model_of(self.planned.endpoint_id, self.planned.model), self._offer
         )
@@ -111,9 +116,9 @@ class Attempt:
         return self._response
 
     async def _relay(
-        self, content: aiohttp.StreamReader, stream: Stream, limit: asyncio.Timeout
+        self, content: aiohttp.StreamReader, stream: SseReply, limit: asyncio.Timeout
     ) -> None:
-        events, chunks = Events(), self.chunks
+        events, chunks = EventSplitter(), self.chunks
         async for data in content.iter_any():
             if events.rest or not (given := chunks.alike(data)):
                 given = chunks.take(events.whole(data))
@@ -123,12 +128,12 @@ class Attempt:
                 return
         await self._give(chunks.take(events.last()), stream, limit)
 
-    async def _give(self, data: bytes, stream: Stream, limit: asyncio.Timeout) -> None:
+    async def _give(self, data: bytes, stream: SseReply, limit: asyncio.Timeout) -> None:
         """Hand on what came; before the first token it is held back, since others may have to answer yet."""
         if self._first is None:
             self._held += data
             if len(self._held) > MAX_EVENT_BYTES:
-                raise TooLong
+                raise EventTooLong
             if not self.account.meaningful:
                 return
             self._first, data = perf_counter(), self._held
@@ -145,7 +150,7 @@ class Attempt:
         """Whether tokens have gone out, so that nothing else may be spliced in."""
         return self._first is not None
 
-    def outcome(self, decision_id: str, failed: Failed | None) -> evidence_pb2.Outcome:
+    def outcome(self, decision_id: str, failed: AttemptError | None) -> evidence_pb2.Outcome:
         """What is reported; a decision's id is left out where its attempt was reported once already."""
         outcome = evidence_pb2.Outcome(
             endpoint_id=self.planned.endpoint_id,

@@ -14,23 +14,28 @@ from typing import Any, Final
 import structlog
 
 from assay.engine.errors import InvalidField
-from assay.forward.answers import Refused, Tried, all_failed, metadata_block, nothing_left
-from assay.forward.attempt import Attempt
-from assay.forward.body import Body, Receive, Room
-from assay.forward.clients import Clients
-from assay.forward.decisions import Decisions
+from assay.forward.attempt import ProviderAttempt
+from assay.forward.decider import DeciderClient
+from assay.forward.errors import (
+    AttemptResult,
+    ErrorReply,
+    all_attempts_failed_error,
+    metadata_block,
+    no_endpoint_error,
+)
+from assay.forward.http_limits import BodyBudget, Receive, RequestBody
 from assay.forward.metrics import ANSWERED, Metrics
-from assay.forward.models import Catalog
-from assay.forward.reply import Send, Stream, Whole
-from assay.forward.reporting import Reporter
-from assay.forward.request import Asked, read_request
-from assay.forward.settings import Providers
-from assay.forward.taxonomy import CANCELLED, Failed, Then
-from assay.forward.upstream import Upstream
+from assay.forward.model_listing import ModelListing
+from assay.forward.reply import JsonReply, Send, SseReply
+from assay.forward.reporting import OutcomeReporter
+from assay.forward.request import ChatRequest, read_request
+from assay.forward.settings import Clients, ProviderConnections
+from assay.forward.taxonomy import CANCELLED, AttemptError, NextStep
+from assay.forward.upstream import ProviderSession
 from assay.v1 import routing_pb2 as pb
 
 
-class Route:
+class AttemptQueue:
     """The attempts that are left."""
 
     def __init__(self, attempts: Iterable[pb.Attempt]) -> None:
@@ -47,14 +52,14 @@ class Route:
         """The next attempt, which is made with that."""
         return self._left.pop(0)
 
-    def after(self, attempt: pb.Attempt, failed: Failed) -> None:
+    def after(self, attempt: pb.Attempt, failed: AttemptError) -> None:
         """Leave out what a failure rules out; the lone endpoint of a plan may have another try."""
         match failed.row.then:
-            case Then.STOP:
+            case NextStep.STOP:
                 self._left.clear()
-            case Then.MODEL:
+            case NextStep.MODEL:
                 self._left = [each for each in self._left if each.model != attempt.model]
-            case Then.ENDPOINT if self._lone and failed.row.again:
+            case NextStep.ENDPOINT if self._lone and failed.row.again:
                 self._left.append(attempt)
                 self._lone = False
 
@@ -69,50 +74,52 @@ log = structlog.get_logger("assay.forward")
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class ForwarderParts:
     """What every call needs."""
 
-    providers: Providers
+    providers: ProviderConnections
     clients: Clients
-    decisions: Decisions
-    upstream: Upstream
-    reporter: Reporter
-    catalog: Catalog
+    decisions: DeciderClient
+    upstream: ProviderSession
+    reporter: OutcomeReporter
+    catalog: ModelListing
     metrics: Metrics
 
 
-class Chat:
+class ChatHandler:
     """Answers chat requests, each in a call of its own."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: ForwarderParts) -> None:
         self._parts = parts
-        self._room = Room()
+        self._room = BodyBudget()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         headers = dict(scope["headers"])
-        call = Call(self._parts, headers, send)
+        call = ChatExchange(self._parts, headers, send)
         metrics = self._parts.metrics
         metrics.running += 1
         try:
             with self._room.body() as body:
                 asked = await self._asked(receive, headers, body)
                 await self._watched(call, asked, receive)
-        except Refused as refused:
+        except ErrorReply as refused:
             await call.refuse(refused)
         except InvalidField as error:
-            await call.refuse(Refused(400, str(error), "invalid_request"))
+            await call.refuse(ErrorReply(400, str(error), "invalid_request"))
         except Exception as error:  # noqa: BLE001 - told by class and place: what else it says could be a prompt
             log.error("request failed", error=type(error).__name__, at=place(error))  # noqa: TRY400 - as above
-            await call.refuse(Refused(500, "internal error", "internal"))
+            await call.refuse(ErrorReply(500, "internal error", "internal"))
         finally:
             metrics.running -= 1
             call.close()
 
-    async def _asked(self, receive: Receive, headers: Mapping[bytes, bytes], body: Body) -> Asked:
+    async def _asked(
+        self, receive: Receive, headers: Mapping[bytes, bytes], body: RequestBody
+    ) -> ChatRequest:
         """The request as read; raises Refused and InvalidField."""
         if self._parts.metrics.running > MAX_RUNNING:
-            raise Refused(503, "too many requests at once", "overloaded", retry_after=1.0)
+            raise ErrorReply(503, "too many requests at once", "overloaded", retry_after=1.0)
         tenant = self._parts.clients.require(headers.get(b"authorization", b""))
         data = await body.read(receive, headers.get(b"content-length", b""))
         session_id, request_id = (
@@ -120,7 +127,7 @@ class Chat:
         )
         return read_request(data, tenant=tenant, session_id=session_id, request_id=request_id)
 
-    async def _watched(self, call: Call, asked: Asked, receive: Receive) -> None:
+    async def _watched(self, call: ChatExchange, asked: ChatRequest, receive: Receive) -> None:
         """Answer, and stop at once when the caller goes away."""
         work = asyncio.current_task()
 
@@ -146,21 +153,21 @@ def place(error: BaseException) -> str:
     return f"{Path(frame.filename).name}:{frame.lineno}"
 
 
-class Call:
+class ChatExchange:
     """One request: `done` once the last of its answer is on its way, `left` once its caller is gone."""
 
-    def __init__(self, parts: Parts, headers: Mapping[bytes, bytes], send: Send) -> None:
+    def __init__(self, parts: ForwarderParts, headers: Mapping[bytes, bytes], send: Send) -> None:
         self.done = self.left = False
         self._parts = parts
-        self._whole = Whole(send, self._over)
-        self._stream: Stream | None = None
+        self._whole = JsonReply(send, self._over)
+        self._stream: SseReply | None = None
         self._wants_block = headers.get(b"x-openrouter-metadata", b"").lower() == b"enabled"
         self._deadline = asyncio.get_running_loop().time() + parts.providers.deadline
         self._decision = pb.DecideResponse()
         self._requested: tuple[str, ...] = ()
-        self._tried: list[Tried] = []
+        self._tried: list[AttemptResult] = []
 
-    async def answer(self, asked: Asked) -> None:
+    async def answer(self, asked: ChatRequest) -> None:
         """Answer; raises Refused where no attempt did."""
         self._requested = (asked.question.model, *asked.question.models)
         began = perf_counter()
@@ -170,28 +177,32 @@ class Call:
         self._parts.metrics.decided(began)
         self._whole.headers.append((b"x-assay-decision-id", decision.decision_id.encode()))
         if not decision.attempts:
-            raise nothing_left(decision, self._requested)
+            raise no_endpoint_error(decision, self._requested)
         providers = self._parts.providers
-        route = Route([each for each in decision.attempts if each.provider in providers.by_slug])
+        route = AttemptQueue(
+            [each for each in decision.attempts if each.provider in providers.by_slug]
+        )
         if not route:
-            raise Refused(
+            raise ErrorReply(
                 404, NOT_SET_UP, "no_endpoints", code="no_endpoints", requested=self._requested
             )
         if asked.stream:
-            self._stream = Stream(self._whole, providers.keep_alive)
+            self._stream = SseReply(self._whole, providers.keep_alive)
         while route and not self.done and self._seconds() > 0:
             planned = route.take()
             offer = self._parts.catalog.offer(planned.endpoint_id)
-            attempt = Attempt(asked, planned, providers.by_slug[planned.provider], offer)
+            attempt = ProviderAttempt(asked, planned, providers.by_slug[planned.provider], offer)
             failed = await self._attempted(
                 attempt, decision.decision_id, self._seconds() * (SHARE if route else 1.0)
             )
             if failed is not None:
                 route.after(planned, failed)
         if not self.done:
-            raise all_failed(self._tried, self._requested)
+            raise all_attempts_failed_error(self._tried, self._requested)
 
-    async def _attempted(self, attempt: Attempt, decision_id: str, seconds: float) -> Failed | None:
+    async def _attempted(
+        self, attempt: ProviderAttempt, decision_id: str, seconds: float
+    ) -> AttemptError | None:
         """Make an attempt, report it, and give its answer or what is left to say of it."""
         again = any(each.attempt.rank == attempt.planned.rank for each in self._tried)
         report = partial(self._report, attempt, "" if again else decision_id)
@@ -203,17 +214,17 @@ class Call:
             else:
                 await attempt.streamed(upstream, stream, seconds)
             report(None)
-        except Failed as failed:
+        except AttemptError as failed:
             failed.told = attempt.provider.without_key(failed.told)
             report(failed)
             if stream and attempt.begun:
-                broke_off = Refused(
+                broke_off = ErrorReply(
                     failed.row.status, BROKE_OFF, failed.row.name, tried=self._tried
                 )
                 await stream.refuse(broke_off, self._block(), attempt.chunks.about)
             return failed
         except asyncio.CancelledError:
-            report(Failed(CANCELLED))
+            report(AttemptError(CANCELLED))
             raise
         else:
             if stream is None:
@@ -225,13 +236,15 @@ class Call:
         finally:
             attempt.close()
 
-    def _report(self, attempt: Attempt, decision_id: str, failed: Failed | None) -> None:
+    def _report(
+        self, attempt: ProviderAttempt, decision_id: str, failed: AttemptError | None
+    ) -> None:
         outcome = attempt.outcome(decision_id, failed)
         self._parts.reporter.report(outcome, at_once=failed is not None and failed.row.demotes)
         self._parts.metrics.attempts[
             attempt.provider.slug, failed.row.name if failed else ANSWERED
         ] += 1
-        self._tried.append(Tried(attempt.planned, attempt.provider.name, failed))
+        self._tried.append(AttemptResult(attempt.planned, attempt.provider.name, failed))
         if failed is not None:
             endpoint, name = attempt.planned.endpoint_id, failed.row.name
             log.info(
@@ -242,7 +255,7 @@ class Call:
                 decision=decision_id,
             )
 
-    async def refuse(self, refused: Refused) -> None:
+    async def refuse(self, refused: ErrorReply) -> None:
         """Answer with an error, unless the last word has been said."""
         if not self.done:
             await (self._stream or self._whole).refuse(refused, self._block())

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from assay.forward.reporting import Reporter
+from assay.forward.reporting import OutcomeReporter
 
 SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
 ANSWERED: Final = "answered"
@@ -20,7 +20,7 @@ ANSWERED: Final = "answered"
 class Metrics(Collector):
     """Counters of one process; `running` requests are under way."""
 
-    def __init__(self, reporter: Reporter) -> None:
+    def __init__(self, reporter: OutcomeReporter) -> None:
         self.running = 0
         self.requests: Counter[str] = Counter()
         self.attempts: Counter[tuple[str, str]] = Counter()

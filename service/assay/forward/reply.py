@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from assay.forward.answers import Refused, envelope
+from assay.forward.errors import ErrorReply, envelope
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Block = dict[str, Any] | None
@@ -17,7 +17,7 @@ COMMENT: Final = b": ASSAY PROCESSING\n\n"
 DONE: Final = b"data: [DONE]\n\n"
 
 
-class Whole:
+class JsonReply:
     """An answer in one piece; `over(status)` is told once it is on its way."""
 
     def __init__(self, send: Send, over: Callable[[int], None]) -> None:
@@ -29,7 +29,7 @@ class Whole:
         """Give an answer, with the metadata block where it is wanted."""
         await self.respond(200, orjson.dumps(with_block(answer, block)))
 
-    async def refuse(self, refused: Refused, block: Block) -> None:
+    async def refuse(self, refused: ErrorReply, block: Block) -> None:
         """Give an error in its envelope."""
         if refused.retry_after is not None:
             self.headers.append((b"retry-after", b"%d" % refused.whole_seconds))
@@ -45,10 +45,10 @@ class Whole:
         await self.send({"type": "http.response.body", "body": body})
 
 
-class Stream:
+class SseReply:
     """Begins with the first bytes given; until `quiet` a comment is sent every so often. Giving waits for who reads."""
 
-    def __init__(self, whole: Whole, keep_alive: float) -> None:
+    def __init__(self, whole: JsonReply, keep_alive: float) -> None:
         self.begun = False
         self._whole = whole
         self._send = whole.send
@@ -82,7 +82,7 @@ class Stream:
         await self._end((event({**about, "choices": []}, block) if block else b"") + DONE)
 
     async def refuse(
-        self, refused: Refused, block: Block, about: dict[str, Any] | None = None
+        self, refused: ErrorReply, block: Block, about: dict[str, Any] | None = None
     ) -> None:
         """Give an error: in its envelope where nothing has gone out, else as the last event of the stream."""
         await self.quiet()

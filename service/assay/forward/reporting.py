@@ -75,7 +75,7 @@ class Spool:
 
     def _open(self) -> None:
         self.seal()
-        path = self.directory / f"{new_id()}{SUFFIX}"
+        path = self.directory / f"{new_batch_id()}{SUFFIX}"
         with suppress(OSError):
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             self.waiting.append(path)
@@ -132,13 +132,13 @@ class Spool:
         os.close(self._lock)
 
 
-def new_id() -> uuid.UUID:
+def new_batch_id() -> uuid.UUID:
     """A UUIDv7: names of files are in the order of time."""
     chance = uuid.uuid4().int & ~(0xFFFF_FFFF_FFFF << 80 | 0xF << 76)
     return uuid.UUID(int=time.time_ns() // 1_000_000 << 80 | 7 << 76 | chance)
 
 
-class Reporter:
+class OutcomeReporter:
     """Sends what the spool holds while its task runs."""
 
     def __init__(self, spool: Spool, channel: grpc.aio.Channel) -> None:

@@ -62,7 +62,7 @@ parts_of = msgspec.json.Decoder(list[Part]).decode
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class EndpointCapabilities:
     """What the catalog says of an endpoint; `supports` is empty where it lists no parameters."""
 
     supports: frozenset[str] = frozenset()
@@ -70,7 +70,7 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ChatRequest:
     """A request read: the question, the fields to hand on, and what is known of its tools."""
 
     question: pb.DecideRequest
@@ -78,7 +78,7 @@ class Asked:
     stream: bool
     after_tool_result: bool
 
-    def body(self, model: str, offer: Offer) -> bytes:
+    def body(self, model: str, offer: EndpointCapabilities) -> bytes:
         """What goes to an endpoint: its own name of the model, and no parameter that it is known not to support."""
         parts = [b'{"model":', orjson.dumps(model)]
         for name, raw in self.fields.items():
@@ -92,7 +92,7 @@ class Asked:
         parts.append(b"}")
         return b"".join(parts)
 
-    def dropped(self, name: str, offer: Offer) -> bool:
+    def dropped(self, name: str, offer: EndpointCapabilities) -> bool:
         """Whether an endpoint is known not to support a parameter."""
         return (
             bool(offer.supports)
@@ -106,11 +106,11 @@ class Asked:
         options = read(self.fields, "stream_options", dict[str, Raw], "an object") or {}
         return msgspec.json.encode({**options, "include_usage": True})
 
-    def tools_sent(self, offer: Offer) -> int:
+    def tools_sent(self, offer: EndpointCapabilities) -> int:
         """How many tools an endpoint is offered."""
         return 0 if self.dropped("tools", offer) else self.question.tools
 
-    def tool_use(self, offer: Offer) -> evidence_pb2.ToolUse | None:
+    def tool_use(self, offer: EndpointCapabilities) -> evidence_pb2.ToolUse | None:
         """What is to be said of the tools before anything came of them."""
         offered = self.tools_sent(offer)
         if not offered:
@@ -122,7 +122,7 @@ class Asked:
         )
 
 
-def read_request(body: bytes, *, tenant: str, session_id: str, request_id: str) -> Asked:
+def read_request(body: bytes, *, tenant: str, session_id: str, request_id: str) -> ChatRequest:
     """Read a body; raises InvalidField naming what is wrong with it."""
     try:
         fields = fields_of(body)
@@ -164,7 +164,7 @@ def read_request(body: bytes, *, tenant: str, session_id: str, request_id: str) 
             f"at most {MAX_QUESTION_BYTES}",
         )
     stream = read(fields, "stream", bool, "true or false") or False
-    return Asked(
+    return ChatRequest(
         question, fields, stream, bool(messages) and messages[-1].role in ("tool", "function")
     )
 

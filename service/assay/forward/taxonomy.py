@@ -15,7 +15,7 @@ from typing import Final
 from assay.v1 import evidence_pb2 as pb
 
 
-class Then(StrEnum):
+class NextStep(StrEnum):
     """What is done after a failed attempt."""
 
     ENDPOINT = "next endpoint"
@@ -24,7 +24,7 @@ class Then(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class FailureKind:
     """One row; `status` is what the caller gets where this failure is the last word.
 
     `demotes` sends the report at once, so that the decider demotes the endpoint for the next request; `again` allows a
@@ -33,7 +33,7 @@ class Failure:
 
     name: str
     result: pb.Result.ValueType
-    then: Then
+    then: NextStep
     status: int
     when: str
     demotes: bool = True
@@ -41,39 +41,39 @@ class Failure:
 
 
 # fmt: off
-CONNECT: Final = Failure("connect", pb.RESULT_TRANSPORT_ERROR, Then.ENDPOINT, 503,
+CONNECT: Final = FailureKind("connect", pb.RESULT_TRANSPORT_ERROR, NextStep.ENDPOINT, 503,
     "no connection in time: name, address, port or TLS", again=True)
-DROPPED: Final = Failure("dropped", pb.RESULT_TRANSPORT_ERROR, Then.ENDPOINT, 503,
+DROPPED: Final = FailureKind("dropped", pb.RESULT_TRANSPORT_ERROR, NextStep.ENDPOINT, 503,
     "the connection broke before the answer, or the first token of a stream", again=True)
-HEADERS_LATE: Final = Failure("headers_late", pb.RESULT_TIMEOUT, Then.ENDPOINT, 503,
+HEADERS_LATE: Final = FailureKind("headers_late", pb.RESULT_TIMEOUT, NextStep.ENDPOINT, 503,
     "no headers of a stream in time")
-FIRST_TOKEN_LATE: Final = Failure("first_token_late", pb.RESULT_TIMEOUT, Then.ENDPOINT, 503,
+FIRST_TOKEN_LATE: Final = FailureKind("first_token_late", pb.RESULT_TIMEOUT, NextStep.ENDPOINT, 503,
     "no meaningful token of a stream in time")
-ANSWER_LATE: Final = Failure("answer_late", pb.RESULT_TIMEOUT, Then.ENDPOINT, 503,
+ANSWER_LATE: Final = FailureKind("answer_late", pb.RESULT_TIMEOUT, NextStep.ENDPOINT, 503,
     "an answer that is not streamed did not end in time")
-RATE_LIMITED: Final = Failure("rate_limited", pb.RESULT_RATE_LIMITED, Then.ENDPOINT, 429,
+RATE_LIMITED: Final = FailureKind("rate_limited", pb.RESULT_RATE_LIMITED, NextStep.ENDPOINT, 429,
     "429")
-SERVER_ERROR: Final = Failure("server_error", pb.RESULT_PROVIDER_ERROR, Then.ENDPOINT, 503,
+SERVER_ERROR: Final = FailureKind("server_error", pb.RESULT_PROVIDER_ERROR, NextStep.ENDPOINT, 503,
     "5xx")
-REJECTED: Final = Failure("rejected", pb.RESULT_PROVIDER_ERROR, Then.ENDPOINT, 503,
+REJECTED: Final = FailureKind("rejected", pb.RESULT_PROVIDER_ERROR, NextStep.ENDPOINT, 503,
     "401, 402, 404, any other 4xx: the provider's account or offer is at fault, not the request")
-FORBIDDEN: Final = Failure("forbidden", pb.RESULT_CALLER_ERROR, Then.ENDPOINT, 403,
+FORBIDDEN: Final = FailureKind("forbidden", pb.RESULT_CALLER_ERROR, NextStep.ENDPOINT, 403,
     "403: moderation or region", demotes=False)
-CALLER_ERROR: Final = Failure("caller_error", pb.RESULT_CALLER_ERROR, Then.MODEL, 400,
+CALLER_ERROR: Final = FailureKind("caller_error", pb.RESULT_CALLER_ERROR, NextStep.MODEL, 400,
     "400, 413, 414, 415, 422, 431: no other endpoint of the model would take the request either", demotes=False)
-REDIRECT: Final = Failure("redirect", pb.RESULT_PROVIDER_ERROR, Then.ENDPOINT, 503,
+REDIRECT: Final = FailureKind("redirect", pb.RESULT_PROVIDER_ERROR, NextStep.ENDPOINT, 503,
     "3xx: never followed")
-MALFORMED: Final = Failure("malformed", pb.RESULT_MALFORMED, Then.ENDPOINT, 503,
+MALFORMED: Final = FailureKind("malformed", pb.RESULT_MALFORMED, NextStep.ENDPOINT, 503,
     "no HTTP, no JSON, no chunk, compressed, or over a limit of size")
-EMPTY: Final = Failure("empty", pb.RESULT_MALFORMED, Then.ENDPOINT, 503,
+EMPTY: Final = FailureKind("empty", pb.RESULT_MALFORMED, NextStep.ENDPOINT, 503,
     "2xx without any choice, a stream without any token")
-ERROR_EVENT: Final = Failure("error_event", pb.RESULT_PROVIDER_ERROR, Then.ENDPOINT, 503,
+ERROR_EVENT: Final = FailureKind("error_event", pb.RESULT_PROVIDER_ERROR, NextStep.ENDPOINT, 503,
     "200 with an error inside; one that has an HTTP code goes by the row of that code")
-CUT: Final = Failure("cut", pb.RESULT_CUT, Then.STOP, 502,
+CUT: Final = FailureKind("cut", pb.RESULT_CUT, NextStep.STOP, 502,
     "a stream broke off after its first token")
-SILENT: Final = Failure("silent", pb.RESULT_CUT, Then.STOP, 502,
+SILENT: Final = FailureKind("silent", pb.RESULT_CUT, NextStep.STOP, 502,
     "a stream stood still after its first token")
-CANCELLED: Final = Failure("cancelled", pb.RESULT_CANCELLED, Then.STOP, 499,
+CANCELLED: Final = FailureKind("cancelled", pb.RESULT_CANCELLED, NextStep.STOP, 499,
     "the caller went away or stopped reading", demotes=False)
 # fmt: on
 
@@ -93,28 +93,28 @@ LONGEST_RETRY_S: Final = 86_400.0
 
 
 @dataclass(eq=False)
-class Failed(Exception):
+class AttemptError(Exception):
     """An attempt failed: by which row, at which status of the provider's (0: none), with which words for the caller."""
 
-    row: Failure
+    row: FailureKind
     status: int = 0
     retry_after: float | None = None
     told: str = ""
 
 
-def by_status(status: int) -> Failure:
+def by_status(status: int) -> FailureKind:
     """The row of an HTTP status other than 200."""
     return BY_STATUS.get(status) or BY_HUNDRED.get(status // 100, SERVER_ERROR)
 
 
-def inside(error: object) -> Failed:
+def inside(error: object) -> AttemptError:
     """What an error inside an answer stands for: its code, where that is an HTTP status."""
     told = error if isinstance(error, dict) else {}
     code, message = str(told.get("code")), told.get("message")
     words = message if isinstance(message, str) else ""
     if code.isdecimal() and int(code[:9]) in ERRORS:
-        return Failed(by_status(int(code)), int(code), told=words)
-    return Failed(ERROR_EVENT, OK, told=words)
+        return AttemptError(by_status(int(code)), int(code), told=words)
+    return AttemptError(ERROR_EVENT, OK, told=words)
 
 
 def retry_after(header: str | None) -> float | None:

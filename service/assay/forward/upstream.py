@@ -9,7 +9,7 @@ import aiohttp
 import orjson
 
 from assay.forward.addresses import CheckedResolver
-from assay.forward.settings import Provider, Providers
+from assay.forward.settings import ProviderConnection, ProviderConnections
 from assay.forward.taxonomy import (
     CALLER_ERROR,
     CONNECT,
@@ -17,7 +17,7 @@ from assay.forward.taxonomy import (
     FORBIDDEN,
     MALFORMED,
     OK,
-    Failed,
+    AttemptError,
     by_status,
     retry_after,
 )
@@ -33,10 +33,10 @@ HEADERS: Final = {
 IDENTITY: Final = ("", "identity")
 
 
-class Upstream:
+class ProviderSession:
     """Sends requests to providers while its context lasts."""
 
-    def __init__(self, providers: Providers) -> None:
+    def __init__(self, providers: ProviderConnections) -> None:
         every = providers.by_slug.values()
         self._private = frozenset(each.url.host for each in every if each.private and each.url.host)
         self._headers = {each.slug: {**HEADERS, **each.headers()} for each in every}
@@ -59,7 +59,7 @@ class Upstream:
         """Close the session with its connections."""
         await self._session.close()
 
-    async def post(self, provider: Provider, body: bytes) -> aiohttp.ClientResponse:
+    async def post(self, provider: ProviderConnection, body: bytes) -> aiohttp.ClientResponse:
         """The answer from its headers on, if it is one; raises Failed."""
         try:
             response = await self._session.post(
@@ -68,30 +68,30 @@ class Upstream:
             )  # fmt: skip
         # None is chained: what aiohttp raises may hold the request with its key.
         except aiohttp.ClientResponseError:
-            raise Failed(MALFORMED) from None
+            raise AttemptError(MALFORMED) from None
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL):
-            raise Failed(CONNECT) from None
+            raise AttemptError(CONNECT) from None
         except (aiohttp.ClientError, OSError):
-            raise Failed(DROPPED) from None
+            raise AttemptError(DROPPED) from None
         if response.status != OK:
             raise await self._refusal(response)
         if response.headers.get("Content-Encoding", "") not in IDENTITY:
             response.close()
-            raise Failed(MALFORMED, OK)
+            raise AttemptError(MALFORMED, OK)
         return response
 
-    async def _refusal(self, response: aiohttp.ClientResponse) -> Failed:
+    async def _refusal(self, response: aiohttp.ClientResponse) -> AttemptError:
         """What a status other than 200 means; the provider's own words are kept where the fault is the caller's."""
         row, told = by_status(response.status), ""
         try:
             if row in (CALLER_ERROR, FORBIDDEN):
                 told = message_in(await read_whole(response, MAX_REFUSAL_BYTES))
-        except Failed:
+        except AttemptError:
             pass  # refused without words
         finally:
             response.close()
         seconds = retry_after(response.headers.get("Retry-After"))
-        return Failed(row, response.status, retry_after=seconds, told=told)
+        return AttemptError(row, response.status, retry_after=seconds, told=told)
 
 
 async def read_whole(response: aiohttp.ClientResponse, limit: int = MAX_ANSWER_BYTES) -> bytes:
@@ -102,9 +102,9 @@ async def read_whole(response: aiohttp.ClientResponse, limit: int = MAX_ANSWER_B
             parts.append(part)
             size += len(part)
             if size > limit:
-                raise Failed(MALFORMED, response.status)
+                raise AttemptError(MALFORMED, response.status)
     except (aiohttp.ClientError, OSError):
-        raise Failed(DROPPED, response.status) from None
+        raise AttemptError(DROPPED, response.status) from None
     return b"".join(parts)
 
 

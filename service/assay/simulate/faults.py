@@ -9,15 +9,15 @@ from typing import Any, Final
 
 import orjson
 
-from assay.simulate import behaviour as kinds
-from assay.simulate.answers import COMMENT, DONE, Answer, choice_of, chunk, error, event
-from assay.simulate.wire import Wire
+from assay.simulate import behavior as kinds
+from assay.simulate.answers import COMMENT, DONE, SimulatedAnswer, choice_of, chunk, error, event
+from assay.simulate.connection import CallerConnection
 
 COMMENT_EVERY: Final = 0.05  # seconds
 LUMP: Final = 65_536  # bytes
 NOISE: Final = Random(0).randbytes(4_096)  # noqa: S311 - the same every time
 
-Play = Callable[[Any, Wire, Answer], Awaitable[None]]
+Play = Callable[[Any, CallerConnection, SimulatedAnswer], Awaitable[None]]
 
 
 def struck(faults: tuple[kinds.AnyFault, ...], draw: Random) -> kinds.AnyFault | None:
@@ -30,12 +30,12 @@ def struck(faults: tuple[kinds.AnyFault, ...], draw: Random) -> kinds.AnyFault |
     return None
 
 
-async def play(fault: kinds.AnyFault, wire: Wire, whole: Answer) -> None:
+async def play(fault: kinds.AnyFault, wire: CallerConnection, whole: SimulatedAnswer) -> None:
     """Let a fault strike an answer."""
     await PLAYED[type(fault)](fault, wire, whole)
 
 
-async def begin(fault: kinds.Partial, wire: Wire, whole: Answer) -> None:
+async def begin(fault: kinds.PartialAnswer, wire: CallerConnection, whole: SimulatedAnswer) -> None:
     """Begin as if all were well."""
     length = [] if whole.stream else [("content-length", str(len(whole.parts[0])))]
     await wire.start(200, [("content-type", whole.media_type), *length])
@@ -43,7 +43,7 @@ async def begin(fault: kinds.Partial, wire: Wire, whole: Answer) -> None:
         await wire.write(part)
 
 
-async def status(fault: kinds.Status, wire: Wire, _whole: Answer) -> None:
+async def status(fault: kinds.StatusFault, wire: CallerConnection, _whole: SimulatedAnswer) -> None:
     """An error in place of an answer."""
     wait = [] if fault.retry_after is None else [("retry-after", fault.retry_after)]
     await wire.start(fault.status, [("content-type", "application/json"), *wait])
@@ -51,23 +51,29 @@ async def status(fault: kinds.Status, wire: Wire, _whole: Answer) -> None:
     await wire.end()
 
 
-async def redirect(fault: kinds.Redirect, wire: Wire, _whole: Answer) -> None:
+async def redirect(
+    fault: kinds.RedirectFault, wire: CallerConnection, _whole: SimulatedAnswer
+) -> None:
     """An answer that lies elsewhere."""
     await wire.start(307, [("location", fault.location)])
     await wire.end()
 
 
-async def no_headers(_fault: kinds.NoHeaders, wire: Wire, _whole: Answer) -> None:
+async def no_headers(
+    _fault: kinds.NoHeadersFault, wire: CallerConnection, _whole: SimulatedAnswer
+) -> None:
     """Silence."""
     await wire.gone()
 
 
-async def dropped(_fault: kinds.Dropped, wire: Wire, _whole: Answer) -> None:
+async def dropped(
+    _fault: kinds.DroppedFault, wire: CallerConnection, _whole: SimulatedAnswer
+) -> None:
     """The end of the connection in place of an answer."""
     wire.transport.close()
 
 
-async def stall(fault: kinds.Stall, wire: Wire, whole: Answer) -> None:
+async def stall(fault: kinds.StallFault, wire: CallerConnection, whole: SimulatedAnswer) -> None:
     """Silence after a beginning, or comments."""
     await begin(fault, wire, whole)
     while fault.comments:
@@ -76,20 +82,24 @@ async def stall(fault: kinds.Stall, wire: Wire, whole: Answer) -> None:
     await wire.gone()
 
 
-async def cut(fault: kinds.Cut, wire: Wire, whole: Answer) -> None:
+async def cut(fault: kinds.CutFault, wire: CallerConnection, whole: SimulatedAnswer) -> None:
     """The end of the connection after a beginning."""
     await begin(fault, wire, whole)
     wire.transport.close()
 
 
-async def half_closed(fault: kinds.HalfClosed, wire: Wire, whole: Answer) -> None:
+async def half_closed(
+    fault: kinds.HalfClosedFault, wire: CallerConnection, whole: SimulatedAnswer
+) -> None:
     """The end of one side of the connection after a beginning."""
     await begin(fault, wire, whole)
     wire.transport.write_eof()
     await wire.gone()
 
 
-async def error_event(fault: kinds.ErrorEvent, wire: Wire, whole: Answer) -> None:
+async def error_event(
+    fault: kinds.ErrorEventFault, wire: CallerConnection, whole: SimulatedAnswer
+) -> None:
     """An error told in the answer."""
     told = error(fault.code, "simulated error")
     await wire.start(200, [("content-type", whole.media_type)])
@@ -99,7 +109,9 @@ async def error_event(fault: kinds.ErrorEvent, wire: Wire, whole: Answer) -> Non
     await wire.end()
 
 
-async def error_finish(fault: kinds.ErrorFinish, wire: Wire, whole: Answer) -> None:
+async def error_finish(
+    fault: kinds.ErrorFinishFault, wire: CallerConnection, whole: SimulatedAnswer
+) -> None:
     """An answer that ends in an error of its own."""
     await wire.start(200, [("content-type", whole.media_type)])
     if whole.stream:
@@ -116,7 +128,7 @@ async def error_finish(fault: kinds.ErrorFinish, wire: Wire, whole: Answer) -> N
     await wire.end()
 
 
-async def empty(fault: kinds.Empty, wire: Wire, whole: Answer) -> None:
+async def empty(fault: kinds.EmptyFault, wire: CallerConnection, whole: SimulatedAnswer) -> None:
     """Nothing under a status that promises something."""
     await wire.start(200, [("content-type", whole.media_type)])
     if fault.done and whole.stream:
@@ -124,7 +136,9 @@ async def empty(fault: kinds.Empty, wire: Wire, whole: Answer) -> None:
     await wire.end()
 
 
-async def malformed(fault: kinds.Malformed, wire: Wire, whole: Answer) -> None:
+async def malformed(
+    fault: kinds.MalformedFault, wire: CallerConnection, whole: SimulatedAnswer
+) -> None:
     """JSON that breaks off before its end."""
     await wire.start(200, [("content-type", whole.media_type)])
     for part in whole.parts[: fault.after] if whole.stream else ():
@@ -134,20 +148,26 @@ async def malformed(fault: kinds.Malformed, wire: Wire, whole: Answer) -> None:
     await wire.end()
 
 
-async def garbage(_fault: kinds.Garbage, wire: Wire, whole: Answer) -> None:
+async def garbage(
+    _fault: kinds.GarbageFault, wire: CallerConnection, whole: SimulatedAnswer
+) -> None:
     """Noise under a status that promises something."""
     await wire.start(200, [("content-type", whole.media_type)])
     await wire.write(NOISE)
     await wire.end()
 
 
-async def not_http(_fault: kinds.NotHttp, wire: Wire, _whole: Answer) -> None:
+async def not_http(
+    _fault: kinds.NotHttpFault, wire: CallerConnection, _whole: SimulatedAnswer
+) -> None:
     """Noise in place of everything."""
     wire.transport.write(NOISE)
     wire.transport.close()
 
 
-async def endless_line(_fault: kinds.EndlessLine, wire: Wire, whole: Answer) -> None:
+async def endless_line(
+    _fault: kinds.EndlessLineFault, wire: CallerConnection, whole: SimulatedAnswer
+) -> None:
     """A line that goes on as long as it is listened to."""
     await wire.start(200, [("content-type", whole.media_type)])
     await wire.write(b'data: {"id":"' if whole.stream else b'{"id":"')
@@ -156,18 +176,18 @@ async def endless_line(_fault: kinds.EndlessLine, wire: Wire, whole: Answer) -> 
 
 
 PLAYED: Final[dict[type, Play]] = {
-    kinds.Status: status,
-    kinds.Redirect: redirect,
-    kinds.NoHeaders: no_headers,
-    kinds.Dropped: dropped,
-    kinds.Stall: stall,
-    kinds.Cut: cut,
-    kinds.HalfClosed: half_closed,
-    kinds.ErrorEvent: error_event,
-    kinds.ErrorFinish: error_finish,
-    kinds.Empty: empty,
-    kinds.Malformed: malformed,
-    kinds.Garbage: garbage,
-    kinds.NotHttp: not_http,
-    kinds.EndlessLine: endless_line,
+    kinds.StatusFault: status,
+    kinds.RedirectFault: redirect,
+    kinds.NoHeadersFault: no_headers,
+    kinds.DroppedFault: dropped,
+    kinds.StallFault: stall,
+    kinds.CutFault: cut,
+    kinds.HalfClosedFault: half_closed,
+    kinds.ErrorEventFault: error_event,
+    kinds.ErrorFinishFault: error_finish,
+    kinds.EmptyFault: empty,
+    kinds.MalformedFault: malformed,
+    kinds.GarbageFault: garbage,
+    kinds.NotHttpFault: not_http,
+    kinds.EndlessLineFault: endless_line,
 }

@@ -8,8 +8,8 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from assay.forward.request import Asked, Offer
-from assay.forward.taxonomy import MALFORMED, OK, Failed, inside
+from assay.forward.request import ChatRequest, EndpointCapabilities
+from assay.forward.taxonomy import MALFORMED, OK, AttemptError, inside
 from assay.toolcalls.check import CallClass, check
 from assay.v1 import evidence_pb2 as pb
 
@@ -23,7 +23,7 @@ COUNTED: Final = {
 }
 
 
-class Account:
+class AnswerSummary:
     """Of one attempt; `meaningful` once a token was seen, `finished` once every sign of an end was."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Account:
     def take(self, value: object, part: str) -> dict[str, Any]:
         """Read a chunk (`delta`) or a whole answer (`message`); raises Failed where it is an error or none at all."""
         if not isinstance(value, dict):
-            raise Failed(MALFORMED, OK)
+            raise AttemptError(MALFORMED, OK)
         if error := value.get("error"):
             raise inside(error)
         usage = value.get("usage")
@@ -44,10 +44,10 @@ class Account:
             self.tokens = min(max(tokens, 0), MAX_TOKENS)
         choices = value.get("choices")
         if not isinstance(choices, list):
-            raise Failed(MALFORMED, OK)
+            raise AttemptError(MALFORMED, OK)
         for place, choice in enumerate(choices):
             if not isinstance(choice, dict):
-                raise Failed(MALFORMED, OK)
+                raise AttemptError(MALFORMED, OK)
             self._choice(choice, part, place)
         return value
 
@@ -55,7 +55,7 @@ class Account:
         if choice.get("finish_reason") == "error":
             raise inside(choice.get("error"))
         if part == "delta" and "message" in choice:
-            raise Failed(MALFORMED, OK)  # a whole answer where a stream was asked for
+            raise AttemptError(MALFORMED, OK)  # a whole answer where a stream was asked for
         said = choice.get(part)
         if isinstance(said, dict):
             self.meaningful = self.meaningful or any(said[key] for key in said if key != "role")
@@ -80,7 +80,9 @@ class Account:
             elif piece is not None:
                 self._room = -1  # too much of it to be judged
 
-    def tool_use(self, asked: Asked, offer: Offer, *, answered: bool) -> pb.ToolUse | None:
+    def tool_use(
+        self, asked: ChatRequest, offer: EndpointCapabilities, *, answered: bool
+    ) -> pb.ToolUse | None:
         """What came of the tools; calls are judged where the answer ended well and all of them were kept."""
         use = asked.tool_use(offer)
         if use is None or not answered or not self._calls:

@@ -9,15 +9,15 @@ from typing import Any, Final
 import grpc
 import structlog
 
-from assay.forward.answers import Refused
-from assay.forward.request import Offer
+from assay.forward.errors import ErrorReply
+from assay.forward.request import EndpointCapabilities
 from assay.v1 import catalog_pb2 as pb, catalog_pb2_grpc, routing_pb2
 
 PAGE: Final = 1000
 FRESH_SECONDS: Final = 30.0
 TIMEOUT_SECONDS: Final = 10.0
 PER_MILLION: Final = 1e-6
-ANYTHING: Final = Offer()
+ANYTHING: Final = EndpointCapabilities()
 TOKEN_PRICES: Final = {
     "prompt": "prompt", "completion": "completion", "input_cache_read": "cache_read",
     "input_cache_write": "cache_write", "audio": "audio",
@@ -27,16 +27,16 @@ CHOICES: Final = ("none", "auto", "required", "function")
 log = structlog.get_logger("assay.forward")
 
 
-class Catalog:
+class ModelListing:
     """Models and endpoints as of some seconds ago; what cannot be renewed goes on being used."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = catalog_pb2_grpc.CatalogServiceStub(channel)
         self._models: list[pb.Model] = []
         self._endpoints: list[pb.Endpoint] = []
-        self._offers: dict[str, Offer] = {}
+        self._offers: dict[str, EndpointCapabilities] = {}
 
-    def offer(self, endpoint_id: str) -> Offer:
+    def offer(self, endpoint_id: str) -> EndpointCapabilities:
         """What is known of an endpoint."""
         return self._offers.get(endpoint_id, ANYTHING)
 
@@ -65,7 +65,7 @@ class Catalog:
         ]
         self._models, self._endpoints = models, endpoints
         self._offers = {
-            e.endpoint_id: Offer(frozenset(e.supported_parameters), e.service_tier)
+            e.endpoint_id: EndpointCapabilities(frozenset(e.supported_parameters), e.service_tier)
             for e in endpoints
         }
 
@@ -90,10 +90,10 @@ class Catalog:
             )
         except grpc.aio.AioRpcError as error:
             if error.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT):
-                raise Refused(
+                raise ErrorReply(
                     404, error.details() or "", "model_not_found", code="model_not_found"
                 ) from None
-            raise Refused(
+            raise ErrorReply(
                 503, "the catalog cannot be read", "decider_unavailable", retry_after=1.0
             ) from None
         shown = model(read.model, listed.endpoints)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from assay.forward.answers import Refused
+from assay.forward.errors import ErrorReply
 from assay.v1 import routing_pb2 as pb, routing_pb2_grpc
 
 SERVICE: Final = "assay.v1.RoutingService"
@@ -43,7 +43,7 @@ def channel_to(server: str) -> grpc.aio.Channel:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class DecideErrorReply:
     """What a caller is told instead of a decision."""
 
     status: int
@@ -51,15 +51,15 @@ class Status:
     code: str | None = None
 
 
-AWAY: Final = Status(503, "decider_unavailable", "temporarily_unavailable")
+AWAY: Final = DecideErrorReply(503, "decider_unavailable", "temporarily_unavailable")
 STATUSES: Final = {
-    "unknown-model": Status(400, "model_not_found", "model_not_found"),
-    "INVALID_ARGUMENT": Status(400, "invalid_request"),
-    "NOT_FOUND": Status(400, "invalid_request"),
+    "unknown-model": DecideErrorReply(400, "model_not_found", "model_not_found"),
+    "INVALID_ARGUMENT": DecideErrorReply(400, "invalid_request"),
+    "NOT_FOUND": DecideErrorReply(400, "invalid_request"),
 }
 
 
-class Decisions:
+class DeciderClient:
     """Decide, as the chat route uses it."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
@@ -90,21 +90,21 @@ class Decisions:
         return bool(told.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-def refusal(error: grpc.aio.AioRpcError, question: pb.DecideRequest) -> Refused:
+def refusal(error: grpc.aio.AioRpcError, question: pb.DecideRequest) -> ErrorReply:
     """What a gRPC status means for the caller, who reads the decider's words where the fault is theirs."""
     reason = dict(error.trailing_metadata() or ()).get("assay-reason")
     told = STATUSES.get(str(reason)) or STATUSES.get(error.code().name) or AWAY
     if told is AWAY:
         return away(error.code().name)
     requested = (question.model, *question.models)
-    return Refused(
+    return ErrorReply(
         told.status, error.details() or "", told.error_type, code=told.code, requested=requested
     )
 
 
-def away(code: str) -> Refused:
+def away(code: str) -> ErrorReply:
     """What a caller is told while nobody decides."""
     message = f"no decision can be had at the moment ({code})"
-    return Refused(
+    return ErrorReply(
         AWAY.status, message, AWAY.error_type, code=AWAY.code, retry_after=RETRY_AFTER_SECONDS
     )

@@ -13,7 +13,7 @@ Seconds = Annotated[float, Meta(ge=0.0, le=3600.0)]
 Count = Annotated[int, Meta(ge=0, le=100_000)]
 
 
-class Fault(
+class InjectedFault(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind"
 ):
     """Something that goes wrong with a share of the requests."""
@@ -21,7 +21,7 @@ class Fault(
     share: Share = 1.0
 
 
-class Status(Fault, frozen=True, tag="status"):
+class StatusFault(InjectedFault, frozen=True, tag="status"):
     """It answers with an error status, in its own words, and may say when to come again."""
 
     status: Annotated[int, Meta(ge=400, le=599)]
@@ -29,79 +29,79 @@ class Status(Fault, frozen=True, tag="status"):
     words: str = "simulated status"
 
 
-class Redirect(Fault, frozen=True, tag="redirect"):
+class RedirectFault(InjectedFault, frozen=True, tag="redirect"):
     """It sends the caller elsewhere."""
 
     location: str
 
 
-class NoHeaders(Fault, frozen=True, tag="no_headers"):
+class NoHeadersFault(InjectedFault, frozen=True, tag="no_headers"):
     """It takes the request and never says a word."""
 
 
-class Dropped(Fault, frozen=True, tag="dropped"):
+class DroppedFault(InjectedFault, frozen=True, tag="dropped"):
     """It takes the request and closes the connection without a word."""
 
 
-class Partial(Fault, frozen=True):
+class PartialAnswer(InjectedFault, frozen=True):
     """It begins well: `after` events of a stream, or of a plain answer the first half where `after` is above zero."""
 
     after: Count = 0
 
 
-class Stall(Partial, frozen=True, tag="stall"):
+class StallFault(PartialAnswer, frozen=True, tag="stall"):
     """It stops without ending, and may send keep-alive comments for ever."""
 
     comments: bool = False
 
 
-class Cut(Partial, frozen=True, tag="cut"):
+class CutFault(PartialAnswer, frozen=True, tag="cut"):
     """The connection breaks."""
 
 
-class HalfClosed(Partial, frozen=True, tag="half_closed"):
+class HalfClosedFault(PartialAnswer, frozen=True, tag="half_closed"):
     """It closes its side of the connection alone, in the middle of the answer, and goes on reading."""
 
 
-class ErrorEvent(Partial, frozen=True, tag="error_event"):
+class ErrorEventFault(PartialAnswer, frozen=True, tag="error_event"):
     """It tells of an error under status 200, perhaps with a code: an event of the stream, or the whole plain answer."""
 
     code: int | None = None
 
 
-class ErrorFinish(Partial, frozen=True, tag="error_finish"):
+class ErrorFinishFault(PartialAnswer, frozen=True, tag="error_finish"):
     """It ends with `finish_reason: error`."""
 
 
-class Empty(Fault, frozen=True, tag="empty"):
+class EmptyFault(InjectedFault, frozen=True, tag="empty"):
     """Status 200 and nothing else; a stream may still say that it is done."""
 
     done: bool = False
 
 
-class Malformed(Partial, frozen=True, tag="malformed"):
+class MalformedFault(PartialAnswer, frozen=True, tag="malformed"):
     """What should be JSON is not."""
 
 
-class Garbage(Fault, frozen=True, tag="garbage"):
+class GarbageFault(InjectedFault, frozen=True, tag="garbage"):
     """Bytes without any meaning under status 200."""
 
 
-class NotHttp(Fault, frozen=True, tag="not_http"):
+class NotHttpFault(InjectedFault, frozen=True, tag="not_http"):
     """Bytes without any meaning in place of status and headers."""
 
 
-class EndlessLine(Fault, frozen=True, tag="endless_line"):
+class EndlessLineFault(InjectedFault, frozen=True, tag="endless_line"):
     """A line, or a plain body, that never ends."""
 
 
 AnyFault = (
-    Status | Redirect | NoHeaders | Dropped | Stall | Cut | HalfClosed | ErrorEvent | ErrorFinish | Empty | Malformed
-    | Garbage | NotHttp | EndlessLine
+    StatusFault | RedirectFault | NoHeadersFault | DroppedFault | StallFault | CutFault | HalfClosedFault | ErrorEventFault | ErrorFinishFault | EmptyFault | MalformedFault
+    | GarbageFault | NotHttpFault | EndlessLineFault
 )  # fmt: skip
 
 
-class Errors(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class ToolCallErrorShares(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """In which proportion bad tool calls are bad in which way."""
 
     invalid_json: Share = 1.0
@@ -109,14 +109,14 @@ class Errors(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     schema_mismatch: Share = 1.0
 
 
-class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class ProviderBehavior(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One provider; without any field it is quick and faultless, and calls a tool whenever it may.
 
     After a tool's result it answers in words, so that conversations end.
     """
 
     accuracy: Share = 1.0  # of tool calls
-    errors: Errors = Errors()
+    errors: ToolCallErrorShares = ToolCallErrorShares()
     propensity: Share = 1.0  # to call tools where some are offered
     parallel: Share = 0.0  # of the answers with tool calls, those with two
     latency_s: Seconds = 0.0  # to the headers
@@ -129,19 +129,19 @@ class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     ] = ()  # at most one strikes; shares above 1 in sum leave the later ones less
 
 
-class Cast(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SimulationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who plays; `None` for providers lets every name play, faultlessly."""
 
     seed: int = 0
-    providers: dict[str, Behaviour] | None = None
+    providers: dict[str, ProviderBehavior] | None = None
 
 
-def read_cast(path: Path) -> Cast:
+def read_settings(path: Path) -> SimulationSettings:
     """Read a YAML (or JSON) file; raises ValueError naming the faulty field, OSError where it cannot be read."""
-    return msgspec.yaml.decode(path.read_bytes(), type=Cast)
+    return msgspec.yaml.decode(path.read_bytes(), type=SimulationSettings)
 
 
-def changed(behaviour: Behaviour, changes: bytes) -> Behaviour:
+def apply_changes(behaviour: ProviderBehavior, changes: bytes) -> ProviderBehavior:
     """The behaviour with some fields replaced by those of a JSON object; raises ValueError naming the faulty one."""
     fields = msgspec.json.decode(changes, type=dict[str, object])
-    return msgspec.convert({**msgspec.to_builtins(behaviour), **fields}, Behaviour)
+    return msgspec.convert({**msgspec.to_builtins(behaviour), **fields}, ProviderBehavior)

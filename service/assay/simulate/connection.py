@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
-class OpenProtocol(HttpToolsProtocol):
+class TransportSharingProtocol(HttpToolsProtocol):
     """uvicorn's protocol, its transport within reach of the application."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # asyncio has a wider type
@@ -18,11 +18,11 @@ class OpenProtocol(HttpToolsProtocol):
         self.app_state = {**self.app_state, "transport": transport}
 
 
-class Gone(Exception):
+class CallerDisconnected(Exception):
     """The caller went away before the answer had ended."""
 
 
-class Wire:
+class CallerConnection:
     """Sends an answer part by part; `gone` returns once the caller has gone."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -39,7 +39,7 @@ class Wire:
     async def write(self, part: bytes) -> None:
         """Send a part of the body; raises Gone."""
         if self.transport.is_closing():
-            raise Gone
+            raise CallerDisconnected
         await self._send({"type": "http.response.body", "body": part, "more_body": True})
 
     async def end(self) -> None:

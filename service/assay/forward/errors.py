@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from assay.forward.taxonomy import CALLER_ERROR, FORBIDDEN, RATE_LIMITED, Failed
+from assay.forward.taxonomy import CALLER_ERROR, FORBIDDEN, RATE_LIMITED, AttemptError
 from assay.v1 import routing_pb2 as pb
 
 RETRYABLE: Final = frozenset({429, 503})
@@ -20,16 +20,16 @@ MESSAGES: Final = {
 }
 
 
-class Tried(NamedTuple):
+class AttemptResult(NamedTuple):
     """An attempt and how it failed; `None`: it answered."""
 
     attempt: pb.Attempt
     provider: str
-    failed: Failed | None
+    failed: AttemptError | None
 
 
 @dataclass(eq=False)
-class Refused(Exception):
+class ErrorReply(Exception):
     """A request ends without an answer: everything that its error envelope says; `retry_after` in seconds."""
 
     status: int
@@ -39,7 +39,7 @@ class Refused(Exception):
     retry_after: float | None = None
     requested: Sequence[str] = ()
     excluded_by: Sequence[str] = ()
-    tried: Sequence[Tried] = ()
+    tried: Sequence[AttemptResult] = ()
 
     def error(self) -> dict[str, Any]:
         """The `error` object."""
@@ -77,23 +77,25 @@ class Refused(Exception):
         return math.ceil(self.retry_after or 0.0)
 
 
-def nothing_left(decision: pb.DecideResponse, requested: Sequence[str]) -> Refused:
+def no_endpoint_error(decision: pb.DecideResponse, requested: Sequence[str]) -> ErrorReply:
     """A decision without attempts: 404, with what left each endpoint out."""
     code = decision.availability or "no_endpoints"
     reasons = [each.reason for each in decision.availability_reasons]
     message = MESSAGES.get(code, "no endpoint is available") + (
         f" ({', '.join(reasons)})" if reasons else ""
     )
-    return Refused(404, message, code, code=code, requested=requested, excluded_by=reasons)
+    return ErrorReply(404, message, code, code=code, requested=requested, excluded_by=reasons)
 
 
-def all_failed(tried: Sequence[Tried], requested: Sequence[str]) -> Refused:
+def all_attempts_failed_error(
+    tried: Sequence[AttemptResult], requested: Sequence[str]
+) -> ErrorReply:
     """Every attempt failed: the caller's own fault as a provider told it, 429 if all were limited, else 503."""
     failures = [each.failed for each in tried if each.failed is not None]
     last = failures[-1] if failures else None
     if last is not None and last.row in (CALLER_ERROR, FORBIDDEN):
         message = last.told or "the provider refused the request"
-        return Refused(last.status, message, "provider_refused", tried=tried)
+        return ErrorReply(last.status, message, "provider_refused", tried=tried)
     hints = [each.retry_after for each in failures if each.retry_after is not None]
     wait = min(hints, default=RETRY_AFTER_SECONDS)
     if failures and all(each.row is RATE_LIMITED for each in failures):
@@ -101,17 +103,17 @@ def all_failed(tried: Sequence[Tried], requested: Sequence[str]) -> Refused:
             "every provider of the requested models is at its rate limit",
             "capacity_exhausted",
         )
-        return Refused(
+        return ErrorReply(
             429, message, kind, code=kind, retry_after=wait, requested=requested, tried=tried
         )
     message, kind = "every attempt at a provider failed", "temporarily_unavailable"
-    return Refused(
+    return ErrorReply(
         503, message, kind, code=kind, retry_after=wait, requested=requested, tried=tried
     )
 
 
 def metadata_block(
-    decision: pb.DecideResponse, requested: str, tried: Sequence[Tried]
+    decision: pb.DecideResponse, requested: str, tried: Sequence[AttemptResult]
 ) -> dict[str, Any]:
     """`openrouter_metadata`: who was tried and how it went, who was admitted, who was left out and why."""
     served = {
@@ -151,7 +153,7 @@ def named(value: pb.Attempt | pb.Findings) -> dict[str, Any]:
     return {"provider": value.provider, "model": value.model, "endpoint_id": value.endpoint_id}
 
 
-def told(each: Tried) -> dict[str, Any]:
+def told(each: AttemptResult) -> dict[str, Any]:
     """One attempt."""
     failed = each.failed
     outcome = (
@@ -160,7 +162,7 @@ def told(each: Tried) -> dict[str, Any]:
     return {**named(each.attempt), **outcome}
 
 
-def envelope(refused: Refused, block: dict[str, Any] | None = None) -> bytes:
+def envelope(refused: ErrorReply, block: dict[str, Any] | None = None) -> bytes:
     """The body of an answer that is an error."""
     return orjson.dumps(
         {"error": refused.error(), **({"openrouter_metadata": block} if block else {})}

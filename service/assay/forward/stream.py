@@ -10,32 +10,74 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from assay.forward.account import Account
-from assay.forward.sse import END, data_of
-from assay.forward.taxonomy import MALFORMED, OK, Failed
+from assay.forward.answer_summary import AnswerSummary
+from assay.forward.taxonomy import MALFORMED, OK, AttemptError
+
+MAX_EVENT_BYTES: Final = 1024 * 1024
+END: Final = b"\n\n"
+
+
+class EventTooLong(Exception):
+    """An event that does not end within the limit."""
+
+
+class EventSplitter:
+    """Takes bytes as they come and gives them back cut at the ends of events; holds less than one event."""
+
+    def __init__(self) -> None:
+        self.rest = b""
+
+    def whole(self, data: bytes) -> bytes:
+        """All events that are whole by now, their lines ended by LF; empty where none is."""
+        data = self.rest + data
+        if b"\r" in data:
+            data = data.replace(b"\r\n", b"\n")
+        end = data.rfind(END) + len(END)
+        if end < len(END):
+            end = 0
+        self.rest = data[end:]
+        if len(self.rest) > MAX_EVENT_BYTES:
+            raise EventTooLong
+        return data[:end]
+
+    def last(self) -> bytes:
+        """What is left at a regular end, taken for an event: a last one without its empty line, or bare JSON."""
+        rest, self.rest = self.rest.strip(), b""
+        if rest.startswith(b"{"):
+            rest = b"data: " + rest.replace(b"\n", b" ")
+        return rest + END if rest else b""
+
+
+def data_of(event: bytes) -> bytes | None:
+    """The data of an event, its lines joined; `None` for comments and the like."""
+    found = [
+        line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")
+    ]
+    return b"\n".join(found) if found else None
+
 
 QUOTE: Final = b'"'
 BACKSLASH: Final = b"\\"
 ESCAPED: Final = b'\\"'
 
 
-class Around(NamedTuple):
+class TextFrame(NamedTuple):
     """What stands before and after the text of a chunk: quotes and the empty line at the end included."""
 
     head: bytes
     tail: bytes
 
 
-class Chunks:
+class ChunkRelay:
     """Of one attempt. `failed` and `done` tell that no more is to be handed on; `about` names the answer."""
 
-    def __init__(self, account: Account, names: dict[str, Any]) -> None:
+    def __init__(self, account: AnswerSummary, names: dict[str, Any]) -> None:
         self.account = account
-        self.failed: Failed | None = None
+        self.failed: AttemptError | None = None
         self.done = False
         self.about = names
         self._names = names
-        self._pattern: tuple[Around, Around] | None = None
+        self._pattern: tuple[TextFrame, TextFrame] | None = None
 
     def take(self, block: bytes) -> bytes:
         """What is to be handed on of a block of whole events."""
@@ -72,8 +114,8 @@ class Chunks:
         try:
             chunk = self.account.take(orjson.loads(data), "delta")
         except orjson.JSONDecodeError:
-            self.failed = Failed(MALFORMED, OK)
-        except Failed as failed:
+            self.failed = AttemptError(MALFORMED, OK)
+        except AttemptError as failed:
             self.failed = failed
         else:
             return self._written(event, chunk)
@@ -106,7 +148,7 @@ def text_of(chunk: dict[str, Any]) -> tuple[str, str] | None:
     return said[0] if len(said) == 1 and isinstance(said[0][1], str) else None
 
 
-def around(event: bytes, carried: tuple[str, str] | None) -> Around | None:
+def around(event: bytes, carried: tuple[str, str] | None) -> TextFrame | None:
     """What stands around the text that an event carries, if it is spelled as it reads and stands there once."""
     if carried is None:
         return None
@@ -114,5 +156,5 @@ def around(event: bytes, carried: tuple[str, str] | None) -> Around | None:
     for colon in (b":", b": "):
         before, found, after = event.partition(b'"%b"%b"' % (name, colon))
         if found and after.startswith(text + QUOTE) and after.count(found) == 0:
-            return Around(before + found, after[len(text) :])
+            return TextFrame(before + found, after[len(text) :])
     return None
