@@ -1,4 +1,4 @@
-"""How alembic reaches the database: by the connection it is handed (`assay migrate`), or by `sqlalchemy.url`."""
+"""Alembic's environment: uses the connection of `assay migrate`, or opens `sqlalchemy.url`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def run(connection: Connection) -> None:
-    """Run in the connection's own transaction: all steps or none, on SQLite too."""
+    """Run all steps in one transaction, on SQLite too."""
     context.configure(
         connection=connection,
         target_metadata=metadata,
@@ -26,7 +26,7 @@ def run(connection: Connection) -> None:
 
 
 def run_by_url(url: str) -> None:
-    """Open the database first."""
+    """Open the database of `sqlalchemy.url` and run."""
     engine = open_store(url)
     with writing(engine) as connection:
         run(connection)

@@ -10,13 +10,13 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-# As they were at this revision: migrations do not follow the code they outlive.
+# Copied, not imported: a migration must not change when the code does.
 NAME = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 UTC_TIME = sa.BigInteger().with_variant(sa.TIMESTAMP(timezone=True), "postgresql")
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Apply this revision."""
     create_catalog()
     create_evidence()
     create_imports()
@@ -24,7 +24,7 @@ def upgrade() -> None:
 
 
 def create_catalog() -> None:
-    """Providers, models and endpoints, and what each source says of them."""
+    """Create providers, models, endpoints, and what each source lists of them."""
     op.create_table(
         "provider",
         sa.Column("provider", NAME, nullable=False),
@@ -125,7 +125,7 @@ def create_catalog() -> None:
 
 
 def create_evidence() -> None:
-    """Observations, preferences and tenants."""
+    """Create observations, preferences and tenant settings."""
     op.create_table(
         "observation",
         sa.Column("endpoint_id", NAME, nullable=False),
@@ -201,7 +201,7 @@ def create_evidence() -> None:
 
 
 def create_imports() -> None:
-    """What was imported, and how often the world changed."""
+    """Create the import log and the counters of changes to the world."""
     op.create_table(
         "import_log",
         sa.Column("import_id", sa.Integer(), nullable=False),
@@ -225,7 +225,7 @@ def create_imports() -> None:
 
 
 def create_snapshots() -> None:
-    """Policy revisions, snapshots and their parts."""
+    """Create policy revisions, snapshots and their parts."""
     op.create_table(
         "policy_source",
         sa.Column("digest", NAME, nullable=False),
@@ -309,6 +309,6 @@ TABLES = (
 
 
 def downgrade() -> None:
-    """Undo."""
+    """Revert this revision."""
     for table in reversed(TABLES):
         op.drop_table(table)

@@ -13,11 +13,11 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-# As they were at this revision: migrations do not follow the code they outlive.
+# Copied, not imported: a migration must not change when the code does.
 NAME = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 UTC_TIME = sa.BigInteger().with_variant(sa.TIMESTAMP(timezone=True), "postgresql")
 
-# In the order in which shipping takes them, the position first: who holds that one meets no shipper half-way.
+# In the order in which a shipper locks them: the holder of the first lock waits for no shipper.
 TABLES = (
     "journal_position",
     "journal_record",
@@ -28,8 +28,8 @@ TABLES = (
     "chain_head",
     "pruned",
 )
-# SQLite chooses its way by these: how many rows a million decisions have for one value of each index's columns, from a
-# made-up log. Without them it takes every index for equally good; to count them anew, ANALYZE.
+# Statistics for SQLite's query planner: rows per value of each index's columns, in a synthetic log
+# of a million decisions. Without them it treats all indexes alike. ANALYZE replaces them.
 ROWS = 1_000_000
 ROWS_PER_VALUE = {
     "ix_decision_decided_at_decision_id": (1, 1),
@@ -44,14 +44,14 @@ ROWS_PER_VALUE = {
 }
 ROWS_DEMOTED = 5_000
 
-LOCK_TIMEOUT = "500ms"  # less than PostgreSQL's deadlock_timeout: we give way before anyone is shot
+LOCK_TIMEOUT = "500ms"  # below PostgreSQL's deadlock_timeout, so that no transaction is aborted
 ATTEMPTS = 60
 PAUSE_S = 0.2
 LOCK_NOT_AVAILABLE = "55P03"
 
 
 def upgrade() -> None:
-    """Apply. Only new tables, none with a foreign key: no table in use is locked."""
+    """Create new tables only, without foreign keys: no table in use is locked."""
     create_journal()
     create_decision()
     create_words()
@@ -60,7 +60,7 @@ def upgrade() -> None:
 
 
 def tell_planner(connection: sa.Connection) -> None:
-    """Give SQLite an idea of the log before there is one."""
+    """Store statistics for SQLite's query planner before there is any data."""
     connection.execute(sa.text("ANALYZE decision"))
     stats = {name: (ROWS, *per_value) for name, per_value in ROWS_PER_VALUE.items()}
     stats["ix_decision_demoted"] = (ROWS_DEMOTED, 1)
@@ -71,7 +71,7 @@ def tell_planner(connection: sa.Connection) -> None:
 
 
 def create_journal() -> None:
-    """What was journalled, and how far each stream has come."""
+    """Create the journal records, positions and signed heads of each stream."""
     op.create_table(
         "journal_record",
         sa.Column("stream", NAME, nullable=False),
@@ -118,7 +118,7 @@ def create_journal() -> None:
 
 
 def create_decision() -> None:
-    """The columns by which decisions are found."""
+    """Create the index of decisions."""
     op.create_table(
         "decision",
         sa.Column("decision_id", NAME, nullable=False),
@@ -164,7 +164,7 @@ def create_decision() -> None:
 
 
 def create_words() -> None:
-    """The words of finding sets, and the names of tenants."""
+    """Create the words of finding sets and the pseudonyms of tenants."""
     op.create_table(
         "finding_set_word",
         sa.Column("finding_set", NAME, nullable=False),
@@ -188,7 +188,7 @@ def create_words() -> None:
 
 
 def downgrade() -> None:
-    """Undo: the log is gone."""
+    """Delete the decision log."""
     if op.get_bind().dialect.name == "postgresql":
         lock(op.get_bind())
     for table in reversed(TABLES):
@@ -196,7 +196,7 @@ def downgrade() -> None:
 
 
 def lock(connection: sa.Connection) -> None:
-    """Have all tables to ourselves, letting go of all of them while one is not to be had."""
+    """Lock all tables; while one is busy, release the others and retry."""
     everything = sa.text(f"LOCK TABLE {', '.join(TABLES)} IN ACCESS EXCLUSIVE MODE")
     before = connection.scalar(sa.text("SHOW lock_timeout"))
     connection.execute(sa.text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))

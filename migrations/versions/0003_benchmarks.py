@@ -10,7 +10,7 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-# As they were at this revision: migrations do not follow the code they outlive.
+# Copied, not imported: a migration must not change when the code does.
 NAME = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 UTC_TIME = sa.BigInteger().with_variant(sa.TIMESTAMP(timezone=True), "postgresql")
 IDENTITY = ("endpoint_id", "source", "suite", "suite_version", "judge", "metric", "run")
@@ -21,7 +21,7 @@ SCORE = (
 
 
 def upgrade() -> None:
-    """Apply. Only a new table, without a foreign key: no table in use is locked."""
+    """Create one new table without foreign keys: no table in use is locked."""
     op.create_table(
         "benchmark_run",
         *(sa.Column(name, NAME, nullable=False) for name in IDENTITY),
@@ -53,5 +53,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo: the scores are gone."""
+    """Delete all benchmark runs."""
     op.drop_table("benchmark_run")

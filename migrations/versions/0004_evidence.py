@@ -14,7 +14,7 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-# As they were at this revision: migrations do not follow the code they outlive.
+# Copied, not imported: a migration must not change when the code does.
 NAME = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 UTC_TIME = sa.BigInteger().with_variant(sa.TIMESTAMP(timezone=True), "postgresql")
 
@@ -32,14 +32,14 @@ TABLES = (
 
 NUMBERS = {"stratum", "hour", "day", "bucket"}
 
-LOCK_TIMEOUT = "500ms"  # less than PostgreSQL's deadlock_timeout: we give way before anyone is shot
+LOCK_TIMEOUT = "500ms"  # below PostgreSQL's deadlock_timeout, so that no transaction is aborted
 ATTEMPTS = 60
 PAUSE_S = 0.2
 LOCK_NOT_AVAILABLE = "55P03"
 
 
 def upgrade() -> None:
-    """Apply. Only new tables, none with a foreign key: no table in use is locked."""
+    """Create new tables only, without foreign keys: no table in use is locked."""
     create_counters()
     create_batches()
     create_tenants()
@@ -48,7 +48,7 @@ def upgrade() -> None:
 def keyed(
     table: str, names: tuple[str, ...], numbers: tuple[str, ...], *columns: sa.Column[Any]
 ) -> None:
-    """Make a table whose key is of names and numbers."""
+    """Create a table whose key consists of names and numbers."""
     op.create_table(
         table,
         *(sa.Column(name, NAME, nullable=False) for name in names),
@@ -59,12 +59,12 @@ def keyed(
 
 
 def count(name: str) -> sa.Column[Any]:
-    """A column of counts."""
+    """Return a column of counts."""
     return sa.Column(name, sa.BigInteger(), nullable=False)
 
 
 def create_counters() -> None:
-    """Create what only ever grows."""
+    """Create the counters."""
     counts = (
         "requests",
         "tool_call_requests",
@@ -87,7 +87,7 @@ def create_counters() -> None:
 def counter(
     table: str, cell: tuple[str, ...], key: tuple[str, ...], counts: tuple[str, ...]
 ) -> None:
-    """Make a table of counts whose rows lie in the order of the key."""
+    """Create a table of counts that is clustered by its key."""
     op.create_table(
         table,
         *(
@@ -101,7 +101,7 @@ def counter(
 
 
 def create_batches() -> None:
-    """Create what tells that a batch was counted, and what became of attempts."""
+    """Create the batches already counted and the outcomes of attempts."""
     received = sa.Column("received_at", UTC_TIME, nullable=False)
     keyed(
         "evidence_batch",
@@ -129,7 +129,7 @@ def create_batches() -> None:
 
 
 def create_tenants() -> None:
-    """Create what tells which tenants have a say."""
+    """Create the activity, ignores and affiliations of tenants."""
     keyed("tenant_activity", ("tenant", "model"), ("day",), count("tool_decisions"))
     keyed("tenant_ignore", ("tenant", "model", "target"), ("day",))
     keyed("tenant_provider", ("tenant", "provider"), ("day",), count("tool_call_requests"))
@@ -137,7 +137,7 @@ def create_tenants() -> None:
 
 
 def downgrade() -> None:
-    """Undo: the counters are gone, and with them what was counted already."""
+    """Delete all counters and the list of counted batches."""
     if op.get_bind().dialect.name == "postgresql":
         lock(op.get_bind())
     for table in reversed(TABLES):
@@ -145,7 +145,7 @@ def downgrade() -> None:
 
 
 def lock(connection: sa.Connection) -> None:
-    """Have all tables to ourselves, the shippers' first one as well, letting go of all while one is not to be had."""
+    """Lock all tables and `journal_position`; while one is busy, release the others and retry."""
     everything = sa.text(
         f"LOCK TABLE journal_position, {', '.join(TABLES)} IN ACCESS EXCLUSIVE MODE"
     )

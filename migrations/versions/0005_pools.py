@@ -10,19 +10,19 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
-# As they were at this revision: migrations do not follow the code they outlive.
+# Copied, not imported: a migration must not change when the code does.
 NAME = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 UTC_TIME = sa.BigInteger().with_variant(sa.TIMESTAMP(timezone=True), "postgresql")
 
 
 def upgrade() -> None:
-    """Apply. Only new tables, none with a foreign key: no table in use is locked."""
+    """Create new tables only, without foreign keys: no table in use is locked."""
     create_pools()
     create_curator()
 
 
 def create_pools() -> None:
-    """What pools remember, and how they changed."""
+    """Create the state of pools and the history of their changes."""
     op.create_table(
         "pool_state",
         sa.Column("binding", NAME, nullable=False),
@@ -64,7 +64,7 @@ def create_pools() -> None:
 
 
 def create_curator() -> None:
-    """Who curates, and which hours are done."""
+    """Create the curator's lease and the hours it has finished."""
     op.create_table(
         "curator_lease",
         sa.Column("lease", NAME, nullable=False),
@@ -85,6 +85,6 @@ def create_curator() -> None:
 
 
 def downgrade() -> None:
-    """Undo: what pools remember is gone."""
+    """Delete the state and history of all pools."""
     for table in ("curator_tick", "curator_lease", "pool_change", "pool_state"):
         op.drop_table(table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,14 @@ from assay.store.database import open_store, reading, writing
 from assay.store.migration import configured, migrate, require_current
 
 HEAD = "0005"
+DIGESTS = {
+    "0001_catalog_evidence_snapshots.py": "34d852bd1b31b1224b683bdc1e42a85bb8665abe6af629fc832ad81c6072e986",
+    "0002_decision_log.py": "0ea2cdd5f466325d8ca33f61b74de1a04ddb9b666018658255c18644bcfd5b27",
+    "0003_benchmarks.py": "7f8fe0def8f5ca643f4c408ecf3182e1b9d950d20012ced57270d8f84c9f9d04",
+    "0004_evidence.py": "56f2d917a0fc582b4b98129c56adcc269a0e56c6b3b20b506bccf757852d2c2b",
+    "0005_pools.py": "3a3bce1b6ed71c492332da96d4a7ce19e7053d288c751cfc6a0261078afd0474",
+}
+"""SHA-256 of every migration that has landed: databases in the field have run it as it is."""
 
 
 @pytest.fixture
@@ -43,6 +52,11 @@ def test_up_and_down_and_up_again(empty: Engine, migrations: Path) -> None:
     assert migrate(empty, migrations, "base") == (HEAD, None)
     assert tables_of(empty) == set()
     assert migrate(empty, migrations) == (None, HEAD)
+
+
+def test_a_landed_migration_is_never_edited(migrations: Path) -> None:
+    files = sorted((migrations / "versions").glob("*.py"))
+    assert {file.name: sha256(file.read_bytes()).hexdigest() for file in files} == DIGESTS
 
 
 def test_tables_in_code_are_those_of_the_migrations(store: Engine) -> None:
