@@ -18,9 +18,8 @@ from tests.bench.population import AS_OF, MODEL, endpoint
 from tests.support.curators import Given
 
 from assay.curator.curator import Curator
-from assay.engine.evidence.decay import EPOCH
-from assay.engine.evidence.observations import HOUR
 from assay.engine.world.catalog import Model
+from assay.engine.world.clock import EPOCH, HOUR
 from assay.importers.documents import CatalogDocument
 from assay.store.database import reading, writing
 from assay.store.imports.catalog import apply_catalog

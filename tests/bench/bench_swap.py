@@ -20,8 +20,8 @@ from tests.support.curated_service import process
 from assay.curator.judging import compiled
 from assay.engine.policy.policy import Policy
 from assay.engine.pool.judge import judge
-from assay.engine.world.catalog import World
 from assay.engine.world.request import Request
+from assay.engine.world.world import World
 from assay.rpc.convert.request import message_from
 from assay.rule_files.directory import read_directory
 from assay.server.settings import policy_dir

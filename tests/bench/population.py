@@ -6,19 +6,13 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 
 from assay.curator.judging import compiled
-from assay.engine.evidence.ignores import Ballot
 from assay.engine.policy.policy import Policy
 from assay.engine.pool.judge import judge
 from assay.engine.snapshot.snapshot import Snapshot
-from assay.engine.world.catalog import (
-    Endpoint,
-    Model,
-    Observation,
-    Percentiles,
-    Preference,
-    Prices,
-    World,
-)
+from assay.engine.world.catalog import Endpoint, Model, Percentiles, Prices
+from assay.engine.world.measurements import IgnoreVote, Observation
+from assay.engine.world.tenants import Preference
+from assay.engine.world.world import World
 from assay.rule_files.directory import read_directory
 from assay.server.settings import policy_dir
 
@@ -80,12 +74,12 @@ def observation(index: int, counts: tuple[int, int, int, int]) -> Observation:
     )
 
 
-def ballots() -> tuple[Ballot, ...]:
+def ballots() -> tuple[IgnoreVote, ...]:
     ignored = {
         t: frozenset(f"provider-{i:02}" for i, count in IGNORED_BY.items() if t < count)
         for t in range(TENANTS)
     }
-    return tuple(Ballot(f"tenant-{t}", MODEL, ignored[t]) for t in range(TENANTS))
+    return tuple(IgnoreVote(f"tenant-{t}", MODEL, ignored[t]) for t in range(TENANTS))
 
 
 @cache
@@ -97,7 +91,7 @@ def world() -> World:
         preferences=tuple(
             Preference(f"tenant-{t}", "pin", "provider-00", MODEL) for t in range(TENANTS)
         ),
-        ballots=ballots(),
+        ignore_votes=ballots(),
     )
 
 

@@ -17,8 +17,9 @@ from assay.curator.judging import Judging, RuleFiles
 from assay.decision_log.writer import Logbook
 from assay.engine.errors import CallerError
 from assay.engine.snapshot.snapshot import Snapshot
-from assay.engine.world.catalog import Percentiles, World
+from assay.engine.world.catalog import Percentiles
 from assay.engine.world.request import MaxPrice, ProviderPreferences, Request
+from assay.engine.world.world import World
 from assay.server.decider import Decider
 from assay.server.wiring import engine_version
 

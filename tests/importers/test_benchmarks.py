@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from assay.engine.errors import BadData
-from assay.engine.evidence.benchmarks import BenchmarkRun, Series
+from assay.engine.world.measurements import BenchmarkRun, Series
 from assay.importers.benchmarks import read_benchmarks
 from assay.importers.documents import BenchmarkDocument, Subject
 

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from assay.engine.evidence.benchmarks import BenchmarkRun, Series
+from assay.engine.world.measurements import BenchmarkRun, Series
 from assay.importers.documents import BenchmarkDocument, Refusal, Subject
 from assay.importers.inspect import HEADER_LIMIT, MANY_ENTRIES, read_inspect
 

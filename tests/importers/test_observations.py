@@ -9,7 +9,7 @@ import pytest
 
 import assay
 from assay.engine.errors import BadData
-from assay.engine.world.catalog import Observation
+from assay.engine.world.measurements import Observation
 from assay.importers.documents import ObservationDocument
 from assay.importers.observations import read_observations
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from assay.engine.world.catalog import Endpoint
-from assay.engine.world.identity import assign
+from assay.engine.world.identity import assign_ids
 from assay.importers.catalog_csv import read_catalog
 from assay.importers.documents import CatalogDocument
 from assay.importers.openrouter import read_openrouter
@@ -121,8 +121,8 @@ def test_ids_last_from_july_to_august() -> None:
         endpoint for endpoint in read(AUGUST).endpoints if endpoint.model == "google/gemma-4-31b-it"
     ]
     known = {endpoint.endpoint_id: endpoint.tag for endpoint in before}
-    assigned = assign(before, now)
-    assert assign(before, assign((), before)) == tuple(before)
+    assigned = assign_ids(before, now)
+    assert assign_ids(before, assign_ids((), before)) == tuple(before)
     assert all(
         known.get(endpoint.endpoint_id, endpoint.tag) == endpoint.tag for endpoint in assigned
     )

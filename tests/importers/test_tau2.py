@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from assay.engine.evidence.benchmarks import BenchmarkRun, Series
+from assay.engine.world.measurements import BenchmarkRun, Series
 from assay.importers.documents import BenchmarkDocument, Refusal, Subject
 from assay.importers.tau2 import Simulation, passes, read_tau2
 

@@ -11,7 +11,7 @@ import grpc
 import pytest
 from sqlalchemy import Engine
 
-from assay.engine.world.catalog import Preference
+from assay.engine.world.tenants import Preference
 from assay.outcomes.endpoint_health import Health
 from assay.outcomes.reporter import Reporter
 from assay.rpc.evidence import Evidence, evidence_service

@@ -10,8 +10,10 @@ from assay.engine.errors import InvalidField, UnknownModel, UnknownVariant
 from assay.engine.policy.policy import compile_policy
 from assay.engine.pool.judge import judge
 from assay.engine.snapshot.snapshot import Snapshot
-from assay.engine.world.catalog import Endpoint, Model, Observation, World
+from assay.engine.world.catalog import Endpoint, Model
+from assay.engine.world.measurements import Observation
 from assay.engine.world.request import Request
+from assay.engine.world.world import World
 from assay.rpc.convert import catalog as to
 from assay.rpc.convert.plan import decide_response, explain_response
 from assay.rpc.view import UnknownEndpoint, WorldView

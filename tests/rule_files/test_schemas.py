@@ -9,18 +9,11 @@ from typing import Any
 import pytest
 
 from assay.engine.policy.verdict import POOL_REASONS, REQUEST_REASONS
-from assay.engine.world.catalog import (
-    Endpoint,
-    Model,
-    Observation,
-    Percentiles,
-    Preference,
-    PriceOverride,
-    Prices,
-    TenantSettings,
-)
+from assay.engine.world.catalog import Endpoint, Model, Percentiles, PriceOverride, Prices
+from assay.engine.world.measurements import Observation
 from assay.engine.world.request import QUANTIZATIONS, SORTS, MaxPrice, ProviderPreferences, Request
 from assay.engine.world.slug import CATALOG_VARIANTS
+from assay.engine.world.tenants import Preference, TenantSettings
 from assay.rule_files.schemas import KINDS, MESSAGES, schema
 
 UNWRITTEN = {"EVAL_ERROR", "HELD_BY_MINIMUM"}  # only the engine gives them

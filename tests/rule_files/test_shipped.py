@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from assay.engine.policy.rule_set import EvidenceSpec, Expression, MemorySpec, RuleSet
+from assay.engine.evidence.decay import EvidenceSpec
+from assay.engine.policy.rule_set import Expression, MemorySpec, RuleSet
 from assay.rule_files.directory import read_directory
 from assay.rule_files.read import read_policy
 from assay.server.settings import policy_dir

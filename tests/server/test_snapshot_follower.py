@@ -29,8 +29,8 @@ from assay.engine.decide.plan import Moment, plan
 from assay.engine.policy.policy import Policy
 from assay.engine.policy.rule_set import PolicySource
 from assay.engine.snapshot.snapshot import Snapshot, read_manifest
-from assay.engine.world.catalog import World
 from assay.engine.world.request import Request
+from assay.engine.world.world import World
 from assay.server.snapshot_follower import Following, Listed
 from assay.store.database import open_store, reading, writing
 from assay.store.imports.observations import apply_observations

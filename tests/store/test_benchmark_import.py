@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import Engine, select
 
 from assay.engine.errors import InvalidField
-from assay.engine.evidence.benchmarks import BenchmarkRun, Series
 from assay.engine.world.catalog import Endpoint, Provider
-from assay.engine.world.identity import provisional
+from assay.engine.world.identity import provisional_ids
+from assay.engine.world.measurements import BenchmarkRun, Series
 from assay.importers.documents import (
     BenchmarkDocument,
     CatalogDocument,
@@ -38,7 +38,7 @@ PINNED = Subject("log", MODEL, ("groq",))
 def catalog(
     store: Engine, *tags: str, model: str = MODEL, at: datetime = NOON, **names: str
 ) -> None:
-    offers = provisional(
+    offers = provisional_ids(
         [
             Endpoint("", model, tag.partition("/")[0], tag, quantization=f"q{n}")
             for n, tag in enumerate(tags)

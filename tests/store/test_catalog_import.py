@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from assay.engine.errors import BadData
 from assay.engine.world.catalog import Endpoint, Model, Percentiles, PriceOverride, Prices, Provider
-from assay.engine.world.identity import provisional
+from assay.engine.world.identity import provisional_ids
 from assay.importers.documents import CatalogDocument, Refusal, Tally
 from assay.store.imports import apply_catalog
 from assay.store.world import (
@@ -43,7 +43,7 @@ def document(
         digest=digest or f"{source} {at} {offers}",
         generated_at=at,
         models=tuple(Model(name) for name in dict.fromkeys(each.model for each in offers)),
-        endpoints=provisional(offers),
+        endpoints=provisional_ids(offers),
     )
 
 

@@ -15,15 +15,10 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from sqlalchemy import Engine, event, select
 
 from assay.engine.errors import BadData
-from assay.engine.world.catalog import (
-    Endpoint,
-    Model,
-    Observation,
-    Preference,
-    Prices,
-    TenantSettings,
-)
-from assay.engine.world.identity import provisional
+from assay.engine.world.catalog import Endpoint, Model, Prices
+from assay.engine.world.identity import provisional_ids
+from assay.engine.world.measurements import Observation
+from assay.engine.world.tenants import Preference, TenantSettings
 from assay.importers.documents import (
     CatalogDocument,
     ImportReport,
@@ -94,7 +89,9 @@ class Poison:
 
 def offers(*tags: str, price: float = 1.0, model: str = "a/m") -> tuple[Endpoint, ...]:
     prices = Prices(prompt=price, completion=price)
-    return provisional([Endpoint("", model, tag.split("/")[0], tag, prices=prices) for tag in tags])
+    return provisional_ids(
+        [Endpoint("", model, tag.split("/")[0], tag, prices=prices) for tag in tags]
+    )
 
 
 def seen(

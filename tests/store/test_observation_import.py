@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine, select
 
-from assay.engine.world.catalog import Endpoint, Observation
-from assay.engine.world.identity import provisional
+from assay.engine.world.catalog import Endpoint
+from assay.engine.world.identity import provisional_ids
+from assay.engine.world.measurements import Observation
 from assay.importers.documents import (
     CatalogDocument,
     ImportReport,
@@ -49,7 +50,7 @@ def take(
 
 
 def catalog(store: Engine, *tags: str, at: datetime = NOON) -> None:
-    offers = provisional(
+    offers = provisional_ids(
         [
             Endpoint("", MODEL, tag.partition("/")[0], tag, quantization=f"q{n}")
             for n, tag in enumerate(tags)

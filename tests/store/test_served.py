@@ -8,10 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine
 
-from assay.engine.evidence.decay import EPOCH
-from assay.engine.evidence.observations import HOUR
-from assay.engine.evidence.speed import Served
 from assay.engine.world.catalog import Endpoint, Percentiles
+from assay.engine.world.clock import EPOCH, HOUR
+from assay.engine.world.measurements import ServedSpeed
 from assay.outcomes.counting import bounds, bucket_of
 from assay.store.database import reading, writing
 from assay.store.evidence_tables import service_counter
@@ -27,7 +26,7 @@ def count(store: Engine, *rows: tuple[str, int, str, int, int]) -> None:
         add_up(connection, service_counter, sorted(rows))
 
 
-def read(store: Engine, *endpoints: str, at: datetime = NOW) -> dict[str, Served]:
+def read(store: Engine, *endpoints: str, at: datetime = NOW) -> dict[str, ServedSpeed]:
     with reading(store) as connection:
         return load_served(connection, endpoints or ("m@a", "m@b"), at)
 
@@ -46,7 +45,7 @@ def test_a_days_counters_become_percentiles(store: Engine) -> None:
     assert found["m@a"].latency_s.p50 == pytest.approx((low * high) ** 0.5 / 1000)
     assert found["m@a"].throughput_tps == Percentiles()
     assert found["m@a"].uptime_percent == 97.0
-    assert found["m@b"] == Served()
+    assert found["m@b"] == ServedSpeed()
 
 
 @pytest.mark.parametrize(("hour", "seen"), [(0, False), (1, True), (24, True), (25, False)])

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Engine, select
 
-from assay.engine.world.catalog import Endpoint, Preference, TenantSettings
+from assay.engine.world.catalog import Endpoint
+from assay.engine.world.tenants import Preference, TenantSettings
 from assay.importers.documents import (
     CatalogDocument,
     ImportReport,

@@ -13,10 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from sqlalchemy import Connection, Engine, Select, delete, inspect
 
-from assay.engine.evidence.decay import EPOCH
-from assay.engine.evidence.observations import HOUR, Counts
-from assay.engine.evidence.traffic_counts import Tally
-from assay.engine.policy.rule_set import EvidenceSpec
+from assay.engine.evidence.decay import EvidenceSpec
+from assay.engine.world.clock import EPOCH, HOUR
+from assay.engine.world.measurements import Counts, TrafficCounts
 from assay.store.counter_cache import Shelf
 from assay.store.database import reading, writing
 from assay.store.evidence_tables import evidence_counter, evidence_day
@@ -54,7 +53,7 @@ def count(engine: Engine, rows: Iterable[Row]) -> None:
 
 def read(
     engine: Engine, *specs: EvidenceSpec, end: int = NOON, book: Book | None = None
-) -> list[tuple[Tally, ...]]:
+) -> list[tuple[TrafficCounts, ...]]:
     with reading(engine) as connection:
         return list(
             load_tallies(connection, {s.key: s for s in specs}, EPOCH + end * HOUR, book).values()
@@ -77,7 +76,7 @@ def row(
 # --- the same in plain Python ---------------------------------------------------------------------------------------
 
 
-def reckoned(rows: Sequence[Row], spec: EvidenceSpec, end: int) -> tuple[Tally, ...]:
+def reckoned(rows: Sequence[Row], spec: EvidenceSpec, end: int) -> tuple[TrafficCounts, ...]:
     """Every hour by itself, with big numbers, straight from the definition."""
     oldest, today = end - floor(spec.max_age / HOUR), end // 24
     cells: defaultdict[tuple[str, str, str, int], list[Row]] = defaultdict(list)
@@ -95,7 +94,10 @@ def reckoned(rows: Sequence[Row], spec: EvidenceSpec, end: int) -> tuple[Tally, 
     nothing = (0.0, 0.0, 0.0, 0.0, 0.0, Counts(0, 0, 0), 0, 0, 0, 0, spec.half_life_max)
     return (
         *found,
-        *(Tally(name, "", "", 0, *nothing) for name in sorted(stale - {cell[0] for cell in cells})),
+        *(
+            TrafficCounts(name, "", "", 0, *nothing)
+            for name in sorted(stale - {cell[0] for cell in cells})
+        ),
     )
 
 
@@ -110,7 +112,9 @@ def half_life(name: str, rows: Sequence[Row], spec: EvidenceSpec, today: int) ->
     return min(max(shortest * 2 ** (round(4 * log2(wanted / shortest)) / 4), shortest), longest)
 
 
-def one(cell: tuple[str, str, str, int], own: Sequence[Row], hours: float, end: int) -> Tally:
+def one(
+    cell: tuple[str, str, str, int], own: Sequence[Row], hours: float, end: int
+) -> TrafficCounts:
     sums = [0] * 5
     for each in own:
         day = each[4] // 24
@@ -121,7 +125,7 @@ def one(cell: tuple[str, str, str, int], own: Sequence[Row], hours: float, end: 
     now = [each for each in own if each[4] == end - 1]
     recent = [each[4] for each in own if each[4] // 24 >= end // 24 - 1]
     before = [each[4] // 24 for each in own if each[4] // 24 < end // 24 - 1]
-    return Tally(
+    return TrafficCounts(
         *cell,
         requests=weighted[0],
         tool_call_requests=weighted[1],

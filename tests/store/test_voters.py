@@ -9,8 +9,9 @@ from sqlalchemy import Engine, Table, insert
 
 from assay.decision_log.retention import erase_tenant
 from assay.decision_log.tables import tenant_pseudonym
-from assay.engine.evidence.ignores import Ballot, Voter
-from assay.engine.world.catalog import Preference
+from assay.engine.evidence.ignores import Voter
+from assay.engine.world.measurements import IgnoreVote
+from assay.engine.world.tenants import Preference
 from assay.store.database import reading, writing
 from assay.store.evidence_tables import (
     tenant_activity,
@@ -33,7 +34,7 @@ def put(store: Engine, table: Table, *rows: tuple[object, ...]) -> None:
         connection.execute(insert(table), [dict(zip(names, row, strict=True)) for row in rows])
 
 
-def read(store: Engine, *preferences: Preference) -> tuple[Ballot, ...]:
+def read(store: Engine, *preferences: Preference) -> tuple[IgnoreVote, ...]:
     with reading(store) as connection:
         return load_ballots(connection, preferences, NOW)
 
@@ -93,8 +94,8 @@ def test_standing_preferences_count_by_the_tenants_own_name(seen: Engine) -> Non
         Preference("new", "ignore", "groq"),
     ]
     assert read(seen, *wishes) == (
-        Ballot("acme", MODEL, frozenset({"groq"})),
-        Ballot("zeta", MODEL),
+        IgnoreVote("acme", MODEL, frozenset({"groq"})),
+        IgnoreVote("zeta", MODEL),
     )
 
 
@@ -102,12 +103,12 @@ def test_standing_preferences_count_by_the_tenants_own_name(seen: Engine) -> Non
 def test_only_the_last_28_whole_days_count(seen: Engine, day: int) -> None:
     put(seen, tenant_ignore, ("p-acme-1", MODEL, "groq", day))
     put(seen, tenant_activity, ("p-acme-1", OTHER, day, 1))
-    assert read(seen) == (Ballot("acme", MODEL), Ballot("zeta", MODEL))
+    assert read(seen) == (IgnoreVote("acme", MODEL), IgnoreVote("zeta", MODEL))
 
 
 def test_who_was_erased_drops_out(seen: Engine) -> None:
     erase_tenant(seen, "acme")
-    assert read(seen, Preference("acme", "ignore", "groq")) == (Ballot("zeta", MODEL),)
+    assert read(seen, Preference("acme", "ignore", "groq")) == (IgnoreVote("zeta", MODEL),)
 
 
 def test_nobody_has_a_say_where_nobody_was_seen(store: Engine) -> None:

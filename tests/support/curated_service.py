@@ -16,11 +16,11 @@ from tests.support.curators import HOUR, done_before, rows, watched
 
 from assay.curator.lease import leasing
 from assay.curator.loop import Keeper
+from assay.engine.world.clock import EPOCH
 from assay.store.database import reading
 from assay.store.lease import read_lease
 from assay.store.pool_tables import curator_tick, pool_change, pool_state
 from assay.store.tables import publication
-from assay.store.types import EPOCH
 
 HOURS = 60
 

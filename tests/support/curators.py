@@ -14,7 +14,7 @@ from assay.curator.curator import Curator, Published, end_of
 from assay.curator.judging import compiled
 from assay.engine.policy.policy import Policy
 from assay.engine.policy.rule_set import PolicySource
-from assay.engine.world.catalog import Observation
+from assay.engine.world.measurements import Observation
 from assay.importers.documents import ObservationDocument, ObservedRow
 from assay.rule_files.directory import read_directory
 from assay.server.settings import policy_dir

@@ -15,7 +15,8 @@ from assay.decision_log.derived import Derived
 from assay.decision_log.filter_fields import FIELDS, WORDS
 from assay.decision_log.tables import decision, finding_set_word, tenant_pseudonym
 from assay.engine.cel.schema import BOOL, INT, STRING, Type
-from assay.store.types import EPOCH, MICROSECOND
+from assay.engine.world.clock import EPOCH
+from assay.store.types import MICROSECOND
 
 TABLES = (decision, finding_set_word, tenant_pseudonym)
 NAMES = (

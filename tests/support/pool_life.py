@@ -17,7 +17,9 @@ from tests.support.worlds import AS_OF, HOUR, MODEL, endpoint, policy
 from assay.engine.policy.policy import Policy
 from assay.engine.pool.tick import Tick, tick
 from assay.engine.snapshot.pool_memory import EMPTY, Memory, PoolChange
-from assay.engine.world.catalog import Endpoint, Model, Observation, World
+from assay.engine.world.catalog import Endpoint, Model
+from assay.engine.world.measurements import Observation
+from assay.engine.world.world import World
 
 BINDING = "steady"
 START = AS_OF

@@ -8,11 +8,11 @@ from datetime import timedelta
 
 from tests.support.worlds import AS_OF, MODEL
 
-from assay.engine.evidence.decay import EPOCH
-from assay.engine.evidence.observations import HOUR, Counts, Evidence, Folded
-from assay.engine.evidence.traffic import blend
-from assay.engine.evidence.traffic_counts import Tally
-from assay.engine.policy.rule_set import EvidenceSpec
+from assay.engine.evidence.decay import EvidenceSpec
+from assay.engine.evidence.observations import EndpointEvidence, FoldedCounts
+from assay.engine.evidence.traffic import add_traffic
+from assay.engine.world.clock import EPOCH, HOUR
+from assay.engine.world.measurements import Counts, TrafficCounts
 
 SPEC = EvidenceSpec()
 NOW = (AS_OF - EPOCH) // HOUR
@@ -31,20 +31,22 @@ def tally(
     hour: tuple[int, int] = (0, 0),
     half_life: timedelta = 24 * HOUR,
     model: str = MODEL,
-) -> Tally:
+) -> TrafficCounts:
     """Counts that are not old, so that whole and discounted ones are the same; half of the requests end in calls."""
     requests = 2 * calls if requests is None else requests
     autos, auto_calls = auto or (requests, calls)
     observed = Counts(round(requests), round(calls), round(errored))
-    return Tally(
+    return TrafficCounts(
         f"{model}@{tag}", source, tenant, stratum, requests, calls, errored, autos, auto_calls, observed, *hour,
         NOW - 48, NOW - 1, half_life,
     )  # fmt: skip
 
 
-def blended(*tallies: Tally, evidence: dict[str, Evidence] | None = None) -> dict[str, Folded]:
+def blended(
+    *tallies: TrafficCounts, evidence: dict[str, EndpointEvidence] | None = None
+) -> dict[str, FoldedCounts]:
     """What they come to, by tag; endpoints of which nothing is fresh are left out."""
-    found = blend(evidence or {}, tallies, SPEC)
+    found = add_traffic(evidence or {}, tallies, SPEC)
     return {name.partition("@")[2]: e.folded for name, e in found.items() if e.folded is not None}
 
 
@@ -56,7 +58,7 @@ def crowd(
     tag: str = "a",
     hourly: float = 0.04,
     now: float | None = None,
-) -> list[Tally]:
+) -> list[TrafficCounts]:
     """Honest tenants: a few large, most small, each with a share of bad calls of its own around the common one.
 
     In the closed hour they made `hourly` of their calls, with a share of bad ones of `now`.
@@ -70,7 +72,7 @@ def crowd(
 
 def one_of(
     rng: random.Random, tenant: str, share: float, tag: str, hourly: float, now: float
-) -> Tally:
+) -> TrafficCounts:
     """One tenant of a crowd."""
     calls = int(25 * rng.paretovariate(1.1))
     own = rng.betavariate(40 * share, 40 * (1 - share))
@@ -91,7 +93,7 @@ def drawn(rng: random.Random, size: int, share: float) -> int:
 
 def hostile(
     number: int, calls: int, *, errored: float = 0.0, tag: str = "a", hour: int = 0
-) -> Iterable[Tally]:
+) -> Iterable[TrafficCounts]:
     """Tenants that want to move an endpoint, all in one hour if they like: by flawless calls, or by bad ones."""
     for n in range(number):
         bad = (round(calls * errored), round(hour * errored))

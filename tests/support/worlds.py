@@ -19,17 +19,11 @@ from assay.engine.policy.rule_set import PolicySource
 from assay.engine.policy.verdict import RuleFinding, Verdict
 from assay.engine.pool.judge import NOBODY, Members, judge
 from assay.engine.snapshot.snapshot import Snapshot
-from assay.engine.world.catalog import (
-    Endpoint,
-    Model,
-    Observation,
-    Percentiles,
-    Preference,
-    Prices,
-    TenantSettings,
-    World,
-)
+from assay.engine.world.catalog import Endpoint, Model, Percentiles, Prices
+from assay.engine.world.measurements import Observation
 from assay.engine.world.request import ProviderPreferences, Request
+from assay.engine.world.tenants import Preference, TenantSettings
+from assay.engine.world.world import World
 from assay.rule_files.directory import read_directory
 from assay.rule_files.read import read_policy
 from assay.server.settings import policy_dir

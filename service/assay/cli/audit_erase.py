@@ -14,7 +14,7 @@ from assay.cli.output import console, errors, print_json
 from assay.cli.questions import utc
 from assay.decision_log.retention import erase_tenant, prune, prune_snapshots
 from assay.engine.errors import CallerError, InvalidField, quoted
-from assay.engine.world.request import text
+from assay.engine.world.request import check_text
 from assay.server.wiring import open_database, wall_clock
 from assay.store.evidence_retention import prune_outcomes
 
@@ -93,7 +93,7 @@ def erase_command(
     """
     if not tenant:
         raise InvalidField("TENANT", tenant, "a tenant's name")
-    text("TENANT", tenant)
+    check_text("TENANT", tenant)
     with open_database(database) as engine:
         confirm(f"forgets the tenant {quoted(tenant)}", yes=yes)
         removed = erase_tenant(engine, tenant)

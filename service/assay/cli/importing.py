@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from assay.cli.output import console, errors, print_json, print_table
 from assay.engine.errors import BadData, InvalidField, quoted
-from assay.engine.world.request import text
+from assay.engine.world.request import check_text
 from assay.importers.documents import ImportReport, Tally
 from assay.server.wiring import open_database
 
@@ -27,7 +27,7 @@ def named(source: str | None, default: str) -> str:
         return default
     if not source:
         raise InvalidField("--source", source, "a name")
-    text("--source", source)
+    check_text("--source", source)
     return source
 
 

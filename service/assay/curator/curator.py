@@ -17,17 +17,16 @@ from assay.decision_log.retention import prune_published
 from assay.engine.policy.policy import Policy
 from assay.engine.pool.tick import tick
 from assay.engine.snapshot.snapshot import Snapshot
-from assay.engine.world.catalog import World
+from assay.engine.world.clock import EPOCH, HOUR
+from assay.engine.world.world import World
 from assay.store.database import writing
 from assay.store.lease import Lease, require_lease
 from assay.store.policies import number_policy
 from assay.store.pools import Saved, TickResult, last_hour, load_memory, save_tick
 from assay.store.snapshots import Publication, StoredSnapshot
 from assay.store.traffic_counts import Book
-from assay.store.types import EPOCH
 from assay.store.world import WorldRevision, load_world, world_revision
 
-HOUR: Final = timedelta(hours=1)
 SETTLING: Final = timedelta(
     seconds=30
 )  # for outcomes of the hour that are on their way from journals to the database

@@ -15,7 +15,7 @@ from assay.engine.policy.policy import Policy, compile_policy
 from assay.engine.policy.rule_set import PolicySource
 from assay.engine.pool.judge import judge
 from assay.engine.snapshot.snapshot import Snapshot
-from assay.engine.world.catalog import World
+from assay.engine.world.world import World
 from assay.rule_files.directory import read_directory
 from assay.rule_files.read import read_policy
 from assay.store.policies import latest_policy, record_policy

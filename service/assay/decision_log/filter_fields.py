@@ -8,7 +8,8 @@ from typing import Final
 
 from assay.decision_log.derived import Derived
 from assay.engine.cel.schema import INT, STRING, Fact, Schema, Type, list_of
-from assay.store.types import EPOCH, MICROSECOND
+from assay.engine.world.clock import EPOCH
+from assay.store.types import MICROSECOND
 
 ROOT: Final = "decision"
 TENANT: Final = "tenant"

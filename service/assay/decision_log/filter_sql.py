@@ -35,7 +35,8 @@ from assay.decision_log.filter_fields import TENANT, TIME
 from assay.decision_log.tables import decision, finding_set_word, tenant_pseudonym
 from assay.engine.cel.operations import OPERATIONS
 from assay.engine.cel.schema import BOOL, Type
-from assay.store.types import EPOCH, MICROSECOND, NAME, UtcTime
+from assay.engine.world.clock import EPOCH
+from assay.store.types import MICROSECOND, NAME, UtcTime
 
 
 class Refusal(Exception):

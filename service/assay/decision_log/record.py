@@ -17,6 +17,7 @@ import msgspec
 from assay.engine.decide.plan import Moment
 from assay.engine.errors import AssayError
 from assay.engine.world.catalog import Percentiles
+from assay.engine.world.clock import EPOCH
 from assay.engine.world.request import MaxPrice, ProviderPreferences, Request
 from assay.outcomes.outcome import Batch
 
@@ -163,9 +164,6 @@ def micros(time: datetime) -> int:
     """Microseconds since 1970, exactly."""
     since = time - EPOCH
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-
-
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def moment_of(us: int) -> datetime:

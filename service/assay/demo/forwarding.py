@@ -31,7 +31,8 @@ from assay.demo.traffic import Clock, load, logging
 from assay.engine.pool.report import pool_report
 from assay.engine.snapshot.pool_memory import UNKNOWN
 from assay.engine.snapshot.snapshot import Snapshot
-from assay.engine.world.catalog import World
+from assay.engine.world.clock import HOUR
+from assay.engine.world.world import World
 from assay.outcomes.endpoint_health import Health
 from assay.outcomes.outcome import Group
 from assay.outcomes.reporter import Reporter
@@ -56,7 +57,6 @@ REQUESTS, AT_ONCE = 150, 8
 PATIENCE_S = 30.0
 MOST_HOURS = 3
 WORSE = 0.5
-HOUR = timedelta(hours=1)
 QUESTION = "Shall I take an umbrella in Lisbon tomorrow?"
 WEATHER: Final[Any] = {
     "type": "function",

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from assay.engine.errors import BadData
-from assay.engine.evidence.benchmarks import UNKNOWN, BenchmarkRun, Series
+from assay.engine.world.measurements import UNKNOWN, BenchmarkRun, Series
 from assay.importers import cells, scores
 from assay.importers.cells import Form, RefusedError
 from assay.importers.documents import BenchmarkDocument, Refusal, ReportedRun, Subject

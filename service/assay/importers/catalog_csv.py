@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from assay.engine.errors import BadData
 from assay.engine.world.catalog import Endpoint, Model, Percentiles, Prices, Provider
-from assay.engine.world.identity import provisional
+from assay.engine.world.identity import provisional_ids
 from assay.importers import cells
 from assay.importers.cells import RefusedError
 from assay.importers.documents import CatalogDocument, Refusal
@@ -91,7 +91,7 @@ def read_catalog(data: bytes, *, source: str) -> CatalogDocument:
             Model(model, input_modalities=modalities.get(model))
             for model in _once(e.model for e in endpoints)
         ),
-        endpoints=provisional(endpoints),
+        endpoints=provisional_ids(endpoints),
         refused=tuple(
             sorted(refused, key=lambda refusal: int(refusal.where.removeprefix("line ")))
         ),

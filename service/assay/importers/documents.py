@@ -6,15 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from assay.engine.evidence.benchmarks import BenchmarkRun
-from assay.engine.world.catalog import (
-    Endpoint,
-    Model,
-    Observation,
-    Preference,
-    Provider,
-    TenantSettings,
-)
+from assay.engine.world.catalog import Endpoint, Model, Provider
+from assay.engine.world.measurements import BenchmarkRun, Observation
+from assay.engine.world.tenants import Preference, TenantSettings
 
 
 @dataclass(frozen=True, slots=True)

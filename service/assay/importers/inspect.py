@@ -17,7 +17,7 @@ from datetime import datetime
 
 from assay.engine.canonical import canonical
 from assay.engine.errors import BadData, quoted
-from assay.engine.evidence.benchmarks import UNKNOWN, BenchmarkRun, Series
+from assay.engine.world.measurements import UNKNOWN, BenchmarkRun, Series
 from assay.importers import cells, json_fields, scores
 from assay.importers.cells import TENANT, RefusedError
 from assay.importers.documents import BenchmarkDocument, Refusal, ReportedRun, Subject

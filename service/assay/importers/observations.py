@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from assay.engine.world.catalog import Observation
+from assay.engine.world.measurements import Observation
 from assay.importers import cells
 from assay.importers.cells import RefusedError
 from assay.importers.documents import ObservationDocument, ObservedRow, Refusal

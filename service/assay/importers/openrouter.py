@@ -20,7 +20,7 @@ import orjson
 
 from assay.engine.errors import BadData, quoted
 from assay.engine.world.catalog import Endpoint, Model, Percentiles, Provider
-from assay.engine.world.identity import provisional
+from assay.engine.world.identity import provisional_ids
 from assay.importers import cells, json_fields
 from assay.importers.cells import RefusedError
 from assay.importers.documents import CatalogDocument, Refusal
@@ -182,7 +182,7 @@ def read_openrouter(data: bytes, *, source: str = "openrouter") -> CatalogDocume
             *models.values(),
             *_unlisted(lists, models, {endpoint.model for endpoint in endpoints}),
         ),
-        endpoints=provisional(endpoints),
+        endpoints=provisional_ids(endpoints),
         refused=(
             *refused_providers,
             *refused_models,

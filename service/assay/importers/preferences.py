@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from assay.engine.world.catalog import Preference
+from assay.engine.world.tenants import Preference
 from assay.importers import cells
 from assay.importers.cells import RefusedError
 from assay.importers.documents import PreferenceDocument, Refusal

@@ -6,7 +6,8 @@ import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
-from assay.engine.evidence.benchmarks import COMPLETE_PERCENT, UNITS, in_unit, is_complete
+from assay.engine.evidence.benchmarks import COMPLETE_PERCENT, in_unit, is_complete
+from assay.engine.world.measurements import UNITS
 from assay.importers import cells
 from assay.importers.cells import Form, RefusedError
 

@@ -16,7 +16,7 @@ from fractions import Fraction
 from math import comb
 
 from assay.engine.errors import BadData, quoted
-from assay.engine.evidence.benchmarks import UNKNOWN, BenchmarkRun, Series
+from assay.engine.world.measurements import UNKNOWN, BenchmarkRun, Series
 from assay.importers import cells, json_fields, scores
 from assay.importers.cells import RefusedError
 from assay.importers.documents import BenchmarkDocument, Refusal, ReportedRun, Subject

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 import yaml
 
 from assay.engine.errors import BadData
-from assay.engine.world.catalog import TenantSettings
+from assay.engine.world.tenants import TenantSettings
 from assay.importers import cells
 from assay.importers.cells import RefusedError
 from assay.importers.documents import Refusal, TenantDocument

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from assay.engine.errors import InvalidField, quoted
-from assay.engine.world.request import text
+from assay.engine.world.request import check_text
 from assay.outcomes.outcome import (
     ANSWERED,
     MOST_CALLS,
@@ -85,7 +85,7 @@ class Checks:
             )
         if reported.tenant not in self._tenants:
             try:
-                text("tenant", reported.tenant)
+                check_text("tenant", reported.tenant)
             except InvalidField as error:
                 return Fault("bad-tenant", str(error))
             self._tenants.add(reported.tenant)

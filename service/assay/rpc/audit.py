@@ -15,7 +15,7 @@ from assay.decision_log.replay import Replayed, logged_plan
 from assay.decision_log.verify import StreamReport
 from assay.engine.decide.plan import Plan
 from assay.engine.errors import InvalidField
-from assay.engine.world.request import text, texts
+from assay.engine.world.request import check_text, check_texts
 from assay.journal.chain import Head
 from assay.rpc.convert.plan import attempt, findings
 from assay.rpc.service import Service
@@ -61,7 +61,7 @@ class Audit(pb_grpc.AuditServiceServicer):
         self, request: pb.GetDecisionRequest, context: grpc.ServicerContext
     ) -> pb.GetDecisionResponse:
         """Show one decision, with the sentences that its record leaves out."""
-        text("decision_id", request.decision_id)
+        check_text("decision_id", request.decision_id)
         shown = self._auditor.show(request.decision_id)
         plan = answered(shown)
         return pb.GetDecisionResponse(
@@ -76,7 +76,7 @@ class Audit(pb_grpc.AuditServiceServicer):
     def Replay(self, request: pb.ReplayRequest, context: grpc.ServicerContext) -> pb.ReplayResponse:
         """Recompute decisions."""
         if request.decision_ids:
-            texts("decision_ids", tuple(request.decision_ids), limit=MAX_IDS)
+            check_texts("decision_ids", tuple(request.decision_ids), limit=MAX_IDS)
             return replayed(self._auditor.replay_ids(list(request.decision_ids)))
         limit = bounded("limit", request.limit, REPLAYED, MAX_REPLAYED)
         found = self._auditor.find(self._question(request), limit=limit)
@@ -86,7 +86,7 @@ class Audit(pb_grpc.AuditServiceServicer):
         self, request: pb.VerifyLogRequest, context: grpc.ServicerContext
     ) -> pb.VerifyLogResponse:
         """Check the log."""
-        text("stream", request.stream)
+        check_text("stream", request.stream)
         reports = list(self._auditor.verify(self._keys, self._outside(), request.stream))
         return pb.VerifyLogResponse(
             intact=not any(r.fault for r in reports), streams=map(stream_report, reports)
@@ -157,7 +157,7 @@ def token_of(key: Key) -> str:
 
 def key_of(token: str) -> Key:
     """The place behind which a page begins."""
-    text("page_token", token)
+    check_text("page_token", token)
     at, _, decision_id = token.partition(" ")
     try:
         time = datetime.fromisoformat(at)

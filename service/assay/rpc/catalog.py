@@ -7,7 +7,7 @@ from collections.abc import Callable
 import grpc
 
 from assay.engine.errors import InvalidField
-from assay.engine.world.request import text
+from assay.engine.world.request import check_text
 from assay.rpc.convert import catalog as to
 from assay.rpc.paging import page
 from assay.rpc.service import Service
@@ -75,13 +75,13 @@ class Catalog(pb_grpc.CatalogServiceServicer):
     ) -> pb.GetPoolResponse:
         """Read the pool that a variant means for a tenant."""
         model, variant = named("model", request.model), named("variant", request.variant)
-        text("tenant", request.tenant)
+        check_text("tenant", request.tenant)
         return pb.GetPoolResponse(pool=to.pool(self._view().pool(model, variant, request.tenant)))
 
 
 def named(field: str, value: str) -> str:
     """Refuse an empty, over-long or unprintable name."""
-    text(field, required(field, value))
+    check_text(field, required(field, value))
     return value
 
 

@@ -10,8 +10,8 @@ import grpc
 from assay.engine.errors import InvalidField
 from assay.engine.pool.report import pool_report
 from assay.engine.pool.scorecard import scorecards
-from assay.engine.world.catalog import Preference
-from assay.engine.world.request import text
+from assay.engine.world.request import check_text
+from assay.engine.world.tenants import Preference
 from assay.outcomes.checks import Checked
 from assay.outcomes.reporter import Reporter, Sent
 from assay.rpc.catalog import named
@@ -66,7 +66,7 @@ class Evidence(pb_grpc.EvidenceServiceServicer):
     ) -> pb.SetPreferenceResponse:
         """Have a preference stand, or none."""
         tenant, target = named("tenant", request.tenant), named("target", request.target)
-        text("model", request.model)
+        check_text("model", request.model)
         model = request.model or None
         if request.kind == pb.PREFERENCE_KIND_NONE:
             return pb.SetPreferenceResponse(
@@ -81,7 +81,7 @@ class Evidence(pb_grpc.EvidenceServiceServicer):
         self, request: pb.ListPreferencesRequest, context: grpc.ServicerContext
     ) -> pb.ListPreferencesResponse:
         """List preferences."""
-        text("tenant", request.tenant)
+        check_text("tenant", request.tenant)
         if request.page_size < 0:
             raise InvalidField("page_size", request.page_size, "a number, zero or more")
         size = min(request.page_size or DEFAULT_SIZE, MAX_SIZE)
@@ -97,7 +97,7 @@ class Evidence(pb_grpc.EvidenceServiceServicer):
     ) -> pb.GetScorecardResponse:
         """Tell what stands between endpoints and a pool."""
         model, variant = named("model", request.model), named("variant", request.variant)
-        text("tenant", request.tenant)
+        check_text("tenant", request.tenant)
         snapshot = self._reporter.snapshot()
         report = pool_report(snapshot, f"{model}:{variant}", request.tenant)
         cards = scorecards(snapshot, report)

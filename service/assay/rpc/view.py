@@ -8,7 +8,8 @@ from typing import Protocol
 from assay.engine.errors import CallerError, UnknownModel, quoted
 from assay.engine.pool.report import PoolReport, pool_report, pool_reports
 from assay.engine.snapshot.snapshot import Snapshot
-from assay.engine.world.catalog import Endpoint, Model, World
+from assay.engine.world.catalog import Endpoint, Model
+from assay.engine.world.world import World
 
 
 class UnknownEndpoint(CallerError):

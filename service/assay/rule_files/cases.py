@@ -11,10 +11,11 @@ from typing import Final
 from assay.engine.decide.plan import Plan
 from assay.engine.policy.faults import Fault, PolicyFaults
 from assay.engine.policy.rule_set import Place
-from assay.engine.world.catalog import World
+from assay.engine.world.clock import EPOCH
 from assay.engine.world.request import Request
+from assay.engine.world.world import World
 from assay.rule_files.expectation import Expectation, differences, expectation
-from assay.rule_files.fixtures import EPOCH, Fixtures, fixtures, moment
+from assay.rule_files.fixtures import Fixtures, fixtures, moment
 from assay.rule_files.nodes import Entry, Table
 from assay.rule_files.read import read_form
 from assay.rule_files.requests import request

@@ -6,28 +6,26 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 
-from assay.engine.evidence.benchmarks import UNITS, UNKNOWN, BenchmarkRun, Series, in_unit
-from assay.engine.evidence.ignores import Ballot
+from assay.engine.evidence.benchmarks import in_unit
 from assay.engine.policy.faults import Fault
-from assay.engine.world.catalog import (
-    Endpoint,
-    Model,
+from assay.engine.world.catalog import Endpoint, Model, Percentiles, PriceOverride, Prices
+from assay.engine.world.identity import provisional_ids
+from assay.engine.world.measurements import (
+    UNITS,
+    UNKNOWN,
+    BenchmarkRun,
+    IgnoreVote,
     Observation,
-    Percentiles,
-    Preference,
-    PriceOverride,
-    Prices,
-    TenantSettings,
-    World,
+    Series,
 )
-from assay.engine.world.identity import provisional
 from assay.engine.world.request import MaxPrice
+from assay.engine.world.tenants import Preference, TenantSettings
+from assay.engine.world.world import World
 from assay.rule_files.nodes import Scalar, Table
 from assay.rule_files.schemas import unknown
 
 WINDOW = timedelta(days=1)
 SOURCE = "fixture"
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,7 @@ class Fixtures:
     preferences: tuple[Preference, ...] = ()
     tenants: tuple[TenantSettings, ...] = ()
     benchmarks: tuple[BenchmarkRun, ...] = ()
-    ballots: tuple[Ballot, ...] = ()
+    ignore_votes: tuple[IgnoreVote, ...] = ()
 
     def world(self, endpoints: Collection[str], observations: Collection[str]) -> World:
         """The world in which only these endpoints exist and only these observations were made."""
@@ -56,7 +54,7 @@ class Fixtures:
             preferences=self.preferences,
             tenants=self.tenants,
             benchmarks=tuple(run for run in self.benchmarks if run.endpoint_id in ids),
-            ballots=self.ballots,
+            ignore_votes=self.ignore_votes,
         )
 
 
@@ -64,7 +62,7 @@ def fixtures(block: Table, now: datetime, faults: list[Fault]) -> Fixtures:
     """The fixtures of a file; leniently read where they are faulty, so that every fault is found."""
     models = {key: model(table) for key, table in block.table("models").sub_tables().items()}
     offers = block.table("endpoints").sub_tables()
-    placed = provisional(endpoint(table, models, faults) for table in offers.values())
+    placed = provisional_ids(endpoint(table, models, faults) for table in offers.values())
     endpoints = dict(zip(offers, placed, strict=True))
     seen = block.table("observations").sub_tables()
     return Fixtures(
@@ -78,7 +76,7 @@ def fixtures(block: Table, now: datetime, faults: list[Fault]) -> Fixtures:
         benchmarks=tuple(
             benchmark(table, endpoints, now, faults) for table in block.tables("benchmarks")
         ),
-        ballots=tuple(
+        ignore_votes=tuple(
             ballot for table in block.tables("ballots") for ballot in ballots(table, models)
         ),
     )
@@ -216,13 +214,15 @@ def preference(table: Table, models: Mapping[str, Model]) -> Preference:
     )
 
 
-def ballots(table: Table, models: Mapping[str, Model]) -> Iterator[Ballot]:
+def ballots(table: Table, models: Mapping[str, Model]) -> Iterator[IgnoreVote]:
     """The ballots of so many eligible tenants, of whom the first so many ignore each target."""
     against = table.table("ignores")
     counts = {target: against.whole(target) or 0 for target in against.entries}
     for number in range(table.whole("tenants") or 0):
         ignored = frozenset(target for target, count in counts.items() if number < count)
-        yield Ballot(f"eligible-{number + 1}", named_model(table.text("model"), models), ignored)
+        yield IgnoreVote(
+            f"eligible-{number + 1}", named_model(table.text("model"), models), ignored
+        )
 
 
 def tenant(table: Table) -> TenantSettings:

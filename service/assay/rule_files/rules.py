@@ -7,9 +7,9 @@ from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import Final
 
+from assay.engine.evidence.decay import EvidenceSpec
 from assay.engine.policy.faults import Fault
 from assay.engine.policy.rule_set import (
-    EvidenceSpec,
     Expression,
     MemorySpec,
     OrderKey,

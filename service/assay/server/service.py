@@ -21,7 +21,7 @@ from assay.decision_log.queries import pseudonyms_by_tenant
 from assay.decision_log.writer import NO_WITNESSES, Logbook, Witnesses
 from assay.engine.errors import AssayError, SnapshotUnavailable, StoreUnavailable
 from assay.engine.snapshot.snapshot import Snapshot
-from assay.engine.world.catalog import World
+from assay.engine.world.world import World
 from assay.outcomes.endpoint_health import Health
 from assay.outcomes.reporter import Reporter
 from assay.rpc.audit import Audit, audit_service

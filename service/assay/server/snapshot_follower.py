@@ -17,7 +17,7 @@ from assay.engine.errors import AssayError, OperatorError
 from assay.engine.policy.policy import Policy
 from assay.engine.policy.rule_set import PolicySource
 from assay.engine.snapshot.snapshot import Manifest, Snapshot, read_manifest, restore, sources
-from assay.engine.world.catalog import World
+from assay.engine.world.world import World
 from assay.store.snapshots import Publication, latest_published, load_manifest, load_parts
 from assay.store.world import load_world, world_revision
 

@@ -19,7 +19,7 @@ from assay.decision_log.replay import stored_snapshots
 from assay.decision_log.writer import Logbook
 from assay.engine.errors import StoreUnavailable
 from assay.engine.snapshot.snapshot import Snapshot
-from assay.engine.world.catalog import World
+from assay.engine.world.world import World
 from assay.server.decider import Decider
 from assay.server.settings import Settings, migrations_dir, policy_dir, read_settings
 from assay.store.database import open_store

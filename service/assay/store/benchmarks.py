@@ -17,7 +17,8 @@ from sqlalchemy import (
     select,
 )
 
-from assay.engine.evidence.benchmarks import BenchmarkRun, Series, rank
+from assay.engine.evidence.benchmarks import run_order
+from assay.engine.world.measurements import BenchmarkRun, Series
 from assay.store.tables import metadata
 from assay.store.types import NAME, UtcTime
 
@@ -98,4 +99,4 @@ def benchmark_runs(connection: Connection, endpoints: Container[str]) -> tuple[B
     """Read the runs that hold now of endpoints that are there."""
     runs = (run_of(row) for row in connection.execute(select(benchmark_run).where(current)))
     kept = (run for run in runs if run.endpoint_id in endpoints)
-    return tuple(sorted(kept, key=lambda run: (run.endpoint_id, run.series, *rank(run))))
+    return tuple(sorted(kept, key=lambda run: (run.endpoint_id, run.series, *run_order(run))))

@@ -9,6 +9,7 @@ from typing import Final
 from sqlalchemy import Column, Engine, delete, select, tuple_
 
 from assay.decision_log.sink import shipping
+from assay.engine.world.clock import EPOCH
 from assay.store.database import translated
 from assay.store.evidence_tables import (
     evidence_batch,
@@ -17,7 +18,6 @@ from assay.store.evidence_tables import (
     tenant_ignore,
     tenant_provider,
 )
-from assay.store.types import EPOCH
 
 BATCH: Final = 1000
 PAUSE_S: Final = 0.01  # between batches, so that who waits for SQLite's one write lock gets it

@@ -8,9 +8,9 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine, insert, select, update
 
 from assay.engine.errors import OperatorError
+from assay.engine.world.clock import EPOCH
 from assay.store.database import reading, writing
 from assay.store.pool_tables import curator_lease
-from assay.store.types import EPOCH
 
 LEASE = "curator"
 NOBODY = ""

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 from assay.decision_log.batch import Activity, Cells
+from assay.engine.world.clock import EPOCH
 from assay.outcomes.counting import HOURS, EvidenceCell, counted
 from assay.outcomes.outcome import Batch, Outcome, ToolUse
 from assay.store.evidence_tables import (
@@ -27,7 +28,6 @@ from assay.store.evidence_tables import (
     tenant_ignore,
     tenant_provider,
 )
-from assay.store.types import EPOCH
 from assay.store.upserts import add_up, keep_first
 
 NO_TOOLS = ToolUse(0)

@@ -5,17 +5,9 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from assay.engine.world.catalog import (
-    Endpoint,
-    Model,
-    Observation,
-    Percentiles,
-    Preference,
-    PriceOverride,
-    Prices,
-    Provider,
-    TenantSettings,
-)
+from assay.engine.world.catalog import Endpoint, Model, Percentiles, PriceOverride, Prices, Provider
+from assay.engine.world.measurements import Observation
+from assay.engine.world.tenants import Preference, TenantSettings
 
 if TYPE_CHECKING:
     from sqlalchemy import Row

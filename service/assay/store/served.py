@@ -8,10 +8,10 @@ from datetime import datetime
 
 from sqlalchemy import Column, Connection, Integer, MetaData, Table, cast, func, select
 
-from assay.engine.evidence.decay import DAY, EPOCH
-from assay.engine.evidence.observations import HOUR
-from assay.engine.evidence.speed import NOTHING, Bin, Served, latencies, throughputs, uptime
+from assay.engine.evidence.speed import NOTHING, HistogramBin, latencies, throughputs, uptime
 from assay.engine.world.catalog import Endpoint
+from assay.engine.world.clock import EPOCH, HOUR, HOURS_PER_DAY
+from assay.engine.world.measurements import ServedSpeed
 from assay.outcomes.counting import bounds
 from assay.store.evidence_tables import service_counter
 from assay.store.types import NAME
@@ -41,7 +41,7 @@ def silent(endpoints: Iterable[Endpoint]) -> list[str]:
 
 def load_served(
     connection: Connection, endpoints: Collection[str], as_of: datetime
-) -> dict[str, Served]:
+) -> dict[str, ServedSpeed]:
     """What the last 24 closed hours say of those endpoints, where they say anything."""
     if not endpoints:
         return {}
@@ -51,7 +51,7 @@ def load_served(
     query = (
         select(c.endpoint_id, c.metric, c.bucket, cast(func.sum(c.count), Integer))
         .join(silent_endpoint, silent_endpoint.c.endpoint_id == c.endpoint_id)
-        .where(c.hour >= end - DAY, c.hour < end)
+        .where(c.hour >= end - HOURS_PER_DAY, c.hour < end)
         .group_by(c.endpoint_id, c.metric, c.bucket)
     )
     found: defaultdict[str, defaultdict[str, dict[int, int]]] = defaultdict(
@@ -63,18 +63,19 @@ def load_served(
     return {endpoint_id: served(found[endpoint_id]) for endpoint_id in sorted(found)}
 
 
-def served(metrics: Mapping[str, Counts]) -> Served:
+def served(metrics: Mapping[str, Counts]) -> ServedSpeed:
     """One endpoint's counters."""
-    return Served(
+    return ServedSpeed(
         latencies(bins(metrics.get("latency_ms", {}))),
         throughputs(bins(metrics.get("throughput_mtps", {}))),
         uptime(metrics.get("answered", {}).get(0, 0), metrics.get("failed", {}).get(0, 0)),
     )
 
 
-def bins(counts: Counts) -> list[Bin]:
+def bins(counts: Counts) -> list[HistogramBin]:
     """Buckets of thousandths as bins of whole units."""
     edges = {bucket: bounds(bucket) for bucket in counts}
     return [
-        Bin(low / THOUSANDTHS, high / THOUSANDTHS, counts[k]) for k, (low, high) in edges.items()
+        HistogramBin(low / THOUSANDTHS, high / THOUSANDTHS, counts[k])
+        for k, (low, high) in edges.items()
     ]

@@ -26,18 +26,17 @@ from sqlalchemy import (
 )
 
 from assay.engine.evidence.decay import (
-    DAY,
     RATE_DAYS,
-    WHOLE,
+    WEIGHT_SCALE,
+    EvidenceSpec,
+    counting_window,
     day_weight,
+    half_life_step,
     half_lives,
     hour_weight,
-    reach,
-    step_of,
 )
-from assay.engine.evidence.observations import Counts
-from assay.engine.evidence.traffic_counts import Tally
-from assay.engine.policy.rule_set import EvidenceSpec
+from assay.engine.world.clock import HOURS_PER_DAY
+from assay.engine.world.measurements import Counts, TrafficCounts
 from assay.store.counter_cache import COUNTS, Cell, Shelf, Sums
 from assay.store.evidence_tables import evidence_counter, evidence_day
 from assay.store.types import NAME
@@ -119,17 +118,17 @@ def load_tallies(
     folds: Mapping[str, EvidenceSpec],
     as_of: datetime,
     book: Book | None = None,
-) -> dict[str, tuple[Tally, ...]]:
+) -> dict[str, tuple[TrafficCounts, ...]]:
     """What each way of folding makes of the counters that had ended by then, in the order of their keys."""
     return {key: tuple(tallies(connection, spec, as_of, book)) for key, spec in folds.items()}
 
 
 def tallies(
     connection: Connection, spec: EvidenceSpec, as_of: datetime, book: Book | None
-) -> Iterator[Tally]:
+) -> Iterator[TrafficCounts]:
     """What one way of folding makes of them; endpoints whose counters are all stale have a tally with nothing in it."""
-    within, ladder = reach(spec, as_of), half_lives(spec)
-    steps = steps_of(connection, spec, within.end // DAY)
+    within, ladder = counting_window(spec, as_of), half_lives(spec)
+    steps = steps_of(connection, spec, within.end // HOURS_PER_DAY)
     span = range(within.first_day, within.last_day + 1), range(within.first_hour, within.end)
     parts = (
         Weights(span[0], weighed(span[0], ladder, day_weight, within.end)),
@@ -146,7 +145,7 @@ def tallies(
     for endpoint_id in sorted(
         stale(connection, within.first_day) - {cell[0] for cell in (*days, *hours)}
     ):
-        yield Tally(
+        yield TrafficCounts(
             endpoint_id, "", "", 0, *(0.0,) * 5, Counts(0, 0, 0), 0, 0, 0, 0, spec.half_life_max
         )
 
@@ -162,7 +161,7 @@ def steps_of(connection: Connection, spec: EvidenceSpec, today: int) -> dict[str
     query = select(endpoint_id, func.min(day), lately).where(day < today).group_by(endpoint_id)
     last = len(half_lives(spec)) - 1
     found = (
-        (name, step_of(int(count), min(today - first, RATE_DAYS), spec))
+        (name, half_life_step(int(count), min(today - first, RATE_DAYS), spec))
         for name, first, count in connection.execute(query)
     )
     return {name: step for name, step in found if step != last}
@@ -233,15 +232,15 @@ def summed(connection: Connection, statement: TextClause, part: Weights) -> dict
     }
 
 
-def tally(cell: Cell, days: Sums | None, hours: Sums | None, half_life: timedelta) -> Tally:
+def tally(cell: Cell, days: Sums | None, hours: Sums | None, half_life: timedelta) -> TrafficCounts:
     """One cell's sums as one."""
     parts = [part for part in (days, hours) if part is not None]
     sums = [sum(counts) for counts in zip(*(part.counts for part in parts), strict=True)]
     weighted, (requests, calls, errored, hour_calls, hour_errored) = (
-        [each / WHOLE for each in sums[:5]],
+        [each / WEIGHT_SCALE for each in sums[:5]],
         sums[5:],
     )
-    return Tally(
+    return TrafficCounts(
         *cell,
         requests=weighted[0],
         tool_call_requests=weighted[1],
@@ -251,7 +250,7 @@ def tally(cell: Cell, days: Sums | None, hours: Sums | None, half_life: timedelt
         observed=Counts(requests, calls, errored),
         hour_calls=hour_calls,
         hour_errored=hour_errored,
-        first_hour=days.first * DAY if days else parts[0].first,
-        last_hour=hours.last if hours else (parts[0].last + 1) * DAY - 1,
+        first_hour=days.first * HOURS_PER_DAY if days else parts[0].first,
+        last_hour=hours.last if hours else (parts[0].last + 1) * HOURS_PER_DAY - 1,
         half_life=half_life,
     )

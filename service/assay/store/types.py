@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BigInteger, Text, TypeDecorator
 from sqlalchemy.dialects import postgresql
 
+from assay.engine.world.clock import EPOCH
+
 if TYPE_CHECKING:
     from sqlalchemy import Dialect
     from sqlalchemy.types import TypeEngine
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
 # Names sort and compare by code point on both databases, whatever the server's locale is.

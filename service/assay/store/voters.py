@@ -14,9 +14,10 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, Table, func, select
 
 from assay.decision_log.tables import tenant_pseudonym
-from assay.engine.evidence.decay import EPOCH
-from assay.engine.evidence.ignores import Ballot, Voter, ballots
-from assay.engine.world.catalog import Preference
+from assay.engine.evidence.ignores import Voter, ignore_votes
+from assay.engine.world.clock import EPOCH
+from assay.engine.world.measurements import IgnoreVote
+from assay.engine.world.tenants import Preference
 from assay.store.evidence_tables import (
     tenant_activity,
     tenant_affiliation,
@@ -30,9 +31,9 @@ name: Final = tenant_pseudonym.c.tenant
 
 def load_ballots(
     connection: Connection, preferences: Iterable[Preference], as_of: datetime
-) -> tuple[Ballot, ...]:
+) -> tuple[IgnoreVote, ...]:
     """The ballots of all eligible tenants."""
-    return ballots(voters(connection, as_of), preferences, as_of)
+    return ignore_votes(voters(connection, as_of), preferences, as_of)
 
 
 def voters(connection: Connection, as_of: datetime) -> list[Voter]:

@@ -10,16 +10,11 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, exists, or_, select, true
 
-from assay.engine.policy.rule_set import EvidenceSpec
-from assay.engine.world.catalog import (
-    Endpoint,
-    Model,
-    Observation,
-    Preference,
-    Provider,
-    TenantSettings,
-    World,
-)
+from assay.engine.evidence.decay import EvidenceSpec
+from assay.engine.world.catalog import Endpoint, Model, Provider
+from assay.engine.world.measurements import Observation
+from assay.engine.world.tenants import Preference, TenantSettings
+from assay.engine.world.world import World
 from assay.store import tables
 from assay.store.benchmarks import benchmark_runs
 from assay.store.database import reading
@@ -96,8 +91,8 @@ def load_world(
             return world
         return replace(
             world,
-            tallies=load_tallies(connection, folds, as_of, book),
-            ballots=load_ballots(connection, wishes, as_of),
+            traffic=load_tallies(connection, folds, as_of, book),
+            ignore_votes=load_ballots(connection, wishes, as_of),
             served=load_served(connection, silent(world.endpoints), as_of),
         )
 

@@ -14,11 +14,11 @@ import numpy as np
 from tests.bench.admission.pools import FIRST, HOUR, SOURCE, START, endpoints
 from tests.bench.admission.profiles import Profile
 
-from assay.engine.evidence.observations import Counts
-from assay.engine.evidence.traffic_counts import Tally
 from assay.engine.pool.tick import Tick, tick
 from assay.engine.snapshot.pool_memory import EMPTY, EVICTED, MEMBER
-from assay.engine.world.catalog import Model, World
+from assay.engine.world.catalog import Model
+from assay.engine.world.measurements import Counts, TrafficCounts
+from assay.engine.world.world import World
 
 HONEST, CALLS = 400, 140_000
 TAIL = 1.5  # standard deviation of the logarithm of tenants' sizes
@@ -121,12 +121,12 @@ def closed(
     (endpoint,) = endpoints(1, 1)
     end, half_life = FIRST + HOURS + hour, profile.bound.evidence.half_life_max
     tallies = tuple(
-        Tally(
+        TrafficCounts(
             endpoint.endpoint_id, SOURCE, tenant, 0, 2 * calls, calls, errored, 2 * calls, calls,
             Counts(2 * calls, calls, errored), lately, wrong, end - HOURS, end - 1, half_life,
         )
         for tenant, calls, errored, lately, wrong in told
     )  # fmt: skip
-    world = World((Model(endpoint.model),), (endpoint,), tallies={profile.bound.fold: tallies})
+    world = World((Model(endpoint.model),), (endpoint,), traffic={profile.bound.fold: tallies})
     memory = before.memory if before else EMPTY
     return tick(world, profile.policy, START + (HOURS + hour) * HOUR, memory, closed=True)

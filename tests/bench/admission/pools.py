@@ -17,21 +17,20 @@ from tests.bench.admission.profiles import Profile
 from tests.bench.admission.traffic import Floats, Ints
 
 from assay.engine.evidence.decay import (
-    DAY,
-    EPOCH,
     RATE_DAYS,
-    WHOLE,
+    WEIGHT_SCALE,
+    EvidenceSpec,
     day_weight,
+    half_life_step,
     half_lives,
     hour_weight,
-    step_of,
 )
-from assay.engine.evidence.observations import Counts
-from assay.engine.evidence.traffic_counts import Tally
-from assay.engine.policy.rule_set import EvidenceSpec
 from assay.engine.pool.tick import tick
 from assay.engine.snapshot.pool_memory import EMPTY, MEMBER, Memory, PoolChange
-from assay.engine.world.catalog import Endpoint, Model, World
+from assay.engine.world.catalog import Endpoint, Model
+from assay.engine.world.clock import EPOCH, HOURS_PER_DAY
+from assay.engine.world.measurements import Counts, TrafficCounts
+from assay.engine.world.world import World
 
 HOUR = timedelta(hours=1)
 START = datetime(2025, 9, 1, tzinfo=UTC)
@@ -51,12 +50,15 @@ def endpoints(models: int, each: int) -> tuple[Endpoint, ...]:
 @cache
 def weights(spec: EvidenceSpec, hour_of_day: int, hours: int) -> Ints:
     """What the last hours weigh at that time of day, for each half-life on the ladder: the newest hour first."""
-    end = (hours // DAY + 2) * DAY + hour_of_day
-    fine = (end // DAY - 1) * DAY
+    end = (hours // HOURS_PER_DAY + 2) * HOURS_PER_DAY + hour_of_day
+    fine = (end // HOURS_PER_DAY - 1) * HOURS_PER_DAY
     ages = range(end - 1, end - 1 - hours, -1)
     return np.array(
         [
-            [hour_weight(h, t, end) if t >= fine else day_weight(h, t // DAY, end) for t in ages]
+            [
+                hour_weight(h, t, end) if t >= fine else day_weight(h, t // HOURS_PER_DAY, end)
+                for t in ages
+            ]
             for h in half_lives(spec)
         ]
     )
@@ -86,18 +88,26 @@ class Counted:
 
     def steps(self, spec: EvidenceSpec) -> Ints:
         """The step of each endpoint's half-life on the ladder, by its whole days so far."""
-        today = self.hours // DAY
-        lately = self.calls[:, max(today - RATE_DAYS, 0) * DAY : today * DAY].sum(axis=1)
-        first = np.argmax(self.calls > 0, axis=1) // DAY
+        today = self.hours // HOURS_PER_DAY
+        lately = self.calls[
+            :, max(today - RATE_DAYS, 0) * HOURS_PER_DAY : today * HOURS_PER_DAY
+        ].sum(axis=1)
+        first = np.argmax(self.calls > 0, axis=1) // HOURS_PER_DAY
         days = np.clip(today - first, 0, RATE_DAYS)
-        return np.array([step_of(int(n), int(d), spec) for n, d in zip(lately, days, strict=True)])
+        return np.array(
+            [half_life_step(int(n), int(d), spec) for n, d in zip(lately, days, strict=True)]
+        )
 
-    def tallies(self, names: Sequence[str], spec: EvidenceSpec, steps: Ints) -> tuple[Tally, ...]:
+    def tallies(
+        self, names: Sequence[str], spec: EvidenceSpec, steps: Ints
+    ) -> tuple[TrafficCounts, ...]:
         """What was counted until now, one tally an endpoint; half of the requests with tools end in tool calls."""
         ladder = half_lives(spec)
-        weighing = weights(spec, self.hours % DAY, self.calls.shape[1])[steps, : self.hours]
+        weighing = weights(spec, self.hours % HOURS_PER_DAY, self.calls.shape[1])[
+            steps, : self.hours
+        ]
         calls, errored = self.calls[:, : self.hours], self.errored[:, : self.hours]
-        sums = [(seen[:, ::-1] * weighing).sum(axis=1) / WHOLE for seen in (calls, errored)]
+        sums = [(seen[:, ::-1] * weighing).sum(axis=1) / WEIGHT_SCALE for seen in (calls, errored)]
         seen = calls > 0
         first, last = np.argmax(seen, axis=1), self.hours - 1 - np.argmax(seen[:, ::-1], axis=1)
         columns = (
@@ -112,7 +122,7 @@ class Counted:
         whole = zip(*(column.tolist() for column in columns), strict=True)
         rows = zip(names, discounted, whole, steps.tolist(), strict=True)
         return tuple(
-            Tally(
+            TrafficCounts(
                 name, SOURCE, "", 0, 2 * n, n, bad, 2 * n, n,
                 Counts(2 * total, total, wrong), hour, hour_bad, began, ended, ladder[step] * HOUR,
             )
@@ -161,12 +171,12 @@ class Pools:
         """One more hour: its counts, then the tick that closes it."""
         spec = self.profile.bound.evidence
         self.counted.add(calls, errored)
-        if self.counted.hours % DAY == 0:
+        if self.counted.hours % HOURS_PER_DAY == 0:
             self.half_lives = self.counted.steps(spec)
         names = [e.endpoint_id for e in self.listed]
         models = tuple(Model(name) for name in dict.fromkeys(e.model for e in self.listed))
         told = {spec.key: self.counted.tallies(names, spec, self.half_lives)}
-        world = World(models, tuple(self.listed), tallies=told)
+        world = World(models, tuple(self.listed), traffic=told)
         done = tick(
             world, self.profile.policy, START + self.counted.hours * HOUR, self.memory, closed=True
         )

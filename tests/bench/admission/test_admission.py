@@ -12,12 +12,12 @@ from tests.bench.admission.pools import FIRST, HOUR, SOURCE, START, Counted, end
 from tests.bench.admission.profiles import profile
 from tests.bench.admission.traffic import Ints, traffic
 
-from assay.engine.evidence.decay import DAY
-from assay.engine.evidence.traffic_counts import Tally
+from assay.engine.world.clock import HOURS_PER_DAY
+from assay.engine.world.measurements import TrafficCounts
 from assay.store.evidence_tables import evidence_counter, evidence_day
 from assay.store.traffic_counts import load_tallies
 
-HOURS = 11 * DAY + 7
+HOURS = 11 * HOURS_PER_DAY + 7
 
 
 def test_counts_are_discounted_as_the_store_discounts_them(store: Engine) -> None:
@@ -27,7 +27,7 @@ def test_counts_are_discounted_as_the_store_discounts_them(store: Engine) -> Non
     for hour in range(HOURS):
         counted.add(*seen.hour(np.array([1.0, hour > 30, 1.0, 1.0, hour < 200])))
     write(store, evidence_counter, "hour", names, counted, 1)
-    write(store, evidence_day, "day", names, counted, DAY)
+    write(store, evidence_day, "day", names, counted, HOURS_PER_DAY)
     with store.connect() as connection:
         (loaded,) = load_tallies(connection, {spec.key: spec}, START + HOURS * HOUR).values()
     ours = counted.tallies(names, spec, counted.steps(spec))
@@ -36,7 +36,7 @@ def test_counts_are_discounted_as_the_store_discounts_them(store: Engine) -> Non
     assert len({t.half_life for t in ours}) > 2
 
 
-def when_unknown(tally: Tally) -> Tally:
+def when_unknown(tally: TrafficCounts) -> TrafficCounts:
     """Without its first and last hour, which the store knows by the day where it reads by the day."""
     return replace(tally, first_hour=0, last_hour=0)
 

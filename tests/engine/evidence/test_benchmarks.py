@@ -9,14 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, strategies as st
 
-from assay.engine.evidence.benchmarks import (
-    UNITS,
-    BenchmarkRun,
-    Series,
-    in_unit,
-    is_complete,
-    latest,
-)
+from assay.engine.evidence.benchmarks import in_unit, is_complete, latest_scores
+from assay.engine.world.measurements import UNITS, BenchmarkRun, Series
 
 NOON = datetime(2026, 7, 4, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -39,7 +33,7 @@ RUN = BenchmarkRun("lab/one@acme", "inspect", SERIES, 0.5, NOON, "a")
 def test_the_latest_run_of_a_series_counts(changes: dict[str, object], standing: float) -> None:
     other = replace(RUN, score=0.9, **changes)  # type: ignore[arg-type]
     for runs in ([RUN, other], [other, RUN]):
-        (found,) = latest(runs, NOON + 2 * DAY)[RUN.endpoint_id]
+        (found,) = latest_scores(runs, NOON + 2 * DAY)[RUN.endpoint_id]
         assert found.run.score == standing
 
 
@@ -55,7 +49,7 @@ def test_the_latest_run_of_a_series_counts(changes: dict[str, object], standing:
 )
 def test_runs_are_not_compared_across_a(other: Series) -> None:
     later = replace(RUN, series=other, score=0.1, run_at=NOON + DAY)
-    found = latest([RUN, later], NOON + DAY)[RUN.endpoint_id]
+    found = latest_scores([RUN, later], NOON + DAY)[RUN.endpoint_id]
     assert {each.run.series: each.run.score for each in found} == {SERIES: 0.5, other: 0.1}
     assert other.name != SERIES.name
 
@@ -65,7 +59,7 @@ def test_runs_are_not_compared_across_a(other: Series) -> None:
     [(timedelta(0), 0), (DAY - timedelta(microseconds=1), 0), (DAY, 1), (90.5 * DAY, 90)],
 )
 def test_age_is_in_whole_days(age: timedelta, days: int) -> None:
-    assert latest([RUN], NOON + age)[RUN.endpoint_id][0].age_days == days
+    assert latest_scores([RUN], NOON + age)[RUN.endpoint_id][0].age_days == days
 
 
 def test_a_series_is_named_in_one_line() -> None:
@@ -91,7 +85,7 @@ RUNS = st.builds(
 def test_order_does_not_matter(runs: list[BenchmarkRun], random: object) -> None:
     shuffled = list(runs)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert latest(runs, NOON) == latest(shuffled, NOON)
+    assert latest_scores(runs, NOON) == latest_scores(shuffled, NOON)
 
 
 @pytest.mark.parametrize("unit", UNITS)

@@ -9,15 +9,15 @@ from hypothesis import given, strategies as st
 from tests.support.worlds import AS_OF, MODEL, OTHER, endpoint
 
 from assay.engine.evidence.ignores import (
-    Ballot,
-    Ignores,
+    IgnoreCounts,
     Voter,
-    ballots,
-    ignores,
+    count_ignores,
+    ignore_votes,
     is_eligible,
-    polls,
+    votes_by_model,
 )
-from assay.engine.world.catalog import Preference
+from assay.engine.world.measurements import IgnoreVote
+from assay.engine.world.tenants import Preference
 
 DAY = timedelta(days=1)
 MOMENT = timedelta(microseconds=1)
@@ -62,12 +62,14 @@ def voter(
 )
 def test_who_is_eligible(of: Voter, *, eligible: bool) -> None:
     assert is_eligible(of, AS_OF) is eligible
-    assert bool(ballots([of], [], AS_OF)) is eligible
+    assert bool(ignore_votes([of], [], AS_OF)) is eligible
 
 
-def counted(voters: list[Voter], *preferences: Preference, tag: str = "acme/fp8") -> Ignores | None:
-    poll = polls(ballots(voters, preferences, AS_OF)).get(MODEL)
-    return None if poll is None else ignores(endpoint(tag), poll)
+def counted(
+    voters: list[Voter], *preferences: Preference, tag: str = "acme/fp8"
+) -> IgnoreCounts | None:
+    poll = votes_by_model(ignore_votes(voters, preferences, AS_OF)).get(MODEL)
+    return None if poll is None else count_ignores(endpoint(tag), poll)
 
 
 @pytest.mark.parametrize(
@@ -78,29 +80,36 @@ def counted(voters: list[Voter], *preferences: Preference, tag: str = "acme/fp8"
         pytest.param(
             {OTHER: {"acme"}}, [("ignore", "acme", MODEL)], None, id="whatever it prefers"
         ),
-        pytest.param({MODEL: set()}, [], Ignores(1, 0), id="who did counts below the line"),
-        pytest.param({MODEL: {"acme"}}, [], Ignores(1, 1), id="a request ignored the provider"),
-        pytest.param({MODEL: {"acme/fp8"}}, [], Ignores(1, 1), id="a request ignored the endpoint"),
-        pytest.param({MODEL: {"acme/fp4", "other"}}, [], Ignores(1, 0), id="or another one"),
+        pytest.param({MODEL: set()}, [], IgnoreCounts(1, 0), id="who did counts below the line"),
         pytest.param(
-            {MODEL: set(), OTHER: {"acme"}}, [], Ignores(1, 0), id="or it, for another model"
+            {MODEL: {"acme"}}, [], IgnoreCounts(1, 1), id="a request ignored the provider"
         ),
         pytest.param(
-            {MODEL: set()}, [("ignore", "acme", None)], Ignores(1, 1), id="it does so in general"
+            {MODEL: {"acme/fp8"}}, [], IgnoreCounts(1, 1), id="a request ignored the endpoint"
+        ),
+        pytest.param({MODEL: {"acme/fp4", "other"}}, [], IgnoreCounts(1, 0), id="or another one"),
+        pytest.param(
+            {MODEL: set(), OTHER: {"acme"}}, [], IgnoreCounts(1, 0), id="or it, for another model"
         ),
         pytest.param(
-            {MODEL: set()}, [("ignore", "acme", MODEL)], Ignores(1, 1), id="for this model"
+            {MODEL: set()},
+            [("ignore", "acme", None)],
+            IgnoreCounts(1, 1),
+            id="it does so in general",
         ),
         pytest.param(
-            {MODEL: set()}, [("ignore", "acme", OTHER)], Ignores(1, 0), id="for another one"
+            {MODEL: set()}, [("ignore", "acme", MODEL)], IgnoreCounts(1, 1), id="for this model"
         ),
         pytest.param(
-            {MODEL: set()}, [("pin", "acme", None)], Ignores(1, 0), id="a pin is no ignore"
+            {MODEL: set()}, [("ignore", "acme", OTHER)], IgnoreCounts(1, 0), id="for another one"
+        ),
+        pytest.param(
+            {MODEL: set()}, [("pin", "acme", None)], IgnoreCounts(1, 0), id="a pin is no ignore"
         ),
         pytest.param(
             {MODEL: {"acme", "acme/fp8"}},
             [("ignore", "acme", None)],
-            Ignores(1, 1),
+            IgnoreCounts(1, 1),
             id="one vote a tenant",
         ),
     ],
@@ -108,7 +117,7 @@ def counted(voters: list[Voter], *preferences: Preference, tag: str = "acme/fp8"
 def test_what_an_ignore_is(
     asked: dict[str, set[str]],
     preferences: list[tuple[str, str, str | None]],
-    expected: Ignores | None,
+    expected: IgnoreCounts | None,
 ) -> None:
     assert counted([voter(asked=asked)], *(Preference("t", *p) for p in preferences)) == expected
 
@@ -116,7 +125,7 @@ def test_what_an_ignore_is(
 def test_preferences_of_tenants_that_were_never_seen_do_not_count() -> None:
     assert counted(
         [voter()], *(Preference(f"new-{n}", "ignore", "acme") for n in range(400))
-    ) == Ignores(1, 0)
+    ) == IgnoreCounts(1, 0)
 
 
 def test_cheap_tenants_do_not_count() -> None:
@@ -124,27 +133,27 @@ def test_cheap_tenants_do_not_count() -> None:
     cheap = [
         voter(f"x{n:03}", calls={"one": 5, "two": 5}, asked={MODEL: {"acme"}}) for n in range(400)
     ]
-    assert counted([*honest, *cheap]) == Ignores(400, 8)
+    assert counted([*honest, *cheap]) == IgnoreCounts(400, 8)
 
 
 def test_who_belongs_to_a_provider_has_no_say_about_it() -> None:
     own = voter("own", asked={MODEL: {"rival", "acme"}}, affiliated="acme")
-    assert counted([own, voter()]) == Ignores(1, 0)
-    assert counted([own, voter()], tag="rival") == Ignores(2, 1)
+    assert counted([own, voter()]) == IgnoreCounts(1, 0)
+    assert counted([own, voter()], tag="rival") == IgnoreCounts(2, 1)
     of_rival = voter("of-rival", asked={MODEL: {"acme"}}, affiliated="rival other")
-    assert counted([of_rival]) == Ignores(1, 1)
+    assert counted([of_rival]) == IgnoreCounts(1, 1)
 
 
 def test_a_providers_name_does_not_mean_its_service_tiers() -> None:
     against = [voter(asked={MODEL: {"acme"}}), voter("u", asked={MODEL: {"acme/flex"}})]
-    assert counted(against, tag="acme/flex") == Ignores(2, 1)
-    assert counted(against, tag="acme") == Ignores(2, 1)
+    assert counted(against, tag="acme/flex") == IgnoreCounts(2, 1)
+    assert counted(against, tag="acme") == IgnoreCounts(2, 1)
 
 
 @given(
     st.lists(
         st.builds(
-            Ballot,
+            IgnoreVote,
             st.sampled_from("abcdef"),
             st.sampled_from([MODEL, OTHER]),
             st.frozensets(st.sampled_from(["acme", "acme/fp8", "rival"])),
@@ -154,9 +163,9 @@ def test_a_providers_name_does_not_mean_its_service_tiers() -> None:
     ),
     st.data(),
 )
-def test_order_of_ballots_does_not_matter(cast: list[Ballot], data: st.DataObject) -> None:
-    found = polls(cast)
-    assert polls(data.draw(st.permutations(cast))) == found
+def test_order_of_ballots_does_not_matter(cast: list[IgnoreVote], data: st.DataObject) -> None:
+    found = votes_by_model(cast)
+    assert votes_by_model(data.draw(st.permutations(cast))) == found
     for poll in found.values():
-        counts = ignores(endpoint("acme/fp8"), poll)
+        counts = count_ignores(endpoint("acme/fp8"), poll)
         assert 0 <= counts.ignoring <= counts.tenants

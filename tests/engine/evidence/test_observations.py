@@ -9,29 +9,28 @@ import pytest
 from hypothesis import given, strategies as st
 from tests.support.worlds import AS_OF, HOUR, MODEL, observed, unhurried
 
+from assay.engine.evidence.decay import EvidenceSpec
 from assay.engine.evidence.observations import (
-    Counts,
-    Evidence,
-    Folded,
-    Peers,
-    fold,
+    EndpointEvidence,
+    FoldedCounts,
+    PeerPropensities,
+    fold_observations,
     half_life_of,
-    peers,
+    peer_propensities,
     propensity,
 )
-from assay.engine.policy.rule_set import EvidenceSpec
-from assay.engine.world.catalog import Observation
+from assay.engine.world.measurements import Counts, Observation
 
 SPEC = EvidenceSpec()
 MOMENT = timedelta(microseconds=1)
 
 
-def folded(*observations: Observation, spec: EvidenceSpec = SPEC) -> Evidence:
-    (evidence,) = fold(observations, spec, AS_OF).values()
+def folded(*observations: Observation, spec: EvidenceSpec = SPEC) -> EndpointEvidence:
+    (evidence,) = fold_observations(observations, spec, AS_OF).values()
     return evidence
 
 
-def known(*observations: Observation, spec: EvidenceSpec = SPEC) -> Folded:
+def known(*observations: Observation, spec: EvidenceSpec = SPEC) -> FoldedCounts:
     found = folded(*observations, spec=spec).folded
     assert found is not None
     return found
@@ -50,7 +49,7 @@ def known(*observations: Observation, spec: EvidenceSpec = SPEC) -> Folded:
 def test_a_window_counts_once_it_has_ended_until_it_is_too_old(
     age: timedelta, *, counts: bool, stale: bool
 ) -> None:
-    evidence = fold([observed("a", age=age)], SPEC, AS_OF).get(f"{MODEL}@a")
+    evidence = fold_observations([observed("a", age=age)], SPEC, AS_OF).get(f"{MODEL}@a")
     assert (evidence is not None and evidence.folded is not None) is counts
     assert (evidence is not None and evidence.stale) is stale
 
@@ -69,7 +68,7 @@ def test_fresh_windows_outlive_stale_ones() -> None:
 
 
 def test_every_endpoint_is_folded_by_itself() -> None:
-    evidence = fold(
+    evidence = fold_observations(
         [observed("a", errored=1), observed("b", errored=2), observed("b", errored=4)], SPEC, AS_OF
     )
     assert {
@@ -149,14 +148,16 @@ WINDOWS = st.lists(
 @unhurried
 @given(WINDOWS, st.data())
 def test_order_of_windows_does_not_matter(windows: list[Observation], data: st.DataObject) -> None:
-    assert fold(data.draw(st.permutations(windows)), SPEC, AS_OF) == fold(windows, SPEC, AS_OF)
+    assert fold_observations(data.draw(st.permutations(windows)), SPEC, AS_OF) == fold_observations(
+        windows, SPEC, AS_OF
+    )
 
 
 @unhurried
 @given(st.permutations([3, 10**15 + 1, 7 * 10**14 + 3]))
 def test_order_of_windows_over_the_same_time_does_not_matter(calls: list[int]) -> None:
     windows = [observed("a", calls=n, requests=n, age=37 * HOUR) for n in calls]
-    assert fold(windows, SPEC, AS_OF) == fold(
+    assert fold_observations(windows, SPEC, AS_OF) == fold_observations(
         sorted(windows, key=lambda o: o.requests), SPEC, AS_OF
     )
 
@@ -164,7 +165,7 @@ def test_order_of_windows_over_the_same_time_does_not_matter(calls: list[int]) -
 @unhurried
 @given(WINDOWS)
 def test_discounted_is_never_more_than_observed(windows: list[Observation]) -> None:
-    for evidence in fold(windows, SPEC, AS_OF).values():
+    for evidence in fold_observations(windows, SPEC, AS_OF).values():
         if evidence.folded is not None:
             seen, discounted = evidence.folded.observed, evidence.folded.discounted
             assert 0 <= discounted.tool_call_requests <= seen.tool_call_requests
@@ -206,7 +207,7 @@ def test_propensity_lies_strictly_between_zero_and_one(
 
 
 def test_peers_are_the_others_of_the_same_source() -> None:
-    evidence = fold(
+    evidence = fold_observations(
         [
             observed("a", requests=9, calls=0),
             observed("b", requests=9, calls=4),
@@ -218,10 +219,10 @@ def test_peers_are_the_others_of_the_same_source() -> None:
         SPEC,
         AS_OF,
     )
-    assert peers(evidence)[f"{MODEL}@a"] == Peers((4.5 / 10, 9.5 / 10), None)
-    assert peers(evidence)[f"{MODEL}@b"] == Peers((0.5 / 10, 9.5 / 10), None)
-    assert peers(evidence)[f"{MODEL}@d"] == Peers((), None)
-    assert f"{MODEL}@f" not in peers(evidence)
+    assert peer_propensities(evidence)[f"{MODEL}@a"] == PeerPropensities((4.5 / 10, 9.5 / 10), None)
+    assert peer_propensities(evidence)[f"{MODEL}@b"] == PeerPropensities((0.5 / 10, 9.5 / 10), None)
+    assert peer_propensities(evidence)[f"{MODEL}@d"] == PeerPropensities((), None)
+    assert f"{MODEL}@f" not in peer_propensities(evidence)
 
 
 def test_the_vendors_own_endpoint_is_the_reference_of_all() -> None:
@@ -229,14 +230,14 @@ def test_the_vendors_own_endpoint_is_the_reference_of_all() -> None:
         observed("a", requests=9, calls=0),
         observed("own", requests=9, calls=4, reference=True),
     ]
-    evidence = fold(windows, SPEC, AS_OF)
-    assert peers(evidence)[f"{MODEL}@a"].reference == pytest.approx(0.45)
-    assert peers(evidence)[f"{MODEL}@own"].reference == pytest.approx(0.45)
+    evidence = fold_observations(windows, SPEC, AS_OF)
+    assert peer_propensities(evidence)[f"{MODEL}@a"].reference == pytest.approx(0.45)
+    assert peer_propensities(evidence)[f"{MODEL}@own"].reference == pytest.approx(0.45)
 
 
 def test_peers_are_all_that_the_source_saw_whoever_saw_more_of_them() -> None:
     bench = observed("x", calls=30, requests=100, source="bench")
     also = observed("y", calls=20, requests=100, source="bench")
     traffic = observed("y", calls=1000, requests=9000, source="traffic")
-    evidence = fold([bench, also, traffic], SPEC, AS_OF)
-    assert peers(evidence)[f"{MODEL}@x"].shares == (20.5 / 101,)
+    evidence = fold_observations([bench, also, traffic], SPEC, AS_OF)
+    assert peer_propensities(evidence)[f"{MODEL}@x"].shares == (20.5 / 101,)

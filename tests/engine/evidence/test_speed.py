@@ -8,40 +8,58 @@ import pytest
 from tests.support.worlds import MODEL, endpoint, judged, world
 
 from assay.engine.evidence.speed import (
-    Bin,
-    Served,
-    completed,
+    HistogramBin,
+    fill_from_traffic,
     latencies,
     quantile,
     throughputs,
     uptime,
 )
-from assay.engine.world.catalog import Percentiles, World
+from assay.engine.world.catalog import Percentiles
+from assay.engine.world.measurements import ServedSpeed
+from assay.engine.world.world import World
 from assay.outcomes.counting import bounds, bucket_of
 
 
-def binned(values: list[float]) -> list[Bin]:
+def binned(values: list[float]) -> list[HistogramBin]:
     """Values in the buckets of the counters, in thousandths."""
     counts: dict[int, int] = {}
     for value in values:
         counts[bucket_of(round(value * 1000))] = counts.get(bucket_of(round(value * 1000)), 0) + 1
-    return [Bin(low / 1000, high / 1000, counts[k]) for k in counts for low, high in (bounds(k),)]
+    return [
+        HistogramBin(low / 1000, high / 1000, counts[k])
+        for k in counts
+        for low, high in (bounds(k),)
+    ]
 
 
 @pytest.mark.parametrize(
     ("bins", "share", "value"),
     [
-        pytest.param([Bin(1, 2, 49)], 0.5, None, id="49 are too few"),
-        pytest.param([Bin(1, 2, 50)], 0.5, 2**0.5, id="50 are not: the middle by the logarithm"),
-        pytest.param([Bin(1, 2, 50)], 1.0, 2, id="the end"),
-        pytest.param([Bin(1, 4, 25), Bin(4, 16, 25)], 0.25, 2, id="in the first of two"),
-        pytest.param([Bin(4, 16, 25), Bin(1, 4, 25)], 0.75, 8, id="in the second, in any order"),
-        pytest.param([Bin(0, 1, 100)], 0.3, 0.3, id="from nothing on there is no logarithm"),
-        pytest.param([Bin(1, 2, 50), Bin(2, 4, 0)], 1.0, 2, id="an empty one says nothing"),
+        pytest.param([HistogramBin(1, 2, 49)], 0.5, None, id="49 are too few"),
+        pytest.param(
+            [HistogramBin(1, 2, 50)], 0.5, 2**0.5, id="50 are not: the middle by the logarithm"
+        ),
+        pytest.param([HistogramBin(1, 2, 50)], 1.0, 2, id="the end"),
+        pytest.param(
+            [HistogramBin(1, 4, 25), HistogramBin(4, 16, 25)], 0.25, 2, id="in the first of two"
+        ),
+        pytest.param(
+            [HistogramBin(4, 16, 25), HistogramBin(1, 4, 25)],
+            0.75,
+            8,
+            id="in the second, in any order",
+        ),
+        pytest.param(
+            [HistogramBin(0, 1, 100)], 0.3, 0.3, id="from nothing on there is no logarithm"
+        ),
+        pytest.param(
+            [HistogramBin(1, 2, 50), HistogramBin(2, 4, 0)], 1.0, 2, id="an empty one says nothing"
+        ),
         pytest.param([], 0.5, None, id="none at all"),
     ],
 )
-def test_quantiles(bins: list[Bin], share: float, value: float | None) -> None:
+def test_quantiles(bins: list[HistogramBin], share: float, value: float | None) -> None:
     assert quantile(bins, share) == (None if value is None else pytest.approx(value))
 
 
@@ -62,10 +80,10 @@ def test_uptime(answered: int, failed: int, share: float | None) -> None:
 
 
 def test_what_the_catalog_says_stands() -> None:
-    said = Served(Percentiles(p50=1.0, p90=2.0), Percentiles(p50=50.0), 97.0)
+    said = ServedSpeed(Percentiles(p50=1.0, p90=2.0), Percentiles(p50=50.0), 97.0)
     silent = endpoint("a")
-    assert completed(silent, None) is silent
-    found = completed(silent, said)
+    assert fill_from_traffic(silent, None) is silent
+    found = fill_from_traffic(silent, said)
     assert (found.latency_s, found.throughput_tps, found.uptime_1d_percent) == (
         said.latency_s,
         said.throughput_tps,
@@ -77,13 +95,13 @@ def test_what_the_catalog_says_stands() -> None:
         throughput_tps=Percentiles(p99=1.0),
         uptime_30m_percent=50.0,
     )
-    assert completed(told, said) == told
+    assert fill_from_traffic(told, said) == told
 
 
 def test_rules_read_it_as_if_the_catalog_said_it() -> None:
     of = world(endpoint("a"), endpoint("b"))
     served = {
-        of.endpoints[0].endpoint_id: Served(Percentiles(p50=0.5), Percentiles(p90=80.0), 99.0)
+        of.endpoints[0].endpoint_id: ServedSpeed(Percentiles(p50=0.5), Percentiles(p90=80.0), 99.0)
     }
     first, second = next(
         iter(judged(World(of.models, of.endpoints, served=served)).models[MODEL].rows.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from assay.engine.evidence.strata import Share, Strata, mix, standardise, together
+from assay.engine.evidence.strata import HitCounts, Strata, mix, standardize, together
 
 # statistics.md §5.6: A is better in every stratum, and yet looks worse, since it gets the hard prompts.
 A_RATES, B_RATES = (0.99, 0.96, 0.90), (0.985, 0.952, 0.89)
@@ -13,9 +13,9 @@ A_MIX, B_MIX = (0.13, 0.26, 0.61), (0.70, 0.25, 0.05)
 SIZE = 100_000
 
 
-def mixed(rates: tuple[float, ...], parts: tuple[float, ...]) -> dict[int, Share]:
+def mixed(rates: tuple[float, ...], parts: tuple[float, ...]) -> dict[int, HitCounts]:
     return {
-        k: Share(SIZE * part, SIZE * part * rate)
+        k: HitCounts(SIZE * part, SIZE * part * rate)
         for k, (rate, part) in enumerate(zip(rates, parts, strict=True))
     }
 
@@ -32,8 +32,8 @@ def test_the_better_endpoint_is_the_better_one_on_the_same_prompts() -> None:
     assert together(a.values()).rate() == pytest.approx(0.927, abs=0.001)
     assert together(b.values()).rate() == pytest.approx(0.972, abs=0.001)
     pool = pooled(a, b)
-    assert standardise(a, mix(pool)).rate() == pytest.approx(0.9525, abs=0.001)
-    assert standardise(b, mix(pool)).rate() == pytest.approx(0.945, abs=0.001)
+    assert standardize(a, mix(pool)).rate() == pytest.approx(0.9525, abs=0.001)
+    assert standardize(b, mix(pool)).rate() == pytest.approx(0.945, abs=0.001)
 
 
 @pytest.mark.parametrize(
@@ -61,15 +61,15 @@ def test_rates_on_the_pools_mix(
     size: float,
     rate: float,
 ) -> None:
-    found = standardise(
-        {k: Share(*v) for k, v in own.items()}, mix({k: Share(*v) for k, v in pool.items()})
+    found = standardize(
+        {k: HitCounts(*v) for k, v in own.items()}, mix({k: HitCounts(*v) for k, v in pool.items()})
     )
     assert found.size == pytest.approx(size, abs=0.01)
     assert found.rate() == pytest.approx(rate)
 
 
 SHARES = st.builds(
-    lambda size, part: Share(size, size * part), st.floats(1e-3, 1e9), st.floats(0, 1)
+    lambda size, part: HitCounts(size, size * part), st.floats(1e-3, 1e9), st.floats(0, 1)
 )
 STRATA = st.dictionaries(st.integers(0, 5), SHARES, min_size=1, max_size=6)
 
@@ -77,7 +77,7 @@ STRATA = st.dictionaries(st.integers(0, 5), SHARES, min_size=1, max_size=6)
 @given(STRATA, STRATA)
 def test_a_rate_is_a_rate_and_nothing_tells_more_than_there_is(own: Strata, others: Strata) -> None:
     pool = pooled(own, others)
-    plain, smooth = standardise(own, mix(pool)), standardise(own, mix(pool, 0.5))
+    plain, smooth = standardize(own, mix(pool)), standardize(own, mix(pool, 0.5))
     assert 0 <= plain.rate() <= 1 + 1e-9
     assert 0 < smooth.rate() < 1
     assert plain.size <= together(own.values()).size * (1 + 1e-9)

@@ -12,7 +12,7 @@ from assay.engine.evidence.tenant_caps import (
     FIFTHS,
     THIRDS,
     Clustering,
-    Excess,
+    ExcessErrors,
     Trim,
     clustering,
     design_effect,
@@ -65,8 +65,8 @@ def test_nobody_has_more_than_the_cap_or_the_share(counts: dict[str, float], mos
         assert max(held.values()) <= largest_share(len(counts)) * sum(held.values()) * (1 + 1e-9)
 
 
-def excess(tenant: str, calls: float, bad: float, usual: float = 0.1) -> Excess:
-    return Excess(tenant, calls, bad - calls * usual, calls * usual * (1 - usual))
+def excess(tenant: str, calls: float, bad: float, usual: float = 0.1) -> ExcessErrors:
+    return ExcessErrors(tenant, calls, bad - calls * usual, calls * usual * (1 - usual))
 
 
 def test_small_tenants_are_ranked_together() -> None:
@@ -153,5 +153,5 @@ def test_the_design_effect_is_drawn_to_the_prior_and_bounded(
         pytest.param([excess("a", 9, 0, 0.0), excess("b", 9, 0, 0.0)], id="no errors"),
     ],
 )
-def test_where_nothing_can_be_compared_nothing_is_said(excesses: list[Excess]) -> None:
+def test_where_nothing_can_be_compared_nothing_is_said(excesses: list[ExcessErrors]) -> None:
     assert clustering(excesses, {"a": 1.0, "b": 1.0}, PRIOR) is None

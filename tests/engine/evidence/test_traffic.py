@@ -21,12 +21,17 @@ from tests.support.worlds import (
     world,
 )
 
-from assay.engine.evidence.observations import Counts, Evidence, HourCounts, fold, peers
-from assay.engine.evidence.traffic import blend
-from assay.engine.evidence.traffic_counts import Tally
+from assay.engine.evidence.observations import (
+    EndpointEvidence,
+    HourCounts,
+    fold_observations,
+    peer_propensities,
+)
+from assay.engine.evidence.traffic import add_traffic
 from assay.engine.policy.verdict import Verdict
 from assay.engine.snapshot.snapshot import Snapshot
-from assay.engine.world.catalog import World
+from assay.engine.world.measurements import Counts, TrafficCounts
+from assay.engine.world.world import World
 
 CAP = 500 * SPEC.design_effect
 KEY = shipped().bound["exacto"].fold
@@ -36,8 +41,8 @@ def verdicts(snapshot: Snapshot, model: str = MODEL) -> dict[str, Verdict]:
     return {verdict.tag: verdict for verdict in snapshot.pools["exacto", model].verdicts}
 
 
-def trafficked(*tallies: Tally, tags: str = "a") -> World:
-    return replace(world(*(endpoint(tag) for tag in tags)), tallies={KEY: tallies})
+def trafficked(*tallies: TrafficCounts, tags: str = "a") -> World:
+    return replace(world(*(endpoint(tag) for tag in tags)), traffic={KEY: tallies})
 
 
 # --- one endpoint ---------------------------------------------------------------------------------------------------
@@ -59,7 +64,7 @@ def trafficked(*tallies: Tally, tags: str = "a") -> World:
     ],
 )  # fmt: skip
 def test_what_tallies_of_one_endpoint_come_to(
-    tallies: list[Tally], calls: float, errored: float
+    tallies: list[TrafficCounts], calls: float, errored: float
 ) -> None:
     found = blended(*tallies)["a"]
     assert found.discounted.tool_call_requests == pytest.approx(calls)
@@ -79,7 +84,7 @@ def test_what_was_observed_is_told_as_it_was() -> None:
 
 
 def test_imported_observations_stand_beside_and_are_not_capped() -> None:
-    imported = fold(
+    imported = fold_observations(
         [observed("a", errored=90, calls=30_000, requests=50_000, age=0 * HOUR)], SPEC, AS_OF
     )
     found = blended(tally(100, 5, half_life=12 * HOUR), evidence=dict(imported))["a"]
@@ -94,15 +99,15 @@ def test_imported_observations_stand_beside_and_are_not_capped() -> None:
 
 
 def test_without_traffic_nothing_is_different() -> None:
-    imported = fold([observed("a")], SPEC, AS_OF)
-    assert blend(imported, [], SPEC) is imported
+    imported = fold_observations([observed("a")], SPEC, AS_OF)
+    assert add_traffic(imported, [], SPEC) is imported
     of = mixed_world()
-    assert judged(replace(of, tallies={KEY: ()})).snapshot_id == judged(of).snapshot_id
+    assert judged(replace(of, traffic={KEY: ()})).snapshot_id == judged(of).snapshot_id
 
 
 def test_what_is_stale_says_so() -> None:
     gone = tally(0, requests=0)
-    assert blend({}, [gone], SPEC) == {f"{MODEL}@a": Evidence(None, stale=True)}
+    assert add_traffic({}, [gone], SPEC) == {f"{MODEL}@a": EndpointEvidence(None, stale=True)}
     assert [f.reason for f in verdicts(judged(trafficked(gone)))["a"].broken] == [
         "EVIDENCE_STALE"
     ] * 2
@@ -112,7 +117,7 @@ def test_what_is_stale_says_so() -> None:
 def test_other_models_and_other_ways_of_folding_are_no_matter() -> None:
     of = replace(
         world(endpoint("a"), endpoint("a", OTHER)),
-        tallies={KEY: (tally(2000),), "another": (tally(9),)},
+        traffic={KEY: (tally(2000),), "another": (tally(9),)},
     )
     found = judged(of)
     assert verdicts(found)["a"].admitted
@@ -122,7 +127,7 @@ def test_other_models_and_other_ways_of_folding_are_no_matter() -> None:
 # --- strata ---------------------------------------------------------------------------------------------------------
 
 
-def mix(tag: str, rates: tuple[float, ...], parts: tuple[float, ...]) -> list[Tally]:
+def mix(tag: str, rates: tuple[float, ...], parts: tuple[float, ...]) -> list[TrafficCounts]:
     """Many tenants far below their cap, so that strata alone matter."""
     return [
         tally(1000 * part, 1000 * part * (1 - rate), tag=tag, tenant=f"t{n}", stratum=k)
@@ -169,7 +174,7 @@ def test_propensity_is_of_requests_that_left_the_choice_and_on_the_same_mix() ->
         "b": pytest.approx(0.5, abs=0.01),
         "forced": None,
     }
-    assert len(peers(blend({}, requests, SPEC))[f"{MODEL}@a"].shares) == 1
+    assert len(peer_propensities(add_traffic({}, requests, SPEC))[f"{MODEL}@a"].shares) == 1
 
 
 def test_one_tenant_does_not_move_propensity() -> None:
@@ -201,7 +206,7 @@ def test_one_tenant_does_not_move_propensity() -> None:
         pytest.param([tally(4 * CAP)], 0, 0, id="nothing"),
     ],
 )
-def test_the_closed_hour(tallies: list[Tally], calls: float, errored: float) -> None:
+def test_the_closed_hour(tallies: list[TrafficCounts], calls: float, errored: float) -> None:
     found = blended(*tallies)["a"].hour
     assert found is not None
     assert [found.calls, found.errored] == pytest.approx([calls, errored])
@@ -220,7 +225,7 @@ def test_who_came_new_in_the_hour_has_no_more_than_a_share_of_it() -> None:
 
 def test_the_design_effect_is_the_models() -> None:
     alike = [tally(100, 5, tag=tag, tenant=f"t{n}") for n in range(200) for tag in "ab"]
-    found = blended(*alike, evidence=dict(fold([observed("c")], SPEC, AS_OF)))
+    found = blended(*alike, evidence=dict(fold_observations([observed("c")], SPEC, AS_OF)))
     assert {f.design_effect for f in found.values()} == {found["a"].design_effect}
     assert found["a"].design_effect == 1.0
     row = judged(trafficked(*alike, tags="abc")).models[MODEL].rows[KEY][2]
@@ -303,13 +308,15 @@ TALLIES = st.lists(
 
 @settings(max_examples=60)
 @given(TALLIES, st.data())
-def test_order_of_tallies_does_not_matter(tallies: list[Tally], data: st.DataObject) -> None:
+def test_order_of_tallies_does_not_matter(
+    tallies: list[TrafficCounts], data: st.DataObject
+) -> None:
     assert blended(*data.draw(st.permutations(tallies))) == blended(*tallies)
 
 
 @settings(max_examples=100)
 @given(TALLIES)
-def test_what_counts_is_never_more_than_there_was(tallies: list[Tally]) -> None:
+def test_what_counts_is_never_more_than_there_was(tallies: list[TrafficCounts]) -> None:
     for found in blended(*tallies).values():
         counts = found.discounted
         slack = 1 + 1e-9

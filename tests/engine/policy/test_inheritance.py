@@ -19,8 +19,9 @@ from tests.support.worlds import (
     world,
 )
 
+from assay.engine.evidence.decay import EvidenceSpec
 from assay.engine.policy.inheritance import Effective, inherit
-from assay.engine.policy.rule_set import EvidenceSpec, MemorySpec
+from assay.engine.policy.rule_set import MemorySpec
 from assay.rule_files.read import read_policy
 
 BASE = """

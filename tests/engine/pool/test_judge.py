@@ -25,11 +25,13 @@ from tests.support.worlds import (
     world,
 )
 
-from assay.engine.evidence.ignores import Ballot
 from assay.engine.policy.verdict import POOL_REASONS, Verdict
 from assay.engine.pool.report import pool_report
 from assay.engine.snapshot.snapshot import Snapshot
-from assay.engine.world.catalog import Model, Observation, Preference, TenantSettings, World
+from assay.engine.world.catalog import Model
+from assay.engine.world.measurements import IgnoreVote, Observation
+from assay.engine.world.tenants import Preference, TenantSettings
+from assay.engine.world.world import World
 
 DAY = 24 * HOUR
 
@@ -142,9 +144,9 @@ def test_propensity_is_held_against_the_others(
     assert [f.reason for f in verdict.broken] == (["PROPENSITY"] if outcome == "PROPENSITY" else [])
 
 
-def ignoring(count: int, of: int) -> tuple[Ballot, ...]:
+def ignoring(count: int, of: int) -> tuple[IgnoreVote, ...]:
     return tuple(
-        Ballot(f"t{n:03}", MODEL, frozenset({"a"} if n < count else {"z"})) for n in range(of)
+        IgnoreVote(f"t{n:03}", MODEL, frozenset({"a"} if n < count else {"z"})) for n in range(of)
     )
 
 
@@ -165,7 +167,7 @@ def ignoring(count: int, of: int) -> tuple[Ballot, ...]:
 def test_ignores_of_distinct_tenants(
     ignored: int, tenants: int, broken: list[str], abstained: list[tuple[str, str, str]]
 ) -> None:
-    of = replace(seen_by({"a": 0}), ballots=ignoring(ignored, tenants))
+    of = replace(seen_by({"a": 0}), ignore_votes=ignoring(ignored, tenants))
     verdict = verdicts(judged(of))["a"]
     assert [f.reason for f in verdict.broken] == broken
     assert [f for f in named(verdict.abstained) if f[0] == "ignore_rate"] == abstained
@@ -247,8 +249,10 @@ def test_order_of_the_world_does_not_matter(data: st.DataObject) -> None:
         Preference("t000", "ignore", "x", OTHER),
     )
     tenants = (TenantSettings("t001", only=("good1",)), TenantSettings("t000", zdr=True))
-    of = replace(mixed_world(), preferences=preferences, tenants=tenants, ballots=ignoring(3, 31))
-    fields = ("models", "endpoints", "observations", "preferences", "tenants", "ballots")
+    of = replace(
+        mixed_world(), preferences=preferences, tenants=tenants, ignore_votes=ignoring(3, 31)
+    )
+    fields = ("models", "endpoints", "observations", "preferences", "tenants", "ignore_votes")
     drawn: dict[str, Any] = {
         name: tuple(data.draw(st.permutations(getattr(of, name)))) for name in fields
     }

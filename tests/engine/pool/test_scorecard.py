@@ -14,7 +14,7 @@ from assay.engine.pool.scorecard import MOST_REQUESTS, Scorecard, fewest, scorec
 from assay.engine.pool.tick import tick
 from assay.engine.snapshot.pool_memory import Memory, PoolState
 from assay.engine.snapshot.snapshot import Snapshot
-from assay.engine.world.catalog import Observation
+from assay.engine.world.measurements import Observation
 
 POOL = f"{MODEL}:exacto"
 

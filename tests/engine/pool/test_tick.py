@@ -24,7 +24,8 @@ from assay.engine.pool.tick import Tick, tick
 from assay.engine.pool.transition import hold, ordinal
 from assay.engine.snapshot.pool_memory import EMPTY, Memory, PoolState
 from assay.engine.snapshot.snapshot import Snapshot, restore
-from assay.engine.world.catalog import Observation, World
+from assay.engine.world.measurements import Observation
+from assay.engine.world.world import World
 
 # g good, m good enough to stay, b bad, x many bad calls at once, c a few too many, w both, n/0 good/bad and nothing
 # observed, - not in the catalog; the pool holds for 3 h, then 6 h, then 8 h at most.

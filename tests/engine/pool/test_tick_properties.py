@@ -23,7 +23,7 @@ from tests.support.worlds import HOUR, MODEL, unhurried
 from assay.engine.pool.tick import Tick, tick
 from assay.engine.pool.transition import hold
 from assay.engine.snapshot.pool_memory import CAUSES, EMPTY, MEMBER, Memory, PoolChange, PoolState
-from assay.engine.world.catalog import World
+from assay.engine.world.world import World
 
 EDGES = {
     ("unknown", "probation"), ("probation", "member"), ("member", "evicted"), ("evicted", "probation"),

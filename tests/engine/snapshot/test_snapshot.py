@@ -24,8 +24,10 @@ from assay.engine.canonical import address, canonical
 from assay.engine.decide.explanation import explain
 from assay.engine.decide.plan import plan
 from assay.engine.snapshot.snapshot import Snapshot, restore, sources
-from assay.engine.world.catalog import Preference, PriceOverride, Prices, TenantSettings, World
+from assay.engine.world.catalog import PriceOverride, Prices
 from assay.engine.world.request import MaxPrice, ProviderPreferences, Request
+from assay.engine.world.tenants import Preference, TenantSettings
+from assay.engine.world.world import World
 
 
 def full_world() -> World:

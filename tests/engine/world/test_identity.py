@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from assay.engine.world.catalog import Endpoint, Prices
-from assay.engine.world.identity import assign, provisional
+from assay.engine.world.identity import assign_ids, provisional_ids
 
 MODEL = "acme/large"
 
@@ -98,14 +98,14 @@ OFFERS = st.lists(
     ],
 )
 def test_assign(existing: list[Endpoint], incoming: list[Endpoint], expected: list[str]) -> None:
-    assigned = assign(assign([], existing), incoming)
+    assigned = assign_ids(assign_ids([], existing), incoming)
     assert ids(assigned) == [f"{MODEL}@{name}" for name in expected]
     assert [replace(endpoint, endpoint_id="") for endpoint in assigned] == incoming
 
 
 def test_a_gone_endpoint_keeps_its_number() -> None:
-    ever = assign([], [offer("two"), offer("two", price=2)])
-    assert ids(assign(ever, [offer("one"), offer("two", price=2)])) == [
+    ever = assign_ids([], [offer("two"), offer("two", price=2)])
+    assert ids(assign_ids(ever, [offer("one"), offer("two", price=2)])) == [
         f"{MODEL}@one",
         f"{MODEL}@two~2",
     ]
@@ -113,24 +113,24 @@ def test_a_gone_endpoint_keeps_its_number() -> None:
 
 def test_a_lower_suffix_that_nothing_ever_had_is_taken_first() -> None:
     lone = (replace(offer(), endpoint_id=f"{MODEL}@one~2"),)
-    assert ids(assign(lone, [offer(), offer(price=2)])) == [f"{MODEL}@one~2", f"{MODEL}@one"]
+    assert ids(assign_ids(lone, [offer(), offer(price=2)])) == [f"{MODEL}@one~2", f"{MODEL}@one"]
 
 
 @given(OFFERS, OFFERS)
 def test_a_second_import_of_the_same_changes_nothing(
     before: list[Endpoint], now: list[Endpoint]
 ) -> None:
-    once = assign(assign([], before), now)
-    assert assign(once, now) == once
-    everything = {endpoint.endpoint_id: endpoint for endpoint in (*assign([], before), *once)}
-    assert assign(list(everything.values()), now) == once
+    once = assign_ids(assign_ids([], before), now)
+    assert assign_ids(once, now) == once
+    everything = {endpoint.endpoint_id: endpoint for endpoint in (*assign_ids([], before), *once)}
+    assert assign_ids(list(everything.values()), now) == once
 
 
 @given(OFFERS, OFFERS)
 def test_ids_are_unique_and_keep_to_their_tag(before: list[Endpoint], now: list[Endpoint]) -> None:
-    existing = assign([], before)
+    existing = assign_ids([], before)
     tags = {endpoint.endpoint_id: endpoint.tag for endpoint in existing}
-    assigned = assign(existing, now)
+    assigned = assign_ids(existing, now)
     assert len(set(ids(assigned))) == len(now)
     assert all(
         tags.get(endpoint.endpoint_id, endpoint.tag) == endpoint.tag for endpoint in assigned
@@ -141,21 +141,21 @@ def test_ids_are_unique_and_keep_to_their_tag(before: list[Endpoint], now: list[
 def test_offers_that_differ_keep_their_ids_in_any_order(
     offers: list[Endpoint], data: st.DataObject
 ) -> None:
-    existing = assign([], offers)
+    existing = assign_ids([], offers)
     shuffled = data.draw(st.permutations(offers))
     named = {replace(endpoint, endpoint_id=""): endpoint.endpoint_id for endpoint in existing}
-    assert ids(assign(existing, shuffled)) == [named[endpoint] for endpoint in shuffled]
-    assert assign(data.draw(st.permutations(existing)), offers) == existing
+    assert ids(assign_ids(existing, shuffled)) == [named[endpoint] for endpoint in shuffled]
+    assert assign_ids(data.draw(st.permutations(existing)), offers) == existing
 
 
 @given(OFFERS)
 def test_provisional_ids_are_those_of_a_first_import(offers: list[Endpoint]) -> None:
-    assert provisional(offers) == assign([], offers)
+    assert provisional_ids(offers) == assign_ids([], offers)
 
 
 def test_provisional_numbers_each_model_by_itself() -> None:
     other = replace(offer(), model="acme/small")
-    assert ids(provisional([offer(), other, offer()])) == [
+    assert ids(provisional_ids([offer(), other, offer()])) == [
         f"{MODEL}@one",
         "acme/small@one",
         f"{MODEL}@one~2",

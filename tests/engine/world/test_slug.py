@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 from tests.support.worlds import unhurried
 
 from assay.engine.errors import CallerError, InvalidField, UnknownModel, UnknownVariant
-from assay.engine.world.slug import CATALOG_VARIANTS, MAX_SLUG, Slug, means, parse_slug
+from assay.engine.world.slug import CATALOG_VARIANTS, MAX_SLUG, Slug, parse_slug, provider_matches
 
 MODELS = frozenset({"lab/one", "lab/one:free", "~lab/latest", "Lab/Two.v1_x-y", "1/2"})
 VARIANTS = frozenset({"exacto", "floor", "nitro"})
@@ -184,4 +184,4 @@ def test_catalog_variants_are_four() -> None:
     ],
 )
 def test_whom_a_provider_name_means(name: str, tag: str, tier: str, *, expected: bool) -> None:
-    assert means(name, "acme", tag, tier) is expected
+    assert provider_matches(name, "acme", tag, tier) is expected

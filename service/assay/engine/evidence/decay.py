@@ -7,23 +7,42 @@ their day: what is that old weighs little, and a day is one row. Definitions: re
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from math import ceil, exp2, floor, log2
 from typing import Final
 
-from assay.engine.evidence.observations import HOUR
-from assay.engine.policy.rule_set import EvidenceSpec
+from assay.engine.canonical import canonical
+from assay.engine.world.clock import EPOCH, HOUR, HOURS_PER_DAY
 
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-DAY: Final = 24
 RATE_DAYS: Final = 7
 PER_OCTAVE: Final = 4
-WHOLE: Final = 1 << 20
+WEIGHT_SCALE: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class EvidenceSpec:
+    """How counts are folded: age limit and half-life bounds.
+
+    The half-life is `half_life_target` effective tool-call requests at the endpoint's own rate, clamped to
+    [`half_life_min`, `half_life_max`]; `design_effect` divides counts that come in clusters.
+    """
+
+    max_age: timedelta = timedelta(days=90)
+    half_life_target: float = 2000.0
+    half_life_min: timedelta = timedelta(hours=12)
+    half_life_max: timedelta = timedelta(hours=168)
+    design_effect: float = 2.2
+
+    @property
+    def key(self) -> str:
+        """The specification's content as text, by which worlds and snapshots store what was folded by it."""
+        spans = (s.total_seconds() for s in (self.max_age, self.half_life_min, self.half_life_max))
+        return canonical([*spans, self.half_life_target, self.design_effect]).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class CountingWindow:
     """The counters that have ended at an instant and are not stale, hours and days counted from 1970.
 
     Hours weigh each by itself, from `first_hour` on up to `end`, which has not ended; days before that, from
@@ -36,12 +55,17 @@ class Reach:
     end: int
 
 
-def reach(spec: EvidenceSpec, as_of: datetime) -> Reach:
+def counting_window(spec: EvidenceSpec, as_of: datetime) -> CountingWindow:
     """What counts as of an instant."""
     end = (as_of - EPOCH) // HOUR
     oldest = end - floor(spec.max_age / HOUR)
-    yesterday = end // DAY - 1
-    return Reach(ceil(oldest / DAY) - 1, yesterday - 1, max(yesterday * DAY, oldest - 1), end)
+    yesterday = end // HOURS_PER_DAY - 1
+    return CountingWindow(
+        ceil(oldest / HOURS_PER_DAY) - 1,
+        yesterday - 1,
+        max(yesterday * HOURS_PER_DAY, oldest - 1),
+        end,
+    )
 
 
 @lru_cache
@@ -52,22 +76,27 @@ def half_lives(spec: EvidenceSpec) -> tuple[float, ...]:
     return (*(shortest * exp2(step / PER_OCTAVE) for step in range(steps)), longest)
 
 
-def step_of(calls: int, days: int, spec: EvidenceSpec) -> int:
+def half_life_step(calls: int, days: int, spec: EvidenceSpec) -> int:
     """The step on the ladder for an endpoint that had so many tool-call requests in so many whole days."""
     last = len(half_lives(spec)) - 1
     if not calls or not days:
         return last
-    hours = spec.half_life_target * spec.design_effect * days * DAY / calls
+    hours = spec.half_life_target * spec.design_effect * days * HOURS_PER_DAY / calls
     return min(max(round(PER_OCTAVE * log2(hours / (spec.half_life_min / HOUR))), 0), last)
 
 
 def hour_weight(half_life: float, hour: int, end: int) -> int:
     """The weight of an hour's counts, of `WHOLE`."""
-    return round(WHOLE * exp2((hour + 1 - end) / half_life))
+    return round(WEIGHT_SCALE * exp2((hour + 1 - end) / half_life))
 
 
 def day_weight(half_life: float, day: int, end: int) -> int:
     """The weight of a day's counts, of `WHOLE`: the mean of its hours'."""
     return round(
-        WHOLE * sum(exp2((day * DAY + hour + 1 - end) / half_life) for hour in range(DAY)) / DAY
+        WEIGHT_SCALE
+        * sum(
+            exp2((day * HOURS_PER_DAY + hour + 1 - end) / half_life)
+            for hour in range(HOURS_PER_DAY)
+        )
+        / HOURS_PER_DAY
     )

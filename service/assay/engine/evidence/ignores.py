@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from assay.engine.world.catalog import Endpoint, Preference
-from assay.engine.world.slug import means
+from assay.engine.world.catalog import Endpoint
+from assay.engine.world.measurements import IgnoreVote
+from assay.engine.world.slug import provider_matches
+from assay.engine.world.tenants import Preference
 
 KNOWN_FOR: Final = timedelta(days=14)
 LEAST_CALLS: Final = 200
 LEAST_PROVIDERS: Final = 2
-NOBODY: Final[frozenset[str]] = frozenset()
+NONE: Final[frozenset[str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +34,7 @@ class Voter:
     first_seen: datetime
     calls: Mapping[str, int]
     asked: Mapping[str, frozenset[str]]
-    affiliated: frozenset[str] = NOBODY
-
-
-@dataclass(frozen=True, slots=True)
-class Ballot:
-    """What an eligible tenant that asked for tools of a model ignores there, and the providers it belongs to."""
-
-    tenant: str
-    model: str
-    ignores: frozenset[str] = NOBODY
-    affiliated: frozenset[str] = NOBODY
+    affiliated: frozenset[str] = frozenset()
 
 
 def is_eligible(voter: Voter, as_of: datetime) -> bool:
@@ -55,16 +47,16 @@ def is_eligible(voter: Voter, as_of: datetime) -> bool:
     )
 
 
-def ballots(
+def ignore_votes(
     voters: Iterable[Voter], preferences: Iterable[Preference], as_of: datetime
-) -> tuple[Ballot, ...]:
+) -> tuple[IgnoreVote, ...]:
     """One ballot for each eligible tenant and model that it asked for tools of, with its standing preferences."""
     standing: defaultdict[str, list[Preference]] = defaultdict(list)
     for each in preferences:
         if each.kind == "ignore":
             standing[each.tenant].append(each)
     return tuple(
-        Ballot(
+        IgnoreVote(
             voter.tenant,
             model,
             ignored | {p.target for p in standing[voter.tenant] if p.model in (None, model)},
@@ -77,7 +69,7 @@ def ballots(
 
 
 @dataclass(frozen=True, slots=True)
-class Poll:
+class ModelVotes:
     """The ballots of one model: who cast one, who ignores what, and who belongs to whom."""
 
     tenants: frozenset[str]
@@ -86,20 +78,20 @@ class Poll:
 
 
 @dataclass(frozen=True, slots=True)
-class Ignores:
+class IgnoreCounts:
     """Eligible tenants that asked for tools of the model, and those of them that ignore the endpoint."""
 
     tenants: int
     ignoring: int
 
 
-def polls(cast: Iterable[Ballot]) -> dict[str, Poll]:
+def votes_by_model(cast: Iterable[IgnoreVote]) -> dict[str, ModelVotes]:
     """The ballots by model; the order they come in does not matter."""
-    models: defaultdict[str, list[Ballot]] = defaultdict(list)
+    models: defaultdict[str, list[IgnoreVote]] = defaultdict(list)
     for ballot in cast:
         models[ballot.model].append(ballot)
     return {
-        model: Poll(
+        model: ModelVotes(
             frozenset(each.tenant for each in own),
             grouped((target, each.tenant) for each in own for target in each.ignores),
             grouped((provider, each.tenant) for each in own for provider in each.affiliated),
@@ -116,14 +108,14 @@ def grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, frozenset[str]]:
     return {name: frozenset(tenants) for name, tenants in found.items()}
 
 
-def ignores(endpoint: Endpoint, poll: Poll) -> Ignores:
+def count_ignores(endpoint: Endpoint, poll: ModelVotes) -> IgnoreCounts:
     """Count each tenant once, however often it says so, and nobody who belongs to the provider."""
     tier = endpoint.service_tier
     names = (
         n
         for n in {endpoint.provider, endpoint.tag}
-        if means(n, endpoint.provider, endpoint.tag, tier)
+        if provider_matches(n, endpoint.provider, endpoint.tag, tier)
     )
-    against = frozenset[str]().union(*(poll.ignoring.get(name, NOBODY) for name in names))
-    own = poll.affiliated.get(endpoint.provider, NOBODY)
-    return Ignores(len(poll.tenants - own), len(against - own))
+    against = frozenset[str]().union(*(poll.ignoring.get(name, NONE) for name in names))
+    own = poll.affiliated.get(endpoint.provider, NONE)
+    return IgnoreCounts(len(poll.tenants - own), len(against - own))

@@ -11,20 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from assay.engine.policy.rule_set import EvidenceSpec
-from assay.engine.world.catalog import Observation
+from assay.engine.evidence.decay import EvidenceSpec
+from assay.engine.world.clock import HOUR
+from assay.engine.world.measurements import Counts, Observation
 
-HOUR = timedelta(hours=1)
 Weight = Callable[[Observation], float]
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Requests that offered tools, those that ended in tool calls, those of them with a bad call."""
-
-    requests: float
-    tool_call_requests: float
-    errored_requests: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +27,7 @@ class HourCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class Folded:
+class FoldedCounts:
     """What one endpoint's windows come to: as observed, and discounted by age; all counts by source undiscounted.
 
     `half_life` is that of the discount; `references` are the sources that call it the model vendor's own endpoint. What
@@ -68,16 +59,16 @@ class Folded:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class EndpointEvidence:
     """All that is known of one endpoint's tool calling; `folded` is absent where nothing fresh was observed."""
 
-    folded: Folded | None
+    folded: FoldedCounts | None
     stale: bool
 
 
-def fold(
+def fold_observations(
     observations: Iterable[Observation], spec: EvidenceSpec, as_of: datetime
-) -> Mapping[str, Evidence]:
+) -> Mapping[str, EndpointEvidence]:
     """Fold every endpoint's windows; the order they come in does not matter."""
     windows: defaultdict[str, list[Observation]] = defaultdict(list)
     for observation in observations:
@@ -86,7 +77,9 @@ def fold(
     return {endpoint_id: fold_endpoint(seen, spec, as_of) for endpoint_id, seen in windows.items()}
 
 
-def fold_endpoint(seen: Sequence[Observation], spec: EvidenceSpec, as_of: datetime) -> Evidence:
+def fold_endpoint(
+    seen: Sequence[Observation], spec: EvidenceSpec, as_of: datetime
+) -> EndpointEvidence:
     """Fold one endpoint's ended windows."""
     fresh = sorted(
         (o for o in seen if as_of - o.observed_to <= spec.max_age),
@@ -100,12 +93,12 @@ def fold_endpoint(seen: Sequence[Observation], spec: EvidenceSpec, as_of: dateti
         ),
     )
     if not fresh:
-        return Evidence(None, stale=True)
+        return EndpointEvidence(None, stale=True)
     half_life = half_life_of(fresh, spec)
     sources = tuple(sorted({o.source for o in fresh}))
     by_source = {s: total((o for o in fresh if o.source == s), lambda _: 1.0) for s in sources}
-    return Evidence(
-        Folded(
+    return EndpointEvidence(
+        FoldedCounts(
             observed=total(fresh, lambda _: 1.0),
             discounted=total(fresh, discount(half_life, as_of)),
             half_life=half_life,
@@ -153,14 +146,14 @@ def propensity(counts: Counts) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Peers:
+class PeerPropensities:
     """The other endpoints of one model that were observed by the same source."""
 
     shares: tuple[float, ...]
     reference: float | None
 
 
-def peers(evidence: Mapping[str, Evidence]) -> Mapping[str, Peers]:
+def peer_propensities(evidence: Mapping[str, EndpointEvidence]) -> Mapping[str, PeerPropensities]:
     """The propensities to hold each endpoint's own against; `evidence` is of one model's endpoints."""
     known = {name: e.folded for name, e in sorted(evidence.items()) if e.folded}
     seen = {
@@ -171,7 +164,7 @@ def peers(evidence: Mapping[str, Evidence]) -> Mapping[str, Peers]:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SourcePropensities:
     """What one source saw of a model's endpoints: where each stands among the shares, and the vendor's own."""
 
     places: Mapping[str, int]
@@ -179,7 +172,7 @@ class Seen:
     reference: float | None
 
 
-def seen_by(source: str, known: Mapping[str, Folded]) -> Seen:
+def seen_by(source: str, known: Mapping[str, FoldedCounts]) -> SourcePropensities:
     """The shares of all endpoints of which a source saw requests."""
     found: dict[str, float] = {}
     references = []
@@ -189,11 +182,11 @@ def seen_by(source: str, known: Mapping[str, Folded]) -> Seen:
             found[name] = share
             references += [share] if source in folded.references else []
     places = {name: place for place, name in enumerate(found)}
-    return Seen(places, tuple(found.values()), references[0] if references else None)
+    return SourcePropensities(places, tuple(found.values()), references[0] if references else None)
 
 
-def beside(name: str, seen: Seen) -> Peers:
+def beside(name: str, seen: SourcePropensities) -> PeerPropensities:
     """All that a source saw save one."""
     place = seen.places.get(name)
     others = seen.shares if place is None else seen.shares[:place] + seen.shares[place + 1 :]
-    return Peers(others, seen.reference)
+    return PeerPropensities(others, seen.reference)

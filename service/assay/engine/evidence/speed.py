@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from assay.engine.world.catalog import Endpoint, Percentiles
+from assay.engine.world.measurements import ServedSpeed
 
 LEAST: Final = 50
 POINTS: Final = (0.50, 0.75, 0.90, 0.99)
@@ -14,7 +15,7 @@ NOTHING: Final = Percentiles()
 
 
 @dataclass(frozen=True, slots=True)
-class Bin:
+class HistogramBin:
     """So many values from `low` up to `high`."""
 
     low: float
@@ -22,21 +23,12 @@ class Bin:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
-    """One day's seconds to the first token, tokens per second, and share of requests answered."""
-
-    latency_s: Percentiles = field(default_factory=Percentiles)
-    throughput_tps: Percentiles = field(default_factory=Percentiles)
-    uptime_percent: float | None = None
-
-
-def latencies(bins: Sequence[Bin]) -> Percentiles:
+def latencies(bins: Sequence[HistogramBin]) -> Percentiles:
     """The times that 50, 75, 90 and 99 % of requests met; absent where there are too few to say."""
     return Percentiles(*(quantile(bins, point) for point in POINTS))
 
 
-def throughputs(bins: Sequence[Bin]) -> Percentiles:
+def throughputs(bins: Sequence[HistogramBin]) -> Percentiles:
     """The speeds that 50, 75, 90 and 99 % of requests exceeded; absent where there are too few to say."""
     return Percentiles(*(quantile(bins, 1.0 - point) for point in POINTS))
 
@@ -46,7 +38,7 @@ def uptime(answered: int, failed: int) -> float | None:
     return 100.0 * answered / (answered + failed) if answered + failed >= LEAST else None
 
 
-def quantile(bins: Sequence[Bin], share: float) -> float | None:
+def quantile(bins: Sequence[HistogramBin], share: float) -> float | None:
     """The value below which a share of all lies: even within a bin by its logarithm, as the bins are made."""
     whole = sum(each.count for each in bins)
     if whole < LEAST:
@@ -61,7 +53,7 @@ def quantile(bins: Sequence[Bin], share: float) -> float | None:
     return ordered[-1].high
 
 
-def completed(endpoint: Endpoint, served: Served | None) -> Endpoint:
+def fill_from_traffic(endpoint: Endpoint, served: ServedSpeed | None) -> Endpoint:
     """The endpoint with what its catalog leaves open; what the catalog says of a kind stands, however little."""
     if served is None:
         return endpoint

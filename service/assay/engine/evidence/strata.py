@@ -15,7 +15,7 @@ ENOUGH: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class HitCounts:
     """Of `size` requests `hits` were of the kind that is asked for."""
 
     size: float
@@ -27,21 +27,21 @@ class Share:
         return (self.hits + smoothing) / whole if whole else 0.0
 
 
-Strata = Mapping[int, Share]
-NOTHING: Final = Share(0.0, 0.0)
+Strata = Mapping[int, HitCounts]
+NOTHING: Final = HitCounts(0.0, 0.0)
 
 
-def together(shares: Iterable[Share]) -> Share:
+def together(shares: Iterable[HitCounts]) -> HitCounts:
     """Several shares as one, added in the order given."""
     size = hits = 0.0
     for share in shares:
         size += share.size
         hits += share.hits
-    return Share(size, hits)
+    return HitCounts(size, hits)
 
 
 @dataclass(frozen=True, slots=True)
-class Mix:
+class RequestMix:
     """What a pool is like, by stratum: how much each weighs there, and its rate, smoothed by so much."""
 
     weights: Mapping[int, float]
@@ -49,18 +49,18 @@ class Mix:
     smoothing: float
 
 
-def mix(pool: Strata, smoothing: float = 0.0) -> Mix:
+def mix(pool: Strata, smoothing: float = 0.0) -> RequestMix:
     """The mix of a pool; strata come in order."""
     strata = [k for k in sorted(pool) if pool[k].size > 0]
     whole = together(pool[k] for k in strata).size
-    return Mix(
+    return RequestMix(
         {k: pool[k].size / whole for k in strata},
         {k: pool[k].rate(smoothing) for k in strata},
         smoothing,
     )
 
 
-def standardise(own: Strata, pool: Mix) -> Share:
+def standardize(own: Strata, pool: RequestMix) -> HitCounts:
     """An endpoint's share on the pool's mix; its plain one where there is one stratum, or too little to divide.
 
     Its size is the number of requests of that mix that would tell as much: never more than there are, save smoothing.
@@ -68,7 +68,7 @@ def standardise(own: Strata, pool: Mix) -> Share:
     smoothing = pool.smoothing
     everything = together(own[k] for k in sorted(own))
     if len(pool.weights) == 1 or everything.size < ENOUGH:
-        return Share(everything.size + 2 * smoothing, everything.hits + smoothing)
+        return HitCounts(everything.size + 2 * smoothing, everything.hits + smoothing)
     rate = full = told = (
         0.0  # told: how uncertain the rate is, for a share of hits and misses alike (Kish 1965)
     )
@@ -89,9 +89,9 @@ def standardise(own: Strata, pool: Mix) -> Share:
         full += weight
         told += weight * weight / size
         shape = min(
-            shape * lean(hits, expected, smoothing), weight * Share(size, size).rate(smoothing)
+            shape * lean(hits, expected, smoothing), weight * HitCounts(size, size).rate(smoothing)
         )
-    return Share(full * full / told, full * full / told * (rate + shape))
+    return HitCounts(full * full / told, full * full / told * (rate + shape))
 
 
 def lean(hits: float, expected: float, smoothing: float) -> float:

@@ -58,7 +58,7 @@ THIRDS: Final = Trim(1 / 3, 9)
 
 
 @dataclass(frozen=True, slots=True)
-class Excess:
+class ExcessErrors:
     """One tenant's calls, how many more of them went wrong than such requests do, and how much chance varies that."""
 
     tenant: str
@@ -67,7 +67,7 @@ class Excess:
     variance: float
 
 
-def trimmed(excesses: Iterable[Excess], trim: Trim) -> float | None:
+def trimmed(excesses: Iterable[ExcessErrors], trim: Trim) -> float | None:
     """The trimmed mean over tenants of the share that went wrong in excess; none from too few of them.
 
     What few calls say is chance, and ranking it would throw out the errors and keep the rest: tenants with fewer than
@@ -84,7 +84,7 @@ def trimmed(excesses: Iterable[Excess], trim: Trim) -> float | None:
     return sum(kept) / len(kept)
 
 
-def groups(excesses: Iterable[Excess]) -> list[Excess]:
+def groups(excesses: Iterable[ExcessErrors]) -> list[ExcessErrors]:
     """Tenants of 20 calls or more by themselves, others together; too few left over at the end are left out."""
     found = []
     calls = excess = variance = 0.0
@@ -94,7 +94,7 @@ def groups(excesses: Iterable[Excess]) -> list[Excess]:
             continue
         calls, excess, variance = calls + each.calls, excess + each.excess, variance + each.variance
         if calls >= GROUP:
-            found.append(Excess(each.tenant, calls, excess, variance))
+            found.append(ExcessErrors(each.tenant, calls, excess, variance))
             calls = excess = variance = 0.0
     return found
 
@@ -108,7 +108,7 @@ class Clustering:
 
 
 def clustering(
-    excesses: Collection[Excess], factor: Mapping[str, float], prior: float
+    excesses: Collection[ExcessErrors], factor: Mapping[str, float], prior: float
 ) -> Clustering | None:
     """Compare what tenants' errors vary with what they would by chance; none where there is nothing to compare.
 

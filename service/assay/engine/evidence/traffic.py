@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from assay.engine.evidence.decay import EPOCH
-from assay.engine.evidence.observations import HOUR, Counts, Evidence, Folded, HourCounts
-from assay.engine.evidence.strata import Mix, Share, Strata, mix, standardise, together
+from assay.engine.evidence.decay import EvidenceSpec
+from assay.engine.evidence.observations import EndpointEvidence, FoldedCounts, HourCounts
+from assay.engine.evidence.strata import HitCounts, RequestMix, Strata, mix, standardize, together
 from assay.engine.evidence.tenant_caps import (
     FIFTHS,
     MANY,
@@ -29,33 +29,33 @@ from assay.engine.evidence.tenant_caps import (
     trimmed,
 )
 from assay.engine.evidence.traffic_counts import (
-    Capped,
+    CappedCounts,
     Part,
-    Tally,
     by_tenant,
     capped,
     excesses,
     strata,
 )
-from assay.engine.policy.rule_set import EvidenceSpec
+from assay.engine.world.clock import EPOCH, HOUR
+from assay.engine.world.measurements import Counts, TrafficCounts
 
 LAPLACE: Final = 0.5
-STALE: Final = Evidence(None, stale=True)
+STALE: Final = EndpointEvidence(None, stale=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Mixes:
+class PoolMixes:
     """What the pool's requests are like, by source and stratum: those with tool calls, those free to have any."""
 
-    calls: Mapping[str, Mix]
-    autos: Mapping[str, Mix]
+    calls: Mapping[str, RequestMix]
+    autos: Mapping[str, RequestMix]
 
 
-def blend(
-    evidence: Mapping[str, Evidence], tallies: Iterable[Tally], spec: EvidenceSpec
-) -> Mapping[str, Evidence]:
+def add_traffic(
+    evidence: Mapping[str, EndpointEvidence], tallies: Iterable[TrafficCounts], spec: EvidenceSpec
+) -> Mapping[str, EndpointEvidence]:
     """Add one model's traffic to what was folded of its observations; the order of tallies does not matter."""
-    seen: defaultdict[str, list[Tally]] = defaultdict(list)
+    seen: defaultdict[str, list[TrafficCounts]] = defaultdict(list)
     for tally in sorted(tallies, key=lambda t: (t.endpoint_id, t.source, t.tenant, t.stratum)):
         seen[tally.endpoint_id].append(tally)
     if not seen:
@@ -70,7 +70,7 @@ def blend(
     effect = design_effect((each for each in spreads if each), spec.design_effect)
     pool = {name: capped(own, naming, MOST_EFFECTIVE * effect) for name, own in fresh.items()}
     everyone = [each for own in pool.values() for each in own]
-    mixes = Mixes(
+    mixes = PoolMixes(
         {source: mix(kinds) for source, kinds in strata(map(calls_of, everyone)).items()},
         {source: mix(kinds, LAPLACE) for source, kinds in strata(map(autos_of, everyone)).items()},
     )
@@ -79,7 +79,7 @@ def blend(
     return {name: joined(evidence.get(name, STALE), folded.get(name), effect) for name in names}
 
 
-def calls_of(each: Capped) -> Part:
+def calls_of(each: CappedCounts) -> Part:
     """Requests that ended in tool calls, as far as they count, and those of them with a bad call."""
     return (
         each.tally,
@@ -88,7 +88,7 @@ def calls_of(each: Capped) -> Part:
     )
 
 
-def autos_of(each: Capped) -> Part:
+def autos_of(each: CappedCounts) -> Part:
     """Requests that left it to the model, as far as they count, and those of them that ended in tool calls."""
     return (
         each.tally,
@@ -97,7 +97,9 @@ def autos_of(each: Capped) -> Part:
     )
 
 
-def spread(own: Sequence[Tally], naming: Collection[str], prior: float) -> Clustering | None:
+def spread(
+    own: Sequence[TrafficCounts], naming: Collection[str], prior: float
+) -> Clustering | None:
     """How errors at an endpoint cluster by tenant; by whole counts, since discounted ones vary less than they count."""
     if len({t.tenant for t in own}) == 1:
         return None
@@ -115,14 +117,14 @@ def spread(own: Sequence[Tally], naming: Collection[str], prior: float) -> Clust
     return clustering(excesses(counts, usual), factor, prior)
 
 
-def fold_traffic(own: Sequence[Capped], pool: Mixes, effect: float) -> Folded:
+def fold_traffic(own: Sequence[CappedCounts], pool: PoolMixes, effect: float) -> FoldedCounts:
     """One endpoint's traffic, by itself; `effect` is the model's design effect."""
     tallies = [each.tally for each in own]
     sources = tuple(sorted({t.source for t in tallies}))
     by_source = {s: added(t.observed for t in tallies if t.source == s) for s in sources}
     calls, errored, lenient = accuracy(own, pool.calls)
     autos = strata(map(autos_of, own))
-    return Folded(
+    return FoldedCounts(
         observed=added(by_source.values()),
         discounted=Counts(sum(each.calls * each.tally.requests for each in own), calls, errored),
         half_life=tallies[0].half_life,
@@ -133,20 +135,22 @@ def fold_traffic(own: Sequence[Capped], pool: Mixes, effect: float) -> Folded:
         references=frozenset(),
         lenient_errored=lenient,
         shares={
-            s: standardise(autos[s], pool.autos[s]).rate() if s in autos else None for s in sources
+            s: standardize(autos[s], pool.autos[s]).rate() if s in autos else None for s in sources
         },
         design_effect=effect,
         hour=closed_hour(own),
     )
 
 
-def accuracy(own: Sequence[Capped], pool: Mapping[str, Mix]) -> tuple[float, float, float | None]:
+def accuracy(
+    own: Sequence[CappedCounts], pool: Mapping[str, RequestMix]
+) -> tuple[float, float, float | None]:
     """Calls, and two counts of those with a bad call: the cautious one, and the one in the endpoint's favour.
 
     One of them is capped, one trimmed; without many tenants there is no trimmed one, and none in its favour.
     """
     kinds = strata(map(calls_of, own))
-    found = {source: standardise(kinds[source], pool[source]) for source in sorted(kinds)}
+    found = {source: standardize(kinds[source], pool[source]) for source in sorted(kinds)}
     held = [
         (each.tally, each.tally.tool_call_requests, each.tally.errored_requests)
         for each in own
@@ -158,7 +162,7 @@ def accuracy(own: Sequence[Capped], pool: Mapping[str, Mix]) -> tuple[float, flo
     return whole.size, max(whole.hits, beside), min(whole.hits, beside)
 
 
-def closed_hour(own: Sequence[Capped]) -> HourCounts:
+def closed_hour(own: Sequence[CappedCounts]) -> HourCounts:
     """The closed hour's calls, and those with a bad call in the endpoint's favour, tenants held as over all the time.
 
     Where tenants are many, none has more than its share of the hour either: who came new in it has no other cap. An
@@ -191,8 +195,8 @@ def closed_hour(own: Sequence[Capped]) -> HourCounts:
 
 
 def capped_and_trimmed(
-    found: Mapping[str, Share], held: Sequence[Part], usual: Mapping[str, Strata], trim: Trim
-) -> tuple[Share, float | None]:
+    found: Mapping[str, HitCounts], held: Sequence[Part], usual: Mapping[str, Strata], trim: Trim
+) -> tuple[HitCounts, float | None]:
     """What sources say together, and how much would have gone wrong by the trimmed mean over the tenants held."""
     whole = together(found.values())
     odd = trimmed(excesses(held, usual), trim) if len(held) >= trim.least else None
@@ -204,24 +208,26 @@ def capped_and_trimmed(
     return whole, min(max(whole.hits + odd * theirs.size, 0.0), whole.size)
 
 
-def joined(before: Evidence, traffic: Folded | None, effect: float) -> Evidence:
+def joined(
+    before: EndpointEvidence, traffic: FoldedCounts | None, effect: float
+) -> EndpointEvidence:
     """What observations and traffic come to together; `effect` is the model's design effect."""
     if before.folded is None:
-        return Evidence(traffic, stale=False) if traffic else before
-    return Evidence(
+        return EndpointEvidence(traffic, stale=False) if traffic else before
+    return EndpointEvidence(
         both(before.folded, traffic) if traffic else replace(before.folded, design_effect=effect),
         stale=False,
     )
 
 
-def both(one: Folded, other: Folded) -> Folded:
+def both(one: FoldedCounts, other: FoldedCounts) -> FoldedCounts:
     """Observations and traffic of one endpoint as one; the half-life is that of the kind with more behind it."""
     favoured = [
         f.discounted.errored_requests if f.lenient_errored is None else f.lenient_errored
         for f in (one, other)
     ]
     sources = tuple(sorted({*one.sources, *other.sources}))
-    return Folded(
+    return FoldedCounts(
         observed=added((one.observed, other.observed)),
         discounted=added((one.discounted, other.discounted)),
         half_life=max((one, other), key=lambda f: f.discounted.tool_call_requests).half_life,

@@ -5,52 +5,27 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
-from assay.engine.evidence.observations import Counts
-from assay.engine.evidence.strata import Share, Strata
-from assay.engine.evidence.tenant_caps import Excess, factors
+from assay.engine.evidence.strata import HitCounts, Strata
+from assay.engine.evidence.tenant_caps import ExcessErrors, factors
+from assay.engine.world.measurements import TrafficCounts
 
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """One tenant's requests of one stratum at one endpoint, as one source reported them up to the end of an hour.
-
-    Counts are discounted by age, with `half_life`; `observed` are whole ones; `hour_calls` and `hour_errored` are of
-    the closed hour alone. Hours are whole ones from 1970. Where nothing is observed, all there was is stale.
-    """
-
-    endpoint_id: str
-    source: str
-    tenant: str
-    stratum: int
-    requests: float
-    tool_call_requests: float
-    errored_requests: float
-    auto_requests: float
-    auto_tool_call_requests: float
-    observed: Counts
-    hour_calls: int
-    hour_errored: int
-    first_hour: int
-    last_hour: int
-    half_life: timedelta
-
-
-Part = tuple[Tally, float, float]  # a tally, and of it so many requests with so many hits
+Part = tuple[TrafficCounts, float, float]  # a tally, and of it so many requests with so many hits
 
 
 @dataclass(frozen=True, slots=True)
-class Capped:
+class CappedCounts:
     """A tally, and how much of its tenant's calls and of its requests with auto counts; not `held`: all of them."""
 
-    tally: Tally
+    tally: TrafficCounts
     held: bool
     calls: float
     autos: float
 
 
-def capped(tallies: Sequence[Tally], naming: Collection[str], most: float) -> tuple[Capped, ...]:
+def capped(
+    tallies: Sequence[TrafficCounts], naming: Collection[str], most: float
+) -> tuple[CappedCounts, ...]:
     """One endpoint's tallies with no tenant above its cap: `most` calls and as many requests, and its share of many.
 
     A source that is not `naming` tenants vouches for its traffic, as whoever imports observations does.
@@ -59,14 +34,14 @@ def capped(tallies: Sequence[Tally], naming: Collection[str], most: float) -> tu
     calls = factors(by_tenant((t, t.tool_call_requests) for t in held), most)
     autos = factors(by_tenant((t, t.auto_requests) for t in held), most)
     return tuple(
-        Capped(t, held=True, calls=calls.get(t.tenant, 1.0), autos=autos.get(t.tenant, 1.0))
+        CappedCounts(t, held=True, calls=calls.get(t.tenant, 1.0), autos=autos.get(t.tenant, 1.0))
         if t.source in naming
-        else Capped(t, held=False, calls=1.0, autos=1.0)
+        else CappedCounts(t, held=False, calls=1.0, autos=1.0)
         for t in tallies
     )
 
 
-def by_tenant(amounts: Iterable[tuple[Tally, float]]) -> dict[str, float]:
+def by_tenant(amounts: Iterable[tuple[TrafficCounts, float]]) -> dict[str, float]:
     """What each tenant has of something, where it has any."""
     sums: defaultdict[str, float] = defaultdict(float)
     for tally, amount in amounts:
@@ -83,13 +58,13 @@ def strata(parts: Iterable[Part]) -> Mapping[str, Strata]:
             found = sums.setdefault((tally.source, tally.stratum), [0.0, 0.0])
             found[0] += size
             found[1] += hits
-    kinds: defaultdict[str, dict[int, Share]] = defaultdict(dict)
+    kinds: defaultdict[str, dict[int, HitCounts]] = defaultdict(dict)
     for (source, stratum), (size, hits) in sums.items():
-        kinds[source][stratum] = Share(size, hits)
+        kinds[source][stratum] = HitCounts(size, hits)
     return kinds
 
 
-def excesses(parts: Iterable[Part], usual: Mapping[str, Strata]) -> list[Excess]:
+def excesses(parts: Iterable[Part], usual: Mapping[str, Strata]) -> list[ExcessErrors]:
     """What went wrong for each tenant against what does for `usual` requests of the same source and stratum."""
     sums: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
     for tally, calls, errored in parts:
@@ -99,4 +74,4 @@ def excesses(parts: Iterable[Part], usual: Mapping[str, Strata]) -> list[Excess]
             found[0] += calls
             found[1] += errored - calls * rate
             found[2] += calls * rate * (1.0 - rate)
-    return [Excess(tenant, *found) for tenant, found in sums.items()]
+    return [ExcessErrors(tenant, *found) for tenant, found in sums.items()]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from assay.engine.cel.check import Checked
 from assay.engine.errors import InvalidField
+from assay.engine.evidence.decay import EvidenceSpec
 from assay.engine.policy.compile import CheckedKey, CheckedRule, CheckedRuleSet
 from assay.engine.policy.evaluation import (
     Column,
@@ -18,7 +19,7 @@ from assay.engine.policy.evaluation import (
     columns,
     program,
 )
-from assay.engine.policy.rule_set import Binding, EvidenceSpec, MemorySpec, Parameter
+from assay.engine.policy.rule_set import Binding, MemorySpec, Parameter
 
 NO_ROW: tuple[Facts, ...] = ({},)
 

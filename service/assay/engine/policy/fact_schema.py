@@ -12,7 +12,7 @@ REQUEST = "request"
 
 
 @dataclass(frozen=True, slots=True)
-class Declared:
+class DeclaredFact:
     """One fact: `judged` facts are known when pools are judged, `request` facts only when a request is planned."""
 
     path: str
@@ -32,17 +32,17 @@ class Declared:
         return self.path.partition(".")[2]
 
 
-def judged(path: str, kind: Type, meaning: str, *, optional: bool = False) -> Declared:
+def judged(path: str, kind: Type, meaning: str, *, optional: bool = False) -> DeclaredFact:
     """Declare a fact of the judging stage."""
-    return Declared(path, kind, JUDGED, meaning, optional)
+    return DeclaredFact(path, kind, JUDGED, meaning, optional)
 
 
-def requested(path: str, kind: Type, meaning: str, *, optional: bool = False) -> Declared:
+def requested(path: str, kind: Type, meaning: str, *, optional: bool = False) -> DeclaredFact:
     """Declare a fact of the planning stage."""
-    return Declared(path, kind, REQUEST, meaning, optional)
+    return DeclaredFact(path, kind, REQUEST, meaning, optional)
 
 
-def percentiles(prefix: str, suffix: str, what: str) -> tuple[Declared, ...]:
+def percentiles(prefix: str, suffix: str, what: str) -> tuple[DeclaredFact, ...]:
     """Four facts, one per percentile."""
     make = requested if prefix.startswith("request.") else judged
     return tuple(
@@ -51,7 +51,7 @@ def percentiles(prefix: str, suffix: str, what: str) -> tuple[Declared, ...]:
     )
 
 
-FACTS: tuple[Declared, ...] = (
+FACTS: tuple[DeclaredFact, ...] = (
     judged("endpoint.id", STRING, "`model@tag`, with `~2` … where a tag repeats"),
     judged("endpoint.provider", STRING, "the provider's slug"),
     judged("endpoint.tag", STRING, "the provider's slug, and what tells its endpoints apart: `deepinfra/fp8`"),

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from assay.engine.evidence.benchmarks import Standing
-from assay.engine.evidence.ignores import Ignores
-from assay.engine.evidence.observations import Evidence, Folded, Peers
-from assay.engine.world.catalog import (
-    Endpoint,
-    Model,
-    Percentiles,
-    Preference,
-    PriceOverride,
-    Prices,
-    TenantSettings,
-)
+from assay.engine.evidence.benchmarks import LatestScore
+from assay.engine.evidence.ignores import IgnoreCounts
+from assay.engine.evidence.observations import EndpointEvidence, FoldedCounts, PeerPropensities
+from assay.engine.world.catalog import Endpoint, Model, Percentiles, PriceOverride, Prices
+from assay.engine.world.clock import HOUR
 from assay.engine.world.request import Request
+from assay.engine.world.tenants import Preference, TenantSettings
 
 Facts = dict[str, object]
-HOUR = timedelta(hours=1)
 
 
 def present(facts: Mapping[str, object]) -> Facts:
@@ -129,7 +122,10 @@ def holds(override: PriceOverride, now: datetime, prompt_tokens: int | None) -> 
 
 
 def evidence_facts(
-    evidence: Evidence | None, peers: Peers | None, design_effect: float, as_of: datetime
+    evidence: EndpointEvidence | None,
+    peers: PeerPropensities | None,
+    design_effect: float,
+    as_of: datetime,
 ) -> Facts:
     """What was observed of an endpoint's tool calling; nothing but staleness where nothing fresh was."""
     if evidence is None or evidence.folded is None or peers is None:
@@ -152,13 +148,13 @@ def evidence_facts(
     }
 
 
-def calls_per_hour(folded: Folded) -> float:
+def calls_per_hour(folded: FoldedCounts) -> float:
     """Tool-call requests an hour, from the beginning of the first window to the end of the last."""
     hours = (folded.observed_to - folded.observed_from) / HOUR
     return folded.observed.tool_call_requests / hours if hours > 0 else 0.0
 
 
-def propensity_facts(folded: Folded, peers: Peers) -> Facts:
+def propensity_facts(folded: FoldedCounts, peers: PeerPropensities) -> Facts:
     """How often tools were called, against the other endpoints that the same source saw."""
     return present(
         {
@@ -170,14 +166,14 @@ def propensity_facts(folded: Folded, peers: Peers) -> Facts:
     )
 
 
-def ignore_facts(ignores: Ignores) -> Facts:
+def ignore_facts(ignores: IgnoreCounts) -> Facts:
     """Counts of distinct tenants; absent where nobody has a say."""
     if not ignores.tenants:
         return {}
     return {"ignores.tenants": ignores.tenants, "ignores.ignoring": ignores.ignoring}
 
 
-def benchmark_facts(standings: Sequence[Standing]) -> Facts:
+def benchmark_facts(standings: Sequence[LatestScore]) -> Facts:
     """The latest score in each series with its age; absent where there is none."""
     if not standings:
         return {}
@@ -204,7 +200,7 @@ def model_facts(model: Model) -> Facts:
     }
 
 
-def cohort_facts(endpoints: Sequence[Endpoint], evidence: Iterable[Evidence]) -> Facts:
+def cohort_facts(endpoints: Sequence[Endpoint], evidence: Iterable[EndpointEvidence]) -> Facts:
     """What is known of all endpoints of a model together."""
     counts = [e.folded.discounted for e in evidence if e.folded is not None]
     return {

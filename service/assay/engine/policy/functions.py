@@ -7,7 +7,7 @@ from typing import Any
 
 from assay.engine.cel.schema import BOOL, DOUBLE, INT, STRING, Function, Type, list_of, record
 from assay.engine.evidence import statistics
-from assay.engine.world.slug import means
+from assay.engine.world.slug import provider_matches
 
 DOUBLES = list_of(DOUBLE)
 STRINGS = list_of(STRING)
@@ -26,7 +26,7 @@ def rank_in(endpoint: Mapping[str, object], names: Sequence[str]) -> int:
 
 def matches(endpoint: Mapping[str, object], name: str) -> bool:
     """Whether a provider name means this endpoint."""
-    return means(
+    return provider_matches(
         name, str(endpoint["provider"]), str(endpoint["tag"]), str(endpoint["service_tier"])
     )
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from assay.engine.evidence.decay import EvidenceSpec
 from assay.engine.policy.faults import Fault
-from assay.engine.policy.rule_set import EvidenceSpec, MemorySpec, OrderKey, Rule, RuleSet, Variable
+from assay.engine.policy.rule_set import MemorySpec, OrderKey, Rule, RuleSet, Variable
 
 Named = TypeVar("Named", Rule, Variable, OrderKey)
 

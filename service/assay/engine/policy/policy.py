@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from assay.engine.cel.check import Checked
+from assay.engine.evidence.decay import EvidenceSpec
 from assay.engine.policy.binding import Bound, Routes, accuracy, bind, is_default
 from assay.engine.policy.compile import CheckedRuleSet, Checker, check_guard, check_rule_set
 from assay.engine.policy.faults import Fault, PolicyFaults
 from assay.engine.policy.inheritance import inherit
-from assay.engine.policy.rule_set import Binding, EvidenceSpec, PolicySource, RuleSet
+from assay.engine.policy.rule_set import Binding, PolicySource, RuleSet
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from assay.engine.canonical import address, canonical
+from assay.engine.evidence.decay import EvidenceSpec
 
 Parameter = bool | int | float | str | tuple[str, ...]
 
@@ -81,27 +82,6 @@ class OrderKey:
     weight: Expression | None = None
     direction: str = "ascending"
     across_models: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class EvidenceSpec:
-    """How counts are folded: age limit and half-life bounds.
-
-    The half-life is `half_life_target` effective tool-call requests at the endpoint's own rate, clamped to
-    [`half_life_min`, `half_life_max`]; `design_effect` divides counts that come in clusters.
-    """
-
-    max_age: timedelta = timedelta(days=90)
-    half_life_target: float = 2000.0
-    half_life_min: timedelta = timedelta(hours=12)
-    half_life_max: timedelta = timedelta(hours=168)
-    design_effect: float = 2.2
-
-    @property
-    def key(self) -> str:
-        """A name for this way of folding, by its content."""
-        spans = (s.total_seconds() for s in (self.max_age, self.half_life_min, self.half_life_max))
-        return canonical([*spans, self.half_life_target, self.design_effect]).decode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from assay.engine.evidence.benchmarks import latest
-from assay.engine.evidence.ignores import ignores, polls
-from assay.engine.evidence.observations import Evidence, fold, peers
-from assay.engine.evidence.speed import completed
-from assay.engine.evidence.traffic import blend
-from assay.engine.evidence.traffic_counts import Tally
+from assay.engine.evidence.benchmarks import latest_scores
+from assay.engine.evidence.decay import EvidenceSpec
+from assay.engine.evidence.ignores import count_ignores, votes_by_model
+from assay.engine.evidence.observations import (
+    EndpointEvidence,
+    fold_observations,
+    peer_propensities,
+)
+from assay.engine.evidence.speed import fill_from_traffic
+from assay.engine.evidence.traffic import add_traffic
 from assay.engine.policy.binding import Bound, Keys
 from assay.engine.policy.evaluation import CLEAN, Facts, Findings, Shared
 from assay.engine.policy.fact_values import (
@@ -25,10 +29,11 @@ from assay.engine.policy.fact_values import (
     model_facts,
 )
 from assay.engine.policy.policy import Policy
-from assay.engine.policy.rule_set import EvidenceSpec
 from assay.engine.snapshot.parts import Part, model_part, pool_part, tenant_parts
 from assay.engine.snapshot.snapshot import Snapshot, assemble
-from assay.engine.world.catalog import Endpoint, Observation, World
+from assay.engine.world.catalog import Endpoint
+from assay.engine.world.measurements import Observation, TrafficCounts
+from assay.engine.world.world import World
 
 Members = Mapping[str, frozenset[str]]  # endpoint ids by binding
 NOBODY: Members = {}
@@ -38,7 +43,7 @@ NOBODY: Members = {}
 class Rows:
     """One model's endpoints with their evidence folded in one way: facts of all together, a row of facts for each."""
 
-    evidence: Mapping[str, Evidence]
+    evidence: Mapping[str, EndpointEvidence]
     cohort: Facts
     rows: Sequence[Facts]
 
@@ -91,28 +96,31 @@ def cohorts(world: World, policy: Policy, as_of: datetime) -> Iterator[Cohort]:
     endpoints: defaultdict[str, list[Endpoint]] = defaultdict(list)
     for endpoint in sorted(world.endpoints, key=lambda e: e.endpoint_id):
         endpoints[endpoint.model].append(
-            completed(endpoint, world.served.get(endpoint.endpoint_id))
+            fill_from_traffic(endpoint, world.served.get(endpoint.endpoint_id))
         )
     observations: defaultdict[str, list[Observation]] = defaultdict(list)
     for observation in world.observations:
         observations[observation.endpoint_id].append(observation)
-    tallies: defaultdict[tuple[str, str], list[Tally]] = defaultdict(list)
-    for key, counted in world.tallies.items():
+    tallies: defaultdict[tuple[str, str], list[TrafficCounts]] = defaultdict(list)
+    for key, counted in world.traffic.items():
         for tally in counted:
             tallies[key, tally.endpoint_id].append(tally)
-    voted = polls(world.ballots)
-    scored = latest(world.benchmarks, as_of)
+    voted = votes_by_model(world.ignore_votes)
+    scored = latest_scores(world.benchmarks, as_of)
     for model in sorted(world.models, key=lambda m: m.model):
         own = endpoints[model.model]
         poll = voted.get(model.model)
-        asked = [ignore_facts(ignores(e, poll)) if poll else {} for e in own]
+        asked = [ignore_facts(count_ignores(e, poll)) if poll else {} for e in own]
         asked = [
             a | benchmark_facts(scored.get(e.endpoint_id, ()))
             for a, e in zip(asked, own, strict=True)
         ]
         seen = [o for e in own for o in observations[e.endpoint_id]]
         said = {k: [t for e in own for t in tallies.get((k, e.endpoint_id), ())] for k in specs}
-        known = {k: blend(fold(seen, spec, as_of), said[k], spec) for k, spec in specs.items()}
+        known = {
+            k: add_traffic(fold_observations(seen, spec, as_of), said[k], spec)
+            for k, spec in specs.items()
+        }
         folds = {k: rows_of(own, asked, known[k], spec, as_of) for k, spec in specs.items()}
         yield Cohort(model_facts(model), own, folds)
 
@@ -120,13 +128,13 @@ def cohorts(world: World, policy: Policy, as_of: datetime) -> Iterator[Cohort]:
 def rows_of(
     endpoints: Sequence[Endpoint],
     asked: Sequence[Facts],
-    evidence: Mapping[str, Evidence],
+    evidence: Mapping[str, EndpointEvidence],
     spec: EvidenceSpec,
     as_of: datetime,
 ) -> Rows:
     """The cohort's facts and one row of facts per endpoint, for one way of folding evidence."""
     rows: list[Facts] = []
-    others = peers(evidence)
+    others = peer_propensities(evidence)
     for endpoint, preferences in zip(endpoints, asked, strict=True):
         name = endpoint.endpoint_id
         rows.append(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from assay.engine.evidence.observations import Evidence, HourCounts
+from assay.engine.evidence.observations import EndpointEvidence, HourCounts
 from assay.engine.policy.binding import Bound
 from assay.engine.policy.evaluation import Facts, Findings
 from assay.engine.policy.policy import Policy
@@ -28,9 +28,9 @@ from assay.engine.snapshot.pool_memory import (
     remembered,
 )
 from assay.engine.snapshot.snapshot import Snapshot, assemble
-from assay.engine.world.catalog import World
+from assay.engine.world.clock import HOUR
+from assay.engine.world.world import World
 
-HOUR = timedelta(hours=1)
 Hours = Mapping[str, HourCounts]  # by endpoint id
 HOLD, MINIMUM = REMEMBERED = (
     "hold",
@@ -124,7 +124,7 @@ def subjects(pool: Pool, cohort: Cohort, memory: Memory, watched: Hours) -> list
     ]
 
 
-def hour_of(watched: Hours, endpoint_id: str, known: Evidence | None) -> HourCounts:
+def hour_of(watched: Hours, endpoint_id: str, known: EndpointEvidence | None) -> HourCounts:
     """An endpoint's closed hour: as observed by others, and its traffic."""
     observed = watched.get(endpoint_id, NO_COUNTS)
     traffic = known.folded.hour if known and known.folded else None

@@ -27,6 +27,7 @@ from assay.engine.snapshot.pool_memory import (
     counted,
     forget,
 )
+from assay.engine.world.clock import HOUR
 
 
 def cusum(
@@ -38,9 +39,6 @@ def cusum(
     worse = spec.change_odds * usual
     gain = bad * math.log(worse / usual) + (calls - bad) * math.log((1.0 - worse) / (1.0 - usual))
     return max(0.0, before + spec.cusum_cap / max(calls, spec.cusum_cap) * gain)
-
-
-HOUR = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)

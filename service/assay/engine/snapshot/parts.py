@@ -10,7 +10,8 @@ from typing import Any
 from assay.engine.policy.evaluation import Facts, Findings
 from assay.engine.policy.verdict import RuleFinding, Verdict
 from assay.engine.snapshot.pool_memory import NOTHING, Amounts, Standing
-from assay.engine.world.catalog import Endpoint, Preference, PriceOverride, Prices, TenantSettings
+from assay.engine.world.catalog import Endpoint, PriceOverride, Prices
+from assay.engine.world.tenants import Preference, TenantSettings
 
 Part = dict[str, Any]
 

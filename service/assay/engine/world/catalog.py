@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import TYPE_CHECKING
-
-from assay.engine.evidence.benchmarks import BenchmarkRun
-
-if TYPE_CHECKING:  # what these are, they say of the endpoints and observations below
-    from assay.engine.evidence.ignores import Ballot
-    from assay.engine.evidence.speed import Served
-    from assay.engine.evidence.traffic_counts import Tally
 
 TIERS = ("flex", "priority")
 
@@ -104,62 +94,3 @@ class Endpoint:
         """`flex` or `priority` where the tag ends so, else empty."""
         last = self.tag.rsplit("/", 1)[-1]
         return last if "/" in self.tag and last in TIERS else ""
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """Counts of what an endpoint did with requests that offered tools, from one source in one window.
-
-    `requests` offered tools and were answered; `tool_call_requests` of them ended in tool calls;
-    `errored_requests` of those held at least one bad call.
-    """
-
-    endpoint_id: str
-    source: str
-    observed_from: datetime
-    observed_to: datetime
-    requests: int
-    tool_call_requests: int
-    errored_requests: int
-    reference: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Preference:
-    """A tenant's pin or ignore of a provider (slug) or an endpoint (tag), for one model or for all (`None`)."""
-
-    tenant: str
-    kind: str  # "pin" | "ignore"
-    target: str
-    model: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TenantSettings:
-    """What the operator allows a tenant: an empty `only` allows all providers."""
-
-    tenant: str
-    only: tuple[str, ...] = ()
-    ignore: tuple[str, ...] = ()
-    zdr: bool = False
-    deny_data_collection: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """Everything judging reads, besides policy: the whole catalog, all evidence, all tenants.
-
-    Endpoints that are gone from every source are left out; each tuple may come in any order.
-    """
-
-    models: tuple[Model, ...] = ()
-    endpoints: tuple[Endpoint, ...] = ()
-    observations: tuple[Observation, ...] = ()
-    preferences: tuple[Preference, ...] = ()
-    tenants: tuple[TenantSettings, ...] = ()
-    benchmarks: tuple[BenchmarkRun, ...] = ()
-    tallies: Mapping[str, tuple[Tally, ...]] = field(
-        default_factory=dict
-    )  # by the key of the way of folding
-    ballots: tuple[Ballot, ...] = ()
-    served: Mapping[str, Served] = field(default_factory=dict)  # by endpoint

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Content = tuple[object, ...]
 
 
-def assign(existing: Sequence[Endpoint], incoming: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
+def assign_ids(existing: Sequence[Endpoint], incoming: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
     """Return `incoming` in its order, each under its lasting id; all endpoints are of one model.
 
     `existing` holds every endpoint the model ever had, those that are gone included. Offers are matched by tag; where a
@@ -43,7 +43,7 @@ def assign(existing: Sequence[Endpoint], incoming: Sequence[Endpoint]) -> tuple[
     )
 
 
-def provisional(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
+def provisional_ids(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
     """Give ids in file order, as if nothing had been imported before; the endpoints may be of many models."""
     everything = tuple(endpoints)
     ids = _with_new({}, set(), everything)

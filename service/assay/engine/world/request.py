@@ -55,17 +55,17 @@ class ProviderPreferences:
     def __post_init__(self) -> None:
         """Refuse what no endpoint could mean."""
         for name in ("order", "only", "ignore"):
-            texts(f"provider.{name}", getattr(self, name))
-        texts("provider.quantizations", self.quantizations)
+            check_texts(f"provider.{name}", getattr(self, name))
+        check_texts("provider.quantizations", self.quantizations)
         for value in self.quantizations:
-            one_of("provider.quantizations", value, QUANTIZATIONS)
-        one_of("provider.data_collection", self.data_collection, ("allow", "deny"))
-        one_of("provider.sort.partition", self.partition, PARTITIONS)
+            check_one_of("provider.quantizations", value, QUANTIZATIONS)
+        check_one_of("provider.data_collection", self.data_collection, ("allow", "deny"))
+        check_one_of("provider.sort.partition", self.partition, PARTITIONS)
         if self.sort is not None:
-            one_of("provider.sort", self.sort, SORTS)
+            check_one_of("provider.sort", self.sort, SORTS)
         for group in ("max_price", "preferred_min_throughput", "preferred_max_latency"):
             for item in fields(getattr(self, group)):
-                not_negative(
+                check_not_negative(
                     f"provider.{group}.{item.name}", getattr(getattr(self, group), item.name)
                 )
 
@@ -94,22 +94,22 @@ class Request:
         """Refuse out-of-range values, each by its name."""
         if not self.model:
             raise InvalidField("model", self.model, "a model name such as author/slug")
-        texts("models", self.models, limit=MAX_MODELS)
+        check_texts("models", self.models, limit=MAX_MODELS)
         for name in ("parameters", "input_modalities"):
-            texts(name, getattr(self, name))
+            check_texts(name, getattr(self, name))
         for name in ("model", "tenant", "request_id", "session_id"):
-            text(name, getattr(self, name))
+            check_text(name, getattr(self, name))
         for name in ("tools", "max_tokens", "prompt_tokens", "min_policy_revision"):
-            not_negative(name, getattr(self, name))
+            check_not_negative(name, getattr(self, name))
         if self.tool_choice is not None:
-            one_of("tool_choice", self.tool_choice, TOOL_CHOICES)
+            check_one_of("tool_choice", self.tool_choice, TOOL_CHOICES)
         if self.service_tier is not None:
-            one_of("service_tier", self.service_tier, SERVICE_TIERS)
+            check_one_of("service_tier", self.service_tier, SERVICE_TIERS)
         if len(self.seed) not in (0, 16, 32):
             raise InvalidField("seed", self.seed.hex(), "16 or 32 bytes")
 
 
-def text(name: str, value: str) -> None:
+def check_text(name: str, value: str) -> None:
     """Refuse over-long text and anything that is not printable."""
     if len(value) > MAX_TEXT:
         raise InvalidField(name, value, f"at most {MAX_TEXT} characters")
@@ -117,23 +117,23 @@ def text(name: str, value: str) -> None:
         raise InvalidField(name, value, "printable text")
 
 
-def texts(name: str, values: tuple[str, ...], limit: int = MAX_LIST) -> None:
+def check_texts(name: str, values: tuple[str, ...], limit: int = MAX_LIST) -> None:
     """Refuse over-long lists and empty or unprintable members."""
     if len(values) > limit:
         raise InvalidField(name, f"{len(values)} items", f"a list of at most {limit}")
     for index, value in enumerate(values):
         if not value:
             raise InvalidField(f"{name}[{index}]", value, "a name")
-        text(f"{name}[{index}]", value)
+        check_text(f"{name}[{index}]", value)
 
 
-def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+def check_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     """Refuse a word outside its list."""
     if value not in allowed:
         raise InvalidField(name, value, f"one of {', '.join(allowed)}")
 
 
-def not_negative(name: str, value: float | None) -> None:
+def check_not_negative(name: str, value: float | None) -> None:
     """Refuse negative, infinite and NaN numbers, and integers beyond 64 bits."""
     if value is not None and not (math.isfinite(value) and 0 <= value <= INT64_MAX):
         raise InvalidField(name, value, "a finite number, zero or more")

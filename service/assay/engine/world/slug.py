@@ -54,7 +54,7 @@ def parse_slug(text: str, *, models: Container[str], variants: Collection[str]) 
     return Slug(model, routing)
 
 
-def means(name: str, provider: str, tag: str, service_tier: str) -> bool:
+def provider_matches(name: str, provider: str, tag: str, service_tier: str) -> bool:
     """Whether a provider name in a request or preference means the endpoint of that provider, tag and tier.
 
     A provider's slug means all its endpoints save service tiers; any other name means exactly one tag

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from assay.engine.errors import InvalidField
 from assay.engine.world.catalog import Percentiles
-from assay.engine.world.request import SORTS, MaxPrice, ProviderPreferences, Request, one_of
+from assay.engine.world.request import SORTS, MaxPrice, ProviderPreferences, Request, check_one_of
 from assay.v1 import routing_pb2 as pb
 
 
@@ -39,7 +39,7 @@ def preferences_from(message: pb.ProviderPreferences) -> ProviderPreferences:
     sort = message.sort
     by = sort.by if sort.HasField("by") else None
     if by is not None:
-        one_of("provider.sort.by", by, SORTS)
+        check_one_of("provider.sort.by", by, SORTS)
     return ProviderPreferences(
         order=tuple(message.order),
         only=tuple(message.only),

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, Engine, and_, bindparam, insert, select, update
 
 from assay.engine.errors import InvalidField, quoted
-from assay.engine.evidence.benchmarks import BenchmarkRun
 from assay.engine.world.catalog import Endpoint, Provider
-from assay.engine.world.slug import CATALOG_VARIANTS, means
+from assay.engine.world.measurements import BenchmarkRun
+from assay.engine.world.slug import CATALOG_VARIANTS, provider_matches
 from assay.importers.documents import (
     BenchmarkDocument,
     ImportReport,
@@ -98,7 +98,7 @@ class Measured:
     def _means(self, pin: str, endpoint: Endpoint) -> bool:
         """Whether a slug, a name that a catalog gives, or a tag means the endpoint."""
         name = self._slugs.get(pin.casefold(), pin)
-        return means(name, endpoint.provider, endpoint.tag, endpoint.service_tier)
+        return provider_matches(name, endpoint.provider, endpoint.tag, endpoint.service_tier)
 
     def _is_by(self, subject: Subject, endpoint: Endpoint) -> bool:
         said = subject.provider

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, inser
 
 from assay.engine.errors import BadData, quoted
 from assay.engine.world.catalog import Endpoint, Model, Provider
-from assay.engine.world.identity import assign
+from assay.engine.world.identity import assign_ids
 from assay.importers.documents import CatalogDocument, ImportReport, Tally
 from assay.store.database import writing
 from assay.store.imports.log import Import, bump, changed, insert_missing, newest_import, note
@@ -234,7 +234,7 @@ def identify(
     return [
         endpoint
         for model, group in offers.items()
-        for endpoint in assign(existing.get(model, []), group)
+        for endpoint in assign_ids(existing.get(model, []), group)
     ]
 
 

@@ -10,7 +10,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine, Table, and_, bindparam, func, insert, or_, select, update
 
-from assay.engine.world.catalog import Endpoint, Observation
+from assay.engine.world.catalog import Endpoint
+from assay.engine.world.measurements import Observation
 from assay.importers.documents import ImportReport, ObservationDocument, ObservedRow, Refusal, Tally
 from assay.store.database import writing
 from assay.store.imports.catalog import Saying, compare, tally, write

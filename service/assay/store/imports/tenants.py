@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine, delete, insert, select
 
 from assay.engine.errors import quoted
-from assay.engine.world.catalog import Preference, TenantSettings
+from assay.engine.world.tenants import Preference, TenantSettings
 from assay.importers.documents import (
     ImportReport,
     PreferenceDocument,
