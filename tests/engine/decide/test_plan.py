@@ -184,8 +184,8 @@ def test_the_same_request_snapshot_and_moment_give_the_same_bytes(
 
 
 CHILD = """
-from tests.engine.worlds import MODEL, OTHER, ask, judged, mixed_world, moment
-from assay.engine.plan import plan
+from tests.support.worlds import MODEL, OTHER, ask, judged, mixed_world, moment
+from assay.engine.decide.plan import plan
 snapshot = judged(mixed_world())
 for request in (ask(tools=2), ask(f"{MODEL}:exacto", OTHER, partition="none"), ask(OTHER, MODEL, only=("good1",))):
     print(plan(request, snapshot, moment()).canonical().hex())
