@@ -14,9 +14,9 @@ from typing import Any, Final
 from sqlalchemy import Boolean, Column, DateTime, Engine, MetaData, delete, insert
 from sqlalchemy.types import JSON
 
+from assay.engine.world.clock import EPOCH
 from assay.store.database import open_store, writing
 from assay.store.migration import migrate
-from assay.store.types import EPOCH
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "fixtures" / "released"
 COUNTS: Final[dict[str, dict[str, int]]] = json.loads((FOLDER / "counts.json").read_text())
