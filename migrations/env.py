@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from alembic import context
 
 from assay.decision_log.schema import metadata
-from assay.store.database import open_store, writing
+from assay.store.database import open_database, writing
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -27,10 +27,10 @@ def run(connection: Connection) -> None:
 
 def run_by_url(url: str) -> None:
     """Open the database of `sqlalchemy.url` and run."""
-    engine = open_store(url)
-    with writing(engine) as connection:
+    database = open_database(url)
+    with writing(database) as connection:
         run(connection)
-    engine.dispose()
+    database.dispose()
 
 
 handed = context.config.attributes.get("connection")

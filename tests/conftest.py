@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 from sqlalchemy import Engine, make_url
 
 from assay.decision_log.schema import metadata
-from assay.store.database import open_store
+from assay.store.database import open_database
 from assay.store.migration import migrate
 
 # Tests start programs while gRPC's threads are at work: its fork handlers have crashed the process then.
@@ -85,9 +85,9 @@ def execute(url: str, *statements: str) -> None:
 
 
 def migrate_all(url: str) -> None:
-    engine = open_store(url)
-    migrate(engine, MIGRATIONS)
-    engine.dispose()
+    database = open_database(url)
+    migrate(database, MIGRATIONS)
+    database.dispose()
 
 
 @pytest.fixture(scope="session")
@@ -186,6 +186,6 @@ def empty_database_url(
 @pytest.fixture
 def store(database_url: str) -> Iterator[Engine]:
     """An open, migrated database."""
-    engine = open_store(database_url)
-    yield engine
-    engine.dispose()
+    database = open_database(database_url)
+    yield database
+    database.dispose()

@@ -30,7 +30,7 @@ from assay.decision_log.sink import AuditSink, shipping
 from assay.decision_log.tables import decision, journal_record
 from assay.engine.decide.plan import Moment, plan
 from assay.engine.world.request import Request
-from assay.store.database import open_store
+from assay.store.database import open_database
 
 STREAM = "s" * 32
 BATCH = 500
@@ -79,11 +79,11 @@ def recorded() -> tuple[list[list[Shipped]], Derive]:
 
 
 @contextmanager
-def bare(engine: Engine, batches: Sequence[Batch]) -> Iterator[Callable[[], None]]:
+def bare(database: Engine, batches: Sequence[Batch]) -> Iterator[Callable[[], None]]:
     """Load prebuilt rows into the same tables with nothing but the driver, a transaction a batch."""
     queue = iter(batches)
-    if engine.dialect.name == "sqlite":
-        connection = sqlite3.connect(str(engine.url.database), isolation_level=None)
+    if database.dialect.name == "sqlite":
+        connection = sqlite3.connect(str(database.url.database), isolation_level=None)
         connection.execute("PRAGMA synchronous = FULL")
 
         def insert() -> None:
@@ -96,7 +96,7 @@ def bare(engine: Engine, batches: Sequence[Batch]) -> Iterator[Callable[[], None
         yield insert
         connection.close()
         return
-    address = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    address = database.url.set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(address) as server:
 
         def copy() -> None:
@@ -127,13 +127,13 @@ def test_shipping_is_hardly_slower_than_bare_loading(
     ledger: Ledger,
 ) -> None:
     with new_database() as ours, new_database() as theirs:
-        engine, other = open_store(ours), open_store(theirs)
+        database, other = open_database(ours), open_database(theirs)
         batches, read = make()
         prebuilt = [
-            batch_of(STREAM, each, Readers(read, decode_outcomes), engine.dialect)
+            batch_of(STREAM, each, Readers(read, decode_outcomes), database.dialect)
             for each in batches
         ]
-        sink, queue = AuditSink(engine, Readers(read, decode_outcomes), At), iter(batches)
+        sink, queue = AuditSink(database, Readers(read, decode_outcomes), At), iter(batches)
 
         def store() -> None:
             records = next(queue)
@@ -141,10 +141,10 @@ def test_shipping_is_hardly_slower_than_bare_loading(
             link = last.chain or b""
             sink.store(STREAM, records, At(1, last.seq, last.seq, link), Signed(last.seq, link))
 
-        in_process = engine.dialect.name == "sqlite"
+        in_process = database.dialect.name == "sqlite"
         clock = time.process_time if in_process else time.perf_counter
         with shipping(
-            engine
+            database
         ) as connection:  # sets of findings repeat: all but the first of each are known
             add_words(
                 connection,
@@ -152,17 +152,17 @@ def test_shipping_is_hardly_slower_than_bare_loading(
             )
         with bare(other, prebuilt) as load_bare:
             found = compared(store, load_bare, calls=CALLS, rounds=ROUNDS, clock=clock)
-        for each in (engine, other):
+        for each in (database, other):
             empty(each)
             each.dispose()
     against = "bare executemany" if in_process else "bare COPY"
     ledger.slower(f"shipping {BATCH} decisions, {name}, against {against}", found, at_most=at_most)
 
 
-def empty(engine: Engine) -> None:
+def empty(database: Engine) -> None:
     """Let the next test find what it expects, without deleting row by row."""
-    if engine.dialect.name == "postgresql":
-        with engine.begin() as connection:
+    if database.dialect.name == "postgresql":
+        with database.begin() as connection:
             connection.execute(text(f"TRUNCATE {TABLES}"))
 
 
@@ -211,7 +211,7 @@ QUESTIONS: tuple[tuple[str, str, tuple[datetime, datetime]], ...] = (
 )
 
 
-def fill(engine: Engine) -> None:
+def fill(database: Engine) -> None:
     """A log without its records, which lie in a table that no question reads."""
     source, seq = rows(DECISIONS), itertools.count(1)
     words: dict[str, Words] = {}
@@ -219,19 +219,19 @@ def fill(engine: Engine) -> None:
         by_payload = {b"%d" % number: row for number, row in zip(seq, part, strict=False)}
         records = [Shipped(int(payload), DECISION, payload, b"") for payload in by_payload]
         batch = batch_of(
-            STREAM, records, Readers(by_payload.__getitem__, decode_outcomes), engine.dialect
+            STREAM, records, Readers(by_payload.__getitem__, decode_outcomes), database.dialect
         )
         batch.records.clear()
         words |= batch.words
-        with shipping(engine) as connection:
+        with shipping(database) as connection:
             load(connection, batch)
-    with shipping(engine) as connection:
+    with shipping(database) as connection:
         add_words(connection, words)
         names = [{"p": f"tp_{n:020x}", "t": f"tenant-{n}"} for n in range(400)]
-        at = "0" if engine.dialect.name == "sqlite" else "now()"
+        at = "0" if database.dialect.name == "sqlite" else "now()"
         connection.execute(text(f"INSERT INTO tenant_pseudonym VALUES (:p, :t, {at})"), names)  # noqa: S608
-    if engine.dialect.name == "postgresql":
-        with engine.begin() as connection:
+    if database.dialect.name == "postgresql":
+        with database.begin() as connection:
             connection.execute(text("ANALYZE"))  # as autovacuum does within minutes
 
 
@@ -239,12 +239,12 @@ def test_the_documented_questions_are_answered_in_less_than_a_tenth_of_a_second(
     new_database: NewDatabase, backend: str, ledger: Ledger
 ) -> None:
     with new_database() as url:
-        engine = open_store(url)
-        fill(engine)
+        database = open_database(url)
+        fill(database)
         for name, filter_, (since, until) in QUESTIONS:
             ask = partial(
                 list_decisions,
-                engine,
+                database,
                 read_filter(filter_).condition,
                 since=since,
                 until=until,
@@ -260,5 +260,5 @@ def test_the_documented_questions_are_answered_in_less_than_a_tenth_of_a_second(
                     partial(ask, after=first[-1].key), rounds=7, clock=time.perf_counter
                 )
                 ledger.took(f"{backend}, the next page of it", following, below=0.1)
-        empty(engine)
-        engine.dispose()
+        empty(database)
+        database.dispose()

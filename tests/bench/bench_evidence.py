@@ -21,13 +21,13 @@ from assay.decision_log.record import OUTCOMES, encode_outcomes, micros
 from assay.decision_log.sink import AuditSink
 from assay.decision_log.writer import READERS
 from assay.journal.writer import Journal
-from assay.outcomes.endpoint_health import Health
-from assay.outcomes.outcome import ANSWERED, Batch, Group, Outcome, ToolUse
-from assay.outcomes.reporter import Reporter
+from assay.outcomes.endpoint_health import EndpointHealth
+from assay.outcomes.intake import OutcomeIntake
+from assay.outcomes.outcome import ANSWERED, Outcome, OutcomeBatch, OutcomeGroup, ToolUse
 from assay.rpc.evidence import Evidence
 from assay.server.decider import Decider, uuid7
-from assay.store.database import open_store
-from assay.store.preferences import Preferences
+from assay.store.database import open_database
+from assay.store.preferences import PreferenceStore
 from assay.v1 import evidence_pb2 as pb
 
 NewDatabase = Callable[[], AbstractContextManager[str]]
@@ -74,10 +74,10 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     [pytest.param("3 % in trouble", 0.03, id="usual"), pytest.param("half in it", 0.5, id="bad")],
 )
 def test_reporting(name: str, errors: float, journal: Journal, ledger: Ledger) -> None:
-    health = Health()
+    health = EndpointHealth()
     decider = Decider(lambda: AS_OF, snapshot(), health.now, journal)
-    preferences = Preferences(create_engine("sqlite://"), lambda: AS_OF)
-    servicer = Evidence(Reporter(decider, journal, health.heed), preferences)
+    preferences = PreferenceStore(create_engine("sqlite://"), lambda: AS_OF)
+    servicer = Evidence(OutcomeIntake(decider, journal, health.update), preferences)
     context: Any = None
     data = request(random.Random(1), errors=errors)
 
@@ -106,9 +106,11 @@ def shipped(draw: random.Random, numbers: Iterator[int], now_us: int) -> list[Sh
                     for _ in range(OUTCOMES_A_BATCH // 200)
                 ]  # fmt: skip
                 groups.append(
-                    Group(f"{tenant:032x}", endpoint_id, endpoint_id.rpartition("@")[2], outcomes)
+                    OutcomeGroup(
+                        f"{tenant:032x}", endpoint_id, endpoint_id.rpartition("@")[2], outcomes
+                    )
                 )
-        batch = Batch("gateway-1", f"b-{next(numbers)}", now_us, groups)
+        batch = OutcomeBatch("gateway-1", f"b-{next(numbers)}", now_us, groups)
         records.append(Shipped(0, OUTCOMES, encode_outcomes(batch), None))
         assert number < SHIPPED
     return records
@@ -117,8 +119,8 @@ def shipped(draw: random.Random, numbers: Iterator[int], now_us: int) -> list[Sh
 def test_shipping_outcomes(new_database: NewDatabase, backend: str, ledger: Ledger) -> None:
     draw, numbers, offsets = random.Random(1), count(), count(1)
     with new_database() as url:
-        engine = open_store(url)
-        sink = AuditSink(engine, READERS, At)
+        database = open_database(url)
+        sink = AuditSink(database, READERS, At)
         queue = [shipped(draw, numbers, micros(AS_OF)) for _ in range(6)]
 
         def store() -> None:
@@ -128,7 +130,7 @@ def test_shipping_outcomes(new_database: NewDatabase, backend: str, ledger: Ledg
         found = measured(
             store, rounds=5, clock=time.process_time if in_process else time.perf_counter
         )
-        engine.dispose()
+        database.dispose()
     clock = "CPU" if in_process else "wall"
     rate = int(SHIPPED * OUTCOMES_A_BATCH / found.median)
     ledger.took(

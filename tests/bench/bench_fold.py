@@ -36,8 +36,8 @@ COLD = """
 import json, resource, sys, time
 started = time.perf_counter()
 from tests.bench.bench_fold import curated
-from assay.store.engine import open_store
-curated(open_store(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+from assay.store.database import open_database
+curated(open_database(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
 print(json.dumps([time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024]))
 """
 
@@ -59,7 +59,7 @@ FROM evidence_counter GROUP BY endpoint_id, source, tenant, stratum, hour / 24
 """
 
 
-def fill(engine: Engine) -> None:
+def fill(database: Engine) -> None:
     """A catalog that states speeds, and counters for every endpoint and hour."""
     names = [f"{MODEL}-{number}" for number in range(MODELS)]
     offers = [endpoint(index) for index in range(ENDPOINTS)]
@@ -69,8 +69,8 @@ def fill(engine: Engine) -> None:
     listed = CatalogDocument(
         "bench", "bench", models=tuple(map(Model, names)), endpoints=tuple(placed)
     )
-    apply_catalog(engine, listed, now=AS_OF - timedelta(days=30))
-    with writing(engine) as connection:
+    apply_catalog(database, listed, now=AS_OF - timedelta(days=30))
+    with writing(database) as connection:
         connection.execute(text(CELLS))
         for hour in range(FIRST, LAST):
             connection.execute(text(HOUR_ROWS), {"hour": hour})
@@ -82,10 +82,10 @@ def fill(engine: Engine) -> None:
         )
 
 
-def curated(engine: Engine, first: int, last: int) -> list[float]:
+def curated(database: Engine, first: int, last: int) -> list[float]:
     """Close hours as the curator does, from reading the world to committing; seconds for each."""
-    curator = Curator(engine, Given(), lambda: AS_OF, lambda _: None)
-    lease = take_lease(engine, "bench", AS_OF + timedelta(days=1), seen=read_lease(engine))
+    curator = Curator(database, Given(), lambda: AS_OF, lambda _: None)
+    lease = take_lease(database, "bench", AS_OF + timedelta(days=1), seen=read_lease(database))
     assert lease is not None
     policy, taken = Given().policy, []
     for hour in range(first, last + 1):

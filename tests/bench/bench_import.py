@@ -14,7 +14,7 @@ from tests.bench.ledger import Ledger
 from tests.bench.measure import spread
 
 from assay.importers.openrouter import read_openrouter
-from assay.store.database import open_store
+from assay.store.database import open_database
 from assay.store.imports.catalog import apply_catalog
 
 FILE = (
@@ -27,26 +27,26 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def seconds_to_import(engine: Engine) -> float:
+def seconds_to_import(database: Engine) -> float:
     start = time.perf_counter()
     document = read_openrouter(FILE.read_bytes())
-    report = apply_catalog(engine, document, now=NOW)
+    report = apply_catalog(database, document, now=NOW)
     taken = time.perf_counter() - start
-    assert len(report.tallies["endpoints"].added) == 852
+    assert len(report.counts["endpoints"].added) == 852
     return taken
 
 
 @pytest.fixture
 def databases(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[list[Engine]]:
     with ExitStack() as made:
-        engines = [open_store(made.enter_context(new_database())) for _ in range(5)]
-        yield engines
-        for engine in engines:
-            engine.dispose()
+        databases = [open_database(made.enter_context(new_database())) for _ in range(5)]
+        yield databases
+        for database in databases:
+            database.dispose()
 
 
 def test_a_catalog_is_imported_in_less_than_ten_seconds(
     databases: list[Engine], backend: str, ledger: Ledger
 ) -> None:
-    found = spread([seconds_to_import(engine) for engine in databases])
+    found = spread([seconds_to_import(database) for database in databases])
     ledger.took(f"importing the catalog of 2026-07-04 into {backend}", found, below=10.0)

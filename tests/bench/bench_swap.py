@@ -42,12 +42,12 @@ TIMES_P99 = 2.0
 class Prepared:
     """A database with two snapshots that share the policy's part alone."""
 
-    engine: Engine
+    database: Engine
     names: tuple[str, str]
     bytes: int
 
     def publish(self, name: str) -> None:
-        with writing(self.engine) as connection:
+        with writing(self.database) as connection:
             newest = connection.scalar(select(func.max(publication.c.sequence))) or 0
             row = {"sequence": newest + 1, "snapshot_id": name, "published_at": datetime.now(UTC)}
             connection.execute(insert(publication), row)
@@ -129,7 +129,7 @@ def p99(times: list[float]) -> float:
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 def test_a_swap_hardly_shows(prepared: Prepared, tmp_path: Path, ledger: Ledger) -> None:
-    url = prepared.engine.url.render_as_string(hide_password=False)
+    url = prepared.database.url.render_as_string(hide_password=False)
     arguments = ("--target", "decide", "--database", url, "--journal", tmp_path / "journal")
     prepared.publish(prepared.names[0])
     with process(*arguments) as server, server.channel() as channel:

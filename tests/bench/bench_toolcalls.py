@@ -15,7 +15,7 @@ import pytest
 from tests.bench.ledger import Ledger
 from tests.bench.measure import compared, measured
 
-from assay.toolcalls.check import Tools, check
+from assay.toolcalls.check import OfferedTools, check
 from assay.toolcalls.schemas import canonical, compiled
 
 CORPUS = (
@@ -79,7 +79,7 @@ def checking(requests: Iterable[Request]) -> None:
 def test_with_tools_at_hand_a_check_takes_at_most_twice_the_least(
     requests: list[Request], ledger: Ledger
 ) -> None:
-    kept = [(Tools(tools), tool_calls) for tools, tool_calls in requests]
+    kept = [(OfferedTools(tools), tool_calls) for tools, tool_calls in requests]
     found = compared(partial(checking, kept), least(requests), calls=3)
     ledger.slower(
         "tool calls of 1,605 requests, Tools kept, against orjson.loads + is_valid",

@@ -47,8 +47,8 @@ def bench(store: Engine) -> Bench:
     return Bench(store)
 
 
-def hours(engine: Engine) -> list[int]:
-    with reading(engine) as connection:
+def hours(database: Engine) -> list[int]:
+    with reading(database) as connection:
         return [
             hour - FIRST
             for hour in connection.execute(select(curator_tick.c.hour).order_by("hour")).scalars()
@@ -62,13 +62,13 @@ def members(bench: Bench) -> set[str]:
 
 def test_the_first_tick_is_the_last_closed_hour(bench: Bench) -> None:
     bench.work_until(3)
-    assert hours(bench.engine) == [3]
+    assert hours(bench.database) == [3]
     (told,) = bench.heard
     assert told.snapshot.as_of == START + 3 * HOUR
     assert members(bench) == {"steady", "sinking", "wavering"}
-    newest = latest_published(bench.engine)
+    newest = latest_published(bench.database)
     assert newest == told.publication
-    stored = load_snapshot(bench.engine, told.snapshot.snapshot_id)
+    stored = load_snapshot(bench.database, told.snapshot.snapshot_id)
     assert stored is not None
     assert (stored.manifest, stored.policy_revision) == (told.snapshot.manifest, 1)
 
@@ -76,7 +76,7 @@ def test_the_first_tick_is_the_last_closed_hour(bench: Bench) -> None:
 def test_missed_ticks_run_in_order(bench: Bench) -> None:
     bench.work_until(3)
     bench.work_until(9)
-    assert hours(bench.engine) == list(range(3, 10))
+    assert hours(bench.database) == list(range(3, 10))
     assert [told.snapshot.as_of for told in bench.heard] == [START + n * HOUR for n in range(3, 10)]
     assert [told.publication.sequence for told in bench.heard] == list(range(1, 8))
 
@@ -96,9 +96,9 @@ def test_ticks_that_were_missed_change_pools_as_those_in_time(bench: Bench, stor
     assert ("late", "probation", MEMBER, "admitted") in in_time
 
 
-def clear(engine: Engine) -> None:
+def clear(database: Engine) -> None:
     """Forget all that was curated; policy revisions stay, since they are in manifests."""
-    with engine.connect() as connection:
+    with database.connect() as connection:
         for table in (curator_tick, pool_change, pool_state, publication):
             connection.execute(table.delete())
         connection.commit()
@@ -117,18 +117,18 @@ def test_any_other_curator_goes_on_where_one_stopped(bench: Bench, store: Engine
 
 def test_nothing_is_done_twice(bench: Bench) -> None:
     bench.work_until(3)
-    before = state(bench.engine)
+    before = state(bench.database)
     bench.work()
     bench.work_until(3)
-    assert state(bench.engine) == before
+    assert state(bench.database) == before
     assert len(bench.heard) == 1
 
 
 def test_a_clock_that_was_set_back_makes_nothing_due(bench: Bench) -> None:
     bench.work_until(5)
-    before = state(bench.engine)
+    before = state(bench.database)
     bench.work_until(2)
-    assert state(bench.engine) == before
+    assert state(bench.database) == before
 
 
 def test_between_ticks_other_rules_are_taken_up_as_of_the_last_hour(bench: Bench) -> None:
@@ -141,7 +141,7 @@ def test_between_ticks_other_rules_are_taken_up_as_of_the_last_hour(bench: Bench
         (2, 2),
     ]
     assert {told.snapshot.as_of for told in bench.heard} == {START + 3 * HOUR}
-    assert hours(bench.engine) == [3]
+    assert hours(bench.database) == [3]
     bench.work()
     assert len(bench.heard) == 2
 
@@ -166,14 +166,14 @@ def test_between_ticks_a_new_endpoint_may_come_in_and_nobody_goes(bench: Bench) 
         if row.tag in {"steady", "wavering"}
     ]
     apply_observations(
-        bench.engine,
+        bench.database,
         replace(changed, digest="other", rows=tuple(bad)),
         create_endpoints=True,
         now=START,
     )
     bench.work()
     assert members(bench) == before | {"new"}
-    assert hours(bench.engine) == [7]
+    assert hours(bench.database) == [7]
     bench.work_until(9)
     assert "steady" not in members(bench)
 
@@ -194,16 +194,16 @@ def test_another_curator_judges_again_and_nothing_comes_of_it(bench: Bench, stor
 def test_only_what_changed_is_written(bench: Bench) -> None:
     bench.work_until(7)
     bench.work()
-    parts, states = len(rows(bench.engine, part)), load_memory(bench.engine).states
+    parts, states = len(rows(bench.database, part)), load_memory(bench.database).states
     bench.rules.policy = edited("nothing else")
     bench.work()
     assert (
-        len(rows(bench.engine, part)) <= parts + 2
+        len(rows(bench.database, part)) <= parts + 2
     )  # the rule files themselves, and who was just admitted
-    assert load_memory(bench.engine).states == states
-    writes = written(bench.engine, pool_state)
+    assert load_memory(bench.database).states == states
+    writes = written(bench.database, pool_state)
     bench.work_until(9)
-    later = load_memory(bench.engine).states
+    later = load_memory(bench.database).states
     differing = [key for key in later if states.get(key) != later[key]]
     assert differing
     assert len(writes) <= 2 * len(differing) < 2 * 2 * len(later)
@@ -273,27 +273,27 @@ def test_the_lease_is_asked_for_between_missed_ticks(bench: Bench) -> None:
     left = iter([True, True, False])
     bench.now = START + 9 * HOUR + LATER
     bench.curator.work(bench.lease, lambda: next(left))
-    assert hours(bench.engine) == [1, 2, 3]
+    assert hours(bench.database) == [1, 2, 3]
 
 
 def test_faulty_rules_before_there_were_any_stand_in_the_way(bench: Bench) -> None:
     bench.rules.trouble = StoreUnavailable("no rules")
-    before = state(bench.engine)
+    before = state(bench.database)
     with pytest.raises(StoreUnavailable):
         bench.work_until(3)
-    assert state(bench.engine) == before
+    assert state(bench.database) == before
 
 
 def test_changes_of_an_hour_are_those_of_one_after_the_other(bench: Bench) -> None:
     bench.work_until(1)
     bench.work_until(24)
     where = dict.fromkeys(ENDPOINTS, "unknown")
-    for tag, before, after, _ in lives(bench.engine):
+    for tag, before, after, _ in lives(bench.database):
         assert where[tag] == before
         where[tag] = after
     kept = {
         key[1].partition("@")[2]: value.state
-        for key, value in load_memory(bench.engine).states.items()
+        for key, value in load_memory(bench.database).states.items()
     }
     assert {tag: word for tag, word in where.items() if word != "unknown"} == kept
 

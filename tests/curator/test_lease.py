@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from tests.support.curators import START
 
 from assay.curator.lease import LIFETIME, AdvisoryLease, Leasing, RowLease, leasing
-from assay.store.database import open_store, writing
+from assay.store.database import open_database, writing
 from assay.store.lease import Lease, LeaseLost, read_lease, require_lease
 
 DEADLINE_S = 15.0
@@ -48,20 +48,20 @@ def make(database_url: str, clock: Clock) -> Iterator[Callable[[str], Leasing]]:
     made: list[tuple[Engine, Leasing]] = []
 
     def one(holder: str) -> Leasing:
-        engine = open_store(database_url)
-        sqlite = engine.dialect.name == "sqlite"
+        database = open_database(database_url)
+        sqlite = database.dialect.name == "sqlite"
         way = (
-            RowLease(engine, holder, clock, clock.steady)
+            RowLease(database, holder, clock, clock.steady)
             if sqlite
-            else leasing(engine, holder, clock)
+            else leasing(database, holder, clock)
         )
-        made.append((engine, way))
+        made.append((database, way))
         return way
 
     yield one
-    for engine, way in made:
+    for database, way in made:
         way.close()
-        engine.dispose()
+        database.dispose()
 
 
 def taken(leasing_: Leasing) -> Lease:

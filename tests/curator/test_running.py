@@ -15,7 +15,7 @@ from assay.curator.curator import Curator
 from assay.curator.lease import leasing
 from assay.curator.loop import BackOff, Keeper, Running
 from assay.engine.errors import StoreUnavailable
-from assay.store.database import open_store
+from assay.store.database import open_database
 from assay.store.lease import Lease, return_lease
 from assay.store.pool_tables import curator_tick
 
@@ -119,17 +119,17 @@ def bench(store: Engine) -> Bench:
 @pytest.fixture
 def start(bench: Bench) -> Iterator[Callable[[str], Running]]:
     """Curators of one database, each with an engine of its own as processes have."""
-    engines: list[Engine] = []
+    databases: list[Engine] = []
 
     def one(name: str) -> Running:
-        engine = open_store(bench.engine.url.render_as_string(hide_password=False))
-        engines.append(engine)
-        curator = Curator(engine, bench.rules, lambda: bench.now, bench.heard.append)
-        return Running(curator, leasing(engine, name, lambda: bench.now), 0.01)
+        database = open_database(bench.database.url.render_as_string(hide_password=False))
+        databases.append(database)
+        curator = Curator(database, bench.rules, lambda: bench.now, bench.heard.append)
+        return Running(curator, leasing(database, name, lambda: bench.now), 0.01)
 
     yield one
-    for engine in engines:
-        engine.dispose()
+    for database in databases:
+        database.dispose()
 
 
 def test_without_the_lease_nothing_is_done(bench: Bench) -> None:
@@ -170,7 +170,7 @@ def test_of_two_one_works_and_the_other_goes_on_at_once_when_it_ends(
     bench: Bench, start: Callable[[str], Running]
 ) -> None:
     bench.work_until(1)
-    assert return_lease(bench.engine, bench.lease)
+    assert return_lease(bench.database, bench.lease)
     alone = threading.active_count()
     one, other = start("one"), start("other")
     with other, one:
@@ -188,12 +188,12 @@ def test_of_two_one_works_and_the_other_goes_on_at_once_when_it_ends(
         eventually(lambda: len(ticks(bench)) == 12)
     assert threading.active_count() <= alone
     assert {token for _, token in ticks(bench)[-3:]} != {token for _, token in ticks(bench)[:9]}
-    moved = lives(bench.engine)
+    moved = lives(bench.database)
     assert len(moved) == len({(*each, n) for n, each in enumerate(moved)})
 
 
 def ticks(bench: Bench) -> list[tuple[int, int]]:
     """The hours done, with the token they were done under."""
-    with bench.engine.connect() as connection:
+    with bench.database.connect() as connection:
         rows = connection.execute(curator_tick.select().order_by("hour")).all()
     return [(row.hour, row.token) for row in rows]

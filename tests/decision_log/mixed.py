@@ -140,7 +140,7 @@ class Mixture:
 class Producer:
     """A decider with its judging, as a server has them, without the server."""
 
-    engine: Engine
+    database: Engine
     policy: Path
     logbook: Logbook
     pinned: datetime = OBSERVED
@@ -153,7 +153,7 @@ class Producer:
         )
         rules = RuleFiles(self.policy)
         self.judging = Judging(
-            self.engine, rules, self.publish, pinned=None, clock=lambda: self.pinned
+            self.database, rules, self.publish, pinned=None, clock=lambda: self.pinned
         )
         self.judging.start()
         assert self.decider.snapshot is not None
@@ -184,10 +184,10 @@ class Producer:
         assert self.judging.refresh()
 
 
-def produce(engine: Engine, policy: Path, journal: Path, count: int) -> Producer:
+def produce(database: Engine, policy: Path, journal: Path, count: int) -> Producer:
     """Log so many decisions over three worlds: by another policy, and at another time."""
-    logbook = Logbook(journal, engine)
-    producer = Producer(engine, policy, logbook)
+    logbook = Logbook(journal, database)
+    producer = Producer(database, policy, logbook)
     third = count // 3
     list(producer.decide(third))
     producer.change("edited")

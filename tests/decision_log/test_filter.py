@@ -296,15 +296,15 @@ def test_the_condition_lets_indexes_serve(text: str, condition: str) -> None:
     ],
 )
 def test_sqlite_searches_by_index(text: str, index: str, tmp_path: Path) -> None:
-    engine = create_engine(f"sqlite:///{tmp_path / 'plan.db'}")
+    database = create_engine(f"sqlite:///{tmp_path / 'plan.db'}")
     decision.metadata.create_all(
-        engine, tables=[decision, finding_set_word, decision.metadata.tables["tenant_pseudonym"]]
+        database, tables=[decision, finding_set_word, decision.metadata.tables["tenant_pseudonym"]]
     )
     query = select(decision).where(where(read_filter(text)))
-    spelled = query.compile(dialect=engine.dialect, compile_kwargs={"literal_binds": True})
-    with engine.connect() as connection:
+    spelled = query.compile(dialect=database.dialect, compile_kwargs={"literal_binds": True})
+    with database.connect() as connection:
         plan = [row.detail for row in connection.execute(sql(f"EXPLAIN QUERY PLAN {spelled}"))]
-    engine.dispose()
+    database.dispose()
     assert any(
         step.startswith(f"SEARCH decision USING INDEX ix_decision_{index}") for step in plan
     ), plan

@@ -13,7 +13,7 @@ from tests.support.filter_rows import TENANTS, Generator, decisions, insert_all,
 from assay.decision_log.filter import Filter, InvalidFilter, matches, read_filter, where
 from assay.decision_log.filter_fields import row_of
 from assay.decision_log.tables import decision
-from assay.store.database import open_store, reading
+from assay.store.database import open_database, reading
 
 FILTERS = 1_000
 DECISIONS = decisions(Random(20260701), 300)
@@ -60,11 +60,11 @@ BROKEN = (
 
 @pytest.fixture
 def asked(empty_database_url: str) -> Iterator[Connection]:
-    engine: Engine = open_store(empty_database_url)
-    insert_all(engine, DECISIONS)
-    with reading(engine) as connection:
+    database: Engine = open_database(empty_database_url)
+    insert_all(database, DECISIONS)
+    with reading(database) as connection:
         yield connection
-    engine.dispose()
+    database.dispose()
 
 
 def by_database(connection: Connection, filter_: Filter) -> set[str]:

@@ -73,11 +73,13 @@ def has(kind: str, word: str) -> ColumnElement[bool]:
 
 
 def pages(
-    engine: Engine, where: Where, limit: int, since: datetime = BEGIN, until: datetime = END
+    database: Engine, where: Where, limit: int, since: datetime = BEGIN, until: datetime = END
 ) -> list[str]:
     found: list[str] = []
     after: Key | None = None
-    while page := list_decisions(engine, where, since=since, until=until, after=after, limit=limit):
+    while page := list_decisions(
+        database, where, since=since, until=until, after=after, limit=limit
+    ):
         assert len(page) <= limit
         found += [each.decision_id for each in page]
         after = page[-1].key

@@ -23,7 +23,7 @@ from assay.decision_log.retention import erase_tenant
 from assay.decision_log.streams import records_of
 from assay.engine.decide.plan import Moment, plan
 from assay.server.wiring import engine_version
-from assay.store.database import open_store, writing
+from assay.store.database import open_database, writing
 from assay.store.tables import snapshot, snapshot_part
 
 MANY = {"sqlite": 10_000, "postgresql": 1000}
@@ -34,9 +34,9 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from assay.audit.auditor import Auditor, Question
 from assay.judging import compiled
-from assay.store.engine import open_store
+from assay.store.database import open_database
 from assay.wiring import engine_version
-auditor = Auditor(open_store(sys.argv[1]), engine_version(), compiled)
+auditor = Auditor(open_database(sys.argv[1]), engine_version(), compiled)
 question = Question(datetime.now(UTC) + timedelta(hours=1))
 found = list(auditor.replay(auditor.records(question)))
 outcomes = Counter(replayed.outcome for replayed in found)
@@ -50,10 +50,10 @@ def test_thousands_of_mixed_decisions_replay_to_the_same_bytes_in_another_proces
 ) -> None:
     count = MANY[backend]
     policy = prepared(database_url, tmp_path)
-    engine = open_store(database_url)
-    producer = produce(engine, policy, tmp_path / "journal", count)
-    rows = Auditor(engine, engine_version(), compiled).find(everything(), limit=count + 1)
-    engine.dispose()
+    database = open_database(database_url)
+    producer = produce(database, policy, tmp_path / "journal", count)
+    rows = Auditor(database, engine_version(), compiled).find(everything(), limit=count + 1)
+    database.dispose()
     assert len(rows) == count
     assert {row.variant for row in rows} == {variant.removeprefix(":") for variant in VARIANTS}
     assert len({row.snapshot_id for row in rows}) == 3
@@ -73,11 +73,11 @@ def test_thousands_of_mixed_decisions_replay_to_the_same_bytes_in_another_proces
 class Log:
     """A short log to do something to."""
 
-    engine: Engine
+    database: Engine
     producer: Producer
 
     def auditor(self, version: str | None = None) -> Auditor:
-        return Auditor(self.engine, version or engine_version(), compiled)
+        return Auditor(self.database, version or engine_version(), compiled)
 
     def outcomes(self) -> Counter[str]:
         auditor = self.auditor()
@@ -86,15 +86,15 @@ class Log:
         )
 
     def records(self) -> list[Record]:
-        return [decode(record.payload) for record in records_of(self.engine, self.producer.ids)]
+        return [decode(record.payload) for record in records_of(self.database, self.producer.ids)]
 
 
 @pytest.fixture
 def short_log(database_url: str, tmp_path: Path) -> Iterator[Log]:
     policy = prepared(database_url, tmp_path)
-    engine = open_store(database_url)
-    yield Log(engine, produce(engine, policy, tmp_path / "journal", FEW))
-    engine.dispose()
+    database = open_database(database_url)
+    yield Log(database, produce(database, policy, tmp_path / "journal", FEW))
+    database.dispose()
 
 
 def everything() -> Question:
@@ -104,18 +104,18 @@ def everything() -> Question:
 def test_what_can_no_longer_be_replayed_is_told_from_what_comes_out_otherwise(
     short_log: Log,
 ) -> None:
-    engine, logged = short_log.engine, short_log.records()
+    database, logged = short_log.database, short_log.records()
     assert short_log.outcomes() == {"identical": FEW}
 
     auditor = short_log.auditor()
     acme = {pseudonym for pseudonym, tenant in auditor.tenants().items() if tenant == "acme"}
     of_acme = sum(record.tenant in acme for record in logged)
     assert of_acme
-    assert erase_tenant(engine, "acme")
+    assert erase_tenant(database, "acme")
     assert short_log.outcomes() == {"identical": FEW - of_acme, "tenant_erased": of_acme}
 
     gone = logged[0].snapshot_id
-    with writing(engine) as connection:
+    with writing(database) as connection:
         connection.execute(delete(snapshot_part).where(snapshot_part.c.snapshot_id == gone))
         connection.execute(delete(snapshot).where(snapshot.c.snapshot_id == gone))
     missing = sum(record.snapshot_id == gone for record in logged)

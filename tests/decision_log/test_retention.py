@@ -49,13 +49,13 @@ def log(store: Engine) -> Iterator[Engine]:
     empty_log(store)
 
 
-def verified(engine: Engine, stream: str = STREAM) -> list[int]:
+def verified(database: Engine, stream: str = STREAM) -> list[int]:
     """The numbers of a stream's records, chained from what was removed by age to the head."""
-    state = next(state for state in streams(engine) if state.stream == stream)
+    state = next(state for state in streams(database) if state.stream == stream)
     link = state.pruned.chain if state.pruned else genesis(stream)
     seq = state.pruned.seq if state.pruned else 0
     numbers = []
-    for record in records(engine, stream):
+    for record in records(database, stream):
         assert record.seq == seq + 1
         seq, link = record.seq, chain(link, record.seq, record.kind, record.payload)
         assert record.chain == link
@@ -173,8 +173,8 @@ def snapshot(name: bytes, *contents: bytes) -> StoredSnapshot:
     return StoredSnapshot(sha256(manifest).hexdigest(), NOON, 1, manifest, parts)
 
 
-def keep(engine: Engine, stored: StoredSnapshot, at: datetime, *, published: bool = True) -> None:
-    save_snapshot(engine, stored, published=published, now=at)
+def keep(database: Engine, stored: StoredSnapshot, at: datetime, *, published: bool = True) -> None:
+    save_snapshot(database, stored, published=published, now=at)
 
 
 def test_snapshots_go_when_neither_a_decision_nor_a_server_needs_them(log: Engine) -> None:
@@ -216,8 +216,8 @@ def tenant_part(tenant: str) -> bytes:
     )
 
 
-def named(engine: Engine, tenant: str) -> None:
-    with writing(engine) as connection:
+def named(database: Engine, tenant: str) -> None:
+    with writing(database) as connection:
         row = {"tenant": tenant, "kind": "pin", "target": "x", "model": None, "created_at": NOON}
         connection.execute(preference.insert(), row)
         settings = {

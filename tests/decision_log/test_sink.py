@@ -31,7 +31,7 @@ from assay.decision_log.streams import LoggedRecord, records, streams, words_of
 from assay.decision_log.tables import decision, journal_position, journal_record
 from assay.engine.errors import StoreUnavailable
 from assay.journal.sink import Position, Sink
-from assay.store.database import open_store, writing
+from assay.store.database import open_database, writing
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def log(store: Engine) -> Iterator[Engine]:
     empty_log(store)
 
 
-def logged(engine: Engine, stream: str = STREAM) -> list[LoggedRecord]:
-    return list(records(engine, stream))
+def logged(database: Engine, stream: str = STREAM) -> list[LoggedRecord]:
+    return list(records(database, stream))
 
 
 def test_kinds_are_those_of_the_record() -> None:
@@ -363,7 +363,7 @@ def test_streams_ship_side_by_side(log: Engine) -> None:
 def test_a_locked_database_says_so_and_takes_the_batch_later(log: Engine) -> None:
     if log.dialect.name != "sqlite":
         pytest.skip("PostgreSQL locks rows")
-    hasty = open_store(str(log.url))
+    hasty = open_database(str(log.url))
     event.listen(
         hasty, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout = 50")
     )
@@ -391,7 +391,7 @@ def test_a_connection_cut_by_the_server_is_made_again(log: Engine) -> None:
     stream, sink, rows = Stream(), sink_of(log), made(20)
     stream.into(sink, stream.records(payloads(rows[:10])))
     with log.connect() as connection:
-        other = open_store(log.url.render_as_string(hide_password=False))
+        other = open_database(log.url.render_as_string(hide_password=False))
         with other.connect() as killer:
             pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
             killer.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})

@@ -29,7 +29,7 @@ from tests.support.forward_chain import (
 )
 from tests.support.simulated_providers import HELLO, WEATHER, Simulated, simulating, started
 
-from assay.store.database import open_store, reading
+from assay.store.database import open_database, reading
 from assay.store.evidence_tables import outcome
 
 CLIENT_KEY = "sk-canary-of-the-client"
@@ -86,12 +86,12 @@ def housed(database: str, folder: Path, *arguments: object, **spec: object) -> I
             yield House(folder, f"sqlite:///{copied}", providers, http, log)
 
 
-def reported(database: str) -> Counter[str]:
+def reported(url: str) -> Counter[str]:
     """How many outcomes of each decision are in the database."""
-    engine = open_store(database)
-    with reading(engine) as connection:
+    database = open_database(url)
+    with reading(database) as connection:
         found = Counter(connection.scalars(select(outcome.c.decision_id)))
-    engine.dispose()
+    database.dispose()
     return found
 
 
@@ -190,10 +190,10 @@ def test_canaries_are_found_nowhere(house: House) -> None:
         assert canary not in json.dumps([house.log, house.service_log])
 
 
-def tables_in(database: str, text: str) -> set[str]:
-    engine = open_store(database)
-    found = tables_holding(engine, text)
-    engine.dispose()
+def tables_in(url: str, text: str) -> set[str]:
+    database = open_database(url)
+    found = tables_holding(database, text)
+    database.dispose()
     return found
 
 

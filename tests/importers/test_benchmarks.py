@@ -10,7 +10,7 @@ import pytest
 from assay.engine.errors import BadData
 from assay.engine.world.measurements import BenchmarkRun, Series
 from assay.importers.benchmarks import read_benchmarks
-from assay.importers.documents import BenchmarkDocument, Subject
+from assay.importers.documents import BenchmarkDocument, EndpointMention
 
 TABLE = (
     Path(__file__).resolve().parents[2].parent
@@ -36,7 +36,7 @@ def test_a_row_keeps_all_it_says() -> None:
     (reported,) = read(GOOD).rows
     assert (reported.where, reported.subject) == (
         "line 2",
-        Subject("line 2", "lab/one", ("acme/fp8",), "acme"),
+        EndpointMention("line 2", "lab/one", ("acme/fp8",), "acme"),
     )
     assert reported.run == BenchmarkRun(
         endpoint_id="",
@@ -57,7 +57,7 @@ def test_a_published_table_says_the_same_in_other_words() -> None:
     (reported,) = read(
         '2026-08-13,a03747,one,Acme AI,"BEAM (1M)",0.31,git README.md,MIT', header=header
     ).rows
-    assert reported.subject == Subject("line 2", "one", ("Acme AI",), "Acme AI")
+    assert reported.subject == EndpointMention("line 2", "one", ("Acme AI",), "Acme AI")
     assert reported.run == BenchmarkRun(
         endpoint_id="",
         source="git README.md",
@@ -155,8 +155,8 @@ def test_who_says_so(named: str | None, cell: str, source: str) -> None:
 def test_a_bad_row_is_refused_with_its_line(bad: str, reason: str) -> None:
     document = read(GOOD, bad, row(run="r2"))
     assert [reported.run.run for reported in document.rows] == ["r1", "r2"]
-    assert [refusal.where for refusal in document.refused] == ["line 3"]
-    assert reason in document.refused[0].reason
+    assert [refusal.where for refusal in document.rejected] == ["line 3"]
+    assert reason in document.rejected[0].reason
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_a_table_of_something_else_is_refused_whole(header: str, message: str) -
 @pytest.mark.skipif(not TABLE.exists(), reason="the shared data set is not beside the checkout")
 def test_the_real_table() -> None:
     document = read_benchmarks(TABLE.read_bytes(), source="file")
-    assert [(refusal.where, refusal.reason) for refusal in document.refused] == [
+    assert [(refusal.where, refusal.reason) for refusal in document.rejected] == [
         ("line 20", "score: 'TBD' is not a fraction from 0 to 1"),
         ("line 21", "score: 'TBD' is not a fraction from 0 to 1"),
     ]

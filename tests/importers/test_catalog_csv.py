@@ -37,7 +37,7 @@ def with_row(row: str) -> CatalogDocument:
 )
 def test_the_demo_tables_are_taken_whole(name: str, models: int, endpoints: int) -> None:
     document = read_catalog((DEMO / name).read_bytes(), source="demo")
-    assert (len(document.models), len(document.endpoints), document.refused) == (
+    assert (len(document.models), len(document.endpoints), document.rejected) == (
         models,
         endpoints,
         (),
@@ -192,9 +192,9 @@ def test_a_bad_row_is_refused_with_its_line(row: str, reason: str) -> None:
         "lab/one@acme/fp8",
         "lab/two@acme",
     ]
-    assert [refusal.where for refusal in document.refused] == ["line 3"]
-    assert reason in document.refused[0].reason
-    assert len(document.refused[0].reason) < 250
+    assert [refusal.where for refusal in document.rejected] == ["line 3"]
+    assert reason in document.rejected[0].reason
+    assert len(document.rejected[0].reason) < 250
 
 
 def test_rows_that_differ_may_share_a_tag() -> None:
@@ -208,7 +208,7 @@ def test_lines_are_physical() -> None:
     document = read(
         'model,provider,tag,provider_name\n\nlab/one,acme,a,"Two\nlines"\n\nlab/one,acme,b,\nlab/one,acme,c,x\n'
     )
-    assert [(refusal.where, refusal.reason) for refusal in document.refused] == [
+    assert [(refusal.where, refusal.reason) for refusal in document.rejected] == [
         ("line 3", r"provider_name: 'Two\nlines' is not a printable name of at most 200 characters")
     ]
 
@@ -259,7 +259,7 @@ def test_values_that_contradict_their_column_are_refused(
     document = read(
         f"model,provider,tag,{columns}\nlab/one,acme,a,{good}\nlab/one,acme,b,{values}\n"
     )
-    assert [(refusal.where, reason in refusal.reason) for refusal in document.refused] == [
+    assert [(refusal.where, reason in refusal.reason) for refusal in document.rejected] == [
         ("line 3", True)
     ]
 

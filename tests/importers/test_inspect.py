@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 
 from assay.engine.world.measurements import BenchmarkRun, Series
-from assay.importers.documents import BenchmarkDocument, Refusal, Subject
+from assay.importers.documents import BenchmarkDocument, EndpointMention, Rejection
 from assay.importers.inspect import HEADER_LIMIT, MANY_ENTRIES, read_inspect
 
 LOGS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "inspect_logs"
@@ -126,10 +126,14 @@ JSON = json.dumps(GOOD).encode()
 )
 def test_every_form_says_the_same(data: bytes) -> None:
     document = read_inspect(data)
-    assert document.refused == ()
+    assert document.rejected == ()
     accuracy, office = document.rows
     assert accuracy.where == "results.scores[0].metrics.accuracy"
-    assert accuracy.subject == office.subject == Subject("eval.model_args", "lab/one", ("acme",))
+    assert (
+        accuracy.subject
+        == office.subject
+        == EndpointMention("eval.model_args", "lab/one", ("acme",))
+    )
     assert accuracy.run == BenchmarkRun(
         endpoint_id="",
         source="inspect",
@@ -217,7 +221,7 @@ def test_every_form_says_the_same(data: bytes) -> None:
 )
 def test_a_run_that_stands_for_nothing_is_refused(path: str, value: object, reason: str) -> None:
     document = read(changed(path, value))
-    (refusal,) = document.refused
+    (refusal,) = document.rejected
     assert (document.rows, refusal.where) == ((), "log")
     assert reason in refusal.reason
 
@@ -240,8 +244,8 @@ def test_a_run_that_stands_for_nothing_is_refused(path: str, value: object, reas
 def test_a_score_outside_its_unit_is_refused_alone(value: object, reason: str) -> None:
     document = read(changed("results.scores.0.metrics.accuracy.value", value))
     assert [row.run.series.metric for row in document.rows] == ["scorer/Office_accuracy"]
-    assert document.refused[0].where == "results.scores[0].metrics.accuracy"
-    assert reason in document.refused[0].reason
+    assert document.rejected[0].where == "results.scores[0].metrics.accuracy"
+    assert reason in document.rejected[0].reason
 
 
 def test_a_scorer_that_skipped_samples_is_refused_alone() -> None:
@@ -251,8 +255,8 @@ def test_a_scorer_that_skipped_samples_is_refused_alone() -> None:
         GOOD["results"]["scores"][0] | {"name": "other", "scorer": "other"}
     )
     document = read(log)
-    assert document.refused == (
-        Refusal(
+    assert document.rejected == (
+        Rejection(
             "results.scores[0]",
             "scored_samples: 17 is not at least 95 % of 20 tasks: the run is incomplete",
         ),
@@ -470,16 +474,16 @@ BOMB = bytes(4 * HEADER_LIMIT)
 )
 def test_hostile_bytes_are_refused_with_the_reason(data: Callable[[], bytes], reason: str) -> None:
     document = read_inspect(data())
-    (refusal,) = document.refused
+    (refusal,) = document.rejected
     assert document.rows == ()
     assert reason in refusal.reason
     assert refusal.reason.isprintable()
     assert len(refusal.reason) < 500
 
 
-PINNED_GROQ = Subject("eval.model_args", "openai/gpt-oss-120b", ("groq",))
-PINNED_DEEPINFRA = Subject("eval.model_args", "z-ai/glm-4.6", ("deepinfra/fp4",))
-UNPINNED = Subject("eval.model")
+PINNED_GROQ = EndpointMention("eval.model_args", "openai/gpt-oss-120b", ("groq",))
+PINNED_DEEPINFRA = EndpointMention("eval.model_args", "z-ai/glm-4.6", ("deepinfra/fp4",))
+UNPINNED = EndpointMention("eval.model")
 
 
 @pytest.mark.skipif(not LOGS.is_dir(), reason="the shared data set is not beside the checkout")
@@ -494,9 +498,9 @@ UNPINNED = Subject("eval.model")
         ("upstream_popularity_scored.eval", "match/accuracy", 0.8, UNPINNED),
     ],
 )
-def test_real_logs(name: str, metric: str, score: float, subject: Subject) -> None:
+def test_real_logs(name: str, metric: str, score: float, subject: EndpointMention) -> None:
     document = read_inspect((LOGS / name).read_bytes())
-    assert document.refused == ()
+    assert document.rejected == ()
     assert {row.run.series.metric: row.run.score for row in document.rows}[metric] == score
     assert {row.subject for row in document.rows} == {subject}
 
@@ -505,6 +509,6 @@ def test_real_logs(name: str, metric: str, score: float, subject: Subject) -> No
 def test_a_real_log_of_a_cancelled_run_that_has_an_accuracy() -> None:
     document = read_inspect((LOGS / "upstream_popularity_cancelled.json").read_bytes())
     assert document.rows == ()
-    assert document.refused == (
-        Refusal("log", "status: 'cancelled' is not success: the run did not come to its end"),
+    assert document.rejected == (
+        Rejection("log", "status: 'cancelled' is not success: the run did not come to its end"),
     )

@@ -28,7 +28,7 @@ def row(**cells: str) -> str:
 
 def test_the_demo_counts_are_taken_whole() -> None:
     document = read_observations((DEMO / "kimi-k2-0905_2025-09-22.csv").read_bytes())
-    assert (len(document.rows), document.refused) == (11, ())
+    assert (len(document.rows), document.rejected) == (11, ())
     assert [row.tag for row in document.rows if row.observation.reference] == ["moonshotai"]
     atlas = document.rows[-1].observation
     assert (atlas.requests, atlas.tool_call_requests, atlas.errored_requests) == (2000, 94, 4)
@@ -122,8 +122,8 @@ def test_a_row_keeps_its_names_and_counts() -> None:
 def test_a_bad_row_is_refused_with_its_line(bad: str, reason: str) -> None:
     document = read(GOOD, bad, row(tag="acme", reference=""))
     assert [observed.tag for observed in document.rows] == ["acme/fp8", "acme"]
-    assert [refusal.where for refusal in document.refused] == ["line 3"]
-    assert reason in document.refused[0].reason
+    assert [refusal.where for refusal in document.rejected] == ["line 3"]
+    assert reason in document.rejected[0].reason
 
 
 def test_another_source_or_window_is_another_observation() -> None:

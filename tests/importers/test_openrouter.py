@@ -24,7 +24,7 @@ def by_tag(name: str) -> dict[str, Endpoint]:
 
 
 def refusals(name: str) -> dict[str, str]:
-    return {refusal.where: refusal.reason for refusal in read(name).refused}
+    return {refusal.where: refusal.reason for refusal in read(name).rejected}
 
 
 def test_every_fixture_is_read_by_some_test() -> None:
@@ -49,7 +49,7 @@ def test_minus_one_is_no_price() -> None:
     document = read("router_pseudo_model")
     assert [endpoint.prices for endpoint in document.endpoints] == [Prices(), Prices()]
     assert "openrouter/auto" in [model.model for model in document.models]
-    assert document.refused == ()
+    assert document.rejected == ()
 
 
 def test_an_image_price_equal_to_the_prompt_price_is_per_token() -> None:
@@ -170,7 +170,7 @@ def test_null_is_unknown() -> None:
 def test_keys_may_be_missing_or_unknown() -> None:
     document = read("missing_and_unknown_keys")
     assert document.endpoints == (Endpoint("lab/one@acme", "lab/one", "acme", "acme"),)
-    assert document.refused == ()
+    assert document.rejected == ()
 
 
 def test_a_limit_of_zero_is_no_limit_stated() -> None:
@@ -222,12 +222,12 @@ def test_a_bad_row_is_refused_by_itself(name: str, kept: int, refused: int) -> N
     assert len(document.endpoints) == kept
     rows = [
         refusal.where
-        for refusal in document.refused
+        for refusal in document.rejected
         if refusal.where.startswith("endpoints.lab/one[")
     ]
     assert rows == [f"endpoints.lab/one[{place}]" for place in range(refused)]
     assert all(
-        refusal.reason.isascii() and refusal.reason.isprintable() for refusal in document.refused
+        refusal.reason.isascii() and refusal.reason.isprintable() for refusal in document.rejected
     )
 
 

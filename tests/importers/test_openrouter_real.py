@@ -47,7 +47,7 @@ def test_everything_is_taken(name: str, models: int, endpoints: int, served: int
         == len({endpoint.endpoint_id for endpoint in document.endpoints})
     )
     assert len({endpoint.model for endpoint in document.endpoints}) == served
-    assert document.refused == ()
+    assert document.rejected == ()
     assert {endpoint.model for endpoint in document.endpoints} <= {
         model.model for model in document.models
     }

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from assay.engine.world.measurements import BenchmarkRun, Series
-from assay.importers.documents import BenchmarkDocument, Refusal, Subject
+from assay.importers.documents import BenchmarkDocument, EndpointMention, Rejection
 from assay.importers.tau2 import Simulation, passes, read_tau2
 
 TAU2 = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "tau2"
@@ -76,9 +76,9 @@ def scores(document: BenchmarkDocument) -> dict[str, float]:
 
 def test_a_run_is_read() -> None:
     document = read(RESULTS)
-    assert document.refused == ()
+    assert document.rejected == ()
     first, second = document.rows
-    assert first.subject == Subject("info.agent_info", "lab/one")
+    assert first.subject == EndpointMention("info.agent_info", "lab/one")
     assert first.run == BenchmarkRun(
         endpoint_id="",
         source="tau2",
@@ -195,8 +195,8 @@ def test_pass_k_is_the_chance_that_k_trials_all_succeed(tasks: list[list[bool]])
 def test_a_run_that_stands_for_nothing_is_refused(path: str, value: object, reason: str) -> None:
     document = read(changed(path, value))
     assert document.rows == ()
-    assert reason in document.refused[-1].reason
-    assert document.refused[-1].where == "file"
+    assert reason in document.rejected[-1].reason
+    assert document.rejected[-1].where == "file"
 
 
 @pytest.mark.parametrize(
@@ -223,8 +223,8 @@ def test_a_run_that_stands_for_nothing_is_refused(path: str, value: object, reas
 )
 def test_a_bad_simulation_is_named_and_counts_as_missing(row: object, reason: str) -> None:
     document = read(changed("simulations.3", row))
-    assert [refusal.where for refusal in document.refused] == ["simulations[3]", "file"]
-    assert reason in document.refused[0].reason
+    assert [refusal.where for refusal in document.rejected] == ["simulations[3]", "file"]
+    assert reason in document.rejected[0].reason
     assert document.rows == ()
 
 
@@ -237,7 +237,7 @@ def test_a_bad_simulation_among_many_does_not_stop_the_rest() -> None:
     item["info"] = item["info"] | {"num_trials": 1}
     document = read(item)
     assert scores(document) == {"pass^1": 1.0}
-    assert [refusal.where for refusal in document.refused] == ["simulations[19]"]
+    assert [refusal.where for refusal in document.rejected] == ["simulations[19]"]
     assert (document.rows[0].run.tasks_completed, document.rows[0].run.tasks_total) == (19, 20)
 
 
@@ -321,7 +321,7 @@ def test_a_directory_that_contradicts_itself_is_refused(
 ) -> None:
     document = read(DIRECTORY | {"simulation_index": index}, files)
     assert document.rows == ()
-    assert reason in document.refused[-1].reason
+    assert reason in document.rejected[-1].reason
 
 
 # --- submissions ----------------------------------------------------------------------------------------------------
@@ -348,9 +348,9 @@ RETAIL = Series("tau2/retail", "1.0.1", "gpt-5.2", "pass^1", "percent")
 
 def test_a_submission_is_read_as_far_as_it_states_anything() -> None:
     document = read(SUBMISSION)
-    assert document.refused == ()
+    assert document.rejected == ()
     retail, banking = document.rows
-    assert retail.subject == Subject("submission")
+    assert retail.subject == EndpointMention("submission")
     assert retail.run == BenchmarkRun("", "tau2", RETAIL, 73.5, datetime(2026, 2, 27, tzinfo=UTC))
     assert banking.run.series == Series(
         "tau2/banking_knowledge", "1.0.1+retrieval=alltools", "gpt-5.2", "pass^1", "percent"
@@ -389,7 +389,7 @@ def test_a_submission_that_stands_for_nothing_is_refused(
 ) -> None:
     document = read(changed(path, value, SUBMISSION))
     assert document.rows == ()
-    assert reason in document.refused[0].reason
+    assert reason in document.rejected[0].reason
 
 
 @pytest.mark.parametrize(
@@ -405,8 +405,8 @@ def test_a_submission_that_stands_for_nothing_is_refused(
 def test_a_figure_outside_its_unit_is_refused_alone(value: object, reason: str) -> None:
     document = read(changed("results.retail.pass_1", value, SUBMISSION))
     assert [row.where for row in document.rows] == ["results.banking_knowledge.pass_1"]
-    assert document.refused[0].where == "results.retail.pass_1"
-    assert reason in document.refused[0].reason
+    assert document.rejected[0].where == "results.retail.pass_1"
+    assert reason in document.rejected[0].reason
 
 
 @pytest.mark.parametrize(
@@ -443,12 +443,12 @@ def test_what_makes_another_series_of_a_submission(
 def test_the_six_simulations_give_three_of_six() -> None:
     document = read_tau2((TAU2 / SIX).read_bytes())
     (row,) = document.rows
-    assert document.refused == ()
+    assert document.rejected == ()
     assert (row.run.score, row.run.tasks_completed, row.run.tasks_total) == (3 / 6, 6, 6)
     assert row.run.series == Series(
         "tau2/telecom", "40f46d3540dc+tasks=6", "gpt-4o", "pass^1", "fraction"
     )
-    assert row.subject == Subject("info.agent_info")
+    assert row.subject == EndpointMention("info.agent_info")
 
 
 @SHARED
@@ -467,15 +467,15 @@ def test_the_six_simulations_give_three_of_six() -> None:
 )
 def test_real_submissions(name: str, figures: int, first: float | None) -> None:
     document = read_tau2((TAU2 / "submissions" / name).read_bytes())
-    assert (len(document.rows), document.refused) == (figures, ())
+    assert (len(document.rows), document.rejected) == (figures, ())
     assert first is None or document.rows[0].run.score == first
-    assert {row.subject for row in document.rows} == {Subject("submission")}
+    assert {row.subject for row in document.rows} == {EndpointMention("submission")}
 
 
 @SHARED
 def test_the_schema_of_submissions_is_no_submission() -> None:
-    (refusal,) = read_tau2((TAU2 / "submission_schema.json").read_bytes()).refused
-    assert refusal == Refusal(
+    (refusal,) = read_tau2((TAU2 / "submission_schema.json").read_bytes()).rejected
+    assert refusal == Rejection(
         "file",
         "neither tau2 results, which have info and tasks, nor a submission, which has model_organization",
     )

@@ -21,7 +21,7 @@ def test_preferences() -> None:
         Preference("acme", "pin", "novita/fp8", "lab/one"),
         Preference("beta", "ignore", "deepinfra", "lab/one"),
     )
-    assert document.refused == ()
+    assert document.rejected == ()
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_a_bad_preference_is_refused_with_its_line(row: str, reason: str) -> Non
         f"tenant,kind,target,model\nacme,ignore,deepinfra,\n{row}\n".encode()
     )
     assert len(document.preferences) == 1
-    assert [(refusal.where, reason in refusal.reason) for refusal in document.refused] == [
+    assert [(refusal.where, reason in refusal.reason) for refusal in document.rejected] == [
         ("line 3", True)
     ]
 
@@ -57,7 +57,7 @@ def test_tenants() -> None:
         TenantSettings("7"),
     )
     assert document.affiliated == {"7": "novita"}
-    assert document.refused == ()
+    assert document.rejected == ()
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_tenants() -> None:
 def test_a_bad_tenant_is_refused_with_its_line(item: str, reason: str) -> None:
     document = read_tenants(f"- tenant: acme\n{item}\n".encode())
     assert [settings.tenant for settings in document.tenants] == ["acme"]
-    assert [(refusal.where, reason in refusal.reason) for refusal in document.refused] == [
+    assert [(refusal.where, reason in refusal.reason) for refusal in document.rejected] == [
         ("line 2", True)
     ]
 

@@ -13,7 +13,7 @@ from tests.support.commands import KIMI, NOW, POLICY, Ran, assay, own_policy, re
 
 from assay.cli.questions import utc
 from assay.engine.world.request import Request
-from assay.server.wiring import open_database, recording, wall_clock
+from assay.server.wiring import open_current_database, recording, wall_clock
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -68,7 +68,10 @@ def test_a_failed_export_leaves_what_was_there(kept: Log, tmp_path: Path) -> Non
 
 
 def test_pruning_leaves_a_log_that_verifies(log: Log) -> None:
-    with open_database(log.url) as engine, recording(engine, POLICY, None, log.journal) as decider:
+    with (
+        open_current_database(log.url) as database,
+        recording(database, POLICY, None, log.journal) as decider,
+    ):
         for _ in range(3):
             decider.decide(PLAIN)
         middle = wall_clock()

@@ -27,7 +27,7 @@ from tests.support.commands import (
     refused,
 )
 
-from assay.store.database import open_store, writing
+from assay.store.database import open_database, writing
 
 IMPORTS = (
     "catalog",
@@ -145,18 +145,18 @@ def test_a_postgresql_database_has_to_be_migrated_first(empty_database_url: str)
 def test_a_database_of_a_later_assay_is_left_alone(
     database_url: str, command: list[object], words: str
 ) -> None:
-    engine = open_store(database_url)
-    with writing(engine) as connection:
+    database = open_database(database_url)
+    with writing(database) as connection:
         before = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
         connection.execute(text("UPDATE alembic_version SET version_num = 'from_the_future'"))
     try:
         refused(assay(*command, "--database", database_url), 1, words)
     finally:
-        with writing(engine) as connection:
+        with writing(database) as connection:
             connection.execute(
                 text("UPDATE alembic_version SET version_num = :before"), {"before": before}
             )
-        engine.dispose()
+        database.dispose()
 
 
 SECRET = "geheim"  # noqa: S105 - what must never be shown

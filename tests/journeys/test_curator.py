@@ -34,7 +34,7 @@ from tests.support.curated_service import (
 from tests.support.curators import ENDPOINTS, MODEL, Bench
 
 from assay.curator.curator import end_of
-from assay.store.database import open_store, reading
+from assay.store.database import open_database, reading
 from assay.store.tables import publication
 from assay.v1 import audit_pb2, audit_pb2_grpc, catalog_pb2, catalog_pb2_grpc
 
@@ -48,14 +48,14 @@ DECIDE = ("--target", "decide", "--database")
 def undisturbed(new_database: NewDatabase) -> Iterator[Engine]:
     """Another database, for a curator that nobody disturbs."""
     with new_database() as url:
-        engine = open_store(url)
-        yield engine
-        engine.dispose()
+        database = open_database(url)
+        yield database
+        database.dispose()
 
 
-def working(engine: Engine, *processes: Served) -> tuple[Served, Served]:
+def working(database: Engine, *processes: Served) -> tuple[Served, Served]:
     """The one of two that curates, and the other."""
-    pid = eventually(lambda: holder(engine))
+    pid = eventually(lambda: holder(database))
     one, other = processes
     assert pid in {one.process.pid, other.process.pid}
     return (one, other) if pid == one.process.pid else (other, one)
@@ -164,9 +164,9 @@ def known(channel: grpc.Channel, model: str) -> bool:
     return True
 
 
-def followed(engine: Engine, decider: Served) -> timedelta:
+def followed(database: Engine, decider: Served) -> timedelta:
     """The longest time from a publication to its being in force, of those that the decider was there for."""
-    with reading(engine) as connection:
+    with reading(database) as connection:
         published: dict[int, datetime] = {
             row.sequence: row.published_at for row in connection.execute(select(publication))
         }

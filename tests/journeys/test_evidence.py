@@ -16,7 +16,7 @@ from sqlalchemy import Engine, func, select
 from tests.support.commands import assay, decide, health, tags
 from tests.support.log_load import Running, prepared, running, settled, until
 
-from assay.store.database import open_store, reading
+from assay.store.database import open_database, reading
 from assay.store.evidence_tables import (
     evidence_batch,
     evidence_counter,
@@ -67,14 +67,14 @@ def report(channel: grpc.Channel, batch: pb.ReportOutcomesRequest) -> int:
 
 @contextmanager
 def opened(url: str) -> Iterator[Engine]:
-    engine = open_store(url)
-    yield engine
-    engine.dispose()
+    database = open_database(url)
+    yield database
+    database.dispose()
 
 
-def counters(engine: Engine) -> dict[str, list[tuple[Any, ...]]]:
+def counters(database: Engine) -> dict[str, list[tuple[Any, ...]]]:
     """Everything that outcomes were added up to, tenants by how many they are."""
-    with reading(engine) as connection:
+    with reading(database) as connection:
         tables = (evidence_counter, service_counter)
         found = {
             table.name: [tuple(row) for row in connection.execute(select(table))]
@@ -98,8 +98,8 @@ def counters(engine: Engine) -> dict[str, list[tuple[Any, ...]]]:
     }
 
 
-def names(engine: Engine) -> set[str]:
-    with reading(engine) as connection:
+def names(database: Engine) -> set[str]:
+    with reading(database) as connection:
         return set(connection.execute(select(evidence_batch.c.batch_id)).scalars())
 
 
@@ -108,8 +108,8 @@ def expected(batches: Iterable[pb.ReportOutcomesRequest]) -> int:
     return sum(len(batch.outcomes) for batch in batches)
 
 
-def answered(engine: Engine) -> int:
-    with reading(engine) as connection:
+def answered(database: Engine) -> int:
+    with reading(database) as connection:
         counts = select(func.sum(service_counter.c["count"])).where(
             service_counter.c.metric == "answered"
         )
@@ -186,16 +186,16 @@ def test_what_was_acknowledged_survives_a_kill_and_counts_once(
         for thread in threads:
             thread.join(30)
     settled(database_url, journal)
-    with opened(database_url) as engine:
-        assert names(engine) >= acknowledged
-        assert answered(engine) == BATCH * len(names(engine))
+    with opened(database_url) as database:
+        assert names(database) >= acknowledged
+        assert answered(database) == BATCH * len(names(database))
     with running(database_url, journal) as server, server.channel() as channel:
         assert [report(channel, batch) for batch in batches] == [BATCH] * len(batches)
         assert server.stop() == 0
     settled(database_url, journal)
-    with opened(database_url) as engine:
-        assert names(engine) == {batch.batch_id for batch in batches}
-        assert answered(engine) == expected(batches)
+    with opened(database_url) as database:
+        assert names(database) == {batch.batch_id for batch in batches}
+        assert answered(database) == expected(batches)
 
 
 def send(
@@ -246,9 +246,9 @@ def test_two_replicas_that_are_sent_everything_count_it_once(
         for journal in ("one", "two"):
             settled(url, tmp_path / journal)
         settled(other, tmp_path / "three")
-        with opened(url) as engine, opened(other) as plain:
-            assert counters(engine) == counters(plain)
-            assert answered(engine) == expected(batches)
+        with opened(url) as database, opened(other) as plain:
+            assert counters(database) == counters(plain)
+            assert answered(database) == expected(batches)
 
 
 def test_words_of_users_and_names_of_tenants_go_nowhere(database_url: str, tmp_path: Path) -> None:
@@ -273,10 +273,10 @@ def test_words_of_users_and_names_of_tenants_go_nowhere(database_url: str, tmp_p
         assert not any(CANARY in line or TENANT in line for line in server.log)
     settled(database_url, journal)
     assert holding(tmp_path, CANARY) == []
-    with opened(database_url) as engine:
-        assert answered(engine) == 1
+    with opened(database_url) as database:
+        assert answered(database) == 1
         for table in (evidence_counter, service_counter, tenant_provider, outcome, evidence_batch):
-            with reading(engine) as connection:
+            with reading(database) as connection:
                 assert TENANT not in repr(connection.execute(select(table)).all())
 
 

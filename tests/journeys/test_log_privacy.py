@@ -13,7 +13,7 @@ from tests.support.commands import assay
 from tests.support.log_load import Running, prepared, running, settled
 
 from assay.decision_log.retention import erase_tenant
-from assay.store.database import open_store, reading
+from assay.store.database import open_database, reading
 from assay.v1 import routing_pb2 as pb, routing_pb2_grpc as pb_grpc
 
 CANARY = "canary-7f3a"
@@ -73,11 +73,11 @@ def holding(folder: Path, text: str) -> list[str]:
     return [str(path.relative_to(folder)) for path in files if text.encode() in path.read_bytes()]
 
 
-def tables_holding(engine: Engine, text: str) -> set[str]:
+def tables_holding(database: Engine, text: str) -> set[str]:
     """The tables that hold a text."""
     tables = MetaData()
-    tables.reflect(engine)
-    with reading(engine) as connection:
+    tables.reflect(database)
+    with reading(database) as connection:
         rows = {
             table.name: connection.execute(select(table)).all() for table in tables.sorted_tables
         }
@@ -115,14 +115,14 @@ def test_canaries_and_tenants(database_url: str, tmp_path: Path) -> None:
     assert holding(tmp_path, CANARY) == []
     assert holding(journal, TENANT) == []
 
-    engine = open_store(database_url)
-    assert tables_holding(engine, CANARY) == set()
-    assert tables_holding(engine, TENANT) <= {"tenant_pseudonym", "tenant_settings", "part"}
-    assert tables_holding(engine, ERASED)
-    assert erase_tenant(engine, ERASED)
-    assert tables_holding(engine, ERASED) == set()
-    assert tables_holding(engine, TENANT)
-    engine.dispose()
+    database = open_database(database_url)
+    assert tables_holding(database, CANARY) == set()
+    assert tables_holding(database, TENANT) <= {"tenant_pseudonym", "tenant_settings", "part"}
+    assert tables_holding(database, ERASED)
+    assert erase_tenant(database, ERASED)
+    assert tables_holding(database, ERASED) == set()
+    assert tables_holding(database, TENANT)
+    database.dispose()
     assert holding(tmp_path, ERASED) == []
     after = settled(database_url, journal)
     assert after.ids == found.ids

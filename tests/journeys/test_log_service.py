@@ -16,7 +16,7 @@ from tests.support.commands import POLICY, decide
 from tests.support.log_load import prepared, running, until
 
 from assay.decision_log.tables import decision, journal_record
-from assay.store.database import open_store, writing
+from assay.store.database import open_database, writing
 from assay.v1 import audit_pb2 as pb, audit_pb2_grpc as pb_grpc
 
 COUNT = 25
@@ -179,14 +179,14 @@ def test_verifying_and_what_it_says_after_tampering(audited: Audited) -> None:
     assert [(stream.checked, stream.fault) for stream in whole.streams] == [(COUNT, "")]
     stream = whole.streams[0].stream
 
-    engine = open_store(audited.url)
-    with writing(engine) as connection:
+    database = open_database(audited.url)
+    with writing(database) as connection:
         connection.execute(
             update(decision).where(decision.c.seq == 7).values(first_provider="mine")
         )
     found = audited.stub.VerifyLog(pb.VerifyLogRequest(stream=stream)).streams[0]
     assert (found.fault, found.fault_seq) == ("altered", 7)
-    with writing(engine) as connection:
+    with writing(database) as connection:
         connection.execute(delete(decision).where(decision.c.seq == 5))
         connection.execute(delete(journal_record).where(journal_record.c.seq == 5))
     answer = audited.stub.VerifyLog(pb.VerifyLogRequest())
@@ -195,7 +195,7 @@ def test_verifying_and_what_it_says_after_tampering(audited: Audited) -> None:
         "missing",
         5,
     )
-    engine.dispose()
+    database.dispose()
 
 
 def test_policy_revisions(audited: Audited) -> None:

@@ -9,8 +9,14 @@ from dataclasses import dataclass
 import pytest
 from tests.support.outcomes import NOW_US
 
-from assay.outcomes.endpoint_health import FAILING, LIMITED, LONGEST_SECONDS, SECONDS, Health
-from assay.outcomes.outcome import ANSWERED, FAILED, NOBODYS, RATE_LIMITED, Group, Outcome
+from assay.outcomes.endpoint_health import (
+    FAILING,
+    LIMITED,
+    LONGEST_SECONDS,
+    SECONDS,
+    EndpointHealth,
+)
+from assay.outcomes.outcome import ANSWERED, FAILED, NEUTRAL, RATE_LIMITED, Outcome, OutcomeGroup
 
 ONE, OTHER = "lab/m@one", "lab/m@other"
 SECOND_US = 1_000_000
@@ -36,20 +42,20 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def health(clock: Clock) -> Health:
-    return Health(clock=clock)
+def health(clock: Clock) -> EndpointHealth:
+    return EndpointHealth(clock=clock)
 
 
-def told(results: str, clock: Clock, endpoint_id: str = ONE, **fields: float) -> Group:
+def told(results: str, clock: Clock, endpoint_id: str = ONE, **fields: float) -> OutcomeGroup:
     """Outcomes in the order of time, the last of them just now: `f` failed, `a` answered, `l` was turned away."""
     words = {"f": "transport_error", "a": ANSWERED, "l": RATE_LIMITED, "c": "caller_error"}
     first = clock.wall_us - len(results) + 1
     outcomes = [Outcome(first + n, words[result], **fields) for n, result in enumerate(results)]  # type: ignore[arg-type]
-    return Group("", endpoint_id, "one", outcomes)
+    return OutcomeGroup("", endpoint_id, "one", outcomes)
 
 
-def heed(health: Health, clock: Clock, groups: Iterable[Group]) -> None:
-    health.heed(groups, clock.wall_us)
+def heed(health: EndpointHealth, clock: Clock, groups: Iterable[OutcomeGroup]) -> None:
+    health.update(groups, clock.wall_us)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +76,7 @@ def heed(health: Health, clock: Clock, groups: Iterable[Group]) -> None:
     ],
 )
 def test_what_demotes(
-    health: Health, clock: Clock, reports: Sequence[str], why: str | None
+    health: EndpointHealth, clock: Clock, reports: Sequence[str], why: str | None
 ) -> None:
     for report in reports:
         clock.now += 0.1
@@ -79,14 +85,16 @@ def test_what_demotes(
 
 
 @pytest.mark.parametrize("result", sorted(FAILED))
-def test_every_fault_of_the_endpoint_counts(health: Health, clock: Clock, result: str) -> None:
-    heed(health, clock, [Group("", ONE, "one", [Outcome(NOW_US, result, requests=3)])])
+def test_every_fault_of_the_endpoint_counts(
+    health: EndpointHealth, clock: Clock, result: str
+) -> None:
+    heed(health, clock, [OutcomeGroup("", ONE, "one", [Outcome(NOW_US, result, requests=3)])])
     assert health.now() == {ONE: FAILING}
 
 
-@pytest.mark.parametrize("result", sorted(NOBODYS))
-def test_nobody_elses_fault_does(health: Health, clock: Clock, result: str) -> None:
-    heed(health, clock, [Group("", ONE, "one", [Outcome(NOW_US, result, requests=9)])])
+@pytest.mark.parametrize("result", sorted(NEUTRAL))
+def test_nobody_elses_fault_does(health: EndpointHealth, clock: Clock, result: str) -> None:
+    heed(health, clock, [OutcomeGroup("", ONE, "one", [Outcome(NOW_US, result, requests=9)])])
     assert health.now() == {}
 
 
@@ -99,30 +107,34 @@ def test_nobody_elses_fault_does(health: Health, clock: Clock, result: str) -> N
     ],
 )
 def test_a_demotion_ends_by_itself(
-    health: Health, clock: Clock, retry_after: float | None, seconds: float
+    health: EndpointHealth, clock: Clock, retry_after: float | None, seconds: float
 ) -> None:
     limited = Outcome(NOW_US, RATE_LIMITED, retry_after_s=retry_after)
-    heed(health, clock, [Group("", ONE, "one", [limited]), told("fff", clock, OTHER)])
+    heed(health, clock, [OutcomeGroup("", ONE, "one", [limited]), told("fff", clock, OTHER)])
     clock.now += min(seconds, SECONDS) - 0.1
     assert health.now() == {ONE: LIMITED, OTHER: FAILING}
     clock.now = 1000.0 + max(seconds, SECONDS) + 0.1
     assert health.now() == {}
-    assert health.now() is Health().now()  # nothing is left to look through
+    assert health.now() is EndpointHealth().now()  # nothing is left to look through
 
 
-def test_what_is_told_late_lasts_shorter(health: Health, clock: Clock) -> None:
+def test_what_is_told_late_lasts_shorter(health: EndpointHealth, clock: Clock) -> None:
     late = Outcome(NOW_US - 20 * SECOND_US, RATE_LIMITED)
-    heed(health, clock, [Group("", ONE, "one", [late])])
+    heed(health, clock, [OutcomeGroup("", ONE, "one", [late])])
     clock.now += 9.9
     assert health.now() == {ONE: LIMITED}
     clock.now += 0.2
     assert health.now() == {}
 
 
-def test_what_was_long_ago_or_is_yet_to_come(health: Health, clock: Clock) -> None:
+def test_what_was_long_ago_or_is_yet_to_come(health: EndpointHealth, clock: Clock) -> None:
     hour_ago = Outcome(NOW_US - 3600 * SECOND_US, "timeout", requests=9)
     ahead = Outcome(NOW_US + 200 * SECOND_US, RATE_LIMITED)
-    heed(health, clock, [Group("", ONE, "one", [hour_ago]), Group("", OTHER, "one", [ahead])])
+    heed(
+        health,
+        clock,
+        [OutcomeGroup("", ONE, "one", [hour_ago]), OutcomeGroup("", OTHER, "one", [ahead])],
+    )
     assert health.now() == {OTHER: LIMITED}
     clock.now += (
         SECONDS + 0.1
@@ -130,21 +142,27 @@ def test_what_was_long_ago_or_is_yet_to_come(health: Health, clock: Clock) -> No
     assert health.now() == {}
 
 
-def test_a_clock_that_is_ahead_silences_nobody(health: Health, clock: Clock) -> None:
-    heed(health, clock, [Group("", ONE, "one", [Outcome(NOW_US + 200 * SECOND_US, RATE_LIMITED)])])
+def test_a_clock_that_is_ahead_silences_nobody(health: EndpointHealth, clock: Clock) -> None:
+    heed(
+        health,
+        clock,
+        [OutcomeGroup("", ONE, "one", [Outcome(NOW_US + 200 * SECOND_US, RATE_LIMITED)])],
+    )
     clock.now += 1
     heed(health, clock, [told("a", clock)])
     assert health.now() == {}
 
 
-def test_a_batch_sent_again_counts_once(health: Health, clock: Clock) -> None:
+def test_a_batch_sent_again_counts_once(health: EndpointHealth, clock: Clock) -> None:
     report = told("ff", clock)
     for _ in range(3):
         heed(health, clock, [report])
     assert health.now() == {}
 
 
-def test_outcomes_that_come_late_do_not_undo_newer_ones(health: Health, clock: Clock) -> None:
+def test_outcomes_that_come_late_do_not_undo_newer_ones(
+    health: EndpointHealth, clock: Clock
+) -> None:
     old = told("a", clock)
     clock.now += 1
     heed(health, clock, [told("fff", clock)])
@@ -152,18 +170,21 @@ def test_outcomes_that_come_late_do_not_undo_newer_ones(health: Health, clock: C
     assert health.now() == {ONE: FAILING}
 
 
-def test_tenants_of_an_endpoint_count_together(health: Health, clock: Clock) -> None:
+def test_tenants_of_an_endpoint_count_together(health: EndpointHealth, clock: Clock) -> None:
     outcomes = told("fff", clock).outcomes
     heed(
         health,
         clock,
-        [Group(tenant, ONE, "one", [each]) for tenant, each in zip("abc", outcomes, strict=True)],
+        [
+            OutcomeGroup(tenant, ONE, "one", [each])
+            for tenant, each in zip("abc", outcomes, strict=True)
+        ],
     )
     assert health.now() == {ONE: FAILING}
 
 
 def test_one_failure_after_a_demotion_is_enough_until_an_answer(
-    health: Health, clock: Clock
+    health: EndpointHealth, clock: Clock
 ) -> None:
     heed(health, clock, [told("fff", clock)])
     clock.now += SECONDS + 1
@@ -172,7 +193,7 @@ def test_one_failure_after_a_demotion_is_enough_until_an_answer(
     assert health.now() == {ONE: FAILING}
 
 
-def test_what_was_read_once_stays_as_it_was(health: Health, clock: Clock) -> None:
+def test_what_was_read_once_stays_as_it_was(health: EndpointHealth, clock: Clock) -> None:
     heed(health, clock, [told("l", clock)])
     before = health.now()
     heed(health, clock, [told("fff", clock, OTHER)])
@@ -181,7 +202,7 @@ def test_what_was_read_once_stays_as_it_was(health: Health, clock: Clock) -> Non
     assert health.now() == {}
 
 
-def test_reading_never_waits(health: Health, clock: Clock) -> None:
+def test_reading_never_waits(health: EndpointHealth, clock: Clock) -> None:
     """Not even for somebody who reports and does not get on."""
     heed(health, clock, [told("l", clock)])
     clock.now += SECONDS + 1

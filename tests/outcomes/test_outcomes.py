@@ -24,18 +24,18 @@ from tests.support.outcomes import (
 
 from assay.decision_log.record import decode_outcomes, encode_outcomes
 from assay.engine.errors import InvalidField
-from assay.outcomes.checks import MOST_OUTCOMES, checked, plain, require_batch
-from assay.outcomes.counting import LOWS, bounds, bucket_of, counted
-from assay.outcomes.outcome import Outcome, Reported, ToolUse
+from assay.outcomes.checks import MOST_OUTCOMES, check_outcomes, plain, require_batch
+from assay.outcomes.counting import LOWS, bounds, bucket_of, count_outcomes
+from assay.outcomes.outcome import Outcome, OutcomeReport, ToolUse
 from assay.outcomes.rejections import outcome_fault
 
 YEAR_2099 = 4_070_908_800_000_000
 ALONE: dict[str, Any] = {"decision_id": "", "attempt": 0}
 
 
-def counts(reports: list[Reported], pieces: int = 1) -> tuple[object, ...]:
+def counts(reports: list[OutcomeReport], pieces: int = 1) -> tuple[object, ...]:
     """What reports come to when they arrive in so many batches."""
-    found = counted(batch_of(reports[piece::pieces], f"b{piece}") for piece in range(pieces))
+    found = count_outcomes(batch_of(reports[piece::pieces], f"b{piece}") for piece in range(pieces))
     return found.evidence, found.service, found.providers
 
 
@@ -104,12 +104,12 @@ def counts(reports: list[Reported], pieces: int = 1) -> tuple[object, ...]:
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_by_name_and_the_rest_is_kept(
-    bad: Reported, reason: str, says: str
+    bad: OutcomeReport, reason: str, says: str
 ) -> None:
     other = replace(SOUND, attempt=2)
-    found = checked([reported(SOUND), bad, reported(other)], ENDPOINTS, NOW_US)
+    found = check_outcomes([reported(SOUND), bad, reported(other)], ENDPOINTS, NOW_US)
     assert [each.outcome for each in found.accepted] == [SOUND, other]
-    ((place, fault),) = found.refused
+    ((place, fault),) = found.rejected
     assert (place, fault.reason) == (1, reason)
     assert says in fault.message
     assert fault.message.isprintable()
@@ -135,7 +135,7 @@ def test_bad_input_is_refused_by_name_and_the_rest_is_kept(
     ],
 )
 def test_what_is_just_sound_is_taken(outcome: Outcome) -> None:
-    assert checked([reported(outcome)], ENDPOINTS, NOW_US).refused == []
+    assert check_outcomes([reported(outcome)], ENDPOINTS, NOW_US).rejected == []
 
 
 def test_an_attempt_occurs_once_in_a_batch() -> None:
@@ -145,17 +145,17 @@ def test_an_attempt_occurs_once_in_a_batch() -> None:
         reported(SOUND),
         reported(SOUND, "lab/m1@two"),
     ]
-    found = checked(sent, ENDPOINTS, NOW_US)
-    assert [(place, fault.reason) for place, fault in found.refused] == [
+    found = check_outcomes(sent, ENDPOINTS, NOW_US)
+    assert [(place, fault.reason) for place, fault in found.rejected] == [
         (2, "duplicate"),
         (3, "duplicate"),
     ]
-    assert DECISION in found.refused[0].fault.message
+    assert DECISION in found.rejected[0].fault.message
 
 
 def test_without_a_decision_alike_is_not_the_same() -> None:
     sent = [reported(changed(**ALONE))] * 3
-    assert len(checked(sent, ENDPOINTS, NOW_US).accepted) == 3
+    assert len(check_outcomes(sent, ENDPOINTS, NOW_US).accepted) == 3
 
 
 @settings(max_examples=500)
@@ -169,10 +169,10 @@ def test_what_passes_at_a_glance_passes_every_rule(outcome: Outcome) -> None:
 
 @given(ANYTHING)
 def test_whatever_is_taken_can_be_kept_read_and_counted(outcome: Outcome) -> None:
-    accepted = checked([reported(outcome)], ENDPOINTS, NOW_US).accepted
+    accepted = check_outcomes([reported(outcome)], ENDPOINTS, NOW_US).accepted
     batch = batch_of(accepted, "b")
     assert decode_outcomes(encode_outcomes(batch)) == batch
-    cells = counted([batch])
+    cells = count_outcomes([batch])
     for requests, calls, errored, auto, auto_calls in cells.evidence.values():
         assert 0 <= errored <= calls <= requests
         assert 0 <= auto_calls <= auto <= requests
@@ -180,13 +180,13 @@ def test_whatever_is_taken_can_be_kept_read_and_counted(outcome: Outcome) -> Non
 
 
 @given(st.lists(sound_reports(), max_size=20))
-def test_sound_outcomes_are_all_taken(reports: list[Reported]) -> None:
-    assert checked(reports, ENDPOINTS, NOW_US).accepted == reports
+def test_sound_outcomes_are_all_taken(reports: list[OutcomeReport]) -> None:
+    assert check_outcomes(reports, ENDPOINTS, NOW_US).accepted == reports
 
 
 @given(st.lists(sound_reports(), max_size=20), st.randoms(use_true_random=False), st.integers(1, 5))
 def test_order_and_batches_make_no_difference(
-    reports: list[Reported], random: Any, pieces: int
+    reports: list[OutcomeReport], random: Any, pieces: int
 ) -> None:
     shuffled = random.sample(reports, len(reports))
     assert counts(shuffled, pieces) == counts(reports)
@@ -194,11 +194,11 @@ def test_order_and_batches_make_no_difference(
 
 @given(st.lists(sound_reports(), max_size=10), ANYTHING, st.integers(0, 10))
 def test_a_poisoned_row_moves_nothing(
-    reports: list[Reported], outcome: Outcome, place: int
+    reports: list[OutcomeReport], outcome: Outcome, place: int
 ) -> None:
     poisoned = [*reports[:place], reported(outcome), *reports[place:]]
-    found = checked(poisoned, ENDPOINTS, NOW_US)
-    if found.refused:
+    found = check_outcomes(poisoned, ENDPOINTS, NOW_US)
+    if found.rejected:
         assert counts(found.accepted) == counts(reports)
 
 
@@ -215,7 +215,7 @@ def test_a_poisoned_row_moves_nothing(
     ],
 )
 def test_strata(tools: ToolUse, stratum: int) -> None:
-    cells = counted([batch_of([reported(changed(tools=tools))], "b")])
+    cells = count_outcomes([batch_of([reported(changed(tools=tools))], "b")])
     assert list(cells.evidence) == [
         ("lab/m0@one", "gw", "p-acme", stratum, (NOW_US - 1_000_000) // HOUR_US)
     ]
@@ -238,7 +238,7 @@ def test_strata(tools: ToolUse, stratum: int) -> None:
     ],
 )  # fmt: skip
 def test_what_counts_as_evidence(outcome: Outcome, evidence: list[list[int]]) -> None:
-    assert list(counted([batch_of([reported(outcome)], "b")]).evidence.values()) == evidence
+    assert list(count_outcomes([batch_of([reported(outcome)], "b")]).evidence.values()) == evidence
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_what_counts_as_evidence(outcome: Outcome, evidence: list[list[int]]) ->
     ],
 )  # fmt: skip
 def test_what_counts_as_service(outcome: Outcome, service: dict[tuple[str, int], int]) -> None:
-    found = counted([batch_of([reported(outcome)], "b")]).service
+    found = count_outcomes([batch_of([reported(outcome)], "b")]).service
     assert {cell[2:]: count for cell, count in found.items()} == service
 
 
@@ -274,7 +274,7 @@ def test_tool_calls_of_a_tenant_count_by_provider_and_day() -> None:
         reported(changed(attempt=2), "lab/m1@one"),
         reported(changed(), tenant=""),
     ]
-    assert counted([batch_of(reports, "b")]).providers == {
+    assert count_outcomes([batch_of(reports, "b")]).providers == {
         ("p-acme", "one", NOW_US // HOUR_US // 24): 2
     }
 
@@ -319,7 +319,7 @@ def test_altered_bytes_are_read_within_bounds_or_refused(data: st.DataObject) ->
     )
     with suppress(ValueError):
         batch = decode_outcomes(whole[:begin] + put + whole[end:])
-        counted([batch])
+        count_outcomes([batch])
         assert 0 <= batch.received_us <= 2**53
 
 

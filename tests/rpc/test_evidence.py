@@ -18,16 +18,16 @@ from tests.bench.population import MODEL, snapshot
 
 from assay.decision_log.record import OUTCOMES, TENANT, decode_outcomes
 from assay.journal.errors import JournalFull
-from assay.outcomes.endpoint_health import Health
-from assay.outcomes.outcome import Batch
-from assay.outcomes.reporter import Reporter
+from assay.outcomes.endpoint_health import EndpointHealth
+from assay.outcomes.intake import OutcomeIntake
+from assay.outcomes.outcome import OutcomeBatch
 from assay.rpc.evidence import Evidence, evidence_service
 from assay.rpc.guard import MOST_STREAMS
 from assay.rpc.routing import routing_service
 from assay.rpc.server import THREADS, Server
 from assay.rpc.status import REASON_KEY
 from assay.server.decider import Decider
-from assay.store.preferences import Preferences
+from assay.store.preferences import PreferenceStore
 from assay.v1 import evidence_pb2 as pb, evidence_pb2_grpc as pb_grpc, routing_pb2, routing_pb2_grpc
 
 ENDPOINT = f"{MODEL}@provider-03"
@@ -52,7 +52,7 @@ class Kept:
         self.records.append((kind, payload))
 
     @property
-    def batches(self) -> list[Batch]:
+    def batches(self) -> list[OutcomeBatch]:
         return [decode_outcomes(payload) for kind, payload in self.records if kind == OUTCOMES]
 
 
@@ -64,15 +64,17 @@ def journal(tmp_path: Any) -> Iterator[Kept]:
 
 
 @pytest.fixture
-def health() -> Health:
-    return Health()
+def health() -> EndpointHealth:
+    return EndpointHealth()
 
 
 @pytest.fixture
-def server(journal: Kept, health: Health) -> Iterator[Server]:
+def server(journal: Kept, health: EndpointHealth) -> Iterator[Server]:
     decider = Decider(clock, snapshot(), health.now, journal)
-    preferences = Preferences(create_engine("sqlite://"), clock)  # none are asked for here
-    evidence = evidence_service(Evidence(Reporter(decider, journal, health.heed), preferences))
+    preferences = PreferenceStore(create_engine("sqlite://"), clock)  # none are asked for here
+    evidence = evidence_service(
+        Evidence(OutcomeIntake(decider, journal, health.update), preferences)
+    )
     server = Server((routing_service(decider), evidence), ["127.0.0.1:0"])
     yield server
     journal.free.set()
@@ -231,7 +233,7 @@ def test_nothing_is_acknowledged_before_it_is_kept(
 
 
 def test_a_full_journal_refuses_all_of_it(
-    evidence: pb_grpc.EvidenceServiceStub, journal: Kept, health: Health
+    evidence: pb_grpc.EvidenceServiceStub, journal: Kept, health: EndpointHealth
 ) -> None:
     journal.full = True
     failing = [outcome(result=pb.RESULT_TIMEOUT) for _ in range(3)]

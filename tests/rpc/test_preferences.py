@@ -12,13 +12,13 @@ import pytest
 from sqlalchemy import Engine
 
 from assay.engine.world.tenants import Preference
-from assay.outcomes.endpoint_health import Health
-from assay.outcomes.reporter import Reporter
+from assay.outcomes.endpoint_health import EndpointHealth
+from assay.outcomes.intake import OutcomeIntake
 from assay.rpc.evidence import Evidence, evidence_service
 from assay.rpc.server import Server
 from assay.rpc.status import REASON_KEY
 from assay.server.decider import Decider
-from assay.store.preferences import Preferences
+from assay.store.preferences import PreferenceStore
 from assay.store.tables import endpoint, model, provider
 from assay.store.world import load_world, world_revision
 from assay.v1 import evidence_pb2 as pb, evidence_pb2_grpc as pb_grpc
@@ -64,9 +64,9 @@ def wish(
 @pytest.fixture
 def evidence(catalog: Engine) -> Iterator[pb_grpc.EvidenceServiceStub]:
     decider = Decider(clock)
-    reporter = Reporter(decider, Nothing(), Health().heed)
+    reporter = OutcomeIntake(decider, Nothing(), EndpointHealth().update)
     server = Server(
-        [evidence_service(Evidence(reporter, Preferences(catalog, clock)))], ["127.0.0.1:0"]
+        [evidence_service(Evidence(reporter, PreferenceStore(catalog, clock)))], ["127.0.0.1:0"]
     )
     with grpc.insecure_channel(server.addresses[0]) as channel:
         yield pb_grpc.EvidenceServiceStub(channel)

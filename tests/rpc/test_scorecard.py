@@ -12,11 +12,11 @@ from sqlalchemy import create_engine
 from tests.bench.population import AS_OF, MODEL, snapshot
 
 from assay.journal.writer import Journal
-from assay.outcomes.reporter import Reporter
+from assay.outcomes.intake import OutcomeIntake
 from assay.rpc.evidence import Evidence, evidence_service
 from assay.rpc.server import Server
 from assay.server.decider import Decider
-from assay.store.preferences import Preferences
+from assay.store.preferences import PreferenceStore
 from assay.v1 import evidence_pb2 as pb, evidence_pb2_grpc as pb_grpc
 
 NEVER_SEEN = f"{MODEL}@provider-17"
@@ -30,9 +30,9 @@ def clock() -> datetime:
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[pb_grpc.EvidenceServiceStub]:
     with Journal(tmp_path / "journal") as journal:
-        reporter = Reporter(Decider(clock, snapshot()), journal, lambda _groups, _now: None)
+        reporter = OutcomeIntake(Decider(clock, snapshot()), journal, lambda _groups, _now: None)
         evidence = evidence_service(
-            Evidence(reporter, Preferences(create_engine("sqlite://"), clock))
+            Evidence(reporter, PreferenceStore(create_engine("sqlite://"), clock))
         )
         server = Server((evidence,), ["127.0.0.1:0"])
         with grpc.insecure_channel(server.addresses[0]) as channel:

@@ -32,7 +32,7 @@ from assay.engine.snapshot.snapshot import Snapshot, read_manifest
 from assay.engine.world.request import Request
 from assay.engine.world.world import World
 from assay.server.snapshot_follower import Following, Listed
-from assay.store.database import open_store, reading, writing
+from assay.store.database import open_database, reading, writing
 from assay.store.imports.observations import apply_observations
 from assay.store.snapshots import Publication
 from assay.store.tables import part, publication
@@ -42,13 +42,13 @@ from assay.store.tables import part, publication
 class Follower:
     """A decider's view of what is published, with everything it saw."""
 
-    engine: Engine
+    database: Engine
     seen: list[Snapshot] = field(default_factory=list)
     compiled: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.following = Following(
-            self.engine, self.compile, World, lambda _, snapshot: self.seen.append(snapshot)
+            self.database, self.compile, World, lambda _, snapshot: self.seen.append(snapshot)
         )
 
     def compile(self, source: PolicySource) -> Policy:
@@ -105,7 +105,7 @@ def test_the_newest_is_followed_and_plans_as_the_one_that_was_judged(
     assert len(follower.compiled) == 1
 
 
-def fetched(engine: Engine) -> list[str]:
+def fetched(database: Engine) -> list[str]:
     """Every part that is asked for from now on."""
     found: list[str] = []
 
@@ -114,7 +114,7 @@ def fetched(engine: Engine) -> list[str]:
         if "part.content" in statement and statement.startswith("SELECT"):
             found.extend(parameters.values() if isinstance(parameters, dict) else parameters)
 
-    event.listen(engine, "before_cursor_execute", note)
+    event.listen(database, "before_cursor_execute", note)
     return found
 
 
@@ -218,9 +218,9 @@ def test_a_part_that_is_not_as_it_should_be_keeps_the_last_good_one(
     assert (follower.ids, follower.trouble) == (published(bench), "")
 
 
-def change(engine: Engine, name: str, content: bytes | None) -> None:
+def change(database: Engine, name: str, content: bytes | None) -> None:
     """Give a part another content, or have its row be elsewhere for the time being."""
-    with engine.connect() as connection:
+    with database.connect() as connection:
         away = f"away {name}"
         known = connection.execute(select(part.c.digest).where(part.c.digest == name)).first()
         if content is None:
@@ -266,7 +266,7 @@ def test_rules_that_this_engine_cannot_compile_are_tried_once(
     assert (follower.ids[-1], follower.trouble) == (published(bench)[-1], "")
 
 
-def away(engine: Engine, number: int) -> Callable[[], int]:
+def away(database: Engine, number: int) -> Callable[[], int]:
     """Have the database go away at the n-th statement; the function given brings it back, and says how many came."""
     count = 0
 
@@ -276,10 +276,10 @@ def away(engine: Engine, number: int) -> Callable[[], int]:
         if count >= number:
             raise OperationalError("SELECT", {}, Exception("gone away"))
 
-    event.listen(engine, "before_cursor_execute", fail)
+    event.listen(database, "before_cursor_execute", fail)
 
     def back() -> int:
-        event.remove(engine, "before_cursor_execute", fail)
+        event.remove(database, "before_cursor_execute", fail)
         return count
 
     return back
@@ -346,15 +346,15 @@ def test_the_collector_is_at_work_again_whatever_happened(
 @pytest.fixture
 def apart(store: Engine) -> Iterator[Engine]:
     """The same database as another process has it."""
-    engine = open_store(store.url.render_as_string(hide_password=False))
-    yield engine
-    engine.dispose()
+    database = open_database(store.url.render_as_string(hide_password=False))
+    yield database
+    database.dispose()
 
 
 def test_many_publications_are_followed_while_they_come(bench: Bench, apart: Engine) -> None:
     """A decider that looks all the while: it sees a part of them, in their order, and the last one in the end."""
     follower, ended = Follower(apart), threading.Event()
-    done_before(bench.engine, FIRST)
+    done_before(bench.database, FIRST)
 
     def follow() -> None:
         while not ended.is_set():

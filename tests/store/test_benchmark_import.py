@@ -15,11 +15,11 @@ from assay.engine.world.measurements import BenchmarkRun, Series
 from assay.importers.documents import (
     BenchmarkDocument,
     CatalogDocument,
+    EndpointMention,
+    ImportCounts,
     ImportReport,
-    Refusal,
+    Rejection,
     ReportedRun,
-    Subject,
-    Tally,
 )
 from assay.store.benchmarks import benchmark_run
 from assay.store.database import reading
@@ -32,7 +32,7 @@ DAY = timedelta(days=1)
 MODEL = "lab/one"
 SERIES = Series("livemcpbench", "0", "gpt-4.1", "scorer/accuracy", "fraction")
 RUN = BenchmarkRun("", "inspect", SERIES, 0.5, NOON - DAY, "a", 95, 95, 1, "abc")
-PINNED = Subject("log", MODEL, ("groq",))
+PINNED = EndpointMention("log", MODEL, ("groq",))
 
 
 def catalog(
@@ -52,7 +52,7 @@ def catalog(
 
 def take(
     store: Engine,
-    *rows: tuple[Subject, BenchmarkRun],
+    *rows: tuple[EndpointMention, BenchmarkRun],
     endpoint: str | None = None,
     now: datetime = NOON,
 ) -> ImportReport:
@@ -63,7 +63,7 @@ def take(
 
 
 def reasons(report: ImportReport) -> list[str]:
-    return [f"{each.where}: {each.reason}" for each in report.refused]
+    return [f"{each.where}: {each.reason}" for each in report.rejected]
 
 
 def revisions(store: Engine) -> list[tuple[int, str, float, datetime, datetime | None]]:
@@ -78,11 +78,11 @@ def revisions(store: Engine) -> list[tuple[int, str, float, datetime, datetime |
 def test_a_score_comes_back_as_it_was_and_the_second_time_is_unchanged(store: Engine) -> None:
     catalog(store, "groq")
     first = take(store, (PINNED, RUN))
-    assert first.tallies["benchmarks"].added == (f"{MODEL}@groq {SERIES.name} a",)
+    assert first.counts["benchmarks"].added == (f"{MODEL}@groq {SERIES.name} a",)
     assert load_world(store).benchmarks == (replace(RUN, endpoint_id=f"{MODEL}@groq"),)
     before, kept = world_revision(store), revisions(store)
     second = take(store, (PINNED, RUN), now=NOON + DAY)
-    assert second.tallies["benchmarks"] == Tally(unchanged=1)
+    assert second.counts["benchmarks"] == ImportCounts(unchanged=1)
     assert (world_revision(store), revisions(store)) == (before, kept)
     with reading(store) as connection:
         logged = connection.execute(
@@ -115,33 +115,39 @@ def test_a_score_alone_is_kept_with_all_that_is_not_known_of_it(store: Engine) -
 @pytest.mark.parametrize(
     ("subject", "meant"),
     [
-        pytest.param(Subject("", MODEL, ("groq",)), f"{MODEL}@groq", id="a slug with one endpoint"),
         pytest.param(
-            Subject("", MODEL, ("Groq Inc",)), f"{MODEL}@groq", id="a name that a catalog gives"
-        ),
-        pytest.param(Subject("", MODEL, ("GROQ",)), f"{MODEL}@groq", id="in other letters"),
-        pytest.param(Subject("", MODEL, ("novita/fp8",)), f"{MODEL}@novita/fp8", id="a tag"),
-        pytest.param(
-            Subject("", "one", ("groq",)), f"{MODEL}@groq", id="a model without its author"
+            EndpointMention("", MODEL, ("groq",)), f"{MODEL}@groq", id="a slug with one endpoint"
         ),
         pytest.param(
-            Subject("", f"{MODEL}:nitro", ("groq",)),
+            EndpointMention("", MODEL, ("Groq Inc",)),
+            f"{MODEL}@groq",
+            id="a name that a catalog gives",
+        ),
+        pytest.param(EndpointMention("", MODEL, ("GROQ",)), f"{MODEL}@groq", id="in other letters"),
+        pytest.param(
+            EndpointMention("", MODEL, ("novita/fp8",)), f"{MODEL}@novita/fp8", id="a tag"
+        ),
+        pytest.param(
+            EndpointMention("", "one", ("groq",)), f"{MODEL}@groq", id="a model without its author"
+        ),
+        pytest.param(
+            EndpointMention("", f"{MODEL}:nitro", ("groq",)),
             f"{MODEL}@groq",
             id="a routing variant of the model",
         ),
         pytest.param(
-            Subject("", MODEL, ("novita/fp8",), "Novita AI"),
+            EndpointMention("", MODEL, ("novita/fp8",), "Novita AI"),
             f"{MODEL}@novita/fp8",
             id="tag and provider",
         ),
     ],
 )
 def test_a_pin_that_leaves_one_endpoint_names_it(
-    store: Engine, subject: Subject, meant: str
+    store: Engine, subject: EndpointMention, meant: str
 ) -> None:
     catalog(store, "groq", "novita/fp8", "novita/bf16", groq="Groq Inc", novita="Novita AI")
     report = take(store, (subject, RUN))
-    assert report.refused == ()
+    assert report.rejected == ()
     assert [run.endpoint_id for run in load_world(store).benchmarks] == [meant]
 
 
@@ -149,57 +155,59 @@ def test_a_pin_that_leaves_one_endpoint_names_it(
     ("subject", "reason"),
     [
         pytest.param(
-            Subject("log", MODEL),
+            EndpointMention("log", MODEL),
             "log: the run is pinned to no provider, so it measured whoever",
             id="unpinned",
         ),
         pytest.param(
-            Subject("log"), "log: the run is pinned to no provider", id="nothing is known"
+            EndpointMention("log"), "log: the run is pinned to no provider", id="nothing is known"
         ),
         pytest.param(
-            Subject("log", MODEL, ("groq", "novita")), "pinned to several providers", id="a mixture"
+            EndpointMention("log", MODEL, ("groq", "novita")),
+            "pinned to several providers",
+            id="a mixture",
         ),
         pytest.param(
-            Subject("log", None, ("groq",)), "no model of a catalog is named", id="no model"
+            EndpointMention("log", None, ("groq",)), "no model of a catalog is named", id="no model"
         ),
         pytest.param(
-            Subject("log", "lab/three", ("groq",)),
+            EndpointMention("log", "lab/three", ("groq",)),
             "model 'lab/three' is in no catalog",
             id="unknown model",
         ),
         pytest.param(
-            Subject("log", "two", ("groq",)),
+            EndpointMention("log", "two", ("groq",)),
             "model 'two' may be lab/two, other/two",
             id="one of two models",
         ),
         pytest.param(
-            Subject("log", MODEL, ("novita",)),
+            EndpointMention("log", MODEL, ("novita",)),
             f"provider 'novita' means any of {MODEL}@novita/bf16, {MODEL}@novita/fp8: name the endpoint",
             id="a provider with two endpoints",
         ),
         pytest.param(
-            Subject("log", MODEL, ("acme",)),
+            EndpointMention("log", MODEL, ("acme",)),
             f"{MODEL} has no provider 'acme'",
             id="a provider without any",
         ),
         pytest.param(
-            Subject("log", MODEL, ("twice",)),
+            EndpointMention("log", MODEL, ("twice",)),
             f"means any of {MODEL}@twice, {MODEL}@twice~2",
             id="a tag twice",
         ),
         pytest.param(
-            Subject("line 2", MODEL, ("Acme",), "Acme"),
+            EndpointMention("line 2", MODEL, ("Acme",), "Acme"),
             "write its slug, or the endpoint's tag",
             id="a row of a table",
         ),
         pytest.param(
-            Subject("line 2", MODEL, ("groq",), "novita"),
+            EndpointMention("line 2", MODEL, ("groq",), "novita"),
             "has no provider 'groq'",
             id="tag of another provider",
         ),
     ],
 )
-def test_nothing_is_guessed(store: Engine, subject: Subject, reason: str) -> None:
+def test_nothing_is_guessed(store: Engine, subject: EndpointMention, reason: str) -> None:
     catalog(store, "groq", "novita/fp8", "novita/bf16", "twice", "twice")
     catalog(store, "groq", model="lab/two")
     catalog(store, "groq", model="other/two")
@@ -211,7 +219,7 @@ def test_nothing_is_guessed(store: Engine, subject: Subject, reason: str) -> Non
 
 def test_a_name_that_two_providers_share_means_neither(store: Engine) -> None:
     catalog(store, "groq", "novita", groq="Cloud", novita="Cloud")
-    report = take(store, (Subject("log", MODEL, ("Cloud",)), RUN))
+    report = take(store, (EndpointMention("log", MODEL, ("Cloud",)), RUN))
     assert f"{MODEL} has no provider 'Cloud'" in reasons(report)[0]
 
 
@@ -224,16 +232,22 @@ def test_an_endpoint_that_left_still_makes_a_pin_ambiguous(store: Engine) -> Non
 @pytest.mark.parametrize(
     "subject",
     [
-        pytest.param(Subject("log"), id="nothing said"),
-        pytest.param(Subject("log", MODEL), id="the model alone"),
-        pytest.param(Subject("log", MODEL, ("novita",)), id="a provider with two endpoints"),
-        pytest.param(Subject("log", MODEL, ("groq", "novita")), id="a mixture, of which it is one"),
+        pytest.param(EndpointMention("log"), id="nothing said"),
+        pytest.param(EndpointMention("log", MODEL), id="the model alone"),
+        pytest.param(
+            EndpointMention("log", MODEL, ("novita",)), id="a provider with two endpoints"
+        ),
+        pytest.param(
+            EndpointMention("log", MODEL, ("groq", "novita")), id="a mixture, of which it is one"
+        ),
     ],
 )
-def test_the_operator_may_say_what_the_file_does_not(store: Engine, subject: Subject) -> None:
+def test_the_operator_may_say_what_the_file_does_not(
+    store: Engine, subject: EndpointMention
+) -> None:
     catalog(store, "groq", "novita/fp8", "novita/bf16")
     report = take(store, (subject, RUN), endpoint=f"{MODEL}@novita/fp8")
-    assert report.refused == ()
+    assert report.rejected == ()
     assert [run.endpoint_id for run in load_world(store).benchmarks] == [f"{MODEL}@novita/fp8"]
 
 
@@ -241,7 +255,7 @@ def test_the_operator_may_say_what_the_file_does_not(store: Engine, subject: Sub
     ("subject", "reason"),
     [
         pytest.param(
-            Subject("log", "lab/two"),
+            EndpointMention("log", "lab/two"),
             f"the model is 'lab/two', --endpoint is one of {MODEL}",
             id="model",
         ),
@@ -249,17 +263,19 @@ def test_the_operator_may_say_what_the_file_does_not(store: Engine, subject: Sub
             PINNED, f"the provider is 'groq', --endpoint is {MODEL}@novita/fp8", id="provider"
         ),
         pytest.param(
-            Subject("log", MODEL, ("novita/bf16",)), "the provider is 'novita/bf16'", id="tag"
+            EndpointMention("log", MODEL, ("novita/bf16",)),
+            "the provider is 'novita/bf16'",
+            id="tag",
         ),
         pytest.param(
-            Subject("line 2", MODEL, ("Moonshot",), "Moonshot"),
+            EndpointMention("line 2", MODEL, ("Moonshot",), "Moonshot"),
             "the provider is 'Moonshot'",
             id="a stranger",
         ),
     ],
 )
 def test_the_operator_may_not_contradict_the_file(
-    store: Engine, subject: Subject, reason: str
+    store: Engine, subject: EndpointMention, reason: str
 ) -> None:
     catalog(store, "groq", "novita/fp8", "novita/bf16")
     report = take(store, (subject, RUN), endpoint=f"{MODEL}@novita/fp8")
@@ -291,7 +307,7 @@ def test_a_correction_supersedes_and_the_old_score_is_kept(store: Engine) -> Non
     catalog(store, "groq")
     take(store, (PINNED, RUN))
     report = take(store, (PINNED, replace(RUN, score=0.6)), now=NOON + DAY)
-    assert len(report.tallies["benchmarks"].changed) == 1
+    assert len(report.counts["benchmarks"].changed) == 1
     percent = replace(RUN, score=60.0, series=replace(SERIES, unit="percent"))
     take(store, (PINNED, percent), now=NOON + 2 * DAY)
     assert load_world(store).benchmarks == (replace(percent, endpoint_id=f"{MODEL}@groq"),)
@@ -330,7 +346,7 @@ def test_what_is_older_than_what_is_kept_does_not_supersede_it(store: Engine) ->
 def test_another_run_stands_beside_it(store: Engine, changes: dict[str, object]) -> None:
     catalog(store, "groq")
     report = take(store, (PINNED, RUN), (PINNED, replace(RUN, **changes)))  # type: ignore[arg-type]
-    assert report.refused == ()
+    assert report.rejected == ()
     assert len(load_world(store).benchmarks) == 2
 
 
@@ -342,9 +358,9 @@ def test_what_cannot_be_is_refused_and_the_rest_is_taken(store: Engine) -> None:
         (PINNED, RUN),
         (PINNED, replace(RUN, score=0.9)),
         (PINNED, to_come),
-        (Subject("log"), RUN),
+        (EndpointMention("log"), RUN),
     )
-    assert [each.reason.partition(":")[0] for each in report.refused] == [
+    assert [each.reason.partition(":")[0] for each in report.rejected] == [
         "the run is pinned to no provider, so it measured whoever answered",
         "repeats the run of row 0",
         "the run is dated 2099-01-01, which is yet to come",
@@ -354,11 +370,11 @@ def test_what_cannot_be_is_refused_and_the_rest_is_taken(store: Engine) -> None:
 
 def test_a_log_that_says_nothing_is_noted_with_its_refusal(store: Engine) -> None:
     document = BenchmarkDocument(
-        "digest", refused=(Refusal("log", "status: 'cancelled' is not success"),)
+        "digest", rejected=(Rejection("log", "status: 'cancelled' is not success"),)
     )
     for _ in range(2):
         report = apply_benchmarks(store, document, endpoint=None, now=NOON)
-        assert report.refused == document.refused
+        assert report.rejected == document.rejected
     with reading(store) as connection:
         (logged,) = connection.execute(select(import_log)).all()
     assert (logged.kind, logged.counts["refused"]) == ("benchmarks", 1)

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from assay.engine.errors import BadData
 from assay.engine.world.catalog import Endpoint, Model, Percentiles, PriceOverride, Prices, Provider
 from assay.engine.world.identity import provisional_ids
-from assay.importers.documents import CatalogDocument, Refusal, Tally
+from assay.importers.documents import CatalogDocument, ImportCounts, Rejection
 from assay.store.imports import apply_catalog
 from assay.store.world import (
     WorldRevision,
@@ -99,14 +99,14 @@ def test_every_fact_comes_back_as_it_was(store: Engine) -> None:
 def test_the_second_time_everything_is_unchanged(store: Engine) -> None:
     once = document(offer("groq"), offer("novita"))
     first = apply_catalog(store, once, now=NOON)
-    assert first.tallies["models"] == Tally(added=(MODEL,))
-    assert first.tallies["endpoints"] == Tally(added=(f"{MODEL}@groq", f"{MODEL}@novita"))
+    assert first.counts["models"] == ImportCounts(added=(MODEL,))
+    assert first.counts["endpoints"] == ImportCounts(added=(f"{MODEL}@groq", f"{MODEL}@novita"))
     assert world_revision(store) == WorldRevision(catalog=1, evidence=0, preferences=0)
     second = apply_catalog(store, once, now=NOON + DAY)
-    assert second.tallies == {
-        "providers": Tally(unchanged=2),
-        "models": Tally(unchanged=1),
-        "endpoints": Tally(unchanged=2),
+    assert second.counts == {
+        "providers": ImportCounts(unchanged=2),
+        "models": ImportCounts(unchanged=1),
+        "endpoints": ImportCounts(unchanged=2),
     }
     assert world_revision(store) == WorldRevision(catalog=1, evidence=0, preferences=0)
 
@@ -118,8 +118,8 @@ def test_changes_departures_and_returns_are_counted(store: Engine) -> None:
     )
     cheaper = offer("novita", prices=price(0.1))
     report = apply_catalog(store, document(offer("baseten"), cheaper, at=NOON + DAY), now=NOON)
-    assert report.tallies["models"] == Tally(gone=(other,), unchanged=1)
-    assert report.tallies["endpoints"] == Tally(
+    assert report.counts["models"] == ImportCounts(gone=(other,), unchanged=1)
+    assert report.counts["endpoints"] == ImportCounts(
         added=(f"{MODEL}@baseten",),
         changed=(f"{MODEL}@novita",),
         gone=(f"{MODEL}@groq", f"{other}@z-ai"),
@@ -130,7 +130,7 @@ def test_changes_departures_and_returns_are_counted(store: Engine) -> None:
     ]
     assert [each.model for each in load_world(store).models] == [MODEL]
     back = apply_catalog(store, document(offer("groq"), at=NOON + 2 * DAY), now=NOON)
-    assert back.tallies["endpoints"].added == (f"{MODEL}@groq",)
+    assert back.counts["endpoints"].added == (f"{MODEL}@groq",)
     (groq,) = endpoints(store, MODEL)
     assert (groq.first_seen_at, groq.last_seen_at, groq.gone_at) == (NOON, NOON + 2 * DAY, None)
 
@@ -190,7 +190,7 @@ def test_a_newer_file_that_changes_nothing_can_still_change_the_world(store: Eng
     report = apply_catalog(
         store, document(offer("groq", prices=price(1.0)), at=NOON + 2 * DAY), now=NOON
     )
-    assert report.tallies["endpoints"] == Tally(unchanged=1)
+    assert report.counts["endpoints"] == ImportCounts(unchanged=1)
     assert load_world(store).endpoints[0].prices.prompt == 1.0
     assert world_revision(store).catalog == before + 1
 
@@ -206,16 +206,16 @@ def test_twins_of_one_tag_keep_their_ids_in_any_order_even_where_another_source_
         now=NOON,
     )
     report = apply_catalog(store, document(large, small, at=NOON + DAY), now=NOON)
-    assert report.tallies["endpoints"] == Tally(unchanged=2)
+    assert report.counts["endpoints"] == ImportCounts(unchanged=2)
     apply_catalog(store, document(large, at=NOON + 3 * DAY), now=NOON)
     found = {each.value.endpoint_id: each.sources for each in endpoints(store, MODEL)}
     assert found == {f"{MODEL}@groq": ("theirs",), f"{MODEL}@groq~2": ("ours",)}
 
 
 def test_refusals_of_the_importer_are_reported(store: Engine) -> None:
-    refused = (Refusal("line 3", "prompt price 'x' is not a number"),)
-    report = apply_catalog(store, replace(document(offer("groq")), refused=refused), now=NOON)
-    assert report.refused == refused
+    refused = (Rejection("line 3", "prompt price 'x' is not a number"),)
+    report = apply_catalog(store, replace(document(offer("groq")), rejected=refused), now=NOON)
+    assert report.rejected == refused
 
 
 def test_models_come_page_by_page(store: Engine) -> None:

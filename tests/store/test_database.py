@@ -9,18 +9,18 @@ import pytest
 from sqlalchemy import Engine, insert, select, text
 
 from assay.engine.errors import BadData, StoreUnavailable
-from assay.store.database import open_store, reading, writing
+from assay.store.database import open_database, reading, writing
 from assay.store.tables import provider
 
 NOON = datetime(2026, 7, 4, 12, 0, 0, 123456, tzinfo=UTC)
 
 
 def test_sqlite_makes_its_directory_and_is_set_up_for_many_readers(tmp_path: Path) -> None:
-    engine = open_store(f"sqlite:///{tmp_path}/a/b/assay.db")
-    with reading(engine) as connection:
+    database = open_database(f"sqlite:///{tmp_path}/a/b/assay.db")
+    with reading(database) as connection:
         names = ("journal_mode", "foreign_keys", "busy_timeout", "synchronous")
         found = [connection.execute(text(f"PRAGMA {name}")).scalar() for name in names]
-    engine.dispose()
+    database.dispose()
     assert found == ["wal", 1, 10_000, 2]
 
 
@@ -60,7 +60,7 @@ def test_sqlite_makes_its_directory_and_is_set_up_for_many_readers(tmp_path: Pat
 )
 def test_what_cannot_be_opened_is_said_in_one_line(url: str, message: str) -> None:
     with pytest.raises(StoreUnavailable) as caught:
-        open_store(url)
+        open_database(url)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value).replace("secret.db", "")
@@ -70,7 +70,7 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     path = tmp_path / "assay.db"
     path.write_bytes(b"not a database, but long enough to be taken for one" * 100)
     with pytest.raises(StoreUnavailable, match="file is not a database"):
-        open_store(f"sqlite:///{path}")
+        open_database(f"sqlite:///{path}")
 
 
 def test_what_fails_half_way_leaves_nothing(store: Engine) -> None:

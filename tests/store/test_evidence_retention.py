@@ -28,8 +28,8 @@ DAY = timedelta(days=1)
 TODAY = NOW_US // 86_400_000_000
 
 
-def count(engine: Engine, table: Table) -> int:
-    with reading(engine) as connection:
+def count(database: Engine, table: Table) -> int:
+    with reading(database) as connection:
         return len(connection.execute(select(table)).all())
 
 

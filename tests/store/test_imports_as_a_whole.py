@@ -29,7 +29,7 @@ from assay.importers.documents import (
 )
 from assay.importers.observations import read_observations
 from assay.importers.openrouter import read_openrouter
-from assay.store.database import open_store, reading
+from assay.store.database import open_database, reading
 from assay.store.imports import apply_catalog, apply_observations, apply_preferences, apply_tenants
 from assay.store.tables import metadata
 from assay.store.world import load_world, world_revision
@@ -70,9 +70,9 @@ def content(store: Engine) -> dict[str, list[tuple[object, ...]]]:
 @contextmanager
 def opened(new_database: NewDatabase) -> Iterator[Engine]:
     with new_database() as url:
-        engine = open_store(url)
-        yield engine
-        engine.dispose()
+        database = open_database(url)
+        yield database
+        database.dispose()
 
 
 @dataclass
@@ -154,15 +154,15 @@ def test_imports_at_the_same_time_take_turns(database_url: str) -> None:
     ] * 2
 
     def work(document: Document) -> None:
-        engine = open_store(database_url)
-        take(engine, document)
-        engine.dispose()
+        database = open_database(database_url)
+        take(database, document)
+        database.dispose()
 
     with ThreadPoolExecutor(max_workers=4) as pool:
         list(pool.map(work, documents))
-    engine = open_store(database_url)
-    found = load_world(engine)
-    engine.dispose()
+    database = open_database(database_url)
+    found = load_world(database)
+    database.dispose()
     assert [each.endpoint_id for each in found.endpoints] == ["a/m@x", "a/m@y", "a/m@y~2", "a/m@z"]
     assert len(found.observations) == 2
 
@@ -243,7 +243,7 @@ def test_an_import_repeated_at_once_writes_nothing(
             report = take(store, document, NOON + (hour + 1) * HOUR)
             assert content(store) == before
             assert not any(
-                each.added or each.changed or each.gone for each in report.tallies.values()
+                each.added or each.changed or each.gone for each in report.counts.values()
             )
 
 
@@ -294,12 +294,12 @@ def single(document: CatalogDocument) -> CatalogDocument:
 def test_the_real_catalog_twice_then_the_next_then_the_old_one_again(store: Engine) -> None:
     early, late = (read_openrouter(path.read_bytes()) for path in (EARLY, LATE))
     first = take(store, early)
-    assert [len(first.tallies[name].added) for name in ("models", "endpoints")] == [340, 852]
+    assert [len(first.counts[name].added) for name in ("models", "endpoints")] == [340, 852]
     before = content(store)
     second = take(store, early, NOON + HOUR)
-    assert [second.tallies[name].unchanged for name in ("models", "endpoints")] == [340, 852]
+    assert [second.counts[name].unchanged for name in ("models", "endpoints")] == [340, 852]
     assert content(store) == before
-    third = take(store, late).tallies["endpoints"]
+    third = take(store, late).counts["endpoints"]
     assert third.added
     assert third.changed
     assert third.gone
@@ -317,10 +317,10 @@ def test_the_real_observations_beside_the_real_catalog(store: Engine) -> None:
         (SHARED / "observations" / "kimi-k2-0905_2025-09-22.csv").read_bytes()
     )
     refused = apply_observations(store, document, create_endpoints=False, now=NOON)
-    assert len(refused.refused) == 11
+    assert len(refused.rejected) == 11
     assert world_revision(store).evidence == 0
     report = take(store, document)
-    assert len(report.tallies["observations"].added) == len(report.tallies["endpoints"].added) == 11
+    assert len(report.counts["observations"].added) == len(report.counts["endpoints"].added) == 11
     world = load_world(store)
     assert (len(world.endpoints), len(world.observations)) == (863, 11)
     assert sum(each.tool_call_requests for each in world.observations) == 4586

@@ -20,7 +20,7 @@ from assay.decision_log.queries import list_decisions
 from assay.decision_log.schema import metadata
 from assay.decision_log.streams import records
 from assay.engine.errors import StoreUnavailable
-from assay.store.database import open_store, reading, writing
+from assay.store.database import open_database, reading, writing
 from assay.store.migration import configured, migrate, require_current
 
 HEAD = "0005"
@@ -36,13 +36,13 @@ DIGESTS = {
 
 @pytest.fixture
 def empty(empty_database_url: str) -> Iterator[Engine]:
-    engine = open_store(empty_database_url)
-    yield engine
-    engine.dispose()
+    database = open_database(empty_database_url)
+    yield database
+    database.dispose()
 
 
-def tables_of(engine: Engine) -> set[str]:
-    return set(inspect(engine).get_table_names()) - {"alembic_version"}
+def tables_of(database: Engine) -> set[str]:
+    return set(inspect(database).get_table_names()) - {"alembic_version"}
 
 
 def test_up_and_down_and_up_again(empty: Engine, migrations: Path) -> None:
@@ -81,9 +81,9 @@ def test_alembic_by_url(empty_database_url: str, migrations: Path) -> None:
     config = configured(migrations)
     config.set_main_option("sqlalchemy.url", empty_database_url.replace("%", "%%"))
     command.upgrade(config, "head")
-    engine = open_store(empty_database_url)
-    require_current(engine, migrations)
-    engine.dispose()
+    database = open_database(empty_database_url)
+    require_current(database, migrations)
+    database.dispose()
 
 
 def test_a_directory_with_a_percent_sign(empty: Engine, migrations: Path, tmp_path: Path) -> None:
@@ -118,28 +118,28 @@ def test_the_log_comes_and_goes_under_load(empty: Engine, migrations: Path) -> N
     rows = made(100)
 
     def alone(work: Callable[[Engine], None]) -> None:
-        engine = open_store(empty.url.render_as_string(hide_password=False))
+        database = open_database(empty.url.render_as_string(hide_password=False))
         while not stop.is_set():
             try:
-                work(engine)
+                work(database)
             except StoreUnavailable as error:
                 refused.append(str(error))
                 time.sleep(0.005)
             except Exception as error:  # noqa: BLE001 - told below
                 troubles.append(error)
-        engine.dispose()
+        database.dispose()
 
-    def write(engine: Engine) -> None:
-        position = sink_of(engine).position(STREAM)
+    def write(database: Engine) -> None:
+        position = sink_of(database).position(STREAM)
         stream = (
             Stream()
             if position is None
             else Stream(STREAM, position.seq, position.chain, position.offset)
         )
-        ship(engine, stream, rows, batch=50)
+        ship(database, stream, rows, batch=50)
 
-    def read(engine: Engine) -> None:
-        list_decisions(engine, None, since=BEGIN, until=BEGIN + SPAN, limit=10)
+    def read(database: Engine) -> None:
+        list_decisions(database, None, since=BEGIN, until=BEGIN + SPAN, limit=10)
 
     threads = [threading.Thread(target=alone, args=(work,)) for work in (write, read)]
     for thread in threads:

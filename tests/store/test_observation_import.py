@@ -12,11 +12,11 @@ from assay.engine.world.identity import provisional_ids
 from assay.engine.world.measurements import Observation
 from assay.importers.documents import (
     CatalogDocument,
+    ImportCounts,
     ImportReport,
     ObservationDocument,
     ObservedRow,
-    Refusal,
-    Tally,
+    Rejection,
 )
 from assay.store.database import reading
 from assay.store.imports import apply_catalog, apply_observations
@@ -60,7 +60,7 @@ def catalog(store: Engine, *tags: str, at: datetime = NOON) -> None:
 
 
 def reasons(report: ImportReport) -> list[str]:
-    return [f"{each.where}: {each.reason}" for each in report.refused]
+    return [f"{each.where}: {each.reason}" for each in report.rejected]
 
 
 def errored_of(store: Engine) -> list[int]:
@@ -70,11 +70,11 @@ def errored_of(store: Engine) -> list[int]:
 def test_counts_come_back_as_they_were_and_the_second_time_are_unchanged(store: Engine) -> None:
     catalog(store, "groq")
     first = take(store, row(errored=3))
-    assert len(first.tallies["observations"].added) == 1
+    assert len(first.counts["observations"].added) == 1
     assert load_world(store).observations == (row(errored=3).observation,)
     assert world_revision(store) == WorldRevision(catalog=1, evidence=1, preferences=0)
     second = take(store, row(errored=3), now=NOON + DAY)
-    assert second.tallies["observations"] == Tally(unchanged=1)
+    assert second.counts["observations"] == ImportCounts(unchanged=1)
     assert world_revision(store) == WorldRevision(catalog=1, evidence=1, preferences=0)
 
 
@@ -85,14 +85,14 @@ def test_an_unknown_endpoint_is_refused_by_name_and_the_rest_is_taken(store: Eng
         f"line 2: endpoint {MODEL}@x is unknown; import the catalog first or use --create-endpoints"
     )
     assert reasons(report) == [reason]
-    assert len(report.tallies["observations"].added) == 1
+    assert len(report.counts["observations"].added) == 1
 
 
 def test_an_endpoint_can_be_made_of_what_was_seen(store: Engine) -> None:
     report = take(store, row("novita/fp8"), create=True)
-    assert report.tallies["endpoints"] == Tally(added=(f"{MODEL}@novita/fp8",))
-    assert report.tallies["models"] == Tally(added=(MODEL,))
-    assert report.tallies["providers"] == Tally(added=("novita",))
+    assert report.counts["endpoints"] == ImportCounts(added=(f"{MODEL}@novita/fp8",))
+    assert report.counts["models"] == ImportCounts(added=(MODEL,))
+    assert report.counts["providers"] == ImportCounts(added=("novita",))
     world = load_world(store)
     assert [each.model for each in world.models] == [MODEL]
     (made,) = world.endpoints
@@ -110,7 +110,7 @@ def test_an_endpoint_can_be_made_of_what_was_seen(store: Engine) -> None:
         NOON + HOUR,
     )
     again = take(store, row("novita/fp8"), create=True, now=NOON + DAY)
-    assert all(not (each.added or each.changed) for each in again.tallies.values())
+    assert all(not (each.added or each.changed) for each in again.counts.values())
     assert world_revision(store) == WorldRevision(catalog=1, evidence=1, preferences=0)
 
 
@@ -142,7 +142,7 @@ def test_an_endpoint_that_left_the_catalog_keeps_its_counts_out_of_the_world(sto
     take(store, row())
     catalog(store, "novita", at=NOON + DAY)
     report = take(store, row(start=NOON + DAY))
-    assert report.refused == ()
+    assert report.rejected == ()
     assert load_world(store).observations == ()
     catalog(store, "groq", at=NOON + 2 * DAY)
     assert len(load_world(store).observations) == 2
@@ -174,7 +174,7 @@ def test_where_a_tag_repeats_a_row_must_give_the_id(
 @pytest.mark.parametrize("tag", ["groq~2", f"{MODEL}@groq"])
 def test_no_endpoint_is_made_of_an_id(store: Engine, tag: str) -> None:
     report = take(store, row(tag), create=True)
-    assert len(report.refused) == 1
+    assert len(report.rejected) == 1
     assert load_world(store).endpoints == ()
 
 
@@ -182,7 +182,7 @@ def test_a_correction_supersedes_and_the_old_counts_are_kept(store: Engine) -> N
     catalog(store, "groq")
     take(store, row(errored=3))
     report = take(store, row(errored=4), now=NOON + DAY)
-    assert len(report.tallies["observations"].changed) == 1
+    assert len(report.counts["observations"].changed) == 1
     assert errored_of(store) == [4]
     take(store, row(errored=3), now=NOON + 2 * DAY)
     with reading(store) as connection:
@@ -232,12 +232,12 @@ def test_no_instant_counts_twice(
         )
     assert len(load_world(store).observations) == (3 if refused else 4)
     elsewhere = row(start=start, end=end, source="another verifier")
-    assert take(store, elsewhere).refused == ()
+    assert take(store, elsewhere).rejected == ()
 
 
 def test_a_window_stated_twice_in_one_file_is_taken_once(store: Engine) -> None:
     catalog(store, "groq")
     for _ in range(2):
         report = take(store, row(errored=1, line=2), row(errored=2, line=3))
-        assert report.refused == (Refusal("line 3", "repeats the window of line 2"),)
+        assert report.rejected == (Rejection("line 3", "repeats the window of line 2"),)
         assert errored_of(store) == [1]

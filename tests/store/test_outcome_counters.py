@@ -37,8 +37,8 @@ from assay.decision_log.derived import Activity
 from assay.decision_log.record import OUTCOMES, encode_outcomes
 from assay.engine.errors import StoreUnavailable
 from assay.journal.sink import Record
-from assay.outcomes.counting import counted
-from assay.outcomes.outcome import Batch, Group, Reported
+from assay.outcomes.counting import count_outcomes
+from assay.outcomes.outcome import OutcomeBatch, OutcomeGroup, OutcomeReport
 from assay.store.database import writing
 from assay.store.evidence_tables import (
     evidence_batch,
@@ -62,30 +62,30 @@ def log(store: Engine) -> Iterator[Engine]:
     empty(store)
 
 
-def empty(engine: Engine) -> None:
-    empty_log(engine)
-    with writing(engine) as connection:
+def empty(database: Engine) -> None:
+    empty_log(database)
+    with writing(database) as connection:
         for table in TABLES:
             connection.execute(delete(table))
 
 
-def held(engine: Engine, *tables: Any) -> Rows:
-    with engine.connect() as connection:
+def held(database: Engine, *tables: Any) -> Rows:
+    with database.connect() as connection:
         return {
             table.name: sorted(map(tuple, connection.execute(select(table))))
             for table in tables or TABLES
         }
 
 
-def records(stream: Stream, *batches: Batch) -> list[Record]:
+def records(stream: Stream, *batches: OutcomeBatch) -> list[Record]:
     return [stream.unchained(OUTCOMES, encode_outcomes(batch)) for batch in batches]
 
 
-def ship(engine: Engine, stream: Stream, *batches: Batch) -> None:
-    stream.into(sink_of(engine), records(stream, *batches))
+def ship(database: Engine, stream: Stream, *batches: OutcomeBatch) -> None:
+    stream.into(sink_of(database), records(stream, *batches))
 
 
-def one(batch_id: str = "b-1", *reports: Reported) -> Batch:
+def one(batch_id: str = "b-1", *reports: OutcomeReport) -> OutcomeBatch:
     return batch_of(list(reports) or [reported(SOUND)], batch_id)
 
 
@@ -96,7 +96,7 @@ def test_what_is_shipped_is_what_was_counted(log: Engine) -> None:
         reported(changed(attempt=3, result="timeout", tools=None)),
     ]  # fmt: skip
     ship(log, Stream(), one("b-1", *reports))
-    cells = counted([one("b-1", *reports)])
+    cells = count_outcomes([one("b-1", *reports)])
     assert held(log, *COUNTERS) == {
         "evidence_counter": sorted((*cell, *counts) for cell, counts in cells.evidence.items()),
         "evidence_day": sorted(
@@ -180,7 +180,7 @@ def test_sources_name_their_batches_for_themselves(log: Engine) -> None:
     st.randoms(use_true_random=False),
 )
 def test_any_order_any_batches_every_batch_twice_at_two_replicas(
-    log: Engine, reports: list[Reported], pieces: int, random: Any
+    log: Engine, reports: list[OutcomeReport], pieces: int, random: Any
 ) -> None:
     empty(log)
     ship(log, Stream(), one("all", *reports))
@@ -207,7 +207,7 @@ def test_two_replicas_at_once_count_the_same_batches_once(log: Engine) -> None:
     streams, troubles = (Stream(), Stream(OTHER)), []
     start = threading.Barrier(len(streams))
 
-    def replica(stream: Stream, mine: Sequence[Batch]) -> None:
+    def replica(stream: Stream, mine: Sequence[OutcomeBatch]) -> None:
         start.wait()
         try:
             for first in range(0, len(mine), 4):
@@ -275,9 +275,10 @@ def test_names_arrive_as_they_are(log: Engine) -> None:
     """Also those that mean something to databases: catalogs may call their endpoints so."""
     odd = ['{"a"}', "a,b", r"back\slash", "quo'te", 'dou"ble', "NULL", "ü %s ?", "  "]
     groups = [
-        Group(name, name, name, [with_values(SOUND, attempt=n + 1)]) for n, name in enumerate(odd)
+        OutcomeGroup(name, name, name, [with_values(SOUND, attempt=n + 1)])
+        for n, name in enumerate(odd)
     ]
-    ship(log, Stream(), Batch("gw", "b-1", NOW_US, groups))
+    ship(log, Stream(), OutcomeBatch("gw", "b-1", NOW_US, groups))
     for table, place in (
         (evidence_counter, 0),
         (evidence_counter, 2),

@@ -11,10 +11,10 @@ from assay.engine.world.catalog import Endpoint
 from assay.engine.world.tenants import Preference, TenantSettings
 from assay.importers.documents import (
     CatalogDocument,
+    ImportCounts,
     ImportReport,
     PreferenceDocument,
-    Refusal,
-    Tally,
+    Rejection,
     TenantDocument,
 )
 from assay.store.evidence_tables import tenant_affiliation
@@ -53,18 +53,20 @@ def test_a_tenants_preferences_are_replaced_whole_and_others_left(catalogued: En
     prefer(catalogued, PIN, IGNORE, THEIRS, IGNORE)
     assert load_world(catalogued).preferences == (IGNORE, PIN, THEIRS)
     report = prefer(catalogued, Preference("acme", "pin", "groq"), PIN)
-    assert report.tallies == {
-        "preferences": Tally(added=("acme: pin groq",), gone=("acme: ignore groq",), unchanged=1)
+    assert report.counts == {
+        "preferences": ImportCounts(
+            added=("acme: pin groq",), gone=("acme: ignore groq",), unchanged=1
+        )
     }
     assert load_world(catalogued).preferences == (Preference("acme", "pin", "groq"), PIN, THEIRS)
 
 
 def test_the_second_time_all_is_unchanged(catalogued: Engine) -> None:
     settings = TenantSettings("acme", ("novita",), ("groq",), zdr=True, deny_data_collection=True)
-    for tally in (Tally(added=("acme",)), Tally(unchanged=1)):
-        assert settle(catalogued, settings).tallies == {"tenants": tally}
+    for tally in (ImportCounts(added=("acme",)), ImportCounts(unchanged=1)):
+        assert settle(catalogued, settings).counts == {"tenants": tally}
     prefer(catalogued, PIN)
-    assert prefer(catalogued, PIN).tallies == {"preferences": Tally(unchanged=1)}
+    assert prefer(catalogued, PIN).counts == {"preferences": ImportCounts(unchanged=1)}
     assert world_revision(catalogued) == WorldRevision(catalog=1, evidence=0, preferences=2)
     assert load_world(catalogued).tenants == (settings,)
 
@@ -72,7 +74,7 @@ def test_the_second_time_all_is_unchanged(catalogued: Engine) -> None:
 def test_a_tenants_settings_are_replaced_whole_and_others_left(catalogued: Engine) -> None:
     settle(catalogued, TenantSettings("acme", only=("novita",), zdr=True), TenantSettings("zeta"))
     report = settle(catalogued, TenantSettings("acme", ignore=("groq",)))
-    assert report.tallies == {"tenants": Tally(changed=("acme",))}
+    assert report.counts == {"tenants": ImportCounts(changed=("acme",))}
     assert load_world(catalogued).tenants == (
         TenantSettings("acme", ignore=("groq",)),
         TenantSettings("zeta"),
@@ -104,8 +106,8 @@ def test_a_target_must_be_known(
     catalogued: Engine, target: str, model: str | None, fault: str | None
 ) -> None:
     report = prefer(catalogued, Preference("acme", "ignore", target, model), THEIRS)
-    assert report.refused == (
-        () if fault is None else (Refusal("tenant acme", f"ignore: {fault}"),)
+    assert report.rejected == (
+        () if fault is None else (Rejection("tenant acme", f"ignore: {fault}"),)
     )
     assert THEIRS in load_world(catalogued).preferences
 
@@ -123,23 +125,23 @@ def affiliations(store: Engine) -> list[tuple[str, str]]:
 
 
 def test_a_tenants_provider_is_part_of_what_is_replaced(catalogued: Engine) -> None:
-    assert affiliate(catalogued, acme="novita").tallies == {
-        "tenants": Tally(added=("acme", "zeta"))
+    assert affiliate(catalogued, acme="novita").counts == {
+        "tenants": ImportCounts(added=("acme", "zeta"))
     }
     assert affiliations(catalogued) == [("acme", "novita")]
-    assert affiliate(catalogued, acme="novita").tallies == {"tenants": Tally(unchanged=2)}
-    assert affiliate(catalogued, acme="groq").tallies == {
-        "tenants": Tally(changed=("acme",), unchanged=1)
+    assert affiliate(catalogued, acme="novita").counts == {"tenants": ImportCounts(unchanged=2)}
+    assert affiliate(catalogued, acme="groq").counts == {
+        "tenants": ImportCounts(changed=("acme",), unchanged=1)
     }
     assert affiliations(catalogued) == [("acme", "groq")]
     settle(catalogued, TenantSettings("zeta", zdr=True))
     assert affiliations(catalogued) == [("acme", "groq")]
     report = affiliate(catalogued, acme="nowhere")
-    assert report.refused == (
-        Refusal("tenant acme", "affiliated_provider: 'nowhere' is not a known provider"),
+    assert report.rejected == (
+        Rejection("tenant acme", "affiliated_provider: 'nowhere' is not a known provider"),
     )
     assert affiliations(catalogued) == [("acme", "groq")]
-    assert affiliate(catalogued).tallies == {"tenants": Tally(changed=("acme",), unchanged=1)}
+    assert affiliate(catalogued).counts == {"tenants": ImportCounts(changed=("acme",), unchanged=1)}
     assert affiliations(catalogued) == []
 
 
@@ -151,7 +153,7 @@ def test_settings_that_name_an_unknown_provider_are_refused_and_the_old_ones_sta
         catalogued, TenantSettings("acme", only=("novita", "nowhere"), ignore=("elsewhere",))
     )
     known = "is neither a known provider nor the tag of a known endpoint"
-    assert report.refused == (
-        Refusal("tenant acme", f"only: 'nowhere' {known}; ignore: 'elsewhere' {known}"),
+    assert report.rejected == (
+        Rejection("tenant acme", f"only: 'nowhere' {known}; ignore: 'elsewhere' {known}"),
     )
     assert load_world(catalogued).tenants == (TenantSettings("acme", only=("novita",)),)

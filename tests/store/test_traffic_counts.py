@@ -16,11 +16,11 @@ from sqlalchemy import Connection, Engine, Select, delete, inspect
 from assay.engine.evidence.decay import EvidenceSpec
 from assay.engine.world.clock import EPOCH, HOUR
 from assay.engine.world.measurements import Counts, TrafficCounts
-from assay.store.counter_cache import Shelf
+from assay.store.counter_cache import TableCache
 from assay.store.database import reading, writing
 from assay.store.evidence_tables import evidence_counter, evidence_day
 from assay.store.outcome_counters import by_day
-from assay.store.traffic_counts import Book, load_tallies
+from assay.store.traffic_counts import CounterCache, load_tallies
 from assay.store.upserts import add_up
 
 SPEC = EvidenceSpec(max_age=timedelta(days=9))
@@ -35,16 +35,16 @@ def counters(store: Engine) -> Iterator[Engine]:
     empty(store)
 
 
-def empty(engine: Engine) -> None:
-    with writing(engine) as connection:
+def empty(database: Engine) -> None:
+    with writing(database) as connection:
         for table in (evidence_counter, evidence_day):
             connection.execute(delete(table))
 
 
-def count(engine: Engine, rows: Iterable[Row]) -> None:
+def count(database: Engine, rows: Iterable[Row]) -> None:
     """As the sink does: a batch adds to hours and days alike."""
     cells = {row[:5]: list(row[5:]) for row in rows}
-    with writing(engine) as connection:
+    with writing(database) as connection:
         add_up(
             connection, evidence_counter, sorted((*cell, *counts) for cell, counts in cells.items())
         )
@@ -52,11 +52,11 @@ def count(engine: Engine, rows: Iterable[Row]) -> None:
 
 
 def read(
-    engine: Engine, *specs: EvidenceSpec, end: int = NOON, book: Book | None = None
+    database: Engine, *specs: EvidenceSpec, end: int = NOON, cache: CounterCache | None = None
 ) -> list[tuple[TrafficCounts, ...]]:
-    with reading(engine) as connection:
+    with reading(database) as connection:
         return list(
-            load_tallies(connection, {s.key: s for s in specs}, EPOCH + end * HOUR, book).values()
+            load_tallies(connection, {s.key: s for s in specs}, EPOCH + end * HOUR, cache).values()
         )
 
 
@@ -209,29 +209,29 @@ def test_a_book_that_reads_what_has_grown_says_the_same(
     counters: Engine, later: list[tuple[list[Row], int]], back: int
 ) -> None:
     empty(counters)
-    book, end = Book(), NOON - 24
+    book, end = CounterCache(), NOON - 24
     for rows, hours in later:
         count(counters, rows)
         end += hours
-        assert read(counters, SPEC, OTHER, end=end, book=book) == read(
+        assert read(counters, SPEC, OTHER, end=end, cache=book) == read(
             counters, SPEC, OTHER, end=end
         )
     end -= back
-    assert read(counters, SPEC, OTHER, end=end, book=book) == read(counters, SPEC, OTHER, end=end)
+    assert read(counters, SPEC, OTHER, end=end, cache=book) == read(counters, SPEC, OTHER, end=end)
 
 
 def test_a_book_outlives_counters_that_are_gone(counters: Engine) -> None:
-    book = Book()
+    book = CounterCache()
     count(counters, [row(NOON - 1, 10, 5, 1), row(NOON - 2, 10, 5, 1), row(NOON - 99, 10, 5, 1)])
-    assert read(counters, SPEC, book=book) == read(counters, SPEC)
+    assert read(counters, SPEC, cache=book) == read(counters, SPEC)
     empty(counters)
-    assert read(counters, SPEC, book=book) == [()]
+    assert read(counters, SPEC, cache=book) == [()]
     count(counters, [row(NOON - 2, 10, 5, 1)])
-    assert read(counters, SPEC, book=book) == read(counters, SPEC)
+    assert read(counters, SPEC, cache=book) == read(counters, SPEC)
 
 
 def test_a_book_whose_reading_broke_off_begins_anew(counters: Engine) -> None:
-    shelf, spans = Shelf(evidence_counter, "hour"), range(NOON - 9, NOON)
+    shelf, spans = TableCache(evidence_counter, "hour"), range(NOON - 9, NOON)
     count(
         counters,
         [row(NOON - 1, 10, 5, 1), row(NOON - 2, 10, 5, 1), row(NOON - 2, 10, 5, 1, name="m@b")],

@@ -20,8 +20,8 @@ from assay.cli.options import instant
 from assay.decision_log.tables import chain_head, decision, finding_set_word, journal_record
 from assay.engine.world.request import ProviderPreferences, Request
 from assay.journal.chain import Signer
-from assay.server.wiring import open_database, recording
-from assay.store.database import open_store, writing
+from assay.server.wiring import open_current_database, recording
+from assay.store.database import open_database, writing
 
 Tamper = Callable[[Connection], object]
 record, row = journal_record.c, decision.c
@@ -42,8 +42,8 @@ class Log:
     def decide(self, *requests: Request) -> list[str]:
         """Decide and record, all in one stream."""
         with (
-            open_database(self.url) as engine,
-            recording(engine, POLICY, instant("--now", NOW), self.journal) as decider,
+            open_current_database(self.url) as database,
+            recording(database, POLICY, instant("--now", NOW), self.journal) as decider,
         ):
             made = [decider.decide(request).decision_id for request in requests]
         self.ids += made
@@ -64,10 +64,10 @@ class Log:
 
     def tamper(self, by: Tamper) -> None:
         """Change the database behind everybody's back."""
-        engine = open_store(self.url)
-        with writing(engine) as connection:
+        database = open_database(self.url)
+        with writing(database) as connection:
             by(connection)
-        engine.dispose()
+        database.dispose()
 
 
 def log_of(url: str, folder: Path) -> Log:

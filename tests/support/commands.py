@@ -25,7 +25,7 @@ from sqlalchemy import MetaData, func, select
 
 from assay.cli.app import run
 from assay.cli.output import configure_logs
-from assay.store.database import open_store, reading
+from assay.store.database import open_database, reading
 from assay.v1 import routing_pb2 as pb, routing_pb2_grpc as pb_grpc
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -209,15 +209,15 @@ def health(channel: grpc.Channel, name: str = "") -> str:
 
 def counts(database_url: str) -> dict[str, int]:
     """How many rows each table holds."""
-    engine = open_store(database_url)
+    database = open_database(database_url)
     tables = MetaData()
-    tables.reflect(engine)
-    with reading(engine) as connection:
+    tables.reflect(database)
+    with reading(database) as connection:
         found = {
             t.name: connection.scalar(select(func.count()).select_from(t)) or 0
             for t in tables.sorted_tables
         }
-    engine.dispose()
+    database.dispose()
     return found
 
 

@@ -25,19 +25,19 @@ from assay.store.tables import publication
 HOURS = 60
 
 
-def missed_hours(engine: Engine) -> range:
+def missed_hours(database: Engine) -> range:
     """Have evidence of many hours until now, none of them closed yet but the one before; gives those to close."""
     last = (datetime.now(UTC) - timedelta(minutes=2) - EPOCH) // HOUR
     first = last - HOURS
-    watched(engine, EPOCH + (first - 1) * HOUR, HOURS + 1)
-    done_before(engine, first)
+    watched(database, EPOCH + (first - 1) * HOUR, HOURS + 1)
+    done_before(database, first)
     return range(first + 1, last + 1)
 
 
 @contextmanager
-def held_back(engine: Engine) -> Iterator[Callable[[], None]]:
+def held_back(database: Engine) -> Iterator[Callable[[], None]]:
     """Nobody else curates until the function given is called."""
-    way = leasing(engine, "test:0:test", lambda: datetime.now(UTC))
+    way = leasing(database, "test:0:test", lambda: datetime.now(UTC))
     keeper = Keeper(way)
     keeper.look()
     assert keeper.lease is not None
@@ -106,9 +106,9 @@ def take_until_serving(lines: Iterator[str], served: Served) -> None:
     raise AssertionError(f"the server ended: {served.log}")
 
 
-def holder(engine: Engine) -> int:
+def holder(database: Engine) -> int:
     """The process that curates, 0 while there is none."""
-    lease = read_lease(engine)
+    lease = read_lease(database)
     return int(lease.holder.split(":")[-2]) if lease and lease.holder else 0
 
 
@@ -121,23 +121,23 @@ def events(served: Served, name: str) -> list[datetime]:
     ]
 
 
-def ticks(engine: Engine) -> list[int]:
+def ticks(database: Engine) -> list[int]:
     """The hours that were closed, in order, by numbers since 1970."""
-    with reading(engine) as connection:
+    with reading(database) as connection:
         return list(
             connection.execute(select(curator_tick.c.hour).order_by(curator_tick.c.hour)).scalars()
         )
 
 
-def judged(engine: Engine) -> dict[str, object]:
+def judged(database: Engine) -> dict[str, object]:
     """What pools have become and how, hour by hour: all that must not depend on who curated."""
     by_hour = select(curator_tick.c.hour, curator_tick.c.changes, publication.c.snapshot_id).join(
         publication, publication.c.sequence == curator_tick.c.publication
     )
-    with reading(engine) as connection:
+    with reading(database) as connection:
         hours = [tuple(row) for row in connection.execute(by_hour.order_by(curator_tick.c.hour))]
     return {
-        "states": rows(engine, pool_state),
-        "changes": rows(engine, pool_change, "publication"),
+        "states": rows(database, pool_state),
+        "changes": rows(database, pool_change, "publication"),
         "hours": hours,
     }

@@ -65,10 +65,10 @@ def observed(start: datetime, hours: int) -> ObservationDocument:
     return ObservationDocument(digest=f"{start} {hours}", rows=tuple(rows))
 
 
-def watched(engine: Engine, start: datetime = START, hours: int = 24) -> None:
+def watched(database: Engine, start: datetime = START, hours: int = 24) -> None:
     """Import all that was seen."""
-    report = apply_observations(engine, observed(start, hours), create_endpoints=True, now=start)
-    assert not report.refused
+    report = apply_observations(database, observed(start, hours), create_endpoints=True, now=start)
+    assert not report.rejected
 
 
 @cache
@@ -101,7 +101,7 @@ class Given:
 class Bench:
     """A curator with its lease in hand, at a time that stands still."""
 
-    engine: Engine
+    database: Engine
     now: datetime = START + LATER
     rules: Given = field(default_factory=Given)
     heard: list[Published] = field(default_factory=list)
@@ -109,9 +109,9 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.curator = Curator(
-            self.engine, self.rules, lambda: self.now, self.heard.append, self.steady
+            self.database, self.rules, lambda: self.now, self.heard.append, self.steady
         )
-        self.lease = taken(self.engine, "bench")
+        self.lease = taken(self.database, "bench")
 
     def work(self) -> None:
         self.curator.work(self.lease, lambda: True)
@@ -122,38 +122,38 @@ class Bench:
         self.work()
 
 
-def taken(engine: Engine, holder: str) -> Lease:
+def taken(database: Engine, holder: str) -> Lease:
     """The lease, taken from whoever has it."""
-    lease = take_lease(engine, holder, START + timedelta(days=10_000), seen=read_lease(engine))
+    lease = take_lease(database, holder, START + timedelta(days=10_000), seen=read_lease(database))
     assert lease is not None
     return lease
 
 
-def done_before(engine: Engine, hour: int) -> None:
+def done_before(database: Engine, hour: int) -> None:
     """Have it that an hour was closed long ago, and none since."""
     row = {"hour": hour, "ticked_at": end_of(hour), "token": 0, "publication": 0, "changes": 0}
-    with writing(engine) as connection:
+    with writing(database) as connection:
         connection.execute(insert(curator_tick), row)
 
 
-def rows(engine: Engine, table: Table, *without: str) -> list[tuple[object, ...]]:
+def rows(database: Engine, table: Table, *without: str) -> list[tuple[object, ...]]:
     """A table's rows, in order, without some columns."""
     columns = [column for column in table.columns if column.name not in without]
-    with reading(engine) as connection:
+    with reading(database) as connection:
         return [
             tuple(row)
             for row in connection.execute(select(*columns).order_by(*table.primary_key.columns))
         ]
 
 
-def state(engine: Engine) -> dict[str, list[tuple[object, ...]]]:
+def state(database: Engine) -> dict[str, list[tuple[object, ...]]]:
     """All that a tick may write, save the lease."""
-    return {table.name: rows(engine, table) for table in KEPT}
+    return {table.name: rows(database, table) for table in KEPT}
 
 
-def lives(engine: Engine) -> list[tuple[str, str, str, str]]:
+def lives(database: Engine) -> list[tuple[str, str, str, str]]:
     """Who went where why, in order."""
-    with reading(engine) as connection:
+    with reading(database) as connection:
         found = connection.execute(select(pool_change).order_by(pool_change.c.change_id)).all()
     return [(row.endpoint_id.partition("@")[2], row.before, row.after, row.cause) for row in found]
 
@@ -162,7 +162,7 @@ class Injected(Exception):
     """A fault on purpose."""
 
 
-def failing_at(engine: Engine, number: int) -> Callable[[], int]:
+def failing_at(database: Engine, number: int) -> Callable[[], int]:
     """Have the n-th statement or commit fail; the function given ends that, and says how many there were."""
     count = 0
 
@@ -172,18 +172,18 @@ def failing_at(engine: Engine, number: int) -> Callable[[], int]:
         if count == number:
             raise Injected
 
-    event.listen(engine, "before_cursor_execute", fail)
-    event.listen(engine, "commit", fail)
+    event.listen(database, "before_cursor_execute", fail)
+    event.listen(database, "commit", fail)
 
     def end() -> int:
-        event.remove(engine, "before_cursor_execute", fail)
-        event.remove(engine, "commit", fail)
+        event.remove(database, "before_cursor_execute", fail)
+        event.remove(database, "commit", fail)
         return count
 
     return end
 
 
-def written(engine: Engine, table: Table) -> list[str]:
+def written(database: Engine, table: Table) -> list[str]:
     """Every row written to a table from now on, by its statement."""
     found: list[str] = []
 
@@ -195,7 +195,7 @@ def written(engine: Engine, table: Table) -> list[str]:
         ):
             found.extend([statement] * (len(parameters) if many else 1))
 
-    event.listen(engine, "before_cursor_execute", note)
+    event.listen(database, "before_cursor_execute", note)
     return found
 
 

@@ -104,8 +104,8 @@ def derive(payload: bytes) -> Row:
 READERS = Readers(derive, decode_outcomes)
 
 
-def sink_of(engine: Engine) -> AuditSink[Position]:
-    return AuditSink(engine, READERS, Position)
+def sink_of(database: Engine) -> AuditSink[Position]:
+    return AuditSink(database, READERS, Position)
 
 
 def made(count: int, seed: int = 1, **changed: Any) -> list[Row]:
@@ -116,9 +116,9 @@ def payloads(found: Iterable[Row]) -> list[bytes]:
     return [payload_of(row) for row in found]
 
 
-def ship(engine: Engine, stream: Stream, found: Sequence[Row], batch: int = 100) -> None:
+def ship(database: Engine, stream: Stream, found: Sequence[Row], batch: int = 100) -> None:
     """All rows, batch by batch."""
-    sink = sink_of(engine)
+    sink = sink_of(database)
     for start in range(0, len(found), batch):
         stream.into(sink, stream.records(payloads(found[start : start + batch])))
 
@@ -127,22 +127,22 @@ def spread_out(found: Sequence[Row], begin: datetime, step: timedelta) -> list[R
     return [replace(row, decided_at=begin + step * number) for number, row in enumerate(found)]
 
 
-def contents(engine: Engine) -> dict[str, list[tuple[Any, ...]]]:
+def contents(database: Engine) -> dict[str, list[tuple[Any, ...]]]:
     """Everything the log holds."""
-    with engine.connect() as connection:
+    with database.connect() as connection:
         return {table.name: sorted(map(tuple, connection.execute(select(table)))) for table in LOG}
 
 
-def empty_log(engine: Engine) -> None:
-    with writing(engine) as connection:
+def empty_log(database: Engine) -> None:
+    with writing(database) as connection:
         for table in LOG:
             connection.execute(delete(table))
 
 
 @contextmanager
-def refusing(engine: Engine, table: str, when: str = "INSERT") -> Iterator[None]:
+def refusing(database: Engine, table: str, when: str = "INSERT") -> Iterator[None]:
     """A database that refuses to write to a table."""
-    if engine.dialect.name == "sqlite":
+    if database.dialect.name == "sqlite":
         make = [
             f"CREATE TRIGGER refuse BEFORE {when} ON {table} BEGIN SELECT RAISE(ABORT, 'refused'); END"
         ]
@@ -154,7 +154,7 @@ def refusing(engine: Engine, table: str, when: str = "INSERT") -> Iterator[None]
         ]
         drop = [f"DROP TRIGGER refuse ON {table}", "DROP FUNCTION refuse"]
     for statements, between in ((make, True), (drop, False)):
-        with writing(engine) as connection:
+        with writing(database) as connection:
             for statement in statements:
                 connection.execute(text(statement))
         if between:

@@ -83,12 +83,12 @@ TEXT_COLUMNS = (
 )  # fmt: skip
 
 
-def insert_all(engine: Engine, rows: Sequence[Derived]) -> None:
+def insert_all(database: Engine, rows: Sequence[Derived]) -> None:
     """Make the tables and fill them."""
-    decision.metadata.create_all(engine, tables=TABLES)
+    decision.metadata.create_all(database, tables=TABLES)
     columns = [field.name for field in fields(Derived) if field.name not in {"words", "activity"}]
     sets = {row.finding_set: row.words for row in rows}
-    with engine.begin() as connection:
+    with database.begin() as connection:
         connection.execute(
             insert(decision),
             [

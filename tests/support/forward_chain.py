@@ -28,7 +28,7 @@ from assay.rpc.server import Server
 from assay.rpc.service import Service
 from assay.rpc.view import WorldView
 from assay.server.decider import Decider
-from assay.store.database import open_store
+from assay.store.database import open_database
 from assay.v1 import evidence_pb2 as pb
 
 Json = Mapping[str, Any]
@@ -269,9 +269,9 @@ def lab(folder: Path, database: Path) -> str:
 @contextmanager
 def deciding(url: str, recorder: Recorder) -> Iterator[str]:
     """Decide in this process, from the shipped rules; yields the address."""
-    engine = open_store(url)
+    database = open_database(url)
     now = datetime.fromisoformat(NOW)
-    world, snapshot = judged(engine, POLICY, now)
+    world, snapshot = judged(database, POLICY, now)
     view = WorldView(world, snapshot)
     services = (
         routing_service(Decider(lambda: now, snapshot)),
@@ -283,7 +283,7 @@ def deciding(url: str, recorder: Recorder) -> Iterator[str]:
         yield server.addresses[0]
     finally:
         server.stop(0)
-        engine.dispose()
+        database.dispose()
 
 
 def providers_file(

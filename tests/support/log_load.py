@@ -27,7 +27,7 @@ from assay.decision_log.verify import StreamReport
 from assay.decision_log.writer import Logbook
 from assay.journal.layout import streams as journal_streams
 from assay.server.wiring import engine_version
-from assay.store.database import open_store
+from assay.store.database import open_database
 from assay.v1 import routing_pb2 as pb, routing_pb2_grpc as pb_grpc
 
 CLIENTS = 4
@@ -221,28 +221,28 @@ class Found:
 
 def settled(url: str, journal: Path) -> Found:
     """Ship whatever is left, as the next process would, and read the whole log."""
-    engine = open_store(url)
-    logbook = Logbook(journal, engine)
+    database = open_database(url)
+    logbook = Logbook(journal, database)
     assert logbook.drain(SETTLED_SECONDS), logbook.shipper.trouble
     logbook.close()
     assert journal_streams(journal) == []
-    found = read_log(engine, logbook)
-    engine.dispose()
+    found = read_log(database, logbook)
+    database.dispose()
     return found
 
 
-def read_log(engine: Engine, logbook: Logbook) -> Found:
+def read_log(database: Engine, logbook: Logbook) -> Found:
     ids: list[str] = []
-    for state in streams(engine):
+    for state in streams(database):
         numbers = []
-        for record in records(engine, state.stream):
+        for record in records(database, state.stream):
             assert record.kind == DECISION
             assert record.decision is not None
             assert decode(record.payload).decision_id == record.decision.decision_id
             numbers.append(record.seq)
             ids.append(record.decision.decision_id)
         assert numbers == list(range(1, len(numbers) + 1)), state.stream
-    auditor = Auditor(engine, engine_version(), compiled)
+    auditor = Auditor(database, engine_version(), compiled)
     return Found(ids, list(auditor.verify(logbook.public_keys, logbook.heads())))
 
 

@@ -12,11 +12,11 @@ from assay.outcomes.outcome import (
     MOST_CALLS,
     MOST_REQUESTS,
     RESULTS,
-    Batch,
     Outcome,
-    Reported,
+    OutcomeBatch,
+    OutcomeReport,
     ToolUse,
-    grouped,
+    group_outcomes,
 )
 
 NOW_US = 1_783_173_600_000_000  # 2026-07-04T14:00:00Z
@@ -39,13 +39,15 @@ def changed(**fields: Any) -> Outcome:
     return replace(SOUND, **{"tools": replace(SOUND_TOOLS, **tools), **fields})
 
 
-def reported(outcome: Outcome, endpoint_id: str = "lab/m0@one", tenant: str = "acme") -> Reported:
-    return Reported(endpoint_id, tenant, outcome)
+def reported(
+    outcome: Outcome, endpoint_id: str = "lab/m0@one", tenant: str = "acme"
+) -> OutcomeReport:
+    return OutcomeReport(endpoint_id, tenant, outcome)
 
 
-def batch_of(reports: list[Reported], batch_id: str, source: str = "gw") -> Batch:
+def batch_of(reports: list[OutcomeReport], batch_id: str, source: str = "gw") -> OutcomeBatch:
     names = {tenant: tenant and f"p-{tenant}" for tenant in TENANTS}
-    return Batch(source, batch_id, NOW_US, grouped(reports, ENDPOINTS, names))
+    return OutcomeBatch(source, batch_id, NOW_US, group_outcomes(reports, ENDPOINTS, names))
 
 
 @st.composite
@@ -66,7 +68,7 @@ def tool_uses(draw: st.DrawFn, requests: int, *, answered: bool) -> ToolUse:
 
 
 @st.composite
-def sound_reports(draw: st.DrawFn) -> Reported:
+def sound_reports(draw: st.DrawFn) -> OutcomeReport:
     """What has to be taken."""
     result = draw(st.sampled_from((ANSWERED, ANSWERED, *sorted(RESULTS))))
     requests = draw(st.sampled_from((1, 1, 1, 7)))
@@ -77,7 +79,7 @@ def sound_reports(draw: st.DrawFn) -> Reported:
         duration, draw(st.none() | st.integers(0, 1000)), None,
         draw(st.none() | tool_uses(requests, answered=result == ANSWERED)),
     )  # fmt: skip
-    return Reported(
+    return OutcomeReport(
         draw(st.sampled_from(sorted(ENDPOINTS))), draw(st.sampled_from(TENANTS)), outcome
     )
 

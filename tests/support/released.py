@@ -15,7 +15,7 @@ from sqlalchemy import Boolean, Column, DateTime, Engine, MetaData, delete, inse
 from sqlalchemy.types import JSON
 
 from assay.engine.world.clock import EPOCH
-from assay.store.database import open_store, writing
+from assay.store.database import open_database, writing
 from assay.store.migration import migrate
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "fixtures" / "released"
@@ -35,8 +35,8 @@ def open_released(folder: Path, revision: str, empty_url: str, migrations: Path)
     """Open the database of a revision, as it was written on SQLite; on PostgreSQL load its rows."""
     path = folder / f"{revision}.db"
     if empty_url.startswith("sqlite"):
-        return open_store(f"sqlite:///{path}")
-    database = open_store(empty_url)
+        return open_database(f"sqlite:///{path}")
+    database = open_database(empty_url)
     migrate(database, migrations, revision)
     _copy_rows(path, database)
     return database

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from assay.toolcalls.check import CallClass, Tools, check
+from assay.toolcalls.check import CallClass, OfferedTools, check
 
 VALID, INVALID, UNKNOWN, MISMATCH = CallClass
 ABSENT = object()
@@ -414,7 +414,7 @@ def test_an_answer_without_calls_is_not_errored(none: Any) -> None:
 
 def test_tools_are_kept_for_many_answers_and_left_as_they_are() -> None:
     before = [tool({"type": "dict", "title": None}), tool(CITY, "u")]
-    tools = Tools(json.loads(json.dumps(before)))
+    tools = OfferedTools(json.loads(json.dumps(before)))
     listed = json.loads(json.dumps(before))
     for _ in range(2):
         for item, expected in (

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from assay.toolcalls.check import CallClass, Tools, check
-from assay.toolcalls.schemas import Compiled, canonical, compiled
+from assay.toolcalls.check import CallClass, OfferedTools, check
+from assay.toolcalls.schemas import CompiledSchema, canonical, compiled
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "toolcalls"
 SUITE = DATA / "json_schema_test_suite_draft7"
@@ -27,7 +27,7 @@ None: 103 requests whose schemas name the types dict, float, any, long or String
 """
 
 
-def schema(parameters: object) -> Compiled:
+def schema(parameters: object) -> CompiledSchema:
     return compiled(canonical(parameters))
 
 
@@ -42,7 +42,7 @@ def test_all_labelled_requests_agree() -> None:
     for row in rows:
         calls = [{"type": "function", "function": call} for call in row["tool_calls"]]
         checked = check(row["tools"], calls)
-        assert check(Tools(row["tools"]), calls) == checked
+        assert check(OfferedTools(row["tools"]), calls) == checked
         if (list(checked.calls), checked.errored) != (
             row["expected_calls"],
             row["expected_request_errored"],

@@ -9,13 +9,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from assay.cli.options import Database, Json, instant
+from assay.cli.options import DatabaseUrl, Json, instant
 from assay.cli.output import console, errors, print_json
 from assay.cli.questions import utc
 from assay.decision_log.retention import erase_tenant, prune, prune_snapshots
 from assay.engine.errors import CallerError, InvalidField, quoted
 from assay.engine.world.request import check_text
-from assay.server.wiring import open_database, wall_clock
+from assay.server.wiring import open_current_database, wall_clock
 from assay.store.evidence_retention import prune_outcomes
 
 AGE = re.compile(r"([0-9]{1,6})([dh])", re.ASCII)
@@ -39,7 +39,7 @@ def prune_command(
     ] = None,
     older_than: Annotated[str | None, Parameter(help="Remove what is older: 90d, 36h.")] = None,
     yes: Yes = False,
-    database: Database = None,
+    url: DatabaseUrl = None,
     json: Json = False,
 ) -> None:
     """Remove old records, outcomes, and snapshots that no decision needs any more. What is left still verifies.
@@ -58,11 +58,11 @@ def prune_command(
     limit = instant("--before", before) or (now - age(older_than or ""))
     if limit > now:
         raise InvalidField("--before", before, "in the past")
-    with open_database(database) as engine:
+    with open_current_database(url) as database:
         confirm(f"removes every decision before {utc(limit)}", yes=yes)
-        removed = prune(engine, limit, now=now)
-        outcomes = prune_outcomes(engine, limit, now=now)
-        snapshots = prune_snapshots(engine, limit)
+        removed = prune(database, limit, now=now)
+        outcomes = prune_outcomes(database, limit, now=now)
+        snapshots = prune_snapshots(database, limit)
     if json:
         print_json(
             {"before": utc(limit), "records": removed, "outcomes": outcomes, "snapshots": snapshots}
@@ -82,7 +82,7 @@ def age(words: str) -> timedelta:
 
 
 def erase_command(
-    tenant: str, *, yes: Yes = False, database: Database = None, json: Json = False
+    tenant: str, *, yes: Yes = False, url: DatabaseUrl = None, json: Json = False
 ) -> None:
     """Forget who a tenant was: its pseudonyms, settings and preferences, also those in stored snapshots.
 
@@ -94,9 +94,9 @@ def erase_command(
     if not tenant:
         raise InvalidField("TENANT", tenant, "a tenant's name")
     check_text("TENANT", tenant)
-    with open_database(database) as engine:
+    with open_current_database(url) as database:
         confirm(f"forgets the tenant {quoted(tenant)}", yes=yes)
-        removed = erase_tenant(engine, tenant)
+        removed = erase_tenant(database, tenant)
     if json:
         print_json({"tenant": tenant, "rows": removed})
     else:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from assay.cli.options import Database, Json
+from assay.cli.options import DatabaseUrl, Json
 from assay.cli.output import console, counted, print_json
 from assay.cli.questions import Filter, Since, Until, auditing, question, utc
 from assay.decision_log.export import WRITERS, export
@@ -22,7 +22,7 @@ def export_command(  # noqa: PLR0913 - one option per part of the question
     where: Filter = None,
     since: Since = None,
     until: Until = None,
-    database: Database = None,
+    url: DatabaseUrl = None,
     json: Json = False,
 ) -> None:
     """Write decisions to a file, oldest first: what they are found by, and the record itself as text.
@@ -34,7 +34,7 @@ def export_command(  # noqa: PLR0913 - one option per part of the question
     Example: assay audit export --format jsonl --output exacto.jsonl --filter 'decision.variant == "exacto"'
     """
     asked = question(where, since, until)
-    with auditing(database) as auditor:
+    with auditing(url) as auditor:
         count = export(counted(auditor.records(asked), "exporting"), output, WRITERS[format_])
     if json:
         print_json(

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from assay.cli.options import Database, Json
+from assay.cli.options import DatabaseUrl, Json
 from assay.cli.output import console, print_json, print_table
 from assay.cli.questions import Filter, Since, Until, at_least_one, auditing, question, utc
 from assay.decision_log.auditor import Auditor, Question
@@ -34,7 +34,7 @@ def list_command(  # noqa: PLR0913 - one option per part of the question
     oldest: Annotated[
         bool, Parameter(negative="", help="The oldest first; not together with --after.")
     ] = False,
-    database: Database = None,
+    url: DatabaseUrl = None,
     json: Json = False,
 ) -> None:
     """List decisions that a filter holds for, newest first.
@@ -47,14 +47,14 @@ def list_command(  # noqa: PLR0913 - one option per part of the question
     if oldest and after is not None:
         raise InvalidField("--after", after, "to be used together with --oldest")
     asked = question(where, since, until)
-    with auditing(database) as auditor:
+    with auditing(url) as auditor:
         found = (
             first_rows(auditor, asked, limit + 1)
             if oldest
             else page(auditor, asked, after, limit + 1)
         )
         rows = found[:limit]
-        words = words_of(auditor.engine, sorted({row.finding_set for row in rows}))
+        words = words_of(auditor.database, sorted({row.finding_set for row in rows}))
         tenants = auditor.tenants()
     behind = rows[-1].decision_id if len(found) > limit else None
     if json:

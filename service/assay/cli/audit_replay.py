@@ -11,7 +11,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from assay.cli.audit_candidate import judge_by
-from assay.cli.options import Database, Json
+from assay.cli.options import DatabaseUrl, Json
 from assay.cli.output import console, counted, print_json, print_table
 from assay.cli.questions import Filter, Since, Until, at_least_one, auditing, question
 from assay.curator.judging import compiled
@@ -37,7 +37,7 @@ def replay_command(  # noqa: PLR0913 - one option per part of the question
     candidate: Annotated[
         Path | None, Parameter(help="Judge by the rule files in this directory, too.")
     ] = None,
-    database: Database = None,
+    url: DatabaseUrl = None,
     json: Json = False,
 ) -> int:
     """Recompute decisions from what was logged, and compare the plans byte for byte; 1 unless all are identical.
@@ -62,7 +62,7 @@ def replay_command(  # noqa: PLR0913 - one option per part of the question
             "--since, --until and --limit", since or until or limit, "to be used together with ids"
         )
     rules = None if candidate is None else compiled(read_directory(candidate))
-    with auditing(database) as auditor:
+    with auditing(url) as auditor:
         if rules is not None:
             return judge_by(auditor, rules, chosen.records(auditor), json=json)
         return tell(summed(counted(chosen.replayed(auditor), "replaying")), json=json)

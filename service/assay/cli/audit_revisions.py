@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from assay.cli.options import Database, Json
+from assay.cli.options import DatabaseUrl, Json
 from assay.cli.output import console, print_json, print_table
 from assay.cli.questions import at_least_one, auditing, utc
 from assay.engine.errors import CallerError
@@ -29,7 +29,7 @@ def revisions_command(
     number: Annotated[int | None, Parameter(help="Show what this revision changed.")] = None,
     *,
     limit: Annotated[int, Parameter(help="At most so many, the newest.")] = PAGE,
-    database: Database = None,
+    url: DatabaseUrl = None,
     json: Json = False,
 ) -> None:
     """List the policy revisions that were in force; with a number, show what it changed.
@@ -39,14 +39,14 @@ def revisions_command(
     Example: assay audit revisions 2
     """
     at_least_one("--limit", limit)
-    with auditing(database) as auditor:
+    with auditing(url) as auditor:
         if number is None:
             show_all(auditor.revisions(limit=limit), json=json)
             return
-        revision = None if number < 1 else policy(auditor.engine, number)
+        revision = None if number < 1 else policy(auditor.database, number)
         if revision is None:
             raise UnknownRevision(number)
-        before = policy(auditor.engine, number - 1)
+        before = policy(auditor.database, number - 1)
     show_change(revision, before.files if before else {}, json=json)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import orjson
 from cyclopts import Parameter
 
-from assay.cli.options import Database, Json
+from assay.cli.options import DatabaseUrl, Json
 from assay.cli.output import console, print_json, print_table
 from assay.cli.questions import Filter, Since, Until, auditing, question, utc
 from assay.decision_log.auditor import Auditor, Question, Shown
@@ -34,7 +34,7 @@ def show_command(  # noqa: PLR0913 - one option per part of the question
     where: Filter = None,
     since: Since = None,
     until: Until = None,
-    database: Database = None,
+    url: DatabaseUrl = None,
     json: Json = False,
 ) -> None:
     """Show one decision: who served in which order, and in sentences why the others did not.
@@ -52,7 +52,7 @@ def show_command(  # noqa: PLR0913 - one option per part of the question
     if decision_id is not None and (since is not None or until is not None):
         raise InvalidField("--since and --until", since or until, "to be used together with an ID")
     asked = question(where, since, until)
-    with auditing(database) as auditor:
+    with auditing(url) as auditor:
         shown = auditor.show(decision_id or newest(auditor, asked))
     content = contents(shown)
     if json:

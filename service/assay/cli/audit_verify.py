@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from assay.cli.options import Database, JournalDir, Json
+from assay.cli.options import DatabaseUrl, JournalDir, Json
 from assay.cli.output import console, counted, print_json, print_table
 from assay.cli.questions import auditing
 from assay.decision_log.verify import StreamReport, public_keys
@@ -58,7 +58,7 @@ def verify_command(  # noqa: PLR0913 - one option per thing to verify with
     heads: HeadFiles = None,
     key: KeyFiles = None,
     journal: JournalDir = None,
-    database: Database = None,
+    url: DatabaseUrl = None,
     json: Json = False,
 ) -> int:
     """Check each record against its row, the chain of hashes, and signed heads in and outside the database.
@@ -73,7 +73,7 @@ def verify_command(  # noqa: PLR0913 - one option per thing to verify with
     folder = journal_path(journal)
     outside = [head for path in heads or [folder / HEADS] for head in heads_of(path)]
     keys = public_keys(key or [folder / KEY])
-    with auditing(database) as auditor:
+    with auditing(url) as auditor:
         reports = list(
             auditor.verify(
                 keys, outside, stream or "", watch=lambda rows: counted(rows, "verifying")

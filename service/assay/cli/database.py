@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from assay.cli.options import Database, Json
+from assay.cli.options import DatabaseUrl, Json
 from assay.cli.output import console, print_json
 from assay.server.settings import migrations_dir
 from assay.server.wiring import opened
 from assay.store.migration import migrate
 
 
-def migrate_command(*, database: Database = None, json: Json = False) -> None:
+def migrate_command(*, url: DatabaseUrl = None, json: Json = False) -> None:
     """Bring the database to the newest migration.
 
     Example: assay migrate --database postgresql://assay@localhost/assay
     """
-    with opened(database) as engine:
-        before, after = migrate(engine, migrations_dir())
+    with opened(url) as database:
+        before, after = migrate(database, migrations_dir())
     if json:
         print_json({"from": before, "to": after})
     elif before == after:

@@ -11,13 +11,13 @@ import orjson
 from cyclopts import Parameter
 from google.protobuf import json_format
 
-from assay.cli.options import Database, JournalDir, Json, Now, PolicyDir, Tenant, instant
+from assay.cli.options import DatabaseUrl, JournalDir, Json, Now, PolicyDir, Tenant, instant
 from assay.cli.output import console, print_json, print_table, said
 from assay.engine.errors import AssayError, CallerError, InvalidField, OperatorError
 from assay.forward.provider_preferences import provider_preferences
 from assay.rpc.convert.plan import decide_response, explain_response
 from assay.rpc.convert.request import request_from
-from assay.server.wiring import decider_for, open_database, recording, snapshot_now
+from assay.server.wiring import decider_for, open_current_database, recording, snapshot_now
 from assay.v1 import routing_pb2 as pb, routing_pb2_grpc
 
 TIMEOUT_SECONDS = 30.0
@@ -61,7 +61,7 @@ def decide_command(  # noqa: PLR0913 - one option per field of a request
     server: Annotated[
         str | None, Parameter(help="Ask this server: HOST:PORT or unix:PATH.")
     ] = None,
-    database: Database = None,
+    url: DatabaseUrl = None,
     policy: PolicyDir = None,
     json: Json = False,
 ) -> None:
@@ -98,10 +98,10 @@ def decide_command(  # noqa: PLR0913 - one option per field of a request
         message.seed = seed_bytes(seed)
     answer: pb.DecideResponse | pb.ExplainResponse
     if record:
-        answer = record_here(message, instant("--now", now), (database, policy, journal))
+        answer = record_here(message, instant("--now", now), (url, policy, journal))
     elif server is None:
-        answer = answer_here(message, instant("--now", now), database, policy, explain=explain)
-    elif now is not None or database is not None or policy is not None:
+        answer = answer_here(message, instant("--now", now), url, policy, explain=explain)
+    elif now is not None or url is not None or policy is not None:
         raise InvalidField(
             "--server", server, "to be used together with --now, --database or --policy"
         )
@@ -143,15 +143,15 @@ def seed_bytes(text: str) -> bytes:
 def answer_here(
     message: pb.DecideRequest,
     now: datetime | None,
-    database: str | None,
+    url: str | None,
     policy: Path | None,
     *,
     explain: bool,
 ) -> pb.DecideResponse | pb.ExplainResponse:
     """Answer from the database, in this process."""
     request = request_from(message)
-    with open_database(database) as engine:
-        snapshot = snapshot_now(engine, policy, now)
+    with open_current_database(url) as database:
+        snapshot = snapshot_now(database, policy, now)
     decider = decider_for(snapshot, now)
     if explain:
         return explain_response(decider.explain(request))
@@ -165,9 +165,12 @@ def record_here(
     places: tuple[str | None, Path | None, Path | None],
 ) -> pb.DecideResponse:
     """Answer from the database, in this process, once the decision is in the log."""
-    database, policy, journal = places
+    url, policy, journal = places
     request = request_from(message)
-    with open_database(database) as engine, recording(engine, policy, now, journal) as decider:
+    with (
+        open_current_database(url) as database,
+        recording(database, policy, now, journal) as decider,
+    ):
         decided = decider.decide(request)
     return decide_response(decided.decision_id, decided.plan, decided.policy_digest)
 

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from sqlalchemy import Engine
 
 from assay.cli.importing import Files, named, run
-from assay.cli.options import Database, Json
+from assay.cli.options import DatabaseUrl, Json
 from assay.engine.errors import BadData
 from assay.importers.benchmarks import read_benchmarks
 from assay.importers.documents import ImportReport
@@ -38,7 +38,7 @@ def benchmarks_command(
     *,
     endpoint: Endpoint = None,
     source: Source = None,
-    database: Database = None,
+    url: DatabaseUrl = None,
     json: Json = False,
 ) -> int:
     """Import tables of scores: CSV with model, provider, suite, score, unit, run_at and more.
@@ -49,13 +49,13 @@ def benchmarks_command(
     """
     said = None if source is None else named(source, "")
 
-    def take(engine: Engine, path: Path, data: bytes) -> ImportReport:
+    def take(database: Engine, path: Path, data: bytes) -> ImportReport:
         document = read_benchmarks(
             data, source=path.name.partition(".")[0] or path.name, named=said
         )
-        return apply_benchmarks(engine, document, endpoint=endpoint, now=wall_clock())
+        return apply_benchmarks(database, document, endpoint=endpoint, now=wall_clock())
 
-    return run(files, database, take, json=json)
+    return run(files, url, take, json=json)
 
 
 def inspect_command(
@@ -63,7 +63,7 @@ def inspect_command(
     *,
     endpoint: Endpoint = None,
     source: Source = None,
-    database: Database = None,
+    url: DatabaseUrl = None,
     json: Json = False,
 ) -> int:
     """Import logs of Inspect AI, .eval or JSON: OpenBench's LiveMCPBench and any other task.
@@ -74,12 +74,12 @@ def inspect_command(
     """
     said = named(source, "inspect")
 
-    def take(engine: Engine, _path: Path, data: bytes) -> ImportReport:
+    def take(database: Engine, _path: Path, data: bytes) -> ImportReport:
         return apply_benchmarks(
-            engine, read_inspect(data, source=said), endpoint=endpoint, now=wall_clock()
+            database, read_inspect(data, source=said), endpoint=endpoint, now=wall_clock()
         )
 
-    return run(files, database, take, json=json)
+    return run(files, url, take, json=json)
 
 
 def tau2_command(
@@ -87,7 +87,7 @@ def tau2_command(
     *,
     endpoint: Endpoint = None,
     source: Source = None,
-    database: Database = None,
+    url: DatabaseUrl = None,
     json: Json = False,
 ) -> int:
     """Import results of tau2-bench (a file, or the directory with results.json) and submissions to its leaderboard.
@@ -98,11 +98,11 @@ def tau2_command(
     """
     said = named(source, "tau2")
 
-    def take(engine: Engine, path: Path, data: bytes) -> ImportReport:
+    def take(database: Engine, path: Path, data: bytes) -> ImportReport:
         document = read_tau2(data, simulations_of(path), source=said)
-        return apply_benchmarks(engine, document, endpoint=endpoint, now=wall_clock())
+        return apply_benchmarks(database, document, endpoint=endpoint, now=wall_clock())
 
-    return run(files, database, take, json=json, read=read_results)
+    return run(files, url, take, json=json, read=read_results)
 
 
 def read_results(path: Path) -> bytes:

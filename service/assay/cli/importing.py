@@ -14,8 +14,8 @@ from sqlalchemy import Engine
 from assay.cli.output import console, errors, print_json, print_table
 from assay.engine.errors import BadData, InvalidField, quoted
 from assay.engine.world.request import check_text
-from assay.importers.documents import ImportReport, Tally
-from assay.server.wiring import open_database
+from assay.importers.documents import ImportCounts, ImportReport
+from assay.server.wiring import open_current_database
 
 SHOWN = 20
 Files = Annotated[list[Path], Parameter(help="One or more files; each is one transaction.")]
@@ -33,7 +33,7 @@ def named(source: str | None, default: str) -> str:
 
 def run(
     files: Sequence[Path],
-    database: str | None,
+    url: str | None,
     take: Callable[[Engine, Path, bytes], ImportReport],
     *,
     json: bool,
@@ -46,14 +46,14 @@ def run(
         disable=not errors.is_terminal,
     )  # fmt: skip
     try:
-        with open_database(database) as engine, progress:
+        with open_current_database(url) as database, progress:
             for path in files:
                 task = progress.add_task(f"importing {escape(path.name)}")
-                reports.append((path, taken(path, lambda path: take(engine, path, read(path)))))
+                reports.append((path, taken(path, lambda path: take(database, path, read(path)))))
                 progress.remove_task(task)
     finally:  # what came before a faulty file is in the database, and is told
         tell(reports, json=json)
-    return 3 if any(report.refused for _, report in reports) else 0
+    return 3 if any(report.rejected for _, report in reports) else 0
 
 
 def taken(path: Path, take: Callable[[Path], ImportReport]) -> ImportReport:
@@ -88,13 +88,13 @@ def as_json(path: Path, report: ImportReport) -> dict[str, object]:
                 "gone": list(tally.gone),
                 "unchanged": tally.unchanged,
             }
-            for kind, tally in report.tallies.items()
+            for kind, tally in report.counts.items()
         },
-        "refused": [{"where": r.where, "reason": r.reason} for r in report.refused],
+        "refused": [{"where": r.where, "reason": r.reason} for r in report.rejected],
     }
 
 
-def total(tally: Tally) -> int:
+def total(tally: ImportCounts) -> int:
     """How many the file lists."""
     return len(tally.added) + len(tally.changed) + tally.unchanged
 
@@ -103,15 +103,15 @@ def show(path: Path, report: ImportReport) -> None:
     """One import for people."""
     rows = [
         (kind, total(t), len(t.added), len(t.changed), len(t.gone), t.unchanged)
-        for kind, t in report.tallies.items()
+        for kind, t in report.counts.items()
     ]
     title = f"{path.name} from {report.source}" if report.source else path.name
     print_table(title, ("", "listed", "added", "changed", "gone", "unchanged"), rows)
-    if report.refused:
+    if report.rejected:
         print_table(
-            f"{len(report.refused)} refused",
+            f"{len(report.rejected)} refused",
             ("where", "reason"),
-            [(r.where, r.reason) for r in report.refused[:SHOWN]],
+            [(r.where, r.reason) for r in report.rejected[:SHOWN]],
         )
-        if len(report.refused) > SHOWN:
-            console.print(f"… and {len(report.refused) - SHOWN} more; --json shows all")
+        if len(report.rejected) > SHOWN:
+            console.print(f"… and {len(report.rejected) - SHOWN} more; --json shows all")

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from assay.cli.import_benchmarks import benchmarks_command, inspect_command, tau2_command
 from assay.cli.importing import Files, named, run
-from assay.cli.options import Database, Json
+from assay.cli.options import DatabaseUrl, Json
 from assay.importers.catalog_csv import read_catalog
 from assay.importers.documents import ImportReport
 from assay.importers.observations import read_observations
@@ -37,37 +37,37 @@ imports.command(tau2_command, name="tau2")
 
 @imports.command(name="catalog")
 def catalog(
-    files: Files, *, source: Source = None, database: Database = None, json: Json = False
+    files: Files, *, source: Source = None, url: DatabaseUrl = None, json: Json = False
 ) -> int:
     """Import our neutral catalog CSV. The source is by default the file's name without its date.
 
     Example: assay import catalog endpoints_2026-07-04.csv --source openrouter
     """
 
-    def take(engine: Engine, path: Path, data: bytes) -> ImportReport:
+    def take(database: Engine, path: Path, data: bytes) -> ImportReport:
         undated = DATED.sub("", path.name.partition(".")[0]) or path.stem
         return apply_catalog(
-            engine, read_catalog(data, source=named(source, undated)), now=wall_clock()
+            database, read_catalog(data, source=named(source, undated)), now=wall_clock()
         )
 
-    return run(files, database, take, json=json)
+    return run(files, url, take, json=json)
 
 
 @imports.command(name="openrouter")
 def openrouter(
-    files: Files, *, source: Source = None, database: Database = None, json: Json = False
+    files: Files, *, source: Source = None, url: DatabaseUrl = None, json: Json = False
 ) -> int:
     """Import a snapshot of OpenRouter's catalog, JSON or gzip.
 
     Example: assay import openrouter openrouter_2026-07-04T140407.json.gz
     """
 
-    def take(engine: Engine, _path: Path, data: bytes) -> ImportReport:
+    def take(database: Engine, _path: Path, data: bytes) -> ImportReport:
         return apply_catalog(
-            engine, read_openrouter(data, source=named(source, "openrouter")), now=wall_clock()
+            database, read_openrouter(data, source=named(source, "openrouter")), now=wall_clock()
         )
 
-    return run(files, database, take, json=json)
+    return run(files, url, take, json=json)
 
 
 @imports.command(name="observations")
@@ -78,7 +78,7 @@ def observations(
         bool,
         Parameter(negative="", help="Create models and endpoints that the catalog does not know."),
     ] = False,
-    database: Database = None,
+    url: DatabaseUrl = None,
     json: Json = False,
 ) -> int:
     """Import counts of tool calls per endpoint and window.
@@ -86,35 +86,35 @@ def observations(
     Example: assay import observations --create-endpoints kimi-k2-0905_2025-09-22.csv
     """
 
-    def take(engine: Engine, _path: Path, data: bytes) -> ImportReport:
+    def take(database: Engine, _path: Path, data: bytes) -> ImportReport:
         return apply_observations(
-            engine, read_observations(data), create_endpoints=create_endpoints, now=wall_clock()
+            database, read_observations(data), create_endpoints=create_endpoints, now=wall_clock()
         )
 
-    return run(files, database, take, json=json)
+    return run(files, url, take, json=json)
 
 
 @imports.command(name="preferences")
-def preferences(files: Files, *, database: Database = None, json: Json = False) -> int:
+def preferences(files: Files, *, url: DatabaseUrl = None, json: Json = False) -> int:
     """Import tenants' standing pins and ignores: CSV with tenant, kind, target, model.
 
     Example: assay import preferences preferences.csv
     """
 
-    def take(engine: Engine, _path: Path, data: bytes) -> ImportReport:
-        return apply_preferences(engine, read_preferences(data), now=wall_clock())
+    def take(database: Engine, _path: Path, data: bytes) -> ImportReport:
+        return apply_preferences(database, read_preferences(data), now=wall_clock())
 
-    return run(files, database, take, json=json)
+    return run(files, url, take, json=json)
 
 
 @imports.command(name="tenants")
-def tenants(files: Files, *, database: Database = None, json: Json = False) -> int:
+def tenants(files: Files, *, url: DatabaseUrl = None, json: Json = False) -> int:
     """Import what the operator says of tenants: YAML with only, ignore, zdr, deny_data_collection, affiliated_provider.
 
     Example: assay import tenants tenants.yaml
     """
 
-    def take(engine: Engine, _path: Path, data: bytes) -> ImportReport:
-        return apply_tenants(engine, read_tenants(data), now=wall_clock())
+    def take(database: Engine, _path: Path, data: bytes) -> ImportReport:
+        return apply_tenants(database, read_tenants(data), now=wall_clock())
 
-    return run(files, database, take, json=json)
+    return run(files, url, take, json=json)

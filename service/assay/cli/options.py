@@ -25,10 +25,11 @@ def instant(name: str, text: str | None) -> datetime | None:
     return utc
 
 
-Database = Annotated[
+DatabaseUrl = Annotated[
     str | None,
     Parameter(
-        help="Database URL: sqlite:///PATH or postgresql://USER@HOST/NAME. [env: ASSAY_DATABASE]"
+        name="--database",
+        help="Database URL: sqlite:///PATH or postgresql://USER@HOST/NAME. [env: ASSAY_DATABASE]",
     ),
 ]
 PolicyDir = Annotated[

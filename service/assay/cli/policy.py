@@ -10,7 +10,7 @@ from typing import Annotated
 import cyclopts
 from cyclopts import Parameter
 
-from assay.cli.options import Database, Json
+from assay.cli.options import DatabaseUrl, Json
 from assay.cli.output import console, errors, print_json, print_table
 from assay.curator.judging import compiled
 from assay.engine.decide.plan import Moment, plan
@@ -22,7 +22,7 @@ from assay.engine.pool.judge import judge
 from assay.rule_files.cases import Case, check_case, read_cases
 from assay.rule_files.directory import read_directory, read_tests
 from assay.rule_files.render import render
-from assay.server.wiring import open_database, policy_path
+from assay.server.wiring import open_current_database, policy_path
 from assay.store.policies import latest_policy
 
 Directory = Annotated[
@@ -150,14 +150,14 @@ def report(results: list[tuple[Case, tuple[str, ...]]], seconds: float, *, json:
 
 @policy.command(name="list")
 def list_command(
-    directory: Directory = None, *, database: Database = None, json: Json = False
+    directory: Directory = None, *, url: DatabaseUrl = None, json: Json = False
 ) -> int:
     """Show the revision in force in the database, and what the directory holds.
 
     Example: assay policy list --database sqlite:///assay.db
     """
-    with open_database(database) as engine:
-        newest = latest_policy(engine)
+    with open_current_database(url) as database:
+        newest = latest_policy(database)
     path = policy_path(directory)
     source = read_directory(path)
     try:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from sqlalchemy import Engine
 
-from assay.cli.options import Database, Json, Now, PolicyDir, Tenant, instant
+from assay.cli.options import DatabaseUrl, Json, Now, PolicyDir, Tenant, instant
 from assay.cli.output import console, print_json, print_table, said
 from assay.cli.pool_distance import distance_json, show_distances
 from assay.cli.pool_history import finding_json, show_history
@@ -18,7 +18,7 @@ from assay.engine.errors import InvalidField
 from assay.engine.pool.report import Judged, PoolReport, pool_report
 from assay.engine.pool.scorecard import Scorecard, scorecards
 from assay.engine.snapshot.snapshot import Snapshot
-from assay.server.wiring import open_database, published_snapshot, snapshot_now, wall_clock
+from assay.server.wiring import open_current_database, published_snapshot, snapshot_now, wall_clock
 from assay.store.pools import pool_changes
 from assay.store.snapshots import first_published
 
@@ -38,7 +38,7 @@ def pool_command(  # noqa: PLR0913 - one option per part of the question
     now: Now = None,
     at: At = None,
     history: History = False,
-    database: Database = None,
+    url: DatabaseUrl = None,
     policy: PolicyDir = None,
     json: Json = False,
 ) -> None:
@@ -53,11 +53,13 @@ def pool_command(  # noqa: PLR0913 - one option per part of the question
     """
     require_one_time(now=now, at=at, history=history, policy=policy)
     as_of = instant("--now", now)
-    with open_database(database) as engine:
-        snapshot = snapshot_now(engine, policy, as_of) if at is None else snapshot_at(engine, at)
+    with open_current_database(url) as database:
+        snapshot = (
+            snapshot_now(database, policy, as_of) if at is None else snapshot_at(database, at)
+        )
         report = pool_report(snapshot, model, tenant)
         cards = {card.judged.verdict.endpoint_id: card for card in scorecards(snapshot, report)}
-        changes = pool_changes(engine, report.binding, report.model) if history else ()
+        changes = pool_changes(database, report.binding, report.model) if history else ()
     if history:
         show_history(report, changes, json=json)
     elif json:
@@ -85,14 +87,14 @@ def require_one_time(
         )
 
 
-def snapshot_at(engine: Engine, at: str) -> Snapshot:
+def snapshot_at(database: Engine, at: str) -> Snapshot:
     """What was in force at a time; raises InvalidField where that is not known."""
     then = instant("--at", at)
     if then is None or then > wall_clock():
         raise InvalidField("--at", at, "in the past")
-    snapshot = published_snapshot(engine, then)
+    snapshot = published_snapshot(database, then)
     if snapshot is None:
-        first = first_published(engine)
+        first = first_published(database)
         since = (
             f"from {utc(first.published_at)} on" if first else "and nothing has been published yet"
         )

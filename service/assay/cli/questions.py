@@ -14,7 +14,7 @@ from assay.curator.judging import compiled
 from assay.decision_log.auditor import Auditor, Question
 from assay.decision_log.filter import fields
 from assay.engine.errors import InvalidField
-from assay.server.wiring import engine_version, open_database, wall_clock
+from assay.server.wiring import engine_version, open_current_database, wall_clock
 
 LONGEST_FILTER = 4096
 FIELDS = ", ".join(field.name for field in fields())
@@ -51,10 +51,10 @@ def at_least_one(name: str, number: int | None) -> None:
 
 
 @contextmanager
-def auditing(database: str | None) -> Iterator[Auditor]:
+def auditing(url: str | None) -> Iterator[Auditor]:
     """An auditor of the database, closed at the end."""
-    with open_database(database) as engine:
-        yield Auditor(engine, engine_version(), compiled)
+    with open_current_database(url) as database:
+        yield Auditor(database, engine_version(), compiled)
 
 
 def utc(time: datetime) -> str:

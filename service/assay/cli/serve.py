@@ -13,13 +13,13 @@ import structlog
 from cyclopts import Parameter
 from sqlalchemy import Engine
 
-from assay.cli.options import Database, JournalDir, Now, PolicyDir, instant
+from assay.cli.options import DatabaseUrl, JournalDir, Now, PolicyDir, instant
 from assay.cli.output import configure_logs
 from assay.decision_log.writer import Logbook, Mode, witnesses_in
 from assay.engine.errors import InvalidField
 from assay.server.metrics import metrics_at
 from assay.server.service import CURATING, DECIDING, Serving, Target
-from assay.server.wiring import journal_path, open_database, policy_path
+from assay.server.wiring import journal_path, open_current_database, policy_path
 
 log = structlog.get_logger("assay.serve")
 
@@ -52,7 +52,7 @@ def serve_command(  # noqa: PLR0913 - one option per setting
     *,
     target: Targets = "all",
     listen: Listen = None,
-    database: Database = None,
+    url: DatabaseUrl = None,
     policy: PolicyDir = None,
     now: Now = None,
     poll_interval: Interval = 1.0,
@@ -76,11 +76,11 @@ def serve_command(  # noqa: PLR0913 - one option per setting
     configure_logs(logging.INFO)
     pinned = instant("--now", now)
     with (
-        open_database(database) as engine,
-        kept_log(engine, target, journal_path(journal), journal_mode) as logbook,
+        open_current_database(url) as database,
+        kept_log(database, target, journal_path(journal), journal_mode) as logbook,
     ):
         running = Serving(
-            engine, policy_path(policy), listen or ["127.0.0.1:7333"], pinned, logbook,
+            database, policy_path(policy), listen or ["127.0.0.1:7333"], pinned, logbook,
             target=target, witnesses=witnesses_in(journal_path(journal)), interval=poll_interval,
         )  # fmt: skip
         with running.watching(), metrics_at(metrics, logbook) as scraped:
@@ -123,13 +123,13 @@ def require_used(
 
 @contextmanager
 def kept_log(
-    engine: Engine, target: Target, directory: Path, mode: Mode
+    database: Engine, target: Target, directory: Path, mode: Mode
 ) -> Iterator[Logbook | None]:
     """The journal of who decides, closed at the end; nobody else has one."""
     if target not in DECIDING:
         yield None
         return
-    logbook = Logbook(directory, engine, mode)
+    logbook = Logbook(directory, database, mode)
     try:
         yield logbook
     finally:

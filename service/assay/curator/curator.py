@@ -22,9 +22,9 @@ from assay.engine.world.world import World
 from assay.store.database import writing
 from assay.store.lease import Lease, require_lease
 from assay.store.policies import number_policy
-from assay.store.pools import Saved, TickResult, last_hour, load_memory, save_tick
+from assay.store.pools import SavedTick, TickResult, last_hour, load_memory, save_tick
 from assay.store.snapshots import Publication, StoredSnapshot
-from assay.store.traffic_counts import Book
+from assay.store.traffic_counts import CounterCache
 from assay.store.world import WorldRevision, load_world, world_revision
 
 SETTLING: Final = timedelta(
@@ -83,26 +83,26 @@ class Curator:
 
     def __init__(
         self,
-        engine: Engine,
+        database: Engine,
         rules: Rules,
         clock: Callable[[], datetime],
         tell: Callable[[Published], None],
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.engine = engine
+        self.database = database
         self.rules = rules
         self.clock = clock
         self.tell = tell
         self.basis: Basis | None = None
         self.numbered: tuple[int, Policy] | None = None
         self._steady = steady
-        self._book = Book()
+        self._book = CounterCache()
         self._pause_ends = steady()
 
     def work(self, lease: Lease, wanted: Callable[[], bool]) -> None:
         """Close what is due, as long as it is `wanted`; raises LeaseLost and whatever else stands in the way."""
         policy = self.rules.look()
-        done = last_hour(self.engine)
+        done = last_hour(self.database)
         for hour in due(done, self.clock()):
             if not wanted():
                 return
@@ -111,7 +111,7 @@ class Curator:
         started = self._steady()
         if done is None or started < self._pause_ends:
             return
-        if self.basis != Basis(lease.token, policy.digest, world_revision(self.engine)):
+        if self.basis != Basis(lease.token, policy.digest, world_revision(self.database)):
             self.tick(lease, policy, done, closed=False)
             ended = self._steady()
             self._pause_ends = ended + PAUSE * (ended - started)
@@ -122,7 +122,7 @@ class Curator:
             lease.token,
             policy.digest,
         ):
-            with writing(self.engine) as connection:
+            with writing(self.database) as connection:
                 require_lease(connection, lease)
                 number = number_policy(
                     connection, policy.digest, policy.source.files, now=self.clock()
@@ -137,9 +137,9 @@ class Curator:
 
     def _tick(self, lease: Lease, policy: Policy, hour: int, *, closed: bool) -> None:
         as_of, policy = end_of(hour), self.number(lease, policy)
-        basis = Basis(lease.token, policy.digest, world_revision(self.engine))
-        world = load_world(self.engine, as_of, policy.folds, book=self._book)
-        memory = load_memory(self.engine)
+        basis = Basis(lease.token, policy.digest, world_revision(self.database))
+        world = load_world(self.database, as_of, policy.folds, cache=self._book)
+        memory = load_memory(self.database)
         done = tick(world, policy, as_of, memory, closed=closed)
         stored = StoredSnapshot(
             done.snapshot.snapshot_id,
@@ -149,12 +149,12 @@ class Curator:
             done.snapshot.parts,
         )
         result = TickResult(stored, memory, done.memory, done.changes, hour if closed else None)
-        saved = save_tick(self.engine, result, lease, now=self.clock())
+        saved = save_tick(self.database, result, lease, now=self.clock())
         self.basis = basis
         note(result, saved)
         self.tell(Published(saved.publication, done.snapshot, world))
         if closed and hour % HOURS_A_DAY == 0:
-            prune_published(self.engine, self.clock() - KEPT)
+            prune_published(self.database, self.clock() - KEPT)
 
 
 @contextmanager
@@ -169,7 +169,7 @@ def unpaused() -> Iterator[None]:
             gc.enable()
 
 
-def note(result: TickResult, saved: Saved) -> None:
+def note(result: TickResult, saved: SavedTick) -> None:
     """Log what a tick did."""
     log.info(
         "ticked" if result.hour is not None else "judged again",

@@ -31,13 +31,13 @@ def compiled(source: PolicySource, revision: int = 0) -> Policy:
     return compile_policy(rule_sets, bindings, source, revision)
 
 
-def judged(engine: Engine, directory: Path, as_of: datetime) -> tuple[World, Snapshot]:
+def judged(database: Engine, directory: Path, as_of: datetime) -> tuple[World, Snapshot]:
     """Judge what the database holds by a policy directory, without memory, and keep nothing of it."""
     source = read_directory(directory)
-    newest = latest_policy(engine)
+    newest = latest_policy(database)
     revision = newest.number if newest and newest.digest == source.digest else 0
     policy = compiled(source, revision)
-    world = load_world(engine, as_of, policy.folds)
+    world = load_world(database, as_of, policy.folds)
     return world, judge(world, policy, as_of)
 
 
@@ -96,14 +96,14 @@ class Judging:
 
     def __init__(
         self,
-        engine: Engine,
+        database: Engine,
         rules: RuleFiles,
         publish: Callable[[World, Snapshot], object],
         *,
         pinned: datetime | None,
         clock: Callable[[], datetime],
     ) -> None:
-        self.engine = engine
+        self.database = database
         self.rules = rules
         self.publish = publish
         self.pinned = pinned
@@ -123,15 +123,15 @@ class Judging:
         policy = self._numbered(self.rules.look())
         as_of = self.pinned or self.clock().astimezone(UTC)
         hour = as_of.replace(minute=0, second=0, microsecond=0)
-        basis = Basis(policy.digest, world_revision(self.engine), hour)
+        basis = Basis(policy.digest, world_revision(self.database), hour)
         if basis == self.basis:
             return False
-        world = load_world(self.engine, as_of, policy.folds)
+        world = load_world(self.database, as_of, policy.folds)
         snapshot = judge(world, policy, as_of)
         stored = StoredSnapshot(
             snapshot.snapshot_id, snapshot.as_of, policy.revision, snapshot.manifest, snapshot.parts
         )
-        save_snapshot(self.engine, stored, published=False, now=self.clock())
+        save_snapshot(self.database, stored, published=False, now=self.clock())
         self.basis = basis
         self.publish(world, snapshot)
         log.info(
@@ -146,7 +146,7 @@ class Judging:
         """The policy under its revision, which the store gives it."""
         if self.policy is None or self.policy.digest != policy.digest:
             revision = record_policy(
-                self.engine, policy.digest, policy.source.files, now=self.clock()
+                self.database, policy.digest, policy.source.files, now=self.clock()
             )
             self.policy = replace(policy, revision=revision)
         return self.policy

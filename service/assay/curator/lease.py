@@ -45,10 +45,10 @@ class Leasing(Protocol):
         """Stop asking for it."""
 
 
-def leasing(engine: Engine, holder: str, clock: Callable[[], datetime]) -> Leasing:
+def leasing(database: Engine, holder: str, clock: Callable[[], datetime]) -> Leasing:
     """The way that this database offers; `holder` is a name for people, of this process alone."""
-    return (AdvisoryLease if engine.dialect.name == "postgresql" else RowLease)(
-        engine, holder, clock
+    return (AdvisoryLease if database.dialect.name == "postgresql" else RowLease)(
+        database, holder, clock
     )
 
 
@@ -61,12 +61,12 @@ class RowLease:
 
     def __init__(
         self,
-        engine: Engine,
+        database: Engine,
         holder: str,
         clock: Callable[[], datetime],
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._engine = engine
+        self._database = database
         self._holder = holder
         self._clock = clock
         self._steady = steady
@@ -75,21 +75,21 @@ class RowLease:
 
     def acquire(self) -> Lease | None:
         """Take the lease if it is to be had."""
-        found, now = read_lease(self._engine), self._clock()
+        found, now = read_lease(self._database), self._clock()
         if found != self._seen:
             self._seen, self._seen_at = found, self._steady()
         untouched = self._steady() - self._seen_at >= SECONDS
         if found is not None and found.expires_at > now and not untouched:
             return None
-        return take_lease(self._engine, self._holder, now + LIFETIME, seen=found)
+        return take_lease(self._database, self._holder, now + LIFETIME, seen=found)
 
     def renew(self, lease: Lease) -> bool:
         """Keep it; whether it is still ours."""
-        return renew_lease(self._engine, lease, self._clock() + LIFETIME)
+        return renew_lease(self._database, lease, self._clock() + LIFETIME)
 
     def release(self, lease: Lease) -> None:
         """Give it back, so that another may take it at once."""
-        return_lease(self._engine, lease)
+        return_lease(self._database, lease)
 
     def close(self) -> None:
         """Stop asking for it, which takes nothing."""
@@ -98,8 +98,8 @@ class RowLease:
 class AdvisoryLease:
     """A lock that lives as long as a connection of its own, which the server closes when its holder stands still."""
 
-    def __init__(self, engine: Engine, holder: str, clock: Callable[[], datetime]) -> None:
-        self._engine = engine
+    def __init__(self, database: Engine, holder: str, clock: Callable[[], datetime]) -> None:
+        self._database = database
         self._holder = holder
         self._clock = clock
         self._connection: Connection | None = None
@@ -107,7 +107,7 @@ class AdvisoryLease:
     def acquire(self) -> Lease | None:
         """Take the lease if it is to be had; the row's token is the next one from then on."""
         try:
-            with translated(self._engine):
+            with translated(self._database):
                 self._connection = self._connection or self._connected()
                 locked = self._connection.scalar(
                     text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK}
@@ -117,10 +117,10 @@ class AdvisoryLease:
             taken = None
             while taken is None:
                 taken = take_lease(
-                    self._engine,
+                    self._database,
                     self._holder,
                     self._clock() + LIFETIME,
-                    seen=read_lease(self._engine),
+                    seen=read_lease(self._database),
                 )
         except BaseException:
             self.close()
@@ -142,7 +142,7 @@ class AdvisoryLease:
     def release(self, lease: Lease) -> None:
         """Give it back, so that another may take it at once."""
         try:
-            return_lease(self._engine, lease)
+            return_lease(self._database, lease)
         finally:
             self.close()
 
@@ -155,7 +155,7 @@ class AdvisoryLease:
 
     def _connected(self) -> Connection:
         """A connection for the lock alone."""
-        connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        connection = self._database.connect().execution_options(isolation_level="AUTOCOMMIT")
         for setting in SETTINGS:
             connection.execute(text(setting))
         return connection

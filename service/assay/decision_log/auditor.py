@@ -86,15 +86,15 @@ class Shown:
 class Auditor:
     """Reads one database; `compile_source` turns stored rule files into a policy."""
 
-    def __init__(self, engine: Engine, engine_version: str, compile_source: Compile) -> None:
-        self.engine = engine
+    def __init__(self, database: Engine, engine_version: str, compile_source: Compile) -> None:
+        self.database = database
         self.engine_version = engine_version
-        self.snapshots = stored_snapshots(engine, compile_source)
-        self.words = lru_cache(WORDS_KEPT)(lambda name: words_of(engine, [name])[name])
+        self.snapshots = stored_snapshots(database, compile_source)
+        self.words = lru_cache(WORDS_KEPT)(lambda name: words_of(database, [name])[name])
 
     def tenants(self) -> Mapping[str, str]:
         """The tenants behind pseudonyms."""
-        return tenants_by_pseudonym(self.engine)
+        return tenants_by_pseudonym(self.database)
 
     def find(
         self, question: Question, *, after: Key | None = None, limit: int = 100
@@ -102,7 +102,7 @@ class Auditor:
         """The newest decisions that are asked for; raises InvalidFilter and QueryTooSlow."""
         condition = where(read_filter(question.filter)) if question.filter else None
         return list_decisions(
-            self.engine,
+            self.database,
             condition,
             since=question.begin,
             until=question.until,
@@ -113,12 +113,12 @@ class Auditor:
     def records(self, question: Question) -> Iterator[LoggedRecord]:
         """Every record that is asked for, oldest first."""
         condition = where(read_filter(question.filter)) if question.filter else None
-        return records_between(self.engine, condition, since=question.begin, until=question.until)
+        return records_between(self.database, condition, since=question.begin, until=question.until)
 
     def records_of(self, decision_ids: Sequence[str]) -> Iterator[LoggedRecord]:
         """The records of these decisions, in their order; raises UnknownDecision at one that is not in the log."""
         expected = iter(decision_ids)
-        for found in records_of(self.engine, decision_ids):
+        for found in records_of(self.database, decision_ids):
             if (wanted := next(expected)) != (found.decision and found.decision.decision_id):
                 raise UnknownDecision(wanted)
             yield found
@@ -127,7 +127,7 @@ class Auditor:
 
     def row(self, decision_id: str) -> DecisionListed:
         """The row of one decision; raises UnknownDecision."""
-        found = get_decision(self.engine, decision_id)
+        found = get_decision(self.database, decision_id)
         if found is None:
             raise UnknownDecision(decision_id)
         return found
@@ -157,7 +157,7 @@ class Auditor:
     def replay_ids(self, decision_ids: Sequence[str]) -> Iterator[Replayed]:
         """Recompute these decisions; one that is not in the log is `not_found`."""
         found = {
-            r.decision.decision_id: r for r in records_of(self.engine, decision_ids) if r.decision
+            r.decision.decision_id: r for r in records_of(self.database, decision_ids) if r.decision
         }
         again = self.replayer()
         for decision_id in decision_ids:
@@ -170,7 +170,7 @@ class Auditor:
         self, *, below: int | None = None, limit: int = 100
     ) -> tuple[PolicyRevision, ...]:
         """The newest policy revisions, those numbered lower than `below`."""
-        return policies(self.engine, below=below, limit=limit)
+        return policies(self.database, below=below, limit=limit)
 
     def compare(self, found: Iterable[LoggedRecord], candidate: Policy) -> Comparison:
         """What a candidate policy would have changed."""
@@ -189,11 +189,11 @@ class Auditor:
 
         Records go through `watch` on their way. A log that grows meanwhile is checked as far as it has come.
         """
-        known = {state.stream: state for state in streams(self.engine)}
+        known = {state.stream: state for state in streams(self.database)}
         kept: dict[str, list[Head]] = {}
         for head in outside:
             kept.setdefault(head.stream, []).append(head)
-        forged = {row.stream: row for row in strays(self.engine)}
+        forged = {row.stream: row for row in strays(self.database)}
         for name in sorted(known.keys() | kept.keys() | forged.keys()):
             if not only or name == only:
                 stream = self.stream(name, known.get(name), kept.get(name, ()))
@@ -209,14 +209,15 @@ class Auditor:
         start = Start(state.pruned.seq, state.pruned.chain) if state and state.pruned else None
         first = start.seq if start else 0
         signed = self.heads(name)
-        rows = (self.logged(record) for record in records(self.engine, name, after=first))
+        rows = (self.logged(record) for record in records(self.database, name, after=first))
         kept = tuple(head for head in outside if head.seq >= first)
         return Stream(name, rows, start, signed, kept, lambda: self.heads(name))
 
     def heads(self, name: str) -> list[Head]:
         """The signed heads of a stream that are in the database now."""
         return [
-            Head(h.stream, h.seq, h.chain, h.signature, h.key_id) for h in heads(self.engine, name)
+            Head(h.stream, h.seq, h.chain, h.signature, h.key_id)
+            for h in heads(self.database, name)
         ]
 
     def logged(self, record: LoggedRecord) -> Logged:

@@ -15,7 +15,7 @@ from sqlalchemy import BigInteger, Dialect
 from assay.decision_log.tables import decision
 from assay.engine.errors import quoted
 from assay.engine.world.clock import EPOCH
-from assay.outcomes.outcome import Batch as Outcomes
+from assay.outcomes.outcome import OutcomeBatch as Outcomes
 from assay.store.types import UtcTime
 
 DECISION: Final = 1

@@ -83,9 +83,9 @@ class Timed:
 
 
 @contextmanager
-def reading_for(engine: Engine, seconds: float) -> Iterator[Timed]:
+def reading_for(database: Engine, seconds: float) -> Iterator[Timed]:
     """Read one consistent state, for so many seconds at most; raises QueryTooSlow."""
-    with reading(engine) as connection:
+    with reading(database) as connection:
         deadline = time.monotonic() + seconds
         timed = Timed(connection, deadline, seconds)
         if connection.dialect.name == "postgresql":
@@ -99,21 +99,21 @@ def reading_for(engine: Engine, seconds: float) -> Iterator[Timed]:
             driver.set_progress_handler(None, 0)
 
 
-def tenants_by_pseudonym(engine: Engine) -> dict[str, str]:
+def tenants_by_pseudonym(database: Engine) -> dict[str, str]:
     """The tenant of every pseudonym that was not erased; a tenant may have several."""
-    with reading(engine) as connection:
+    with reading(database) as connection:
         rows = connection.execute(
             select(tenant_pseudonym.c.pseudonym, tenant_pseudonym.c.tenant)
         ).all()
     return {row.pseudonym: row.tenant for row in rows}
 
 
-def pseudonyms_by_tenant(engine: Engine) -> dict[str, str]:
+def pseudonyms_by_tenant(database: Engine) -> dict[str, str]:
     """The newest pseudonym of every tenant, to go on with."""
     query = select(tenant_pseudonym).order_by(
         tenant_pseudonym.c.created_at, tenant_pseudonym.c.pseudonym
     )
-    with reading(engine) as connection:
+    with reading(database) as connection:
         rows = connection.execute(query).all()
     return {row.tenant: row.pseudonym for row in rows}
 
@@ -165,15 +165,15 @@ def listed(row: Sequence[Any]) -> DecisionListed:
     return DecisionListed(*row)
 
 
-def get_decision(engine: Engine, decision_id: str) -> DecisionListed | None:
+def get_decision(database: Engine, decision_id: str) -> DecisionListed | None:
     """One decision by its id; `audit_log.records_of` has its record."""
-    with reading_for(engine, SECONDS) as timed:
+    with reading_for(database, SECONDS) as timed:
         rows = timed.rows(select(decision).where(decision.c.decision_id == decision_id))
     return listed(rows[0]) if rows else None
 
 
 def list_decisions(  # noqa: PLR0913 - the question, its time, its place in the list
-    engine: Engine,
+    database: Engine,
     where: ColumnElement[bool] | None,
     *,
     since: datetime,
@@ -186,7 +186,7 @@ def list_decisions(  # noqa: PLR0913 - the question, its time, its place in the 
 
     Raises QueryTooSlow when there is no answer in time.
     """
-    with reading_for(engine, seconds) as timed:
+    with reading_for(database, seconds) as timed:
         asked = None if where is None else resolved(timed, where)
         found: list[DecisionListed] = []
         for window in windows(timed, since, until, after):

@@ -19,7 +19,7 @@ from assay.engine.errors import AssayError
 from assay.engine.world.catalog import Percentiles
 from assay.engine.world.clock import EPOCH
 from assay.engine.world.request import MaxPrice, ProviderPreferences, Request
-from assay.outcomes.outcome import Batch
+from assay.outcomes.outcome import OutcomeBatch
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -51,7 +51,7 @@ UNREADABLE: Final = (
 
 encoder = msgspec.json.Encoder(order="deterministic")
 decoder = msgspec.json.Decoder()
-batch_decoder = msgspec.json.Decoder(tuple[int, Batch])
+batch_decoder = msgspec.json.Decoder(tuple[int, OutcomeBatch])
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +120,12 @@ def encode_tenant(tenant: str, pseudonym: str, at_us: int) -> bytes:
     return encoder.encode({"tenant": tenant, "pseudonym": pseudonym, "at_us": at_us})
 
 
-def encode_outcomes(batch: Batch) -> bytes:
+def encode_outcomes(batch: OutcomeBatch) -> bytes:
     """The bytes of a batch of checked outcomes: a list of the version and the batch, itself lists in lists."""
     return encoder.encode((VERSION, batch))
 
 
-def decode_outcomes(data: bytes) -> Batch:
+def decode_outcomes(data: bytes) -> OutcomeBatch:
     """A batch read back; raises ValueError where the bytes are none, or hold what no check lets pass."""
     try:
         version, batch = batch_decoder.decode(data)

@@ -21,13 +21,13 @@ Compile = Callable[[PolicySource], Policy]
 KEPT = 8
 
 
-def stored_snapshots(engine: Engine, compile_source: Compile) -> Callable[[str], Snapshot | None]:
+def stored_snapshots(database: Engine, compile_source: Compile) -> Callable[[str], Snapshot | None]:
     """A function that finds snapshots by id; the last few stay in memory."""
     policies: dict[str, Policy] = {}
 
     @lru_cache(maxsize=KEPT)
     def find(snapshot_id: str) -> Snapshot | None:
-        stored = load_snapshot(engine, snapshot_id)
+        stored = load_snapshot(database, snapshot_id)
         if stored is None:
             return None
         source, revision = sources(stored.manifest, stored.parts)

@@ -59,28 +59,28 @@ class Piece:
     last: int
 
 
-def prune(engine: Engine, before: datetime, *, now: datetime, batch: int = BATCH) -> int:
+def prune(database: Engine, before: datetime, *, now: datetime, batch: int = BATCH) -> int:
     """Remove what was decided before `before`; says how many records went.
 
     A stream keeps everything from its first younger decision on. The place of the last one removed is remembered: its
     link is what verifying begins with.
     """
     removed = 0
-    with reading(engine) as connection:
+    with reading(database) as connection:
         streams = connection.execute(distinct_values(decision.c.stream)).scalars().all()
     for stream in streams:
         last = 0
-        while piece := prune_batch(engine, stream, (before, now), after=last, batch=batch):
+        while piece := prune_batch(database, stream, (before, now), after=last, batch=batch):
             removed += piece.count
             last = piece.last  # not looked for again from 0: PostgreSQL would step over every row it has just removed
             time.sleep(PAUSE_S)
     if removed:
-        forget_unused_sets(engine)
+        forget_unused_sets(database)
     return removed
 
 
 def prune_batch(
-    engine: Engine,
+    database: Engine,
     stream: str,
     before_and_now: tuple[datetime, datetime],
     *,
@@ -92,7 +92,7 @@ def prune_batch(
     decided = select(decision.c.seq, decision.c.decided_at).where(
         decision.c.stream == stream, decision.c.seq > after
     )
-    with translated(engine), shipping(engine) as connection:
+    with translated(database), shipping(database) as connection:
         found = connection.execute(decided.order_by(decision.c.seq).limit(batch)).all()
         young = next(
             (place for place, row in enumerate(found) if row.decided_at >= before), len(found)
@@ -120,21 +120,21 @@ def prune_batch(
         return Piece(count, last)
 
 
-def forget_unused_sets(engine: Engine) -> int:
+def forget_unused_sets(database: Engine) -> int:
     """Remove the sets of findings that no decision has any more; says how many."""
     unused = ~exists(
         select(decision.c.decision_id).where(
             decision.c.finding_set == finding_set_word.c.finding_set
         )
     )
-    with reading(engine) as connection:
+    with reading(database) as connection:
         names = (
             connection.execute(select(finding_set_word.c.finding_set).where(unused).distinct())
             .scalars()
             .all()
         )
     for start in range(0, len(names), BATCH):
-        with translated(engine), shipping(engine) as connection:
+        with translated(database), shipping(database) as connection:
             alone_with_sets(connection)
             piece = finding_set_word.c.finding_set.in_(names[start : start + BATCH])
             connection.execute(
@@ -153,25 +153,25 @@ CHUNK: Final = 500
 TENANT_PART: Final = {"tenant", "settings", "preferences"}
 
 
-def prune_snapshots(engine: Engine, before: datetime) -> int:
+def prune_snapshots(database: Engine, before: datetime) -> int:
     """Remove snapshots made before `before` that no decision in the log was made from; says how many.
 
     Those in force at that time or later stay, so that a decision still on its way to the log finds its own.
     """
-    return remove(engine, unneeded(before))
+    return remove(database, unneeded(before))
 
 
-def prune_published(engine: Engine, before: datetime) -> int:
+def prune_published(database: Engine, before: datetime) -> int:
     """Remove those of them alone that were in force once: a server may still decide from one that never was."""
     shown = select(publication.c.sequence).where(
         publication.c.snapshot_id == snapshot.c.snapshot_id
     )
-    return remove(engine, unneeded(before).where(exists(shown)))
+    return remove(database, unneeded(before).where(exists(shown)))
 
 
-def remove(engine: Engine, names_of: Select[tuple[str]]) -> int:
+def remove(database: Engine, names_of: Select[tuple[str]]) -> int:
     """Remove snapshots with their publications, and the parts that no other snapshot has; says how many."""
-    with writing(engine) as connection:
+    with writing(database) as connection:
         names = connection.execute(names_of).scalars().all()
         for start in range(0, len(names), CHUNK):
             piece = names[start : start + CHUNK]
@@ -202,14 +202,14 @@ def unneeded(before: datetime) -> Select[tuple[str]]:
     )
 
 
-def erase_tenant(engine: Engine, tenant: str) -> int:
+def erase_tenant(database: Engine, tenant: str) -> int:
     """Forget who a tenant's decisions belong to, and what it asked to be observed; says how many rows went.
 
     The decisions stay under their pseudonyms, snapshots go without its part, and the chain stays whole. On SQLite the
     bytes are overwritten; PostgreSQL reuses their place in its own time.
     """
-    with writing(engine) as connection:
-        if engine.dialect.name == "sqlite":
+    with writing(database) as connection:
+        if database.dialect.name == "sqlite":
             connection.exec_driver_sql("PRAGMA secure_delete = ON")
         names = connection.execute(
             delete(tenant_pseudonym).where(tenant_pseudonym.c.tenant == tenant)
@@ -224,7 +224,7 @@ def erase_tenant(engine: Engine, tenant: str) -> int:
         if wishes:
             bump(connection, PREFERENCES)
         parts = erase_parts(connection, tenant)
-    empty_wal(engine)
+    empty_wal(database)
     return names + unread + wishes + parts
 
 
@@ -239,12 +239,12 @@ def erase_parts(connection: Connection, tenant: str) -> int:
     return len(digests)
 
 
-def empty_wal(engine: Engine) -> None:
+def empty_wal(database: Engine) -> None:
     """Move SQLite's log of recent writes into the file and cut it, unless somebody is reading; others have none."""
-    if engine.dialect.name != "sqlite":
+    if database.dialect.name != "sqlite":
         return
-    with translated(engine):
-        connection = engine.raw_connection()
+    with translated(database):
+        connection = database.raw_connection()
         try:
             connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:

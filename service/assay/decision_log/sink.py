@@ -21,7 +21,7 @@ from assay.decision_log.tables import (
     unreadable_record,
 )
 from assay.store.database import reading, translated
-from assay.store.outcome_counters import Evidence, count_once, evidence_of, note_activity
+from assay.store.outcome_counters import EvidenceRows, count_once, count_rows, note_activity
 
 POSITION: Final = select(journal_position).where(journal_position.c.stream == bindparam("name"))
 FINDING_SETS: Final = (
@@ -78,7 +78,7 @@ class Sent:
 
     stream: str
     batch: Batch
-    evidence: Evidence
+    evidence: EvidenceRows
     position: Place
     head: SignedHead
 
@@ -91,16 +91,16 @@ class AuditSink(Generic[P]):
     """
 
     def __init__(
-        self, engine: Engine, read: Readers, place: Callable[[int, int, int, bytes], P]
+        self, database: Engine, read: Readers, place: Callable[[int, int, int, bytes], P]
     ) -> None:
-        self.engine = engine
+        self.database = database
         self._read = read
         self._place = place
         self.unlisted = 0
 
     def position(self, stream: str) -> P | None:
         """How far this stream was stored, as of the last transaction that was committed."""
-        with reading(self.engine) as connection:
+        with reading(self.database) as connection:
             row = connection.execute(POSITION, {"name": stream}).one_or_none()
         return (
             None
@@ -115,9 +115,9 @@ class AuditSink(Generic[P]):
 
         The position rules out that a row is in the way. Where one is all the same, the batch goes in row by row.
         """
-        batch = batch_of(stream, records, self._read, self.engine.dialect)
-        evidence = evidence_of(batch.outcomes)
-        with translated(self.engine):
+        batch = batch_of(stream, records, self._read, self.database.dialect)
+        evidence = count_rows(batch.outcomes)
+        with translated(self.database):
             try:
                 self._store(load, Sent(stream, batch, evidence, position, head))
             except (IntegrityError, DataError):
@@ -126,7 +126,7 @@ class AuditSink(Generic[P]):
 
     def _store(self, into: Load, sent: Sent) -> None:
         batch = sent.batch
-        with shipping(self.engine) as connection:
+        with shipping(self.database) as connection:
             stored = connection.execute(
                 POSITION.with_for_update(), {"name": sent.stream}
             ).one_or_none()
@@ -149,9 +149,9 @@ class AuditSink(Generic[P]):
 
 
 @contextmanager
-def shipping(engine: Engine) -> Iterator[Connection]:
+def shipping(database: Engine) -> Iterator[Connection]:
     """One transaction of a shipper: on PostgreSQL, streams do not wait for each other nor for imports."""
-    with engine.connect() as connection:
+    with database.connect() as connection:
         connection.execution_options(assay_writes=True)
         with connection.begin():
             yield connection

@@ -76,7 +76,7 @@ class StreamState:
 
 
 def records(
-    engine: Engine, stream: str, *, after: int = 0, until: int | None = None
+    database: Engine, stream: str, *, after: int = 0, until: int | None = None
 ) -> Iterator[LoggedRecord]:
     """The records of a stream in its order, those numbered above `after` and up to `until`."""
     number = journal_record.c.seq
@@ -84,55 +84,55 @@ def records(
         journal_record.c.stream == stream, true() if until is None else number <= until
     )
     while True:
-        rows = all_rows(engine, query.where(number > after).order_by(number).limit(PIECE))
+        rows = all_rows(database, query.where(number > after).order_by(number).limit(PIECE))
         yield from map(logged, rows)
         if len(rows) < PIECE:
             return
         after = rows[-1].seq
 
 
-def records_of(engine: Engine, decision_ids: Sequence[str]) -> Iterator[LoggedRecord]:
+def records_of(database: Engine, decision_ids: Sequence[str]) -> Iterator[LoggedRecord]:
     """The records of these decisions, in their order; those that are not there are left out."""
     for start in range(0, len(decision_ids), PIECE):
         piece = decision_ids[start : start + PIECE]
-        rows = all_rows(engine, with_decision().where(decision.c.decision_id.in_(piece)))
+        rows = all_rows(database, with_decision().where(decision.c.decision_id.in_(piece)))
         found = {row.decision_id: row for row in rows}
         yield from (logged(found[each]) for each in piece if each in found)
 
 
 def records_between(
-    engine: Engine, where: ColumnElement[bool] | None, *, since: datetime, until: datetime
+    database: Engine, where: ColumnElement[bool] | None, *, since: datetime, until: datetime
 ) -> Iterator[LoggedRecord]:
     """The records of all decisions that `where` holds for, oldest first, however many and however long it takes."""
     asked = true() if where is None else where
     begin: ColumnElement[bool] = decision.c.decided_at >= since
     while True:
-        end = end_of_window(engine, begin, until)
+        end = end_of_window(database, begin, until)
         ends = decision.c.decided_at < until if end is None else time_and_id <= end
         query = (
             with_decision()
             .where(begin, ends, asked)
             .order_by(decision.c.decided_at, decision.c.decision_id)
         )
-        yield from map(logged, all_rows(engine, query))
+        yield from map(logged, all_rows(database, query))
         if end is None:
             return
         begin = and_(decision.c.decided_at >= end[0], time_and_id > end)
 
 
-def end_of_window(engine: Engine, begin: ColumnElement[bool], until: datetime) -> Key | None:
+def end_of_window(database: Engine, begin: ColumnElement[bool], until: datetime) -> Key | None:
     """The place of the last of the next WINDOW decisions; none where there are fewer."""
     query = select(decision.c.decided_at, decision.c.decision_id).where(
         begin, decision.c.decided_at < until
     )
     query = query.order_by(decision.c.decided_at, decision.c.decision_id)
-    rows = all_rows(engine, query.offset(WINDOW - 1).limit(1))
+    rows = all_rows(database, query.offset(WINDOW - 1).limit(1))
     return (rows[0].decided_at, rows[0].decision_id) if rows else None
 
 
-def streams(engine: Engine) -> tuple[StreamState, ...]:
+def streams(database: Engine) -> tuple[StreamState, ...]:
     """Every stream that anything is known of, the oldest first."""
-    with reading(engine) as connection:
+    with reading(database) as connection:
         removed = {row.stream: row for row in connection.execute(select(pruned))}
         shipped = {row.stream: row for row in connection.execute(select(journal_position))}
         newest = {row.stream: stored_head(row) for row in connection.execute(select(chain_head))}
@@ -150,21 +150,23 @@ def streams(engine: Engine) -> tuple[StreamState, ...]:
     )
 
 
-def heads(engine: Engine, stream: str) -> tuple[StoredHead, ...]:
+def heads(database: Engine, stream: str) -> tuple[StoredHead, ...]:
     """The signed heads of a stream that are kept: the newest."""
     return tuple(
-        map(stored_head, all_rows(engine, select(chain_head).where(chain_head.c.stream == stream)))
+        map(
+            stored_head, all_rows(database, select(chain_head).where(chain_head.c.stream == stream))
+        )
     )
 
 
-def strays(engine: Engine) -> tuple[DecisionListed, ...]:
+def strays(database: Engine) -> tuple[DecisionListed, ...]:
     """Rows of decisions that no record is there for: nobody but a forger writes them."""
     query = select(decision).where(~exists(select(journal_record.c.seq).where(at_same_place)))
-    return tuple(map(listed, all_rows(engine, query.limit(PIECE))))
+    return tuple(map(listed, all_rows(database, query.limit(PIECE))))
 
 
 def words_of(
-    engine: Engine, finding_sets: Sequence[str]
+    database: Engine, finding_sets: Sequence[str]
 ) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
     """The words of these sets of findings, by kind, in order."""
     found: dict[str, dict[str, tuple[str, ...]]] = {name: {} for name in finding_sets}
@@ -172,14 +174,14 @@ def words_of(
         piece = finding_sets[start : start + PIECE]
         table = finding_set_word.c
         query = select(finding_set_word).where(table.finding_set.in_(piece))
-        for row in all_rows(engine, query.order_by(table.finding_set, table.kind, table.word)):
+        for row in all_rows(database, query.order_by(table.finding_set, table.kind, table.word)):
             found[row.finding_set][row.kind] = (*found[row.finding_set].get(row.kind, ()), row.word)
     return found
 
 
-def snapshot_ids_in_use(engine: Engine) -> tuple[str, ...]:
+def snapshot_ids_in_use(database: Engine) -> tuple[str, ...]:
     """The snapshots that decisions in the log were made from."""
-    return tuple(row[0] for row in all_rows(engine, distinct_values(decision.c.snapshot_id)))
+    return tuple(row[0] for row in all_rows(database, distinct_values(decision.c.snapshot_id)))
 
 
 def with_decision() -> Select[Any]:
@@ -207,7 +209,7 @@ def mark(row: Row[Any] | None) -> Mark | None:
     return None if row is None else Mark(row.seq, bytes(row.chain))
 
 
-def all_rows(engine: Engine, query: Select[Any]) -> Sequence[Row[Any]]:
+def all_rows(database: Engine, query: Select[Any]) -> Sequence[Row[Any]]:
     """The rows of one query."""
-    with reading(engine) as connection:
+    with reading(database) as connection:
         return connection.execute(query).all()

@@ -58,7 +58,7 @@ class JournalUnusable(OperatorError):
 class Logbook:
     """Takes records from construction until `close`; what is not shipped by then is shipped by the next process."""
 
-    def __init__(self, directory: Path, engine: Engine, mode: Mode = "write") -> None:
+    def __init__(self, directory: Path, database: Engine, mode: Mode = "write") -> None:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             for found in recover(directory):
@@ -74,7 +74,7 @@ class Logbook:
         except (JournalError, OSError) as error:
             raise JournalUnusable(f"journal {str(directory)!r}: {error}") from error
         self.shipper = Shipper(
-            directory, AuditSink(engine, READERS, Position), notary, own=self.journal.stream
+            directory, AuditSink(database, READERS, Position), notary, own=self.journal.stream
         )
         self.thread = threading.Thread(target=self.shipper.run, name="assay-shipper", daemon=True)
         self.thread.start()

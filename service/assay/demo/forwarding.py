@@ -33,9 +33,9 @@ from assay.engine.snapshot.pool_memory import UNKNOWN
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.clock import HOUR
 from assay.engine.world.world import World
-from assay.outcomes.endpoint_health import Health
-from assay.outcomes.outcome import Group
-from assay.outcomes.reporter import Reporter
+from assay.outcomes.endpoint_health import EndpointHealth
+from assay.outcomes.intake import OutcomeIntake
+from assay.outcomes.outcome import OutcomeGroup
 from assay.rpc.catalog import catalog_service
 from assay.rpc.evidence import Evidence, evidence_service
 from assay.rpc.routing import routing_service
@@ -43,8 +43,8 @@ from assay.rpc.server import Server
 from assay.rpc.view import WorldView
 from assay.server.decider import Decider
 from assay.server.settings import policy_dir
-from assay.server.wiring import open_database, wall_clock
-from assay.store.preferences import Preferences
+from assay.server.wiring import open_current_database, wall_clock
+from assay.store.preferences import PreferenceStore
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -99,14 +99,14 @@ class Conversation:
 class Heard:
     """Counts the outcomes that have arrived."""
 
-    def __init__(self, health: Health) -> None:
+    def __init__(self, health: EndpointHealth) -> None:
         self._health = health
         self._arrived = Condition()
         self._count = 0
 
-    def heed(self, groups: Sequence[Group], now_us: int) -> None:
+    def update(self, groups: Sequence[OutcomeGroup], now_us: int) -> None:
         """Take note of a batch, and hand it on to the health of the moment."""
-        self._health.heed(groups, now_us)
+        self._health.update(groups, now_us)
         with self._arrived:
             self._count += sum(len(group.outcomes) for group in groups)
             self._arrived.notify_all()
@@ -123,26 +123,26 @@ class Heard:
 class Service:
     """The routing service in this process, with a curator that closes an hour when told."""
 
-    def __init__(self, engine: Engine, logbook: Logbook, address: str) -> None:
+    def __init__(self, database: Engine, logbook: Logbook, address: str) -> None:
         self.clock = Clock(wall_clock().replace(minute=0, second=0, microsecond=0))
-        self.engine = engine
+        self.database = database
         self.logbook = logbook
-        health = Health()
+        health = EndpointHealth()
         self.heard = Heard(health)
         self.decider = Decider(clock=wall_clock, journal=logbook.journal, health=health.now)
-        world, snapshot = judged(engine, policy_dir(), self.clock.now)
+        world, snapshot = judged(database, policy_dir(), self.clock.now)
         self.take(world, snapshot)
         self.curator = Curator(
-            engine,
+            database,
             RuleFiles(policy_dir()),
             self.clock,
             lambda new: self.take(new.world, new.snapshot),
         )
-        self.leasing = RowLease(engine, "demo", self.clock)
-        reporter = Reporter(self.decider, logbook.journal, self.heard.heed)
+        self.leasing = RowLease(database, "demo", self.clock)
+        reporter = OutcomeIntake(self.decider, logbook.journal, self.heard.update)
         services = (
             routing_service(self.decider),
-            evidence_service(Evidence(reporter, Preferences(engine, wall_clock))),
+            evidence_service(Evidence(reporter, PreferenceStore(database, wall_clock))),
             catalog_service(lambda: self.view),
         )
         self.server = Server(services, [address])
@@ -197,10 +197,10 @@ def process(event: str, *arguments: object) -> Iterator[Mapping[str, Any]]:
 def chain(folder: Path) -> Iterator[tuple[Service, str, str]]:
     """Service, forwarder and simulated providers; yields the addresses of forwarder and providers over HTTP."""
     with ExitStack() as stack:
-        engine = stack.enter_context(open_database(f"sqlite:///{folder / 'forward.db'}"))
-        load(engine, CATALOG)
-        logbook = stack.enter_context(logging(folder, engine))
-        service = Service(engine, logbook, f"unix:{folder / 'assay.sock'}")
+        database = stack.enter_context(open_current_database(f"sqlite:///{folder / 'forward.db'}"))
+        load(database, CATALOG)
+        logbook = stack.enter_context(logging(folder, database))
+        service = Service(database, logbook, f"unix:{folder / 'assay.sock'}")
         stack.callback(service.server.stop)
         cast = folder / "cast.yaml"
         cast.write_text(

@@ -16,7 +16,7 @@ from assay.importers.catalog_csv import read_catalog
 from assay.importers.observations import read_observations
 from assay.server.service import Serving
 from assay.server.settings import policy_dir
-from assay.server.wiring import open_database, wall_clock
+from assay.server.wiring import open_current_database, wall_clock
 from assay.store.imports.catalog import apply_catalog
 from assay.store.imports.observations import apply_observations
 from assay.v1 import routing_pb2 as pb, routing_pb2_grpc
@@ -51,17 +51,17 @@ def demo() -> Iterator[tuple[Loaded, Iterator[Answer]]]:
     """Set everything up, hand out the answers as they come, and take everything down again."""
     with (
         TemporaryDirectory(prefix="assay-demo-") as folder,
-        open_database(f"sqlite:///{Path(folder) / 'demo.db'}") as engine,
+        open_current_database(f"sqlite:///{Path(folder) / 'demo.db'}") as database,
     ):
         now = wall_clock()
         for name in CATALOGS:
             data = (DATA / "catalog_facts" / f"{name}.csv").read_bytes()
-            apply_catalog(engine, read_catalog(data, source=name), now=now)
+            apply_catalog(database, read_catalog(data, source=name), now=now)
         seen = read_observations((DATA / "observations" / f"{OBSERVATIONS}.csv").read_bytes())
-        apply_observations(engine, seen, create_endpoints=False, now=now)
-        logbook = Logbook(Path(folder) / "journal", engine)
+        apply_observations(database, seen, create_endpoints=False, now=now)
+        logbook = Logbook(Path(folder) / "journal", database)
         serving = Serving(
-            engine, policy_dir(), [f"unix:{Path(folder) / 'assay.sock'}"], OBSERVED, logbook
+            database, policy_dir(), [f"unix:{Path(folder) / 'assay.sock'}"], OBSERVED, logbook
         )
         try:
             view = serving.current_view()

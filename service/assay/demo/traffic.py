@@ -26,11 +26,11 @@ from assay.demo.questions import CATALOGS, DATA
 from assay.engine.pool.report import pool_report
 from assay.engine.snapshot.pool_memory import UNKNOWN, PoolChange
 from assay.importers.catalog_csv import read_catalog
-from assay.outcomes.outcome import Outcome, Reported, ToolUse
-from assay.outcomes.reporter import Reporter, Sent
+from assay.outcomes.intake import OutcomeIntake, OutcomeSubmission
+from assay.outcomes.outcome import Outcome, OutcomeReport, ToolUse
 from assay.server.decider import Decider
 from assay.server.settings import policy_dir
-from assay.server.wiring import open_database
+from assay.server.wiring import open_current_database
 from assay.store.imports.catalog import apply_catalog
 from assay.store.pools import pool_changes
 
@@ -102,38 +102,40 @@ def two_days() -> Seen:
     """Let two days of simulated traffic pass, with one endpoint turning bad half way."""
     with (
         TemporaryDirectory(prefix="assay-demo-") as folder,
-        open_database(f"sqlite:///{Path(folder) / 'traffic.db'}") as engine,
-        logging(Path(folder), engine) as logbook,
+        open_current_database(f"sqlite:///{Path(folder) / 'traffic.db'}") as database,
+        logging(Path(folder), database) as logbook,
     ):
         for name in CATALOGS:
-            load(engine, name)
-        return lived_through(engine, logbook)
+            load(database, name)
+        return lived_through(database, logbook)
 
 
 @contextmanager
-def logging(folder: Path, engine: Engine) -> Iterator[Logbook]:
+def logging(folder: Path, database: Engine) -> Iterator[Logbook]:
     """A journal in the folder, closed at the end."""
-    logbook = Logbook(folder / "journal", engine)
+    logbook = Logbook(folder / "journal", database)
     try:
         yield logbook
     finally:
         logbook.close()
 
 
-def load(engine: Engine, name: str) -> None:
+def load(database: Engine, name: str) -> None:
     """Import what a catalog says of the five models."""
     document = read_catalog((DATA / "catalog_facts" / f"{name}.csv").read_bytes(), source=name)
     endpoints = tuple(e for e in document.endpoints if e.model in MODELS)
     models = tuple(m for m in document.models if m.model in MODELS)
-    apply_catalog(engine, replace(document, endpoints=endpoints, models=models), now=BEGIN)
+    apply_catalog(database, replace(document, endpoints=endpoints, models=models), now=BEGIN)
 
 
-def lived_through(engine: Engine, logbook: Logbook) -> Seen:
+def lived_through(database: Engine, logbook: Logbook) -> Seen:
     """Report each hour's traffic, close the hour, and look at the pools."""
     clock, draw = Clock(BEGIN), random.Random(SEED)  # noqa: S311 - simulated traffic is to be the same every time
     decider = Decider(clock=clock, journal=logbook.journal)
-    decider.publish(judged(engine, policy_dir(), BEGIN)[1])
-    reporter = Reporter(decider, logbook.journal, lambda _groups, _now: None, clock_us=clock.us)
+    decider.publish(judged(database, policy_dir(), BEGIN)[1])
+    reporter = OutcomeIntake(
+        decider, logbook.journal, lambda _groups, _now: None, clock_us=clock.us
+    )
     truths = truths_of(decider)
     accuracies = {t.endpoint_id: t.accuracy for t in truths}
     fallen = next(t for t in truths if t.endpoint_id.startswith("openai/") and t.accuracy == GOOD)
@@ -141,16 +143,16 @@ def lived_through(engine: Engine, logbook: Logbook) -> Seen:
     def took_effect(new: Published) -> None:
         decider.publish(new.snapshot)
 
-    curator = Curator(engine, RuleFiles(policy_dir()), clock, took_effect)
+    curator = Curator(database, RuleFiles(policy_dir()), clock, took_effect)
     states: dict[int, Mapping[str, str]] = {}
-    leasing = RowLease(engine, "demo", clock)
+    leasing = RowLease(database, "demo", clock)
     for hour in range(1, HOURS + 1):
         if hour == WORSE_AFTER + 1:
             fallen.accuracy = WORSE
         end = BEGIN + timedelta(hours=hour)
         outcomes = list(traffic(truths, end, draw))
         clock.now = end + SETTLED
-        reporter.report(Sent("simulated", f"hour-{hour}", len(outcomes), outcomes))
+        reporter.report(OutcomeSubmission("simulated", f"hour-{hour}", len(outcomes), outcomes))
         logbook.drain()
         lease = leasing.acquire()
         if lease is None:
@@ -159,7 +161,7 @@ def lived_through(engine: Engine, logbook: Logbook) -> Seen:
         leasing.release(lease)
         if hour in SHOWN:
             states[hour] = states_of(decider)
-    changes = [change for model in MODELS for change in pool_changes(engine, "exacto", model)]
+    changes = [change for model in MODELS for change in pool_changes(database, "exacto", model)]
     return Seen(accuracies, fallen.endpoint_id, states, sorted(changes, key=lambda c: c.at))
 
 
@@ -173,7 +175,7 @@ def truths_of(decider: Decider) -> list[Truth]:
     ]
 
 
-def traffic(truths: Sequence[Truth], end: datetime, draw: random.Random) -> Iterator[Reported]:
+def traffic(truths: Sequence[Truth], end: datetime, draw: random.Random) -> Iterator[OutcomeReport]:
     """One hour's requests with tools, as a gateway reports them in sums."""
     at_us = micros(end) - 1
     for truth in truths:
@@ -187,7 +189,7 @@ def traffic(truths: Sequence[Truth], end: datetime, draw: random.Random) -> Iter
                 tool_calls=calls,
                 schema_mismatch=errored,
             )
-            yield Reported(
+            yield OutcomeReport(
                 truth.endpoint_id, tenant, Outcome(at_us, "answered", requests=REQUESTS, tools=use)
             )
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from assay.engine.errors import BadData
 from assay.engine.world.measurements import UNKNOWN, BenchmarkRun, Series
 from assay.importers import cells, scores
-from assay.importers.cells import Form, RefusedError
-from assay.importers.documents import BenchmarkDocument, Refusal, ReportedRun, Subject
-from assay.importers.table import Row, read_table
+from assay.importers.cells import Form, InvalidItemError
+from assay.importers.documents import BenchmarkDocument, EndpointMention, Rejection, ReportedRun
+from assay.importers.table import CsvRow, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,24 +40,24 @@ def read_benchmarks(data: bytes, *, source: str, named: str | None = None) -> Be
     """Read a table; `named` is who says so, for all rows, `source` where neither that nor the row tells."""
     table = read_table(data, required=REQUIRED, optional=OPTIONAL)
     rows: list[ReportedRun] = []
-    refused = list(table.refused)
+    refused = list(table.rejected)
     seen: dict[Key, str] = {}
     for row in table.rows:
         try:
             reported = _reported(_renamed(row), source, named)
-        except RefusedError as error:
-            refused.append(Refusal(row.where, str(error)))
+        except InvalidItemError as error:
+            refused.append(Rejection(row.where, str(error)))
             continue
         first = seen.setdefault(_key(reported), row.where)
         if first == row.where:
             rows.append(reported)
         else:
-            refused.append(Refusal(row.where, f"the same endpoint, source and series as {first}"))
+            refused.append(Rejection(row.where, f"the same endpoint, source and series as {first}"))
     refused.sort(key=lambda refusal: int(refusal.where.removeprefix("line ")))
     return BenchmarkDocument(table.digest, tuple(rows), tuple(refused))
 
 
-def _renamed(row: Row) -> Row:
+def _renamed(row: CsvRow) -> CsvRow:
     """Call every column as our form does."""
     cells_: dict[str, str] = {}
     for column, cell in row.cells.items():
@@ -65,7 +65,7 @@ def _renamed(row: Row) -> Row:
         if name in cells_:
             raise BadData(f"line 1: two columns say {name}")
         cells_[name] = cell
-    return Row(row.line, cells_)
+    return CsvRow(row.line, cells_)
 
 
 def _key(reported: ReportedRun) -> Key:
@@ -73,7 +73,7 @@ def _key(reported: ReportedRun) -> Key:
     return reported.subject.model or "", reported.subject.pins, run.source, run.series, run.run
 
 
-def _reported(row: Row, source: str, named: str | None) -> ReportedRun:
+def _reported(row: CsvRow, source: str, named: str | None) -> ReportedRun:
     model = row.need("model", _model)
     provider = row.need("provider", cells.title)
     tag = row.read("tag", _of(cells.TAG))
@@ -100,7 +100,7 @@ def _reported(row: Row, source: str, named: str | None) -> ReportedRun:
     )
     if run.tasks_completed is not None and run.tasks_total is not None:
         scores.completed("tasks_completed", run.tasks_completed, run.tasks_total)
-    subject = Subject(row.where, model, (provider,) if tag is None else (tag,), provider)
+    subject = EndpointMention(row.where, model, (provider,) if tag is None else (tag,), provider)
     return ReportedRun(row.where, subject, run)
 
 

@@ -14,15 +14,15 @@ from assay.engine.errors import BadData
 from assay.engine.world.catalog import Endpoint, Model, Percentiles, Prices, Provider
 from assay.engine.world.identity import provisional_ids
 from assay.importers import cells
-from assay.importers.cells import RefusedError
-from assay.importers.documents import CatalogDocument, Refusal
+from assay.importers.cells import InvalidItemError
+from assay.importers.documents import CatalogDocument, Rejection
 from assay.importers.table import read_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    from assay.importers.table import Row
+    from assay.importers.table import CsvRow
 
 REQUIRED = ("model", "provider", "tag")
 PERCENTILES = ("p50", "p75", "p90", "p99")
@@ -65,15 +65,15 @@ def read_catalog(data: bytes, *, source: str) -> CatalogDocument:
     """Read a whole catalog table; raise `BadData` when more than half of it would have to be refused."""
     table = read_table(data, required=REQUIRED, optional=OPTIONAL)
     endpoints: list[Endpoint] = []
-    taken: list[Row] = []
-    refused = list(table.refused)
+    taken: list[CsvRow] = []
+    refused = list(table.rejected)
     modalities: dict[str, tuple[str, ...]] = {}
     for row in table.rows:
         try:
             endpoint = _endpoint(row)
             _agree(row, endpoint.model, modalities)
-        except RefusedError as error:
-            refused.append(Refusal(row.where, str(error)))
+        except InvalidItemError as error:
+            refused.append(Rejection(row.where, str(error)))
         else:
             endpoints.append(endpoint)
             taken.append(row)
@@ -92,13 +92,13 @@ def read_catalog(data: bytes, *, source: str) -> CatalogDocument:
             for model in _once(e.model for e in endpoints)
         ),
         endpoints=provisional_ids(endpoints),
-        refused=tuple(
+        rejected=tuple(
             sorted(refused, key=lambda refusal: int(refusal.where.removeprefix("line ")))
         ),
     )
 
 
-def _endpoint(row: Row) -> Endpoint:
+def _endpoint(row: CsvRow) -> Endpoint:
     row.read("provider_name", cells.title)
     row.read("generated_at", cells.moment)
     return Endpoint(
@@ -126,7 +126,7 @@ def _endpoint(row: Row) -> Endpoint:
     )
 
 
-def _prices(row: Row) -> Prices:
+def _prices(row: CsvRow) -> Prices:
     return Prices(
         prompt=row.read("prompt_usd_per_mtok", cells.usd),
         completion=row.read("completion_usd_per_mtok", cells.usd),
@@ -138,13 +138,13 @@ def _prices(row: Row) -> Prices:
     )
 
 
-def _percentiles(row: Row, column: str, *, rising: bool) -> Percentiles:
+def _percentiles(row: CsvRow, column: str, *, rising: bool) -> Percentiles:
     """Read the points of a distribution; the rare ones are the worse ones: slower in both senses."""
     values = [row.read(column.format(point), cells.positive) for point in PERCENTILES]
     stated = [value for value in values if value is not None]
     if stated != sorted(stated, reverse=not rising):
         shown = ", ".join(f"{value:g}" for value in stated)
-        raise RefusedError(
+        raise InvalidItemError(
             column.format("p50…p99"),
             shown,
             "rising" if rising else "falling: p90 is what 90 % exceed",
@@ -152,23 +152,23 @@ def _percentiles(row: Row, column: str, *, rising: bool) -> Percentiles:
     return Percentiles(*values)
 
 
-def _agree(row: Row, model: str, modalities: dict[str, tuple[str, ...]]) -> None:
+def _agree(row: CsvRow, model: str, modalities: dict[str, tuple[str, ...]]) -> None:
     """A model takes the same inputs in every row that states them."""
     stated = row.read("input_modalities", cells.words)
     if stated and set(modalities.setdefault(model, stated)) != set(stated):
-        raise RefusedError(
+        raise InvalidItemError(
             "input_modalities", " ".join(stated), f"{' '.join(modalities[model])}, as said before"
         )
 
 
-def _generated_at(rows: Sequence[Row]) -> datetime | None:
+def _generated_at(rows: Sequence[CsvRow]) -> datetime | None:
     times = {row.read("generated_at", cells.moment) for row in rows}
     if len(times) > 1:
         raise BadData("generated_at: the rows do not all state the same time")
     return times.pop() if times else None
 
 
-def _providers(rows: Sequence[Row]) -> tuple[Provider, ...]:
+def _providers(rows: Sequence[CsvRow]) -> tuple[Provider, ...]:
     """Name each provider as most of its rows do."""
     names: dict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:

@@ -17,7 +17,7 @@ DEAREST_USD = Decimal(
 MANY_WORDS = 128
 
 
-class RefusedError(Exception):
+class InvalidItemError(Exception):
     """One item cannot be taken; the reason goes into a `Refusal`, never to the user as an error."""
 
     def __init__(self, field: str, value: object, expected: str) -> None:
@@ -62,35 +62,35 @@ TRUTH = {"true": True, "false": False}
 def named(field: str, text: str, form: Form) -> str:
     """Read a name of the given form."""
     if len(text) > form.longest or not form.pattern.fullmatch(text):
-        raise RefusedError(field, text, form.expected)
+        raise InvalidItemError(field, text, form.expected)
     return text
 
 
 def title(field: str, text: str) -> str:
     """Read a name for people: any script, one printable line."""
     if len(text) > 200 or not text.isprintable():  # noqa: PLR2004 - stated in the message
-        raise RefusedError(field, text, "a printable name of at most 200 characters")
+        raise InvalidItemError(field, text, "a printable name of at most 200 characters")
     return text
 
 
 def whole(field: str, text: str) -> int:
     """Read a count."""
     if not WHOLE.fullmatch(text) or int(text) > MOST:
-        raise RefusedError(field, text, "a whole number from 0 to 2^53")
+        raise InvalidItemError(field, text, "a whole number from 0 to 2^53")
     return int(text)
 
 
 def signed(field: str, text: str) -> int:
     """Read a small code that may be negative."""
     if not SIGNED.fullmatch(text):
-        raise RefusedError(field, text, "a whole number")
+        raise InvalidItemError(field, text, "a whole number")
     return int(text)
 
 
 def decimal(field: str, text: str) -> Decimal:
     """Read an exact number that is not negative, NaN or infinite."""
     if not DECIMAL.fullmatch(text):
-        raise RefusedError(field, text, "a number that is zero or more")
+        raise InvalidItemError(field, text, "a number that is zero or more")
     return Decimal(text)
 
 
@@ -98,7 +98,9 @@ def usd(field: str, text: str) -> float:
     """Read a price per million tokens or per piece."""
     amount = decimal(field, text)
     if amount > DEAREST_USD:
-        raise RefusedError(field, text, f"a price of at most {DEAREST_USD} USD: is the unit right?")
+        raise InvalidItemError(
+            field, text, f"a price of at most {DEAREST_USD} USD: is the unit right?"
+        )
     return float(amount)
 
 
@@ -106,7 +108,7 @@ def percent(field: str, text: str) -> float:
     """Read a percentage; a value between 0 and 1 is taken as less than one per cent, never as a fraction."""
     amount = decimal(field, text)
     if amount > 100:  # noqa: PLR2004 - a hundred per cent
-        raise RefusedError(field, text, "a percentage from 0 to 100")
+        raise InvalidItemError(field, text, "a percentage from 0 to 100")
     return float(amount)
 
 
@@ -114,7 +116,7 @@ def positive(field: str, text: str) -> float:
     """Read a measurement such as seconds or tokens per second."""
     amount = decimal(field, text)
     if amount > 10**9:
-        raise RefusedError(field, text, "a number of at most 10^9")
+        raise InvalidItemError(field, text, "a number of at most 10^9")
     return float(amount)
 
 
@@ -136,19 +138,19 @@ def moment(field: str, text: str) -> datetime:
             return time.astimezone(UTC)
     except (ValueError, OverflowError):
         pass
-    raise RefusedError(field, text, "an ISO time with a zone, such as 2026-07-04T00:00:00Z")
+    raise InvalidItemError(field, text, "an ISO time with a zone, such as 2026-07-04T00:00:00Z")
 
 
 def words(field: str, text: str) -> tuple[str, ...]:
     """Read a list parted by spaces."""
     parts = text.split()
     if len(parts) > MANY_WORDS:
-        raise RefusedError(field, text, f"a list of at most {MANY_WORDS}")
+        raise InvalidItemError(field, text, f"a list of at most {MANY_WORDS}")
     return tuple(named(field, part, WORD) for part in parts)
 
 
 def _one_of(field: str, text: str, table: dict[str, bool]) -> bool:
     value = table.get(text.lower())
     if value is None:
-        raise RefusedError(field, text, f"one of {', '.join(table)}")
+        raise InvalidItemError(field, text, f"one of {', '.join(table)}")
     return value

@@ -12,7 +12,7 @@ from assay.engine.world.tenants import Preference, TenantSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Rejection:
     """One row or item that was not taken: where it stood (`line 12`, `endpoints.x/y[3]`) and why."""
 
     where: str
@@ -33,7 +33,7 @@ class CatalogDocument:
     providers: tuple[Provider, ...] = ()
     models: tuple[Model, ...] = ()
     endpoints: tuple[Endpoint, ...] = ()
-    refused: tuple[Refusal, ...] = ()
+    rejected: tuple[Rejection, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +53,11 @@ class ObservationDocument:
 
     digest: str
     rows: tuple[ObservedRow, ...] = ()
-    refused: tuple[Refusal, ...] = ()
+    rejected: tuple[Rejection, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class EndpointMention:
     """What a file says of the endpoint that was measured, and where it says so.
 
     `model` may lack its author; `pins` are providers (by slug or name) or tags, any of which may have answered;
@@ -75,7 +75,7 @@ class ReportedRun:
     """One score and whom it speaks of; `run.endpoint_id` is still empty."""
 
     where: str
-    subject: Subject
+    subject: EndpointMention
     run: BenchmarkRun
 
 
@@ -85,7 +85,7 @@ class BenchmarkDocument:
 
     digest: str
     rows: tuple[ReportedRun, ...] = ()
-    refused: tuple[Refusal, ...] = ()
+    rejected: tuple[Rejection, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class PreferenceDocument:
 
     digest: str
     preferences: tuple[Preference, ...] = ()
-    refused: tuple[Refusal, ...] = ()
+    rejected: tuple[Rejection, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +106,12 @@ class TenantDocument:
 
     digest: str
     tenants: tuple[TenantSettings, ...] = ()
-    refused: tuple[Refusal, ...] = ()
+    rejected: tuple[Rejection, ...] = ()
     affiliated: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class ImportCounts:
     """Names of what an import did to one kind of thing."""
 
     added: tuple[str, ...] = ()
@@ -125,5 +125,5 @@ class ImportReport:
     """What one import did, by kind (`models`, `endpoints`, `observations` …), and every refusal."""
 
     source: str
-    tallies: dict[str, Tally] = field(default_factory=dict)
-    refused: tuple[Refusal, ...] = ()
+    counts: dict[str, ImportCounts] = field(default_factory=dict)
+    rejected: tuple[Rejection, ...] = ()

@@ -1,7 +1,7 @@
 """Inspect AI logs, `.eval` (zip) or JSON: every score of a run that came to its end, whatever the task.
 
 OpenBench, which runs LiveMCPBench, writes these. Which endpoint was measured stands in the log only where OpenRouter
-was asked (`openrouter/…`) and the run was pinned to a provider; see `Subject`.
+was asked (`openrouter/…`) and the run was pinned to a provider; see `EndpointMention`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from assay.engine.canonical import canonical
 from assay.engine.errors import BadData, quoted
 from assay.engine.world.measurements import UNKNOWN, BenchmarkRun, Series
 from assay.importers import cells, json_fields, scores
-from assay.importers.cells import TENANT, RefusedError
-from assay.importers.documents import BenchmarkDocument, Refusal, ReportedRun, Subject
+from assay.importers.cells import TENANT, InvalidItemError
+from assay.importers.documents import BenchmarkDocument, EndpointMention, Rejection, ReportedRun
 from assay.importers.json_fields import Object, read_object
 from assay.importers.packing import digest, unpacked
 
@@ -180,8 +180,8 @@ def read_inspect(data: bytes, *, source: str = "inspect") -> BenchmarkDocument:
         log = read_object(member(data, HEADER, HEADER_LIMIT) if is_zip(data) else unpacked(data))
         run = _run(log, source)
         subject, found = _subject(run.eval_), list(_scores(run))
-    except (BadData, RefusedError) as error:
-        return BenchmarkDocument(digest(data), refused=(Refusal("log", str(error)),))
+    except (BadData, InvalidItemError) as error:
+        return BenchmarkDocument(digest(data), rejected=(Rejection("log", str(error)),))
     return BenchmarkDocument(
         digest(data),
         tuple(
@@ -189,13 +189,13 @@ def read_inspect(data: bytes, *, source: str = "inspect") -> BenchmarkDocument:
             for where, score in found
             if isinstance(score, BenchmarkRun)
         ),
-        tuple(Refusal(where, score) for where, score in found if isinstance(score, str)),
+        tuple(Rejection(where, score) for where, score in found if isinstance(score, str)),
     )
 
 
 def _run(log: Object, source: str) -> Run:
     if log.get("version") != VERSION:
-        raise RefusedError(
+        raise InvalidItemError(
             "version", json_fields.shown(log.get("version")), f"{VERSION}, the form that is known"
         )
     _check_ended(log)
@@ -225,15 +225,15 @@ def _check_ended(log: Object) -> None:
     """Refuse what Inspect itself does not call a success, whatever scores stand in it."""
     status = json_fields.text("status", log.get("status"))
     if status != "success":
-        raise RefusedError("status", status, "success: the run did not come to its end")
+        raise InvalidItemError("status", status, "success: the run did not come to its end")
     if log.get("invalidated"):
-        raise RefusedError("invalidated", "true", "false: who ran it took it back")
+        raise InvalidItemError("invalidated", "true", "false: who ran it took it back")
 
 
 def _count(results: Object, name: str) -> int:
     value = json_fields.whole(results, name)
     if value is None:
-        raise RefusedError(f"results.{name}", "null", "a whole number")
+        raise InvalidItemError(f"results.{name}", "null", "a whole number")
     return value
 
 
@@ -245,7 +245,7 @@ def _part(item: Object, name: str) -> Object:
 def _version(eval_: Object, config: Object) -> str:
     """Tell runs apart that did not ask the same: by the task's version, its arguments and how much of it was run."""
     if config.get("sample_id") is not None:
-        raise RefusedError(
+        raise InvalidItemError(
             "eval.config.sample_id", "a choice of samples", "absent: the score is not of the suite"
         )
     version = json_fields.number_text("eval.task_version", eval_.get("task_version", 0))
@@ -270,7 +270,7 @@ def _fingerprint(arguments: Object) -> str:
     try:
         return hashlib.sha256(canonical(arguments)).hexdigest()[:8]
     except ValueError as error:  # NaN, or half a surrogate pair
-        raise RefusedError("eval.task_args", "an object", "JSON that can be written") from error
+        raise InvalidItemError("eval.task_args", "an object", "JSON that can be written") from error
 
 
 def _run_id(eval_: Object) -> str:
@@ -288,13 +288,13 @@ def _ended_at(log: Object, eval_: Object) -> datetime:
     return cells.moment(field, json_fields.text(field, value))
 
 
-def _subject(eval_: Object) -> Subject:
+def _subject(eval_: Object) -> EndpointMention:
     """Say which model and providers the log names; only OpenRouter's names are the catalog's."""
     model = json_fields.text("eval.model", eval_.get("model"))
     if not model.startswith(ROUTER):
-        return Subject("eval.model")
+        return EndpointMention("eval.model")
     name = cells.named("eval.model", model.removeprefix(ROUTER), cells.MODEL)
-    return Subject("eval.model_args", name, _pins(_part(eval_, "model_args")))
+    return EndpointMention("eval.model_args", name, _pins(_part(eval_, "model_args")))
 
 
 def _pins(arguments: Object) -> tuple[str, ...]:
@@ -313,13 +313,13 @@ def _scores(run: Run) -> Iterator[tuple[str, BenchmarkRun | str]]:
     results = json_fields.an_object("results", run.log.get("results"))
     items = json_fields.a_list("results.scores", results.get("scores"), MANY_SCORES)
     if not items:
-        raise RefusedError("results.scores", "an empty list", "a list with a score")
+        raise InvalidItemError("results.scores", "an empty list", "a list with a score")
     for place, item in enumerate(items):
         where = f"results.scores[{place}]"
         try:
             score = json_fields.an_object("score", item)
             metrics = _metrics(score)
-        except RefusedError as error:
+        except InvalidItemError as error:
             yield where, str(error)
             continue
         for name, metric in metrics.items():
@@ -335,12 +335,12 @@ def _metrics(score: Object) -> Object:
         scores.completed("scored_samples", scored, scored + unscored)
     metrics = json_fields.an_object("metrics", score.get("metrics"))
     if len(metrics) > MANY_METRICS:
-        raise RefusedError(
+        raise InvalidItemError(
             "metrics", f"{len(metrics)} items", f"an object of at most {MANY_METRICS}"
         )
     found = {name: metric for name, metric in metrics.items() if not name.endswith(NO_SCORES)}
     if not found:
-        raise RefusedError("metrics", ", ".join(metrics), "an object with a score")
+        raise InvalidItemError("metrics", ", ".join(metrics), "an object with a score")
     return found
 
 
@@ -365,7 +365,7 @@ def _score(run: Run, score: Object, name: str, metric: object) -> BenchmarkRun |
             if commit is None
             else cells.title("eval.revision.commit", _text(commit)),
         )
-    except RefusedError as error:
+    except InvalidItemError as error:
         return str(error)
 
 

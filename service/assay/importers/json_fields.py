@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from assay.engine.errors import BadData, quoted
 from assay.importers import cells
-from assay.importers.cells import RefusedError
+from assay.importers.cells import InvalidItemError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,23 +18,23 @@ Object = dict[str, object]
 def an_object(field: str, value: object) -> Object:
     """Read an object."""
     if not isinstance(value, dict):
-        raise RefusedError(field, shown(value), "an object")
+        raise InvalidItemError(field, shown(value), "an object")
     return value
 
 
 def a_list(field: str, value: object, longest: int) -> list[object]:
     """Read a list of bounded length."""
     if not isinstance(value, list):
-        raise RefusedError(field, shown(value), "a list")
+        raise InvalidItemError(field, shown(value), "a list")
     if len(value) > longest:
-        raise RefusedError(field, f"{len(value)} items", f"a list of at most {longest}")
+        raise InvalidItemError(field, f"{len(value)} items", f"a list of at most {longest}")
     return value
 
 
 def text(field: str, value: object) -> str:
     """Read a string."""
     if not isinstance(value, str):
-        raise RefusedError(field, shown(value), "text")
+        raise InvalidItemError(field, shown(value), "text")
     return value
 
 
@@ -47,7 +47,7 @@ def title(item: Mapping[str, object], field: str) -> str | None:
 def number_text(field: str, value: object) -> str:
     """Return a number, written as a number or as text, as it was written."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise RefusedError(field, shown(value), "a number")
+        raise InvalidItemError(field, shown(value), "a number")
     return value if isinstance(value, str) else repr(value)
 
 
@@ -82,7 +82,7 @@ def flag(item: Mapping[str, object], field: str) -> bool | None:
     """Read a truth, if there is one."""
     value = item.get(field)
     if value is not None and not isinstance(value, bool):
-        raise RefusedError(field, shown(value), "true or false")
+        raise InvalidItemError(field, shown(value), "true or false")
     return value
 
 
@@ -108,13 +108,13 @@ def shown(value: object) -> object:
 
 def _integer(field: str, value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise RefusedError(field, shown(value), "a whole number")
+        raise InvalidItemError(field, shown(value), "a whole number")
     return repr(value)
 
 
 def _plain_number(field: str, value: object) -> str:
     if isinstance(value, str):
-        raise RefusedError(field, value, "a number")
+        raise InvalidItemError(field, value, "a number")
     return number_text(field, value)
 
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from assay.engine.world.measurements import Observation
 from assay.importers import cells
-from assay.importers.cells import RefusedError
-from assay.importers.documents import ObservationDocument, ObservedRow, Refusal
+from assay.importers.cells import InvalidItemError
+from assay.importers.documents import ObservationDocument, ObservedRow, Rejection
 from assay.importers.table import read_table
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from assay.importers.table import Row
+    from assay.importers.table import CsvRow
 
 COUNTS = ("requests", "tool_call_requests", "errored_requests")
 REQUIRED = ("model", "provider", "tag", "source", "observed_from", "observed_to", *COUNTS)
@@ -35,13 +35,13 @@ def read_observations(data: bytes) -> ObservationDocument:
     """Read an observation table; whether its endpoints exist and its times are past is the caller's to check."""
     table = read_table(data, required=REQUIRED, optional=OPTIONAL)
     rows: list[ObservedRow] = []
-    refused = list(table.refused)
+    refused = list(table.rejected)
     seen: dict[Window, str] = {}
     for row in table.rows:
         try:
             observed = _observed(row)
-        except RefusedError as error:
-            refused.append(Refusal(row.where, str(error)))
+        except InvalidItemError as error:
+            refused.append(Rejection(row.where, str(error)))
             continue
         o = observed.observation
         first = seen.setdefault(
@@ -50,11 +50,11 @@ def read_observations(data: bytes) -> ObservationDocument:
         if first == row.where:
             rows.append(observed)
         else:
-            refused.append(Refusal(row.where, f"the same endpoint, source and window as {first}"))
+            refused.append(Rejection(row.where, f"the same endpoint, source and window as {first}"))
     return ObservationDocument(table.digest, tuple(rows), tuple(sorted(refused, key=_line)))
 
 
-def _observed(row: Row) -> ObservedRow:
+def _observed(row: CsvRow) -> ObservedRow:
     model = row.need("model", lambda field, text: cells.named(field, text, cells.MODEL))
     provider = row.need("provider", lambda field, text: cells.named(field, text, cells.PROVIDER))
     tag = row.need("tag", lambda field, text: cells.named(field, text, cells.TAG))
@@ -72,20 +72,20 @@ def _observed(row: Row) -> ObservedRow:
     return ObservedRow(row.where, model, provider, tag, observation)
 
 
-def _check(row: Row, o: Observation) -> None:
+def _check(row: CsvRow, o: Observation) -> None:
     if o.observed_from >= o.observed_to:
-        raise RefusedError("observed_to", row.cells["observed_to"], "later than observed_from")
+        raise InvalidItemError("observed_to", row.cells["observed_to"], "later than observed_from")
     if o.tool_call_requests > o.requests:
-        raise RefusedError(
+        raise InvalidItemError(
             "tool_call_requests", o.tool_call_requests, f"at most requests, {o.requests}"
         )
     if o.errored_requests > o.tool_call_requests:
-        raise RefusedError(
+        raise InvalidItemError(
             "errored_requests",
             o.errored_requests,
             f"at most tool_call_requests, {o.tool_call_requests}",
         )
 
 
-def _line(refusal: Refusal) -> int:
+def _line(refusal: Rejection) -> int:
     return int(refusal.where.removeprefix("line "))

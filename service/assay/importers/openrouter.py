@@ -22,8 +22,8 @@ from assay.engine.errors import BadData, quoted
 from assay.engine.world.catalog import Endpoint, Model, Percentiles, Provider
 from assay.engine.world.identity import provisional_ids
 from assay.importers import cells, json_fields
-from assay.importers.cells import RefusedError
-from assay.importers.documents import CatalogDocument, Refusal
+from assay.importers.cells import InvalidItemError
+from assay.importers.documents import CatalogDocument, Rejection
 from assay.importers.json_fields import Object
 from assay.importers.openrouter_prices import read_pricing
 from assay.importers.packing import digest, unpacked
@@ -54,16 +54,16 @@ MS = 1000
 
 def read_offer(
     item: Object, model: str, *, names: Container[object], slugs: Mapping[str, str]
-) -> tuple[Endpoint, tuple[Refusal, ...]]:
+) -> tuple[Endpoint, tuple[Rejection, ...]]:
     """Read an endpoint of `model`, which its row may call by any of `names`; price overrides are refused alone."""
     stated = item.get("model_id")
     if stated is not None and stated not in names:
-        raise RefusedError(
+        raise InvalidItemError(
             "model_id", json_fields.shown(stated), f"the model of this list, {model}"
         )
     provider, tag = read_seller(item)
     if provider not in slugs:
-        raise RefusedError(
+        raise InvalidItemError(
             "provider_name", provider, "listed in providers, and its tags are all of others"
         )
     pricing = item.get("pricing")
@@ -99,7 +99,7 @@ def read_seller(item: Object) -> tuple[str, str]:
         "provider_name", json_fields.text("provider_name", item.get("provider_name"))
     )
     if not name.strip():
-        raise RefusedError("provider_name", name, "a name")
+        raise InvalidItemError("provider_name", name, "a name")
     return name, cells.named("tag", json_fields.text("tag", item.get("tag")), cells.TAG)
 
 
@@ -183,7 +183,7 @@ def read_openrouter(data: bytes, *, source: str = "openrouter") -> CatalogDocume
             *_unlisted(lists, models, {endpoint.model for endpoint in endpoints}),
         ),
         endpoints=provisional_ids(endpoints),
-        refused=(
+        rejected=(
             *refused_providers,
             *refused_models,
             *refused_lists,
@@ -209,7 +209,7 @@ def _parts(content: bytes) -> Parts:
         )
     except orjson.JSONDecodeError as error:
         raise BadData(f"not JSON: {error}") from error
-    except RefusedError as error:
+    except InvalidItemError as error:
         raise BadData(str(error)) from error
 
 
@@ -218,36 +218,36 @@ def _data(body: object) -> object:
     return body["data"] if isinstance(body, dict) and "data" in body else body
 
 
-def _providers(rows: list[object]) -> tuple[list[Provider], list[Refusal]]:
+def _providers(rows: list[object]) -> tuple[list[Provider], list[Rejection]]:
     taken: list[Provider] = []
-    refused: list[Refusal] = []
+    refused: list[Rejection] = []
     for place, row in enumerate(rows):
         try:
             item = json_fields.an_object("provider", row)
             slug = cells.named("slug", json_fields.text("slug", item.get("slug")), cells.PROVIDER)
             taken.append(Provider(slug, json_fields.title(item, "name")))
-        except RefusedError as error:
-            refused.append(Refusal(f"providers[{place}]", str(error)))
+        except InvalidItemError as error:
+            refused.append(Rejection(f"providers[{place}]", str(error)))
     return taken, refused
 
 
-def _models(rows: list[object]) -> tuple[dict[str, Model], list[Refusal]]:
+def _models(rows: list[object]) -> tuple[dict[str, Model], list[Rejection]]:
     taken: dict[str, Model] = {}
-    refused: list[Refusal] = []
+    refused: list[Rejection] = []
     for place, row in enumerate(rows):
         try:
             item = json_fields.an_object("model", row)
             model = _model(item, _new_id(item, taken))
             taken[model.model] = model
-        except RefusedError as error:
-            refused.append(Refusal(f"models[{place}]", str(error)))
+        except InvalidItemError as error:
+            refused.append(Rejection(f"models[{place}]", str(error)))
     return taken, refused
 
 
 def _new_id(item: Object, taken: dict[str, Model]) -> str:
     model = cells.named("id", json_fields.text("id", item.get("id")), cells.MODEL)
     if model in taken:
-        raise RefusedError("id", model, "new: the model stands above already")
+        raise InvalidItemError("id", model, "new: the model stands above already")
     return model
 
 
@@ -263,32 +263,32 @@ def _model(item: Object, model: str) -> Model:
     )
 
 
-def _lists(bodies: Object) -> tuple[list[Offers], list[Refusal]]:
+def _lists(bodies: Object) -> tuple[list[Offers], list[Rejection]]:
     taken: list[Offers] = []
-    refused: list[Refusal] = []
+    refused: list[Rejection] = []
     for key, body in bodies.items():
         try:
             model = cells.named("model", key, cells.MODEL)
             item = json_fields.an_object("body", _data(body))
             rows = json_fields.a_list("endpoints", item.get("endpoints"), MANY_OFFERS)
             taken.append(Offers(_model(item, model), (key, item.get("id")), tuple(rows)))
-        except RefusedError as error:
-            refused.append(Refusal(f"endpoints.{quoted(key)[1:-1]}", str(error)))
+        except InvalidItemError as error:
+            refused.append(Rejection(f"endpoints.{quoted(key)[1:-1]}", str(error)))
     return taken, refused
 
 
 def _sellers(lists: list[Offers]) -> Iterator[tuple[str, str]]:
     for row in (row for offers in lists for row in offers.rows if isinstance(row, dict)):
-        with suppress(RefusedError):  # the row will be refused by its own name
+        with suppress(InvalidItemError):  # the row will be refused by its own name
             yield read_seller(row)
 
 
 def _endpoints(
     lists: list[Offers], slugs: dict[str, str]
-) -> tuple[list[Endpoint], list[Refusal], list[Refusal]]:
+) -> tuple[list[Endpoint], list[Rejection], list[Rejection]]:
     taken: list[Endpoint] = []
-    refused: list[Refusal] = []
-    overrides: list[Refusal] = []
+    refused: list[Rejection] = []
+    overrides: list[Rejection] = []
     for offers in lists:
         for place, row in enumerate(offers.rows):
             where = offers.where(place)
@@ -297,8 +297,8 @@ def _endpoints(
                 endpoint, parts = read_offer(
                     item, offers.model.model, names=offers.names, slugs=slugs
                 )
-            except RefusedError as error:
-                refused.append(Refusal(where, str(error)))
+            except InvalidItemError as error:
+                refused.append(Rejection(where, str(error)))
             else:
                 taken.append(endpoint)
                 overrides.extend(replace(part, where=where + part.where) for part in parts)
@@ -311,7 +311,7 @@ def _unlisted(lists: list[Offers], models: dict[str, Model], served: set[str]) -
     return [model for model in named if model.model in served and model.model not in models]
 
 
-def _check_half(kind: str, taken: int, refused: list[Refusal]) -> None:
+def _check_half(kind: str, taken: int, refused: list[Rejection]) -> None:
     """Refuse the whole file when more than half would be left out, for all that would look like departure."""
     if len(refused) > taken:
         raise BadData(

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from assay.engine.world.catalog import PriceOverride, Prices
 from assay.importers import cells, json_fields
-from assay.importers.cells import RefusedError
-from assay.importers.documents import Refusal
+from assay.importers.cells import InvalidItemError
+from assay.importers.documents import Rejection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +51,7 @@ MANY_OVERRIDES = 32
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 DAY_MINUTES = 24 * 60
 
-Priced = tuple[Prices, tuple[PriceOverride, ...], tuple[Refusal, ...]]
+Priced = tuple[Prices, tuple[PriceOverride, ...], tuple[Rejection, ...]]
 
 
 def read_pricing(pricing: Object) -> Priced:
@@ -60,7 +60,7 @@ def read_pricing(pricing: Object) -> Priced:
     if base.prompt is not None and "request" not in pricing:
         base = replace(base, request_usd=0.0)
     taken: list[PriceOverride] = []
-    refused: list[Refusal] = []
+    refused: list[Rejection] = []
     unknown: set[str] = set()
     listed = pricing.get("overrides")
     for place, item in enumerate(
@@ -68,12 +68,12 @@ def read_pricing(pricing: Object) -> Priced:
     ):
         try:
             taken.append(_override(json_fields.an_object("override", item)))
-        except RefusedError as error:
+        except InvalidItemError as error:
             touched = _touched(item)
             unknown |= touched
             names = ", ".join(sorted(touched)) or "none"
             refused.append(
-                Refusal(f".pricing.overrides[{place}]", f"{error}; prices now unknown: {names}")
+                Rejection(f".pricing.overrides[{place}]", f"{error}; prices now unknown: {names}")
             )
     return _without(base, unknown), _known(taken, unknown), tuple(refused)
 
@@ -93,25 +93,25 @@ def _price(key: str, value: object) -> float | None:
     per_token = cells.decimal(key, text)
     amount = per_token * cells.MTOK if key in PER_TOKEN else per_token
     if amount > cells.DEAREST_USD:
-        raise RefusedError(key, value, "a price in USD per token: is the unit right?")
+        raise InvalidItemError(key, value, "a price in USD per token: is the unit right?")
     return float(amount)
 
 
 def _override(item: Object) -> PriceOverride:
     strange = item.keys() - NAMES.keys() - NOT_KEPT - CONDITIONS
     if strange:
-        raise RefusedError("override", min(strange), "a known key")
+        raise InvalidItemError("override", min(strange), "a known key")
     prices = _prices(item)
     if any(item.get(key) is not None and _price(key, item.get(key)) is None for key in NAMES):
-        raise RefusedError("override", "-1", "a price")
+        raise InvalidItemError("override", "-1", "a price")
     start, end = _minute(item, "utc_start"), _minute(item, "utc_end")
     if (start is None) != (end is None) or (start is not None and start == end):
-        raise RefusedError("utc_start", item.get("utc_start"), "a window with utc_end")
+        raise InvalidItemError("utc_start", item.get("utc_start"), "a window with utc_end")
     override = PriceOverride(
         prices, json_fields.whole(item, "min_prompt_tokens"), start, end, _days(item)
     )
     if override == PriceOverride(prices):
-        raise RefusedError("override", "it", "bound to any condition")
+        raise InvalidItemError("override", "it", "bound to any condition")
     return override
 
 
@@ -122,11 +122,11 @@ def _minute(item: Object, key: str) -> int | None:
         return None
     digits = json_fields.number_text(key, value).replace(":", "").zfill(4)
     if len(digits) != len("HHMM") or not cells.WHOLE.fullmatch(digits):
-        raise RefusedError(key, value, "a time HHMM")
+        raise InvalidItemError(key, value, "a time HHMM")
     hours, minutes = int(digits[:2]), int(digits[2:])
     minute = hours * 60 + minutes
     if minutes > 59 or minute > (DAY_MINUTES if key == "utc_end" else DAY_MINUTES - 1):  # noqa: PLR2004 - as on a clock
-        raise RefusedError(key, value, "a time HHMM")
+        raise InvalidItemError(key, value, "a time HHMM")
     return minute
 
 
@@ -137,7 +137,7 @@ def _days(item: Object) -> tuple[int, ...]:
         return ()
     days = {_day(day) for day in json_fields.a_list("utc_days", value, len(DAYS))}
     if not days:
-        raise RefusedError("utc_days", "[]", "a list with weekdays")
+        raise InvalidItemError("utc_days", "[]", "a list with weekdays")
     return tuple(sorted(days))
 
 
@@ -148,7 +148,7 @@ def _day(value: object) -> int:
     for number, day in enumerate(DAYS, start=1):
         if name in (day, day[:3]):
             return number
-    raise RefusedError("utc_days", json_fields.shown(value), "a weekday")
+    raise InvalidItemError("utc_days", json_fields.shown(value), "a weekday")
 
 
 def _touched(item: object) -> set[str]:

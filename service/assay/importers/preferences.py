@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from assay.engine.world.tenants import Preference
 from assay.importers import cells
-from assay.importers.cells import RefusedError
-from assay.importers.documents import PreferenceDocument, Refusal
+from assay.importers.cells import InvalidItemError
+from assay.importers.documents import PreferenceDocument, Rejection
 from assay.importers.table import read_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from assay.importers.table import Row
+    from assay.importers.table import CsvRow
 
 REQUIRED = ("tenant", "kind", "target")
 OPTIONAL = ("model",)
@@ -34,13 +34,13 @@ def read_preferences(data: bytes) -> PreferenceDocument:
     """Read a preference table; a target both pinned and ignored for one model is refused the second time."""
     table = read_table(data, required=REQUIRED, optional=OPTIONAL)
     taken: dict[Key, Preference] = {}
-    refused = list(table.refused)
+    refused = list(table.rejected)
     for row in table.rows:
         try:
             preference = _preference(row)
             taken[_new(preference, taken)] = preference
-        except RefusedError as error:
-            refused.append(Refusal(row.where, str(error)))
+        except InvalidItemError as error:
+            refused.append(Rejection(row.where, str(error)))
     refused.sort(key=lambda refusal: int(refusal.where.removeprefix("line ")))
     return PreferenceDocument(table.digest, tuple(taken.values()), tuple(refused))
 
@@ -49,13 +49,13 @@ def _new(preference: Preference, taken: Mapping[Key, Preference]) -> Key:
     key = (preference.tenant, preference.target, preference.model)
     if key in taken:
         kind = taken[key].kind
-        raise RefusedError(
+        raise InvalidItemError(
             "target", preference.target, f"new for this tenant and model: it has its {kind} above"
         )
     return key
 
 
-def _preference(row: Row) -> Preference:
+def _preference(row: CsvRow) -> Preference:
     return Preference(
         tenant=row.need("tenant", lambda field, text: cells.named(field, text, cells.TENANT)),
         kind=row.need("kind", _kind),
@@ -66,5 +66,5 @@ def _preference(row: Row) -> Preference:
 
 def _kind(field: str, text: str) -> str:
     if text not in KINDS:
-        raise RefusedError(field, text, "pin or ignore")
+        raise InvalidItemError(field, text, "pin or ignore")
     return text

@@ -9,7 +9,7 @@ from decimal import Decimal
 from assay.engine.evidence.benchmarks import COMPLETE_PERCENT, in_unit, is_complete
 from assay.engine.world.measurements import UNITS
 from assay.importers import cells
-from assay.importers.cells import Form, RefusedError
+from assay.importers.cells import Form, InvalidItemError
 
 SUITE = Form(
     re.compile(r"[A-Za-z0-9][\w.:/+()\[\]=,-]*( [\w.:/+()\[\]=,-]+)*", re.ASCII),
@@ -27,17 +27,17 @@ def score(field: str, text: str, unit: str) -> float:
     lowest, highest = UNITS[unit]
     expected = f"a {unit} from {lowest:g} to {highest:g}"
     if not NUMBER.fullmatch(text):
-        raise RefusedError(field, text, expected)
+        raise InvalidItemError(field, text, expected)
     value = float(Decimal(text))
     if not in_unit(value, unit):
-        raise RefusedError(field, text, expected)
+        raise InvalidItemError(field, text, expected)
     return value
 
 
 def unit(field: str, text: str) -> str:
     """Read what a score counts in."""
     if text not in UNITS:
-        raise RefusedError(field, text, f"one of {', '.join(UNITS)}")
+        raise InvalidItemError(field, text, f"one of {', '.join(UNITS)}")
     return text
 
 
@@ -51,8 +51,8 @@ def day(field: str, text: str) -> datetime:
         return datetime(found.year, found.month, found.day, tzinfo=UTC)
     try:
         return cells.moment(field, text)
-    except RefusedError as error:
-        raise RefusedError(
+    except InvalidItemError as error:
+        raise InvalidItemError(
             field, text, "a day or an ISO time with a zone, such as 2026-08-13"
         ) from error
 
@@ -60,15 +60,15 @@ def day(field: str, text: str) -> datetime:
 def trials(field: str, value: int) -> int:
     """Bound how often each task was tried."""
     if not 1 <= value <= MANY_TRIALS:
-        raise RefusedError(field, value, f"from 1 to {MANY_TRIALS}")
+        raise InvalidItemError(field, value, f"from 1 to {MANY_TRIALS}")
     return value
 
 
 def completed(field: str, done: int, total: int) -> None:
     """Refuse a run that left out too much for its score to stand for the suite."""
     if done > total:
-        raise RefusedError(field, done, f"at most all {total} tasks")
+        raise InvalidItemError(field, done, f"at most all {total} tasks")
     if not is_complete(done, total):
-        raise RefusedError(
+        raise InvalidItemError(
             field, done, f"at least {COMPLETE_PERCENT} % of {total} tasks: the run is incomplete"
         )

@@ -9,8 +9,8 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, TypeVar
 
 from assay.engine.errors import BadData, quoted
-from assay.importers.cells import RefusedError
-from assay.importers.documents import Refusal
+from assay.importers.cells import InvalidItemError
+from assay.importers.documents import Rejection
 from assay.importers.packing import TABLE_LIMIT, digest, unpacked
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CsvRow:
     """One row: its line (the header is line 1) and its cells by column; a blank cell is absent."""
 
     line: int
@@ -45,36 +45,36 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class CsvTable:
     """A CSV file by rows; rows that are none (wrong width, over-long, said before) are refused already."""
 
     digest: str
-    rows: tuple[Row, ...]
-    refused: tuple[Refusal, ...]
+    rows: tuple[CsvRow, ...]
+    rejected: tuple[Rejection, ...]
 
 
-def read_table(data: bytes, *, required: Sequence[str], optional: Sequence[str] = ()) -> Table:
+def read_table(data: bytes, *, required: Sequence[str], optional: Sequence[str] = ()) -> CsvTable:
     """Read a plain or gzip CSV in UTF-8 whose header names known columns in any order."""
     content = unpacked(data, TABLE_LIMIT)
     lines = _lines(_text(content))
     _, header = next(lines, (1, []))
     columns = _checked([name.strip() for name in header], required, optional)
-    rows: list[Row] = []
-    refused: list[Refusal] = []
+    rows: list[CsvRow] = []
+    refused: list[Rejection] = []
     seen: dict[tuple[str, ...], int] = {}
     for line, cells in lines:
         if len(seen) + len(refused) >= MANY_ROWS:
             raise BadData(f"line {line}: more than {MANY_ROWS} rows")
         try:
-            rows.append(Row(line, _named_cells(columns, cells)))
-        except RefusedError as error:
-            refused.append(Refusal(f"line {line}", str(error)))
+            rows.append(CsvRow(line, _named_cells(columns, cells)))
+        except InvalidItemError as error:
+            refused.append(Rejection(f"line {line}", str(error)))
             continue
         first = seen.setdefault(tuple(cells), line)
         if first != line:
             rows.pop()
-            refused.append(Refusal(f"line {line}", f"the same row as line {first}"))
-    return Table(digest(content), tuple(rows), tuple(refused))
+            refused.append(Rejection(f"line {line}", f"the same row as line {first}"))
+    return CsvTable(digest(content), tuple(rows), tuple(refused))
 
 
 def _text(content: bytes) -> str:
@@ -120,9 +120,11 @@ def _checked(header: list[str], required: Sequence[str], optional: Sequence[str]
 
 def _named_cells(columns: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
     if len(cells) != len(columns):
-        raise RefusedError("row", f"{len(cells)} cells", f"as wide as the header, {len(columns)}")
+        raise InvalidItemError(
+            "row", f"{len(cells)} cells", f"as wide as the header, {len(columns)}"
+        )
     named = {column: cell.strip() for column, cell in zip(columns, cells, strict=True)}
     for column, cell in named.items():
         if len(cell) > LONGEST_CELL:
-            raise RefusedError(column, cell, f"of at most {LONGEST_CELL} characters")
+            raise InvalidItemError(column, cell, f"of at most {LONGEST_CELL} characters")
     return {column: cell for column, cell in named.items() if cell}

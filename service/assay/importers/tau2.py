@@ -18,8 +18,8 @@ from math import comb
 from assay.engine.errors import BadData, quoted
 from assay.engine.world.measurements import UNKNOWN, BenchmarkRun, Series
 from assay.importers import cells, json_fields, scores
-from assay.importers.cells import RefusedError
-from assay.importers.documents import BenchmarkDocument, Refusal, ReportedRun, Subject
+from assay.importers.cells import InvalidItemError
+from assay.importers.documents import BenchmarkDocument, EndpointMention, Rejection, ReportedRun
 from assay.importers.json_fields import Object, read_object
 from assay.importers.packing import digest, unpacked
 
@@ -29,12 +29,12 @@ PASSES = {f"pass_{k}": f"pass^{k}" for k in range(1, 5)}
 
 def read_submission(
     item: Object, source: str
-) -> tuple[tuple[ReportedRun, ...], tuple[Refusal, ...]]:
+) -> tuple[tuple[ReportedRun, ...], tuple[Rejection, ...]]:
     """Read every figure that is stated; a submission is revised in place, so its figures have no run of their own."""
     methodology = _part(item, "methodology")
     domains = json_fields.an_object("results", item.get("results"))
     if len(domains) > MANY_DOMAINS:
-        raise RefusedError(
+        raise InvalidItemError(
             "results", f"{len(domains)} items", f"an object of at most {MANY_DOMAINS}"
         )
     version, judge, run_at = (
@@ -43,7 +43,7 @@ def read_submission(
         _day(item, methodology),
     )
     rows: list[ReportedRun] = []
-    refused: list[Refusal] = []
+    refused: list[Rejection] = []
     for where, series, value in _figures(domains, version, judge):
         try:
             score = scores.score(
@@ -51,16 +51,18 @@ def read_submission(
             )
             cells.named("suite", series.suite, scores.SUITE)
             cells.named("version", series.version, scores.VERSION)
-        except RefusedError as error:
-            refused.append(Refusal(where, str(error)))
+        except InvalidItemError as error:
+            refused.append(Rejection(where, str(error)))
         else:
             rows.append(
                 ReportedRun(
-                    where, Subject("submission"), BenchmarkRun("", source, series, score, run_at)
+                    where,
+                    EndpointMention("submission"),
+                    BenchmarkRun("", source, series, score, run_at),
                 )
             )
     if not rows and not refused:
-        raise RefusedError("results", "null everywhere", "an object with a score")
+        raise InvalidItemError("results", "null everywhere", "an object with a score")
     return tuple(rows), tuple(refused)
 
 
@@ -91,7 +93,7 @@ def _version(item: Object, methodology: Object) -> str:
     """Name the benchmark's version, and what was changed of it; who left questions out has no score."""
     verification = _part(methodology, "verification")
     if json_fields.flag(verification, "omitted_questions"):
-        raise RefusedError(
+        raise InvalidItemError(
             "methodology.verification.omitted_questions", "true", "false: the run is incomplete"
         )
     stated = methodology.get("tau2_bench_version")
@@ -143,7 +145,7 @@ class Simulation:
 
 def gathered(
     item: Object, files: Iterable[tuple[str, bytes]] | None, tasks: Sequence[str], trials: int
-) -> tuple[list[Simulation], list[Refusal]]:
+) -> tuple[list[Simulation], list[Rejection]]:
     """Read every simulation; those that cannot be read are refused one by one, a trial told twice refuses them all."""
     if files is None and "simulations" not in item and "simulation_index" in item:
         raise BadData(
@@ -151,13 +153,13 @@ def gathered(
         )
     rows = _listed(item, "simulations") if files is None else _files(files)
     found: dict[tuple[str, int], Simulation] = {}
-    refused: list[Refusal] = []
+    refused: list[Rejection] = []
     known = frozenset(tasks)
     for where, row in rows:
         try:
             simulation = _simulation(row, known, trials)
-        except RefusedError as error:
-            refused.append(Refusal(where, str(error)))
+        except InvalidItemError as error:
+            refused.append(Rejection(where, str(error)))
             continue
         first = found.setdefault((simulation.task, simulation.trial), simulation)
         if first is not simulation:
@@ -190,10 +192,10 @@ def _simulation(value: object, tasks: frozenset[str], trials: int) -> Simulation
     row = json_fields.an_object("simulation", value)
     task = json_fields.number_text("task_id", row.get("task_id"))
     if task not in tasks:
-        raise RefusedError("task_id", task, "one of the run's tasks")
+        raise InvalidItemError("task_id", task, "one of the run's tasks")
     trial = json_fields.whole(row, "trial") or 0
     if trial >= trials:
-        raise RefusedError("trial", trial, f"below num_trials, {trials}")
+        raise InvalidItemError("trial", trial, f"below num_trials, {trials}")
     return Simulation(json_fields.text("id", row.get("id", "")), task, trial, _reward(row))
 
 
@@ -209,7 +211,7 @@ def _reward(row: Object) -> float | None:
     if reward is None:
         return None
     if isinstance(reward, bool) or not isinstance(reward, int | float) or not math.isfinite(reward):
-        raise RefusedError("reward", json_fields.shown(reward), "a number")
+        raise InvalidItemError("reward", json_fields.shown(reward), "a number")
     return float(reward)
 
 
@@ -262,14 +264,14 @@ def read_tau2(
             if SUBMISSION in item
             else _results(item, simulations, source)
         )
-    except (BadData, RefusedError) as error:
-        return BenchmarkDocument(digest(data), refused=(Refusal("file", str(error)),))
+    except (BadData, InvalidItemError) as error:
+        return BenchmarkDocument(digest(data), rejected=(Rejection("file", str(error)),))
     return BenchmarkDocument(digest(data), *read)
 
 
 def _results(
     item: Object, files: Iterable[tuple[str, bytes]] | None, source: str
-) -> tuple[tuple[ReportedRun, ...], tuple[Refusal, ...]]:
+) -> tuple[tuple[ReportedRun, ...], tuple[Rejection, ...]]:
     if not item.keys() >= {"info", "tasks"}:
         raise BadData(
             "neither tau2 results, which have info and tasks, nor a submission, which has model_organization"
@@ -281,8 +283,8 @@ def _results(
     expected = len(setting.tasks) * setting.trials
     try:
         scores.completed("simulations", len(judged), expected)
-    except RefusedError as error:
-        return (), (*refused, Refusal("file", str(error)))
+    except InvalidItemError as error:
+        return (), (*refused, Rejection("file", str(error)))
     runs = (
         BenchmarkRun(
             endpoint_id="",
@@ -321,7 +323,7 @@ def _setting(item: Object, info: Object) -> Setting:
     listed = json_fields.a_list("tasks", item.get("tasks"), MANY_TASKS)
     tasks = tuple(_task_id(json_fields.an_object("task", each).get("id")) for each in listed)
     if len(set(tasks)) < len(tasks):
-        raise RefusedError("tasks", "an id that stands twice", "a list of different tasks")
+        raise InvalidItemError("tasks", "an id that stands twice", "a list of different tasks")
     trials = json_fields.whole(info, "num_trials")
     environment = json_fields.an_object("info.environment_info", info.get("environment_info"))
     domain = json_fields.text("info.environment_info.domain_name", environment.get("domain_name"))
@@ -374,10 +376,10 @@ def _llm(info: Object, name: str) -> str:
     )
 
 
-def _subject(info: Object) -> Subject:
+def _subject(info: Object) -> EndpointMention:
     """Say which model of the catalog was asked, where OpenRouter was; nothing here says who answered."""
     model = _llm(info, "agent_info")
-    return Subject(
+    return EndpointMention(
         "info.agent_info", model.removeprefix(ROUTER) if model.startswith(ROUTER) else None
     )
 

@@ -19,8 +19,8 @@ import yaml
 from assay.engine.errors import BadData
 from assay.engine.world.tenants import TenantSettings
 from assay.importers import cells
-from assay.importers.cells import RefusedError
-from assay.importers.documents import Refusal, TenantDocument
+from assay.importers.cells import InvalidItemError
+from assay.importers.documents import Rejection, TenantDocument
 from assay.importers.packing import digest, unpacked
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def read_tenants(data: bytes) -> TenantDocument:
     root = _root(content)
     taken: dict[str, TenantSettings] = {}
     affiliated: dict[str, str] = {}
-    refused: list[Refusal] = []
+    refused: list[Rejection] = []
     for node in root.value:
         where = f"line {node.start_mark.line + 1}"
         try:
@@ -71,14 +71,14 @@ def read_tenants(data: bytes) -> TenantDocument:
             )
             taken[_new(settings.tenant, taken)] = settings
             affiliated |= {settings.tenant: provider} if provider else {}
-        except RefusedError as error:
-            refused.append(Refusal(where, str(error)))
+        except InvalidItemError as error:
+            refused.append(Rejection(where, str(error)))
     return TenantDocument(digest(content), tuple(taken.values()), tuple(refused), affiliated)
 
 
 def _new(tenant: str, taken: Mapping[str, TenantSettings]) -> str:
     if tenant in taken:
-        raise RefusedError("tenant", tenant, "new: it stands above already")
+        raise InvalidItemError("tenant", tenant, "new: it stands above already")
     return tenant
 
 
@@ -101,16 +101,16 @@ def _root(content: bytes) -> yaml.SequenceNode:
 
 def _fields(node: yaml.Node) -> dict[str, yaml.Node]:
     if not isinstance(node, yaml.MappingNode):
-        raise RefusedError("item", _shown(node), "a mapping with the key tenant")
+        raise InvalidItemError("item", _shown(node), "a mapping with the key tenant")
     fields: dict[str, yaml.Node] = {}
     for key, value in node.value:
         if key.value not in KEYS:
-            raise RefusedError("key", _shown(key), f"one of {', '.join(KEYS)}")
+            raise InvalidItemError("key", _shown(key), f"one of {', '.join(KEYS)}")
         if key.value in fields:
-            raise RefusedError("key", _shown(key), "given once")
+            raise InvalidItemError("key", _shown(key), "given once")
         fields[key.value] = value
     if "tenant" not in fields:
-        raise RefusedError("tenant", "", cells.TENANT.expected)
+        raise InvalidItemError("tenant", "", cells.TENANT.expected)
     return fields
 
 
@@ -141,13 +141,13 @@ def _only(key: str, node: yaml.Node) -> tuple[str, ...]:
     """Read an allow-list; an empty one would allow all where its writer may have meant nobody."""
     targets = _targets(key, node)
     if not targets:
-        raise RefusedError(key, "[]", "a list with entries; leave the key out to allow all")
+        raise InvalidItemError(key, "[]", "a list with entries; leave the key out to allow all")
     return targets
 
 
 def _targets(key: str, node: yaml.Node) -> tuple[str, ...]:
     if not isinstance(node, yaml.SequenceNode):
-        raise RefusedError(key, _shown(node), "a list")
+        raise InvalidItemError(key, _shown(node), "a list")
     return tuple(
         dict.fromkeys(cells.named(key, _text(key, item), cells.TAG) for item in node.value)
     )
@@ -159,7 +159,7 @@ def _provider(key: str, node: yaml.Node) -> str:
 
 def _text(key: str, node: yaml.Node) -> str:
     if not isinstance(node, yaml.ScalarNode) or node.tag != STRING:
-        raise RefusedError(
+        raise InvalidItemError(
             key, _shown(node), "text (quote it if it looks like a number or a truth)"
         )
     return str(node.value)
@@ -167,5 +167,5 @@ def _text(key: str, node: yaml.Node) -> str:
 
 def _flag(key: str, node: yaml.Node) -> bool:
     if not isinstance(node, yaml.ScalarNode) or node.tag != BOOL:
-        raise RefusedError(key, _shown(node), "true or false")
+        raise InvalidItemError(key, _shown(node), "true or false")
     return node.value.lower() in ("true", "yes", "on")

@@ -1,4 +1,4 @@
-"""Checking a batch: each outcome is taken as it is or refused on its own."""
+"""Checking a batch: each outcome is taken as it is or rejected on its own."""
 
 from __future__ import annotations
 
@@ -17,28 +17,35 @@ from assay.outcomes.outcome import (
     MOST_TOOLS,
     RESULTS,
     Outcome,
-    Reported,
+    OutcomeReport,
     ToolUse,
 )
-from assay.outcomes.rejections import CHOICES, LATE_US, MOST_ATTEMPTS, UUID, Fault, outcome_fault
+from assay.outcomes.rejections import (
+    CHOICES,
+    LATE_US,
+    MOST_ATTEMPTS,
+    UUID,
+    OutcomeFault,
+    outcome_fault,
+)
 
 MOST_OUTCOMES: Final = 1000
 NAME: Final = re.compile(r"[A-Za-z0-9._:/@-]{1,64}").fullmatch
 
 
-class Refused(NamedTuple):
+class OutcomeRejection(NamedTuple):
     """An outcome that is not taken, by its place in the batch, from 0."""
 
     place: int
-    fault: Fault
+    fault: OutcomeFault
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class BatchResult:
     """A batch taken apart, both in its order."""
 
-    accepted: list[Reported]
-    refused: list[Refused]
+    accepted: list[OutcomeReport]
+    rejected: list[OutcomeRejection]
 
 
 def require_batch(source: str, batch_id: str, size: int) -> None:
@@ -52,21 +59,23 @@ def require_batch(source: str, batch_id: str, size: int) -> None:
         raise InvalidField("outcomes", f"{size} items", f"a list of at most {MOST_OUTCOMES}")
 
 
-def checked(reports: Iterable[Reported], known: Container[str], now_us: int) -> Checked:
+def check_outcomes(
+    reports: Iterable[OutcomeReport], known: Container[str], now_us: int
+) -> BatchResult:
     """Take or refuse each outcome on its own; `known` are the endpoints there are."""
-    fault_of = Checks(known, now_us).fault
-    accepted: list[Reported] = []
-    refused: list[Refused] = []
+    fault_of = BatchChecker(known, now_us).fault
+    accepted: list[OutcomeReport] = []
+    rejected: list[OutcomeRejection] = []
     for place, reported in enumerate(reports):
         fault = fault_of(reported)
         if fault is None:
             accepted.append(reported)
         else:
-            refused.append(Refused(place, fault))
-    return Checked(accepted, refused)
+            rejected.append(OutcomeRejection(place, fault))
+    return BatchResult(accepted, rejected)
 
 
-class Checks:
+class BatchChecker:
     """What one batch is checked against, and what it said so far."""
 
     def __init__(self, known: Container[str], now_us: int) -> None:
@@ -75,11 +84,11 @@ class Checks:
         self._tenants = {""}
         self._attempts: set[tuple[str, int]] = set()
 
-    def fault(self, reported: Reported) -> Fault | None:
+    def fault(self, reported: OutcomeReport) -> OutcomeFault | None:
         """The first thing that is wrong with an outcome."""
         outcome = reported.outcome
         if reported.endpoint_id not in self._known:
-            return Fault(
+            return OutcomeFault(
                 "unknown-endpoint",
                 f"endpoint_id: {quoted(reported.endpoint_id)} is not in the catalog",
             )
@@ -87,18 +96,18 @@ class Checks:
             try:
                 check_text("tenant", reported.tenant)
             except InvalidField as error:
-                return Fault("bad-tenant", str(error))
+                return OutcomeFault("bad-tenant", str(error))
             self._tenants.add(reported.tenant)
         fault = None if plain(outcome, self._now_us) else outcome_fault(outcome, self._now_us)
         return self._repeated(outcome) if fault is None and outcome.decision_id else fault
 
-    def _repeated(self, outcome: Outcome) -> Fault | None:
+    def _repeated(self, outcome: Outcome) -> OutcomeFault | None:
         attempt = (outcome.decision_id, outcome.attempt)
         if attempt in self._attempts:
             message = (
                 f"decision_id, attempt: {attempt[0]}, {attempt[1]} stands in this batch already"
             )
-            return Fault("duplicate", message)
+            return OutcomeFault("duplicate", message)
         self._attempts.add(attempt)
         return None
 

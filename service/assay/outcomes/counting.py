@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Final
 
-from assay.outcomes.outcome import ANSWERED, FAILED, Batch, Group, Outcome, ToolUse
+from assay.outcomes.outcome import ANSWERED, FAILED, Outcome, OutcomeBatch, OutcomeGroup, ToolUse
 from assay.outcomes.rejections import HOUR_US
 
 OCTAVES: Final = 34
@@ -42,7 +42,7 @@ ProviderCell = tuple[str, str, int]
 """Tenant, provider, day."""
 
 
-class Counted:
+class OutcomeCounts:
     """Counters by cell.
 
     `evidence` holds requests, tool_call_requests, errored_requests, auto_requests and auto_tool_call_requests.
@@ -53,7 +53,7 @@ class Counted:
         self.service: dict[ServiceCell, int] = {}
         self.providers: dict[ProviderCell, int] = {}
 
-    def add(self, source: str, group: Group) -> None:
+    def add(self, source: str, group: OutcomeGroup) -> None:
         """Count the outcomes of one tenant at one endpoint."""
         for outcome in group.outcomes:
             hour = outcome.at_us // HOUR_US
@@ -105,9 +105,9 @@ def stratum(tools: ToolUse) -> int:
     return bisect_right(MORE_TOOLS, tools.offered) + (len(MORE_TOOLS) + 1) * tools.after_tool_result
 
 
-def counted(batches: Iterable[Batch]) -> Counted:
+def count_outcomes(batches: Iterable[OutcomeBatch]) -> OutcomeCounts:
     """What batches come to."""
-    cells = Counted()
+    cells = OutcomeCounts()
     for batch in batches:
         for group in batch.groups:
             cells.add(batch.source, group)

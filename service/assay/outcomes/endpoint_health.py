@@ -14,7 +14,7 @@ from threading import Lock
 from types import MappingProxyType
 from typing import Final
 
-from assay.outcomes.outcome import ANSWERED, FAILED, RATE_LIMITED, Group, Outcome
+from assay.outcomes.outcome import ANSWERED, FAILED, RATE_LIMITED, Outcome, OutcomeGroup
 
 FAILURES: Final = 3
 SECONDS: Final = 30.0
@@ -34,7 +34,7 @@ class Demotion:
 
 
 @dataclass(slots=True)
-class Run:
+class FailureStreak:
     """How often an endpoint failed without an answer in between, and the time of the newest outcome that counted."""
 
     failures: int = 0
@@ -42,7 +42,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class HealthView:
     """What deciders read, as long as none of it has ended."""
 
     health: Mapping[str, str]
@@ -50,10 +50,10 @@ class Shown:
     demotions: Mapping[str, Demotion]
 
 
-NOBODY: Final = Shown(MappingProxyType({}), math.inf, {})
+ALL_HEALTHY: Final = HealthView(MappingProxyType({}), math.inf, {})
 
 
-class Health:
+class EndpointHealth:
     """So many failures in a row demote an endpoint for a while, being turned away does at once; an answer clears it.
 
     An outcome counts once and in the order of time: one that is no newer than what counted before does not.
@@ -70,8 +70,8 @@ class Health:
         self._seconds = seconds
         self._clock = clock
         self._lock = Lock()
-        self._runs: dict[str, Run] = {}
-        self._shown = NOBODY
+        self._runs: dict[str, FailureStreak] = {}
+        self._shown = ALL_HEALTHY
 
     def now(self) -> Mapping[str, str]:
         """The endpoints demoted at this moment, with the reason; never changes once returned."""
@@ -81,7 +81,7 @@ class Health:
         now = self._clock()
         return shown.health if now < shown.valid_until else self._renewed(shown, now)
 
-    def _renewed(self, shown: Shown, now: float) -> Mapping[str, str]:
+    def _renewed(self, shown: HealthView, now: float) -> Mapping[str, str]:
         """Leave out what has ended, for all who come after unless somebody is just reporting."""
         left = shown_of(shown.demotions, now)
         if self._lock.acquire(blocking=False):
@@ -92,7 +92,7 @@ class Health:
                 self._lock.release()
         return left.health
 
-    def heed(self, groups: Iterable[Group], now_us: int) -> None:
+    def update(self, groups: Iterable[OutcomeGroup], now_us: int) -> None:
         """Take to heart what was reported at this time."""
         with self._lock:
             told = telling(groups, self._runs, now_us)
@@ -100,7 +100,7 @@ class Health:
                 return
             now, demotions = self._clock(), dict(self._shown.demotions)
             for endpoint_id, outcomes in told.items():
-                run = self._runs.setdefault(endpoint_id, Run())
+                run = self._runs.setdefault(endpoint_id, FailureStreak())
                 for outcome in outcomes:
                     age = max(0, now_us - outcome.at_us) / 1_000_000
                     self._count(endpoint_id, run, outcome, demotions, now - age)
@@ -112,7 +112,7 @@ class Health:
     def _count(
         self,
         endpoint_id: str,
-        run: Run,
+        run: FailureStreak,
         outcome: Outcome,
         demotions: dict[str, Demotion],
         ended: float,
@@ -131,7 +131,7 @@ class Health:
 
 
 def telling(
-    groups: Iterable[Group], runs: Mapping[str, Run], now_us: int
+    groups: Iterable[OutcomeGroup], runs: Mapping[str, FailureStreak], now_us: int
 ) -> dict[str, list[Outcome]]:
     """By endpoint and in the order of time, the outcomes of this moment that count, unless all is well and was."""
     found: dict[str, list[Outcome]] = {}
@@ -152,10 +152,10 @@ def telling(
     return found
 
 
-def shown_of(demotions: Mapping[str, Demotion], now: float) -> Shown:
+def shown_of(demotions: Mapping[str, Demotion], now: float) -> HealthView:
     """What is left of demotions, as deciders read it."""
     left = {endpoint_id: each for endpoint_id, each in demotions.items() if each.until > now}
     if not left:
-        return NOBODY
+        return ALL_HEALTHY
     health = {endpoint_id: each.why for endpoint_id, each in left.items()}
-    return Shown(MappingProxyType(health), min(each.until for each in left.values()), left)
+    return HealthView(MappingProxyType(health), min(each.until for each in left.values()), left)

@@ -20,8 +20,8 @@ RATE_LIMITED: Final = "rate_limited"
 FAILED: Final = frozenset({"transport_error", "timeout", "provider_error", "malformed", "cut"})
 """Ends that are the endpoint's fault."""
 
-NOBODYS: Final = frozenset({"caller_error", "cancelled"})
-RESULTS: Final = frozenset({ANSWERED, RATE_LIMITED}) | FAILED | NOBODYS
+NEUTRAL: Final = frozenset({"caller_error", "cancelled"})
+RESULTS: Final = frozenset({ANSWERED, RATE_LIMITED}) | FAILED | NEUTRAL
 
 Instant = Annotated[int, Meta(ge=0, le=2**53)]
 """Microseconds since 1970, up to the year 2255."""
@@ -63,7 +63,7 @@ class Outcome(Struct, frozen=True, array_like=True, gc=False):
     tools: ToolUse | None = None
 
 
-class Reported(Struct, frozen=True, gc=False):
+class OutcomeReport(Struct, frozen=True, gc=False):
     """An outcome as it came in: not checked, the tenant by its own name."""
 
     endpoint_id: str
@@ -71,7 +71,7 @@ class Reported(Struct, frozen=True, gc=False):
     outcome: Outcome
 
 
-class Group(NamedTuple):
+class OutcomeGroup(NamedTuple):
     """Outcomes of one tenant at one endpoint."""
 
     tenant: str
@@ -80,18 +80,18 @@ class Group(NamedTuple):
     outcomes: Sequence[Outcome]
 
 
-class Batch(NamedTuple):
+class OutcomeBatch(NamedTuple):
     """Outcomes as they are kept: checked, tenants by their pseudonyms."""
 
     source: str
     batch_id: str
     received_us: Instant
-    groups: Sequence[Group]
+    groups: Sequence[OutcomeGroup]
 
 
-def grouped(
-    accepted: Iterable[Reported], providers: Mapping[str, str], names: Mapping[str, str]
-) -> list[Group]:
+def group_outcomes(
+    accepted: Iterable[OutcomeReport], providers: Mapping[str, str], names: Mapping[str, str]
+) -> list[OutcomeGroup]:
     """Outcomes by tenant and endpoint, in the order in which each pair came first; `names` holds the pseudonyms."""
     found: dict[tuple[str, str], list[Outcome]] = {}
     for reported in accepted:
@@ -101,6 +101,6 @@ def grouped(
         else:
             found[pair] = [reported.outcome]
     return [
-        Group(names[tenant], endpoint_id, providers[endpoint_id], outcomes)
+        OutcomeGroup(names[tenant], endpoint_id, providers[endpoint_id], outcomes)
         for (tenant, endpoint_id), outcomes in found.items()
     ]

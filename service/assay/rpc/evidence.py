@@ -12,15 +12,15 @@ from assay.engine.pool.report import pool_report
 from assay.engine.pool.scorecard import scorecards
 from assay.engine.world.request import check_text
 from assay.engine.world.tenants import Preference
-from assay.outcomes.checks import Checked
-from assay.outcomes.reporter import Reporter, Sent
+from assay.outcomes.checks import BatchResult
+from assay.outcomes.intake import OutcomeIntake, OutcomeSubmission
 from assay.rpc.catalog import named
 from assay.rpc.convert.evidence import KINDS, refusals, reported, standing
 from assay.rpc.convert.scorecard import scorecard_response
 from assay.rpc.paging import DEFAULT_SIZE, MAX_SIZE, key_of, token_of
 from assay.rpc.service import Service
 from assay.rpc.view import UnknownEndpoint
-from assay.store.preferences import Preferences
+from assay.store.preferences import PreferenceStore
 from assay.v1 import evidence_pb2 as pb, evidence_pb2_grpc as pb_grpc
 
 NAME: Final = pb.DESCRIPTOR.services_by_name["EvidenceService"].full_name
@@ -30,7 +30,7 @@ MOST_DIGITS: Final = 9  # what a page token may hold: numbers of preferences hav
 class Evidence(pb_grpc.EvidenceServiceServicer):
     """Takes outcomes and preferences."""
 
-    def __init__(self, reporter: Reporter, preferences: Preferences) -> None:
+    def __init__(self, reporter: OutcomeIntake, preferences: PreferenceStore) -> None:
         self._reporter = reporter
         self._preferences = preferences
 
@@ -40,7 +40,7 @@ class Evidence(pb_grpc.EvidenceServiceServicer):
         """Take a batch."""
         found = self._report(request)
         return pb.ReportOutcomesResponse(
-            accepted=len(found.accepted), refused=refusals(found.refused)
+            accepted=len(found.accepted), refused=refusals(found.rejected)
         )
 
     def StreamOutcomes(
@@ -52,13 +52,13 @@ class Evidence(pb_grpc.EvidenceServiceServicer):
             yield pb.StreamOutcomesResponse(
                 batch_id=request.batch_id,
                 accepted=len(found.accepted),
-                refused=refusals(found.refused),
+                refused=refusals(found.rejected),
             )
 
-    def _report(self, request: pb.ReportOutcomesRequest | pb.StreamOutcomesRequest) -> Checked:
+    def _report(self, request: pb.ReportOutcomesRequest | pb.StreamOutcomesRequest) -> BatchResult:
         outcomes = request.outcomes
         return self._reporter.report(
-            Sent(request.source, request.batch_id, len(outcomes), reported(outcomes))
+            OutcomeSubmission(request.source, request.batch_id, len(outcomes), reported(outcomes))
         )
 
     def SetPreference(
@@ -69,9 +69,7 @@ class Evidence(pb_grpc.EvidenceServiceServicer):
         check_text("model", request.model)
         model = request.model or None
         if request.kind == pb.PREFERENCE_KIND_NONE:
-            return pb.SetPreferenceResponse(
-                changed=self._preferences.take_back(tenant, target, model)
-            )
+            return pb.SetPreferenceResponse(changed=self._preferences.delete(tenant, target, model))
         if request.kind not in KINDS:
             raise InvalidField("kind", request.kind, "PIN, IGNORE or NONE")
         wanted = Preference(tenant, KINDS[request.kind], target, model)

@@ -22,8 +22,8 @@ from assay.decision_log.writer import NO_WITNESSES, Logbook, Witnesses
 from assay.engine.errors import AssayError, SnapshotUnavailable, StoreUnavailable
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.world import World
-from assay.outcomes.endpoint_health import Health
-from assay.outcomes.reporter import Reporter
+from assay.outcomes.endpoint_health import EndpointHealth
+from assay.outcomes.intake import OutcomeIntake
 from assay.rpc.audit import Audit, audit_service
 from assay.rpc.catalog import NAME as CATALOG, catalog_service
 from assay.rpc.evidence import NAME as EVIDENCE, Evidence, evidence_service
@@ -40,7 +40,7 @@ from assay.server.wiring import (
     published_snapshot,
     wall_clock,
 )
-from assay.store.preferences import Preferences
+from assay.store.preferences import PreferenceStore
 
 Target = Literal["all", "decide", "query", "curate"]
 DECIDING: Final = ("all", "decide")
@@ -64,7 +64,7 @@ class Serving:
 
     def __init__(  # noqa: PLR0913 - what a process is made of
         self,
-        engine: Engine,
+        database: Engine,
         policy: Path,
         listen: Sequence[str],
         pinned: datetime | None,
@@ -77,71 +77,73 @@ class Serving:
         self.logbook = logbook
         self.interval = interval
         self.view: WorldView | None = None
-        self.decider = self._decider(engine, pinned) if target in DECIDING else None
+        self.decider = self._decider(database, pinned) if target in DECIDING else None
         self.rules = RuleFiles(policy) if target in CURATING else None
         self.following: Following | None = None
         self.judging: Judging | None = None
         self.running: Running | None = None
         if pinned is None and target != "curate":
-            listed = Listed(engine) if target in QUERYING else World
-            self.following = Following(engine, compiled, listed, self.publish)
+            listed = Listed(database) if target in QUERYING else World
+            self.following = Following(database, compiled, listed, self.publish)
             self.following.look()
         if self.rules is not None:
-            self._rule(engine, self.rules, pinned, judges=target == "all")
-        services = self._services(engine, target, witnesses)
+            self._rule(database, self.rules, pinned, judges=target == "all")
+        services = self._services(database, target, witnesses)
         self.needing = tuple(
             service.name for service in services if service.name in {*LOGGED, CATALOG}
         )
         self.server = Server(services, listen)
         self.tell_health()
 
-    def _decider(self, engine: Engine, pinned: datetime | None) -> Decider:
+    def _decider(self, database: Engine, pinned: datetime | None) -> Decider:
         return Decider(
             clock=clock_of(pinned),
             journal=self.logbook.journal if self.logbook else None,
-            pseudonyms=pseudonyms_by_tenant(engine),
+            pseudonyms=pseudonyms_by_tenant(database),
             engine_version=engine_version(),
         )
 
     def _rule(
-        self, engine: Engine, rules: RuleFiles, pinned: datetime | None, *, judges: bool
+        self, database: Engine, rules: RuleFiles, pinned: datetime | None, *, judges: bool
     ) -> None:
         """Have whatever reads rule files ready; raises where they are faulty and none were ever in force."""
         if pinned is not None or (judges and self.following and self.following.snapshot is None):
             publish = self.publish if self.following is None else self.following.stand_in
-            self.judging = Judging(engine, rules, publish, pinned=pinned, clock=wall_clock)
+            self.judging = Judging(database, rules, publish, pinned=pinned, clock=wall_clock)
             self.judging.start()
         if pinned is None:
             try:
                 rules.look()
             except AssayError:
-                snapshot = published_snapshot(engine)
+                snapshot = published_snapshot(database)
                 if snapshot is None:
                     raise
                 rules.policy = snapshot.policy
-            curator = Curator(engine, rules, wall_clock, self.published)
+            curator = Curator(database, rules, wall_clock, self.published)
             self.running = Running(
-                curator, leasing(engine, process_name(), wall_clock), self.interval
+                curator, leasing(database, process_name(), wall_clock), self.interval
             )
 
-    def _services(self, engine: Engine, target: Target, witnesses: Witnesses) -> Sequence[Service]:
+    def _services(
+        self, database: Engine, target: Target, witnesses: Witnesses
+    ) -> Sequence[Service]:
         """The services of a target."""
         deciding = [] if self.decider is None else [routing_service(self.decider)]
         if self.decider is not None and self.logbook is not None:
-            deciding.append(self._evidence(engine, self.decider, self.logbook))
+            deciding.append(self._evidence(database, self.decider, self.logbook))
         if target not in QUERYING:
             return deciding
-        auditor = Auditor(engine, engine_version(), compiled)
+        auditor = Auditor(database, engine_version(), compiled)
         known = witnesses if self.logbook is None else self.logbook.witnesses
         audit = audit_service(Audit(auditor, wall_clock, known.public_keys, known.heads))
         return [*deciding, catalog_service(self.current_view), audit]
 
-    def _evidence(self, engine: Engine, decider: Decider, logbook: Logbook) -> Service:
+    def _evidence(self, database: Engine, decider: Decider, logbook: Logbook) -> Service:
         """What takes outcomes into the same journal, and has the decider heed them."""
-        health = Health()
+        health = EndpointHealth()
         decider.health = health.now
-        reporter = Reporter(decider, logbook.journal, health.heed)
-        return evidence_service(Evidence(reporter, Preferences(engine, wall_clock)))
+        reporter = OutcomeIntake(decider, logbook.journal, health.update)
+        return evidence_service(Evidence(reporter, PreferenceStore(database, wall_clock)))
 
     def publish(self, world: World, snapshot: Snapshot) -> None:
         """Put a judged world in force for every later call."""

@@ -57,14 +57,14 @@ class Following:
 
     def __init__(
         self,
-        engine: Engine,
+        database: Engine,
         compile_source: Callable[[PolicySource], Policy],
         world: Callable[[], World],
         publish: Callable[[World, Snapshot], None],
     ) -> None:
         self.trouble: AssayError | None = None
         self.snapshot: Snapshot | None = None
-        self._engine = engine
+        self._database = database
         self._compile = compile_source
         self._world = world
         self._publish = publish
@@ -105,7 +105,7 @@ class Following:
             return self.snapshot is None
 
     def _look(self) -> bool:
-        newest, own = latest_published(self._engine), self._sequence
+        newest, own = latest_published(self._database), self._sequence
         sequence = 0 if newest is None else newest.sequence
         if sequence < own:
             raise PublicationUnusable(sequence, f"is older than the one in force, {own}")
@@ -118,7 +118,7 @@ class Following:
 
     def _restored(self, newest: Publication, former: Snapshot | None) -> Snapshot:
         """The snapshot of a publication; raises PublicationUnusable and StoreUnavailable."""
-        manifest = load_manifest(self._engine, newest.snapshot_id)
+        manifest = load_manifest(self._database, newest.snapshot_id)
         if manifest is None:
             raise PublicationUnusable(
                 newest.sequence, f"is of snapshot {newest.snapshot_id}, which is not there"
@@ -139,7 +139,7 @@ class Following:
         self._fetched = {name: content for name, content in self._fetched.items() if name in wanted}
         missing, rest = sorted(wanted - self._fetched.keys()), Rests()
         for start in range(0, len(missing), PIECE):
-            self._fetched |= load_parts(self._engine, missing[start : start + PIECE])
+            self._fetched |= load_parts(self._database, missing[start : start + PIECE])
             rest()
         at_hand = {**known, **self._fetched}
         if lacking := sorted(head.needed - at_hand.keys()):
@@ -161,16 +161,16 @@ class Following:
 class Listed:
     """The world as catalogs list it, read again only where they changed."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, database: Engine) -> None:
+        self._database = database
         self._revision = -1
         self._world = World()
 
     def __call__(self) -> World:
         """The world as it is listed now."""
-        revision = world_revision(self._engine).catalog
+        revision = world_revision(self._database).catalog
         if revision != self._revision:
-            self._world, self._revision = load_world(self._engine), revision
+            self._world, self._revision = load_world(self._database), revision
         return self._world
 
 

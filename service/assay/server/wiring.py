@@ -22,7 +22,7 @@ from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.world import World
 from assay.server.decider import Decider
 from assay.server.settings import Settings, migrations_dir, policy_dir, read_settings
-from assay.store.database import open_store
+from assay.store.database import open_database
 from assay.store.migration import migrate, require_current
 from assay.store.snapshots import latest_published, published_at
 
@@ -56,23 +56,23 @@ def database_url(given: str | None) -> str:
 
 
 @contextmanager
-def open_database(url: str | None) -> Iterator[Engine]:
+def open_current_database(url: str | None) -> Iterator[Engine]:
     """The database at its newest migration, closed at the end; only an empty SQLite file is made ready here."""
-    with opened(url) as engine:
-        if engine.dialect.name == "sqlite" and not inspect(engine).get_table_names():
-            migrate(engine, migrations_dir())
-        require_current(engine, migrations_dir())
-        yield engine
+    with opened(url) as database:
+        if database.dialect.name == "sqlite" and not inspect(database).get_table_names():
+            migrate(database, migrations_dir())
+        require_current(database, migrations_dir())
+        yield database
 
 
 @contextmanager
 def opened(url: str | None) -> Iterator[Engine]:
     """The database in whatever state it is, closed at the end."""
-    engine = open_store(database_url(url))
+    database = open_database(database_url(url))
     try:
-        yield engine
+        yield database
     finally:
-        engine.dispose()
+        database.dispose()
 
 
 def policy_path(given: Path | None) -> Path:
@@ -80,24 +80,26 @@ def policy_path(given: Path | None) -> Path:
     return settings().policy if given is None else given
 
 
-def judged_now(engine: Engine, policy: Path | None, now: datetime | None) -> tuple[World, Snapshot]:
+def judged_now(
+    database: Engine, policy: Path | None, now: datetime | None
+) -> tuple[World, Snapshot]:
     """Judge what the database holds, without memory, as of `now` or the wall clock."""
-    return judged(engine, policy_path(policy), now or wall_clock())
+    return judged(database, policy_path(policy), now or wall_clock())
 
 
-def snapshot_now(engine: Engine, policy: Path | None, now: datetime | None) -> Snapshot:
+def snapshot_now(database: Engine, policy: Path | None, now: datetime | None) -> Snapshot:
     """The published snapshot; one judged without memory where a time or rules are given, or nothing was published."""
-    published = published_snapshot(engine) if policy is None and now is None else None
-    return published or judged_now(engine, policy, now)[1]
+    published = published_snapshot(database) if policy is None and now is None else None
+    return published or judged_now(database, policy, now)[1]
 
 
-def published_snapshot(engine: Engine, at: datetime | None = None) -> Snapshot | None:
+def published_snapshot(database: Engine, at: datetime | None = None) -> Snapshot | None:
     """The snapshot in force, now or at a time; `None` where there was none, or it is not kept any more."""
-    publication = latest_published(engine) if at is None else published_at(engine, at)
+    publication = latest_published(database) if at is None else published_at(database, at)
     if publication is None:
         return None
     try:
-        return stored_snapshots(engine, compiled)(publication.snapshot_id)
+        return stored_snapshots(database, compiled)(publication.snapshot_id)
     except (LookupError, ValueError) as error:
         raise StoreUnavailable(
             f"snapshot {publication.snapshot_id} cannot be read: {error}"
@@ -106,29 +108,29 @@ def published_snapshot(engine: Engine, at: datetime | None = None) -> Snapshot |
 
 @contextmanager
 def recording(
-    engine: Engine, policy: Path | None, now: datetime | None, journal: Path | None
+    database: Engine, policy: Path | None, now: datetime | None, journal: Path | None
 ) -> Iterator[Decider]:
     """A decider whose decisions are in the log by the end, with the policy and the snapshot they were made from.
 
     Where the database goes away meanwhile they stay in the journal, and the next process ships them.
     """
-    published = published_snapshot(engine) if policy is None and now is None else None
+    published = published_snapshot(database) if policy is None and now is None else None
     decider = Decider(
         clock=clock_of(now),
         snapshot=published,
-        pseudonyms=pseudonyms_by_tenant(engine),
+        pseudonyms=pseudonyms_by_tenant(database),
         engine_version=engine_version(),
     )
     if published is None:
         rules = RuleFiles(policy_path(policy))
         Judging(
-            engine,
+            database,
             rules,
             lambda _, snapshot: decider.publish(snapshot),
             pinned=now,
             clock=wall_clock,
         ).start()
-    logbook = Logbook(journal_path(journal), engine)
+    logbook = Logbook(journal_path(journal), database)
     try:
         decider.journal = logbook.journal
         yield decider

@@ -34,7 +34,7 @@ class Sums(NamedTuple):
     last: int
 
 
-class Shelf:
+class TableCache:
     """The counters of one table, by cell, over a range of hours or days."""
 
     def __init__(self, table: Table, span: str) -> None:

@@ -38,19 +38,19 @@ SQLITE_PRAGMAS = (
 )
 
 
-def open_store(url: str) -> Engine:
+def open_database(url: str) -> Engine:
     """Open the database that `url` names (`sqlite:///PATH` or `postgresql://…`) and see that it answers."""
     parsed = parse(url)
-    engine = (
+    database = (
         open_sqlite(parsed) if parsed.get_backend_name() == "sqlite" else open_postgresql(parsed)
     )
     try:
-        with reading(engine) as connection:
+        with reading(database) as connection:
             connection.execute(text("SELECT 1"))
     except StoreUnavailable:
-        engine.dispose()
+        database.dispose()
         raise
-    return engine
+    return database
 
 
 def parse(url: str) -> URL:
@@ -91,10 +91,10 @@ def open_sqlite(url: URL) -> Engine:
     except OSError as error:
         message = f"database {masked(url)}: {error.strerror or error}"
         raise StoreUnavailable(message) from error
-    engine = create_engine(url)
-    event.listen(engine, "connect", prepare_sqlite)
-    event.listen(engine, "begin", begin_sqlite)
-    return engine
+    database = create_engine(url)
+    event.listen(database, "connect", prepare_sqlite)
+    event.listen(database, "begin", begin_sqlite)
+    return database
 
 
 def prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - a DBAPI connection
@@ -118,28 +118,28 @@ def open_postgresql(url: URL) -> Engine:
 
 
 @contextmanager
-def reading(engine: Engine) -> Iterator[Connection]:
+def reading(database: Engine) -> Iterator[Connection]:
     """Read one consistent state, however many statements it takes."""
-    with translated(engine), engine.connect() as connection:
-        if engine.dialect.name == "postgresql":
+    with translated(database), database.connect() as connection:
+        if database.dialect.name == "postgresql":
             connection.execution_options(isolation_level="REPEATABLE READ")
         with connection.begin():
             yield connection
 
 
 @contextmanager
-def writing(engine: Engine) -> Iterator[Connection]:
+def writing(database: Engine) -> Iterator[Connection]:
     """Write one transaction, one writer at a time: all of it or nothing."""
-    with translated(engine), engine.connect() as connection:
+    with translated(database), database.connect() as connection:
         connection.execution_options(assay_writes=True)
         with connection.begin():
-            if engine.dialect.name == "postgresql":
+            if database.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITE_LOCK})
             yield connection
 
 
 @contextmanager
-def translated(engine: Engine) -> Iterator[None]:
+def translated(database: Engine) -> Iterator[None]:
     """Turn the driver's errors into one line that names the database, never its password."""
     try:
         yield
@@ -147,7 +147,7 @@ def translated(engine: Engine) -> Iterator[None]:
         message = f"a value cannot be stored: {cause_of(error)}"
         raise BadData(message) from error
     except (DBAPIError, PoolTimeout) as error:
-        message = f"database {masked(engine.url)}: {cause_of(error)}"
+        message = f"database {masked(database.url)}: {cause_of(error)}"
         raise StoreUnavailable(message) from error
     except (
         StatementError

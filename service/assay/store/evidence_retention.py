@@ -28,18 +28,18 @@ ASKED: Final = timedelta(days=60)
 """How far back anybody asks what tenants did: 28 days, as of hours that may be closed late."""
 
 
-def prune_outcomes(engine: Engine, before: datetime, *, now: datetime, batch: int = BATCH) -> int:
+def prune_outcomes(database: Engine, before: datetime, *, now: datetime, batch: int = BATCH) -> int:
     """Remove the outcomes of attempts before `before`; says how many. All else stays as long as it is needed."""
-    removed = remove(engine, outcome.c.at, before, batch)
-    remove(engine, evidence_batch.c.received_at, min(before, now - RESENT), batch)
+    removed = remove(database, outcome.c.at, before, batch)
+    remove(database, evidence_batch.c.received_at, min(before, now - RESENT), batch)
     day = (min(before, now - ASKED) - EPOCH).days
     for table in (tenant_activity, tenant_ignore, tenant_provider):
-        remove(engine, table.c.day, day, batch)
+        remove(database, table.c.day, day, batch)
     return removed
 
 
 def remove(
-    engine: Engine, column: Column[datetime] | Column[int], before: datetime | int, batch: int
+    database: Engine, column: Column[datetime] | Column[int], before: datetime | int, batch: int
 ) -> int:
     """Remove the rows with less in this column, in small transactions."""
     table = column.table
@@ -47,7 +47,7 @@ def remove(
     oldest = select(*table.primary_key).where(column < before).limit(batch)
     removed = 0
     while True:
-        with translated(engine), shipping(engine) as connection:
+        with translated(database), shipping(database) as connection:
             count = connection.execute(delete(table).where(key.in_(oldest))).rowcount
         removed += count
         if count < batch:

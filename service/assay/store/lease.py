@@ -33,9 +33,9 @@ class Lease:
     expires_at: datetime
 
 
-def read_lease(engine: Engine) -> Lease | None:
+def read_lease(database: Engine) -> Lease | None:
     """The lease as it stands; `None` where nobody ever took it."""
-    with reading(engine) as connection:
+    with reading(database) as connection:
         return lease_row(connection)
 
 
@@ -48,10 +48,10 @@ def lease_row(connection: Connection) -> Lease | None:
 
 
 def take_lease(
-    engine: Engine, holder: str, expires_at: datetime, *, seen: Lease | None
+    database: Engine, holder: str, expires_at: datetime, *, seen: Lease | None
 ) -> Lease | None:
     """Take the lease under the next token, unless it is not any more as it was `seen`."""
-    with writing(engine) as connection:
+    with writing(database) as connection:
         if lease_row(connection) != seen:
             return None
         taken = Lease(1 if seen is None else seen.token + 1, holder, expires_at)
@@ -65,21 +65,21 @@ def take_lease(
         return taken
 
 
-def renew_lease(engine: Engine, lease: Lease, expires_at: datetime) -> bool:
+def renew_lease(database: Engine, lease: Lease, expires_at: datetime) -> bool:
     """Keep the lease until later; whether it is still ours."""
-    return changed(engine, lease, {"expires_at": expires_at})
+    return changed(database, lease, {"expires_at": expires_at})
 
 
-def return_lease(engine: Engine, lease: Lease) -> bool:
+def return_lease(database: Engine, lease: Lease) -> bool:
     """Give the lease back, so that nobody has to wait and nothing under way is kept; whether it was still ours."""
-    return changed(engine, lease, {"holder": NOBODY, "expires_at": EPOCH})
+    return changed(database, lease, {"holder": NOBODY, "expires_at": EPOCH})
 
 
-def changed(engine: Engine, lease: Lease, values: dict[str, object]) -> bool:
+def changed(database: Engine, lease: Lease, values: dict[str, object]) -> bool:
     """Change the row if it is ours."""
     row = curator_lease.c
     own = (row.lease == LEASE, row.token == lease.token, row.holder == lease.holder)
-    with writing(engine) as connection:
+    with writing(database) as connection:
         return connection.execute(update(curator_lease).where(*own).values(**values)).rowcount == 1
 
 

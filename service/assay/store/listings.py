@@ -20,7 +20,7 @@ OBSERVED = "observed"
 
 
 @dataclass(frozen=True, slots=True)
-class Listing(Generic[Value]):
+class SourceListing(Generic[Value]):
     """What one source says of one thing, and since when."""
 
     value: Value
@@ -37,7 +37,7 @@ class Listing(Generic[Value]):
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf(Generic[Value]):
+class ListingKind(Generic[Value]):
     """One kind of thing and where it is kept: an identity row, and a listing row for each source."""
 
     name: str
@@ -53,7 +53,7 @@ class Shelf(Generic[Value]):
         return str(getattr(value, self.key))
 
 
-PROVIDERS: Shelf[Provider] = Shelf(
+PROVIDERS: ListingKind[Provider] = ListingKind(
     name="providers",
     identity=tables.provider,
     listing=tables.provider_listing,
@@ -62,7 +62,7 @@ PROVIDERS: Shelf[Provider] = Shelf(
     cells=rows.provider_cells,
     value=rows.provider_of,
 )
-MODELS: Shelf[Model] = Shelf(
+MODELS: ListingKind[Model] = ListingKind(
     name="models",
     identity=tables.model,
     listing=tables.model_listing,
@@ -71,7 +71,7 @@ MODELS: Shelf[Model] = Shelf(
     cells=rows.model_cells,
     value=rows.model_of,
 )
-ENDPOINTS: Shelf[Endpoint] = Shelf(
+ENDPOINTS: ListingKind[Endpoint] = ListingKind(
     name="endpoints",
     identity=tables.endpoint,
     listing=tables.endpoint_listing,
@@ -87,8 +87,8 @@ ENDPOINTS: Shelf[Endpoint] = Shelf(
 
 
 def listings(
-    connection: Connection, shelf: Shelf[Value], *conditions: ColumnElement[bool]
-) -> dict[str, list[Listing[Value]]]:
+    connection: Connection, shelf: ListingKind[Value], *conditions: ColumnElement[bool]
+) -> dict[str, list[SourceListing[Value]]]:
     """Read what every source says, gone listings too, by the name of the thing."""
     identity = [
         column
@@ -98,17 +98,17 @@ def listings(
     query = (
         select(shelf.listing, *identity).join_from(shelf.listing, shelf.identity).where(*conditions)
     )
-    found: dict[str, list[Listing[Value]]] = defaultdict(list)
+    found: dict[str, list[SourceListing[Value]]] = defaultdict(list)
     for row in connection.execute(query):
         value = shelf.value(row)
-        said = Listing(
+        said = SourceListing(
             value, row.kind, row.source, row.first_seen_at, row.last_seen_at, row.gone_at
         )
         found[shelf.key_of(value)].append(said)
     return dict(found)
 
 
-def holding(said: Iterable[Listing[Value]]) -> Listing[Value]:
+def holding(said: Iterable[SourceListing[Value]]) -> SourceListing[Value]:
     """Choose the listing that holds: one not gone, from a catalog, the newest; the first source's name at a tie."""
     by_name = sorted(said, key=lambda listing: listing.source)
     return max(
@@ -121,6 +121,6 @@ def holding(said: Iterable[Listing[Value]]) -> Listing[Value]:
     )
 
 
-def is_gone(said: Iterable[Listing[Value]]) -> bool:
+def is_gone(said: Iterable[SourceListing[Value]]) -> bool:
     """Whether nobody lists it any more."""
     return all(listing.gone_at is not None for listing in said)

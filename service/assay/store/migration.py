@@ -20,37 +20,37 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 
-def migrate(engine: Engine, directory: Path, target: str = "head") -> tuple[str | None, str | None]:
+def migrate(
+    database: Engine, directory: Path, target: str = "head"
+) -> tuple[str | None, str | None]:
     """Move the schema up or down to `target` in one transaction; return the revision before and after."""
     config = configured(directory)
-    with writing(engine) as connection:
+    with writing(database) as connection:
         before = revision(connection)
         config.attributes["connection"] = connection
         try:
             move = command.downgrade if is_below(config, target, before) else command.upgrade
             move(config, target)
         except (CommandError, RevisionError) as error:
-            message = f"database {masked(engine.url)} at revision {before or 'none'}: {error}"
+            message = f"database {masked(database.url)} at revision {before or 'none'}: {error}"
             raise StoreUnavailable(message) from error
         return before, revision(connection)
 
 
-def require_current(engine: Engine, directory: Path) -> None:
+def require_current(database: Engine, directory: Path) -> None:
     """Refuse a database whose schema is not the one this Assay was built for."""
     script = ScriptDirectory.from_config(configured(directory))
     needed = script.get_current_head()
-    with reading(engine) as connection:
+    with reading(database) as connection:
         found = revision(connection)
     if found == needed:
         return
     known = found is None or found in {step.revision for step in script.walk_revisions()}
     if known:
         state = f"is at revision {found}" if found else "is empty"
-        message = (
-            f"database {masked(engine.url)} {state}, this Assay needs {needed}: run `assay migrate`"
-        )
+        message = f"database {masked(database.url)} {state}, this Assay needs {needed}: run `assay migrate`"
     else:
-        message = f"database {masked(engine.url)} is at revision {quoted(found)}, newer than this Assay's {needed}"
+        message = f"database {masked(database.url)} is at revision {quoted(found)}, newer than this Assay's {needed}"
     raise StoreUnavailable(message)
 
 

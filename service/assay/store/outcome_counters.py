@@ -16,8 +16,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from assay.decision_log.batch import Activity, Cells
 from assay.engine.world.clock import EPOCH
-from assay.outcomes.counting import HOURS, EvidenceCell, counted
-from assay.outcomes.outcome import Batch, Outcome, ToolUse
+from assay.outcomes.counting import HOURS, EvidenceCell, count_outcomes
+from assay.outcomes.outcome import Outcome, OutcomeBatch, ToolUse
 from assay.store.evidence_tables import (
     evidence_batch,
     evidence_counter,
@@ -35,19 +35,19 @@ NOTHING = (0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class EvidenceRows:
     """Batches on their way, each name once, and the rows they come to; made before any lock is taken."""
 
-    batches: Mapping[tuple[str, str], Batch]
+    batches: Mapping[tuple[str, str], OutcomeBatch]
     rows: Mapping[Table, Sequence[Cells]]
 
 
-def evidence_of(batches: Iterable[Batch]) -> Evidence:
+def count_rows(batches: Iterable[OutcomeBatch]) -> EvidenceRows:
     """What batches come to; of those with the same name the first counts."""
-    named: dict[tuple[str, str], Batch] = {}
+    named: dict[tuple[str, str], OutcomeBatch] = {}
     for batch in batches:
         named.setdefault((batch.source, batch.batch_id), batch)
-    cells = counted(named.values())
+    cells = count_outcomes(named.values())
     rows: dict[Table, Sequence[Cells]] = {
         evidence_counter: sorted((*cell, *counts) for cell, counts in cells.evidence.items()),
         evidence_day: by_day(cells.evidence),
@@ -55,16 +55,16 @@ def evidence_of(batches: Iterable[Batch]) -> Evidence:
         outcome: outcome_rows(named.values()),
         tenant_provider: sorted((*cell, count) for cell, count in cells.providers.items()),
     }
-    return Evidence(named, rows)
+    return EvidenceRows(named, rows)
 
 
-def count_once(connection: Connection, stream: str, evidence: Evidence) -> None:
+def count_once(connection: Connection, stream: str, evidence: EvidenceRows) -> None:
     """Count the batches that nobody has counted yet, and remember that they were."""
     if not evidence.batches:
         return
     new = unknown(connection, stream, evidence.batches)
     if len(new) < len(evidence.batches):
-        evidence = evidence_of(evidence.batches[name] for name in new)
+        evidence = count_rows(evidence.batches[name] for name in new)
     for table, rows in evidence.rows.items():
         (keep_first if table is outcome else add_up)(connection, table, rows)
 
@@ -80,7 +80,7 @@ def by_day(hours: Mapping[EvidenceCell, Sequence[int]]) -> Sequence[Cells]:
     return [(*cell, *counts) for cell, counts in days.items()]
 
 
-def outcome_rows(batches: Iterable[Batch]) -> Sequence[Cells]:
+def outcome_rows(batches: Iterable[OutcomeBatch]) -> Sequence[Cells]:
     """The attempts of decisions, by decision and rank; where one is reported twice the first stands."""
     rows: dict[tuple[str, int], Cells] = {}
     for batch in batches:
@@ -118,7 +118,7 @@ def milliseconds(seconds: float | None) -> int | None:
 
 
 def unknown(
-    connection: Connection, stream: str, batches: Mapping[tuple[str, str], Batch]
+    connection: Connection, stream: str, batches: Mapping[tuple[str, str], OutcomeBatch]
 ) -> Sequence[tuple[str, str]]:
     """Take the names of batches; those that were free until now, in order. Waits for who is just taking one."""
     add = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(evidence_batch)

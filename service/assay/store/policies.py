@@ -26,10 +26,15 @@ class PolicyRevision:
 
 
 def record_policy(
-    engine: Engine, digest: str, files: Mapping[str, str], *, now: datetime, note: str | None = None
+    database: Engine,
+    digest: str,
+    files: Mapping[str, str],
+    *,
+    now: datetime,
+    note: str | None = None,
 ) -> int:
     """Number a revision: the newest keeps its number, anything else, also an older one again, gets the next."""
-    with writing(engine) as connection:
+    with writing(database) as connection:
         return number_policy(connection, digest, files, now=now, note=note)
 
 
@@ -54,24 +59,26 @@ def number_policy(
     return number
 
 
-def policy(engine: Engine, number: int) -> PolicyRevision | None:
+def policy(database: Engine, number: int) -> PolicyRevision | None:
     """Read a revision by number."""
-    with reading(engine) as connection:
+    with reading(database) as connection:
         return first(connection, revisions().where(policy_revision.c.number == number))
 
 
-def latest_policy(engine: Engine) -> PolicyRevision | None:
+def latest_policy(database: Engine) -> PolicyRevision | None:
     """Read the newest revision."""
-    with reading(engine) as connection:
+    with reading(database) as connection:
         return first(connection, newest_first())
 
 
-def policies(engine: Engine, *, below: int | None = None, limit: int) -> tuple[PolicyRevision, ...]:
+def policies(
+    database: Engine, *, below: int | None = None, limit: int
+) -> tuple[PolicyRevision, ...]:
     """The newest revisions, those numbered lower than `below`."""
     query = newest_first().limit(limit)
     if below is not None:
         query = query.where(policy_revision.c.number < below)
-    with reading(engine) as connection:
+    with reading(database) as connection:
         return tuple(map(read, connection.execute(query)))
 
 

@@ -36,7 +36,7 @@ class TickResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
+class SavedTick:
     """How a tick came into force, and how much had to be written."""
 
     publication: Publication
@@ -44,24 +44,24 @@ class Saved:
     states: int
 
 
-def load_memory(engine: Engine) -> Memory:
+def load_memory(database: Engine) -> Memory:
     """Read all that pools remember."""
-    with reading(engine) as connection:
+    with reading(database) as connection:
         states = map(state_of, connection.execute(select(pool_state)))
         return Memory({(state.binding, state.endpoint_id): state for state in states})
 
 
-def last_hour(engine: Engine) -> int | None:
+def last_hour(database: Engine) -> int | None:
     """Tell the last hour that was closed."""
-    with reading(engine) as connection:
+    with reading(database) as connection:
         hour: int | None = connection.scalar(select(func.max(curator_tick.c.hour)))
     return hour
 
 
-def save_tick(engine: Engine, result: TickResult, lease: Lease, *, now: datetime) -> Saved:
+def save_tick(database: Engine, result: TickResult, lease: Lease, *, now: datetime) -> SavedTick:
     """Write a tick: states, changes, new parts, publication and hour; raises LeaseLost, and then wrote nothing."""
-    verify(engine, result.snapshot)
-    with writing(engine) as connection:
+    verify(database, result.snapshot)
+    with writing(database) as connection:
         require_lease(connection, lease)
         parts = keep_snapshot(connection, result.snapshot, now)
         publication = publish(connection, result.snapshot.snapshot_id, now)
@@ -76,7 +76,7 @@ def save_tick(engine: Engine, result: TickResult, lease: Lease, *, now: datetime
                 "changes": len(result.changes),
             }
             connection.execute(insert(curator_tick), row)
-    return Saved(publication, parts, states)
+    return SavedTick(publication, parts, states)
 
 
 def store_states(
@@ -110,10 +110,10 @@ def store_changes(connection: Connection, changes: Iterable[PoolChange], sequenc
         connection.execute(insert(pool_change), rows)
 
 
-def pool_changes(engine: Engine, binding: str, model: str) -> tuple[PoolChange, ...]:
+def pool_changes(database: Engine, binding: str, model: str) -> tuple[PoolChange, ...]:
     """Every change of one pool, in the order in which they came."""
     own = (pool_change.c.binding == binding, pool_change.c.model == model)
-    with reading(engine) as connection:
+    with reading(database) as connection:
         rows = connection.execute(select(pool_change).where(*own).order_by(pool_change.c.change_id))
         return tuple(map(change_of, rows))
 

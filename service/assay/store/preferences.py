@@ -26,7 +26,7 @@ class UnknownTarget(CallerError):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class StoredPreference:
     """A preference as it stands; numbers grow in the order in which preferences were made."""
 
     number: int
@@ -34,11 +34,11 @@ class Standing:
     created_at: datetime
 
 
-class Preferences:
+class PreferenceStore:
     """What tenants want, in the database; changes hold from the next snapshot on."""
 
-    def __init__(self, engine: Engine, clock: Callable[[], datetime]) -> None:
-        self._engine = engine
+    def __init__(self, database: Engine, clock: Callable[[], datetime]) -> None:
+        self._database = database
         self._clock = clock
 
     def put(self, wanted: Preference) -> bool:
@@ -46,7 +46,7 @@ class Preferences:
 
         Raises UnknownTarget.
         """
-        with writing(self._engine) as connection:
+        with writing(self._database) as connection:
             fault = known_targets(connection).fault(wanted.target, wanted.model)
             if fault is not None:
                 raise UnknownTarget(fault)
@@ -64,17 +64,17 @@ class Preferences:
             bump(connection, PREFERENCES)
             return True
 
-    def take_back(self, tenant: str, target: str, model: str | None) -> bool:
+    def delete(self, tenant: str, target: str, model: str | None) -> bool:
         """Have no preference of this tenant for this target and model; whether there was any."""
         unwanted = Preference(tenant, "", target, model)
-        with writing(self._engine) as connection:
+        with writing(self._database) as connection:
             gone = bool(kinds(connection, unwanted))
             if gone:
                 remove(connection, unwanted)
                 bump(connection, PREFERENCES)
             return gone
 
-    def page(self, tenant: str, *, after: int, limit: int) -> Sequence[Standing]:
+    def page(self, tenant: str, *, after: int, limit: int) -> Sequence[StoredPreference]:
         """Preferences with greater numbers, in order; those of one tenant where it is named."""
         query = (
             select(preference)
@@ -83,9 +83,11 @@ class Preferences:
         )
         if tenant:
             query = query.where(preference.c.tenant == tenant)
-        with reading(self._engine) as connection:
+        with reading(self._database) as connection:
             rows = connection.execute(query.limit(limit)).all()
-        return [Standing(row.preference_id, preference_of(row), row.created_at) for row in rows]
+        return [
+            StoredPreference(row.preference_id, preference_of(row), row.created_at) for row in rows
+        ]
 
 
 def kinds(connection: Connection, of: Preference) -> Sequence[str]:

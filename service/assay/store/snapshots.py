@@ -38,11 +38,11 @@ class Publication:
 
 
 def save_snapshot(
-    engine: Engine, stored: StoredSnapshot, *, published: bool, now: datetime
+    database: Engine, stored: StoredSnapshot, *, published: bool, now: datetime
 ) -> None:
     """Keep a snapshot and, if `published`, put it in force; only parts that are not there yet are written."""
-    verify(engine, stored)
-    with writing(engine) as connection:
+    verify(database, stored)
+    with writing(database) as connection:
         keep_snapshot(connection, stored, now)
         if published:
             publish(connection, stored.snapshot_id, now)
@@ -95,10 +95,10 @@ def publish(connection: Connection, snapshot_id: str, now: datetime) -> Publicat
     return Publication(sequence, snapshot_id, now)
 
 
-def load_snapshot(engine: Engine, snapshot_id: str) -> StoredSnapshot | None:
+def load_snapshot(database: Engine, snapshot_id: str) -> StoredSnapshot | None:
     """Read a snapshot back, checked against its digests; `None` if there is none of that name."""
     link = select(part).join(snapshot_part, snapshot_part.c.digest == part.c.digest)
-    with reading(engine) as connection:
+    with reading(database) as connection:
         row = connection.execute(
             select(snapshot).where(snapshot.c.snapshot_id == snapshot_id)
         ).one_or_none()
@@ -111,66 +111,68 @@ def load_snapshot(engine: Engine, snapshot_id: str) -> StoredSnapshot | None:
     stored = StoredSnapshot(
         snapshot_id, row.as_of, row.policy_revision, bytes(row.manifest), contents
     )
-    verify(engine, stored)
+    verify(database, stored)
     return stored
 
 
-def verify(engine: Engine, stored: StoredSnapshot) -> None:
+def verify(database: Engine, stored: StoredSnapshot) -> None:
     """Compare every content with the digest it goes by."""
     contents = {stored.snapshot_id: stored.manifest, **stored.parts}
     for name, content in contents.items():
-        require_digest(engine, stored.snapshot_id, name, content)
+        require_digest(database, stored.snapshot_id, name, content)
 
 
-def require_digest(engine: Engine, snapshot_id: str, name: str, content: bytes) -> None:
+def require_digest(database: Engine, snapshot_id: str, name: str, content: bytes) -> None:
     """Compare one content with its digest."""
     if sha256(content).hexdigest() != name:
-        message = f"database {masked(engine.url)}: snapshot {snapshot_id}: {name} is not its content's digest"
+        message = f"database {masked(database.url)}: snapshot {snapshot_id}: {name} is not its content's digest"
         raise StoreUnavailable(message)
 
 
-def latest_published(engine: Engine) -> Publication | None:
+def latest_published(database: Engine) -> Publication | None:
     """Tell which snapshot is in force."""
     return found(
-        engine, publication.c.sequence == select(func.max(publication.c.sequence)).scalar_subquery()
+        database,
+        publication.c.sequence == select(func.max(publication.c.sequence)).scalar_subquery(),
     )
 
 
-def published_at(engine: Engine, at: datetime) -> Publication | None:
+def published_at(database: Engine, at: datetime) -> Publication | None:
     """Tell which snapshot was in force at a time; `None` before the first that is still kept."""
     earlier = select(func.max(publication.c.sequence)).where(publication.c.published_at <= at)
-    return found(engine, publication.c.sequence == earlier.scalar_subquery())
+    return found(database, publication.c.sequence == earlier.scalar_subquery())
 
 
-def first_published(engine: Engine) -> Publication | None:
+def first_published(database: Engine) -> Publication | None:
     """Tell which publication is the first that is still kept."""
     return found(
-        engine, publication.c.sequence == select(func.min(publication.c.sequence)).scalar_subquery()
+        database,
+        publication.c.sequence == select(func.min(publication.c.sequence)).scalar_subquery(),
     )
 
 
-def found(engine: Engine, condition: ColumnElement[bool]) -> Publication | None:
+def found(database: Engine, condition: ColumnElement[bool]) -> Publication | None:
     """Read the one publication that meets a condition."""
-    with reading(engine) as connection:
+    with reading(database) as connection:
         row = connection.execute(select(publication).where(condition)).one_or_none()
     return None if row is None else Publication(row.sequence, row.snapshot_id, row.published_at)
 
 
-def load_manifest(engine: Engine, snapshot_id: str) -> bytes | None:
+def load_manifest(database: Engine, snapshot_id: str) -> bytes | None:
     """Read a manifest back, checked against its digest; `None` if there is none of that name."""
-    with reading(engine) as connection:
+    with reading(database) as connection:
         manifest = connection.scalar(
             select(snapshot.c.manifest).where(snapshot.c.snapshot_id == snapshot_id)
         )
     if manifest is None:
         return None
-    require_digest(engine, snapshot_id, snapshot_id, bytes(manifest))
+    require_digest(database, snapshot_id, snapshot_id, bytes(manifest))
     return bytes(manifest)
 
 
-def load_parts(engine: Engine, names: Sequence[str]) -> dict[str, bytes]:
+def load_parts(database: Engine, names: Sequence[str]) -> dict[str, bytes]:
     """Read these parts back, as far as they are there and what their names say."""
-    with reading(engine) as connection:
+    with reading(database) as connection:
         rows = connection.execute(select(part).where(part.c.digest.in_(names))).all()
     contents = {row.digest: bytes(row.content) for row in rows}
     return {

@@ -37,7 +37,7 @@ from assay.engine.evidence.decay import (
 )
 from assay.engine.world.clock import HOURS_PER_DAY
 from assay.engine.world.measurements import Counts, TrafficCounts
-from assay.store.counter_cache import COUNTS, Cell, Shelf, Sums
+from assay.store.counter_cache import COUNTS, Cell, Sums, TableCache
 from assay.store.evidence_tables import evidence_counter, evidence_day
 from assay.store.types import NAME
 from assay.store.upserts import keep_first
@@ -88,11 +88,11 @@ def weighed(
     return [{span: weigh(half_life, span, end) for span in spans} for half_life in ladder]
 
 
-class Book:
+class CounterCache:
     """What one process has read of days and hours, for each way of folding; it may be begun anew at any time."""
 
     def __init__(self) -> None:
-        self._shelves: dict[str, tuple[Shelf, Shelf]] = {}
+        self._shelves: dict[str, tuple[TableCache, TableCache]] = {}
 
     def renewed(
         self,
@@ -103,7 +103,7 @@ class Book:
     ) -> list[dict[Cell, Sums]]:
         """The sums of days and of hours, after reading what has grown."""
         shelves = self._shelves.setdefault(
-            key, (Shelf(evidence_day, "day"), Shelf(evidence_counter, "hour"))
+            key, (TableCache(evidence_day, "day"), TableCache(evidence_counter, "hour"))
         )
         for shelf, part in zip(shelves, parts, strict=True):
             shelf.renew(connection, part.spans)
@@ -117,14 +117,14 @@ def load_tallies(
     connection: Connection,
     folds: Mapping[str, EvidenceSpec],
     as_of: datetime,
-    book: Book | None = None,
+    cache: CounterCache | None = None,
 ) -> dict[str, tuple[TrafficCounts, ...]]:
     """What each way of folding makes of the counters that had ended by then, in the order of their keys."""
-    return {key: tuple(tallies(connection, spec, as_of, book)) for key, spec in folds.items()}
+    return {key: tuple(tallies(connection, spec, as_of, cache)) for key, spec in folds.items()}
 
 
 def tallies(
-    connection: Connection, spec: EvidenceSpec, as_of: datetime, book: Book | None
+    connection: Connection, spec: EvidenceSpec, as_of: datetime, cache: CounterCache | None
 ) -> Iterator[TrafficCounts]:
     """What one way of folding makes of them; endpoints whose counters are all stale have a tally with nothing in it."""
     within, ladder = counting_window(spec, as_of), half_lives(spec)
@@ -135,8 +135,8 @@ def tallies(
         Weights(span[1], weighed(span[1], ladder, hour_weight, within.end), within.end - 1),
     )
     days, hours = (
-        book.renewed(connection, spec.key, parts, steps)
-        if book
+        cache.renewed(connection, spec.key, parts, steps)
+        if cache
         else scanned(connection, parts, steps)
     )
     for cell in sorted(days.keys() | hours.keys()):

@@ -22,7 +22,7 @@ from assay.store.listings import (
     ENDPOINTS,
     MODELS,
     PROVIDERS,
-    Listing,
+    SourceListing,
     Value,
     holding,
     is_gone,
@@ -30,7 +30,7 @@ from assay.store.listings import (
 )
 from assay.store.rows import observation_of, preference_of, tenant_of
 from assay.store.served import load_served, silent
-from assay.store.traffic_counts import Book, load_tallies
+from assay.store.traffic_counts import CounterCache, load_tallies
 from assay.store.voters import load_ballots
 
 Thing = TypeVar("Thing", Model, Endpoint)
@@ -47,7 +47,7 @@ class WorldRevision:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed(Generic[Thing]):
+class CatalogEntry(Generic[Thing]):
     """A model or endpoint as listed: what holds of it, who lists it now, and since when nobody does."""
 
     value: Thing
@@ -57,26 +57,26 @@ class Listed(Generic[Thing]):
     gone_at: datetime | None
 
 
-def world_revision(engine: Engine) -> WorldRevision:
+def world_revision(database: Engine) -> WorldRevision:
     """Tell cheaply whether anything that judging reads has changed."""
-    with reading(engine) as connection:
+    with reading(database) as connection:
         rows = connection.execute(select(tables.world_revision)).all()
     return WorldRevision(**{row.kind: row.number for row in rows})
 
 
 def load_world(
-    engine: Engine,
+    database: Engine,
     as_of: datetime | None = None,
     folds: Mapping[str, EvidenceSpec] = NO_FOLDS,
     *,
-    book: Book | None = None,
+    cache: CounterCache | None = None,
 ) -> World:
     """Read everything that is there now, of one instant, in order of name.
 
     What traffic tells is added up as of another: told when, it is part of the world, in each of the ways of folding.
     Who comes again keeps a `book`, so that less is read.
     """
-    with reading(engine) as connection:
+    with reading(database) as connection:
         endpoints = present(listings(connection, ENDPOINTS))
         wishes = preferences(connection)
         world = World(
@@ -91,13 +91,13 @@ def load_world(
             return world
         return replace(
             world,
-            traffic=load_tallies(connection, folds, as_of, book),
+            traffic=load_tallies(connection, folds, as_of, cache),
             ignore_votes=load_ballots(connection, wishes, as_of),
             served=load_served(connection, silent(world.endpoints), as_of),
         )
 
 
-def present(found: Mapping[str, list[Listing[Value]]]) -> dict[str, Value]:
+def present(found: Mapping[str, list[SourceListing[Value]]]) -> dict[str, Value]:
     """Keep what somebody lists."""
     return {name: holding(found[name]).value for name in sorted(found) if not is_gone(found[name])}
 
@@ -139,9 +139,9 @@ def tenants(connection: Connection) -> tuple[TenantSettings, ...]:
     return tuple(sorted(found, key=lambda each: each.tenant))
 
 
-def providers(engine: Engine) -> tuple[Provider, ...]:
+def providers(database: Engine) -> tuple[Provider, ...]:
     """List all providers; a name given by any catalog is better than none."""
-    with reading(engine) as connection:
+    with reading(database) as connection:
         slugs = connection.execute(select(tables.provider.c.provider)).scalars().all()
         found = listings(connection, PROVIDERS, tables.provider_listing.c.name.is_not(None))
     return tuple(
@@ -150,11 +150,11 @@ def providers(engine: Engine) -> tuple[Provider, ...]:
 
 
 def models(
-    engine: Engine, *, after: str = "", limit: int = 100, include_gone: bool = False
-) -> tuple[Listed[Model], ...]:
+    database: Engine, *, after: str = "", limit: int = 100, include_gone: bool = False
+) -> tuple[CatalogEntry[Model], ...]:
     """Return one page of models in order of name, from the one that follows `after`."""
     name = tables.model.c.model
-    with reading(engine) as connection:
+    with reading(database) as connection:
         query = (
             select(tables.model)
             .where(name > after, true() if include_gone else is_there())
@@ -165,7 +165,7 @@ def models(
         page = [row.model for row in rows]
         said = listings(connection, MODELS, name.in_(page))
         offers = listings(connection, ENDPOINTS, tables.endpoint.c.model.in_(page))
-    served: dict[str, list[Listing[Endpoint]]] = defaultdict(list)
+    served: dict[str, list[SourceListing[Endpoint]]] = defaultdict(list)
     for offer in offers.values():
         served[offer[0].value.model].extend(offer)
     return tuple(listed_model(each, said.get(each, []), served[each]) for each in page)
@@ -184,18 +184,18 @@ def is_there() -> ColumnElement[bool]:
 
 
 def listed_model(
-    name: str, said: list[Listing[Model]], offers: list[Listing[Endpoint]]
-) -> Listed[Model]:
+    name: str, said: list[SourceListing[Model]], offers: list[SourceListing[Endpoint]]
+) -> CatalogEntry[Model]:
     """Put together what is said of a model and, for its times, of its endpoints."""
     value = holding(said).value if said else Model(name)
     return listed(value, [*said, *offers])
 
 
 def endpoints(
-    engine: Engine, model: str, *, include_gone: bool = False
-) -> tuple[Listed[Endpoint], ...]:
+    database: Engine, model: str, *, include_gone: bool = False
+) -> tuple[CatalogEntry[Endpoint], ...]:
     """Return the endpoints of a model in order of id."""
-    with reading(engine) as connection:
+    with reading(database) as connection:
         found = listings(connection, ENDPOINTS, tables.endpoint.c.model == model)
     return tuple(
         listed(holding(found[name]).value, found[name])
@@ -204,12 +204,12 @@ def endpoints(
     )
 
 
-def listed(value: Thing, said: Iterable[Listing[Any]]) -> Listed[Thing]:
+def listed(value: Thing, said: Iterable[SourceListing[Any]]) -> CatalogEntry[Thing]:
     """Sum up what several sources say of one thing."""
     said = tuple(said)
     now = sorted({listing.source for listing in said if listing.gone_at is None})
     departures = [listing.gone_at for listing in said if listing.gone_at is not None]
-    return Listed(
+    return CatalogEntry(
         value=value,
         sources=tuple(now),
         first_seen_at=min(listing.first_seen_at for listing in said),

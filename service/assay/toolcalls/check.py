@@ -43,7 +43,7 @@ from assay.toolcalls.javascript import (
     with_doubles,
     written,
 )
-from assay.toolcalls.schemas import Compiled, canonical, compiled
+from assay.toolcalls.schemas import CompiledSchema, canonical, compiled
 
 
 class CallClass(StrEnum):
@@ -61,7 +61,7 @@ UNKNOWN_NAME: Final = CallClass.UNKNOWN_NAME
 SCHEMA_MISMATCH: Final = CallClass.SCHEMA_MISMATCH
 
 
-class Checked(Struct, frozen=True):
+class ToolCallCheck(Struct, frozen=True):
     """The class of every call of one answer, in the order of the calls."""
 
     calls: tuple[CallClass, ...]
@@ -72,17 +72,19 @@ class Checked(Struct, frozen=True):
         return any(found is not VALID for found in self.calls)
 
 
-def check(tools: Tools | Iterable[object] | None, tool_calls: Iterable[object] | None) -> Checked:
+def check(
+    tools: OfferedTools | Iterable[object] | None, tool_calls: Iterable[object] | None
+) -> ToolCallCheck:
     """Class every call of an answer by the tools its request offered, both as in OpenAI's API.
 
-    Arguments are JSON text; a gateway that has read them already may hand in the values. `Tools` that are kept for
+    Arguments are JSON text; a gateway that has read them already may hand in the values. `OfferedTools` that are kept for
     several answers spare the work of telling which schemas they are.
     """
-    known = tools if isinstance(tools, Tools) else Tools(tools)
-    return Checked(tuple([_class(call, known) for call in tool_calls or ()]))
+    known = tools if isinstance(tools, OfferedTools) else OfferedTools(tools)
+    return ToolCallCheck(tuple([_class(call, known) for call in tool_calls or ()]))
 
 
-def _class(item: Any, tools: Tools) -> CallClass:  # noqa: ANN401 - any value, known or not
+def _class(item: Any, tools: OfferedTools) -> CallClass:  # noqa: ANN401 - any value, known or not
     """The class of a call: at once where it is short and plain, as almost all are, else with care."""
     text = None
     try:
@@ -105,7 +107,7 @@ def _class(item: Any, tools: Tools) -> CallClass:  # noqa: ANN401 - any value, k
     return _careful_class(function_of(item), tools)
 
 
-def _careful_class(call: Function, tools: Tools) -> CallClass:
+def _careful_class(call: Function, tools: OfferedTools) -> CallClass:
     try:
         text = written(call.get("arguments"))
         value = parse(text)
@@ -125,7 +127,7 @@ def _careful_class(call: Function, tools: Tools) -> CallClass:
 Function = Mapping[str, Any]  # what a tool or a call says of its function
 
 
-class Tools(dict[str, Compiled | None]):
+class OfferedTools(dict[str, CompiledSchema | None]):
     """The tools that a request, or many requests, offer, as in OpenAI's API; each schema comes in once it is asked for.
 
     An unknown name has `None`. Of two with one name the later counts; what is no function is passed over.
@@ -144,7 +146,7 @@ class Tools(dict[str, Compiled | None]):
                 name: each for each in functions if isinstance(name := each.get("name"), str)
             }
 
-    def __missing__(self, name: str) -> Compiled | None:
+    def __missing__(self, name: str) -> CompiledSchema | None:
         function = self._functions.get(name)
         if function is None:
             return None

@@ -70,7 +70,7 @@ NO_SCHEMA: Final = b""
 
 
 @dataclass(frozen=True, slots=True)
-class Compiled:
+class CompiledSchema:
     """Whether a value is valid, for arguments of at most `longest` characters; longer ones are not judged.
 
     Where it `rounds`, integers beyond 2^53 may match only once they are doubles.
@@ -95,7 +95,7 @@ def canonical(parameters: object) -> bytes:
     return key if len(key) <= LONGEST else NO_SCHEMA
 
 
-def _compile(key: bytes) -> tuple[Compiled, int]:
+def _compile(key: bytes) -> tuple[CompiledSchema, int]:
     """A schema compiled for bounded work, with what it weighs; what accepts everything where that cannot be."""
     share = 1 + len(key) // BYTES_PER_STEP
     try:
@@ -117,7 +117,9 @@ def _compile(key: bytes) -> tuple[Compiled, int]:
     except (ValueError, jsonschema_rs.ReferencingError):
         return UNJUDGED, share
     rounds = LARGE_OR_MULTIPLE.search(key) is not None
-    return Compiled(validator.is_valid, MOST_STEPS // weight.judging, rounds), share + weight.kept
+    return CompiledSchema(
+        validator.is_valid, MOST_STEPS // weight.judging, rounds
+    ), share + weight.kept
 
 
 def _anything(_: object) -> bool:
@@ -142,6 +144,6 @@ def _date_time(text: str) -> bool:
 DATE_TIME: Final = _format("date-time")
 FORMATS: Final = {"date-time": _date_time, "duration": _format("duration"), "uuid": _format("uuid")}
 PATTERNS: Final = jsonschema_rs.RegexOptions(size_limit=1 << 20, dfa_size_limit=1 << 20)
-UNJUDGED: Final = Compiled(_anything, -1)
+UNJUDGED: Final = CompiledSchema(_anything, -1)
 compiled: Final = Shelf(_compile, MOST_KEPT).get
 """The compiled schema of canonical bytes."""

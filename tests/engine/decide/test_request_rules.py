@@ -613,7 +613,7 @@ def test_item_12_importer_accepts(changes: dict[str, Any], field: str, expected:
         "endpoints": {MODEL: {"id": MODEL, "endpoints": [{**OFFER, **changes}]}},
     }
     document = read_openrouter(json.dumps(snapshot).encode())
-    assert document.refused == ()
+    assert document.rejected == ()
     (found,) = document.endpoints
     assert getattr(found, field) == expected
     assert tags(planned(judged(world(found)))) == ["acme"]

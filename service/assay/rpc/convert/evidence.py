@@ -7,9 +7,9 @@ from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from assay.outcomes.checks import Refused
-from assay.outcomes.outcome import Outcome, Reported, ToolUse
-from assay.store.preferences import Standing
+from assay.outcomes.checks import OutcomeRejection
+from assay.outcomes.outcome import Outcome, OutcomeReport, ToolUse
+from assay.store.preferences import StoredPreference
 from assay.v1 import evidence_pb2 as pb
 
 KINDS: Final[dict[int, str]] = {pb.PREFERENCE_KIND_PIN: "pin", pb.PREFERENCE_KIND_IGNORE: "ignore"}
@@ -19,7 +19,7 @@ NUMBERS: Final = {
 }
 
 
-def standing(found: Standing) -> pb.StandingPreference:
+def standing(found: StoredPreference) -> pb.StandingPreference:
     """A standing preference."""
     made_at = Timestamp()
     made_at.FromDatetime(found.created_at)
@@ -39,7 +39,7 @@ WORDS: Final = {
 }
 
 
-def reported(messages: Iterable[pb.Outcome]) -> Iterator[Reported]:
+def reported(messages: Iterable[pb.Outcome]) -> Iterator[OutcomeReport]:
     """Read a batch; a number that stands for no result stays one, to be refused by it."""
     for message in messages:
         at, result, tools = message.at, message.result, None
@@ -51,7 +51,7 @@ def reported(messages: Iterable[pb.Outcome]) -> Iterator[Reported]:
             message.completion_tokens,
         )
         requests, retry = message.requests, message.retry_after_s
-        yield Reported(
+        yield OutcomeReport(
             message.endpoint_id,
             message.tenant,
             Outcome(
@@ -84,7 +84,7 @@ def tool_use(message: pb.ToolUse) -> ToolUse:
     )
 
 
-def refusals(refused: Iterable[Refused]) -> Iterator[pb.RefusedOutcome]:
+def refusals(refused: Iterable[OutcomeRejection]) -> Iterator[pb.RefusedOutcome]:
     """Refusals as messages."""
     for place, fault in refused:
         yield pb.RefusedOutcome(index=place, reason=fault.reason, message=fault.message)

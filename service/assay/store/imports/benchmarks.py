@@ -15,11 +15,11 @@ from assay.engine.world.measurements import BenchmarkRun
 from assay.engine.world.slug import CATALOG_VARIANTS, provider_matches
 from assay.importers.documents import (
     BenchmarkDocument,
+    EndpointMention,
+    ImportCounts,
     ImportReport,
-    Refusal,
+    Rejection,
     ReportedRun,
-    Subject,
-    Tally,
 )
 from assay.store.benchmarks import IDENTITY, benchmark_run, current, run_cells, run_of
 from assay.store.database import writing
@@ -30,7 +30,7 @@ NAME_IT = "name the endpoint with --endpoint"
 SPELL_IT = "write its slug, or the endpoint's tag in the column tag"
 
 
-class Measured:
+class EndpointResolver:
     """All endpoints there ever were, by what files of others call them; `named` is the operator's word for all."""
 
     def __init__(
@@ -47,14 +47,14 @@ class Measured:
             self._by_model[each.model].append(each)
         self._slugs = slugs(providers)
 
-    def meant_by(self, subject: Subject) -> str | Refusal:
+    def meant_by(self, subject: EndpointMention) -> str | Rejection:
         """Return the id of the endpoint meant, or why it is not known which that is."""
         if self.named is not None:
             fault = self._contradiction(subject, self.named)
-            return self.named.endpoint_id if fault is None else Refusal(subject.where, fault)
+            return self.named.endpoint_id if fault is None else Rejection(subject.where, fault)
         return self._pinned(subject)
 
-    def _contradiction(self, subject: Subject, named: Endpoint) -> str | None:
+    def _contradiction(self, subject: EndpointMention, named: Endpoint) -> str | None:
         """Say where the file denies what the operator says."""
         if subject.model is not None and not is_of(named.model, subject.model):
             return f"the model is {quoted(subject.model)}, --endpoint is one of {named.model}"
@@ -65,20 +65,20 @@ class Measured:
             return f"the provider is {said}, --endpoint is {named.endpoint_id}"
         return None
 
-    def _pinned(self, subject: Subject) -> str | Refusal:
+    def _pinned(self, subject: EndpointMention) -> str | Rejection:
         """Find the one endpoint that the pins leave."""
         if len(subject.pins) != 1:
             to = "several providers" if subject.pins else "no provider"
-            return Refusal(
+            return Rejection(
                 subject.where,
                 f"the run is pinned to {to}, so it measured whoever answered: {NAME_IT}",
             )
         if subject.model is None:
-            return Refusal(subject.where, f"no model of a catalog is named: {NAME_IT}")
+            return Rejection(subject.where, f"no model of a catalog is named: {NAME_IT}")
         models = [name for name in self._by_model if is_of(name, subject.model)]
         if len(models) != 1:
             several = f"may be {', '.join(sorted(models))}" if models else "is in no catalog"
-            return Refusal(subject.where, f"model {quoted(subject.model)} {several}")
+            return Rejection(subject.where, f"model {quoted(subject.model)} {several}")
         (pin,) = subject.pins
         found = [
             e for e in self._by_model[models[0]] if self._means(pin, e) and self._is_by(subject, e)
@@ -91,7 +91,7 @@ class Measured:
             if ids
             else f"{models[0]} has no provider {quoted(pin)}"
         )
-        return Refusal(
+        return Rejection(
             subject.where, f"{what}: {NAME_IT if subject.provider is None else SPELL_IT}"
         )
 
@@ -100,7 +100,7 @@ class Measured:
         name = self._slugs.get(pin.casefold(), pin)
         return provider_matches(name, endpoint.provider, endpoint.tag, endpoint.service_tier)
 
-    def _is_by(self, subject: Subject, endpoint: Endpoint) -> bool:
+    def _is_by(self, subject: EndpointMention, endpoint: Endpoint) -> bool:
         said = subject.provider
         return said is None or self._slugs.get(said.casefold(), said) == endpoint.provider
 
@@ -122,11 +122,11 @@ def slugs(providers: Iterable[Provider]) -> Mapping[str, str]:
     return {name: next(iter(of)) for name, of in found.items() if len(of) == 1}
 
 
-def known_endpoints(connection: Connection, named: str | None) -> Measured:
+def known_endpoints(connection: Connection, named: str | None) -> EndpointResolver:
     """Read what there is to be meant, gone or not; raises InvalidField where `named` is no endpoint."""
     endpoints = (holding(said).value for said in listings(connection, ENDPOINTS).values())
     providers = (each.value for said in listings(connection, PROVIDERS).values() for each in said)
-    return Measured(endpoints, providers, named)
+    return EndpointResolver(endpoints, providers, named)
 
 
 KIND = "benchmarks"
@@ -150,7 +150,7 @@ class Sorting:
     added: dict[Key, BenchmarkRun] = field(default_factory=dict)
     superseding: dict[Key, BenchmarkRun] = field(default_factory=dict)
     unchanged: int = 0
-    refused: list[Refusal] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
     seen: dict[Key, str] = field(default_factory=dict)
 
     def take(self, where: str, run: BenchmarkRun, now: datetime) -> None:
@@ -158,12 +158,12 @@ class Sorting:
         key = key_of(run)
         kept = self.kept.get(key)
         if key in self.seen:
-            self.refused.append(Refusal(where, f"repeats the run of {self.seen[key]}"))
+            self.rejected.append(Rejection(where, f"repeats the run of {self.seen[key]}"))
             return
         self.seen[key] = where
         if run.run_at > now + AHEAD:
-            self.refused.append(
-                Refusal(where, f"the run is dated {day(run)}, which is yet to come")
+            self.rejected.append(
+                Rejection(where, f"the run is dated {day(run)}, which is yet to come")
             )
         elif kept is None:
             self.added[key] = run
@@ -171,13 +171,13 @@ class Sorting:
             self.unchanged += 1
         elif run.run_at < kept.run.run_at:
             why = f"dated {day(run)}, {run.source} has said something newer on {day(kept.run)}"
-            self.refused.append(Refusal(where, why))
+            self.rejected.append(Rejection(where, why))
         else:
             self.superseding[key] = run
 
-    def tally(self) -> Tally:
+    def tally(self) -> ImportCounts:
         """Name what came in."""
-        return Tally(
+        return ImportCounts(
             added=tuple(sorted(map(named, self.added.values()))),
             changed=tuple(sorted(map(named, self.superseding.values()))),
             unchanged=self.unchanged,
@@ -185,13 +185,13 @@ class Sorting:
 
 
 def apply_benchmarks(
-    engine: Engine, document: BenchmarkDocument, *, endpoint: str | None, now: datetime
+    database: Engine, document: BenchmarkDocument, *, endpoint: str | None, now: datetime
 ) -> ImportReport:
     """Keep the scores; those that cannot be are refused one by one and do not stop the rest.
 
     `endpoint` is the operator's word for whom the file speaks of; raises InvalidField where there is none of that id.
     """
-    with writing(engine) as connection:
+    with writing(database) as connection:
         rows, refused = identified(known_endpoints(connection, endpoint), document.rows)
         sources = sorted({row.run.source for row in document.rows})
         sorting = Sorting(kept_of(connection, sources))
@@ -201,18 +201,18 @@ def apply_benchmarks(
         tally = sorting.tally()
         if changed(tally):
             bump(connection, "evidence")
-        everything = (*document.refused, *refused, *sorting.refused)
+        everything = (*document.rejected, *refused, *sorting.rejected)
         taken = Import(KIND, ", ".join(sources), document.digest, None, now)
         note(connection, taken, {KIND: tally}, everything)
     return ImportReport(taken.source, {KIND: tally}, everything)
 
 
 def identified(
-    measured: Measured, rows: Iterable[ReportedRun]
-) -> tuple[list[ReportedRun], list[Refusal]]:
+    measured: EndpointResolver, rows: Iterable[ReportedRun]
+) -> tuple[list[ReportedRun], list[Rejection]]:
     """Put the endpoint's id into each row; rows of one subject are refused together."""
     found: list[ReportedRun] = []
-    refused: dict[Refusal, None] = {}
+    refused: dict[Rejection, None] = {}
     for row in rows:
         meant = measured.meant_by(row.subject)
         if isinstance(meant, str):

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, inser
 from assay.engine.errors import BadData, quoted
 from assay.engine.world.catalog import Endpoint, Model, Provider
 from assay.engine.world.identity import assign_ids
-from assay.importers.documents import CatalogDocument, ImportReport, Tally
+from assay.importers.documents import CatalogDocument, ImportCounts, ImportReport
 from assay.store.database import writing
 from assay.store.imports.log import Import, bump, changed, insert_missing, newest_import, note
 from assay.store.listings import (
@@ -22,8 +22,8 @@ from assay.store.listings import (
     MODELS,
     OBSERVED,
     PROVIDERS,
-    Listing,
-    Shelf,
+    ListingKind,
+    SourceListing,
     Value,
     holding,
     listings,
@@ -33,7 +33,7 @@ from assay.store.tables import endpoint_listing, model_listing
 
 
 @dataclass(frozen=True, slots=True)
-class Saying:
+class Statement:
     """Who says something, and when."""
 
     kind: str
@@ -54,7 +54,7 @@ class Difference(Generic[Value]):
 
 
 def compare(
-    shelf: Shelf[Value], before: Mapping[str, Listing[Value]], after: Iterable[Value]
+    shelf: ListingKind[Value], before: Mapping[str, SourceListing[Value]], after: Iterable[Value]
 ) -> Difference[Value]:
     """Tell additions, returns, changes and departures apart; `before` holds one source's listings, gone ones too."""
     said = {shelf.key_of(value): value for value in after}
@@ -72,9 +72,9 @@ def compare(
     )
 
 
-def tally(shelf: Shelf[Value], difference: Difference[Value]) -> Tally:
+def tally(shelf: ListingKind[Value], difference: Difference[Value]) -> ImportCounts:
     """Name what changed; what came back counts as added."""
-    return Tally(
+    return ImportCounts(
         added=tuple(
             sorted(shelf.key_of(value) for value in (*difference.added, *difference.returned))
         ),
@@ -85,7 +85,10 @@ def tally(shelf: Shelf[Value], difference: Difference[Value]) -> Tally:
 
 
 def write(
-    connection: Connection, shelf: Shelf[Value], saying: Saying, difference: Difference[Value]
+    connection: Connection,
+    shelf: ListingKind[Value],
+    saying: Statement,
+    difference: Difference[Value],
 ) -> None:
     """Write a difference, table by table."""
     new = [shelf.identify(value) for value in difference.added]
@@ -101,7 +104,7 @@ def write(
     depart(connection, shelf, saying, difference.gone)
 
 
-def listing_cells(shelf: Shelf[Value], saying: Saying, value: Value) -> Cells:
+def listing_cells(shelf: ListingKind[Value], saying: Statement, value: Value) -> Cells:
     """Spell a new listing as columns."""
     return {
         pk(shelf): shelf.key_of(value),
@@ -115,7 +118,7 @@ def listing_cells(shelf: Shelf[Value], saying: Saying, value: Value) -> Cells:
 
 
 def rewrite(
-    connection: Connection, shelf: Shelf[Value], saying: Saying, values: Iterable[Value]
+    connection: Connection, shelf: ListingKind[Value], saying: Statement, values: Iterable[Value]
 ) -> None:
     """Replace the facts of listings, which are there again if they were gone."""
     heard: Cells = {"gone_at": None, "last_seen_at": saying.stated_at}
@@ -127,7 +130,7 @@ def rewrite(
 
 
 def depart(
-    connection: Connection, shelf: Shelf[Value], saying: Saying, names: Iterable[str]
+    connection: Connection, shelf: ListingKind[Value], saying: Statement, names: Iterable[str]
 ) -> None:
     """Mark listings as gone."""
     cells = [{"this": name} for name in names]
@@ -140,7 +143,7 @@ def depart(
         connection.execute(query, cells)
 
 
-def confirm(connection: Connection, shelf: Shelf[Value], saying: Saying) -> int:
+def confirm(connection: Connection, shelf: ListingKind[Value], saying: Statement) -> int:
     """Note that the source still lists all that it lists; return how many had an older time."""
     listing = shelf.listing.c
     listed = (
@@ -153,7 +156,7 @@ def confirm(connection: Connection, shelf: Shelf[Value], saying: Saying) -> int:
     return connection.execute(query).rowcount
 
 
-def own(shelf: Shelf[Value], saying: Saying, name: object) -> ColumnElement[bool]:
+def own(shelf: ListingKind[Value], saying: Statement, name: object) -> ColumnElement[bool]:
     """Find one listing of the source."""
     listing = shelf.listing.c
     return and_(
@@ -161,27 +164,27 @@ def own(shelf: Shelf[Value], saying: Saying, name: object) -> ColumnElement[bool
     )
 
 
-def pk(shelf: Shelf[Value]) -> str:
+def pk(shelf: ListingKind[Value]) -> str:
     """Name the column that names the thing."""
     return str(shelf.identity.primary_key.columns[0].name)
 
 
-def apply_catalog(engine: Engine, document: CatalogDocument, *, now: datetime) -> ImportReport:
+def apply_catalog(database: Engine, document: CatalogDocument, *, now: datetime) -> ImportReport:
     """Make the source's listings those of the document; a file older than its source's newest is refused whole."""
-    with writing(engine) as connection:
+    with writing(database) as connection:
         taken = Import(CATALOG, document.source, document.digest, document.generated_at, now)
         previous = newest_import(connection, CATALOG, document.source)
         refuse_older(taken, previous)
         repeated = previous is not None and previous.digest == taken.digest
         stated_at = previous.stated_at if previous and repeated else taken.stated_at
-        saying = Saying(CATALOG, document.source, stated_at, now)
+        saying = Statement(CATALOG, document.source, stated_at, now)
         tallies = shelve(connection, saying, document)
         newer = confirm_all(connection, saying) and others_list(connection, saying)
         superseded = supersede_observed(connection, saying)
         if newer or superseded or any(changed(each) for each in tallies.values()):
             bump(connection, "catalog")
-        note(connection, taken, tallies, document.refused)
-    return ImportReport(document.source, tallies, document.refused)
+        note(connection, taken, tallies, document.rejected)
+    return ImportReport(document.source, tallies, document.rejected)
 
 
 def refuse_older(taken: Import, previous: Import | None) -> None:
@@ -194,7 +197,9 @@ def refuse_older(taken: Import, previous: Import | None) -> None:
         raise BadData(message)
 
 
-def shelve(connection: Connection, saying: Saying, document: CatalogDocument) -> dict[str, Tally]:
+def shelve(
+    connection: Connection, saying: Statement, document: CatalogDocument
+) -> dict[str, ImportCounts]:
     """Bring providers, models and endpoints up to date, in the order in which they refer to each other."""
     known = listings(connection, ENDPOINTS)
     identified = identify(known, saying.source, document.endpoints)
@@ -206,8 +211,8 @@ def shelve(connection: Connection, saying: Saying, document: CatalogDocument) ->
 
 
 def put(
-    connection: Connection, shelf: Shelf[Value], saying: Saying, after: Iterable[Value]
-) -> Tally:
+    connection: Connection, shelf: ListingKind[Value], saying: Statement, after: Iterable[Value]
+) -> ImportCounts:
     """Bring one kind of thing up to date."""
     table = shelf.listing.c
     said = listings(connection, shelf, table.kind == saying.kind, table.source == saying.source)
@@ -217,7 +222,9 @@ def put(
 
 
 def identify(
-    known: Mapping[str, Sequence[Listing[Endpoint]]], source: str, incoming: Sequence[Endpoint]
+    known: Mapping[str, Sequence[SourceListing[Endpoint]]],
+    source: str,
+    incoming: Sequence[Endpoint],
 ) -> list[Endpoint]:
     """Give each endpoint the id its offer has, whichever source it came from, gone or not.
 
@@ -252,20 +259,20 @@ def models_of(document: CatalogDocument) -> list[Model]:
     return list((implied | named).values())
 
 
-def confirm_all(connection: Connection, saying: Saying) -> int:
+def confirm_all(connection: Connection, saying: Statement) -> int:
     """Note when the source was last heard; return how many listings are newer than they were."""
     confirmed = [confirm(connection, PROVIDERS, saying), confirm(connection, MODELS, saying)]
     return sum(confirmed, start=confirm(connection, ENDPOINTS, saying))
 
 
-def others_list(connection: Connection, saying: Saying) -> bool:
+def others_list(connection: Connection, saying: Statement) -> bool:
     """Whether another catalog could have held until now: a newer time alone changes which one does."""
     listing = model_listing.c
     other = (listing.kind == CATALOG, listing.source != saying.source, listing.gone_at.is_(None))
     return connection.execute(select(listing.model).where(*other).limit(1)).first() is not None
 
 
-def supersede_observed(connection: Connection, saying: Saying) -> int:
+def supersede_observed(connection: Connection, saying: Statement) -> int:
     """Retire listings made from observations where a catalog now speaks for the endpoint.
 
     So a departure from the catalog is a departure, whichever of the two was imported first.

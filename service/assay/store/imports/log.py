@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Table, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from assay.importers.documents import Refusal, Tally
+from assay.importers.documents import ImportCounts, Rejection
 from assay.store.tables import import_log, world_revision
 
 
@@ -49,8 +49,8 @@ def newest_import(connection: Connection, kind: str, source: str) -> Import | No
 def note(
     connection: Connection,
     taken: Import,
-    tallies: Mapping[str, Tally],
-    refused: Sequence[Refusal] = (),
+    tallies: Mapping[str, ImportCounts],
+    refused: Sequence[Rejection] = (),
 ) -> None:
     """Log an import, unless it repeats the last one of its source and changed nothing."""
     last = newest_import(connection, taken.kind, taken.source)
@@ -72,7 +72,7 @@ def note(
     connection.execute(insert(import_log), row)
 
 
-def counted(tally: Tally) -> dict[str, int]:
+def counted(tally: ImportCounts) -> dict[str, int]:
     """Reduce names to numbers."""
     return {
         "added": len(tally.added),
@@ -82,7 +82,7 @@ def counted(tally: Tally) -> dict[str, int]:
     }
 
 
-def changed(tally: Tally) -> bool:
+def changed(tally: ImportCounts) -> bool:
     """Whether anything is different now."""
     return bool(tally.added or tally.changed or tally.gone)
 

@@ -12,11 +12,17 @@ from sqlalchemy import Connection, Engine, Table, and_, bindparam, func, insert,
 
 from assay.engine.world.catalog import Endpoint
 from assay.engine.world.measurements import Observation
-from assay.importers.documents import ImportReport, ObservationDocument, ObservedRow, Refusal, Tally
+from assay.importers.documents import (
+    ImportCounts,
+    ImportReport,
+    ObservationDocument,
+    ObservedRow,
+    Rejection,
+)
 from assay.store.database import writing
-from assay.store.imports.catalog import Saying, compare, tally, write
+from assay.store.imports.catalog import Statement, compare, tally, write
 from assay.store.imports.log import Import, bump, changed, insert_missing, note
-from assay.store.listings import CATALOG, ENDPOINTS, OBSERVED, Listing, listings
+from assay.store.listings import CATALOG, ENDPOINTS, OBSERVED, SourceListing, listings
 from assay.store.rows import observation_of
 from assay.store.tables import current, endpoint, endpoint_listing, model, observation, provider
 
@@ -68,7 +74,7 @@ class Names:
         self._by_tag[model, tag].append(endpoint_id)
         self._models[endpoint_id] = model
 
-    def meant_by(self, row: ObservedRow) -> str | Refusal | None:
+    def meant_by(self, row: ObservedRow) -> str | Rejection | None:
         """Return the id of the endpoint meant, `None` if there is none, a refusal if there are several.
 
         The tag column may hold a full id (`model@tag~2`), or its part after the `@`, where a tag repeats.
@@ -76,7 +82,7 @@ class Names:
         shared = self._by_tag.get((row.model, row.tag), [])
         if len(shared) > 1:
             ids = ", ".join(sorted(shared))
-            return Refusal(
+            return Rejection(
                 row.where,
                 f"tag {row.tag} of {row.model} is ambiguous, write one of {ids} as the tag",
             )
@@ -86,10 +92,10 @@ class Names:
         return next((each for each in full if self._models.get(each) == row.model), None)
 
 
-def unknown(row: ObservedRow) -> Refusal:
+def unknown(row: ObservedRow) -> Rejection:
     """Refuse a row whose endpoint no catalog has named."""
     name = f"{row.model}@{row.tag}"
-    return Refusal(
+    return Rejection(
         row.where, f"endpoint {name} is unknown; import the catalog first or use --create-endpoints"
     )
 
@@ -99,12 +105,12 @@ def can_be_made(row: ObservedRow) -> bool:
     return not set("@~") & set(row.tag)
 
 
-Said = Mapping[str, Sequence[Listing[Endpoint]]]
+Said = Mapping[str, Sequence[SourceListing[Endpoint]]]
 
 
 def create_observed(
     connection: Connection, rows: Iterable[ObservedRow], now: datetime
-) -> dict[str, Tally]:
+) -> dict[str, ImportCounts]:
     """List the rows' endpoints under the rows' own sources, unless a catalog lists them now."""
     said = listings(connection, ENDPOINTS)
     by_source: dict[str, list[ObservedRow]] = defaultdict(list)
@@ -120,20 +126,20 @@ def create_observed(
     return {**named, "endpoints": united(made)}
 
 
-def create(connection: Connection, table: Table, names: set[str], now: datetime) -> Tally:
+def create(connection: Connection, table: Table, names: set[str], now: datetime) -> ImportCounts:
     """Make providers or models known by name alone."""
     column = table.primary_key.columns[0]
     new = sorted(names - set(connection.execute(select(column)).scalars()))
     insert_missing(connection, table, [{column.name: name, "created_at": now} for name in new])
-    return Tally(added=tuple(new))
+    return ImportCounts(added=tuple(new))
 
 
 def list_endpoints(
     connection: Connection, said: Said, rows: Sequence[ObservedRow], now: datetime
-) -> Tally:
+) -> ImportCounts:
     """List what one source observed; it never unlists: a file of counts is no catalog."""
     source = rows[0].observation.source
-    saying = Saying(OBSERVED, source, max(row.observation.observed_to for row in rows), now)
+    saying = Statement(OBSERVED, source, max(row.observation.observed_to for row in rows), now)
     seen = {endpoint.endpoint_id: endpoint for endpoint in map(observed_endpoint, rows)}
     before = {
         name: listing
@@ -146,10 +152,10 @@ def list_endpoints(
     return tally(ENDPOINTS, difference)
 
 
-def united(tallies: Iterable[Tally]) -> Tally:
+def united(tallies: Iterable[ImportCounts]) -> ImportCounts:
     """Put the tallies of several sources together; what two of them made was made once."""
     each = tuple(tallies)
-    return Tally(
+    return ImportCounts(
         added=tuple(sorted({name for one in each for name in one.added})),
         changed=tuple(sorted({name for one in each for name in one.changed})),
         unchanged=sum(one.unchanged for one in each),
@@ -169,7 +175,7 @@ def refresh_observed(connection: Connection, sources: Sequence[str]) -> None:
     )
 
 
-def is_catalogued(listing: Listing[Endpoint]) -> bool:
+def is_catalogued(listing: SourceListing[Endpoint]) -> bool:
     """Whether a catalog lists it now."""
     return listing.kind == CATALOG and listing.gone_at is None
 
@@ -201,7 +207,7 @@ class Sorting:
     added: dict[Key, Observation] = field(default_factory=dict)
     superseding: dict[Key, Observation] = field(default_factory=dict)
     unchanged: dict[Key, str] = field(default_factory=dict)
-    refused: list[Refusal] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
     seen: dict[Key, str] = field(default_factory=dict)
 
     def take(self, where: str, seen: Observation) -> None:
@@ -210,9 +216,9 @@ class Sorting:
         windows = self.windows[key[:2]]
         other = windows.overlapping(window)
         if key in self.seen:
-            self.refused.append(Refusal(where, f"repeats the window of {self.seen[key]}"))
+            self.rejected.append(Rejection(where, f"repeats the window of {self.seen[key]}"))
         elif other is not None:
-            self.refused.append(Refusal(where, overlap(seen, other)))
+            self.rejected.append(Rejection(where, overlap(seen, other)))
         else:
             self.seen[key] = where
             windows.add(window)
@@ -227,9 +233,9 @@ class Sorting:
         else:
             self.superseding[key] = seen
 
-    def tally(self) -> Tally:
+    def tally(self) -> ImportCounts:
         """Name what came in."""
-        return Tally(
+        return ImportCounts(
             added=tuple(sorted(named(each) for each in self.added.values())),
             changed=tuple(sorted(named(each) for each in self.superseding.values())),
             unchanged=len(self.unchanged),
@@ -237,11 +243,11 @@ class Sorting:
 
 
 def apply_observations(
-    engine: Engine, document: ObservationDocument, *, create_endpoints: bool, now: datetime
+    database: Engine, document: ObservationDocument, *, create_endpoints: bool, now: datetime
 ) -> ImportReport:
     """Keep what was observed; rows that cannot be are refused one by one and do not stop the rest."""
     sources = sorted({row.observation.source for row in document.rows})
-    with writing(engine) as connection:
+    with writing(database) as connection:
         rows, refused = identified(connection, document.rows, create_endpoints=create_endpoints)
         sorting = sort(connection, sources, rows)
         created = (
@@ -254,7 +260,7 @@ def apply_observations(
             bump(connection, "catalog")
         if changed(tallies["observations"]):
             bump(connection, "evidence")
-        everything = (*document.refused, *refused, *sorting.refused)
+        everything = (*document.rejected, *refused, *sorting.rejected)
         taken = Import("observations", ", ".join(sources), document.digest, None, now)
         note(connection, taken, tallies, everything)
     return ImportReport(taken.source, tallies, everything)
@@ -262,7 +268,7 @@ def apply_observations(
 
 def identified(
     connection: Connection, rows: Iterable[ObservedRow], *, create_endpoints: bool
-) -> tuple[list[ObservedRow], list[Refusal]]:
+) -> tuple[list[ObservedRow], list[Rejection]]:
     """Put the lasting id into each row; refuse rows that name no endpoint, or several."""
     known = connection.execute(select(endpoint.c.endpoint_id, endpoint.c.model, endpoint.c.tag))
     names = Names((row.endpoint_id, row.model, row.tag) for row in known)

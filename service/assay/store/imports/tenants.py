@@ -11,10 +11,10 @@ from sqlalchemy import Connection, Engine, delete, insert, select
 from assay.engine.errors import quoted
 from assay.engine.world.tenants import Preference, TenantSettings
 from assay.importers.documents import (
+    ImportCounts,
     ImportReport,
     PreferenceDocument,
-    Refusal,
-    Tally,
+    Rejection,
     TenantDocument,
 )
 from assay.store.database import writing
@@ -49,18 +49,18 @@ class Targets:
 
 
 def apply_preferences(
-    engine: Engine, document: PreferenceDocument, *, now: datetime
+    database: Engine, document: PreferenceDocument, *, now: datetime
 ) -> ImportReport:
     """Replace the standing preferences of every tenant in the document; refuse targets that nothing is called."""
-    with writing(engine) as connection:
+    with writing(database) as connection:
         targets = known_targets(connection)
-        wanted, refused = [], list(document.refused)
+        wanted, refused = [], list(document.rejected)
         for each in dict.fromkeys(document.preferences):
             fault = targets.fault(each.target, each.model)
             if fault is None:
                 wanted.append(each)
             else:
-                refused.append(Refusal(f"tenant {each.tenant}", f"{each.kind}: {fault}"))
+                refused.append(Rejection(f"tenant {each.tenant}", f"{each.kind}: {fault}"))
         tally = replace_preferences(
             connection, {each.tenant for each in document.preferences}, wanted, now
         )
@@ -69,11 +69,11 @@ def apply_preferences(
         )
 
 
-def apply_tenants(engine: Engine, document: TenantDocument, *, now: datetime) -> ImportReport:
+def apply_tenants(database: Engine, document: TenantDocument, *, now: datetime) -> ImportReport:
     """Replace the settings of every tenant in the document; one that names an unknown provider is refused whole."""
-    with writing(engine) as connection:
+    with writing(database) as connection:
         targets = known_targets(connection)
-        wanted, refused = [], list(document.refused)
+        wanted, refused = [], list(document.rejected)
         for each in document.tenants:
             faults = [f"only: {fault}" for target in each.only if (fault := targets.fault(target))]
             faults += [
@@ -85,7 +85,7 @@ def apply_tenants(engine: Engine, document: TenantDocument, *, now: datetime) ->
                     f"affiliated_provider: {quoted(provider or '')} is not a known provider"
                 )
             if faults:
-                refused.append(Refusal(f"tenant {each.tenant}", "; ".join(faults)))
+                refused.append(Rejection(f"tenant {each.tenant}", "; ".join(faults)))
             else:
                 wanted.append(each)
         tally = replace_tenants(connection, wanted, document.affiliated, now)
@@ -95,7 +95,7 @@ def apply_tenants(engine: Engine, document: TenantDocument, *, now: datetime) ->
 
 
 def finish(
-    connection: Connection, taken: Import, tally: Tally, refused: list[Refusal]
+    connection: Connection, taken: Import, tally: ImportCounts, refused: list[Rejection]
 ) -> ImportReport:
     """Log the import and report it."""
     if changed(tally):
@@ -116,7 +116,7 @@ def known_targets(connection: Connection) -> Targets:
 
 def replace_preferences(
     connection: Connection, tenants: set[str], wanted: Iterable[Preference], now: datetime
-) -> Tally:
+) -> ImportCounts:
     """Make the tenants' preferences those that are wanted, touching only what differs."""
     rows = connection.execute(select(preference).where(preference.c.tenant.in_(sorted(tenants))))
     before = {preference_of(row): row.preference_id for row in rows}
@@ -131,7 +131,7 @@ def replace_preferences(
             for p in added
         ]
         connection.execute(insert(preference), [{**each, "created_at": now} for each in cells])
-    return Tally(
+    return ImportCounts(
         tuple(map(named, added)), (), tuple(sorted(map(named, gone))), len(before) - len(gone)
     )
 
@@ -141,7 +141,7 @@ def replace_tenants(
     wanted: Iterable[TenantSettings],
     affiliated: Mapping[str, str],
     now: datetime,
-) -> Tally:
+) -> ImportCounts:
     """Make the tenants' settings and affiliations those that are wanted, touching only what differs."""
     belongs = dict(
         connection.execute(select(tenant_affiliation.c.tenant, tenant_affiliation.c.provider)).all()
@@ -161,7 +161,7 @@ def replace_tenants(
     ]:
         connection.execute(insert(tenant_affiliation), owned)
     altered = tuple(name for name in differing if name in before)
-    return Tally(added, altered, (), len(after) - len(differing))
+    return ImportCounts(added, altered, (), len(after) - len(differing))
 
 
 def named(each: Preference) -> str:

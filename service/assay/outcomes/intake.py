@@ -11,8 +11,8 @@ from assay.decision_log.record import OUTCOMES, encode_outcomes
 from assay.engine.errors import EvidenceNotKept
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.journal.errors import JournalError
-from assay.outcomes.checks import Checked, checked, require_batch
-from assay.outcomes.outcome import Batch, Group, Reported, grouped
+from assay.outcomes.checks import BatchResult, check_outcomes, require_batch
+from assay.outcomes.outcome import OutcomeBatch, OutcomeGroup, OutcomeReport, group_outcomes
 
 
 class Journals(Protocol):
@@ -33,23 +33,23 @@ class Knows(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class OutcomeSubmission:
     """A batch as it came in; its outcomes are read once."""
 
     source: str
     batch_id: str
     size: int
-    outcomes: Iterable[Reported]
+    outcomes: Iterable[OutcomeReport]
 
 
-class Reporter:
+class OutcomeIntake:
     """Checks outcomes, keeps those that are taken in the journal, and tells `heed` of them."""
 
     def __init__(
         self,
         knows: Knows,
         journal: Journals,
-        heed: Callable[[Sequence[Group], int], None],
+        heed: Callable[[Sequence[OutcomeGroup], int], None],
         *,
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
@@ -59,11 +59,11 @@ class Reporter:
         self._clock_us = clock_us
         self._providers: tuple[Snapshot, Mapping[str, str]] | None = None
 
-    def report(self, sent: Sent) -> Checked:
+    def report(self, sent: OutcomeSubmission) -> BatchResult:
         """Take a batch apart and keep what is taken; raises InvalidField, SnapshotUnavailable and EvidenceNotKept."""
         require_batch(sent.source, sent.batch_id, sent.size)
         providers, now_us = self.providers(), self._clock_us()
-        found = checked(sent.outcomes, providers, now_us)
+        found = check_outcomes(sent.outcomes, providers, now_us)
         if found.accepted:
             try:
                 tenants = {reported.tenant for reported in found.accepted}
@@ -71,9 +71,10 @@ class Reporter:
                     each: self._knows.pseudonym(self._journal, each, now_us)
                     for each in sorted(tenants)
                 }
-                groups = grouped(found.accepted, providers, names)
+                groups = group_outcomes(found.accepted, providers, names)
                 self._journal.append(
-                    OUTCOMES, encode_outcomes(Batch(sent.source, sent.batch_id, now_us, groups))
+                    OUTCOMES,
+                    encode_outcomes(OutcomeBatch(sent.source, sent.batch_id, now_us, groups)),
                 )
             except JournalError as error:
                 raise EvidenceNotKept(str(error)) from error
