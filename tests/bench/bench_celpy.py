@@ -20,10 +20,10 @@ from assay.engine.pool.judge import admit
 # exacto with plain arithmetic in the place of its statistics, and with its parameters written out.
 RULES = {
     "tool_accuracy": (
-        "(endpoint.tools.calls - endpoint.tools.errored) / endpoint.tools.design_effect + 19.0"
-        " >= 0.95 * (endpoint.tools.calls / endpoint.tools.design_effect + 20.0)"
+        "(endpoint.tools.tool_call_requests - endpoint.tools.errored_requests) / endpoint.tools.design_effect + 19.0"
+        " >= 0.95 * (endpoint.tools.tool_call_requests / endpoint.tools.design_effect + 20.0)"
     ),
-    "sample_size": "endpoint.tools.calls >= 60.0 * endpoint.tools.design_effect",
+    "sample_size": "endpoint.tools.tool_call_requests >= 60.0 * endpoint.tools.design_effect",
     "propensity_in_band": (
         "endpoint.propensity.peers"
         ".exists(p, p * 0.5 < endpoint.propensity.share && endpoint.propensity.share < p * 1.5)"

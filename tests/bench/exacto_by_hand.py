@@ -29,7 +29,7 @@ def admit_by_hand(rows: Sequence[Row]) -> list[Findings]:
 def judge_row(row: Row) -> Findings:
     broken: list[RuleFinding] = []
     abstained: list[RuleFinding] = []
-    calls = row.get("tools.calls")
+    calls = row.get("tools.tool_call_requests")
     if calls is None:
         unobserved(row, broken, abstained)
     else:
@@ -53,7 +53,7 @@ def unobserved(row: Row, broken: list[RuleFinding], abstained: list[RuleFinding]
 
 
 def accuracy(row: Row, calls: float, broken: list[RuleFinding]) -> None:
-    errored, design_effect = row["tools.errored"], row["tools.design_effect"]
+    errored, design_effect = row["tools.errored_requests"], row["tools.design_effect"]
     good = (calls - errored) / design_effect + PRIOR_GOOD
     bad = errored / design_effect + PRIOR_BAD
     probability = float(betaincc(good, bad, ACCURACY))

@@ -307,7 +307,7 @@ spec:
         expression: request.tools > 0
         reason: ACCURACY
       - name: counted
-        expression: endpoint.tools.calls
+        expression: endpoint.tools.tool_call_requests
         reason: EVIDENCE_THIN
   request:
     - name: judged_here

@@ -355,7 +355,7 @@ def test_an_endpoint_says_what_is_known_and_leaves_the_rest_unset() -> None:
 
 def test_a_pool_shows_members_and_others_with_facts() -> None:
     def shown(verdict: Verdict) -> Judged:
-        return Judged(verdict, (("endpoint.tools.calls", 61.5),))
+        return Judged(verdict, (("endpoint.tools.tool_call_requests", 61.5),))
 
     as_of = datetime(2025, 9, 23, 12, tzinfo=UTC)
     message = catalog_convert.pool(
@@ -374,6 +374,6 @@ def test_a_pool_shows_members_and_others_with_facts() -> None:
     assert message.as_of.ToDatetime(UTC) == as_of
     assert [m.tag for m in message.members] == ["good"]
     assert [(f.name, f.value.double_value) for f in message.members[0].facts] == [
-        ("endpoint.tools.calls", 61.5)
+        ("endpoint.tools.tool_call_requests", 61.5)
     ]
     assert [f.reason for f in message.others[0].broken] == ["ACCURACY", "max_price"]

@@ -77,7 +77,7 @@ def change(
 ) -> PoolChange:
     found = RuleFinding("tool_accuracy", "ACCURACY", "3 of 4 – “bad”", "false", "exacto")
     facts = {
-        "tools.calls": 0.1 + 0.2,
+        "tools.tool_call_requests": 0.1 + 0.2,
         "observed.requests": 2**53 + 1,
         "observed.sources": ["probe"],
         "model.id": model,

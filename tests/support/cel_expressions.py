@@ -25,8 +25,8 @@ SCORES = map_of(STRING, DOUBLE)
 
 ENDPOINT: Mapping[str, Type] = {
     "accuracy": DOUBLE,
-    "tools.calls": DOUBLE,
-    "tools.errored": DOUBLE,
+    "tools.tool_call_requests": DOUBLE,
+    "tools.errored_requests": DOUBLE,
     "context": INT,
     "rank": INT,
     "provider": STRING,
@@ -54,7 +54,7 @@ def _half(value: float) -> float:
 
 
 def _calls_exceed(endpoint: Mapping[str, float], floor: float) -> bool:
-    return endpoint["tools.calls"] > floor
+    return endpoint["tools.tool_call_requests"] > floor
 
 
 FUNCTIONS = (

@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from assay.cli.options import instant
-from assay.curator.judging import compiled
+from assay.curator.judging import compile_stored
 from assay.decision_log.auditor import Auditor, Question
 from assay.decision_log.filter import fields
 from assay.engine.errors import InvalidField
@@ -54,7 +54,7 @@ def at_least_one(name: str, number: int | None) -> None:
 def auditing(url: str | None) -> Iterator[Auditor]:
     """An auditor of the database, closed at the end."""
     with open_current_database(url) as database:
-        yield Auditor(database, engine_version(), compiled)
+        yield Auditor(database, engine_version(), compile_stored)
 
 
 def utc(time: datetime) -> str:

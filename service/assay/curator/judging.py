@@ -31,6 +31,12 @@ def compiled(source: PolicySource, revision: int = 0) -> Policy:
     return compile_policy(rule_sets, bindings, source, revision)
 
 
+def compile_stored(source: PolicySource) -> Policy:
+    """Compile rule files read from the store, which may use former names of facts."""
+    rule_sets, bindings = read_policy(source.files)
+    return compile_policy(rule_sets, bindings, source, accept_former=True)
+
+
 def judged(database: Engine, directory: Path, as_of: datetime) -> tuple[World, Snapshot]:
     """Judge what the database holds by a policy directory, without memory, and keep nothing of it."""
     source = read_directory(directory)

@@ -37,7 +37,8 @@ class Side:
         self.first[first.provider] += 1
         known = facts[first.endpoint_id]
         price, calls, errored = (
-            known.get(k) for k in ("price.blended", "tools.calls", "tools.errored")
+            known.get(k)
+            for k in ("price.blended", "tools.tool_call_requests", "tools.errored_requests")
         )
         if isinstance(price, float):
             self.priced += 1

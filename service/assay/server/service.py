@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy import Engine
 
 from assay.curator.curator import Curator, Published
-from assay.curator.judging import Judging, RuleFiles, compiled
+from assay.curator.judging import Judging, RuleFiles, compile_stored
 from assay.curator.lease import leasing
 from assay.curator.loop import Running
 from assay.decision_log.auditor import Auditor
@@ -84,7 +84,7 @@ class Serving:
         self.running: Running | None = None
         if pinned is None and target != "curate":
             listed = Listed(database) if target in QUERYING else World
-            self.following = Following(database, compiled, listed, self.publish)
+            self.following = Following(database, compile_stored, listed, self.publish)
             self.following.look()
         if self.rules is not None:
             self._rule(database, self.rules, pinned, judges=target == "all")
@@ -133,7 +133,7 @@ class Serving:
             deciding.append(self._evidence(database, self.decider, self.logbook))
         if target not in QUERYING:
             return deciding
-        auditor = Auditor(database, engine_version(), compiled)
+        auditor = Auditor(database, engine_version(), compile_stored)
         known = witnesses if self.logbook is None else self.logbook.witnesses
         audit = audit_service(Audit(auditor, wall_clock, known.public_keys, known.heads))
         return [*deciding, catalog_service(self.current_view), audit]

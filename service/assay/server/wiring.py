@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine, inspect
 
-from assay.curator.judging import Judging, RuleFiles, compiled, judged
+from assay.curator.judging import Judging, RuleFiles, compile_stored, judged
 from assay.decision_log.queries import pseudonyms_by_tenant
 from assay.decision_log.replay import stored_snapshots
 from assay.decision_log.writer import Logbook
@@ -99,7 +99,7 @@ def published_snapshot(database: Engine, at: datetime | None = None) -> Snapshot
     if publication is None:
         return None
     try:
-        return stored_snapshots(database, compiled)(publication.snapshot_id)
+        return stored_snapshots(database, compile_stored)(publication.snapshot_id)
     except (LookupError, ValueError) as error:
         raise StoreUnavailable(
             f"snapshot {publication.snapshot_id} cannot be read: {error}"

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert, select
 
+from assay.engine.policy.fact_schema import FORMER_NAMES
 from assay.engine.policy.verdict import RuleFinding
 from assay.engine.snapshot.pool_memory import Amounts, Forgotten, Memory, PoolChange, PoolState
 from assay.store.database import reading, writing
@@ -190,5 +191,5 @@ def change_of(row: Row[Any]) -> PoolChange:
         cause=row.cause,
         message=row.message,
         reasons=tuple(RuleFinding(**reason) for reason in row.reasons),
-        facts=row.facts,
+        facts={FORMER_NAMES.get(path, path): value for path, value in row.facts.items()},
     )

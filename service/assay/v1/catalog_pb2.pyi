@@ -747,7 +747,7 @@ class PoolEndpoint(_message.Message):
     """Where it stands: `unknown`, `probation`, `member` or `evicted`. Empty: judged without memory."""
     @_builtins.property
     def facts(self) -> _containers.RepeatedCompositeFieldContainer[_routing_pb2.Fact]:
-        """What the rules could read of it, by path below `endpoint.`: `tools.calls`; in the order of names."""
+        """What the rules could read of it, by path below `endpoint.`: `tools.tool_call_requests`; in the order of names."""
 
     @_builtins.property
     def broken(self) -> _containers.RepeatedCompositeFieldContainer[_routing_pb2.Finding]:

@@ -601,7 +601,7 @@ class Fact(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Path as in rule files: `endpoint.tools.calls`."""
+    """Path as in rule files: `endpoint.tools.tool_call_requests`."""
     @_builtins.property
     def value(self) -> Global___FactValue:
         """The value; unset where the fact is missing."""

@@ -100,7 +100,9 @@ def entering(profile: Profile, told: Sequence[Counted]) -> tuple[float, bool]:
     done = closed(profile, told, 1)
     (row,) = done.snapshot.models["lab/m000"].rows[profile.bound.fold]
     (state,) = done.memory.states.values()
-    calls, errored = (float(str(row[f"tools.{name}"])) for name in ("calls", "errored"))
+    calls, errored = (
+        float(str(row[f"tools.{name}"])) for name in ("tool_call_requests", "errored_requests")
+    )
     return 1 - errored / calls, state.state == MEMBER
 
 

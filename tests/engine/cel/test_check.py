@@ -23,8 +23,8 @@ from assay.engine.cel.schema import (
 SCHEMA = Schema(
     roots={
         "endpoint": {
-            "tools.calls": Fact(DOUBLE, optional=True),
-            "tools.errored": Fact(DOUBLE, optional=True),
+            "tools.tool_call_requests": Fact(DOUBLE, optional=True),
+            "tools.errored_requests": Fact(DOUBLE, optional=True),
             "context": Fact(INT),
             "provider": Fact(STRING),
             "features": Fact(list_of(STRING)),
@@ -58,15 +58,15 @@ def faults_of(text: str, expected: Type | None = None, *, judging: bool = True) 
     ("text", "type_", "reads"),
     [
         pytest.param(
-            "endpoint.tools.calls >= 1.0",
+            "endpoint.tools.tool_call_requests >= 1.0",
             BOOL,
-            {"endpoint.tools.calls"},
+            {"endpoint.tools.tool_call_requests"},
             id="a fact of several words",
         ),
         pytest.param(
-            "has(endpoint.tools.calls)",
+            "has(endpoint.tools.tool_call_requests)",
             BOOL,
-            {"endpoint.tools.calls"},
+            {"endpoint.tools.tool_call_requests"},
             id="has reads what it asks for",
         ),
         pytest.param("limit + 1", INT, {"limit"}, id="a plain variable"),
@@ -118,19 +118,22 @@ def test_what_an_expression_is_and_reads(text: str, type_: Type | None, reads: s
             id="an int among doubles",
         ),
         pytest.param(
-            "endpoint.tools.calls >= 60",
-            ["1:22 >= cannot take double and int: write 60.0"],
+            "endpoint.tools.tool_call_requests >= 60",
+            ["1:35 >= cannot take double and int: write 60.0"],
             id="an int as a bound",
         ),
         pytest.param(
-            "endpoint.tools.calls > endpoint.context",
-            ["1:22 > cannot take double and int: convert with double(…)"],
+            "endpoint.tools.tool_call_requests > endpoint.context",
+            ["1:35 > cannot take double and int: convert with double(…)"],
             id="an int fact against a double fact",
         ),
         pytest.param(
             "endpoint.tools",
             [
-                "1:1 endpoint.tools is a group of facts: name one of endpoint.tools.calls, endpoint.tools.errored"
+                (
+                    "1:1 endpoint.tools is a group of facts: name one of"
+                    " endpoint.tools.errored_requests, endpoint.tools.tool_call_requests"
+                )
             ],
             id="a group of facts",
         ),
@@ -140,8 +143,10 @@ def test_what_an_expression_is_and_reads(text: str, type_: Type | None, reads: s
             id="a whole root",
         ),
         pytest.param(
-            "endpoint.tols.calls > 0.0",
-            ["1:1 endpoint.tols.calls is not declared, did you mean endpoint.tools.calls?"],
+            "endpoint.tols.tool_call_requests > 0.0",
+            [
+                "1:1 endpoint.tols.tool_call_requests is not declared, did you mean endpoint.tools.tool_call_requests?"
+            ],
             id="a misspelt fact",
         ),
         pytest.param(

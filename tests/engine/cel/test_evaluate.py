@@ -36,7 +36,7 @@ SCHEMA = Schema(
     roots={
         "e": {
             "accuracy": Fact(DOUBLE, optional=True),
-            "tools.calls": Fact(DOUBLE, optional=True),
+            "tools.tool_call_requests": Fact(DOUBLE, optional=True),
             "n": Fact(INT),
             "name": Fact(STRING),
             "ok": Fact(BOOL, optional=True),
@@ -51,7 +51,9 @@ SCHEMA = Schema(
     functions=(
         Function("picky", (DOUBLE,), DOUBLE, _picky),
         Function("yes", (), BOOL, lambda: "yes"),
-        Function("called", (), DOUBLE, lambda e: e["tools.calls"], receiver=record("e")),
+        Function(
+            "called", (), DOUBLE, lambda e: e["tools.tool_call_requests"], receiver=record("e")
+        ),
         Function("lookup", (), DOUBLE, lambda: dict[str, float]()["x"]),
     ),
 )
@@ -87,7 +89,7 @@ def fails(message: str, column: int) -> Failure:
         pytest.param("e.accuracy > 0.5", ABSENT, id="a missing fact is absent"),
         pytest.param("has(e.accuracy)", False, id="has of a missing fact"),
         pytest.param("has(e.n) && has(params.floor)", True, id="has of facts that are there"),
-        pytest.param("!has(e.tools.calls)", True, id="has of a fact in a group"),
+        pytest.param("!has(e.tools.tool_call_requests)", True, id="has of a fact in a group"),
         pytest.param("false && e.accuracy > 0.5", False, id="false absorbs on the left"),
         pytest.param("e.accuracy > 0.5 && false", False, id="false absorbs on the right"),
         pytest.param("e.accuracy > 0.5 || true", True, id="true absorbs on the right"),
@@ -209,7 +211,9 @@ def fails(message: str, column: int) -> Failure:
             "!yes()", fails("a value that is no bool", 2), id="a function that breaks its word"
         ),
         pytest.param(
-            "e.called() > 0.0", Absent("e.tools.calls"), id="a function that misses a fact"
+            "e.called() > 0.0",
+            Absent("e.tools.tool_call_requests"),
+            id="a function that misses a fact",
         ),
         pytest.param("lookup()", fails("'x'", 1), id="a missing key of its own is a failure"),
         pytest.param("null == null", True, id="null"),

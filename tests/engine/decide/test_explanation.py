@@ -68,12 +68,12 @@ def test_a_broken_rule_tells_what_it_saw() -> None:
     accuracy = dict(finding(explanation, "weak1", "tool_accuracy").seen)
     assert accuracy["params.accuracy_enter"] == 0.95
     assert accuracy["endpoint.tools.design_effect"] == 2.2
-    assert 0 < accuracy["endpoint.tools.errored"] <= 400  # type: ignore[operator] # a count
+    assert 0 < accuracy["endpoint.tools.errored_requests"] <= 400  # type: ignore[operator] # a count
 
 
 def test_an_absent_fact_is_shown_as_absent() -> None:
     accuracy = dict(finding(explained(ask(f"{MODEL}:exacto")), "unseen", "tool_accuracy").seen)
-    assert accuracy["endpoint.tools.calls"] is None
+    assert accuracy["endpoint.tools.tool_call_requests"] is None
 
 
 def test_an_abstaining_rule_tells_what_it_missed() -> None:
@@ -128,13 +128,14 @@ def test_what_is_forgotten_was_not_read() -> None:
         dict(finding(e, "weak1", "tool_accuracy").seen)
         for e in (explained(ask(f"{MODEL}:exacto")), told)
     )
-    assert rest["endpoint.tools.calls"] == whole["endpoint.tools.calls"] - 1000.0  # type: ignore[operator] # a count
+    counts = [each["endpoint.tools.tool_call_requests"] for each in (whole, rest)]
+    assert counts[1] == counts[0] - 1000.0  # type: ignore[operator] # a count
 
 
 def test_pool_rules_tell_the_evidence_as_their_own_binding_folds_it() -> None:
     strict = """
     evidence: {maxAge: 1h}
-    pool: {enter: [{name: fresh, expression: endpoint.tools.calls > 0.0, reason: EVIDENCE_THIN}]}
+    pool: {enter: [{name: fresh, expression: endpoint.tools.tool_call_requests > 0.0, reason: EVIDENCE_THIN}]}
     """
     quick = "order: [{name: price, expression: endpoint.price.prompt}]"
     bindings = "- {name: strict, variant: strict, ruleSet: strict}\n- {name: quick, variant: quick, ruleSet: quick}"
@@ -148,4 +149,4 @@ def test_pool_rules_tell_the_evidence_as_their_own_binding_folds_it() -> None:
     (verdict,) = explain(ask(f"{MODEL}:strict:quick"), snapshot, moment()).plan.verdicts
     (broken,) = verdict.broken
     assert broken.reason == "EVIDENCE_STALE"
-    assert broken.seen == (("endpoint.tools.calls", None),)
+    assert broken.seen == (("endpoint.tools.tool_call_requests", None),)

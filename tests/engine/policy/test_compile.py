@@ -97,12 +97,12 @@ def test_fault(spec: str, at: str, words: str) -> None:
     "spec",
     [
         pytest.param(
-            pool("endpoint.tools.calls > 1.0 && cohort.size > 1"),
+            pool("endpoint.tools.tool_call_requests > 1.0 && cohort.size > 1"),
             id="evidence and cohort in a pool",
         ),
         pytest.param(pool(TAIL), id="judging in a pool"),
         pytest.param(
-            rule("endpoint.tools.calls > 1.0 || request.tools == 0"),
+            rule("endpoint.tools.tool_call_requests > 1.0 || request.tools == 0"),
             id="evidence in a request rule",
         ),
         pytest.param(

@@ -33,8 +33,8 @@ BASE = """
       - {name: cheap, expression: endpoint.price.prompt < params.low}
       - {name: small, expression: cohort.size < 2}
     pool:
-      enter: [{name: seen, expression: endpoint.tools.calls > 0.0, reason: EVIDENCE_THIN}]
-      stay: [{name: kept, expression: endpoint.tools.calls > 0.0, reason: EVIDENCE_THIN}]
+      enter: [{name: seen, expression: endpoint.tools.tool_call_requests > 0.0, reason: EVIDENCE_THIN}]
+      stay: [{name: kept, expression: endpoint.tools.tool_call_requests > 0.0, reason: EVIDENCE_THIN}]
       minimum: 3
     request:
       - {name: first, expression: "endpoint.price.prompt >= 0.0", reason: max_price}

@@ -290,7 +290,7 @@ def test_the_report_of_a_pool_shows_members_others_and_facts() -> None:
     (good2,) = (j for j in report.members if j.verdict.tag == "good2")
     assert dict(good2.facts)["observed.errored_requests"] == 2
     (unseen,) = (j for j in report.others if j.verdict.tag == "unseen")
-    assert "tools.calls" not in dict(unseen.facts)
+    assert "tools.tool_call_requests" not in dict(unseen.facts)
 
 
 def test_only_bindings_that_judge_have_pools() -> None:

@@ -22,13 +22,17 @@ from assay.engine.snapshot.pool_memory import (
 ROW: Mapping[str, object] = {
     "id": "a",
     "tools.requests": 300.0,
-    "tools.calls": 200.0,
-    "tools.errored": 10.0,
+    "tools.tool_call_requests": 200.0,
+    "tools.errored_requests": 10.0,
 }
 
 
 def row(requests: float, calls: float, errored: float) -> Mapping[str, object]:
-    return {"tools.requests": requests, "tools.calls": calls, "tools.errored": errored}
+    return {
+        "tools.requests": requests,
+        "tools.tool_call_requests": calls,
+        "tools.errored_requests": errored,
+    }
 
 
 def forgotten(requests: float, calls: float, errored: float, hours: float = 12.0) -> Forgotten:
@@ -69,9 +73,9 @@ def test_there_may_be_nothing_to_leave_out(
 
 
 def test_the_rules_read_what_is_left_and_all_else_as_it_is() -> None:
-    of = {**ROW, "tools.errored_lenient": 3.0}
+    of = {**ROW, "tools.errored_requests_lenient": 3.0}
     assert remembered(of, Amounts(30.0, 20.0, 4.0)) == {
-        "id": "a", "tools.requests": 270.0, "tools.calls": 180.0, "tools.errored": 6.0, "tools.errored_lenient": 0.0,
+        "id": "a", "tools.requests": 270.0, "tools.tool_call_requests": 180.0, "tools.errored_requests": 6.0, "tools.errored_requests_lenient": 0.0,
     }  # fmt: skip
 
 

@@ -47,7 +47,7 @@ def test_the_rule_broken_is_told_with_what_it_read() -> None:
     assert (broken.rule, broken.reason) == ("tool_accuracy", "ACCURACY")
     seen = dict(broken.seen)
     assert seen["params.accuracy_enter"] == 0.95
-    assert isinstance(seen["endpoint.tools.errored"], float)
+    assert isinstance(seen["endpoint.tools.errored_requests"], float)
 
 
 def test_accuracy_comes_with_an_interval_over_effective_requests() -> None:

@@ -42,7 +42,7 @@ def truth(node: tree.Node, value: object) -> bool:
 def evaluate(checked: Checked, activation: Activation) -> Value:
     """Give the expression's value, or Absent or Failure.
 
-    The activation maps each root to its flat mapping (`{"endpoint": {"tools.calls": 12.0}}`) and each plain variable
+    The activation maps each root to its flat mapping (`{"endpoint": {"tools.tool_call_requests": 12.0}}`) and each plain variable
     to its value; what is not there is absent.
     """
     if not checked.program:

@@ -70,16 +70,29 @@ def _fact(
     """Find the longest declared path; what is left selects within a map."""
     facts = checker.schema.roots[name.name]
     for length in range(len(selects), 0, -1):
-        key = ".".join(select.field for select in selects[:length])
+        key = _key(checker, name, selects[:length])
         if key in facts:
             return facts[key], key, selects[length:]
     _no_fact(checker, name, ".".join(select.field for select in selects))
     return None
 
 
+def _key(checker: Checker, name: syntax.Name, selects: list[syntax.Select]) -> str:
+    """Return the path below a root; the current one for a former path that the schema accepts."""
+    key = ".".join(select.field for select in selects)
+    path = f"{name.name}.{key}"
+    if checker.schema.accept_former and path in checker.schema.former:
+        return checker.schema.former[path].partition(".")[2]
+    return key
+
+
 def _no_fact(checker: Checker, name: syntax.Name, key: str) -> None:
     facts = checker.schema.roots[name.name]
     path = f"{name.name}.{key}" if key else name.name
+    if path in checker.schema.former:
+        current = checker.schema.former[path]
+        checker.faults.add(name.offset, f"{path} was renamed: write {current}")
+        return
     below = sorted(
         f"{name.name}.{known}" for known in facts if not key or known.startswith(f"{key}.")
     )
@@ -134,7 +147,7 @@ def check_has(checker: Checker, node: syntax.Call) -> tree.Node:
         and path[0].name in checker.schema.roots
     ):
         name, selects = path
-        key = ".".join(select.field for select in selects)
+        key = _key(checker, name, selects)
         if key in checker.schema.roots[name.name]:
             return _has_fact(checker, node, name.name, key)
     if not _is_value(checker, path):

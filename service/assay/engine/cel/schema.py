@@ -66,13 +66,18 @@ class Function:
 class Schema:
     """Roots (`endpoint` -> flat dotted paths below it -> fact), plain variables, and functions.
 
-    At run time a root is a flat mapping: `endpoint.tools.calls` is read as `endpoint["tools.calls"]`, an absent fact
-    is a missing key. A plain variable is one value.
+    At run time a root is a flat mapping: `endpoint.tools.errored_requests` is read as
+    `endpoint["tools.errored_requests"]`, and a missing fact is a missing key. A plain variable is one value.
+
+    `former` maps the former path of a fact to its path now. Expressions may use the former one only where
+    `accept_former` is set; otherwise it is a fault that names the path of today.
     """
 
     roots: Mapping[str, Mapping[str, Fact]] = field(default_factory=dict)
     variables: Mapping[str, Type] = field(default_factory=dict)
     functions: tuple[Function, ...] = ()
+    former: Mapping[str, str] = field(default_factory=dict)
+    accept_former: bool = False
 
 
 ANY = Type("any")

@@ -103,6 +103,7 @@ class Checker:
 
     faults: list[Fault] = field(default_factory=list)
     known: dict[object, Checked | ExpressionFaults] = field(default_factory=dict)
+    accept_former: bool = False
 
     def check(
         self, expression: Expression, schema: Schema, key: object, expected: tuple[Type, ...]
@@ -160,7 +161,7 @@ class Names:
 
     def __init__(self, checker: Checker, params: Mapping[str, Type]) -> None:
         self.checker = checker
-        self.schema = schema_for(REQUEST, dict(params))
+        self.schema = schema_for(REQUEST, dict(params), accept_former=checker.accept_former)
         self.variables: dict[str, CheckedVariable] = {}
         self.broken: set[str] = set()
 

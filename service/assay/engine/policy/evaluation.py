@@ -96,7 +96,11 @@ class Program:
     def absence(self, index: int, outcome: Absent, row: Facts) -> tuple[str, str]:
         """Why a fact is missing: evidence has words of its own where the rule excludes for want of it."""
         rule = self.rules[index].rule
-        if not self.pool or not outcome.path.startswith(EVIDENCE) or "tools.calls" in row:
+        if (
+            not self.pool
+            or not outcome.path.startswith(EVIDENCE)
+            or "tools.tool_call_requests" in row
+        ):
             return rule.reason, rule.message or f"{outcome.path} is not known"
         if row.get("observed.stale"):
             reason, message = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from assay.engine.cel.schema import BOOL, DOUBLE, INT, STRING, Fact, Schema, Type, list_of
@@ -78,13 +79,13 @@ FACTS: tuple[DeclaredFact, ...] = (
         "endpoint.tools.requests", DOUBLE, "requests that offered tools and were answered, discounted by age",
         optional=True,
     ),
-    judged("endpoint.tools.calls", DOUBLE, "those of them that ended in tool calls, discounted by age", optional=True),
+    judged("endpoint.tools.tool_call_requests", DOUBLE, "those of them that ended in tool calls, discounted by age", optional=True),
     judged(
-        "endpoint.tools.errored", DOUBLE,
+        "endpoint.tools.errored_requests", DOUBLE,
         "those of them with a bad call, discounted by age; where tenants are many, the higher of two robust counts",
         optional=True,
     ),
-    judged("endpoint.tools.errored_lenient", DOUBLE, "the lower of the two, where there are two", optional=True),
+    judged("endpoint.tools.errored_requests_lenient", DOUBLE, "the lower of the two, where there are two", optional=True),
     judged(
         "endpoint.tools.design_effect", DOUBLE, "by how much clustered requests count less than independent ones",
         optional=True,
@@ -95,7 +96,7 @@ FACTS: tuple[DeclaredFact, ...] = (
     judged("endpoint.observed.errored_requests", INT, "those with a bad call, as observed", optional=True),
     judged("endpoint.observed.age_hours", DOUBLE, "hours since the newest window ended", optional=True),
     judged(
-        "endpoint.observed.calls_per_hour", DOUBLE, "tool-call requests an hour, from the first window to the last",
+        "endpoint.observed.tool_call_requests_per_hour", DOUBLE, "tool-call requests an hour, from the first window to the last",
         optional=True,
     ),
     judged("endpoint.observed.sources", STRINGS, "who observed it", optional=True),
@@ -184,9 +185,31 @@ FACTS: tuple[DeclaredFact, ...] = (
 
 STAGE_OF = {fact.path: fact.stage for fact in FACTS}
 
+FORMER_NAMES: Mapping[str, str] = {
+    "endpoint.tools.calls": "endpoint.tools.tool_call_requests",
+    "endpoint.tools.errored": "endpoint.tools.errored_requests",
+    "endpoint.tools.errored_lenient": "endpoint.tools.errored_requests_lenient",
+    "endpoint.observed.calls_per_hour": "endpoint.observed.tool_call_requests_per_hour",
+}
+"""Names of facts in rule files and snapshots that earlier versions stored, and their names now."""
 
-def schema_for(stage: str, params: dict[str, Type] | None = None) -> Schema:
-    """The facts and functions that expressions of a stage may name; planning may also name the judged ones."""
+_FORMER_KEYS = {old.partition(".")[2]: new.partition(".")[2] for old, new in FORMER_NAMES.items()}
+
+
+def with_current_names(row: Mapping[str, object]) -> Mapping[str, object]:
+    """Return a stored row of endpoint facts with every fact under its current name."""
+    if row.keys().isdisjoint(_FORMER_KEYS):
+        return row
+    return {_FORMER_KEYS.get(name, name): value for name, value in row.items()}
+
+
+def schema_for(
+    stage: str, params: dict[str, Type] | None = None, *, accept_former: bool = False
+) -> Schema:
+    """Return the facts and functions that expressions of a stage may name.
+
+    Planning may also name the facts of judging. With `accept_former`, a former name reads the fact of today.
+    """
     roots: dict[str, dict[str, Fact]] = {
         "params": {n: Fact(t) for n, t in (params or {}).items()},
         "variables": {},
@@ -194,4 +217,4 @@ def schema_for(stage: str, params: dict[str, Type] | None = None) -> Schema:
     for fact in FACTS:
         if stage == REQUEST or fact.stage == JUDGED:
             roots.setdefault(fact.root, {})[fact.name] = Fact(fact.type, fact.optional)
-    return Schema(roots=roots, functions=FUNCTIONS)
+    return Schema(roots, functions=FUNCTIONS, former=FORMER_NAMES, accept_former=accept_former)

@@ -134,21 +134,21 @@ def evidence_facts(
     return {
         "observed.stale": False,
         "tools.requests": folded.discounted.requests,
-        "tools.calls": folded.discounted.tool_call_requests,
-        "tools.errored": folded.discounted.errored_requests,
-        **present({"tools.errored_lenient": folded.lenient_errored}),
+        "tools.tool_call_requests": folded.discounted.tool_call_requests,
+        "tools.errored_requests": folded.discounted.errored_requests,
+        **present({"tools.errored_requests_lenient": folded.lenient_errored}),
         "tools.design_effect": folded.design_effect or design_effect,
         "observed.requests": round(folded.observed.requests),
         "observed.tool_call_requests": round(folded.observed.tool_call_requests),
         "observed.errored_requests": round(folded.observed.errored_requests),
         "observed.age_hours": (as_of - folded.observed_to) / HOUR,
-        "observed.calls_per_hour": calls_per_hour(folded),
+        "observed.tool_call_requests_per_hour": tool_call_requests_per_hour(folded),
         "observed.sources": folded.sources,
         **propensity_facts(folded, peers),
     }
 
 
-def calls_per_hour(folded: FoldedCounts) -> float:
+def tool_call_requests_per_hour(folded: FoldedCounts) -> float:
     """Tool-call requests an hour, from the beginning of the first window to the end of the last."""
     hours = (folded.observed_to - folded.observed_from) / HOUR
     return folded.observed.tool_call_requests / hours if hours > 0 else 0.0

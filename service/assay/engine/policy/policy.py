@@ -57,10 +57,15 @@ def compile_policy(
     bindings: Iterable[Binding],
     source: PolicySource,
     revision: int = 0,
+    *,
+    accept_former: bool = False,
 ) -> Policy:
-    """Check and compile; raises PolicyFaults with every fault of every file."""
+    """Check and compile; raises PolicyFaults with every fault of every file.
+
+    With `accept_former`, rule files may use former names of facts: those that earlier versions stored do.
+    """
     effective, faults = inherit(rule_sets)
-    checker = Checker(faults)
+    checker = Checker(faults, accept_former=accept_former)
     checked = {name: check_rule_set(e, checker) for name, e in effective.items()}
     guarded = [(b, guard(b, checked, checker)) for b in bindings]
     checker.faults.extend(shadow_default(guarded, checked))

@@ -21,12 +21,12 @@ from assay.engine.snapshot.snapshot import Snapshot
 MOST_REQUESTS = 1 << 24
 CONFIDENCE = 0.95
 COUNTED = (
-    "tools.requests", "tools.calls", "observed.requests", "observed.tool_call_requests",
+    "tools.requests", "tools.tool_call_requests", "observed.requests", "observed.tool_call_requests",
 )  # fmt: skip
 UNSEEN: Facts = {
     "tools.requests": 0.0,
-    "tools.calls": 0.0,
-    "tools.errored": 0.0,
+    "tools.tool_call_requests": 0.0,
+    "tools.errored_requests": 0.0,
     "observed.requests": 0,
     "observed.tool_call_requests": 0,
     "observed.errored_requests": 0,
@@ -94,7 +94,7 @@ def scorecard(bound: Bound, shared: Shared, row: Facts, judged: Judged) -> Score
         for f in found.broken
     )
     needed = fewest(lambda more: not enter.findings([cleaner(row, more, bound)], shared)[0].broken)
-    rate = row.get("observed.calls_per_hour")
+    rate = row.get("observed.tool_call_requests_per_hour")
     hours = needed / rate if needed is not None and isinstance(rate, float) and rate > 0 else None
     return Scorecard(judged, accuracy(row), broken, needed, hours)
 
@@ -102,7 +102,8 @@ def scorecard(bound: Bound, shared: Shared, row: Facts, judged: Judged) -> Score
 def accuracy(row: Facts) -> Share | None:
     """The share of tool-call requests without a bad call, over effective requests; `None` where none were seen."""
     calls, errored, effect = (
-        row.get(f"tools.{name}") for name in ("calls", "errored", "design_effect")
+        row.get(f"tools.{name}")
+        for name in ("tool_call_requests", "errored_requests", "design_effect")
     )
     if not (
         isinstance(calls, float)

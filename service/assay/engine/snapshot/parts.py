@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from assay.engine.policy.evaluation import Facts, Findings
+from assay.engine.policy.fact_schema import with_current_names
 from assay.engine.policy.verdict import RuleFinding, Verdict
 from assay.engine.snapshot.pool_memory import NOTHING, Amounts, Standing
 from assay.engine.world.catalog import Endpoint, PriceOverride, Prices
@@ -89,7 +90,7 @@ def model_view(part: Part) -> ModelView:
         model=part["model"],
         facts=part["facts"],
         ids=tuple(e["id"] for e in part["endpoints"]),
-        rows={name: tuple(fold["rows"]) for name, fold in folds.items()},
+        rows={name: tuple(map(with_current_names, fold["rows"])) for name, fold in folds.items()},
         cohort={name: fold["cohort"] for name, fold in folds.items()},
         timed=tuple(
             Timed(index, Prices(**e["prices"]), tuple(override(o) for o in e["overrides"]))

@@ -24,8 +24,8 @@ CAUSES: Final = {
 }
 DEPARTED: Final = "departed"  # from any state to unknown: the endpoint left the catalog
 ERRORED: Final = (
-    "tools.errored",
-    "tools.errored_lenient",
+    "tools.errored_requests",
+    "tools.errored_requests_lenient",
 )  # the same requests, seen strictly and leniently
 FADED: Final = 20.0  # half-lives after which nothing is left to be forgotten
 
@@ -141,7 +141,7 @@ def left_out(
     A longer half-life than then gives all old calls more weight, so it scales them. Errors are not scaled, since those
     behind an eviction are its newest evidence: what is in doubt goes on counting against the endpoint.
     """
-    if forgotten is None or half_life is None or "tools.calls" not in row:
+    if forgotten is None or half_life is None or "tools.tool_call_requests" not in row:
         return NOTHING
     known, most = counted(row), 1.0 - keep
     fade: float = 0.5 ** ((as_of - forgotten.at) / half_life)
@@ -158,7 +158,8 @@ def left_out(
 
 def counted(row: Mapping[str, object]) -> Amounts:
     """The amounts that a row of facts tells; none where nothing fresh was observed."""
-    return Amounts(*(amount(row, f"tools.{name}") for name in ("requests", "calls", "errored")))
+    names = ("requests", "tool_call_requests", "errored_requests")
+    return Amounts(*(amount(row, f"tools.{name}") for name in names))
 
 
 def amount(row: Mapping[str, object], name: str) -> float:
@@ -171,7 +172,7 @@ def remembered(row: Mapping[str, object], out: Amounts) -> Mapping[str, object]:
     """A row of facts less what is left out of it: as the pool's rules read it."""
     if out == NOTHING:
         return row
-    less = {"tools.requests": out.requests, "tools.calls": out.calls}
+    less = {"tools.requests": out.requests, "tools.tool_call_requests": out.calls}
     less |= {name: out.errored for name in ERRORED if name in row}
     return {**row, **{name: max(amount(row, name) - some, 0.0) for name, some in less.items()}}
 
