@@ -12,8 +12,8 @@ from tests.bench.ledger import Ledger
 from tests.bench.measure import compared
 from tests.bench.population import MODEL, snapshot
 
-from assay.curator.judging import compiled
-from assay.engine.policy.binding import Bound
+from assay.curator.judging import compile_source
+from assay.engine.policy.binding import CompiledBinding
 from assay.engine.policy.rule_set import PolicySource
 from assay.engine.pool.judge import admit
 
@@ -52,12 +52,12 @@ spec:
 """
 
 
-def portable() -> Bound:
+def portable() -> CompiledBinding:
     rules = "\n".join(
         f"      - {{name: {name}, expression: '{text}', reason: ACCURACY, message: it does not hold}}"
         for name, text in RULES.items()
     )
-    return compiled(
+    return compile_source(
         PolicySource({"portable.yaml": RULE_FILE.format(rules=rules), "bindings.yaml": BINDINGS})
     ).bound["portable"]
 

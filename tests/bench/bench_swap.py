@@ -17,7 +17,7 @@ from tests.bench.population import AS_OF, DAY, MODEL, world
 from tests.support.commands import eventually, health
 from tests.support.curated_service import process
 
-from assay.curator.judging import compiled
+from assay.curator.judging import compile_source
 from assay.engine.policy.policy import Policy
 from assay.engine.pool.judge import judge
 from assay.engine.world.request import Request
@@ -78,7 +78,7 @@ def populated() -> World:
 def prepared(store: Engine) -> Prepared:
     source = read_directory(policy_dir())
     revision = record_policy(store, source.digest, source.files, now=AS_OF)
-    policy = replace(compiled(source), revision=revision)
+    policy = replace(compile_source(source), revision=revision)
     whole = populated()
     kept = [kept_snapshot(store, whole, policy, days) for days in (0, 1)]
     names = (kept[0].snapshot_id, kept[1].snapshot_id)

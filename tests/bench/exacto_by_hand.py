@@ -9,7 +9,7 @@ from typing import Any
 
 from scipy.special import betaincc
 
-from assay.engine.policy.evaluation import CLEAN, Findings
+from assay.engine.policy.evaluation import NO_FINDINGS, RuleFindings
 from assay.engine.policy.verdict import RuleFinding
 
 Row = Mapping[str, Any]
@@ -22,11 +22,11 @@ IGNORE_LIMIT, MINIMUM_TENANTS = 0.20, 30
 Z = NormalDist().inv_cdf(CONFIDENCE)
 
 
-def admit_by_hand(rows: Sequence[Row]) -> list[Findings]:
+def admit_by_hand(rows: Sequence[Row]) -> list[RuleFindings]:
     return [judge_row(row) for row in rows]
 
 
-def judge_row(row: Row) -> Findings:
+def judge_row(row: Row) -> RuleFindings:
     broken: list[RuleFinding] = []
     abstained: list[RuleFinding] = []
     calls = row.get("tools.tool_call_requests")
@@ -38,8 +38,8 @@ def judge_row(row: Row) -> Findings:
         propensity(row, broken, abstained)
     ignore_rate(row, broken, abstained)
     if not broken and not abstained:
-        return CLEAN
-    return Findings(tuple(broken), tuple(abstained))
+        return NO_FINDINGS
+    return RuleFindings(tuple(broken), tuple(abstained))
 
 
 def unobserved(row: Row, broken: list[RuleFinding], abstained: list[RuleFinding]) -> None:

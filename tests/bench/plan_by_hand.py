@@ -12,7 +12,7 @@ from typing import Any
 from tests.bench.rules_by_hand import Check, Row, Tenant, checks_for, means_any, tenant_of
 
 from assay.engine.decide.ordering import Race, SortKey, draw_key
-from assay.engine.decide.plan import Attempt, Moment, Plan, current
+from assay.engine.decide.plan import Moment, Plan, PlannedAttempt, current
 from assay.engine.errors import PolicyBehind
 from assay.engine.policy.verdict import RuleFinding, Verdict
 from assay.engine.snapshot.parts import ModelView
@@ -202,14 +202,16 @@ def rank_in(row: Row, names: Sequence[str]) -> int:
     return next((rank for rank, name in enumerate(names) if means_any(row, (name,))), len(names))
 
 
-def number(candidates: Sequence[tuple[tuple[Any, ...], Verdict, str]]) -> tuple[Attempt, ...]:
+def number(
+    candidates: Sequence[tuple[tuple[Any, ...], Verdict, str]],
+) -> tuple[PlannedAttempt, ...]:
     seen: set[str] = set()
     attempts = []
     for _, verdict, rule_set in candidates:
         if verdict.endpoint_id not in seen:
             seen.add(verdict.endpoint_id)
             attempts.append(
-                Attempt(
+                PlannedAttempt(
                     len(seen), verdict.model, verdict.endpoint_id, verdict.provider, verdict.tag, rule_set
                 )
             )  # fmt: skip

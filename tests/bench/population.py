@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
-from assay.curator.judging import compiled
+from assay.curator.judging import compile_source
 from assay.engine.policy.policy import Policy
 from assay.engine.pool.judge import judge
 from assay.engine.snapshot.snapshot import Snapshot
@@ -97,7 +97,7 @@ def world() -> World:
 
 @cache
 def policy() -> Policy:
-    return compiled(read_directory(policy_dir()))
+    return compile_source(read_directory(policy_dir()))
 
 
 @cache

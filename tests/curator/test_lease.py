@@ -12,7 +12,13 @@ import pytest
 from sqlalchemy import Engine
 from tests.support.curators import START
 
-from assay.curator.lease import LIFETIME, AdvisoryLease, Leasing, RowLease, leasing
+from assay.curator.lease import (
+    LIFETIME,
+    AdvisoryLeaseClient,
+    LeaseClient,
+    RowLeaseClient,
+    lease_client,
+)
 from assay.store.database import open_database, writing
 from assay.store.lease import Lease, LeaseLost, read_lease, require_lease
 
@@ -43,17 +49,17 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def make(database_url: str, clock: Clock) -> Iterator[Callable[[str], Leasing]]:
+def make(database_url: str, clock: Clock) -> Iterator[Callable[[str], LeaseClient]]:
     """Curators of one database, each with an engine of its own as processes have."""
-    made: list[tuple[Engine, Leasing]] = []
+    made: list[tuple[Engine, LeaseClient]] = []
 
-    def one(holder: str) -> Leasing:
+    def one(holder: str) -> LeaseClient:
         database = open_database(database_url)
         sqlite = database.dialect.name == "sqlite"
         way = (
-            RowLease(database, holder, clock, clock.steady)
+            RowLeaseClient(database, holder, clock, clock.steady)
             if sqlite
-            else leasing(database, holder, clock)
+            else lease_client(database, holder, clock)
         )
         made.append((database, way))
         return way
@@ -64,7 +70,7 @@ def make(database_url: str, clock: Clock) -> Iterator[Callable[[str], Leasing]]:
         database.dispose()
 
 
-def taken(leasing_: Leasing) -> Lease:
+def taken(leasing_: LeaseClient) -> Lease:
     lease = leasing_.acquire()
     assert lease is not None
     return lease
@@ -80,7 +86,7 @@ def fenced(store: Engine, lease: Lease) -> bool:
     return False
 
 
-def test_one_of_two_has_it(make: Callable[[str], Leasing], store: Engine, clock: Clock) -> None:
+def test_one_of_two_has_it(make: Callable[[str], LeaseClient], store: Engine, clock: Clock) -> None:
     one, other = make("one"), make("other")
     lease = taken(one)
     assert lease.holder == "one"
@@ -92,7 +98,9 @@ def test_one_of_two_has_it(make: Callable[[str], Leasing], store: Engine, clock:
     one.release(lease)
 
 
-def test_given_back_it_is_the_others_at_once(make: Callable[[str], Leasing], store: Engine) -> None:
+def test_given_back_it_is_the_others_at_once(
+    make: Callable[[str], LeaseClient], store: Engine
+) -> None:
     one, other = make("one"), make("other")
     first = taken(one)
     one.release(first)
@@ -105,7 +113,7 @@ def test_given_back_it_is_the_others_at_once(make: Callable[[str], Leasing], sto
     other.release(second)
 
 
-def test_the_same_one_may_take_it_again(make: Callable[[str], Leasing], store: Engine) -> None:
+def test_the_same_one_may_take_it_again(make: Callable[[str], LeaseClient], store: Engine) -> None:
     one = make("one")
     first = taken(one)
     one.release(first)
@@ -117,7 +125,7 @@ def test_the_same_one_may_take_it_again(make: Callable[[str], Leasing], store: E
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 def test_a_row_that_is_not_renewed_runs_out(
-    make: Callable[[str], Leasing], store: Engine, clock: Clock
+    make: Callable[[str], LeaseClient], store: Engine, clock: Clock
 ) -> None:
     one, other = make("one"), make("other")
     lease = taken(one)
@@ -134,7 +142,7 @@ def test_a_row_that_is_not_renewed_runs_out(
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 def test_a_clock_that_was_set_back_holds_nobody_up(
-    make: Callable[[str], Leasing], clock: Clock
+    make: Callable[[str], LeaseClient], clock: Clock
 ) -> None:
     one, other = make("one"), make("other")
     taken(one)
@@ -146,7 +154,7 @@ def test_a_clock_that_was_set_back_holds_nobody_up(
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 def test_the_lock_goes_with_its_connection(
-    make: Callable[[str], Leasing], store: Engine, database_url: str
+    make: Callable[[str], LeaseClient], store: Engine, database_url: str
 ) -> None:
     one, other = make("one"), make("other")
     lease = taken(one)
@@ -168,7 +176,7 @@ def test_the_lock_goes_with_its_connection(
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 def test_the_server_hangs_up_on_a_holder_that_stands_still(
-    make: Callable[[str], Leasing], store: Engine
+    make: Callable[[str], LeaseClient], store: Engine
 ) -> None:
     one, other = make("one"), make("other")
     lease = taken(one)
@@ -190,7 +198,7 @@ def eventually(acquire: Callable[[], Lease | None]) -> Lease:
 
 
 def test_nobody_takes_what_changed_meanwhile(store: Engine, clock: Clock, backend: str) -> None:
-    kind = AdvisoryLease if backend == "postgresql" else RowLease
+    kind = AdvisoryLeaseClient if backend == "postgresql" else RowLeaseClient
     one = kind(store, "one", clock)
     lease = taken(one)
     assert read_lease(store) == lease

@@ -12,8 +12,8 @@ from tests.support.commands import eventually
 from tests.support.curators import START, Bench, lives, watched
 
 from assay.curator.curator import Curator
-from assay.curator.lease import leasing
-from assay.curator.loop import BackOff, Keeper, Running
+from assay.curator.lease import lease_client
+from assay.curator.loop import BackOff, CuratorLoop, LeaseHolder
 from assay.engine.errors import StoreUnavailable
 from assay.store.database import open_database
 from assay.store.lease import Lease, return_lease
@@ -50,7 +50,7 @@ class Counter:
 
 def test_a_lease_is_taken_kept_lost_and_taken_again() -> None:
     counter = Counter(free=False)
-    keeper = Keeper(counter)
+    keeper = LeaseHolder(counter)
     keeper.look()
     assert held(keeper) is None
     counter.free = True
@@ -75,7 +75,7 @@ def test_a_lease_is_taken_kept_lost_and_taken_again() -> None:
 
 def test_a_database_that_is_away_is_told_and_costs_no_lease() -> None:
     counter = Counter()
-    keeper = Keeper(counter)
+    keeper = LeaseHolder(counter)
     keeper.look()
     lease, counter.trouble = keeper.lease, StoreUnavailable("away")
     keeper.look()
@@ -85,12 +85,12 @@ def test_a_database_that_is_away_is_told_and_costs_no_lease() -> None:
     assert (held(keeper), told(keeper)) == (lease, "")
 
 
-def held(keeper: Keeper) -> Lease | None:
+def held(keeper: LeaseHolder) -> Lease | None:
     """The lease it has now."""
     return keeper.lease
 
 
-def told(curating: Keeper | Running) -> str:
+def told(curating: LeaseHolder | CuratorLoop) -> str:
     """What is said to be in the way."""
     return str(curating.trouble or "")
 
@@ -117,15 +117,15 @@ def bench(store: Engine) -> Bench:
 
 
 @pytest.fixture
-def start(bench: Bench) -> Iterator[Callable[[str], Running]]:
+def start(bench: Bench) -> Iterator[Callable[[str], CuratorLoop]]:
     """Curators of one database, each with an engine of its own as processes have."""
     databases: list[Engine] = []
 
-    def one(name: str) -> Running:
+    def one(name: str) -> CuratorLoop:
         database = open_database(bench.database.url.render_as_string(hide_password=False))
         databases.append(database)
         curator = Curator(database, bench.rules, lambda: bench.now, bench.heard.append)
-        return Running(curator, leasing(database, name, lambda: bench.now), 0.01)
+        return CuratorLoop(curator, lease_client(database, name, lambda: bench.now), 0.01)
 
     yield one
     for database in databases:
@@ -133,7 +133,7 @@ def start(bench: Bench) -> Iterator[Callable[[str], Running]]:
 
 
 def test_without_the_lease_nothing_is_done(bench: Bench) -> None:
-    running = Running(bench.curator, Counter(free=False), 0.01)
+    running = CuratorLoop(bench.curator, Counter(free=False), 0.01)
     running.keeper.look()
     running.work()
     assert (bench.heard, told(running)) == ([], "")
@@ -142,7 +142,7 @@ def test_without_the_lease_nothing_is_done(bench: Bench) -> None:
 def test_what_fails_is_told_left_as_it_was_and_tried_again(bench: Bench) -> None:
     now = 0.0
     counter = Counter()
-    running = Running(bench.curator, counter, 0.01)
+    running = CuratorLoop(bench.curator, counter, 0.01)
     running.backoff = BackOff(lambda: now)
     running.keeper.lease = bench.lease
     for trouble in (StoreUnavailable("away"), ZeroDivisionError("a fault of ours")):
@@ -160,14 +160,14 @@ def test_what_fails_is_told_left_as_it_was_and_tried_again(bench: Bench) -> None
 
 
 def test_a_lease_that_a_tick_found_lost_is_dropped(bench: Bench) -> None:
-    running = Running(bench.curator, Counter(), 0.01)
+    running = CuratorLoop(bench.curator, Counter(), 0.01)
     running.keeper.lease = Lease(bench.lease.token - 1, "before", START)
     running.work()
     assert (held(running.keeper), told(running)) == (None, "")
 
 
 def test_of_two_one_works_and_the_other_goes_on_at_once_when_it_ends(
-    bench: Bench, start: Callable[[str], Running]
+    bench: Bench, start: Callable[[str], CuratorLoop]
 ) -> None:
     bench.work_until(1)
     assert return_lease(bench.database, bench.lease)

@@ -16,7 +16,7 @@ from sqlalchemy import Engine, delete
 from tests.decision_log.mixed import VARIANTS, Producer, prepared, produce
 from tests.support.commands import KIMI, environment
 
-from assay.curator.judging import compiled
+from assay.curator.judging import compile_source
 from assay.decision_log.auditor import Auditor, Question
 from assay.decision_log.record import Record, decode, encode
 from assay.decision_log.retention import erase_tenant
@@ -52,7 +52,7 @@ def test_thousands_of_mixed_decisions_replay_to_the_same_bytes_in_another_proces
     policy = prepared(database_url, tmp_path)
     database = open_database(database_url)
     producer = produce(database, policy, tmp_path / "journal", count)
-    rows = Auditor(database, engine_version(), compiled).find(everything(), limit=count + 1)
+    rows = Auditor(database, engine_version(), compile_source).find(everything(), limit=count + 1)
     database.dispose()
     assert len(rows) == count
     assert {row.variant for row in rows} == {variant.removeprefix(":") for variant in VARIANTS}
@@ -77,7 +77,7 @@ class Log:
     producer: Producer
 
     def auditor(self, version: str | None = None) -> Auditor:
-        return Auditor(self.database, version or engine_version(), compiled)
+        return Auditor(self.database, version or engine_version(), compile_source)
 
     def outcomes(self) -> Counter[str]:
         auditor = self.auditor()

@@ -15,11 +15,11 @@ import pytest
 
 from assay.cli.app import run
 from assay.cli.policy import run_case
-from assay.curator.judging import compiled
+from assay.curator.judging import compile_source
 from assay.engine.cel.values import Outcome
 from assay.engine.decide.plan import Moment, entries, plan
-from assay.engine.policy.binding import Route
-from assay.engine.policy.evaluation import Program
+from assay.engine.policy.binding import PolicyRoute
+from assay.engine.policy.evaluation import RuleProgram
 from assay.engine.policy.policy import Policy
 from assay.engine.policy.rule_set import PolicySource
 from assay.engine.pool.judge import judge
@@ -32,7 +32,7 @@ from assay.server.settings import policy_dir
 
 DIRECTORY = policy_dir()
 FIXTURES = Path(__file__).parent / "fixtures"
-POLICY = compiled(read_directory(DIRECTORY))
+POLICY = compile_source(read_directory(DIRECTORY))
 CASES = read_cases(read_tests(DIRECTORY))
 BENCHMARKED = """\
   - name: exacto-benchmarked
@@ -45,7 +45,7 @@ BENCHMARKED = """\
       benchmark_floor_stay: 0.4
 """
 """What an operator writes to have exacto ask for a benchmark: it ships without."""
-CONFIGURED = compiled(
+CONFIGURED = compile_source(
     PolicySource(
         {**POLICY.source.files, "bindings.yaml": POLICY.source.files["bindings.yaml"] + BENCHMARKED}
     )
@@ -141,7 +141,7 @@ def outcomes() -> dict[str, set[Asked]]:
 
 
 def pooled(
-    route: Route, view: ModelView, snapshot: Snapshot, members: frozenset[str]
+    route: PolicyRoute, view: ModelView, snapshot: Snapshot, members: frozenset[str]
 ) -> Iterator[tuple[str, Asked]]:
     """What the pool rules said: a verdict lists all that did not hold."""
     for bound in route.pools:
@@ -155,7 +155,9 @@ def pooled(
                 yield told.get(checked.name, "holds"), (checked.rule.origin, block, checked.name)
 
 
-def judged(program: Program, row: dict[int, Outcome], block: str) -> Iterator[tuple[str, Asked]]:
+def judged(
+    program: RuleProgram, row: dict[int, Outcome], block: str
+) -> Iterator[tuple[str, Asked]]:
     """What request rules said of one endpoint: those not listed hold, or are not asked of this request."""
     for index, checked in enumerate(program.rules):
         told = program.finding(index, row[index], {}).outcome if index in row else "holds"
@@ -211,7 +213,7 @@ def fused(policy: Policy) -> int:
 )
 def test_a_common_request_finds_everything_compiled(request_: dict[str, Any]) -> None:
     case = next(case for case in CASES if case.world.endpoints)
-    policy = compiled(POLICY.source)
+    policy = compile_source(POLICY.source)
     policy.warm()
     snapshot = snapshot_of(case, policy)
     before, suffix = fused(policy), request_.pop("suffix", "")
@@ -239,7 +241,9 @@ def test_every_order_key_decides_a_case(file: str, key: str) -> None:
     head, _, order = text.partition("\n  order:\n")
     written_key = rf"^    - name: {key}\n(      .*\n?)*"
     idle = re.sub(written_key, f"    - {{name: {key}, expression: 0}}\n", order, flags=re.MULTILINE)
-    changed = compiled(PolicySource({**POLICY.source.files, file: f"{head}\n  order:\n{idle}"}))
+    changed = compile_source(
+        PolicySource({**POLICY.source.files, file: f"{head}\n  order:\n{idle}"})
+    )
     own = [case for case in CASES if case.file == file.replace(".yaml", "_test.yaml")]
     assert any(run_case(replace(case, draws=min(case.draws, 5)), changed) for case in own)
 

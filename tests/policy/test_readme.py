@@ -10,7 +10,7 @@ from dataclasses import astuple
 
 import pytest
 
-from assay.curator.judging import compiled
+from assay.curator.judging import compile_source
 from assay.engine.cel.check import check
 from assay.engine.cel.faults import ExpressionFaults
 from assay.engine.cel.operations import LARGEST
@@ -117,7 +117,7 @@ def shipped_reasons() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
     """Which rules of the shipped rule sets give each reason: pool rules, request rules."""
     pool: defaultdict[str, set[str]] = defaultdict(set)
     request: defaultdict[str, set[str]] = defaultdict(set)
-    for rule_set in compiled(read_directory(policy_dir())).rule_sets.values():
+    for rule_set in compile_source(read_directory(policy_dir())).rule_sets.values():
         for rule in (*(rule_set.enter or ()), *rule_set.stay):
             pool[rule.rule.reason].add(rule.name)
         for rule in rule_set.request:

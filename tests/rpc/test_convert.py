@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, strategies as st
 
 from assay.engine.decide.explanation import Explanation
-from assay.engine.decide.plan import Attempt, Plan
+from assay.engine.decide.plan import Plan, PlannedAttempt
 from assay.engine.errors import InvalidField
 from assay.engine.policy.verdict import RuleFinding, Verdict
-from assay.engine.pool.report import Judged, PoolReport
+from assay.engine.pool.report import PoolEndpoint, PoolReport
 from assay.engine.world.catalog import Endpoint, Percentiles, PriceOverride, Prices
 from assay.engine.world.request import (
     MAX_LIST,
@@ -203,7 +203,7 @@ GOOD = Verdict("a/b@good", "a/b", "good", "good", abstained=(SPREAD,))
 BAD = Verdict("a/b@bad/fp8", "a/b", "bad", "bad/fp8", broken=(ACCURACY, PRICE))
 DEAR = Verdict("a/b@dear", "a/b", "dear", "dear", broken=(PRICE,))
 SERVED = Plan(
-    (Attempt(1, "a/b", "a/b@good", "good", "good", "default"),), (GOOD, BAD), "", "snap", 7
+    (PlannedAttempt(1, "a/b", "a/b@good", "good", "good", "default"),), (GOOD, BAD), "", "snap", 7
 )
 NOBODY = Plan((), (BAD, DEAR), "constraint_filtered", "snap", 7)
 
@@ -354,8 +354,8 @@ def test_an_endpoint_says_what_is_known_and_leaves_the_rest_unset() -> None:
 
 
 def test_a_pool_shows_members_and_others_with_facts() -> None:
-    def shown(verdict: Verdict) -> Judged:
-        return Judged(verdict, (("endpoint.tools.tool_call_requests", 61.5),))
+    def shown(verdict: Verdict) -> PoolEndpoint:
+        return PoolEndpoint(verdict, (("endpoint.tools.tool_call_requests", 61.5),))
 
     as_of = datetime(2025, 9, 23, 12, tzinfo=UTC)
     message = catalog_convert.pool(

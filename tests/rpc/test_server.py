@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from threading import Event
@@ -22,7 +22,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from assay.engine.decide.explanation import Explanation
-from assay.engine.decide.plan import Attempt, Plan
+from assay.engine.decide.plan import Decision, Moment, Plan, PlannedAttempt
 from assay.engine.errors import UnknownModel, UnknownVariant
 from assay.engine.pool.report import PoolReport
 from assay.engine.world.catalog import Endpoint, Model
@@ -35,12 +35,7 @@ from assay.rpc.status import REASON_KEY
 from assay.rpc.view import UnknownEndpoint
 from assay.v1 import catalog_pb2, catalog_pb2_grpc, routing_pb2 as pb, routing_pb2_grpc as pb_grpc
 
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    decision_id: str
-    plan: Plan
-    policy_digest: str
+MOMENT = Moment(datetime(2026, 7, 15, tzinfo=UTC), bytes(32))
 
 
 class Known:
@@ -50,8 +45,8 @@ class Known:
         self.entered = Event()
         self.release = Event()
 
-    def decide(self, request: Request) -> Decided:
-        return Decided("id", self.plan(request), "digest")
+    def decide(self, request: Request) -> Decision:
+        return Decision("id", request, MOMENT, self.plan(request), "digest")
 
     def explain(self, request: Request) -> Explanation:
         return Explanation(self.plan(request), (), "digest")
@@ -64,7 +59,9 @@ class Known:
             self.release.wait(10)
         elif request.model != "a/b":
             raise UnknownModel(request.model)
-        return Plan((Attempt(1, request.model, "a/b@p", "p", "p", "default"),), (), "", "snap", 1)
+        return Plan(
+            (PlannedAttempt(1, request.model, "a/b@p", "p", "p", "default"),), (), "", "snap", 1
+        )
 
     def models(self) -> list[Model]:
         return [Model("a/b"), Model("a/c")]

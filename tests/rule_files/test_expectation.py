@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from assay.engine.decide.plan import Attempt, Plan
+from assay.engine.decide.plan import Plan, PlannedAttempt
 from assay.engine.policy.verdict import RuleFinding, Verdict
 from assay.rule_files.cases import Case, check_case
 
@@ -18,7 +18,8 @@ def plan(*attempts: str, availability: str = "", abstained: str = "", **broken: 
     finding = RuleFinding("propensity_in_band", "PROPENSITY", "", "absent", "exacto")
     return Plan(
         attempts=tuple(
-            Attempt(n, KIMI, ids[key], "p", "t", "default") for n, key in enumerate(attempts, 1)
+            PlannedAttempt(n, KIMI, ids[key], "p", "t", "default")
+            for n, key in enumerate(attempts, 1)
         ),
         verdicts=tuple(
             Verdict(

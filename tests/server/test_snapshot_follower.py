@@ -24,7 +24,7 @@ from tests.support.curators import (
     watched,
 )
 
-from assay.curator.judging import compiled
+from assay.curator.judging import compile_source
 from assay.engine.decide.plan import Moment, plan
 from assay.engine.policy.policy import Policy
 from assay.engine.policy.rule_set import PolicySource
@@ -53,7 +53,7 @@ class Follower:
 
     def compile(self, source: PolicySource) -> Policy:
         self.compiled.append(source.digest)
-        return compiled(source)
+        return compile_source(source)
 
     @property
     def ids(self) -> list[str]:

@@ -14,14 +14,14 @@ from sqlalchemy import Engine, func, insert, select
 from assay.engine.errors import StoreUnavailable
 from assay.engine.policy.verdict import RuleFinding
 from assay.engine.snapshot.pool_memory import (
-    EMPTY,
+    EMPTY_MEMORY,
     EVICTED,
     MEMBER,
     PROBATION,
-    Amounts,
-    Forgotten,
-    Memory,
+    DecayedCounts,
+    ForgottenEvidence,
     PoolChange,
+    PoolMemory,
     PoolState,
 )
 from assay.store.database import reading, writing
@@ -44,8 +44,8 @@ from assay.store.tables import part, publication
 
 NOON = datetime(2026, 7, 4, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-FORGOTTEN = Forgotten(
-    NOON, timedelta(hours=13, microseconds=7), Amounts(0.1 + 0.2, 1e-300, 12345678.9)
+FORGOTTEN = ForgottenEvidence(
+    NOON, timedelta(hours=13, microseconds=7), DecayedCounts(0.1 + 0.2, 1e-300, 12345678.9)
 )
 HELD = PoolState(
     "exacto", "lab/one", "lab/one@b", EVICTED, NOON, 0.0, 0, None, 3, NOON + 24 * HOUR, FORGOTTEN
@@ -62,8 +62,8 @@ def lease(store: Engine) -> Lease:
     return taken
 
 
-def memory(*states: PoolState) -> Memory:
-    return Memory({state.key: state for state in states})
+def memory(*states: PoolState) -> PoolMemory:
+    return PoolMemory({state.key: state for state in states})
 
 
 def snapshot(*contents: bytes) -> StoredSnapshot:
@@ -88,14 +88,14 @@ def change(
 
 
 def tick(
-    *states: PoolState, before: Memory = EMPTY, hour: int | None = 1, **given_: object
+    *states: PoolState, before: PoolMemory = EMPTY_MEMORY, hour: int | None = 1, **given_: object
 ) -> TickResult:
     result = TickResult(snapshot(b"a", b"%d" % (hour or 0)), before, memory(*states), (), hour)
     return replace(result, **given_)  # type: ignore[arg-type]
 
 
 def test_memory_comes_back_as_it_was(store: Engine, lease: Lease) -> None:
-    assert load_memory(store) == EMPTY
+    assert load_memory(store) == EMPTY_MEMORY
     saved = save_tick(store, tick(HELD, FAILING, NEW), lease, now=NOON)
     assert saved.states == 3
     assert load_memory(store) == memory(HELD, FAILING, NEW)
@@ -188,7 +188,7 @@ def test_without_the_lease_nothing_is_written(store: Engine, lease: Lease, lost:
             for t in (part, publication, pool_change)
         ]
     assert counts == [0, 0, 0]
-    assert (load_memory(store), last_hour(store)) == (EMPTY, None)
+    assert (load_memory(store), last_hour(store)) == (EMPTY_MEMORY, None)
 
 
 def test_what_was_in_force_at_a_time(store: Engine, lease: Lease) -> None:
@@ -225,10 +225,10 @@ states = st.builds(
     held_until=st.none() | times,
     forgotten=st.none()
     | st.builds(
-        Forgotten,
+        ForgottenEvidence,
         times,
         st.timedeltas(timedelta(microseconds=1), timedelta(days=300)),
-        st.builds(Amounts, amounts, amounts, amounts),
+        st.builds(DecayedCounts, amounts, amounts, amounts),
     ),
 )
 

@@ -14,8 +14,8 @@ from sqlalchemy import Engine, select
 from tests.support.commands import DEADLINE_SECONDS, Served, environment
 from tests.support.curators import HOUR, done_before, rows, watched
 
-from assay.curator.lease import leasing
-from assay.curator.loop import Keeper
+from assay.curator.lease import lease_client
+from assay.curator.loop import LeaseHolder
 from assay.engine.world.clock import EPOCH
 from assay.store.database import reading
 from assay.store.lease import read_lease
@@ -37,8 +37,8 @@ def missed_hours(database: Engine) -> range:
 @contextmanager
 def held_back(database: Engine) -> Iterator[Callable[[], None]]:
     """Nobody else curates until the function given is called."""
-    way = leasing(database, "test:0:test", lambda: datetime.now(UTC))
-    keeper = Keeper(way)
+    way = lease_client(database, "test:0:test", lambda: datetime.now(UTC))
+    keeper = LeaseHolder(way)
     keeper.look()
     assert keeper.lease is not None
     ended = threading.Event()

@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlalchemy import Engine, Table, event, insert, select
 
-from assay.curator.curator import Curator, Published, end_of
-from assay.curator.judging import compiled
+from assay.curator.curator import Curator, PublishedSnapshot, end_of
+from assay.curator.judging import compile_source
 from assay.engine.policy.policy import Policy
 from assay.engine.policy.rule_set import PolicySource
 from assay.engine.world.measurements import Observation
@@ -73,7 +73,7 @@ def watched(database: Engine, start: datetime = START, hours: int = 24) -> None:
 
 @cache
 def shipped() -> Policy:
-    return compiled(read_directory(policy_dir()))
+    return compile_source(read_directory(policy_dir()))
 
 
 def edited(words: str) -> Policy:
@@ -104,7 +104,7 @@ class Bench:
     database: Engine
     now: datetime = START + LATER
     rules: Given = field(default_factory=Given)
-    heard: list[Published] = field(default_factory=list)
+    heard: list[PublishedSnapshot] = field(default_factory=list)
     steady: Callable[[], float] = lambda: 0.0
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ import grpc
 from sqlalchemy import Engine
 from tests.support.commands import DEADLINE_SECONDS, NOW, SMALL, assay, environment
 
-from assay.curator.judging import compiled
+from assay.curator.judging import compile_source
 from assay.decision_log.auditor import Auditor
 from assay.decision_log.record import DECISION, decode
 from assay.decision_log.streams import records, streams
@@ -242,7 +242,7 @@ def read_log(database: Engine, logbook: Logbook) -> Found:
             numbers.append(record.seq)
             ids.append(record.decision.decision_id)
         assert numbers == list(range(1, len(numbers) + 1)), state.stream
-    auditor = Auditor(database, engine_version(), compiled)
+    auditor = Auditor(database, engine_version(), compile_source)
     return Found(ids, list(auditor.verify(logbook.public_keys, logbook.heads())))
 
 

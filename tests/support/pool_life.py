@@ -16,7 +16,7 @@ from tests.support.worlds import AS_OF, HOUR, MODEL, endpoint, policy
 
 from assay.engine.policy.policy import Policy
 from assay.engine.pool.tick import Tick, tick
-from assay.engine.snapshot.pool_memory import EMPTY, Memory, PoolChange
+from assay.engine.snapshot.pool_memory import EMPTY_MEMORY, PoolChange, PoolMemory
 from assay.engine.world.catalog import Endpoint, Model
 from assay.engine.world.measurements import Observation
 from assay.engine.world.world import World
@@ -93,7 +93,11 @@ def world_after(lives: Mapping[str, str], n: int) -> World:
 
 
 def ticks(
-    lives: Mapping[str, str], by: Policy | None = None, memory: Memory = EMPTY, *, between: str = ""
+    lives: Mapping[str, str],
+    by: Policy | None = None,
+    memory: PoolMemory = EMPTY_MEMORY,
+    *,
+    between: str = "",
 ) -> list[Tick]:
     """One tick an hour; the hours (from 0) named in `between` are judged, but not closed."""
     found = []

@@ -14,7 +14,7 @@ from assay.cli.audit_candidate import judge_by
 from assay.cli.options import DatabaseUrl, Json
 from assay.cli.output import console, counted, print_json, print_table
 from assay.cli.questions import Filter, Since, Until, at_least_one, auditing, question
-from assay.curator.judging import compiled
+from assay.curator.judging import compile_source
 from assay.decision_log.auditor import Auditor, Question
 from assay.decision_log.replay import Replayed
 from assay.decision_log.streams import LoggedRecord
@@ -61,7 +61,7 @@ def replay_command(  # noqa: PLR0913 - one option per part of the question
         raise InvalidField(
             "--since, --until and --limit", since or until or limit, "to be used together with ids"
         )
-    rules = None if candidate is None else compiled(read_directory(candidate))
+    rules = None if candidate is None else compile_source(read_directory(candidate))
     with auditing(url) as auditor:
         if rules is not None:
             return judge_by(auditor, rules, chosen.records(auditor), json=json)

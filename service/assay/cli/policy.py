@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from assay.cli.options import DatabaseUrl, Json
 from assay.cli.output import console, errors, print_json, print_table
-from assay.curator.judging import compiled
+from assay.curator.judging import compile_source
 from assay.engine.decide.plan import Moment, plan
 from assay.engine.errors import AssayError
 from assay.engine.policy.faults import PolicyFaults
@@ -43,7 +43,7 @@ def check_command(directory: Directory = None, *, json: Json = False) -> int:
     path = policy_path(directory)
     source, tests = read_directory(path), read_tests(path)
     try:
-        checked = compiled(source)
+        checked = compile_source(source)
         read_cases(tests)
     except PolicyFaults as error:
         show_faults(error, {**source.files, **tests}, json=json)
@@ -94,7 +94,7 @@ def run_cases(
     path = policy_path(directory)
     source, tests = read_directory(path), read_tests(path)
     try:
-        checked, cases = compiled(source), read_cases(tests)
+        checked, cases = compile_source(source), read_cases(tests)
     except PolicyFaults as error:
         show_faults(error, {**source.files, **tests}, json=json)
         return BAD_POLICY
@@ -161,7 +161,7 @@ def list_command(
     path = policy_path(directory)
     source = read_directory(path)
     try:
-        checked, faults = compiled(source), 0
+        checked, faults = compile_source(source), 0
     except PolicyFaults as error:
         checked, faults = None, len(error.faults)
     state = (

@@ -15,7 +15,7 @@ from assay.cli.pool_distance import distance_json, show_distances
 from assay.cli.pool_history import finding_json, show_history
 from assay.cli.questions import utc
 from assay.engine.errors import InvalidField
-from assay.engine.pool.report import Judged, PoolReport, pool_report
+from assay.engine.pool.report import PoolEndpoint, PoolReport, pool_report
 from assay.engine.pool.scorecard import Scorecard, scorecards
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.server.wiring import open_current_database, published_snapshot, snapshot_now, wall_clock
@@ -123,7 +123,7 @@ def as_json(report: PoolReport, cards: Mapping[str, Scorecard]) -> dict[str, Any
     }
 
 
-def endpoint_json(judged: Judged) -> dict[str, Any]:
+def endpoint_json(judged: PoolEndpoint) -> dict[str, Any]:
     """One endpoint with its facts and the rules that abstained."""
     verdict = judged.verdict
     return {
@@ -170,17 +170,17 @@ def show(report: PoolReport) -> None:
         console.print(f"abstained: {rule}: {message}", markup=False)
 
 
-def since(judged: Judged) -> str:
+def since(judged: PoolEndpoint) -> str:
     """Since when an endpoint stands where it does."""
     return f"{judged.since:%Y-%m-%d %H:%M}" if judged.since else ""
 
 
-def standing(judged: Judged) -> str:
+def standing(judged: PoolEndpoint) -> str:
     """Where an endpoint outside the pool stands, where that is more than that it is unknown."""
     return f" ({judged.state} since {since(judged)})" if judged.since else ""
 
 
-def counts(judged: Judged) -> tuple[object, ...]:
+def counts(judged: PoolEndpoint) -> tuple[object, ...]:
     """What was observed of an endpoint, for a row."""
     facts = dict(judged.facts)
     calls, errored = (

@@ -57,7 +57,7 @@ class Rules(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedSnapshot:
     """What came into force, and of what it was judged."""
 
     publication: Publication
@@ -86,7 +86,7 @@ class Curator:
         database: Engine,
         rules: Rules,
         clock: Callable[[], datetime],
-        tell: Callable[[Published], None],
+        tell: Callable[[PublishedSnapshot], None],
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self.database = database
@@ -152,7 +152,7 @@ class Curator:
         saved = save_tick(self.database, result, lease, now=self.clock())
         self.basis = basis
         note(result, saved)
-        self.tell(Published(saved.publication, done.snapshot, world))
+        self.tell(PublishedSnapshot(saved.publication, done.snapshot, world))
         if closed and hour % HOURS_A_DAY == 0:
             prune_published(self.database, self.clock() - KEPT)
 

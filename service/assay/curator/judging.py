@@ -25,7 +25,7 @@ from assay.store.world import WorldRevision, load_world, world_revision
 log = structlog.get_logger("assay.curator.judging")
 
 
-def compiled(source: PolicySource, revision: int = 0) -> Policy:
+def compile_source(source: PolicySource, revision: int = 0) -> Policy:
     """Read and compile rule files; raises PolicyFaults with every fault."""
     rule_sets, bindings = read_policy(source.files)
     return compile_policy(rule_sets, bindings, source, revision)
@@ -42,7 +42,7 @@ def judged(database: Engine, directory: Path, as_of: datetime) -> tuple[World, S
     source = read_directory(directory)
     newest = latest_policy(database)
     revision = newest.number if newest and newest.digest == source.digest else 0
-    policy = compiled(source, revision)
+    policy = compile_source(source, revision)
     world = load_world(database, as_of, policy.folds)
     return world, judge(world, policy, as_of)
 
@@ -89,7 +89,7 @@ class RuleFiles:
         if self._refused and self._refused[0] == source.digest:
             raise self._refused[1].with_traceback(None)
         try:
-            policy = compiled(source)
+            policy = compile_source(source)
         except AssayError as error:
             self._refused = source.digest, error
             raise

@@ -29,7 +29,7 @@ SETTINGS: Final = (
 )
 
 
-class Leasing(Protocol):
+class LeaseClient(Protocol):
     """A way to the lease."""
 
     def acquire(self) -> Lease | None:
@@ -45,14 +45,14 @@ class Leasing(Protocol):
         """Stop asking for it."""
 
 
-def leasing(database: Engine, holder: str, clock: Callable[[], datetime]) -> Leasing:
+def lease_client(database: Engine, holder: str, clock: Callable[[], datetime]) -> LeaseClient:
     """The way that this database offers; `holder` is a name for people, of this process alone."""
-    return (AdvisoryLease if database.dialect.name == "postgresql" else RowLease)(
+    return (AdvisoryLeaseClient if database.dialect.name == "postgresql" else RowLeaseClient)(
         database, holder, clock
     )
 
 
-class RowLease:
+class RowLeaseClient:
     """The row is the lease: who has it moves its end on; once that has passed, another may take it.
 
     The end is compared with this machine's clock. Where that was set back, a row that nobody touched for a lifetime
@@ -95,7 +95,7 @@ class RowLease:
         """Stop asking for it, which takes nothing."""
 
 
-class AdvisoryLease:
+class AdvisoryLeaseClient:
     """A lock that lives as long as a connection of its own, which the server closes when its holder stands still."""
 
     def __init__(self, database: Engine, holder: str, clock: Callable[[], datetime]) -> None:

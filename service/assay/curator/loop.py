@@ -11,7 +11,7 @@ from typing import Final, Self
 import structlog
 
 from assay.curator.curator import Curator
-from assay.curator.lease import LIFETIME, Leasing
+from assay.curator.lease import LIFETIME, LeaseClient
 from assay.engine.errors import AssayError
 from assay.store.lease import Lease, LeaseLost
 
@@ -47,10 +47,10 @@ LAST_WORDS_S: Final = 5.0  # what a tick that is under way at the end gets befor
 log = structlog.get_logger("assay.curator")
 
 
-class Keeper:
+class LeaseHolder:
     """Holds the lease whenever it is to be had, from one look to the next; `lease` is what is held now."""
 
-    def __init__(self, leasing: Leasing) -> None:
+    def __init__(self, leasing: LeaseClient) -> None:
         self.lease: Lease | None = None
         self.trouble: Exception | None = None
         self._leasing = leasing
@@ -96,12 +96,12 @@ class Keeper:
                 self._leasing.close()
 
 
-class Running:
+class CuratorLoop:
     """Curates from `__enter__` to `end`; `trouble` says why not at the moment, if so."""
 
-    def __init__(self, curator: Curator, leasing: Leasing, interval: float) -> None:
+    def __init__(self, curator: Curator, leasing: LeaseClient, interval: float) -> None:
         self.curator = curator
-        self.keeper = Keeper(leasing)
+        self.keeper = LeaseHolder(leasing)
         self.backoff = BackOff()
         self._interval = interval
         self._trouble: Exception | None = None

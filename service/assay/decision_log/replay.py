@@ -9,12 +9,12 @@ from functools import lru_cache
 from sqlalchemy import Engine
 
 from assay.decision_log.record import UNREADABLE, Record, decode
-from assay.engine.decide.plan import Attempt, Plan, plan
+from assay.engine.decide.plan import Plan, PlannedAttempt, plan
 from assay.engine.errors import AssayError, AuthorError
 from assay.engine.policy.policy import Policy
 from assay.engine.policy.rule_set import PolicySource
 from assay.engine.policy.verdict import RuleFinding, Verdict
-from assay.engine.snapshot.snapshot import Snapshot, restore, sources
+from assay.engine.snapshot.snapshot import Snapshot, read_policy_source, restore_snapshot
 from assay.store.snapshots import load_snapshot
 
 Compile = Callable[[PolicySource], Policy]
@@ -30,11 +30,11 @@ def stored_snapshots(database: Engine, compile_source: Compile) -> Callable[[str
         stored = load_snapshot(database, snapshot_id)
         if stored is None:
             return None
-        source, revision = sources(stored.manifest, stored.parts)
+        source, revision = read_policy_source(stored.manifest, stored.parts)
         if source.digest not in policies:
             policies[source.digest] = compile_source(source)
         policy = replace(policies[source.digest], revision=revision)
-        return restore(stored.manifest, stored.parts, policy)
+        return restore_snapshot(stored.manifest, stored.parts, policy)
 
     return find
 
@@ -136,7 +136,7 @@ def logged_plan(record: Record) -> Plan:
         for model, endpoint_id, provider, broken, abstained, shadow in found["verdicts"]
     )
     attempts = tuple(
-        Attempt(
+        PlannedAttempt(
             rank,
             verdicts[place].model,
             verdicts[place].endpoint_id,

@@ -25,7 +25,7 @@ from sqlalchemy import Engine
 
 from assay.curator.curator import Curator
 from assay.curator.judging import RuleFiles, judged
-from assay.curator.lease import RowLease
+from assay.curator.lease import RowLeaseClient
 from assay.decision_log.writer import Logbook
 from assay.demo.traffic import Clock, load, logging
 from assay.engine.pool.report import pool_report
@@ -138,7 +138,7 @@ class Service:
             self.clock,
             lambda new: self.take(new.world, new.snapshot),
         )
-        self.leasing = RowLease(database, "demo", self.clock)
+        self.leasing = RowLeaseClient(database, "demo", self.clock)
         reporter = OutcomeIntake(self.decider, logbook.journal, self.heard.update)
         services = (
             routing_service(self.decider),

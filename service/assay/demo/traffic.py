@@ -17,9 +17,9 @@ from typing import Final
 
 from sqlalchemy import Engine
 
-from assay.curator.curator import Curator, Published
+from assay.curator.curator import Curator, PublishedSnapshot
 from assay.curator.judging import RuleFiles, judged
-from assay.curator.lease import RowLease
+from assay.curator.lease import RowLeaseClient
 from assay.decision_log.record import micros
 from assay.decision_log.writer import Logbook
 from assay.demo.questions import CATALOGS, DATA
@@ -140,12 +140,12 @@ def lived_through(database: Engine, logbook: Logbook) -> Seen:
     accuracies = {t.endpoint_id: t.accuracy for t in truths}
     fallen = next(t for t in truths if t.endpoint_id.startswith("openai/") and t.accuracy == GOOD)
 
-    def took_effect(new: Published) -> None:
+    def took_effect(new: PublishedSnapshot) -> None:
         decider.publish(new.snapshot)
 
     curator = Curator(database, RuleFiles(policy_dir()), clock, took_effect)
     states: dict[int, Mapping[str, str]] = {}
-    leasing = RowLease(database, "demo", clock)
+    leasing = RowLeaseClient(database, "demo", clock)
     for hour in range(1, HOURS + 1):
         if hour == WORSE_AFTER + 1:
             fallen.accuracy = WORSE

@@ -6,10 +6,11 @@ from typing import Protocol
 
 import grpc
 
-from assay.engine.decide.plan import Plan
+from assay.engine.decide.explanation import Explanation
+from assay.engine.decide.plan import Decision
 from assay.engine.errors import InvalidField
 from assay.engine.world.request import Request
-from assay.rpc.convert.plan import Explained, decide_response, explain_response
+from assay.rpc.convert.plan import decide_response, explain_response
 from assay.rpc.convert.request import request_from
 from assay.rpc.service import Service
 from assay.rpc.status import status_of
@@ -19,29 +20,13 @@ MAX_BATCH = 256
 NAME = pb.DESCRIPTOR.services_by_name["RoutingService"].full_name
 
 
-class Decided(Protocol):
-    """A plan as journalled."""
-
-    @property
-    def decision_id(self) -> str:
-        """UUIDv7 of the decision."""
-
-    @property
-    def plan(self) -> Plan:
-        """What was decided."""
-
-    @property
-    def policy_digest(self) -> str:
-        """Digest of the rule files in force."""
-
-
 class Decides(Protocol):
     """What answers requests: `assay.server.decider.Decider`."""
 
-    def decide(self, request: Request) -> Decided:
+    def decide(self, request: Request) -> Decision:
         """Plan and journal."""
 
-    def explain(self, request: Request) -> Explained:
+    def explain(self, request: Request) -> Explanation:
         """Plan with the values seen, and journal nothing."""
 
 

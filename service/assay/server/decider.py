@@ -13,24 +13,13 @@ from typing import Protocol
 from assay.decision_log.record import DECISION, TENANT, Record, encode, encode_tenant
 from assay.engine.decide.explanation import Explanation, explain
 from assay.engine.decide.ordering import seed_for
-from assay.engine.decide.plan import Moment, Plan, plan
+from assay.engine.decide.plan import Decision, Moment, Plan, plan
 from assay.engine.errors import DecisionNotLogged, SnapshotUnavailable
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.request import Request
 from assay.journal.errors import JournalError
 
 Clock = Callable[[], datetime]
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """A plan as answered, with everything that a replay needs besides the snapshot."""
-
-    decision_id: str
-    request: Request
-    moment: Moment
-    plan: Plan
-    policy_digest: str
 
 
 class Journals(Protocol):

@@ -12,10 +12,10 @@ from typing import Final, Literal
 import structlog
 from sqlalchemy import Engine
 
-from assay.curator.curator import Curator, Published
+from assay.curator.curator import Curator, PublishedSnapshot
 from assay.curator.judging import Judging, RuleFiles, compile_stored
-from assay.curator.lease import leasing
-from assay.curator.loop import Running
+from assay.curator.lease import lease_client
+from assay.curator.loop import CuratorLoop
 from assay.decision_log.auditor import Auditor
 from assay.decision_log.queries import pseudonyms_by_tenant
 from assay.decision_log.writer import NO_WITNESSES, Logbook, Witnesses
@@ -81,7 +81,7 @@ class Serving:
         self.rules = RuleFiles(policy) if target in CURATING else None
         self.following: Following | None = None
         self.judging: Judging | None = None
-        self.running: Running | None = None
+        self.running: CuratorLoop | None = None
         if pinned is None and target != "curate":
             listed = Listed(database) if target in QUERYING else World
             self.following = Following(database, compile_stored, listed, self.publish)
@@ -120,8 +120,8 @@ class Serving:
                     raise
                 rules.policy = snapshot.policy
             curator = Curator(database, rules, wall_clock, self.published)
-            self.running = Running(
-                curator, leasing(database, process_name(), wall_clock), self.interval
+            self.running = CuratorLoop(
+                curator, lease_client(database, process_name(), wall_clock), self.interval
             )
 
     def _services(
@@ -151,7 +151,7 @@ class Serving:
         if self.decider is not None:
             self.decider.publish(snapshot)
 
-    def published(self, new: Published) -> None:
+    def published(self, new: PublishedSnapshot) -> None:
         """Put in force what this process's own curator has published."""
         if self.following is not None:
             self.following.take(new.publication, new.world, new.snapshot)

@@ -16,7 +16,13 @@ from sqlalchemy import Engine
 from assay.engine.errors import AssayError, OperatorError
 from assay.engine.policy.policy import Policy
 from assay.engine.policy.rule_set import PolicySource
-from assay.engine.snapshot.snapshot import Manifest, Snapshot, read_manifest, restore, sources
+from assay.engine.snapshot.snapshot import (
+    Manifest,
+    Snapshot,
+    read_manifest,
+    read_policy_source,
+    restore_snapshot,
+)
 from assay.engine.world.world import World
 from assay.store.snapshots import Publication, latest_published, load_manifest, load_parts
 from assay.store.world import load_world, world_revision
@@ -125,8 +131,8 @@ class Following:
             )
         parts = self._parts(newest, read_manifest(manifest), {} if former is None else former.parts)
         try:
-            policy = self._policy(*sources(manifest, parts), former)
-            return restore(manifest, parts, policy, former=former, rest=Rests())
+            policy = self._policy(*read_policy_source(manifest, parts), former)
+            return restore_snapshot(manifest, parts, policy, former=former, rest=Rests())
         except (AssayError, ValueError, LookupError, TypeError) as error:
             self._refused = PublicationUnusable(newest.sequence, f"cannot be read: {error}")
             raise self._refused from error

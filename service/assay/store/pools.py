@@ -11,7 +11,13 @@ from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert,
 
 from assay.engine.policy.fact_schema import FORMER_NAMES
 from assay.engine.policy.verdict import RuleFinding
-from assay.engine.snapshot.pool_memory import Amounts, Forgotten, Memory, PoolChange, PoolState
+from assay.engine.snapshot.pool_memory import (
+    DecayedCounts,
+    ForgottenEvidence,
+    PoolChange,
+    PoolMemory,
+    PoolState,
+)
 from assay.store.database import reading, writing
 from assay.store.lease import Lease, require_lease
 from assay.store.pool_tables import curator_tick, pool_change, pool_state
@@ -30,8 +36,8 @@ class TickResult:
     """
 
     snapshot: StoredSnapshot
-    before: Memory
-    after: Memory
+    before: PoolMemory
+    after: PoolMemory
     changes: Sequence[PoolChange]
     hour: int | None
 
@@ -45,11 +51,11 @@ class SavedTick:
     states: int
 
 
-def load_memory(database: Engine) -> Memory:
+def load_memory(database: Engine) -> PoolMemory:
     """Read all that pools remember."""
     with reading(database) as connection:
         states = map(state_of, connection.execute(select(pool_state)))
-        return Memory({(state.binding, state.endpoint_id): state for state in states})
+        return PoolMemory({(state.binding, state.endpoint_id): state for state in states})
 
 
 def last_hour(database: Engine) -> int | None:
@@ -146,8 +152,8 @@ def state_of(row: Row[Any]) -> PoolState:
     forgotten = None
     if row.forgotten_at is not None:
         half_life = row.forgotten_half_life_us * MICROSECOND
-        amounts = Amounts(row.forgotten_requests, row.forgotten_calls, row.forgotten_errored)
-        forgotten = Forgotten(row.forgotten_at, half_life, amounts)
+        amounts = DecayedCounts(row.forgotten_requests, row.forgotten_calls, row.forgotten_errored)
+        forgotten = ForgottenEvidence(row.forgotten_at, half_life, amounts)
     return PoolState(
         binding=row.binding,
         model=row.model,

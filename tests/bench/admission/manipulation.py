@@ -15,7 +15,7 @@ from tests.bench.admission.pools import FIRST, HOUR, SOURCE, START, endpoints
 from tests.bench.admission.profiles import Profile
 
 from assay.engine.pool.tick import Tick, tick
-from assay.engine.snapshot.pool_memory import EMPTY, EVICTED, MEMBER
+from assay.engine.snapshot.pool_memory import EMPTY_MEMORY, EVICTED, MEMBER
 from assay.engine.world.catalog import Model
 from assay.engine.world.measurements import Counts, TrafficCounts
 from assay.engine.world.world import World
@@ -130,5 +130,5 @@ def closed(
         for tenant, calls, errored, lately, wrong in told
     )  # fmt: skip
     world = World((Model(endpoint.model),), (endpoint,), traffic={profile.bound.fold: tallies})
-    memory = before.memory if before else EMPTY
+    memory = before.memory if before else EMPTY_MEMORY
     return tick(world, profile.policy, START + (HOURS + hour) * HOUR, memory, closed=True)

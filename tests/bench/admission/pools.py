@@ -26,7 +26,7 @@ from assay.engine.evidence.decay import (
     hour_weight,
 )
 from assay.engine.pool.tick import tick
-from assay.engine.snapshot.pool_memory import EMPTY, MEMBER, Memory, PoolChange
+from assay.engine.snapshot.pool_memory import EMPTY_MEMORY, MEMBER, PoolChange, PoolMemory
 from assay.engine.world.catalog import Endpoint, Model
 from assay.engine.world.clock import EPOCH, HOURS_PER_DAY
 from assay.engine.world.measurements import Counts, TrafficCounts
@@ -138,7 +138,7 @@ class Pools:
     profile: Profile
     listed: Sequence[Endpoint]
     counted: Counted
-    memory: Memory = EMPTY
+    memory: PoolMemory = EMPTY_MEMORY
     changes: list[PoolChange] = field(default_factory=list)
     inside: Floats = field(init=False)
     half_lives: Ints = field(init=False)
@@ -162,7 +162,7 @@ class Pools:
         self.counted = Counted(
             self.counted.calls[kept], self.counted.errored[kept], self.counted.hours
         )
-        self.memory = Memory(
+        self.memory = PoolMemory(
             {key: state for key, state in self.memory.states.items() if state.endpoint_id in names}
         )
         self.inside, self.half_lives = self.inside[kept], self.half_lives[kept]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from assay.curator.judging import compiled
-from assay.engine.policy.binding import Bound
+from assay.curator.judging import compile_source
+from assay.engine.policy.binding import CompiledBinding
 from assay.engine.policy.policy import Policy
 from assay.engine.policy.rule_set import PolicySource
 from assay.rule_files.directory import read_directory
@@ -32,7 +32,7 @@ class Profile:
     policy: Policy
 
     @property
-    def bound(self) -> Bound:
+    def bound(self) -> CompiledBinding:
         """The binding that brings the pool."""
         return self.policy.bound[self.name]
 
@@ -43,4 +43,4 @@ def profile(name: str) -> Profile:
     files = dict(read_directory(policy_dir()).files)
     files["strict.yaml"] = STRICT.read_text(encoding="utf-8")
     files["bindings.yaml"] = BINDINGS.format(name=name)
-    return Profile(name, compiled(PolicySource(files)))
+    return Profile(name, compile_source(PolicySource(files)))

@@ -24,7 +24,7 @@ from tests.support.worlds import (
 from assay.engine.decide.explanation import Explanation, explain
 from assay.engine.decide.plan import plan
 from assay.engine.policy.verdict import RuleFinding
-from assay.engine.snapshot.pool_memory import Amounts, Standing
+from assay.engine.snapshot.pool_memory import DecayedCounts, PoolStanding
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.request import MaxPrice, Request
 
@@ -116,7 +116,9 @@ def test_what_is_forgotten_was_not_read() -> None:
     pool = mixed().pools["exacto", MODEL]
     less = replace(
         pool,
-        standings=(Standing("probation", AS_OF, "enter", forgotten=Amounts(calls=1000.0)),)
+        standings=(
+            PoolStanding("probation", AS_OF, "enter", forgotten=DecayedCounts(calls=1000.0)),
+        )
         * len(pool.verdicts),
     )
     told = explain(

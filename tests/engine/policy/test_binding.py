@@ -20,7 +20,7 @@ from tests.support.worlds import (
 )
 
 from assay.engine.errors import InvalidField, UnknownVariant
-from assay.engine.policy.binding import Route
+from assay.engine.policy.binding import PolicyRoute
 from assay.engine.policy.policy import Policy
 from assay.engine.world.request import ProviderPreferences
 
@@ -52,7 +52,7 @@ def bound() -> Policy:
     return policy(BINDINGS, **RULE_SETS)
 
 
-def routed(bound: Policy, variants: str, **more: Any) -> Route:
+def routed(bound: Policy, variants: str, **more: Any) -> PolicyRoute:
     request = ask(**more)
     names = variants.split(":") if variants else []
     return bound.routes.route(names, request.provider.sort, request.tenant, shared_facts(request))

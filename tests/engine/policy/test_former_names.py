@@ -7,13 +7,18 @@ from dataclasses import replace
 import pytest
 from tests.support.worlds import MODEL, OTHER, ask, mixed, moment, policy
 
-from assay.curator.judging import compile_stored, compiled
+from assay.curator.judging import compile_source, compile_stored
 from assay.engine.canonical import address, canonical
 from assay.engine.decide.plan import plan
 from assay.engine.policy.fact_schema import FACTS, FORMER_NAMES
 from assay.engine.policy.faults import PolicyFaults
 from assay.engine.policy.rule_set import PolicySource
-from assay.engine.snapshot.snapshot import Snapshot, read_manifest, restore, sources
+from assay.engine.snapshot.snapshot import (
+    Snapshot,
+    read_manifest,
+    read_policy_source,
+    restore_snapshot,
+)
 
 RULE = "pool:\n  enter:\n    - {{name: seen, reason: EVIDENCE_THIN, expression: '{}'}}"
 EXPRESSIONS = ("{} > 1.0", "has({})", "[1.0, 2.0].exists(x, x > {})", "size(fixed({}, 1)) > 0")
@@ -42,8 +47,8 @@ def former_snapshot() -> Snapshot:
     manifest = snapshot.manifest.decode()
     for name, former in renamed.items():
         manifest = manifest.replace(name, former)
-    source, _ = sources(manifest.encode(), parts)
-    return restore(manifest.encode(), parts, compile_stored(source))
+    source, _ = read_policy_source(manifest.encode(), parts)
+    return restore_snapshot(manifest.encode(), parts, compile_stored(source))
 
 
 RENAMED = [(text, old, new) for text in EXPRESSIONS for old, new in FORMER_NAMES.items()]
@@ -72,7 +77,7 @@ def test_a_stored_rule_file_reads_a_fact_by_its_former_name(
     assert enter is not None
     assert [rule.reads for rule in enter] == [frozenset({new})]
     with pytest.raises(PolicyFaults, match=old):
-        compiled(stored)
+        compile_source(stored)
 
 
 def test_former_names_are_those_of_facts_that_exist_under_their_new_name_only() -> None:

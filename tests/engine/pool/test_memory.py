@@ -10,13 +10,13 @@ from hypothesis import given, strategies as st
 from tests.support.worlds import AS_OF, HOUR
 
 from assay.engine.snapshot.pool_memory import (
-    NOTHING,
-    Amounts,
-    Forgotten,
-    counted,
-    forget,
-    left_out,
-    remembered,
+    NO_COUNTS,
+    DecayedCounts,
+    ForgottenEvidence,
+    counts_in_row,
+    forget_evidence,
+    forgotten_counts,
+    subtract_counts,
 )
 
 ROW: Mapping[str, object] = {
@@ -35,8 +35,10 @@ def row(requests: float, calls: float, errored: float) -> Mapping[str, object]:
     }
 
 
-def forgotten(requests: float, calls: float, errored: float, hours: float = 12.0) -> Forgotten:
-    return Forgotten(AS_OF, hours * HOUR, Amounts(requests, calls, errored))
+def forgotten(
+    requests: float, calls: float, errored: float, hours: float = 12.0
+) -> ForgottenEvidence:
+    return ForgottenEvidence(AS_OF, hours * HOUR, DecayedCounts(requests, calls, errored))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +55,9 @@ def forgotten(requests: float, calls: float, errored: float, hours: float = 12.0
 def test_what_is_left_out_of_a_row(
     age: int, half_life: int, expected: tuple[float, float, float]
 ) -> None:
-    out = left_out(forgotten(180.0, 120.0, 4.0), ROW, AS_OF + age * HOUR, half_life * HOUR, 0.1)
+    out = forgotten_counts(
+        forgotten(180.0, 120.0, 4.0), ROW, AS_OF + age * HOUR, half_life * HOUR, 0.1
+    )
     assert (out.requests, out.calls, out.errored) == pytest.approx(expected, abs=1e-3)
 
 
@@ -66,31 +70,31 @@ def test_what_is_left_out_of_a_row(
     ],
 )
 def test_there_may_be_nothing_to_leave_out(
-    what: Forgotten | None, of: Mapping[str, object], half_life: timedelta | None
+    what: ForgottenEvidence | None, of: Mapping[str, object], half_life: timedelta | None
 ) -> None:
-    assert left_out(what, of, AS_OF, half_life, 0.1) == NOTHING
-    assert remembered(of, NOTHING) is of
+    assert forgotten_counts(what, of, AS_OF, half_life, 0.1) == NO_COUNTS
+    assert subtract_counts(of, NO_COUNTS) is of
 
 
 def test_the_rules_read_what_is_left_and_all_else_as_it_is() -> None:
     of = {**ROW, "tools.errored_requests_lenient": 3.0}
-    assert remembered(of, Amounts(30.0, 20.0, 4.0)) == {
+    assert subtract_counts(of, DecayedCounts(30.0, 20.0, 4.0)) == {
         "id": "a", "tools.requests": 270.0, "tools.tool_call_requests": 180.0, "tools.errored_requests": 6.0, "tools.errored_requests_lenient": 0.0,
     }  # fmt: skip
 
 
 def test_an_eviction_keeps_a_tenth_of_what_counted_until_then() -> None:
-    first = forget(ROW, NOTHING, AS_OF, HOUR, 0.1)
-    assert first == Forgotten(AS_OF, HOUR, Amounts(270.0, 180.0, 9.0))
-    kept = remembered(ROW, first.amounts)
-    assert counted(kept) == Amounts(30.0, 20.0, 1.0)
-    second = forget(kept, first.amounts, AS_OF, HOUR, 0.1)
+    first = forget_evidence(ROW, NO_COUNTS, AS_OF, HOUR, 0.1)
+    assert first == ForgottenEvidence(AS_OF, HOUR, DecayedCounts(270.0, 180.0, 9.0))
+    kept = subtract_counts(ROW, first.amounts)
+    assert counts_in_row(kept) == DecayedCounts(30.0, 20.0, 1.0)
+    second = forget_evidence(kept, first.amounts, AS_OF, HOUR, 0.1)
     assert second
     assert second.amounts.calls == pytest.approx(198.0)
 
 
 def test_where_nothing_fresh_is_known_nothing_can_be_forgotten() -> None:
-    assert forget({"id": "a"}, NOTHING, AS_OF, None, 0.1) is None
+    assert forget_evidence({"id": "a"}, NO_COUNTS, AS_OF, None, 0.1) is None
 
 
 @pytest.mark.parametrize(("age", "faded"), [(0, False), (239, False), (240, True)])
@@ -119,10 +123,14 @@ def test_what_is_left_is_a_possible_count(
     keep: float,
 ) -> None:
     of = row(*sorted(known, reverse=True))
-    out = left_out(
-        Forgotten(AS_OF, then, Amounts(*sorted(gone, reverse=True))), of, AS_OF + age, now, keep
+    out = forgotten_counts(
+        ForgottenEvidence(AS_OF, then, DecayedCounts(*sorted(gone, reverse=True))),
+        of,
+        AS_OF + age,
+        now,
+        keep,
     )
-    before, left = counted(of), counted(remembered(of, out))
+    before, left = counts_in_row(of), counts_in_row(subtract_counts(of, out))
     slack = 1e-6 * before.requests
     assert 0.0 <= left.errored <= left.calls + slack
     assert left.calls <= left.requests + slack

@@ -12,7 +12,7 @@ from assay.engine.pool.judge import judge
 from assay.engine.pool.report import pool_report
 from assay.engine.pool.scorecard import MOST_REQUESTS, Scorecard, fewest, scorecards
 from assay.engine.pool.tick import tick
-from assay.engine.snapshot.pool_memory import Memory, PoolState
+from assay.engine.snapshot.pool_memory import PoolMemory, PoolState
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.measurements import Observation
 
@@ -113,7 +113,7 @@ def test_an_evicted_one_is_told_until_when_it_is_held() -> None:
     known = world(
         endpoint("good"), endpoint("new"), observations=[observed("good"), observed("new")]
     )
-    done = tick(known, shipped(), AS_OF, Memory({state.key: state}), closed=True)
+    done = tick(known, shipped(), AS_OF, PoolMemory({state.key: state}), closed=True)
     card = cards(done.snapshot)["new"]
     assert card.held_until == until
     assert card.judged.state == "evicted"

@@ -22,8 +22,8 @@ from assay.engine.pool.rejudge import rejudge
 from assay.engine.pool.report import pool_report
 from assay.engine.pool.tick import Tick, tick
 from assay.engine.pool.transition import hold, ordinal
-from assay.engine.snapshot.pool_memory import EMPTY, Memory, PoolState
-from assay.engine.snapshot.snapshot import Snapshot, restore
+from assay.engine.snapshot.pool_memory import EMPTY_MEMORY, PoolMemory, PoolState
+from assay.engine.snapshot.snapshot import Snapshot, restore_snapshot
 from assay.engine.world.measurements import Observation
 from assay.engine.world.world import World
 
@@ -223,7 +223,7 @@ def test_states_that_do_not_change_are_the_same() -> None:
 
 def test_pools_of_other_policies_are_carried_along() -> None:
     elsewhere = PoolState("elsewhere", MODEL, f"{MODEL}@gone", "member", START)
-    (done,) = ticks({"a": "g"}, memory=Memory({elsewhere.key: elsewhere}))
+    (done,) = ticks({"a": "g"}, memory=PoolMemory({elsewhere.key: elsewhere}))
     assert done.memory.states[elsewhere.key] is elsewhere
 
 
@@ -231,7 +231,7 @@ def test_pools_of_other_policies_are_carried_along() -> None:
 
 
 def test_the_first_tick_admits_whom_judging_without_memory_admits() -> None:
-    done = tick(mixed_world(), shipped(), mixed().as_of, EMPTY, closed=True)
+    done = tick(mixed_world(), shipped(), mixed().as_of, EMPTY_MEMORY, closed=True)
     assert {
         s.endpoint_id
         for s in done.memory.states.values()
@@ -244,7 +244,7 @@ def test_the_first_tick_admits_whom_judging_without_memory_admits() -> None:
 
 def test_a_snapshot_with_memory_reads_back_as_it_was() -> None:
     for done in ticks({"a": "gbbggg", "b": "bbbggg", "c": "0"}):
-        again = restore(done.snapshot.manifest, done.snapshot.parts, steady())
+        again = restore_snapshot(done.snapshot.manifest, done.snapshot.parts, steady())
         assert (again.snapshot_id, again.pools) == (done.snapshot.snapshot_id, done.snapshot.pools)
 
 
@@ -287,11 +287,11 @@ def test_coming_back_takes_new_evidence() -> None:
     of, by, at = mixed_world(), shipped(), mixed().as_of
     key = ("exacto", f"{MODEL}@good1")
 
-    def closing(world: World, hour: int, memory: Memory) -> Tick:
+    def closing(world: World, hour: int, memory: PoolMemory) -> Tick:
         return tick(world, by, at + hour * HOUR, memory, closed=True)
 
     of = replace(of, observations=(*of.observations, after(1, errored=50, calls=150)))
-    evicted = closing(of, 1, closing(of, 0, EMPTY).memory)
+    evicted = closing(of, 1, closing(of, 0, EMPTY_MEMORY).memory)
     assert (evicted.memory.states[key].state, evicted.changes[0].cause) == ("evicted", "fast")
     over = closing(of, 25, evicted.memory)
     assert verdict_in(over.snapshot, "good1").broken[0].reason == "ACCURACY"

@@ -22,7 +22,14 @@ from tests.support.worlds import HOUR, MODEL, unhurried
 
 from assay.engine.pool.tick import Tick, tick
 from assay.engine.pool.transition import hold
-from assay.engine.snapshot.pool_memory import CAUSES, EMPTY, MEMBER, Memory, PoolChange, PoolState
+from assay.engine.snapshot.pool_memory import (
+    CAUSES,
+    EMPTY_MEMORY,
+    MEMBER,
+    PoolChange,
+    PoolMemory,
+    PoolState,
+)
 from assay.engine.world.world import World
 
 EDGES = {
@@ -143,7 +150,7 @@ def test_between_two_hours_nobody_but_the_new_moves(
 def test_the_order_of_endpoints_does_not_matter(
     lived: dict[str, str], data: st.DataObject, minimum: int
 ) -> None:
-    memory, other = EMPTY, EMPTY
+    memory, other = EMPTY_MEMORY, EMPTY_MEMORY
     for n in range(LENGTH):
         world = world_after(lived, n)
         shuffled = replace(
@@ -155,10 +162,10 @@ def test_the_order_of_endpoints_does_not_matter(
         assert (done.snapshot.snapshot_id, done.memory, done.changes) == (
             again.snapshot.snapshot_id, again.memory, again.changes,
         )  # fmt: skip
-        memory, other = done.memory, Memory(dict(reversed(list(again.memory.states.items()))))
+        memory, other = done.memory, PoolMemory(dict(reversed(list(again.memory.states.items()))))
 
 
-def closed(world: World, n: int, minimum: int, memory: Memory) -> Tick:
+def closed(world: World, n: int, minimum: int, memory: PoolMemory) -> Tick:
     return tick(world, steady(minimum), START + n * HOUR, memory, closed=True)
 
 

@@ -23,7 +23,7 @@ from tests.support.worlds import (
 from assay.engine.canonical import address, canonical
 from assay.engine.decide.explanation import explain
 from assay.engine.decide.plan import plan
-from assay.engine.snapshot.snapshot import Snapshot, restore, sources
+from assay.engine.snapshot.snapshot import Snapshot, read_policy_source, restore_snapshot
 from assay.engine.world.catalog import PriceOverride, Prices
 from assay.engine.world.request import MaxPrice, ProviderPreferences, Request
 from assay.engine.world.tenants import Preference, TenantSettings
@@ -51,7 +51,7 @@ def full_world() -> World:
 
 
 def restored(snapshot: Snapshot) -> Snapshot:
-    return restore(snapshot.manifest, snapshot.parts, snapshot.policy)
+    return restore_snapshot(snapshot.manifest, snapshot.parts, snapshot.policy)
 
 
 REQUESTS = [
@@ -111,14 +111,14 @@ def test_an_altered_part_is_refused(place: int) -> None:
     name = sorted(mixed().parts)[place]
     altered = {**mixed().parts, name: mixed().parts[name].replace(b"1", b"2", 1) + b" "}
     with pytest.raises(ValueError, match=f"part {name} was altered"):
-        restore(mixed().manifest, altered, shipped())
+        restore_snapshot(mixed().manifest, altered, shipped())
 
 
 def test_a_missing_part_is_refused() -> None:
     head = json.loads(mixed().manifest)
     parts = {name: data for name, data in mixed().parts.items() if name != head["models"][MODEL]}
     with pytest.raises(KeyError):
-        restore(mixed().manifest, parts, shipped())
+        restore_snapshot(mixed().manifest, parts, shipped())
 
 
 def test_views_of_unchanged_parts_are_the_former_snapshots_own() -> None:
@@ -126,7 +126,7 @@ def test_views_of_unchanged_parts_are_the_former_snapshots_own() -> None:
         mixed(),
         judged(replace(mixed_world(), observations=mixed_world().observations[:-1])),
     )
-    again = restore(later.manifest, later.parts, later.policy, former=former)
+    again = restore_snapshot(later.manifest, later.parts, later.policy, former=former)
     assert again.models[MODEL] is former.models[MODEL]
     assert again.pools["exacto", MODEL] is former.pools["exacto", MODEL]
     assert again.models[OTHER] is not former.models[OTHER]
@@ -139,17 +139,17 @@ def test_a_part_that_the_former_snapshot_had_unaltered_is_refused_altered() -> N
     name = json.loads(mixed().manifest)["models"][MODEL]
     altered = {**mixed().parts, name: mixed().parts[name] + b" "}
     with pytest.raises(ValueError, match=f"part {name} was altered"):
-        restore(mixed().manifest, altered, shipped(), former=mixed())
+        restore_snapshot(mixed().manifest, altered, shipped(), former=mixed())
 
 
 def test_whoever_restores_may_rest_between_parts() -> None:
     rests: list[None] = []
-    restore(mixed().manifest, mixed().parts, shipped(), rest=lambda: rests.append(None))
+    restore_snapshot(mixed().manifest, mixed().parts, shipped(), rest=lambda: rests.append(None))
     assert len(rests) >= len(mixed().models) + len(mixed().pools)
 
 
 def test_the_policy_it_was_judged_by_travels_along() -> None:
-    source, revision = sources(mixed().manifest, mixed().parts)
+    source, revision = read_policy_source(mixed().manifest, mixed().parts)
     assert source == shipped().source
     assert revision == 0
 

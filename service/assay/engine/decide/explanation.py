@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from assay.engine.decide.plan import Entry, Moment, Plan, answer, entries
-from assay.engine.policy.binding import Bound
-from assay.engine.policy.evaluation import Facts, seen
-from assay.engine.policy.verdict import RuleFinding, Seen, Verdict
+from assay.engine.decide.plan import Moment, Plan, RequestedModel, answer, entries
+from assay.engine.policy.binding import CompiledBinding
+from assay.engine.policy.evaluation import Facts, facts_read
+from assay.engine.policy.verdict import FactsRead, RuleFinding, Verdict
 from assay.engine.snapshot.parts import ModelView, PoolView
-from assay.engine.snapshot.pool_memory import remembered
+from assay.engine.snapshot.pool_memory import subtract_counts
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.request import Request
 
@@ -23,7 +23,7 @@ class Explanation:
     """
 
     plan: Plan
-    seen: tuple[Seen, ...]
+    seen: tuple[FactsRead, ...]
     policy_digest: str
 
 
@@ -38,24 +38,24 @@ def explain(request: Request, snapshot: Snapshot, moment: Moment) -> Explanation
     )
 
 
-Reading = Mapping[tuple[str, str], Seen]
+Reading = Mapping[tuple[str, str], FactsRead]
 
 
-def readings(entry: Entry, snapshot: Snapshot) -> Iterable[Reading]:
+def readings(entry: RequestedModel, snapshot: Snapshot) -> Iterable[Reading]:
     """Per row, what each rule (by rule set and name) read."""
     constants = {k: v for bound in entry.route.bound for k, v in bound.scope.constants.items()}
     rules = [r for program in entry.route.programs for r in program.rules]
     for index, row in enumerate(entry.rows):
-        found: dict[tuple[str, str], Seen] = {}
+        found: dict[tuple[str, str], FactsRead] = {}
         for bound in entry.route.pools:
             found |= pool_reading(
                 bound, entry.view, snapshot.pools[bound.name, entry.view.model], index
             )
         roots = {**entry.shared, "endpoint": row}
-        yield found | {(r.rule.origin, r.name): seen(r, roots, constants) for r in rules}
+        yield found | {(r.rule.origin, r.name): facts_read(r, roots, constants) for r in rules}
 
 
-def pool_reading(bound: Bound, view: ModelView, pool: PoolView, index: int) -> Reading:
+def pool_reading(bound: CompiledBinding, view: ModelView, pool: PoolView, index: int) -> Reading:
     """What a binding's pool rules read of one row: evidence folded in the binding's way, less what is forgotten.
 
     A member that has been one before was judged by `stay`.
@@ -64,11 +64,11 @@ def pool_reading(bound: Bound, view: ModelView, pool: PoolView, index: int) -> R
     program = bound.enter
     if pool.standings:
         standing = pool.standings[index]
-        row = remembered(row, standing.forgotten)
+        row = subtract_counts(row, standing.forgotten)
         program = bound.stay if standing.rules == "stay" else bound.enter
     roots = {"model": view.facts, "cohort": view.cohort[bound.fold], "endpoint": row}
     rules = program.rules if program else ()
-    return {(r.rule.origin, r.name): seen(r, roots, bound.scope.constants) for r in rules}
+    return {(r.rule.origin, r.name): facts_read(r, roots, bound.scope.constants) for r in rules}
 
 
 def told(verdict: Verdict, reading: Reading) -> Verdict:
@@ -85,6 +85,6 @@ def told(verdict: Verdict, reading: Reading) -> Verdict:
     )
 
 
-def all_of(reading: Reading) -> Seen:
+def all_of(reading: Reading) -> FactsRead:
     """Everything that any rule read, each path once."""
-    return tuple(sorted({path: value for seen in reading.values() for path, value in seen}.items()))
+    return tuple(sorted({path: value for read in reading.values() for path, value in read}.items()))

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from assay.engine.decide.ordering import SortKey, draw_keys, sort_keys
 from assay.engine.errors import PolicyBehind
-from assay.engine.policy.binding import Key, Keys, Route
-from assay.engine.policy.evaluation import CLEAN, Facts, Findings, Shared
+from assay.engine.policy.binding import CompiledKey, CompiledOrder, PolicyRoute
+from assay.engine.policy.evaluation import NO_FINDINGS, Facts, RuleFindings, SharedFacts
 from assay.engine.policy.fact_values import price_facts, prices_at, request_facts, tenant_facts
 from assay.engine.policy.verdict import RuleFinding, Verdict, listed_names
 from assay.engine.snapshot.parts import ModelView, TenantView
@@ -41,7 +41,7 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class PlannedAttempt:
     """One endpoint to try; `rank` counts from 1."""
 
     rank: int
@@ -60,7 +60,7 @@ class Plan:
     have none, `constraint_filtered` where rules left none.
     """
 
-    attempts: tuple[Attempt, ...]
+    attempts: tuple[PlannedAttempt, ...]
     verdicts: tuple[Verdict, ...]
     availability: str
     snapshot_id: str
@@ -87,6 +87,17 @@ class Plan:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A plan as answered, with everything that a replay needs except the snapshot."""
+
+    decision_id: str
+    request: Request
+    moment: Moment
+    plan: Plan
+    policy_digest: str
+
+
 @lru_cache(maxsize=1 << 12)
 def spelled_attempt(place: int, rule_set: str) -> bytes:
     """An attempt's part of a plan's canonical bytes; kept, since the same few occur in every plan."""
@@ -94,14 +105,14 @@ def spelled_attempt(place: int, rule_set: str) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class RequestedModel:
     """One requested model on its way through the stages; lists are parallel to the model's rows."""
 
     place: int
     view: ModelView
-    route: Route
+    route: PolicyRoute
     rows: Sequence[Facts]
-    shared: Shared
+    shared: SharedFacts
     verdicts: list[Verdict]
 
     @property
@@ -118,7 +129,7 @@ def plan(request: Request, snapshot: Snapshot, moment: Moment) -> Plan:
     return answer(entries(request, snapshot, moment), request, snapshot, moment)
 
 
-def entries(request: Request, snapshot: Snapshot, moment: Moment) -> list[Entry]:
+def entries(request: Request, snapshot: Snapshot, moment: Moment) -> list[RequestedModel]:
     """Every requested model, judged for this request."""
     if request.min_policy_revision > snapshot.policy.revision:
         raise PolicyBehind(request.min_policy_revision, snapshot.policy.revision)
@@ -127,7 +138,9 @@ def entries(request: Request, snapshot: Snapshot, moment: Moment) -> list[Entry]
     ]
 
 
-def answer(judged: Sequence[Entry], request: Request, snapshot: Snapshot, moment: Moment) -> Plan:
+def answer(
+    judged: Sequence[RequestedModel], request: Request, snapshot: Snapshot, moment: Moment
+) -> Plan:
     """Put the judged models into one plan."""
     attempts = ranked(ordered(judged, request, snapshot, moment))
     if attempts and not request.provider.allow_fallbacks and not request.provider.order:
@@ -142,7 +155,9 @@ def slugs(request: Request) -> Iterable[str]:
     return dict.fromkeys((request.model, *request.models))
 
 
-def enter(place: int, text: str, request: Request, snapshot: Snapshot, moment: Moment) -> Entry:
+def enter(
+    place: int, text: str, request: Request, snapshot: Snapshot, moment: Moment
+) -> RequestedModel:
     """Take one requested model through variants, bindings, pools and request rules."""
     routes = snapshot.policy.routes
     slug = parse_slug(text, models=snapshot.models, variants=routes.variants(request.tenant))
@@ -160,9 +175,9 @@ def enter(place: int, text: str, request: Request, snapshot: Snapshot, moment: M
     verdicts = pooled(route, view, snapshot)
     for program in route.programs:
         for index, found in enumerate(program.findings(rows, shared)):
-            if found is not CLEAN:
+            if found is not NO_FINDINGS:
                 verdicts[index] = united(verdicts[index], found)
-    return Entry(place, view, route, rows, shared, verdicts)
+    return RequestedModel(place, view, route, rows, shared, verdicts)
 
 
 def current(
@@ -190,7 +205,7 @@ def current(
     return changed
 
 
-def pooled(route: Route, view: ModelView, snapshot: Snapshot) -> list[Verdict]:
+def pooled(route: PolicyRoute, view: ModelView, snapshot: Snapshot) -> list[Verdict]:
     """What the route's pools say of each row: an endpoint has to be a member of all."""
     verdicts = list(view.clean)
     for bound in route.pools:
@@ -202,7 +217,7 @@ def pooled(route: Route, view: ModelView, snapshot: Snapshot) -> list[Verdict]:
     return verdicts
 
 
-def united(verdict: Verdict, found: Findings | Verdict) -> Verdict:
+def united(verdict: Verdict, found: RuleFindings | Verdict) -> Verdict:
     """A verdict with further findings."""
     return Verdict(
         verdict.endpoint_id,
@@ -224,7 +239,7 @@ class Candidate(NamedTuple):
 
 
 def ordered(
-    entries: Sequence[Entry], request: Request, snapshot: Snapshot, moment: Moment
+    entries: Sequence[RequestedModel], request: Request, snapshot: Snapshot, moment: Moment
 ) -> list[Candidate]:
     """Every admitted endpoint, best first; ties break by endpoint_id.
 
@@ -263,12 +278,12 @@ BY_KEYS = itemgetter(0)
 class Order:
     """The admitted rows of one entry, to be ordered."""
 
-    entry: Entry
+    entry: RequestedModel
     admitted: Sequence[int]
     snapshot: Snapshot
     moment: Moment
 
-    def columns(self, keys: Keys, applying: Sequence[Key]) -> list[list[SortKey]]:
+    def columns(self, keys: CompiledOrder, applying: Sequence[CompiledKey]) -> list[list[SortKey]]:
         """One column of comparable values per key that applies to the request."""
         entry = self.entry
         if not applying:
@@ -282,12 +297,12 @@ class Order:
             for k in applying
         ]
 
-    def judged(self, key: Key, keys: Keys) -> list[object]:
+    def judged(self, key: CompiledKey, keys: CompiledOrder) -> list[object]:
         """The values that were computed with the pool."""
         known = self.snapshot.pools[keys.binding, self.entry.view.model].keys[key.name]
         return [known[index] for index in self.admitted]
 
-    def comparable(self, key: Key, values: Sequence[object]) -> list[SortKey]:
+    def comparable(self, key: CompiledKey, values: Sequence[object]) -> list[SortKey]:
         """One key's values made comparable."""
         if key.draws:
             return draw_keys(
@@ -296,7 +311,7 @@ class Order:
         return sort_keys(values, descending=key.descending)
 
 
-def taking_part(keys: Keys, together: Sequence[Entry]) -> tuple[Key, ...]:
+def taking_part(keys: CompiledOrder, together: Sequence[RequestedModel]) -> tuple[CompiledKey, ...]:
     """The keys that apply to any of the models sorted together, so that all of them are sorted by the same."""
     if len(together) == 1:
         return keys.applying(together[0].shared)
@@ -304,13 +319,13 @@ def taking_part(keys: Keys, together: Sequence[Entry]) -> tuple[Key, ...]:
     return tuple(key for key in keys.keys if key in applying)
 
 
-def ranked(candidates: Iterable[Candidate]) -> tuple[Attempt, ...]:
+def ranked(candidates: Iterable[Candidate]) -> tuple[PlannedAttempt, ...]:
     """Attempts in order; an endpoint that two entries admit keeps its better place."""
     best: dict[str, Candidate] = {}
     for candidate in candidates:
         best.setdefault(candidate.verdict.endpoint_id, candidate)
     return tuple(
-        Attempt(
+        PlannedAttempt(
             rank,
             c.verdict.model,
             c.verdict.endpoint_id,
@@ -322,7 +337,9 @@ def ranked(candidates: Iterable[Candidate]) -> tuple[Attempt, ...]:
     )
 
 
-def only_first(entries: Sequence[Entry], attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+def only_first(
+    entries: Sequence[RequestedModel], attempts: tuple[PlannedAttempt, ...]
+) -> tuple[PlannedAttempt, ...]:
     """Without fallbacks the first choice is the only one; the others are told so."""
     for entry in entries:
         for index in entry.admitted:
@@ -332,5 +349,5 @@ def only_first(entries: Sequence[Entry], attempts: tuple[Attempt, ...]) -> tuple
                 told = RuleFinding(
                     "allow_fallbacks", "policy", words, "false", entry.route.rule_set
                 )
-                entry.verdicts[index] = united(verdict, Findings((told,)))
+                entry.verdicts[index] = united(verdict, RuleFindings((told,)))
     return attempts[:1]

@@ -12,9 +12,9 @@ from assay.engine.policy.compile import CheckedKey, CheckedRule, CheckedRuleSet
 from assay.engine.policy.evaluation import (
     Column,
     Facts,
-    Program,
-    Scope,
-    Shared,
+    RuleProgram,
+    RuleScope,
+    SharedFacts,
     column,
     columns,
     program,
@@ -25,7 +25,7 @@ NO_ROW: tuple[Facts, ...] = ({},)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Key:
+class CompiledKey:
     """One order key; judged keys were computed with the pool and are found there by name."""
 
     name: str
@@ -37,22 +37,22 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class CompiledOrder:
     """Order keys of one binding, most significant first, run together: what they share is computed once."""
 
     binding: str
-    keys: tuple[Key, ...]
-    scope: Scope
+    keys: tuple[CompiledKey, ...]
+    scope: RuleScope
     guards: Column
-    fused: dict[tuple[Key, ...], Column] = field(default_factory=dict)
+    fused: dict[tuple[CompiledKey, ...], Column] = field(default_factory=dict)
 
-    def applying(self, shared: Shared) -> tuple[Key, ...]:
+    def applying(self, shared: SharedFacts) -> tuple[CompiledKey, ...]:
         """The keys whose `when` holds; where it cannot be said, the key orders, and what it misses comes last."""
         held = iter(self.guards(NO_ROW, shared))
         return tuple(k for k in self.keys if k.when is None or next(held)[0] is not False)
 
     def values(
-        self, keys: tuple[Key, ...], rows: Sequence[Facts], shared: Shared
+        self, keys: tuple[CompiledKey, ...], rows: Sequence[Facts], shared: SharedFacts
     ) -> list[list[object]]:
         """One column of values per key, fused when these keys are first asked for together."""
         if keys not in self.fused:
@@ -61,7 +61,7 @@ class Keys:
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
+class CompiledBinding:
     """One binding's rule set with the binding's parameters inlined; `enter` is `None` where there is no pool.
 
     `across` are the order keys that come before the turn of the requested models, `within` those after it.
@@ -70,11 +70,11 @@ class Bound:
 
     binding: Binding
     rules: CheckedRuleSet
-    scope: Scope
-    enter: Program | None
-    stay: Program | None
-    across: Keys
-    within: Keys
+    scope: RuleScope
+    enter: RuleProgram | None
+    stay: RuleProgram | None
+    across: CompiledOrder
+    within: CompiledOrder
     when: Column | None
     fold: str
 
@@ -117,7 +117,7 @@ class Bound:
             key.judged for keys in (self.across, self.within) for key in keys.keys
         )
 
-    def holds(self, shared: Shared) -> bool:
+    def holds(self, shared: SharedFacts) -> bool:
         """Whether the binding's `when` is true; absent and failed are not."""
         return self.when is not None and self.when(NO_ROW, shared)[0][0] is True
 
@@ -128,15 +128,15 @@ def accuracy(memory: MemorySpec, params: Mapping[str, Parameter]) -> float | Non
     return found if isinstance(found, float) else None
 
 
-def bind(binding: Binding, rules: CheckedRuleSet, when: Checked | None) -> Bound:
+def bind(binding: Binding, rules: CheckedRuleSet, when: Checked | None) -> CompiledBinding:
     """Inline a binding's parameters and fuse what judging and ordering call."""
     own = rules.effective.rule_set
     params = {**own.params, **binding.params}
-    scope = Scope(
+    scope = RuleScope(
         tuple((v.name, v.checked) for v in rules.variables),
         {f"params.{name}": value for name, value in params.items()},
     )
-    return Bound(
+    return CompiledBinding(
         binding,
         rules,
         scope,
@@ -149,9 +149,9 @@ def bind(binding: Binding, rules: CheckedRuleSet, when: Checked | None) -> Bound
     )
 
 
-def keys(binding: str, checked: Sequence[CheckedKey], scope: Scope) -> Keys:
+def keys(binding: str, checked: Sequence[CheckedKey], scope: RuleScope) -> CompiledOrder:
     """Make order keys ready to run."""
-    return Keys(
+    return CompiledOrder(
         binding,
         tuple(key(k) for k in checked),
         scope,
@@ -159,9 +159,9 @@ def keys(binding: str, checked: Sequence[CheckedKey], scope: Scope) -> Keys:
     )
 
 
-def key(checked: CheckedKey) -> Key:
+def key(checked: CheckedKey) -> CompiledKey:
     """One order key as planning looks at it."""
-    return Key(
+    return CompiledKey(
         name=checked.name,
         expression=checked.expression,
         when=checked.when,
@@ -172,27 +172,27 @@ def key(checked: CheckedKey) -> Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class PolicyRoute:
     """What applies to one requested model: pools to intersect, rules to unite, one order."""
 
-    bound: tuple[Bound, ...]
-    order: Bound
-    programs: tuple[Program, ...]
+    bound: tuple[CompiledBinding, ...]
+    order: CompiledBinding
+    programs: tuple[RuleProgram, ...]
     rule_set: str
 
     @property
-    def pools(self) -> tuple[Bound, ...]:
+    def pools(self) -> tuple[CompiledBinding, ...]:
         """The bindings that bring a pool."""
         return tuple(b for b in self.bound if b.enter is not None)
 
 
 @dataclass(slots=True)
-class Routes:
+class RouteTable:
     """The bindings of one policy and every route already made through them; routes never change once made."""
 
-    bound: Mapping[str, Bound]
-    programs: dict[object, Program] = field(default_factory=dict)
-    made: dict[tuple[str, ...], Route] = field(default_factory=dict)
+    bound: Mapping[str, CompiledBinding]
+    programs: dict[object, RuleProgram] = field(default_factory=dict)
+    made: dict[tuple[str, ...], PolicyRoute] = field(default_factory=dict)
 
     def variants(self, tenant: str) -> frozenset[str]:
         """The routing variants that select a binding for a tenant; to others they are unknown, never ignored."""
@@ -204,8 +204,8 @@ class Routes:
 
     # INVARIANT: bindings take part in file order: the order in which suffixes are written only chooses who sorts.
     def route(
-        self, variants: Sequence[str], sort: str | None, tenant: str, shared: Shared
-    ) -> Route:
+        self, variants: Sequence[str], sort: str | None, tenant: str, shared: SharedFacts
+    ) -> PolicyRoute:
         """Choose what applies to a request for one model.
 
         Per variant one binding, the tenant's own before the general one; the last one with an order of its own
@@ -230,7 +230,7 @@ class Routes:
             tuple(b for b in self.bound.values() if b.name in names), order or chosen[-1]
         )
 
-    def sorter(self, tenant: str, sort: str) -> Bound:
+    def sorter(self, tenant: str, sort: str) -> CompiledBinding:
         """The binding for a sort; raises InvalidField where nothing serves it."""
         if found := self.pick(tenant, sort=sort):
             return found
@@ -242,13 +242,13 @@ class Routes:
         )
 
     @property
-    def default(self) -> Bound:
+    def default(self) -> CompiledBinding:
         """The binding without variant, sort and `when`."""
         return next(b for b in self.bound.values() if is_default(b.binding))
 
     def pick(
         self, tenant: str, *, variant: str | None = None, sort: str | None = None
-    ) -> Bound | None:
+    ) -> CompiledBinding | None:
         """The one binding for a variant or a sort, the tenant's own first."""
         fitting = [
             b for b in self.bound.values()
@@ -256,15 +256,15 @@ class Routes:
         ]  # fmt: skip
         return min(fitting, key=lambda b: not b.binding.tenants, default=None)
 
-    def make(self, chosen: tuple[Bound, ...], order: Bound) -> Route:
+    def make(self, chosen: tuple[CompiledBinding, ...], order: CompiledBinding) -> PolicyRoute:
         """The route through these bindings, made once."""
         names = (*(b.name for b in chosen), order.name)
         if names not in self.made:
             rule_set = "+".join(dict.fromkeys(b.rules.name for b in chosen))
-            self.made[names] = Route(chosen, order, tuple(self.unite(chosen)), rule_set)
+            self.made[names] = PolicyRoute(chosen, order, tuple(self.unite(chosen)), rule_set)
         return self.made[names]
 
-    def unite(self, chosen: Sequence[Bound]) -> Iterable[Program]:
+    def unite(self, chosen: Sequence[CompiledBinding]) -> Iterable[RuleProgram]:
         """Request rules of all bindings: each once; where one binding wrote a rule anew, the inherited one yields."""
         overridden = frozenset[str]().union(*(b.rules.effective.overridden for b in chosen))
         seen: set[object] = set()
@@ -281,7 +281,7 @@ class Routes:
                 yield self.programs[tuple(fresh)]
 
 
-def identity(checked: CheckedRule, scope: Scope) -> object:
+def identity(checked: CheckedRule, scope: RuleScope) -> object:
     """What makes two rules the same: all their words, and the variables and parameters behind them."""
     rule = checked.rule
     texts = (e.text if e else None for e in (rule.expression, rule.when, rule.message_expression))
@@ -301,7 +301,7 @@ def identity(checked: CheckedRule, scope: Scope) -> object:
     )
 
 
-def serves(bound: Bound, tenant: str) -> bool:
+def serves(bound: CompiledBinding, tenant: str) -> bool:
     """Whether a binding is for everyone or for this tenant."""
     return not bound.binding.tenants or tenant in bound.binding.tenants
 

@@ -10,16 +10,16 @@ from assay.engine.cel.fuse import Item, fuse_columns, fuse_rules
 from assay.engine.cel.values import NOT_ASKED, Absent, Failure, Outcome
 from assay.engine.policy.compile import CheckedRule
 from assay.engine.policy.rule_set import Rule
-from assay.engine.policy.verdict import RuleFinding, Seen
+from assay.engine.policy.verdict import FactsRead, RuleFinding
 
 Facts = Mapping[str, object]
-Shared = Mapping[str, Facts]
-Column = Callable[[Sequence[Facts], Shared], list[list[object]]]
+SharedFacts = Mapping[str, Facts]
+Column = Callable[[Sequence[Facts], SharedFacts], list[list[object]]]
 EVIDENCE = ("endpoint.tools.", "endpoint.observed.", "endpoint.propensity.")
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class RuleScope:
     """What a rule set's expressions share: its variables in order, and its parameters by dotted path."""
 
     variables: Sequence[tuple[str, Checked]]
@@ -27,7 +27,7 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class RuleFindings:
     """What one endpoint's rules came to besides holding."""
 
     broken: tuple[RuleFinding, ...] = ()
@@ -35,11 +35,11 @@ class Findings:
     shadow: tuple[RuleFinding, ...] = ()
 
 
-CLEAN = Findings()
+NO_FINDINGS = RuleFindings()
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class RuleProgram:
     """Rules of one scope fused into one function over endpoints, with what each says where it does not hold.
 
     In a `pool`, missing evidence has reasons of its own. `false` is what each rule says where it does not hold, save
@@ -48,17 +48,17 @@ class Program:
 
     rules: tuple[CheckedRule, ...]
     pool: bool
-    run: Callable[[Sequence[Facts], Shared], list[list[tuple[int, Outcome]]]]
+    run: Callable[[Sequence[Facts], SharedFacts], list[list[tuple[int, Outcome]]]]
     false: tuple[RuleFinding, ...]
 
-    def findings(self, rows: Sequence[Facts], shared: Shared) -> list[Findings]:
+    def findings(self, rows: Sequence[Facts], shared: SharedFacts) -> list[RuleFindings]:
         """Judge every endpoint by every rule, in the order of `rows`."""
         return [
-            self.explain(row, outcomes) if outcomes else CLEAN
+            self.explain(row, outcomes) if outcomes else NO_FINDINGS
             for row, outcomes in zip(rows, self.run(rows, shared), strict=True)
         ]
 
-    def explain(self, row: Facts, outcomes: Sequence[tuple[int, Outcome]]) -> Findings:
+    def explain(self, row: Facts, outcomes: Sequence[tuple[int, Outcome]]) -> RuleFindings:
         """Put words to one endpoint's outcomes."""
         broken: list[RuleFinding] = []
         abstained: list[RuleFinding] = []
@@ -72,7 +72,7 @@ class Program:
                 shadow.append(finding)
             else:
                 broken.append(finding)
-        return Findings(tuple(broken), tuple(abstained), tuple(shadow))
+        return RuleFindings(tuple(broken), tuple(abstained), tuple(shadow))
 
     def finding(self, index: int, outcome: Outcome, row: Facts) -> RuleFinding:
         """One rule's outcome with its reason and a sentence."""
@@ -119,9 +119,9 @@ def abstains(checked: CheckedRule, outcome: Outcome) -> bool:
     )
 
 
-def program(rules: Sequence[CheckedRule], scope: Scope, *, pool: bool = False) -> Program:
+def program(rules: Sequence[CheckedRule], scope: RuleScope, *, pool: bool = False) -> RuleProgram:
     """Fuse rules of one scope, its parameters inlined."""
-    return Program(
+    return RuleProgram(
         rules=tuple(rules),
         pool=pool,
         run=fuse_rules(
@@ -141,20 +141,22 @@ def false(rule: Rule) -> RuleFinding:
     )
 
 
-def column(name: str, expression: Checked, scope: Scope, row: str = "endpoint") -> Column:
+def column(name: str, expression: Checked, scope: RuleScope, row: str = "endpoint") -> Column:
     """Fuse one expression that is a value rather than a condition."""
     return columns([(name, expression)], scope, row)
 
 
-def columns(named: Iterable[tuple[str, Checked]], scope: Scope, row: str = "endpoint") -> Column:
+def columns(
+    named: Iterable[tuple[str, Checked]], scope: RuleScope, row: str = "endpoint"
+) -> Column:
     """Fuse expressions that are values; the variables behind them are computed once for all."""
     items = [Item(name, expression) for name, expression in named]
     return fuse_columns(items, variables=scope.variables, row=row, constants=scope.constants)
 
 
-def seen(
+def facts_read(
     rule: CheckedRule, roots: Mapping[str, Mapping[str, object]], params: Mapping[str, object]
-) -> Seen:
+) -> FactsRead:
     """What one rule read of one row."""
     return tuple((path, value_of(path, roots, params)) for path in sorted(rule.reads))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from assay.engine.cel.check import Checked
 from assay.engine.evidence.decay import EvidenceSpec
-from assay.engine.policy.binding import Bound, Routes, accuracy, bind, is_default
+from assay.engine.policy.binding import CompiledBinding, RouteTable, accuracy, bind, is_default
 from assay.engine.policy.compile import CheckedRuleSet, Checker, check_guard, check_rule_set
 from assay.engine.policy.faults import Fault, PolicyFaults
 from assay.engine.policy.inheritance import inherit
@@ -24,11 +24,11 @@ class Policy:
     source: PolicySource
     digest: str
     rule_sets: Mapping[str, CheckedRuleSet]
-    routes: Routes
+    routes: RouteTable
     revision: int = 0
 
     @property
-    def bound(self) -> Mapping[str, Bound]:
+    def bound(self) -> Mapping[str, CompiledBinding]:
         """Every binding by name, in file order."""
         return self.routes.bound
 
@@ -73,7 +73,7 @@ def compile_policy(
     if checker.faults:
         raise PolicyFaults(checker.faults)
     bound = {b.name: bind(b, checked[b.rule_set], when) for b, when in guarded}
-    return Policy(source, source.digest, checked, Routes(bound), revision)
+    return Policy(source, source.digest, checked, RouteTable(bound), revision)
 
 
 def guard(

@@ -40,7 +40,7 @@ def spelled_finding(*names: str) -> bytes:
     return b"[%b]" % listed_names(*names)
 
 
-Seen = tuple[tuple[str, object], ...]
+FactsRead = tuple[tuple[str, object], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class RuleFinding:
     message: str
     outcome: str
     rule_set: str
-    seen: Seen = ()
+    seen: FactsRead = ()
 
 
 @dataclass(frozen=True, slots=True)

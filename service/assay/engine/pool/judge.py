@@ -18,8 +18,8 @@ from assay.engine.evidence.observations import (
 )
 from assay.engine.evidence.speed import fill_from_traffic
 from assay.engine.evidence.traffic import add_traffic
-from assay.engine.policy.binding import Bound, Keys
-from assay.engine.policy.evaluation import CLEAN, Facts, Findings, Shared
+from assay.engine.policy.binding import CompiledBinding, CompiledOrder
+from assay.engine.policy.evaluation import NO_FINDINGS, Facts, RuleFindings, SharedFacts
 from assay.engine.policy.fact_values import (
     benchmark_facts,
     cohort_facts,
@@ -29,8 +29,8 @@ from assay.engine.policy.fact_values import (
     model_facts,
 )
 from assay.engine.policy.policy import Policy
-from assay.engine.snapshot.parts import Part, model_part, pool_part, tenant_parts
-from assay.engine.snapshot.snapshot import Snapshot, assemble
+from assay.engine.snapshot.parts import Part, write_model, write_pool, write_tenants
+from assay.engine.snapshot.snapshot import Snapshot, assemble_snapshot
 from assay.engine.world.catalog import Endpoint
 from assay.engine.world.measurements import Observation, TrafficCounts
 from assay.engine.world.world import World
@@ -63,11 +63,11 @@ class Cohort:
 
     def part(self) -> Part:
         """The model's part of a snapshot."""
-        return model_part(
+        return write_model(
             self.facts, self.endpoints, {k: (f.cohort, f.rows) for k, f in self.folds.items()}
         )
 
-    def shared(self, bound: Bound) -> Shared:
+    def shared(self, bound: CompiledBinding) -> SharedFacts:
         """What all endpoints' rules of a binding read alike."""
         return {"model": self.facts, "cohort": self.folds[bound.fold].cohort}
 
@@ -87,7 +87,9 @@ def judge(world: World, policy: Policy, as_of: datetime, members: Members = NOBO
             pools.append(
                 judge_model(bound, cohort.shared(bound), rows, members.get(bound.name, frozenset()))
             )
-    return assemble(policy, as_of, models, pools, tenant_parts(world.tenants, world.preferences))
+    return assemble_snapshot(
+        policy, as_of, models, pools, write_tenants(world.tenants, world.preferences)
+    )
 
 
 def cohorts(world: World, policy: Policy, as_of: datetime) -> Iterator[Cohort]:
@@ -149,16 +151,18 @@ def rows_of(
 
 
 def judge_model(
-    bound: Bound, shared: Shared, rows: Sequence[Facts], members: frozenset[str]
+    bound: CompiledBinding, shared: SharedFacts, rows: Sequence[Facts], members: frozenset[str]
 ) -> Part:
     """One binding's verdicts and judged order keys for one model."""
     found = admit(bound, rows, shared, members)
-    return pool_part(
+    return write_pool(
         bound.name, str(shared["model"]["id"]), found, judged_keys(bound, rows, shared)
     )
 
 
-def judged_keys(bound: Bound, rows: Sequence[Facts], shared: Shared) -> Mapping[str, list[object]]:
+def judged_keys(
+    bound: CompiledBinding, rows: Sequence[Facts], shared: SharedFacts
+) -> Mapping[str, list[object]]:
     """A binding's judged order keys, all of them by name."""
     return {
         k: c for keys in (bound.across, bound.within) for k, c in judged_columns(keys, rows, shared)
@@ -166,7 +170,7 @@ def judged_keys(bound: Bound, rows: Sequence[Facts], shared: Shared) -> Mapping[
 
 
 def judged_columns(
-    keys: Keys, rows: Sequence[Facts], shared: Shared
+    keys: CompiledOrder, rows: Sequence[Facts], shared: SharedFacts
 ) -> Iterable[tuple[str, list[object]]]:
     """The values of the order keys that need no request, by name."""
     judged = tuple(k for k in keys.keys if k.judged)
@@ -175,11 +179,11 @@ def judged_columns(
 
 
 def admit(
-    bound: Bound, rows: Sequence[Facts], shared: Shared, members: frozenset[str]
-) -> list[Findings]:
+    bound: CompiledBinding, rows: Sequence[Facts], shared: SharedFacts, members: frozenset[str]
+) -> list[RuleFindings]:
     """Members by the `stay` rules, everyone else by `enter`, in the order of `rows`."""
     if bound.enter is None or bound.stay is None:
-        return [CLEAN] * len(rows)
+        return [NO_FINDINGS] * len(rows)
     if not members:
         return bound.enter.findings(rows, shared)
     entering = iter(bound.enter.findings([r for r in rows if r["id"] not in members], shared))

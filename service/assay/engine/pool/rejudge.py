@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from assay.engine.policy.binding import Bound
-from assay.engine.policy.evaluation import Findings
+from assay.engine.policy.binding import CompiledBinding
+from assay.engine.policy.evaluation import RuleFindings
 from assay.engine.policy.policy import Policy
 from assay.engine.policy.verdict import Verdict
 from assay.engine.pool.judge import admit, judge_model, judged_keys
 from assay.engine.pool.tick import REMEMBERED
-from assay.engine.snapshot.parts import ModelView, Part, PoolView, pool_part, pool_view
-from assay.engine.snapshot.pool_memory import MEMBER, Standing, remembered
+from assay.engine.snapshot.parts import ModelView, Part, PoolView, read_pool, write_pool
+from assay.engine.snapshot.pool_memory import MEMBER, PoolStanding, subtract_counts
 from assay.engine.snapshot.snapshot import Snapshot
 
 
@@ -30,22 +30,22 @@ def rejudge(snapshot: Snapshot, policy: Policy, models: Iterable[str]) -> Snapsh
     for name, view in views.items():
         for bound in policy.bound.values():
             if bound.judged:
-                pools[bound.name, name] = pool_view(
+                pools[bound.name, name] = read_pool(
                     again(bound, view, snapshot.pools.get((bound.name, name))), view
                 )
     return replace(snapshot, policy=policy, models={**snapshot.models, **views}, pools=pools)
 
 
-def again(bound: Bound, view: ModelView, former: PoolView | None) -> Part:
+def again(bound: CompiledBinding, view: ModelView, former: PoolView | None) -> Part:
     """A pool judged once more."""
     rows, shared = view.rows[bound.fold], {"model": view.facts, "cohort": view.cohort[bound.fold]}
     if bound.enter is None or former is None or not former.standings:
         return judge_model(bound, shared, rows, frozenset())
     standings = former.standings
     stayed = frozenset(n for n, s in zip(view.ids, standings, strict=True) if s.rules == "stay")
-    read = [remembered(row, s.forgotten) for row, s in zip(rows, standings, strict=True)]
+    read = [subtract_counts(row, s.forgotten) for row, s in zip(rows, standings, strict=True)]
     said = zip(admit(bound, read, shared, stayed), former.verdicts, standings, strict=True)
-    return pool_part(
+    return write_pool(
         bound.name,
         view.model,
         [held(*one) for one in said],
@@ -54,7 +54,7 @@ def again(bound: Bound, view: ModelView, former: PoolView | None) -> Part:
     )
 
 
-def held(found: Findings, former: Verdict, standing: Standing) -> Findings:
+def held(found: RuleFindings, former: Verdict, standing: PoolStanding) -> RuleFindings:
     """Findings beside what the memory said: a hold goes on, and what a member was not evicted for is borne again."""
     if standing.state != MEMBER:
         return replace(

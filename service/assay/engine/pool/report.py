@@ -6,21 +6,21 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from assay.engine.errors import InvalidField, UnknownModel
-from assay.engine.policy.binding import Bound
-from assay.engine.policy.verdict import Seen, Verdict
+from assay.engine.policy.binding import CompiledBinding
+from assay.engine.policy.verdict import FactsRead, Verdict
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.slug import parse_slug
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class PoolEndpoint:
     """One endpoint of a pool's model: its verdict, and the facts it was judged by, absent ones left out.
 
     `state` and `since` are where it stands, `None` where it was judged without memory.
     """
 
     verdict: Verdict
-    facts: Seen = ()
+    facts: FactsRead = ()
     state: str | None = None
     since: datetime | None = None
 
@@ -35,8 +35,8 @@ class PoolReport:
     rule_set: str
     as_of: datetime
     snapshot_id: str
-    members: tuple[Judged, ...]
-    others: tuple[Judged, ...]
+    members: tuple[PoolEndpoint, ...]
+    others: tuple[PoolEndpoint, ...]
 
 
 def pool_report(snapshot: Snapshot, text: str, tenant: str = "") -> PoolReport:
@@ -64,11 +64,12 @@ def pool_reports(snapshot: Snapshot, model: str) -> tuple[PoolReport, ...]:
     return tuple(report(snapshot, model, bound) for bound in pools)
 
 
-def report(snapshot: Snapshot, model: str, bound: Bound) -> PoolReport:
+def report(snapshot: Snapshot, model: str, bound: CompiledBinding) -> PoolReport:
     """One pool with the facts it was judged by."""
     pool, rows = snapshot.pools[bound.name, model], snapshot.models[model].rows[bound.fold]
     judged = [
-        Judged(v, tuple(sorted(row.items()))) for v, row in zip(pool.verdicts, rows, strict=True)
+        PoolEndpoint(v, tuple(sorted(row.items())))
+        for v, row in zip(pool.verdicts, rows, strict=True)
     ]
     if pool.standings:
         judged = [

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from assay.engine.evidence.statistics import wilson_lower, wilson_upper
-from assay.engine.policy.binding import Bound
-from assay.engine.policy.evaluation import Facts, Shared, seen
+from assay.engine.policy.binding import CompiledBinding
+from assay.engine.policy.evaluation import Facts, SharedFacts, facts_read
 from assay.engine.policy.verdict import RuleFinding
-from assay.engine.pool.report import Judged, PoolReport
-from assay.engine.snapshot.pool_memory import remembered
+from assay.engine.pool.report import PoolEndpoint, PoolReport
+from assay.engine.snapshot.pool_memory import subtract_counts
 from assay.engine.snapshot.snapshot import Snapshot
 
 MOST_REQUESTS = 1 << 24
@@ -35,7 +35,7 @@ UNSEEN: Facts = {
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class AccuracyEstimate:
     """A measured share with its interval: one-sided Wilson bounds at 95 % each, of `requests` effective requests."""
 
     value: float
@@ -54,8 +54,8 @@ class Scorecard:
     `None` without one.
     """
 
-    judged: Judged
-    accuracy: Share | None
+    judged: PoolEndpoint
+    accuracy: AccuracyEstimate | None
     broken: tuple[RuleFinding, ...]
     clean_requests: int | None
     hours: float | None
@@ -67,7 +67,7 @@ def scorecards(snapshot: Snapshot, report: PoolReport) -> tuple[Scorecard, ...]:
     bound = snapshot.policy.bound[report.binding]
     view = snapshot.models[report.model]
     pool = snapshot.pools[bound.name, report.model]
-    shared: Shared = {"model": view.facts, "cohort": view.cohort[bound.fold]}
+    shared: SharedFacts = {"model": view.facts, "cohort": view.cohort[bound.fold]}
     places = {endpoint_id: place for place, endpoint_id in enumerate(view.ids)}
     cards = []
     for judged in report.others:
@@ -75,13 +75,15 @@ def scorecards(snapshot: Snapshot, report: PoolReport) -> tuple[Scorecard, ...]:
         row = view.rows[bound.fold][place]
         standing = pool.standings[place] if pool.standings else None
         if standing:
-            row = remembered(row, standing.forgotten)
+            row = subtract_counts(row, standing.forgotten)
         card = scorecard(bound, shared, row, judged)
         cards.append(replace(card, held_until=standing.held_until) if standing else card)
     return tuple(cards)
 
 
-def scorecard(bound: Bound, shared: Shared, row: Facts, judged: Judged) -> Scorecard:
+def scorecard(
+    bound: CompiledBinding, shared: SharedFacts, row: Facts, judged: PoolEndpoint
+) -> Scorecard:
     """One endpoint against the `enter` rules of one binding."""
     if bound.enter is None:
         raise ValueError(f"binding {bound.name} has no pool")
@@ -90,7 +92,7 @@ def scorecard(bound: Bound, shared: Shared, row: Facts, judged: Judged) -> Score
     roots = {**shared, "endpoint": row}
     rules = {(r.rule.origin, r.name): r for r in enter.rules}
     broken = tuple(
-        replace(f, seen=seen(rules[f.rule_set, f.rule], roots, bound.scope.constants))
+        replace(f, seen=facts_read(rules[f.rule_set, f.rule], roots, bound.scope.constants))
         for f in found.broken
     )
     needed = fewest(lambda more: not enter.findings([cleaner(row, more, bound)], shared)[0].broken)
@@ -99,7 +101,7 @@ def scorecard(bound: Bound, shared: Shared, row: Facts, judged: Judged) -> Score
     return Scorecard(judged, accuracy(row), broken, needed, hours)
 
 
-def accuracy(row: Facts) -> Share | None:
+def accuracy(row: Facts) -> AccuracyEstimate | None:
     """The share of tool-call requests without a bad call, over effective requests; `None` where none were seen."""
     calls, errored, effect = (
         row.get(f"tools.{name}")
@@ -114,7 +116,7 @@ def accuracy(row: Facts) -> Share | None:
         return None
     total = calls / effect
     good = min(max((calls - errored) / effect, 0.0), total)
-    return Share(
+    return AccuracyEstimate(
         good / total,
         wilson_lower(good, total, CONFIDENCE),
         wilson_upper(good, total, CONFIDENCE),
@@ -122,7 +124,7 @@ def accuracy(row: Facts) -> Share | None:
     )
 
 
-def cleaner(row: Facts, more: int, bound: Bound) -> Facts:
+def cleaner(row: Facts, more: int, bound: CompiledBinding) -> Facts:
     """The row after further tool-call requests without a bad call, just seen; its propensity stays as it is."""
     fresh: dict[str, object] = {
         "tools.design_effect": bound.evidence.design_effect,

@@ -7,27 +7,27 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from assay.engine.evidence.observations import EndpointEvidence, HourCounts
-from assay.engine.policy.binding import Bound
-from assay.engine.policy.evaluation import Facts, Findings
+from assay.engine.policy.binding import CompiledBinding
+from assay.engine.policy.evaluation import Facts, RuleFindings
 from assay.engine.policy.policy import Policy
 from assay.engine.policy.verdict import RuleFinding
 from assay.engine.pool.judge import Cohort, admit, cohorts, judge_model, judged_keys
-from assay.engine.pool.transition import Pool, Step, Subject, ordinal
-from assay.engine.snapshot.parts import Part, pool_part, tenant_parts
+from assay.engine.pool.transition import JudgedEndpoint, ModelPool, Transition, ordinal
+from assay.engine.snapshot.parts import Part, write_pool, write_tenants
 from assay.engine.snapshot.pool_memory import (
     DEPARTED,
     MEMBER,
-    NOTHING,
+    NO_COUNTS,
     UNKNOWN,
-    Amounts,
-    Memory,
+    DecayedCounts,
     PoolChange,
+    PoolMemory,
+    PoolStanding,
     PoolState,
-    Standing,
-    left_out,
-    remembered,
+    forgotten_counts,
+    subtract_counts,
 )
-from assay.engine.snapshot.snapshot import Snapshot, assemble
+from assay.engine.snapshot.snapshot import Snapshot, assemble_snapshot
 from assay.engine.world.clock import HOUR
 from assay.engine.world.world import World
 
@@ -36,7 +36,7 @@ HOLD, MINIMUM = REMEMBERED = (
     "hold",
     "minimum",
 )  # under these names stands what no rule but the memory says
-NO_COUNTS = HourCounts(0.0, 0.0)
+NO_HOUR = HourCounts(0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,13 @@ class Tick:
     """What came of one tick; states that did not change are the very ones given, changes come by pool and endpoint."""
 
     snapshot: Snapshot
-    memory: Memory
+    memory: PoolMemory
     changes: tuple[PoolChange, ...]
 
 
-def tick(world: World, policy: Policy, as_of: datetime, memory: Memory, *, closed: bool) -> Tick:
+def tick(
+    world: World, policy: Policy, as_of: datetime, memory: PoolMemory, *, closed: bool
+) -> Tick:
     """Judge the whole world with memory as of an instant (UTC), and move endpoints in and out of pools.
 
     `closed` closes the hour that ends at `as_of`; missed hours are closed in order. Otherwise the pools are judged
@@ -57,7 +59,7 @@ def tick(world: World, policy: Policy, as_of: datetime, memory: Memory, *, close
     bounds = [b for b in policy.bound.values() if b.judged]
     watched = closed_hour(world, as_of)
     models, pools = [], []
-    steps: list[Step] = []
+    steps: list[Transition] = []
     for cohort in cohorts(world, policy, as_of):
         models.append(cohort.part())
         for bound in bounds:
@@ -72,8 +74,8 @@ def tick(world: World, policy: Policy, as_of: datetime, memory: Memory, *, close
             moved = pool.advance(subjects(pool, cohort, memory, watched), closed=closed)
             pools.append(part(pool, cohort, moved))
             steps += moved
-    snapshot = assemble(
-        policy, as_of, models, pools, tenant_parts(world.tenants, world.preferences)
+    snapshot = assemble_snapshot(
+        policy, as_of, models, pools, write_tenants(world.tenants, world.preferences)
     )
     return Tick(
         snapshot, *settle(memory, steps, frozenset(b.name for b in bounds if b.enter), as_of)
@@ -85,21 +87,23 @@ def closed_hour(world: World, as_of: datetime) -> Hours:
     hours: dict[str, HourCounts] = {}
     for o in world.observations:
         if as_of - HOUR <= o.observed_from and o.observed_to <= as_of:
-            known = hours.get(o.endpoint_id, NO_COUNTS)
+            known = hours.get(o.endpoint_id, NO_HOUR)
             hours[o.endpoint_id] = HourCounts(
                 known.calls + o.tool_call_requests, known.errored + o.errored_requests
             )
     return hours
 
 
-def pool_of(bound: Bound, cohort: Cohort, as_of: datetime) -> Pool | None:
+def pool_of(bound: CompiledBinding, cohort: Cohort, as_of: datetime) -> ModelPool | None:
     """A binding's pool of one model, if the binding brings pools."""
     if bound.enter is None or bound.stay is None:
         return None
-    return Pool(bound, bound.enter, bound.stay, cohort.shared(bound), as_of)
+    return ModelPool(bound, bound.enter, bound.stay, cohort.shared(bound), as_of)
 
 
-def subjects(pool: Pool, cohort: Cohort, memory: Memory, watched: Hours) -> list[Subject]:
+def subjects(
+    pool: ModelPool, cohort: Cohort, memory: PoolMemory, watched: Hours
+) -> list[JudgedEndpoint]:
     """Every endpoint of a pool's model with what is remembered of it, judged by the rules of where it stands."""
     rows = cohort.folds[pool.bound.fold]
     states = [memory.states.get((pool.bound.name, str(row["id"]))) for row in rows.rows]
@@ -109,7 +113,7 @@ def subjects(pool: Pool, cohort: Cohort, memory: Memory, watched: Hours) -> list
     members = frozenset(state.endpoint_id for state in states if state and state.state == MEMBER)
     said = admit(pool.bound, [row for row, _ in less], pool.shared, members)
     return [
-        Subject(
+        JudgedEndpoint(
             str(row["id"]),
             state,
             row,
@@ -126,7 +130,7 @@ def subjects(pool: Pool, cohort: Cohort, memory: Memory, watched: Hours) -> list
 
 def hour_of(watched: Hours, endpoint_id: str, known: EndpointEvidence | None) -> HourCounts:
     """An endpoint's closed hour: as observed by others, and its traffic."""
-    observed = watched.get(endpoint_id, NO_COUNTS)
+    observed = watched.get(endpoint_id, NO_HOUR)
     traffic = known.folded.hour if known and known.folded else None
     return (
         HourCounts(observed.calls + traffic.calls, observed.errored + traffic.errored)
@@ -136,16 +140,18 @@ def hour_of(watched: Hours, endpoint_id: str, known: EndpointEvidence | None) ->
 
 
 def less_forgotten(
-    pool: Pool, row: Facts, state: PoolState | None, half_life: timedelta | None
-) -> tuple[Facts, Amounts]:
+    pool: ModelPool, row: Facts, state: PoolState | None, half_life: timedelta | None
+) -> tuple[Facts, DecayedCounts]:
     """A row of facts less what is forgotten of it, and how much that is."""
     if state is None or state.forgotten is None:
-        return row, NOTHING
-    out = left_out(state.forgotten, row, pool.as_of, half_life, pool.spec.keep_after_eviction)
-    return remembered(row, out), out
+        return row, NO_COUNTS
+    out = forgotten_counts(
+        state.forgotten, row, pool.as_of, half_life, pool.spec.keep_after_eviction
+    )
+    return subtract_counts(row, out), out
 
 
-def part(pool: Pool, cohort: Cohort, steps: Sequence[Step]) -> Part:
+def part(pool: ModelPool, cohort: Cohort, steps: Sequence[Transition]) -> Part:
     """A pool's part of a snapshot: those who just went are judged once more, by what it takes to come back."""
     rows = cohort.folds[pool.bound.fold].rows
     judged = [s.subject for s in steps]
@@ -158,7 +164,7 @@ def part(pool: Pool, cohort: Cohort, steps: Sequence[Step]) -> Part:
         )
     verdicts = [verdict(pool, step, subject) for step, subject in zip(steps, judged, strict=True)]
     standings = [standing(step, subject) for step, subject in zip(steps, judged, strict=True)]
-    return pool_part(
+    return write_pool(
         pool.bound.name, pool.model, verdicts, judged_keys(pool.bound, rows, pool.shared), standings
     )
 
@@ -168,7 +174,7 @@ def member(state: PoolState | None) -> bool:
     return state is not None and state.state == MEMBER
 
 
-def verdict(pool: Pool, step: Step, judged: Subject) -> Findings:
+def verdict(pool: ModelPool, step: Transition, judged: JudgedEndpoint) -> RuleFindings:
     """What is said of an endpoint: nothing against a member, something against everyone else."""
     found, state = judged.findings, step.state
     if member(state):
@@ -187,24 +193,24 @@ def verdict(pool: Pool, step: Step, judged: Subject) -> Findings:
     return found
 
 
-def remark(pool: Pool, rule: str, reason: str, message: str) -> RuleFinding:
+def remark(pool: ModelPool, rule: str, reason: str, message: str) -> RuleFinding:
     """What a pool's memory says of an endpoint, as rules say it."""
     return RuleFinding(rule, reason, message, "false", pool.bound.rules.name)
 
 
-def standing(step: Step, judged: Subject) -> Standing:
+def standing(step: Transition, judged: JudgedEndpoint) -> PoolStanding:
     """Where an endpoint stands after a tick."""
     rules = "stay" if member(judged.state) else "enter"
     if step.state is None:
-        return Standing(UNKNOWN, None, rules)
-    return Standing(
+        return PoolStanding(UNKNOWN, None, rules)
+    return PoolStanding(
         step.state.state, step.state.since, rules, step.state.held_until, judged.forgotten
     )
 
 
 def settle(
-    memory: Memory, steps: Iterable[Step], bindings: frozenset[str], as_of: datetime
-) -> tuple[Memory, tuple[PoolChange, ...]]:
+    memory: PoolMemory, steps: Iterable[Transition], bindings: frozenset[str], as_of: datetime
+) -> tuple[PoolMemory, tuple[PoolChange, ...]]:
     """The memory after all steps, and all changes; of these bindings' endpoints none are left that left the catalog.
 
     An eviction outlives its endpoint until the hold is over, so that nobody shortens it by coming anew.
@@ -222,7 +228,7 @@ def settle(
             del states[key]
             changes.append(departure(state, as_of))
     changes.sort(key=lambda c: (c.binding, c.model, c.endpoint_id))
-    return Memory(states), tuple(changes)
+    return PoolMemory(states), tuple(changes)
 
 
 def departure(state: PoolState, as_of: datetime) -> PoolChange:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from assay.engine.evidence.observations import HourCounts
-from assay.engine.policy.binding import Bound
-from assay.engine.policy.evaluation import Facts, Findings, Program, Shared, seen
+from assay.engine.policy.binding import CompiledBinding
+from assay.engine.policy.evaluation import Facts, RuleFindings, RuleProgram, SharedFacts, facts_read
 from assay.engine.policy.rule_set import MemorySpec
 from assay.engine.policy.verdict import RuleFinding
 from assay.engine.snapshot.pool_memory import (
@@ -21,11 +21,11 @@ from assay.engine.snapshot.pool_memory import (
     MEMBER,
     PROBATION,
     UNKNOWN,
-    Amounts,
+    DecayedCounts,
     PoolChange,
     PoolState,
-    counted,
-    forget,
+    counts_in_row,
+    forget_evidence,
 )
 from assay.engine.world.clock import HOUR
 
@@ -42,7 +42,7 @@ def cusum(
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class JudgedEndpoint:
     """One endpoint as a tick finds it: what is remembered of it, what the rules read and said, what its hour counted.
 
     `row` is less what is `forgotten`; `findings` are by `stay` for a member, else by `enter`.
@@ -51,30 +51,30 @@ class Subject:
     endpoint_id: str
     state: PoolState | None
     row: Facts
-    findings: Findings
+    findings: RuleFindings
     hour: HourCounts
-    forgotten: Amounts
+    forgotten: DecayedCounts
     half_life: timedelta | None
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Transition:
     """What a tick made of one endpoint."""
 
-    subject: Subject
+    subject: JudgedEndpoint
     state: PoolState | None
     changes: tuple[PoolChange, ...] = ()
     held_by_minimum: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
+class ModelPool:
     """One binding's pool of one model at one tick."""
 
-    bound: Bound
-    enter: Program
-    stay: Program
-    shared: Shared
+    bound: CompiledBinding
+    enter: RuleProgram
+    stay: RuleProgram
+    shared: SharedFacts
     as_of: datetime
 
     @property
@@ -87,23 +87,23 @@ class Pool:
         """How it remembers."""
         return self.bound.memory
 
-    def advance(self, subjects: Sequence[Subject], *, closed: bool) -> list[Step]:
+    def advance(self, subjects: Sequence[JudgedEndpoint], *, closed: bool) -> list[Transition]:
         """Take every endpoint one tick further, in the order of `subjects`, on which nothing depends.
 
         `closed` closes an hour; else the pool is only judged again, and nobody but the unknown moves.
         """
         if not closed:
-            return [Step(s, s.state) if s.state else self.arrive(s) for s in subjects]
+            return [Transition(s, s.state) if s.state else self.arrive(s) for s in subjects]
         return self.evict_slowly([self.close(s) for s in subjects])
 
-    def close(self, subject: Subject) -> Step:
+    def close(self, subject: JudgedEndpoint) -> Transition:
         """One endpoint at the end of an hour, save for what depends on the others."""
         state = subject.state
         if state is None:
             return self.arrive(subject)
         if state.forgotten and state.forgotten.faded(self.as_of):
             state = replace(state, forgotten=None)
-        step = Step(subject, state)
+        step = Transition(subject, state)
         if state.state == MEMBER:
             return self.remain(step, state)
         if state.held(self.as_of):
@@ -113,25 +113,25 @@ class Pool:
             step = self.move(step, PROBATION, "hold_over", words)
         return self.enter_if_fit(step)
 
-    def arrive(self, subject: Subject) -> Step:
+    def arrive(self, subject: JudgedEndpoint) -> Transition:
         """One endpoint without a state: looked at once something was observed, or nothing needs to be."""
         seen_anything = "tools.requests" in subject.row
         if subject.findings.broken and not seen_anything:
-            return Step(subject, None)
+            return Transition(subject, None)
         words = (
             "its tool calling has been observed"
             if seen_anything
             else "nothing has to be observed of it"
         )
-        return self.enter_if_fit(self.move(Step(subject, None), PROBATION, "evidence", words))
+        return self.enter_if_fit(self.move(Transition(subject, None), PROBATION, "evidence", words))
 
-    def enter_if_fit(self, step: Step) -> Step:
+    def enter_if_fit(self, step: Transition) -> Transition:
         """In at once if all `enter` rules hold."""
         if step.subject.findings.broken:
             return step
         return self.move(step, MEMBER, "admitted", "every enter rule holds")
 
-    def remain(self, step: Step, state: PoolState) -> Step:
+    def remain(self, step: Transition, state: PoolState) -> Transition:
         """A member's hour: out the fast way, or one more or no failure on the slow way."""
         level, subject, total = self.bound.accuracy, step.subject, state.cusum
         if level is not None:
@@ -152,12 +152,12 @@ class Pool:
             step, state=replace(state, cusum=total, slow_failures=failures, failed_at=failed_at)
         )
 
-    def effect(self, subject: Subject) -> float:
+    def effect(self, subject: JudgedEndpoint) -> float:
         """The design effect, as estimated or else as written."""
         found = subject.row.get("tools.design_effect")
         return found if isinstance(found, float) else self.bound.evidence.design_effect
 
-    def alarm(self, subject: Subject, total: float) -> RuleFinding:
+    def alarm(self, subject: JudgedEndpoint, total: float) -> RuleFinding:
         """What the fast way out says in place of a rule."""
         hour, spec = subject.hour, self.spec
         words = (
@@ -166,7 +166,7 @@ class Pool:
         )
         return RuleFinding("cusum", "ACCURACY", words, "false", self.bound.rules.name)
 
-    def evict_slowly(self, steps: Sequence[Step]) -> list[Step]:
+    def evict_slowly(self, steps: Sequence[Transition]) -> list[Transition]:
         """The members that have failed long enough go, the worst first, as many as may go and `minimum` lets go."""
         members = sum(s.state is not None and s.state.state == MEMBER for s in steps)
         room = members - self.bound.minimum
@@ -183,13 +183,13 @@ class Pool:
                 found[n] = self.evict(steps[n], "slow", steps[n].subject.findings.broken)
         return found
 
-    def evict(self, step: Step, cause: str, reasons: tuple[RuleFinding, ...]) -> Step:
+    def evict(self, step: Transition, cause: str, reasons: tuple[RuleFinding, ...]) -> Transition:
         """Out, for longer each time, and with little of what was known still counting."""
         if step.state is None:
             raise ValueError("nothing is remembered of who is not in the pool")
         subject, evictions = step.subject, step.state.evictions + 1
         held_until = self.as_of + hold(self.spec, evictions)
-        forgotten = forget(
+        forgotten = forget_evidence(
             subject.row,
             subject.forgotten,
             self.as_of,
@@ -213,12 +213,12 @@ class Pool:
 
     def move(
         self,
-        step: Step,
+        step: Transition,
         after: str,
         cause: str,
         message: str,
         reasons: tuple[RuleFinding, ...] = (),
-    ) -> Step:
+    ) -> Transition:
         """A step into another state, with its change."""
         known = step.state or PoolState(
             self.bound.name, self.model, step.subject.endpoint_id, UNKNOWN, self.as_of
@@ -240,14 +240,14 @@ class Pool:
         )  # fmt: skip
         return replace(step, state=state, changes=(*step.changes, change))
 
-    def facts(self, subject: Subject, known: PoolState) -> dict[str, object]:
+    def facts(self, subject: JudgedEndpoint, known: PoolState) -> dict[str, object]:
         """What stands behind a change: all that the rules read, the closed hour, and what was remembered."""
         rules = (self.stay if known.state == MEMBER else self.enter).rules
         roots = {**self.shared, "endpoint": subject.row}
         read = {
             path: value
             for rule in rules
-            for path, value in seen(rule, roots, self.bound.scope.constants)
+            for path, value in facts_read(rule, roots, self.bound.scope.constants)
         }
         return {
             **dict(sorted(read.items())),
@@ -269,9 +269,9 @@ def hold(spec: MemorySpec, evictions: int) -> timedelta:
     return length
 
 
-def badness(subject: Subject) -> tuple[float, str]:
+def badness(subject: JudgedEndpoint) -> tuple[float, str]:
     """Whom to evict first: the least accurate, then by id."""
-    known = counted(subject.row)
+    known = counts_in_row(subject.row)
     return (1.0 - known.errored / known.calls if known.calls > 0 else 1.0, subject.endpoint_id)
 
 

@@ -7,10 +7,10 @@ from dataclasses import asdict, astuple, dataclass
 from datetime import datetime
 from typing import Any
 
-from assay.engine.policy.evaluation import Facts, Findings
+from assay.engine.policy.evaluation import Facts, RuleFindings
 from assay.engine.policy.fact_schema import with_current_names
 from assay.engine.policy.verdict import RuleFinding, Verdict
-from assay.engine.snapshot.pool_memory import NOTHING, Amounts, Standing
+from assay.engine.snapshot.pool_memory import NO_COUNTS, DecayedCounts, PoolStanding
 from assay.engine.world.catalog import Endpoint, PriceOverride, Prices
 from assay.engine.world.tenants import Preference, TenantSettings
 
@@ -18,7 +18,7 @@ Part = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Timed:
+class TimedPrices:
     """An endpoint whose price depends on the hour or the prompt: its place among the rows, and its prices."""
 
     index: int
@@ -35,7 +35,7 @@ class ModelView:
     ids: tuple[str, ...]
     rows: Mapping[str, Sequence[Facts]]
     cohort: Mapping[str, Facts]
-    timed: tuple[Timed, ...]
+    timed: tuple[TimedPrices, ...]
     clean: tuple[Verdict, ...]
 
 
@@ -50,7 +50,7 @@ class PoolView:
     model: str
     verdicts: tuple[Verdict, ...]
     keys: Mapping[str, Sequence[object]]
-    standings: tuple[Standing, ...] = ()
+    standings: tuple[PoolStanding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class TenantView:
     preferences: tuple[Preference, ...]
 
 
-def model_part(
+def write_model(
     facts: Facts, endpoints: Sequence[Endpoint], folds: Mapping[str, tuple[Facts, Sequence[Facts]]]
 ) -> Part:
     """Write one model: `folds` holds cohort facts and rows per way of folding evidence; rows follow the endpoints."""
@@ -82,7 +82,7 @@ def model_part(
     }
 
 
-def model_view(part: Part) -> ModelView:
+def read_model(part: Part) -> ModelView:
     """Read one model."""
     folds: dict[str, Any] = part["folds"]
     rows = next(iter(folds.values()))["rows"]
@@ -93,7 +93,7 @@ def model_view(part: Part) -> ModelView:
         rows={name: tuple(map(with_current_names, fold["rows"])) for name, fold in folds.items()},
         cohort={name: fold["cohort"] for name, fold in folds.items()},
         timed=tuple(
-            Timed(index, Prices(**e["prices"]), tuple(override(o) for o in e["overrides"]))
+            TimedPrices(index, Prices(**e["prices"]), tuple(override(o) for o in e["overrides"]))
             for index, e in enumerate(part["endpoints"])
             if "overrides" in e
         ),
@@ -108,12 +108,12 @@ def override(written: Part) -> PriceOverride:
     )
 
 
-def pool_part(
+def write_pool(
     binding: str,
     model: str,
-    findings: Sequence[Findings],
+    findings: Sequence[RuleFindings],
     keys: Mapping[str, Sequence[object]],
-    standings: Sequence[Standing] | None = None,
+    standings: Sequence[PoolStanding] | None = None,
 ) -> Part:
     """Write what a binding's pool rules said of a model's endpoints, its judged order keys, and what it remembers."""
     part: Part = {
@@ -132,33 +132,33 @@ def pool_part(
     )
 
 
-def written_standing(standing: Standing) -> Part:
+def written_standing(standing: PoolStanding) -> Part:
     """Write where an endpoint stands; what there is nothing of is left out."""
     known = {"since": standing.since, "held_until": standing.held_until}
     return {
         "state": standing.state,
         "rules": standing.rules,
         **{name: at.isoformat() for name, at in known.items() if at is not None},
-        **({} if standing.forgotten == NOTHING else {"forgotten": astuple(standing.forgotten)}),
+        **({} if standing.forgotten == NO_COUNTS else {"forgotten": astuple(standing.forgotten)}),
     }
 
 
-def standing(written: Part) -> Standing:
+def standing(written: Part) -> PoolStanding:
     """Read where an endpoint stands."""
     since, held_until = (
         datetime.fromisoformat(at) if (at := written.get(k)) else None
         for k in ("since", "held_until")
     )
-    return Standing(
+    return PoolStanding(
         written["state"],
         since,
         written["rules"],
         held_until,
-        Amounts(*written.get("forgotten", ())),
+        DecayedCounts(*written.get("forgotten", ())),
     )
 
 
-def by_kind(found: Findings) -> Iterable[tuple[str, tuple[RuleFinding, ...]]]:
+def by_kind(found: RuleFindings) -> Iterable[tuple[str, tuple[RuleFinding, ...]]]:
     """The three kinds of findings with their names."""
     return (("broken", found.broken), ("abstained", found.abstained), ("shadow", found.shadow))
 
@@ -168,7 +168,7 @@ def finding_fields(finding: RuleFinding) -> tuple[str, ...]:
     return (finding.rule, finding.reason, finding.message, finding.outcome, finding.rule_set)
 
 
-def pool_view(part: Part, model: ModelView) -> PoolView:
+def read_pool(part: Part, model: ModelView) -> PoolView:
     """Read one pool."""
     return PoolView(
         binding=part["binding"],
@@ -193,7 +193,7 @@ def number(written: object) -> object:
     return float(written) if isinstance(written, str) else written
 
 
-def tenant_parts(
+def write_tenants(
     tenants: Iterable[TenantSettings], preferences: Iterable[Preference]
 ) -> list[Part]:
     """Write each tenant by itself, so that one can be erased without touching what else a snapshot holds."""
@@ -207,7 +207,7 @@ def tenant_parts(
     ]
 
 
-def tenant_views(parts: Iterable[Part]) -> Mapping[str, TenantView]:
+def read_tenants(parts: Iterable[Part]) -> Mapping[str, TenantView]:
     """Read every tenant that has settings or preferences."""
     return {
         part["tenant"]: TenantView(

@@ -31,7 +31,7 @@ FADED: Final = 20.0  # half-lives after which nothing is left to be forgotten
 
 
 @dataclass(frozen=True, slots=True)
-class Amounts:
+class DecayedCounts:
     """Discounted requests, tool-call requests and errored ones, as the facts of the same names count them."""
 
     requests: float = 0.0
@@ -39,16 +39,16 @@ class Amounts:
     errored: float = 0.0
 
 
-NOTHING: Final = Amounts()
+NO_COUNTS: Final = DecayedCounts()
 
 
 @dataclass(frozen=True, slots=True)
-class Forgotten:
+class ForgottenEvidence:
     """What goes on being part of the folded evidence, but no longer counts since an eviction; as it stood at `at`."""
 
     at: datetime
     half_life: timedelta
-    amounts: Amounts
+    amounts: DecayedCounts
 
     def faded(self, as_of: datetime) -> bool:
         """Whether so little of it is left that it may be dropped."""
@@ -73,7 +73,7 @@ class PoolState:
     failed_at: datetime | None = None
     evictions: int = 0
     held_until: datetime | None = None
-    forgotten: Forgotten | None = None
+    forgotten: ForgottenEvidence | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -86,13 +86,13 @@ class PoolState:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class PoolMemory:
     """All that pools remember: states by binding and endpoint id, each under its own key."""
 
     states: Mapping[tuple[str, str], PoolState] = field(default_factory=dict)
 
 
-EMPTY: Final = Memory()
+EMPTY_MEMORY: Final = PoolMemory()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class PoolChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class PoolStanding:
     """Where an endpoint stands in a pool with memory, as a snapshot tells it.
 
     `rules` says by which block it was judged, `enter` or `stay`; `forgotten` what its facts were less by when it was.
@@ -126,40 +126,40 @@ class Standing:
     since: datetime | None
     rules: str
     held_until: datetime | None = None
-    forgotten: Amounts = NOTHING
+    forgotten: DecayedCounts = NO_COUNTS
 
 
-def left_out(
-    forgotten: Forgotten | None,
+def forgotten_counts(
+    forgotten: ForgottenEvidence | None,
     row: Mapping[str, object],
     as_of: datetime,
     half_life: timedelta | None,
     keep: float,
-) -> Amounts:
+) -> DecayedCounts:
     """What is not counted of a row: the forgotten, faded as evidence fades, and never all but the share `keep`.
 
     A longer half-life than then gives all old calls more weight, so it scales them. Errors are not scaled, since those
     behind an eviction are its newest evidence: what is in doubt goes on counting against the endpoint.
     """
     if forgotten is None or half_life is None or "tools.tool_call_requests" not in row:
-        return NOTHING
-    known, most = counted(row), 1.0 - keep
+        return NO_COUNTS
+    known, most = counts_in_row(row), 1.0 - keep
     fade: float = 0.5 ** ((as_of - forgotten.at) / half_life)
     weight = fade * (half_life / forgotten.half_life)
     calls = min(forgotten.amounts.calls * weight, known.calls * most)
     requests = min(forgotten.amounts.requests * weight, known.requests * most)
     errored = min(forgotten.amounts.errored * fade, known.errored * most)
-    return Amounts(
+    return DecayedCounts(
         requests=min(requests, known.requests - known.calls + calls),
         calls=calls,
         errored=max(errored, known.errored - known.calls + calls),
     )
 
 
-def counted(row: Mapping[str, object]) -> Amounts:
+def counts_in_row(row: Mapping[str, object]) -> DecayedCounts:
     """The amounts that a row of facts tells; none where nothing fresh was observed."""
     names = ("requests", "tool_call_requests", "errored_requests")
-    return Amounts(*(amount(row, f"tools.{name}") for name in names))
+    return DecayedCounts(*(amount(row, f"tools.{name}") for name in names))
 
 
 def amount(row: Mapping[str, object], name: str) -> float:
@@ -168,29 +168,29 @@ def amount(row: Mapping[str, object], name: str) -> float:
     return found if isinstance(found, float) else 0.0
 
 
-def remembered(row: Mapping[str, object], out: Amounts) -> Mapping[str, object]:
+def subtract_counts(row: Mapping[str, object], out: DecayedCounts) -> Mapping[str, object]:
     """A row of facts less what is left out of it: as the pool's rules read it."""
-    if out == NOTHING:
+    if out == NO_COUNTS:
         return row
     less = {"tools.requests": out.requests, "tools.tool_call_requests": out.calls}
     less |= {name: out.errored for name in ERRORED if name in row}
     return {**row, **{name: max(amount(row, name) - some, 0.0) for name, some in less.items()}}
 
 
-def forget(
+def forget_evidence(
     row: Mapping[str, object],
-    out: Amounts,
+    out: DecayedCounts,
     as_of: datetime,
     half_life: timedelta | None,
     keep: float,
-) -> Forgotten | None:
+) -> ForgottenEvidence | None:
     """What an eviction makes forgotten: what was before, and all but the share `keep` of what the rules still read."""
     if half_life is None:
         return None
-    known, most = counted(row), 1.0 - keep
-    amounts = Amounts(
+    known, most = counts_in_row(row), 1.0 - keep
+    amounts = DecayedCounts(
         requests=out.requests + most * known.requests,
         calls=out.calls + most * known.calls,
         errored=out.errored + most * known.errored,
     )
-    return Forgotten(as_of, half_life, amounts)
+    return ForgottenEvidence(as_of, half_life, amounts)

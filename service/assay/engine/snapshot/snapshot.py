@@ -20,9 +20,9 @@ from assay.engine.snapshot.parts import (
     Part,
     PoolView,
     TenantView,
-    model_view,
-    pool_view,
-    tenant_views,
+    read_model,
+    read_pool,
+    read_tenants,
 )
 
 
@@ -88,7 +88,7 @@ class Snapshot:
     parts: Mapping[str, bytes]
 
 
-def assemble(
+def assemble_snapshot(
     policy: Policy,
     as_of: datetime,
     models: Iterable[Part],
@@ -107,13 +107,13 @@ def assemble(
     named: dict[str, str] = {}
     for part in models:
         named[part["model"]] = add(part)
-        model_views[part["model"]] = model_view(part)
+        model_views[part["model"]] = read_model(part)
     pool_views: dict[tuple[str, str], PoolView] = {}
     pooled: dict[tuple[str, str], str] = {}
     for part in pools:
         key = part["binding"], part["model"]
         pooled[key] = add(part)
-        pool_views[key] = pool_view(part, model_views[part["model"]])
+        pool_views[key] = read_pool(part, model_views[part["model"]])
     head = Manifest(
         as_of=as_of,
         policy=add({"files": dict(policy.source.files)}),
@@ -129,19 +129,19 @@ def assemble(
         policy,
         model_views,
         pool_views,
-        tenant_views(tenants),
+        read_tenants(tenants),
         manifest,
         parts,
     )
 
 
-def sources(manifest: bytes, parts: Mapping[str, bytes]) -> tuple[PolicySource, int]:
+def read_policy_source(manifest: bytes, parts: Mapping[str, bytes]) -> tuple[PolicySource, int]:
     """The rule files a stored snapshot was judged by, and their revision number."""
     head = read_manifest(manifest)
     return PolicySource(json.loads(parts[head.policy])["files"]), head.policy_revision
 
 
-def restore(
+def restore_snapshot(
     manifest: bytes,
     parts: Mapping[str, bytes],
     policy: Policy,
@@ -162,14 +162,14 @@ def restore(
     known = Known() if former is None else known_views(former)
     models: dict[str, ModelView] = {}
     for model, name in head.models.items():
-        models[model] = known.models.get(name) or model_view(json.loads(parts[name]))
+        models[model] = known.models.get(name) or read_model(json.loads(parts[name]))
         rest()
     pools: dict[tuple[str, str], PoolView] = {}
     for key, name in head.pools.items():
         seen = known.pools.get((name, head.models[key[1]]))
-        pools[key] = seen or pool_view(json.loads(parts[name]), models[key[1]])
+        pools[key] = seen or read_pool(json.loads(parts[name]), models[key[1]])
         rest()
-    tenants = tenant_views(json.loads(parts[name]) for name in head.tenants if name in parts)
+    tenants = read_tenants(json.loads(parts[name]) for name in head.tenants if name in parts)
     return Snapshot(address(manifest), head.as_of, policy, models, pools, tenants, manifest, parts)
 
 

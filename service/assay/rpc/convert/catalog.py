@@ -6,7 +6,7 @@ from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from assay.engine.pool.report import Judged, PoolReport
+from assay.engine.pool.report import PoolEndpoint, PoolReport
 from assay.engine.world.catalog import Endpoint, Model, PriceOverride, Prices
 from assay.rpc.convert.plan import facts, finding
 from assay.rpc.convert.request import percentiles_message
@@ -98,7 +98,7 @@ def pool(value: PoolReport) -> pb.Pool:
     )
 
 
-def pool_endpoint(value: Judged) -> pb.PoolEndpoint:
+def pool_endpoint(value: PoolEndpoint) -> pb.PoolEndpoint:
     """One endpoint as its pool sees it."""
     verdict = value.verdict
     return pb.PoolEndpoint(

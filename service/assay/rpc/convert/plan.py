@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Iterable
 
-from assay.engine.decide.plan import Attempt, Plan
-from assay.engine.policy.verdict import RuleFinding, Seen, Verdict
+from assay.engine.decide.explanation import Explanation
+from assay.engine.decide.plan import Plan, PlannedAttempt
+from assay.engine.policy.verdict import FactsRead, RuleFinding, Verdict
 from assay.v1 import routing_pb2 as pb
-
-
-class Explained(Protocol):
-    """A plan, and per verdict all that its rules read."""
-
-    @property
-    def plan(self) -> Plan:
-        """What would be decided; its findings tell what they saw."""
-
-    @property
-    def seen(self) -> Sequence[Seen]:
-        """One entry a verdict."""
-
-    @property
-    def policy_digest(self) -> str:
-        """Digest of the rule files in force."""
 
 
 def decide_response(decision_id: str, plan: Plan, policy_digest: str) -> pb.DecideResponse:
@@ -41,7 +25,7 @@ def decide_response(decision_id: str, plan: Plan, policy_digest: str) -> pb.Deci
     )
 
 
-def explain_response(explained: Explained) -> pb.ExplainResponse:
+def explain_response(explained: Explanation) -> pb.ExplainResponse:
     """A plan as explained: every verdict, with the values that rules saw."""
     plan = explained.plan
     return pb.ExplainResponse(
@@ -56,7 +40,7 @@ def explain_response(explained: Explained) -> pb.ExplainResponse:
     )
 
 
-def attempt(value: Attempt) -> pb.Attempt:
+def attempt(value: PlannedAttempt) -> pb.Attempt:
     """One endpoint to try."""
     return pb.Attempt(
         rank=value.rank,
@@ -88,7 +72,7 @@ def findings(value: Verdict, reasons: Iterable[RuleFinding]) -> pb.Findings:
     )
 
 
-def verdict(value: Verdict, seen: Seen) -> pb.Verdict:
+def verdict(value: Verdict, seen: FactsRead) -> pb.Verdict:
     """What all rules said of one endpoint, with the values they saw."""
     return pb.Verdict(
         model=value.model,

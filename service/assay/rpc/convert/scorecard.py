@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from assay.engine.pool.report import PoolReport
-from assay.engine.pool.scorecard import Scorecard, Share
+from assay.engine.pool.scorecard import AccuracyEstimate, Scorecard
 from assay.rpc.convert.catalog import stamp
 from assay.rpc.convert.plan import finding
 from assay.v1 import evidence_pb2 as pb
@@ -38,7 +38,7 @@ def scorecard(card: Scorecard) -> pb.Scorecard:
     )
 
 
-def share(value: Share | None) -> pb.MeasuredShare | None:
+def share(value: AccuracyEstimate | None) -> pb.MeasuredShare | None:
     """A share with its interval, where there is one."""
     if value is None:
         return None
