@@ -15,10 +15,10 @@ from functools import partial
 import psycopg
 import pytest
 from sqlalchemy import Engine, text
-from tests.bench.decisions import BEGIN, SPAN, At, Row, Shipped, Signed, journalled, rows
 from tests.bench.ledger import Ledger
 from tests.bench.measure import compared, measured
-from tests.bench.population import AS_OF, MODEL, snapshot
+from tests.support.decision_rows import BEGIN, SPAN, At, Row, Shipped, Signed, journalled, rows
+from tests.support.population import AS_OF, MODEL, snapshot
 
 from assay.decision_log.batch import DECISION, Batch, Derive, Readers, Words, batch_of
 from assay.decision_log.derived import derive

@@ -10,7 +10,7 @@ from celpy.adapter import json_to_cel
 from celpy.evaluation import CELEvalError
 from tests.bench.ledger import Ledger
 from tests.bench.measure import compared
-from tests.bench.population import MODEL, snapshot
+from tests.support.population import MODEL, snapshot
 
 from assay.curator.judging import compile_source
 from assay.engine.policy.binding import CompiledBinding

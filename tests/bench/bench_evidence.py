@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import create_engine
-from tests.bench.decisions import At, Shipped, Signed
 from tests.bench.ledger import Ledger
 from tests.bench.measure import measured
-from tests.bench.population import AS_OF, MODEL, snapshot
+from tests.support.decision_rows import At, Shipped, Signed
+from tests.support.population import AS_OF, MODEL, snapshot
 
 from assay.decision_log.record import OUTCOMES, encode_outcomes, micros
 from assay.decision_log.sink import AuditSink

@@ -14,8 +14,8 @@ import pytest
 from sqlalchemy import Engine, text
 from tests.bench.ledger import Ledger
 from tests.bench.measure import spread
-from tests.bench.population import AS_OF, MODEL, endpoint
-from tests.support.curators import Given
+from tests.support.curated_pool import FixedRules
+from tests.support.population import AS_OF, MODEL, endpoint
 
 from assay.curator.curator import Curator
 from assay.engine.world.catalog import Model
@@ -84,10 +84,10 @@ def fill(database: Engine) -> None:
 
 def curated(database: Engine, first: int, last: int) -> list[float]:
     """Close hours as the curator does, from reading the world to committing; seconds for each."""
-    curator = Curator(database, Given(), lambda: AS_OF, lambda _: None)
+    curator = Curator(database, FixedRules(), lambda: AS_OF, lambda _: None)
     lease = take_lease(database, "bench", AS_OF + timedelta(days=1), seen=read_lease(database))
     assert lease is not None
-    policy, taken = Given().policy, []
+    policy, taken = FixedRules().policy, []
     for hour in range(first, last + 1):
         started = time.perf_counter()
         curator.tick(lease, policy, hour, closed=True)
@@ -111,7 +111,7 @@ def counters(store: Engine) -> Engine:
 
 
 def test_ticks(counters: Engine, database_url: str, backend: str, ledger: Ledger) -> None:
-    policy, as_of = Given().policy, EPOCH + CLOSING[-1] * HOUR
+    policy, as_of = FixedRules().policy, EPOCH + CLOSING[-1] * HOUR
 
     def add_up() -> None:
         with reading(counters) as connection:

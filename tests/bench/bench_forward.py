@@ -36,9 +36,10 @@ from tests.bench.forwarders import (
 )  # fmt: skip
 from tests.bench.ledger import Ledger
 from tests.bench.measure import spread
-from tests.support.commands import NOW, environment, serving
-from tests.support.forward_chain import forwarding, lab, peak_mib, providers_file
-from tests.support.simulated_providers import Simulated, simulating
+from tests.support.catalogs import NOW
+from tests.support.forwarding_chain import forwarding, import_lab_catalog, peak_mib, providers_file
+from tests.support.processes import environment, serving
+from tests.support.simulated_providers import SimulatedProviders, simulating
 
 CHUNKS = 100  # of a stream: its role, its words, its end, [DONE]
 WORDS = CHUNKS - 3
@@ -51,7 +52,7 @@ ROUNDS = 5
 class Track:
     """What runs while these benches do."""
 
-    providers: Simulated
+    providers: SimulatedProviders
     decider: str
     ours: Forwarder
     bare: Forwarder
@@ -63,20 +64,16 @@ def track(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     folder = tmp_path_factory.mktemp("track")
     shutil.copyfile(sqlite_template, folder / "assay.db")
-    database = lab(folder, folder / "assay.db")
+    database = import_lab_catalog(folder, folder / "assay.db")
     with (
         simulating() as providers,
         serving("--database", database, "--now", NOW, "--journal", folder / "journal") as server,
         forwarding(
             server.address, providers_file(folder, providers, dead=9, deaf=9), folder / "spool"
-        ) as (
-            ours,
-            http,
-            _,
-        ),
+        ) as ours,
         bare(providers.base_url("good")) as least,
     ):
-        yield Track(providers, server.address, Forwarder("ours", ours, http), least)
+        yield Track(providers, server.address, Forwarder("ours", ours.process, ours.http), least)
 
 
 @pytest.fixture(scope="module")

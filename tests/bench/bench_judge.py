@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.bench.exacto_by_hand import admit_by_hand
 from tests.bench.ledger import Ledger
 from tests.bench.measure import compared, measured
-from tests.bench.population import AS_OF, MODEL, policy, snapshot, world
+from tests.support.population import AS_OF, MODEL, policy, snapshot, world
 
 from assay.engine.pool.judge import admit, judge
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.bench.ledger import Ledger, Line, shown
 from tests.bench.measure import measured, seconds, spread
-from tests.bench.population import AS_OF, MODEL, snapshot
+from tests.support.population import AS_OF, MODEL, snapshot
 
 from assay.decision_log.record import DECISION
 from assay.decision_log.replay import Replay

@@ -6,7 +6,7 @@ import pytest
 from tests.bench.ledger import Ledger
 from tests.bench.measure import compared
 from tests.bench.plan_by_hand import plan_by_hand
-from tests.bench.population import AS_OF, MODEL, snapshot
+from tests.support.population import AS_OF, MODEL, snapshot
 
 from assay.engine.decide.plan import Moment, plan
 from assay.engine.world.catalog import Percentiles

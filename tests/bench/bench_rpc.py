@@ -10,7 +10,7 @@ import grpc
 import pytest
 from tests.bench.ledger import Ledger
 from tests.bench.measure import Clock, Work, compared
-from tests.bench.population import AS_OF, MODEL, snapshot
+from tests.support.population import AS_OF, MODEL, snapshot
 
 from assay.engine.world.request import Request
 from assay.rpc.convert.request import message_from

@@ -13,9 +13,10 @@ import pytest
 from sqlalchemy import Engine, func, insert, select
 from tests.bench.ledger import Ledger
 from tests.bench.measure import Spread, spread
-from tests.bench.population import AS_OF, DAY, MODEL, world
-from tests.support.commands import eventually, health
-from tests.support.curated_service import process
+from tests.support.population import AS_OF, DAY, MODEL, world
+from tests.support.processes import serving
+from tests.support.server_calls import health_status
+from tests.support.waiting import eventually
 
 from assay.curator.judging import compile_source
 from assay.engine.policy.policy import Policy
@@ -132,8 +133,8 @@ def test_a_swap_hardly_shows(prepared: Prepared, tmp_path: Path, ledger: Ledger)
     url = prepared.database.url.render_as_string(hide_password=False)
     arguments = ("--target", "decide", "--database", url, "--journal", tmp_path / "journal")
     prepared.publish(prepared.names[0])
-    with process(*arguments) as server, server.channel() as channel:
-        eventually(lambda: health(channel), lambda seen: seen == "SERVING")
+    with serving(*arguments) as server, server.channel() as channel:
+        eventually(lambda: health_status(channel), lambda seen: seen == "SERVING")
         asking = Asking(pb_grpc.RoutingServiceStub(channel))
         end = time.monotonic() + 3.0
         asking.until(lambda: time.monotonic() > end)  # warm

@@ -17,9 +17,10 @@ from urllib.request import urlopen
 
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 from tests.bench.measure import Compared, spread
-from tests.support.commands import environment, eventually
-from tests.support.forward_chain import cpu_seconds
+from tests.support.forwarding_chain import cpu_seconds
+from tests.support.processes import environment
 from tests.support.simulated_providers import HELLO, WEATHER
+from tests.support.waiting import eventually
 
 HERE = Path(__file__).resolve().parent
 LITELLM = HERE.parents[1] / ".venv-litellm" / "bin" / "litellm"

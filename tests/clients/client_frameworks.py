@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.forward_chain import Chain, chained, lab
+from tests.support.forwarding_chain import Chain, import_lab_catalog, running_chain
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -18,7 +18,7 @@ TOP = Path(__file__).resolve().parents[2]
 def chain(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     folder = tmp_path_factory.mktemp("clients")
     shutil.copyfile(sqlite_template, folder / "assay.db")
-    with chained(lab(folder, folder / "assay.db"), folder) as started:
+    with running_chain(import_lab_catalog(folder, folder / "assay.db"), folder) as started:
         yield started
 
 

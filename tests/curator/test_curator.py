@@ -7,26 +7,26 @@ from hashlib import sha256
 
 import pytest
 from sqlalchemy import Engine, select
-from tests.support.curators import (
+from tests.support.curated_pool import (
     ENDPOINTS,
     FIRST,
     HOUR,
     LATER,
     MODEL,
     START,
-    Bench,
+    CuratorBench,
     Injected,
-    done_before,
-    edited,
+    close_hour,
+    edited_policy,
     failing_at,
-    lives,
+    import_observations,
     numbers,
-    observed,
-    rows,
-    state,
-    taken,
-    watched,
-    written,
+    observations_by_hour,
+    pool_changes,
+    read_rows,
+    read_state,
+    record_writes,
+    take_any_lease,
 )
 
 from assay.curator.curator import KEPT as KEPT_FOR
@@ -42,9 +42,9 @@ from assay.store.tables import part, publication, snapshot
 
 
 @pytest.fixture
-def bench(store: Engine) -> Bench:
-    watched(store)
-    return Bench(store)
+def bench(store: Engine) -> CuratorBench:
+    import_observations(store)
+    return CuratorBench(store)
 
 
 def hours(database: Engine) -> list[int]:
@@ -55,12 +55,12 @@ def hours(database: Engine) -> list[int]:
         ]
 
 
-def members(bench: Bench) -> set[str]:
+def members(bench: CuratorBench) -> set[str]:
     pool = bench.heard[-1].snapshot.pools["exacto", MODEL]
     return {verdict.tag for verdict in pool.verdicts if verdict.admitted}
 
 
-def test_the_first_tick_is_the_last_closed_hour(bench: Bench) -> None:
+def test_the_first_tick_is_the_last_closed_hour(bench: CuratorBench) -> None:
     bench.work_until(3)
     assert hours(bench.database) == [3]
     (told,) = bench.heard
@@ -73,7 +73,7 @@ def test_the_first_tick_is_the_last_closed_hour(bench: Bench) -> None:
     assert (stored.manifest, stored.policy_revision) == (told.snapshot.manifest, 1)
 
 
-def test_missed_ticks_run_in_order(bench: Bench) -> None:
+def test_missed_ticks_run_in_order(bench: CuratorBench) -> None:
     bench.work_until(3)
     bench.work_until(9)
     assert hours(bench.database) == list(range(3, 10))
@@ -81,16 +81,18 @@ def test_missed_ticks_run_in_order(bench: Bench) -> None:
     assert [told.publication.sequence for told in bench.heard] == list(range(1, 8))
 
 
-def test_ticks_that_were_missed_change_pools_as_those_in_time(bench: Bench, store: Engine) -> None:
+def test_ticks_that_were_missed_change_pools_as_those_in_time(
+    bench: CuratorBench, store: Engine
+) -> None:
     bench.work_until(1)
     for hour in range(2, 25):
         bench.work_until(hour)
-    in_time, published = lives(store), [told.snapshot.snapshot_id for told in bench.heard]
+    in_time, published = pool_changes(store), [told.snapshot.snapshot_id for told in bench.heard]
     clear(store)
-    late = Bench(store)
+    late = CuratorBench(store)
     late.work_until(1)
     late.work_until(24)
-    assert lives(store) == in_time
+    assert pool_changes(store) == in_time
     assert [told.snapshot.snapshot_id for told in late.heard] == published
     assert ("sinking", MEMBER, EVICTED, "fast") in in_time
     assert ("late", "probation", MEMBER, "admitted") in in_time
@@ -104,36 +106,36 @@ def clear(database: Engine) -> None:
         connection.commit()
 
 
-def test_any_other_curator_goes_on_where_one_stopped(bench: Bench, store: Engine) -> None:
+def test_any_other_curator_goes_on_where_one_stopped(bench: CuratorBench, store: Engine) -> None:
     bench.work_until(1)
     bench.work_until(24)
-    alone = lives(store)
+    alone = pool_changes(store)
     clear(store)
-    Bench(store).work_until(1)
+    CuratorBench(store).work_until(1)
     for hour in range(2, 25):
-        Bench(store).work_until(hour)
-    assert lives(store) == alone
+        CuratorBench(store).work_until(hour)
+    assert pool_changes(store) == alone
 
 
-def test_nothing_is_done_twice(bench: Bench) -> None:
+def test_nothing_is_done_twice(bench: CuratorBench) -> None:
     bench.work_until(3)
-    before = state(bench.database)
+    before = read_state(bench.database)
     bench.work()
     bench.work_until(3)
-    assert state(bench.database) == before
+    assert read_state(bench.database) == before
     assert len(bench.heard) == 1
 
 
-def test_a_clock_that_was_set_back_makes_nothing_due(bench: Bench) -> None:
+def test_a_clock_that_was_set_back_makes_nothing_due(bench: CuratorBench) -> None:
     bench.work_until(5)
-    before = state(bench.database)
+    before = read_state(bench.database)
     bench.work_until(2)
-    assert state(bench.database) == before
+    assert read_state(bench.database) == before
 
 
-def test_between_ticks_other_rules_are_taken_up_as_of_the_last_hour(bench: Bench) -> None:
+def test_between_ticks_other_rules_are_taken_up_as_of_the_last_hour(bench: CuratorBench) -> None:
     bench.work_until(3)
-    bench.rules.policy = edited("between")
+    bench.rules.policy = edited_policy("between")
     bench.now += LATER
     bench.work()
     assert [(told.publication.sequence, told.snapshot.policy.revision) for told in bench.heard] == [
@@ -146,10 +148,10 @@ def test_between_ticks_other_rules_are_taken_up_as_of_the_last_hour(bench: Bench
     assert len(bench.heard) == 2
 
 
-def test_between_ticks_a_new_endpoint_may_come_in_and_nobody_goes(bench: Bench) -> None:
+def test_between_ticks_a_new_endpoint_may_come_in_and_nobody_goes(bench: CuratorBench) -> None:
     bench.work_until(7)
     before = members(bench)
-    changed = observed(START - HOUR, 8)
+    changed = observations_by_hour(START - HOUR, 8)
     seen = [
         replace(row, observation=replace(row.observation, source="other")) for row in changed.rows
     ]
@@ -178,30 +180,36 @@ def test_between_ticks_a_new_endpoint_may_come_in_and_nobody_goes(bench: Bench) 
     assert "steady" not in members(bench)
 
 
-def test_another_curator_judges_again_and_nothing_comes_of_it(bench: Bench, store: Engine) -> None:
+def test_another_curator_judges_again_and_nothing_comes_of_it(
+    bench: CuratorBench, store: Engine
+) -> None:
     bench.work_until(7)
-    moved = lives(store)
+    moved = pool_changes(store)
     for _ in range(2):
-        Bench(
+        CuratorBench(
             store, bench.now
         ).work()  # whoever was admitted in that hour is judged as a member now
-    publications = len(rows(store, publication))
+    publications = len(read_rows(store, publication))
     assert publications <= 2
-    Bench(store, bench.now).work()
-    assert (len(rows(store, publication)), lives(store), hours(store)) == (publications, moved, [7])
+    CuratorBench(store, bench.now).work()
+    assert (len(read_rows(store, publication)), pool_changes(store), hours(store)) == (
+        publications,
+        moved,
+        [7],
+    )
 
 
-def test_only_what_changed_is_written(bench: Bench) -> None:
+def test_only_what_changed_is_written(bench: CuratorBench) -> None:
     bench.work_until(7)
     bench.work()
-    parts, states = len(rows(bench.database, part)), load_memory(bench.database).states
-    bench.rules.policy = edited("nothing else")
+    parts, states = len(read_rows(bench.database, part)), load_memory(bench.database).states
+    bench.rules.policy = edited_policy("nothing else")
     bench.work()
     assert (
-        len(rows(bench.database, part)) <= parts + 2
+        len(read_rows(bench.database, part)) <= parts + 2
     )  # the rule files themselves, and who was just admitted
     assert load_memory(bench.database).states == states
-    writes = written(bench.database, pool_state)
+    writes = record_writes(bench.database, pool_state)
     bench.work_until(9)
     later = load_memory(bench.database).states
     differing = [key for key in later if states.get(key) != later[key]]
@@ -210,22 +218,22 @@ def test_only_what_changed_is_written(bench: Bench) -> None:
 
 
 def test_a_fault_anywhere_leaves_the_whole_tick_or_nothing(store: Engine) -> None:
-    watched(store)
-    bench = Bench(store)
+    import_observations(store)
+    bench = CuratorBench(store)
     bench.work_until(7)
-    before, seen = state(store), []
+    before, seen = read_state(store), []
     bench.now += HOUR
     for number in numbers():
         end = failing_at(store, number)
         try:
             bench.work()
         except (Injected, StoreUnavailable):
-            seen.append(state(store))
+            seen.append(read_state(store))
         finally:
             count = end()
         if count < number:
             break
-    after = state(store)
+    after = read_state(store)
     assert {name for name in after if after[name] != before[name]} >= {
         "curator_tick",
         "publication",
@@ -238,14 +246,14 @@ def test_a_fault_anywhere_leaves_the_whole_tick_or_nothing(store: Engine) -> Non
 
 
 def test_changes_without_end_do_not_keep_it_busy(store: Engine) -> None:
-    watched(store)
+    import_observations(store)
     seconds = iter(range(1000))
-    bench = Bench(
+    bench = CuratorBench(
         store, steady=lambda: next(seconds)
     )  # each tick takes a second, each look another one
     bench.work_until(3)
     for number in range(50):
-        bench.rules.policy = edited(f"edit {number}")
+        bench.rules.policy = edited_policy(f"edit {number}")
         bench.work()
     again = len(bench.heard) - 1
     assert 50 / 6 <= again <= 50 / 3
@@ -255,20 +263,20 @@ def test_changes_without_end_do_not_keep_it_busy(store: Engine) -> None:
 
 
 def test_who_lost_the_lease_in_the_middle_of_a_tick_writes_nothing(
-    bench: Bench, store: Engine
+    bench: CuratorBench, store: Engine
 ) -> None:
     bench.work_until(3)
-    before = state(store)
-    other = taken(store, "another")
-    bench.rules.policy = edited("lost")
+    before = read_state(store)
+    other = take_any_lease(store, "another")
+    bench.rules.policy = edited_policy("lost")
     with pytest.raises(LeaseLost):
         bench.work_until(4)
-    assert state(store) == before
+    assert read_state(store) == before
     assert len(bench.heard) == 1
     assert other.token == bench.lease.token + 1
 
 
-def test_the_lease_is_asked_for_between_missed_ticks(bench: Bench) -> None:
+def test_the_lease_is_asked_for_between_missed_ticks(bench: CuratorBench) -> None:
     bench.work_until(1)
     left = iter([True, True, False])
     bench.now = START + 9 * HOUR + LATER
@@ -276,19 +284,19 @@ def test_the_lease_is_asked_for_between_missed_ticks(bench: Bench) -> None:
     assert hours(bench.database) == [1, 2, 3]
 
 
-def test_faulty_rules_before_there_were_any_stand_in_the_way(bench: Bench) -> None:
+def test_faulty_rules_before_there_were_any_stand_in_the_way(bench: CuratorBench) -> None:
     bench.rules.trouble = StoreUnavailable("no rules")
-    before = state(bench.database)
+    before = read_state(bench.database)
     with pytest.raises(StoreUnavailable):
         bench.work_until(3)
-    assert state(bench.database) == before
+    assert read_state(bench.database) == before
 
 
-def test_changes_of_an_hour_are_those_of_one_after_the_other(bench: Bench) -> None:
+def test_changes_of_an_hour_are_those_of_one_after_the_other(bench: CuratorBench) -> None:
     bench.work_until(1)
     bench.work_until(24)
     where = dict.fromkeys(ENDPOINTS, "unknown")
-    for tag, before, after, _ in lives(bench.database):
+    for tag, before, after, _ in pool_changes(bench.database):
         assert where[tag] == before
         where[tag] = after
     kept = {
@@ -298,13 +306,13 @@ def test_changes_of_an_hour_are_those_of_one_after_the_other(bench: Bench) -> No
     assert {tag: word for tag, word in where.items() if word != "unknown"} == kept
 
 
-def test_publications_do_not_pile_up(bench: Bench, store: Engine) -> None:
+def test_publications_do_not_pile_up(bench: CuratorBench, store: Engine) -> None:
     for hour in range(3):
         bench.work_until(hour)
     draft = StoredSnapshot(sha256(b"draft").hexdigest(), START, 1, b"draft", {})
     save_snapshot(store, draft, published=False, now=START)
     end = 24 * (KEPT_FOR.days + 1)
-    done_before(store, FIRST + end - 1)
+    close_hour(store, FIRST + end - 1)
     bench.work_until(end)
     last, newest = bench.heard[-2:]
     with reading(store) as connection:
@@ -315,4 +323,4 @@ def test_publications_do_not_pile_up(bench: Bench, store: Engine) -> None:
     assert sequences == [last.publication.sequence, newest.publication.sequence]
     assert kept == {last.snapshot.snapshot_id, newest.snapshot.snapshot_id, draft.snapshot_id}
     assert len(hours(store)) == 5
-    assert lives(store)
+    assert pool_changes(store)

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import psycopg
 import pytest
 from sqlalchemy import Engine
-from tests.support.curators import START
+from tests.support.curated_pool import START
 
 from assay.curator.lease import (
     LIFETIME,

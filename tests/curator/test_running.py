@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import pytest
 from sqlalchemy import Engine
-from tests.support.commands import eventually
-from tests.support.curators import START, Bench, lives, watched
+from tests.support.curated_pool import START, CuratorBench, import_observations, pool_changes
+from tests.support.waiting import eventually
 
 from assay.curator.curator import Curator
 from assay.curator.lease import lease_client
@@ -111,13 +111,13 @@ def test_back_off_doubles_up_to_a_limit_and_starts_anew() -> None:
 
 
 @pytest.fixture
-def bench(store: Engine) -> Bench:
-    watched(store)
-    return Bench(store)
+def bench(store: Engine) -> CuratorBench:
+    import_observations(store)
+    return CuratorBench(store)
 
 
 @pytest.fixture
-def start(bench: Bench) -> Iterator[Callable[[str], CuratorLoop]]:
+def start(bench: CuratorBench) -> Iterator[Callable[[str], CuratorLoop]]:
     """Curators of one database, each with an engine of its own as processes have."""
     databases: list[Engine] = []
 
@@ -132,14 +132,14 @@ def start(bench: Bench) -> Iterator[Callable[[str], CuratorLoop]]:
         database.dispose()
 
 
-def test_without_the_lease_nothing_is_done(bench: Bench) -> None:
+def test_without_the_lease_nothing_is_done(bench: CuratorBench) -> None:
     running = CuratorLoop(bench.curator, Counter(free=False), 0.01)
     running.keeper.look()
     running.work()
     assert (bench.heard, told(running)) == ([], "")
 
 
-def test_what_fails_is_told_left_as_it_was_and_tried_again(bench: Bench) -> None:
+def test_what_fails_is_told_left_as_it_was_and_tried_again(bench: CuratorBench) -> None:
     now = 0.0
     counter = Counter()
     running = CuratorLoop(bench.curator, counter, 0.01)
@@ -159,7 +159,7 @@ def test_what_fails_is_told_left_as_it_was_and_tried_again(bench: Bench) -> None
     assert len(bench.heard) == 1
 
 
-def test_a_lease_that_a_tick_found_lost_is_dropped(bench: Bench) -> None:
+def test_a_lease_that_a_tick_found_lost_is_dropped(bench: CuratorBench) -> None:
     running = CuratorLoop(bench.curator, Counter(), 0.01)
     running.keeper.lease = Lease(bench.lease.token - 1, "before", START)
     running.work()
@@ -167,7 +167,7 @@ def test_a_lease_that_a_tick_found_lost_is_dropped(bench: Bench) -> None:
 
 
 def test_of_two_one_works_and_the_other_goes_on_at_once_when_it_ends(
-    bench: Bench, start: Callable[[str], CuratorLoop]
+    bench: CuratorBench, start: Callable[[str], CuratorLoop]
 ) -> None:
     bench.work_until(1)
     assert return_lease(bench.database, bench.lease)
@@ -188,11 +188,11 @@ def test_of_two_one_works_and_the_other_goes_on_at_once_when_it_ends(
         eventually(lambda: len(ticks(bench)) == 12)
     assert threading.active_count() <= alone
     assert {token for _, token in ticks(bench)[-3:]} != {token for _, token in ticks(bench)[:9]}
-    moved = lives(bench.database)
+    moved = pool_changes(bench.database)
     assert len(moved) == len({(*each, n) for n, each in enumerate(moved)})
 
 
-def ticks(bench: Bench) -> list[tuple[int, int]]:
+def ticks(bench: CuratorBench) -> list[tuple[int, int]]:
     """The hours done, with the token they were done under."""
     with bench.database.connect() as connection:
         rows = connection.execute(curator_tick.select().order_by("hour")).all()

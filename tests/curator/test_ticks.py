@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from tests.support.curators import FIRST, HOUR, START
+from tests.support.curated_pool import FIRST, HOUR, START
 
 from assay.curator.curator import SETTLING, due, end_of
 

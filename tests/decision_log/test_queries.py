@@ -11,17 +11,17 @@ from operator import attrgetter
 
 import pytest
 from sqlalchemy import ColumnElement, Engine, and_, func, literal, not_, or_, select, update
-from tests.bench.decisions import BEGIN, SPAN, Row
-from tests.support.decision_logs import (
+from tests.support.decision_rows import BEGIN, SPAN, Row
+from tests.support.decision_streams import (
     OTHER,
     STREAM,
     Stream,
     empty_log,
-    made,
-    payload_of,
+    encode_row,
+    make_rows,
+    make_sink,
     payloads,
     ship,
-    sink_of,
     spread_out,
 )
 
@@ -126,7 +126,7 @@ QUESTIONS: dict[str, tuple[Where, Callable[[Row], bool]]] = {
 @pytest.mark.parametrize("name", QUESTIONS)
 @pytest.mark.parametrize("limit", [3, 50, 1000])
 def test_pages_are_what_reading_every_row_gives(log: Engine, name: str, limit: int) -> None:
-    rows = made(400)
+    rows = make_rows(400)
     ship(log, Stream(), rows)
     where, holds = QUESTIONS[name]
     assert pages(log, where, limit) == newest_first([row for row in rows if holds(row)])
@@ -134,14 +134,14 @@ def test_pages_are_what_reading_every_row_gives(log: Engine, name: str, limit: i
 
 @pytest.mark.usefixtures("small_windows")
 def test_decisions_of_one_instant_are_paged_by_id(log: Engine) -> None:
-    rows = made(60, decided_at=BEGIN)
+    rows = make_rows(60, decided_at=BEGIN)
     ship(log, Stream(), rows)
     assert pages(log, None, 7) == newest_first(rows)
 
 
 @pytest.mark.usefixtures("small_windows")
 def test_the_time_holds_its_beginning_and_not_its_end(log: Engine) -> None:
-    rows = spread_out(made(60), BEGIN, MINUTE)
+    rows = spread_out(make_rows(60), BEGIN, MINUTE)
     ship(log, Stream(), rows)
     assert pages(log, None, 4, BEGIN + 10 * MINUTE, BEGIN + 40 * MINUTE) == newest_first(
         rows[10:40]
@@ -152,7 +152,7 @@ def test_the_time_holds_its_beginning_and_not_its_end(log: Engine) -> None:
 
 @pytest.mark.usefixtures("small_windows")
 def test_a_page_token_from_outside_the_time_is_taken_at_its_word(log: Engine) -> None:
-    rows = spread_out(made(30), BEGIN, MINUTE)
+    rows = spread_out(make_rows(30), BEGIN, MINUTE)
     ship(log, Stream(), rows)
     late = list_decisions(log, None, since=BEGIN, until=END, after=(END + MINUTE, "x"), limit=100)
     assert [each.decision_id for each in late] == newest_first(rows)
@@ -164,9 +164,9 @@ def test_a_page_token_from_outside_the_time_is_taken_at_its_word(log: Engine) ->
 
 @pytest.mark.usefixtures("small_windows")
 def test_paging_meets_each_decision_once_while_others_are_added(log: Engine) -> None:
-    rows = spread_out(made(300), BEGIN, MINUTE)
+    rows = spread_out(make_rows(300), BEGIN, MINUTE)
     ship(log, Stream(), rows)
-    later = spread_out(made(3000, seed=5), BEGIN + 300 * MINUTE, MINUTE)
+    later = spread_out(make_rows(3000, seed=5), BEGIN + 300 * MINUTE, MINUTE)
     stop = threading.Event()
 
     def go_on() -> None:
@@ -191,7 +191,7 @@ def test_paging_meets_each_decision_once_while_others_are_added(log: Engine) -> 
 
 
 def test_a_question_that_takes_too_long_is_given_up(log: Engine) -> None:
-    ship(log, Stream(), made(200))
+    ship(log, Stream(), make_rows(200))
     first = select(literal(1).label("n")).cte("numbers", recursive=True)
     numbers = first.union_all(select(first.c.n + 1).where(first.c.n < 10**9))
     endless = select(func.count()).select_from(numbers)
@@ -211,14 +211,14 @@ def test_a_question_that_takes_too_long_is_given_up(log: Engine) -> None:
 
 
 def test_a_connection_that_ran_out_of_time_goes_on_without_a_limit(log: Engine) -> None:
-    ship(log, Stream(), made(600))
+    ship(log, Stream(), make_rows(600))
     with pytest.raises(QueryTooSlow):
         list_decisions(log, None, since=BEGIN, until=END, limit=10, seconds=0)
     assert len(list(records(log, STREAM))) == 600
 
 
 def test_one_decision(log: Engine) -> None:
-    rows = made(3)
+    rows = make_rows(3)
     ship(log, Stream(), rows)
     found = get_decision(log, rows[1].decision_id)
     assert found is not None
@@ -229,9 +229,9 @@ def test_one_decision(log: Engine) -> None:
 @pytest.mark.usefixtures("small_windows")
 @pytest.mark.parametrize("count", [0, 1, 4, 5, 6, 23])
 def test_records_come_in_the_order_of_the_stream(log: Engine, count: int) -> None:
-    rows = made(count)
+    rows = make_rows(count)
     ship(log, Stream(), rows, batch=4)
-    ship(log, Stream(OTHER), made(3, seed=9))
+    ship(log, Stream(OTHER), make_rows(3, seed=9))
     found = list(records(log, STREAM))
     assert [record.payload for record in found] == payloads(rows)
     assert [record.seq for record in records(log, STREAM, after=3, until=5)] == [
@@ -241,7 +241,7 @@ def test_records_come_in_the_order_of_the_stream(log: Engine, count: int) -> Non
 
 @pytest.mark.usefixtures("small_windows")
 def test_records_of_decisions_come_in_the_order_asked_for(log: Engine) -> None:
-    rows = made(23)
+    rows = make_rows(23)
     ship(log, Stream(), rows)
     asked = [row.decision_id for row in reversed(rows)]
     assert [
@@ -252,7 +252,7 @@ def test_records_of_decisions_come_in_the_order_asked_for(log: Engine) -> None:
 @pytest.mark.usefixtures("small_windows")
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_records_between_two_times_come_oldest_first(log: Engine, name: str) -> None:
-    rows = made(100)
+    rows = make_rows(100)
     ship(log, Stream(), rows)
     where, holds = QUESTIONS[name]
     since, until = rows[10].decided_at, rows[90].decided_at
@@ -265,7 +265,7 @@ def test_records_between_two_times_come_oldest_first(log: Engine, name: str) -> 
 
 def test_streams_are_known_from_whatever_is_left_of_them(log: Engine) -> None:
     for number, name in enumerate((OTHER, STREAM)):
-        ship(log, Stream(name), made(4, seed=number))
+        ship(log, Stream(name), make_rows(4, seed=number))
     first, second = streams(log)
     assert (first.stream, second.stream) == (STREAM, OTHER)
     assert first.shipped is not None
@@ -279,7 +279,7 @@ def test_streams_are_known_from_whatever_is_left_of_them(log: Engine) -> None:
 
 
 def test_a_row_without_a_record_is_a_stray(log: Engine) -> None:
-    rows = made(5)
+    rows = make_rows(5)
     ship(log, Stream(), rows)
     assert strays(log) == ()
     with writing(log) as connection:
@@ -290,7 +290,8 @@ def test_a_row_without_a_record_is_a_stray(log: Engine) -> None:
 def test_snapshots_in_use(log: Engine) -> None:
     assert snapshot_ids_in_use(log) == ()
     rows = [
-        replace(row, snapshot_id=f"snapshot-{number % 3}") for number, row in enumerate(made(30))
+        replace(row, snapshot_id=f"snapshot-{number % 3}")
+        for number, row in enumerate(make_rows(30))
     ]
     ship(log, Stream(), rows)
     assert snapshot_ids_in_use(log) == ("snapshot-0", "snapshot-1", "snapshot-2")
@@ -313,12 +314,12 @@ def test_lookups_are_resolved_before_the_database_chooses_its_way(log: Engine) -
     assert audit_queries.is_lookup(~tenant)
     assert not audit_queries.is_lookup(of_decision)
     assert not audit_queries.is_lookup(decision.c.tenant.in_(["a"]))
-    stream, rows = Stream(), made(3)
+    stream, rows = Stream(), make_rows(3)
     sent = [
         stream.tenant("acme", rows[1].tenant),
-        *stream.records([payload_of(row) for row in rows]),
+        *stream.records([encode_row(row) for row in rows]),
     ]
-    stream.into(sink_of(log), sent)
+    stream.into(make_sink(log), sent)
     wanted = newest_first([row for row in rows if row.tenant == rows[1].tenant])
     assert pages(log, tenant, 10) == wanted
     assert pages(log, ~tenant, 10) == newest_first(
@@ -331,14 +332,14 @@ def test_a_long_lookup_stays_with_the_database(
     log: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(audit_queries, "RESOLVED", 2)
-    rows = made(200)
+    rows = make_rows(200)
     ship(log, Stream(), rows)
     where, holds = QUESTIONS["an excluded provider"]
     assert pages(log, where, 50) == newest_first([row for row in rows if holds(row)])
 
 
 def test_rows_read_are_values(log: Engine) -> None:
-    ship(log, Stream(), made(1))
+    ship(log, Stream(), make_rows(1))
     (found,) = list_decisions(log, None, since=BEGIN, until=END, limit=5)
     assert isinstance(found, DecisionListed)
     assert found == get_decision(log, found.decision_id)

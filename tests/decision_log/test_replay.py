@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, delete
-from tests.decision_log.mixed import VARIANTS, Producer, prepared, produce
-from tests.support.commands import KIMI, environment
+from tests.support.catalogs import KIMI
+from tests.support.mixed_decisions import VARIANTS, Producer, prepare_database, record_decisions
+from tests.support.processes import environment
 
 from assay.curator.judging import compile_source
 from assay.decision_log.auditor import Auditor, Question
@@ -49,9 +50,9 @@ def test_thousands_of_mixed_decisions_replay_to_the_same_bytes_in_another_proces
     backend: str, database_url: str, tmp_path: Path
 ) -> None:
     count = MANY[backend]
-    policy = prepared(database_url, tmp_path)
+    policy = prepare_database(database_url, tmp_path)
     database = open_database(database_url)
-    producer = produce(database, policy, tmp_path / "journal", count)
+    producer = record_decisions(database, policy, tmp_path / "journal", count)
     rows = Auditor(database, engine_version(), compile_source).find(everything(), limit=count + 1)
     database.dispose()
     assert len(rows) == count
@@ -91,9 +92,9 @@ class Log:
 
 @pytest.fixture
 def short_log(database_url: str, tmp_path: Path) -> Iterator[Log]:
-    policy = prepared(database_url, tmp_path)
+    policy = prepare_database(database_url, tmp_path)
     database = open_database(database_url)
-    yield Log(database, produce(database, policy, tmp_path / "journal", FEW))
+    yield Log(database, record_decisions(database, policy, tmp_path / "journal", FEW))
     database.dispose()
 
 

@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, delete, func, select
-from tests.support.decision_logs import (
+from tests.support.decision_streams import (
     OTHER,
     STREAM,
     Stream,
-    contents,
     empty_log,
-    made,
-    payload_of,
+    encode_row,
+    make_rows,
+    make_sink,
     payloads,
-    refusing,
+    read_log_tables,
+    rejecting_writes,
     ship,
-    sink_of,
     spread_out,
 )
 
@@ -67,8 +67,8 @@ def verified(database: Engine, stream: str = STREAM) -> list[int]:
 
 @pytest.mark.parametrize("batch", [1, 7, 1000])
 def test_what_is_left_can_be_verified(log: Engine, batch: int) -> None:
-    ship(log, Stream(), spread_out(made(60), NOON, MINUTE))
-    ship(log, Stream(OTHER), spread_out(made(30, seed=2), NOON, MINUTE))
+    ship(log, Stream(), spread_out(make_rows(60), NOON, MINUTE))
+    ship(log, Stream(OTHER), spread_out(make_rows(30, seed=2), NOON, MINUTE))
     assert prune(log, NOON + 40 * MINUTE, now=NOON + DAY, batch=batch) == 70
     assert verified(log) == list(range(41, 61))
     assert verified(log, OTHER) == []
@@ -76,12 +76,12 @@ def test_what_is_left_can_be_verified(log: Engine, batch: int) -> None:
         (40, NOON + DAY),
         (30, NOON + DAY),
     ]
-    assert len(contents(log)["decision"]) == 20
+    assert len(read_log_tables(log)["decision"]) == 20
     assert prune(log, NOON + 40 * MINUTE, now=NOON + 2 * DAY, batch=batch) == 0
 
 
 def test_pruning_goes_on_where_it_ended_and_shipping_too(log: Engine) -> None:
-    stream, rows = Stream(), spread_out(made(60), NOON, MINUTE)
+    stream, rows = Stream(), spread_out(make_rows(60), NOON, MINUTE)
     ship(log, stream, rows[:30])
     assert prune(log, NOON + 10 * MINUTE, now=NOON, batch=4) == 10
     ship(log, stream, rows[30:])
@@ -90,7 +90,7 @@ def test_pruning_goes_on_where_it_ended_and_shipping_too(log: Engine) -> None:
 
 
 def test_an_old_record_behind_a_young_one_stays(log: Engine) -> None:
-    rows = spread_out(made(10), NOON, MINUTE)
+    rows = spread_out(make_rows(10), NOON, MINUTE)
     rows[3] = replace(rows[3], decided_at=NOON + DAY)
     ship(log, Stream(), rows)
     assert prune(log, NOON + 20 * MINUTE, now=NOON) == 3
@@ -98,15 +98,15 @@ def test_an_old_record_behind_a_young_one_stays(log: Engine) -> None:
 
 
 def test_a_record_without_a_row_goes_with_those_around_it(log: Engine) -> None:
-    stream, sink = Stream(), sink_of(log)
-    rows = spread_out(made(4), NOON, MINUTE)
+    stream, sink = Stream(), make_sink(log)
+    rows = spread_out(make_rows(4), NOON, MINUTE)
     odd = [
-        payload_of(rows[0]),
+        encode_row(rows[0]),
         b"?",
-        payload_of(rows[1]),
+        encode_row(rows[1]),
         b"??",
-        payload_of(rows[2]),
-        payload_of(rows[3]),
+        encode_row(rows[2]),
+        encode_row(rows[3]),
     ]
     stream.into(sink, stream.records(odd))
     assert prune(log, NOON + 2 * MINUTE, now=NOON) == 3
@@ -115,13 +115,13 @@ def test_a_record_without_a_row_goes_with_those_around_it(log: Engine) -> None:
 
 def test_a_stream_without_a_row_stays(log: Engine) -> None:
     stream = Stream()
-    stream.into(sink_of(log), stream.records([b"?", b"??"]))
+    stream.into(make_sink(log), stream.records([b"?", b"??"]))
     assert prune(log, NOON + DAY, now=NOON) == 0
     assert verified(log) == [1, 2]
 
 
 def test_pruning_does_not_hide_what_was_removed_by_hand(log: Engine) -> None:
-    ship(log, Stream(), spread_out(made(10), NOON, MINUTE))
+    ship(log, Stream(), spread_out(make_rows(10), NOON, MINUTE))
     with writing(log) as connection:
         connection.execute(delete(journal_record).where(journal_record.c.seq == 5))
     prune(log, NOON + 5 * MINUTE, now=NOON)
@@ -130,16 +130,16 @@ def test_pruning_does_not_hide_what_was_removed_by_hand(log: Engine) -> None:
 
 @pytest.mark.parametrize("table", ["decision", "journal_record", "pruned"])
 def test_a_batch_goes_as_a_whole_or_stays(log: Engine, table: str) -> None:
-    ship(log, Stream(), spread_out(made(20), NOON, MINUTE))
-    before = contents(log)
+    ship(log, Stream(), spread_out(make_rows(20), NOON, MINUTE))
+    before = read_log_tables(log)
     when = "INSERT" if table == "pruned" else "DELETE"
-    with refusing(log, table, when), pytest.raises(StoreUnavailable, match="refused"):
+    with rejecting_writes(log, table, when), pytest.raises(StoreUnavailable, match="refused"):
         prune(log, NOON + 10 * MINUTE, now=NOON)
-    assert contents(log) == before
+    assert read_log_tables(log) == before
 
 
 def test_pruning_and_shipping_at_once(log: Engine) -> None:
-    rows = spread_out(made(2000), NOON, MINUTE)
+    rows = spread_out(make_rows(2000), NOON, MINUTE)
     stream = Stream()
     ship(log, stream, rows[:1000])
     thread = threading.Thread(target=ship, args=(log, stream, rows[1000:], 50))
@@ -155,10 +155,10 @@ def test_pruning_and_shipping_at_once(log: Engine) -> None:
 
 
 def test_sets_of_findings_go_with_the_last_decision_that_has_them(log: Engine) -> None:
-    stream, rows = Stream(), spread_out(made(40), NOON, MINUTE)
+    stream, rows = Stream(), spread_out(make_rows(40), NOON, MINUTE)
     ship(log, stream, rows)
     prune(log, NOON + 20 * MINUTE, now=NOON)
-    kept = {row[0] for row in contents(log)["finding_set_word"]}
+    kept = {row[0] for row in read_log_tables(log)["finding_set_word"]}
     assert kept == {row.finding_set for row in rows[20:]}
     again = [replace(row, decision_id=f"again-{row.decision_id}") for row in rows[:20]]
     ship(log, stream, again)
@@ -185,7 +185,7 @@ def test_snapshots_go_when_neither_a_decision_nor_a_server_needs_them(log: Engin
         keep(log, each, NOON + number * DAY)
     keep(log, draft, NOON, published=False)
     keep(log, newest, NOON + 10 * DAY)
-    ship(log, Stream(), made(3, snapshot_id=used.snapshot_id))
+    ship(log, Stream(), make_rows(3, snapshot_id=used.snapshot_id))
     assert prune_snapshots(log, NOON + 5 * DAY) == 2
     assert load_snapshot(log, unused.snapshot_id) is None
     assert load_snapshot(log, draft.snapshot_id) is None
@@ -243,13 +243,13 @@ def test_a_tenant_is_forgotten_and_the_chain_still_whole(log: Engine) -> None:
     stream = Stream()
     sent = [
         stream.tenant(CANARY, "tp_1"), stream.tenant("other", "tp_2"), stream.tenant(CANARY, "tp_3"),
-        *stream.records(payloads(made(20, tenant="tp_1"))),
+        *stream.records(payloads(make_rows(20, tenant="tp_1"))),
     ]  # fmt: skip
-    stream.into(sink_of(log), sent)
+    stream.into(make_sink(log), sent)
     for tenant in (CANARY, "other"):
         named(log, tenant)
     assert erase_tenant(log, CANARY) == 2 + 3 + 1
-    assert [row[:2] for row in contents(log)["tenant_pseudonym"]] == [("tp_2", "other")]
+    assert [row[:2] for row in read_log_tables(log)["tenant_pseudonym"]] == [("tp_2", "other")]
     with reading(log) as connection:
         for table in (preference, tenant_settings, tenant_affiliation):
             assert connection.execute(select(table.c.tenant)).scalars().all() == ["other"]
@@ -277,7 +277,7 @@ def test_of_an_erased_tenant_no_byte_is_left_in_the_file(log: Engine) -> None:
         pytest.skip("a server keeps its files to itself")
     stream = Stream()
     tenants = [stream.tenant(f"{CANARY}-{number}" * 3, f"tp_{number}") for number in range(50)]
-    stream.into(sink_of(log), [*tenants, *stream.records(payloads(made(20)))])
+    stream.into(make_sink(log), [*tenants, *stream.records(payloads(make_rows(20)))])
     for number in range(50):
         erase_tenant(log, f"{CANARY}-{number}" * 3)
     files = Path(str(log.url.database)).parent.glob("*.db*")

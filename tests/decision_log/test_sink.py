@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, delete, event, text, update
-from tests.support.decision_logs import (
+from tests.support.decision_streams import (
     OTHER,
     STREAM,
     Stream,
-    contents,
     empty_log,
-    made,
-    payload_of,
+    encode_row,
+    make_rows,
+    make_sink,
     payloads,
-    refusing,
+    read_log_tables,
+    rejecting_writes,
     ship,
-    sink_of,
 )
 
 import assay.decision_log.record
@@ -52,14 +52,14 @@ def test_kinds_are_those_of_the_record() -> None:
 
 
 def test_it_is_what_the_shipper_asks_for(log: Engine) -> None:
-    sink: Sink = sink_of(log)
+    sink: Sink = make_sink(log)
     assert sink.position(STREAM) is None
 
 
 def test_all_is_kept(log: Engine) -> None:
-    stream, rows = Stream(), made(120)
+    stream, rows = Stream(), make_rows(120)
     sent = [stream.tenant("acme", "tp_1"), *stream.records(payloads(rows))]
-    stream.into(sink_of(log), sent)
+    stream.into(make_sink(log), sent)
     found = logged(log)
     assert [(r.seq, r.kind, r.payload, r.chain) for r in found] == [
         (r.seq, r.kind, r.payload, r.chain) for r in sent[1:]
@@ -79,21 +79,21 @@ def test_all_is_kept(log: Engine) -> None:
         stream.link,
         stream.head.signature,
     )
-    assert sink_of(log).position(STREAM) == stream.position
-    assert [row[:2] for row in contents(log)["tenant_pseudonym"]] == [("tp_1", "acme")]
+    assert make_sink(log).position(STREAM) == stream.position
+    assert [row[:2] for row in read_log_tables(log)["tenant_pseudonym"]] == [("tp_1", "acme")]
 
 
 def test_a_batch_sent_twice_is_kept_once(log: Engine) -> None:
-    stream, sink = Stream(), sink_of(log)
-    sent = [stream.tenant("acme", "tp_1"), *stream.records(payloads(made(50)))]
+    stream, sink = Stream(), make_sink(log)
+    sent = [stream.tenant("acme", "tp_1"), *stream.records(payloads(make_rows(50)))]
     stream.into(sink, sent)
-    before = contents(log)
+    before = read_log_tables(log)
     stream.into(sink, sent)
-    assert contents(log) == before
+    assert read_log_tables(log) == before
 
 
 def test_a_batch_that_begins_before_the_position_is_kept_from_there(log: Engine) -> None:
-    stream, sink, rows = Stream(), sink_of(log), made(50)
+    stream, sink, rows = Stream(), make_sink(log), make_rows(50)
     first = stream.records(payloads(rows[:30]))
     stream.into(sink, first)
     second = stream.records(payloads(rows[30:]))
@@ -102,7 +102,7 @@ def test_a_batch_that_begins_before_the_position_is_kept_from_there(log: Engine)
 
 
 def test_the_position_never_goes_back(log: Engine) -> None:
-    stream, sink, rows = Stream(), sink_of(log), made(20)
+    stream, sink, rows = Stream(), make_sink(log), make_rows(20)
     early = Stream()
     first = early.records(payloads(rows[:10]))
     ship(log, stream, rows)
@@ -120,19 +120,19 @@ def test_the_position_never_goes_back(log: Engine) -> None:
 def test_what_fails_half_way_leaves_nothing_and_goes_in_once_afterwards(
     log: Engine, table: str
 ) -> None:
-    stream, sink = Stream(), sink_of(log)
+    stream, sink = Stream(), make_sink(log)
     sent = [
-        stream.tenant("acme", "tp_1"), stream.unchained(9, b"?"), *stream.records(payloads(made(30))),
+        stream.tenant("acme", "tp_1"), stream.unchained(9, b"?"), *stream.records(payloads(make_rows(30))),
     ]  # fmt: skip
-    with refusing(log, table):
+    with rejecting_writes(log, table):
         for _ in range(2):
             with pytest.raises(StoreUnavailable, match="refused"):
                 stream.into(sink, sent)
-        assert not any(contents(log).values())
+        assert not any(read_log_tables(log).values())
         assert sink.position(STREAM) is None
     stream.into(sink, sent)
     assert [record.seq for record in logged(log)] == list(range(1, 31))
-    assert {name: len(kept) for name, kept in contents(log).items() if name != "finding_set_word"} == {
+    assert {name: len(kept) for name, kept in read_log_tables(log).items() if name != "finding_set_word"} == {
         "journal_position": 1, "journal_record": 30, "decision": 30, "tenant_pseudonym": 1, "unreadable_record": 1,
         "chain_head": 1, "pruned": 0,
     }  # fmt: skip
@@ -144,7 +144,7 @@ def test_whichever_statement_fails_all_is_kept_once(log: Engine) -> None:
 
     for kth in range(1, 100):
         empty_log(log)
-        stream, sink = Stream(), sink_of(log)
+        stream, sink = Stream(), make_sink(log)
         left = kth
 
         def fail(*_: Any) -> None:
@@ -153,9 +153,9 @@ def test_whichever_statement_fails_all_is_kept_once(log: Engine) -> None:
             if left == 0:
                 raise Failed
 
-        first, second = stream.records(payloads(made(10))), [stream.tenant("acme", "tp_1")]
+        first, second = stream.records(payloads(make_rows(10))), [stream.tenant("acme", "tp_1")]
         stream.into(sink, first)
-        second += stream.records(payloads(made(10, seed=2)))
+        second += stream.records(payloads(make_rows(10, seed=2)))
         event.listen(log, "before_cursor_execute", fail)
         try:
             stream.into(sink, second)
@@ -175,24 +175,24 @@ def test_whichever_statement_fails_all_is_kept_once(log: Engine) -> None:
 
 
 def test_rows_are_kept_once_where_the_position_was_lost(log: Engine) -> None:
-    stream, sink = Stream(), sink_of(log)
-    sent = stream.records(payloads(made(30)))
+    stream, sink = Stream(), make_sink(log)
+    sent = stream.records(payloads(make_rows(30)))
     stream.into(sink, sent)
-    before = contents(log)
+    before = read_log_tables(log)
     with writing(log) as connection:
         connection.execute(delete(journal_position))
         connection.execute(delete(decision).where(decision.c.seq == 7))
         connection.execute(delete(journal_record).where(journal_record.c.seq == 8))
     stream.into(sink, sent)
-    assert contents(log) == before
+    assert read_log_tables(log) == before
 
 
 def test_a_forged_row_gives_way_to_what_was_journalled(log: Engine) -> None:
-    stream, sink, rows = Stream(), sink_of(log), made(20)
+    stream, sink, rows = Stream(), make_sink(log), make_rows(20)
     stream.into(sink, stream.records(payloads(rows[:10])))
     forged = replace(rows[12], decision_id="forged")
     forger = Stream(OTHER)
-    forger.into(sink, forger.records([payload_of(forged)]))
+    forger.into(sink, forger.records([encode_row(forged)]))
     with writing(log) as connection:
         connection.execute(
             update(journal_record)
@@ -211,10 +211,10 @@ def test_a_forged_row_gives_way_to_what_was_journalled(log: Engine) -> None:
 
 
 def test_an_id_that_another_stream_has_already_is_listed_once_and_logged_twice(log: Engine) -> None:
-    rows = made(5)
+    rows = make_rows(5)
     ship(log, Stream(), rows)
     ship(log, Stream(OTHER), rows)
-    assert len(contents(log)["decision"]) == 5
+    assert len(read_log_tables(log)["decision"]) == 5
     assert [record.decision for record in logged(log, OTHER)] == [None] * 5
     assert all(record.decision for record in logged(log))
 
@@ -237,7 +237,7 @@ def test_an_id_that_another_stream_has_already_is_listed_once_and_logged_twice(l
 def test_a_row_that_no_column_holds_leaves_its_record_without_one(
     log: Engine, changed: dict[str, Any]
 ) -> None:
-    stream, sink, rows = Stream(), sink_of(log), made(3)
+    stream, sink, rows = Stream(), make_sink(log), make_rows(3)
     rows[1] = replace(rows[1], **changed)
     stream.into(sink, stream.records(payloads(rows)))
     assert [record.decision is None for record in logged(log)] == [False, True, False]
@@ -262,7 +262,7 @@ def test_a_row_that_no_column_holds_leaves_its_record_without_one(
     ],
 )
 def test_edges_come_back_as_they_went(log: Engine, changed: dict[str, Any]) -> None:
-    (row,) = made(1, **changed)
+    (row,) = make_rows(1, **changed)
     ship(log, Stream(), [row])
     found = get_decision(log, row.decision_id)
     assert {name: getattr(found, name) for name in changed if name != "words"} == {
@@ -271,10 +271,10 @@ def test_edges_come_back_as_they_went(log: Engine, changed: dict[str, Any]) -> N
 
 
 def test_bytes_that_are_no_record_are_kept_and_those_behind_them_found(log: Engine) -> None:
-    stream, sink, rows = Stream(), sink_of(log), made(2)
+    stream, sink, rows = Stream(), make_sink(log), make_rows(2)
     stream.into(
         sink,
-        stream.records([payload_of(rows[0]), b"\x00\xff not a record", b"", payload_of(rows[1])]),
+        stream.records([encode_row(rows[0]), b"\x00\xff not a record", b"", encode_row(rows[1])]),
     )
     assert [(r.payload, r.decision is None) for r in logged(log)][1:3] == [
         (b"\x00\xff not a record", True),
@@ -285,7 +285,7 @@ def test_bytes_that_are_no_record_are_kept_and_those_behind_them_found(log: Engi
 
 def test_a_chained_record_of_a_kind_from_the_future_is_kept(log: Engine) -> None:
     stream = Stream()
-    stream.into(sink_of(log), stream.records([b"evidence"], kind=77))
+    stream.into(make_sink(log), stream.records([b"evidence"], kind=77))
     assert [(r.kind, r.payload, r.decision) for r in logged(log)] == [(77, b"evidence", None)]
 
 
@@ -315,15 +315,15 @@ def test_a_chained_record_of_a_kind_from_the_future_is_kept(log: Engine) -> None
 def test_what_cannot_be_read_outside_the_chain_is_kept_once(
     log: Engine, kind: int, payload: bytes
 ) -> None:
-    stream, sink = Stream(), sink_of(log)
+    stream, sink = Stream(), make_sink(log)
     sent = [stream.unchained(kind, payload), stream.unchained(kind, payload)]
     stream.into(sink, sent)
-    assert [row[2:] for row in contents(log)["unreadable_record"]] == [(kind, payload)]
-    assert contents(log)["tenant_pseudonym"] == []
+    assert [row[2:] for row in read_log_tables(log)["unreadable_record"]] == [(kind, payload)]
+    assert read_log_tables(log)["tenant_pseudonym"] == []
 
 
 def test_two_who_ship_the_same_stream_at_once_keep_all_once(log: Engine) -> None:
-    rows = made(2000)
+    rows = make_rows(2000)
     failures: list[Exception] = []
 
     def ship_all() -> None:
@@ -339,12 +339,12 @@ def test_two_who_ship_the_same_stream_at_once_keep_all_once(log: Engine) -> None
         thread.join()
     assert failures == []
     assert [(r.seq, r.payload) for r in logged(log)] == list(enumerate(payloads(rows), start=1))
-    assert len(contents(log)["decision"]) == 2000
+    assert len(read_log_tables(log)["decision"]) == 2000
 
 
 def test_streams_ship_side_by_side(log: Engine) -> None:
     names = [f"{number:032x}" for number in range(4)]
-    rows = {name: made(500, seed=number) for number, name in enumerate(names)}
+    rows = {name: make_rows(500, seed=number) for number, name in enumerate(names)}
     threads = [
         threading.Thread(target=ship, args=(log, Stream(name), rows[name])) for name in names
     ]
@@ -368,8 +368,8 @@ def test_a_locked_database_says_so_and_takes_the_batch_later(log: Engine) -> Non
         hasty, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout = 50")
     )
     hasty.dispose()
-    stream, sink = Stream(), sink_of(hasty)
-    sent = stream.records(payloads(made(10)))
+    stream, sink = Stream(), make_sink(hasty)
+    sent = stream.records(payloads(make_rows(10)))
     with writing(log), pytest.raises(StoreUnavailable, match="locked"):
         stream.into(sink, sent)
     stream.into(sink, sent)
@@ -381,14 +381,14 @@ def test_imports_do_not_hold_up_shipping_on_postgresql(log: Engine) -> None:
     if log.dialect.name == "sqlite":
         pytest.skip("SQLite has one writer")
     with writing(log):
-        ship(log, Stream(), made(10))
+        ship(log, Stream(), make_rows(10))
     assert len(logged(log)) == 10
 
 
 def test_a_connection_cut_by_the_server_is_made_again(log: Engine) -> None:
     if log.dialect.name == "sqlite":
         pytest.skip("no server")
-    stream, sink, rows = Stream(), sink_of(log), made(20)
+    stream, sink, rows = Stream(), make_sink(log), make_rows(20)
     stream.into(sink, stream.records(payloads(rows[:10])))
     with log.connect() as connection:
         other = open_database(log.url.render_as_string(hide_password=False))

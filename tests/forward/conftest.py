@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.forward_chain import Chain, chained, lab
-from tests.support.forwarding import World, running
+from tests.support.forwarding_chain import Chain, import_lab_catalog, running_chain
+from tests.support.scripted_forwarding import ScriptedForwarder, scripted_forwarder
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedForwarder]:
     """One world for the tests of a module; what a model's name lists is its plan."""
-    with running(tmp_path_factory.mktemp("forward")) as world:
+    with scripted_forwarder(tmp_path_factory.mktemp("forward")) as world:
         yield world
 
 
@@ -23,13 +23,13 @@ def database(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """The catalog of all chains; not to be written to."""
     folder = tmp_path_factory.mktemp("lab")
     shutil.copyfile(sqlite_template, folder / "assay.db")
-    return lab(folder, folder / "assay.db")
+    return import_lab_catalog(folder, folder / "assay.db")
 
 
 @pytest.fixture(scope="session")
 def chain(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     """Simulated providers, a forwarder as a process, real decisions; every outcome is written down."""
-    with chained(
+    with running_chain(
         database, tmp_path_factory.mktemp("chain"), deadline="20s", keepAlive="200ms"
     ) as started:
         yield started

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.forwarding import PROMPT, TOOL, World
 from tests.support.misbehaving_provider import KEY
+from tests.support.scripted_forwarding import PROMPT, TOOL, ScriptedForwarder
 
 from assay.v1 import evidence_pb2 as pb
 
@@ -46,7 +46,13 @@ RESULTS = {
     ("behaviour", "whole", "streamed", "status"), FAILURES, ids=[f[0] for f in FAILURES]
 )
 def test_next_endpoint_answers(
-    world: World, behaviour: str, whole: str, streamed: str, status: int | None, *, stream: bool
+    world: ScriptedForwarder,
+    behaviour: str,
+    whole: str,
+    streamed: str,
+    status: int | None,
+    *,
+    stream: bool,
 ) -> None:
     before = len(world.provider.seen)
     model = f"lab/{behaviour}.good"
@@ -70,7 +76,7 @@ def test_next_endpoint_answers(
 @pytest.mark.parametrize("stream", WAYS)
 @pytest.mark.parametrize("code", [400, 413, 422])
 def test_callers_fault_goes_to_the_next_model_and_to_no_other_endpoint(
-    world: World, code: int, *, stream: bool
+    world: ScriptedForwarder, code: int, *, stream: bool
 ) -> None:
     before = len(world.provider.seen)
     got = world.ask(f"lab/s{code}.good", models=["lab/other"], stream=stream)
@@ -84,7 +90,7 @@ def test_callers_fault_goes_to_the_next_model_and_to_no_other_endpoint(
 
 @pytest.mark.parametrize("stream", WAYS)
 def test_callers_fault_is_told_in_the_providers_words_where_no_model_is_left(
-    world: World, *, stream: bool
+    world: ScriptedForwarder, *, stream: bool
 ) -> None:
     before = len(world.provider.seen)
     got = world.ask("lab/s400.good", stream=stream)
@@ -111,7 +117,7 @@ def test_callers_fault_is_told_in_the_providers_words_where_no_model_is_left(
 )
 @pytest.mark.parametrize("stream", WAYS)
 def test_nobody_answers(
-    world: World, model: str, status: int, code: str, retry: str, *, stream: bool
+    world: ScriptedForwarder, model: str, status: int, code: str, retry: str, *, stream: bool
 ) -> None:
     got = world.ask(model, stream=stream)
     assert (got.status, got.headers["retry-after"]) == (status, retry)
@@ -137,7 +143,7 @@ def test_nobody_answers(
     ],
 )
 def test_after_the_first_token_nothing_is_spliced_in(
-    world: World, behaviour: str, result: pb.Result.ValueType
+    world: ScriptedForwarder, behaviour: str, result: pb.Result.ValueType
 ) -> None:
     before = len(world.provider.seen)
     got = world.ask(f"lab/{behaviour}.good", stream=True)
@@ -151,7 +157,7 @@ def test_after_the_first_token_nothing_is_spliced_in(
     assert [o.result for o in world.seen(got.decision_id)] == [result]
 
 
-def test_a_stream_stalled_before_its_first_token_is_left(world: World) -> None:
+def test_a_stream_stalled_before_its_first_token_is_left(world: ScriptedForwarder) -> None:
     got = world.ask("lab/stall.good", stream=True)
     assert got.text == 'Hello "you" there'
     reported = world.seen(got.decision_id, 2)
@@ -161,7 +167,9 @@ def test_a_stream_stalled_before_its_first_token_is_left(world: World) -> None:
 
 
 @pytest.mark.parametrize("behaviour", ["good", "crlf", "unended"])
-def test_a_stream_keeps_its_words_and_says_who_spoke(world: World, behaviour: str) -> None:
+def test_a_stream_keeps_its_words_and_says_who_spoke(
+    world: ScriptedForwarder, behaviour: str
+) -> None:
     got = world.ask(f"lab/{behaviour}", stream=True)
     *chunks, done = got.events
     assert done == "[DONE]"
@@ -175,7 +183,7 @@ def test_a_stream_keeps_its_words_and_says_who_spoke(world: World, behaviour: st
     assert outcome.duration_s >= outcome.first_token_s > 0
 
 
-def test_a_whole_answer_says_who_spoke(world: World) -> None:
+def test_a_whole_answer_says_who_spoke(world: ScriptedForwarder) -> None:
     got = world.ask("lab/good")
     answer = got.json
     assert (answer["model"], answer["provider"], answer["system_fingerprint"]) == (
@@ -189,7 +197,7 @@ def test_a_whole_answer_says_who_spoke(world: World) -> None:
 @pytest.mark.parametrize("stream", WAYS)
 @pytest.mark.parametrize(("behaviour", "errored"), [("calls", 0), ("badcalls", 1)])
 def test_tool_calls_are_checked(
-    world: World, behaviour: str, errored: int, *, stream: bool
+    world: ScriptedForwarder, behaviour: str, errored: int, *, stream: bool
 ) -> None:
     got = world.ask(f"lab/{behaviour}", stream=stream, tools=[TOOL])
     assert got.status == 200
@@ -203,7 +211,7 @@ def test_tool_calls_are_checked(
     )
 
 
-def test_a_whole_answer_is_no_stream(world: World) -> None:
+def test_a_whole_answer_is_no_stream(world: ScriptedForwarder) -> None:
     got = world.ask("lab/unstreamed.good", stream=True)
     assert got.text == 'Hello "you" there'
     assert [o.result for o in world.seen(got.decision_id, 2)] == [
@@ -212,20 +220,22 @@ def test_a_whole_answer_is_no_stream(world: World) -> None:
     ]
 
 
-def test_comments_are_sent_while_there_is_no_token(world: World) -> None:
+def test_comments_are_sent_while_there_is_no_token(world: ScriptedForwarder) -> None:
     got = world.ask("lab/slow", stream=True)
     assert got.body.startswith(b": ASSAY PROCESSING\n\n")
     assert got.text == 'Hello "you" there'
 
 
-def test_an_error_after_comments_is_the_last_event(world: World) -> None:
+def test_an_error_after_comments_is_the_last_event(world: ScriptedForwarder) -> None:
     got = world.ask("lab/stall", stream=True)
     assert got.status == 200
     (event,) = got.events
     assert (event["error"]["code"], event["choices"][0]["finish_reason"]) == (503, "error")
 
 
-def test_the_lone_endpoint_is_tried_once_more_where_no_connection_held(world: World) -> None:
+def test_the_lone_endpoint_is_tried_once_more_where_no_connection_held(
+    world: ScriptedForwarder,
+) -> None:
     before = len(world.provider.seen)
     assert world.ask("lab/drop").status == 503
     assert world.called(before) == ["drop", "drop"]
@@ -234,13 +244,13 @@ def test_the_lone_endpoint_is_tried_once_more_where_no_connection_held(world: Wo
     assert world.called(before) == ["s500"]
 
 
-def test_an_endpoint_is_called_once_however_often_it_is_planned(world: World) -> None:
+def test_an_endpoint_is_called_once_however_often_it_is_planned(world: ScriptedForwarder) -> None:
     before = len(world.provider.seen)
     assert world.ask("lab/s500.s401", models=["lab/s500.s401"]).status == 503
     assert world.called(before) == ["s500", "s401"]
 
 
-def test_what_goes_upstream(world: World) -> None:
+def test_what_goes_upstream(world: ScriptedForwarder) -> None:
     world.ask(
         "lab/good", stream=True, models=["lab/other"], provider={"sort": "price"}, session_id="s", temperature=0.1,
         max_tokens=5, seed=None, x_vendor={"b": [1, 2.50]}, stream_options={"x": 1}, tools=[TOOL],

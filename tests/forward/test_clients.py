@@ -10,7 +10,7 @@ import openai
 import openrouter
 import pytest
 from openai.types.chat import ChatCompletionMessageFunctionToolCall, ChatCompletionToolParam
-from tests.support.forward_chain import Chain
+from tests.support.forwarding_chain import Chain
 from tests.support.simulated_providers import WEATHER
 
 MODEL = "lab/good"

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.commands import DEADLINE_SECONDS, assay, environment, refused
-from tests.support.forwarding import providers_file
+from tests.support.commands import assay, assert_rejected
+from tests.support.processes import environment
+from tests.support.scripted_forwarding import providers_file
+from tests.support.waiting import DEADLINE_SECONDS
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def test_an_address_for_everybody_needs_a_file_that_says_who_may_ask(
     providers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KEY", "k")
-    refused(assay(*forward(providers, "--http", "0.0.0.0:0")), 1, "0.0.0.0:0", "--clients")
+    assert_rejected(assay(*forward(providers, "--http", "0.0.0.0:0")), 1, "0.0.0.0:0", "--clients")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.1:x", "127.0.0.1:99999", ""])
@@ -43,7 +45,7 @@ def test_an_address_that_is_none(
     providers: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KEY", "k")
-    refused(assay(*forward(providers, "--http", address)), 1, "listen")
+    assert_rejected(assay(*forward(providers, "--http", address)), 1, "listen")
 
 
 def test_faults_of_files_are_bad_data(providers: Path, monkeypatch: pytest.MonkeyPatch) -> None:

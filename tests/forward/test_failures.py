@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from tests.support.commands import eventually
-from tests.support.forward_chain import METADATA, Answer, Chain
+from tests.support.forwarding_chain import METADATA, Answer, Chain
+from tests.support.waiting import eventually
 
 from assay.forward.taxonomy import TABLE, NextStep
 from assay.v1 import evidence_pb2 as pb

@@ -13,9 +13,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPResponse, RemoteDisconnected
 
 import pytest
-from tests.support.commands import DEADLINE_SECONDS, eventually
-from tests.support.forward_chain import Chain, ask, chained, resident_mib
+from tests.support.forwarding_chain import Chain, ask, resident_mib, running_chain
 from tests.support.simulated_providers import HELLO
+from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 from assay.forward.http_limits import REST_SECONDS
 
@@ -33,7 +33,7 @@ BODY = json.dumps({"model": "lab/good", "messages": [HELLO]}).encode()
 @pytest.fixture(scope="module")
 def chain(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     """A forwarder whose memory nobody else uses."""
-    with chained(database, tmp_path_factory.mktemp("hostile"), deadline="20s") as started:
+    with running_chain(database, tmp_path_factory.mktemp("hostile"), deadline="20s") as started:
         assert started.ask("lab/good").status == 200
         yield started
 

@@ -10,8 +10,8 @@ from uuid import UUID
 
 import grpc
 import pytest
-from tests.support.forwarding import eventually
-from tests.support.scripted_decider import Decider, deciding
+from tests.support.scripted_decider import ScriptedDecider, deciding
+from tests.support.waiting import eventually
 
 from assay.forward.decider import channel_to
 from assay.forward.reporting import MOST, OutcomeReporter, Spool, SpoolUnavailable, new_batch_id
@@ -34,7 +34,7 @@ async def reporting(spool: Spool, address: str) -> AsyncIterator[OutcomeReporter
         yield OutcomeReporter(spool, channel)
 
 
-def send(spool: Spool, decider: Decider, folder: Path) -> OutcomeReporter:
+def send(spool: Spool, decider: ScriptedDecider, folder: Path) -> OutcomeReporter:
     """Send all that waits."""
 
     async def main(address: str) -> OutcomeReporter:
@@ -47,12 +47,12 @@ def send(spool: Spool, decider: Decider, folder: Path) -> OutcomeReporter:
 
 
 @pytest.fixture
-def decider() -> Decider:
-    return Decider()  # type: ignore[abstract] # what else there is, nobody asks for
+def decider() -> ScriptedDecider:
+    return ScriptedDecider()  # type: ignore[abstract] # what else there is, nobody asks for
 
 
 def test_what_a_killed_process_left_is_sent_by_the_next_under_the_same_id(
-    tmp_path: Path, decider: Decider
+    tmp_path: Path, decider: ScriptedDecider
 ) -> None:
     spool = Spool(tmp_path / "spool")
     for number in range(3):
@@ -71,7 +71,9 @@ def test_what_a_killed_process_left_is_sent_by_the_next_under_the_same_id(
     other.close()
 
 
-def test_batches_hold_a_thousand_and_keep_their_order(tmp_path: Path, decider: Decider) -> None:
+def test_batches_hold_a_thousand_and_keep_their_order(
+    tmp_path: Path, decider: ScriptedDecider
+) -> None:
     spool = Spool(tmp_path / "spool")
     full = [spool.append(outcome(number)) for number in range(2 * MOST + 1)]
     assert [place for place, each in enumerate(full) if each] == [MOST - 1, 2 * MOST - 1]
@@ -81,7 +83,7 @@ def test_batches_hold_a_thousand_and_keep_their_order(tmp_path: Path, decider: D
     spool.close()
 
 
-def test_a_batch_is_sent_until_it_is_acknowledged(tmp_path: Path, decider: Decider) -> None:
+def test_a_batch_is_sent_until_it_is_acknowledged(tmp_path: Path, decider: ScriptedDecider) -> None:
     decider.refusing = grpc.StatusCode.RESOURCE_EXHAUSTED
     spool = Spool(tmp_path / "spool")
 
@@ -104,7 +106,7 @@ def test_a_batch_is_sent_until_it_is_acknowledged(tmp_path: Path, decider: Decid
 
 
 def test_what_is_refused_for_good_or_cannot_be_read_is_put_aside(
-    tmp_path: Path, decider: Decider
+    tmp_path: Path, decider: ScriptedDecider
 ) -> None:
     folder = tmp_path / "spool"
     folder.mkdir()
@@ -133,7 +135,7 @@ def test_a_spool_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_finds_no_room_is_counted_and_what_was_kept_stays_whole(
-    tmp_path: Path, decider: Decider
+    tmp_path: Path, decider: ScriptedDecider
 ) -> None:
     spool = Spool(tmp_path / "spool", room=200)
     for number in range(50):

@@ -7,7 +7,7 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 from tests.journeys.test_log_privacy import holding, tables_holding
-from tests.support.commands import NOW, eventually
-from tests.support.forward_chain import (
+from tests.support.catalogs import NOW
+from tests.support.forwarding_chain import (
     KEY,
     METADATA,
     Answer,
@@ -27,7 +27,9 @@ from tests.support.forward_chain import (
     forwarding,
     providers_file,
 )
-from tests.support.simulated_providers import HELLO, WEATHER, Simulated, simulating, started
+from tests.support.processes import AssayProcess, running
+from tests.support.simulated_providers import HELLO, WEATHER, SimulatedProviders, simulating
+from tests.support.waiting import eventually
 
 from assay.store.database import open_database, reading
 from assay.store.evidence_tables import outcome
@@ -45,7 +47,7 @@ class House:
 
     folder: Path
     database: str
-    providers: Simulated
+    providers: SimulatedProviders
     http: str
     log: list[dict[str, Any]]
     service_log: list[dict[str, Any]] = field(default_factory=list)
@@ -54,21 +56,14 @@ class House:
         body = {"model": model, "messages": [HELLO], "provider": {"sort": "price"}, **fields}
         return ask(self.http, "POST", "/v1/chat/completions", json.dumps(body), headers)
 
-    @contextmanager
-    def service(self) -> Iterator[Any]:
-        """The service as a process, on the socket that the forwarder dials."""
-        with serving(self.folder, self.database) as process:
-            yield process
+    def service(self) -> AbstractContextManager[AssayProcess]:
+        """Run the service on the socket that the forwarder dials."""
+        return serving_on_socket(self.folder, self.database)
 
 
-@contextmanager
-def serving(folder: Path, database: str) -> Iterator[Any]:
+def serving_on_socket(folder: Path, database: str) -> AbstractContextManager[AssayProcess]:
     options = ("--database", database, "--journal", folder / "journal", "--now", NOW)
-    with started("serving", "serve", "--listen", f"unix:{folder / 'assay.sock'}", *options) as (
-        process,
-        log,
-    ):
-        yield process, log
+    return running("serving", "serve", "--listen", f"unix:{folder / 'assay.sock'}", *options)
 
 
 @contextmanager
@@ -78,12 +73,10 @@ def housed(database: str, folder: Path, *arguments: object, **spec: object) -> I
     shutil.copyfile(database.removeprefix("sqlite:///"), copied)
     with simulating() as providers, dead_port() as dead, deaf_port() as deaf:
         file = providers_file(folder, providers, dead=dead, deaf=deaf, **spec)
-        with forwarding(f"unix:{folder / 'assay.sock'}", file, folder / "spool", *arguments) as (
-            _,
-            http,
-            log,
-        ):
-            yield House(folder, f"sqlite:///{copied}", providers, http, log)
+        with forwarding(
+            f"unix:{folder / 'assay.sock'}", file, folder / "spool", *arguments
+        ) as front:
+            yield House(folder, f"sqlite:///{copied}", providers, front.http, front.log)
 
 
 def reported(url: str) -> Counter[str]:
@@ -102,8 +95,8 @@ def house(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[H
     keys = [{"tenant": TENANT, "sha256": sha256(CLIENT_KEY.encode()).hexdigest()}]
     clients = folder / "clients.yaml"
     clients.write_text(json.dumps({"apiVersion": "assay/v1", "kind": "Clients", "spec": keys}))
-    with housed(database, folder, "--clients", clients) as house, house.service() as (_, log):
-        yield replace(house, service_log=log)
+    with housed(database, folder, "--clients", clients) as house, house.service() as service:
+        yield replace(house, service_log=service.log)
 
 
 @pytest.mark.parametrize("model", ["lab/dead", "lab/deaf"])
@@ -154,7 +147,7 @@ def test_a_service_that_is_killed_costs_no_outcome_and_no_restart(
         house = stack.enter_context(housed(database, tmp_path, deadline="2s"))
         house.providers.play("bad", {"kind": "status", "status": 500, "share": 0.2})
         load = Load(house)
-        first, _ = stack.enter_context(house.service())
+        first = stack.enter_context(house.service())
         with load.put():
             eventually(load.served, lambda served: len(served) > 50)
             first.kill()

@@ -14,9 +14,10 @@ from typing import Any
 import grpc
 import pytest
 from openrouter.components import ChatStreamChunk, ListEndpointsResponse, Model
-from tests.support.forwarding import PROMPT, World, eventually, forwarding, providers_file
 from tests.support.misbehaving_provider import KEY
 from tests.support.scripted_decider import deciding
+from tests.support.scripted_forwarding import PROMPT, ScriptedForwarder, forwarding, providers_file
+from tests.support.waiting import eventually
 
 from assay.forward.settings import Clients, read_providers
 from assay.v1 import evidence_pb2 as pb
@@ -48,7 +49,7 @@ BAD = (
     ("body", "field"), [case[1:] for case in BAD], ids=[case[0] for case in BAD]
 )
 def test_a_request_that_cannot_be_read_is_told_by_its_field(
-    world: World, body: str, field: str
+    world: ScriptedForwarder, body: str, field: str
 ) -> None:
     got = world.post(body.encode())
     assert got.status == 400
@@ -57,14 +58,14 @@ def test_a_request_that_cannot_be_read_is_told_by_its_field(
     assert PROMPT not in got.body.decode()
 
 
-def test_an_unknown_model_is_the_callers_fault(world: World) -> None:
+def test_an_unknown_model_is_the_callers_fault(world: ScriptedForwarder) -> None:
     got = world.ask("unknown/x")
     assert got.status == 400
     assert got.json["error"]["availability"]["code"] == "model_not_found"
     assert "unknown/x" in got.json["error"]["message"]
 
 
-def test_what_the_rules_leave_out_is_told_by_reason(world: World) -> None:
+def test_what_the_rules_leave_out_is_told_by_reason(world: ScriptedForwarder) -> None:
     got = world.ask("pool/x", models=["pool/y"])
     availability = got.json["error"]["availability"]
     assert (got.status, availability["code"]) == (404, "constraint_filtered")
@@ -73,13 +74,13 @@ def test_what_the_rules_leave_out_is_told_by_reason(world: World) -> None:
     assert got.decision_id
 
 
-def test_providers_that_the_file_does_not_name_are_passed_over(world: World) -> None:
+def test_providers_that_the_file_does_not_name_are_passed_over(world: ScriptedForwarder) -> None:
     assert world.ask("lab/nobody.good").json["provider"] == "good"
     got = world.ask("lab/nobody")
     assert (got.status, got.json["error"]["availability"]["code"]) == (404, "no_endpoints")
 
 
-def test_models_as_openrouters_and_openais_clients_read_them(world: World) -> None:
+def test_models_as_openrouters_and_openais_clients_read_them(world: ScriptedForwarder) -> None:
     listed = eventually(lambda: world.request("GET", "/v1/models").json["data"])
     (model,) = listed
     Model.model_validate(model)
@@ -97,7 +98,7 @@ def test_models_as_openrouters_and_openais_clients_read_them(world: World) -> No
     assert world.request("GET", "/v1/models/lab/none/endpoints").status == 404
 
 
-def test_chunks_are_what_openrouters_client_reads(world: World) -> None:
+def test_chunks_are_what_openrouters_client_reads(world: ScriptedForwarder) -> None:
     got = world.ask("lab/good", stream=True, headers={"X-OpenRouter-Metadata": "enabled"})
     *chunks, done = got.events
     for chunk in chunks:
@@ -112,7 +113,7 @@ def test_chunks_are_what_openrouters_client_reads(world: World) -> None:
     assert block["endpoints"]["excluded"][0]["reasons"] == ["ACCURACY"]
 
 
-def test_health_and_metrics(world: World) -> None:
+def test_health_and_metrics(world: ScriptedForwarder) -> None:
     assert world.request("GET", "/healthz").json == {"status": "ok"}
     world.ask("lab/s500.good")
     text = world.request("GET", "/metrics").body.decode()
@@ -122,7 +123,7 @@ def test_health_and_metrics(world: World) -> None:
     assert PROMPT not in text
 
 
-def test_no_such_route(world: World) -> None:
+def test_no_such_route(world: ScriptedForwarder) -> None:
     assert world.request("GET", "/v1/chat/completions").status == 404
     assert world.request("POST", "/v1/embeddings", b"{}").status == 404
 
@@ -130,7 +131,7 @@ def test_no_such_route(world: World) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("behaviour", ["forever", "mute", "endless"])
 def test_a_caller_that_goes_away_takes_its_request_along(
-    world: World, behaviour: str, *, stream: bool
+    world: ScriptedForwarder, behaviour: str, *, stream: bool
 ) -> None:
     before = len(world.provider.seen)
     with socket.create_connection(world.address) as connection:
@@ -146,16 +147,20 @@ def test_a_caller_that_goes_away_takes_its_request_along(
 
 
 @pytest.fixture(scope="module")
-def guarded(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def guarded(
+    world: ScriptedForwarder, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ScriptedForwarder]:
     """A second forwarder, which wants to know who asks."""
     folder = tmp_path_factory.mktemp("guarded")
     clients = Clients({sha256(b"acme-key").digest(): "acme"})
     providers = read_providers(providers_file(folder, world.provider.port, 1), {"KEY": KEY})
     with forwarding(world.decider_address, providers, folder / "spool", clients) as address:
-        yield World(world.provider, world.decider, address, folder / "spool", world.decider_address)
+        yield ScriptedForwarder(
+            world.provider, world.decider, address, folder / "spool", world.decider_address
+        )
 
 
-def test_a_key_makes_the_tenant(guarded: World) -> None:
+def test_a_key_makes_the_tenant(guarded: ScriptedForwarder) -> None:
     got = guarded.ask("lab/good", headers={"Authorization": "Bearer acme-key"})
     assert got.status == 200
     assert guarded.decider.asked[-1].tenant == "acme"
@@ -167,7 +172,9 @@ def test_a_key_makes_the_tenant(guarded: World) -> None:
 @pytest.mark.parametrize(
     "headers", [{}, {"Authorization": "Bearer other"}, {"Authorization": "acme-key"}]
 )
-def test_without_a_known_key_nothing_is_told(guarded: World, headers: dict[str, str]) -> None:
+def test_without_a_known_key_nothing_is_told(
+    guarded: ScriptedForwarder, headers: dict[str, str]
+) -> None:
     asked = len(guarded.decider.asked)
     assert guarded.ask("lab/good", headers=headers).status == 401
     assert guarded.request("GET", "/v1/models", headers=headers).status == 401
@@ -175,12 +182,12 @@ def test_without_a_known_key_nothing_is_told(guarded: World, headers: dict[str, 
 
 
 def test_a_decider_that_comes_up_late_is_waited_for_and_one_that_stays_away_is_told(
-    world: World, tmp_path: Path
+    world: ScriptedForwarder, tmp_path: Path
 ) -> None:
     providers = read_providers(providers_file(tmp_path, world.provider.port, 1), {"KEY": KEY})
     address = f"unix:{tmp_path}/late"
     with forwarding(address, providers, tmp_path / "spool") as where:
-        late = World(world.provider, world.decider, where, tmp_path / "spool", address)
+        late = ScriptedForwarder(world.provider, world.decider, where, tmp_path / "spool", address)
         assert late.request("GET", "/healthz").status == 503
         began = time.monotonic()
         got = late.ask("lab/good")
@@ -200,12 +207,14 @@ def test_a_decider_that_comes_up_late_is_waited_for_and_one_that_stays_away_is_t
             assert len(late.seen(kept.decision_id)) == 1
 
 
-def test_requests_under_way_end_before_the_forwarder_does(world: World, tmp_path: Path) -> None:
+def test_requests_under_way_end_before_the_forwarder_does(
+    world: ScriptedForwarder, tmp_path: Path
+) -> None:
     providers = read_providers(providers_file(tmp_path, world.provider.port, 1), {"KEY": KEY})
     before = len(world.provider.seen)
     with ThreadPoolExecutor(1) as pool:
         with forwarding(world.decider_address, providers, tmp_path / "spool") as where:
-            ending = World(
+            ending = ScriptedForwarder(
                 world.provider, world.decider, where, tmp_path / "spool", world.decider_address
             )
             answer = pool.submit(ending.ask, "lab/slow", stream=True)

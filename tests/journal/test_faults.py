@@ -18,10 +18,10 @@ from tests.support.journals import (
     FaultySink,
     MemorySink,
     assert_kept,
-    payload,
-    shipper,
-    until,
+    make_payload,
+    make_shipper,
 )
+from tests.support.waiting import eventually
 
 from assay.journal.errors import JournalError
 from assay.journal.operating_system import Operations
@@ -54,10 +54,12 @@ class Run:
             )
         except JournalError:
             return
-        moving = shipper(self.spool, FaultySink(self.sink, self.faults), journal.stream, operations)
+        moving = make_shipper(
+            self.spool, FaultySink(self.sink, self.faults), journal.stream, operations
+        )
         for number in range(RECORDS):
             if once:
-                until(lambda: journal.accepting)
+                eventually(lambda: journal.accepting)
             self.append(journal, number)
             if number % 6 == 5:
                 assert moving.drain(PATIENCE if once else 0) or not once
@@ -76,7 +78,7 @@ class Run:
         moving.drain(0)  # gives back what it claimed
 
     def append(self, journal: Journal, number: int) -> None:
-        record = payload(0, number, 60)
+        record = make_payload(0, number, 60)
         try:
             journal.append(LOOSE if number % 5 == 4 else CHAINED, record)
         except JournalError:
@@ -98,7 +100,7 @@ def test_whatever_fails_nothing_acknowledged_is_lost_or_doubled(
         place.mkdir()
         run = Run(place, Faults(name, k, kind, errno.ENOSPC if k % 2 else errno.EIO), MemorySink())
         run.live(mode, once=kind != "for good")
-        after = shipper(place, run.sink)
+        after = make_shipper(place, run.sink)
         assert after.drain(PATIENCE)
         assert_kept(run.sink, run.acknowledged, place)
         assert not [path for path in (place / "journal").glob("*") if path.is_dir()]

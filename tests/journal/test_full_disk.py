@@ -16,11 +16,11 @@ from tests.support.journals import (
     CHAINED,
     MemorySink,
     assert_kept,
-    everything,
-    payload,
-    shipper,
-    until,
+    make_payload,
+    make_shipper,
+    read_frames,
 )
+from tests.support.waiting import eventually
 
 from assay.journal.errors import JournalError, JournalFull
 from assay.journal.operating_system import REAL
@@ -51,8 +51,8 @@ def fill(journal: Journal, first: int) -> list[bytes]:
     kept: list[bytes] = []
     with pytest.raises(JournalFull, match="is full, free some space"):  # noqa: PT012 - how many fit is not the point
         for number in range(first, first + 10_000):
-            journal.append(CHAINED, payload(0, number, 2000))
-            kept.append(payload(0, number, 2000))
+            journal.append(CHAINED, make_payload(0, number, 2000))
+            kept.append(make_payload(0, number, 2000))
     return kept
 
 
@@ -66,9 +66,9 @@ def test_the_journal_itself_fills_the_disk_until_it_is_shipped(
         assert not journal.accepting
         assert journal.torn == 0
         assert len(kept) > 500
-        moving = shipper(spool, sink, journal.stream, batch=50)
+        moving = make_shipper(spool, sink, journal.stream, batch=50)
         assert moving.drain(20)
-        until(lambda: journal.accepting)
+        eventually(lambda: journal.accepting)
         kept += fill(journal, 10_000)
     assert moving.drain(20)
     assert_kept(sink, kept, spool)
@@ -87,9 +87,9 @@ def test_others_fill_the_disk(small_disk: Path) -> None:
         assert journal.torn == 0
         assert other.stat().st_size > SEGMENT_BYTES
         other.unlink()
-        until(lambda: journal.accepting)
-        journal.append(CHAINED, payload(0, 10_000))
-    assert [frame.payload for frame in everything(small_disk)] == [*kept, payload(0, 10_000)]
+        eventually(lambda: journal.accepting)
+        journal.append(CHAINED, make_payload(0, 10_000))
+    assert [frame.payload for frame in read_frames(small_disk)] == [*kept, make_payload(0, 10_000)]
 
 
 def test_without_a_reservation_a_write_that_does_not_fit_harms_nothing(small_disk: Path) -> None:
@@ -97,14 +97,14 @@ def test_without_a_reservation_a_write_that_does_not_fit_harms_nothing(small_dis
     with Journal(small_disk, segment_bytes=8 << 20, tick=0.001, operations=unreserved) as journal:
         kept = fill_roughly(journal)
         assert journal.torn >= 1
-    assert [frame.payload for frame in everything(small_disk)] == kept
+    assert [frame.payload for frame in read_frames(small_disk)] == kept
 
 
 def fill_roughly(journal: Journal) -> list[bytes]:
     kept: list[bytes] = []
     with pytest.raises(JournalError):  # noqa: PT012 - cut short or full
         for number in range(10_000):
-            journal.append(CHAINED, payload(0, number, 2000))
-            kept.append(payload(0, number, 2000))
+            journal.append(CHAINED, make_payload(0, number, 2000))
+            kept.append(make_payload(0, number, 2000))
     assert os.statvfs(journal.directory).f_bavail == 0
     return kept

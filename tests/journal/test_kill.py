@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.journals import MemorySink, assert_kept, assert_order, everything, shipper
+from tests.support.journals import MemorySink, assert_kept, assert_order, make_shipper, read_frames
 
 from assay.journal.recovery import recover
 
@@ -45,11 +45,11 @@ def test_nothing_acknowledged_is_lost_or_doubled(spool: Path, mode: str) -> None
         ids = killed_after(draw.randrange(1, 3000), directory, mode)
         streams = [each.stream for each in recover(directory)]
         assert len(streams) == 1
-        found = [frame.payload for frame in everything(directory, streams)]
+        found = [frame.payload for frame in read_frames(directory, streams)]
         assert set(ids) <= {identity(record) for record in found}
         assert len(set(found)) == len(found)
         assert_order(found)
-        assert shipper(spool, sink, batch=500).drain(20)
+        assert make_shipper(spool, sink, batch=500).drain(20)
         assert [row.payload for row in sink.rows[streams[0]]] == found
         assert not (directory / streams[0]).exists()
         alone = MemorySink({streams[0]: sink.rows[streams[0]]}, heads=sink.heads)

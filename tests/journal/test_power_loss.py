@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Lock
 
 import pytest
-from tests.support.journals import assert_order, everything, payload
+from tests.support.journals import assert_order, make_payload, read_frames
 
 from assay.journal.errors import JournalError
 from assay.journal.operating_system import REAL, Operations
@@ -69,10 +69,10 @@ def test_what_was_acknowledged_survives(spool: Path, k: int) -> None:
         acknowledged: list[bytes] = []
         for number in range(40):
             try:
-                journal.append(1, payload(thread, number))
+                journal.append(1, make_payload(thread, number))
             except JournalError:
                 break
-            acknowledged.append(payload(thread, number))
+            acknowledged.append(make_payload(thread, number))
         return acknowledged
 
     with ThreadPoolExecutor(THREADS) as threads:
@@ -81,7 +81,7 @@ def test_what_was_acknowledged_survives(spool: Path, k: int) -> None:
         journal.close()
     disk.lose_power(spool)
     recover(spool)
-    found = [frame.payload for frame in everything(spool)]
+    found = [frame.payload for frame in read_frames(spool)]
     assert set(acknowledged) <= set(found)
     assert len(set(found)) == len(found)
     assert_order(found)

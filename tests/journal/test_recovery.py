@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.support.journals import everything, payload, until
+from tests.support.journals import make_payload, read_frames
+from tests.support.waiting import eventually
 
 from assay.journal.frame import Frame, encode
 from assay.journal.layout import NEXT, SEALED, create_stream, segment_path, segments
@@ -15,7 +16,7 @@ from assay.journal.reader import StreamReader
 from assay.journal.recovery import RecoveredStream, recover
 from assay.journal.writer import Journal
 
-RECORDS = [payload(0, number) for number in range(5)]
+RECORDS = [make_payload(0, number) for number in range(5)]
 
 
 def left_behind(directory: Path, *contents: bytes, last: str = SEALED) -> str:
@@ -48,7 +49,7 @@ def test_garbage_in_the_middle_is_told_and_skipped(spool: Path) -> None:
         spool, frames(*RECORDS[:2]) + b"garbage" + frames(*RECORDS[2:]), frames(b"0:9:x")
     )
     assert recover(spool) == [RecoveredStream(stream, 6, 0, 1)]
-    assert [frame.payload for frame in everything(spool)] == [*RECORDS, b"0:9:x"]
+    assert [frame.payload for frame in read_frames(spool)] == [*RECORDS, b"0:9:x"]
 
 
 def test_a_segment_reserved_ahead_counts_once_it_was_appended_to(spool: Path) -> None:
@@ -82,16 +83,16 @@ def test_a_reader_follows_a_stream_while_it_is_written(spool: Path) -> None:
         reader = StreamReader(journal.path)
         found: list[Frame] = []
         for number in range(100):
-            journal.append(1, payload(0, number))
+            journal.append(1, make_payload(0, number))
             found += reader.read(3)
 
         def all_found() -> bool:
             found.extend(reader.read(10))
             return len(found) == 100
 
-        until(all_found)
+        eventually(all_found)
         assert not reader.finished
-    assert [frame.payload for frame in found] == [payload(0, number) for number in range(100)]
+    assert [frame.payload for frame in found] == [make_payload(0, number) for number in range(100)]
 
 
 def test_a_reader_goes_on_where_another_stopped(spool: Path) -> None:
@@ -131,8 +132,8 @@ def test_reading_stops_at_a_number_of_bytes(spool: Path) -> None:
 def test_the_active_segment_is_never_removed(spool: Path) -> None:
     with Journal(spool, segment_bytes=1 << 10, tick=0.001) as journal:
         for number in range(50):
-            journal.append(1, payload(0, number))
-        until(lambda: len(segments(journal.path)) > 2)
+            journal.append(1, make_payload(0, number))
+        eventually(lambda: len(segments(journal.path)) > 2)
         reader = StreamReader(journal.path)
         reader.remove_before(1000)
         assert len(segments(journal.path)) == 1

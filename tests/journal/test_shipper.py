@@ -12,11 +12,11 @@ from tests.support.journals import (
     LOOSE,
     MemorySink,
     assert_kept,
-    everything,
-    payload,
-    shipper,
-    until,
+    make_payload,
+    make_shipper,
+    read_frames,
 )
+from tests.support.waiting import eventually
 
 from assay.journal.chain import Head, Signer, genesis
 from assay.journal.chain_signer import Notary
@@ -30,7 +30,7 @@ from assay.journal.writer import Journal
 def fill(
     journal: Journal, number: int, first: int = 0, kinds: Sequence[int] = (CHAINED,)
 ) -> list[bytes]:
-    records = [payload(0, first + each) for each in range(number)]
+    records = [make_payload(0, first + each) for each in range(number)]
     for each, record in enumerate(records):
         journal.append(kinds[each % len(kinds)], record)
     return records
@@ -64,7 +64,7 @@ def test_a_living_stream_and_those_left_behind_are_shipped(spool: Path) -> None:
             kept += fill(journal, 100, 100 * life)
     with Journal(spool / "journal", segment_bytes=4096, tick=0.001) as journal:
         kept += fill(journal, 100, 200)
-        moving = shipper(spool, sink, journal.stream)
+        moving = make_shipper(spool, sink, journal.stream)
         assert moving.drain(20)
         assert sorted(sink.payloads) == sorted(kept)
         assert streams(spool / "journal") == [journal.stream]
@@ -80,7 +80,7 @@ def test_the_stream_of_another_living_process_is_left_to_it(spool: Path) -> None
         fill(other, 5)
         fill(journal, 5, 5)
         sink = MemorySink()
-        assert shipper(spool, sink, journal.stream).drain(20)
+        assert make_shipper(spool, sink, journal.stream).drain(20)
         assert list(sink.rows) == [journal.stream]
 
 
@@ -88,7 +88,7 @@ def test_kinds_outside_the_chain_have_no_number(spool: Path) -> None:
     sink = MemorySink()
     with Journal(spool / "journal") as journal:
         kept = fill(journal, 20, kinds=(CHAINED, LOOSE, LOOSE))
-    assert shipper(spool, sink).drain(20)
+    assert make_shipper(spool, sink).drain(20)
     assert_kept(sink, kept, spool)
     assert [row.seq for row in sink.rows[journal.stream]][:7] == [1, 0, 0, 2, 0, 0, 3]
 
@@ -97,7 +97,7 @@ def test_only_records_outside_the_chain_need_no_head_outside(spool: Path) -> Non
     sink = MemorySink()
     with Journal(spool / "journal") as journal:
         kept = fill(journal, 20, kinds=(LOOSE,))
-    assert shipper(spool, sink).drain(20)
+    assert make_shipper(spool, sink).drain(20)
     assert sink.payloads == kept
     assert HeadFile(spool / "heads").read() == []
     assert sink.heads[journal.stream].chain == genesis(journal.stream)
@@ -111,15 +111,15 @@ def test_a_sink_that_is_away_loses_and_doubles_nothing(spool: Path, *, after: bo
     sink = Away()
     sink.after = after
     with Journal(spool / "journal", segment_bytes=4096, tick=0.001) as journal:
-        moving = shipper(spool, sink, journal.stream)
+        moving = make_shipper(spool, sink, journal.stream)
         thread = Thread(target=moving.run)
         thread.start()
         kept = fill(journal, 100)
-        until(lambda: moving.failures >= 10)
+        eventually(lambda: moving.failures >= 10)
         assert isinstance(moving.trouble, ConnectionError)
-        assert len(everything(spool / "journal", [journal.stream])) + len(sink.payloads) >= 100
+        assert len(read_frames(spool / "journal", [journal.stream])) + len(sink.payloads) >= 100
         sink.gone = False
-        until(lambda: len(sink.payloads) == 100 and moving.trouble is None)
+        eventually(lambda: len(sink.payloads) == 100 and moving.trouble is None)
     assert moving.drain(20)
     moving.stop()
     thread.join()
@@ -129,7 +129,7 @@ def test_a_sink_that_is_away_loses_and_doubles_nothing(spool: Path, *, after: bo
 def test_draining_into_a_sink_that_is_away_ends_in_time(spool: Path) -> None:
     with Journal(spool / "journal") as journal:
         fill(journal, 1)
-    assert not shipper(spool, Away()).drain(0.05)
+    assert not make_shipper(spool, Away()).drain(0.05)
 
 
 def test_one_stream_that_the_sink_refuses_does_not_hold_up_the_others(spool: Path) -> None:
@@ -146,7 +146,7 @@ def test_one_stream_that_the_sink_refuses_does_not_hold_up_the_others(spool: Pat
     sink = Picky()
     with Journal(spool / "journal") as journal:
         kept = fill(journal, 50)
-    moving = shipper(spool, sink)
+    moving = make_shipper(spool, sink)
     assert not moving.drain(0.2)
     assert sink.payloads == kept
     assert streams(spool / "journal") == [bad.stream]
@@ -159,12 +159,12 @@ def test_heads_are_known_outside_before_segments_go(spool: Path) -> None:
         fill(journal, 20)
     (spool / "heads").mkdir()  # no file can be written there
     with pytest.raises(IsADirectoryError):
-        shipper(spool, sink)
+        make_shipper(spool, sink)
     (spool / "heads").rmdir()
-    moving = shipper(spool, sink)
+    moving = make_shipper(spool, sink)
     (spool / "heads").mkdir()
     assert not moving.drain(0.1)
-    assert sink.payloads == [frame.payload for frame in everything(spool / "journal")]
+    assert sink.payloads == [frame.payload for frame in read_frames(spool / "journal")]
     (spool / "heads").rmdir()
     assert moving.drain(20)
     assert streams(spool / "journal") == []
@@ -175,12 +175,12 @@ def test_a_sink_that_was_set_back_gets_again_what_is_still_there(spool: Path) ->
     sink = MemorySink()
     with Journal(spool / "journal") as journal:
         kept = fill(journal, 30)
-        moving = shipper(spool, sink, journal.stream)
+        moving = make_shipper(spool, sink, journal.stream)
         assert moving.drain(20)
         moving.stop()
         sink.rows.clear()
         sink.positions.clear()
-        assert shipper(spool, sink, journal.stream).drain(20)
+        assert make_shipper(spool, sink, journal.stream).drain(20)
     assert sink.payloads == kept
 
 
@@ -188,14 +188,14 @@ def test_a_sink_that_was_set_back_shows_a_gap_where_segments_are_gone(spool: Pat
     sink = MemorySink()
     with Journal(spool / "journal", segment_bytes=4096, tick=0.001) as journal:
         fill(journal, 200)
-        assert shipper(spool, sink, journal.stream).drain(20)
+        assert make_shipper(spool, sink, journal.stream).drain(20)
         assert segments(journal.path)[0] > 1
         known = HeadFile(spool / "heads").last(journal.stream)
         assert known is not None
         sink.rows.clear()
         sink.positions.clear()
         fill(journal, 5, 200)
-        assert shipper(spool, sink, journal.stream).drain(20)
+        assert make_shipper(spool, sink, journal.stream).drain(20)
     assert sink.rows[journal.stream][0].seq == known.seq + 1 > 1
 
 
@@ -243,7 +243,7 @@ def test_a_torn_frame_takes_no_number(spool: Path) -> None:
         with (journal.path / "00000001.seg").open("ab") as segment:
             segment.write(b"torn")
         kept += fill(journal, 3, 3)
-    moving = shipper(spool, sink)
+    moving = make_shipper(spool, sink)
     assert moving.drain(20)
     assert moving.torn == 1
     assert_kept(sink, kept, spool)

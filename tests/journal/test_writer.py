@@ -12,7 +12,8 @@ from typing import Literal
 
 import pytest
 from hypothesis import given, settings, strategies as st
-from tests.support.journals import assert_order, everything, payload, until
+from tests.support.journals import assert_order, make_payload, read_frames
+from tests.support.waiting import eventually
 
 from assay.journal.errors import JournalClosed, JournalFailed, JournalFull, RecordTooLarge
 from assay.journal.layout import NEXT, segment_path, segments
@@ -45,7 +46,8 @@ def test_eight_threads_read_back_what_they_appended(
         ):
             names.append(journal.stream)
             records = [
-                [payload(t, started + n, s) for n, s in enumerate(sizes)] for t in range(THREADS)
+                [make_payload(t, started + n, s) for n, s in enumerate(sizes)]
+                for t in range(THREADS)
             ]
 
             def work(mine: list[bytes], journal: Journal = journal) -> None:
@@ -60,7 +62,7 @@ def test_eight_threads_read_back_what_they_appended(
             len(r) <= segment_bytes // 4 for mine in records for r in mine
         )
         assert (journal.refused, journal.torn) == (0, 0)
-    found = [frame.payload for frame in everything(directory, names)]
+    found = [frame.payload for frame in read_frames(directory, names)]
     assert sorted(found) == sorted(expected)
     assert_order(found)
 
@@ -70,9 +72,9 @@ def test_both_modes_keep_records_over_rotations(
 ) -> None:
     with Journal(spool, mode=mode, segment_bytes=4096, tick=0.001) as journal:
         for number in range(300):
-            journal.append(number % 256, payload(0, number))
-    found = everything(spool)
-    assert [frame.payload for frame in found] == [payload(0, number) for number in range(300)]
+            journal.append(number % 256, make_payload(0, number))
+    found = read_frames(spool)
+    assert [frame.payload for frame in found] == [make_payload(0, number) for number in range(300)]
     assert [frame.kind for frame in found] == [number % 256 for number in range(300)]
     assert len(segments(journal.path)) > 3
 
@@ -80,7 +82,7 @@ def test_both_modes_keep_records_over_rotations(
 def test_an_append_survives_without_a_close(spool: Path) -> None:
     journal = Journal(spool, tick=60)
     journal.append(1, b"0:0:x")
-    assert [frame.payload for frame in everything(spool)] == [b"0:0:x"]
+    assert [frame.payload for frame in read_frames(spool)] == [b"0:0:x"]
     journal.close()
 
 
@@ -95,7 +97,7 @@ def test_in_mode_sync_a_record_is_on_the_disk_when_append_returns(spool: Path) -
     with Journal(spool, mode="sync", operations=replace(REAL, sync_data=sync_data)) as journal:
         path = segment_path(journal.path, 1)
         for number in range(20):
-            journal.append(1, payload(0, number))
+            journal.append(1, make_payload(0, number))
             assert synced[path.stat().st_ino] == path.stat().st_size
 
 
@@ -105,7 +107,7 @@ def test_in_mode_write_the_disk_follows_by_itself(spool: Path) -> None:
     with Journal(spool, operations=sync, tick=0.001) as journal:
         journal.append(1, b"0:0:x")
         size = segment_path(journal.path, 1).stat().st_size
-        until(lambda: size in synced)
+        eventually(lambda: size in synced)
 
 
 def test_space_is_reserved_ahead_and_given_back(tmp_path: Path) -> None:
@@ -134,14 +136,14 @@ def test_a_segment_is_not_sealed_while_a_thread_is_inside_a_write(spool: Path) -
         slow.start()
         inside.wait()
         for number in range(60):
-            journal.append(1, payload(1, number))
+            journal.append(1, make_payload(1, number))
         assert segments(journal.path) == [
             1
         ]  # the others are not revealed, so that no reader passes by the slow one
         go_on.set()
         slow.join()
-        until(lambda: len(segments(journal.path)) > 3)
-    assert len(everything(spool)) == 61
+        eventually(lambda: len(segments(journal.path)) > 3)
+    assert len(read_frames(spool)) == 61
 
 
 def test_a_short_write_is_refused_and_skipped(spool: Path) -> None:
@@ -160,8 +162,8 @@ def test_a_short_write_is_refused_and_skipped(spool: Path) -> None:
         journal.append(1, b"0:2:after")
         assert (journal.appended, journal.refused, journal.torn) == (2, 1, 1)
         assert journal.accepting
-        until(lambda: segments(journal.path) == [1, 2])
-    assert [frame.payload for frame in everything(spool)] == [b"0:0:before", b"0:2:after"]
+        eventually(lambda: segments(journal.path) == [1, 2])
+    assert [frame.payload for frame in read_frames(spool)] == [b"0:0:before", b"0:2:after"]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +188,7 @@ def test_a_failed_write_is_named_and_the_journal_goes_on(
         with pytest.raises(error):
             journal.append(1, b"0:0:x")
         journal.append(1, b"0:1:x")
-    assert [frame.payload for frame in everything(spool)] == [b"0:1:x"]
+    assert [frame.payload for frame in read_frames(spool)] == [b"0:1:x"]
 
 
 def test_without_space_ahead_it_refuses_before_damage_and_recovers_by_itself(spool: Path) -> None:
@@ -204,13 +206,13 @@ def test_without_space_ahead_it_refuses_before_damage_and_recovers_by_itself(spo
         full.set()
         with pytest.raises(JournalFull):  # noqa: PT012 - how many fit is not the point
             for number in range(1000):
-                journal.append(1, payload(0, number))
-                kept.append(payload(0, number))
+                journal.append(1, make_payload(0, number))
+                kept.append(make_payload(0, number))
         assert not journal.accepting
         full.clear()
-        until(lambda: journal.accepting)
-        journal.append(1, payload(0, 1000))
-    assert [frame.payload for frame in everything(spool)] == [*kept, payload(0, 1000)]
+        eventually(lambda: journal.accepting)
+        journal.append(1, make_payload(0, 1000))
+    assert [frame.payload for frame in read_frames(spool)] == [*kept, make_payload(0, 1000)]
 
 
 def test_a_full_disk_at_the_start_is_waited_out(spool: Path) -> None:
@@ -225,9 +227,9 @@ def test_a_full_disk_at_the_start_is_waited_out(spool: Path) -> None:
         with pytest.raises(JournalFull):
             journal.append(1, b"0:0:x")
         full.clear()
-        until(lambda: journal.accepting)
+        eventually(lambda: journal.accepting)
         journal.append(1, b"0:1:x")
-    assert [frame.payload for frame in everything(spool)] == [b"0:1:x"]
+    assert [frame.payload for frame in read_frames(spool)] == [b"0:1:x"]
 
 
 @pytest.mark.parametrize(
@@ -271,13 +273,13 @@ def test_records_of_sixteen_mebibytes_are_taken(spool: Path) -> None:
     with Journal(spool) as journal:
         journal.append(1, large)
         journal.append(1, b"small")
-    assert [frame.payload for frame in everything(spool)] == [large, b"small"]
+    assert [frame.payload for frame in read_frames(spool)] == [large, b"small"]
 
 
 def test_counters_outlive_their_threads(spool: Path) -> None:
     with Journal(spool) as journal:
         for number in range(3):
-            thread = Thread(target=journal.append, args=(1, payload(0, number)))
+            thread = Thread(target=journal.append, args=(1, make_payload(0, number)))
             thread.start()
             thread.join()
             assert journal.appended == number + 1

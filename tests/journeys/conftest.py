@@ -8,8 +8,10 @@ from pathlib import Path
 
 import grpc
 import pytest
-from tests.support.audited_service import EXACTO, PICKY, PLAIN, Log, log_of
-from tests.support.commands import CATALOGS, KIMI_CSV, NOW, SMALL, assay, serving
+from tests.support.audited_log import EXACTO, PICKY, PLAIN, AuditedLog, create_log
+from tests.support.catalogs import DEMO_CATALOGS, KIMI_CSV, NOW, SMALL_CATALOG, SMALL_OBSERVATIONS
+from tests.support.commands import assay
+from tests.support.processes import serving
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,7 +31,7 @@ def kimi(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> str
     path = tmp_path_factory.mktemp("kimi") / "assay.db"
     shutil.copyfile(sqlite_template, path)
     url = f"sqlite:///{path}"
-    for catalog in CATALOGS:
+    for catalog in DEMO_CATALOGS:
         assert assay("import", "catalog", catalog, "--database", url).code == 0
     assert assay("import", "observations", KIMI_CSV, "--database", url).code == 0
     return url
@@ -54,8 +56,8 @@ def small(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> st
     path = folder / "assay.db"
     shutil.copyfile(sqlite_template, path)
     url = f"sqlite:///{path}"
-    (folder / "catalog.csv").write_text(SMALL.catalog)
-    (folder / "observations.csv").write_text(SMALL.observations)
+    (folder / "catalog.csv").write_text(SMALL_CATALOG)
+    (folder / "observations.csv").write_text(SMALL_OBSERVATIONS)
     assert assay("import", "catalog", folder / "catalog.csv", "--database", url).code == 0
     assert assay("import", "observations", folder / "observations.csv", "--database", url).code == 0
     return url
@@ -90,13 +92,13 @@ def small_server(small_address: str) -> Iterator[grpc.Channel]:
 
 
 @pytest.fixture
-def log(database_url: str, tmp_path: Path) -> Log:
+def log(database_url: str, tmp_path: Path) -> AuditedLog:
     """No decisions yet."""
-    return log_of(database_url, tmp_path)
+    return create_log(database_url, tmp_path)
 
 
 @pytest.fixture
-def kept(log: Log) -> Log:
+def kept(log: AuditedLog) -> AuditedLog:
     """Three decisions of one stream."""
     log.decide(EXACTO, PLAIN, PICKY)
     return log

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.support import audited_service as audited
-from tests.support.audited_service import EXACTO, OURS, Log, Tamper
-from tests.support.commands import KIMI, NOW, POLICY, assay, assay_process, own_policy, refused
+from tests.support import audited_log as audited
+from tests.support.audited_log import EXACTO, OURS, AuditedLog, Tamper
+from tests.support.catalogs import KIMI, NOW, POLICY
+from tests.support.commands import assay, assay_process, assert_rejected, copy_policy
 
 
-def test_a_recorded_decision_is_answered_found_shown_and_replayed(log: Log) -> None:
+def test_a_recorded_decision_is_answered_found_shown_and_replayed(log: AuditedLog) -> None:
     here = ["--now", NOW, "--database", log.url, "--json"]
     ran = assay(
         "decide",
@@ -48,7 +49,7 @@ def test_a_recorded_decision_is_answered_found_shown_and_replayed(log: Log) -> N
     assert log.audit("replay", ran.json["decision_id"]).code == 0
 
 
-def test_the_journal_lies_where_the_environment_says(log: Log, tmp_path: Path) -> None:
+def test_the_journal_lies_where_the_environment_says(log: AuditedLog, tmp_path: Path) -> None:
     named = tmp_path / "named"
     ran = assay_process("decide", KIMI, "--record", "--database", log.url, ASSAY_JOURNAL=str(named))
 
@@ -70,18 +71,20 @@ def test_the_journal_lies_where_the_environment_says(log: Log, tmp_path: Path) -
 def test_recording_is_refused_where_it_means_nothing(
     small: str, options: list[str], words: str
 ) -> None:
-    refused(assay("decide", "lab/mixed", *options, "--database", small), 2, words)
+    assert_rejected(assay("decide", "lab/mixed", *options, "--database", small), 2, words)
 
 
-def test_a_journal_that_cannot_be_is_one_line_and_no_answer(log: Log, tmp_path: Path) -> None:
+def test_a_journal_that_cannot_be_is_one_line_and_no_answer(
+    log: AuditedLog, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
     ran = assay("decide", KIMI, "--record", "--journal", tmp_path / "file", "--database", log.url)
 
-    refused(ran, 1, "journal")
+    assert_rejected(ran, 1, "journal")
     assert log.listed() == []
 
 
-def test_lists_by_filter_time_and_page(kept: Log) -> None:
+def test_lists_by_filter_time_and_page(kept: AuditedLog) -> None:
     exacto, plain, picky = kept.ids
 
     assert kept.listed() == [picky, plain, exacto]
@@ -100,7 +103,7 @@ def test_lists_by_filter_time_and_page(kept: Log) -> None:
     assert kept.listed("--until", "2020-01-01T00:00:00Z") == []
 
 
-def test_rows_are_told_in_utc_with_names_of_tenants_and_reasons(kept: Log) -> None:
+def test_rows_are_told_in_utc_with_names_of_tenants_and_reasons(kept: AuditedLog) -> None:
     people, programs = kept.audit("list"), kept.audit("list", "--json").json["decisions"]
 
     assert (people.code, people.err) == (0, "")
@@ -143,7 +146,7 @@ def test_a_question_that_cannot_be_asked_is_one_line(
     small: str, tmp_path: Path, command: str, options: list[str], words: list[str]
 ) -> None:
     more = ["--output", tmp_path / "x"] if command == "export" else []
-    refused(assay("audit", command, *options, *more, "--database", small), 2, *words)
+    assert_rejected(assay("audit", command, *options, *more, "--database", small), 2, *words)
     assert not list(tmp_path.iterdir())
 
 
@@ -207,10 +210,10 @@ def test_what_cannot_be_done_is_one_line(
 ) -> None:
     journal = ["--journal", tmp_path] if arguments[0] == "verify" else []
     (tmp_path / "heads.jsonl").write_text("")
-    refused(assay("audit", *arguments, *journal, "--database", small), code, words)
+    assert_rejected(assay("audit", *arguments, *journal, "--database", small), code, words)
 
 
-def test_shows_sentences_to_people(kept: Log) -> None:
+def test_shows_sentences_to_people(kept: AuditedLog) -> None:
     ran = kept.audit("show", "--filter", OURS)
 
     assert (ran.code, ran.err) == (0, "")
@@ -224,7 +227,7 @@ def test_shows_sentences_to_people(kept: Log) -> None:
         assert word in " ".join(ran.out.split())
 
 
-def test_replays_by_id_filter_and_number(kept: Log) -> None:
+def test_replays_by_id_filter_and_number(kept: AuditedLog) -> None:
     by_id = kept.audit("replay", *kept.ids, "--json")
     assert (by_id.code, by_id.json) == (
         0,
@@ -239,7 +242,7 @@ def test_replays_by_id_filter_and_number(kept: Log) -> None:
     assert (nothing.code, nothing.err) == (1, "")
 
 
-def test_a_difference_is_told_and_laid_to_the_engine_where_that_changed(kept: Log) -> None:
+def test_a_difference_is_told_and_laid_to_the_engine_where_that_changed(kept: AuditedLog) -> None:
     def alter(old: bytes, new: bytes) -> Tamper:
         return lambda connection: audited.alter(connection, 2, old, new)
 
@@ -258,14 +261,14 @@ def test_a_difference_is_told_and_laid_to_the_engine_where_that_changed(kept: Lo
 
 
 def test_a_candidate_is_judged_by_coverage_changes_shares_prices_and_errors(
-    kept: Log, tmp_path: Path
+    kept: AuditedLog, tmp_path: Path
 ) -> None:
     kept.decide(*[EXACTO] * 20)
     same = kept.audit("replay", "--filter", "true", "--candidate", POLICY, "--json")
     assert (same.code, same.json["decisions"], same.json["covered"]) == (0, 23, 23)
     assert (same.json["changed_first"], same.json["changed_attempts"]) == (0, 0)
     assert same.json["before"] == same.json["after"]
-    stricter = own_policy(tmp_path)
+    stricter = copy_policy(tmp_path)
     exacto = stricter / "exacto.yaml"
     exacto.write_text(exacto.read_text().replace("accuracy_enter: 0.95", "accuracy_enter: 0.97"))
 
@@ -295,4 +298,6 @@ def test_a_candidate_is_judged_by_coverage_changes_shares_prices_and_errors(
     ):
         assert word in people.out
     exacto.write_text("nonsense: [")
-    refused(kept.audit("replay", "--filter", "true", "--candidate", stricter), 3, "exacto.yaml")
+    assert_rejected(
+        kept.audit("replay", "--filter", "true", "--candidate", stricter), 3, "exacto.yaml"
+    )

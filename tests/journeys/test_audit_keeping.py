@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from tests.support import audited_service as audited
-from tests.support.audited_service import OURS, PLAIN, Log
-from tests.support.commands import KIMI, NOW, POLICY, Ran, assay, own_policy, refused
+from tests.support import audited_log as audited
+from tests.support.audited_log import OURS, PLAIN, AuditedLog
+from tests.support.catalogs import KIMI, NOW, POLICY
+from tests.support.commands import CommandResult, assay, assert_rejected, copy_policy
 
 from assay.cli.questions import utc
 from assay.engine.world.request import Request
@@ -20,7 +21,9 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_exports_the_same_rows_as_parquet_and_as_json_lines(kept: Log, tmp_path: Path) -> None:
+def test_exports_the_same_rows_as_parquet_and_as_json_lines(
+    kept: AuditedLog, tmp_path: Path
+) -> None:
     lines, table = tmp_path / "x.jsonl", tmp_path / "x.parquet"
     told = kept.audit("export", "--format", "jsonl", "--output", lines, "--json")
     assert (told.code, told.err, told.json["decisions"]) == (0, "", 3)
@@ -37,7 +40,7 @@ def test_exports_the_same_rows_as_parquet_and_as_json_lines(kept: Log, tmp_path:
     assert sorted(path.name for path in tmp_path.glob("*x.*")) == ["x.jsonl", "x.parquet"]
 
 
-def test_exports_what_is_asked_for_also_nothing(kept: Log, tmp_path: Path) -> None:
+def test_exports_what_is_asked_for_also_nothing(kept: AuditedLog, tmp_path: Path) -> None:
     path = tmp_path / "x"
     for form in ("parquet", "jsonl"):
         assert (
@@ -55,19 +58,19 @@ def test_exports_what_is_asked_for_also_nothing(kept: Log, tmp_path: Path) -> No
     assert path.read_bytes() == b""
 
 
-def test_a_failed_export_leaves_what_was_there(kept: Log, tmp_path: Path) -> None:
+def test_a_failed_export_leaves_what_was_there(kept: AuditedLog, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / "x").write_text("before")
     kept.tamper(lambda connection: audited.alter(connection, 2, b'"v":1', b'"v":9'))
 
-    refused(
+    assert_rejected(
         kept.audit("export", "--format", "jsonl", "--output", folder / "x"), 1, "assay audit verify"
     )
     assert [(path.name, path.read_text()) for path in folder.iterdir()] == [("x", "before")]
 
 
-def test_pruning_leaves_a_log_that_verifies(log: Log) -> None:
+def test_pruning_leaves_a_log_that_verifies(log: AuditedLog) -> None:
     with (
         open_current_database(log.url) as database,
         recording(database, POLICY, None, log.journal) as decider,
@@ -93,7 +96,7 @@ def test_pruning_leaves_a_log_that_verifies(log: Log) -> None:
 
 
 def test_an_erased_tenant_is_nowhere_and_the_log_still_verifies(
-    log: Log, tmp_path: Path, backend: str
+    log: AuditedLog, tmp_path: Path, backend: str
 ) -> None:
     (tmp_path / "tenants.yaml").write_text("- tenant: canary-corp\n  only: [novita]\n")
     assert assay("import", "tenants", tmp_path / "tenants.yaml", "--database", log.url).code == 0
@@ -123,16 +126,16 @@ def test_an_erased_tenant_is_nowhere_and_the_log_still_verifies(
     ] == []
 
 
-def test_revisions_tell_when_and_what_changed(log: Log, tmp_path: Path) -> None:
+def test_revisions_tell_when_and_what_changed(log: AuditedLog, tmp_path: Path) -> None:
     assert "no policy" in log.audit("revisions").out
-    stricter = own_policy(tmp_path)
+    stricter = copy_policy(tmp_path)
     (stricter / "exacto.yaml").write_text(
         (stricter / "exacto.yaml")
         .read_text()
         .replace("accuracy_enter: 0.95", "accuracy_enter: 0.97")
     )
 
-    def record(policy: Path) -> Ran:
+    def record(policy: Path) -> CommandResult:
         return assay(
             "decide",
             KIMI,

@@ -6,13 +6,17 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.support import audited_service as audited
-from tests.support.audited_service import EXACTO, PLAIN, Log, Tamper
-from tests.support.commands import KIMI, NOW, decide, eventually, refused, serving
+from tests.support import audited_log as audited
+from tests.support.audited_log import EXACTO, PLAIN, AuditedLog, Tamper
+from tests.support.catalogs import KIMI, NOW
+from tests.support.commands import assert_rejected
+from tests.support.processes import serving
+from tests.support.server_calls import decide
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
-def six(log: Log) -> Log:
+def six(log: AuditedLog) -> AuditedLog:
     """Six decisions of one stream."""
     log.decide(*[EXACTO] * 6)
     return log
@@ -41,7 +45,7 @@ def six(log: Log) -> Log:
         pytest.param(audited.edit_signature, "forged", 6, id="a signature is edited"),
     ],
 )
-def test_tampering_by_hand_is_named(six: Log, by: Tamper, fault: str, at: int) -> None:
+def test_tampering_by_hand_is_named(six: AuditedLog, by: Tamper, fault: str, at: int) -> None:
     whole = six.verify()
     assert (whole.code, whole.err) == (0, "")
     assert "6 records of 1 streams checked" in whole.out
@@ -56,7 +60,7 @@ def test_tampering_by_hand_is_named(six: Log, by: Tamper, fault: str, at: int) -
     assert fault in people.out
 
 
-def test_each_stream_has_its_own_first_fault(six: Log) -> None:
+def test_each_stream_has_its_own_first_fault(six: AuditedLog) -> None:
     six.decide(EXACTO, PLAIN)
     (stream,) = {d["stream"] for d in six.audit("list", "--limit", 1, "--json").json["decisions"]}
     six.tamper(audited.delete_from(2, 2))
@@ -68,10 +72,10 @@ def test_each_stream_has_its_own_first_fault(six: Log) -> None:
         ("truncated", 2),
     ]
     assert six.verify("--stream", stream, "--json").json["streams"] == [found["streams"][1]]
-    refused(six.verify("--stream", "nobody's"), 2, "--stream")
+    assert_rejected(six.verify("--stream", "nobody's"), 2, "--stream")
 
 
-def test_verifies_with_heads_and_public_key_from_elsewhere(six: Log, tmp_path: Path) -> None:
+def test_verifies_with_heads_and_public_key_from_elsewhere(six: AuditedLog, tmp_path: Path) -> None:
     heads, public = tmp_path / "heads", tmp_path / "signing.pub"
     heads.write_bytes((six.journal / "heads.jsonl").read_bytes())
     public.write_bytes(audited.public_half(six.journal / "signing.key"))
@@ -83,7 +87,7 @@ def test_verifies_with_heads_and_public_key_from_elsewhere(six: Log, tmp_path: P
     strange = six.audit("verify", "--journal", six.journal, "--key", other, "--json")
     assert (strange.code, strange.json["streams"][0]["fault"]) == (1, "unsigned")
     heads.write_text("damaged\n")
-    refused(six.audit("verify", *away), 3, "line 1")
+    assert_rejected(six.audit("verify", *away), 3, "line 1")
 
 
 def log_of_nobody(folder: Path) -> Path:
@@ -92,7 +96,7 @@ def log_of_nobody(folder: Path) -> Path:
     return folder / "other.key"
 
 
-def test_verifies_beside_a_server_that_goes_on_deciding(log: Log) -> None:
+def test_verifies_beside_a_server_that_goes_on_deciding(log: AuditedLog) -> None:
     with (
         serving("--database", log.url, "--journal", log.journal, "--now", NOW) as server,
         server.channel() as channel,

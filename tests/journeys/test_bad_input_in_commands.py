@@ -6,7 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.support.commands import HOMOGLYPH, MEGABYTE, NOW, assay, refused, serving
+from tests.support.catalogs import NOW
+from tests.support.commands import HOMOGLYPH, MEGABYTE, assay, assert_rejected
+from tests.support.processes import serving
 
 MODEL = "lab/mixed"
 
@@ -89,7 +91,7 @@ def test_a_wrong_command_is_a_usage_error_in_one_line(
     database = [] if "--server" in arguments else ["--database", small]
     if arguments[0] in {"guess", "import"}:
         database = []
-    refused(assay(*arguments, *database), 2, line)
+    assert_rejected(assay(*arguments, *database), 2, line)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +158,7 @@ def test_a_wrong_command_is_a_usage_error_in_one_line(
 )
 def test_a_bad_provider_object_is_refused_by_field(small: str, provider: str, line: str) -> None:
     ran = assay("decide", MODEL, "--provider", provider, "--database", small)
-    refused(ran, 2, line)
+    assert_rejected(ran, 2, line)
     assert len(ran.line) < 500
 
 
@@ -165,7 +167,7 @@ def test_a_refused_server_call_is_one_line_too(small: str, tmp_path: Path) -> No
         f"sqlite:///{shutil.copyfile(small.removeprefix('sqlite:///'), tmp_path / 'assay.db')}"
     )
     with serving("--database", database, "--now", NOW) as server:
-        refused(
+        assert_rejected(
             assay("decide", "no/such", "--server", server.address),
             2,
             "NOT_FOUND",
@@ -180,4 +182,4 @@ def test_a_refused_server_call_is_one_line_too(small: str, tmp_path: Path) -> No
     assert remote.json.keys() == here.json.keys()
     assert remote.json["snapshot_id"] == here.json["snapshot_id"]
     assert all(verdict["seen"] for verdict in explained["verdicts"])
-    refused(assay("decide", "lab/mixed", "--server", server.address), 1, "UNAVAILABLE")
+    assert_rejected(assay("decide", "lab/mixed", "--server", server.address), 1, "UNAVAILABLE")

@@ -7,9 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.support.commands import MEGABYTE, SMALL, assay, counts, refused, table
+from tests.support.catalogs import SMALL_CATALOG, SMALL_OBSERVATIONS, catalog_csv
+from tests.support.commands import MEGABYTE, assay, assert_rejected
+from tests.support.databases import count_rows
 
-OBSERVED = SMALL.observations.splitlines(keepends=True)[0]
+OBSERVED = SMALL_OBSERVATIONS.splitlines(keepends=True)[0]
 ROW = "lab/pair,one,one,other,2025-09-01T00:00:00Z,2025-09-02T00:00:00Z,{},{},{},false\n"
 HEAD = "model,provider,tag,prompt_usd_per_mtok\n"
 
@@ -62,9 +64,9 @@ def test_a_file_that_is_not_what_it_says_changes_nothing(
     path.write_bytes(content)
     ran = assay("import", kind, path, "--database", database, "--json")
 
-    refused(ran, 3, f"file '{path}': ", line)
+    assert_rejected(ran, 3, f"file '{path}': ", line)
     assert len(ran.line) < 1000
-    assert counts(database) == before
+    assert count_rows(database) == before
 
 
 @pytest.mark.parametrize(
@@ -111,14 +113,14 @@ def test_of_several_files_a_faulty_one_is_named_and_what_came_before_it_is_told(
     database_url: str, tmp_path: Path
 ) -> None:
     good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
-    good.write_text(SMALL.catalog)
-    bad.write_text(table("lab/bad,one,one,fp8,NaN,1"))
+    good.write_text(SMALL_CATALOG)
+    bad.write_text(catalog_csv("lab/bad,one,one,fp8,NaN,1"))
     ran = assay("import", "catalog", good, bad, "--database", database_url, "--json")
 
     assert ran.code == 3
     assert f"file '{bad}'" in ran.line
     assert [report["endpoints"]["total"] for report in ran.json] == [12]
-    assert counts(database_url)["endpoint"] == 12
+    assert count_rows(database_url)["endpoint"] == 12
 
 
 @pytest.mark.parametrize(
@@ -133,7 +135,7 @@ def test_of_several_files_a_faulty_one_is_named_and_what_came_before_it_is_told(
 def test_a_path_that_cannot_be_read_is_named(
     small: str, tmp_path: Path, path: str, words: str
 ) -> None:
-    refused(
+    assert_rejected(
         assay("import", "catalog", path.format(tmp=tmp_path), "--database", small),
         3,
         "file '",
@@ -146,13 +148,13 @@ def test_a_source_needs_a_name(
     written: tuple[str, dict[str, int]], tmp_path: Path, source: str
 ) -> None:
     path = tmp_path / "catalog.csv"
-    path.write_text(SMALL.catalog)
-    refused(
+    path.write_text(SMALL_CATALOG)
+    assert_rejected(
         assay("import", "catalog", path, "--source", source, "--database", written[0]),
         2,
         "--source: ",
     )
-    assert counts(written[0]) == written[1]
+    assert count_rows(written[0]) == written[1]
 
 
 @pytest.fixture(scope="module")
@@ -162,4 +164,4 @@ def written(small: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, 
         small.removeprefix("sqlite:///"), tmp_path_factory.mktemp("written") / "assay.db"
     )
     url = f"sqlite:///{copy}"
-    return url, counts(url)
+    return url, count_rows(url)

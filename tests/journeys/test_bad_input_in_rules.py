@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.support.commands import assay, assay_process, own_policy
+from tests.support.commands import assay, assay_process, copy_policy
 
 HOSTILE = {
     "deep": "(" * 300 + "1 == 1" + ")" * 300,
@@ -27,7 +27,7 @@ HOSTILE = {
     "expression", [pytest.param(text, id=name) for name, text in HOSTILE.items()]
 )
 def test_a_hostile_rule_is_refused_at_its_place(tmp_path: Path, expression: str) -> None:
-    policy = own_policy(tmp_path)
+    policy = copy_policy(tmp_path)
     (policy / "floor.yaml").write_text(ruleset("floor", [expression]))
     ran = assay("policy", "check", policy)
     assert (ran.code, ran.out) == (3, "")
@@ -39,7 +39,7 @@ def test_a_hostile_rule_is_refused_at_its_place(tmp_path: Path, expression: str)
 def test_ten_faults_are_ten_reports_each_with_place_excerpt_and_caret(
     small: str, tmp_path: Path
 ) -> None:
-    policy = own_policy(tmp_path)
+    policy = copy_policy(tmp_path)
     (policy / "floor.yaml").write_text(
         ruleset("floor", [f"endpoint.guess{number} > 1" for number in range(10)])
     )
@@ -84,7 +84,7 @@ def test_ten_faults_are_ten_reports_each_with_place_excerpt_and_caret(
 def test_a_rule_file_that_is_none_is_refused_at_its_place(
     tmp_path: Path, content: str, place: str
 ) -> None:
-    policy = own_policy(tmp_path)
+    policy = copy_policy(tmp_path)
     (policy / "floor.yaml").write_text(content)
     ran = assay("policy", "check", policy)
 
@@ -94,7 +94,7 @@ def test_a_rule_file_that_is_none_is_refused_at_its_place(
 
 
 def test_a_server_does_not_start_on_bad_rules(small: str, tmp_path: Path) -> None:
-    policy = own_policy(tmp_path)
+    policy = copy_policy(tmp_path)
     (policy / "floor.yaml").write_text(ruleset("floor", ["endpoint.guess > 1"]))
     ran = assay_process("serve", "--listen", "127.0.0.1:0", "--database", small, "--policy", policy)
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.support.commands import HOMOGLYPH, MEGABYTE, decide
+from tests.support.commands import HOMOGLYPH, MEGABYTE
+from tests.support.server_calls import decide
 
 from assay.rpc.server import MAX_MESSAGE_BYTES
 from assay.rpc.status import REASON_KEY

@@ -14,18 +14,9 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from tests.support.commands import (
-    CATALOGS,
-    KIMI,
-    NOW,
-    POLICY,
-    SMALL,
-    assay,
-    assay_process,
-    environment,
-    own_policy,
-    refused,
-)
+from tests.support.catalogs import DEMO_CATALOGS, KIMI, NOW, POLICY, SMALL_CATALOG
+from tests.support.commands import assay, assay_process, assert_rejected, copy_policy
+from tests.support.processes import environment
 
 from assay.store.database import open_database, writing
 
@@ -106,7 +97,7 @@ def test_data_lies_where_the_environment_says(tmp_path: Path) -> None:
 
 def test_rules_lie_where_the_environment_says(tmp_path: Path) -> None:
     ran = assay_process("policy", "check", ASSAY_POLICY=str(tmp_path / "nowhere"))
-    refused(ran, 1, f"'{tmp_path / 'nowhere'}' does not exist")
+    assert_rejected(ran, 1, f"'{tmp_path / 'nowhere'}' does not exist")
     shipped = assay_process("policy", "check", "--json")
     assert shipped.json["digest"] == assay("policy", "check", POLICY, "--json").json["digest"]
 
@@ -125,7 +116,7 @@ def test_a_postgresql_database_has_to_be_migrated_first(empty_database_url: str)
     if empty_database_url.startswith("sqlite"):  # the embedded default needs no set-up
         assert (ran.code, ran.err) == (0, "")
     else:
-        refused(ran, 1, "is empty", "run `assay migrate`")
+        assert_rejected(ran, 1, "is empty", "run `assay migrate`")
 
 
 @pytest.mark.parametrize(
@@ -135,7 +126,7 @@ def test_a_postgresql_database_has_to_be_migrated_first(empty_database_url: str)
             ["pool", f"{KIMI}:exacto"], "is at revision 'from_the_future', newer than", id="read"
         ),
         pytest.param(
-            ["import", "catalog", CATALOGS[1]],
+            ["import", "catalog", DEMO_CATALOGS[1]],
             "is at revision 'from_the_future', newer than",
             id="write",
         ),
@@ -150,7 +141,7 @@ def test_a_database_of_a_later_assay_is_left_alone(
         before = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
         connection.execute(text("UPDATE alembic_version SET version_num = 'from_the_future'"))
     try:
-        refused(assay(*command, "--database", database_url), 1, words)
+        assert_rejected(assay(*command, "--database", database_url), 1, words)
     finally:
         with writing(database) as connection:
             connection.execute(
@@ -182,7 +173,7 @@ SECRET = "geheim"  # noqa: S105 - what must never be shown
     [
         pytest.param(["migrate"], id="migrate"),
         pytest.param(["pool", f"{KIMI}:exacto"], id="pool"),
-        pytest.param(["import", "catalog", CATALOGS[1]], id="import"),
+        pytest.param(["import", "catalog", DEMO_CATALOGS[1]], id="import"),
         pytest.param(["serve", "--listen", "127.0.0.1:0"], id="serve"),
         pytest.param(["policy", "list"], id="policy list"),
     ],
@@ -192,7 +183,7 @@ def test_a_database_that_cannot_be_had_is_one_line_without_its_password(
 ) -> None:
     ran = assay(*command, "--database", url)
 
-    refused(ran, 1, "database")
+    assert_rejected(ran, 1, "database")
     assert SECRET not in ran.err
 
 
@@ -201,7 +192,7 @@ def test_a_password_in_the_environment_is_not_shown_either() -> None:
         "pool", f"{KIMI}:exacto", ASSAY_DATABASE=f"postgresql://ann:{SECRET}@127.0.0.1:1/assay"
     )
 
-    refused(ran, 1, "database", "refused")
+    assert_rejected(ran, 1, "database", "refused")
     assert SECRET not in ran.err
 
 
@@ -234,7 +225,7 @@ def test_a_policy_directory_that_is_none_is_named(
         else []
     )
 
-    refused(assay(*arguments, *database), 1, "policy directory: ", words)
+    assert_rejected(assay(*arguments, *database), 1, "policy directory: ", words)
 
 
 READS: tuple[list[str], ...] = (
@@ -293,7 +284,7 @@ def test_colours_are_for_terminals(small: str) -> None:
     assert ESCAPE in on_a_terminal("pool", "lab/pair:exacto", "--now", NOW, "--database", small)
     assert ESCAPE in on_a_terminal("guess")
     piped = assay_process("guess")
-    refused(piped, 2, "guess")
+    assert_rejected(piped, 2, "guess")
     assert ESCAPE not in piped.err
 
 
@@ -395,7 +386,7 @@ def test_what_tenants_prefer_is_imported_and_kept(
         tmp_path / "preferences.csv",
         tmp_path / "tenants.yaml",
     )
-    catalog.write_text(SMALL.catalog)
+    catalog.write_text(SMALL_CATALOG)
     preferences.write_text("tenant,kind,target,model\nacme,ignore,two,\nacme,ignore,nobody,\n")
     tenants.write_text("- tenant: strict\n  only: [one]\n  zdr: true\n")
     assert (
@@ -420,7 +411,7 @@ def test_what_tenants_prefer_is_imported_and_kept(
 
 
 def test_the_shipped_rules_are_checked_listed_and_tested(tmp_path: Path) -> None:
-    policy = own_policy(tmp_path)
+    policy = copy_policy(tmp_path)
     checked = assay("policy", "check", policy)
     assert (checked.code, checked.err) == (0, "")
     assert "no faults" in checked.out

@@ -10,28 +10,21 @@ from pathlib import Path
 import grpc
 import pytest
 from sqlalchemy import Engine, select
-from tests.conftest import NewDatabase, execute
-from tests.support.commands import (
-    POLICY,
-    SMALL,
-    Served,
-    assay,
-    decide,
-    eventually,
-    health,
-    own_policy,
-    refused,
+from tests.support.catalogs import POLICY, SMALL_CATALOG
+from tests.support.commands import assay, assert_rejected, copy_policy
+from tests.support.curated_pool import ENDPOINTS, MODEL, CuratorBench
+from tests.support.curator_processes import (
+    closed_hours,
+    event_times,
+    holding_lease,
+    import_missed_hours,
+    lease_holder,
+    pools_by_hour,
 )
-from tests.support.curated_service import (
-    events,
-    held_back,
-    holder,
-    judged,
-    missed_hours,
-    process,
-    ticks,
-)
-from tests.support.curators import ENDPOINTS, MODEL, Bench
+from tests.support.databases import NewDatabase, execute
+from tests.support.processes import AssayProcess, serving
+from tests.support.server_calls import decide, health_status
+from tests.support.waiting import eventually
 
 from assay.curator.curator import end_of
 from assay.store.database import open_database, reading
@@ -53,9 +46,9 @@ def undisturbed(new_database: NewDatabase) -> Iterator[Engine]:
         database.dispose()
 
 
-def working(database: Engine, *processes: Served) -> tuple[Served, Served]:
+def working(database: Engine, *processes: AssayProcess) -> tuple[AssayProcess, AssayProcess]:
     """The one of two that curates, and the other."""
-    pid = eventually(lambda: holder(database))
+    pid = eventually(lambda: lease_holder(database))
     one, other = processes
     assert pid in {one.process.pid, other.process.pid}
     return (one, other) if pid == one.process.pid else (other, one)
@@ -65,38 +58,38 @@ def working(database: Engine, *processes: Served) -> tuple[Served, Served]:
 def test_killing_the_curator_hands_over_and_no_change_is_lost_or_made_twice(
     database_url: str, store: Engine, undisturbed: Engine
 ) -> None:
-    hours = missed_hours(store)
+    hours = import_missed_hours(store)
     with (
-        held_back(store) as let_go,
-        process(*CURATE, database_url) as one,
-        process(*CURATE, database_url) as other,
+        holding_lease(store) as let_go,
+        serving(*CURATE, database_url) as one,
+        serving(*CURATE, database_url) as other,
     ):
         let_go()
         first, second = working(store, one, other)
-        eventually(lambda: len(ticks(store)) > 5)
+        eventually(lambda: len(closed_hours(store)) > 5)
         first.kill()
-        done, killed = len(ticks(store)), time.monotonic()
+        done, killed = len(closed_hours(store)), time.monotonic()
         assert done < len(hours), "it was done before it was killed"
-        eventually(lambda: len(ticks(store)) > done)
+        eventually(lambda: len(closed_hours(store)) > done)
         assert time.monotonic() - killed < HAND_OVER_S
-        assert holder(store) == second.process.pid
-        eventually(lambda: ticks(store)[-1] == hours[-1])
+        assert lease_holder(store) == second.process.pid
+        eventually(lambda: closed_hours(store)[-1] == hours[-1])
         assert second.stop() == 0
-    assert ticks(store) == [hours[0] - 1, *hours]
-    missed_hours(undisturbed)
-    Bench(undisturbed, end_of(hours[-1]) + timedelta(minutes=1)).work()
-    assert judged(store) == judged(undisturbed)
-    assert len(judged(store)["changes"]) > len(ENDPOINTS)  # type: ignore[arg-type]
+    assert closed_hours(store) == [hours[0] - 1, *hours]
+    import_missed_hours(undisturbed)
+    CuratorBench(undisturbed, end_of(hours[-1]) + timedelta(minutes=1)).work()
+    assert pools_by_hour(store) == pools_by_hour(undisturbed)
+    assert len(pools_by_hour(store)["changes"]) > len(ENDPOINTS)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
 def test_a_curator_that_is_stopped_hands_over_at_once(database_url: str, store: Engine) -> None:
-    with process(*CURATE, database_url) as one, process(*CURATE, database_url) as other:
+    with serving(*CURATE, database_url) as one, serving(*CURATE, database_url) as other:
         first, second = working(store, one, other)
-        eventually(lambda: ticks(store))
+        eventually(lambda: closed_hours(store))
         assert first.stop() == 0
-        taken = eventually(lambda: events(second, "lease taken"))
-        given = events(first, "lease given back")
+        taken = eventually(lambda: event_times(second, "lease taken"))
+        given = event_times(first, "lease given back")
         assert len(given) == len(taken) == 1
         assert taken[0] - given[0] < timedelta(seconds=3)
         assert second.stop() == 0
@@ -105,14 +98,14 @@ def test_a_curator_that_is_stopped_hands_over_at_once(database_url: str, store: 
 def test_deciders_follow_what_is_published_within_seconds(
     database_url: str, store: Engine, tmp_path: Path
 ) -> None:
-    rules, catalog = own_policy(tmp_path), tmp_path / "catalog.csv"
-    catalog.write_text(SMALL.catalog)
+    rules, catalog = copy_policy(tmp_path), tmp_path / "catalog.csv"
+    catalog.write_text(SMALL_CATALOG)
     with (
-        process(*DECIDE, database_url, "--journal", tmp_path / "journal") as decider,
+        serving(*DECIDE, database_url, "--journal", tmp_path / "journal") as decider,
         decider.channel() as channel,
     ):
         # nothing published yet
-        assert (health(channel), health(channel, "assay.v1.RoutingService")) == (
+        assert (health_status(channel), health_status(channel, "assay.v1.RoutingService")) == (
             "NOT_SERVING",
             "NOT_SERVING",
         )
@@ -122,11 +115,11 @@ def test_deciders_follow_what_is_published_within_seconds(
         assert "no snapshot to decide from" in str(unavailable.value.details())
 
         with (
-            process(*CURATE, database_url, "--policy", rules) as curator,
+            serving(*CURATE, database_url, "--policy", rules) as curator,
             curator.channel() as curating,
         ):
-            eventually(lambda: health(channel), lambda seen: seen == "SERVING")
-            assert health(curating, "assay.curator") == "SERVING"
+            eventually(lambda: health_status(channel), lambda seen: seen == "SERVING")
+            assert health_status(curating, "assay.curator") == "SERVING"
 
             # an import
             assert assay("import", "catalog", catalog, "--database", database_url).code == 0
@@ -144,11 +137,13 @@ def test_deciders_follow_what_is_published_within_seconds(
             # faulty ones
             with (rules / "default.yaml").open("a") as file:
                 file.write("spec: twice\n")
-            eventually(lambda: health(curating, "assay.policy"), lambda seen: seen == "NOT_SERVING")
+            eventually(
+                lambda: health_status(curating, "assay.policy"), lambda seen: seen == "NOT_SERVING"
+            )
             assert curator.stop() == 0
         # without a curator
         assert decide(channel, "lab/mixed").policy_revision.number == 2
-        assert health(channel, "assay.snapshot") == "SERVING"
+        assert health_status(channel, "assay.snapshot") == "SERVING"
         assert decider.stop() == 0
     assert followed(store, decider) <= FOLLOWED_WITHIN
 
@@ -164,7 +159,7 @@ def known(channel: grpc.Channel, model: str) -> bool:
     return True
 
 
-def followed(database: Engine, decider: Served) -> timedelta:
+def followed(database: Engine, decider: AssayProcess) -> timedelta:
     """The longest time from a publication to its being in force, of those that the decider was there for."""
     with reading(database) as connection:
         published: dict[int, datetime] = {
@@ -181,22 +176,22 @@ def followed(database: Engine, decider: Served) -> timedelta:
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 def test_faulty_rules_at_start_leave_those_in_force(database_url: str, tmp_path: Path) -> None:
-    rules, catalog = own_policy(tmp_path), tmp_path / "catalog.csv"
-    catalog.write_text(SMALL.catalog)
+    rules, catalog = copy_policy(tmp_path), tmp_path / "catalog.csv"
+    catalog.write_text(SMALL_CATALOG)
     assert assay("import", "catalog", catalog, "--database", database_url).code == 0
     arguments = ("--database", database_url, "--policy", rules, "--journal", tmp_path / "journal")
     (rules / "default.yaml").write_text("apiVersion: assay/v1\nkind: Nothing\n")
     refusal = assay("serve", *arguments)
     assert (refusal.code, "Nothing" in refusal.err) == (3, True)
     (rules / "default.yaml").write_text((POLICY / "default.yaml").read_text())
-    with process(*arguments) as server, server.channel() as channel:
-        eventually(lambda: health(channel, "assay.snapshot"), lambda seen: seen == "SERVING")
-        eventually(lambda: events(server, "ticked"))
+    with serving(*arguments) as server, server.channel() as channel:
+        eventually(lambda: health_status(channel, "assay.snapshot"), lambda seen: seen == "SERVING")
+        eventually(lambda: event_times(server, "ticked"))
         assert server.stop() == 0
     (rules / "default.yaml").write_text("apiVersion: assay/v1\nkind: Nothing\n")
-    with process(*arguments) as server, server.channel() as channel:
+    with serving(*arguments) as server, server.channel() as channel:
         assert decide(channel, "lab/mixed").policy_revision.number == 1
-        assert health(channel, "assay.policy") == "NOT_SERVING"
+        assert health_status(channel, "assay.policy") == "NOT_SERVING"
         assert server.stop() == 0
 
 
@@ -205,26 +200,31 @@ def test_a_decider_goes_on_while_the_database_is_away(
     database_url: str, postgresql_server: str, store: Engine, tmp_path: Path
 ) -> None:
     catalog, name = tmp_path / "catalog.csv", store.url.database
-    catalog.write_text(SMALL.catalog)
+    catalog.write_text(SMALL_CATALOG)
     assert assay("import", "catalog", catalog, "--database", database_url).code == 0
     with (
-        process(*CURATE, database_url) as curator,
-        process(*DECIDE, database_url, "--journal", tmp_path / "journal") as decider,
+        serving(*CURATE, database_url) as curator,
+        serving(*DECIDE, database_url, "--journal", tmp_path / "journal") as decider,
         decider.channel() as channel,
     ):
-        eventually(lambda: health(channel), lambda seen: seen == "SERVING")
+        eventually(lambda: health_status(channel), lambda seen: seen == "SERVING")
         store.dispose()
         execute(
             postgresql_server,
             f"ALTER DATABASE {name} ALLOW_CONNECTIONS false",
             f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'",  # noqa: S608 - our name
         )
-        eventually(lambda: health(channel, "assay.snapshot"), lambda seen: seen == "NOT_SERVING")
-        assert (health(channel), health(channel, "assay.store")) == ("SERVING", "NOT_SERVING")
+        eventually(
+            lambda: health_status(channel, "assay.snapshot"), lambda seen: seen == "NOT_SERVING"
+        )
+        assert (health_status(channel), health_status(channel, "assay.store")) == (
+            "SERVING",
+            "NOT_SERVING",
+        )
         assert decide(channel, "lab/mixed").attempts
         execute(postgresql_server, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
-        eventually(lambda: health(channel, "assay.snapshot"), lambda seen: seen == "SERVING")
-        catalog.write_text(SMALL.catalog.replace("lab/twice", "lab/thrice"))
+        eventually(lambda: health_status(channel, "assay.snapshot"), lambda seen: seen == "SERVING")
+        catalog.write_text(SMALL_CATALOG.replace("lab/twice", "lab/thrice"))
         assert assay("import", "catalog", catalog, "--database", database_url).code == 0
         eventually(lambda: known(channel, "lab/thrice"))
         assert (curator.stop(), decider.stop()) == (0, 0)
@@ -233,19 +233,19 @@ def test_a_decider_goes_on_while_the_database_is_away(
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 def test_who_is_asked_for_catalog_and_log_follows_too(database_url: str, tmp_path: Path) -> None:
     catalog = tmp_path / "catalog.csv"
-    catalog.write_text(SMALL.catalog)
+    catalog.write_text(SMALL_CATALOG)
     with (
-        process("--target", "query", "--database", database_url) as query,
+        serving("--target", "query", "--database", database_url) as query,
         query.channel() as channel,
     ):
         stub = catalog_pb2_grpc.CatalogServiceStub(channel)
         with pytest.raises(grpc.RpcError) as unavailable:
             stub.ListModels(catalog_pb2.ListModelsRequest(), timeout=30)
         assert unavailable.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert health(channel, "assay.v1.CatalogService") == "NOT_SERVING"
-        with process(*CURATE, database_url) as curator:
+        assert health_status(channel, "assay.v1.CatalogService") == "NOT_SERVING"
+        with serving(*CURATE, database_url) as curator:
             assert assay("import", "catalog", catalog, "--database", database_url).code == 0
-            eventually(lambda: health(channel), lambda seen: seen == "SERVING")
+            eventually(lambda: health_status(channel), lambda seen: seen == "SERVING")
             eventually(lambda: stub.ListModels(catalog_pb2.ListModelsRequest(), timeout=30).models)
             assert curator.stop() == 0
         request = audit_pb2.ListDecisionsRequest()
@@ -263,8 +263,8 @@ def test_who_is_asked_for_catalog_and_log_follows_too(database_url: str, tmp_pat
 @pytest.fixture
 def curated(database_url: str, store: Engine) -> str:
     """A pool with a history."""
-    hours = missed_hours(store)
-    bench = Bench(store, end_of(hours[0]) + timedelta(minutes=1))
+    hours = import_missed_hours(store)
+    bench = CuratorBench(store, end_of(hours[0]) + timedelta(minutes=1))
     bench.work()
     bench.now = end_of(hours[5]) + timedelta(minutes=1)
     bench.work()
@@ -321,7 +321,7 @@ def test_before_there_was_a_curator_the_pool_is_judged_without_memory(small: str
     assert {each["state"] for each in pool["others"]} == {None}
     history = assay("pool", "lab/pair:exacto", "--history", "--database", small)
     assert (history.code, history.out) == (0, "lab/pair:exacto: no change yet\n")
-    refused(
+    assert_rejected(
         assay("pool", "lab/pair:exacto", "--at", "2026-01-01T00:00:00Z", "--database", small),
         2, "--at: '2026-01-01T00:00:00Z' is not a time of which the pool is kept", "nothing has been published",
     )  # fmt: skip
@@ -351,7 +351,7 @@ AT = ("--at", "2026-01-01T00:00:00Z")
     ],
 )
 def test_contradictions_are_refused(small: str, options: tuple[str, ...], words: str) -> None:
-    refused(assay("pool", "lab/pair:exacto", *options, "--database", small), 2, words)
+    assert_rejected(assay("pool", "lab/pair:exacto", *options, "--database", small), 2, words)
 
 
 @pytest.mark.parametrize(
@@ -380,4 +380,4 @@ def test_contradictions_are_refused(small: str, options: tuple[str, ...], words:
 def test_options_that_a_target_has_no_use_for_are_refused(
     small: str, options: tuple[str, ...], words: str
 ) -> None:
-    refused(assay("serve", *options, "--database", small), 2, words)
+    assert_rejected(assay("serve", *options, "--database", small), 2, words)

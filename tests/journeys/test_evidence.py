@@ -13,8 +13,11 @@ from typing import Any
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import Engine, func, select
-from tests.support.commands import assay, decide, health, tags
-from tests.support.log_load import Running, prepared, running, settled, until
+from tests.support.commands import assay
+from tests.support.decide_load import import_small_catalog, ship_and_read_log
+from tests.support.processes import AssayProcess, serving_journal
+from tests.support.server_calls import decide, health_status, tags
+from tests.support.waiting import eventually
 
 from assay.store.database import open_database, reading
 from assay.store.evidence_tables import (
@@ -132,8 +135,8 @@ def failing(endpoint_id: str, **fields: Any) -> list[pb.Outcome]:
 def test_a_decision_made_while_an_endpoint_was_demoted_replays_with_the_demotion(
     database_url: str, tmp_path: Path
 ) -> None:
-    prepared(database_url, tmp_path)
-    with running(database_url, tmp_path / "journal") as server, server.channel() as channel:
+    import_small_catalog(database_url, tmp_path)
+    with serving_journal(database_url, tmp_path / "journal") as server, server.channel() as channel:
         cheapest = routing_pb2.ProviderPreferences(sort=routing_pb2.Sort(by="price"))
         before = decide(channel, "lab/draw", provider=cheapest)
         assert tags(before) == ["one", "three"]
@@ -154,7 +157,7 @@ def test_a_decision_made_while_an_endpoint_was_demoted_replays_with_the_demotion
         report(channel, pb.ReportOutcomesRequest(source="gw", batch_id="b-3", outcomes=well))
         after = decide(channel, "lab/draw", provider=cheapest)
         assert server.stop() == 0
-    settled(database_url, tmp_path / "journal")
+    ship_and_read_log(database_url, tmp_path / "journal")
     answers = [before, demoted, both, after]
     assert (tags(after), tags(demoted)[0]) == (["one", "three"], "three")
     ids = [answer.decision_id for answer in answers]
@@ -172,34 +175,34 @@ def test_what_was_acknowledged_survives_a_kill_and_counts_once(
     database_url: str, tmp_path: Path
 ) -> None:
     """Clients then send everything again, as they have to where they were not answered."""
-    prepared(database_url, tmp_path)
+    import_small_catalog(database_url, tmp_path)
     journal, batches, acknowledged = tmp_path / "journal", made_up_batches(200, seed=1), set[str]()
-    with running(database_url, journal) as server:
+    with serving_journal(database_url, journal) as server:
         threads = [
             threading.Thread(target=send, args=(server, mine, acknowledged))
             for mine in (batches, batches[::-1])
         ]
         for thread in threads:
             thread.start()
-        until(lambda: len(acknowledged) >= 40)
+        eventually(lambda: len(acknowledged) >= 40)
         server.kill()
         for thread in threads:
             thread.join(30)
-    settled(database_url, journal)
+    ship_and_read_log(database_url, journal)
     with opened(database_url) as database:
         assert names(database) >= acknowledged
         assert answered(database) == BATCH * len(names(database))
-    with running(database_url, journal) as server, server.channel() as channel:
+    with serving_journal(database_url, journal) as server, server.channel() as channel:
         assert [report(channel, batch) for batch in batches] == [BATCH] * len(batches)
         assert server.stop() == 0
-    settled(database_url, journal)
+    ship_and_read_log(database_url, journal)
     with opened(database_url) as database:
         assert names(database) == {batch.batch_id for batch in batches}
         assert answered(database) == expected(batches)
 
 
 def send(
-    server: Running, batches: Sequence[pb.ReportOutcomesRequest], acknowledged: set[str]
+    server: AssayProcess, batches: Sequence[pb.ReportOutcomesRequest], acknowledged: set[str]
 ) -> None:
     """Send on a stream, until the server is gone."""
     stream = iter(
@@ -224,8 +227,11 @@ def test_two_replicas_that_are_sent_everything_count_it_once(
     with new_database() as url, new_database() as other:
         for number, each in enumerate((url, other)):
             (tmp_path / f"{number}").mkdir()
-            prepared(each, tmp_path / f"{number}")
-        with running(url, tmp_path / "one") as one, running(url, tmp_path / "two") as two:
+            import_small_catalog(each, tmp_path / f"{number}")
+        with (
+            serving_journal(url, tmp_path / "one") as one,
+            serving_journal(url, tmp_path / "two") as two,
+        ):
             orders = [random.Random(n).sample(batches, len(batches)) for n in range(2)]
             threads = [
                 threading.Thread(target=send, args=(server, order * 2, set()))
@@ -237,22 +243,22 @@ def test_two_replicas_that_are_sent_everything_count_it_once(
                 thread.join(60)
             assert (one.stop(), two.stop()) == (0, 0)
         merged = [each for batch in batches for each in batch.outcomes]
-        with running(other, tmp_path / "three") as server, server.channel() as channel:
+        with serving_journal(other, tmp_path / "three") as server, server.channel() as channel:
             for first in range(0, len(merged), 500):  # the same evidence in other batches
                 part = merged[first : first + 500]
                 whole = pb.ReportOutcomesRequest(source="gw", batch_id=f"w-{first}", outcomes=part)
                 assert report(channel, whole) == len(part)
             assert server.stop() == 0
         for journal in ("one", "two"):
-            settled(url, tmp_path / journal)
-        settled(other, tmp_path / "three")
+            ship_and_read_log(url, tmp_path / journal)
+        ship_and_read_log(other, tmp_path / "three")
         with opened(url) as database, opened(other) as plain:
             assert counters(database) == counters(plain)
             assert answered(database) == expected(batches)
 
 
 def test_words_of_users_and_names_of_tenants_go_nowhere(database_url: str, tmp_path: Path) -> None:
-    prepared(database_url, tmp_path)
+    import_small_catalog(database_url, tmp_path)
     journal, text = tmp_path / "journal", CANARY.encode()
     unknown = bytes([0xFA, 0x07, len(text)]) + text  # field 127
     sound = made_up(random.Random(1), tenant=TENANT).SerializeToString() + unknown
@@ -261,7 +267,7 @@ def test_words_of_users_and_names_of_tenants_go_nowhere(database_url: str, tmp_p
     data = b"\x0a\x02gw\x12\x03b-1" + unknown
     for each in (sound, refused, named):
         data += b"\x1a" + varint(len(each)) + each
-    with running(database_url, journal) as server, server.channel() as channel:
+    with serving_journal(database_url, journal) as server, server.channel() as channel:
         raw: Any = channel.unary_unary("/assay.v1.EvidenceService/ReportOutcomes")
         answer = pb.ReportOutcomesResponse.FromString(raw(data))
         assert (answer.accepted, [each.reason for each in answer.refused]) == (
@@ -271,7 +277,7 @@ def test_words_of_users_and_names_of_tenants_go_nowhere(database_url: str, tmp_p
         assert holding(tmp_path, CANARY) == []  # with the journal's segments in place
         assert server.stop() == 0
         assert not any(CANARY in line or TENANT in line for line in server.log)
-    settled(database_url, journal)
+    ship_and_read_log(database_url, journal)
     assert holding(tmp_path, CANARY) == []
     with opened(database_url) as database:
         assert answered(database) == 1
@@ -292,4 +298,4 @@ def holding(folder: Path, text: str) -> list[str]:
 
 def test_its_health_is_told(small_address: str) -> None:
     with grpc.insecure_channel(small_address) as channel:
-        assert health(channel, "assay.v1.EvidenceService") == "SERVING"
+        assert health_status(channel, "assay.v1.EvidenceService") == "SERVING"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -11,16 +10,16 @@ from pathlib import Path
 
 import grpc
 import pytest
-from tests.support.commands import decide, health, scrape
-from tests.support.log_load import (
-    Answered,
-    note,
-    prepared,
-    require_complete,
-    running,
-    settled,
-    until,
+from tests.support.decide_load import (
+    Answers,
+    assert_complete,
+    import_small_catalog,
+    note_result,
+    ship_and_read_log,
 )
+from tests.support.processes import serving_journal
+from tests.support.server_calls import decide, health_status, scrape_metrics
+from tests.support.waiting import eventually
 
 from assay.v1 import routing_pb2 as pb, routing_pb2_grpc as pb_grpc
 
@@ -60,24 +59,27 @@ def test_a_full_disk(sqlite_template: Path, tmp_path: Path, small_disk: Path) ->
     path, journal = tmp_path / "assay.db", small_disk / "journal"
     shutil.copyfile(sqlite_template, path)
     url = f"sqlite:///{path}"
-    prepared(url, tmp_path)
-    answered = Answered()
+    import_small_catalog(url, tmp_path)
+    answered = Answers()
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(TAKEN))
-    with running(url, journal, "--metrics", "127.0.0.1:0") as server, server.channel() as channel:
+    with (
+        serving_journal(url, journal, "--metrics", "127.0.0.1:0") as server,
+        server.channel() as channel,
+    ):
         answered.ids.append(decide(channel, "lab/mixed").decision_id)
         fill(ballast)
         assert shutil.disk_usage(small_disk).free < 1 << 12
         answered.ids.append(
             decide(channel, "lab/mixed").decision_id
         )  # space for some time is reserved
-        assert health(channel, ROUTING) == "SERVING"
+        assert health_status(channel, ROUTING) == "SERVING"
 
         batch = pb.BatchDecideRequest(requests=[LONG] * 60)
         stub = pb_grpc.RoutingServiceStub(channel)
         while not answered.failures:
             for result in stub.BatchDecide(batch).results:
-                note(answered, result)
+                note_result(answered, result)
         full = (
             "the decision cannot be logged, so it is not answered: "
             f"the journal in '{journal}' is full, free some space for it"
@@ -87,14 +89,14 @@ def test_a_full_disk(sqlite_template: Path, tmp_path: Path, small_disk: Path) ->
             decide(channel, "lab/mixed")
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert refused.value.details() == full
-        until(lambda: health(channel, ROUTING) == "NOT_SERVING")
-        assert health(channel, "assay.policy") == "SERVING"
-        scraped = scrape(json.loads(server.log[-1])["metrics"])
+        eventually(lambda: health_status(channel, ROUTING) == "NOT_SERVING")
+        assert health_status(channel, "assay.policy") == "SERVING"
+        scraped = scrape_metrics(server.ready["metrics"])
         assert scraped["assay_journal_refused_records_total"] >= 2
         assert scraped["assay_journal_accepting"] == 0
 
         ballast.unlink()
-        until(lambda: health(channel, ROUTING) == "SERVING")
+        eventually(lambda: health_status(channel, ROUTING) == "SERVING")
         answered.ids.append(decide(channel, "lab/mixed").decision_id)
         assert server.stop() == 0
-    require_complete(settled(url, journal), answered)
+    assert_complete(ship_and_read_log(url, journal), answered)

@@ -5,16 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.support.log_outages import postgresql_stopped, sqlite_locked
+from tests.support.database_outages import (
+    decide_while_postgresql_is_stopped,
+    decide_while_sqlite_is_locked,
+)
 
 
 @pytest.mark.slow
 def test_postgresql_is_stopped_under_load_and_started_again(tmp_path: Path) -> None:
-    postgresql_stopped(tmp_path, seconds=3.0)
+    decide_while_postgresql_is_stopped(tmp_path, seconds=3.0)
 
 
 @pytest.mark.slow
 def test_sqlite_is_locked_by_somebody_else_under_load(
     sqlite_template: Path, tmp_path: Path
 ) -> None:
-    sqlite_locked(sqlite_template, tmp_path, seconds=3.0)
+    decide_while_sqlite_is_locked(sqlite_template, tmp_path, seconds=3.0)

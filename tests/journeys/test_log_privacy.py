@@ -10,7 +10,8 @@ import grpc
 import pytest
 from sqlalchemy import Engine, MetaData, select
 from tests.support.commands import assay
-from tests.support.log_load import Running, prepared, running, settled
+from tests.support.decide_load import import_small_catalog, ship_and_read_log
+from tests.support.processes import AssayProcess, serving_journal
 
 from assay.decision_log.retention import erase_tenant
 from assay.store.database import open_database, reading
@@ -29,7 +30,7 @@ def unknown_field(number: int, text: str) -> bytes:
     return bytes([key & 0x7F | 0x80, key >> 7, len(text)]) + text.encode()
 
 
-def asked(server: Running) -> list[str]:
+def asked(server: AssayProcess) -> list[str]:
     """Ask with a canary in every place where one can be put; gives the ids answered."""
     canaries = [
         f"{CANARY}-{place}"
@@ -94,13 +95,13 @@ def cells(row: object) -> Iterator[str]:
 
 
 def test_canaries_and_tenants(database_url: str, tmp_path: Path) -> None:
-    prepared(database_url, tmp_path)
+    import_small_catalog(database_url, tmp_path)
     (tmp_path / "tenants.yaml").write_text(SETTINGS)
     assert (
         assay("import", "tenants", tmp_path / "tenants.yaml", "--database", database_url).code == 0
     )
     journal = tmp_path / "journal"
-    with running(database_url, journal) as server:
+    with serving_journal(database_url, journal) as server:
         ids = asked(server)
         assert len(ids) == 3
         assert (
@@ -108,10 +109,10 @@ def test_canaries_and_tenants(database_url: str, tmp_path: Path) -> None:
         )  # with the journal's segments and SQLite's WAL in place
         assert [name for name in holding(tmp_path, TENANT) if "heads" in name] == []
         assert server.stop() == 0
-        log = list(server.log)
-    found = settled(database_url, journal)
+        log = server.log_text
+    found = ship_and_read_log(database_url, journal)
     assert sorted(found.ids) == sorted(ids)
-    assert not any(canary in line for line in log for canary in (CANARY, TENANT, ERASED))
+    assert not any(canary in log for canary in (CANARY, TENANT, ERASED))
     assert holding(tmp_path, CANARY) == []
     assert holding(journal, TENANT) == []
 
@@ -124,6 +125,6 @@ def test_canaries_and_tenants(database_url: str, tmp_path: Path) -> None:
     assert tables_holding(database, TENANT)
     database.dispose()
     assert holding(tmp_path, ERASED) == []
-    after = settled(database_url, journal)
+    after = ship_and_read_log(database_url, journal)
     assert after.ids == found.ids
     assert [report.fault for report in after.reports if report.fault] == []

@@ -12,8 +12,11 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import delete, update
-from tests.support.commands import POLICY, decide
-from tests.support.log_load import prepared, running, until
+from tests.support.catalogs import POLICY
+from tests.support.decide_load import import_small_catalog
+from tests.support.processes import serving_journal
+from tests.support.server_calls import decide
+from tests.support.waiting import eventually
 
 from assay.decision_log.tables import decision, journal_record
 from assay.store.database import open_database, writing
@@ -44,9 +47,9 @@ class Audited:
 
 @pytest.fixture
 def audited(database_url: str, tmp_path: Path) -> Iterator[Audited]:
-    prepared(database_url, tmp_path)
+    import_small_catalog(database_url, tmp_path)
     with (
-        running(database_url, tmp_path / "journal", "--policy", POLICY) as server,
+        serving_journal(database_url, tmp_path / "journal", "--policy", POLICY) as server,
         server.channel() as channel,
     ):
         answers = [
@@ -60,7 +63,7 @@ def audited(database_url: str, tmp_path: Path) -> Iterator[Audited]:
             for n in range(COUNT)
         ]
         found = Audited(database_url, channel, answers)
-        until(lambda: len(found.listed()) == COUNT)
+        eventually(lambda: len(found.listed()) == COUNT)
         yield found
         assert server.stop() == 0
 

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from tests.support.commands import assay, decide, eventually, scrape
-from tests.support.log_load import prepared, running
+from tests.support.commands import assay
+from tests.support.decide_load import import_small_catalog
+from tests.support.processes import serving_journal
+from tests.support.server_calls import decide, scrape_metrics
+from tests.support.waiting import eventually
 
 
 def test_metrics_tell_what_was_logged_and_shipped(database_url: str, tmp_path: Path) -> None:
-    prepared(database_url, tmp_path)
+    import_small_catalog(database_url, tmp_path)
     journal = tmp_path / "journal"
     with (
-        running(database_url, journal, "--metrics", "127.0.0.1:0") as server,
+        serving_journal(database_url, journal, "--metrics", "127.0.0.1:0") as server,
         server.channel() as channel,
     ):
         for _ in range(3):
             decide(channel, "lab/mixed")
-        address = json.loads(server.log[-1])["metrics"]
+        address = server.ready["metrics"]
         told = eventually(
-            lambda: scrape(address), lambda seen: seen["assay_shipped_records_total"] == 3
+            lambda: scrape_metrics(address), lambda seen: seen["assay_shipped_records_total"] == 3
         )
         assert server.stop() == 0
     assert told["assay_journal_records_total"] == 3

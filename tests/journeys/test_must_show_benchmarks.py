@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.commands import assay, counts, refused
+from tests.support.commands import assay, assert_rejected
+from tests.support.databases import count_rows
 
 AUGUST = "catalog/openrouter_2026-08-07T000104.json.gz"
 GROQ = "openai/gpt-oss-120b@groq"
@@ -51,12 +52,12 @@ def test_every_log_is_imported_or_refused_with_the_reason(listed: str, data: Pat
     logs = sorted((data / "inspect_logs").iterdir())
     reports = take(listed, 3, "inspect", *logs)
     assert {Path(report["file"]).name: outcome(report) for report in reports} == INSPECT
-    before = counts(listed)
+    before = count_rows(listed)
     again = take(listed, 3, "inspect", *logs)
     assert all(
         report["benchmarks"]["added"] == report["benchmarks"]["changed"] == [] for report in again
     )
-    after = counts(listed)
+    after = count_rows(listed)
     assert {name for name in before if before[name] != after[name]} <= {"import_log"}
 
 
@@ -152,12 +153,12 @@ def test_an_endpoint_that_is_none_is_wrong_usage(
     file = tmp_path / "file"
     file.write_text("model,provider,suite,score,run_at\n")
     ran = assay("import", command, file, "--endpoint", "lab/one@nobody", "--database", database_url)
-    refused(ran, 2, "--endpoint", "'lab/one@nobody'")
+    assert_rejected(ran, 2, "--endpoint", "'lab/one@nobody'")
 
 
 @pytest.mark.parametrize("command", ["benchmarks", "inspect", "tau2"])
 def test_a_file_that_is_not_there_is_named(database_url: str, tmp_path: Path, command: str) -> None:
-    refused(
+    assert_rejected(
         assay("import", command, tmp_path / "no", "--database", database_url),
         3,
         "no",

@@ -11,20 +11,11 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.support.commands import (
-    KIMI,
-    MEMBERS,
-    NOW,
-    SMALL,
-    Served,
-    assay,
-    decide,
-    environment,
-    eventually,
-    reasons,
-    serving,
-    tags,
-)
+from tests.support.catalogs import KIMI, MEMBERS, NOW, SMALL_CATALOG
+from tests.support.commands import assay
+from tests.support.processes import AssayProcess, environment, serving
+from tests.support.server_calls import decide, reasons, tags
+from tests.support.waiting import eventually
 
 from assay.forward.provider_preferences import provider_preferences
 from assay.v1 import routing_pb2 as pb, routing_pb2_grpc as pb_grpc
@@ -273,7 +264,7 @@ def test_a_session_keeps_its_first_attempt_while_another_endpoint_leaves(
     url = f"sqlite:///{shutil.copyfile(small.removeprefix('sqlite:///'), tmp_path / 'assay.db')}"
     sessions = [f"session {number}" for number in range(40)]
 
-    def firsts(server: Served) -> dict[str, str]:
+    def firsts(server: AssayProcess) -> dict[str, str]:
         with server.channel() as channel:
             return {
                 s: tags(decide(channel, "lab/draw", session_id=s, tenant="acme"))[0]
@@ -288,7 +279,7 @@ def test_a_session_keeps_its_first_attempt_while_another_endpoint_leaves(
         without.write_text(
             "".join(
                 row
-                for row in SMALL.catalog.splitlines(keepends=True)
+                for row in SMALL_CATALOG.splitlines(keepends=True)
                 if "lab/draw,three" not in row
             )
         )

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.commands import KIMI, KIMI_CSV, MEMBERS, NOW, assay, counts
+from tests.support.catalogs import KIMI, KIMI_CSV, MEMBERS, NOW
+from tests.support.commands import assay
+from tests.support.databases import count_rows
 
 JULY = "catalog/openrouter_2026-07-04T140407.json.gz"
 AUGUST = "catalog/openrouter_2026-08-07T000104.json.gz"
@@ -27,7 +29,7 @@ def test_a_real_catalog_is_imported_again_forwards_and_not_backwards(
     assert (first["models"]["total"], first["endpoints"]["total"]) == (340, 852)
     assert (len(first["models"]["added"]), len(first["endpoints"]["added"])) == (340, 852)
 
-    before = counts(database_url)
+    before = count_rows(database_url)
     second = take(JULY)
     for kind in ("providers", "models", "endpoints"):
         assert (second[kind]["added"], second[kind]["changed"], second[kind]["gone"]) == (
@@ -36,7 +38,7 @@ def test_a_real_catalog_is_imported_again_forwards_and_not_backwards(
             [],
         )
         assert second[kind]["unchanged"] == first[kind]["total"]
-    after = counts(database_url)
+    after = count_rows(database_url)
     assert {name for name in before if before[name] != after[name]} <= {"import_log"}
 
     third = take(AUGUST)
@@ -45,11 +47,11 @@ def test_a_real_catalog_is_imported_again_forwards_and_not_backwards(
         stayed = first[kind]["total"] - len(third[kind]["gone"])
         assert len(third[kind]["changed"]) + third[kind]["unchanged"] == stayed
 
-    before = counts(database_url)
+    before = count_rows(database_url)
     refused = assay("import", "openrouter", data / JULY, "--database", database_url, "--json")
     assert (refused.code, refused.out) == (3, "")
     assert all(word in refused.line for word in ("2026-07-04", "2026-08-07", "openrouter"))
-    assert counts(database_url) == before
+    assert count_rows(database_url) == before
 
 
 @pytest.fixture
@@ -121,4 +123,4 @@ def test_observations_of_endpoints_nobody_knows_are_refused_by_name(database_url
     (report,) = ran.json
     assert len(report["refused"]) == 11
     assert all(KIMI in each["reason"] for each in report["refused"])
-    assert counts(database_url)["observation"] == 0
+    assert count_rows(database_url)["observation"] == 0

@@ -9,20 +9,11 @@ import grpc
 import psycopg
 import pytest
 from sqlalchemy import make_url
-from tests.support.commands import (
-    KIMI,
-    KIMI_CSV,
-    MEMBERS,
-    NOW,
-    SMALL,
-    assay,
-    decide,
-    eventually,
-    health,
-    own_policy,
-    serving,
-    tags,
-)
+from tests.support.catalogs import KIMI, KIMI_CSV, MEMBERS, NOW, SMALL_CATALOG
+from tests.support.commands import assay, copy_policy
+from tests.support.processes import serving
+from tests.support.server_calls import decide, health_status, tags
+from tests.support.waiting import eventually
 
 from assay.v1 import catalog_pb2, catalog_pb2_grpc, routing_pb2 as pb, routing_pb2_grpc as pb_grpc
 
@@ -35,16 +26,18 @@ def test_each_part_has_a_health_of_its_own(small_server: grpc.Channel) -> None:
         "assay.policy",
         "assay.store",
     )
-    assert {name: health(small_server, name) for name in names} == dict.fromkeys(names, "SERVING")
+    assert {name: health_status(small_server, name) for name in names} == dict.fromkeys(
+        names, "SERVING"
+    )
     with pytest.raises(grpc.RpcError) as unknown:
-        health(small_server, "assay.nothing")
+        health_status(small_server, "assay.nothing")
     assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
 
 
 def test_an_import_and_an_edit_are_taken_up_and_a_bad_edit_keeps_the_last_good_one(
     database_url: str, tmp_path: Path
 ) -> None:
-    policy = own_policy(tmp_path)
+    policy = copy_policy(tmp_path)
     exacto = policy / "exacto.yaml"
     good = exacto.read_text()
 
@@ -83,8 +76,10 @@ def test_an_import_and_an_edit_are_taken_up_and_a_bad_edit_keeps_the_last_good_o
 
         # a bad edit
         edit(exacto, good.replace("params.accuracy_enter)", "params.accuracy_entre)"))
-        eventually(lambda: health(channel, "assay.policy"), lambda seen: seen == "NOT_SERVING")
-        assert (health(channel), health(channel, "assay.v1.RoutingService")) == (
+        eventually(
+            lambda: health_status(channel, "assay.policy"), lambda seen: seen == "NOT_SERVING"
+        )
+        assert (health_status(channel), health_status(channel, "assay.v1.RoutingService")) == (
             "SERVING",
             "SERVING",
         )
@@ -96,13 +91,15 @@ def test_an_import_and_an_edit_are_taken_up_and_a_bad_edit_keeps_the_last_good_o
 
         # back again: another revision of the first content
         edit(exacto, good)
-        eventually(lambda: health(channel, "assay.policy"), lambda seen: seen == "SERVING")
+        eventually(lambda: health_status(channel, "assay.policy"), lambda seen: seen == "SERVING")
         eventually(lambda: members(channel), lambda now: now == MEMBERS)
         assert state() == ("in force", 3)
 
         # no directory at all
         policy.rename(tmp_path / "away")
-        eventually(lambda: health(channel, "assay.policy"), lambda seen: seen == "NOT_SERVING")
+        eventually(
+            lambda: health_status(channel, "assay.policy"), lambda seen: seen == "NOT_SERVING"
+        )
         assert members(channel) == MEMBERS
     refusals = [line["error"] for line in server.log if line["event"] == "policy refused"]
     assert len(refusals) == 2
@@ -125,7 +122,7 @@ def known(channel: grpc.Channel, model: str) -> bool:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_server_in_good_order(tmp_path: Path, number: signal.Signals) -> None:
     url = f"sqlite:///{tmp_path / 'assay.db'}"
-    (tmp_path / "catalog.csv").write_text(SMALL.catalog)
+    (tmp_path / "catalog.csv").write_text(SMALL_CATALOG)
     assert assay("import", "catalog", tmp_path / "catalog.csv", "--database", url).code == 0
     with serving("--database", url) as server, server.channel() as channel:
         assert decide(channel, "lab/mixed").attempts
@@ -171,10 +168,10 @@ def test_a_batch_of_256_is_answered_one_by_one_and_257_are_refused(
 def test_the_database_may_go_away_and_an_edit_made_meanwhile_is_taken_up_when_it_is_back(
     postgresql_server: str, tmp_path: Path
 ) -> None:
-    policy = own_policy(tmp_path)
+    policy = copy_policy(tmp_path)
     name = "journey_outage"
     url = make_url(postgresql_server).set(database=name).render_as_string(hide_password=False)
-    (tmp_path / "catalog.csv").write_text(SMALL.catalog)
+    (tmp_path / "catalog.csv").write_text(SMALL_CATALOG)
     with psycopg.connect(postgresql_server, autocommit=True) as server_connection:
         server_connection.execute(f"CREATE DATABASE {name}".encode())
         assert assay("migrate", "--database", url).code == 0
@@ -185,7 +182,9 @@ def test_the_database_may_go_away_and_an_edit_made_meanwhile_is_taken_up_when_it
             server_connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
             )
-            eventually(lambda: health(channel, "assay.store"), lambda seen: seen == "NOT_SERVING")
+            eventually(
+                lambda: health_status(channel, "assay.store"), lambda seen: seen == "NOT_SERVING"
+            )
             edit(policy / "default.yaml", (policy / "default.yaml").read_text() + "# edited\n")
             assert decide(channel, "lab/mixed").policy_revision.number == 1
             looks = len(server.log)
@@ -194,7 +193,9 @@ def test_the_database_may_go_away_and_an_edit_made_meanwhile_is_taken_up_when_it
             )  # a whole look at the edit, in vain
 
             server_connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
-            eventually(lambda: health(channel, "assay.store"), lambda seen: seen == "SERVING")
+            eventually(
+                lambda: health_status(channel, "assay.store"), lambda seen: seen == "SERVING"
+            )
             eventually(
                 lambda: decide(channel, "lab/mixed").policy_revision.number,
                 lambda number: number == 2,

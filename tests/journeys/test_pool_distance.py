@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from tests.support.commands import NOW, assay
+from tests.support.catalogs import NOW
+from tests.support.commands import assay
 
 KIMI = "moonshotai/kimi-k2-0905:exacto"
 

@@ -16,9 +16,9 @@ from tests.support.outcomes import (
     HOUR_US,
     NOW_US,
     SOUND,
-    batch_of,
-    changed,
-    reported,
+    change_outcome,
+    make_batch,
+    report_outcome,
     sound_reports,
 )
 
@@ -35,70 +35,72 @@ ALONE: dict[str, Any] = {"decision_id": "", "attempt": 0}
 
 def counts(reports: list[OutcomeReport], pieces: int = 1) -> tuple[object, ...]:
     """What reports come to when they arrive in so many batches."""
-    found = count_outcomes(batch_of(reports[piece::pieces], f"b{piece}") for piece in range(pieces))
+    found = count_outcomes(
+        make_batch(reports[piece::pieces], f"b{piece}") for piece in range(pieces)
+    )
     return found.evidence, found.service, found.providers
 
 
 @pytest.mark.parametrize(
     ("bad", "reason", "says"),
     [
-        pytest.param(reported(changed(first_token_s=math.nan)), "not-a-number", "first_token_s: nan", id="NaN"),
-        pytest.param(reported(changed(duration_s=math.inf)), "not-a-number", "duration_s: inf", id="infinity"),
-        pytest.param(reported(changed(retry_after_s=-1.0)), "negative", "retry_after_s: -1.0", id="negative time"),
-        pytest.param(reported(changed(completion_tokens=-1)), "negative", "completion_tokens: -1", id="negative count"),
-        pytest.param(reported(changed(errored_requests=-1)), "negative", "tools.errored_r", id="negative errors"),
-        pytest.param(reported(changed(requests=-(2**63))), "negative", "requests", id="2^63 as the wire brings it"),
-        pytest.param(reported(changed(requests=2**63)), "too-large", "requests: 9223372036854775808", id="2^63"),
-        pytest.param(reported(changed(tool_calls=2**63 - 1)), "too-large", "tools.tool_calls", id="2^63 - 1 calls"),
-        pytest.param(reported(changed(duration_s=86_400.5)), "too-large", "duration_s", id="longer than a day"),
-        pytest.param(reported(changed(requests=0, **ALONE)), "no-requests", "requests: 0", id="nothing"),
+        pytest.param(report_outcome(change_outcome(first_token_s=math.nan)), "not-a-number", "first_token_s: nan", id="NaN"),
+        pytest.param(report_outcome(change_outcome(duration_s=math.inf)), "not-a-number", "duration_s: inf", id="infinity"),
+        pytest.param(report_outcome(change_outcome(retry_after_s=-1.0)), "negative", "retry_after_s: -1.0", id="negative time"),
+        pytest.param(report_outcome(change_outcome(completion_tokens=-1)), "negative", "completion_tokens: -1", id="negative count"),
+        pytest.param(report_outcome(change_outcome(errored_requests=-1)), "negative", "tools.errored_r", id="negative errors"),
+        pytest.param(report_outcome(change_outcome(requests=-(2**63))), "negative", "requests", id="2^63 as the wire brings it"),
+        pytest.param(report_outcome(change_outcome(requests=2**63)), "too-large", "requests: 9223372036854775808", id="2^63"),
+        pytest.param(report_outcome(change_outcome(tool_calls=2**63 - 1)), "too-large", "tools.tool_calls", id="2^63 - 1 calls"),
+        pytest.param(report_outcome(change_outcome(duration_s=86_400.5)), "too-large", "duration_s", id="longer than a day"),
+        pytest.param(report_outcome(change_outcome(requests=0, **ALONE)), "no-requests", "requests: 0", id="nothing"),
         pytest.param(
-            reported(changed(errored_requests=2)), "counts-disagree", "errored_requests = 2 is", id="errors > calls"
+            report_outcome(change_outcome(errored_requests=2)), "counts-disagree", "errored_requests = 2 is", id="errors > calls"
         ),
         pytest.param(
-            reported(changed(tool_call_requests=2, tool_calls=2)), "counts-disagree", "is more than requests = 1",
+            report_outcome(change_outcome(tool_call_requests=2, tool_calls=2)), "counts-disagree", "is more than requests = 1",
             id="calls > requests",
         ),
         pytest.param(
-            reported(changed(tool_call_requests=5, requests=5, tool_calls=4, **ALONE)), "counts-disagree",
+            report_outcome(change_outcome(tool_call_requests=5, requests=5, tool_calls=4, **ALONE)), "counts-disagree",
             "more than tool_calls = 4", id="fewer calls than requests with calls",
         ),
         pytest.param(
-            reported(changed(errored_requests=1, invalid_json=3)), "counts-disagree", "more than tool_calls = 2",
+            report_outcome(change_outcome(errored_requests=1, invalid_json=3)), "counts-disagree", "more than tool_calls = 2",
             id="more bad calls than calls",
         ),
         pytest.param(
-            reported(changed(unknown_name=1)), "counts-disagree", "errored_requests = 0", id="bad calls, no bad request"
+            report_outcome(change_outcome(unknown_name=1)), "counts-disagree", "errored_requests = 0", id="bad calls, no bad request"
         ),
         pytest.param(
-            reported(changed(result="timeout")), "no-calls-possible", "not timeout ones", id="calls without an answer"
+            report_outcome(change_outcome(result="timeout")), "no-calls-possible", "not timeout ones", id="calls without an answer"
         ),
-        pytest.param(reported(changed(offered=0)), "no-calls-possible", "tools.offered: 0", id="calls without tools"),
-        pytest.param(reported(changed(at_us=YEAR_2099)), "future", "2099", id="a record in 2099"),
-        pytest.param(reported(changed(at_us=NOW_US + HOUR_US // 12 + 1)), "future", "at: ", id="over 5 minutes ahead"),
-        pytest.param(reported(changed(at_us=2**80)), "future", "at: ", id="beyond all years"),
-        pytest.param(reported(changed(at_us=NOW_US - 24 * HOUR_US - 1)), "late", "at: ", id="more than 24 hours old"),
-        pytest.param(reported(changed(at_us=-(2**80))), "late", "at: ", id="before all years"),
-        pytest.param(reported(changed(at_us=0)), "no-time", "at: not given", id="no time"),
-        pytest.param(reported(changed(result="")), "unknown-result", "result: ''", id="no result"),
-        pytest.param(reported(changed(result="99")), "unknown-result", "result: '99'", id="unknown result"),
+        pytest.param(report_outcome(change_outcome(offered=0)), "no-calls-possible", "tools.offered: 0", id="calls without tools"),
+        pytest.param(report_outcome(change_outcome(at_us=YEAR_2099)), "future", "2099", id="a record in 2099"),
+        pytest.param(report_outcome(change_outcome(at_us=NOW_US + HOUR_US // 12 + 1)), "future", "at: ", id="over 5 minutes ahead"),
+        pytest.param(report_outcome(change_outcome(at_us=2**80)), "future", "at: ", id="beyond all years"),
+        pytest.param(report_outcome(change_outcome(at_us=NOW_US - 24 * HOUR_US - 1)), "late", "at: ", id="more than 24 hours old"),
+        pytest.param(report_outcome(change_outcome(at_us=-(2**80))), "late", "at: ", id="before all years"),
+        pytest.param(report_outcome(change_outcome(at_us=0)), "no-time", "at: not given", id="no time"),
+        pytest.param(report_outcome(change_outcome(result="")), "unknown-result", "result: ''", id="no result"),
+        pytest.param(report_outcome(change_outcome(result="99")), "unknown-result", "result: '99'", id="unknown result"),
         pytest.param(
-            reported(changed(tool_choice="maybe")), "unknown-tool-choice", "tools.tool_choice: 'maybe'",
+            report_outcome(change_outcome(tool_choice="maybe")), "unknown-tool-choice", "tools.tool_choice: 'maybe'",
             id="unknown tool_choice",
         ),
         pytest.param(
-            reported(SOUND, endpoint_id="lab/m9@one"), "unknown-endpoint", "endpoint_id: 'lab/m9@one'",
+            report_outcome(SOUND, endpoint_id="lab/m9@one"), "unknown-endpoint", "endpoint_id: 'lab/m9@one'",
             id="unknown endpoint",
         ),
-        pytest.param(reported(SOUND, tenant="a\0b"), "bad-tenant", r"tenant: 'a\x00b'", id="unprintable tenant"),
-        pytest.param(reported(SOUND, tenant="a" * 257), "bad-tenant", "at most 256", id="endless tenant"),
-        pytest.param(reported(changed(decision_id="say hello")), "bad-decision", "'say hello'", id="text for an id"),
-        pytest.param(reported(changed(attempt=0)), "bad-decision", "attempt: 0", id="a decision without an attempt"),
+        pytest.param(report_outcome(SOUND, tenant="a\0b"), "bad-tenant", r"tenant: 'a\x00b'", id="unprintable tenant"),
+        pytest.param(report_outcome(SOUND, tenant="a" * 257), "bad-tenant", "at most 256", id="endless tenant"),
+        pytest.param(report_outcome(change_outcome(decision_id="say hello")), "bad-decision", "'say hello'", id="text for an id"),
+        pytest.param(report_outcome(change_outcome(attempt=0)), "bad-decision", "attempt: 0", id="a decision without an attempt"),
         pytest.param(
-            reported(changed(requests=2)), "bad-decision", "requests: 2", id="one attempt that stands for two requests"
+            report_outcome(change_outcome(requests=2)), "bad-decision", "requests: 2", id="one attempt that stands for two requests"
         ),
         pytest.param(
-            reported(changed(first_token_s=3.0)), "first-token-after-end", "more than duration_s, 2.0",
+            report_outcome(change_outcome(first_token_s=3.0)), "first-token-after-end", "more than duration_s, 2.0",
             id="first token after the end",
         ),
     ],
@@ -107,7 +109,7 @@ def test_bad_input_is_refused_by_name_and_the_rest_is_kept(
     bad: OutcomeReport, reason: str, says: str
 ) -> None:
     other = replace(SOUND, attempt=2)
-    found = check_outcomes([reported(SOUND), bad, reported(other)], ENDPOINTS, NOW_US)
+    found = check_outcomes([report_outcome(SOUND), bad, report_outcome(other)], ENDPOINTS, NOW_US)
     assert [each.outcome for each in found.accepted] == [SOUND, other]
     ((place, fault),) = found.rejected
     assert (place, fault.reason) == (1, reason)
@@ -118,32 +120,34 @@ def test_bad_input_is_refused_by_name_and_the_rest_is_kept(
 @pytest.mark.parametrize(
     "outcome",
     [
-        pytest.param(changed(at_us=NOW_US - 24 * HOUR_US), id="24 hours old"),
-        pytest.param(changed(at_us=NOW_US + HOUR_US // 12), id="5 minutes ahead"),
+        pytest.param(change_outcome(at_us=NOW_US - 24 * HOUR_US), id="24 hours old"),
+        pytest.param(change_outcome(at_us=NOW_US + HOUR_US // 12), id="5 minutes ahead"),
         pytest.param(
-            changed(requests=1_000_000, tool_call_requests=999_999, tool_calls=10**9, **ALONE),
+            change_outcome(
+                requests=1_000_000, tool_call_requests=999_999, tool_calls=10**9, **ALONE
+            ),
             id="many",
         ),
-        pytest.param(changed(tool_calls=0), id="calls not counted"),
-        pytest.param(changed(errored_requests=1), id="kinds of bad calls not counted"),
-        pytest.param(changed(first_token_s=2.0), id="all at once"),
-        pytest.param(changed(tools=None, result="cut"), id="cut, no tools"),
+        pytest.param(change_outcome(tool_calls=0), id="calls not counted"),
+        pytest.param(change_outcome(errored_requests=1), id="kinds of bad calls not counted"),
+        pytest.param(change_outcome(first_token_s=2.0), id="all at once"),
+        pytest.param(change_outcome(tools=None, result="cut"), id="cut, no tools"),
         pytest.param(
-            changed(result="rate_limited", retry_after_s=86_400.0, tools=ToolUse(3)),
+            change_outcome(result="rate_limited", retry_after_s=86_400.0, tools=ToolUse(3)),
             id="turned away",
         ),
     ],
 )
 def test_what_is_just_sound_is_taken(outcome: Outcome) -> None:
-    assert check_outcomes([reported(outcome)], ENDPOINTS, NOW_US).rejected == []
+    assert check_outcomes([report_outcome(outcome)], ENDPOINTS, NOW_US).rejected == []
 
 
 def test_an_attempt_occurs_once_in_a_batch() -> None:
     sent = [
-        reported(SOUND),
-        reported(replace(SOUND, attempt=2)),
-        reported(SOUND),
-        reported(SOUND, "lab/m1@two"),
+        report_outcome(SOUND),
+        report_outcome(replace(SOUND, attempt=2)),
+        report_outcome(SOUND),
+        report_outcome(SOUND, "lab/m1@two"),
     ]
     found = check_outcomes(sent, ENDPOINTS, NOW_US)
     assert [(place, fault.reason) for place, fault in found.rejected] == [
@@ -154,14 +158,14 @@ def test_an_attempt_occurs_once_in_a_batch() -> None:
 
 
 def test_without_a_decision_alike_is_not_the_same() -> None:
-    sent = [reported(changed(**ALONE))] * 3
+    sent = [report_outcome(change_outcome(**ALONE))] * 3
     assert len(check_outcomes(sent, ENDPOINTS, NOW_US).accepted) == 3
 
 
 @settings(max_examples=500)
 @given(ANYTHING)
-@example(changed(duration_s=0.0, first_token_s=0.5))
-@example(changed(first_token_s=-0.0))
+@example(change_outcome(duration_s=0.0, first_token_s=0.5))
+@example(change_outcome(first_token_s=-0.0))
 def test_what_passes_at_a_glance_passes_every_rule(outcome: Outcome) -> None:
     if plain(outcome, NOW_US):
         assert outcome_fault(outcome, NOW_US) is None
@@ -169,8 +173,8 @@ def test_what_passes_at_a_glance_passes_every_rule(outcome: Outcome) -> None:
 
 @given(ANYTHING)
 def test_whatever_is_taken_can_be_kept_read_and_counted(outcome: Outcome) -> None:
-    accepted = check_outcomes([reported(outcome)], ENDPOINTS, NOW_US).accepted
-    batch = batch_of(accepted, "b")
+    accepted = check_outcomes([report_outcome(outcome)], ENDPOINTS, NOW_US).accepted
+    batch = make_batch(accepted, "b")
     assert decode_outcomes(encode_outcomes(batch)) == batch
     cells = count_outcomes([batch])
     for requests, calls, errored, auto, auto_calls in cells.evidence.values():
@@ -196,7 +200,7 @@ def test_order_and_batches_make_no_difference(
 def test_a_poisoned_row_moves_nothing(
     reports: list[OutcomeReport], outcome: Outcome, place: int
 ) -> None:
-    poisoned = [*reports[:place], reported(outcome), *reports[place:]]
+    poisoned = [*reports[:place], report_outcome(outcome), *reports[place:]]
     found = check_outcomes(poisoned, ENDPOINTS, NOW_US)
     if found.rejected:
         assert counts(found.accepted) == counts(reports)
@@ -215,7 +219,7 @@ def test_a_poisoned_row_moves_nothing(
     ],
 )
 def test_strata(tools: ToolUse, stratum: int) -> None:
-    cells = count_outcomes([batch_of([reported(changed(tools=tools))], "b")])
+    cells = count_outcomes([make_batch([report_outcome(change_outcome(tools=tools))], "b")])
     assert list(cells.evidence) == [
         ("lab/m0@one", "gw", "p-acme", stratum, (NOW_US - 1_000_000) // HOUR_US)
     ]
@@ -224,57 +228,60 @@ def test_strata(tools: ToolUse, stratum: int) -> None:
 @pytest.mark.parametrize(
     ("outcome", "evidence"),
     [
-        pytest.param(changed(), [[1, 1, 0, 1, 1]], id="a good call"),
-        pytest.param(changed(errored_requests=1), [[1, 1, 1, 1, 1]], id="a bad one"),
-        pytest.param(changed(tools=ToolUse(3)), [[1, 0, 0, 1, 0]], id="none; not sent is auto"),
-        pytest.param(changed(tool_choice="required"), [[1, 1, 0, 0, 0]], id="forced, which says nothing of propensity"),
+        pytest.param(change_outcome(), [[1, 1, 0, 1, 1]], id="a good call"),
+        pytest.param(change_outcome(errored_requests=1), [[1, 1, 1, 1, 1]], id="a bad one"),
+        pytest.param(change_outcome(tools=ToolUse(3)), [[1, 0, 0, 1, 0]], id="none; not sent is auto"),
+        pytest.param(change_outcome(tool_choice="required"), [[1, 1, 0, 0, 0]], id="forced, which says nothing of propensity"),
         pytest.param(
-            changed(requests=9, tool_call_requests=5, errored_requests=2, tool_calls=0, **ALONE),
+            change_outcome(requests=9, tool_call_requests=5, errored_requests=2, tool_calls=0, **ALONE),
             [[9, 5, 2, 9, 5]], id="several requests",
         ),
-        pytest.param(changed(tools=None), [], id="no tools"),
-        pytest.param(changed(tools=ToolUse(0)), [], id="no tools, spelled out"),
-        pytest.param(changed(result="timeout", tools=ToolUse(3)), [], id="not answered"),
+        pytest.param(change_outcome(tools=None), [], id="no tools"),
+        pytest.param(change_outcome(tools=ToolUse(0)), [], id="no tools, spelled out"),
+        pytest.param(change_outcome(result="timeout", tools=ToolUse(3)), [], id="not answered"),
     ],
 )  # fmt: skip
 def test_what_counts_as_evidence(outcome: Outcome, evidence: list[list[int]]) -> None:
-    assert list(count_outcomes([batch_of([reported(outcome)], "b")]).evidence.values()) == evidence
+    assert (
+        list(count_outcomes([make_batch([report_outcome(outcome)], "b")]).evidence.values())
+        == evidence
+    )
 
 
 @pytest.mark.parametrize(
     ("outcome", "service"),
     [
         pytest.param(
-            changed(),
+            change_outcome(),
             {("answered", 0): 1, ("latency_ms", bucket_of(250)): 1, ("throughput_mtps", bucket_of(50_000)): 1},
             id="answered, timed",
         ),
         pytest.param(
-            changed(first_token_s=None, requests=4, tools=None, **ALONE),
+            change_outcome(first_token_s=None, requests=4, tools=None, **ALONE),
             {("answered", 0): 4, ("throughput_mtps", bucket_of(50_000)): 4}, id="several, without a stream",
         ),
-        pytest.param(changed(result="cut", tools=None), {("failed", 0): 1}, id="cut: no time of it counts"),
-        pytest.param(changed(result="provider_error", tools=None), {("failed", 0): 1}, id="the provider's fault"),
-        pytest.param(changed(result="rate_limited", tools=None), {}, id="turned away: neither"),
-        pytest.param(changed(result="caller_error", tools=None), {}, id="the caller's fault: neither"),
+        pytest.param(change_outcome(result="cut", tools=None), {("failed", 0): 1}, id="cut: no time of it counts"),
+        pytest.param(change_outcome(result="provider_error", tools=None), {("failed", 0): 1}, id="the provider's fault"),
+        pytest.param(change_outcome(result="rate_limited", tools=None), {}, id="turned away: neither"),
+        pytest.param(change_outcome(result="caller_error", tools=None), {}, id="the caller's fault: neither"),
         pytest.param(
-            changed(duration_s=0.0, first_token_s=None),
+            change_outcome(duration_s=0.0, first_token_s=None),
             {("answered", 0): 1, ("throughput_mtps", bucket_of(10**8)): 1}, id="in no time",
         ),
     ],
 )  # fmt: skip
 def test_what_counts_as_service(outcome: Outcome, service: dict[tuple[str, int], int]) -> None:
-    found = count_outcomes([batch_of([reported(outcome)], "b")]).service
+    found = count_outcomes([make_batch([report_outcome(outcome)], "b")]).service
     assert {cell[2:]: count for cell, count in found.items()} == service
 
 
 def test_tool_calls_of_a_tenant_count_by_provider_and_day() -> None:
     reports = [
-        reported(changed(), "lab/m0@one"),
-        reported(changed(attempt=2), "lab/m1@one"),
-        reported(changed(), tenant=""),
+        report_outcome(change_outcome(), "lab/m0@one"),
+        report_outcome(change_outcome(attempt=2), "lab/m1@one"),
+        report_outcome(change_outcome(), tenant=""),
     ]
-    assert count_outcomes([batch_of(reports, "b")]).providers == {
+    assert count_outcomes([make_batch(reports, "b")]).providers == {
         ("p-acme", "one", NOW_US // HOUR_US // 24): 2
     }
 
@@ -311,7 +318,7 @@ def test_a_batch_that_cannot_be_taken_at_all(
 @settings(max_examples=300)
 @given(st.data())
 def test_altered_bytes_are_read_within_bounds_or_refused(data: st.DataObject) -> None:
-    whole = encode_outcomes(batch_of([reported(SOUND)], "b"))
+    whole = encode_outcomes(make_batch([report_outcome(SOUND)], "b"))
     begin = data.draw(st.integers(0, len(whole)))
     end = data.draw(st.integers(begin, min(len(whole), begin + 20)))
     put = data.draw(
@@ -330,7 +337,7 @@ def test_altered_bytes_are_read_within_bounds_or_refused(data: st.DataObject) ->
         pytest.param(b"[]", id="a list"),
         pytest.param(b"[" * 100_000, id="deeply nested"),
         pytest.param(
-            encode_outcomes(batch_of([], "b")).replace(b"[1,", b"[2,", 1), id="another version"
+            encode_outcomes(make_batch([], "b")).replace(b"[1,", b"[2,", 1), id="another version"
         ),
     ],
 )

@@ -14,7 +14,7 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import create_engine
-from tests.bench.population import MODEL, snapshot
+from tests.support.population import MODEL, snapshot
 
 from assay.decision_log.record import OUTCOMES, TENANT, decode_outcomes
 from assay.journal.errors import JournalFull

@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 from sqlalchemy import create_engine
-from tests.bench.population import AS_OF, MODEL, snapshot
+from tests.support.population import AS_OF, MODEL, snapshot
 
 from assay.journal.writer import Journal
 from assay.outcomes.intake import OutcomeIntake

@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, delete, event, insert, select, update
 from sqlalchemy.exc import OperationalError
-from tests.support.commands import eventually
-from tests.support.curators import (
+from tests.support.curated_pool import (
     FIRST,
     MODEL,
     START,
-    Bench,
-    done_before,
-    edited,
+    CuratorBench,
+    close_hour,
+    edited_policy,
+    import_observations,
     numbers,
-    observed,
-    watched,
+    observations_by_hour,
 )
+from tests.support.waiting import eventually
 
 from assay.curator.judging import compile_source
 from assay.engine.decide.plan import Moment, plan
@@ -65,9 +65,9 @@ class Follower:
 
 
 @pytest.fixture
-def bench(store: Engine) -> Bench:
-    watched(store)
-    return Bench(store)
+def bench(store: Engine) -> CuratorBench:
+    import_observations(store)
+    return CuratorBench(store)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def follower(store: Engine) -> Follower:
     return Follower(store)
 
 
-def published(bench: Bench) -> list[str]:
+def published(bench: CuratorBench) -> list[str]:
     return [told.snapshot.snapshot_id for told in bench.heard]
 
 
@@ -85,7 +85,7 @@ def test_before_anything_is_published_there_is_nothing(follower: Follower) -> No
 
 
 def test_the_newest_is_followed_and_plans_as_the_one_that_was_judged(
-    bench: Bench, follower: Follower
+    bench: CuratorBench, follower: Follower
 ) -> None:
     bench.work_until(3)
     bench.work_until(6)
@@ -119,9 +119,9 @@ def fetched(database: Engine) -> list[str]:
 
 
 def test_only_parts_that_are_not_at_hand_are_fetched(
-    bench: Bench, follower: Follower, store: Engine
+    bench: CuratorBench, follower: Follower, store: Engine
 ) -> None:
-    other = observed(START, 1)
+    other = observations_by_hour(START, 1)
     rows = tuple(row for row in other.rows if row.tag == "steady")
     for name in ("lab/still", "lab/quiet"):
         document = type(other)(digest=name, rows=tuple(renamed(row, name) for row in rows))
@@ -132,7 +132,7 @@ def test_only_parts_that_are_not_at_hand_are_fetched(
     first = read_manifest(follower.seen[-1].manifest)
     assert sorted(asked) == sorted(first.parts)
     asked.clear()
-    bench.rules.policy = edited("other rules")
+    bench.rules.policy = edited_policy("other rules")
     bench.work()
     follower.following.look()
     second = read_manifest(follower.seen[-1].manifest)
@@ -152,7 +152,7 @@ def renamed(row: Any, model: str) -> Any:
     return type(row)(row.where, model, row.provider, row.tag, moved)
 
 
-def test_it_never_goes_back(bench: Bench, follower: Follower, store: Engine) -> None:
+def test_it_never_goes_back(bench: CuratorBench, follower: Follower, store: Engine) -> None:
     bench.work_until(3)
     older = bench.heard[-1]
     bench.work_until(4)
@@ -173,7 +173,7 @@ def test_it_never_goes_back(bench: Bench, follower: Follower, store: Engine) -> 
     assert (follower.ids[-1], follower.trouble) == (older.snapshot.snapshot_id, "")
 
 
-def test_however_they_race_numbers_only_grow(bench: Bench, follower: Follower) -> None:
+def test_however_they_race_numbers_only_grow(bench: CuratorBench, follower: Follower) -> None:
     bench.work_until(1)
     bench.work_until(12)
     shuffled = [bench.heard[place] for place in (0, 5, 2, 9, 1, 11, 4, 3, 8, 10, 6, 7)]
@@ -196,7 +196,7 @@ def test_however_they_race_numbers_only_grow(bench: Bench, follower: Follower) -
 
 @pytest.mark.parametrize("harm", ["missing", "altered"])
 def test_a_part_that_is_not_as_it_should_be_keeps_the_last_good_one(
-    bench: Bench, follower: Follower, store: Engine, harm: str
+    bench: CuratorBench, follower: Follower, store: Engine, harm: str
 ) -> None:
     bench.work_until(3)
     follower.following.look()
@@ -241,11 +241,11 @@ def free(connection: Any, name: str) -> None:
 
 
 def test_rules_that_this_engine_cannot_compile_are_tried_once(
-    bench: Bench, follower: Follower, monkeypatch: pytest.MonkeyPatch
+    bench: CuratorBench, follower: Follower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.work_until(3)
     follower.following.look()
-    bench.rules.policy = edited("of a newer engine")
+    bench.rules.policy = edited_policy("of a newer engine")
     bench.work()
     good = follower.compile
 
@@ -260,7 +260,7 @@ def test_rules_that_this_engine_cannot_compile_are_tried_once(
     assert len(follower.compiled) == 2
     assert follower.ids == published(bench)[:1]
     monkeypatch.setattr(follower.following, "_compile", good)
-    bench.rules.policy = edited("understood")
+    bench.rules.policy = edited_policy("understood")
     bench.work()
     assert follower.following.look()
     assert (follower.ids[-1], follower.trouble) == (published(bench)[-1], "")
@@ -285,7 +285,9 @@ def away(database: Engine, number: int) -> Callable[[], int]:
     return back
 
 
-def test_a_database_that_goes_away_anywhere_costs_nothing(bench: Bench, store: Engine) -> None:
+def test_a_database_that_goes_away_anywhere_costs_nothing(
+    bench: CuratorBench, store: Engine
+) -> None:
     bench.work_until(3)
     for number in numbers():
         follower = Follower(store)
@@ -305,7 +307,7 @@ def test_a_database_that_goes_away_anywhere_costs_nothing(bench: Bench, store: E
 
 
 def test_a_stand_in_is_in_force_until_something_is_published(
-    bench: Bench, follower: Follower
+    bench: CuratorBench, follower: Follower
 ) -> None:
     bench.work_until(3)
     told = bench.heard[-1]
@@ -317,12 +319,14 @@ def test_a_stand_in_is_in_force_until_something_is_published(
     assert follower.ids == published(bench)
 
 
-def test_the_world_is_read_again_only_where_a_catalog_changed(bench: Bench, store: Engine) -> None:
+def test_the_world_is_read_again_only_where_a_catalog_changed(
+    bench: CuratorBench, store: Engine
+) -> None:
     listed = Listed(store)
     first = listed()
     bench.work_until(3)
     assert listed() is first
-    other = observed(START, 1)
+    other = observations_by_hour(START, 1)
     rows = tuple(renamed(row, "lab/other") for row in other.rows)
     apply_observations(
         store, type(other)(digest="other", rows=rows), create_endpoints=True, now=START
@@ -331,7 +335,7 @@ def test_the_world_is_read_again_only_where_a_catalog_changed(bench: Bench, stor
 
 
 def test_the_collector_is_at_work_again_whatever_happened(
-    bench: Bench, follower: Follower, store: Engine
+    bench: CuratorBench, follower: Follower, store: Engine
 ) -> None:
     bench.work_until(3)
     assert follower.following.look()
@@ -351,10 +355,10 @@ def apart(store: Engine) -> Iterator[Engine]:
     database.dispose()
 
 
-def test_many_publications_are_followed_while_they_come(bench: Bench, apart: Engine) -> None:
+def test_many_publications_are_followed_while_they_come(bench: CuratorBench, apart: Engine) -> None:
     """A decider that looks all the while: it sees a part of them, in their order, and the last one in the end."""
     follower, ended = Follower(apart), threading.Event()
-    done_before(bench.database, FIRST)
+    close_hour(bench.database, FIRST)
 
     def follow() -> None:
         while not ended.is_set():

@@ -4,7 +4,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.support.commands import assay, refused
+from tests.support.commands import assay, assert_rejected
 
 
 @pytest.mark.parametrize(
@@ -24,11 +24,13 @@ def test_a_faulty_file_is_refused_in_one_line(
     path = tmp_path / "cast.yaml"
     path.write_text(text)
 
-    refused(assay("simulate", "--http", "127.0.0.1:0", "--providers", path), 3, "cast.yaml", *words)
+    assert_rejected(
+        assay("simulate", "--http", "127.0.0.1:0", "--providers", path), 3, "cast.yaml", *words
+    )
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    refused(
+    assert_rejected(
         assay("simulate", "--providers", tmp_path / "none.yaml"), 3, "none.yaml", "No such file"
     )
 
@@ -38,11 +40,11 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     ["unix:sock", "localhost", "127.0.0.1:99999", "0.0.0.0:0", "example.com:80", "192.0.2.1:80"],
 )
 def test_only_loopback_is_listened_on(address: str) -> None:
-    refused(assay("simulate", "--http", address), 1, address)
+    assert_rejected(assay("simulate", "--http", address), 1, address)
 
 
 def test_a_taken_port_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        refused(
+        assert_rejected(
             assay("simulate", "--http", f"127.0.0.1:{taken.getsockname()[1]}"), 1, "already in use"
         )

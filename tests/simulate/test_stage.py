@@ -11,20 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.commands import DEADLINE_SECONDS, eventually
-from tests.support.simulated_providers import WEATHER, Simulated, events, simulating
+from tests.support.simulated_providers import WEATHER, SimulatedProviders, events, simulating
+from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 KEY = "canary-key"
 MOMENT = 0.3  # seconds in which a provider that is silent has said nothing
 
 
 @pytest.fixture(scope="module")
-def stage() -> Iterator[Simulated]:
+def stage() -> Iterator[SimulatedProviders]:
     with simulating("--seed", 7) as simulated:
         yield simulated
 
 
-def begun(stage: Simulated, provider: str, *, stream: bool) -> tuple[HTTPConnection, HTTPResponse]:
+def begun(
+    stage: SimulatedProviders, provider: str, *, stream: bool
+) -> tuple[HTTPConnection, HTTPResponse]:
     """The head of an answer; whoever asked closes the connection."""
     connection = HTTPConnection(stage.address, timeout=DEADLINE_SECONDS)
     body = {"model": "some", "messages": [], "stream": stream}
@@ -32,7 +34,7 @@ def begun(stage: Simulated, provider: str, *, stream: bool) -> tuple[HTTPConnect
     return connection, connection.getresponse()
 
 
-def test_a_plain_answer_is_one_chat_completion(stage: Simulated) -> None:
+def test_a_plain_answer_is_one_chat_completion(stage: SimulatedProviders) -> None:
     status, body = stage.complete("plain")
     answer = json.loads(body)
 
@@ -42,7 +44,7 @@ def test_a_plain_answer_is_one_chat_completion(stage: Simulated) -> None:
     assert answer["usage"]["completion_tokens"] == 12
 
 
-def test_a_stream_says_what_a_plain_answer_would(stage: Simulated) -> None:
+def test_a_stream_says_what_a_plain_answer_would(stage: SimulatedProviders) -> None:
     chunks = events(stage.complete("streamed", stream=True)[1])
 
     text = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
@@ -51,14 +53,14 @@ def test_a_stream_says_what_a_plain_answer_would(stage: Simulated) -> None:
     assert not any("usage" in chunk for chunk in chunks)
 
 
-def test_usage_comes_last_where_it_is_asked_for(stage: Simulated) -> None:
+def test_usage_comes_last_where_it_is_asked_for(stage: SimulatedProviders) -> None:
     chunks = events(stage.complete("usage", stream=True, stream_options={"include_usage": True})[1])
 
     assert chunks[-1]["choices"] == []
     assert chunks[-1]["usage"]["completion_tokens"] == 12
 
 
-def test_tool_calls_come_whole_or_in_pieces(stage: Simulated) -> None:
+def test_tool_calls_come_whole_or_in_pieces(stage: SimulatedProviders) -> None:
     stage.play("tools", parallel=1.0)
     plain = json.loads(stage.complete("tools", tools=[WEATHER])[1])["choices"][0]
     chunks = events(stage.complete("tools", tools=[WEATHER], stream=True)[1])
@@ -76,7 +78,7 @@ def test_tool_calls_come_whole_or_in_pieces(stage: Simulated) -> None:
     assert len(pieces) == 2
 
 
-def test_the_same_seed_says_the_same(stage: Simulated) -> None:
+def test_the_same_seed_says_the_same(stage: SimulatedProviders) -> None:
     with simulating("--seed", 7) as same, simulating("--seed", 8) as other:
         said = [
             [json.loads(one.complete("again")[1])["choices"] for _ in range(3)]
@@ -86,7 +88,7 @@ def test_the_same_seed_says_the_same(stage: Simulated) -> None:
     assert said[0] == said[1] != said[2]
 
 
-def test_what_is_seen_holds_no_key_and_nothing_said(stage: Simulated) -> None:
+def test_what_is_seen_holds_no_key_and_nothing_said(stage: SimulatedProviders) -> None:
     connection = HTTPConnection(stage.address, timeout=DEADLINE_SECONDS)
     with closing(connection):
         body = {
@@ -141,7 +143,7 @@ FAULTS = [
 )
 @pytest.mark.parametrize(("fault", "status", "plain", "streamed"), FAULTS)
 def test_faults_show_on_the_wire_and_leave_the_others_alone(
-    stage: Simulated,
+    stage: SimulatedProviders,
     *,
     stream: bool,
     fault: dict[str, Any],
@@ -184,7 +186,7 @@ def test_faults_show_on_the_wire_and_leave_the_others_alone(
     assert stage.complete("faultless")[0] == 200
 
 
-def test_retry_after_is_told(stage: Simulated) -> None:
+def test_retry_after_is_told(stage: SimulatedProviders) -> None:
     stage.play("busy", {"kind": "status", "status": 429, "retry_after": "2"})
     connection, answer = begun(stage, "busy", stream=False)
 
@@ -192,7 +194,7 @@ def test_retry_after_is_told(stage: Simulated) -> None:
         assert (answer.status, answer.getheader("Retry-After")) == (429, "2")
 
 
-def test_an_abandoned_request_is_seen_as_cancelled_at_once(stage: Simulated) -> None:
+def test_an_abandoned_request_is_seen_as_cancelled_at_once(stage: SimulatedProviders) -> None:
     stage.play("slow", chunk_s=30)
     connection, answer = begun(stage, "slow", stream=True)
     answer.readline()
@@ -205,7 +207,7 @@ def test_an_abandoned_request_is_seen_as_cancelled_at_once(stage: Simulated) -> 
     assert seen["ended"] - left < 5
 
 
-def test_faults_strike_their_share_of_requests(stage: Simulated) -> None:
+def test_faults_strike_their_share_of_requests(stage: SimulatedProviders) -> None:
     stage.play(
         "shares", {"kind": "status", "status": 500, "share": 0.3}, {"kind": "empty", "share": 0.2}
     )
@@ -217,7 +219,7 @@ def test_faults_strike_their_share_of_requests(stage: Simulated) -> None:
     assert struck.count("empty") / 300 == pytest.approx(0.2, abs=0.1)
 
 
-def test_times_are_kept(stage: Simulated) -> None:
+def test_times_are_kept(stage: SimulatedProviders) -> None:
     stage.play("timed", latency_s=0.1, first_token_s=0.1, chunk_s=0.01, tokens=10)
     began = time.monotonic()
     stage.complete("timed", stream=True)
@@ -234,7 +236,9 @@ def test_times_are_kept(stage: Simulated) -> None:
         "x",
     ],
 )
-def test_a_change_that_makes_no_sense_changes_nothing(stage: Simulated, body: object) -> None:
+def test_a_change_that_makes_no_sense_changes_nothing(
+    stage: SimulatedProviders, body: object
+) -> None:
     before = stage.control("GET", "providers")
     status, told = stage.ask("PATCH", "/control/providers/plain", body)
 
@@ -246,7 +250,7 @@ def test_a_change_that_makes_no_sense_changes_nothing(stage: Simulated, body: ob
 @pytest.mark.parametrize(
     "body", [pytest.param([], id="a list"), pytest.param({}, id="no messages")]
 )
-def test_a_request_that_is_none_is_refused(stage: Simulated, body: object) -> None:
+def test_a_request_that_is_none_is_refused(stage: SimulatedProviders, body: object) -> None:
     assert stage.ask("POST", "/plain/v1/chat/completions", body)[0] == 400
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.log_load import require_complete, set_test, settled
-from tests.support.log_outages import postgresql_stopped, sqlite_locked
+from tests.support.database_outages import (
+    decide_while_postgresql_is_stopped,
+    decide_while_sqlite_is_locked,
+)
+from tests.support.decide_load import assert_complete, kill_under_load, ship_and_read_log
 
 KILLS = 10
 ANSWERS = 50_000
@@ -13,14 +16,16 @@ OUTAGE_SECONDS = 60.0
 
 
 def test_kill_9_at_random_instants(backend: str, database_url: str, tmp_path: Path) -> None:
-    answered = set_test(database_url, tmp_path, kills=KILLS, answers=ANSWERS, seed=len(backend))
+    answered = kill_under_load(
+        database_url, tmp_path, kills=KILLS, answers=ANSWERS, seed=len(backend)
+    )
     assert len(answered.ids) >= ANSWERS
-    require_complete(settled(database_url, tmp_path / "journal"), answered)
+    assert_complete(ship_and_read_log(database_url, tmp_path / "journal"), answered)
 
 
 def test_postgresql_is_away_for_a_minute(tmp_path: Path) -> None:
-    postgresql_stopped(tmp_path, seconds=OUTAGE_SECONDS)
+    decide_while_postgresql_is_stopped(tmp_path, seconds=OUTAGE_SECONDS)
 
 
 def test_sqlite_is_locked_for_a_minute(sqlite_template: Path, tmp_path: Path) -> None:
-    sqlite_locked(sqlite_template, tmp_path, seconds=OUTAGE_SECONDS)
+    decide_while_sqlite_is_locked(sqlite_template, tmp_path, seconds=OUTAGE_SECONDS)

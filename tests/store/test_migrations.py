@@ -13,8 +13,8 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, inspect, text
-from tests.bench.decisions import BEGIN, SPAN
-from tests.support.decision_logs import STREAM, Stream, made, ship, sink_of
+from tests.support.decision_rows import BEGIN, SPAN
+from tests.support.decision_streams import STREAM, Stream, make_rows, make_sink, ship
 
 from assay.decision_log.queries import list_decisions
 from assay.decision_log.schema import metadata
@@ -115,7 +115,7 @@ def test_the_log_comes_and_goes_under_load(empty: Engine, migrations: Path) -> N
     """A shipper and a reader go on all the while: refused without tables, never half a batch, never for good."""
     migrate(empty, migrations)
     stop, refused, troubles = threading.Event(), [], []
-    rows = made(100)
+    rows = make_rows(100)
 
     def alone(work: Callable[[Engine], None]) -> None:
         database = open_database(empty.url.render_as_string(hide_password=False))
@@ -130,7 +130,7 @@ def test_the_log_comes_and_goes_under_load(empty: Engine, migrations: Path) -> N
         database.dispose()
 
     def write(database: Engine) -> None:
-        position = sink_of(database).position(STREAM)
+        position = make_sink(database).position(STREAM)
         stream = (
             Stream()
             if position is None

@@ -11,25 +11,25 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from msgspec.structs import replace as with_values
 from sqlalchemy import Engine, delete, select
-from tests.support.decision_logs import (
+from tests.support.decision_streams import (
     OTHER,
     STREAM,
     Stream,
-    contents,
     empty_log,
-    made,
+    make_rows,
+    make_sink,
     payloads,
-    refusing,
-    sink_of,
+    read_log_tables,
+    rejecting_writes,
 )
 from tests.support.outcomes import (
     DECISION,
     HOUR_US,
     NOW_US,
     SOUND,
-    batch_of,
-    changed,
-    reported,
+    change_outcome,
+    make_batch,
+    report_outcome,
     sound_reports,
 )
 
@@ -82,18 +82,18 @@ def records(stream: Stream, *batches: OutcomeBatch) -> list[Record]:
 
 
 def ship(database: Engine, stream: Stream, *batches: OutcomeBatch) -> None:
-    stream.into(sink_of(database), records(stream, *batches))
+    stream.into(make_sink(database), records(stream, *batches))
 
 
 def one(batch_id: str = "b-1", *reports: OutcomeReport) -> OutcomeBatch:
-    return batch_of(list(reports) or [reported(SOUND)], batch_id)
+    return make_batch(list(reports) or [report_outcome(SOUND)], batch_id)
 
 
 def test_what_is_shipped_is_what_was_counted(log: Engine) -> None:
     reports = [
-        reported(SOUND), reported(changed(attempt=2, errored_requests=1), "lab/m0@two", ""),
-        reported(changed(decision_id="", attempt=0, requests=7), tenant="beta"),
-        reported(changed(attempt=3, result="timeout", tools=None)),
+        report_outcome(SOUND), report_outcome(change_outcome(attempt=2, errored_requests=1), "lab/m0@two", ""),
+        report_outcome(change_outcome(decision_id="", attempt=0, requests=7), tenant="beta"),
+        report_outcome(change_outcome(attempt=3, result="timeout", tools=None)),
     ]  # fmt: skip
     ship(log, Stream(), one("b-1", *reports))
     cells = count_outcomes([one("b-1", *reports)])
@@ -115,12 +115,12 @@ def test_what_is_shipped_is_what_was_counted(log: Engine) -> None:
 
 
 def test_attempts_of_decisions_have_rows_and_the_first_report_stands(log: Engine) -> None:
-    limited = changed(
+    limited = change_outcome(
         attempt=2, result="rate_limited", retry_after_s=1.5, tools=None, duration_s=None
     )
     stream = Stream()
-    ship(log, stream, one("b-1", reported(SOUND), reported(limited, "lab/m0@two")))
-    ship(log, stream, one("b-2", reported(changed(result="cut", tools=None))))
+    ship(log, stream, one("b-1", report_outcome(SOUND), report_outcome(limited, "lab/m0@two")))
+    ship(log, stream, one("b-2", report_outcome(change_outcome(result="cut", tools=None))))
     rows = [(*row[:2], *row[3:]) for row in held(log, outcome)["outcome"]]
     assert rows == [
         (DECISION, 1, "lab/m0@one", "gw", "answered", 250, 2000, 100, None, 3, 2, 0),
@@ -134,7 +134,7 @@ def test_attempts_of_decisions_have_rows_and_the_first_report_stands(log: Engine
 def test_counts_of_many_batches_add_up(log: Engine) -> None:
     first, second = Stream(), Stream(OTHER)
     for number in range(6):
-        ship(log, (first, second)[number % 2], one(f"b-{number}", reported(SOUND)))
+        ship(log, (first, second)[number % 2], one(f"b-{number}", report_outcome(SOUND)))
     ((*_, requests, calls, errored, auto, auto_calls),) = held(log, evidence_counter)[
         "evidence_counter"
     ]
@@ -145,7 +145,7 @@ def test_counts_of_many_batches_add_up(log: Engine) -> None:
     "again",
     [
         pytest.param(
-            lambda log, stream: stream.into(sink_of(log), records(stream, one())),
+            lambda log, stream: stream.into(make_sink(log), records(stream, one())),
             id="by the same process",
         ),
         pytest.param(lambda log, _: ship(log, Stream(OTHER), one()), id="at another replica"),
@@ -166,7 +166,7 @@ def test_a_batch_sent_again_counts_once(log: Engine, again: Any) -> None:
 
 
 def test_sources_name_their_batches_for_themselves(log: Engine) -> None:
-    ship(log, Stream(), one(), batch_of([reported(SOUND)], "b-1", "other"))
+    ship(log, Stream(), one(), make_batch([report_outcome(SOUND)], "b-1", "other"))
     assert [row[1] for row in held(log, evidence_counter)["evidence_counter"]] == ["gw", "other"]
 
 
@@ -201,7 +201,7 @@ def test_any_order_any_batches_every_batch_twice_at_two_replicas(
 def test_two_replicas_at_once_count_the_same_batches_once(log: Engine) -> None:
     """In opposite orders, and with counters in common: nobody waits in a circle."""
     batches = [
-        one(f"b-{n}", *(reported(SOUND, f"lab/m0@{p}") for p in ("one", "two", "three")))
+        one(f"b-{n}", *(report_outcome(SOUND, f"lab/m0@{p}") for p in ("one", "two", "three")))
         for n in range(40)
     ]
     streams, troubles = (Stream(), Stream(OTHER)), []
@@ -231,14 +231,14 @@ def test_two_replicas_at_once_count_the_same_batches_once(log: Engine) -> None:
 def test_what_fails_half_way_leaves_nothing_and_goes_in_once_afterwards(
     log: Engine, table: str
 ) -> None:
-    stream, sink = Stream(), sink_of(log)
-    row = replace(made(1)[0], activity=Activity(("lab/m0",), ("one",)))
+    stream, sink = Stream(), make_sink(log)
+    row = replace(make_rows(1)[0], activity=Activity(("lab/m0",), ("one",)))
     sent = [*records(stream, one()), *stream.records(payloads([row]))]
     nothing = held(log)
-    with refusing(log, table), pytest.raises(StoreUnavailable, match="refused"):
+    with rejecting_writes(log, table), pytest.raises(StoreUnavailable, match="refused"):
         stream.into(sink, sent)
     assert held(log) == nothing
-    assert contents(log)["journal_record"] == []
+    assert read_log_tables(log)["journal_record"] == []
     stream.into(sink, sent)
     stream.into(sink, sent)
     assert {
@@ -263,12 +263,12 @@ def test_a_batch_that_cannot_be_read_is_kept_aside_and_holds_nobody_up(
     sent = [
         stream.unchained(OUTCOMES, payload),
         *records(stream, one("b-2")),
-        *stream.records(payloads(made(1))),
+        *stream.records(payloads(make_rows(1))),
     ]
-    stream.into(sink_of(log), sent)
-    assert [row[2:] for row in contents(log)["unreadable_record"]] == [(OUTCOMES, payload)]
+    stream.into(make_sink(log), sent)
+    assert [row[2:] for row in read_log_tables(log)["unreadable_record"]] == [(OUTCOMES, payload)]
     assert [row[1] for row in held(log, evidence_batch)["evidence_batch"]] == ["b-2"]
-    assert len(contents(log)["decision"]) == 1
+    assert len(read_log_tables(log)["decision"]) == 1
 
 
 def test_names_arrive_as_they_are(log: Engine) -> None:
@@ -290,19 +290,19 @@ def test_names_arrive_as_they_are(log: Engine) -> None:
 
 
 def test_late_outcomes_count_in_their_own_hour(log: Engine) -> None:
-    late = changed(at_us=NOW_US - 20 * HOUR_US, attempt=2)
-    ship(log, Stream(), one("b-1", reported(SOUND), reported(late)))
+    late = change_outcome(at_us=NOW_US - 20 * HOUR_US, attempt=2)
+    ship(log, Stream(), one("b-1", report_outcome(SOUND), report_outcome(late)))
     hours = [row[4] for row in held(log, evidence_counter)["evidence_counter"]]
     assert hours == [(NOW_US - 20 * HOUR_US) // HOUR_US, (NOW_US - 1) // HOUR_US]
 
 
 def test_decisions_tell_what_tenants_do_and_do_not_want(log: Engine) -> None:
-    rows = made(5, tenant="tp_1")
+    rows = make_rows(5, tenant="tp_1")
     asked = [
         Activity(("lab/m0",), ("one",)), Activity(("lab/m0", "lab/m1"), ("one", "two/fp8")), None,
         Activity(("lab/m0",), ()), Activity(("lab/m1",), ("one",)),
     ]  # fmt: skip
-    stream, sink = Stream(), sink_of(log)
+    stream, sink = Stream(), make_sink(log)
     day = rows[0].decided_at
     told = [
         replace(row, decided_at=day, activity=each) for row, each in zip(rows, asked, strict=True)

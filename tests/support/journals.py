@@ -37,16 +37,16 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.001)
 
 
-def payload(thread: int, number: int, size: int = 40) -> bytes:
+def make_payload(thread: int, number: int, size: int = 40) -> bytes:
     return b"%d:%d:" % (thread, number) + b"x" * size
 
 
-def who(record: bytes) -> tuple[int, int]:
+def thread_and_number(record: bytes) -> tuple[int, int]:
     thread, number, _ = record.split(b":", 2)
     return int(thread), int(number)
 
 
-def everything(directory: Path, names: Sequence[str] | None = None) -> list[Frame]:
+def read_frames(directory: Path, names: Sequence[str] | None = None) -> list[Frame]:
     """All frames of all streams, whose writers are gone."""
     frames: list[Frame] = []
     for name in streams(directory) if names is None else names:
@@ -133,12 +133,12 @@ class FaultySink:
         self._store(stream, records, position, head)
 
 
-def hasty(batch: int = 7) -> Pace:
+def fast_pace(batch: int = 7) -> Pace:
     """A pace for tests."""
     return Pace(batch=batch, idle=0.001, first_wait=0.001, longest_wait=0.004)
 
 
-def shipper(
+def make_shipper(
     spool: Path, sink: Sink, own: str | None = None, operations: Operations = REAL, batch: int = 7
 ) -> Shipper:
     """A shipper of the journals in a test's directory."""
@@ -146,7 +146,7 @@ def shipper(
         Signer(spool / "key"), HeadFile(spool / "heads", operations), frozenset({CHAINED})
     )
     return Shipper(
-        spool / "journal", sink, notary, own=own, pace=hasty(batch), operations=operations
+        spool / "journal", sink, notary, own=own, pace=fast_pace(batch), operations=operations
     )
 
 
@@ -177,7 +177,7 @@ def assert_kept(sink: MemorySink, acknowledged: Sequence[bytes], spool: Path) ->
 def assert_order(payloads: Sequence[bytes]) -> None:
     """Each thread's records stand in the order in which it appended them."""
     threads: dict[int, list[int]] = defaultdict(list)
-    for thread, number in map(who, payloads):
+    for thread, number in map(thread_and_number, payloads):
         threads[thread].append(number)
     for numbers in threads.values():
         assert all(one < other for one, other in pairwise(numbers))

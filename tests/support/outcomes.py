@@ -33,19 +33,19 @@ SOUND_TOOLS = ToolUse(3, "auto", tool_call_requests=1, tool_calls=2)
 SOUND = Outcome(NOW_US - 1_000_000, ANSWERED, DECISION, 1, 1, 0.25, 2.0, 100, None, SOUND_TOOLS)
 
 
-def changed(**fields: Any) -> Outcome:
+def change_outcome(**fields: Any) -> Outcome:
     """The sound outcome with other values; those of its tools by their own names."""
     tools = {name: fields.pop(name) for name in list(fields) if name in ToolUse.__struct_fields__}
     return replace(SOUND, **{"tools": replace(SOUND_TOOLS, **tools), **fields})
 
 
-def reported(
+def report_outcome(
     outcome: Outcome, endpoint_id: str = "lab/m0@one", tenant: str = "acme"
 ) -> OutcomeReport:
     return OutcomeReport(endpoint_id, tenant, outcome)
 
 
-def batch_of(reports: list[OutcomeReport], batch_id: str, source: str = "gw") -> OutcomeBatch:
+def make_batch(reports: list[OutcomeReport], batch_id: str, source: str = "gw") -> OutcomeBatch:
     names = {tenant: tenant and f"p-{tenant}" for tenant in TENANTS}
     return OutcomeBatch(source, batch_id, NOW_US, group_outcomes(reports, ENDPOINTS, names))
 

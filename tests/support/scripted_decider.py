@@ -24,7 +24,7 @@ from assay.v1 import (
 )
 
 
-class Decider(
+class ScriptedDecider(
     pb_grpc.RoutingServiceServicer,
     evidence_pb2_grpc.EvidenceServiceServicer,
     catalog_pb2_grpc.CatalogServiceServicer,
@@ -106,7 +106,7 @@ ENDPOINT = catalog_pb2.Endpoint(
 
 
 @contextmanager
-def deciding(decider: Decider, address: str) -> Iterator[str]:
+def deciding(decider: ScriptedDecider, address: str) -> Iterator[str]:
     server = grpc.server(ThreadPoolExecutor(4))
     pb_grpc.add_RoutingServiceServicer_to_server(decider, server)
     evidence_pb2_grpc.add_EvidenceServiceServicer_to_server(decider, server)

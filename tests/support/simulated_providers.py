@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
-import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from tests.support.commands import DEADLINE_SECONDS, environment
+from tests.support.processes import running
+from tests.support.waiting import DEADLINE_SECONDS
 
 Json = Mapping[str, Any]
 WEATHER: Json = {
@@ -36,7 +35,7 @@ HELLO: Json = {"role": "user", "content": "hello"}
 
 
 @dataclass(frozen=True)
-class Simulated:
+class SimulatedProviders:
     """Simulated providers that listen."""
 
     address: str
@@ -82,54 +81,16 @@ class Simulated:
 @contextmanager
 def simulating(
     *arguments: object, cast: Json | None = None, folder: Path | None = None
-) -> Iterator[Simulated]:
+) -> Iterator[SimulatedProviders]:
     """Start simulated providers on a port of their own; `cast` is written into a file in `folder`."""
     if cast is not None:
         assert folder is not None
         path = folder / "simulated.yaml"
         path.write_text(json.dumps(cast))
         arguments = (*arguments, "--providers", path)
-    with started("simulating", "simulate", "--http", "127.0.0.1:0", *arguments) as (process, log):
-        yield Simulated(log[0]["http"], process)
-    assert [one["event"] for one in log] == ["simulating", "stopped"]
-
-
-@contextmanager
-def started(
-    event: str, *arguments: object, **changes: str
-) -> Iterator[tuple[subprocess.Popen[str], list[dict[str, Any]]]]:
-    """Run a command from when it logs this event to the end; unless killed before, it has to stop as asked."""
-    command = [sys.executable, "-m", "assay.cli", *map(str, arguments)]
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(**changes),
-    ) as process:
-        assert process.stderr is not None
-        try:
-            log: list[dict[str, Any]] = []
-            while not log or log[-1]["event"] != event:
-                line = process.stderr.readline()
-                assert line.startswith("{"), (line, log)
-                log.append(json.loads(line))
-            reader = threading.Thread(target=read_log, args=(process.stderr, log))
-            reader.start()
-            yield process, log
-            if process.poll() is None:
-                process.terminate()
-                assert process.wait(DEADLINE_SECONDS) == 0
-            reader.join(DEADLINE_SECONDS)
-            odd = [line for line in log if "event" not in line]
-            assert not odd, odd[:40]
-        finally:
-            process.kill()
-
-
-def read_log(lines: Iterable[str], log: list[dict[str, Any]]) -> None:
-    """Take every further line; one that is no JSON, such as those of a traceback, is a fault told at the end."""
-    log.extend(json.loads(line) if line.startswith("{") else {"not JSON": line} for line in lines)
+    with running("simulating", "simulate", "--http", "127.0.0.1:0", *arguments) as started:
+        yield SimulatedProviders(started.http, started.process)
+    assert [line["event"] for line in started.log] == ["simulating", "stopped"]
 
 
 def events(body: bytes) -> list[Any]:

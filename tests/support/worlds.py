@@ -9,8 +9,6 @@ from functools import cache
 from textwrap import dedent, indent
 from typing import Any
 
-from hypothesis import settings
-
 from assay.engine.decide.plan import Moment, Plan, plan
 from assay.engine.policy.fact_values import request_facts, tenant_facts
 from assay.engine.policy.faults import PolicyFaults
@@ -33,7 +31,6 @@ HOUR = timedelta(hours=1)
 SEED = bytes(range(32))
 MODEL = "lab/one"
 OTHER = "lab/two"
-unhurried = settings(deadline=None)
 
 # --- worlds ---------------------------------------------------------------------------------------------------------
 
@@ -51,12 +48,12 @@ def endpoint(
     return Endpoint(f"{model}@{tag}{suffix}", model, tag.partition("/")[0], tag, **more)
 
 
-def fast(p50: float, **more: float) -> dict[str, Any]:
+def throughput(p50: float, **more: float) -> dict[str, Any]:
     """The throughput of an endpoint."""
     return {"throughput_tps": Percentiles(p50=p50, **more)}
 
 
-def observed(
+def make_observation(
     tag: str,
     errored: int = 0,
     calls: int = 2000,
@@ -92,21 +89,21 @@ def world(
 
 def mixed_world() -> World:
     """Two models under `exacto`: members and others of lab/one, measured and unmeasured endpoints of lab/two."""
-    good = [endpoint(f"good{n}", price=float(n), **fast(50.0 + n)) for n in range(1, 6)]
+    good = [endpoint(f"good{n}", price=float(n), **throughput(50.0 + n)) for n in range(1, 6)]
     weak = [
-        endpoint("weak1", price=0.1, **fast(500.0)),
+        endpoint("weak1", price=0.1, **throughput(500.0)),
         endpoint("weak2/fp8", price=0.2, quantization="fp8"),
     ]
     unseen = [
         endpoint("unseen", price=0.05, zdr=True),
-        endpoint("good1/priority", price=9.0, **fast(900.0)),
+        endpoint("good1/priority", price=9.0, **throughput(900.0)),
     ]
     others = [endpoint("good1", OTHER, price=2.0), endpoint("weak1", OTHER, price=1.0, zdr=True)]
-    seen = [observed(f"good{n}", errored=n) for n in range(1, 6)]
+    seen = [make_observation(f"good{n}", errored=n) for n in range(1, 6)]
     seen += [
-        observed("weak1", errored=400),
-        observed("weak2/fp8", errored=150),
-        observed("good1", model=OTHER),
+        make_observation("weak1", errored=400),
+        make_observation("weak2/fp8", errored=150),
+        make_observation("good1", model=OTHER),
     ]
     return world(*good, *weak, *unseen, *others, observations=seen)
 
@@ -121,7 +118,7 @@ DEFAULT = """
 """
 
 
-def sources(bindings: str, rule_sets: Mapping[str, str]) -> dict[str, str]:
+def policy_files(bindings: str, rule_sets: Mapping[str, str]) -> dict[str, str]:
     """The files of a policy from the specs of its parts."""
     specs = {
         f"{name}.yaml": ("RuleSet", name, spec)
@@ -140,12 +137,14 @@ def sources(bindings: str, rule_sets: Mapping[str, str]) -> dict[str, str]:
 
 def policy(bindings: str = "", **rule_sets: str) -> Policy:
     """A policy from specs; without more, a default that sorts by price. `_` in a name stands for `-`."""
-    files = sources(bindings, {name.replace("_", "-"): spec for name, spec in rule_sets.items()})
+    files = policy_files(
+        bindings, {name.replace("_", "-"): spec for name, spec in rule_sets.items()}
+    )
     read, bound = read_policy(files)
     return compile_policy(read, bound, PolicySource(files))
 
 
-def faults(bindings: str = "", **rule_sets: str) -> list[str]:
+def policy_faults(bindings: str = "", **rule_sets: str) -> list[str]:
     """What is wrong with a policy, one line a fault."""
     try:
         policy(bindings, **rule_sets)
@@ -155,7 +154,7 @@ def faults(bindings: str = "", **rule_sets: str) -> list[str]:
 
 
 @cache
-def shipped() -> Policy:
+def shipped_policy() -> Policy:
     """The policy that ships."""
     source = read_directory(policy_dir())
     return compile_policy(*read_policy(source.files), source)
@@ -164,20 +163,20 @@ def shipped() -> Policy:
 # --- asking ---------------------------------------------------------------------------------------------------------
 
 
-def judged(
+def judge_world(
     of: World, by: Policy | None = None, as_of: datetime = AS_OF, members: Members = NOBODY
 ) -> Snapshot:
     """A world judged, by the shipped policy unless told otherwise."""
-    return judge(of, by or shipped(), as_of, members)
+    return judge(of, by or shipped_policy(), as_of, members)
 
 
 @cache
-def mixed() -> Snapshot:
+def mixed_snapshot() -> Snapshot:
     """The mixed world under the shipped policy."""
-    return judged(mixed_world())
+    return judge_world(mixed_world())
 
 
-def ask(
+def make_request(
     model: str = MODEL, *models: str, provider: ProviderPreferences | None = None, **more: Any
 ) -> Request:
     """A request; every field of `provider` may be given by its own name."""
@@ -190,18 +189,18 @@ def ask(
 PREFERENCES = frozenset(ProviderPreferences.__dataclass_fields__)
 
 
-def moment(
+def make_moment(
     seed: bytes = SEED, now: datetime = AS_OF, health: Mapping[str, str] | None = None
 ) -> Moment:
     """The moment of asking."""
     return Moment(now, seed, health or {})
 
 
-def planned(
+def plan_for(
     snapshot: Snapshot, model: str = MODEL, *models: str, at: Moment | None = None, **more: Any
 ) -> Plan:
     """Ask a snapshot, at AS_OF unless told otherwise."""
-    return plan(ask(model, *models, **more), snapshot, at or moment())
+    return plan(make_request(model, *models, **more), snapshot, at or make_moment())
 
 
 def tags(answer: Plan) -> list[str]:
@@ -209,7 +208,7 @@ def tags(answer: Plan) -> list[str]:
     return [attempt.tag for attempt in answer.attempts]
 
 
-def ids(answer: Plan) -> list[str]:
+def endpoint_ids(answer: Plan) -> list[str]:
     """The endpoint ids of the attempts, in order."""
     return [attempt.endpoint_id for attempt in answer.attempts]
 
@@ -226,7 +225,7 @@ def verdict_of(answer: Plan, tag: str) -> Verdict:
     return next(verdict for verdict in answer.verdicts if verdict.tag == tag)
 
 
-def named(findings: Iterable[RuleFinding]) -> list[tuple[str, str, str]]:
+def describe_findings(findings: Iterable[RuleFinding]) -> list[tuple[str, str, str]]:
     """Rule, reason and outcome of findings."""
     return [(finding.rule, finding.reason, finding.outcome) for finding in findings]
 

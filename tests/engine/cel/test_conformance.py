@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.cel_agreement import is_error, same_value
+from tests.support.cel_oracles import is_error, same_value
 
 from assay.engine.cel.check import Checked, check
 from assay.engine.cel.exact_evaluator import evaluate

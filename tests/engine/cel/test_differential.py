@@ -7,9 +7,8 @@ from random import Random
 from typing import Any
 
 import pytest
-from tests.support.cel_agreement import is_error, same_value
 from tests.support.cel_expressions import SCHEMA, Generator, facts, nested
-from tests.support.cel_oracles import ERROR, CelpyOracle, CppOracle
+from tests.support.cel_oracles import ERROR, CelpyOracle, CppOracle, is_error, same_value
 
 from assay.engine.cel.check import Checked, check
 from assay.engine.cel.exact_evaluator import evaluate

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from tests.support.cel_agreement import same_value
+from tests.support.cel_oracles import same_value
 
 from assay.engine.cel.check import check
 from assay.engine.cel.exact_evaluator import evaluate

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.support.pool_life import BINDING, ticks
+from tests.support.pool_timelines import BINDING, run_ticks
 from tests.support.worlds import (
     AS_OF,
     MODEL,
     OTHER,
-    ask,
     endpoint,
-    judged,
-    mixed,
-    moment,
-    observed,
+    judge_world,
+    make_moment,
+    make_observation,
+    make_request,
+    mixed_snapshot,
     policy,
-    shipped,
+    shipped_policy,
     world,
 )
 
@@ -29,17 +29,18 @@ from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.request import MaxPrice, Request
 
 REQUESTS = [
-    pytest.param(ask(), id="plain"),
+    pytest.param(make_request(), id="plain"),
     pytest.param(
-        ask(f"{MODEL}:exacto", OTHER, tools=2, partition="none"), id="exacto and another model"
+        make_request(f"{MODEL}:exacto", OTHER, tools=2, partition="none"),
+        id="exacto and another model",
     ),
-    pytest.param(ask(f"{MODEL}:exacto", allow_fallbacks=False), id="without fallbacks"),
-    pytest.param(ask(f"{MODEL}:nitro", only=("nobody",)), id="nobody left"),
+    pytest.param(make_request(f"{MODEL}:exacto", allow_fallbacks=False), id="without fallbacks"),
+    pytest.param(make_request(f"{MODEL}:nitro", only=("nobody",)), id="nobody left"),
 ]
 
 
 def explained(request: Request) -> Explanation:
-    return explain(request, mixed(), moment())
+    return explain(request, mixed_snapshot(), make_moment())
 
 
 def finding(explanation: Explanation, tag: str, rule: str) -> RuleFinding:
@@ -49,17 +50,17 @@ def finding(explanation: Explanation, tag: str, rule: str) -> RuleFinding:
 
 @pytest.mark.parametrize("request_", REQUESTS)
 def test_explaining_changes_nothing_of_the_plan(request_: Request) -> None:
-    decided = plan(request_, mixed(), moment())
+    decided = plan(request_, mixed_snapshot(), make_moment())
     explanation = explained(request_)
     assert explanation.plan.canonical() == decided.canonical()
     assert explanation.plan.attempts == decided.attempts
     assert len(explanation.seen) == len(decided.verdicts)
-    assert explanation.policy_digest == shipped().digest
+    assert explanation.policy_digest == shipped_policy().digest
     assert all(f.seen == () for v in decided.verdicts for f in (*v.broken, *v.abstained, *v.shadow))
 
 
 def test_a_broken_rule_tells_what_it_saw() -> None:
-    request = ask(f"{MODEL}:exacto", max_price=MaxPrice(prompt=0.15))
+    request = make_request(f"{MODEL}:exacto", max_price=MaxPrice(prompt=0.15))
     explanation = explained(request)
     assert finding(explanation, "weak2/fp8", "max_price_prompt").seen == (
         ("endpoint.price.prompt", 0.2),
@@ -72,18 +73,22 @@ def test_a_broken_rule_tells_what_it_saw() -> None:
 
 
 def test_an_absent_fact_is_shown_as_absent() -> None:
-    accuracy = dict(finding(explained(ask(f"{MODEL}:exacto")), "unseen", "tool_accuracy").seen)
+    accuracy = dict(
+        finding(explained(make_request(f"{MODEL}:exacto")), "unseen", "tool_accuracy").seen
+    )
     assert accuracy["endpoint.tools.tool_call_requests"] is None
 
 
 def test_an_abstaining_rule_tells_what_it_missed() -> None:
-    abstained = dict(finding(explained(ask(f"{OTHER}:exacto")), "good1", "propensity_in_band").seen)
+    abstained = dict(
+        finding(explained(make_request(f"{OTHER}:exacto")), "good1", "propensity_in_band").seen
+    )
     assert abstained["endpoint.propensity.peers"] == ()
     assert abstained["endpoint.propensity.reference"] is None
 
 
 def test_members_tell_what_their_rules_read_too() -> None:
-    explanation = explained(ask(f"{MODEL}:exacto"))
+    explanation = explained(make_request(f"{MODEL}:exacto"))
     (seen,) = (
         dict(seen)
         for verdict, seen in zip(explanation.plan.verdicts, explanation.seen, strict=True)
@@ -97,14 +102,14 @@ def test_members_tell_what_their_rules_read_too() -> None:
 def test_with_memory_members_tell_what_it_took_to_stay_and_others_what_it_takes_to_come_in() -> (
     None
 ):
-    first, second, third = ticks({"a": "bgg", "b": "gmm", "c": "gbb"})
+    first, second, third = run_ticks({"a": "bgg", "b": "gmm", "c": "gbb"})
     assert limits_read(first.snapshot) == {"a": {"high"}, "b": {"high"}, "c": {"high"}}
     assert limits_read(second.snapshot) == {"a": {"high"}, "b": {"low"}, "c": {"low"}}
     assert limits_read(third.snapshot) == {"a": {"low"}, "b": {"low"}, "c": {"high"}}
 
 
 def limits_read(snapshot: Snapshot) -> dict[str, set[str]]:
-    explanation = explain(ask(f"{MODEL}:{BINDING}"), snapshot, moment())
+    explanation = explain(make_request(f"{MODEL}:{BINDING}"), snapshot, make_moment())
     told = zip(explanation.plan.verdicts, explanation.seen, strict=True)
     return {
         verdict.tag: {path.removeprefix("params.") for path, _ in seen} & {"high", "low"}
@@ -113,7 +118,7 @@ def limits_read(snapshot: Snapshot) -> dict[str, set[str]]:
 
 
 def test_what_is_forgotten_was_not_read() -> None:
-    pool = mixed().pools["exacto", MODEL]
+    pool = mixed_snapshot().pools["exacto", MODEL]
     less = replace(
         pool,
         standings=(
@@ -122,13 +127,13 @@ def test_what_is_forgotten_was_not_read() -> None:
         * len(pool.verdicts),
     )
     told = explain(
-        ask(f"{MODEL}:exacto"),
-        replace(mixed(), pools={**mixed().pools, ("exacto", MODEL): less}),
-        moment(),
+        make_request(f"{MODEL}:exacto"),
+        replace(mixed_snapshot(), pools={**mixed_snapshot().pools, ("exacto", MODEL): less}),
+        make_moment(),
     )
     whole, rest = (
         dict(finding(e, "weak1", "tool_accuracy").seen)
-        for e in (explained(ask(f"{MODEL}:exacto")), told)
+        for e in (explained(make_request(f"{MODEL}:exacto")), told)
     )
     counts = [each["endpoint.tools.tool_call_requests"] for each in (whole, rest)]
     assert counts[1] == counts[0] - 1000.0  # type: ignore[operator] # a count
@@ -144,11 +149,16 @@ def test_pool_rules_tell_the_evidence_as_their_own_binding_folds_it() -> None:
     of = world(
         endpoint("a"),
         observations=[
-            observed("a", age=2 * (observed("a").observed_to - observed("a").observed_from))
+            make_observation(
+                "a",
+                age=2 * (make_observation("a").observed_to - make_observation("a").observed_from),
+            )
         ],
     )
-    snapshot = judged(of, policy(bindings, strict=strict, quick=quick))
-    (verdict,) = explain(ask(f"{MODEL}:strict:quick"), snapshot, moment()).plan.verdicts
+    snapshot = judge_world(of, policy(bindings, strict=strict, quick=quick))
+    (verdict,) = explain(
+        make_request(f"{MODEL}:strict:quick"), snapshot, make_moment()
+    ).plan.verdicts
     (broken,) = verdict.broken
     assert broken.reason == "EVIDENCE_STALE"
     assert broken.seen == (("endpoint.tools.tool_call_requests", None),)

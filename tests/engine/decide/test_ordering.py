@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 import pytest
 from hypothesis import given, strategies as st
-from tests.support.worlds import SEED, unhurried
+from tests.support.worlds import SEED
 
 from assay.engine.decide.ordering import (
     LAST,
@@ -24,7 +24,6 @@ CLOSE = 1e-15  # a handful of roundings; 4.5e-16 is the most seen in 1,300,000 d
 IDS = [f"lab/one@{letter}" for letter in "abcdefgh"]
 
 
-@unhurried
 @given(st.floats(min_value=5e-324, max_value=1.0, exclude_max=True))
 def test_minus_log_is_the_logarithm(u: float) -> None:
     assert minus_log(u) == pytest.approx(-math.log(u), rel=CLOSE, abs=0)
@@ -114,7 +113,6 @@ WEIGHTS = st.one_of(st.none(), st.just(INF), st.floats(0, 1e9))
 FIELDS = st.lists(WEIGHTS, min_size=2, max_size=len(IDS))
 
 
-@unhurried
 @given(FIELDS, st.binary(min_size=16, max_size=32), st.data())
 def test_removing_any_endpoint_never_reorders_the_others(
     weights: list[float | None], seed: bytes, data: st.DataObject
@@ -128,7 +126,6 @@ def test_removing_any_endpoint_never_reorders_the_others(
     assert [kept[place] for place in order(rest)] == whole
 
 
-@unhurried
 @given(FIELDS, st.binary(min_size=16, max_size=32))
 def test_the_same_seed_draws_the_same(weights: list[float | None], seed: bytes) -> None:
     assert draw_keys(weights, IDS[: len(weights)], seed) == draw_keys(
@@ -143,7 +140,6 @@ def test_an_explicit_seed_is_taken_as_it_is() -> None:
     assert seed_for(SEED, "t", "m", "s", "d") == SEED
 
 
-@unhurried
 @given(TEXTS, TEXTS, TEXTS.filter(bool), TEXTS, TEXTS)
 def test_a_session_keeps_its_seed(
     tenant: str, model: str, session: str, one: str, other: str
@@ -153,7 +149,6 @@ def test_a_session_keeps_its_seed(
     assert len(seed) == 32
 
 
-@unhurried
 @given(
     st.tuples(TEXTS, TEXTS.filter(bool), TEXTS.filter(bool)),
     st.tuples(TEXTS, TEXTS.filter(bool), TEXTS.filter(bool)),

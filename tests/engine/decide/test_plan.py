@@ -18,22 +18,21 @@ from tests.support.worlds import (
     MEMBERS,
     MODEL,
     OTHER,
-    ask,
+    describe_findings,
     endpoint,
-    fast,
-    ids,
-    judged,
-    mixed,
+    endpoint_ids,
+    judge_world,
+    make_moment,
+    make_observation,
+    make_request,
+    mixed_snapshot,
     mixed_world,
-    moment,
-    named,
-    observed,
-    planned,
+    plan_for,
     policy,
     reasons,
-    shipped,
+    shipped_policy,
     tags,
-    unhurried,
+    throughput,
     verdict_of,
     world,
 )
@@ -93,24 +92,28 @@ ILL = st.dictionaries(
 )
 
 
-@settings(unhurried, max_examples=200)
+@settings(max_examples=200)
 @given(SUFFIXES, SUFFIXES, MORE, SEEDS, ILL)
 def test_nothing_a_request_says_lets_a_non_member_in(
     before: str, after: str, more: dict[str, Any], seed: bytes, ill: dict[str, str]
 ) -> None:
-    answer = planned(mixed(), f"{MODEL}{before}:exacto{after}", at=moment(seed, health=ill), **more)
-    assert set(ids(answer)) <= MEMBERS
+    answer = plan_for(
+        mixed_snapshot(), f"{MODEL}{before}:exacto{after}", at=make_moment(seed, health=ill), **more
+    )
+    assert set(endpoint_ids(answer)) <= MEMBERS
 
 
-@settings(unhurried, max_examples=200)
+@settings(max_examples=200)
 @given(SUFFIXES, SUFFIXES, MORE, SEEDS, ILL)
 def test_every_endpoint_is_attempted_or_told_why_not(
     first: str, second: str, more: dict[str, Any], seed: bytes, ill: dict[str, str]
 ) -> None:
-    answer = planned(mixed(), MODEL + first, OTHER + second, at=moment(seed, health=ill), **more)
+    answer = plan_for(
+        mixed_snapshot(), MODEL + first, OTHER + second, at=make_moment(seed, health=ill), **more
+    )
     everyone = sorted(e.endpoint_id for e in mixed_world().endpoints)
     assert sorted(v.endpoint_id for v in answer.verdicts) == everyone
-    assert sorted([*ids(answer), *(v.endpoint_id for v in answer.excluded)]) == everyone
+    assert sorted([*endpoint_ids(answer), *(v.endpoint_id for v in answer.excluded)]) == everyone
     assert [a.rank for a in answer.attempts] == list(range(1, len(answer.attempts) + 1))
     assert (answer.availability == "") is bool(answer.attempts)
     assert all(
@@ -131,7 +134,7 @@ def tenants() -> Snapshot:
         Preference("narrow", "ignore", "weak1", OTHER),
         Preference("picky", "ignore", "good3"),
     )
-    return judged(replace(mixed_world(), tenants=settings_of, preferences=preferences))
+    return judge_world(replace(mixed_world(), tenants=settings_of, preferences=preferences))
 
 
 ALLOWED = {
@@ -141,22 +144,24 @@ ALLOWED = {
 }
 
 
-@settings(unhurried, max_examples=200)
+@settings(max_examples=200)
 @given(st.sampled_from(sorted(ALLOWED)), SUFFIXES, MORE, SEEDS)
 def test_a_request_never_widens_what_the_tenant_may_use(
     tenant: str, suffixes: str, more: dict[str, Any], seed: bytes
 ) -> None:
-    answer = planned(tenants(), MODEL + suffixes, OTHER, tenant=tenant, at=moment(seed), **more)
-    assert set(ids(answer)) <= ALLOWED[tenant]
+    answer = plan_for(
+        tenants(), MODEL + suffixes, OTHER, tenant=tenant, at=make_moment(seed), **more
+    )
+    assert set(endpoint_ids(answer)) <= ALLOWED[tenant]
 
 
 def test_what_the_tenant_may_use_is_what_it_gets() -> None:
     for tenant, allowed in ALLOWED.items():
-        answer = planned(tenants(), MODEL, OTHER, tenant=tenant)
-        assert set(ids(answer)) == allowed - {f"{MODEL}@good1/priority"}
+        answer = plan_for(tenants(), MODEL, OTHER, tenant=tenant)
+        assert set(endpoint_ids(answer)) == allowed - {f"{MODEL}@good1/priority"}
 
 
-@settings(unhurried, max_examples=100)
+@settings(max_examples=100)
 @given(
     SEEDS,
     st.sampled_from(["", ":exacto", ":nitro", ":floor"]),
@@ -166,19 +171,20 @@ def test_what_the_tenant_may_use_is_what_it_gets() -> None:
 def test_ignoring_an_endpoint_never_reorders_the_others(
     seed: bytes, suffix: str, tools: int, ignored: str
 ) -> None:
-    at = moment(seed)
-    whole = planned(mixed(), MODEL + suffix, at=at, tools=tools)
-    rest = planned(mixed(), MODEL + suffix, at=at, tools=tools, ignore=(ignored,))
-    assert ids(rest) == [i for i in ids(whole) if i in ids(rest)]
+    at = make_moment(seed)
+    whole = plan_for(mixed_snapshot(), MODEL + suffix, at=at, tools=tools)
+    rest = plan_for(mixed_snapshot(), MODEL + suffix, at=at, tools=tools, ignore=(ignored,))
+    assert endpoint_ids(rest) == [i for i in endpoint_ids(whole) if i in endpoint_ids(rest)]
 
 
-@settings(unhurried, max_examples=100)
+@settings(max_examples=100)
 @given(MORE, SEEDS, SUFFIXES)
 def test_the_same_request_snapshot_and_moment_give_the_same_bytes(
     more: dict[str, Any], seed: bytes, suffixes: str
 ) -> None:
     once, again = (
-        planned(mixed(), MODEL + suffixes, at=moment(seed), **more).canonical() for _ in range(2)
+        plan_for(mixed_snapshot(), MODEL + suffixes, at=make_moment(seed), **more).canonical()
+        for _ in range(2)
     )
     assert once == again
 
@@ -206,11 +212,11 @@ def test_two_processes_give_the_same_bytes() -> None:
         for seed in ("1", "2")
     ]
     here = [
-        plan(request, mixed(), moment()).canonical().hex()
+        plan(request, mixed_snapshot(), make_moment()).canonical().hex()
         for request in (
-            ask(tools=2),
-            ask(f"{MODEL}:exacto", OTHER, partition="none"),
-            ask(OTHER, MODEL, only=("good1",)),
+            make_request(tools=2),
+            make_request(f"{MODEL}:exacto", OTHER, partition="none"),
+            make_request(OTHER, MODEL, only=("good1",)),
         )
     ]
     assert runs[0].split() == runs[1].split() == here
@@ -221,20 +227,20 @@ def test_two_processes_give_the_same_bytes() -> None:
 
 def test_an_unknown_model_is_an_error_wherever_it_is_named() -> None:
     with pytest.raises(UnknownModel, match="'lab/none'"):
-        planned(mixed(), MODEL, "lab/none")
+        plan_for(mixed_snapshot(), MODEL, "lab/none")
 
 
 def test_an_unknown_variant_is_an_error_and_names_the_known() -> None:
     with pytest.raises(UnknownVariant, match="'turbo', known are exacto, floor, nitro"):
-        planned(mixed(), f"{MODEL}:turbo")
+        plan_for(mixed_snapshot(), f"{MODEL}:turbo")
 
 
 def test_a_policy_older_than_asked_for_is_refused() -> None:
-    source = shipped().source
-    seventh = judged(mixed_world(), compile_policy(*read_policy(source.files), source, 7))
-    assert planned(seventh, min_policy_revision=7).policy_revision == 7
+    source = shipped_policy().source
+    seventh = judge_world(mixed_world(), compile_policy(*read_policy(source.files), source, 7))
+    assert plan_for(seventh, min_policy_revision=7).policy_revision == 7
     with pytest.raises(PolicyBehind) as caught:
-        planned(seventh, min_policy_revision=8)
+        plan_for(seventh, min_policy_revision=8)
     assert (caught.value.wanted, caught.value.current) == (8, 7)
 
 
@@ -251,17 +257,17 @@ def test_a_policy_older_than_asked_for_is_refused() -> None:
     ],
 )
 def test_no_endpoint_left_is_an_answer(more: dict[str, Any], availability: str) -> None:
-    snapshot = judged(
+    snapshot = judge_world(
         world(endpoint("a"), endpoint("b", "lab/unseen"), models=[Model("lab/empty")])
     )
-    answer = planned(snapshot, **more)
+    answer = plan_for(snapshot, **more)
     assert answer.availability == availability
     assert bool(answer.attempts) is (availability == "")
     assert len(answer.excluded) == len(answer.verdicts) - len(answer.attempts)
 
 
 def test_without_evidence_exacto_is_empty_and_says_so() -> None:
-    answer = planned(judged(world(endpoint("a"), endpoint("b"))), f"{MODEL}:exacto")
+    answer = plan_for(judge_world(world(endpoint("a"), endpoint("b"))), f"{MODEL}:exacto")
     assert answer.attempts == ()
     assert reasons(answer) == {"a": ["EVIDENCE_ABSENT"] * 2, "b": ["EVIDENCE_ABSENT"] * 2}
 
@@ -270,24 +276,26 @@ def test_two_endpoints_are_too_few_for_propensity_which_says_so() -> None:
     two = world(
         endpoint("a"),
         endpoint("b"),
-        observations=[observed("a"), observed("b", calls=2000, requests=90_000)],
+        observations=[make_observation("a"), make_observation("b", calls=2000, requests=90_000)],
     )
-    answer = planned(judged(two), f"{MODEL}:exacto")
+    answer = plan_for(judge_world(two), f"{MODEL}:exacto")
     assert sorted(tags(answer)) == ["a", "b"]
     for tag in ("a", "b"):
-        assert ("propensity_in_band", "PROPENSITY", "absent") in named(
+        assert ("propensity_in_band", "PROPENSITY", "absent") in describe_findings(
             verdict_of(answer, tag).abstained
         )
 
 
 def test_pool_and_request_reasons_unite() -> None:
-    answer = planned(mixed(), f"{MODEL}:exacto", only=("weak2",), quantizations=("fp8",), zdr=True)
+    answer = plan_for(
+        mixed_snapshot(), f"{MODEL}:exacto", only=("weak2",), quantizations=("fp8",), zdr=True
+    )
     assert reasons(answer)["weak2/fp8"] == ["ACCURACY", "data_policy:zdr"]
     assert reasons(answer)["good1"] == ["only", "data_policy:zdr", "quantization"]
 
 
 def test_an_attempt_says_who_serves_by_which_rules() -> None:
-    answer = planned(mixed(), f"{MODEL}:exacto:floor")
+    answer = plan_for(mixed_snapshot(), f"{MODEL}:exacto:floor")
     first = answer.attempts[0]
     assert (first.rank, first.model, first.endpoint_id, first.provider, first.tag, first.rule_set) == (
         1, MODEL, f"{MODEL}@good1", "good1", "good1", "exacto+floor",
@@ -295,7 +303,7 @@ def test_an_attempt_says_who_serves_by_which_rules() -> None:
 
 
 def test_without_fallbacks_the_first_is_the_only_one() -> None:
-    answer = planned(mixed(), f"{MODEL}:floor", OTHER, allow_fallbacks=False)
+    answer = plan_for(mixed_snapshot(), f"{MODEL}:floor", OTHER, allow_fallbacks=False)
     assert tags(answer) == ["unseen"]
     told = [f for v in answer.excluded for f in v.broken if f.rule == "allow_fallbacks"]
     assert {f.message for f in told} == {
@@ -305,10 +313,10 @@ def test_without_fallbacks_the_first_is_the_only_one() -> None:
 
 
 def test_health_of_the_moment_demotes_and_leaves_a_trace_of_nothing_else() -> None:
-    ill = moment(health={f"{MODEL}@good1": "failing"})
-    assert tags(planned(mixed(), f"{MODEL}:exacto:floor"))[0] == "good1"
-    assert tags(planned(mixed(), f"{MODEL}:exacto:floor", at=ill))[-1] == "good1"
-    assert tags(planned(mixed(), f"{MODEL}:exacto", at=ill))[-1] == "good1"
+    ill = make_moment(health={f"{MODEL}@good1": "failing"})
+    assert tags(plan_for(mixed_snapshot(), f"{MODEL}:exacto:floor"))[0] == "good1"
+    assert tags(plan_for(mixed_snapshot(), f"{MODEL}:exacto:floor", at=ill))[-1] == "good1"
+    assert tags(plan_for(mixed_snapshot(), f"{MODEL}:exacto", at=ill))[-1] == "good1"
 
 
 @pytest.mark.parametrize(
@@ -328,11 +336,15 @@ def test_prices_are_those_of_the_moment(
         PriceOverride(Prices(prompt=9.0), min_prompt_tokens=1000),
         PriceOverride(Prices(prompt=9.0), utc_start=22 * 60, utc_end=6 * 60),
     )
-    snapshot = judged(
+    snapshot = judge_world(
         world(endpoint("timed", price=1.0, overrides=overrides), endpoint("steady", price=2.0))
     )
     assert (
-        tags(planned(snapshot, f"{MODEL}:floor", at=moment(now=now), prompt_tokens=prompt_tokens))
+        tags(
+            plan_for(
+                snapshot, f"{MODEL}:floor", at=make_moment(now=now), prompt_tokens=prompt_tokens
+            )
+        )
         == expected
     )
 
@@ -340,11 +352,11 @@ def test_prices_are_those_of_the_moment(
 def test_the_blended_price_is_three_quarters_prompt() -> None:
     one = endpoint("one", prices=Prices(prompt=1.0, completion=5.0))  # 2.0
     other = endpoint("other", prices=Prices(prompt=2.0, completion=1.5))  # 1.875
-    assert tags(planned(judged(world(one, other)), f"{MODEL}:floor")) == ["other", "one"]
+    assert tags(plan_for(judge_world(world(one, other)), f"{MODEL}:floor")) == ["other", "one"]
 
 
 def test_who_has_no_price_comes_after_all_draws() -> None:
-    snapshot = judged(
+    snapshot = judge_world(
         world(
             endpoint("unknown", price=None),
             endpoint("dear", price=1000.0),
@@ -352,7 +364,7 @@ def test_who_has_no_price_comes_after_all_draws() -> None:
         )
     )
     for n in range(50):
-        assert tags(planned(snapshot, at=moment(n.to_bytes(16, "big")))) == [
+        assert tags(plan_for(snapshot, at=make_moment(n.to_bytes(16, "big")))) == [
             "free",
             "dear",
             "unknown",
@@ -363,7 +375,12 @@ def test_a_session_keeps_its_first_attempt_while_that_is_admitted() -> None:
     def first(session: str, decision: str, **more: Any) -> str:
         seed = seed_for(b"", "acme", MODEL, session, decision)
         return tags(
-            planned(mixed(), at=moment(seed), only=tuple(f"good{n}" for n in range(1, 6)), **more)
+            plan_for(
+                mixed_snapshot(),
+                at=make_moment(seed),
+                only=tuple(f"good{n}" for n in range(1, 6)),
+                **more,
+            )
         )[0]
 
     for n in range(20):
@@ -379,53 +396,57 @@ def test_pins_come_first_among_equals_of_the_pool() -> None:
         mixed_world(),
         preferences=(Preference("acme", "pin", "good5"), Preference("acme", "pin", "weak1")),
     )
-    answer = planned(judged(pinned), f"{MODEL}:exacto", tenant="acme")
+    answer = plan_for(judge_world(pinned), f"{MODEL}:exacto", tenant="acme")
     assert tags(answer)[0] == "good5"
-    assert set(ids(answer)) <= MEMBERS
+    assert set(endpoint_ids(answer)) <= MEMBERS
 
 
 def test_models_in_turn_or_all_together() -> None:
-    assert [a.model for a in planned(mixed(), f"{OTHER}:floor", f"{MODEL}:floor").attempts] == [
-        OTHER
-    ] * 2 + [MODEL] * 8
-    merged = planned(mixed(), f"{OTHER}:floor", f"{MODEL}:floor", partition="none")
+    assert [
+        a.model for a in plan_for(mixed_snapshot(), f"{OTHER}:floor", f"{MODEL}:floor").attempts
+    ] == [OTHER] * 2 + [MODEL] * 8
+    merged = plan_for(mixed_snapshot(), f"{OTHER}:floor", f"{MODEL}:floor", partition="none")
     assert tags(merged)[:3] == ["unseen", "weak1", "weak2/fp8"]
     assert {a.model for a in merged.attempts[4:6]} == {MODEL, OTHER}
 
 
 def test_a_key_that_only_one_model_gives_cause_for_sorts_all_of_them() -> None:
     tiers = [
-        endpoint("acme/priority", price=5.0, **fast(1.0)),
-        endpoint("acme", price=1.0, **fast(9.0)),
+        endpoint("acme/priority", price=5.0, **throughput(1.0)),
+        endpoint("acme", price=1.0, **throughput(9.0)),
     ]
     plain = [
-        endpoint("other", OTHER, price=0.1, **fast(7.0)),
-        endpoint("third", OTHER, price=0.2, **fast(5.0)),
+        endpoint("other", OTHER, price=0.1, **throughput(7.0)),
+        endpoint("third", OTHER, price=0.2, **throughput(5.0)),
     ]
-    snapshot = judged(world(*tiers, *plain))
+    snapshot = judge_world(world(*tiers, *plain))
     for models in ([MODEL, OTHER], [OTHER, MODEL]):
-        merged = planned(
+        merged = plan_for(
             snapshot, *(f"{m}:nitro" for m in models), partition="none", service_tier="priority"
         )
         assert tags(merged) == ["acme/priority", "acme", "other", "third"]
 
 
 def test_a_model_named_twice_keeps_the_better_place() -> None:
-    answer = planned(mixed(), f"{MODEL}:exacto", MODEL)
-    assert len(set(ids(answer))) == len(answer.attempts) == 8
-    assert set(ids(answer)[:5]) == MEMBERS
+    answer = plan_for(mixed_snapshot(), f"{MODEL}:exacto", MODEL)
+    assert len(set(endpoint_ids(answer))) == len(answer.attempts) == 8
+    assert set(endpoint_ids(answer)[:5]) == MEMBERS
 
 
 def test_preferred_speed_demotes_across_models() -> None:
     wish = Percentiles(p50=400.0)
-    answer = planned(mixed(), f"{OTHER}:floor", f"{MODEL}:floor", preferred_min_throughput=wish)
+    answer = plan_for(
+        mixed_snapshot(), f"{OTHER}:floor", f"{MODEL}:floor", preferred_min_throughput=wish
+    )
     assert (answer.attempts[0].model, answer.attempts[0].tag) == (MODEL, "weak1")
     assert len(answer.attempts) == 10
 
 
 def test_reasons_of_request_rules_are_of_the_closed_list() -> None:
     assert {
-        r.reason for rules in shipped().rule_sets.values() for r in (c.rule for c in rules.request)
+        r.reason
+        for rules in shipped_policy().rule_sets.values()
+        for r in (c.rule for c in rules.request)
     } <= set(REQUEST_REASONS)
 
 
@@ -435,6 +456,6 @@ def test_a_request_rule_that_abstains_is_listed() -> None:
     order: [{name: price, expression: endpoint.price.prompt}]
     """
     by = policy("- {name: lenient, variant: lenient, ruleSet: lenient}", lenient=lenient)
-    answer: Plan = planned(judged(world(endpoint("a")), by), f"{MODEL}:lenient")
+    answer: Plan = plan_for(judge_world(world(endpoint("a")), by), f"{MODEL}:lenient")
     assert tags(answer) == ["a"]
-    assert named(verdict_of(answer, "a").abstained) == [("quick", "policy", "absent")]
+    assert describe_findings(verdict_of(answer, "a").abstained) == [("quick", "policy", "absent")]

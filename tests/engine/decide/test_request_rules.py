@@ -15,14 +15,14 @@ from tests.support.worlds import (
     MODEL,
     OTHER,
     endpoint,
-    fast,
-    ids,
-    judged,
-    moment,
-    observed,
-    planned,
+    endpoint_ids,
+    judge_world,
+    make_moment,
+    make_observation,
+    plan_for,
     reasons,
     tags,
+    throughput,
     world,
 )
 
@@ -35,7 +35,7 @@ from assay.importers.openrouter import read_openrouter
 
 
 def served(*endpoints: Any, **more: Any) -> Snapshot:
-    return judged(world(*endpoints, **more))
+    return judge_world(world(*endpoints, **more))
 
 
 PRICED = (
@@ -51,7 +51,8 @@ PRICED = (
 def test_item_01_price_draw_is_nine_to_one_and_the_unstable_come_last() -> None:
     snapshot, rounds = served(*PRICED), 10_000
     orders = [
-        tuple(tags(planned(snapshot, at=moment(n.to_bytes(16, "big"))))) for n in range(rounds)
+        tuple(tags(plan_for(snapshot, at=make_moment(n.to_bytes(16, "big")))))
+        for n in range(rounds)
     ]
     assert set(orders) == {("a", "c", "b"), ("c", "a", "b")}
     assert abs(orders.count(("a", "c", "b")) / rounds - 0.9) < 4 * math.sqrt(0.9 * 0.1 / rounds)
@@ -77,7 +78,7 @@ def test_item_01_price_draw_is_nine_to_one_and_the_unstable_come_last() -> None:
 )
 def test_item_01_uptime_bands(trouble: dict[str, Any], place: int) -> None:
     others = (endpoint("dear", price=1e9), endpoint("shaky", price=1e9, uptime_30m_percent=90.0))
-    answer = tags(planned(served(endpoint("a", price=0.01, **trouble), *others)))
+    answer = tags(plan_for(served(endpoint("a", price=0.01, **trouble), *others)))
     assert answer.index("a") == place
 
 
@@ -113,13 +114,13 @@ def test_item_01_uptime_bands(trouble: dict[str, Any], place: int) -> None:
     ],
 )
 def test_item_02_order(wants: dict[str, Any], expected: list[str]) -> None:
-    assert tags(planned(served(*PRICED), **wants)) == expected
+    assert tags(plan_for(served(*PRICED), **wants)) == expected
 
 
 def test_item_02_order_draws_no_lots() -> None:
     snapshot = served(*PRICED)
     plans = {
-        tuple(tags(planned(snapshot, order=("b",), at=moment(n.to_bytes(16, "big")))))
+        tuple(tags(plan_for(snapshot, order=("b",), at=make_moment(n.to_bytes(16, "big")))))
         for n in range(100)
     }
     assert plans == {("b", "a", "c")}
@@ -163,14 +164,14 @@ def test_item_03_layers_only_narrow(
 ) -> None:
     snapshot = served(*LAYERED, tenants=[TenantSettings("acme", **tenant)])
     sort: dict[str, Any] = {} if "order" in wants else {"sort": "price"}
-    assert "".join(tags(planned(snapshot, tenant="acme", **sort, **wants))) == expected
+    assert "".join(tags(plan_for(snapshot, tenant="acme", **sort, **wants))) == expected
 
 
 def test_item_03_every_layer_has_a_reason_of_its_own() -> None:
     acme = TenantSettings(
         "acme", only=("a", "b", "c"), ignore=("b",), zdr=True, deny_data_collection=True
     )
-    answer = planned(served(*LAYERED, tenants=[acme]), tenant="acme", ignore=("c",))
+    answer = plan_for(served(*LAYERED, tenants=[acme]), tenant="acme", ignore=("c",))
     assert reasons(answer) == {
         "b": ["ignored", "data_policy:training"],
         "c": ["ignored", "data_policy:zdr"],
@@ -202,7 +203,7 @@ def test_item_04_max_price_removes(limit: MaxPrice, expected: str) -> None:
         endpoint("c", prices=Prices(prompt=3.0, completion=0.5, audio=4.0)),
         endpoint("d", price=None),
     )
-    answer = planned(snapshot, max_price=limit)
+    answer = plan_for(snapshot, max_price=limit)
     assert "".join(sorted(tags(answer))) == expected
     assert {reason for found in reasons(answer).values() for reason in found} == {"max_price"}
 
@@ -222,12 +223,12 @@ def test_item_04_max_price_removes(limit: MaxPrice, expected: str) -> None:
 )  # fmt: skip
 def test_item_04_preferred_only_demotes(wants: dict[str, Any], expected: str) -> None:
     snapshot = served(
-        endpoint("a", price=1.0, latency_s=Percentiles(p50=0.5), **fast(50.0, p90=40.0)),
-        endpoint("b", price=2.0, latency_s=Percentiles(p50=0.3), **fast(60.0, p90=20.0)),
-        endpoint("c", price=3.0, latency_s=Percentiles(p50=0.5), **fast(70.0, p90=30.0)),
+        endpoint("a", price=1.0, latency_s=Percentiles(p50=0.5), **throughput(50.0, p90=40.0)),
+        endpoint("b", price=2.0, latency_s=Percentiles(p50=0.3), **throughput(60.0, p90=20.0)),
+        endpoint("c", price=3.0, latency_s=Percentiles(p50=0.5), **throughput(70.0, p90=30.0)),
         endpoint("d", price=4.0),
     )
-    assert "".join(tags(planned(snapshot, sort="price", **wants))) == expected
+    assert "".join(tags(plan_for(snapshot, sort="price", **wants))) == expected
 
 
 # --- 5: whom a name means -------------------------------------------------------------------------------------------
@@ -257,10 +258,10 @@ def test_item_05_base_slug_and_tag(name: str, expected: list[str]) -> None:
     snapshot = served(*acme, endpoint("acme/flex"), endpoint("other"))
     everyone = ["acme", "acme/fp8", "acme/fp8~2", "acme/us", "other"]
     listed = [f"{MODEL}@{tag}" for tag in expected]
-    assert sorted(ids(planned(snapshot, only=(name,)))) == listed
-    assert sorted(ids(planned(snapshot, order=(name,)))[: len(expected)]) == listed
+    assert sorted(endpoint_ids(plan_for(snapshot, only=(name,)))) == listed
+    assert sorted(endpoint_ids(plan_for(snapshot, order=(name,)))[: len(expected)]) == listed
     left = [f"{MODEL}@{tag}" for tag in everyone if tag not in expected]
-    assert sorted(ids(planned(snapshot, ignore=(name,)))) == left
+    assert sorted(endpoint_ids(plan_for(snapshot, ignore=(name,)))) == left
 
 
 @pytest.mark.parametrize(
@@ -288,7 +289,7 @@ def test_item_05_base_slug_and_tag(name: str, expected: list[str]) -> None:
 )
 def test_item_05_service_tiers(suffix: str, wants: dict[str, Any], expected: list[str]) -> None:
     snapshot = served(endpoint("acme"), endpoint("acme/flex"), endpoint("acme/priority"))
-    assert sorted(tags(planned(snapshot, MODEL + suffix, **wants))) == expected
+    assert sorted(tags(plan_for(snapshot, MODEL + suffix, **wants))) == expected
 
 
 def test_item_05_a_tier_that_is_asked_for_comes_first() -> None:
@@ -297,7 +298,7 @@ def test_item_05_a_tier_that_is_asked_for_comes_first() -> None:
         endpoint("acme/priority", price=9.0),
         endpoint("other", price=2.0),
     )
-    assert tags(planned(snapshot, service_tier="priority", sort="price")) == [
+    assert tags(plan_for(snapshot, service_tier="priority", sort="price")) == [
         "acme/priority",
         "acme",
         "other",
@@ -313,12 +314,12 @@ def vetted() -> Snapshot:
     tagged = (("a", 1.0, 10.0), ("b", 2.0, 20.0), ("w", 3.0, 30.0))
     return served(
         *(
-            endpoint(tag, model, price=price, **fast(speed))
+            endpoint(tag, model, price=price, **throughput(speed))
             for model in (MODEL, free, OTHER)
             for tag, price, speed in tagged
         ),
         observations=[
-            observed(tag, 600 if tag == "w" else 0, model=model)
+            make_observation(tag, 600 if tag == "w" else 0, model=model)
             for model in (MODEL, free, OTHER)
             for tag, *_ in tagged
         ],
@@ -342,7 +343,7 @@ def vetted() -> Snapshot:
     ],
 )
 def test_item_06_suffixes_compose(suffixes: str, expected: str) -> None:
-    answer = planned(vetted(), MODEL + suffixes)
+    answer = plan_for(vetted(), MODEL + suffixes)
     assert "".join(tags(answer)) == expected
     assert {a.model for a in answer.attempts} == {f"{MODEL}:free" if "free" in suffixes else MODEL}
 
@@ -350,28 +351,28 @@ def test_item_06_suffixes_compose(suffixes: str, expected: str) -> None:
 @pytest.mark.parametrize("tools", [0, 2])
 def test_item_06_nitro_and_exacto_give_one_plan_in_either_order(tools: int) -> None:
     one, other = (
-        planned(vetted(), f"{MODEL}:{s}", tools=tools) for s in ("nitro:exacto", "exacto:nitro")
+        plan_for(vetted(), f"{MODEL}:{s}", tools=tools) for s in ("nitro:exacto", "exacto:nitro")
     )
     assert one.canonical() == other.canonical()
 
 
 def test_item_06_a_missing_catalog_row_never_falls_back_to_the_base() -> None:
     with pytest.raises(UnknownModel, match=f"{MODEL}:batch"):
-        planned(vetted(), f"{MODEL}:batch:nitro")
+        plan_for(vetted(), f"{MODEL}:batch:nitro")
 
 
 # --- 7: several models ----------------------------------------------------------------------------------------------
 
 
 def test_item_07_each_model_has_its_own_suffix() -> None:
-    answer = planned(vetted(), f"{MODEL}:exacto", OTHER, sort="price")
+    answer = plan_for(vetted(), f"{MODEL}:exacto", OTHER, sort="price")
     assert [(a.model, a.tag) for a in answer.attempts] == [
         (MODEL, "a"), (MODEL, "b"), (OTHER, "a"), (OTHER, "b"), (OTHER, "w"),
     ]  # fmt: skip
 
 
 def test_item_07_partition_none_merges_sorts_and_no_filters() -> None:
-    answer = planned(vetted(), f"{MODEL}:exacto", OTHER, sort="price", partition="none")
+    answer = plan_for(vetted(), f"{MODEL}:exacto", OTHER, sort="price", partition="none")
     assert [(a.model, a.tag) for a in answer.attempts] == [
         (MODEL, "a"), (OTHER, "a"), (MODEL, "b"), (OTHER, "b"), (OTHER, "w"),
     ]  # fmt: skip
@@ -379,7 +380,7 @@ def test_item_07_partition_none_merges_sorts_and_no_filters() -> None:
 
 
 def test_item_07_the_suffix_of_the_first_model_orders_all_together() -> None:
-    answer = planned(vetted(), f"{MODEL}:nitro", f"{OTHER}:floor", partition="none")
+    answer = plan_for(vetted(), f"{MODEL}:nitro", f"{OTHER}:floor", partition="none")
     assert [a.tag for a in answer.attempts] == ["w", "w", "b", "b", "a", "a"]
 
 
@@ -391,15 +392,17 @@ def tiered(**errored: int | None) -> Snapshot:
     priced = [endpoint(tag, price=10.0 ** (8 - 2 * place)) for place, tag in enumerate(errored)]
     return served(
         *priced,
-        observations=[observed(tag, bad) for tag, bad in errored.items() if bad is not None],
+        observations=[
+            make_observation(tag, bad) for tag, bad in errored.items() if bad is not None
+        ],
     )
 
 
 def test_item_08_tools_bring_the_tiers_in_order() -> None:
     snapshot = tiered(good=0, fair=2, fine=1, sound=2, unseen=None, bad=500)
-    assert tags(planned(snapshot)) == ["bad", "unseen", "sound", "fine", "fair", "good"]
-    assert tags(planned(snapshot, tools=1)) == ["sound", "fine", "fair", "good", "unseen", "bad"]
-    assert tags(planned(snapshot, sort="exacto")) == [
+    assert tags(plan_for(snapshot)) == ["bad", "unseen", "sound", "fine", "fair", "good"]
+    assert tags(plan_for(snapshot, tools=1)) == ["sound", "fine", "fair", "good", "unseen", "bad"]
+    assert tags(plan_for(snapshot, sort="exacto")) == [
         "sound",
         "fine",
         "fair",
@@ -418,7 +421,7 @@ def test_item_08_tools_bring_the_tiers_in_order() -> None:
 )
 def test_item_08_an_explicit_sort_switches_the_tiers_off(wants: dict[str, Any]) -> None:
     snapshot = tiered(good=0, fair=2, fine=1, sound=2, unseen=None, bad=500)
-    assert tags(planned(snapshot, tools=1, **wants)) == [
+    assert tags(plan_for(snapshot, tools=1, **wants)) == [
         "bad",
         "unseen",
         "sound",
@@ -443,12 +446,12 @@ def test_item_08_an_explicit_sort_switches_the_tiers_off(wants: dict[str, Any]) 
 def test_item_08_no_sort_bypasses_the_hard_pool(wants: dict[str, Any]) -> None:
     snapshot = tiered(good=0, fair=2, fine=1, sound=2, unseen=None, bad=500)
     for tools in (0, 1):
-        attempted = set(tags(planned(snapshot, f"{MODEL}:exacto", tools=tools, **wants)))
+        attempted = set(tags(plan_for(snapshot, f"{MODEL}:exacto", tools=tools, **wants)))
         assert attempted == ({"good"} if "only" in wants else {"good", "fair", "fine", "sound"})
 
 
 def test_item_08_the_soft_tiers_leave_nobody_out() -> None:
-    answer = planned(tiered(good=0, unseen=None, bad=2000), tools=1)
+    answer = plan_for(tiered(good=0, unseen=None, bad=2000), tools=1)
     assert tags(answer) == ["good", "unseen", "bad"]
     assert answer.excluded == ()
 
@@ -465,7 +468,7 @@ def test_item_08_the_soft_tiers_leave_nobody_out() -> None:
     ],
 )
 def test_item_09_live_cut_off_needs_four_peers(errored: dict[str, int], last: str | None) -> None:
-    answer = tags(planned(tiered(**errored), tools=1))
+    answer = tags(plan_for(tiered(**errored), tools=1))
     assert (answer[-1] == "odd") is (last == "odd")
 
 
@@ -484,10 +487,14 @@ def test_item_09_below_the_floors_is_the_middle_tier(
         endpoint("sound", price=1e6),
         endpoint("bad", price=1e-6),
         endpoint("few", price=1.0),
-        observations=[observed("sound"), observed("bad", 800), observed("few", 0, calls, requests)],
+        observations=[
+            make_observation("sound"),
+            make_observation("bad", 800),
+            make_observation("few", 0, calls, requests),
+        ],
     )
     expected = ["sound", "few", "bad"] if middle else ["few", "sound", "bad"]
-    assert tags(planned(snapshot, tools=1)) == expected
+    assert tags(plan_for(snapshot, tools=1)) == expected
 
 
 # --- 10: nobody left (the forwarder's 404 is made of this) ------------------------------------------------------------
@@ -517,7 +524,7 @@ def test_item_09_below_the_floors_is_the_middle_tier(
 def test_item_10_no_endpoint_is_an_answer_with_reasons(
     wants: dict[str, Any], excluded_by: set[str]
 ) -> None:
-    answer = planned(
+    answer = plan_for(
         served(endpoint("a", context_length=1000), endpoint("b", context_length=1000)), **wants
     )
     assert answer.attempts == ()
@@ -558,7 +565,7 @@ def test_item_10_capabilities_that_some_endpoint_has(
     snapshot = served(
         *(endpoint(tag, supported_parameters=names) for tag, names in supporting.items())
     )
-    assert "".join(sorted(tags(planned(snapshot, tools=tools, parameters=parameters)))) == expected
+    assert "".join(sorted(tags(plan_for(snapshot, tools=tools, parameters=parameters)))) == expected
 
 
 @pytest.mark.parametrize(
@@ -578,7 +585,7 @@ def test_item_10_capabilities_that_some_endpoint_has(
     ],
 )
 def test_item_10_completion_limit(limits: dict[str, Any], max_tokens: int, *, fits: bool) -> None:
-    assert bool(planned(served(endpoint("a", **limits)), max_tokens=max_tokens).attempts) is fits
+    assert bool(plan_for(served(endpoint("a", **limits)), max_tokens=max_tokens).attempts) is fits
 
 
 # --- 12: the importer -----------------------------------------------------------------------------------------------
@@ -616,4 +623,4 @@ def test_item_12_importer_accepts(changes: dict[str, Any], field: str, expected:
     assert document.rejected == ()
     (found,) = document.endpoints
     assert getattr(found, field) == expected
-    assert tags(planned(judged(world(found)))) == ["acme"]
+    assert tags(plan_for(judge_world(world(found)))) == ["acme"]

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 from hypothesis import given, strategies as st
-from tests.support.worlds import AS_OF, HOUR, MODEL, observed, unhurried
+from tests.support.worlds import AS_OF, HOUR, MODEL, make_observation
 
 from assay.engine.evidence.decay import EvidenceSpec
 from assay.engine.evidence.observations import (
@@ -49,19 +49,19 @@ def known(*observations: Observation, spec: EvidenceSpec = SPEC) -> FoldedCounts
 def test_a_window_counts_once_it_has_ended_until_it_is_too_old(
     age: timedelta, *, counts: bool, stale: bool
 ) -> None:
-    evidence = fold_observations([observed("a", age=age)], SPEC, AS_OF).get(f"{MODEL}@a")
+    evidence = fold_observations([make_observation("a", age=age)], SPEC, AS_OF).get(f"{MODEL}@a")
     assert (evidence is not None and evidence.folded is not None) is counts
     assert (evidence is not None and evidence.stale) is stale
 
 
 def test_age_runs_from_the_end_of_the_window() -> None:
-    long = observed("a", age=HOUR, length=SPEC.max_age + HOUR)
+    long = make_observation("a", age=HOUR, length=SPEC.max_age + HOUR)
     assert known(long).observed == Counts(3000, 2000, 0)
 
 
 def test_fresh_windows_outlive_stale_ones() -> None:
-    stale = observed("a", errored=2000, age=SPEC.max_age + HOUR)
-    evidence = folded(stale, observed("a", errored=1))
+    stale = make_observation("a", errored=2000, age=SPEC.max_age + HOUR)
+    evidence = folded(stale, make_observation("a", errored=1))
     assert not evidence.stale
     assert evidence.folded is not None
     assert evidence.folded.observed.errored_requests == 1
@@ -69,7 +69,13 @@ def test_fresh_windows_outlive_stale_ones() -> None:
 
 def test_every_endpoint_is_folded_by_itself() -> None:
     evidence = fold_observations(
-        [observed("a", errored=1), observed("b", errored=2), observed("b", errored=4)], SPEC, AS_OF
+        [
+            make_observation("a", errored=1),
+            make_observation("b", errored=2),
+            make_observation("b", errored=4),
+        ],
+        SPEC,
+        AS_OF,
     )
     assert {
         name: e.folded.observed.errored_requests
@@ -82,8 +88,12 @@ def test_every_endpoint_is_folded_by_itself() -> None:
 
 
 def test_what_is_known_of_the_windows_is_kept() -> None:
-    early = observed("a", source="lab", age=30 * HOUR, length=2 * HOUR, requests=10, calls=5)
-    late = observed("a", source="gateway", age=HOUR, length=HOUR, requests=100, calls=50, errored=3)
+    early = make_observation(
+        "a", source="lab", age=30 * HOUR, length=2 * HOUR, requests=10, calls=5
+    )
+    late = make_observation(
+        "a", source="gateway", age=HOUR, length=HOUR, requests=100, calls=50, errored=3
+    )
     found = known(late, early)
     assert found.sources == ("gateway", "lab")
     assert (found.observed_from, found.observed_to) == (early.observed_from, late.observed_to)
@@ -106,16 +116,17 @@ def test_what_is_known_of_the_windows_is_kept() -> None:
 def test_half_life_follows_the_effective_rate_within_bounds(
     calls: int, length: timedelta, hours: float
 ) -> None:
-    assert half_life_of([observed("a", calls=calls, length=length)], SPEC) / HOUR == pytest.approx(
-        hours
-    )
+    assert half_life_of(
+        [make_observation("a", calls=calls, length=length)], SPEC
+    ) / HOUR == pytest.approx(hours)
 
 
 @pytest.mark.parametrize("halvings", [0, 1, 2, 5])
 def test_counts_halve_with_every_half_life(halvings: int) -> None:
     spec = replace(SPEC, half_life_min=10 * HOUR, half_life_max=10 * HOUR)
     found = known(
-        observed("a", errored=40, calls=800, requests=1600, age=10 * HOUR * halvings), spec=spec
+        make_observation("a", errored=40, calls=800, requests=1600, age=10 * HOUR * halvings),
+        spec=spec,
     )
     assert found.discounted == Counts(1600 / 2**halvings, 800 / 2**halvings, 40 / 2**halvings)
     assert found.observed == Counts(1600, 800, 40)
@@ -124,14 +135,16 @@ def test_counts_halve_with_every_half_life(halvings: int) -> None:
 def test_each_window_is_discounted_by_its_own_age() -> None:
     spec = replace(SPEC, half_life_min=HOUR, half_life_max=HOUR)
     found = known(
-        observed("a", calls=8, age=HOUR), observed("a", calls=16, age=3 * HOUR), spec=spec
+        make_observation("a", calls=8, age=HOUR),
+        make_observation("a", calls=16, age=3 * HOUR),
+        spec=spec,
     )
     assert found.discounted.tool_call_requests == 8 / 2 + 16 / 8
 
 
 WINDOWS = st.lists(
     st.builds(
-        observed,
+        make_observation,
         st.sampled_from("ab"),
         errored=st.integers(0, 9),
         calls=st.integers(9, 99),
@@ -145,7 +158,6 @@ WINDOWS = st.lists(
 )
 
 
-@unhurried
 @given(WINDOWS, st.data())
 def test_order_of_windows_does_not_matter(windows: list[Observation], data: st.DataObject) -> None:
     assert fold_observations(data.draw(st.permutations(windows)), SPEC, AS_OF) == fold_observations(
@@ -153,16 +165,14 @@ def test_order_of_windows_does_not_matter(windows: list[Observation], data: st.D
     )
 
 
-@unhurried
 @given(st.permutations([3, 10**15 + 1, 7 * 10**14 + 3]))
 def test_order_of_windows_over_the_same_time_does_not_matter(calls: list[int]) -> None:
-    windows = [observed("a", calls=n, requests=n, age=37 * HOUR) for n in calls]
+    windows = [make_observation("a", calls=n, requests=n, age=37 * HOUR) for n in calls]
     assert fold_observations(windows, SPEC, AS_OF) == fold_observations(
         sorted(windows, key=lambda o: o.requests), SPEC, AS_OF
     )
 
 
-@unhurried
 @given(WINDOWS)
 def test_discounted_is_never_more_than_observed(windows: list[Observation]) -> None:
     for evidence in fold_observations(windows, SPEC, AS_OF).values():
@@ -186,7 +196,9 @@ def test_discounted_is_never_more_than_observed(windows: list[Observation]) -> N
     ],
 )
 def test_one_source_speaks_for_propensity(requests: dict[str, int], main: str) -> None:
-    found = known(*(observed("a", source=s, requests=n, calls=n // 2) for s, n in requests.items()))
+    found = known(
+        *(make_observation("a", source=s, requests=n, calls=n // 2) for s, n in requests.items())
+    )
     assert found.main_source == main
     assert found.by_source[found.main_source] == Counts(requests[main], requests[main] // 2, 0)
 
@@ -209,12 +221,12 @@ def test_propensity_lies_strictly_between_zero_and_one(
 def test_peers_are_the_others_of_the_same_source() -> None:
     evidence = fold_observations(
         [
-            observed("a", requests=9, calls=0),
-            observed("b", requests=9, calls=4),
-            observed("c", requests=9, calls=9),
-            observed("d", requests=9, calls=9, source="elsewhere"),
-            observed("e", requests=0, calls=0),
-            observed("f", age=SPEC.max_age + HOUR),
+            make_observation("a", requests=9, calls=0),
+            make_observation("b", requests=9, calls=4),
+            make_observation("c", requests=9, calls=9),
+            make_observation("d", requests=9, calls=9, source="elsewhere"),
+            make_observation("e", requests=0, calls=0),
+            make_observation("f", age=SPEC.max_age + HOUR),
         ],
         SPEC,
         AS_OF,
@@ -227,8 +239,8 @@ def test_peers_are_the_others_of_the_same_source() -> None:
 
 def test_the_vendors_own_endpoint_is_the_reference_of_all() -> None:
     windows = [
-        observed("a", requests=9, calls=0),
-        observed("own", requests=9, calls=4, reference=True),
+        make_observation("a", requests=9, calls=0),
+        make_observation("own", requests=9, calls=4, reference=True),
     ]
     evidence = fold_observations(windows, SPEC, AS_OF)
     assert peer_propensities(evidence)[f"{MODEL}@a"].reference == pytest.approx(0.45)
@@ -236,8 +248,8 @@ def test_the_vendors_own_endpoint_is_the_reference_of_all() -> None:
 
 
 def test_peers_are_all_that_the_source_saw_whoever_saw_more_of_them() -> None:
-    bench = observed("x", calls=30, requests=100, source="bench")
-    also = observed("y", calls=20, requests=100, source="bench")
-    traffic = observed("y", calls=1000, requests=9000, source="traffic")
+    bench = make_observation("x", calls=30, requests=100, source="bench")
+    also = make_observation("y", calls=20, requests=100, source="bench")
+    traffic = make_observation("y", calls=1000, requests=9000, source="traffic")
     evidence = fold_observations([bench, also, traffic], SPEC, AS_OF)
     assert peer_propensities(evidence)[f"{MODEL}@x"].shares == (20.5 / 101,)

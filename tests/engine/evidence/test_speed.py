@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from tests.support.worlds import MODEL, endpoint, judged, world
+from tests.support.worlds import MODEL, endpoint, judge_world, world
 
 from assay.engine.evidence.speed import (
     HistogramBin,
@@ -104,7 +104,7 @@ def test_rules_read_it_as_if_the_catalog_said_it() -> None:
         of.endpoints[0].endpoint_id: ServedSpeed(Percentiles(p50=0.5), Percentiles(p90=80.0), 99.0)
     }
     first, second = next(
-        iter(judged(World(of.models, of.endpoints, served=served)).models[MODEL].rows.values())
+        iter(judge_world(World(of.models, of.endpoints, served=served)).models[MODEL].rows.values())
     )
     assert (first["latency.p50_s"], first["throughput.p90_tps"], first["uptime_percent"]) == (
         0.5,

@@ -13,7 +13,6 @@ import pytest
 import scipy.special
 import scipy.stats
 from hypothesis import given, strategies as st
-from tests.support.worlds import unhurried
 
 from assay.engine.evidence.statistics import (
     logit,
@@ -31,7 +30,6 @@ LISTS = st.lists(NUMBERS, min_size=1, max_size=40)
 SHARES = st.floats(0.001, 0.999)
 
 
-@unhurried
 @given(st.integers(1, 400), st.integers(1, 400), SHARES)
 def test_beta_tail_is_a_binomial_sum(good: int, bad: int, threshold: float) -> None:
     trials = good + bad - 1
@@ -41,7 +39,6 @@ def test_beta_tail_is_a_binomial_sum(good: int, bad: int, threshold: float) -> N
     )
 
 
-@unhurried
 @given(st.floats(0.01, 1e6), st.floats(0.01, 1e6), SHARES)
 def test_beta_tail_is_scipys(good: float, bad: float, threshold: float) -> None:
     assert probability_at_least(good, bad, threshold) == pytest.approx(
@@ -68,7 +65,6 @@ def test_the_shipped_prior_admits_nobody() -> None:
     assert probability_at_least(19.0, 1.0, 0.95) < 0.95
 
 
-@unhurried
 @given(st.integers(1, 5000), st.data(), st.floats(0.51, 0.999))
 def test_wilson_bounds_are_scipys(trials: int, data: st.DataObject, confidence: float) -> None:
     successes = data.draw(st.integers(0, trials))
@@ -79,7 +75,6 @@ def test_wilson_bounds_are_scipys(trials: int, data: st.DataObject, confidence: 
     assert wilson_upper(successes, trials, confidence) == pytest.approx(interval.high, abs=1e-9)
 
 
-@unhurried
 @given(st.floats(1e-300, 1e300), st.floats(0, 1), st.floats(0.5, 0.9999))
 def test_wilson_bounds_enclose_the_share(trials: float, share: float, confidence: float) -> None:
     successes = share * trials
@@ -91,7 +86,6 @@ def test_wilson_bounds_enclose_the_share(trials: float, share: float, confidence
     assert successes / trials - 1e-9 <= high <= 1
 
 
-@unhurried
 @given(LISTS)
 def test_median_and_mad_are_the_known_ones(values: list[float]) -> None:
     assert median(values) == standard.median(values)
@@ -100,7 +94,6 @@ def test_median_and_mad_are_the_known_ones(values: list[float]) -> None:
     )
 
 
-@unhurried
 @given(LISTS, st.floats(0, 1))
 def test_quantile_is_of_type_7(values: list[float], share: float) -> None:
     assert quantile(values, share) == pytest.approx(
@@ -108,7 +101,6 @@ def test_quantile_is_of_type_7(values: list[float], share: float) -> None:
     )
 
 
-@unhurried
 @given(LISTS, st.randoms(use_true_random=False))
 def test_order_of_values_does_not_matter(values: list[float], random: object) -> None:
     shuffled = list(values)
@@ -120,7 +112,6 @@ def test_order_of_values_does_not_matter(values: list[float], random: object) ->
     )
 
 
-@unhurried
 @given(st.floats(1e-12, 1 - 1e-12))
 def test_logit_is_scipys_and_odd(share: float) -> None:
     assert logit(share) == pytest.approx(float(scipy.special.logit(share)), rel=1e-9, abs=1e-12)

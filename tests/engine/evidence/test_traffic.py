@@ -7,17 +7,24 @@ from datetime import timedelta
 
 import pytest
 from hypothesis import given, settings, strategies as st
-from tests.support.traffic import NOW, SPEC, blended, crowd, hostile, tally
+from tests.support.traffic_counts import (
+    NOW,
+    SPEC,
+    blend_counts,
+    honest_tenants,
+    hostile_tenants,
+    make_counts,
+)
 from tests.support.worlds import (
     AS_OF,
     HOUR,
     MODEL,
     OTHER,
     endpoint,
-    judged,
+    judge_world,
+    make_observation,
     mixed_world,
-    observed,
-    shipped,
+    shipped_policy,
     world,
 )
 
@@ -34,7 +41,7 @@ from assay.engine.world.measurements import Counts, TrafficCounts
 from assay.engine.world.world import World
 
 CAP = 500 * SPEC.design_effect
-KEY = shipped().bound["exacto"].fold
+KEY = shipped_policy().bound["exacto"].fold
 
 
 def verdicts(snapshot: Snapshot, model: str = MODEL) -> dict[str, Verdict]:
@@ -51,31 +58,33 @@ def trafficked(*tallies: TrafficCounts, tags: str = "a") -> World:
 @pytest.mark.parametrize(
     ("tallies", "calls", "errored"),
     [
-        pytest.param([tally(100, 5)], 100, 5, id="one tenant"),
-        pytest.param([tally(100, 5), tally(50, 1, tenant="u")], 150, 6, id="two"),
-        pytest.param([tally(100 * CAP, 10 * CAP)], CAP, CAP / 10, id="one far above its cap"),
-        pytest.param([tally(2 * CAP, 0), tally(2 * CAP, 4, source="other")], CAP, 1, id="one over two sources"),
-        pytest.param([tally(2 * CAP, 0), tally(2 * CAP, 4, stratum=1)], CAP, 1, id="one over two strata"),
-        pytest.param([tally(10 * CAP, 5, tenant="")], 10 * CAP, 5, id="a source without tenants vouches for itself"),
-        pytest.param([tally(10 * CAP, 0, tenant=""), tally(100, 0)], CAP + 100, 0, id="one with tenants does not"),
-        pytest.param([tally(10 * CAP, 0, tenant="", source="bare"), tally(100, 0)], 10 * CAP + 100, 0,
+        pytest.param([make_counts(100, 5)], 100, 5, id="one tenant"),
+        pytest.param([make_counts(100, 5), make_counts(50, 1, tenant="u")], 150, 6, id="two"),
+        pytest.param([make_counts(100 * CAP, 10 * CAP)], CAP, CAP / 10, id="one far above its cap"),
+        pytest.param([make_counts(2 * CAP, 0), make_counts(2 * CAP, 4, source="other")], CAP, 1, id="one over two sources"),
+        pytest.param([make_counts(2 * CAP, 0), make_counts(2 * CAP, 4, stratum=1)], CAP, 1, id="one over two strata"),
+        pytest.param([make_counts(10 * CAP, 5, tenant="")], 10 * CAP, 5, id="a source without tenants vouches for itself"),
+        pytest.param([make_counts(10 * CAP, 0, tenant=""), make_counts(100, 0)], CAP + 100, 0, id="one with tenants does not"),
+        pytest.param([make_counts(10 * CAP, 0, tenant="", source="bare"), make_counts(100, 0)], 10 * CAP + 100, 0,
                      id="each source by itself"),
-        pytest.param([tally(0, 0, requests=10**6)], 0, 0, id="requests without calls"),
+        pytest.param([make_counts(0, 0, requests=10**6)], 0, 0, id="requests without calls"),
     ],
 )  # fmt: skip
 def test_what_tallies_of_one_endpoint_come_to(
     tallies: list[TrafficCounts], calls: float, errored: float
 ) -> None:
-    found = blended(*tallies)["a"]
+    found = blend_counts(*tallies)["a"]
     assert found.discounted.tool_call_requests == pytest.approx(calls)
     assert found.discounted.errored_requests == pytest.approx(errored)
     assert found.lenient_errored is None
 
 
 def test_what_was_observed_is_told_as_it_was() -> None:
-    early = tally(10**6, 10**5, source="one")
-    late = replace(tally(50, 1, tenant="u", source="two"), first_hour=NOW - 3, last_hour=NOW - 2)
-    found = blended(early, late)["a"]
+    early = make_counts(10**6, 10**5, source="one")
+    late = replace(
+        make_counts(50, 1, tenant="u", source="two"), first_hour=NOW - 3, last_hour=NOW - 2
+    )
+    found = blend_counts(early, late)["a"]
     assert found.observed == Counts(2 * 10**6 + 100, 10**6 + 50, 10**5 + 1)
     assert found.sources == ("one", "two")
     assert found.main_source == "one"
@@ -85,9 +94,11 @@ def test_what_was_observed_is_told_as_it_was() -> None:
 
 def test_imported_observations_stand_beside_and_are_not_capped() -> None:
     imported = fold_observations(
-        [observed("a", errored=90, calls=30_000, requests=50_000, age=0 * HOUR)], SPEC, AS_OF
+        [make_observation("a", errored=90, calls=30_000, requests=50_000, age=0 * HOUR)],
+        SPEC,
+        AS_OF,
     )
-    found = blended(tally(100, 5, half_life=12 * HOUR), evidence=dict(imported))["a"]
+    found = blend_counts(make_counts(100, 5, half_life=12 * HOUR), evidence=dict(imported))["a"]
     before = imported[f"{MODEL}@a"].folded
     assert before is not None
     assert found.observed == Counts(50_200, 30_100, 95)
@@ -99,27 +110,29 @@ def test_imported_observations_stand_beside_and_are_not_capped() -> None:
 
 
 def test_without_traffic_nothing_is_different() -> None:
-    imported = fold_observations([observed("a")], SPEC, AS_OF)
+    imported = fold_observations([make_observation("a")], SPEC, AS_OF)
     assert add_traffic(imported, [], SPEC) is imported
     of = mixed_world()
-    assert judged(replace(of, traffic={KEY: ()})).snapshot_id == judged(of).snapshot_id
+    assert judge_world(replace(of, traffic={KEY: ()})).snapshot_id == judge_world(of).snapshot_id
 
 
 def test_what_is_stale_says_so() -> None:
-    gone = tally(0, requests=0)
+    gone = make_counts(0, requests=0)
     assert add_traffic({}, [gone], SPEC) == {f"{MODEL}@a": EndpointEvidence(None, stale=True)}
-    assert [f.reason for f in verdicts(judged(trafficked(gone)))["a"].broken] == [
+    assert [f.reason for f in verdicts(judge_world(trafficked(gone)))["a"].broken] == [
         "EVIDENCE_STALE"
     ] * 2
-    assert blended(gone, tally(10, source="other"))["a"].observed.tool_call_requests == 10
+    assert (
+        blend_counts(gone, make_counts(10, source="other"))["a"].observed.tool_call_requests == 10
+    )
 
 
 def test_other_models_and_other_ways_of_folding_are_no_matter() -> None:
     of = replace(
         world(endpoint("a"), endpoint("a", OTHER)),
-        traffic={KEY: (tally(2000),), "another": (tally(9),)},
+        traffic={KEY: (make_counts(2000),), "another": (make_counts(9),)},
     )
-    found = judged(of)
+    found = judge_world(of)
     assert verdicts(found)["a"].admitted
     assert not verdicts(found, OTHER)["a"].admitted
 
@@ -130,7 +143,7 @@ def test_other_models_and_other_ways_of_folding_are_no_matter() -> None:
 def mix(tag: str, rates: tuple[float, ...], parts: tuple[float, ...]) -> list[TrafficCounts]:
     """Many tenants far below their cap, so that strata alone matter."""
     return [
-        tally(1000 * part, 1000 * part * (1 - rate), tag=tag, tenant=f"t{n}", stratum=k)
+        make_counts(1000 * part, 1000 * part * (1 - rate), tag=tag, tenant=f"t{n}", stratum=k)
         for k, (rate, part) in enumerate(zip(rates, parts, strict=True))
         for n in range(20)
     ]
@@ -138,7 +151,9 @@ def mix(tag: str, rates: tuple[float, ...], parts: tuple[float, ...]) -> list[Tr
 
 def test_an_endpoint_that_gets_the_hard_prompts_is_not_taken_for_a_bad_one() -> None:
     better, worse = (0.99, 0.96, 0.90), (0.985, 0.952, 0.89)  # statistics.md §5.6
-    found = blended(*mix("a", better, (0.13, 0.26, 0.61)), *mix("b", worse, (0.70, 0.25, 0.05)))
+    found = blend_counts(
+        *mix("a", better, (0.13, 0.26, 0.61)), *mix("b", worse, (0.70, 0.25, 0.05))
+    )
     raw = {
         t: 1 - f.observed.errored_requests / f.observed.tool_call_requests for t, f in found.items()
     }
@@ -154,21 +169,27 @@ def test_an_endpoint_that_gets_the_hard_prompts_is_not_taken_for_a_bad_one() -> 
 
 
 def test_sources_are_standardised_apart() -> None:
-    one = [tally(100, 20, tag="a", source="hard"), tally(100, 0, tag="b", source="easy")]
-    found = blended(*one)
+    one = [
+        make_counts(100, 20, tag="a", source="hard"),
+        make_counts(100, 0, tag="b", source="easy"),
+    ]
+    found = blend_counts(*one)
     assert found["a"].discounted == Counts(200, 100, 20)
     assert found["b"].discounted == Counts(200, 100, 0)
 
 
 def test_propensity_is_of_requests_that_left_the_choice_and_on_the_same_mix() -> None:
     requests = [  # in the first stratum one in ten ends in calls, in the last nine in ten
-        *(tally(1000, tag="a", tenant=f"t{n}", stratum=0, auto=(990, 99)) for n in range(40)),
-        *(tally(1000, tag="a", tenant=f"t{n}", stratum=5, auto=(10, 9)) for n in range(40)),
-        *(tally(1000, tag="b", tenant=f"t{n}", stratum=0, auto=(10, 1)) for n in range(40)),
-        *(tally(1000, tag="b", tenant=f"t{n}", stratum=5, auto=(990, 891)) for n in range(40)),
-        tally(1000, tag="forced", auto=(0, 0)),
+        *(make_counts(1000, tag="a", tenant=f"t{n}", stratum=0, auto=(990, 99)) for n in range(40)),
+        *(make_counts(1000, tag="a", tenant=f"t{n}", stratum=5, auto=(10, 9)) for n in range(40)),
+        *(make_counts(1000, tag="b", tenant=f"t{n}", stratum=0, auto=(10, 1)) for n in range(40)),
+        *(
+            make_counts(1000, tag="b", tenant=f"t{n}", stratum=5, auto=(990, 891))
+            for n in range(40)
+        ),
+        make_counts(1000, tag="forced", auto=(0, 0)),
     ]
-    shares = {tag: folded.share("gateway") for tag, folded in blended(*requests).items()}
+    shares = {tag: folded.share("gateway") for tag, folded in blend_counts(*requests).items()}
     assert shares == {
         "a": pytest.approx(0.5, abs=0.01),
         "b": pytest.approx(0.5, abs=0.01),
@@ -178,11 +199,11 @@ def test_propensity_is_of_requests_that_left_the_choice_and_on_the_same_mix() ->
 
 
 def test_one_tenant_does_not_move_propensity() -> None:
-    usual = [tally(50, tenant=f"t{n:03}", auto=(100, 50)) for n in range(400)]
-    flood = tally(0, 0, tenant="flood", requests=10**7, auto=(10**7, 0))
+    usual = [make_counts(50, tenant=f"t{n:03}", auto=(100, 50)) for n in range(400)]
+    flood = make_counts(0, 0, tenant="flood", requests=10**7, auto=(10**7, 0))
     before, after = (
-        blended(*usual)["a"].share("gateway"),
-        blended(*usual, flood)["a"].share("gateway"),
+        blend_counts(*usual)["a"].share("gateway"),
+        blend_counts(*usual, flood)["a"].share("gateway"),
     )
     assert before == pytest.approx(after, abs=0.006)
 
@@ -193,28 +214,28 @@ def test_one_tenant_does_not_move_propensity() -> None:
 @pytest.mark.parametrize(
     ("tallies", "calls", "errored"),
     [
-        pytest.param([tally(100, 9, hour=(10, 3))], 10, 3, id="as counted"),
+        pytest.param([make_counts(100, 9, hour=(10, 3))], 10, 3, id="as counted"),
         pytest.param(
-            [tally(4 * CAP, 0, hour=(400, 40))], 100, 10, id="by what of its tenant counts"
+            [make_counts(4 * CAP, 0, hour=(400, 40))], 100, 10, id="by what of its tenant counts"
         ),
         pytest.param(
-            [tally(4 * CAP, 0, tenant="", hour=(400, 40))],
+            [make_counts(4 * CAP, 0, tenant="", hour=(400, 40))],
             400,
             40,
             id="all of it where nobody is named",
         ),
-        pytest.param([tally(4 * CAP)], 0, 0, id="nothing"),
+        pytest.param([make_counts(4 * CAP)], 0, 0, id="nothing"),
     ],
 )
 def test_the_closed_hour(tallies: list[TrafficCounts], calls: float, errored: float) -> None:
-    found = blended(*tallies)["a"].hour
+    found = blend_counts(*tallies)["a"].hour
     assert found is not None
     assert [found.calls, found.errored] == pytest.approx([calls, errored])
 
 
 def test_who_came_new_in_the_hour_has_no_more_than_a_share_of_it() -> None:
-    usual = [tally(100, 1, tenant=f"t{n:03}", hour=(1, 0)) for n in range(400)]
-    found = blended(*usual, tally(1000, 1000, tenant="new", hour=(1000, 1000)))["a"].hour
+    usual = [make_counts(100, 1, tenant=f"t{n:03}", hour=(1, 0)) for n in range(400)]
+    found = blend_counts(*usual, make_counts(1000, 1000, tenant="new", hour=(1000, 1000)))["a"].hour
     assert found is not None
     assert found.calls == pytest.approx(404, abs=1)
     assert found.errored < 5
@@ -224,14 +245,16 @@ def test_who_came_new_in_the_hour_has_no_more_than_a_share_of_it() -> None:
 
 
 def test_the_design_effect_is_the_models() -> None:
-    alike = [tally(100, 5, tag=tag, tenant=f"t{n}") for n in range(200) for tag in "ab"]
-    found = blended(*alike, evidence=dict(fold_observations([observed("c")], SPEC, AS_OF)))
+    alike = [make_counts(100, 5, tag=tag, tenant=f"t{n}") for n in range(200) for tag in "ab"]
+    found = blend_counts(
+        *alike, evidence=dict(fold_observations([make_observation("c")], SPEC, AS_OF))
+    )
     assert {f.design_effect for f in found.values()} == {found["a"].design_effect}
     assert found["a"].design_effect == 1.0
-    row = judged(trafficked(*alike, tags="abc")).models[MODEL].rows[KEY][2]
+    row = judge_world(trafficked(*alike, tags="abc")).models[MODEL].rows[KEY][2]
     assert "tools.design_effect" not in row
     assert (
-        judged(trafficked(tally(9))).models[MODEL].rows[KEY][0]["tools.design_effect"]
+        judge_world(trafficked(make_counts(9))).models[MODEL].rows[KEY][0]["tools.design_effect"]
         == SPEC.design_effect
     )
 
@@ -251,9 +274,9 @@ ATTACKS = [
 def test_hostile_tenants_do_not_bring_a_bad_endpoint_in(
     tenants: int, calls: int, seed: int
 ) -> None:
-    honest = crowd(0.07, seed=seed)
-    before = blended(*honest)["a"].discounted
-    after = blended(*honest, *hostile(tenants, calls, hour=calls))["a"].discounted
+    honest = honest_tenants(0.07, seed=seed)
+    before = blend_counts(*honest)["a"].discounted
+    after = blend_counts(*honest, *hostile_tenants(tenants, calls, hour=calls))["a"].discounted
     pooled = (sum(t.errored_requests for t in honest)) / (
         sum(t.tool_call_requests for t in honest) + tenants * calls
     )
@@ -262,26 +285,29 @@ def test_hostile_tenants_do_not_bring_a_bad_endpoint_in(
     assert before.errored_requests / before.tool_call_requests == pytest.approx(
         after.errored_requests / after.tool_call_requests, abs=0.002 if tenants == 1 else 0.015
     )
-    for of in (trafficked(*honest), trafficked(*honest, *hostile(tenants, calls, hour=calls))):
-        assert [f.reason for f in verdicts(judged(of))["a"].broken] == ["ACCURACY"]
+    for of in (
+        trafficked(*honest),
+        trafficked(*honest, *hostile_tenants(tenants, calls, hour=calls)),
+    ):
+        assert [f.reason for f in verdicts(judge_world(of))["a"].broken] == ["ACCURACY"]
 
 
 @pytest.mark.parametrize(("tenants", "calls"), ATTACKS)
 @pytest.mark.parametrize("seed", range(3))
 def test_hostile_tenants_do_not_put_a_good_member_out(tenants: int, calls: int, seed: int) -> None:
-    honest = crowd(0.015, seed=seed)
-    found = blended(*honest, *hostile(tenants, calls, errored=1.0, hour=calls))["a"]
+    honest = honest_tenants(0.015, seed=seed)
+    found = blend_counts(*honest, *hostile_tenants(tenants, calls, errored=1.0, hour=calls))["a"]
     assert found.lenient_errored is not None
     assert found.lenient_errored / found.discounted.tool_call_requests < 0.02
     assert found.hour is not None
     assert found.hour.errored / found.hour.calls < 0.04  # where a CUSUM for twice 5 % goes down
-    of = trafficked(*honest, *hostile(tenants, calls, errored=1.0, hour=calls))
-    assert verdicts(judged(of, members={"exacto": frozenset({f"{MODEL}@a"})}))["a"].admitted
+    of = trafficked(*honest, *hostile_tenants(tenants, calls, errored=1.0, hour=calls))
+    assert verdicts(judge_world(of, members={"exacto": frozenset({f"{MODEL}@a"})}))["a"].admitted
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_what_all_tenants_see_shows_within_the_hour(seed: int) -> None:
-    found = blended(*crowd(0.015, seed=seed, now=0.10))["a"].hour
+    found = blend_counts(*honest_tenants(0.015, seed=seed, now=0.10))["a"].hour
     assert found is not None
     assert found.errored / found.calls == pytest.approx(0.10, abs=0.025)
 
@@ -290,7 +316,7 @@ def test_what_all_tenants_see_shows_within_the_hour(seed: int) -> None:
 
 TALLIES = st.lists(
     st.builds(
-        lambda tag, tenant, source, stratum, parts, hour: tally(
+        lambda tag, tenant, source, stratum, parts, hour: make_counts(
             parts[1], parts[0], tag=tag, tenant=tenant, source=source, stratum=stratum, requests=parts[2], hour=hour,
             half_life=timedelta(hours=12),
         ),
@@ -311,13 +337,13 @@ TALLIES = st.lists(
 def test_order_of_tallies_does_not_matter(
     tallies: list[TrafficCounts], data: st.DataObject
 ) -> None:
-    assert blended(*data.draw(st.permutations(tallies))) == blended(*tallies)
+    assert blend_counts(*data.draw(st.permutations(tallies))) == blend_counts(*tallies)
 
 
 @settings(max_examples=100)
 @given(TALLIES)
 def test_what_counts_is_never_more_than_there_was(tallies: list[TrafficCounts]) -> None:
-    for found in blended(*tallies).values():
+    for found in blend_counts(*tallies).values():
         counts = found.discounted
         slack = 1 + 1e-9
         assert 0 <= counts.errored_requests <= counts.tool_call_requests * slack

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 from tests.support.worlds import (
     MODEL,
-    ask,
     endpoint,
-    fast,
-    judged,
-    planned,
+    judge_world,
+    make_request,
+    plan_for,
     policy,
     reasons,
     shared_facts,
     tags,
+    throughput,
     world,
 )
 
@@ -53,7 +53,7 @@ def bound() -> Policy:
 
 
 def routed(bound: Policy, variants: str, **more: Any) -> PolicyRoute:
-    request = ask(**more)
+    request = make_request(**more)
     names = variants.split(":") if variants else []
     return bound.routes.route(names, request.provider.sort, request.tenant, shared_facts(request))
 
@@ -106,11 +106,11 @@ def test_a_sort_that_nothing_is_bound_to_is_refused_by_name(bound: Policy) -> No
 
 
 def test_an_order_leaves_a_sort_aside(bound: Policy) -> None:
-    snapshot = judged(
+    snapshot = judge_world(
         world(endpoint("dear", price=9.0), endpoint("cheap"), endpoint("fair", price=5.0)), bound
     )
-    both = planned(snapshot, MODEL, order=("fair",), sort="latency")
-    assert tags(both) == tags(planned(snapshot, MODEL, order=("fair",)))
+    both = plan_for(snapshot, MODEL, order=("fair",), sort="latency")
+    assert tags(both) == tags(plan_for(snapshot, MODEL, order=("fair",)))
 
 
 def test_a_guard_over_an_absent_fact_does_not_hold(bound: Policy) -> None:
@@ -122,11 +122,11 @@ def test_routes_are_made_once(bound: Policy) -> None:
 
 
 def test_a_variant_of_other_tenants_is_unknown_rather_than_ignored(bound: Policy) -> None:
-    snapshot = judged(world(endpoint("a")), bound)
-    assert reasons(planned(snapshot, "lab/one:hidden", tenant="acme")) == {"a": ["ACCURACY"]}
+    snapshot = judge_world(world(endpoint("a")), bound)
+    assert reasons(plan_for(snapshot, "lab/one:hidden", tenant="acme")) == {"a": ["ACCURACY"]}
     for tenant in ("", "zeta"):
         with pytest.raises(UnknownVariant) as caught:
-            planned(snapshot, "lab/one:hidden", tenant=tenant)
+            plan_for(snapshot, "lab/one:hidden", tenant=tenant)
         assert caught.value.known == ("cheap", "quick", "strict")
 
 
@@ -136,9 +136,9 @@ request: [{name: limit, expression: endpoint.price.prompt <= params.limit, reaso
 order: [{name: price, expression: endpoint.price.prompt}]
 """
 OFFERS = world(
-    endpoint("a", price=1.0, **fast(10)),
-    endpoint("b", price=2.0, **fast(30)),
-    endpoint("c", price=4.0, **fast(20)),
+    endpoint("a", price=1.0, **throughput(10)),
+    endpoint("b", price=2.0, **throughput(30)),
+    endpoint("c", price=4.0, **throughput(20)),
 )
 
 
@@ -159,7 +159,9 @@ def test_each_binding_has_its_own_parameters(variants: str, expected: list[str])
     - {name: high, variant: high, ruleSet: limited, params: {limit: 9.0}}
     """
     assert (
-        tags(planned(judged(OFFERS, policy(bindings, limited=LIMITED)), f"lab/one:{variants}"))
+        tags(
+            plan_for(judge_world(OFFERS, policy(bindings, limited=LIMITED)), f"lab/one:{variants}")
+        )
         == expected
     )
 
@@ -174,9 +176,9 @@ def test_pools_with_other_parameters_are_pools_of_their_own() -> None:
     - {name: quick, variant: quick, ruleSet: pool}
     - {name: quick-acme, variant: quick, tenants: [acme], ruleSet: pool, params: {floor: 25.0}}
     """
-    snapshot = judged(OFFERS, policy(bindings, pool=pool))
-    assert tags(planned(snapshot, "lab/one:quick")) == ["b", "c"]
-    assert tags(planned(snapshot, "lab/one:quick", tenant="acme")) == ["b"]
+    snapshot = judge_world(OFFERS, policy(bindings, pool=pool))
+    assert tags(plan_for(snapshot, "lab/one:quick")) == ["b", "c"]
+    assert tags(plan_for(snapshot, "lab/one:quick", tenant="acme")) == ["b"]
 
 
 ONE = "- {name: one, variant: one, ruleSet: one}\n- {name: two, variant: two, ruleSet: two}\n"
@@ -185,7 +187,7 @@ ONE = "- {name: one, variant: one, ruleSet: one}\n- {name: two, variant: two, ru
 @pytest.mark.parametrize("variants", ["one:two", "two:one"])
 def test_an_inherited_rule_is_asked_once(variants: str) -> None:
     rule_sets = {"limited": LIMITED, "one": "extends: limited", "two": "extends: limited"}
-    answer = planned(judged(OFFERS, policy(ONE, **rule_sets)), f"lab/one:{variants}")
+    answer = plan_for(judge_world(OFFERS, policy(ONE, **rule_sets)), f"lab/one:{variants}")
     assert reasons(answer) == {"c": ["max_price"]}
 
 
@@ -193,7 +195,7 @@ def test_an_inherited_rule_is_asked_once(variants: str) -> None:
 def test_a_rule_written_anew_stands_for_the_inherited_one(variants: str) -> None:
     anew = "request: [{name: limit, expression: endpoint.price.prompt <= 1.0, reason: max_price}]"
     rule_sets = {"limited": LIMITED, "one": "extends: limited", "two": f"extends: limited\n{anew}"}
-    answer = planned(judged(OFFERS, policy(ONE, **rule_sets)), f"lab/one:{variants}")
+    answer = plan_for(judge_world(OFFERS, policy(ONE, **rule_sets)), f"lab/one:{variants}")
     assert {tag: len(found) for tag, found in reasons(answer).items()} == {"b": 1, "c": 1}
 
 
@@ -201,12 +203,14 @@ def test_a_rule_written_anew_stands_for_the_inherited_one(variants: str) -> None
 def test_rules_of_one_name_written_twice_both_hold(variants: str) -> None:
     rule = "order: [{name: p, expression: endpoint.price.prompt}]\nrequest: [{name: r, expression: %s, reason: policy}]"
     rule_sets = {"one": rule % "endpoint.tag != 'a'", "two": rule % "endpoint.tag != 'c'"}
-    assert tags(planned(judged(OFFERS, policy(ONE, **rule_sets)), f"lab/one:{variants}")) == ["b"]
+    assert tags(plan_for(judge_world(OFFERS, policy(ONE, **rule_sets)), f"lab/one:{variants}")) == [
+        "b"
+    ]
 
 
 def test_the_last_order_written_sorts() -> None:
-    snapshot = judged(OFFERS, policy(BINDINGS, **RULE_SETS))
-    assert tags(planned(snapshot, "lab/one:quick:cheap")) == ["a", "b", "c"]
-    assert tags(planned(snapshot, "lab/one:cheap:quick")) == ["b", "c", "a"]
+    snapshot = judge_world(OFFERS, policy(BINDINGS, **RULE_SETS))
+    assert tags(plan_for(snapshot, "lab/one:quick:cheap")) == ["a", "b", "c"]
+    assert tags(plan_for(snapshot, "lab/one:cheap:quick")) == ["b", "c", "a"]
     by_price = ProviderPreferences(sort="price")
-    assert tags(planned(snapshot, "lab/one:quick", provider=by_price)) == ["a", "b", "c"]
+    assert tags(plan_for(snapshot, "lab/one:quick", provider=by_price)) == ["a", "b", "c"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.worlds import faults, policy, shipped, sources
+from tests.support.worlds import policy, policy_faults, policy_files, shipped_policy
 
 from assay.engine.policy.compile import type_of
 from assay.engine.policy.fact_schema import FACTS, JUDGED, REQUEST
@@ -28,7 +28,7 @@ TAG = 'endpoint.tag == "a"'
 
 def located(bindings: str = "", **rule_sets: str) -> list[tuple[str, str]]:
     """Every fault's message after the text that stands at its place."""
-    files = {file: text.split("\n") for file, text in sources(bindings, rule_sets).items()}
+    files = {file: text.split("\n") for file, text in policy_files(bindings, rule_sets).items()}
     try:
         policy(bindings, **rule_sets)
     except PolicyFaults as error:
@@ -119,7 +119,7 @@ def test_fault(spec: str, at: str, words: str) -> None:
     ],
 )
 def test_no_fault(spec: str) -> None:
-    assert faults(strict="extends: default\n" + spec) == []
+    assert policy_faults(strict="extends: default\n" + spec) == []
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_guard_of_a_binding(when: str, at: str, words: str) -> None:
 
 def test_a_guard_reads_request_tenant_and_model() -> None:
     when = 'request.tools > 0 && model.author == "lab" && tenant.name != ""'
-    assert faults(f"- {{name: a, ruleSet: default, when: '{when}'}}") == []
+    assert policy_faults(f"- {{name: a, ruleSet: default, when: '{when}'}}") == []
 
 
 def test_all_faults_of_all_rule_sets_come_at_once() -> None:
@@ -176,7 +176,7 @@ def test_all_faults_of_all_rule_sets_come_at_once() -> None:
       - {name: d, expression: endpoint.tag}
       - {name: nobody}
     """
-    found = faults(
+    found = policy_faults(
         "- {name: x, ruleSet: strict, when: cohort.size > 1}", strict=strict, other=rule("nobody")
     )
     assert [line.split(": ")[0].rpartition(":")[0] for line in found] == [
@@ -193,14 +193,16 @@ def test_a_faulty_variable_hides_only_what_reads_it() -> None:
       - {name: a, reason: policy, expression: variables.good > 1}
       - {name: b, reason: policy, expression: variables.good_share}
     """
-    assert [line.split(": ")[0] for line in faults(strict=strict)] == [
+    assert [line.split(": ")[0] for line in policy_faults(strict=strict)] == [
         "strict.yaml:6:40",
         "strict.yaml:9:45",
     ]
 
 
 def test_an_inherited_fault_is_reported_once_where_it_stands() -> None:
-    (fault,) = faults(base=rule("request.nothing > 0"), one="extends: base", two="extends: base")
+    (fault,) = policy_faults(
+        base=rule("request.nothing > 0"), one="extends: base", two="extends: base"
+    )
     assert fault.startswith("base.yaml:6:46: ")
 
 
@@ -226,6 +228,6 @@ def test_every_fact_is_declared_once_with_a_meaning() -> None:
 
 def test_the_shipped_policy_compiles_and_knows_its_digest() -> None:
     source = read_directory(policy_dir())
-    assert set(shipped().rule_sets) == {r.name for r in read_policy(source.files)[0]}
-    assert shipped().digest == source.digest
-    assert shipped().revision == 0
+    assert set(shipped_policy().rule_sets) == {r.name for r in read_policy(source.files)[0]}
+    assert shipped_policy().digest == source.digest
+    assert shipped_policy().revision == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.support.worlds import MODEL, OTHER, ask, mixed, moment, policy
+from tests.support.worlds import MODEL, OTHER, make_moment, make_request, mixed_snapshot, policy
 
 from assay.curator.judging import compile_source, compile_stored
 from assay.engine.canonical import address, canonical
@@ -37,7 +37,7 @@ def key(path: str) -> str:
 
 def former_snapshot() -> Snapshot:
     """Write a snapshot as the version before the renaming did: parts, manifest and all."""
-    snapshot = mixed()
+    snapshot = mixed_snapshot()
     renamed: dict[str, str] = {}
     parts: dict[str, bytes] = {}
     for name, part in snapshot.parts.items():
@@ -87,20 +87,20 @@ def test_former_names_are_those_of_facts_that_exist_under_their_new_name_only() 
 
 
 def test_a_snapshot_with_former_names_plans_the_same_bytes() -> None:
-    snapshot, former = mixed(), former_snapshot()
+    snapshot, former = mixed_snapshot(), former_snapshot()
     assert read_manifest(former.manifest).models != read_manifest(snapshot.manifest).models
     assert former.policy.digest != snapshot.policy.digest
     for request in (
-        ask(f"{MODEL}:exacto", tools=2),
-        ask(f"{MODEL}:exacto:nitro", OTHER, tools=2, partition="none"),
-        ask(MODEL, tools=1),
+        make_request(f"{MODEL}:exacto", tools=2),
+        make_request(f"{MODEL}:exacto:nitro", OTHER, tools=2, partition="none"),
+        make_request(MODEL, tools=1),
     ):
-        answer, again = (plan(request, each, moment()) for each in (snapshot, former))
+        answer, again = (plan(request, each, make_moment()) for each in (snapshot, former))
         assert replace(again, snapshot_id=answer.snapshot_id).canonical() == answer.canonical()
 
 
 def test_a_snapshot_with_former_names_shows_facts_by_their_current_names() -> None:
     (stored,), (judged,) = (
-        each.models[MODEL].rows.values() for each in (former_snapshot(), mixed())
+        each.models[MODEL].rows.values() for each in (former_snapshot(), mixed_snapshot())
     )
     assert [canonical(row) for row in stored] == [canonical(row) for row in judged]

@@ -7,14 +7,14 @@ from textwrap import dedent
 
 import pytest
 from tests.support.worlds import (
+    describe_findings,
     endpoint,
-    faults,
-    judged,
-    named,
-    planned,
+    judge_world,
+    plan_for,
     policy,
+    policy_faults,
+    policy_files,
     reasons,
-    sources,
     tags,
     world,
 )
@@ -47,7 +47,7 @@ BASE = """
 
 
 def effective(child: str, base: str = BASE) -> Effective:
-    files = sources("", {"base": base, "child": "extends: base\n" + child})
+    files = policy_files("", {"base": base, "child": "extends: base\n" + child})
     found, wrong = inherit(read_policy(files)[0])
     assert wrong == []
     return found["child"]
@@ -121,7 +121,7 @@ def test_a_minimum_is_inherited_unless_written(child: str, minimum: int) -> None
 
 def test_what_a_memory_looks_for_must_be_possible_under_every_binding() -> None:
     bindings = "- {name: low, variant: low, ruleSet: base, params: {level: 0.5}}"
-    assert faults(bindings, base=BASE) == [
+    assert policy_faults(bindings, base=BASE) == [
         "bindings.yaml:5:62: 2 × (1 − level) must lie between 0 and 1: the share of errors to look for, found 0.5"
     ]
 
@@ -150,7 +150,7 @@ def test_a_key_with_an_expression_does_not_look_at_the_inherited_one() -> None:
 
 
 def test_a_key_that_nothing_is_inherited_for_is_a_fault() -> None:
-    assert faults(
+    assert policy_faults(
         base=BASE, child="extends: base\norder: [{name: price}, {name: prise}, {name: spead}]"
     ) == [
         "child.yaml:6:26: order key prise has no expression and none of that name is inherited",
@@ -159,7 +159,7 @@ def test_a_key_that_nothing_is_inherited_for_is_a_fault() -> None:
 
 
 def test_inheritance_goes_through_generations() -> None:
-    files = sources(
+    files = policy_files(
         "",
         {
             "a": "params: {x: 1, y: 1}",
@@ -222,13 +222,15 @@ OFFERS = world(
     ],
 )
 def test_shadow_results_go_into_the_decision_and_never_into_the_plan(bindings: str) -> None:
-    answer = planned(
-        judged(OFFERS, policy(bindings, ruled=RULED, mine="extends: ruled", watching=WATCHING)),
+    answer = plan_for(
+        judge_world(
+            OFFERS, policy(bindings, ruled=RULED, mine="extends: ruled", watching=WATCHING)
+        ),
         "lab/one:trial",
     )
     assert tags(answer) == ["cheap", "fair"]
     assert reasons(answer) == {"dear": ["max_price"]}
-    assert {v.tag: named(v.shadow) for v in answer.verdicts} == {
+    assert {v.tag: describe_findings(v.shadow) for v in answer.verdicts} == {
         "cheap": [],
         "dear": [("dear", "max_price", "false")],
         "fair": [("dear", "max_price", "false")],
@@ -237,18 +239,18 @@ def test_shadow_results_go_into_the_decision_and_never_into_the_plan(bindings: s
 
 def test_a_shadow_rule_only_watches() -> None:
     ruled = RULED.replace("reason: max_price}", "reason: max_price, action: shadow}")
-    answer = planned(
-        judged(OFFERS, policy("- {name: v, variant: trial, ruleSet: ruled}", ruled=ruled)),
+    answer = plan_for(
+        judge_world(OFFERS, policy("- {name: v, variant: trial, ruleSet: ruled}", ruled=ruled)),
         "lab/one:trial",
     )
     assert tags(answer) == ["cheap", "fair", "dear"]
-    assert {v.tag: named(v.shadow) for v in answer.verdicts if v.shadow} == {
+    assert {v.tag: describe_findings(v.shadow) for v in answer.verdicts if v.shadow} == {
         "dear": [("dear", "max_price", "false")]
     }
 
 
 def test_the_default_binding_may_not_be_a_shadow() -> None:
-    assert faults(
+    assert policy_faults(
         default="mode: shadow\norder: [{name: price, expression: endpoint.price.prompt}]"
     ) == ["bindings.yaml:5:5: the default binding may not use the shadow rule set default"]
 
@@ -271,7 +273,9 @@ def test_a_shadow_rule_set_may_not_change_what_it_inherits(block: str, named: st
         variables: [{name: cheap, expression: endpoint.price.prompt < params.limit}]
         request: [{name: cheap, expression: variables.cheap, reason: max_price}]
     """
-    files = sources("", {"base": dedent(base), "watch": f"extends: base\nmode: shadow\n{block}"})
+    files = policy_files(
+        "", {"base": dedent(base), "watch": f"extends: base\nmode: shadow\n{block}"}
+    )
     _, found = inherit(read_policy(files)[0])
     assert [f.message for f in found] == [
         f"a shadow rule set may not change what it inherits from base: {named}"

@@ -13,15 +13,14 @@ from tests.support.worlds import (
     MEMBERS,
     MODEL,
     OTHER,
+    describe_findings,
     endpoint,
-    judged,
-    mixed,
+    judge_world,
+    make_observation,
+    mixed_snapshot,
     mixed_world,
-    named,
-    observed,
     policy,
-    shipped,
-    unhurried,
+    shipped_policy,
     world,
 )
 
@@ -41,7 +40,7 @@ def verdicts(snapshot: Snapshot, model: str = MODEL, binding: str = "exacto") ->
 
 
 def test_members_are_those_with_good_evidence() -> None:
-    found = verdicts(mixed())
+    found = verdicts(mixed_snapshot())
     assert {v.endpoint_id for v in found.values() if v.admitted} == MEMBERS
     assert {tag: [f.reason for f in v.broken] for tag, v in found.items() if not v.admitted} == {
         "weak1": ["ACCURACY"],
@@ -56,23 +55,23 @@ def test_members_are_those_with_good_evidence() -> None:
     [
         pytest.param([], [("tool_accuracy", "EVIDENCE_ABSENT", "absent"), ("sample_size", "EVIDENCE_ABSENT", "absent")],
                      id="nothing was observed"),
-        pytest.param([observed("a", age=-HOUR)],
+        pytest.param([make_observation("a", age=-HOUR)],
                      [("tool_accuracy", "EVIDENCE_ABSENT", "absent"), ("sample_size", "EVIDENCE_ABSENT", "absent")],
                      id="the only window is still open"),
-        pytest.param([observed("a", age=91 * DAY)],
+        pytest.param([make_observation("a", age=91 * DAY)],
                      [("tool_accuracy", "EVIDENCE_STALE", "absent"), ("sample_size", "EVIDENCE_STALE", "absent")],
                      id="all that was observed is old"),
-        pytest.param([observed("a", calls=100, requests=150)], [("sample_size", "EVIDENCE_THIN", "false")],
+        pytest.param([make_observation("a", calls=100, requests=150)], [("sample_size", "EVIDENCE_THIN", "false")],
                      id="too little was observed, however good"),
-        pytest.param([observed("a", errored=2, calls=100, requests=150)],
+        pytest.param([make_observation("a", errored=2, calls=100, requests=150)],
                      [("tool_accuracy", "ACCURACY", "false"), ("sample_size", "EVIDENCE_THIN", "false")],
                      id="too little to be sure that it is good"),
-        pytest.param([observed("a", calls=0)],
+        pytest.param([make_observation("a", calls=0)],
                      [("tool_accuracy", "ACCURACY", "false"), ("sample_size", "EVIDENCE_THIN", "false")],
                      id="it never called a tool"),
-        pytest.param([observed("a", errored=300)], [("tool_accuracy", "ACCURACY", "false")], id="too many bad calls"),
-        pytest.param([observed("a", errored=10)], [], id="good enough"),
-        pytest.param([observed("a", errored=10), observed("a", errored=2000, age=91 * DAY)], [],
+        pytest.param([make_observation("a", errored=300)], [("tool_accuracy", "ACCURACY", "false")], id="too many bad calls"),
+        pytest.param([make_observation("a", errored=10)], [], id="good enough"),
+        pytest.param([make_observation("a", errored=10), make_observation("a", errored=2000, age=91 * DAY)], [],
                      id="old trouble is forgotten"),
     ],
 )  # fmt: skip
@@ -80,13 +79,17 @@ def test_evidence_of_one_endpoint(
     observations: list[Observation], broken: list[tuple[str, str, str]]
 ) -> None:
     assert (
-        named(verdicts(judged(world(endpoint("a"), observations=observations)))["a"].broken)
+        describe_findings(
+            verdicts(judge_world(world(endpoint("a"), observations=observations)))["a"].broken
+        )
         == broken
     )
 
 
 def test_messages_say_what_was_counted_and_what_was_needed() -> None:
-    spoken = {f.rule: f.message for f in verdicts(judged(seen_by({"a": 5}, calls=100)))["a"].broken}
+    spoken = {
+        f.rule: f.message for f in verdicts(judge_world(seen_by({"a": 5}, calls=100)))["a"].broken
+    }
     assert spoken["sample_size"].endswith("effective tool-call requests, at least 60 are needed")
     assert "5.0 of 99.6 tool-call requests errored" in spoken["tool_accuracy"]
     assert "95.0%" in spoken["tool_accuracy"]
@@ -95,7 +98,7 @@ def test_messages_say_what_was_counted_and_what_was_needed() -> None:
 def seen_by(errored: dict[str, int], *, calls: int = 2000, requests: int = 3000) -> World:
     return world(
         *(endpoint(tag) for tag in errored),
-        observations=[observed(tag, bad, calls, requests) for tag, bad in errored.items()],
+        observations=[make_observation(tag, bad, calls, requests) for tag, bad in errored.items()],
     )
 
 
@@ -106,7 +109,7 @@ def crowd(strange: int, *others: int, reference: bool = False) -> World:
     return world(
         *(endpoint(tag) for tag in shares),
         observations=[
-            observed(t, 0, n, 1000, reference=t in own, length=1000 * DAY)
+            make_observation(t, 0, n, 1000, reference=t in own, length=1000 * DAY)
             for t, n in shares.items()
         ],
     )
@@ -138,8 +141,10 @@ def crowd(strange: int, *others: int, reference: bool = False) -> World:
 def test_propensity_is_held_against_the_others(
     shares: tuple[int, ...], outcome: str, *, reference: bool
 ) -> None:
-    verdict = verdicts(judged(crowd(*shares, reference=reference)))["strange"]
-    abstained = ("propensity_in_band", "PROPENSITY", "absent") in named(verdict.abstained)
+    verdict = verdicts(judge_world(crowd(*shares, reference=reference)))["strange"]
+    abstained = ("propensity_in_band", "PROPENSITY", "absent") in describe_findings(
+        verdict.abstained
+    )
     assert abstained is (outcome == "abstained")
     assert [f.reason for f in verdict.broken] == (["PROPENSITY"] if outcome == "PROPENSITY" else [])
 
@@ -168,15 +173,15 @@ def test_ignores_of_distinct_tenants(
     ignored: int, tenants: int, broken: list[str], abstained: list[tuple[str, str, str]]
 ) -> None:
     of = replace(seen_by({"a": 0}), ignore_votes=ignoring(ignored, tenants))
-    verdict = verdicts(judged(of))["a"]
+    verdict = verdicts(judge_world(of))["a"]
     assert [f.reason for f in verdict.broken] == broken
-    assert [f for f in named(verdict.abstained) if f[0] == "ignore_rate"] == abstained
+    assert [f for f in describe_findings(verdict.abstained) if f[0] == "ignore_rate"] == abstained
 
 
 def test_rules_that_abstain_are_listed_with_their_reason() -> None:
-    verdict = verdicts(judged(seen_by({"a": 0, "b": 0})))["a"]
+    verdict = verdicts(judge_world(seen_by({"a": 0, "b": 0})))["a"]
     assert verdict.admitted
-    assert named(verdict.abstained) == [
+    assert describe_findings(verdict.abstained) == [
         ("propensity_in_band", "PROPENSITY", "absent"),
         ("ignore_rate", "IGNORED_BY_USERS", "absent"),
     ]
@@ -198,21 +203,21 @@ def test_members_are_judged_by_what_it_takes_to_stay(
 ) -> None:
     of = seen_by({"a": errored, "b": errored})
     members = {"exacto": frozenset({f"{MODEL}@a"})}
-    found = verdicts(judged(of, members=members))
+    found = verdicts(judge_world(of, members=members))
     assert (found["a"].admitted, found["b"].admitted) == (stays, enters)
 
 
 def test_a_members_evidence_may_run_thin_but_not_out() -> None:
     members = {"exacto": frozenset({f"{MODEL}@a", f"{MODEL}@b"})}
-    of = world(endpoint("a"), endpoint("b"), observations=[observed("a", calls=100)])
-    found = verdicts(judged(of, members=members))
+    of = world(endpoint("a"), endpoint("b"), observations=[make_observation("a", calls=100)])
+    found = verdicts(judge_world(of, members=members))
     assert found["a"].admitted
     assert [f.reason for f in found["b"].broken] == ["EVIDENCE_ABSENT"]
 
 
 def test_members_of_one_binding_are_none_of_another() -> None:
     members = {"elsewhere": frozenset({f"{MODEL}@a"})}
-    assert not verdicts(judged(seen_by({"a": 110}), members=members))["a"].admitted
+    assert not verdicts(judge_world(seen_by({"a": 110}), members=members))["a"].admitted
 
 
 def test_what_goes_wrong_in_a_rule_excludes_and_tells_where() -> None:
@@ -221,27 +226,27 @@ def test_what_goes_wrong_in_a_rule_excludes_and_tells_where() -> None:
     order: [{name: price, expression: endpoint.price.prompt}]
     """
     by = policy("- {name: strict, variant: strict, ruleSet: strict}", strict=strict)
-    (finding,) = judged(world(endpoint("a")), by).pools["strict", MODEL].verdicts[0].broken
+    (finding,) = judge_world(world(endpoint("a")), by).pools["strict", MODEL].verdicts[0].broken
     assert (finding.reason, finding.outcome) == ("EVAL_ERROR", "error")
     assert finding.message.startswith("strict.yaml:5:")
 
 
 def test_models_without_endpoints_have_an_empty_pool() -> None:
-    snapshot = judged(world(models=[Model(MODEL)]))
+    snapshot = judge_world(world(models=[Model(MODEL)]))
     assert snapshot.pools["exacto", MODEL].verdicts == ()
 
 
 def test_every_reason_is_of_the_closed_list() -> None:
     findings = [
         f
-        for pool in mixed().pools.values()
+        for pool in mixed_snapshot().pools.values()
         for v in pool.verdicts
         for f in (*v.broken, *v.abstained)
     ]
     assert {finding.reason for finding in findings} <= set(POOL_REASONS)
 
 
-@settings(unhurried, max_examples=25)
+@settings(max_examples=25)
 @given(st.data())
 def test_order_of_the_world_does_not_matter(data: st.DataObject) -> None:
     preferences = (
@@ -257,33 +262,38 @@ def test_order_of_the_world_does_not_matter(data: st.DataObject) -> None:
         name: tuple(data.draw(st.permutations(getattr(of, name)))) for name in fields
     }
     shuffled = replace(of, **drawn)
-    assert judged(shuffled).snapshot_id == judged(of).snapshot_id
+    assert judge_world(shuffled).snapshot_id == judge_world(of).snapshot_id
 
 
 def test_windows_of_unknown_endpoints_change_nothing() -> None:
     of = mixed_world()
     more = replace(
-        of, observations=(*of.observations, observed("nobody"), observed("a", model="lab/none"))
+        of,
+        observations=(
+            *of.observations,
+            make_observation("nobody"),
+            make_observation("a", model="lab/none"),
+        ),
     )
-    assert judged(more).snapshot_id == mixed().snapshot_id
+    assert judge_world(more).snapshot_id == mixed_snapshot().snapshot_id
 
 
 def test_evidence_ages_between_two_judgements() -> None:
     of = seen_by({"a": 0})
-    later = judged(of, as_of=AS_OF + 91 * DAY)
-    assert verdicts(judged(of))["a"].admitted
+    later = judge_world(of, as_of=AS_OF + 91 * DAY)
+    assert verdicts(judge_world(of))["a"].admitted
     assert {f.reason for f in verdicts(later)["a"].broken} == {"EVIDENCE_STALE"}
 
 
 def test_the_report_of_a_pool_shows_members_others_and_facts() -> None:
-    report = pool_report(mixed(), f"{MODEL}:exacto")
+    report = pool_report(mixed_snapshot(), f"{MODEL}:exacto")
     assert (report.model, report.variant, report.binding, report.rule_set) == (
         MODEL,
         "exacto",
         "exacto",
         "exacto",
     )
-    assert (report.as_of, report.snapshot_id) == (AS_OF, mixed().snapshot_id)
+    assert (report.as_of, report.snapshot_id) == (AS_OF, mixed_snapshot().snapshot_id)
     assert {judged_one.verdict.endpoint_id for judged_one in report.members} == MEMBERS
     everyone = {e.endpoint_id for e in mixed_world().endpoints if e.model == MODEL}
     assert {j.verdict.endpoint_id for j in (*report.members, *report.others)} == everyone
@@ -294,7 +304,7 @@ def test_the_report_of_a_pool_shows_members_others_and_facts() -> None:
 
 
 def test_only_bindings_that_judge_have_pools() -> None:
-    assert {name for name, _ in mixed().pools} == {
-        b.name for b in shipped().bound.values() if b.judged
+    assert {name for name, _ in mixed_snapshot().pools} == {
+        b.name for b in shipped_policy().bound.values() if b.judged
     }
-    assert "default" not in {name for name, _ in mixed().pools}
+    assert "default" not in {name for name, _ in mixed_snapshot().pools}

@@ -6,7 +6,15 @@ from datetime import timedelta
 
 import pytest
 from hypothesis import given, strategies as st
-from tests.support.worlds import AS_OF, HOUR, MODEL, endpoint, observed, shipped, unhurried, world
+from tests.support.worlds import (
+    AS_OF,
+    HOUR,
+    MODEL,
+    endpoint,
+    make_observation,
+    shipped_policy,
+    world,
+)
 
 from assay.engine.pool.judge import judge
 from assay.engine.pool.report import pool_report
@@ -26,7 +34,9 @@ def cards(snapshot: Snapshot) -> dict[str, Scorecard]:
 def judged_with(*observations: Observation) -> dict[str, Scorecard]:
     tags = ("good", "other", "new")
     return cards(
-        judge(world(*(endpoint(t) for t in tags), observations=observations), shipped(), AS_OF)
+        judge(
+            world(*(endpoint(t) for t in tags), observations=observations), shipped_policy(), AS_OF
+        )
     )
 
 
@@ -38,11 +48,13 @@ def with_more(seen: Observation, calls: int) -> Observation:
 
 
 def test_members_have_none() -> None:
-    assert set(judged_with(observed("good"))) == {"other", "new"}
+    assert set(judged_with(make_observation("good"))) == {"other", "new"}
 
 
 def test_the_rule_broken_is_told_with_what_it_read() -> None:
-    card = judged_with(observed("good"), observed("new", errored=200, calls=2000))["new"]
+    card = judged_with(make_observation("good"), make_observation("new", errored=200, calls=2000))[
+        "new"
+    ]
     [broken] = card.broken
     assert (broken.rule, broken.reason) == ("tool_accuracy", "ACCURACY")
     seen = dict(broken.seen)
@@ -51,7 +63,9 @@ def test_the_rule_broken_is_told_with_what_it_read() -> None:
 
 
 def test_accuracy_comes_with_an_interval_over_effective_requests() -> None:
-    share = judged_with(observed("new", errored=110, calls=2200, age=timedelta(0)))["new"].accuracy
+    share = judged_with(make_observation("new", errored=110, calls=2200, age=timedelta(0)))[
+        "new"
+    ].accuracy
     assert share is not None
     assert share.requests == pytest.approx(1000)
     assert share.value == pytest.approx(0.95)
@@ -59,26 +73,26 @@ def test_accuracy_comes_with_an_interval_over_effective_requests() -> None:
 
 
 def test_an_endpoint_never_seen_needs_what_a_newcomer_needs() -> None:
-    card = judged_with(observed("good"))["new"]
+    card = judged_with(make_observation("good"))["new"]
     assert card.accuracy is None
     assert [f.reason for f in card.broken] == ["EVIDENCE_ABSENT"] * 2
     assert card.hours is None
     needed = card.clean_requests
     assert needed is not None
     assert "new" not in judged_with(
-        observed("good"), observed("new", 0, needed, needed, age=timedelta(0))
+        make_observation("good"), make_observation("new", 0, needed, needed, age=timedelta(0))
     )
     assert "new" in judged_with(
-        observed("good"), observed("new", 0, needed - 1, needed - 1, age=timedelta(0))
+        make_observation("good"),
+        make_observation("new", 0, needed - 1, needed - 1, age=timedelta(0)),
     )
 
 
-@unhurried
 @given(st.integers(0, 150), st.integers(200, 1500))
 def test_so_many_more_clean_requests_admit_it_and_one_fewer_does_not(
     errored: int, calls: int
 ) -> None:
-    seen = observed("new", errored, calls, calls, age=timedelta(0))
+    seen = make_observation("new", errored, calls, calls, age=timedelta(0))
     card = judged_with(seen).get("new")
     if card is None or not card.clean_requests:
         return
@@ -87,18 +101,20 @@ def test_so_many_more_clean_requests_admit_it_and_one_fewer_does_not(
 
 
 def test_the_present_rate_tells_how_long_that_takes() -> None:
-    seen = observed("new", errored=10, calls=100, requests=200, age=timedelta(0), length=10 * HOUR)
+    seen = make_observation(
+        "new", errored=10, calls=100, requests=200, age=timedelta(0), length=10 * HOUR
+    )
     card = judged_with(seen)["new"]
     assert card.clean_requests is not None
     assert card.hours == pytest.approx(card.clean_requests / 10)
 
 
 def test_no_number_of_calls_helps_where_something_else_is_in_the_way() -> None:
-    five = [observed(tag) for tag in ("a", "b", "c", "d", "e")]
-    seldom = observed("new", calls=2000, requests=200_000)
+    five = [make_observation(tag) for tag in ("a", "b", "c", "d", "e")]
+    seldom = make_observation("new", calls=2000, requests=200_000)
     tags = ("a", "b", "c", "d", "e", "new")
     snapshot = judge(
-        world(*(endpoint(t) for t in tags), observations=[*five, seldom]), shipped(), AS_OF
+        world(*(endpoint(t) for t in tags), observations=[*five, seldom]), shipped_policy(), AS_OF
     )
     card = cards(snapshot)["new"]
     assert [f.reason for f in card.broken] == ["PROPENSITY"]
@@ -111,9 +127,11 @@ def test_an_evicted_one_is_told_until_when_it_is_held() -> None:
         "exacto", MODEL, f"{MODEL}@new", "evicted", AS_OF - HOUR, evictions=1, held_until=until
     )
     known = world(
-        endpoint("good"), endpoint("new"), observations=[observed("good"), observed("new")]
+        endpoint("good"),
+        endpoint("new"),
+        observations=[make_observation("good"), make_observation("new")],
     )
-    done = tick(known, shipped(), AS_OF, PoolMemory({state.key: state}), closed=True)
+    done = tick(known, shipped_policy(), AS_OF, PoolMemory({state.key: state}), closed=True)
     card = cards(done.snapshot)["new"]
     assert card.held_until == until
     assert card.judged.state == "evicted"

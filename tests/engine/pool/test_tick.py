@@ -5,17 +5,26 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.support.pool_life import (
+from tests.support.pool_timelines import (
     BINDING,
     START,
     changes,
     hours_since_start,
+    run_ticks,
     states,
-    steady,
-    ticks,
+    steady_policy,
     world_after,
 )
-from tests.support.worlds import HOUR, MEMBERS, MODEL, judged, mixed, mixed_world, named, shipped
+from tests.support.worlds import (
+    HOUR,
+    MEMBERS,
+    MODEL,
+    describe_findings,
+    judge_world,
+    mixed_snapshot,
+    mixed_world,
+    shipped_policy,
+)
 
 from assay.engine.policy.verdict import Verdict
 from assay.engine.pool.rejudge import rejudge
@@ -68,7 +77,7 @@ from assay.engine.world.world import World
     ],
 )
 def test_the_life_of_one_endpoint(life: str, expected: str) -> None:
-    done = ticks({"a": life})
+    done = run_ticks({"a": life})
     assert states(done, "a") == expected
 
 
@@ -98,7 +107,7 @@ def test_the_life_of_one_endpoint(life: str, expected: str) -> None:
 def test_the_life_of_a_pool(
     lives: dict[str, str], minimum: int, memory: str, expected: dict[str, str]
 ) -> None:
-    done = ticks(lives, steady(minimum, memory))
+    done = run_ticks(lives, steady_policy(minimum, memory))
     assert {tag: states(done, tag) for tag in lives} == {
         tag: life.ljust(len(done), life[-1]) for tag, life in expected.items()
     }
@@ -122,7 +131,7 @@ def test_the_life_of_a_pool(
     ],
 )
 def test_the_life_of_one_endpoint_between_hours(life: str, between: str, expected: str) -> None:
-    assert states(ticks({"a": life}, between=between), "a") == expected
+    assert states(run_ticks({"a": life}, between=between), "a") == expected
 
 
 def verdicts(done: Tick) -> dict[str, Verdict]:
@@ -130,7 +139,7 @@ def verdicts(done: Tick) -> dict[str, Verdict]:
 
 
 def test_members_are_admitted_and_nobody_else() -> None:
-    for done in ticks(
+    for done in run_ticks(
         {"a": "gbbggggg", "b": "bbbgggxg", "c": "gmmm-000", "d": "00000ggb"}, between="  ~  ~~ "
     ):
         members = {s.endpoint_id for s in done.memory.states.values() if s.state == "member"}
@@ -138,32 +147,37 @@ def test_members_are_admitted_and_nobody_else() -> None:
 
 
 def test_a_member_tells_what_it_breaks_without_being_excluded() -> None:
-    _, failing, _ = ticks({"a": "gbg"})
+    _, failing, _ = run_ticks({"a": "gbg"})
     verdict = verdicts(failing)["a"]
     assert verdict.admitted
-    assert named(verdict.abstained) == [("up", "BENCHMARK", "false")]
+    assert describe_findings(verdict.abstained) == [("up", "BENCHMARK", "false")]
 
 
 def test_the_evicted_tell_until_when_and_what_they_would_need() -> None:
-    done = ticks({"a": "gbbbbb"})
+    done = run_ticks({"a": "gbbbbb"})
     until = f"held out until {START + 5 * HOUR:%Y-%m-%d %H:%M} UTC after its 1st eviction"
     for held in done[2:5]:
         broken = verdicts(held)["a"].broken
-        assert named(broken) == [("hold", "HELD", "false"), ("up", "BENCHMARK", "false")]
+        assert describe_findings(broken) == [
+            ("hold", "HELD", "false"),
+            ("up", "BENCHMARK", "false"),
+        ]
         assert [f.message for f in broken] == [until, "below high"]
-    assert named(verdicts(done[5])["a"].broken) == [("up", "BENCHMARK", "false")]
+    assert describe_findings(verdicts(done[5])["a"].broken) == [("up", "BENCHMARK", "false")]
 
 
 def test_who_is_fit_but_held_tells_only_that() -> None:
-    assert named(verdicts(ticks({"a": "gbbg"})[3])["a"].broken) == [("hold", "HELD", "false")]
-    (waiting,) = verdicts(ticks({"a": "bg"}, between=" ~")[1])["a"].broken
+    assert describe_findings(verdicts(run_ticks({"a": "gbbg"})[3])["a"].broken) == [
+        ("hold", "HELD", "false")
+    ]
+    (waiting,) = verdicts(run_ticks({"a": "bg"}, between=" ~")[1])["a"].broken
     assert (waiting.reason, waiting.message) == ("HELD", "it may come in once the hour is closed")
 
 
 def test_whom_the_minimum_keeps_says_so() -> None:
-    kept = verdicts(ticks({"a": "gbb", "b": "ggg"}, steady(2))[2])["a"]
+    kept = verdicts(run_ticks({"a": "gbb", "b": "ggg"}, steady_policy(2))[2])["a"]
     assert kept.admitted
-    assert named(kept.abstained) == [
+    assert describe_findings(kept.abstained) == [
         ("minimum", "HELD_BY_MINIMUM", "false"),
         ("up", "BENCHMARK", "false"),
     ]
@@ -171,7 +185,7 @@ def test_whom_the_minimum_keeps_says_so() -> None:
 
 
 def test_every_change_tells_why_in_a_word_and_a_sentence() -> None:
-    found = changes(ticks({"a": "bgbbgggx-"}))
+    found = changes(run_ticks({"a": "bgbbgggx-"}))
     assert [(hours_since_start(c.at), c.before, c.after, c.cause) for c in found] == [
         (0, "unknown", "probation", "evidence"),
         (1, "probation", "member", "admitted"),
@@ -185,11 +199,11 @@ def test_every_change_tells_why_in_a_word_and_a_sentence() -> None:
         slow.message
         == "failed at 2 closed hours in a row: below low; held out until 2025-09-23 18:00 UTC"
     )
-    assert named(slow.reasons) == [("up", "BENCHMARK", "false")]
+    assert describe_findings(slow.reasons) == [("up", "BENCHMARK", "false")]
     assert slow.facts["endpoint.uptime_percent"] == 50.0
     assert slow.facts["memory.slow_failures"] == 2
     assert fast.message.startswith("400 of 1000 tool-call requests of the hour errored")
-    assert named(fast.reasons) == [("cusum", "ACCURACY", "false")]
+    assert describe_findings(fast.reasons) == [("cusum", "ACCURACY", "false")]
     assert (
         fast.facts["hour.calls"],
         fast.facts["hour.errored"],
@@ -202,7 +216,7 @@ def test_every_change_tells_why_in_a_word_and_a_sentence() -> None:
 
 
 def test_leaving_the_catalog_is_a_change() -> None:
-    (*_, change) = changes(ticks({"a": "g-"}))
+    (*_, change) = changes(run_ticks({"a": "g-"}))
     assert (change.before, change.after, change.cause, change.message) == (
         "member", "unknown", "departed", "it left the catalog",
     )  # fmt: skip
@@ -210,20 +224,22 @@ def test_leaving_the_catalog_is_a_change() -> None:
 
 def test_a_missed_hour_breaks_a_row_of_failures() -> None:
     lives = {"a": "gbbb"}
-    first, second, *_ = ticks(lives)
-    late = tick(world_after(lives, 3), steady(), START + 3 * HOUR, second.memory, closed=True)
+    first, second, *_ = run_ticks(lives)
+    late = tick(
+        world_after(lives, 3), steady_policy(), START + 3 * HOUR, second.memory, closed=True
+    )
     assert states([first, second, late], "a") == "MMM"
 
 
 def test_states_that_do_not_change_are_the_same() -> None:
-    first, second = ticks({"a": "gg", "b": "bb"})
+    first, second = run_ticks({"a": "gg", "b": "bb"})
     assert all(second.memory.states[key] is state for key, state in first.memory.states.items())
     assert second.changes == ()
 
 
 def test_pools_of_other_policies_are_carried_along() -> None:
     elsewhere = PoolState("elsewhere", MODEL, f"{MODEL}@gone", "member", START)
-    (done,) = ticks({"a": "g"}, memory=PoolMemory({elsewhere.key: elsewhere}))
+    (done,) = run_ticks({"a": "g"}, memory=PoolMemory({elsewhere.key: elsewhere}))
     assert done.memory.states[elsewhere.key] is elsewhere
 
 
@@ -231,51 +247,54 @@ def test_pools_of_other_policies_are_carried_along() -> None:
 
 
 def test_the_first_tick_admits_whom_judging_without_memory_admits() -> None:
-    done = tick(mixed_world(), shipped(), mixed().as_of, EMPTY_MEMORY, closed=True)
+    done = tick(mixed_world(), shipped_policy(), mixed_snapshot().as_of, EMPTY_MEMORY, closed=True)
     assert {
         s.endpoint_id
         for s in done.memory.states.values()
         if s.state == "member" and s.model == MODEL
     } == MEMBERS
-    for key, pool in mixed().pools.items():
+    for key, pool in mixed_snapshot().pools.items():
         assert done.snapshot.pools[key].verdicts == pool.verdicts
         assert done.snapshot.pools[key].keys == pool.keys
 
 
 def test_a_snapshot_with_memory_reads_back_as_it_was() -> None:
-    for done in ticks({"a": "gbbggg", "b": "bbbggg", "c": "0"}):
-        again = restore_snapshot(done.snapshot.manifest, done.snapshot.parts, steady())
+    for done in run_ticks({"a": "gbbggg", "b": "bbbggg", "c": "0"}):
+        again = restore_snapshot(done.snapshot.manifest, done.snapshot.parts, steady_policy())
         assert (again.snapshot_id, again.pools) == (done.snapshot.snapshot_id, done.snapshot.pools)
 
 
 def test_without_memory_nothing_of_it_is_written() -> None:
-    assert all(b"standings" not in data for data in mixed().parts.values())
-    assert all(pool.standings == () for pool in mixed().pools.values())
+    assert all(b"standings" not in data for data in mixed_snapshot().parts.values())
+    assert all(pool.standings == () for pool in mixed_snapshot().pools.values())
 
 
 def test_a_report_tells_states_and_since_when() -> None:
     report = pool_report(
-        ticks({"a": "ggg", "b": "bbg", "c": "000"}, between="  ~")[2].snapshot, f"{MODEL}:{BINDING}"
+        run_ticks({"a": "ggg", "b": "bbg", "c": "000"}, between="  ~")[2].snapshot,
+        f"{MODEL}:{BINDING}",
     )
     told = {j.verdict.tag: (j.state, j.since) for j in (*report.members, *report.others)}
     assert told == {"a": ("member", START), "b": ("probation", START), "c": ("unknown", None)}
     (without, *_) = pool_report(
-        judged(world_after({"a": "g"}, 0), steady()), f"{MODEL}:{BINDING}"
+        judge_world(world_after({"a": "g"}, 0), steady_policy()), f"{MODEL}:{BINDING}"
     ).members
     assert (without.state, without.since) == (None, None)
 
 
 def test_the_same_policy_judges_again_alike() -> None:
-    for done in ticks(
-        {"a": "gbbggg", "b": "bbbggg", "c": "gbgbbb", "d": "g-gmgg"}, steady(1), between="     ~"
+    for done in run_ticks(
+        {"a": "gbbggg", "b": "bbbggg", "c": "gbgbbb", "d": "g-gmgg"},
+        steady_policy(1),
+        between="     ~",
     ):
-        again = rejudge(done.snapshot, steady(1), [MODEL])
+        again = rejudge(done.snapshot, steady_policy(1), [MODEL])
         assert again.pools == done.snapshot.pools
 
 
 def test_another_policy_judges_members_by_its_own_stay_rules_and_holds_go_on() -> None:
-    snapshot = ticks({"a": "gmm", "b": "gbb", "c": "ggg"})[2].snapshot
-    strict = steady(low=95.0)
+    snapshot = run_ticks({"a": "gmm", "b": "gbb", "c": "ggg"})[2].snapshot
+    strict = steady_policy(low=95.0)
     found = {
         v.tag: [f.reason for f in v.broken]
         for v in rejudge(snapshot, strict, [MODEL]).pools[BINDING, MODEL].verdicts
@@ -284,7 +303,7 @@ def test_another_policy_judges_members_by_its_own_stay_rules_and_holds_go_on() -
 
 
 def test_coming_back_takes_new_evidence() -> None:
-    of, by, at = mixed_world(), shipped(), mixed().as_of
+    of, by, at = mixed_world(), shipped_policy(), mixed_snapshot().as_of
     key = ("exacto", f"{MODEL}@good1")
 
     def closing(world: World, hour: int, memory: PoolMemory) -> Tick:
@@ -295,14 +314,14 @@ def test_coming_back_takes_new_evidence() -> None:
     assert (evicted.memory.states[key].state, evicted.changes[0].cause) == ("evicted", "fast")
     over = closing(of, 25, evicted.memory)
     assert verdict_in(over.snapshot, "good1").broken[0].reason == "ACCURACY"
-    assert verdict_in(judged(of, as_of=at + 25 * HOUR), "good1").admitted
+    assert verdict_in(judge_world(of, as_of=at + 25 * HOUR), "good1").admitted
     renewed = replace(of, observations=(*of.observations, after(26, errored=5, calls=1000)))
     assert closing(renewed, 26, over.memory).memory.states[key].state == "member"
 
 
 def after(hour: int, *, errored: int, calls: int) -> Observation:
     """What was observed of good1 in the hour that ended so many hours later."""
-    end = mixed().as_of + hour * HOUR
+    end = mixed_snapshot().as_of + hour * HOUR
     return Observation(f"{MODEL}@good1", "monitor", end - HOUR, end, calls * 3 // 2, calls, errored)
 
 
@@ -317,7 +336,7 @@ def verdict_in(snapshot: Snapshot, tag: str) -> Verdict:
     ("evictions", "hours"), [(1, 24), (2, 48), (3, 96), (4, 168), (5, 168), (10**6, 168)]
 )  # fmt: skip
 def test_holds_grow_up_to_a_week(evictions: int, hours: int) -> None:
-    assert hold(shipped().bound["exacto"].memory, evictions) == hours * HOUR
+    assert hold(shipped_policy().bound["exacto"].memory, evictions) == hours * HOUR
 
 
 @pytest.mark.parametrize(

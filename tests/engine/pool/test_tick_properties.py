@@ -8,17 +8,17 @@ from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given, settings, strategies as st
-from tests.support.pool_life import (
+from tests.support.pool_timelines import (
     BINDING,
     LETTERS,
     START,
     changes,
-    in_turn,
-    steady,
-    ticks,
+    is_continuous,
+    run_ticks,
+    steady_policy,
     world_after,
 )
-from tests.support.worlds import HOUR, MODEL, unhurried
+from tests.support.worlds import HOUR, MODEL
 
 from assay.engine.pool.tick import Tick, tick
 from assay.engine.pool.transition import hold
@@ -42,7 +42,7 @@ lives = st.fixed_dictionaries(
     {tag: st.text(OFTEN, min_size=LENGTH, max_size=LENGTH) for tag in "abcd"}
 )
 between = st.text("  ~", min_size=LENGTH, max_size=LENGTH)
-lasting = settings(unhurried, max_examples=40)
+lasting = settings(max_examples=40)
 
 
 def states_of(done: Tick) -> list[PoolState]:
@@ -61,9 +61,11 @@ def by_endpoint(found: Iterable[PoolChange]) -> dict[str, list[PoolChange]]:
 def test_every_change_is_a_step_of_the_diagram(
     lived: dict[str, str], pauses: str, minimum: int
 ) -> None:
-    for own in by_endpoint(changes(ticks(lived, steady(minimum), between=pauses))).values():
+    for own in by_endpoint(
+        changes(run_ticks(lived, steady_policy(minimum), between=pauses))
+    ).values():
         assert own[0].before == "unknown"
-        assert in_turn(own)
+        assert is_continuous(own)
         assert {(c.before, c.after) for c in own} <= EDGES
         assert all(c.cause == "departed" or CAUSES[c.cause] == (c.before, c.after) for c in own)
         assert all(c.message for c in own)
@@ -74,7 +76,7 @@ def test_every_change_is_a_step_of_the_diagram(
 @given(lives, between)
 def test_the_memory_is_what_the_changes_come_to(lived: dict[str, str], pauses: str) -> None:
     known: dict[str, str] = {}
-    for done in ticks(lived, between=pauses):
+    for done in run_ticks(lived, between=pauses):
         known |= {c.endpoint_id: c.after for c in done.changes}
         assert {s.endpoint_id: s.state for s in states_of(done)} == {
             endpoint_id: state for endpoint_id, state in known.items() if state != "unknown"
@@ -87,14 +89,14 @@ def test_the_memory_is_what_the_changes_come_to(lived: dict[str, str], pauses: s
 def test_never_two_slow_evictions_of_a_model_in_one_hour(
     lived: dict[str, str], pauses: str, minimum: int
 ) -> None:
-    for done in ticks(lived, steady(minimum), between=pauses):
+    for done in run_ticks(lived, steady_policy(minimum), between=pauses):
         assert Counter(c.cause for c in done.changes)["slow"] <= 1
 
 
 @lasting
 @given(lives, between, st.integers(0, 5))
 def test_the_slow_way_leaves_the_minimum(lived: dict[str, str], pauses: str, minimum: int) -> None:
-    for done in ticks(lived, steady(minimum), between=pauses):
+    for done in run_ticks(lived, steady_policy(minimum), between=pauses):
         if any(c.cause == "slow" for c in done.changes):
             assert sum(s.state == MEMBER for s in states_of(done)) >= minimum
 
@@ -102,8 +104,8 @@ def test_the_slow_way_leaves_the_minimum(lived: dict[str, str], pauses: str, min
 @lasting
 @given(lives, between)
 def test_nobody_comes_back_before_the_hold_is_over(lived: dict[str, str], pauses: str) -> None:
-    spec = steady().bound[BINDING].memory
-    for own in by_endpoint(changes(ticks(lived, between=pauses))).values():
+    spec = steady_policy().bound[BINDING].memory
+    for own in by_endpoint(changes(run_ticks(lived, between=pauses))).values():
         evictions = 0
         for change, after in pairwise(own):
             evictions += change.after == "evicted"
@@ -118,7 +120,7 @@ def test_nobody_comes_back_before_the_hold_is_over(lived: dict[str, str], pauses
 def test_members_are_admitted_and_nobody_else(
     lived: dict[str, str], pauses: str, minimum: int
 ) -> None:
-    for done in ticks(lived, steady(minimum), between=pauses):
+    for done in run_ticks(lived, steady_policy(minimum), between=pauses):
         pool = done.snapshot.pools[BINDING, MODEL]
         members = {s.endpoint_id for s in states_of(done) if s.state == MEMBER}
         assert {v.endpoint_id for v in pool.verdicts if v.admitted} == members
@@ -131,13 +133,13 @@ def test_members_are_admitted_and_nobody_else(
 def test_between_two_hours_nobody_but_the_new_moves(
     lived: dict[str, str], letters: str, hour: int
 ) -> None:
-    before = ticks({tag: life[:hour] for tag, life in lived.items()})[-1].memory
+    before = run_ticks({tag: life[:hour] for tag, life in lived.items()})[-1].memory
     now = {
         tag: life[:hour] + letter
         for (tag, life), letter in zip(lived.items(), letters, strict=True)
     }
     world = world_after(now, hour)
-    done = tick(world, steady(), START + hour * HOUR, before, closed=False)
+    done = tick(world, steady_policy(), START + hour * HOUR, before, closed=False)
     assert not any(c.after == "evicted" for c in done.changes)
     present = {e.endpoint_id for e in world.endpoints}
     for key, state in before.states.items():
@@ -166,7 +168,7 @@ def test_the_order_of_endpoints_does_not_matter(
 
 
 def closed(world: World, n: int, minimum: int, memory: PoolMemory) -> Tick:
-    return tick(world, steady(minimum), START + n * HOUR, memory, closed=True)
+    return tick(world, steady_policy(minimum), START + n * HOUR, memory, closed=True)
 
 
 def test_every_letter_is_tried() -> None:

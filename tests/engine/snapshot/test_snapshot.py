@@ -11,13 +11,13 @@ from tests.support.worlds import (
     HOUR,
     MODEL,
     OTHER,
-    ask,
-    judged,
-    mixed,
+    judge_world,
+    make_moment,
+    make_request,
+    mixed_snapshot,
     mixed_world,
-    moment,
-    planned,
-    shipped,
+    plan_for,
+    shipped_policy,
 )
 
 from assay.engine.canonical import address, canonical
@@ -55,19 +55,21 @@ def restored(snapshot: Snapshot) -> Snapshot:
 
 
 REQUESTS = [
-    pytest.param(ask(), id="plain"),
-    pytest.param(ask(f"{MODEL}:exacto", tools=2), id="exacto"),
+    pytest.param(make_request(), id="plain"),
+    pytest.param(make_request(f"{MODEL}:exacto", tools=2), id="exacto"),
     pytest.param(
-        ask(f"{MODEL}:exacto:nitro", OTHER, tools=2, partition="none"), id="two models, one order"
+        make_request(f"{MODEL}:exacto:nitro", OTHER, tools=2, partition="none"),
+        id="two models, one order",
     ),
-    pytest.param(ask(tenant="acme"), id="a tenant with settings"),
-    pytest.param(ask(tenant="zeta", tools=1), id="a tenant with a preference"),
+    pytest.param(make_request(tenant="acme"), id="a tenant with settings"),
+    pytest.param(make_request(tenant="zeta", tools=1), id="a tenant with a preference"),
     pytest.param(
-        ask(prompt_tokens=2000, max_price=MaxPrice(completion=5.0)),
+        make_request(prompt_tokens=2000, max_price=MaxPrice(completion=5.0)),
         id="a price of the prompt's length",
     ),
     pytest.param(
-        ask(f"{MODEL}:floor", provider=ProviderPreferences(ignore=("good1/priority",))), id="floor"
+        make_request(f"{MODEL}:floor", provider=ProviderPreferences(ignore=("good1/priority",))),
+        id="floor",
     ),
 ]
 
@@ -75,7 +77,7 @@ REQUESTS = [
 @pytest.mark.parametrize("request_", REQUESTS)
 @pytest.mark.parametrize("hours", [0, 12], ids=["by day", "by night"])
 def test_a_snapshot_read_back_plans_the_same(request_: Request, hours: int) -> None:
-    snapshot, at = judged(full_world()), moment(now=AS_OF + hours * HOUR)
+    snapshot, at = judge_world(full_world()), make_moment(now=AS_OF + hours * HOUR)
     again = restored(snapshot)
     one, other = explain(request_, snapshot, at), explain(request_, again, at)
     assert one.plan.canonical() == other.plan.canonical()
@@ -86,14 +88,14 @@ def test_a_snapshot_read_back_plans_the_same(request_: Request, hours: int) -> N
 
 
 def test_what_is_read_back_is_the_same_snapshot() -> None:
-    again = restored(mixed())
-    assert (again.snapshot_id, again.as_of) == (mixed().snapshot_id, AS_OF)
-    assert again.pools == mixed().pools
-    assert again.tenants == mixed().tenants
+    again = restored(mixed_snapshot())
+    assert (again.snapshot_id, again.as_of) == (mixed_snapshot().snapshot_id, AS_OF)
+    assert again.pools == mixed_snapshot().pools
+    assert again.tenants == mixed_snapshot().tenants
 
 
 def test_parts_are_named_by_their_content() -> None:
-    snapshot = mixed()
+    snapshot = mixed_snapshot()
     assert snapshot.snapshot_id == address(snapshot.manifest)
     assert all(address(data) == name for name, data in snapshot.parts.items())
     head = json.loads(snapshot.manifest)
@@ -108,54 +110,69 @@ def test_parts_are_named_by_their_content() -> None:
 
 @pytest.mark.parametrize("place", range(3))
 def test_an_altered_part_is_refused(place: int) -> None:
-    name = sorted(mixed().parts)[place]
-    altered = {**mixed().parts, name: mixed().parts[name].replace(b"1", b"2", 1) + b" "}
+    name = sorted(mixed_snapshot().parts)[place]
+    altered = {
+        **mixed_snapshot().parts,
+        name: mixed_snapshot().parts[name].replace(b"1", b"2", 1) + b" ",
+    }
     with pytest.raises(ValueError, match=f"part {name} was altered"):
-        restore_snapshot(mixed().manifest, altered, shipped())
+        restore_snapshot(mixed_snapshot().manifest, altered, shipped_policy())
 
 
 def test_a_missing_part_is_refused() -> None:
-    head = json.loads(mixed().manifest)
-    parts = {name: data for name, data in mixed().parts.items() if name != head["models"][MODEL]}
+    head = json.loads(mixed_snapshot().manifest)
+    parts = {
+        name: data for name, data in mixed_snapshot().parts.items() if name != head["models"][MODEL]
+    }
     with pytest.raises(KeyError):
-        restore_snapshot(mixed().manifest, parts, shipped())
+        restore_snapshot(mixed_snapshot().manifest, parts, shipped_policy())
 
 
 def test_views_of_unchanged_parts_are_the_former_snapshots_own() -> None:
     former, later = (
-        mixed(),
-        judged(replace(mixed_world(), observations=mixed_world().observations[:-1])),
+        mixed_snapshot(),
+        judge_world(replace(mixed_world(), observations=mixed_world().observations[:-1])),
     )
     again = restore_snapshot(later.manifest, later.parts, later.policy, former=former)
     assert again.models[MODEL] is former.models[MODEL]
     assert again.pools["exacto", MODEL] is former.pools["exacto", MODEL]
     assert again.models[OTHER] is not former.models[OTHER]
     assert (again.pools, again.tenants) == (later.pools, later.tenants)
-    request = ask(f"{MODEL}:exacto", OTHER, tools=2)
-    assert plan(request, again, moment()).canonical() == plan(request, later, moment()).canonical()
+    request = make_request(f"{MODEL}:exacto", OTHER, tools=2)
+    assert (
+        plan(request, again, make_moment()).canonical()
+        == plan(request, later, make_moment()).canonical()
+    )
 
 
 def test_a_part_that_the_former_snapshot_had_unaltered_is_refused_altered() -> None:
-    name = json.loads(mixed().manifest)["models"][MODEL]
-    altered = {**mixed().parts, name: mixed().parts[name] + b" "}
+    name = json.loads(mixed_snapshot().manifest)["models"][MODEL]
+    altered = {**mixed_snapshot().parts, name: mixed_snapshot().parts[name] + b" "}
     with pytest.raises(ValueError, match=f"part {name} was altered"):
-        restore_snapshot(mixed().manifest, altered, shipped(), former=mixed())
+        restore_snapshot(
+            mixed_snapshot().manifest, altered, shipped_policy(), former=mixed_snapshot()
+        )
 
 
 def test_whoever_restores_may_rest_between_parts() -> None:
     rests: list[None] = []
-    restore_snapshot(mixed().manifest, mixed().parts, shipped(), rest=lambda: rests.append(None))
-    assert len(rests) >= len(mixed().models) + len(mixed().pools)
+    restore_snapshot(
+        mixed_snapshot().manifest,
+        mixed_snapshot().parts,
+        shipped_policy(),
+        rest=lambda: rests.append(None),
+    )
+    assert len(rests) >= len(mixed_snapshot().models) + len(mixed_snapshot().pools)
 
 
 def test_the_policy_it_was_judged_by_travels_along() -> None:
-    source, revision = read_policy_source(mixed().manifest, mixed().parts)
-    assert source == shipped().source
+    source, revision = read_policy_source(mixed_snapshot().manifest, mixed_snapshot().parts)
+    assert source == shipped_policy().source
     assert revision == 0
 
 
 def test_an_equal_world_gives_an_equal_snapshot() -> None:
-    assert judged(mixed_world()).snapshot_id == mixed().snapshot_id
+    assert judge_world(mixed_world()).snapshot_id == mixed_snapshot().snapshot_id
 
 
 @pytest.mark.parametrize(
@@ -175,13 +192,13 @@ def test_an_equal_world_gives_an_equal_snapshot() -> None:
     ],
 )
 def test_another_world_gives_another_snapshot(changed: World) -> None:
-    assert judged(changed).snapshot_id != mixed().snapshot_id
+    assert judge_world(changed).snapshot_id != mixed_snapshot().snapshot_id
 
 
 def test_parts_that_did_not_change_are_shared() -> None:
     one, other = (
-        mixed(),
-        judged(replace(mixed_world(), observations=mixed_world().observations[:-1])),
+        mixed_snapshot(),
+        judge_world(replace(mixed_world(), observations=mixed_world().observations[:-1])),
     )
     before, after = json.loads(one.manifest), json.loads(other.manifest)
     assert before["models"][MODEL] == after["models"][MODEL]
@@ -190,4 +207,4 @@ def test_parts_that_did_not_change_are_shared() -> None:
 
 
 def test_a_plan_names_the_snapshot_it_was_made_from() -> None:
-    assert planned(mixed()).snapshot_id == mixed().snapshot_id
+    assert plan_for(mixed_snapshot()).snapshot_id == mixed_snapshot().snapshot_id

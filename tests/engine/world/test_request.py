@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
-from tests.support.worlds import unhurried
 
 from assay.engine.errors import InvalidField
 from assay.engine.world.catalog import Percentiles
@@ -193,7 +192,6 @@ def test_a_request_in_bounds_is_taken(given_fields: dict[str, Any]) -> None:
     assert all(getattr(request, name) == value for name, value in given_fields.items())
 
 
-@unhurried
 @given(st.text(max_size=300))
 def test_any_text_is_taken_or_refused_in_one_line(text: str) -> None:
     refusal = ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given, strategies as st
-from tests.support.worlds import unhurried
 
 from assay.engine.errors import CallerError, InvalidField, UnknownModel, UnknownVariant
 from assay.engine.world.slug import CATALOG_VARIANTS, MAX_SLUG, Slug, parse_slug, provider_matches
@@ -126,7 +125,6 @@ def test_an_unknown_variant_is_named_with_those_there_are(text: str, variant: st
     assert str(caught.value).endswith("known are exacto, floor, nitro")
 
 
-@unhurried
 @given(st.sampled_from(sorted(MODELS)), st.lists(st.sampled_from(sorted(VARIANTS))))
 def test_a_slug_is_read_as_it_was_written(model: str, variants: list[str]) -> None:
     slug = Slug(model, tuple(variants))
@@ -134,7 +132,6 @@ def test_a_slug_is_read_as_it_was_written(model: str, variants: list[str]) -> No
         assert parse_slug(str(slug), models=MODELS, variants=VARIANTS) == slug
 
 
-@unhurried
 @given(st.permutations(["free", "exacto", "nitro"]))
 def test_a_catalog_variant_may_stand_anywhere(suffixes: list[str]) -> None:
     slug = parse_slug(":".join(("lab/one", *suffixes)), models=MODELS, variants=VARIANTS)
@@ -146,7 +143,6 @@ PIECES = st.sampled_from(
 )
 
 
-@unhurried
 @given(st.one_of(st.text(), st.lists(PIECES).map("".join)))
 def test_any_text_is_a_known_name_or_the_callers_error(text: str) -> None:
     slug, refusal = None, ""

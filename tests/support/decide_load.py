@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import random
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
 from sqlalchemy import Engine
-from tests.support.commands import DEADLINE_SECONDS, NOW, SMALL, assay, environment
+from tests.support.catalogs import SMALL_CATALOG
+from tests.support.commands import assay
+from tests.support.processes import AssayProcess, serving_journal
+from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 from assay.curator.judging import compile_source
 from assay.decision_log.auditor import Auditor
@@ -44,84 +43,27 @@ TENANTS = ("", "acme", "beta", "gamma")
 SETTLED_SECONDS = 60.0
 
 
-def prepared(url: str, folder: Path) -> None:
+def import_small_catalog(url: str, folder: Path) -> None:
     """Put the small world into a database."""
     catalog = folder / "catalog.csv"
-    catalog.write_text(SMALL.catalog)
+    catalog.write_text(SMALL_CATALOG)
     assert assay("import", "catalog", catalog, "--database", url).code == 0
 
 
 @dataclass
-class Running:
-    """`assay serve` as a process that may be killed at any time."""
-
-    process: subprocess.Popen[str]
-    address: str
-    log: list[str]
-
-    @contextmanager
-    def channel(self) -> Iterator[grpc.Channel]:
-        with grpc.insecure_channel(self.address) as channel:
-            yield channel
-
-    def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait(DEADLINE_SECONDS)
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(DEADLINE_SECONDS)
-
-
-@contextmanager
-def running(url: str, journal: Path, *arguments: object) -> Iterator[Running]:
-    """Start a server and wait until it listens; whatever became of it, it is gone at the end."""
-    command = [
-        sys.executable,
-        "-m",
-        "assay.cli",
-        "serve",
-        "--listen",
-        "127.0.0.1:0",
-        "--poll-interval",
-        "0.1",
-    ]
-    given = ["--now", NOW, "--database", url, "--journal", journal, *arguments]
-    with subprocess.Popen(
-        [*command, *map(str, given)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-    ) as process:
-        assert process.stderr is not None
-        log: list[str] = []
-        reader = threading.Thread(target=log.extend, args=(process.stderr,))
-        try:
-            for line in process.stderr:
-                log.append(line)
-                if '"serving"' in line:
-                    break
-            assert log, "the server ended without a word"
-            assert '"serving"' in log[-1], log
-            reader.start()
-            yield Running(process, json.loads(log[-1])["listen"][0], log)
-        finally:
-            process.kill()
-            if reader.ident is not None:
-                reader.join(DEADLINE_SECONDS)
-
-
-@dataclass
-class Answered:
+class Answers:
     """What clients were told, by any number of threads."""
 
     ids: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
 
+    def wait_for(self, count: int) -> None:
+        """Wait until this many decisions have been answered."""
+        eventually(lambda: len(self.ids) >= count, pause_seconds=0.002)
 
-def question(draw: random.Random) -> pb.DecideRequest:
+
+def draw_request(draw: random.Random) -> pb.DecideRequest:
     return pb.DecideRequest(
         model=draw.choice(MODELS),
         tenant=draw.choice(TENANTS),
@@ -131,7 +73,7 @@ def question(draw: random.Random) -> pb.DecideRequest:
     )
 
 
-def ask(address: str, answered: Answered, seed: int) -> None:
+def ask_until_ended(address: str, answered: Answers, seed: int) -> None:
     """Ask on and on, mostly in batches, until told to end or the connection breaks."""
     draw = random.Random(seed)
     with grpc.insecure_channel(address) as channel:
@@ -140,18 +82,20 @@ def ask(address: str, answered: Answered, seed: int) -> None:
             try:
                 if draw.random() < 0.3:
                     answered.ids.append(
-                        stub.Decide(question(draw), timeout=DEADLINE_SECONDS).decision_id
+                        stub.Decide(draw_request(draw), timeout=DEADLINE_SECONDS).decision_id
                     )
                 else:
-                    batch = pb.BatchDecideRequest(requests=[question(draw) for _ in range(BATCH)])
+                    batch = pb.BatchDecideRequest(
+                        requests=[draw_request(draw) for _ in range(BATCH)]
+                    )
                     for result in stub.BatchDecide(batch, timeout=DEADLINE_SECONDS).results:
-                        note(answered, result)
+                        note_result(answered, result)
             except grpc.RpcError as error:
                 answered.failures.append(f"{error.code().name}: {error.details()}")
                 return
 
 
-def note(answered: Answered, result: pb.BatchDecideResult) -> None:
+def note_result(answered: Answers, result: pb.BatchDecideResult) -> None:
     if result.HasField("status"):
         answered.failures.append(f"{result.status.reason}: {result.status.message}")
     else:
@@ -159,11 +103,13 @@ def note(answered: Answered, result: pb.BatchDecideResult) -> None:
 
 
 @contextmanager
-def load(server: Running, answered: Answered, seed: int) -> Iterator[None]:
+def load(server: AssayProcess, answered: Answers, seed: int) -> Iterator[None]:
     """Clients that ask while the context lasts."""
     answered.ended.clear()
     clients = [
-        threading.Thread(target=ask, args=(server.address, answered, seed * 100 + number))
+        threading.Thread(
+            target=ask_until_ended, args=(server.address, answered, seed * 100 + number)
+        )
         for number in range(CLIENTS)
     ]
     for client in clients:
@@ -177,26 +123,18 @@ def load(server: Running, answered: Answered, seed: int) -> Iterator[None]:
         assert not any(client.is_alive() for client in clients)
 
 
-def until(condition: Callable[[], object], seconds: float = SETTLED_SECONDS) -> None:
-    """Look until it holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "in vain"
-        time.sleep(0.002)
-
-
-def set_test(url: str, folder: Path, *, kills: int, answers: int, seed: int) -> Answered:
+def kill_under_load(url: str, folder: Path, *, kills: int, answers: int, seed: int) -> Answers:
     """Kill the server at random instants under load, and have it go on each time; answers are spread over its lives."""
     draw = random.Random(seed)
-    answered, journal = Answered(), folder / "journal"
-    prepared(url, folder)
+    answered, journal = Answers(), folder / "journal"
+    import_small_catalog(url, folder)
     for life in range(1, kills + 2):
         goal = answers * life // (kills + 1)
-        with running(url, journal) as server:
+        with serving_journal(url, journal) as server:
             with load(server, answered, seed * 1000 + life):
                 if life <= kills:
                     goal -= draw.randrange(answers // (kills + 1) // 2)
-                until(lambda goal=goal: len(answered.ids) >= goal)  # type: ignore[misc]
+                answered.wait_for(goal)
                 if life <= kills:
                     time.sleep(
                         draw.random() * 0.02
@@ -212,14 +150,14 @@ def set_test(url: str, folder: Path, *, kills: int, answers: int, seed: int) -> 
 
 
 @dataclass(frozen=True)
-class Found:
+class LogContents:
     """What the log holds in the end."""
 
     ids: list[str]
     reports: list[StreamReport]
 
 
-def settled(url: str, journal: Path) -> Found:
+def ship_and_read_log(url: str, journal: Path) -> LogContents:
     """Ship whatever is left, as the next process would, and read the whole log."""
     database = open_database(url)
     logbook = Logbook(journal, database)
@@ -231,7 +169,7 @@ def settled(url: str, journal: Path) -> Found:
     return found
 
 
-def read_log(database: Engine, logbook: Logbook) -> Found:
+def read_log(database: Engine, logbook: Logbook) -> LogContents:
     ids: list[str] = []
     for state in streams(database):
         numbers = []
@@ -243,10 +181,10 @@ def read_log(database: Engine, logbook: Logbook) -> Found:
             ids.append(record.decision.decision_id)
         assert numbers == list(range(1, len(numbers) + 1)), state.stream
     auditor = Auditor(database, engine_version(), compile_source)
-    return Found(ids, list(auditor.verify(logbook.public_keys, logbook.heads())))
+    return LogContents(ids, list(auditor.verify(logbook.public_keys, logbook.heads())))
 
 
-def require_complete(found: Found, answered: Answered) -> None:
+def assert_complete(found: LogContents, answered: Answers) -> None:
     """Hold the log against what clients were told: none missing, none twice, the chain intact."""
     times = Counter(found.ids)
     assert [each for each, count in times.items() if count > 1] == []

@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import Engine, delete, select, text
-from tests.bench.decisions import Row, rows
+from tests.support.decision_rows import Row, rows
 
 from assay.decision_log.batch import DECISION, TENANT, Readers
 from assay.decision_log.record import decode_outcomes
@@ -85,7 +85,7 @@ class Stream:
 BY_PAYLOAD: dict[bytes, Row] = {}
 
 
-def payload_of(row: Row) -> bytes:
+def encode_row(row: Row) -> bytes:
     """Bytes from which `derive` gives the row again."""
     payload = (
         f"{row.decision_id} {row.finding_set} {sha256(repr(row).encode()).hexdigest()}".encode()
@@ -104,21 +104,21 @@ def derive(payload: bytes) -> Row:
 READERS = Readers(derive, decode_outcomes)
 
 
-def sink_of(database: Engine) -> AuditSink[Position]:
+def make_sink(database: Engine) -> AuditSink[Position]:
     return AuditSink(database, READERS, Position)
 
 
-def made(count: int, seed: int = 1, **changed: Any) -> list[Row]:
+def make_rows(count: int, seed: int = 1, **changed: Any) -> list[Row]:
     return [replace(row, **changed) for row in rows(count, seed)]
 
 
 def payloads(found: Iterable[Row]) -> list[bytes]:
-    return [payload_of(row) for row in found]
+    return [encode_row(row) for row in found]
 
 
 def ship(database: Engine, stream: Stream, found: Sequence[Row], batch: int = 100) -> None:
     """All rows, batch by batch."""
-    sink = sink_of(database)
+    sink = make_sink(database)
     for start in range(0, len(found), batch):
         stream.into(sink, stream.records(payloads(found[start : start + batch])))
 
@@ -127,7 +127,7 @@ def spread_out(found: Sequence[Row], begin: datetime, step: timedelta) -> list[R
     return [replace(row, decided_at=begin + step * number) for number, row in enumerate(found)]
 
 
-def contents(database: Engine) -> dict[str, list[tuple[Any, ...]]]:
+def read_log_tables(database: Engine) -> dict[str, list[tuple[Any, ...]]]:
     """Everything the log holds."""
     with database.connect() as connection:
         return {table.name: sorted(map(tuple, connection.execute(select(table)))) for table in LOG}
@@ -140,7 +140,7 @@ def empty_log(database: Engine) -> None:
 
 
 @contextmanager
-def refusing(database: Engine, table: str, when: str = "INSERT") -> Iterator[None]:
+def rejecting_writes(database: Engine, table: str, when: str = "INSERT") -> Iterator[None]:
     """A database that refuses to write to a table."""
     if database.dialect.name == "sqlite":
         make = [

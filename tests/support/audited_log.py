@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from sqlalchemy import Connection, delete, insert, select, update
-from tests.support.commands import CATALOGS, KIMI, KIMI_CSV, NOW, POLICY, Ran, assay
+from tests.support.catalogs import DEMO_CATALOGS, KIMI, KIMI_CSV, NOW, POLICY
+from tests.support.commands import CommandResult, assay
 
 from assay.cli.options import instant
 from assay.decision_log.tables import chain_head, decision, finding_set_word, journal_record
@@ -32,7 +33,7 @@ EXACTO = Request(model=f"{KIMI}:exacto", tools=2)
 
 
 @dataclass
-class Log:
+class AuditedLog:
     """A database with decisions in it, and the journal beside."""
 
     url: str
@@ -49,7 +50,7 @@ class Log:
         self.ids += made
         return made
 
-    def audit(self, command: str, *arguments: object) -> Ran:
+    def audit(self, command: str, *arguments: object) -> CommandResult:
         """Run a command of `assay audit` on this log."""
         return assay("audit", command, *arguments, "--database", self.url)
 
@@ -59,7 +60,7 @@ class Log:
         assert (ran.code, ran.err) == (0, "")
         return [found["decision_id"] for found in ran.json["decisions"]]
 
-    def verify(self, *arguments: object) -> Ran:
+    def verify(self, *arguments: object) -> CommandResult:
         return self.audit("verify", "--journal", self.journal, *arguments)
 
     def tamper(self, by: Tamper) -> None:
@@ -70,11 +71,11 @@ class Log:
         database.dispose()
 
 
-def log_of(url: str, folder: Path) -> Log:
+def create_log(url: str, folder: Path) -> AuditedLog:
     """A log without decisions, over the demo's model with its prices and observations."""
-    assert assay("import", "catalog", CATALOGS[1], "--database", url).code == 0
+    assert assay("import", "catalog", DEMO_CATALOGS[1], "--database", url).code == 0
     assert assay("import", "observations", KIMI_CSV, "--database", url).code == 0
-    return Log(url, folder / "journal")
+    return AuditedLog(url, folder / "journal")
 
 
 def edit_record(connection: Connection) -> None:

@@ -58,7 +58,7 @@ RULES = """
 
 
 @cache
-def steady(minimum: int = 0, memory: str = "", low: float = 90.0) -> Policy:
+def steady_policy(minimum: int = 0, memory: str = "", low: float = 90.0) -> Policy:
     """A pool that remembers for hours rather than days; `memory` adds to its block."""
     bindings = f"- {{name: {BINDING}, variant: {BINDING}, ruleSet: {BINDING}}}"
     return policy(
@@ -66,7 +66,7 @@ def steady(minimum: int = 0, memory: str = "", low: float = 90.0) -> Policy:
     )
 
 
-def listed(tag: str, hour: Hour) -> Endpoint:
+def endpoint_after(tag: str, hour: Hour) -> Endpoint:
     """An endpoint as the catalog has it after that hour."""
     return endpoint(tag, uptime_30m_percent=hour.uptime)
 
@@ -84,7 +84,7 @@ def observations(tag: str, hours: Iterable[Hour | None]) -> Iterator[Observation
 def world_after(lives: Mapping[str, str], n: int) -> World:
     """The world when hour `n` (from 0) has ended."""
     known = {tag: [LETTERS[letter] for letter in life[: n + 1]] for tag, life in lives.items()}
-    endpoints = tuple(listed(tag, hours[-1]) for tag, hours in known.items() if hours[-1])
+    endpoints = tuple(endpoint_after(tag, hours[-1]) for tag, hours in known.items() if hours[-1])
     return World(
         (Model(MODEL),),
         endpoints,
@@ -92,7 +92,7 @@ def world_after(lives: Mapping[str, str], n: int) -> World:
     )
 
 
-def ticks(
+def run_ticks(
     lives: Mapping[str, str],
     by: Policy | None = None,
     memory: PoolMemory = EMPTY_MEMORY,
@@ -104,7 +104,13 @@ def ticks(
     for n in range(max(map(len, lives.values()))):
         closed = between[n : n + 1] != "~"
         found.append(
-            tick(world_after(lives, n), by or steady(), START + n * HOUR, memory, closed=closed)
+            tick(
+                world_after(lives, n),
+                by or steady_policy(),
+                START + n * HOUR,
+                memory,
+                closed=closed,
+            )
         )
         memory = found[-1].memory
     return found
@@ -126,6 +132,6 @@ def hours_since_start(at: datetime) -> int:
     return (at - START) // timedelta(hours=1)
 
 
-def in_turn(found: Sequence[PoolChange]) -> bool:
+def is_continuous(found: Sequence[PoolChange]) -> bool:
     """Whether each change begins where the one before left off, per endpoint."""
     return all(a.after == b.before for a, b in pairwise(found))

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import uvloop
-from tests.support.misbehaving_provider import BEHAVIOURS, DEADLINE_SECONDS, KEY, Provider
-from tests.support.scripted_decider import Decider, deciding
+from tests.support.misbehaving_provider import BEHAVIOURS, KEY, Provider
+from tests.support.scripted_decider import ScriptedDecider, deciding
+from tests.support.waiting import DEADLINE_SECONDS
 
 from assay.forward.app import build_server, forwarder_app
 from assay.forward.settings import Clients, ProviderConnections, read_providers
@@ -31,7 +32,7 @@ TOOL = {
 
 
 @dataclass
-class Got:
+class HttpAnswer:
     """An answer as the caller sees it."""
 
     status: int
@@ -61,11 +62,11 @@ class Got:
 
 
 @dataclass
-class World:
+class ScriptedForwarder:
     """A forwarder and both its neighbours."""
 
     provider: Provider
-    decider: Decider
+    decider: ScriptedDecider
     address: tuple[str, int]
     spool: Path
     decider_address: str
@@ -78,11 +79,11 @@ class World:
         stream: bool = False,
         headers: dict[str, str] | None = None,
         **fields: Any,
-    ) -> Got:
+    ) -> HttpAnswer:
         body = {"model": model, "messages": [{"role": "user", "content": PROMPT}], **fields}
         return self.post(json.dumps({**body, "stream": True} if stream else body).encode(), headers)
 
-    def post(self, body: bytes, headers: dict[str, str] | None = None) -> Got:
+    def post(self, body: bytes, headers: dict[str, str] | None = None) -> HttpAnswer:
         return self.request("POST", "/v1/chat/completions", body, headers)
 
     def request(
@@ -91,12 +92,12 @@ class World:
         path: str,
         body: bytes | None = None,
         headers: dict[str, str] | None = None,
-    ) -> Got:
+    ) -> HttpAnswer:
         connection = HTTPConnection(*self.address, timeout=DEADLINE_SECONDS)
         try:
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()
-            return Got(
+            return HttpAnswer(
                 response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
             )
         finally:
@@ -199,13 +200,13 @@ def forwarding(
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[World]:
-    provider, decider = Provider(), Decider()  # type: ignore[abstract] # what else there is, nobody asks for
+def scripted_forwarder(folder: Path) -> Iterator[ScriptedForwarder]:
+    provider, decider = Provider(), ScriptedDecider()  # type: ignore[abstract] # what else there is, nobody asks for
     try:
         file = providers_file(folder, provider.port, unused_port())
         providers = read_providers(file, {"KEY": KEY})
         address = f"unix:{folder}/decider"
         with deciding(decider, address), forwarding(address, providers, folder / "spool") as where:
-            yield World(provider, decider, where, folder / "spool", address)
+            yield ScriptedForwarder(provider, decider, where, folder / "spool", address)
     finally:
         provider.stop()

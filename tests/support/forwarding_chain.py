@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -18,8 +18,11 @@ from subprocess import Popen
 from typing import Any
 
 import grpc
-from tests.support.commands import DEADLINE_SECONDS, NOW, POLICY, assay, eventually, table
-from tests.support.simulated_providers import HELLO, Simulated, simulating, started
+from tests.support.catalogs import NOW, POLICY, catalog_csv
+from tests.support.commands import assay
+from tests.support.processes import AssayProcess, running
+from tests.support.simulated_providers import HELLO, SimulatedProviders, simulating
+from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 from assay.curator.judging import judged
 from assay.rpc.catalog import catalog_service
@@ -33,7 +36,7 @@ from assay.v1 import evidence_pb2 as pb
 
 Json = Mapping[str, Any]
 
-CATALOG = table(
+CATALOG = catalog_csv(
     # the first by price is the one that goes bad
     "lab/pair,bad,bad,fp8,1,1,,,tools tool_choice max_tokens temperature",
     "lab/pair,good,good,fp8,2,2,,,tools tool_choice max_tokens temperature",
@@ -194,7 +197,7 @@ class Answer:
 class Chain:
     """Providers, forwarder and decider that work together."""
 
-    providers: Simulated
+    providers: SimulatedProviders
     recorder: Recorder
     process: Popen[str]
     http: str
@@ -256,7 +259,7 @@ def ask(
     return Answer(answer.status, head, b"".join(parts), time.monotonic() - began, cut)
 
 
-def lab(folder: Path, database: Path) -> str:
+def import_lab_catalog(folder: Path, database: Path) -> str:
     """A migrated database filled with the catalog and its evidence; its URL."""
     url = f"sqlite:///{database}"
     (folder / "catalog.csv").write_text(CATALOG)
@@ -287,7 +290,7 @@ def deciding(url: str, recorder: Recorder) -> Iterator[str]:
 
 
 def providers_file(
-    folder: Path, providers: Simulated, *, dead: int, deaf: int, **spec: object
+    folder: Path, providers: SimulatedProviders, *, dead: int, deaf: int, **spec: object
 ) -> Path:
     """Good has time enough on a busy machine; the others have little. `dead` and `deaf` are ports."""
     common = {"private": True, "keyEnv": "UPSTREAM_KEY"}
@@ -307,23 +310,13 @@ def providers_file(
     return path
 
 
-@contextmanager
 def forwarding(
     server: str, providers: Path, spool: Path, *arguments: object
-) -> Iterator[tuple[Popen[str], str, list[dict[str, Any]]]]:
-    """A forwarder as a process: itself, where it listens, and its log."""
-    options = (
-        "--server",
-        server,
-        "--http",
-        "127.0.0.1:0",
-        "--providers",
-        providers,
-        "--spool",
-        spool,
-    )
-    with started("forwarding", "forward", *options, *arguments, UPSTREAM_KEY=KEY) as (process, log):
-        yield process, log[-1]["http"], log
+) -> AbstractContextManager[AssayProcess]:
+    """Run `assay forward` on a free port."""
+    files = ("--providers", providers, "--spool", spool)
+    options = ("--server", server, "--http", "127.0.0.1:0", *files)
+    return running("forwarding", "forward", *options, *arguments, UPSTREAM_KEY=KEY)
 
 
 @contextmanager
@@ -347,7 +340,7 @@ def deaf_port() -> Iterator[int]:
 
 
 @contextmanager
-def chained(database: str, folder: Path, **spec: object) -> Iterator[Chain]:
+def running_chain(database: str, folder: Path, **spec: object) -> Iterator[Chain]:
     """Start all of it; `spec` goes into the providers file."""
     recorder = Recorder()
     with (
@@ -357,8 +350,15 @@ def chained(database: str, folder: Path, **spec: object) -> Iterator[Chain]:
         deaf_port() as deaf,
     ):
         file = providers_file(folder, providers, dead=dead, deaf=deaf, **spec)
-        with forwarding(server, file, folder / "spool") as (process, http, log):
-            yield Chain(providers, recorder, process, http, log, folder / "spool")
+        with forwarding(server, file, folder / "spool") as forwarder:
+            yield Chain(
+                providers,
+                recorder,
+                forwarder.process,
+                forwarder.http,
+                forwarder.log,
+                folder / "spool",
+            )
 
 
 def resident_mib(process: Popen[str]) -> float:

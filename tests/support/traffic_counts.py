@@ -18,7 +18,7 @@ SPEC = EvidenceSpec()
 NOW = (AS_OF - EPOCH) // HOUR
 
 
-def tally(
+def make_counts(
     calls: float = 0,
     errored: float = 0,
     *,
@@ -42,7 +42,7 @@ def tally(
     )  # fmt: skip
 
 
-def blended(
+def blend_counts(
     *tallies: TrafficCounts, evidence: dict[str, EndpointEvidence] | None = None
 ) -> dict[str, FoldedCounts]:
     """What they come to, by tag; endpoints of which nothing is fresh are left out."""
@@ -50,7 +50,7 @@ def blended(
     return {name.partition("@")[2]: e.folded for name, e in found.items() if e.folded is not None}
 
 
-def crowd(
+def honest_tenants(
     share: float,
     size: int = 400,
     *,
@@ -77,7 +77,7 @@ def one_of(
     calls = int(25 * rng.paretovariate(1.1))
     own = rng.betavariate(40 * share, 40 * (1 - share))
     lately = drawn(rng, calls, hourly)
-    return tally(
+    return make_counts(
         calls,
         drawn(rng, calls, own),
         tag=tag,
@@ -91,10 +91,10 @@ def drawn(rng: random.Random, size: int, share: float) -> int:
     return sum(rng.random() < share for _ in range(size))
 
 
-def hostile(
+def hostile_tenants(
     number: int, calls: int, *, errored: float = 0.0, tag: str = "a", hour: int = 0
 ) -> Iterable[TrafficCounts]:
     """Tenants that want to move an endpoint, all in one hour if they like: by flawless calls, or by bad ones."""
     for n in range(number):
         bad = (round(calls * errored), round(hour * errored))
-        yield tally(calls, bad[0], tag=tag, tenant=f"hostile-{n:03}", hour=(hour, bad[1]))
+        yield make_counts(calls, bad[0], tag=tag, tenant=f"hostile-{n:03}", hour=(hour, bad[1]))

@@ -51,7 +51,7 @@ ENDPOINTS: dict[str, Callable[[int], float | None]] = {
 }
 
 
-def observed(start: datetime, hours: int) -> ObservationDocument:
+def observations_by_hour(start: datetime, hours: int) -> ObservationDocument:
     """What a probe saw in each of so many hours."""
     rows = []
     for hour in range(hours):
@@ -65,30 +65,32 @@ def observed(start: datetime, hours: int) -> ObservationDocument:
     return ObservationDocument(digest=f"{start} {hours}", rows=tuple(rows))
 
 
-def watched(database: Engine, start: datetime = START, hours: int = 24) -> None:
+def import_observations(database: Engine, start: datetime = START, hours: int = 24) -> None:
     """Import all that was seen."""
-    report = apply_observations(database, observed(start, hours), create_endpoints=True, now=start)
+    report = apply_observations(
+        database, observations_by_hour(start, hours), create_endpoints=True, now=start
+    )
     assert not report.rejected
 
 
 @cache
-def shipped() -> Policy:
+def shipped_policy() -> Policy:
     return compile_source(read_directory(policy_dir()))
 
 
-def edited(words: str) -> Policy:
+def edited_policy(words: str) -> Policy:
     """The shipped policy with a remark, and so under another digest."""
-    files = dict(shipped().source.files)
+    files = dict(shipped_policy().source.files)
     files["default.yaml"] += f"# {words}\n"
     source = PolicySource(files)
-    return replace(shipped(), source=source, digest=source.digest)
+    return replace(shipped_policy(), source=source, digest=source.digest)
 
 
 @dataclass
-class Given:
+class FixedRules:
     """Rules that are handed in."""
 
-    policy: Policy = field(default_factory=shipped)
+    policy: Policy = field(default_factory=shipped_policy)
     trouble: Exception | None = None
 
     def look(self) -> Policy:
@@ -98,12 +100,12 @@ class Given:
 
 
 @dataclass
-class Bench:
+class CuratorBench:
     """A curator with its lease in hand, at a time that stands still."""
 
     database: Engine
     now: datetime = START + LATER
-    rules: Given = field(default_factory=Given)
+    rules: FixedRules = field(default_factory=FixedRules)
     heard: list[PublishedSnapshot] = field(default_factory=list)
     steady: Callable[[], float] = lambda: 0.0
 
@@ -111,7 +113,7 @@ class Bench:
         self.curator = Curator(
             self.database, self.rules, lambda: self.now, self.heard.append, self.steady
         )
-        self.lease = taken(self.database, "bench")
+        self.lease = take_any_lease(self.database, "bench")
 
     def work(self) -> None:
         self.curator.work(self.lease, lambda: True)
@@ -122,21 +124,21 @@ class Bench:
         self.work()
 
 
-def taken(database: Engine, holder: str) -> Lease:
+def take_any_lease(database: Engine, holder: str) -> Lease:
     """The lease, taken from whoever has it."""
     lease = take_lease(database, holder, START + timedelta(days=10_000), seen=read_lease(database))
     assert lease is not None
     return lease
 
 
-def done_before(database: Engine, hour: int) -> None:
+def close_hour(database: Engine, hour: int) -> None:
     """Have it that an hour was closed long ago, and none since."""
     row = {"hour": hour, "ticked_at": end_of(hour), "token": 0, "publication": 0, "changes": 0}
     with writing(database) as connection:
         connection.execute(insert(curator_tick), row)
 
 
-def rows(database: Engine, table: Table, *without: str) -> list[tuple[object, ...]]:
+def read_rows(database: Engine, table: Table, *without: str) -> list[tuple[object, ...]]:
     """A table's rows, in order, without some columns."""
     columns = [column for column in table.columns if column.name not in without]
     with reading(database) as connection:
@@ -146,12 +148,12 @@ def rows(database: Engine, table: Table, *without: str) -> list[tuple[object, ..
         ]
 
 
-def state(database: Engine) -> dict[str, list[tuple[object, ...]]]:
+def read_state(database: Engine) -> dict[str, list[tuple[object, ...]]]:
     """All that a tick may write, save the lease."""
-    return {table.name: rows(database, table) for table in KEPT}
+    return {table.name: read_rows(database, table) for table in KEPT}
 
 
-def lives(database: Engine) -> list[tuple[str, str, str, str]]:
+def pool_changes(database: Engine) -> list[tuple[str, str, str, str]]:
     """Who went where why, in order."""
     with reading(database) as connection:
         found = connection.execute(select(pool_change).order_by(pool_change.c.change_id)).all()
@@ -183,7 +185,7 @@ def failing_at(database: Engine, number: int) -> Callable[[], int]:
     return end
 
 
-def written(database: Engine, table: Table) -> list[str]:
+def record_writes(database: Engine, table: Table) -> list[str]:
     """Every row written to a table from now on, by its statement."""
     found: list[str] = []
 

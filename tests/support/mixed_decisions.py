@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Engine
-from tests.support.commands import CATALOGS, KIMI, KIMI_CSV, POLICY, assay
+from tests.support.catalogs import DEMO_CATALOGS, KIMI, KIMI_CSV, POLICY
+from tests.support.commands import assay
 
 from assay.curator.judging import Judging, RuleFiles
 from assay.decision_log.writer import Logbook
@@ -41,12 +42,12 @@ delta,ignore,deepinfra,
 OWN_BINDING = "  - {name: exacto-acme, variant: exacto, tenants: [acme], ruleSet: exacto, params: {accuracy_enter: 0.97}}\n"
 
 
-def prepared(url: str, folder: Path) -> Path:
+def prepare_database(url: str, folder: Path) -> Path:
     """Fill a database with real catalogs and made-up tenants; gives the policy to judge by."""
     (folder / "tenants.yaml").write_text(SETTINGS)
     (folder / "preferences.csv").write_text(PREFERENCES)
     for what, file in (
-        *(("catalog", catalog) for catalog in CATALOGS),
+        *(("catalog", catalog) for catalog in DEMO_CATALOGS),
         ("observations", KIMI_CSV),
         ("tenants", folder / "tenants.yaml"),
         ("preferences", folder / "preferences.csv"),
@@ -184,7 +185,7 @@ class Producer:
         assert self.judging.refresh()
 
 
-def produce(database: Engine, policy: Path, journal: Path, count: int) -> Producer:
+def record_decisions(database: Engine, policy: Path, journal: Path, count: int) -> Producer:
     """Log so many decisions over three worlds: by another policy, and at another time."""
     logbook = Logbook(journal, database)
     producer = Producer(database, policy, logbook)

@@ -1,0 +1,23 @@
+"""Temporary directories in memory where there is room: the pace of a disk is not under test."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+MEMORY = Path("/dev/shm")  # noqa: S108 - mkdtemp makes the name
+ROOM_BYTES = 1 << 30
+
+
+@contextmanager
+def fast_directory(prefix: str) -> Iterator[Path]:
+    """Make an empty directory and delete it at the end."""
+    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM_BYTES
+    directory = Path(tempfile.mkdtemp(prefix=prefix, dir=MEMORY if roomy else None))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
