@@ -1,1 +1,1 @@
-"""Reports of attempts: checks, counting, and the health of the moment."""
+"""Reports of how attempts ended: checks, counting, and the short-term health of endpoints."""

@@ -1,17 +1,26 @@
-"""Checking a batch: each outcome is taken as it is or rejected on its own."""
+"""Checks of a batch: each outcome is accepted or rejected on its own, with a code and a sentence.
+
+Almost all outcomes pass `is_plain`, one expression. Only the others go through the rules one by
+one, which know the reason. INVARIANT: a plain outcome breaks none of the rules.
+"""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from operator import attrgetter, le
 from typing import Final, NamedTuple
 
 from assay.engine.errors import InvalidField, quoted
-from assay.engine.world.request import check_text
+from assay.engine.world.clock import EPOCH, HOUR
+from assay.engine.world.request import TOOL_CHOICES, check_text
 from assay.outcomes.outcome import (
     ANSWERED,
     MOST_CALLS,
+    MOST_REQUESTS,
     MOST_SECONDS,
     MOST_TOKENS,
     MOST_TOOLS,
@@ -20,38 +29,62 @@ from assay.outcomes.outcome import (
     OutcomeReport,
     ToolUse,
 )
-from assay.outcomes.rejections import (
-    CHOICES,
-    LATE_US,
-    MOST_ATTEMPTS,
-    UUID,
-    OutcomeFault,
-    outcome_fault,
-)
 
 MOST_OUTCOMES: Final = 1000
-NAME: Final = re.compile(r"[A-Za-z0-9._:/@-]{1,64}").fullmatch
+HOUR_US: Final = HOUR // timedelta(microseconds=1)
+_LATE_US: Final = 24 * HOUR_US
+_AHEAD_US: Final = HOUR_US // 12
+_MOST_ATTEMPTS: Final = 2**31 - 1
+_name: Final = re.compile(r"[A-Za-z0-9._:/@-]{1,64}").fullmatch
+_uuid: Final = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
+_CHOICES: Final = frozenset({"", *TOOL_CHOICES})
+_LIMITS: Final = {
+    "attempt": _MOST_ATTEMPTS,
+    "requests": MOST_REQUESTS,
+    "first_token_s": MOST_SECONDS,
+    "duration_s": MOST_SECONDS,
+    "completion_tokens": MOST_TOKENS,
+    "retry_after_s": MOST_SECONDS,
+}
+_TOOL_LIMITS: Final = {
+    "offered": MOST_TOOLS,
+    "tool_call_requests": MOST_REQUESTS,
+    "errored_requests": MOST_REQUESTS,
+    "tool_calls": MOST_CALLS,
+    "invalid_json": MOST_CALLS,
+    "unknown_name": MOST_CALLS,
+    "schema_mismatch": MOST_CALLS,
+}
+_limited_of: Final = attrgetter(*_LIMITS)
+_limited_tools_of: Final = attrgetter(*_TOOL_LIMITS)
+
+
+class OutcomeFault(NamedTuple):
+    """Why an outcome is rejected: a code for programs, and a sentence with field and value."""
+
+    reason: str
+    message: str
 
 
 class OutcomeRejection(NamedTuple):
-    """An outcome that is not taken, by its place in the batch, from 0."""
+    """A rejected outcome, by its index in the batch, from 0."""
 
-    place: int
+    index: int
     fault: OutcomeFault
 
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """A batch taken apart, both in its order."""
+    """The accepted and the rejected outcomes of a batch, both in its order."""
 
     accepted: list[OutcomeReport]
     rejected: list[OutcomeRejection]
 
 
 def require_batch(source: str, batch_id: str, size: int) -> None:
-    """Raise InvalidField for a batch that cannot be taken at all."""
+    """Raise InvalidField for a batch that is rejected as a whole."""
     for field, value in (("source", source), ("batch_id", batch_id)):
-        if not NAME(value):
+        if not _name(value):
             raise InvalidField(
                 field, value, "a name of letters, digits and ._:/@-, from 1 to 64 characters"
             )
@@ -62,21 +95,20 @@ def require_batch(source: str, batch_id: str, size: int) -> None:
 def check_outcomes(
     reports: Iterable[OutcomeReport], known: Container[str], now_us: int
 ) -> BatchResult:
-    """Take or refuse each outcome on its own; `known` are the endpoints there are."""
-    fault_of = BatchChecker(known, now_us).fault
-    accepted: list[OutcomeReport] = []
-    rejected: list[OutcomeRejection] = []
-    for place, reported in enumerate(reports):
-        fault = fault_of(reported)
+    """Accept or reject each outcome on its own; `known` holds the ids of all endpoints."""
+    checker = _BatchChecker(known, now_us)
+    result = BatchResult([], [])
+    for index, report in enumerate(reports):
+        fault = checker.find_fault(report)
         if fault is None:
-            accepted.append(reported)
+            result.accepted.append(report)
         else:
-            rejected.append(OutcomeRejection(place, fault))
-    return BatchResult(accepted, rejected)
+            result.rejected.append(OutcomeRejection(index, fault))
+    return result
 
 
-class BatchChecker:
-    """What one batch is checked against, and what it said so far."""
+class _BatchChecker:
+    """Checks the outcomes of one batch, and remembers its attempts to find repeated ones."""
 
     def __init__(self, known: Container[str], now_us: int) -> None:
         self._known = known
@@ -84,70 +116,175 @@ class BatchChecker:
         self._tenants = {""}
         self._attempts: set[tuple[str, int]] = set()
 
-    def fault(self, reported: OutcomeReport) -> OutcomeFault | None:
-        """The first thing that is wrong with an outcome."""
-        outcome = reported.outcome
-        if reported.endpoint_id not in self._known:
-            return OutcomeFault(
-                "unknown-endpoint",
-                f"endpoint_id: {quoted(reported.endpoint_id)} is not in the catalog",
-            )
-        if reported.tenant not in self._tenants:
+    def find_fault(self, report: OutcomeReport) -> OutcomeFault | None:
+        outcome = report.outcome
+        if report.endpoint_id not in self._known:
+            message = f"endpoint_id: {quoted(report.endpoint_id)} is not in the catalog"
+            return OutcomeFault("unknown-endpoint", message)
+        if report.tenant not in self._tenants:
             try:
-                check_text("tenant", reported.tenant)
+                check_text("tenant", report.tenant)
             except InvalidField as error:
                 return OutcomeFault("bad-tenant", str(error))
-            self._tenants.add(reported.tenant)
-        fault = None if plain(outcome, self._now_us) else outcome_fault(outcome, self._now_us)
-        return self._repeated(outcome) if fault is None and outcome.decision_id else fault
+            self._tenants.add(report.tenant)
+        fault = None if is_plain(outcome, self._now_us) else find_fault(outcome, self._now_us)
+        return self._find_repeat(outcome) if fault is None and outcome.decision_id else fault
 
-    def _repeated(self, outcome: Outcome) -> OutcomeFault | None:
+    def _find_repeat(self, outcome: Outcome) -> OutcomeFault | None:
         attempt = (outcome.decision_id, outcome.attempt)
         if attempt in self._attempts:
-            message = (
-                f"decision_id, attempt: {attempt[0]}, {attempt[1]} stands in this batch already"
-            )
+            message = f"decision_id, attempt: {attempt[0]}, {attempt[1]} is already in this batch"
             return OutcomeFault("duplicate", message)
         self._attempts.add(attempt)
         return None
 
 
-def plain(outcome: Outcome, now_us: int) -> bool:
-    """Whether an outcome is as most are, so that `outcome_fault` would find nothing: it is asked of all others."""
+def is_plain(outcome: Outcome, now_us: int) -> bool:
+    """Whether an outcome is like most, so that `find_fault` would find nothing."""
     tools, duration = outcome.tools, outcome.duration_s
+    longest = MOST_SECONDS if duration is None else duration
     return (
-        now_us - LATE_US <= outcome.at_us <= now_us
+        now_us - _LATE_US <= outcome.at_us <= now_us
         and outcome.result in RESULTS
         and outcome.requests == 1
-        and 0
-        <= (outcome.first_token_s or 0)
-        <= (MOST_SECONDS if duration is None else duration)
-        <= MOST_SECONDS
+        and 0 <= (outcome.first_token_s or 0) <= longest <= MOST_SECONDS
         and 0 <= (outcome.completion_tokens or 0) <= MOST_TOKENS
         and not outcome.retry_after_s
-        and (tools is None or plain_tools(tools, outcome.result))
-        and (plain_attempt(outcome) if outcome.decision_id else not outcome.attempt)
+        and (tools is None or _are_plain_tools(tools, outcome.result))
+        and (_is_plain_attempt(outcome) if outcome.decision_id else not outcome.attempt)
     )
 
 
-def plain_attempt(outcome: Outcome) -> bool:
-    """Whether an outcome names an attempt of a decision."""
-    return 0 < outcome.attempt <= MOST_ATTEMPTS and UUID(outcome.decision_id) is not None
+def _is_plain_attempt(outcome: Outcome) -> bool:
+    return 0 < outcome.attempt <= _MOST_ATTEMPTS and _uuid(outcome.decision_id) is not None
 
 
-def plain_tools(tools: ToolUse, result: str) -> bool:
-    """Whether a request ended in good calls, or in none."""
-    return (
-        0 < tools.offered <= MOST_TOOLS
-        and tools.tool_choice in CHOICES
-        and not (
-            tools.errored_requests
-            or tools.invalid_json
-            or tools.unknown_name
-            or tools.schema_mismatch
-        )
-        and (
-            (tools.tool_call_requests == 1 <= tools.tool_calls <= MOST_CALLS and result == ANSWERED)
-            or tools.tool_call_requests == tools.tool_calls == 0
-        )
+def _are_plain_tools(tools: ToolUse, result: str) -> bool:
+    """Whether a request ended in valid calls, or in none."""
+    if not 0 < tools.offered <= MOST_TOOLS or tools.tool_choice not in _CHOICES:
+        return False
+    if tools.errored_requests or tools.invalid_json or tools.unknown_name or tools.schema_mismatch:
+        return False
+    if tools.tool_call_requests == 0:
+        return tools.tool_calls == 0
+    return tools.tool_call_requests == 1 <= tools.tool_calls <= MOST_CALLS and result == ANSWERED
+
+
+def find_fault(outcome: Outcome, now_us: int) -> OutcomeFault | None:
+    """Return the first rule that an outcome breaks, whatever its endpoint and tenant."""
+    fault = (
+        _time_fault(outcome.at_us, now_us)
+        or _limit_fault("", _LIMITS, [value or 0 for value in _limited_of(outcome)])
+        or _result_fault(outcome.result)
+        or (_decision_fault(outcome) if outcome.decision_id else None)
+        or _attempt_fault(outcome)
     )
+    if fault is None and outcome.tools is not None:
+        return _tools_fault(outcome, outcome.tools)
+    return fault
+
+
+def _time_fault(at_us: int, now_us: int) -> OutcomeFault | None:
+    if now_us - _LATE_US <= at_us <= now_us + _AHEAD_US:
+        return None
+    if at_us == 0:
+        return OutcomeFault("no-time", "at: missing")
+    at, now = _iso_time(at_us), _iso_time(now_us)
+    if at_us > now_us:
+        return OutcomeFault("future", f"at: {at} is more than 5 minutes ahead of {now}")
+    return OutcomeFault("late", f"at: {at} is more than 24 hours before {now}")
+
+
+def _iso_time(at_us: int) -> str:
+    try:
+        return (EPOCH + timedelta(microseconds=at_us)).isoformat()
+    except OverflowError:
+        return f"{at_us // 1_000_000} s"
+
+
+def _limit_fault(
+    prefix: str, limits: Mapping[str, float], values: Sequence[float]
+) -> OutcomeFault | None:
+    if all(map(le, values, limits.values())) and min(values) >= 0:
+        return None
+    for value, (name, most) in zip(values, limits.items(), strict=True):
+        field = f"{prefix}{name}: {value}"
+        if not math.isfinite(value):
+            return OutcomeFault("not-a-number", f"{field} is not a finite number")
+        if value < 0:
+            return OutcomeFault("negative", f"{field} is negative")
+        if value > most:
+            return OutcomeFault("too-large", f"{field} is more than {most:.0f}")
+    return None
+
+
+def _result_fault(result: str) -> OutcomeFault | None:
+    if result in RESULTS:
+        return None
+    words = ", ".join(sorted(RESULTS))
+    return OutcomeFault("unknown-result", f"result: {quoted(result)} is not one of {words}")
+
+
+def _decision_fault(outcome: Outcome) -> OutcomeFault | None:
+    """Find what one attempt of a decision cannot be."""
+    if not _uuid(outcome.decision_id):
+        message = f"decision_id: {quoted(outcome.decision_id)} is not an id that Decide returned"
+    elif outcome.attempt < 1:
+        message = f"attempt: {outcome.attempt} is not a rank from 1; decision_id needs one"
+    elif outcome.requests > 1:
+        message = f"requests: {outcome.requests} is not 1; decision_id names a single attempt"
+    else:
+        return None
+    return OutcomeFault("bad-decision", message)
+
+
+def _attempt_fault(outcome: Outcome) -> OutcomeFault | None:
+    """Find an attempt that was not made, or whose answer began after its end."""
+    if outcome.requests == 0:
+        message = "requests: 0 is not a number from 1; leave it out for 1"
+        return OutcomeFault("no-requests", message)
+    first, end = outcome.first_token_s, outcome.duration_s
+    if first is not None and end is not None and first > end:
+        message = f"first_token_s: {first} is more than duration_s, {end}"
+        return OutcomeFault("first-token-after-end", message)
+    return None
+
+
+def _tools_fault(outcome: Outcome, tools: ToolUse) -> OutcomeFault | None:
+    fault = _limit_fault("tools.", _TOOL_LIMITS, _limited_tools_of(tools))
+    if fault is not None:
+        return fault
+    if tools.tool_choice not in _CHOICES:
+        known = ", ".join(TOOL_CHOICES)
+        message = f"tools.tool_choice: {quoted(tools.tool_choice)} is not one of {known}"
+        return OutcomeFault("unknown-tool-choice", message)
+    bad = tools.invalid_json + tools.unknown_name + tools.schema_mismatch
+    if not (tools.tool_call_requests or tools.errored_requests or tools.tool_calls or bad):
+        return None
+    if outcome.result != ANSWERED:
+        message = f"tools: only answered requests have tool calls, not {outcome.result} ones"
+        return OutcomeFault("no-calls-possible", message)
+    if not tools.offered:
+        message = "tools.offered: 0 is too few for a tool call"
+        return OutcomeFault("no-calls-possible", message)
+    return _counts_fault(outcome.requests, tools, bad)
+
+
+def _counts_fault(requests: int, tools: ToolUse, bad: int) -> OutcomeFault | None:
+    """Find counts that contradict each other; a zero count of calls may also mean "not counted"."""
+    calls, errored = tools.tool_call_requests, tools.errored_requests
+    kinds = "invalid_json + unknown_name + schema_mismatch"
+    for low, name, high, limit in (
+        (calls, "tool_call_requests", requests, "requests"),
+        (errored, "errored_requests", calls, "tool_call_requests"),
+        (calls, "tool_call_requests", tools.tool_calls or calls, "tool_calls"),
+        (bad, kinds, tools.tool_calls or bad, "tool_calls"),
+        (errored, "errored_requests", bad or errored, kinds),
+    ):
+        if low > high:
+            message = f"tools: {name} = {low} is more than {limit} = {high}"
+            return OutcomeFault("counts-disagree", message)
+    if bad and not errored:
+        message = f"tools: errored_requests = 0 contradicts {kinds} = {bad}"
+        return OutcomeFault("counts-disagree", message)
+    return None

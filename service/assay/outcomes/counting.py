@@ -1,36 +1,22 @@
-"""Folding outcomes into counters: sums, so that the order and the batches in which outcomes come make no difference."""
+"""Counts of outcomes by cell: sums, so the order and the batches of outcomes do not matter."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
+from assay.engine.world.clock import HOURS_PER_DAY
+from assay.outcomes.checks import HOUR_US
 from assay.outcomes.outcome import ANSWERED, FAILED, Outcome, OutcomeBatch, OutcomeGroup, ToolUse
-from assay.outcomes.rejections import HOUR_US
 
-OCTAVES: Final = 34
-PER_OCTAVE: Final = 4
-LOWS: Final = tuple(
-    sorted({0, *(round(2.0 ** (step / PER_OCTAVE)) for step in range(OCTAVES * PER_OCTAVE + 1))})
-)
-"""The least whole number of each bucket; small numbers have a bucket each, the last one has no end."""
+_BUCKETS: Final = 34 * 4  # 34 octaves with 4 buckets each
+LOWS: Final = tuple(sorted({0, *(round(2.0 ** (step / 4)) for step in range(_BUCKETS + 1))}))
+"""The lowest whole number of each bucket; small numbers have their own, the last is open."""
 
-
-def bucket_of(value: int) -> int:
-    """The bucket of a whole number, zero or more."""
-    return bisect_right(LOWS, value) - 1
-
-
-def bounds(bucket: int) -> tuple[int, int]:
-    """The least number of a bucket, and of the one after it; the last is taken to be as wide as its neighbour."""
-    low = LOWS[bucket]
-    return low, LOWS[bucket + 1] if bucket + 1 < len(LOWS) else 2 * low - LOWS[bucket - 1]
-
-
-HOURS: Final = 24
-MORE_TOOLS: Final = (4, 16)
-"""From how many tools on the next bucket of strata begins."""
+_MORE_TOOLS: Final = (4, 16)
+"""The numbers of tools at which the next stratum begins."""
 
 EvidenceCell = tuple[str, str, str, int, int]
 """Endpoint, source, tenant, stratum, hour."""
@@ -42,34 +28,44 @@ ProviderCell = tuple[str, str, int]
 """Tenant, provider, day."""
 
 
-class OutcomeCounts:
-    """Counters by cell.
+def bucket_of(value: int) -> int:
+    """Return the bucket of a whole number, zero or more."""
+    return bisect_right(LOWS, value) - 1
 
-    `evidence` holds requests, tool_call_requests, errored_requests, auto_requests and auto_tool_call_requests.
+
+def bounds(bucket: int) -> tuple[int, int]:
+    """Return the lowest number of a bucket and of the next; the last is as wide as its neighbor."""
+    low = LOWS[bucket]
+    return low, LOWS[bucket + 1] if bucket + 1 < len(LOWS) else 2 * low - LOWS[bucket - 1]
+
+
+class OutcomeCounts:
+    """Counts by cell.
+
+    `evidence` holds requests, tool_call_requests, errored_requests, auto_requests and
+    auto_tool_call_requests of answered requests with tools; `providers` holds tool_call_requests.
     """
 
     def __init__(self) -> None:
         self.evidence: dict[EvidenceCell, list[int]] = {}
-        self.service: dict[ServiceCell, int] = {}
-        self.providers: dict[ProviderCell, int] = {}
+        self.service: Counter[ServiceCell] = Counter()
+        self.providers: Counter[ProviderCell] = Counter()
 
     def add(self, source: str, group: OutcomeGroup) -> None:
         """Count the outcomes of one tenant at one endpoint."""
         for outcome in group.outcomes:
             hour = outcome.at_us // HOUR_US
-            self._serve(group.endpoint_id, hour, outcome)
+            self._count_service(group.endpoint_id, hour, outcome)
             tools = outcome.tools
-            if tools is not None and tools.offered and outcome.result == ANSWERED:
-                self._call(
-                    (group.endpoint_id, source, group.tenant, stratum(tools), hour),
-                    outcome.requests,
-                    tools,
-                )
-                if group.tenant and tools.tool_call_requests:
-                    cell = (group.tenant, group.provider, hour // HOURS)
-                    self.providers[cell] = self.providers.get(cell, 0) + tools.tool_call_requests
+            if tools is None or not tools.offered or outcome.result != ANSWERED:
+                continue
+            cell = (group.endpoint_id, source, group.tenant, stratum(tools), hour)
+            self._count_evidence(cell, outcome.requests, tools)
+            if group.tenant and tools.tool_call_requests:
+                day = (group.tenant, group.provider, hour // HOURS_PER_DAY)
+                self.providers[day] += tools.tool_call_requests
 
-    def _call(self, cell: EvidenceCell, requests: int, tools: ToolUse) -> None:
+    def _count_evidence(self, cell: EvidenceCell, requests: int, tools: ToolUse) -> None:
         counts = self.evidence.get(cell)
         if counts is None:
             counts = self.evidence[cell] = [0, 0, 0, 0, 0]
@@ -80,35 +76,32 @@ class OutcomeCounts:
             counts[3] += requests
             counts[4] += tools.tool_call_requests
 
-    def _serve(self, endpoint_id: str, hour: int, outcome: Outcome) -> None:
-        if outcome.result == ANSWERED:
-            self._count((endpoint_id, hour, "answered", 0), outcome.requests)
-            if outcome.first_token_s is not None:
-                bucket = bucket_of(round(outcome.first_token_s * 1000))
-                self._count((endpoint_id, hour, "latency_ms", bucket), outcome.requests)
-            if outcome.completion_tokens and outcome.duration_s is not None:
-                bucket = bucket_of(
-                    1_000_000
-                    * outcome.completion_tokens
-                    // max(1, round(outcome.duration_s * 1000))
-                )
-                self._count((endpoint_id, hour, "throughput_mtps", bucket), outcome.requests)
-        elif outcome.result in FAILED:
-            self._count((endpoint_id, hour, "failed", 0), outcome.requests)
-
-    def _count(self, cell: ServiceCell, requests: int) -> None:
-        self.service[cell] = self.service.get(cell, 0) + requests
+    def _count_service(self, endpoint_id: str, hour: int, outcome: Outcome) -> None:
+        requests = outcome.requests
+        if outcome.result in FAILED:
+            self.service[endpoint_id, hour, "failed", 0] += requests
+        if outcome.result != ANSWERED:
+            return
+        self.service[endpoint_id, hour, "answered", 0] += requests
+        if outcome.first_token_s is not None:
+            bucket = bucket_of(round(outcome.first_token_s * 1000))
+            self.service[endpoint_id, hour, "latency_ms", bucket] += requests
+        if outcome.completion_tokens and outcome.duration_s is not None:
+            duration_ms = max(1, round(outcome.duration_s * 1000))
+            bucket = bucket_of(1_000_000 * outcome.completion_tokens // duration_ms)
+            self.service[endpoint_id, hour, "throughput_mtps", bucket] += requests
 
 
 def stratum(tools: ToolUse) -> int:
-    """Requests that are alike in difficulty: by turn and number of tools."""
-    return bisect_right(MORE_TOOLS, tools.offered) + (len(MORE_TOOLS) + 1) * tools.after_tool_result
+    """Return the stratum of requests that are equally hard: by turn and number of tools."""
+    turn = int(tools.after_tool_result)
+    return bisect_right(_MORE_TOOLS, tools.offered) + (len(_MORE_TOOLS) + 1) * turn
 
 
 def count_outcomes(batches: Iterable[OutcomeBatch]) -> OutcomeCounts:
-    """What batches come to."""
-    cells = OutcomeCounts()
+    """Count all outcomes of these batches."""
+    counts = OutcomeCounts()
     for batch in batches:
         for group in batch.groups:
-            cells.add(batch.source, group)
-    return cells
+            counts.add(batch.source, group)
+    return counts

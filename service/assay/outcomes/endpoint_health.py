@@ -1,7 +1,13 @@
-"""Health of the moment: endpoints that fail or turn requests away are demoted for seconds, as this worker is told.
+"""Short-term health: endpoints that fail or rate-limit are demoted for seconds, in this worker.
 
-Deciding reads it without a lock; reporting swaps what is read. Time is the monotonic clock's: no jump of the wall clock
-makes a demotion longer.
+How it works. Three failures in a row demote an endpoint; one rate limit does so at once; an answer
+ends the demotion. An outcome counts once and in the order of time: one that is not newer than the
+newest counted outcome of its endpoint is ignored, so a batch that is sent again changes nothing.
+
+Deciders read without a lock. An update builds a new immutable `_HealthView` and swaps the
+reference; a reader that finds an expired demotion builds the next view itself, and stores it only
+if no update holds the lock. Times are those of the monotonic clock, so a jump of the wall clock
+cannot extend a demotion.
 """
 
 from __future__ import annotations
@@ -21,43 +27,38 @@ SECONDS: Final = 30.0
 LONGEST_SECONDS: Final = 300.0
 FAILING: Final = "failing"
 LIMITED: Final = "rate limited"
-TROUBLE: Final = FAILED | {RATE_LIMITED}
-TELLING: Final = TROUBLE | {ANSWERED}
+_TROUBLE: Final = FAILED | {RATE_LIMITED}
+_COUNTED: Final = _TROUBLE | {ANSWERED}
 
 
 @dataclass(frozen=True, slots=True)
-class Demotion:
-    """Why an endpoint is demoted, and until when."""
-
-    why: str
+class _Demotion:
+    reason: str
     until: float
 
 
 @dataclass(slots=True)
-class FailureStreak:
-    """How often an endpoint failed without an answer in between, and the time of the newest outcome that counted."""
+class _FailureStreak:
+    """Failures of an endpoint since its last answer, and the time of the newest counted outcome."""
 
     failures: int = 0
     newest_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class HealthView:
-    """What deciders read, as long as none of it has ended."""
+class _HealthView:
+    """What deciders read until the first demotion ends."""
 
     health: Mapping[str, str]
     valid_until: float
-    demotions: Mapping[str, Demotion]
+    demotions: Mapping[str, _Demotion]
 
 
-ALL_HEALTHY: Final = HealthView(MappingProxyType({}), math.inf, {})
+_ALL_HEALTHY: Final = _HealthView(MappingProxyType({}), math.inf, {})
 
 
 class EndpointHealth:
-    """So many failures in a row demote an endpoint for a while, being turned away does at once; an answer clears it.
-
-    An outcome counts once and in the order of time: one that is no newer than what counted before does not.
-    """
+    """The demotions of this worker, from the outcomes reported to it."""
 
     def __init__(
         self,
@@ -70,92 +71,92 @@ class EndpointHealth:
         self._seconds = seconds
         self._clock = clock
         self._lock = Lock()
-        self._runs: dict[str, FailureStreak] = {}
-        self._shown = ALL_HEALTHY
+        self._streaks: dict[str, _FailureStreak] = {}
+        self._view = _ALL_HEALTHY
 
     def now(self) -> Mapping[str, str]:
-        """The endpoints demoted at this moment, with the reason; never changes once returned."""
-        shown = self._shown
-        if not shown.demotions:
-            return shown.health
+        """Return the demoted endpoints with the reason; the mapping never changes."""
+        view = self._view
+        if not view.demotions:
+            return view.health
         now = self._clock()
-        return shown.health if now < shown.valid_until else self._renewed(shown, now)
+        return view.health if now < view.valid_until else self._renew(view, now)
 
-    def _renewed(self, shown: HealthView, now: float) -> Mapping[str, str]:
-        """Leave out what has ended, for all who come after unless somebody is just reporting."""
-        left = shown_of(shown.demotions, now)
+    def _renew(self, expired: _HealthView, now: float) -> Mapping[str, str]:
+        """Drop the demotions that have ended, for later readers too unless an update is running."""
+        view = _view_of(expired.demotions, now)
         if self._lock.acquire(blocking=False):
             try:
-                if self._shown is shown:
-                    self._shown = left
+                if self._view is expired:
+                    self._view = view
             finally:
                 self._lock.release()
-        return left.health
+        return view.health
 
     def update(self, groups: Iterable[OutcomeGroup], now_us: int) -> None:
-        """Take to heart what was reported at this time."""
+        """Update the demotions from outcomes that were reported at `now_us`."""
         with self._lock:
-            told = telling(groups, self._runs, now_us)
-            if not told:
+            counted = _select_outcomes(groups, self._streaks, now_us)
+            if not counted:
                 return
-            now, demotions = self._clock(), dict(self._shown.demotions)
-            for endpoint_id, outcomes in told.items():
-                run = self._runs.setdefault(endpoint_id, FailureStreak())
+            now, demotions = self._clock(), dict(self._view.demotions)
+            for endpoint_id, outcomes in counted.items():
+                streak = self._streaks.setdefault(endpoint_id, _FailureStreak())
                 for outcome in outcomes:
-                    age = max(0, now_us - outcome.at_us) / 1_000_000
-                    self._count(endpoint_id, run, outcome, demotions, now - age)
-                run.newest_us = min(
-                    outcomes[-1].at_us, now_us
-                )  # a clock ahead must not make others' outcomes old
-            self._shown = shown_of(demotions, now)
+                    ended = now - max(0, now_us - outcome.at_us) / 1_000_000
+                    self._count(endpoint_id, streak, outcome, demotions, ended)
+                # A reporter's clock may be ahead; it must not make other outcomes look old.
+                streak.newest_us = min(outcomes[-1].at_us, now_us)
+            self._view = _view_of(demotions, now)
 
     def _count(
         self,
         endpoint_id: str,
-        run: FailureStreak,
+        streak: _FailureStreak,
         outcome: Outcome,
-        demotions: dict[str, Demotion],
+        demotions: dict[str, _Demotion],
         ended: float,
     ) -> None:
         if outcome.result == ANSWERED:
-            run.failures = 0
+            streak.failures = 0
             demotions.pop(endpoint_id, None)
         elif outcome.result == RATE_LIMITED:
-            asked = outcome.retry_after_s
-            seconds = self._seconds if asked is None else min(asked, LONGEST_SECONDS)
-            demotions[endpoint_id] = Demotion(LIMITED, ended + seconds)
+            wanted = outcome.retry_after_s
+            seconds = self._seconds if wanted is None else min(wanted, LONGEST_SECONDS)
+            demotions[endpoint_id] = _Demotion(LIMITED, ended + seconds)
         else:
-            run.failures += outcome.requests
-            if run.failures >= self._failures:
-                demotions[endpoint_id] = Demotion(FAILING, ended + self._seconds)
+            streak.failures += outcome.requests
+            if streak.failures >= self._failures:
+                demotions[endpoint_id] = _Demotion(FAILING, ended + self._seconds)
 
 
-def telling(
-    groups: Iterable[OutcomeGroup], runs: Mapping[str, FailureStreak], now_us: int
+def _select_outcomes(
+    groups: Iterable[OutcomeGroup], streaks: Mapping[str, _FailureStreak], now_us: int
 ) -> dict[str, list[Outcome]]:
-    """By endpoint and in the order of time, the outcomes of this moment that count, unless all is well and was."""
+    """Return the recent outcomes that count, by endpoint and in the order of time.
+
+    Endpoints that only answered, and never had trouble, are left out.
+    """
     found: dict[str, list[Outcome]] = {}
+    oldest = now_us - int(LONGEST_SECONDS * 1_000_000)
     for group in groups:
-        run = runs.get(group.endpoint_id)
-        if run is None and not any(outcome.result in TROUBLE for outcome in group.outcomes):
+        streak = streaks.get(group.endpoint_id)
+        if streak is None and not any(each.result in _TROUBLE for each in group.outcomes):
             continue
-        since = max(run.newest_us if run else 0, now_us - int(LONGEST_SECONDS * 1_000_000))
-        new = [
-            outcome
-            for outcome in group.outcomes
-            if outcome.at_us > since and outcome.result in TELLING
-        ]
-        if new:
-            found.setdefault(group.endpoint_id, []).extend(new)
+        since = max(streak.newest_us if streak else 0, oldest)
+        recent = [each for each in group.outcomes if each.at_us > since]
+        counted = [each for each in recent if each.result in _COUNTED]
+        if counted:
+            found.setdefault(group.endpoint_id, []).extend(counted)
     for outcomes in found.values():
         outcomes.sort(key=lambda outcome: outcome.at_us)
     return found
 
 
-def shown_of(demotions: Mapping[str, Demotion], now: float) -> HealthView:
-    """What is left of demotions, as deciders read it."""
-    left = {endpoint_id: each for endpoint_id, each in demotions.items() if each.until > now}
-    if not left:
-        return ALL_HEALTHY
-    health = {endpoint_id: each.why for endpoint_id, each in left.items()}
-    return HealthView(MappingProxyType(health), min(each.until for each in left.values()), left)
+def _view_of(demotions: Mapping[str, _Demotion], now: float) -> _HealthView:
+    active = {endpoint_id: each for endpoint_id, each in demotions.items() if each.until > now}
+    if not active:
+        return _ALL_HEALTHY
+    reasons = {endpoint_id: each.reason for endpoint_id, each in active.items()}
+    valid_until = min(each.until for each in active.values())
+    return _HealthView(MappingProxyType(reasons), valid_until, active)

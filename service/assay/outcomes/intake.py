@@ -1,40 +1,31 @@
-"""The reporter: takes batches of outcomes, each journalled before it is acknowledged."""
+"""Intake of outcomes: a batch is checked and journaled before it is acknowledged."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from assay.decision_log.record import OUTCOMES, encode_outcomes
 from assay.engine.errors import EvidenceNotKept
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.journal.errors import JournalError
+from assay.journal.sink import RecordKind
 from assay.outcomes.checks import BatchResult, check_outcomes, require_batch
-from assay.outcomes.outcome import OutcomeBatch, OutcomeGroup, OutcomeReport, group_outcomes
+from assay.outcomes.outcome import (
+    OutcomeBatch,
+    OutcomeGroup,
+    OutcomeReport,
+    encode_outcomes,
+    group_outcomes,
+)
 
-
-class Journals(Protocol):
-    """What keeps records: `assay.journal.writer.Journal`."""
-
-    def append(self, kind: int, payload: bytes) -> None:
-        """Return once the record is kept; raise JournalError where it is not."""
-
-
-class Knows(Protocol):
-    """What knows endpoints and tenants: `assay.server.decider.Decider`."""
-
-    def current(self) -> Snapshot:
-        """The snapshot in force."""
-
-    def pseudonym(self, journal: Journals, tenant: str, at_us: int) -> str:
-        """What the log calls a tenant."""
+Append = Callable[[int, bytes], None]
+"""Appends a record to the journal; raises JournalError if it is not stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutcomeSubmission:
-    """A batch as it came in; its outcomes are read once."""
+    """A batch as received; its outcomes are iterated once."""
 
     source: str
     batch_id: str
@@ -43,55 +34,57 @@ class OutcomeSubmission:
 
 
 class OutcomeIntake:
-    """Checks outcomes, keeps those that are taken in the journal, and tells `heed` of them."""
+    """Checks outcomes, journals the accepted ones, and passes them to `update_health`.
+
+    `snapshot` returns the active snapshot and raises SnapshotUnavailable before the first.
+    `pseudonym_of` maps a tenant's name, at a time in microseconds, to its pseudonym in the log.
+    """
 
     def __init__(
         self,
-        knows: Knows,
-        journal: Journals,
-        heed: Callable[[Sequence[OutcomeGroup], int], None],
+        snapshot: Callable[[], Snapshot],
+        pseudonym_of: Callable[[str, int, Append], str],
+        append: Append,
+        update_health: Callable[[Sequence[OutcomeGroup], int], None],
         *,
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
-        self._knows = knows
-        self._journal = journal
-        self._heed = heed
+        self.snapshot = snapshot
+        self._pseudonym_of = pseudonym_of
+        self._append = append
+        self._update_health = update_health
         self._clock_us = clock_us
         self._providers: tuple[Snapshot, Mapping[str, str]] | None = None
 
-    def report(self, sent: OutcomeSubmission) -> BatchResult:
-        """Take a batch apart and keep what is taken; raises InvalidField, SnapshotUnavailable and EvidenceNotKept."""
+    def take(self, sent: OutcomeSubmission) -> BatchResult:
+        """Check a batch and journal what is accepted.
+
+        Raises InvalidField, SnapshotUnavailable and EvidenceNotKept.
+        """
         require_batch(sent.source, sent.batch_id, sent.size)
-        providers, now_us = self.providers(), self._clock_us()
-        found = check_outcomes(sent.outcomes, providers, now_us)
-        if found.accepted:
-            try:
-                tenants = {reported.tenant for reported in found.accepted}
-                names = {
-                    each: self._knows.pseudonym(self._journal, each, now_us)
-                    for each in sorted(tenants)
-                }
-                groups = group_outcomes(found.accepted, providers, names)
-                self._journal.append(
-                    OUTCOMES,
-                    encode_outcomes(OutcomeBatch(sent.source, sent.batch_id, now_us, groups)),
-                )
-            except JournalError as error:
-                raise EvidenceNotKept(str(error)) from error
-            self._heed(groups, now_us)
-        return found
+        providers, now_us = self._provider_of_endpoints(), self._clock_us()
+        result = check_outcomes(sent.outcomes, providers, now_us)
+        if not result.accepted:
+            return result
+        try:
+            tenants = sorted({report.tenant for report in result.accepted})
+            names = {name: self._pseudonym_of(name, now_us, self._append) for name in tenants}
+            groups = group_outcomes(result.accepted, providers, names)
+            batch = OutcomeBatch(sent.source, sent.batch_id, now_us, groups)
+            self._append(RecordKind.OUTCOMES, encode_outcomes(batch))
+        except JournalError as error:
+            raise EvidenceNotKept(str(error)) from error
+        self._update_health(groups, now_us)
+        return result
 
-    def snapshot(self) -> Snapshot:
-        """The snapshot in force; raises SnapshotUnavailable before the first."""
-        return self._knows.current()
-
-    def providers(self) -> Mapping[str, str]:
-        """The provider of every endpoint in the snapshot in force."""
+    def _provider_of_endpoints(self) -> Mapping[str, str]:
+        """Map every endpoint in the active snapshot to its provider."""
         snapshot, known = self.snapshot(), self._providers
         if known is None or known[0] is not snapshot:
-            verdicts = (verdict for view in snapshot.models.values() for verdict in view.clean)
-            known = self._providers = (
-                snapshot,
-                {each.endpoint_id: each.provider for each in verdicts},
-            )
+            providers = {
+                verdict.endpoint_id: verdict.provider
+                for view in snapshot.models.values()
+                for verdict in view.clean
+            }
+            known = self._providers = (snapshot, providers)
         return known[1]

@@ -1,14 +1,15 @@
-"""What became of attempts: the shape in which outcomes are reported and kept, and the words in it."""
+"""The outcome of an attempt: its fields and words, and the batch as the journal stores it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Final, NamedTuple
 
-from msgspec import Meta, Struct
+from msgspec import DecodeError, Meta, Struct
+from msgspec.json import Decoder, Encoder
 
 MOST_REQUESTS: Final = 1_000_000
-"""Attempts that one outcome may stand for: so few that no sum of counts comes near the end of 64 bits."""
+"""Attempts that one outcome may stand for: sums of such counts stay far below 64 bits."""
 
 MOST_CALLS: Final = 1000 * MOST_REQUESTS
 MOST_TOKENS: Final = 1_000_000_000
@@ -18,53 +19,52 @@ MOST_SECONDS: Final = 86_400.0
 ANSWERED: Final = "answered"
 RATE_LIMITED: Final = "rate_limited"
 FAILED: Final = frozenset({"transport_error", "timeout", "provider_error", "malformed", "cut"})
-"""Ends that are the endpoint's fault."""
+"""Results that are the endpoint's fault."""
 
 NEUTRAL: Final = frozenset({"caller_error", "cancelled"})
 RESULTS: Final = frozenset({ANSWERED, RATE_LIMITED}) | FAILED | NEUTRAL
 
-Instant = Annotated[int, Meta(ge=0, le=2**53)]
-"""Microseconds since 1970, up to the year 2255."""
-
-Requests = Annotated[int, Meta(ge=0, le=MOST_REQUESTS)]
-Calls = Annotated[int, Meta(ge=0, le=MOST_CALLS)]
-Seconds = Annotated[float, Meta(ge=0, le=MOST_SECONDS)]
+_Instant = Annotated[int, Meta(ge=0, le=2**53)]  # microseconds since 1970, up to the year 2255
+_Requests = Annotated[int, Meta(ge=0, le=MOST_REQUESTS)]
+_Calls = Annotated[int, Meta(ge=0, le=MOST_CALLS)]
+_Seconds = Annotated[float, Meta(ge=0, le=MOST_SECONDS)]
 
 
 class ToolUse(Struct, frozen=True, array_like=True, gc=False):
-    """What came of the tools that a request offered; a `tool_choice` that was not sent is empty and means auto."""
+    """What the model did with the tools of a request; an empty `tool_choice` was not sent: auto."""
 
     offered: Annotated[int, Meta(ge=0, le=MOST_TOOLS)]
     tool_choice: str = ""
     after_tool_result: bool = False
-    tool_call_requests: Requests = 0
-    errored_requests: Requests = 0
-    tool_calls: Calls = 0
-    invalid_json: Calls = 0
-    unknown_name: Calls = 0
-    schema_mismatch: Calls = 0
+    tool_call_requests: _Requests = 0
+    errored_requests: _Requests = 0
+    tool_calls: _Calls = 0
+    invalid_json: _Calls = 0
+    unknown_name: _Calls = 0
+    schema_mismatch: _Calls = 0
 
 
 class Outcome(Struct, frozen=True, array_like=True, gc=False):
-    """How one attempt ended, or several that were alike: times and tokens are those of each, tool counts those of all.
+    """How one attempt ended, or several alike.
 
-    Once checked nothing here is text of the caller's: words come from lists.
+    Times and tokens are those of each attempt, tool counts are totals. A checked outcome holds no
+    text of the caller's: every word comes from a list.
     """
 
-    at_us: Instant
+    at_us: _Instant
     result: str
     decision_id: str = ""
     attempt: Annotated[int, Meta(ge=0, lt=2**31)] = 0
-    requests: Requests = 1
-    first_token_s: Seconds | None = None
-    duration_s: Seconds | None = None
+    requests: _Requests = 1
+    first_token_s: _Seconds | None = None
+    duration_s: _Seconds | None = None
     completion_tokens: Annotated[int, Meta(ge=0, le=MOST_TOKENS)] | None = None
-    retry_after_s: Seconds | None = None
+    retry_after_s: _Seconds | None = None
     tools: ToolUse | None = None
 
 
 class OutcomeReport(Struct, frozen=True, gc=False):
-    """An outcome as it came in: not checked, the tenant by its own name."""
+    """An outcome as received: not checked, with the tenant's own name."""
 
     endpoint_id: str
     tenant: str
@@ -72,7 +72,7 @@ class OutcomeReport(Struct, frozen=True, gc=False):
 
 
 class OutcomeGroup(NamedTuple):
-    """Outcomes of one tenant at one endpoint."""
+    """Outcomes of one tenant at one endpoint; `tenant` is the pseudonym."""
 
     tenant: str
     endpoint_id: str
@@ -81,26 +81,47 @@ class OutcomeGroup(NamedTuple):
 
 
 class OutcomeBatch(NamedTuple):
-    """Outcomes as they are kept: checked, tenants by their pseudonyms."""
+    """Checked outcomes as stored, with pseudonyms for tenants."""
 
     source: str
     batch_id: str
-    received_us: Instant
+    received_us: _Instant
     groups: Sequence[OutcomeGroup]
 
 
 def group_outcomes(
-    accepted: Iterable[OutcomeReport], providers: Mapping[str, str], names: Mapping[str, str]
+    reports: Iterable[OutcomeReport], providers: Mapping[str, str], pseudonyms: Mapping[str, str]
 ) -> list[OutcomeGroup]:
-    """Outcomes by tenant and endpoint, in the order in which each pair came first; `names` holds the pseudonyms."""
+    """Group outcomes by tenant and endpoint, each pair at its first report."""
     found: dict[tuple[str, str], list[Outcome]] = {}
-    for reported in accepted:
-        pair = (reported.tenant, reported.endpoint_id)
+    for report in reports:
+        pair = (report.tenant, report.endpoint_id)
         if pair in found:
-            found[pair].append(reported.outcome)
+            found[pair].append(report.outcome)
         else:
-            found[pair] = [reported.outcome]
+            found[pair] = [report.outcome]
     return [
-        OutcomeGroup(names[tenant], endpoint_id, providers[endpoint_id], outcomes)
+        OutcomeGroup(pseudonyms[tenant], endpoint_id, providers[endpoint_id], outcomes)
         for (tenant, endpoint_id), outcomes in found.items()
     ]
+
+
+_VERSION: Final = 1
+_encoder = Encoder(order="deterministic")
+_decoder = Decoder(tuple[int, OutcomeBatch])
+
+
+def encode_outcomes(batch: OutcomeBatch) -> bytes:
+    """Return the journal's bytes of a batch: a JSON list of the version and the batch."""
+    return _encoder.encode((_VERSION, batch))
+
+
+def decode_outcomes(data: bytes) -> OutcomeBatch:
+    """Read a batch back; raise ValueError if the bytes hold anything that no check accepts."""
+    try:
+        version, batch = _decoder.decode(data)
+    except (DecodeError, RecursionError) as error:
+        raise ValueError(f"these bytes are not a batch of outcomes: {error}") from error
+    if version != _VERSION:
+        raise ValueError(f"record version {version} is not known")
+    return batch
