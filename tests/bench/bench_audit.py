@@ -20,16 +20,18 @@ from tests.bench.measure import compared, measured
 from tests.support.decision_rows import BEGIN, SPAN, At, Row, Shipped, Signed, journalled, rows
 from tests.support.population import AS_OF, MODEL, snapshot
 
-from assay.decision_log.batch import DECISION, Batch, Derive, Readers, Words, batch_of
+from assay.decision_log.batch import Batch, Derive, Readers, Words, batch_of
 from assay.decision_log.derived import derive
 from assay.decision_log.filter import read_filter
 from assay.decision_log.loading import COPY, INSERT, TYPES, add_words, load
 from assay.decision_log.queries import list_decisions
-from assay.decision_log.record import Record, decode_outcomes, encode, micros
+from assay.decision_log.record import Record, encode, micros
 from assay.decision_log.sink import AuditSink, shipping
 from assay.decision_log.tables import decision, journal_record
 from assay.engine.decide.plan import Moment, plan
 from assay.engine.world.request import Request
+from assay.journal.sink import RecordKind
+from assay.outcomes.outcome import decode_outcomes
 from assay.store.database import open_database
 
 STREAM = "s" * 32
@@ -74,7 +76,7 @@ def recorded() -> tuple[list[list[Shipped]], Derive]:
                 snapshot_id=made.snapshot_id, policy_revision=1, policy_digest="d" * 64, engine_version="0.1.0",
                 plan_ns=9, plan=made.canonical(),
             )  # fmt: skip
-            records.append(Shipped(n + 1, DECISION, encode(record), draw.randbytes(32)))
+            records.append(Shipped(n + 1, RecordKind.DECISION, encode(record), draw.randbytes(32)))
     return [records[start : start + BATCH] for start in range(0, len(records), BATCH)], derive
 
 
@@ -217,7 +219,9 @@ def fill(database: Engine) -> None:
     words: dict[str, Words] = {}
     while part := list(itertools.islice(source, 10_000)):
         by_payload = {b"%d" % number: row for number, row in zip(seq, part, strict=False)}
-        records = [Shipped(int(payload), DECISION, payload, b"") for payload in by_payload]
+        records = [
+            Shipped(int(payload), RecordKind.DECISION, payload, b"") for payload in by_payload
+        ]
         batch = batch_of(
             STREAM, records, Readers(by_payload.__getitem__, decode_outcomes), database.dialect
         )

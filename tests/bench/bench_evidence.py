@@ -17,13 +17,21 @@ from tests.bench.measure import measured
 from tests.support.decision_rows import At, Shipped, Signed
 from tests.support.population import AS_OF, MODEL, snapshot
 
-from assay.decision_log.record import OUTCOMES, encode_outcomes, micros
+from assay.decision_log.record import micros
 from assay.decision_log.sink import AuditSink
 from assay.decision_log.writer import READERS
+from assay.journal.sink import RecordKind
 from assay.journal.writer import Journal
 from assay.outcomes.endpoint_health import EndpointHealth
 from assay.outcomes.intake import OutcomeIntake
-from assay.outcomes.outcome import ANSWERED, Outcome, OutcomeBatch, OutcomeGroup, ToolUse
+from assay.outcomes.outcome import (
+    ANSWERED,
+    Outcome,
+    OutcomeBatch,
+    OutcomeGroup,
+    ToolUse,
+    encode_outcomes,
+)
 from assay.rpc.evidence import Evidence
 from assay.server.decider import Decider, uuid7
 from assay.store.database import open_database
@@ -77,7 +85,10 @@ def test_reporting(name: str, errors: float, journal: Journal, ledger: Ledger) -
     health = EndpointHealth()
     decider = Decider(lambda: AS_OF, snapshot(), health.now, journal)
     preferences = PreferenceStore(create_engine("sqlite://"), lambda: AS_OF)
-    servicer = Evidence(OutcomeIntake(decider, journal, health.update), preferences)
+    servicer = Evidence(
+        OutcomeIntake(decider.current, decider.pseudonyms.get, journal.append, health.update),
+        preferences,
+    )
     context: Any = None
     data = request(random.Random(1), errors=errors)
 
@@ -111,7 +122,7 @@ def shipped(draw: random.Random, numbers: Iterator[int], now_us: int) -> list[Sh
                     )
                 )
         batch = OutcomeBatch("gateway-1", f"b-{next(numbers)}", now_us, groups)
-        records.append(Shipped(0, OUTCOMES, encode_outcomes(batch), None))
+        records.append(Shipped(0, RecordKind.OUTCOMES, encode_outcomes(batch), None))
         assert number < SHIPPED
     return records
 

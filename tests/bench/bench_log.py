@@ -11,9 +11,9 @@ from tests.bench.ledger import Ledger, Line, shown
 from tests.bench.measure import measured, seconds, spread
 from tests.support.population import AS_OF, MODEL, snapshot
 
-from assay.decision_log.record import DECISION
 from assay.decision_log.replay import Replay
 from assay.engine.world.request import Request
+from assay.journal.sink import RecordKind
 from assay.journal.writer import Journal
 from assay.server.decider import Decider, Journals
 
@@ -37,7 +37,7 @@ class Kept:
         self.records: list[bytes] = []
 
     def append(self, kind: int, payload: bytes) -> None:
-        if kind == DECISION:
+        if kind == RecordKind.DECISION:
             self.records.append(payload)
 
 
@@ -86,7 +86,9 @@ def test_logging_in_all(name: str, request_: Request, journal: Journal, ledger: 
 def test_the_journal_takes_a_record(journal: Journal, ledger: Ledger) -> None:
     kept = Kept()
     decider(kept).decide(ASKED)
-    found = measured(lambda: journal.append(DECISION, kept.records[0]), calls=500, rounds=41)
+    found = measured(
+        lambda: journal.append(RecordKind.DECISION, kept.records[0]), calls=500, rounds=41
+    )
     ledger.took("journal, a record appended (CPU)", found, below=AT_MOST)
 
 
@@ -96,7 +98,7 @@ def test_replaying(ledger: Ledger) -> None:
     for number in range(REPLAYED // 2):
         deciding.decide(Request(MODEL, tenant="tenant-1", request_id=f"r-{number}"))
         deciding.decide(Request(f"{MODEL}:exacto", tools=2, session_id=f"s-{number}"))
-    tenants = {pseudonym: tenant for tenant, pseudonym in deciding.pseudonyms.items()}
+    tenants = {pseudonym: tenant for tenant, pseudonym in deciding.pseudonyms.known.items()}
     replay = Replay(lambda _name: snapshot(), tenants, "0.1.0")
 
     def all_again() -> None:

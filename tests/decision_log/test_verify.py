@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from assay.decision_log.auditor import columns_of
-from assay.decision_log.record import DECISION, Record, encode
+from assay.decision_log.record import Record, encode
 from assay.decision_log.verify import Logged, Start, Stream, StreamReport, verify
 from assay.engine.decide.plan import Moment
 from assay.engine.world.request import Request
 from assay.journal.chain import Head, Signer, chain, genesis
+from assay.journal.sink import RecordKind
 
 NAME = "0" * 32
 PLAN = b'{"attempts":[],"availability":"no_endpoints","snapshot":"s","verdicts":[]}'
@@ -54,13 +55,13 @@ def record(number: int) -> bytes:
 
 
 def logged(seq: int, data: bytes, link: bytes) -> Logged:
-    return Logged(seq, DECISION, data, link, columns_of(data))
+    return Logged(seq, RecordKind.DECISION, data, link, columns_of(data))
 
 
 def chained(data: Iterable[bytes]) -> Rows:
     rows, link = [], genesis(NAME)
     for seq, each in enumerate(data, 1):
-        link = chain(link, seq, DECISION, each)
+        link = chain(link, seq, RecordKind.DECISION, each)
         rows.append(logged(seq, each, link))
     return rows
 
@@ -142,7 +143,7 @@ def column(rows: Rows, seq: int, name: str, value: object) -> Rows:
         pytest.param(lambda rows: rows[:6], "truncated", 7, "ends at 6, a signed head stands at 9", id="the tail cut"),
         pytest.param(lambda _rows: [], "truncated", 1, "ends at 0", id="all deleted"),
         pytest.param(
-            lambda rows: [*rows, logged(10, record(10), chain(rows[-1].chain, 10, DECISION, record(10)))],
+            lambda rows: [*rows, logged(10, record(10), chain(rows[-1].chain, 10, RecordKind.DECISION, record(10)))],
             "inserted", 10, "behind the last signed head", id="one appended",
         ),
         pytest.param(rewritten, "altered", 9, "does not pass through the signed head", id="all rewritten"),

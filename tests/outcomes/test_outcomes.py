@@ -22,12 +22,10 @@ from tests.support.outcomes import (
     sound_reports,
 )
 
-from assay.decision_log.record import decode_outcomes, encode_outcomes
 from assay.engine.errors import InvalidField
-from assay.outcomes.checks import MOST_OUTCOMES, check_outcomes, plain, require_batch
+from assay.outcomes.checks import MOST_OUTCOMES, check_outcomes, find_fault, is_plain, require_batch
 from assay.outcomes.counting import LOWS, bounds, bucket_of, count_outcomes
-from assay.outcomes.outcome import Outcome, OutcomeReport, ToolUse
-from assay.outcomes.rejections import outcome_fault
+from assay.outcomes.outcome import Outcome, OutcomeReport, ToolUse, decode_outcomes, encode_outcomes
 
 YEAR_2099 = 4_070_908_800_000_000
 ALONE: dict[str, Any] = {"decision_id": "", "attempt": 0}
@@ -81,7 +79,7 @@ def counts(reports: list[OutcomeReport], pieces: int = 1) -> tuple[object, ...]:
         pytest.param(report_outcome(change_outcome(at_us=2**80)), "future", "at: ", id="beyond all years"),
         pytest.param(report_outcome(change_outcome(at_us=NOW_US - 24 * HOUR_US - 1)), "late", "at: ", id="more than 24 hours old"),
         pytest.param(report_outcome(change_outcome(at_us=-(2**80))), "late", "at: ", id="before all years"),
-        pytest.param(report_outcome(change_outcome(at_us=0)), "no-time", "at: not given", id="no time"),
+        pytest.param(report_outcome(change_outcome(at_us=0)), "no-time", "at: missing", id="no time"),
         pytest.param(report_outcome(change_outcome(result="")), "unknown-result", "result: ''", id="no result"),
         pytest.param(report_outcome(change_outcome(result="99")), "unknown-result", "result: '99'", id="unknown result"),
         pytest.param(
@@ -167,8 +165,8 @@ def test_without_a_decision_alike_is_not_the_same() -> None:
 @example(change_outcome(duration_s=0.0, first_token_s=0.5))
 @example(change_outcome(first_token_s=-0.0))
 def test_what_passes_at_a_glance_passes_every_rule(outcome: Outcome) -> None:
-    if plain(outcome, NOW_US):
-        assert outcome_fault(outcome, NOW_US) is None
+    if is_plain(outcome, NOW_US):
+        assert find_fault(outcome, NOW_US) is None
 
 
 @given(ANYTHING)

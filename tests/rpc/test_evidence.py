@@ -16,11 +16,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import create_engine
 from tests.support.population import MODEL, snapshot
 
-from assay.decision_log.record import OUTCOMES, TENANT, decode_outcomes
 from assay.journal.errors import JournalFull
+from assay.journal.sink import RecordKind
 from assay.outcomes.endpoint_health import EndpointHealth
 from assay.outcomes.intake import OutcomeIntake
-from assay.outcomes.outcome import OutcomeBatch
+from assay.outcomes.outcome import OutcomeBatch, decode_outcomes
 from assay.rpc.evidence import Evidence, evidence_service
 from assay.rpc.guard import MOST_STREAMS
 from assay.rpc.routing import routing_service
@@ -53,7 +53,11 @@ class Kept:
 
     @property
     def batches(self) -> list[OutcomeBatch]:
-        return [decode_outcomes(payload) for kind, payload in self.records if kind == OUTCOMES]
+        return [
+            decode_outcomes(payload)
+            for kind, payload in self.records
+            if kind == RecordKind.OUTCOMES
+        ]
 
 
 @pytest.fixture
@@ -73,7 +77,10 @@ def server(journal: Kept, health: EndpointHealth) -> Iterator[Server]:
     decider = Decider(clock, snapshot(), health.now, journal)
     preferences = PreferenceStore(create_engine("sqlite://"), clock)  # none are asked for here
     evidence = evidence_service(
-        Evidence(OutcomeIntake(decider, journal, health.update), preferences)
+        Evidence(
+            OutcomeIntake(decider.current, decider.pseudonyms.get, journal.append, health.update),
+            preferences,
+        )
     )
     server = Server((routing_service(decider), evidence), ["127.0.0.1:0"])
     yield server
@@ -256,13 +263,15 @@ def test_tenants_go_by_pseudonyms_and_the_same_as_in_decisions(
         batch(outcome(tenant="acme"), outcome(tenant="beta"), outcome(tenant="acme"))
     )
     kinds = [kind for kind, _ in journal.records]
-    assert kinds.count(TENANT) == 2
-    (kept,) = [payload for kind, payload in journal.records if kind == OUTCOMES]
+    assert kinds.count(RecordKind.TENANT) == 2
+    (kept,) = [payload for kind, payload in journal.records if kind == RecordKind.OUTCOMES]
     assert b"acme" not in kept.replace(MODEL.encode(), b"")
     assert b"beta" not in kept
     names = [group.tenant for group in decode_outcomes(kept).groups]
     assert len(set(names)) == 2
-    assert names[0].encode() in next(payload for kind, payload in journal.records if kind == TENANT)
+    assert names[0].encode() in next(
+        payload for kind, payload in journal.records if kind == RecordKind.TENANT
+    )
 
 
 def test_nothing_beyond_the_fields_is_kept(channel: grpc.Channel, journal: Kept) -> None:

@@ -64,7 +64,9 @@ def wish(
 @pytest.fixture
 def evidence(catalog: Engine) -> Iterator[pb_grpc.EvidenceServiceStub]:
     decider = Decider(clock)
-    reporter = OutcomeIntake(decider, Nothing(), EndpointHealth().update)
+    reporter = OutcomeIntake(
+        decider.current, decider.pseudonyms.get, Nothing().append, EndpointHealth().update
+    )
     server = Server(
         [evidence_service(Evidence(reporter, PreferenceStore(catalog, clock)))], ["127.0.0.1:0"]
     )

@@ -30,7 +30,10 @@ def clock() -> datetime:
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[pb_grpc.EvidenceServiceStub]:
     with Journal(tmp_path / "journal") as journal:
-        reporter = OutcomeIntake(Decider(clock, snapshot()), journal, lambda _groups, _now: None)
+        decider = Decider(clock, snapshot())
+        reporter = OutcomeIntake(
+            decider.current, decider.pseudonyms.get, journal.append, lambda _groups, _now: None
+        )
         evidence = evidence_service(
             Evidence(reporter, PreferenceStore(create_engine("sqlite://"), clock))
         )

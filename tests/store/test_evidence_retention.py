@@ -9,7 +9,8 @@ from sqlalchemy import Engine, Table, insert, select
 from tests.support.decision_streams import Stream, make_sink
 from tests.support.outcomes import NOW_US, SOUND, change_outcome, make_batch, report_outcome
 
-from assay.decision_log.record import OUTCOMES, encode_outcomes
+from assay.journal.sink import RecordKind
+from assay.outcomes.outcome import encode_outcomes
 from assay.store.database import reading, writing
 from assay.store.evidence_retention import prune_outcomes
 from assay.store.evidence_tables import (
@@ -41,7 +42,9 @@ def filled(store: Engine) -> Engine:
         at_us = NOW_US - age * 86_400_000_000
         reports = [report_outcome(change_outcome(at_us=at_us, attempt=age + 1))]
         batch = make_batch(reports, f"b-{age}")._replace(received_us=at_us)
-        stream.into(make_sink(store), [stream.unchained(OUTCOMES, encode_outcomes(batch))])
+        stream.into(
+            make_sink(store), [stream.unchained(RecordKind.OUTCOMES, encode_outcomes(batch))]
+        )
     days = [{"tenant": "p", "model": "m", "day": TODAY - age} for age in range(90)]
     with writing(store) as connection:
         connection.execute(insert(tenant_activity), [{**day, "tool_decisions": 1} for day in days])
@@ -85,5 +88,5 @@ def test_what_was_counted_is_not_counted_again_after_pruning(filled: Engine) -> 
     prune_outcomes(filled, NOW, now=NOW)
     stream = Stream("c" * 32)
     again = make_batch([report_outcome(SOUND, "lab/m1@two")], "b-29")
-    stream.into(make_sink(filled), [stream.unchained(OUTCOMES, encode_outcomes(again))])
+    stream.into(make_sink(filled), [stream.unchained(RecordKind.OUTCOMES, encode_outcomes(again))])
     assert count(filled, evidence_counter) == before

@@ -34,11 +34,10 @@ from tests.support.outcomes import (
 )
 
 from assay.decision_log.derived import Activity
-from assay.decision_log.record import OUTCOMES, encode_outcomes
 from assay.engine.errors import StoreUnavailable
-from assay.journal.sink import Record
+from assay.journal.sink import Record, RecordKind
 from assay.outcomes.counting import count_outcomes
-from assay.outcomes.outcome import OutcomeBatch, OutcomeGroup, OutcomeReport
+from assay.outcomes.outcome import OutcomeBatch, OutcomeGroup, OutcomeReport, encode_outcomes
 from assay.store.database import writing
 from assay.store.evidence_tables import (
     evidence_batch,
@@ -78,7 +77,7 @@ def held(database: Engine, *tables: Any) -> Rows:
 
 
 def records(stream: Stream, *batches: OutcomeBatch) -> list[Record]:
-    return [stream.unchained(OUTCOMES, encode_outcomes(batch)) for batch in batches]
+    return [stream.unchained(RecordKind.OUTCOMES, encode_outcomes(batch)) for batch in batches]
 
 
 def ship(database: Engine, stream: Stream, *batches: OutcomeBatch) -> None:
@@ -261,12 +260,14 @@ def test_a_batch_that_cannot_be_read_is_kept_aside_and_holds_nobody_up(
 ) -> None:
     stream = Stream()
     sent = [
-        stream.unchained(OUTCOMES, payload),
+        stream.unchained(RecordKind.OUTCOMES, payload),
         *records(stream, one("b-2")),
         *stream.records(payloads(make_rows(1))),
     ]
     stream.into(make_sink(log), sent)
-    assert [row[2:] for row in read_log_tables(log)["unreadable_record"]] == [(OUTCOMES, payload)]
+    assert [row[2:] for row in read_log_tables(log)["unreadable_record"]] == [
+        (RecordKind.OUTCOMES, payload)
+    ]
     assert [row[1] for row in held(log, evidence_batch)["evidence_batch"]] == ["b-2"]
     assert len(read_log_tables(log)["decision"]) == 1
 

@@ -20,11 +20,12 @@ from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 from assay.curator.judging import compile_source
 from assay.decision_log.auditor import Auditor
-from assay.decision_log.record import DECISION, decode
+from assay.decision_log.record import decode
 from assay.decision_log.streams import records, streams
 from assay.decision_log.verify import StreamReport
 from assay.decision_log.writer import Logbook
 from assay.journal.layout import streams as journal_streams
+from assay.journal.sink import RecordKind
 from assay.server.wiring import engine_version
 from assay.store.database import open_database
 from assay.v1 import routing_pb2 as pb, routing_pb2_grpc as pb_grpc
@@ -174,7 +175,7 @@ def read_log(database: Engine, logbook: Logbook) -> LogContents:
     for state in streams(database):
         numbers = []
         for record in records(database, state.stream):
-            assert record.kind == DECISION
+            assert record.kind == RecordKind.DECISION
             assert record.decision is not None
             assert decode(record.payload).decision_id == record.decision.decision_id
             numbers.append(record.seq)

@@ -13,8 +13,7 @@ from typing import Any
 from sqlalchemy import Engine, delete, select, text
 from tests.support.decision_rows import Row, rows
 
-from assay.decision_log.batch import DECISION, TENANT, Readers
-from assay.decision_log.record import decode_outcomes
+from assay.decision_log.batch import Readers
 from assay.decision_log.sink import AuditSink
 from assay.decision_log.tables import (
     chain_head,
@@ -27,7 +26,8 @@ from assay.decision_log.tables import (
     unreadable_record,
 )
 from assay.journal.chain import Head, chain, genesis
-from assay.journal.sink import Position, Record
+from assay.journal.sink import Position, Record, RecordKind
+from assay.outcomes.outcome import decode_outcomes
 from assay.store.database import writing
 
 LOG = (
@@ -50,7 +50,7 @@ class Stream:
     def __post_init__(self) -> None:
         self.link = self.link or genesis(self.name)
 
-    def records(self, payloads: Iterable[bytes], kind: int = DECISION) -> list[Record]:
+    def records(self, payloads: Iterable[bytes], kind: int = RecordKind.DECISION) -> list[Record]:
         made = []
         for payload in payloads:
             self.seq += 1
@@ -64,7 +64,7 @@ class Stream:
         payload = json.dumps(
             {"tenant": tenant, "pseudonym": pseudonym, "at_us": 1_783_173_600_000_000}
         ).encode()
-        return Record(0, TENANT, payload, None)
+        return Record(0, RecordKind.TENANT, payload, None)
 
     def unchained(self, kind: int, payload: bytes) -> Record:
         self.offset += 1

@@ -15,12 +15,10 @@ from sqlalchemy import BigInteger, Dialect
 from assay.decision_log.tables import decision
 from assay.engine.errors import quoted
 from assay.engine.world.clock import EPOCH
+from assay.journal.sink import RecordKind
 from assay.outcomes.outcome import OutcomeBatch as Outcomes
 from assay.store.types import UtcTime
 
-DECISION: Final = 1
-TENANT: Final = 2
-OUTCOMES: Final = 3
 LONGEST: Final = 500
 """Characters of a text: an entry of a PostgreSQL index holds at most 2,704 bytes."""
 
@@ -134,7 +132,7 @@ def batch_of(stream: str, records: Iterable[Journalled], read: Readers, dialect:
             announced(batch, stream, record, read, dialect)
             continue
         batch.records.append((stream, record.seq, record.kind, record.payload, record.chain))
-        if record.kind == DECISION:
+        if record.kind == RecordKind.DECISION:
             try:
                 list_decision(batch, stream, record, read.decision(record.payload), dialect)
             except Exception:  # noqa: BLE001 - whatever it holds, it must not keep the records behind it from the log
@@ -201,7 +199,7 @@ def announced(
 ) -> None:
     """Keep a record outside the chain: a tenant's pseudonym, outcomes, or what only a newer Assay can read."""
     try:
-        if record.kind == OUTCOMES:
+        if record.kind == RecordKind.OUTCOMES:
             batch.outcomes.append(countable(read.outcomes(record.payload)))
         else:
             batch.pseudonyms.append(pseudonym(record, dialect))
@@ -212,7 +210,7 @@ def announced(
 
 def pseudonym(record: Journalled, dialect: Dialect) -> Cells:
     """A tenant, by the name that the log knows it by."""
-    if record.kind != TENANT:
+    if record.kind != RecordKind.TENANT:
         message = f"a record of kind {record.kind} outside the chain is not known"
         raise ValueError(message)
     read = json.loads(record.payload)

@@ -19,14 +19,10 @@ from assay.engine.errors import AssayError
 from assay.engine.world.catalog import Percentiles
 from assay.engine.world.clock import EPOCH
 from assay.engine.world.request import MaxPrice, ProviderPreferences, Request
-from assay.outcomes.outcome import OutcomeBatch
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-DECISION: Final = 1
-TENANT: Final = 2
-OUTCOMES: Final = 3
 VERSION: Final = 1
 
 UNLOGGED: Final = frozenset({"tenant", "session_id", "seed", "min_policy_revision"})
@@ -51,7 +47,6 @@ UNREADABLE: Final = (
 
 encoder = msgspec.json.Encoder(order="deterministic")
 decoder = msgspec.json.Decoder()
-batch_decoder = msgspec.json.Decoder(tuple[int, OutcomeBatch])
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,22 +113,6 @@ def known_text(value: str) -> bytes:
 def encode_tenant(tenant: str, pseudonym: str, at_us: int) -> bytes:
     """The bytes that tie a pseudonym to its tenant; they are kept apart from decisions and can be erased."""
     return encoder.encode({"tenant": tenant, "pseudonym": pseudonym, "at_us": at_us})
-
-
-def encode_outcomes(batch: OutcomeBatch) -> bytes:
-    """The bytes of a batch of checked outcomes: a list of the version and the batch, itself lists in lists."""
-    return encoder.encode((VERSION, batch))
-
-
-def decode_outcomes(data: bytes) -> OutcomeBatch:
-    """A batch read back; raises ValueError where the bytes are none, or hold what no check lets pass."""
-    try:
-        version, batch = batch_decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ValueError(f"these bytes are no batch of outcomes: {error}") from error
-    if version != VERSION:
-        raise ValueError(f"record version {version} is not known")
-    return batch
 
 
 def decode(data: bytes) -> Record:

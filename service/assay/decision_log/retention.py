@@ -22,7 +22,6 @@ from sqlalchemy import (
     select,
 )
 
-from assay.decision_log.batch import TENANT
 from assay.decision_log.queries import distinct_values
 from assay.decision_log.sink import FINDING_SETS, forward, shipping
 from assay.decision_log.tables import (
@@ -34,6 +33,7 @@ from assay.decision_log.tables import (
     unreadable_record,
 )
 from assay.engine.canonical import canonical
+from assay.journal.sink import RecordKind
 from assay.store.database import reading, translated, writing
 from assay.store.evidence_tables import tenant_affiliation
 from assay.store.imports.log import bump
@@ -215,7 +215,7 @@ def erase_tenant(database: Engine, tenant: str) -> int:
             delete(tenant_pseudonym).where(tenant_pseudonym.c.tenant == tenant)
         ).rowcount
         unread = connection.execute(
-            delete(unreadable_record).where(unreadable_record.c.kind == TENANT)
+            delete(unreadable_record).where(unreadable_record.c.kind == RecordKind.TENANT)
         ).rowcount
         wishes = sum(
             connection.execute(delete(table).where(table.c.tenant == tenant)).rowcount

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from assay.decision_log.record import DECISION
 from assay.engine.errors import OperatorError, quoted
 from assay.journal.chain import Head, chain, genesis, key_id, verify_head
+from assay.journal.sink import RecordKind
 
 
 class KeyMissing(OperatorError):
@@ -199,7 +199,7 @@ class Checker:
 
     def derived(self, row: Logged) -> str:
         """What the row's columns say otherwise than its record."""
-        if row.kind != DECISION:
+        if row.kind != RecordKind.DECISION:
             return ""
         if row.columns is None:
             return f"the row of the decision at {row.seq} is missing"

@@ -13,7 +13,6 @@ from sqlalchemy import Engine
 
 from assay.decision_log.batch import Readers
 from assay.decision_log.derived import derive
-from assay.decision_log.record import DECISION, decode_outcomes
 from assay.decision_log.sink import AuditSink
 from assay.decision_log.verify import public_keys
 from assay.engine.errors import OperatorError
@@ -23,8 +22,9 @@ from assay.journal.errors import JournalError
 from assay.journal.heads import HeadFile
 from assay.journal.recovery import recover
 from assay.journal.shipper import Shipper
-from assay.journal.sink import Position
+from assay.journal.sink import Position, RecordKind
 from assay.journal.writer import Journal
+from assay.outcomes.outcome import decode_outcomes
 
 Mode = Literal["write", "sync"]
 DRAIN_SECONDS = 5.0
@@ -69,7 +69,7 @@ class Logbook:
             signer = Signer(directory / KEY)
             self.head_file = HeadFile(directory / HEADS)
             self.public_keys = {signer.key_id: signer.public_key}
-            notary = Notary(signer, self.head_file, frozenset({DECISION}))
+            notary = Notary(signer, self.head_file, frozenset({RecordKind.DECISION}))
             self.journal = Journal(directory, mode=mode)
         except (JournalError, OSError) as error:
             raise JournalUnusable(f"journal {str(directory)!r}: {error}") from error

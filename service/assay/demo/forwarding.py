@@ -139,7 +139,12 @@ class Service:
             lambda new: self.take(new.world, new.snapshot),
         )
         self.leasing = RowLeaseClient(database, "demo", self.clock)
-        reporter = OutcomeIntake(self.decider, logbook.journal, self.heard.update)
+        reporter = OutcomeIntake(
+            self.decider.current,
+            self.decider.pseudonyms.get,
+            logbook.journal.append,
+            self.heard.update,
+        )
         services = (
             routing_service(self.decider),
             evidence_service(Evidence(reporter, PreferenceStore(database, wall_clock))),

@@ -134,7 +134,11 @@ def lived_through(database: Engine, logbook: Logbook) -> Seen:
     decider = Decider(clock=clock, journal=logbook.journal)
     decider.publish(judged(database, policy_dir(), BEGIN)[1])
     reporter = OutcomeIntake(
-        decider, logbook.journal, lambda _groups, _now: None, clock_us=clock.us
+        decider.current,
+        decider.pseudonyms.get,
+        logbook.journal.append,
+        lambda _groups, _now: None,
+        clock_us=clock.us,
     )
     truths = truths_of(decider)
     accuracies = {t.endpoint_id: t.accuracy for t in truths}
@@ -152,7 +156,7 @@ def lived_through(database: Engine, logbook: Logbook) -> Seen:
         end = BEGIN + timedelta(hours=hour)
         outcomes = list(traffic(truths, end, draw))
         clock.now = end + SETTLED
-        reporter.report(OutcomeSubmission("simulated", f"hour-{hour}", len(outcomes), outcomes))
+        reporter.take(OutcomeSubmission("simulated", f"hour-{hour}", len(outcomes), outcomes))
         logbook.drain()
         lease = leasing.acquire()
         if lease is None:

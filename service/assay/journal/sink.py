@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Protocol
 
 from assay.journal.chain import Head
+
+
+class RecordKind(IntEnum):
+    """What a record holds; the numbers are stored."""
+
+    DECISION = 1
+    TENANT = 2
+    OUTCOMES = 3
 
 
 @dataclass(frozen=True, slots=True)

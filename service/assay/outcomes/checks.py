@@ -67,9 +67,9 @@ class OutcomeFault(NamedTuple):
 
 
 class OutcomeRejection(NamedTuple):
-    """A rejected outcome, by its index in the batch, from 0."""
+    """A rejected outcome, by its position in the batch, from 0."""
 
-    index: int
+    position: int
     fault: OutcomeFault
 
 

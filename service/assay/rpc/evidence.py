@@ -30,8 +30,8 @@ MOST_DIGITS: Final = 9  # what a page token may hold: numbers of preferences hav
 class Evidence(pb_grpc.EvidenceServiceServicer):
     """Takes outcomes and preferences."""
 
-    def __init__(self, reporter: OutcomeIntake, preferences: PreferenceStore) -> None:
-        self._reporter = reporter
+    def __init__(self, intake: OutcomeIntake, preferences: PreferenceStore) -> None:
+        self._intake = intake
         self._preferences = preferences
 
     def ReportOutcomes(
@@ -57,7 +57,7 @@ class Evidence(pb_grpc.EvidenceServiceServicer):
 
     def _report(self, request: pb.ReportOutcomesRequest | pb.StreamOutcomesRequest) -> BatchResult:
         outcomes = request.outcomes
-        return self._reporter.report(
+        return self._intake.take(
             OutcomeSubmission(request.source, request.batch_id, len(outcomes), reported(outcomes))
         )
 
@@ -96,7 +96,7 @@ class Evidence(pb_grpc.EvidenceServiceServicer):
         """Tell what stands between endpoints and a pool."""
         model, variant = named("model", request.model), named("variant", request.variant)
         check_text("tenant", request.tenant)
-        snapshot = self._reporter.snapshot()
+        snapshot = self._intake.snapshot()
         report = pool_report(snapshot, f"{model}:{variant}", request.tenant)
         cards = scorecards(snapshot, report)
         if request.endpoint_id:

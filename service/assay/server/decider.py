@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from assay.decision_log.record import DECISION, TENANT, Record, encode, encode_tenant
+from assay.decision_log.record import Record, encode
+from assay.decision_log.tenant_pseudonyms import TenantPseudonyms
 from assay.engine.decide.explanation import Explanation, explain
 from assay.engine.decide.ordering import seed_for
 from assay.engine.decide.plan import Decision, Moment, Plan, plan
@@ -18,6 +18,7 @@ from assay.engine.errors import DecisionNotLogged, SnapshotUnavailable
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.request import Request
 from assay.journal.errors import JournalError
+from assay.journal.sink import RecordKind
 
 Clock = Callable[[], datetime]
 
@@ -35,14 +36,14 @@ class Decider:
 
     `clock` tells the time that prices hold at; ids always carry the wall clock. With a journal, nothing is answered
     that is not in it. `health` tells who is demoted at this moment, in a mapping that does not change any more.
-    `pseudonyms` are those of tenants seen before; new ones are made as tenants come.
+    `pseudonyms` are shared with the intake of outcomes.
     """
 
     clock: Clock
     snapshot: Snapshot | None = None
     health: Callable[[], Mapping[str, str]] = dict
     journal: Journals | None = None
-    pseudonyms: dict[str, str] = field(default_factory=dict)
+    pseudonyms: TenantPseudonyms = field(default_factory=TenantPseudonyms)
     engine_version: str = ""
 
     def publish(self, snapshot: Snapshot) -> None:
@@ -75,7 +76,7 @@ class Decider:
                 decision_id=decision.decision_id,
                 at_us=at_ns // 1000,
                 moment=relevant(decision.moment, decision.plan),
-                tenant=self.pseudonym(journal, decision.request.tenant, at_ns // 1000),
+                tenant=self.pseudonyms.get(decision.request.tenant, at_ns // 1000, journal.append),
                 request=decision.request,
                 snapshot_id=decision.plan.snapshot_id,
                 policy_revision=decision.plan.policy_revision,
@@ -84,19 +85,9 @@ class Decider:
                 plan_ns=plan_ns,
                 plan=decision.plan.canonical(),
             )
-            journal.append(DECISION, encode(record))
+            journal.append(RecordKind.DECISION, encode(record))
         except JournalError as error:
             raise DecisionNotLogged(str(error)) from error
-
-    def pseudonym(self, journal: Journals, tenant: str, at_us: int) -> str:
-        """What the log calls a tenant: random, and tied to its name only by a record that can be erased."""
-        if not tenant:
-            return ""
-        if tenant not in self.pseudonyms:
-            fresh = secrets.token_hex(16)
-            journal.append(TENANT, encode_tenant(tenant, fresh, at_us))
-            self.pseudonyms.setdefault(tenant, fresh)
-        return self.pseudonyms[tenant]
 
     def explain(self, request: Request) -> Explanation:
         """Plan one request and tell what its rules read; it has no id and leaves no trace."""

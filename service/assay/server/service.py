@@ -18,6 +18,7 @@ from assay.curator.lease import lease_client
 from assay.curator.loop import CuratorLoop
 from assay.decision_log.auditor import Auditor
 from assay.decision_log.queries import pseudonyms_by_tenant
+from assay.decision_log.tenant_pseudonyms import TenantPseudonyms
 from assay.decision_log.writer import NO_WITNESSES, Logbook, Witnesses
 from assay.engine.errors import AssayError, SnapshotUnavailable, StoreUnavailable
 from assay.engine.snapshot.snapshot import Snapshot
@@ -99,7 +100,7 @@ class Serving:
         return Decider(
             clock=clock_of(pinned),
             journal=self.logbook.journal if self.logbook else None,
-            pseudonyms=pseudonyms_by_tenant(database),
+            pseudonyms=TenantPseudonyms(pseudonyms_by_tenant(database)),
             engine_version=engine_version(),
         )
 
@@ -142,7 +143,9 @@ class Serving:
         """What takes outcomes into the same journal, and has the decider heed them."""
         health = EndpointHealth()
         decider.health = health.now
-        reporter = OutcomeIntake(decider, logbook.journal, health.update)
+        reporter = OutcomeIntake(
+            decider.current, decider.pseudonyms.get, logbook.journal.append, health.update
+        )
         return evidence_service(Evidence(reporter, PreferenceStore(database, wall_clock)))
 
     def publish(self, world: World, snapshot: Snapshot) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy import Engine, inspect
 from assay.curator.judging import Judging, RuleFiles, compile_stored, judged
 from assay.decision_log.queries import pseudonyms_by_tenant
 from assay.decision_log.replay import stored_snapshots
+from assay.decision_log.tenant_pseudonyms import TenantPseudonyms
 from assay.decision_log.writer import Logbook
 from assay.engine.errors import StoreUnavailable
 from assay.engine.snapshot.snapshot import Snapshot
@@ -118,7 +119,7 @@ def recording(
     decider = Decider(
         clock=clock_of(now),
         snapshot=published,
-        pseudonyms=pseudonyms_by_tenant(database),
+        pseudonyms=TenantPseudonyms(pseudonyms_by_tenant(database)),
         engine_version=engine_version(),
     )
     if published is None:

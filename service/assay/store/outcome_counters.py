@@ -15,8 +15,8 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 from assay.decision_log.batch import Activity, Cells
-from assay.engine.world.clock import EPOCH
-from assay.outcomes.counting import HOURS, EvidenceCell, count_outcomes
+from assay.engine.world.clock import EPOCH, HOURS_PER_DAY
+from assay.outcomes.counting import EvidenceCell, count_outcomes
 from assay.outcomes.outcome import Outcome, OutcomeBatch, ToolUse
 from assay.store.evidence_tables import (
     evidence_batch,
@@ -73,7 +73,7 @@ def by_day(hours: Mapping[EvidenceCell, Sequence[int]]) -> Sequence[Cells]:
     """The same counts by day."""
     days: dict[EvidenceCell, list[int]] = {}
     for (endpoint_id, source, tenant, stratum, hour), counts in sorted(hours.items()):
-        cell = (endpoint_id, source, tenant, stratum, hour // HOURS)
+        cell = (endpoint_id, source, tenant, stratum, hour // HOURS_PER_DAY)
         days[cell] = [
             before + more for before, more in zip(days.get(cell, NOTHING), counts, strict=True)
         ]

@@ -86,5 +86,5 @@ def tool_use(message: pb.ToolUse) -> ToolUse:
 
 def refusals(refused: Iterable[OutcomeRejection]) -> Iterator[pb.RefusedOutcome]:
     """Refusals as messages."""
-    for place, fault in refused:
-        yield pb.RefusedOutcome(index=place, reason=fault.reason, message=fault.message)
+    for index, fault in refused:
+        yield pb.RefusedOutcome(index=index, reason=fault.reason, message=fault.message)
