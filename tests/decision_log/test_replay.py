@@ -23,7 +23,7 @@ from assay.decision_log.record import Record, decode, encode
 from assay.decision_log.retention import erase_tenant
 from assay.decision_log.streams import records_of
 from assay.engine.decide.plan import Moment, plan
-from assay.server.wiring import engine_version
+from assay.server.settings import engine_version
 from assay.store.database import open_database, writing
 from assay.store.tables import snapshot, snapshot_part
 

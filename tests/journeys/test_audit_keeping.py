@@ -14,7 +14,9 @@ from tests.support.commands import CommandResult, assay, assert_rejected, copy_p
 
 from assay.cli.questions import utc
 from assay.engine.world.request import Request
-from assay.server.wiring import open_current_database, recording, wall_clock
+from assay.server.database import open_current_database
+from assay.server.service import recording_decider
+from assay.server.settings import wall_clock
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -73,7 +75,7 @@ def test_a_failed_export_leaves_what_was_there(kept: AuditedLog, tmp_path: Path)
 def test_pruning_leaves_a_log_that_verifies(log: AuditedLog) -> None:
     with (
         open_current_database(log.url) as database,
-        recording(database, POLICY, None, log.journal) as decider,
+        recording_decider(database, POLICY, None, log.journal) as decider,
     ):
         for _ in range(3):
             decider.decide(PLAIN)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from assay.demo.forwarding import FALLEN, PROVIDERS, Conversation, conversation
+from assay.demo.forwarding import PROVIDERS, WORSENING, Conversation, run_conversation
 
 
 @pytest.fixture(scope="module")
 def seen() -> Conversation:
-    return conversation()
+    return run_conversation()
 
 
 def test_ordinary_requests_earn_a_place(seen: Conversation) -> None:
@@ -17,7 +17,7 @@ def test_ordinary_requests_earn_a_place(seen: Conversation) -> None:
 
 
 def test_who_goes_bad_is_evicted_and_nobody_else(seen: Conversation) -> None:
-    assert dict(seen.after) == {**dict.fromkeys(PROVIDERS, "member"), FALLEN: "evicted"}
+    assert dict(seen.after) == {**dict.fromkeys(PROVIDERS, "member"), WORSENING: "evicted"}
     assert 1 <= seen.hours <= 2
 
 
@@ -25,5 +25,5 @@ def test_the_conversation_goes_on_without_it(seen: Conversation) -> None:
     for turn in (seen.first, seen.second):
         assert set(turn.providers) <= set(PROVIDERS)
         assert turn.call.startswith("weather(")
-        assert turn.said
-    assert FALLEN not in seen.second.providers
+        assert turn.answer
+    assert WORSENING not in seen.second.providers

@@ -6,38 +6,40 @@ from datetime import timedelta
 
 import pytest
 
-from assay.demo.traffic import HOURS, MODELS, Seen, two_days
+from assay.demo.traffic import HOURS, MODELS, TrafficSimulation, simulate_traffic
 
 
 @pytest.fixture(scope="module")
-def seen() -> Seen:
-    return two_days()
+def seen() -> TrafficSimulation:
+    return simulate_traffic()
 
 
-def test_every_model_earns_a_pool(seen: Seen) -> None:
+def test_every_model_earns_a_pool(seen: TrafficSimulation) -> None:
     for model in MODELS:
-        own = [name for name in seen.truths if name.startswith(f"{model}@")]
+        own = [name for name in seen.accuracies if name.startswith(f"{model}@")]
         assert any(seen.states[HOURS][name] == "member" for name in own), model
 
 
-def test_the_accurate_are_members_and_the_inaccurate_never_were(seen: Seen) -> None:
-    settled = {name: state for name, state in seen.states[HOURS].items() if name != seen.fallen}
+def test_the_accurate_are_members_and_the_inaccurate_never_were(seen: TrafficSimulation) -> None:
+    settled = {name: state for name, state in seen.states[HOURS].items() if name != seen.worsening}
     assert all(
         settled[name] == "member"
-        for name, true in seen.truths.items()
-        if true >= 0.98 and name != seen.fallen
+        for name, true in seen.accuracies.items()
+        if true >= 0.98 and name != seen.worsening
     )
     admitted = {change.endpoint_id for change in seen.changes if change.after == "member"}
-    assert not [name for name, true in seen.truths.items() if true <= 0.94 and name in admitted]
+    assert not [name for name, true in seen.accuracies.items() if true <= 0.94 and name in admitted]
 
 
-def test_who_turned_bad_is_evicted_within_three_hours_and_stays_out(seen: Seen) -> None:
+def test_who_turned_bad_is_evicted_within_three_hours_and_stays_out(
+    seen: TrafficSimulation,
+) -> None:
     assert seen.eviction is not None
     assert timedelta(0) < seen.eviction.at - seen.worse_at <= timedelta(hours=3)
-    assert seen.states[HOURS][seen.fallen] == "evicted"
+    assert seen.states[HOURS][seen.worsening] == "evicted"
 
 
-def test_nobody_else_loses_a_place(seen: Seen) -> None:
+def test_nobody_else_loses_a_place(seen: TrafficSimulation) -> None:
     assert {change.endpoint_id for change in seen.changes if change.after == "evicted"} == {
-        seen.fallen
+        seen.worsening
     }

@@ -31,7 +31,7 @@ from assay.engine.policy.rule_set import PolicySource
 from assay.engine.snapshot.snapshot import Snapshot, read_manifest
 from assay.engine.world.request import Request
 from assay.engine.world.world import World
-from assay.server.snapshot_follower import Following, Listed
+from assay.server.snapshot_follower import CatalogWorld, SnapshotFollower
 from assay.store.database import open_database, reading, writing
 from assay.store.imports.observations import apply_observations
 from assay.store.snapshots import Publication
@@ -47,7 +47,7 @@ class Follower:
     compiled: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.following = Following(
+        self.following = SnapshotFollower(
             self.database, self.compile, World, lambda _, snapshot: self.seen.append(snapshot)
         )
 
@@ -80,7 +80,7 @@ def published(bench: CuratorBench) -> list[str]:
 
 
 def test_before_anything_is_published_there_is_nothing(follower: Follower) -> None:
-    assert not follower.following.look()
+    assert not follower.following.follow()
     assert (follower.following.snapshot, follower.trouble) == (None, "")
 
 
@@ -89,11 +89,11 @@ def test_the_newest_is_followed_and_plans_as_the_one_that_was_judged(
 ) -> None:
     bench.work_until(3)
     bench.work_until(6)
-    assert follower.following.look()
+    assert follower.following.follow()
     assert follower.ids == published(bench)[-1:]
-    assert not follower.following.look()
+    assert not follower.following.follow()
     bench.work_until(7)
-    assert follower.following.look()
+    assert follower.following.follow()
     judged = bench.heard[-1].snapshot
     request, moment = Request(f"{MODEL}:exacto", tools=2), Moment(START, b"\x07" * 32)
     assert (
@@ -128,13 +128,13 @@ def test_only_parts_that_are_not_at_hand_are_fetched(
         apply_observations(store, document, create_endpoints=True, now=START)
     asked = fetched(store)
     bench.work_until(3)
-    follower.following.look()
+    follower.following.follow()
     first = read_manifest(follower.seen[-1].manifest)
     assert sorted(asked) == sorted(first.parts)
     asked.clear()
     bench.rules.policy = edited_policy("other rules")
     bench.work()
-    follower.following.look()
+    follower.following.follow()
     second = read_manifest(follower.seen[-1].manifest)
     assert set(asked) == second.parts - first.parts
     assert len(asked) < len(second.parts) / 2
@@ -156,20 +156,20 @@ def test_it_never_goes_back(bench: CuratorBench, follower: Follower, store: Engi
     bench.work_until(3)
     older = bench.heard[-1]
     bench.work_until(4)
-    follower.following.look()
+    follower.following.follow()
     assert not follower.following.take(older.publication, older.world, older.snapshot)
     with writing(store) as connection:
         connection.execute(delete(publication).where(publication.c.sequence == 2))
-    assert not follower.following.look()
+    assert not follower.following.follow()
     assert follower.trouble == "publication 1 is older than the one in force, 2"
     with writing(store) as connection:
         connection.execute(delete(publication))
-    assert not follower.following.look()
+    assert not follower.following.follow()
     assert follower.ids == published(bench)[-1:]
     with writing(store) as connection:
         row = {"sequence": 3, "snapshot_id": older.snapshot.snapshot_id, "published_at": START}
         connection.execute(insert(publication), row)
-    assert follower.following.look()  # the same content again, but newer
+    assert follower.following.follow()  # the same content again, but newer
     assert (follower.ids[-1], follower.trouble) == (older.snapshot.snapshot_id, "")
 
 
@@ -185,7 +185,7 @@ def test_however_they_race_numbers_only_grow(bench: CuratorBench, follower: Foll
     ]
     for thread in threads:
         thread.start()
-    follower.following.look()
+    follower.following.follow()
     for thread in threads:
         thread.join()
     order = {name: place for place, name in enumerate(published(bench))}
@@ -199,21 +199,21 @@ def test_a_part_that_is_not_as_it_should_be_keeps_the_last_good_one(
     bench: CuratorBench, follower: Follower, store: Engine, harm: str
 ) -> None:
     bench.work_until(3)
-    follower.following.look()
+    follower.following.follow()
     bench.work_until(4)
     new = read_manifest(bench.heard[-1].snapshot.manifest)
     name = min(new.needed - read_manifest(bench.heard[-2].snapshot.manifest).parts)
     content = bench.heard[-1].snapshot.parts[name]
     change(store, name, b"{}" if harm == "altered" else None)
     for _ in range(3):
-        assert not follower.following.look()
+        assert not follower.following.follow()
     assert (
         follower.trouble == f"publication 2 lacks 1 parts, missing or altered, the first is {name}"
     )
     assert follower.ids == published(bench)[:1]
     change(store, name, content)
     asked = fetched(store)
-    assert follower.following.look()
+    assert follower.following.follow()
     assert asked == [name]
     assert (follower.ids, follower.trouble) == (published(bench), "")
 
@@ -244,7 +244,7 @@ def test_rules_that_this_engine_cannot_compile_are_tried_once(
     bench: CuratorBench, follower: Follower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.work_until(3)
-    follower.following.look()
+    follower.following.follow()
     bench.rules.policy = edited_policy("of a newer engine")
     bench.work()
     good = follower.compile
@@ -255,14 +255,14 @@ def test_rules_that_this_engine_cannot_compile_are_tried_once(
 
     monkeypatch.setattr(follower.following, "_compile", refuse)
     for _ in range(3):
-        assert not follower.following.look()
+        assert not follower.following.follow()
     assert follower.trouble == "publication 2 cannot be read: an unknown word"
     assert len(follower.compiled) == 2
     assert follower.ids == published(bench)[:1]
     monkeypatch.setattr(follower.following, "_compile", good)
     bench.rules.policy = edited_policy("understood")
     bench.work()
-    assert follower.following.look()
+    assert follower.following.follow()
     assert (follower.ids[-1], follower.trouble) == (published(bench)[-1], "")
 
 
@@ -291,58 +291,58 @@ def test_a_database_that_goes_away_anywhere_costs_nothing(
     bench.work_until(3)
     for number in numbers():
         follower = Follower(store)
-        assert follower.following.look()
+        assert follower.following.follow()
         bench.work_until(3 + number)
         back = away(store, number)
-        taken = follower.following.look()
+        taken = follower.following.follow()
         if taken:
             assert back() < number
             break
         back()
         assert "gone away" in follower.trouble
         assert len(follower.ids) == 1
-        assert follower.following.look()
+        assert follower.following.follow()
         assert (follower.ids[-1], follower.trouble) == (published(bench)[-1], "")
     assert number > 3
 
 
-def test_a_stand_in_is_in_force_until_something_is_published(
+def test_a_take_unpublished_is_in_force_until_something_is_published(
     bench: CuratorBench, follower: Follower
 ) -> None:
     bench.work_until(3)
     told = bench.heard[-1]
-    assert follower.following.stand_in(told.world, told.snapshot)
+    assert follower.following.take_unpublished(told.world, told.snapshot)
     assert follower.following.snapshot is None
     bench.work_until(4)
-    assert follower.following.look()
-    assert not follower.following.stand_in(told.world, told.snapshot)
+    assert follower.following.follow()
+    assert not follower.following.take_unpublished(told.world, told.snapshot)
     assert follower.ids == published(bench)
 
 
 def test_the_world_is_read_again_only_where_a_catalog_changed(
     bench: CuratorBench, store: Engine
 ) -> None:
-    listed = Listed(store)
-    first = listed()
+    listed = CatalogWorld(store)
+    first = listed.load()
     bench.work_until(3)
-    assert listed() is first
+    assert listed.load() is first
     other = observations_by_hour(START, 1)
     rows = tuple(renamed(row, "lab/other") for row in other.rows)
     apply_observations(
         store, type(other)(digest="other", rows=rows), create_endpoints=True, now=START
     )
-    assert [model.model for model in listed().models] == ["lab/other", MODEL]
+    assert [model.model for model in listed.load().models] == ["lab/other", MODEL]
 
 
 def test_the_collector_is_at_work_again_whatever_happened(
     bench: CuratorBench, follower: Follower, store: Engine
 ) -> None:
     bench.work_until(3)
-    assert follower.following.look()
+    assert follower.following.follow()
     assert gc.isenabled()
     bench.work_until(4)
     back = away(store, 3)
-    assert not follower.following.look()
+    assert not follower.following.follow()
     back()
     assert gc.isenabled()
 
@@ -362,7 +362,7 @@ def test_many_publications_are_followed_while_they_come(bench: CuratorBench, apa
 
     def follow() -> None:
         while not ended.is_set():
-            follower.following.look()
+            follower.following.follow()
 
     thread = threading.Thread(target=follow)
     thread.start()

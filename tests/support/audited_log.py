@@ -21,7 +21,8 @@ from assay.cli.options import instant
 from assay.decision_log.tables import chain_head, decision, finding_set_word, journal_record
 from assay.engine.world.request import ProviderPreferences, Request
 from assay.journal.chain import Signer
-from assay.server.wiring import open_current_database, recording
+from assay.server.database import open_current_database
+from assay.server.service import recording_decider
 from assay.store.database import open_database, writing
 
 Tamper = Callable[[Connection], object]
@@ -44,7 +45,7 @@ class AuditedLog:
         """Decide and record, all in one stream."""
         with (
             open_current_database(self.url) as database,
-            recording(database, POLICY, instant("--now", NOW), self.journal) as decider,
+            recording_decider(database, POLICY, instant("--now", NOW), self.journal) as decider,
         ):
             made = [decider.decide(request).decision_id for request in requests]
         self.ids += made

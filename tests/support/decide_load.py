@@ -26,7 +26,7 @@ from assay.decision_log.verify import StreamReport
 from assay.decision_log.writer import Logbook
 from assay.journal.layout import streams as journal_streams
 from assay.journal.sink import RecordKind
-from assay.server.wiring import engine_version
+from assay.server.settings import engine_version
 from assay.store.database import open_database
 from assay.v1 import routing_pb2 as pb, routing_pb2_grpc as pb_grpc
 

@@ -22,7 +22,7 @@ from assay.engine.world.catalog import Percentiles
 from assay.engine.world.request import MaxPrice, ProviderPreferences, Request
 from assay.engine.world.world import World
 from assay.server.decider import Decider
-from assay.server.wiring import engine_version
+from assay.server.settings import engine_version
 
 NOW = datetime(2026, 7, 4, 14, 30, tzinfo=UTC)
 OBSERVED = datetime(2025, 9, 23, 12, 0, tzinfo=UTC)

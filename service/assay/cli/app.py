@@ -21,7 +21,7 @@ from assay.cli.pool import pool_command
 from assay.cli.serve import serve_command
 from assay.cli.simulate import simulate_command
 from assay.engine.errors import AssayError, AuthorError, BadData, CallerError, quoted
-from assay.server.wiring import engine_version
+from assay.server.settings import engine_version
 
 FAILED, USAGE, BAD_INPUT = 1, 2, 3
 INTERRUPTED = 130

@@ -15,7 +15,8 @@ from assay.cli.questions import utc
 from assay.decision_log.retention import erase_tenant, prune, prune_snapshots
 from assay.engine.errors import CallerError, InvalidField, quoted
 from assay.engine.world.request import check_text
-from assay.server.wiring import open_current_database, wall_clock
+from assay.server.database import open_current_database
+from assay.server.settings import wall_clock
 from assay.store.evidence_retention import prune_outcomes
 
 AGE = re.compile(r"([0-9]{1,6})([dh])", re.ASCII)

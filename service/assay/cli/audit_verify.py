@@ -17,7 +17,7 @@ from assay.engine.errors import BadData, CallerError, OperatorError, quoted
 from assay.journal.chain import Head
 from assay.journal.errors import HeadFileDamaged
 from assay.journal.heads import HeadFile
-from assay.server.wiring import journal_path
+from assay.server.settings import journal_path
 
 BROKEN = 1
 HeadFiles = Annotated[

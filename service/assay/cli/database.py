@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from assay.cli.options import DatabaseUrl, Json
 from assay.cli.output import console, print_json
+from assay.server.database import open_unmigrated
 from assay.server.settings import migrations_dir
-from assay.server.wiring import opened
 from assay.store.migration import migrate
 
 
@@ -14,7 +14,7 @@ def migrate_command(*, url: DatabaseUrl = None, json: Json = False) -> None:
 
     Example: assay migrate --database postgresql://assay@localhost/assay
     """
-    with opened(url) as database:
+    with open_unmigrated(url) as database:
         before, after = migrate(database, migrations_dir())
     if json:
         print_json({"from": before, "to": after})

@@ -17,7 +17,10 @@ from assay.engine.errors import AssayError, CallerError, InvalidField, OperatorE
 from assay.forward.provider_preferences import provider_preferences
 from assay.rpc.convert.plan import decide_response, explain_response
 from assay.rpc.convert.request import request_from
-from assay.server.wiring import decider_for, open_current_database, recording, snapshot_now
+from assay.server.database import open_current_database, snapshot_now
+from assay.server.decider import Decider
+from assay.server.service import recording_decider
+from assay.server.settings import wall_clock
 from assay.v1 import routing_pb2 as pb, routing_pb2_grpc
 
 TIMEOUT_SECONDS = 30.0
@@ -152,7 +155,7 @@ def answer_here(
     request = request_from(message)
     with open_current_database(url) as database:
         snapshot = snapshot_now(database, policy, now)
-    decider = decider_for(snapshot, now)
+    decider = Decider(clock=(lambda: now) if now else wall_clock, snapshot=snapshot)
     if explain:
         return explain_response(decider.explain(request))
     decided = decider.decide(request)
@@ -169,7 +172,7 @@ def record_here(
     request = request_from(message)
     with (
         open_current_database(url) as database,
-        recording(database, policy, now, journal) as decider,
+        recording_decider(database, policy, now, journal) as decider,
     ):
         decided = decider.decide(request)
     return decide_response(decided.decision_id, decided.plan, decided.policy_digest)

@@ -7,9 +7,24 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 
 from assay.cli.output import console, print_table, said
-from assay.demo.forwarding import FALLEN, MODEL, REQUESTS, Conversation, Turn, conversation
-from assay.demo.questions import OBSERVED, Answer, demo
-from assay.demo.traffic import HOURS, MODELS, SHOWN, WORSE, WORSE_AFTER, Seen, two_days
+from assay.demo.forwarding import (
+    MODEL,
+    REQUESTS,
+    WORSENING,
+    Conversation,
+    ConversationTurn,
+    run_conversation,
+)
+from assay.demo.questions import OBSERVED, ModelAnswer, demo
+from assay.demo.traffic import (
+    HOURS,
+    MODELS,
+    SHOWN,
+    WORSE,
+    WORSE_AFTER,
+    TrafficSimulation,
+    simulate_traffic,
+)
 
 
 def demo_command() -> None:
@@ -25,21 +40,21 @@ def demo_command() -> None:
         )
         for answer in answers:
             show(answer)
-    show_days(two_days())
+    show_days(simulate_traffic())
     if find_spec("openai") is None:
         console.print(
             "the third act speaks through OpenAI's client: install assay[demo] to see it",
             markup=False,
         )
     else:
-        show_conversation(conversation())
+        show_conversation(run_conversation())
     console.print(
         f"\ndone in {time.perf_counter() - started:.1f} s; the temporary databases are gone",
         markup=False,
     )
 
 
-def show(answer: Answer) -> None:
+def show(answer: ModelAnswer) -> None:
     """Who serves, in order, and why the others do not."""
     response = answer.response
     console.rule(f"[bold]{answer.model}[/] with 2 tools", align="left")
@@ -54,7 +69,7 @@ def show(answer: Answer) -> None:
         print_table(f"{len(response.excluded)} left out", ("endpoint", "reason", ""), reasons)
 
 
-def show_days(seen: Seen) -> None:
+def show_days(seen: TrafficSimulation) -> None:
     """How pools form on simulated traffic, and how one endpoint loses its place."""
     console.rule(f"[bold]simulated[/] traffic of {HOURS} hours: pools are earned", align="left")
     for model in MODELS:
@@ -64,13 +79,13 @@ def show_days(seen: Seen) -> None:
                 f"{accuracy:.3f}",
                 *(seen.states[hour][endpoint_id] for hour in SHOWN),
             )
-            for endpoint_id, accuracy in seen.truths.items()
+            for endpoint_id, accuracy in seen.accuracies.items()
             if endpoint_id.startswith(f"{model}@")
         ]
         title = f"{model}:exacto, true accuracy simulated"
         print_table(title, ("endpoint", "true", *(f"{hour} h" for hour in SHOWN)), rows)
     told = seen.eviction
-    became = f"{seen.fallen} fell to {WORSE:.3f} after {WORSE_AFTER} h"
+    became = f"{seen.worsening} fell to {WORSE:.3f} after {WORSE_AFTER} h"
     if told is None:
         console.print(f"{became} and was not evicted", markup=False)
     else:
@@ -87,16 +102,16 @@ def show_conversation(seen: Conversation) -> None:
     )
     console.print(f"after {REQUESTS} ordinary requests to each: {stand(seen.before)}", markup=False)
     show_turn(seen.first)
-    words = f"{FALLEN} goes bad; {REQUESTS} requests and {seen.hours} closed hours later: {stand(seen.after)}"
+    words = f"{WORSENING} goes bad; {REQUESTS} requests and {seen.hours} closed hours later: {stand(seen.after)}"
     console.print(words, markup=False)
     show_turn(seen.second)
 
 
-def show_turn(turn: Turn) -> None:
+def show_turn(turn: ConversationTurn) -> None:
     """One question as it went."""
     calling, answering = turn.providers
     console.print(f"  {calling} calls {turn.call}", markup=False)
-    console.print(f"  {answering} answers: {turn.said}", markup=False)
+    console.print(f"  {answering} answers: {turn.answer}", markup=False)
 
 
 def stand(states: Mapping[str, str]) -> str:

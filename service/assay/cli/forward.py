@@ -19,7 +19,7 @@ from assay.engine.errors import OperatorError, quoted
 from assay.forward.app import build_server, forwarder_app
 from assay.forward.settings import Clients, ProviderConnections, read_clients, read_providers
 from assay.rpc.address import MAX_PORT, BadAddress, CannotListen, is_loopback
-from assay.server.wiring import environment, spool_path
+from assay.server.settings import environment, spool_path
 
 log = structlog.get_logger("assay.forward")
 

@@ -16,7 +16,7 @@ from assay.importers.benchmarks import read_benchmarks
 from assay.importers.documents import ImportReport
 from assay.importers.inspect import read_inspect
 from assay.importers.tau2 import read_tau2
-from assay.server.wiring import wall_clock
+from assay.server.settings import wall_clock
 from assay.store.imports.benchmarks import apply_benchmarks
 
 RESULTS, SIMULATIONS = "results.json", "simulations"

@@ -15,7 +15,7 @@ from assay.cli.output import console, errors, print_json, print_table
 from assay.engine.errors import BadData, InvalidField, quoted
 from assay.engine.world.request import check_text
 from assay.importers.documents import ImportCounts, ImportReport
-from assay.server.wiring import open_current_database
+from assay.server.database import open_current_database
 
 SHOWN = 20
 Files = Annotated[list[Path], Parameter(help="One or more files; each is one transaction.")]

@@ -19,7 +19,7 @@ from assay.importers.observations import read_observations
 from assay.importers.openrouter import read_openrouter
 from assay.importers.preferences import read_preferences
 from assay.importers.tenants import read_tenants
-from assay.server.wiring import wall_clock
+from assay.server.settings import wall_clock
 from assay.store.imports.catalog import apply_catalog
 from assay.store.imports.observations import apply_observations
 from assay.store.imports.tenants import apply_preferences, apply_tenants

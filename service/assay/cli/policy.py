@@ -22,7 +22,8 @@ from assay.engine.pool.judge import judge
 from assay.rule_files.cases import Case, check_case, read_cases
 from assay.rule_files.directory import read_directory, read_tests
 from assay.rule_files.render import render
-from assay.server.wiring import open_current_database, policy_path
+from assay.server.database import open_current_database
+from assay.server.settings import policy_path
 from assay.store.policies import latest_policy
 
 Directory = Annotated[

@@ -18,7 +18,8 @@ from assay.engine.errors import InvalidField
 from assay.engine.pool.report import PoolEndpoint, PoolReport, pool_report
 from assay.engine.pool.scorecard import Scorecard, scorecards
 from assay.engine.snapshot.snapshot import Snapshot
-from assay.server.wiring import open_current_database, published_snapshot, snapshot_now, wall_clock
+from assay.server.database import open_current_database, published_snapshot, snapshot_now
+from assay.server.settings import wall_clock
 from assay.store.pools import pool_changes
 from assay.store.snapshots import first_published
 

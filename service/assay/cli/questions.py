@@ -14,7 +14,8 @@ from assay.curator.judging import compile_stored
 from assay.decision_log.auditor import Auditor, Question
 from assay.decision_log.filter import fields
 from assay.engine.errors import InvalidField
-from assay.server.wiring import engine_version, open_current_database, wall_clock
+from assay.server.database import open_current_database
+from assay.server.settings import engine_version, wall_clock
 
 LONGEST_FILTER = 4096
 FIELDS = ", ".join(field.name for field in fields())

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import structlog
 from cyclopts import Parameter
-from sqlalchemy import Engine
 
 from assay.cli.options import DatabaseUrl, JournalDir, Now, PolicyDir, instant
 from assay.cli.output import configure_logs
-from assay.decision_log.writer import Logbook, Mode, witnesses_in
+from assay.decision_log.writer import Mode
 from assay.engine.errors import InvalidField
+from assay.server.database import open_current_database
+from assay.server.frontend import GrpcFrontend
 from assay.server.metrics import metrics_at
-from assay.server.service import CURATING, DECIDING, Serving, Target
-from assay.server.wiring import journal_path, open_current_database, policy_path
+from assay.server.service import ROLES, Service, ServiceSettings, Target
+from assay.server.settings import journal_path, policy_path
 
 log = structlog.get_logger("assay.serve")
 
@@ -75,20 +74,27 @@ def serve_command(  # noqa: PLR0913 - one option per setting
     require_used(target, policy=policy, now=now, journal=journal, metrics=metrics)
     configure_logs(logging.INFO)
     pinned = instant("--now", now)
-    with (
-        open_current_database(url) as database,
-        kept_log(database, target, journal_path(journal), journal_mode) as logbook,
-    ):
-        running = Serving(
-            database, policy_path(policy), listen or ["127.0.0.1:7333"], pinned, logbook,
-            target=target, witnesses=witnesses_in(journal_path(journal)), interval=poll_interval,
-        )  # fmt: skip
-        with running.watching(), metrics_at(metrics, logbook) as scraped:
-            listen = list(running.server.addresses)
-            log.info(
-                "serving", target=target, listen=listen, metrics=scraped, pinned=str(pinned or "no")
-            )
-            running.server.run(stopping=running.stopping)
+    with open_current_database(url) as database:
+        settings = ServiceSettings(
+            database=database,
+            policy=policy_path(policy),
+            roles=ROLES[target],
+            journal=journal_path(journal),
+            journal_mode=journal_mode,
+            pinned=pinned,
+            poll_interval=poll_interval,
+        )
+        with Service(settings) as service:
+            frontend = GrpcFrontend(service, listen or ["127.0.0.1:7333"])
+            with frontend, metrics_at(metrics, service.log_writer) as scraped:
+                log.info(
+                    "serving",
+                    target=target,
+                    listen=list(frontend.addresses),
+                    metrics=scraped,
+                    pinned=str(pinned or "no"),
+                )
+                frontend.serve()
     log.info("stopped")
 
 
@@ -105,7 +111,7 @@ def require_used(
         raise InvalidField(
             "--now", now, f"to be used with --target {target}, which follows what is published"
         )
-    if policy is not None and target not in CURATING:
+    if policy is not None and "curate" not in ROLES[target]:
         raise InvalidField(
             "--policy",
             str(policy),
@@ -115,22 +121,7 @@ def require_used(
         raise InvalidField(
             "--journal", str(journal), "to be used with --target curate, which decides nothing"
         )
-    if metrics is not None and target not in DECIDING:
+    if metrics is not None and "decide" not in ROLES[target]:
         raise InvalidField(
             "--metrics", metrics, f"to be used with --target {target}: they tell of the journal"
         )
-
-
-@contextmanager
-def kept_log(
-    database: Engine, target: Target, directory: Path, mode: Mode
-) -> Iterator[Logbook | None]:
-    """The journal of who decides, closed at the end; nobody else has one."""
-    if target not in DECIDING:
-        yield None
-        return
-    logbook = Logbook(directory, database, mode)
-    try:
-        yield logbook
-    finally:
-        logbook.close()

@@ -1,7 +1,7 @@
-"""The demo's third act: a conversation through the forwarding layer, and a provider that goes bad meanwhile.
+"""Third part of the demo: a conversation through the forwarder while one provider becomes worse.
 
-Simulated providers and the forwarder run as processes of their own, the service in this one. The client is OpenAI's.
-Hours pass by the demo's own clock, since pools change at the end of an hour.
+Simulated providers and the forwarder run as processes of their own, the service in this one. The
+client is OpenAI's. Pools change at the end of an hour, so the curator's clock is the demo's own.
 """
 
 from __future__ import annotations
@@ -14,37 +14,21 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Condition, Thread
 from typing import TYPE_CHECKING, Any, Final
 from urllib.request import Request, urlopen
 
-from sqlalchemy import Engine
-
-from assay.curator.curator import Curator
-from assay.curator.judging import RuleFiles, judged
-from assay.curator.lease import RowLeaseClient
-from assay.decision_log.writer import Logbook
-from assay.demo.traffic import Clock, load, logging
+from assay.demo.traffic import SETTLING, SteppedClock, import_catalog
 from assay.engine.pool.report import pool_report
 from assay.engine.snapshot.pool_memory import UNKNOWN
-from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.clock import HOUR
-from assay.engine.world.world import World
-from assay.outcomes.endpoint_health import EndpointHealth
-from assay.outcomes.intake import OutcomeIntake
 from assay.outcomes.outcome import OutcomeGroup
-from assay.rpc.catalog import catalog_service
-from assay.rpc.evidence import Evidence, evidence_service
-from assay.rpc.routing import routing_service
-from assay.rpc.server import Server
-from assay.rpc.view import WorldView
-from assay.server.decider import Decider
-from assay.server.settings import policy_dir
-from assay.server.wiring import open_current_database, wall_clock
-from assay.store.preferences import PreferenceStore
+from assay.server.database import open_current_database
+from assay.server.frontend import GrpcFrontend
+from assay.server.service import Service, ServiceSettings
+from assay.server.settings import policy_dir, wall_clock
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -52,10 +36,10 @@ if TYPE_CHECKING:
 CATALOG: Final = "endpoints_2026-07-04"
 MODEL: Final = "z-ai/glm-4.6"
 PROVIDERS: Final = ("atlas-cloud", "novita", "z-ai")
-FALLEN: Final = "novita"
-REQUESTS, AT_ONCE = 150, 8
-PATIENCE_S = 30.0
-MOST_HOURS = 3
+WORSENING: Final = "novita"
+REQUESTS, CONCURRENCY = 150, 8
+TIMEOUT_S = 30.0
+MAX_HOURS = 3
 WORSE = 0.5
 QUESTION = "Shall I take an umbrella in Lisbon tomorrow?"
 WEATHER: Final[Any] = {
@@ -77,36 +61,34 @@ WEATHER: Final[Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """One question to the model, answered with a tool's help: who served each answer, and what was said."""
+class ConversationTurn:
+    """A question that the model answers with a tool: the provider of each response, and the texts."""
 
     providers: Sequence[str]
     call: str
-    said: str
+    answer: str
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """What the act came to; states are those of the endpoints with traffic, by provider."""
+    """Both turns, and the pool states of the three providers before and after."""
 
     before: Mapping[str, str]
-    first: Turn
+    first: ConversationTurn
     after: Mapping[str, str]
-    second: Turn
+    second: ConversationTurn
     hours: int
 
 
-class Heard:
+class OutcomeCounter:
     """Counts the outcomes that have arrived."""
 
-    def __init__(self, health: EndpointHealth) -> None:
-        self._health = health
+    def __init__(self) -> None:
         self._arrived = Condition()
         self._count = 0
 
-    def update(self, groups: Sequence[OutcomeGroup], now_us: int) -> None:
-        """Take note of a batch, and hand it on to the health of the moment."""
-        self._health.update(groups, now_us)
+    def add(self, groups: Sequence[OutcomeGroup]) -> None:
+        """Count an accepted batch."""
         with self._arrived:
             self._count += sum(len(group.outcomes) for group in groups)
             self._arrived.notify_all()
@@ -114,67 +96,38 @@ class Heard:
     def wait_for(self, number: int) -> None:
         """Wait until so many have arrived in all; raises TimeoutError."""
         with self._arrived:
-            if not self._arrived.wait_for(lambda: self._count >= number, PATIENCE_S):
+            if not self._arrived.wait_for(lambda: self._count >= number, TIMEOUT_S):
                 raise TimeoutError(
-                    f"{self._count} of {number} outcomes arrived within {PATIENCE_S:.0f} s"
+                    f"{self._count} of {number} outcomes arrived within {TIMEOUT_S:.0f} s"
                 )
 
 
-class Service:
-    """The routing service in this process, with a curator that closes an hour when told."""
+class HourlyService:
+    """The service of this process; an hour ends when `close_hour` is called."""
 
-    def __init__(self, database: Engine, logbook: Logbook, address: str) -> None:
-        self.clock = Clock(wall_clock().replace(minute=0, second=0, microsecond=0))
-        self.database = database
-        self.logbook = logbook
-        health = EndpointHealth()
-        self.heard = Heard(health)
-        self.decider = Decider(clock=wall_clock, journal=logbook.journal, health=health.now)
-        world, snapshot = judged(database, policy_dir(), self.clock.now)
-        self.take(world, snapshot)
-        self.curator = Curator(
-            database,
-            RuleFiles(policy_dir()),
-            self.clock,
-            lambda new: self.take(new.world, new.snapshot),
-        )
-        self.leasing = RowLeaseClient(database, "demo", self.clock)
-        reporter = OutcomeIntake(
-            self.decider.current,
-            self.decider.pseudonyms.get,
-            logbook.journal.append,
-            self.heard.update,
-        )
-        services = (
-            routing_service(self.decider),
-            evidence_service(Evidence(reporter, PreferenceStore(database, wall_clock))),
-            catalog_service(lambda: self.view),
-        )
-        self.server = Server(services, [address])
-
-    def take(self, world: World, snapshot: Snapshot) -> None:
-        """Put in force what was judged."""
-        self.decider.publish(snapshot)
-        self.view = WorldView(world, snapshot)
+    def __init__(self, service: Service, clock: SteppedClock, arrived: OutcomeCounter) -> None:
+        self.arrived = arrived
+        self._service = service
+        self._clock = clock
 
     def close_hour(self) -> Mapping[str, str]:
-        """Let the hour end, with all that was reported by now; where the endpoints with traffic stand then."""
-        self.logbook.drain()
-        self.clock.now += HOUR + timedelta(minutes=1)
-        lease = self.leasing.acquire()
-        if lease is None:
-            raise RuntimeError("another curator works on the demo's own database")
-        self.curator.work(lease, lambda: True)
-        self.leasing.release(lease)
-        self.clock.now -= timedelta(minutes=1)
-        stands = pool_report(self.decider.current(), f"{MODEL}:exacto")
-        found = (j for j in (*stands.members, *stands.others) if j.verdict.provider in PROVIDERS)
-        return {j.verdict.provider: j.state or UNKNOWN for j in found}
+        """End the hour with everything reported by now; return the pool state of each provider."""
+        self._service.drain_log()
+        self._clock.now += HOUR + SETTLING
+        self._service.curate_once()
+        self._clock.now -= SETTLING
+        report = pool_report(self._service.decider.current(), f"{MODEL}:exacto")
+        judged = (*report.members, *report.others)
+        return {
+            each.verdict.provider: each.state or UNKNOWN
+            for each in judged
+            if each.verdict.provider in PROVIDERS
+        }
 
 
 @contextmanager
-def process(event: str, *arguments: object) -> Iterator[Mapping[str, Any]]:
-    """An `assay` command as a process of its own, from the line that says it listens to the end of the context."""
+def _assay_process(event: str, *arguments: object) -> Iterator[Mapping[str, Any]]:
+    """Run an `assay` command as a process; yield its log line for `event`, which says it listens."""
     command = [sys.executable, "-m", "assay.cli", *map(str, arguments)]
     with subprocess.Popen(  # noqa: S603 - our own command, its arguments made here
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -183,87 +136,94 @@ def process(event: str, *arguments: object) -> Iterator[Mapping[str, Any]]:
             if running.stderr is None:
                 raise RuntimeError("the process has no log")
             for line in running.stderr:
-                told: dict[str, Any] = json.loads(line)
-                if told["event"] == event:
+                fields: dict[str, Any] = json.loads(line)
+                if fields["event"] == event:
                     break
             else:
                 raise RuntimeError(f"assay {arguments[0]} ended before it listened")
-            rest = Thread(
-                target=deque, args=(running.stderr, 0), daemon=True
-            )  # so that it never waits for a reader
-            rest.start()
-            yield told
+            # Read the rest of its log, so that the process never blocks on a full pipe.
+            Thread(target=deque, args=(running.stderr, 0), daemon=True).start()
+            yield fields
         finally:
             running.terminate()
             running.wait()
 
 
 @contextmanager
-def chain(folder: Path) -> Iterator[tuple[Service, str, str]]:
-    """Service, forwarder and simulated providers; yields the addresses of forwarder and providers over HTTP."""
+def _chain(folder: Path) -> Iterator[tuple[HourlyService, str, str]]:
+    """Run service, forwarder and simulated providers; yield the HTTP addresses of the last two."""
+    clock = SteppedClock(wall_clock().replace(minute=0, second=0, microsecond=0))
+    arrived = OutcomeCounter()
     with ExitStack() as stack:
         database = stack.enter_context(open_current_database(f"sqlite:///{folder / 'forward.db'}"))
-        load(database, CATALOG)
-        logbook = stack.enter_context(logging(folder, database))
-        service = Service(database, logbook, f"unix:{folder / 'assay.sock'}")
-        stack.callback(service.server.stop)
-        cast = folder / "cast.yaml"
-        cast.write_text(
-            json.dumps({"seed": 7, "providers": {name: {"propensity": 1.0} for name in PROVIDERS}})
+        import_catalog(database, CATALOG)
+        settings = ServiceSettings(
+            database=database,
+            policy=policy_dir(),
+            journal=folder / "journal",
+            curator_clock=clock,
+            on_outcomes=arrived.add,
         )
-        simulated = stack.enter_context(
-            process("simulating", "simulate", "--http", "127.0.0.1:0", "--providers", cast)
+        service = stack.enter_context(Service(settings))
+        frontend = GrpcFrontend(service, [f"unix:{folder / 'assay.sock'}"])
+        stack.callback(frontend.stop)
+        perfect = {name: {"propensity": 1.0} for name in PROVIDERS}
+        simulated = folder / "simulated.yaml"
+        simulated.write_text(json.dumps({"seed": 7, "providers": perfect}))
+        simulating = stack.enter_context(
+            _assay_process(
+                "simulating", "simulate", "--http", "127.0.0.1:0", "--providers", simulated
+            )
         )
-        upstream = simulated["http"]
-        known = {
-            name: {"baseUrl": f"http://{upstream}/{name}/v1", "private": True} for name in PROVIDERS
-        }
+        upstream = simulating["http"]
         providers = folder / "providers.yaml"
-        providers.write_text(
-            json.dumps(
-                {"apiVersion": "assay/v1", "kind": "Providers", "spec": {"providers": known}}
+        providers.write_text(json.dumps(_providers_file(upstream)))
+        forwarding = stack.enter_context(
+            _assay_process(
+                "forwarding",
+                *("forward", "--server", frontend.addresses[0], "--http", "127.0.0.1:0"),
+                *("--providers", providers, "--spool", folder / "spool"),
             )
         )
-        forwarding = stack.enter_context(
-            process(
-                "forwarding", "forward", "--server", service.server.addresses[0], "--http", "127.0.0.1:0",
-                "--providers", providers, "--spool", folder / "spool",
-            )
-        )  # fmt: skip
-        yield service, forwarding["http"], upstream
+        yield HourlyService(service, clock, arrived), forwarding["http"], upstream
 
 
-def conversation() -> Conversation:
-    """Earn a pool with ordinary requests, talk through it, let a provider go bad, and talk again."""
+def _providers_file(upstream: str) -> dict[str, object]:
+    urls = {name: f"http://{upstream}/{name}/v1" for name in PROVIDERS}
+    providers = {name: {"baseUrl": url, "private": True} for name, url in urls.items()}
+    return {"apiVersion": "assay/v1", "kind": "Providers", "spec": {"providers": providers}}
+
+
+def run_conversation() -> Conversation:
+    """Qualify three providers, converse through the pool, make one provider worse, converse again."""
     with (
         TemporaryDirectory(prefix="assay-demo-") as folder,
-        chain(Path(folder)) as (service, front, upstream),
+        _chain(Path(folder)) as (service, front, upstream),
     ):
-        return asyncio.run(acted(service, front, upstream))
+        return asyncio.run(_converse(service, front, upstream))
 
 
-async def acted(service: Service, front: str, upstream: str) -> Conversation:
-    """The act itself."""
-    from openai import AsyncOpenAI  # noqa: PLC0415 - only the demo speaks through OpenAI's client
+async def _converse(service: HourlyService, front: str, upstream: str) -> Conversation:
+    from openai import AsyncOpenAI  # noqa: PLC0415 - an optional dependency of the demo
 
     async with AsyncOpenAI(base_url=f"http://{front}/v1", api_key="none", max_retries=0) as client:
-        await asyncio.gather(*(asked(client, name) for name in PROVIDERS))
-        service.heard.wait_for(REQUESTS * len(PROVIDERS))
+        await asyncio.gather(*(_send_requests(client, name) for name in PROVIDERS))
+        service.arrived.wait_for(REQUESTS * len(PROVIDERS))
         before = service.close_hour()
-        first = await talked(client)
-        await asyncio.to_thread(spoil, upstream)
-        await asked(client, FALLEN)
-        service.heard.wait_for(REQUESTS * (len(PROVIDERS) + 1) + 2)
+        first = await _converse_once(client)
+        await asyncio.to_thread(_make_worse, upstream)
+        await _send_requests(client, WORSENING)
+        service.arrived.wait_for(REQUESTS * (len(PROVIDERS) + 1) + 2)
         hours, after = 0, before
-        while after[FALLEN] == "member" and hours < MOST_HOURS:
+        while after[WORSENING] == "member" and hours < MAX_HOURS:
             after = service.close_hour()
             hours += 1
-        return Conversation(before, first, after, await talked(client), hours)
+        return Conversation(before, first, after, await _converse_once(client), hours)
 
 
-async def asked(client: AsyncOpenAI, provider: str) -> None:
-    """Ordinary requests with a tool, all to one provider: they are what a place in the pool is earned with."""
-    limit = asyncio.Semaphore(AT_ONCE)
+async def _send_requests(client: AsyncOpenAI, provider: str) -> None:
+    """Send requests with a tool to one provider, which qualify it for the pool."""
+    limit = asyncio.Semaphore(CONCURRENCY)
 
     async def once() -> None:
         async with limit:
@@ -275,8 +235,8 @@ async def asked(client: AsyncOpenAI, provider: str) -> None:
     await asyncio.gather(*(once() for _ in range(REQUESTS)))
 
 
-async def talked(client: AsyncOpenAI) -> Turn:
-    """A question, the model's call of a tool, the tool's result, and the model's answer, through `:exacto`."""
+async def _converse_once(client: AsyncOpenAI) -> ConversationTurn:
+    """Ask a question, return the result of the tool that the model calls, and read its answer."""
     messages: list[Any] = [{"role": "user", "content": QUESTION}]
     calling = await client.chat.completions.create(
         model=f"{MODEL}:exacto", messages=messages, tools=[WEATHER]
@@ -289,13 +249,13 @@ async def talked(client: AsyncOpenAI) -> Turn:
         model=f"{MODEL}:exacto", messages=messages, tools=[WEATHER]
     )
     served = [str((answer.model_extra or {}).get("provider")) for answer in (calling, answering)]
-    said = answering.choices[0].message.content or ""
-    return Turn(served, f"{call.function.name}({call.function.arguments})", said)
+    text = answering.choices[0].message.content or ""
+    return ConversationTurn(served, f"{call.function.name}({call.function.arguments})", text)
 
 
-def spoil(upstream: str) -> None:
-    """Let one simulated provider err in half of its tool calls from now on."""
+def _make_worse(upstream: str) -> None:
+    """Make half of one simulated provider's tool calls invalid from now on."""
     change = json.dumps({"accuracy": WORSE}).encode()
-    request = Request(f"http://{upstream}/control/providers/{FALLEN}", change, method="PATCH")
-    with urlopen(request, timeout=PATIENCE_S) as answer:  # noqa: S310 - our own process on loopback
+    request = Request(f"http://{upstream}/control/providers/{WORSENING}", change, method="PATCH")
+    with urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310 - our own process on loopback
         answer.read()

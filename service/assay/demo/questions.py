@@ -1,4 +1,4 @@
-"""The demo: real catalog and real observations in a temporary database, a server, and five questions over gRPC."""
+"""First part of the demo: five requests over gRPC, decided from a real catalog and real observations."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tempfile import TemporaryDirectory
 
 import grpc
 
-from assay.decision_log.writer import Logbook
 from assay.importers.catalog_csv import read_catalog
 from assay.importers.observations import read_observations
-from assay.server.service import Serving
-from assay.server.settings import policy_dir
-from assay.server.wiring import open_current_database, wall_clock
+from assay.server.database import open_current_database
+from assay.server.frontend import GrpcFrontend
+from assay.server.service import Service, ServiceSettings
+from assay.server.settings import policy_dir, wall_clock
 from assay.store.imports.catalog import apply_catalog
 from assay.store.imports.observations import apply_observations
 from assay.v1 import routing_pb2 as pb, routing_pb2_grpc
@@ -30,8 +30,8 @@ QUESTIONS = ("", ":exacto", ":nitro", ":floor", ":exacto:floor")
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """What was imported."""
+class ImportedData:
+    """How much was imported."""
 
     models: int
     endpoints: int
@@ -39,16 +39,16 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One question and what the server said."""
+class ModelAnswer:
+    """One requested model and the answer of the server."""
 
     model: str
     response: pb.DecideResponse
 
 
 @contextmanager
-def demo() -> Iterator[tuple[Loaded, Iterator[Answer]]]:
-    """Set everything up, hand out the answers as they come, and take everything down again."""
+def demo() -> Iterator[tuple[ImportedData, Iterator[ModelAnswer]]]:
+    """Import the data into a temporary database, start a server and yield its answers."""
     with (
         TemporaryDirectory(prefix="assay-demo-") as folder,
         open_current_database(f"sqlite:///{Path(folder) / 'demo.db'}") as database,
@@ -59,23 +59,28 @@ def demo() -> Iterator[tuple[Loaded, Iterator[Answer]]]:
             apply_catalog(database, read_catalog(data, source=name), now=now)
         seen = read_observations((DATA / "observations" / f"{OBSERVATIONS}.csv").read_bytes())
         apply_observations(database, seen, create_endpoints=False, now=now)
-        logbook = Logbook(Path(folder) / "journal", database)
-        serving = Serving(
-            database, policy_dir(), [f"unix:{Path(folder) / 'assay.sock'}"], OBSERVED, logbook
+        settings = ServiceSettings(
+            database=database,
+            policy=policy_dir(),
+            pinned=OBSERVED,
+            journal=Path(folder) / "journal",
         )
-        try:
-            view = serving.current_view()
-            loaded = Loaded(len(view.models()), len(view.endpoints(None)), len(seen.rows))
-            yield loaded, answers(serving.server.addresses[0])
-        finally:
-            serving.server.stop()
-            logbook.close()
+        with Service(settings) as service:
+            frontend = GrpcFrontend(service, [f"unix:{Path(folder) / 'assay.sock'}"])
+            try:
+                view = service.active_view()
+                loaded = ImportedData(len(view.models()), len(view.endpoints(None)), len(seen.rows))
+                yield loaded, answers(frontend.addresses[0])
+            finally:
+                frontend.stop()
 
 
-def answers(address: str) -> Iterator[Answer]:
-    """Ask every question, as a gateway would."""
+def answers(address: str) -> Iterator[ModelAnswer]:
+    """Send every request, as a gateway does."""
     with grpc.insecure_channel(address) as channel:
         stub = routing_pb2_grpc.RoutingServiceStub(channel)
         for suffix in QUESTIONS:
             request = pb.DecideRequest(model=MODEL + suffix, tools=2)
-            yield Answer(request.model, stub.Decide(request, timeout=10.0, wait_for_ready=True))
+            yield ModelAnswer(
+                request.model, stub.Decide(request, timeout=10.0, wait_for_ready=True)
+            )

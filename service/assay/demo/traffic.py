@@ -1,14 +1,13 @@
-"""The demo's second act: pools earned, kept and lost on simulated traffic, at the real catalog's endpoints.
+"""Second part of the demo: simulated traffic moves endpoints of the real catalog in and out of pools.
 
-Two days pass hour by hour under a clock of the demo's own. Traffic is drawn by a seed and goes the way of real
-outcomes: reporter, journal, shipper, counters, curator. Each endpoint's true accuracy is never seen by the service.
+Two days pass hour by hour on a clock of the demo's own. Seeded traffic takes the way of real outcomes: intake,
+journal, shipper, counters, curator. The service never sees an endpoint's true accuracy.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,20 +16,17 @@ from typing import Final
 
 from sqlalchemy import Engine
 
-from assay.curator.curator import Curator, PublishedSnapshot
-from assay.curator.judging import RuleFiles, judged
-from assay.curator.lease import RowLeaseClient
 from assay.decision_log.record import micros
-from assay.decision_log.writer import Logbook
 from assay.demo.questions import CATALOGS, DATA
 from assay.engine.pool.report import pool_report
 from assay.engine.snapshot.pool_memory import UNKNOWN, PoolChange
 from assay.importers.catalog_csv import read_catalog
-from assay.outcomes.intake import OutcomeIntake, OutcomeSubmission
+from assay.outcomes.intake import OutcomeSubmission
 from assay.outcomes.outcome import Outcome, OutcomeReport, ToolUse
+from assay.server.database import open_current_database
 from assay.server.decider import Decider
+from assay.server.service import Service, ServiceSettings
 from assay.server.settings import policy_dir
-from assay.server.wiring import open_current_database
 from assay.store.imports.catalog import apply_catalog
 from assay.store.pools import pool_changes
 
@@ -50,142 +46,117 @@ PROPENSITY = 0.6
 TENANTS = tuple(f"simulated-{number}" for number in range(5))
 REQUESTS = 60  # of a tenant at an endpoint in an hour
 SEED = 7
-SETTLED = timedelta(minutes=1)
+SETTLING = timedelta(minutes=1)
 
 
 @dataclass(slots=True)
-class Truth:
-    """What an endpoint is like: the share of its tool-call requests without a bad call."""
+class SimulatedEndpoint:
+    """An endpoint with its true accuracy: the share of tool-call requests without an invalid call."""
 
     endpoint_id: str
     accuracy: float
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What two days came to: states by endpoint at the hours shown, and every change of the pools, oldest first."""
+class TrafficSimulation:
+    """Pool states by endpoint at some hours, and every change of the pools, oldest first."""
 
-    truths: Mapping[str, float]
-    fallen: str
+    accuracies: Mapping[str, float]
+    worsening: str
     states: Mapping[int, Mapping[str, str]]
     changes: Sequence[PoolChange]
 
     @property
     def worse_at(self) -> datetime:
-        """When one endpoint turned bad."""
+        """The time at which one endpoint becomes worse."""
         return BEGIN + timedelta(hours=WORSE_AFTER)
 
     @property
     def eviction(self) -> PoolChange | None:
-        """How the endpoint that turned bad lost its place."""
-        return next(
-            (c for c in self.changes if c.endpoint_id == self.fallen and c.after == "evicted"), None
-        )
+        """The eviction of the endpoint that became worse."""
+        own = (change for change in self.changes if change.endpoint_id == self.worsening)
+        return next((change for change in own if change.after == "evicted"), None)
 
 
-class Clock:
-    """A clock that stands until it is set."""
+class SteppedClock:
+    """A clock that moves only when it is set."""
 
     def __init__(self, now: datetime) -> None:
         self.now = now
 
     def __call__(self) -> datetime:
-        """The time it stands at."""
+        """Return the time it is set to."""
         return self.now
 
-    def us(self) -> int:
-        """The same in microseconds since 1970."""
-        return micros(self.now)
 
-
-def two_days() -> Seen:
-    """Let two days of simulated traffic pass, with one endpoint turning bad half way."""
+def simulate_traffic() -> TrafficSimulation:
+    """Simulate two days of traffic; one endpoint becomes worse half way."""
+    clock = SteppedClock(BEGIN)
     with (
         TemporaryDirectory(prefix="assay-demo-") as folder,
         open_current_database(f"sqlite:///{Path(folder) / 'traffic.db'}") as database,
-        logging(Path(folder), database) as logbook,
     ):
         for name in CATALOGS:
-            load(database, name)
-        return lived_through(database, logbook)
+            import_catalog(database, name)
+        settings = ServiceSettings(
+            database=database, policy=policy_dir(), journal=Path(folder) / "journal", clock=clock
+        )
+        with Service(settings) as service:
+            return _run_hours(service, clock)
 
 
-@contextmanager
-def logging(folder: Path, database: Engine) -> Iterator[Logbook]:
-    """A journal in the folder, closed at the end."""
-    logbook = Logbook(folder / "journal", database)
-    try:
-        yield logbook
-    finally:
-        logbook.close()
-
-
-def load(database: Engine, name: str) -> None:
-    """Import what a catalog says of the five models."""
+def import_catalog(database: Engine, name: str) -> None:
+    """Import a catalog's models and endpoints, as far as they belong to the five models."""
     document = read_catalog((DATA / "catalog_facts" / f"{name}.csv").read_bytes(), source=name)
     endpoints = tuple(e for e in document.endpoints if e.model in MODELS)
     models = tuple(m for m in document.models if m.model in MODELS)
     apply_catalog(database, replace(document, endpoints=endpoints, models=models), now=BEGIN)
 
 
-def lived_through(database: Engine, logbook: Logbook) -> Seen:
-    """Report each hour's traffic, close the hour, and look at the pools."""
-    clock, draw = Clock(BEGIN), random.Random(SEED)  # noqa: S311 - simulated traffic is to be the same every time
-    decider = Decider(clock=clock, journal=logbook.journal)
-    decider.publish(judged(database, policy_dir(), BEGIN)[1])
-    reporter = OutcomeIntake(
-        decider.current,
-        decider.pseudonyms.get,
-        logbook.journal.append,
-        lambda _groups, _now: None,
-        clock_us=clock.us,
+def _run_hours(service: Service, clock: SteppedClock) -> TrafficSimulation:
+    """Report each hour's traffic, close the hour and read the pools."""
+    draw = random.Random(SEED)  # noqa: S311 - simulated traffic is the same in every run
+    endpoints = _simulated_endpoints(service.decider)
+    accuracies = {each.endpoint_id: each.accuracy for each in endpoints}
+    worsening = next(
+        e for e in endpoints if e.endpoint_id.startswith("openai/") and e.accuracy == GOOD
     )
-    truths = truths_of(decider)
-    accuracies = {t.endpoint_id: t.accuracy for t in truths}
-    fallen = next(t for t in truths if t.endpoint_id.startswith("openai/") and t.accuracy == GOOD)
-
-    def took_effect(new: PublishedSnapshot) -> None:
-        decider.publish(new.snapshot)
-
-    curator = Curator(database, RuleFiles(policy_dir()), clock, took_effect)
     states: dict[int, Mapping[str, str]] = {}
-    leasing = RowLeaseClient(database, "demo", clock)
     for hour in range(1, HOURS + 1):
         if hour == WORSE_AFTER + 1:
-            fallen.accuracy = WORSE
+            worsening.accuracy = WORSE
         end = BEGIN + timedelta(hours=hour)
-        outcomes = list(traffic(truths, end, draw))
-        clock.now = end + SETTLED
-        reporter.take(OutcomeSubmission("simulated", f"hour-{hour}", len(outcomes), outcomes))
-        logbook.drain()
-        lease = leasing.acquire()
-        if lease is None:
-            raise RuntimeError("another curator works on the demo's own database")
-        curator.work(lease, lambda: True)
-        leasing.release(lease)
+        outcomes = list(_hour_of_traffic(endpoints, end, draw))
+        clock.now = end + SETTLING
+        service.report(OutcomeSubmission("simulated", f"hour-{hour}", len(outcomes), outcomes))
+        service.drain_log()
+        service.curate_once()
         if hour in SHOWN:
-            states[hour] = states_of(decider)
+            states[hour] = _pool_states(service.decider)
+    database = service.settings.database
     changes = [change for model in MODELS for change in pool_changes(database, "exacto", model)]
-    return Seen(accuracies, fallen.endpoint_id, states, sorted(changes, key=lambda c: c.at))
+    changes.sort(key=lambda change: change.at)
+    return TrafficSimulation(accuracies, worsening.endpoint_id, states, changes)
 
 
-def truths_of(decider: Decider) -> list[Truth]:
-    """Give every endpoint of the five models a true accuracy."""
+def _simulated_endpoints(decider: Decider) -> list[SimulatedEndpoint]:
     views = [decider.current().models[model] for model in MODELS]
     return [
-        Truth(endpoint_id, ACCURACIES[(place + turn) % len(ACCURACIES)])
+        SimulatedEndpoint(endpoint_id, ACCURACIES[(place + turn) % len(ACCURACIES)])
         for turn, view in enumerate(views)
         for place, endpoint_id in enumerate(view.ids)
     ]
 
 
-def traffic(truths: Sequence[Truth], end: datetime, draw: random.Random) -> Iterator[OutcomeReport]:
-    """One hour's requests with tools, as a gateway reports them in sums."""
+def _hour_of_traffic(
+    endpoints: Sequence[SimulatedEndpoint], end: datetime, draw: random.Random
+) -> Iterator[OutcomeReport]:
+    """Yield one hour's requests with tools, in sums as a gateway reports them."""
     at_us = micros(end) - 1
-    for truth in truths:
+    for endpoint in endpoints:
         for tenant in TENANTS:
             calls = sum(draw.random() < PROPENSITY for _ in range(REQUESTS))
-            errored = sum(draw.random() >= truth.accuracy for _ in range(calls))
+            errored = sum(draw.random() >= endpoint.accuracy for _ in range(calls))
             use = ToolUse(
                 2,
                 tool_call_requests=calls,
@@ -194,12 +165,13 @@ def traffic(truths: Sequence[Truth], end: datetime, draw: random.Random) -> Iter
                 schema_mismatch=errored,
             )
             yield OutcomeReport(
-                truth.endpoint_id, tenant, Outcome(at_us, "answered", requests=REQUESTS, tools=use)
+                endpoint.endpoint_id,
+                tenant,
+                Outcome(at_us, "answered", requests=REQUESTS, tools=use),
             )
 
 
-def states_of(decider: Decider) -> Mapping[str, str]:
-    """Where every endpoint stands with its pool now."""
+def _pool_states(decider: Decider) -> Mapping[str, str]:
     reports = (pool_report(decider.current(), f"{model}:exacto") for model in MODELS)
     return {
         j.verdict.endpoint_id: j.state or UNKNOWN

@@ -1,13 +1,31 @@
-"""A running service: what its target takes of decider, catalog, log and curator, kept current by a watch."""
+"""Build one service from its settings: the only place where decider, log, follower, curator and catalog meet.
+
+How it works
+------------
+`assay serve`, `assay decide --record`, the demo and the tests all build a `Service`. Its roles select the parts:
+
+- `follow`: a `SnapshotFollower` activates every newer publication.
+- `judge`: until there is a publication, snapshots are judged here, without memory, and stored unpublished.
+- `decide`: requests and outcomes are journaled, and a log writer ships the journal into the database.
+- `query`: the catalog of the active snapshot, and the auditor of the decision log.
+- `curate`: a curator judges with memory and publishes while it holds the lease.
+
+A built service can decide at once. It stays current only if something calls `refresh`, and
+curates only inside its `curator_loop`; `assay.server.frontend` does both and adds gRPC.
+
+`activate` swaps two references, the decider's snapshot and the catalog view. Calls that are
+running keep what they read first.
+"""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Literal
+from types import TracebackType
+from typing import Final, Literal, Self
 
 import structlog
 from sqlalchemy import Engine
@@ -18,225 +36,280 @@ from assay.curator.lease import lease_client
 from assay.curator.loop import CuratorLoop
 from assay.decision_log.auditor import Auditor
 from assay.decision_log.queries import pseudonyms_by_tenant
+from assay.decision_log.record import micros
 from assay.decision_log.tenant_pseudonyms import TenantPseudonyms
-from assay.decision_log.writer import NO_WITNESSES, Logbook, Witnesses
-from assay.engine.errors import AssayError, SnapshotUnavailable, StoreUnavailable
+from assay.decision_log.writer import NO_WITNESSES, Logbook, Mode, witnesses_in
+from assay.engine.errors import AssayError, SnapshotUnavailable
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.world import World
+from assay.journal.writer import Journal
+from assay.outcomes.checks import BatchResult
 from assay.outcomes.endpoint_health import EndpointHealth
-from assay.outcomes.intake import OutcomeIntake
+from assay.outcomes.intake import OutcomeIntake, OutcomeSubmission
+from assay.outcomes.outcome import OutcomeGroup
 from assay.rpc.audit import Audit, audit_service
-from assay.rpc.catalog import NAME as CATALOG, catalog_service
-from assay.rpc.evidence import NAME as EVIDENCE, Evidence, evidence_service
-from assay.rpc.routing import NAME as ROUTING, routing_service
-from assay.rpc.server import Server
-from assay.rpc.service import Service
+from assay.rpc.catalog import catalog_service
+from assay.rpc.evidence import Evidence, evidence_service
+from assay.rpc.routing import routing_service
+from assay.rpc.service import Service as GrpcService
 from assay.rpc.view import WorldView
+from assay.server.database import published_snapshot
 from assay.server.decider import Decider
-from assay.server.snapshot_follower import Following, Listed
-from assay.server.wiring import (
-    clock_of,
+from assay.server.settings import (
+    Clock,
     engine_version,
+    journal_path,
+    policy_path,
     process_name,
-    published_snapshot,
     wall_clock,
 )
+from assay.server.snapshot_follower import CatalogWorld, SnapshotFollower
 from assay.store.preferences import PreferenceStore
 
+Role = Literal["follow", "judge", "decide", "query", "curate"]
 Target = Literal["all", "decide", "query", "curate"]
-DECIDING: Final = ("all", "decide")
-QUERYING: Final = ("all", "query")
-CURATING: Final = ("all", "curate")
-LOGGED: Final = (ROUTING, EVIDENCE)
-CURATOR_HEALTH = "assay.curator"
-POLICY_HEALTH = "assay.policy"
-SNAPSHOT_HEALTH = "assay.snapshot"
-STORE_HEALTH = "assay.store"
-log = structlog.get_logger("assay.server.service")
+
+ROLES: Final[dict[Target, frozenset[Role]]] = {
+    "all": frozenset({"follow", "judge", "decide", "query", "curate"}),
+    "decide": frozenset({"follow", "decide"}),
+    "query": frozenset({"follow", "query"}),
+    "curate": frozenset({"curate"}),
+}
+PINNED_ROLES: Final[frozenset[Role]] = frozenset({"judge", "decide", "query"})
+log = structlog.get_logger(__name__)
 
 
-class Serving:
-    """A server and what stands behind it; serves from construction.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSettings:
+    """The settings of one service.
 
-    Decisions and the catalog follow the newest publication. As long as there is none, the target `all` judges without
-    memory; a service that is `pinned` to a time does nothing else. The logbook is for who decides, `witnesses` are what
-    the log is verified with.
+    A service that is `pinned` judges as of that time, decides at its prices, and neither follows
+    nor curates. Without a `journal` directory, decisions are not logged and outcomes are not
+    accepted. `on_outcomes` is called with every accepted batch, after endpoint health is updated.
     """
 
-    def __init__(  # noqa: PLR0913 - what a process is made of
-        self,
-        database: Engine,
-        policy: Path,
-        listen: Sequence[str],
-        pinned: datetime | None,
-        logbook: Logbook | None,
-        *,
-        target: Target = "all",
-        witnesses: Witnesses = NO_WITNESSES,
-        interval: float = 1.0,
-    ) -> None:
-        self.logbook = logbook
-        self.interval = interval
-        self.view: WorldView | None = None
-        self.decider = self._decider(database, pinned) if target in DECIDING else None
-        self.rules = RuleFiles(policy) if target in CURATING else None
-        self.following: Following | None = None
-        self.judging: Judging | None = None
-        self.running: CuratorLoop | None = None
-        if pinned is None and target != "curate":
-            listed = Listed(database) if target in QUERYING else World
-            self.following = Following(database, compile_stored, listed, self.publish)
-            self.following.look()
-        if self.rules is not None:
-            self._rule(database, self.rules, pinned, judges=target == "all")
-        services = self._services(database, target, witnesses)
-        self.needing = tuple(
-            service.name for service in services if service.name in {*LOGGED, CATALOG}
-        )
-        self.server = Server(services, listen)
-        self.tell_health()
+    database: Engine
+    policy: Path
+    roles: frozenset[Role] = ROLES["all"]
+    journal: Path | None = None
+    journal_mode: Mode = "write"
+    pinned: datetime | None = None
+    poll_interval: float = 1.0
+    clock: Clock = wall_clock
+    curator_clock: Clock | None = None
+    on_outcomes: Callable[[Sequence[OutcomeGroup]], None] = lambda _groups: None
 
-    def _decider(self, database: Engine, pinned: datetime | None) -> Decider:
+
+class Service:
+    """One process's parts, ready to decide. As a context manager it closes itself."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self.roles = settings.roles & PINNED_ROLES if settings.pinned else settings.roles
+        self.settings = settings
+        self.view: WorldView | None = None
+        self.judging: Judging | None = None
+        self.curator_loop: CuratorLoop | None = None
+        self.intake: OutcomeIntake | None = None
+        self.log_writer = self._open_log()
+        try:
+            self.decider = self._decider()
+            if self.log_writer is not None:
+                self.intake = self._intake(self.log_writer.journal)
+            self.rule_files = RuleFiles(settings.policy)
+            self.follower = self._follower() if "follow" in self.roles else None
+            if "judge" in self.roles and (self.follower is None or self.follower.snapshot is None):
+                self._judge()
+            if "curate" in self.roles:
+                self._curate()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        """Return the service."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the service."""
+        self.close()
+
+    def close(self) -> None:
+        """Ship the journal as far as possible within seconds, and release the files."""
+        if self.curator_loop is not None:
+            self.curator_loop.end()
+        if self.log_writer is not None:
+            self.log_writer.close()
+
+    def _open_log(self) -> Logbook | None:
+        settings = self.settings
+        if settings.journal is None or "decide" not in self.roles:
+            return None
+        return Logbook(settings.journal, settings.database, settings.journal_mode)
+
+    def _decider(self) -> Decider:
+        pinned, journaled = self.settings.pinned, self.log_writer is not None
         return Decider(
-            clock=clock_of(pinned),
-            journal=self.logbook.journal if self.logbook else None,
-            pseudonyms=TenantPseudonyms(pseudonyms_by_tenant(database)),
+            clock=(lambda: pinned) if pinned else self.settings.clock,
+            journal=self.log_writer.journal if self.log_writer else None,
+            pseudonyms=TenantPseudonyms(
+                pseudonyms_by_tenant(self.settings.database) if journaled else {}
+            ),
             engine_version=engine_version(),
         )
 
-    def _rule(
-        self, database: Engine, rules: RuleFiles, pinned: datetime | None, *, judges: bool
-    ) -> None:
-        """Have whatever reads rule files ready; raises where they are faulty and none were ever in force."""
-        if pinned is not None or (judges and self.following and self.following.snapshot is None):
-            publish = self.publish if self.following is None else self.following.stand_in
-            self.judging = Judging(database, rules, publish, pinned=pinned, clock=wall_clock)
-            self.judging.start()
-        if pinned is None:
-            try:
-                rules.look()
-            except AssayError:
-                snapshot = published_snapshot(database)
-                if snapshot is None:
-                    raise
-                rules.policy = snapshot.policy
-            curator = Curator(database, rules, wall_clock, self.published)
-            self.running = CuratorLoop(
-                curator, lease_client(database, process_name(), wall_clock), self.interval
-            )
+    def _follower(self) -> SnapshotFollower:
+        database = self.settings.database
+        world = CatalogWorld(database).load if "query" in self.roles else World
+        follower = SnapshotFollower(database, compile_stored, world, self.activate)
+        follower.follow()
+        return follower
 
-    def _services(
-        self, database: Engine, target: Target, witnesses: Witnesses
-    ) -> Sequence[Service]:
-        """The services of a target."""
-        deciding = [] if self.decider is None else [routing_service(self.decider)]
-        if self.decider is not None and self.logbook is not None:
-            deciding.append(self._evidence(database, self.decider, self.logbook))
-        if target not in QUERYING:
-            return deciding
-        auditor = Auditor(database, engine_version(), compile_stored)
-        known = witnesses if self.logbook is None else self.logbook.witnesses
-        audit = audit_service(Audit(auditor, wall_clock, known.public_keys, known.heads))
-        return [*deciding, catalog_service(self.current_view), audit]
-
-    def _evidence(self, database: Engine, decider: Decider, logbook: Logbook) -> Service:
-        """What takes outcomes into the same journal, and has the decider heed them."""
-        health = EndpointHealth()
-        decider.health = health.now
-        reporter = OutcomeIntake(
-            decider.current, decider.pseudonyms.get, logbook.journal.append, health.update
+    def _judge(self) -> None:
+        """Judge for the first time; raises if the rule files have faults."""
+        publish = self.activate if self.follower is None else self.follower.take_unpublished
+        self.judging = Judging(
+            self.settings.database,
+            self.rule_files,
+            publish,
+            pinned=self.settings.pinned,
+            clock=self._curator_clock,
         )
-        return evidence_service(Evidence(reporter, PreferenceStore(database, wall_clock)))
+        self.judging.start()
 
-    def publish(self, world: World, snapshot: Snapshot) -> None:
-        """Put a judged world in force for every later call."""
+    def _curate(self) -> None:
+        """Build the curator; raises if the rule files have faults and no policy was ever active."""
+        database, clock = self.settings.database, self._curator_clock
+        try:
+            self.rule_files.look()
+        except AssayError:
+            snapshot = published_snapshot(database)
+            if snapshot is None:
+                raise
+            self.rule_files.policy = snapshot.policy
+        curator = Curator(database, self.rule_files, clock, self._take)
+        lease = lease_client(database, process_name(), clock)
+        self.curator_loop = CuratorLoop(curator, lease, self.settings.poll_interval)
+
+    @property
+    def _curator_clock(self) -> Clock:
+        return self.settings.curator_clock or self.settings.clock
+
+    def _take(self, new: PublishedSnapshot) -> None:
+        """Activate a snapshot that this service's own curator has published."""
+        if self.follower is not None:
+            self.follower.take(new.publication, new.world, new.snapshot)
+
+    def activate(self, world: World, snapshot: Snapshot) -> None:
+        """Answer every later call from this snapshot."""
         self.view = WorldView(world, snapshot)
-        if self.decider is not None:
-            self.decider.publish(snapshot)
+        self.decider.publish(snapshot)
 
-    def published(self, new: PublishedSnapshot) -> None:
-        """Put in force what this process's own curator has published."""
-        if self.following is not None:
-            self.following.take(new.publication, new.world, new.snapshot)
-
-    def current_view(self) -> WorldView:
-        """The view in force; raises SnapshotUnavailable before the first."""
+    def active_view(self) -> WorldView:
+        """Return the active catalog view; raises SnapshotUnavailable before the first."""
         if self.view is None:
             raise SnapshotUnavailable("nothing has been published yet")
         return self.view
 
-    def watching(self) -> Watch:
-        """Look for changes, and curate, while the context lasts."""
-        return Watch(self)
-
-    def stopping(self) -> None:
-        """Have another curator go on at once."""
-        if self.running is not None:
-            self.running.end()
-
-    def look(self) -> None:
-        """Take up changes; whatever goes wrong leaves the last good snapshot in force and shows in health."""
-        trouble: AssayError | None = None
-        if self.following is not None:
-            self.following.look()
-            trouble = self.following.trouble
-        if self.judging is not None and (self.following is None or self.following.snapshot is None):
+    def refresh(self) -> AssayError | None:
+        """Activate newer snapshots; return the error that kept the last good one active, if any."""
+        error: AssayError | None = None
+        if self.follower is not None:
+            self.follower.follow()
+            error = self.follower.trouble
+        if self.judging is not None and (self.follower is None or self.follower.snapshot is None):
             try:
                 self.judging.refresh()
-            except AssayError as error:
-                log.warning("last good snapshot stays in force", error=str(error))
-                trouble = error
-        self.tell_health(trouble)
+            except AssayError as failure:
+                log.warning("last good snapshot stays active", error=str(failure))
+                error = failure
+        return error
 
-    def tell_health(self, trouble: AssayError | None = None) -> None:
-        """Say of each part whether it is well; decisions and outcomes need a snapshot, and a log that takes them.
+    def curate_once(self) -> None:
+        """Close the hours that are due, for callers that do not run the curator loop."""
+        loop = self.curator_loop
+        if loop is None:
+            raise RuntimeError("this service has no curator")
+        loop.keeper.look()
+        if loop.keeper.lease is None:
+            raise RuntimeError("another curator holds the lease")
+        loop.work()
+        if loop.trouble is not None:
+            raise loop.trouble
 
-        A database that can be read but takes no records counts as away.
-        """
-        tell = self.server.health.set_serving
-        in_force, logging = self.view is not None, self.logbook is None or self.logbook.accepting
-        for name in self.needing:
-            tell(name, serving=in_force and (logging or name not in LOGGED))
-        if self.needing:
-            tell("", serving=in_force and logging)
-        curating = self.running.trouble if self.running else None
-        away = any(isinstance(each, StoreUnavailable) for each in (trouble, curating))
-        tell(
-            STORE_HEALTH,
-            serving=not away and (self.logbook is None or self.logbook.trouble is None),
+    def report(self, submission: OutcomeSubmission) -> BatchResult:
+        """Accept a batch of outcomes, for callers in this process."""
+        if self.intake is None:
+            raise RuntimeError("this service keeps no journal")
+        return self.intake.take(submission)
+
+    def drain_log(self) -> None:
+        """Ship every journaled record, or as many as possible within seconds."""
+        if self.log_writer is not None:
+            self.log_writer.drain()
+
+    def grpc_services(self) -> list[GrpcService]:
+        """Return the gRPC services of the roles."""
+        services: list[GrpcService] = []
+        if "decide" in self.roles:
+            services.append(routing_service(self.decider))
+            if self.intake is not None:
+                preferences = PreferenceStore(self.settings.database, self.settings.clock)
+                services.append(evidence_service(Evidence(self.intake, preferences)))
+        if "query" in self.roles:
+            services += [catalog_service(self.active_view), self._audit_service()]
+        return services
+
+    def _intake(self, journal: Journal) -> OutcomeIntake:
+        """Build the intake of outcomes, which demotes failing endpoints in this decider."""
+        health, settings = EndpointHealth(), self.settings
+        self.decider.health = health.now
+
+        def accepted(groups: Sequence[OutcomeGroup], now_us: int) -> None:
+            health.update(groups, now_us)
+            settings.on_outcomes(groups)
+
+        return OutcomeIntake(
+            self.decider.current,
+            self.decider.pseudonyms.get,
+            journal.append,
+            accepted,
+            clock_us=lambda: micros(settings.clock()),
         )
-        if self.rules is not None:
-            tell(POLICY_HEALTH, serving=self.rules.error is None)
-        if self.following is not None:
-            tell(SNAPSHOT_HEALTH, serving=in_force and self.following.trouble is None)
-        if self.running is not None:
-            tell(CURATOR_HEALTH, serving=curating is None)
+
+    def _audit_service(self) -> GrpcService:
+        settings = self.settings
+        auditor = Auditor(settings.database, engine_version(), compile_stored)
+        if self.log_writer is not None:
+            witnesses = self.log_writer.witnesses
+        else:
+            witnesses = NO_WITNESSES if settings.journal is None else witnesses_in(settings.journal)
+        audit = Audit(auditor, settings.clock, witnesses.public_keys, witnesses.heads)
+        return audit_service(audit)
 
 
-class Watch:
-    """A thread that looks for changes until its context ends, and the curator beside it, if there is one."""
+@contextmanager
+def recording_decider(
+    database: Engine, policy: Path | None, now: datetime | None, journal: Path | None
+) -> Iterator[Decider]:
+    """Yield a decider whose decisions are in the log at the end, with their policy and snapshot.
 
-    def __init__(self, serving: Serving) -> None:
-        self.serving = serving
-        self.curating: AbstractContextManager[object] = serving.running or nullcontext()
-        self.ended = threading.Event()
-        self.thread = threading.Thread(target=self.run, name="assay-watch", daemon=True)
-
-    def __enter__(self) -> None:
-        """Start looking."""
-        self.thread.start()
-        self.curating.__enter__()
-
-    def __exit__(self, *_: object) -> None:
-        """Stop looking, after a look that is under way."""
-        self.ended.set()
-        self.curating.__exit__(None, None, None)
-        self.thread.join()
-
-    def run(self) -> None:
-        """Look until told to end; an unforeseen error is logged and does not end it."""
-        while not self.ended.wait(self.serving.interval):
-            try:
-                self.serving.look()
-            except Exception:
-                log.exception("looking for changes failed")
+    If the database becomes unavailable meanwhile, they stay in the journal, and the next process
+    ships them.
+    """
+    published = published_snapshot(database) if policy is None and now is None else None
+    settings = ServiceSettings(
+        database=database,
+        policy=policy_path(policy),
+        roles=frozenset({"decide"} if published else {"decide", "judge"}),
+        journal=journal_path(journal),
+        pinned=now,
+    )
+    with Service(settings) as service:
+        if published is not None:
+            service.decider.publish(published)
+        yield service.decider

@@ -1,4 +1,4 @@
-"""Following the newest publication: its new parts are fetched, the rest is what the snapshot in force has already."""
+"""Follow the newest publication: fetch its new parts, and reuse the parts of the active snapshot."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class PublicationUnusable(OperatorError):
         self.sequence = sequence
 
 
-class Rests:
+class Pauses:
     """Lets the other threads of the interpreter have their turn: after each millisecond of work another one."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Rests:
             self._began = time.perf_counter()
 
 
-class Following:
+class SnapshotFollower:
     """Puts every newer publication in force by `publish`, never an older one.
 
     Whatever goes wrong leaves the last good snapshot in force, and is told by `trouble`. `compile_source` makes rule
@@ -79,10 +79,10 @@ class Following:
         self._refused: PublicationUnusable | None = None
         self._turn = threading.Lock()
 
-    def look(self) -> bool:
+    def follow(self) -> bool:
         """Put the newest publication in force; whether there was a newer one. What fails is told, not raised."""
         try:
-            taken = self._look()
+            taken = self._follow()
         except AssayError as error:
             if str(error) != str(self.trouble):
                 log.warning("last good snapshot stays in force", error=str(error))
@@ -100,17 +100,17 @@ class Following:
             self._publish(world, snapshot)
             self.snapshot, self._sequence, self._fetched = snapshot, publication.sequence, {}
         log.info("in force", publication=publication.sequence, snapshot=snapshot.snapshot_id)
-        let_go(views)
+        release(views)
         return True
 
-    def stand_in(self, world: World, snapshot: Snapshot) -> bool:
+    def take_unpublished(self, world: World, snapshot: Snapshot) -> bool:
         """Put a snapshot in force that nobody published, as long as nothing was; whether it was."""
         with self._turn:
             if self.snapshot is None:
                 self._publish(world, snapshot)
             return self.snapshot is None
 
-    def _look(self) -> bool:
+    def _follow(self) -> bool:
         newest, own = latest_published(self._database), self._sequence
         sequence = 0 if newest is None else newest.sequence
         if sequence < own:
@@ -132,7 +132,7 @@ class Following:
         parts = self._parts(newest, read_manifest(manifest), {} if former is None else former.parts)
         try:
             policy = self._policy(*read_policy_source(manifest, parts), former)
-            return restore_snapshot(manifest, parts, policy, former=former, rest=Rests())
+            return restore_snapshot(manifest, parts, policy, former=former, rest=Pauses())
         except (AssayError, ValueError, LookupError, TypeError) as error:
             self._refused = PublicationUnusable(newest.sequence, f"cannot be read: {error}")
             raise self._refused from error
@@ -143,7 +143,7 @@ class Following:
         """Every part of a snapshot: those at hand, and the others from the database, each fetched once."""
         wanted = head.parts - known.keys()
         self._fetched = {name: content for name, content in self._fetched.items() if name in wanted}
-        missing, rest = sorted(wanted - self._fetched.keys()), Rests()
+        missing, rest = sorted(wanted - self._fetched.keys()), Pauses()
         for start in range(0, len(missing), PIECE):
             self._fetched |= load_parts(self._database, missing[start : start + PIECE])
             rest()
@@ -164,7 +164,7 @@ class Following:
         return replace(policy, revision=revision)
 
 
-class Listed:
+class CatalogWorld:
     """The world as catalogs list it, read again only where they changed."""
 
     def __init__(self, database: Engine) -> None:
@@ -172,8 +172,8 @@ class Listed:
         self._revision = -1
         self._world = World()
 
-    def __call__(self) -> World:
-        """The world as it is listed now."""
+    def load(self) -> World:
+        """Return the world as the catalog lists it now."""
         revision = world_revision(self._database).catalog
         if revision != self._revision:
             self._world, self._revision = load_world(self._database), revision
@@ -196,9 +196,9 @@ def views_of(snapshot: Snapshot | None) -> list[object]:
     return [] if snapshot is None else [*snapshot.models.values(), *snapshot.pools.values()]
 
 
-def let_go(views: list[object]) -> None:
+def release(views: list[object]) -> None:
     """Give views back one after the other: dropped with their snapshot, all at once, they would hold everybody up."""
-    rest = Rests()
+    rest = Pauses()
     while views:
         views.pop()
         rest()
