@@ -9,17 +9,17 @@ import jsonschema_rs
 import pytest
 from tests.support.simulated_providers import HELLO, WEATHER
 
-from assay.simulate.answers import SimulatedCall, calls_for
+from assay.simulate.answers import SimulatedCall, choose_calls
 from assay.simulate.behavior import ProviderBehavior, ToolCallErrorShares
 
 REQUESTS = 4000
 SCHEMA = jsonschema_rs.Draft7Validator(dict(WEATHER["function"]["parameters"]))
 
 
-def called(behaviour: ProviderBehavior, **fields: Any) -> list[tuple[SimulatedCall, ...]]:
+def called(behavior: ProviderBehavior, **fields: Any) -> list[tuple[SimulatedCall, ...]]:
     body = {"messages": [HELLO], "tools": [WEATHER], **fields}
     draw = Random(7)
-    return [calls_for(body, behaviour, draw) for _ in range(REQUESTS)]
+    return [choose_calls(body, behavior, draw) for _ in range(REQUESTS)]
 
 
 def verdict(call: SimulatedCall) -> str:

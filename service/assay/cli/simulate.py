@@ -1,4 +1,4 @@
-"""`assay simulate`: simulated providers, for the demo and for tests."""
+"""`assay simulate`: run simulated providers, for the demo and for tests."""
 
 from __future__ import annotations
 
@@ -14,67 +14,66 @@ from assay.cli.output import configure_logs
 from assay.engine.errors import AuthorError, quoted
 from assay.rpc.address import BadAddress, CannotListen, checked
 from assay.simulate.behavior import SimulationSettings, read_settings
-from assay.simulate.server import listening, perform
+from assay.simulate.server import listen, serve
 
-PATH = 4096  # characters of a path that are shown: its end is what tells
+_MAX_PATH = 4096  # characters of a path that messages show
 log = structlog.get_logger("assay.simulate")
 
-Http = Annotated[str, Parameter(help="Where to listen: HOST:PORT on loopback.")]
+Http = Annotated[str, Parameter(help="Where to listen: HOST:PORT on a loopback address.")]
 Providers = Annotated[
     Path | None,
-    Parameter(
-        help="YAML file of how each provider behaves; without it every name plays, faultlessly."
-    ),
+    Parameter(help="YAML file with the behavior of each provider; without it any name works."),
 ]
-Seed = Annotated[
-    int | None, Parameter(help="What chance starts from; takes the place of the file's.")
-]
+Seed = Annotated[int | None, Parameter(help="Seed of all draws; overrides the file's.")]
 
 
-class BadCast(AuthorError):
-    """A file of simulated providers that cannot be played."""
+class BadSimulationFile(AuthorError):
+    """A file of simulated providers that cannot be used."""
 
     def __init__(self, path: Path, why: str) -> None:
-        super().__init__(f"{quoted(str(path), PATH)}: {' '.join(why.split())}")
+        super().__init__(f"{quoted(str(path), _MAX_PATH)}: {' '.join(why.split())}")
 
 
 def simulate_command(
     *, http: Http = "127.0.0.1:7340", providers: Providers = None, seed: Seed = None
 ) -> None:
-    """Play OpenAI-compatible providers at http://HOST:PORT/NAME/v1, until SIGTERM or Ctrl-C.
+    """Run OpenAI-compatible providers at http://HOST:PORT/NAME/v1, until SIGTERM or Ctrl-C.
 
-    GET /control/requests shows what each one saw; PATCH /control/providers/NAME changes how one behaves.
+    GET /control/requests lists the requests of each provider.
+    PATCH /control/providers/NAME changes the behavior of one.
 
     Example: assay simulate
 
     Example: assay simulate --http 127.0.0.1:7340 --providers simulated.yaml --seed 7
     """
-    host, port = address(http)
-    cast = read(providers) if providers else SimulationSettings()
+    host, port = _parse_address(http)
+    settings = _read(providers) if providers else SimulationSettings()
+    if seed is not None:
+        settings = msgspec.structs.replace(settings, seed=seed)
     configure_logs(logging.INFO)
     try:
-        taken = listening(host, port)
+        listening = listen(host, port)
     except OSError as error:
         raise CannotListen(http, error.strerror or str(error)) from error
-    with taken:
-        log.info("simulating", http=f"{http.rpartition(':')[0]}:{taken.getsockname()[1]}")
-        perform(cast if seed is None else msgspec.structs.replace(cast, seed=seed), taken)
+    with listening:
+        log.info("simulating", http=f"{http.rpartition(':')[0]}:{listening.getsockname()[1]}")
+        serve(settings, listening)
     log.info("stopped")
 
 
-def address(http: str) -> tuple[str, int]:
-    """Host and port of an address that only this machine reaches; raises BadAddress, PlaintextRefused."""
+def _parse_address(http: str) -> tuple[str, int]:
+    """Return host and port of a loopback address; raise BadAddress or PlaintextRefused."""
     if http.startswith("unix:"):
         raise BadAddress(http)
     host, _, port = checked(http).rpartition(":")
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
-def read(path: Path) -> SimulationSettings:
-    """The file's content; raises BadCast."""
+def _read(path: Path) -> SimulationSettings:
+    """Read the file; raise BadSimulationFile."""
     try:
         return read_settings(path)
     except OSError as error:
-        raise BadCast(path, f"cannot be read: {error.strerror}") from error
+        raise BadSimulationFile(path, f"cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise BadCast(path, str(error)) from error
+        raise BadSimulationFile(path, str(error)) from error

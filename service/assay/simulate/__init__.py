@@ -1,1 +1,1 @@
-"""Simulated providers: one process that plays many OpenAI-compatible upstreams, good and bad, by seeded chance."""
+"""Simulated providers: one process that plays OpenAI-compatible upstreams, good and bad, by seed."""

@@ -1,4 +1,4 @@
-"""What a simulated provider answers: words or tool calls, as one JSON body or as the events of a stream."""
+"""What a simulated provider answers: text or tool calls, as a JSON body or as events of a stream."""
 
 from __future__ import annotations
 
@@ -13,212 +13,194 @@ from assay.simulate.arguments import WORDS, mismatched_arguments, valid_argument
 from assay.simulate.behavior import ProviderBehavior
 
 Json = Mapping[str, Any]
-PIECE: Final = 12  # characters of arguments in an event
 DONE: Final = b"data: [DONE]\n\n"
 COMMENT: Final = b": PROCESSING\n\n"
+_ARGUMENTS_PER_EVENT: Final = 12  # characters
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedAnswer:
-    """A whole answer; a plain one has one part, its body, and a stream one for each event."""
+    """A complete answer: the events of a stream, or one part with the JSON body."""
 
     stream: bool
     parts: tuple[bytes, ...]
 
     @property
     def media_type(self) -> str:
-        """The content type of either kind."""
+        """The content type."""
         return "text/event-stream" if self.stream else "application/json"
 
-    def first(self, count: int) -> tuple[bytes, ...]:
-        """What is sent before something goes wrong: so many events, or half of a body."""
-        if self.stream:
-            return self.parts[:count]
-        (body,) = self.parts
-        return (body[: len(body) // 2],) if count else ()
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """The headers of the complete answer."""
+        length = [] if self.stream else [("content-length", str(len(self.parts[0])))]
+        return [("content-type", self.media_type), *length]
 
+    def events(self, count: int) -> tuple[bytes, ...]:
+        """Return the first events of a stream; nothing of a JSON body."""
+        return self.parts[:count] if self.stream else ()
 
-def answer(body: Json, behaviour: ProviderBehavior, draw: Random, now: int) -> SimulatedAnswer:
-    """The answer of a provider that behaves so, to this request."""
-    calls = calls_for(body, behaviour, draw)
-    words = () if calls else tuple(draw.choice(WORDS) for _ in range(behaviour.tokens))
-    head = {
-        "id": f"chatcmpl-{draw.getrandbits(96):024x}",
-        "created": now,
-        "model": body.get("model", ""),
-    }
-    usage = used(body, len(words) or sum(len(call.arguments) // 4 + 1 for call in calls))
-    finish = "tool_calls" if calls else "stop"
-    if not body.get("stream"):
-        choice = {"index": 0, "message": message(words, calls), "finish_reason": finish}
-        return SimulatedAnswer(stream=False, parts=(plain(head, choice, usage),))
-    options = body.get("stream_options")
-    asked = isinstance(options, Mapping) and bool(options.get("include_usage"))
-    deltas = [
-        {"role": "assistant", "content": None if calls else ""},
-        *text_deltas(words),
-        *call_deltas(calls),
-    ]
-    events = [chunk(head, choices=[choice_of(delta, None)]) for delta in deltas]
-    events.append(chunk(head, choices=[choice_of({}, finish)]))
-    events += [chunk(head, choices=[], usage=usage)] * asked
-    return SimulatedAnswer(stream=True, parts=(*events, DONE))
-
-
-def used(body: Json, completion: int) -> Json:
-    """Tokens, counted roughly."""
-    prompt = len(orjson.dumps(body.get("messages") or [])) // 4
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-    }
-
-
-def message(words: tuple[str, ...], calls: tuple[SimulatedCall, ...]) -> Json:
-    """The assistant's message of a plain answer."""
-    if not calls:
-        return {"role": "assistant", "content": " ".join(words)}
-    return {"role": "assistant", "content": None, "tool_calls": [call_json(call) for call in calls]}
-
-
-def call_json(call: SimulatedCall) -> Json:
-    """A whole tool call."""
-    return {
-        "id": call.call_id,
-        "type": "function",
-        "function": {"name": call.name, "arguments": call.arguments},
-    }
-
-
-def text_deltas(words: tuple[str, ...]) -> Iterator[Json]:
-    """One event for each word."""
-    yield from ({"content": word if i == 0 else f" {word}"} for i, word in enumerate(words))
-
-
-def call_deltas(calls: tuple[SimulatedCall, ...]) -> Iterator[Json]:
-    """For each call its name, then its arguments in pieces."""
-    for index, call in enumerate(calls):
-        head = {
-            "id": call.call_id,
-            "type": "function",
-            "function": {"name": call.name, "arguments": ""},
-        }
-        yield {"tool_calls": [{"index": index, **head}]}
-        for at in range(0, len(call.arguments), PIECE):
-            yield {
-                "tool_calls": [
-                    {"index": index, "function": {"arguments": call.arguments[at : at + PIECE]}}
-                ]
-            }
-
-
-def choice_of(delta: Json, finish: str | None) -> Json:
-    """The one choice of an event."""
-    return {"index": 0, "delta": delta, "finish_reason": finish}
-
-
-def plain(head: Json, choice: Json, usage: Json) -> bytes:
-    """The body of a plain answer."""
-    return orjson.dumps({**head, "object": "chat.completion", "choices": [choice], "usage": usage})
-
-
-def chunk(head: Json, **fields: object) -> bytes:
-    """One event of a stream."""
-    return event({**head, "object": "chat.completion.chunk", **fields})
-
-
-def event(value: object) -> bytes:
-    """A JSON value as an event."""
-    return b"data: " + orjson.dumps(value) + b"\n\n"
-
-
-def error(code: int | None, words: str) -> Json:
-    """OpenAI's envelope of an error."""
-    return {"error": {"message": words, "type": "simulated_error", "param": None, "code": code}}
+    def beginning(self, count: int) -> tuple[bytes, ...]:
+        """Return the first events of a stream, or half of a JSON body if count is not zero."""
+        if self.stream or not count:
+            return self.events(count)
+        return (self.parts[0][: len(self.parts[0]) // 2],)
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedCall:
-    """One tool call; its arguments are JSON text, or were to be."""
+    """One tool call; its arguments are JSON text or a broken form of it."""
 
     call_id: str
     name: str
     arguments: str
 
+    def to_json(self) -> Json:
+        """Return the call as in an assistant's message."""
+        function = {"name": self.name, "arguments": self.arguments}
+        return {"id": self.call_id, "type": "function", "function": function}
 
-def calls_for(body: Json, behaviour: ProviderBehavior, draw: Random) -> tuple[SimulatedCall, ...]:
-    """What a provider that behaves so calls; nothing where no tool may be called, or one just was."""
-    tools, choice = (
-        [one for one in offered(body) if "name" in one],
-        body.get("tool_choice") or "auto",
-    )
-    wants = draw.random() < behaviour.propensity
-    if not tools or choice == "none" or (choice == "auto" and (after_result(body) or not wants)):
+    def deltas(self, index: int) -> Iterator[Json]:
+        """Yield the call as pieces for a stream: its name, then its arguments."""
+        function = {"name": self.name, "arguments": ""}
+        yield {"index": index, "id": self.call_id, "type": "function", "function": function}
+        for start in range(0, len(self.arguments), _ARGUMENTS_PER_EVENT):
+            piece = self.arguments[start : start + _ARGUMENTS_PER_EVENT]
+            yield {"index": index, "function": {"arguments": piece}}
+
+
+def answer_request(
+    body: Json, behavior: ProviderBehavior, draw: Random, now: int
+) -> SimulatedAnswer:
+    """Return the answer of a provider to a request."""
+    calls = choose_calls(body, behavior, draw)
+    words = () if calls else tuple(draw.choice(WORDS) for _ in range(behavior.tokens))
+    head = {
+        "id": f"chatcmpl-{draw.getrandbits(96):024x}",
+        "created": now,
+        "model": body.get("model", ""),
+    }
+    usage = _usage(body, len(words) or sum(len(call.arguments) // 4 + 1 for call in calls))
+    finish = "tool_calls" if calls else "stop"
+    if not body.get("stream"):
+        message: dict[str, Any] = {"role": "assistant", "content": " ".join(words)}
+        if calls:
+            message.update(content=None, tool_calls=[call.to_json() for call in calls])
+        choice = {"index": 0, "message": message, "finish_reason": finish}
+        value = {**head, "object": "chat.completion", "choices": [choice], "usage": usage}
+        return SimulatedAnswer(stream=False, parts=(orjson.dumps(value),))
+    choices = [streamed_choice(delta, None) for delta in _deltas(words, calls)]
+    choices.append(streamed_choice({}, finish))
+    events = [encode_chunk(head, choices=[choice]) for choice in choices]
+    options = body.get("stream_options")
+    if isinstance(options, Mapping) and options.get("include_usage"):
+        events.append(encode_chunk(head, choices=[], usage=usage))
+    return SimulatedAnswer(stream=True, parts=(*events, DONE))
+
+
+def _usage(body: Json, completion: int) -> Json:
+    """Return a rough count of tokens."""
+    prompt = len(orjson.dumps(body.get("messages") or [])) // 4
+    total = prompt + completion
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total}
+
+
+def _deltas(words: Sequence[str], calls: Sequence[SimulatedCall]) -> Iterator[Json]:
+    yield {"role": "assistant", "content": None if calls else ""}
+    for number, word in enumerate(words):
+        yield {"content": f" {word}" if number else word}
+    for index, call in enumerate(calls):
+        for piece in call.deltas(index):
+            yield {"tool_calls": [piece]}
+
+
+def streamed_choice(delta: Json, finish: str | None) -> Json:
+    """Return the one choice of an event."""
+    return {"index": 0, "delta": delta, "finish_reason": finish}
+
+
+def encode_chunk(head: Json, **fields: object) -> bytes:
+    """Return one chunk as an event."""
+    return encode_event({**head, "object": "chat.completion.chunk", **fields})
+
+
+def encode_event(value: object) -> bytes:
+    """Return a JSON value as an event."""
+    return b"data: " + orjson.dumps(value) + b"\n\n"
+
+
+def error_envelope(code: int | None, message: str) -> Json:
+    """Return OpenAI's envelope of an error."""
+    return {"error": {"message": message, "type": "simulated_error", "param": None, "code": code}}
+
+
+def choose_calls(body: Json, behavior: ProviderBehavior, draw: Random) -> tuple[SimulatedCall, ...]:
+    """Return the tool calls of an answer; none if the request or the behavior is against it."""
+    choice = body.get("tool_choice") or "auto"
+    is_inclined = draw.random() < behavior.propensity
+    tools = [tool for tool in _offered_functions(body) if "name" in tool]
+    if not tools or choice == "none":
         return ()
-    named = choice.get("function", {}).get("name") if isinstance(choice, Mapping) else None
-    tools = [tool for tool in tools if named in (None, tool["name"])] or tools
-    count = 2 if draw.random() < behaviour.parallel else 1
-    return tuple(one_call(draw.choice(tools), tools, behaviour, draw) for _ in range(count))
+    if choice == "auto" and (_ends_with_tool_result(body) or not is_inclined):
+        return ()
+    name = choice.get("function", {}).get("name") if isinstance(choice, Mapping) else None
+    tools = [tool for tool in tools if name in (None, tool["name"])] or tools
+    count = 2 if draw.random() < behavior.parallel else 1
+    return tuple(_call(draw.choice(tools), tools, behavior, draw) for _ in range(count))
 
 
-def offered(body: Json) -> list[Json]:
-    """The functions among the offered tools."""
+def _offered_functions(body: Json) -> list[Json]:
     tools = body.get("tools") or []
     return [tool.get("function") or {} for tool in tools if isinstance(tool, Mapping)]
 
 
-def after_result(body: Json) -> bool:
-    """Whether the conversation ends with a tool's result."""
-    messages = body.get("messages") or []
-    return (
-        bool(messages) and isinstance(messages[-1], Mapping) and messages[-1].get("role") == "tool"
-    )
+def _ends_with_tool_result(body: Json) -> bool:
+    last = (body.get("messages") or [None])[-1]
+    return isinstance(last, Mapping) and last.get("role") == "tool"
 
 
-def one_call(
-    tool: Json, tools: Sequence[Json], behaviour: ProviderBehavior, draw: Random
+def _call(
+    tool: Json, tools: Sequence[Json], behavior: ProviderBehavior, draw: Random
 ) -> SimulatedCall:
-    """A call of this tool, right or wrong in one of three ways."""
+    """Return a call of this tool, good or bad by the provider's accuracy."""
     call_id = f"call_{draw.getrandbits(96):024x}"
-    good = draw.random() < behaviour.accuracy
-    errors = behaviour.errors
+    is_good = draw.random() < behavior.accuracy
+    errors = behavior.errors
     shares = (errors.invalid_json, errors.unknown_name, errors.schema_mismatch)
-    spoil = draw.choices(SPOILERS, shares if any(shares) else None)[0]
-    name, arguments = (right if good else spoil)(tool, tools, draw)
+    make_bad = draw.choices(_BAD_CALLS, shares if any(shares) else None)[0]
+    name, arguments = (_good_call if is_good else make_bad)(tool, tools, draw)
     return SimulatedCall(call_id, name, arguments)
 
 
-def right(tool: Json, _tools: Sequence[Json], draw: Random) -> tuple[str, str]:
-    """The tool with arguments that fit."""
-    return str(tool["name"]), orjson.dumps(valid_arguments(tool.get("parameters"), draw)).decode()
+_NameAndArguments = tuple[str, str]
 
 
-def invalid_json(tool: Json, tools: Sequence[Json], draw: Random) -> tuple[str, str]:
-    """Arguments that break off before their end."""
-    name, arguments = right(tool, tools, draw)
+def _good_call(tool: Json, _tools: Sequence[Json], draw: Random) -> _NameAndArguments:
+    arguments = valid_arguments(tool.get("parameters"), draw)
+    return str(tool["name"]), orjson.dumps(arguments).decode()
+
+
+def _invalid_json(tool: Json, tools: Sequence[Json], draw: Random) -> _NameAndArguments:
+    name, arguments = _good_call(tool, tools, draw)
     return name, arguments[:-1]
 
 
-def unknown_name(tool: Json, tools: Sequence[Json], draw: Random) -> tuple[str, str]:
-    """A tool that nobody offered."""
-    name, arguments = right(tool, tools, draw)
-    known = {one["name"] for one in tools}
+def _unknown_name(tool: Json, tools: Sequence[Json], draw: Random) -> _NameAndArguments:
+    name, arguments = _good_call(tool, tools, draw)
+    known = {each["name"] for each in tools}
     while name in known:
         name += "_v2"
     return name, arguments
 
 
-def schema_mismatch(tool: Json, tools: Sequence[Json], draw: Random) -> tuple[str, str]:
-    """Arguments that the tool's schema does not admit; an unknown tool where it admits anything."""
+def _schema_mismatch(tool: Json, tools: Sequence[Json], draw: Random) -> _NameAndArguments:
+    """Return a call that violates the schema, or an unknown name if the schema accepts anything."""
     arguments = mismatched_arguments(tool.get("parameters"), draw)
     if arguments is None:
-        return unknown_name(tool, tools, draw)
+        return _unknown_name(tool, tools, draw)
     return str(tool["name"]), orjson.dumps(arguments).decode()
 
 
-SPOILERS: Final[Sequence[Callable[[Json, Sequence[Json], Random], tuple[str, str]]]] = (
-    invalid_json,
-    unknown_name,
-    schema_mismatch,
-)
+_BAD_CALLS: Final[Sequence[Callable[[Json, Sequence[Json], Random], _NameAndArguments]]] = (
+    _invalid_json, _unknown_name, _schema_mismatch,
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""How a simulated provider behaves: how well it calls tools, how fast it answers, and what goes wrong with it."""
+"""How a simulated provider behaves: quality of its tool calls, speed and faults."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Count = Annotated[int, Meta(ge=0, le=100_000)]
 class InjectedFault(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind"
 ):
-    """Something that goes wrong with a share of the requests."""
+    """A fault that a share of the requests gets."""
 
     share: Share = 1.0
 
 
 class StatusFault(InjectedFault, frozen=True, tag="status"):
-    """It answers with an error status, in its own words, and may say when to come again."""
+    """Answers with an error status and message, and optionally with `Retry-After`."""
 
     status: Annotated[int, Meta(ge=400, le=599)]
     retry_after: str | None = None
@@ -30,79 +30,80 @@ class StatusFault(InjectedFault, frozen=True, tag="status"):
 
 
 class RedirectFault(InjectedFault, frozen=True, tag="redirect"):
-    """It sends the caller elsewhere."""
+    """Redirects the caller."""
 
     location: str
 
 
 class NoHeadersFault(InjectedFault, frozen=True, tag="no_headers"):
-    """It takes the request and never says a word."""
+    """Accepts the request and sends nothing."""
 
 
 class DroppedFault(InjectedFault, frozen=True, tag="dropped"):
-    """It takes the request and closes the connection without a word."""
+    """Accepts the request and closes the connection."""
 
 
 class PartialAnswer(InjectedFault, frozen=True):
-    """It begins well: `after` events of a stream, or of a plain answer the first half where `after` is above zero."""
+    """Starts well: sends `after` events, or the first half of a JSON answer if `after` is not zero."""
 
     after: Count = 0
 
 
 class StallFault(PartialAnswer, frozen=True, tag="stall"):
-    """It stops without ending, and may send keep-alive comments for ever."""
+    """Stops without ending; with `comments` it sends keep-alive comments forever."""
 
     comments: bool = False
 
 
 class CutFault(PartialAnswer, frozen=True, tag="cut"):
-    """The connection breaks."""
+    """Closes the connection."""
 
 
 class HalfClosedFault(PartialAnswer, frozen=True, tag="half_closed"):
-    """It closes its side of the connection alone, in the middle of the answer, and goes on reading."""
+    """Closes only its own side of the connection."""
 
 
 class ErrorEventFault(PartialAnswer, frozen=True, tag="error_event"):
-    """It tells of an error under status 200, perhaps with a code: an event of the stream, or the whole plain answer."""
+    """Sends an error with status 200: as an event, or instead of the whole JSON answer."""
 
     code: int | None = None
 
 
 class ErrorFinishFault(PartialAnswer, frozen=True, tag="error_finish"):
-    """It ends with `finish_reason: error`."""
+    """Ends with `finish_reason: error`."""
 
 
 class EmptyFault(InjectedFault, frozen=True, tag="empty"):
-    """Status 200 and nothing else; a stream may still say that it is done."""
+    """Sends status 200 without a body; with `done` a stream still ends with `[DONE]`."""
 
     done: bool = False
 
 
 class MalformedFault(PartialAnswer, frozen=True, tag="malformed"):
-    """What should be JSON is not."""
+    """Sends incomplete JSON."""
 
 
 class GarbageFault(InjectedFault, frozen=True, tag="garbage"):
-    """Bytes without any meaning under status 200."""
+    """Sends random bytes as the body."""
 
 
 class NotHttpFault(InjectedFault, frozen=True, tag="not_http"):
-    """Bytes without any meaning in place of status and headers."""
+    """Sends random bytes instead of status and headers."""
 
 
 class EndlessLineFault(InjectedFault, frozen=True, tag="endless_line"):
-    """A line, or a plain body, that never ends."""
+    """Sends a line, or a JSON body, that never ends."""
 
 
 AnyFault = (
-    StatusFault | RedirectFault | NoHeadersFault | DroppedFault | StallFault | CutFault | HalfClosedFault | ErrorEventFault | ErrorFinishFault | EmptyFault | MalformedFault
+    StatusFault | RedirectFault | NoHeadersFault | DroppedFault | StallFault | CutFault
+    | HalfClosedFault | ErrorEventFault | ErrorFinishFault | EmptyFault | MalformedFault
     | GarbageFault | NotHttpFault | EndlessLineFault
 )  # fmt: skip
 
 
 class ToolCallErrorShares(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """In which proportion bad tool calls are bad in which way."""
+    """The proportions of the kinds of bad tool calls."""
 
     invalid_json: Share = 1.0
     unknown_name: Share = 1.0
@@ -110,38 +111,38 @@ class ToolCallErrorShares(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
 
 
 class ProviderBehavior(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One provider; without any field it is quick and faultless, and calls a tool whenever it may.
+    """One provider. By default it is fast and without faults, and calls a tool whenever it may.
 
-    After a tool's result it answers in words, so that conversations end.
+    After a tool's result it answers with text, so that conversations end.
     """
 
     accuracy: Share = 1.0  # of tool calls
     errors: ToolCallErrorShares = ToolCallErrorShares()
-    propensity: Share = 1.0  # to call tools where some are offered
+    propensity: Share = 1.0  # to call a tool if any is offered
     parallel: Share = 0.0  # of the answers with tool calls, those with two
     latency_s: Seconds = 0.0  # to the headers
-    first_token_s: Seconds = 0.0  # from there
-    chunk_s: Seconds = 0.0  # between any two
-    jitter: Share = 0.0  # how far these times are off at most, either way
+    first_token_s: Seconds = 0.0  # from the headers
+    chunk_s: Seconds = 0.0  # between two events
+    jitter: Share = 0.0  # the most by which these times vary, either way
     tokens: Annotated[int, Meta(ge=1, le=100_000)] = 12
     faults: tuple[
         AnyFault, ...
-    ] = ()  # at most one strikes; shares above 1 in sum leave the later ones less
+    ] = ()  # at most one per request; beyond a sum of 1 later ones get less
 
 
 class SimulationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who plays; `None` for providers lets every name play, faultlessly."""
+    """All providers; without `providers` every name is a provider with default behavior."""
 
     seed: int = 0
     providers: dict[str, ProviderBehavior] | None = None
 
 
 def read_settings(path: Path) -> SimulationSettings:
-    """Read a YAML (or JSON) file; raises ValueError naming the faulty field, OSError where it cannot be read."""
+    """Read a YAML or JSON file; raise ValueError with the faulty field, or OSError."""
     return msgspec.yaml.decode(path.read_bytes(), type=SimulationSettings)
 
 
-def apply_changes(behaviour: ProviderBehavior, changes: bytes) -> ProviderBehavior:
-    """The behaviour with some fields replaced by those of a JSON object; raises ValueError naming the faulty one."""
+def apply_changes(behavior: ProviderBehavior, changes: bytes) -> ProviderBehavior:
+    """Replace fields by those of a JSON object; raise ValueError with the faulty field."""
     fields = msgspec.json.decode(changes, type=dict[str, object])
-    return msgspec.convert({**msgspec.to_builtins(behaviour), **fields}, ProviderBehavior)
+    return msgspec.convert({**msgspec.to_builtins(behavior), **fields}, ProviderBehavior)

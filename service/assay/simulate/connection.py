@@ -1,4 +1,4 @@
-"""One answer on its way to the caller, and the socket beneath it for what no server would do on purpose."""
+"""One answer on its way to the caller, and the socket below it for faults that no server makes."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
 class TransportSharingProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, its transport within reach of the application."""
+    """uvicorn's protocol; the application gets its transport with each request."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # asyncio has a wider type
-        """Hand the transport on with each request."""
+        """Put the transport into the state of each request."""
         super().connection_made(transport)
         self.app_state = {**self.app_state, "transport": transport}
 
 
 class CallerDisconnected(Exception):
-    """The caller went away before the answer had ended."""
+    """The caller closed the connection before the answer had ended."""
 
 
-class CallerConnection:
-    """Sends an answer part by part; `gone` returns once the caller has gone."""
+class Caller:
+    """The caller of one request, who gets the answer part by part."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._receive = receive
@@ -36,17 +36,18 @@ class CallerConnection:
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
         await self._send({"type": "http.response.body", "body": b"", "more_body": True})
 
-    async def write(self, part: bytes) -> None:
-        """Send a part of the body; raises Gone."""
-        if self.transport.is_closing():
-            raise CallerDisconnected
-        await self._send({"type": "http.response.body", "body": part, "more_body": True})
+    async def write(self, *parts: bytes) -> None:
+        """Send parts of the body; raise CallerDisconnected."""
+        for part in parts:
+            if self.transport.is_closing():
+                raise CallerDisconnected
+            await self._send({"type": "http.response.body", "body": part, "more_body": True})
 
     async def end(self) -> None:
         """End the body."""
         await self._send({"type": "http.response.body", "body": b""})
 
-    async def gone(self) -> None:
-        """Wait for the caller to go away."""
+    async def wait_for_disconnect(self) -> None:
+        """Return once the caller has closed the connection."""
         while (await self._receive())["type"] != "http.disconnect":
             pass

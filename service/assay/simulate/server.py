@@ -1,4 +1,4 @@
-"""The stage: requests come in, the provider they are for plays its part, and what was seen is taken down."""
+"""Simulated providers on a socket: completions of every provider, and routes to watch and control them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import signal
 import socket
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from random import Random
@@ -22,25 +22,26 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from assay.simulate.answers import SimulatedAnswer, answer, error
+from assay.simulate.answers import SimulatedAnswer, answer_request, error_envelope
 from assay.simulate.behavior import ProviderBehavior, SimulationSettings, apply_changes
-from assay.simulate.connection import CallerConnection, TransportSharingProtocol
-from assay.simulate.faults import play, struck
+from assay.simulate.connection import Caller, TransportSharingProtocol
+from assay.simulate.faults import choose_fault, send_fault
 
-KEPT: Final = 20_000  # requests; the oldest give way
-KEY_HEADERS: Final = frozenset(
+_BACKLOG: Final = 4096
+_GRACE_SECONDS: Final = 1
+_MAX_RECORDS: Final = 20_000
+_KEY_HEADERS: Final = frozenset(
     {"authorization", "api-key", "x-api-key", "proxy-authorization", "cookie"}
 )
-UNSAID: Final = frozenset({"messages", "tools"})
-
+_NOT_RECORDED: Final = frozenset({"messages", "tools"})
 End = Literal["open", "sent", "cancelled"]
 
 
 class RequestRecord(msgspec.Struct, kw_only=True):
-    """One request; the fields of its body save what was said and what was offered."""
+    """One request, without the value of its key and without its messages and tools."""
 
     provider: str
-    number: int  # among the provider's, from 1
+    number: int  # among the provider's requests, from 1
     method: str
     path: str
     headers: dict[str, str]
@@ -55,243 +56,204 @@ class RequestRecord(msgspec.Struct, kw_only=True):
     ended: float | None = None
 
     def close(self, end: End) -> None:
-        """How it ended, and when."""
+        """Record how the request ended, and when."""
         self.end, self.ended = end, time.time()
 
 
 class RequestLog:
-    """Every request seen, oldest first."""
+    """The newest requests, oldest first."""
 
     def __init__(self) -> None:
-        self._seen: deque[RequestRecord] = deque(maxlen=KEPT)
-        self._numbers: dict[str, int] = {}
+        self._records: deque[RequestRecord] = deque(maxlen=_MAX_RECORDS)
+        self._numbers: Counter[str] = Counter()
 
-    def note(
-        self,
-        provider: str,
-        method: str,
-        path: str,
-        headers: Iterable[tuple[str, str]],
-        body: object,
-    ) -> RequestRecord:
-        """Take down a request as it comes in."""
+    def record(self, provider: str, request: Request, body: object) -> RequestRecord:
+        """Record a request when it arrives."""
         fields = body if isinstance(body, Mapping) else {}
-        number = self._numbers[provider] = self._numbers.get(provider, 0) + 1
-        seen = RequestRecord(
+        self._numbers[provider] += 1
+        record = RequestRecord(
             provider=provider,
-            number=number,
-            method=method,
-            path=path,
-            headers={name: hashed(text) if name in KEY_HEADERS else text for name, text in headers},
+            number=self._numbers[provider],
+            method=request.method,
+            path=request.url.path,
+            headers=_without_keys(request.headers.items()),
             model=str(fields.get("model", "")),
             stream=bool(fields.get("stream")),
-            fields={name: one for name, one in fields.items() if name not in UNSAID},
-            messages=counted(fields.get("messages")),
-            tools=counted(fields.get("tools")),
+            fields={name: value for name, value in fields.items() if name not in _NOT_RECORDED},
+            messages=_length(fields.get("messages")),
+            tools=_length(fields.get("tools")),
             began=time.time(),
         )
-        self._seen.append(seen)
-        return seen
+        self._records.append(record)
+        return record
 
     def of(self, provider: str | None) -> list[RequestRecord]:
-        """The requests of a provider, or all."""
-        return [seen for seen in self._seen if provider in (None, seen.provider)]
+        """Return the requests of a provider, or all."""
+        return [record for record in self._records if provider in (None, record.provider)]
 
-    def forget(self) -> None:
-        """Let go of what was seen; numbers go on."""
-        self._seen.clear()
+    def clear(self) -> None:
+        """Delete all records; the numbers of the providers go on."""
+        self._records.clear()
 
 
-def counted(items: object) -> int:
-    """How many items a list has; none where there is no list."""
+def _length(items: object) -> int:
     return len(items) if isinstance(items, list) else 0
 
 
-def hashed(text: str) -> str:
-    """The SHA-256 of a key, without the scheme before it."""
+def _without_keys(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return headers with the SHA-256 of each key, without its scheme."""
+    return {name: _hash_key(text) if name in _KEY_HEADERS else text for name, text in headers}
+
+
+def _hash_key(text: str) -> str:
     return "sha256:" + hashlib.sha256(text.removeprefix("Bearer ").encode()).hexdigest()
 
 
 class SimulatedProviders:
-    """Who plays, how, and what they saw."""
+    """The ASGI application for completions; `providers` and `log` are open to the control routes."""
 
-    def __init__(self, cast: SimulationSettings) -> None:
-        self.book = RequestLog()
-        self.seed = cast.seed
-        self.open = cast.providers is None
-        self.providers = dict(cast.providers or {})
+    def __init__(self, settings: SimulationSettings) -> None:
+        self.log = RequestLog()
+        self.providers = dict(settings.providers or {})
+        self._seed = settings.seed
+        self._accepts_any_name = settings.providers is None
 
-    def behaviour(self, provider: str) -> ProviderBehavior | None:
-        """How a provider behaves; `None` for one who does not play."""
-        return self.providers.get(provider, ProviderBehavior() if self.open else None)
+    def behavior_of(self, provider: str) -> ProviderBehavior | None:
+        """Return the behavior of a provider; `None` for an unknown one."""
+        return self.providers.get(provider, ProviderBehavior() if self._accepts_any_name else None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request for a completion, as its provider would."""
-        wire = CallerConnection(scope, receive, send)
+        """Answer one request for a completion as its provider would."""
+        caller = Caller(scope, receive, send)
         request = Request(scope, receive)
         provider = request.path_params["provider"]
-        behaviour = self.behaviour(provider)
+        behavior = self.behavior_of(provider)
         try:
-            body = parsed(await request.body())
+            body = _parse(await request.body())
         except ClientDisconnect:
             return
-        seen = self.book.note(
-            provider, request.method, request.url.path, request.headers.items(), body
-        )
-        wrong = refusal(behaviour, body)
-        if behaviour is None or not isinstance(body, dict) or wrong:
-            await refuse(wire, *(wrong or (400, "the request has no body")))
-            seen.close("sent")
+        record = self.log.record(provider, request, body)
+        if behavior is None:
+            await _reject(caller, 404, f"there is no simulated provider {provider!r}")
+        elif not isinstance(body, dict) or not isinstance(body.get("messages"), list):
+            await _reject(caller, 400, "expected a JSON object with `model` and `messages`")
+        else:
+            await self._answer(caller, record, body, behavior)
             return
-        await self.perform(wire, seen, body, behaviour)
+        record.close("sent")
 
-    async def perform(
+    async def _answer(
         self,
-        wire: CallerConnection,
-        seen: RequestRecord,
+        caller: Caller,
+        record: RequestRecord,
         body: dict[str, object],
-        behaviour: ProviderBehavior,
+        behavior: ProviderBehavior,
     ) -> None:
-        """Play to the end, or until the caller has gone."""
-        draw = Random(f"{self.seed}/{seen.provider}/{seen.number}")  # noqa: S311 - chance that can be repeated
-        fault = struck(behaviour.faults, draw)
-        whole = answer(body, behaviour, draw, int(time.time()))
-        seen.fault = str(type(fault).__struct_config__.tag) if fault else None
-        pace = JitteredPause(behaviour, draw)
-        gone = asyncio.ensure_future(wire.gone())
+        """Send the answer, or a fault, until its end or until the caller disconnects."""
+        draw = Random(f"{self._seed}/{record.provider}/{record.number}")  # noqa: S311 - a repeatable draw
+        fault = choose_fault(behavior.faults, draw)
+        answer = answer_request(body, behavior, draw, int(time.time()))
+        record.fault = str(type(fault).__struct_config__.tag) if fault else None
 
-        async def part() -> None:
-            await pace.wait(behaviour.latency_s)
-            await (
-                play(fault, wire, whole) if fault else perform_well(wire, whole, behaviour, pace)
-            )
+        async def send() -> None:
+            await _pause(behavior.latency_s, behavior, draw)
+            if fault:
+                await send_fault(fault, caller, answer)
+            else:
+                await _send_answer(caller, answer, behavior, draw)
 
-        playing = asyncio.ensure_future(part())
-        await asyncio.wait((gone, playing), return_when=asyncio.FIRST_COMPLETED)
-        seen.close("sent" if playing.done() and playing.exception() is None else "cancelled")
-        for task in (gone, playing):
+        disconnect = asyncio.ensure_future(caller.wait_for_disconnect())
+        sending = asyncio.ensure_future(send())
+        await asyncio.wait((disconnect, sending), return_when=asyncio.FIRST_COMPLETED)
+        record.close("sent" if sending.done() and sending.exception() is None else "cancelled")
+        for task in (disconnect, sending):
             task.cancel()
-        await asyncio.gather(gone, playing, return_exceptions=True)
+        await asyncio.gather(disconnect, sending, return_exceptions=True)
 
 
-class JitteredPause:
-    """Waits, each a little off by chance."""
-
-    def __init__(self, behaviour: ProviderBehavior, draw: Random) -> None:
-        self._jitter = behaviour.jitter
-        self._draw = draw
-
-    async def wait(self, seconds: float) -> None:
-        """Wait about so long; not at all for none."""
-        if seconds:
-            await asyncio.sleep(seconds * (1 + self._jitter * self._draw.uniform(-1, 1)))
+async def _pause(seconds: float, behavior: ProviderBehavior, draw: Random) -> None:
+    if seconds:
+        await asyncio.sleep(seconds * (1 + behavior.jitter * draw.uniform(-1, 1)))
 
 
-async def perform_well(
-    wire: CallerConnection, whole: SimulatedAnswer, behaviour: ProviderBehavior, pace: JitteredPause
+async def _send_answer(
+    caller: Caller, answer: SimulatedAnswer, behavior: ProviderBehavior, draw: Random
 ) -> None:
-    """Send a whole answer."""
-    length = [] if whole.stream else [("content-length", str(len(whole.parts[0])))]
-    await wire.start(200, [("content-type", whole.media_type), *length])
-    await pace.wait(behaviour.first_token_s)
-    for number, part in enumerate(whole.parts):
+    await caller.start(200, answer.headers)
+    await _pause(behavior.first_token_s, behavior, draw)
+    for number, part in enumerate(answer.parts):
         if number:
-            await pace.wait(behaviour.chunk_s)
-        await wire.write(part)
-    await wire.end()
+            await _pause(behavior.chunk_s, behavior, draw)
+        await caller.write(part)
+    await caller.end()
 
 
-def parsed(raw: bytes) -> object:
-    """A body's JSON; `None` for what is none."""
+async def _reject(caller: Caller, status: int, message: str) -> None:
+    await caller.start(status, [("content-type", "application/json")])
+    await caller.write(orjson.dumps(error_envelope(status, message)))
+    await caller.end()
+
+
+def _parse(raw: bytes) -> object:
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:
         return None
 
 
-def refusal(behaviour: ProviderBehavior | None, body: object) -> tuple[int, str] | None:
-    """Why a request cannot be answered, with its status."""
-    if behaviour is None:
-        return 404, "no such provider plays here"
-    if not isinstance(body, dict) or not isinstance(body.get("messages"), list):
-        return 400, "a JSON object with `model` and `messages` was expected"
-    return None
+def _application(providers: SimulatedProviders) -> Starlette:
+    async def list_providers(_request: Request) -> Response:
+        return _json(providers.providers)
 
-
-async def refuse(wire: CallerConnection, status: int, words: str) -> None:
-    """Say what is wrong with a request."""
-    await wire.start(status, [("content-type", "application/json")])
-    await wire.write(msgspec.json.encode(error(status, words)))
-    await wire.end()
-
-
-def application(stage: SimulatedProviders) -> Starlette:
-    """Everything that one process answers."""
-
-    async def providers(_request: Request) -> Response:
-        return json(stage.providers)
-
-    async def change(request: Request) -> Response:
+    async def change_provider(request: Request) -> Response:
         name = request.path_params["provider"]
+        behavior = providers.behavior_of(name) or ProviderBehavior()
         try:
-            stage.providers[name] = apply_changes(
-                stage.behaviour(name) or ProviderBehavior(), await request.body()
-            )
-        except ValueError as fault:
-            return json(error(HTTPStatus.BAD_REQUEST, str(fault)), HTTPStatus.BAD_REQUEST)
-        return json(stage.providers[name])
+            changed = apply_changes(behavior, await request.body())
+        except ValueError as error:
+            envelope = error_envelope(HTTPStatus.BAD_REQUEST, str(error))
+            return _json(envelope, HTTPStatus.BAD_REQUEST)
+        providers.providers[name] = changed
+        return _json(changed)
 
-    async def requests(request: Request) -> Response:
-        return json(stage.book.of(request.query_params.get("provider")))
+    async def list_requests(request: Request) -> Response:
+        return _json(providers.log.of(request.query_params.get("provider")))
 
-    async def forget(_request: Request) -> Response:
-        stage.book.forget()
-        return json([])
+    async def clear_requests(_request: Request) -> Response:
+        providers.log.clear()
+        return _json([])
 
     return Starlette(
         routes=[
-            Route("/control/providers", providers),
-            Route("/control/providers/{provider}", change, methods=["PATCH"]),
-            Route("/control/requests", requests),
-            Route("/control/requests", forget, methods=["DELETE"]),
-            Route("/{provider}/v1/chat/completions", stage, methods=["POST"]),
+            Route("/control/providers", list_providers),
+            Route("/control/providers/{provider}", change_provider, methods=["PATCH"]),
+            Route("/control/requests", list_requests),
+            Route("/control/requests", clear_requests, methods=["DELETE"]),
+            Route("/{provider}/v1/chat/completions", providers, methods=["POST"]),
         ]
     )
 
 
-def json(value: object, status: int = HTTPStatus.OK) -> Response:
-    """A JSON answer."""
+def _json(value: object, status: int = HTTPStatus.OK) -> Response:
     return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
-BACKLOG = 4096  # connections that may wait to be accepted
-GRACE = 1  # seconds that answers under way have at the end
-
-
-def listening(host: str, port: int) -> socket.socket:
-    """A socket that takes connections from now on; raises OSError."""
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket; raise OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    return socket.create_server((host, port), family=family, backlog=_BACKLOG)
 
 
-def perform(cast: SimulationSettings, taken: socket.socket) -> None:
-    """Play until SIGTERM or Ctrl-C."""
+def serve(settings: SimulationSettings, listening: socket.socket) -> None:
+    """Answer requests until SIGTERM or Ctrl-C."""
     config = uvicorn.Config(
-        application(SimulatedProviders(cast)),
-        http=TransportSharingProtocol,
-        ws="none",
-        lifespan="off",
-        backlog=BACKLOG,
-        log_config=None,
-        log_level="critical",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=GRACE,
-    )
-    before = signal.signal(
-        signal.SIGTERM, lambda *_: None
-    )  # uvicorn raises it once more when it is done
+        _application(SimulatedProviders(settings)), http=TransportSharingProtocol, ws="none",
+        lifespan="off", backlog=_BACKLOG, log_config=None, log_level="critical", access_log=False,
+        server_header=False, timeout_graceful_shutdown=_GRACE_SECONDS,
+    )  # fmt: skip
+    # uvicorn raises SIGTERM once more when it has ended.
+    previous = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
-        uvicorn.Server(config).run(sockets=[taken])
+        uvicorn.Server(config).run(sockets=[listening])
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)
