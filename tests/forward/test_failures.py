@@ -149,7 +149,7 @@ def test_the_next_endpoint_answers_while_nothing_was_said(
     if stream and case.words:
         cut_short(chain, case, answer)
         return
-    if row.then is not NextStep.ENDPOINT:
+    if row.next_step is not NextStep.ENDPOINT:
         turned_away(chain, case, answer)
         return
 
@@ -208,9 +208,9 @@ def test_where_nobody_else_may_answer_the_client_is_told_why(
     assert answer.status == (200 if begun else expected)
     assert answer.error["code"] == expected
     assert [one["provider"] for one in answer.error["metadata"]["previous_errors"]] == ["bad"] * (
-        1 + row.again
+        1 + row.retries_alone
     )
-    assert len(chain.seen("bad")) == 1 + row.again
+    assert len(chain.seen("bad")) == 1 + row.retries_alone
     assert chain.seen("good") == []
     if not begun:
         assert ("retry-after" in answer.headers) == (expected in {429, 503})

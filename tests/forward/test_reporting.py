@@ -13,8 +13,14 @@ import pytest
 from tests.support.scripted_decider import ScriptedDecider, deciding
 from tests.support.waiting import eventually
 
-from assay.forward.decider import channel_to
-from assay.forward.reporting import MOST, OutcomeReporter, Spool, SpoolUnavailable, new_batch_id
+from assay.forward.decider import open_channel
+from assay.forward.reporting import (
+    MAX_BATCH,
+    OutcomeReporter,
+    Spool,
+    SpoolUnavailable,
+    new_batch_id,
+)
 from assay.v1 import evidence_pb2 as pb
 
 
@@ -30,7 +36,7 @@ def numbers(batches: list[pb.ReportOutcomesRequest]) -> list[int]:
 
 @asynccontextmanager
 async def reporting(spool: Spool, address: str) -> AsyncIterator[OutcomeReporter]:
-    async with channel_to(address) as channel:
+    async with open_channel(address) as channel:
         yield OutcomeReporter(spool, channel)
 
 
@@ -75,11 +81,11 @@ def test_batches_hold_a_thousand_and_keep_their_order(
     tmp_path: Path, decider: ScriptedDecider
 ) -> None:
     spool = Spool(tmp_path / "spool")
-    full = [spool.append(outcome(number)) for number in range(2 * MOST + 1)]
-    assert [place for place, each in enumerate(full) if each] == [MOST - 1, 2 * MOST - 1]
+    full = [spool.append(outcome(number)) for number in range(2 * MAX_BATCH + 1)]
+    assert [place for place, each in enumerate(full) if each] == [MAX_BATCH - 1, 2 * MAX_BATCH - 1]
     send(spool, decider, tmp_path)
-    assert [len(batch.outcomes) for batch in decider.batches] == [MOST, MOST, 1]
-    assert numbers(decider.batches) == list(range(2 * MOST + 1))
+    assert [len(batch.outcomes) for batch in decider.batches] == [MAX_BATCH, MAX_BATCH, 1]
+    assert numbers(decider.batches) == list(range(2 * MAX_BATCH + 1))
     spool.close()
 
 
@@ -137,7 +143,7 @@ def test_a_spool_that_is_a_file_is_refused(tmp_path: Path) -> None:
 def test_what_finds_no_room_is_counted_and_what_was_kept_stays_whole(
     tmp_path: Path, decider: ScriptedDecider
 ) -> None:
-    spool = Spool(tmp_path / "spool", room=200)
+    spool = Spool(tmp_path / "spool", max_bytes=200)
     for number in range(50):
         spool.append(outcome(number))
     kept = 50 - spool.lost

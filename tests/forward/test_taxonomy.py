@@ -1,4 +1,4 @@
-"""The table of failures: every status has a row, and the page that explains it shows the table as it is."""
+"""The failure table: every status has a row, and forward/README.md shows the table as it is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from assay.forward import taxonomy
-from assay.forward.taxonomy import TABLE, FailureKind, NextStep, by_status, retry_after
+from assay.forward.taxonomy import (
+    TABLE,
+    FailureKind,
+    NextStep,
+    error_in_answer,
+    kind_of_status,
+    parse_retry_after,
+)
 from assay.v1 import evidence_pb2 as pb
 
 PAGE = Path(taxonomy.__file__).with_name("README.md")
@@ -17,30 +24,74 @@ PAGE = Path(taxonomy.__file__).with_name("README.md")
 
 def row(failure: FailureKind) -> str:
     result = pb.Result.Name(failure.result).removeprefix("RESULT_").lower()
-    marks = ["yes" if mark else "" for mark in (failure.demotes, failure.again)]
-    cells = (f"`{failure.name}`", failure.when, f"`{result}`", failure.then, failure.status, *marks)
+    marks = ["yes" if mark else "" for mark in (failure.demotes, failure.retries_alone)]
+    cells = (
+        f"`{failure.name}`",
+        failure.when,
+        f"`{result}`",
+        failure.next_step,
+        failure.status,
+        *marks,
+    )
     return "| " + " | ".join(str(cell) for cell in cells) + " |"
 
 
-def test_the_page_shows_the_table() -> None:
+def test_the_readme_shows_the_table() -> None:
     lines = PAGE.read_text().splitlines()
     assert [line for line in lines if line.startswith("| `") and line.count("|") == 8] == [
         row(f) for f in TABLE
     ]
 
 
-def test_names_are_unique_and_everything_but_an_end_goes_on() -> None:
+def test_names_are_unique_and_only_ends_of_streams_stop_the_attempts() -> None:
     assert len({failure.name for failure in TABLE}) == len(TABLE)
-    assert {f.name for f in TABLE if f.then is NextStep.STOP} == {"cut", "silent", "cancelled"}
+    assert {f.name for f in TABLE if f.next_step is NextStep.STOP} == {"cut", "silent", "cancelled"}
 
 
 def test_every_status_has_a_row() -> None:
-    rows = {status: by_status(status).name for status in range(100, 600)}
+    rows = {status: kind_of_status(status).name for status in range(100, 600)}
     by_hundred = {1: "malformed", 2: "empty", 3: "redirect", 4: "rejected", 5: "server_error"}
     callers = dict.fromkeys((400, 413, 414, 415, 422, 431), "caller_error")
     assert rows == {
         **{status: by_hundred[status // 100] for status in rows}, **callers, 403: "forbidden", 429: "rate_limited",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "status"),
+    [
+        (399, "error_event", 200),
+        (400, "caller_error", 400),
+        ("400", "caller_error", 400),
+        (401, "rejected", 401),
+        (403, "forbidden", 403),
+        (429, "rate_limited", 429),
+        (500, "server_error", 500),
+        (599, "server_error", 599),
+        (600, "error_event", 200),
+        (-429, "error_event", 200),
+        ("overloaded", "error_event", 200),
+        (None, "error_event", 200),
+        (4290000000, "error_event", 200),
+    ],
+)
+def test_an_error_in_an_answer_counts_as_the_status_of_its_code(
+    code: object, kind: str, status: int
+) -> None:
+    error = error_in_answer({"code": code, "message": "why"})
+    assert (error.kind.name, error.status, error.message) == (kind, status, "why")
+
+
+def test_an_error_in_an_answer_may_be_a_text_or_have_no_message() -> None:
+    assert (error_in_answer("overloaded").kind.name, error_in_answer({"message": 7}).message) == (
+        "error_event",
+        "",
+    )
+
+
+def test_an_error_of_the_callers_own_demotes_no_endpoint() -> None:
+    kept = {"forbidden", "caller_error", "cancelled"}
+    assert {each.name for each in TABLE if not each.demotes} == kept
 
 
 @pytest.mark.parametrize(
@@ -57,10 +108,12 @@ def test_every_status_has_a_row() -> None:
     ],
 )
 def test_retry_after(header: str | None, seconds: float | None) -> None:
-    assert retry_after(header) == seconds
+    assert parse_retry_after(header) == seconds
 
 
 def test_retry_after_as_a_date() -> None:
-    seconds = retry_after(format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True))
+    seconds = parse_retry_after(
+        format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    )
     assert seconds is not None
     assert 55 < seconds <= 60

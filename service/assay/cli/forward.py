@@ -1,4 +1,4 @@
-"""`assay forward`: the OpenAI-compatible front that runs decisions."""
+"""`assay forward`: answer OpenAI-style chat requests by running decisions."""
 
 from __future__ import annotations
 
@@ -17,72 +17,80 @@ from cyclopts import Parameter
 from assay.cli.output import configure_logs
 from assay.engine.errors import OperatorError, quoted
 from assay.forward.app import build_server, forwarder_app
-from assay.forward.settings import Clients, ProviderConnections, read_clients, read_providers
+from assay.forward.settings import Clients, read_clients, read_providers
 from assay.rpc.address import MAX_PORT, BadAddress, CannotListen, is_loopback
 from assay.server.settings import environment, spool_path
 
 log = structlog.get_logger("assay.forward")
 
+Server = Annotated[str, Parameter(help="The decider to ask: HOST:PORT or unix:PATH.")]
+Http = Annotated[str, Parameter(help="Where to listen for HTTP: HOST:PORT.")]
+Providers = Annotated[Path, Parameter(help="Providers and how to reach them (providers.yaml).")]
+ClientsFile = Annotated[
+    Path | None,
+    Parameter(help="Hashes of client keys with their tenants; required off loopback."),
+]
+SpoolPath = Annotated[
+    Path | None, Parameter(help="Directory for outcomes that are not sent yet. [env: ASSAY_SPOOL]")
+]
+
 
 class OpenToAll(OperatorError):
-    """An address that others could reach, without a file that says who may ask."""
+    """An address that other hosts can reach, without a file of client keys."""
 
     def __init__(self, address: str) -> None:
         super().__init__(
-            f"http: {quoted(address)} is not a loopback address; say with --clients who may ask there"
+            f"http: {quoted(address)} is not a loopback address; it needs client keys (--clients)"
         )
 
 
 def forward_command(
     *,
-    server: Annotated[
-        str, Parameter(help="Ask this server for decisions: HOST:PORT or unix:PATH.")
-    ],
-    http: Annotated[str, Parameter(help="Where to answer HTTP: HOST:PORT.")],
-    providers: Annotated[
-        Path, Parameter(help="Providers, where they are and how to reach them (providers.yaml).")
-    ],
-    clients: Annotated[
-        Path | None, Parameter(help="Who may ask: hashes of keys, and their tenants.")
-    ] = None,
-    spool: Annotated[
-        Path | None, Parameter(help="Directory of outcomes not reported yet. [env: ASSAY_SPOOL]")
-    ] = None,
+    server: Server,
+    http: Http,
+    providers: Providers,
+    clients: ClientsFile = None,
+    spool: SpoolPath = None,
 ) -> None:
-    """Answer OpenAI-style chat requests by running decisions, and report what came of them, until SIGTERM or Ctrl-C.
+    """Answer OpenAI-style chat requests and report their outcomes, until SIGTERM or Ctrl-C.
+
+    Each request is decided by the server and tried at one endpoint after the other.
 
     Example: assay forward --server 127.0.0.1:7333 --http 127.0.0.1:8080 --providers providers.yaml
+
+    Example: assay forward --server unix:/run/assay.sock --http 0.0.0.0:8080
+    --providers providers.yaml --clients clients.yaml --spool /var/lib/assay/spool
     """
     configure_logs(logging.INFO)
-    known = read_providers(providers, environment())
-    asking = Clients() if clients is None else read_clients(clients)
-    listening = listen(http, open_to_all=clients is None)
-    allow_many_connections()
+    connections = read_providers(providers, environment())
+    known_clients = Clients() if clients is None else read_clients(clients)
+    listening = _listen(http, open_to_all=clients is None)
+    _allow_many_connections()
+
+    async def run() -> None:
+        directory = spool_path(spool)
+        async with forwarder_app(server, connections, known_clients, directory) as application:
+            uvicorn_server = build_server(application)
+            # uvicorn handles signals only while it serves; until then we do.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, uvicorn_server.handle_exit)
+            address = _address_of(listening)
+            slugs = sorted(connections.by_slug)
+            log.info("forwarding", http=address, server=server, providers=slugs)
+            await uvicorn_server.serve(sockets=[listening])
+
     with listening, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(server, listening, (known, asking), spool_path(spool)))
+        runner.run(run())
     log.info("stopped")
 
 
-async def run(
-    server: str, listening: socket.socket, files: tuple[ProviderConnections, Clients], spool: Path
-) -> None:
-    """Serve until told to stop."""
-    providers, clients = files
-    async with forwarder_app(server, providers, clients, spool) as application:
-        http = build_server(application)
-        for number in (
-            signal.SIGTERM,
-            signal.SIGINT,
-        ):  # uvicorn takes them while it serves, and hands them on after
-            signal.signal(number, http.handle_exit)
-        host, port = listening.getsockname()[:2]
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        log.info("forwarding", http=address, server=server, providers=sorted(providers.by_slug))
-        await http.serve(sockets=[listening])
+def _address_of(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def listen(address: str, *, open_to_all: bool) -> socket.socket:
-    """A socket that takes connections."""
+def _listen(address: str, *, open_to_all: bool) -> socket.socket:
+    """Return a listening socket; raise BadAddress, OpenToAll or CannotListen."""
     host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not host or not (port.isascii() and port.isdigit() and int(port) <= MAX_PORT):
@@ -93,11 +101,11 @@ def listen(address: str, *, open_to_all: bool) -> socket.socket:
         found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
         return socket.create_server(found[0][4][:2], family=found[0][0], backlog=4096)
     except OSError as error:
-        raise CannotListen(address, error.strerror or "it is not to be had") from error
+        raise CannotListen(address, error.strerror or "the address is not available") from error
 
 
-def allow_many_connections() -> None:
-    """Take as many file descriptors as the machine gives."""
+def _allow_many_connections() -> None:
+    """Raise the limit of open files as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

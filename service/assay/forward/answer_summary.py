@@ -1,22 +1,22 @@
-"""What an answer came to: tokens, tool calls, how it ended."""
+"""What an answer contains that outcomes report: tokens, tool calls and whether it ended."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 import orjson
 
 from assay.forward.request import ChatRequest, EndpointCapabilities
-from assay.forward.taxonomy import MALFORMED, OK, AttemptError, inside
-from assay.toolcalls import CallClass, check
+from assay.forward.taxonomy import HTTP_OK, MALFORMED, AttemptError, error_in_answer
+from assay.toolcalls.check import CallClass, check
 from assay.v1 import evidence_pb2 as pb
 
-MAX_CALLS: Final = 1024
-MAX_TOKENS: Final = 1_000_000_000  # what EvidenceService takes
-MAX_ARGUMENTS: Final = 4 * 1024 * 1024
-COUNTED: Final = {
+_MAX_CALLS: Final = 1024
+_MAX_TOKENS: Final = 1_000_000_000  # the most that EvidenceService accepts
+_MAX_ARGUMENTS: Final = 4 * 1024 * 1024  # characters of names and arguments that are kept
+_ERROR_FIELDS: Final = {
     CallClass.INVALID_JSON: "invalid_json",
     CallClass.UNKNOWN_NAME: "unknown_name",
     CallClass.SCHEMA_MISMATCH: "schema_mismatch",
@@ -24,80 +24,88 @@ COUNTED: Final = {
 
 
 class AnswerSummary:
-    """Of one attempt; `meaningful` once a token was seen, `finished` once every sign of an end was."""
+    """Collects the facts of one attempt.
+
+    `has_token` is true once a chunk had content, `finished` once a choice had a finish reason.
+    """
 
     def __init__(self) -> None:
-        self.meaningful = False
+        self.has_token = False
         self.finished = False
         self.tokens: int | None = None
         self._calls: dict[tuple[int, int], dict[str, str]] = {}
-        self._room = MAX_ARGUMENTS
+        self._room = _MAX_ARGUMENTS  # below zero: some call was not kept whole
 
-    def take(self, value: object, part: str) -> dict[str, Any]:
-        """Read a chunk (`delta`) or a whole answer (`message`); raises Failed where it is an error or none at all."""
+    def add(self, value: object, part: Literal["delta", "message"]) -> dict[str, Any]:
+        """Read a chunk (`delta`) or a JSON answer (`message`) and return it.
+
+        Raises AttemptError if it is an error or not of that form.
+        """
         if not isinstance(value, dict):
-            raise AttemptError(MALFORMED, OK)
+            raise AttemptError(MALFORMED, HTTP_OK)
         if error := value.get("error"):
-            raise inside(error)
+            raise error_in_answer(error)
         usage = value.get("usage")
         if isinstance(usage, dict) and isinstance(tokens := usage.get("completion_tokens"), int):
-            self.tokens = min(max(tokens, 0), MAX_TOKENS)
+            self.tokens = min(max(tokens, 0), _MAX_TOKENS)
         choices = value.get("choices")
         if not isinstance(choices, list):
-            raise AttemptError(MALFORMED, OK)
+            raise AttemptError(MALFORMED, HTTP_OK)
         for place, choice in enumerate(choices):
             if not isinstance(choice, dict):
-                raise AttemptError(MALFORMED, OK)
-            self._choice(choice, part, place)
+                raise AttemptError(MALFORMED, HTTP_OK)
+            self._add_choice(choice, part, place)
         return value
 
-    def _choice(self, choice: Mapping[str, Any], part: str, place: int) -> None:
+    def _add_choice(self, choice: Mapping[str, Any], part: str, place: int) -> None:
         if choice.get("finish_reason") == "error":
-            raise inside(choice.get("error"))
+            raise error_in_answer(choice.get("error"))
         if part == "delta" and "message" in choice:
-            raise AttemptError(MALFORMED, OK)  # a whole answer where a stream was asked for
-        said = choice.get(part)
-        if isinstance(said, dict):
-            self.meaningful = self.meaningful or any(said[key] for key in said if key != "role")
-            calls = said.get("tool_calls")
-            for index, call in enumerate(calls if isinstance(calls, list) else ()):
-                self._call(place if part == "message" else number(choice, place), index, call)
+            raise AttemptError(MALFORMED, HTTP_OK)  # a JSON answer instead of a stream
+        content = choice.get(part)
+        if isinstance(content, dict):
+            self.has_token = self.has_token or any(content[key] for key in content if key != "role")
+            calls = content.get("tool_calls")
+            number = place if part == "message" else _index(choice, place)
+            for call_place, call in enumerate(calls if isinstance(calls, list) else ()):
+                self._add_call(number, call_place, call)
         if choice.get("finish_reason"):
-            self.meaningful = self.finished = True
+            self.has_token = self.finished = True
 
-    def _call(self, choice: int, place: int, call: object) -> None:
-        """Put a piece of a tool call to its pieces."""
+    def _add_call(self, choice: int, place: int, call: object) -> None:
+        """Add a piece of a tool call to the pieces with the same index."""
         if not isinstance(call, dict) or not isinstance(function := call.get("function"), dict):
             return
-        kept = self._calls.setdefault((choice, number(call, place)), {"name": "", "arguments": ""})
-        for name, text in kept.items():
+        key = choice, _index(call, place)
+        collected = self._calls.setdefault(key, {"name": "", "arguments": ""})
+        for name, text in collected.items():
             piece = function.get(name)
-            if isinstance(piece, (dict, list)):  # arguments that were not written as text
+            if isinstance(piece, (dict, list)):  # arguments as JSON instead of text
                 piece = orjson.dumps(piece).decode()
             if isinstance(piece, str) and len(piece) <= self._room:
                 self._room -= len(piece)
-                kept[name] = text + piece if name == "arguments" else text or piece
+                collected[name] = text + piece if name == "arguments" else text or piece
             elif piece is not None:
-                self._room = -1  # too much of it to be judged
+                self._room = -1
 
     def tool_use(
-        self, asked: ChatRequest, offer: EndpointCapabilities, *, answered: bool
+        self, request: ChatRequest, capabilities: EndpointCapabilities, *, answered: bool
     ) -> pb.ToolUse | None:
-        """What came of the tools; calls are judged where the answer ended well and all of them were kept."""
-        use = asked.tool_use(offer)
+        """Return the tool use to report; calls are checked if the answer ended and all were kept."""
+        use = request.tool_use(capabilities)
         if use is None or not answered or not self._calls:
             return use
         use.tool_call_requests = 1
-        if self._room >= 0 and len(self._calls) <= MAX_CALLS:
-            checked = check(msgspec.json.decode(asked.fields["tools"]), self._calls.values())
+        if self._room >= 0 and len(self._calls) <= _MAX_CALLS:
+            checked = check(msgspec.json.decode(request.fields["tools"]), self._calls.values())
             use.errored_requests = int(checked.errored)
             use.tool_calls = len(checked.calls)
-            for kind, name in COUNTED.items():
+            for kind, name in _ERROR_FIELDS.items():
                 setattr(use, name, checked.calls.count(kind))
         return use
 
 
-def number(item: Mapping[str, Any], place: int) -> int:
-    """The index of a choice or call, by its own word or by its place."""
+def _index(item: Mapping[str, Any], place: int) -> int:
+    """Return the index that a choice or call states, or else its place."""
     index = item.get("index")
     return index if isinstance(index, int) else place

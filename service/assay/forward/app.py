@@ -1,4 +1,4 @@
-"""The forwarding layer put together: its routes, what runs beside them, and the server that they are served by."""
+"""The forwarder as an ASGI application, its background tasks, and its HTTP server."""
 
 from __future__ import annotations
 
@@ -16,116 +16,111 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from assay.forward.chat import ChatHandler, ForwarderParts, Scope
-from assay.forward.decider import DeciderClient, channel_to
-from assay.forward.errors import ErrorReply, envelope
+from assay.forward.decider import DeciderClient, open_channel
+from assay.forward.errors import ErrorReply
 from assay.forward.http_limits import LimitedHttpProtocol, Receive
 from assay.forward.metrics import Metrics
 from assay.forward.model_listing import ModelListing
-from assay.forward.reply import Send
+from assay.forward.reply import Send, error_body
 from assay.forward.reporting import OutcomeReporter, Spool
 from assay.forward.settings import Clients, ProviderConnections
 from assay.forward.upstream import ProviderSession
 
-CHAT: Final = "/v1/chat/completions"
-KEEP_ALIVE_SECONDS: Final = 75
-DRAIN_SECONDS: Final = 30
-FLUSH_SECONDS: Final = 2.0
-BACKLOG: Final = 4096
+_CHAT_PATH: Final = "/v1/chat/completions"
+_KEEP_ALIVE_SECONDS: Final = 75
+_DRAIN_SECONDS: Final = 30
+_FLUSH_SECONDS: Final = 2.0
+_BACKLOG: Final = 4096
 
 
 class ForwarderApp:
-    """The ASGI application: chat without anything between, the rest through Starlette."""
+    """The ASGI application: chat requests go to ChatHandler directly, others through Starlette."""
 
     def __init__(self, parts: ForwarderParts) -> None:
         self._parts = parts
         self._chat = ChatHandler(parts)
-        self._rest = Starlette(
+        self._other_routes = Starlette(
             routes=[
-                Route("/v1/models", self.models),
-                Route("/v1/models/{name:path}/endpoints", self.models),
-                Route("/healthz", self.health),
-                Route("/metrics", self.metrics),
+                Route("/v1/models", self._list_models),
+                Route("/v1/models/{name:path}/endpoints", self._list_models),
+                Route("/healthz", self._health),
+                Route("/metrics", self._metrics),
             ]
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["path"] == CHAT and scope["method"] == "POST":
+        if scope["path"] == _CHAT_PATH and scope["method"] == "POST":
             await self._chat(scope, receive, send)
         else:
-            await self._rest(scope, receive, send)
+            await self._other_routes(scope, receive, send)
 
-    async def models(self, request: Request) -> Response:
+    async def _list_models(self, request: Request) -> Response:
         """List models, or the endpoints of one."""
+        listing, name = self._parts.listing, request.path_params.get("name")
+        authorization = request.headers.get("authorization", "").encode("latin-1")
         try:
-            self._parts.clients.require(request.headers.get("authorization", "").encode("latin-1"))
-            name = request.path_params.get("name")
-            catalog = self._parts.catalog
-            return answered(catalog.models() if name is None else await catalog.endpoints(name))
-        except ErrorReply as refused:
-            return refusal(refused)
+            self._parts.clients.tenant_of(authorization)
+            return _json(listing.models() if name is None else await listing.endpoints(name))
+        except ErrorReply as reply:
+            headers = {}
+            if reply.retry_after is not None:
+                headers["retry-after"] = str(reply.retry_after_header)
+            return Response(error_body(reply), reply.status, headers, "application/json")
 
-    async def health(self, _: Request) -> Response:
-        """Tell whether requests could be decided."""
-        well = await self._parts.decisions.ready()
-        return answered({"status": "ok" if well else "decider away"}, 200 if well else 503)
+    async def _health(self, _: Request) -> Response:
+        """Return 200 if requests can be decided."""
+        is_ready = await self._parts.decider.is_ready()
+        status = "ok" if is_ready else "decider not available"
+        return _json({"status": status}, 200 if is_ready else 503)
 
-    async def metrics(self, _: Request) -> Response:
-        """Tell what is counted."""
+    async def _metrics(self, _: Request) -> Response:
         return Response(self._parts.metrics.text(), media_type="text/plain; version=0.0.4")
 
 
-def answered(value: object, status: int = 200) -> Response:
-    """A value in JSON."""
+def _json(value: object, status: int = 200) -> Response:
     return Response(orjson.dumps(value), status, media_type="application/json")
-
-
-def refusal(refused: ErrorReply) -> Response:
-    """An error in its envelope."""
-    headers = {} if refused.retry_after is None else {"retry-after": str(refused.whole_seconds)}
-    return Response(envelope(refused), refused.status, headers, "application/json")
 
 
 @asynccontextmanager
 async def forwarder_app(
     server: str, providers: ProviderConnections, clients: Clients, spool: Path
 ) -> AsyncIterator[ForwarderApp]:
-    """The application while its context lasts, with reports and catalog kept up beside it."""
+    """Yield the application, while reports are sent and the catalog is refreshed beside it."""
     async with AsyncExitStack() as stack:
-        kept = Spool(spool)
-        stack.callback(kept.close)
-        channel = await stack.enter_async_context(channel_to(server))
-        upstream = await stack.enter_async_context(ProviderSession(providers))
-        reporter, catalog = OutcomeReporter(kept, channel), ModelListing(channel)
-        stack.push_async_callback(flushed, reporter)
-        for task in (asyncio.create_task(reporter.run()), asyncio.create_task(catalog.run())):
-            stack.push_async_callback(ended, task)
-        parts = ForwarderParts(
-            providers=providers, clients=clients, decisions=DeciderClient(channel), upstream=upstream, reporter=reporter,
-            catalog=catalog, metrics=Metrics(reporter),
-        )  # fmt: skip
-        yield ForwarderApp(parts)
+        opened = Spool(spool)
+        stack.callback(opened.close)
+        channel = await stack.enter_async_context(open_channel(server))
+        session = await stack.enter_async_context(ProviderSession(providers))
+        reporter, listing = OutcomeReporter(opened, channel), ModelListing(channel)
+        stack.push_async_callback(_flush_briefly, reporter)
+        for work in (reporter.run(), listing.run()):
+            stack.push_async_callback(_cancel, asyncio.create_task(work))
+        decider, metrics = DeciderClient(channel), Metrics(reporter)
+        yield ForwarderApp(
+            ForwarderParts(providers, clients, decider, session, reporter, listing, metrics)
+        )
 
 
-async def ended(task: asyncio.Task[None]) -> None:
-    """End what runs beside."""
+async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
 
 
-async def flushed(reporter: OutcomeReporter) -> None:
-    """Send what there is, for a short while; the rest waits on disk."""
+async def _flush_briefly(reporter: OutcomeReporter) -> None:
+    """Send what waits, for a short time; the rest stays on disk."""
     with suppress(TimeoutError):
-        async with asyncio.timeout(FLUSH_SECONDS):
+        async with asyncio.timeout(_FLUSH_SECONDS):
             await reporter.flush()
 
 
 def build_server(application: ForwarderApp) -> uvicorn.Server:
-    """The server: on SIGTERM, SIGINT or `should_exit` requests under way have some time to end."""
+    """Return the server; at its end, requests in progress have 30 seconds to finish."""
     config = uvicorn.Config(
-        application, http=LimitedHttpProtocol, ws="none", lifespan="off", interface="asgi3", log_config=None, log_level="critical",
-        access_log=False, proxy_headers=False, server_header=False, backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=DRAIN_SECONDS,
+        application, http=LimitedHttpProtocol, ws="none", lifespan="off", interface="asgi3",
+        log_config=None, log_level="critical", access_log=False, proxy_headers=False,
+        server_header=False, backlog=_BACKLOG, timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_DRAIN_SECONDS,
     )  # fmt: skip
     return uvicorn.Server(config)

@@ -1,4 +1,9 @@
-"""The chat route: a request read, a decision asked for, its attempts made, an answer given, every attempt reported."""
+"""The chat route: read a request, get a decision, make its attempts, answer and report each attempt.
+
+`ChatHandler` reads the request and turns every exception into a reply. `ChatExchange` walks the
+attempts of one request: `AttemptQueue` says which endpoint is next, `ProviderAttempt` makes the
+attempt, and its result goes to the reporter, the metrics and the caller.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,6 @@ import asyncio
 import traceback
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
@@ -17,16 +21,16 @@ from assay.engine.errors import InvalidField
 from assay.forward.attempt import ProviderAttempt
 from assay.forward.decider import DeciderClient
 from assay.forward.errors import (
+    RETRY_AFTER_SECONDS,
     AttemptResult,
     ErrorReply,
     all_attempts_failed_error,
-    metadata_block,
     no_endpoint_error,
-)
+)  # fmt: skip
 from assay.forward.http_limits import BodyBudget, Receive, RequestBody
-from assay.forward.metrics import ANSWERED, Metrics
+from assay.forward.metrics import Metrics
 from assay.forward.model_listing import ModelListing
-from assay.forward.reply import JsonReply, Send, SseReply
+from assay.forward.reply import JsonReply, MetadataBlock, Send, SseReply, metadata_block
 from assay.forward.reporting import OutcomeReporter
 from assay.forward.request import ChatRequest, read_request
 from assay.forward.settings import Clients, ProviderConnections
@@ -34,245 +38,248 @@ from assay.forward.taxonomy import CANCELLED, AttemptError, NextStep
 from assay.forward.upstream import ProviderSession
 from assay.v1 import routing_pb2 as pb
 
+Scope = MutableMapping[str, Any]
+_MAX_RUNNING: Final = 8192
+_SHARE_OF_TIME: Final = 0.5  # of the time left, for an attempt that others can follow
+log = structlog.get_logger("assay.forward")
+
 
 class AttemptQueue:
-    """The attempts that are left."""
+    """The attempts of a decision that are left; each endpoint is tried once."""
 
     def __init__(self, attempts: Iterable[pb.Attempt]) -> None:
-        once: dict[str, pb.Attempt] = {}
+        by_endpoint: dict[str, pb.Attempt] = {}
         for each in attempts:
-            once.setdefault(each.endpoint_id, each)
-        self._left = list(once.values())
-        self._lone = len(self._left) == 1
+            by_endpoint.setdefault(each.endpoint_id, each)
+        self._left = list(by_endpoint.values())
+        self._has_one_endpoint = len(self._left) == 1
 
     def __len__(self) -> int:
         return len(self._left)
 
-    def take(self) -> pb.Attempt:
-        """The next attempt, which is made with that."""
+    def pop(self) -> pb.Attempt:
+        """Return the next attempt and remove it."""
         return self._left.pop(0)
 
-    def after(self, attempt: pb.Attempt, failed: AttemptError) -> None:
-        """Leave out what a failure rules out; the lone endpoint of a plan may have another try."""
-        match failed.row.then:
+    def drop_after(self, attempt: pb.Attempt, error: AttemptError) -> None:
+        """Remove the attempts that a failure rules out; the only endpoint may get a second one."""
+        match error.kind.next_step:
             case NextStep.STOP:
                 self._left.clear()
             case NextStep.MODEL:
                 self._left = [each for each in self._left if each.model != attempt.model]
-            case NextStep.ENDPOINT if self._lone and failed.row.again:
+            case NextStep.ENDPOINT if self._has_one_endpoint and error.kind.retries_alone:
                 self._left.append(attempt)
-                self._lone = False
-
-
-Scope = MutableMapping[str, Any]
-MAX_RUNNING: Final = 8192
-SHARE: Final = 0.5  # of the time that is left, for an attempt that others could follow
-SESSION_AND_REQUEST: Final = (b"x-session-id", b"x-request-id")
-NOT_SET_UP: Final = "no provider of the requested models is set up at this gateway"
-BROKE_OFF: Final = "the provider's answer broke off"
-log = structlog.get_logger("assay.forward")
+                self._has_one_endpoint = False
 
 
 @dataclass(frozen=True, slots=True)
 class ForwarderParts:
-    """What every call needs."""
+    """What every request needs."""
 
     providers: ProviderConnections
     clients: Clients
-    decisions: DeciderClient
-    upstream: ProviderSession
+    decider: DeciderClient
+    session: ProviderSession
     reporter: OutcomeReporter
-    catalog: ModelListing
+    listing: ModelListing
     metrics: Metrics
 
 
 class ChatHandler:
-    """Answers chat requests, each in a call of its own."""
+    """Answers chat requests."""
 
     def __init__(self, parts: ForwarderParts) -> None:
         self._parts = parts
-        self._room = BodyBudget()
+        self._budget = BodyBudget()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         headers = dict(scope["headers"])
-        call = ChatExchange(self._parts, headers, send)
+        exchange = ChatExchange(self._parts, headers, send)
         metrics = self._parts.metrics
         metrics.running += 1
         try:
-            with self._room.body() as body:
-                asked = await self._asked(receive, headers, body)
-                await self._watched(call, asked, receive)
-        except ErrorReply as refused:
-            await call.refuse(refused)
+            with self._budget.body() as body:
+                request = await self._read(receive, headers, body)
+                await self._answer_while_connected(exchange, request, receive)
+        except ErrorReply as reply:
+            await exchange.fail(reply)
         except InvalidField as error:
-            await call.refuse(ErrorReply(400, str(error), "invalid_request"))
-        except Exception as error:  # noqa: BLE001 - told by class and place: what else it says could be a prompt
-            log.error("request failed", error=type(error).__name__, at=place(error))  # noqa: TRY400 - as above
-            await call.refuse(ErrorReply(500, "internal error", "internal"))
+            await exchange.fail(ErrorReply(400, str(error), "invalid_request"))
+        except Exception as error:  # noqa: BLE001 - a bug ends one request, with a reply
+            # Neither message nor traceback is logged: they could hold a prompt.
+            log.error("request failed", error=type(error).__name__, at=_line_of(error))  # noqa: TRY400 - as above
+            await exchange.fail(ErrorReply(500, "internal error", "internal"))
         finally:
             metrics.running -= 1
-            call.close()
+            exchange.close()
 
-    async def _asked(
+    async def _read(
         self, receive: Receive, headers: Mapping[bytes, bytes], body: RequestBody
     ) -> ChatRequest:
-        """The request as read; raises Refused and InvalidField."""
-        if self._parts.metrics.running > MAX_RUNNING:
-            raise ErrorReply(503, "too many requests at once", "overloaded", retry_after=1.0)
-        tenant = self._parts.clients.require(headers.get(b"authorization", b""))
+        """Read the request; raise ErrorReply or InvalidField."""
+        if self._parts.metrics.running > _MAX_RUNNING:
+            message = "too many requests at once"
+            raise ErrorReply(503, message, "overloaded", retry_after=RETRY_AFTER_SECONDS)
+        tenant = self._parts.clients.tenant_of(headers.get(b"authorization", b""))
         data = await body.read(receive, headers.get(b"content-length", b""))
-        session_id, request_id = (
-            headers.get(name, b"").decode("latin-1") for name in SESSION_AND_REQUEST
-        )
+        session_id = headers.get(b"x-session-id", b"").decode("latin-1")
+        request_id = headers.get(b"x-request-id", b"").decode("latin-1")
         return read_request(data, tenant=tenant, session_id=session_id, request_id=request_id)
 
-    async def _watched(self, call: ChatExchange, asked: ChatRequest, receive: Receive) -> None:
-        """Answer, and stop at once when the caller goes away."""
+    async def _answer_while_connected(
+        self, exchange: ChatExchange, request: ChatRequest, receive: Receive
+    ) -> None:
+        """Answer, and cancel the attempt at once if the caller disconnects."""
         work = asyncio.current_task()
+        disconnected = False
 
         async def watch() -> None:
+            nonlocal disconnected
             await receive()
-            if not call.done and work is not None:
-                call.left = True
+            if not exchange.done and work is not None:
+                disconnected = True
                 work.cancel()
 
         watching = asyncio.create_task(watch())
         try:
-            await call.answer(asked)
+            await exchange.answer(request)
         except asyncio.CancelledError:
-            if not call.left:
+            if not disconnected:
                 raise
         finally:
             watching.cancel()
 
 
-def place(error: BaseException) -> str:
-    """Where an error was raised."""
+def _line_of(error: BaseException) -> str:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{Path(frame.filename).name}:{frame.lineno}"
 
 
 class ChatExchange:
-    """One request: `done` once the last of its answer is on its way, `left` once its caller is gone."""
+    """One request and its reply; `done` is set just before the last of the reply is sent."""
 
     def __init__(self, parts: ForwarderParts, headers: Mapping[bytes, bytes], send: Send) -> None:
-        self.done = self.left = False
+        self.done = False
         self._parts = parts
-        self._whole = JsonReply(send, self._over)
-        self._stream: SseReply | None = None
+        self._json_reply = JsonReply(send, self._on_end)
+        self._sse_reply: SseReply | None = None
         self._wants_block = headers.get(b"x-openrouter-metadata", b"").lower() == b"enabled"
         self._deadline = asyncio.get_running_loop().time() + parts.providers.deadline
         self._decision = pb.DecideResponse()
         self._requested: tuple[str, ...] = ()
-        self._tried: list[AttemptResult] = []
+        self._results: list[AttemptResult] = []
 
-    async def answer(self, asked: ChatRequest) -> None:
-        """Answer; raises Refused where no attempt did."""
-        self._requested = (asked.question.model, *asked.question.models)
+    async def answer(self, request: ChatRequest) -> None:
+        """Answer; raise ErrorReply if no attempt did."""
+        attempts = await self._decide(request)
+        providers = self._parts.providers
+        if request.stream:
+            self._sse_reply = SseReply(self._json_reply, providers.keep_alive)
+        while attempts and not self.done and self._seconds_left() > 0:
+            planned = attempts.pop()
+            attempt = ProviderAttempt(
+                request,
+                planned,
+                providers.by_slug[planned.provider],
+                self._parts.listing.capabilities(planned.endpoint_id),
+            )
+            seconds = self._seconds_left() * (_SHARE_OF_TIME if attempts else 1.0)
+            error = await self._attempt(attempt, seconds)
+            if error is not None:
+                attempts.drop_after(planned, error)
+        if not self.done:
+            raise all_attempts_failed_error(self._results, self._requested)
+
+    async def _decide(self, request: ChatRequest) -> AttemptQueue:
+        """Return the attempts at providers that the file names; raise ErrorReply if there are none."""
+        self._requested = (request.question.model, *request.question.models)
         began = perf_counter()
-        decision = self._decision = await self._parts.decisions.decide(
-            asked.question, self._seconds()
-        )
-        self._parts.metrics.decided(began)
-        self._whole.headers.append((b"x-assay-decision-id", decision.decision_id.encode()))
+        decision = await self._parts.decider.decide(request.question, self._seconds_left())
+        self._decision = decision
+        self._parts.metrics.observe_decision(began)
+        self._json_reply.headers.append((b"x-assay-decision-id", decision.decision_id.encode()))
         if not decision.attempts:
             raise no_endpoint_error(decision, self._requested)
-        providers = self._parts.providers
-        route = AttemptQueue(
-            [each for each in decision.attempts if each.provider in providers.by_slug]
-        )
-        if not route:
-            raise ErrorReply(
-                404, NOT_SET_UP, "no_endpoints", code="no_endpoints", requested=self._requested
-            )
-        if asked.stream:
-            self._stream = SseReply(self._whole, providers.keep_alive)
-        while route and not self.done and self._seconds() > 0:
-            planned = route.take()
-            offer = self._parts.catalog.offer(planned.endpoint_id)
-            attempt = ProviderAttempt(asked, planned, providers.by_slug[planned.provider], offer)
-            failed = await self._attempted(
-                attempt, decision.decision_id, self._seconds() * (SHARE if route else 1.0)
-            )
-            if failed is not None:
-                route.after(planned, failed)
-        if not self.done:
-            raise all_attempts_failed_error(self._tried, self._requested)
+        known = self._parts.providers.by_slug
+        attempts = AttemptQueue(each for each in decision.attempts if each.provider in known)
+        if not attempts:
+            message = "no provider of the requested models is configured at this gateway"
+            code = "no_endpoints"
+            raise ErrorReply(404, message, code, code=code, requested=self._requested)
+        return attempts
 
-    async def _attempted(
-        self, attempt: ProviderAttempt, decision_id: str, seconds: float
-    ) -> AttemptError | None:
-        """Make an attempt, report it, and give its answer or what is left to say of it."""
-        again = any(each.attempt.rank == attempt.planned.rank for each in self._tried)
-        report = partial(self._report, attempt, "" if again else decision_id)
-        stream, upstream = self._stream, self._parts.upstream
+    async def _attempt(self, attempt: ProviderAttempt, seconds: float) -> AttemptError | None:
+        """Make an attempt, report it, and send its answer; return its error."""
+        reply, session = self._sse_reply, self._parts.session
         answer: dict[str, Any] = {}
         try:
-            if stream is None:
-                answer = await attempt.whole(upstream, seconds)
+            if reply is None:
+                answer = await attempt.read_json(session, seconds)
             else:
-                await attempt.streamed(upstream, stream, seconds)
-            report(None)
-        except AttemptError as failed:
-            failed.told = attempt.provider.without_key(failed.told)
-            report(failed)
-            if stream and attempt.begun:
-                broke_off = ErrorReply(
-                    failed.row.status, BROKE_OFF, failed.row.name, tried=self._tried
-                )
-                await stream.refuse(broke_off, self._block(), attempt.chunks.about)
-            return failed
+                await attempt.relay_stream(session, reply, seconds)
+        except AttemptError as error:
+            error.message = attempt.provider.redact(error.message)
+            self._report(attempt, error)
+            if reply and attempt.has_started:
+                await self._end_broken_stream(attempt, reply, error)
+            return error
         except asyncio.CancelledError:
-            report(AttemptError(CANCELLED))
+            self._report(attempt, AttemptError(CANCELLED))
             raise
         else:
-            if stream is None:
-                await self._whole.answer(answer, self._block())
+            self._report(attempt, None)
+            if reply is None:
+                await self._json_reply.answer(answer, self._block())
             else:
-                await stream.finish(attempt.chunks.about, self._block())
+                await reply.finish(attempt.answer_fields, self._block())
                 await attempt.drain()
             return None
         finally:
             attempt.close()
 
-    def _report(
-        self, attempt: ProviderAttempt, decision_id: str, failed: AttemptError | None
+    async def _end_broken_stream(
+        self, attempt: ProviderAttempt, reply: SseReply, error: AttemptError
     ) -> None:
-        outcome = attempt.outcome(decision_id, failed)
-        self._parts.reporter.report(outcome, at_once=failed is not None and failed.row.demotes)
-        self._parts.metrics.attempts[
-            attempt.provider.slug, failed.row.name if failed else ANSWERED
-        ] += 1
-        self._tried.append(AttemptResult(attempt.planned, attempt.provider.name, failed))
-        if failed is not None:
-            endpoint, name = attempt.planned.endpoint_id, failed.row.name
-            log.info(
-                "attempt failed",
-                failure=name,
-                status=failed.status,
-                endpoint=endpoint,
-                decision=decision_id,
-            )
+        """End a stream that failed after its first token with an error chunk."""
+        message = "the provider's answer broke off"
+        broken = ErrorReply(error.kind.status, message, error.kind.name, results=self._results)
+        await reply.fail(broken, self._block(), attempt.answer_fields)
 
-    async def refuse(self, refused: ErrorReply) -> None:
-        """Answer with an error, unless the last word has been said."""
+    def _report(self, attempt: ProviderAttempt, error: AttemptError | None) -> None:
+        """Report an attempt. A second one at the same rank is reported without the decision's id."""
+        is_repeated = any(each.attempt.rank == attempt.planned.rank for each in self._results)
+        decision_id = "" if is_repeated else self._decision.decision_id
+        outcome = attempt.outcome(decision_id, error)
+        self._parts.reporter.report(outcome, at_once=error is not None and error.kind.demotes)
+        result = AttemptResult(attempt.planned, attempt.provider.name, error)
+        self._results.append(result)
+        self._parts.metrics.attempts[attempt.provider.slug, result.outcome] += 1
+        if error is not None:
+            log.info(
+                "attempt failed", failure=result.outcome, status=error.status,
+                endpoint=attempt.planned.endpoint_id, decision=decision_id,
+            )  # fmt: skip
+
+    async def fail(self, reply: ErrorReply) -> None:
+        """Reply with an error, unless the reply has ended."""
         if not self.done:
-            await (self._stream or self._whole).refuse(refused, self._block())
+            await (self._sse_reply or self._json_reply).fail(reply, self._block())
 
     def close(self) -> None:
-        """Let go of what a stream holds."""
-        if self._stream is not None:
-            self._stream.close()
+        """Release what a stream holds."""
+        if self._sse_reply is not None:
+            self._sse_reply.close()
 
-    def _over(self, status: int) -> None:
+    def _on_end(self, status: int) -> None:
         self.done = True
         self._parts.metrics.requests[str(status)] += 1
 
-    def _block(self) -> dict[str, Any] | None:
-        wanted = self._wants_block and self._decision.decision_id
-        return metadata_block(self._decision, self._requested[0], self._tried) if wanted else None
+    def _block(self) -> MetadataBlock:
+        if not self._wants_block or not self._decision.decision_id:
+            return None
+        return metadata_block(self._decision, self._requested[0], self._results)
 
-    def _seconds(self) -> float:
-        """What is left of the time that attempts may take."""
+    def _seconds_left(self) -> float:
         return self._deadline - asyncio.get_running_loop().time()

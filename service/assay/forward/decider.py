@@ -1,110 +1,94 @@
-"""Asking the decider: one channel, retried by its own policy; every status becomes the caller's answer."""
+"""The gRPC client of the decider; every status becomes a reply to the caller."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from assay.forward.errors import ErrorReply
+from assay.forward.errors import RETRY_AFTER_SECONDS, ErrorReply
 from assay.v1 import routing_pb2 as pb, routing_pb2_grpc
 
-SERVICE: Final = "assay.v1.RoutingService"
-SERVICE_CONFIG: Final = json.dumps({
+_SERVICE: Final = "assay.v1.RoutingService"
+_SERVICE_CONFIG: Final = json.dumps({
     "methodConfig": [{
-        "name": [{"service": SERVICE}, {"service": "assay.v1.CatalogService"}],
+        "name": [{"service": _SERVICE}, {"service": "assay.v1.CatalogService"}],
         "retryPolicy": {
-            "maxAttempts": 3, "initialBackoff": "0.05s", "maxBackoff": "0.5s", "backoffMultiplier": 2,
-            "retryableStatusCodes": ["UNAVAILABLE"],
+            "maxAttempts": 3, "initialBackoff": "0.05s", "maxBackoff": "0.5s",
+            "backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE"],
         },
     }],
     "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
 })  # fmt: skip
-OPTIONS: Final = (
-    ("grpc.service_config", SERVICE_CONFIG),
+_OPTIONS: Final = (
+    ("grpc.service_config", _SERVICE_CONFIG),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1000),  # how long one try to connect may take
+    ("grpc.min_reconnect_backoff_ms", 1000),  # how long one attempt to connect may take
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
 )
-HEALTH_SECONDS: Final = 1.0
-WAIT_SECONDS: Final = 5.0
-MOST_ASKING: Final = 256  # gRPC's server turns calls away at random once a thousand wait for it
-RETRY_AFTER_SECONDS: Final = 1.0
-
-
-def channel_to(server: str) -> grpc.aio.Channel:
-    """The one channel to the decider: decisions and reports of their outcomes reach the same worker."""
-    return grpc.aio.insecure_channel(server, OPTIONS)
-
-
-@dataclass(frozen=True, slots=True)
-class DecideErrorReply:
-    """What a caller is told instead of a decision."""
-
-    status: int
-    error_type: str
-    code: str | None = None
-
-
-AWAY: Final = DecideErrorReply(503, "decider_unavailable", "temporarily_unavailable")
-STATUSES: Final = {
-    "unknown-model": DecideErrorReply(400, "model_not_found", "model_not_found"),
-    "INVALID_ARGUMENT": DecideErrorReply(400, "invalid_request"),
-    "NOT_FOUND": DecideErrorReply(400, "invalid_request"),
+_HEALTH_SECONDS: Final = 1.0
+_WAIT_SECONDS: Final = 5.0
+_MAX_CONCURRENT: Final = 256  # gRPC's server rejects calls at random once a thousand are queued
+# By the `assay-reason` of a status, or else by its code: error type and availability code of a 400.
+_CALLER_ERRORS: Final = {
+    "unknown-model": ("model_not_found", "model_not_found"),
+    "INVALID_ARGUMENT": ("invalid_request", None),
+    "NOT_FOUND": ("invalid_request", None),
 }
 
 
+def open_channel(server: str) -> grpc.aio.Channel:
+    """Open the one channel to the decider, so that decisions and reports reach the same worker."""
+    return grpc.aio.insecure_channel(server, _OPTIONS)
+
+
 class DeciderClient:
-    """Decide, as the chat route uses it."""
+    """Calls Decide for the chat route."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._decide = routing_pb2_grpc.RoutingServiceStub(channel).Decide
         stub: Any = health_pb2_grpc.HealthStub  # generated without types
         self._check = stub(channel).Check
-        self._room = asyncio.Semaphore(MOST_ASKING)
+        self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
 
     async def decide(self, question: pb.DecideRequest, seconds: float) -> pb.DecideResponse:
-        """The decision; raises Refused. A decider that is away is waited for, but not for long."""
-        limit = min(seconds, WAIT_SECONDS)
+        """Return the decision; raise ErrorReply. An unavailable decider is awaited for 5 seconds."""
+        limit = min(seconds, _WAIT_SECONDS)
         try:
-            async with asyncio.timeout(limit), self._room:
+            async with asyncio.timeout(limit), self._slots:
                 return await self._decide(question, timeout=limit, wait_for_ready=True)
         except TimeoutError:
-            raise away("DEADLINE_EXCEEDED") from None
+            raise _unavailable("DEADLINE_EXCEEDED") from None
         except grpc.aio.AioRpcError as error:
-            raise refusal(error, question) from None
+            raise _error_reply(error, question) from None
 
-    async def ready(self) -> bool:
-        """Whether the decider says that it can answer."""
+    async def is_ready(self) -> bool:
+        """Return whether the decider reports that it is serving."""
+        request = health_pb2.HealthCheckRequest(service=_SERVICE)
         try:
-            told = await self._check(
-                health_pb2.HealthCheckRequest(service=SERVICE), timeout=HEALTH_SECONDS
-            )
+            health = await self._check(request, timeout=_HEALTH_SECONDS)
         except grpc.aio.AioRpcError:
             return False
-        return bool(told.status == health_pb2.HealthCheckResponse.SERVING)
+        return bool(health.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-def refusal(error: grpc.aio.AioRpcError, question: pb.DecideRequest) -> ErrorReply:
-    """What a gRPC status means for the caller, who reads the decider's words where the fault is theirs."""
+def _error_reply(error: grpc.aio.AioRpcError, question: pb.DecideRequest) -> ErrorReply:
+    """Return the reply for a gRPC status; a caller's error keeps the decider's message."""
     reason = dict(error.trailing_metadata() or ()).get("assay-reason")
-    told = STATUSES.get(str(reason)) or STATUSES.get(error.code().name) or AWAY
-    if told is AWAY:
-        return away(error.code().name)
+    known = _CALLER_ERRORS.get(str(reason)) or _CALLER_ERRORS.get(error.code().name)
+    if known is None:
+        return _unavailable(error.code().name)
+    error_type, code = known
     requested = (question.model, *question.models)
-    return ErrorReply(
-        told.status, error.details() or "", told.error_type, code=told.code, requested=requested
-    )
+    return ErrorReply(400, error.details() or "", error_type, code=code, requested=requested)
 
 
-def away(code: str) -> ErrorReply:
-    """What a caller is told while nobody decides."""
-    message = f"no decision can be had at the moment ({code})"
+def _unavailable(grpc_code: str) -> ErrorReply:
     return ErrorReply(
-        AWAY.status, message, AWAY.error_type, code=AWAY.code, retry_after=RETRY_AFTER_SECONDS
-    )
+        503, f"the decider is not available ({grpc_code})", "decider_unavailable",
+        code="temporarily_unavailable", retry_after=RETRY_AFTER_SECONDS,
+    )  # fmt: skip

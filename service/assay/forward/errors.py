@@ -1,4 +1,4 @@
-"""What callers are told that no provider said: OpenRouter's error envelope, its availability, the metadata block."""
+"""Error replies that the forwarder itself gives, in OpenRouter's envelope with its `availability`."""
 
 from __future__ import annotations
 
@@ -7,30 +7,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-import orjson
-
 from assay.forward.taxonomy import CALLER_ERROR, FORBIDDEN, RATE_LIMITED, AttemptError
 from assay.v1 import routing_pb2 as pb
 
-RETRYABLE: Final = frozenset({429, 503})
 RETRY_AFTER_SECONDS: Final = 1.0
-MESSAGES: Final = {
-    "no_endpoints": "no endpoint of the requested models is known",
-    "constraint_filtered": "no endpoint of the requested models is left by the rules",
+_RETRYABLE: Final = frozenset({429, 503})
+_MESSAGES: Final = {
+    "no_endpoints": "the catalog has no endpoint of the requested models",
+    "constraint_filtered": "the rules exclude every endpoint of the requested models",
 }
 
 
 class AttemptResult(NamedTuple):
-    """An attempt and how it failed; `None`: it answered."""
+    """An attempt and its error; `None` means that it answered."""
 
     attempt: pb.Attempt
     provider: str
-    failed: AttemptError | None
+    error: AttemptError | None
+
+    @property
+    def outcome(self) -> str:
+        """`answered`, or the name of the failure."""
+        return self.error.kind.name if self.error else "answered"
 
 
 @dataclass(eq=False)
 class ErrorReply(Exception):
-    """A request ends without an answer: everything that its error envelope says; `retry_after` in seconds."""
+    """Ends a request without an answer; holds the content of the error envelope.
+
+    `code` is the availability code; without one the envelope has no `availability`.
+    `retry_after` is in seconds.
+    """
 
     status: int
     message: str
@@ -39,131 +46,73 @@ class ErrorReply(Exception):
     retry_after: float | None = None
     requested: Sequence[str] = ()
     excluded_by: Sequence[str] = ()
-    tried: Sequence[AttemptResult] = ()
+    results: Sequence[AttemptResult] = ()
 
     def error(self) -> dict[str, Any]:
-        """The `error` object."""
+        """Return the `error` object."""
+        metadata: dict[str, Any] = {"error_type": self.error_type}
+        if previous := self._previous_errors():
+            metadata["previous_errors"] = previous
         error: dict[str, Any] = {
             "code": self.status,
             "message": self.message,
-            "metadata": self.metadata(),
+            "metadata": metadata,
         }
         if self.code is not None:
             error["availability"] = {
                 "code": self.code,
-                "retryable": self.status in RETRYABLE,
-                "retry_after": None if self.retry_after is None else self.whole_seconds,
+                "retryable": self.status in _RETRYABLE,
+                "retry_after": None if self.retry_after is None else self.retry_after_header,
                 "requested_models": list(self.requested),
-                "affected_providers": list(dict.fromkeys(each.provider for each in self.tried)),
+                "affected_providers": list(dict.fromkeys(each.provider for each in self.results)),
                 "excluded_by": list(self.excluded_by),
             }
         return error
 
-    def metadata(self) -> dict[str, Any]:
-        """What is said besides, as OpenRouter says it."""
-        failures = [(each.provider, each.failed) for each in self.tried if each.failed is not None]
-        previous = [
-            {"provider": name, "code": f.row.name, "status": f.status or None}
-            for name, f in failures
+    def _previous_errors(self) -> list[dict[str, Any]]:
+        return [
+            {"provider": each.provider, "code": each.outcome, "status": each.error.status or None}
+            for each in self.results
+            if each.error
         ]
-        return {
-            "error_type": self.error_type,
-            **({"previous_errors": previous} if previous else {}),
-        }
 
     @property
-    def whole_seconds(self) -> int:
-        """`Retry-After`, in whole seconds and rounded up."""
+    def retry_after_header(self) -> int:
+        """`Retry-After` in whole seconds, rounded up."""
         return math.ceil(self.retry_after or 0.0)
 
 
 def no_endpoint_error(decision: pb.DecideResponse, requested: Sequence[str]) -> ErrorReply:
-    """A decision without attempts: 404, with what left each endpoint out."""
+    """Return the 404 for a decision without attempts, with the reasons of the exclusions."""
     code = decision.availability or "no_endpoints"
     reasons = [each.reason for each in decision.availability_reasons]
-    message = MESSAGES.get(code, "no endpoint is available") + (
-        f" ({', '.join(reasons)})" if reasons else ""
-    )
+    message = _MESSAGES.get(code, "no endpoint is available")
+    if reasons:
+        message += f" ({', '.join(reasons)})"
     return ErrorReply(404, message, code, code=code, requested=requested, excluded_by=reasons)
 
 
 def all_attempts_failed_error(
-    tried: Sequence[AttemptResult], requested: Sequence[str]
+    results: Sequence[AttemptResult], requested: Sequence[str]
 ) -> ErrorReply:
-    """Every attempt failed: the caller's own fault as a provider told it, 429 if all were limited, else 503."""
-    failures = [each.failed for each in tried if each.failed is not None]
-    last = failures[-1] if failures else None
-    if last is not None and last.row in (CALLER_ERROR, FORBIDDEN):
-        message = last.told or "the provider refused the request"
-        return ErrorReply(last.status, message, "provider_refused", tried=tried)
-    hints = [each.retry_after for each in failures if each.retry_after is not None]
-    wait = min(hints, default=RETRY_AFTER_SECONDS)
-    if failures and all(each.row is RATE_LIMITED for each in failures):
-        message, kind = (
-            "every provider of the requested models is at its rate limit",
-            "capacity_exhausted",
-        )
-        return ErrorReply(
-            429, message, kind, code=kind, retry_after=wait, requested=requested, tried=tried
-        )
-    message, kind = "every attempt at a provider failed", "temporarily_unavailable"
+    """Return the reply after the last attempt has failed.
+
+    It is the provider's own 4xx if the last failure was the caller's fault, 429 if every provider
+    was at its rate limit, and 503 otherwise.
+    """
+    errors = [each.error for each in results if each.error is not None]
+    last = errors[-1] if errors else None
+    if last is not None and last.kind in (CALLER_ERROR, FORBIDDEN):
+        message = last.message or "the provider rejected the request"
+        return ErrorReply(last.status, message, "provider_refused", results=results)
+    hints = [each.retry_after for each in errors if each.retry_after is not None]
+    if errors and all(each.kind is RATE_LIMITED for each in errors):
+        status, code = 429, "capacity_exhausted"
+        message = "every provider of the requested models is at its rate limit"
+    else:
+        status, code = 503, "temporarily_unavailable"
+        message = "every attempt at a provider failed"
     return ErrorReply(
-        503, message, kind, code=kind, retry_after=wait, requested=requested, tried=tried
-    )
-
-
-def metadata_block(
-    decision: pb.DecideResponse, requested: str, tried: Sequence[AttemptResult]
-) -> dict[str, Any]:
-    """`openrouter_metadata`: who was tried and how it went, who was admitted, who was left out and why."""
-    served = {
-        each.attempt.endpoint_id: place
-        for place, each in enumerate(tried, 1)
-        if each.failed is None
-    }
-    available = [
-        {**named(each), "selected": each.endpoint_id in served} for each in decision.attempts
-    ]
-    excluded = [
-        {**named(each), "reasons": list(dict.fromkeys(r.reason for r in each.reasons))}
-        for each in decision.excluded
-    ]
-    return {
-        "requested": requested,
-        "strategy": "fallback" if len(tried) > 1 else "direct",
-        "decision_id": decision.decision_id,
-        "region": None,
-        "is_byok": False,
-        "attempt": next(iter(served.values()), 0),
-        "summary": ", ".join(
-            f"{each.provider}: {each.failed.row.name if each.failed else 'answered'}"
-            for each in tried
-        ),
-        "endpoints": {
-            "total": len(available) + len(excluded),
-            "available": available,
-            "excluded": excluded,
-        },
-        "attempts": [told(each) for each in tried],
-    }
-
-
-def named(value: pb.Attempt | pb.Findings) -> dict[str, Any]:
-    """An endpoint by its names."""
-    return {"provider": value.provider, "model": value.model, "endpoint_id": value.endpoint_id}
-
-
-def told(each: AttemptResult) -> dict[str, Any]:
-    """One attempt."""
-    failed = each.failed
-    outcome = (
-        {"status": 200} if failed is None else {"status": failed.status, "failure": failed.row.name}
-    )
-    return {**named(each.attempt), **outcome}
-
-
-def envelope(refused: ErrorReply, block: dict[str, Any] | None = None) -> bytes:
-    """The body of an answer that is an error."""
-    return orjson.dumps(
-        {"error": refused.error(), **({"openrouter_metadata": block} if block else {})}
-    )
+        status, message, code, code=code, retry_after=min(hints, default=RETRY_AFTER_SECONDS),
+        requested=requested, results=results,
+    )  # fmt: skip

@@ -1,140 +1,123 @@
-"""The catalog as OpenRouter shows it, read from CatalogService and kept for a while."""
+"""Models and endpoints in OpenRouter's form, read from CatalogService and cached."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 import grpc
 import structlog
 
-from assay.forward.errors import ErrorReply
+from assay.forward.errors import RETRY_AFTER_SECONDS, ErrorReply
 from assay.forward.request import EndpointCapabilities
 from assay.v1 import catalog_pb2 as pb, catalog_pb2_grpc, routing_pb2
 
-PAGE: Final = 1000
-FRESH_SECONDS: Final = 30.0
-TIMEOUT_SECONDS: Final = 10.0
-PER_MILLION: Final = 1e-6
-ANYTHING: Final = EndpointCapabilities()
-TOKEN_PRICES: Final = {
-    "prompt": "prompt", "completion": "completion", "input_cache_read": "cache_read",
-    "input_cache_write": "cache_write", "audio": "audio",
-}  # fmt: skip
-UNIT_PRICES: Final = {"request": "request_usd", "image": "image_usd"}
-CHOICES: Final = ("none", "auto", "required", "function")
+_PAGE_SIZE: Final = 1000
+_REFRESH_SECONDS: Final = 30.0
+_TIMEOUT_SECONDS: Final = 10.0
+_PER_MILLION: Final = 1e-6
+_UNKNOWN_CAPABILITIES: Final = EndpointCapabilities()
+# OpenRouter's price name: our field, and what turns our unit into USD per token, request or image.
+_PRICES: Final = {
+    "prompt": ("prompt", _PER_MILLION),
+    "completion": ("completion", _PER_MILLION),
+    "input_cache_read": ("cache_read", _PER_MILLION),
+    "input_cache_write": ("cache_write", _PER_MILLION),
+    "audio": ("audio", _PER_MILLION),
+    "request": ("request_usd", 1),
+    "image": ("image_usd", 1),
+}
+_TOOL_CHOICES: Final = ("none", "auto", "required", "function")
 log = structlog.get_logger("assay.forward")
 
 
 class ModelListing:
-    """Models and endpoints as of some seconds ago; what cannot be renewed goes on being used."""
+    """The catalog as of some seconds ago; if it cannot be refreshed, the last one stays in use."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = catalog_pb2_grpc.CatalogServiceStub(channel)
         self._models: list[pb.Model] = []
         self._endpoints: list[pb.Endpoint] = []
-        self._offers: dict[str, EndpointCapabilities] = {}
+        self._capabilities: dict[str, EndpointCapabilities] = {}
 
-    def offer(self, endpoint_id: str) -> EndpointCapabilities:
-        """What is known of an endpoint."""
-        return self._offers.get(endpoint_id, ANYTHING)
+    def capabilities(self, endpoint_id: str) -> EndpointCapabilities:
+        """Return what the catalog knows about an endpoint."""
+        return self._capabilities.get(endpoint_id, _UNKNOWN_CAPABILITIES)
 
     async def run(self) -> None:
-        """Renew the catalog every so often until cancelled."""
+        """Refresh the catalog periodically until cancelled."""
         while True:
             try:
-                await self.renew()
+                await self._refresh()
             except grpc.aio.AioRpcError as error:
-                log.warning("catalog not renewed", code=error.code().name)
-            await asyncio.sleep(FRESH_SECONDS)
+                log.warning("catalog not refreshed", code=error.code().name)
+            await asyncio.sleep(_REFRESH_SECONDS)
 
-    async def renew(self) -> None:
-        """Read every model and endpoint anew."""
-        models = [
-            each
-            async for page in pages(self._stub.ListModels, pb.ListModelsRequest(page_size=PAGE))
-            for each in page.models
-        ]
-        endpoints = [
-            each
-            async for page in pages(
-                self._stub.ListEndpoints, pb.ListEndpointsRequest(page_size=PAGE)
-            )
-            for each in page.endpoints
-        ]
+    async def _refresh(self) -> None:
+        models: list[pb.Model] = []
+        endpoints: list[pb.Endpoint] = []
+        async for page in _pages(self._stub.ListModels, pb.ListModelsRequest(page_size=_PAGE_SIZE)):
+            models += page.models
+        request = pb.ListEndpointsRequest(page_size=_PAGE_SIZE)
+        async for page in _pages(self._stub.ListEndpoints, request):
+            endpoints += page.endpoints
         self._models, self._endpoints = models, endpoints
-        self._offers = {
+        self._capabilities = {
             e.endpoint_id: EndpointCapabilities(frozenset(e.supported_parameters), e.service_tier)
             for e in endpoints
         }
 
     def models(self) -> dict[str, Any]:
-        """`GET /v1/models`, as clients of OpenRouter and of OpenAI read it."""
+        """Return `GET /v1/models`, as clients of OpenRouter and of OpenAI read it."""
         by_model: dict[str, list[pb.Endpoint]] = {}
         for endpoint in self._endpoints:
             by_model.setdefault(endpoint.model, []).append(endpoint)
-        return {
-            "object": "list",
-            "data": [model(each, by_model.get(each.model, [])) for each in self._models],
-        }
+        data = [_model(each, by_model.get(each.model, [])) for each in self._models]
+        return {"object": "list", "data": data}
 
     async def endpoints(self, name: str) -> dict[str, Any]:
-        """`GET /v1/models/{author}/{slug}/endpoints`; raises Refused."""
+        """Return `GET /v1/models/{author}/{slug}/endpoints`; raise ErrorReply."""
+        request = pb.ListEndpointsRequest(model=name, page_size=_PAGE_SIZE)
         try:
             read = await self._stub.GetModel(
-                pb.GetModelRequest(model=name), timeout=TIMEOUT_SECONDS
+                pb.GetModelRequest(model=name), timeout=_TIMEOUT_SECONDS
             )
-            listed = await self._stub.ListEndpoints(
-                pb.ListEndpointsRequest(model=name, page_size=PAGE), timeout=TIMEOUT_SECONDS
-            )
+            listed = await self._stub.ListEndpoints(request, timeout=_TIMEOUT_SECONDS)
         except grpc.aio.AioRpcError as error:
             if error.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT):
-                raise ErrorReply(
-                    404, error.details() or "", "model_not_found", code="model_not_found"
-                ) from None
+                code, message = "model_not_found", error.details() or ""
+                raise ErrorReply(404, message, code, code=code) from None
             raise ErrorReply(
-                503, "the catalog cannot be read", "decider_unavailable", retry_after=1.0
-            ) from None
-        shown = model(read.model, listed.endpoints)
-        about = {
-            key: shown[key] for key in ("id", "name", "created", "description", "architecture")
-        }
-        return {
-            "data": {
-                **about,
-                "endpoints": [endpoint(each, shown["name"]) for each in listed.endpoints],
-            }
-        }
+                503, "the catalog is not available", "decider_unavailable",
+                retry_after=RETRY_AFTER_SECONDS,
+            ) from None  # fmt: skip
+        model = _model(read.model, listed.endpoints)
+        shared = ("id", "name", "created", "description", "architecture")
+        endpoints = [_endpoint(each, model["name"]) for each in listed.endpoints]
+        return {"data": {**{key: model[key] for key in shared}, "endpoints": endpoints}}
 
 
-async def pages(call: Any, request: Any) -> AsyncIterator[Any]:  # noqa: ANN401 - any method that lists
-    """Every page of a list."""
+async def _pages(call: Any, request: Any) -> AsyncIterator[Any]:  # noqa: ANN401 - any List method
     while True:
-        page = await call(request, timeout=TIMEOUT_SECONDS, wait_for_ready=True)
+        page = await call(request, timeout=_TIMEOUT_SECONDS, wait_for_ready=True)
         yield page
         if not page.next_page_token:
             return
         request.page_token = page.next_page_token
 
 
-def model(value: pb.Model, offered: Iterable[pb.Endpoint]) -> dict[str, Any]:
-    """A model; its price is that of the cheapest endpoint, its limits are those of the longest."""
-    offered = list(offered)
+def _model(value: pb.Model, endpoints: Sequence[pb.Endpoint]) -> dict[str, Any]:
+    """Return a model with the prices of its cheapest endpoint and the largest of the limits."""
     cheapest = min(
-        offered,
+        endpoints,
         key=lambda e: (not e.prices.HasField("prompt"), e.prices.prompt),
         default=pb.Endpoint(),
     )
-    context = (
-        value.context_length
-        if value.HasField("context_length")
-        else most(offered, "context_length")
-    )
-    inputs, outputs = (
-        list(value.input_modalities) or ["text"],
-        list(value.output_modalities) or ["text"],
-    )
+    has_context = value.HasField("context_length")
+    context = value.context_length if has_context else _largest(endpoints, "context_length")
+    inputs = list(value.input_modalities) or ["text"]
+    outputs = list(value.output_modalities) or ["text"]
     return {
         "id": value.model,
         "canonical_slug": value.model,
@@ -151,15 +134,15 @@ def model(value: pb.Model, offered: Iterable[pb.Endpoint]) -> dict[str, Any]:
             "tokenizer": "Other",
             "instruct_type": None,
         },
-        "pricing": pricing(cheapest.prices),
+        "pricing": _pricing(cheapest.prices),
         "top_provider": {
             "context_length": context,
-            "max_completion_tokens": most(offered, "max_completion_tokens"),
+            "max_completion_tokens": _largest(endpoints, "max_completion_tokens"),
             "is_moderated": False,
         },
         "per_request_limits": None,
         "supported_parameters": sorted(
-            {name for each in offered for name in each.supported_parameters}
+            {p for each in endpoints for p in each.supported_parameters}
         ),
         "default_parameters": None,
         "supported_voices": None,
@@ -167,9 +150,8 @@ def model(value: pb.Model, offered: Iterable[pb.Endpoint]) -> dict[str, Any]:
     }
 
 
-def endpoint(value: pb.Endpoint, model_name: str) -> dict[str, Any]:
-    """An endpoint."""
-    choice = "tool_choice" in value.supported_parameters
+def _endpoint(value: pb.Endpoint, model_name: str) -> dict[str, Any]:
+    has_tool_choice = "tool_choice" in value.supported_parameters
     return {
         "name": f"{value.provider} | {value.model}",
         "endpoint_id": value.endpoint_id,
@@ -180,52 +162,47 @@ def endpoint(value: pb.Endpoint, model_name: str) -> dict[str, Any]:
         "quantization": value.quantization or None,
         "service_tier": value.service_tier or None,
         "context_length": value.context_length,
-        "max_completion_tokens": known(value, "max_completion_tokens"),
-        "max_prompt_tokens": known(value, "max_prompt_tokens"),
-        "pricing": pricing(value.prices),
+        "max_completion_tokens": _optional(value, "max_completion_tokens"),
+        "max_prompt_tokens": _optional(value, "max_prompt_tokens"),
+        "pricing": _pricing(value.prices),
         "supported_parameters": list(value.supported_parameters),
-        "supports_tool_choice": dict.fromkeys(CHOICES, choice),
+        "supports_tool_choice": dict.fromkeys(_TOOL_CHOICES, has_tool_choice),
         "supports_implicit_caching": value.implicit_caching,
         "supports_diarization": False,
         "native_tools": {},
         "status": value.status,
         "uptime_last_5m": None,
-        "uptime_last_30m": known(value, "uptime_30m_percent"),
-        "uptime_last_1d": known(value, "uptime_1d_percent"),
-        "latency_last_30m": percentiles(value.latency_s, 1000.0),
-        "throughput_last_30m": percentiles(value.throughput_tps, 1.0),
+        "uptime_last_30m": _optional(value, "uptime_30m_percent"),
+        "uptime_last_1d": _optional(value, "uptime_1d_percent"),
+        "latency_last_30m": _percentiles(value.latency_s, 1000.0),
+        "throughput_last_30m": _percentiles(value.throughput_tps, 1.0),
     }
 
 
-def known(value: pb.Endpoint | pb.Prices, name: str) -> Any:  # noqa: ANN401 - any field of the message
-    """A field, or `None` where it is not known."""
+def _optional(value: pb.Endpoint | pb.Prices, name: str) -> Any:  # noqa: ANN401 - any field
     return getattr(value, name) if value.HasField(name) else None  # type: ignore[arg-type] # stubs want literals
 
 
-def most(offered: Iterable[pb.Endpoint], name: str) -> int | None:
-    """The largest of what endpoints state."""
-    return max(
-        (stated for each in offered if (stated := known(each, name)) is not None), default=None
-    )
+def _largest(endpoints: Sequence[pb.Endpoint], name: str) -> int | None:
+    stated = [_optional(each, name) for each in endpoints]
+    return max((value for value in stated if value is not None), default=None)
 
 
-def pricing(prices: pb.Prices) -> dict[str, str]:
-    """Decimal texts: USD per token, per request, per image; -1 where a price is not stated, which is not free."""
-    factors = {**dict.fromkeys(TOKEN_PRICES, PER_MILLION), **dict.fromkeys(UNIT_PRICES, 1)}
-    told = {key: known(prices, field) for key, field in {**TOKEN_PRICES, **UNIT_PRICES}.items()}
-    stated = {
-        key: decimal(price * factors[key]) for key, price in told.items() if price is not None
-    }
-    return {"prompt": "-1", "completion": "-1", **stated}
+def _pricing(prices: pb.Prices) -> dict[str, str]:
+    """Return USD per token, request or image as decimal text.
+
+    A missing token price is -1, since a missing price does not mean free of charge.
+    """
+    pricing = {"prompt": "-1", "completion": "-1"}
+    for name, (field, factor) in _PRICES.items():
+        price = _optional(prices, field)
+        if price is not None:
+            pricing[name] = f"{price * factor:.12f}".rstrip("0").rstrip(".")
+    return pricing
 
 
-def decimal(price: float) -> str:
-    """A price without an exponent."""
-    return f"{price:.12f}".rstrip("0").rstrip(".")
-
-
-def percentiles(value: routing_pb2.Percentiles, factor: float) -> dict[str, float] | None:
-    """Four points in OpenRouter's unit, where the median is known."""
+def _percentiles(value: routing_pb2.Percentiles, factor: float) -> dict[str, float] | None:
+    """Return four percentiles in OpenRouter's unit, or `None` without a median."""
     if not value.HasField("p50"):
         return None
     return {name: getattr(value, name) * factor for name in ("p50", "p75", "p90", "p99")}

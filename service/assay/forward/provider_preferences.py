@@ -1,64 +1,59 @@
-"""The `provider` object of an OpenRouter request, as a message; every fault names its field.
+"""Read the `provider` object of an OpenRouter request into the contract's message.
 
-Numbers may come as strings where OpenRouter allows both; `sort` may be a word or an object; a percentile preference
-may be one number, which means p50 (reference/openrouter.md §4).
+As at OpenRouter, numbers may be strings, `sort` may be a word or an object, and a percentile
+preference may be one number, which means p50. Every error names its field.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from assay.engine.errors import InvalidField
 from assay.v1 import routing_pb2 as pb
 
-Json = Mapping[str, Any]
+_Reader = Callable[[pb.ProviderPreferences, str, object], None]
 
 
 def provider_preferences(value: object) -> pb.ProviderPreferences:
-    """Read a whole object; unknown keys and wrong types are refused by name."""
+    """Read the whole object; raise InvalidField for unknown keys and wrong types."""
     message = pb.ProviderPreferences()
-    for key, item in table("provider", value).items():
-        read = FIELDS.get(key)
+    for key, item in _object("provider", value).items():
+        read = _READERS.get(key)
         if read is None:
-            raise InvalidField("provider", key, f"one of {', '.join(sorted(FIELDS))}")
+            raise InvalidField("provider", key, f"one of {', '.join(sorted(_READERS))}")
         if item is not None:
             read(message, key, item)
     return message
 
 
-def table(name: str, value: object) -> Json:
-    """An object with text keys."""
+def _object(name: str, value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise InvalidField(name, value, "an object")
     return value
 
 
-def words(message: pb.ProviderPreferences, key: str, value: object) -> None:
-    """A list of texts."""
+def _read_texts(message: pb.ProviderPreferences, key: str, value: object) -> None:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise InvalidField(f"provider.{key}", value, "a list of texts")
     getattr(message, key).extend(value)
 
 
-def flag(message: pb.ProviderPreferences, key: str, value: object) -> None:
-    """True or false."""
+def _read_flag(message: pb.ProviderPreferences, key: str, value: object) -> None:
     if not isinstance(value, bool):
         raise InvalidField(f"provider.{key}", value, "true or false")
     setattr(message, key, value)
 
 
-def word(message: pb.ProviderPreferences, key: str, value: object) -> None:
-    """One text."""
+def _read_text(message: pb.ProviderPreferences, key: str, value: object) -> None:
     if not isinstance(value, str):
         raise InvalidField(f"provider.{key}", value, "a text")
     setattr(message, key, value)
 
 
-def sort(message: pb.ProviderPreferences, key: str, value: object) -> None:
-    """A word, or an object with `by` and `partition`."""
-    parts = {"by": value} if isinstance(value, str) else table(f"provider.{key}", value)
-    for name, item in parts.items():
+def _read_sort(message: pb.ProviderPreferences, key: str, value: object) -> None:
+    fields = {"by": value} if isinstance(value, str) else _object(f"provider.{key}", value)
+    for name, item in fields.items():
         if name not in ("by", "partition"):
             raise InvalidField(f"provider.{key}", name, "one of by, partition")
         if item is not None:
@@ -67,20 +62,19 @@ def sort(message: pb.ProviderPreferences, key: str, value: object) -> None:
             setattr(message.sort, name, item)
 
 
-def numbers(message: pb.ProviderPreferences, key: str, value: object) -> None:
-    """An object of numbers; a bare number is the median of a percentile preference."""
+def _read_numbers(message: pb.ProviderPreferences, key: str, value: object) -> None:
     target = getattr(message, key)
     known = [field.name for field in target.DESCRIPTOR.fields]
-    scalar = key != "max_price" and isinstance(value, (int, float, str))
-    for name, item in ({"p50": value} if scalar else table(f"provider.{key}", value)).items():
+    is_median = key != "max_price" and isinstance(value, (int, float, str))
+    fields = {"p50": value} if is_median else _object(f"provider.{key}", value)
+    for name, item in fields.items():
         if name not in known:
             raise InvalidField(f"provider.{key}", name, f"one of {', '.join(known)}")
         if item is not None:
-            setattr(target, name, number(f"provider.{key}.{name}", item))
+            setattr(target, name, _number(f"provider.{key}.{name}", item))
 
 
-def number(name: str, value: object) -> float:
-    """A number, or the text of one."""
+def _number(name: str, value: object) -> float:
     if isinstance(value, (int, float, str)) and not isinstance(value, bool):
         try:
             return float(value)
@@ -89,18 +83,14 @@ def number(name: str, value: object) -> float:
     raise InvalidField(name, value, "a number")
 
 
-FIELDS: Mapping[str, Callable[[pb.ProviderPreferences, str, object], None]] = {
-    "order": words,
-    "only": words,
-    "ignore": words,
-    "quantizations": words,
-    "allow_fallbacks": flag,
-    "require_parameters": flag,
-    "zdr": flag,
-    "enforce_distillable_text": flag,
-    "data_collection": word,
-    "sort": sort,
-    "max_price": numbers,
-    "preferred_min_throughput": numbers,
-    "preferred_max_latency": numbers,
+_READERS: Final[Mapping[str, _Reader]] = {
+    **dict.fromkeys(("order", "only", "ignore", "quantizations"), _read_texts),
+    **dict.fromkeys(
+        ("allow_fallbacks", "require_parameters", "zdr", "enforce_distillable_text"), _read_flag
+    ),
+    "data_collection": _read_text,
+    "sort": _read_sort,
+    **dict.fromkeys(
+        ("max_price", "preferred_min_throughput", "preferred_max_latency"), _read_numbers
+    ),
 }

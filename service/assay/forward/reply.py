@@ -1,128 +1,174 @@
-"""The caller's end of a request: an answer in one piece, or a stream that hears comments while there are no tokens."""
+"""Replies to callers: one JSON body, or a stream with comments while there is no token yet.
+
+A stream sends its headers with the first bytes that it is given. Until then an error can still be
+a JSON body with a status of its own.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Final
 
 import orjson
 
-from assay.forward.errors import ErrorReply, envelope
+from assay.forward.errors import AttemptResult, ErrorReply
+from assay.forward.stream import encode_event
+from assay.v1 import routing_pb2 as pb
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Block = dict[str, Any] | None
-COMMENT: Final = b": ASSAY PROCESSING\n\n"
-DONE: Final = b"data: [DONE]\n\n"
+MetadataBlock = dict[str, Any] | None
+_COMMENT: Final = b": ASSAY PROCESSING\n\n"
+_DONE: Final = b"data: [DONE]\n\n"
+_ERROR_CHOICE: Final = {
+    "index": 0,
+    "delta": {"role": "assistant", "content": ""},
+    "finish_reason": "error",
+}
 
 
 class JsonReply:
-    """An answer in one piece; `over(status)` is told once it is on its way."""
+    """A reply in one piece; it calls `on_end` with the status just before sending it."""
 
-    def __init__(self, send: Send, over: Callable[[int], None]) -> None:
+    def __init__(self, send: Send, on_end: Callable[[int], None]) -> None:
         self.headers: list[tuple[bytes, bytes]] = []
-        self.over = over
+        self.on_end = on_end
         self.send = send
 
-    async def answer(self, answer: dict[str, Any], block: Block) -> None:
-        """Give an answer, with the metadata block where it is wanted."""
-        await self.respond(200, orjson.dumps(with_block(answer, block)))
+    async def answer(self, answer: dict[str, Any], block: MetadataBlock) -> None:
+        """Send a provider's answer, with the metadata block if there is one."""
+        await self._respond(200, orjson.dumps(_with_block(answer, block)))
 
-    async def refuse(self, refused: ErrorReply, block: Block) -> None:
-        """Give an error in its envelope."""
-        if refused.retry_after is not None:
-            self.headers.append((b"retry-after", b"%d" % refused.whole_seconds))
-        await self.respond(refused.status, envelope(refused, block))
+    async def fail(self, reply: ErrorReply, block: MetadataBlock) -> None:
+        """Send an error in its envelope."""
+        if reply.retry_after is not None:
+            self.headers.append((b"retry-after", b"%d" % reply.retry_after_header))
+        await self._respond(reply.status, error_body(reply, block))
 
-    async def respond(self, status: int, body: bytes) -> None:
-        """Give a body in JSON."""
-        self.over(status)
+    async def _respond(self, status: int, body: bytes) -> None:
+        self.on_end(status)
         fixed = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        await self.send(
-            {"type": "http.response.start", "status": status, "headers": [*fixed, *self.headers]}
-        )
+        headers = [*fixed, *self.headers]
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
 
 
 class SseReply:
-    """Begins with the first bytes given; until `quiet` a comment is sent every so often. Giving waits for who reads."""
+    """A stream of events. `write` waits while the caller does not read.
 
-    def __init__(self, whole: JsonReply, keep_alive: float) -> None:
-        self.begun = False
-        self._whole = whole
-        self._send = whole.send
+    Until `stop_comments` is called, the caller gets a comment every `keep_alive` seconds.
+    """
+
+    def __init__(self, json_reply: JsonReply, keep_alive: float) -> None:
+        self._started = False
+        self._json_reply = json_reply
+        self._send = json_reply.send
         self._keep_alive = keep_alive
         self._loop = asyncio.get_running_loop()
         self._comment: asyncio.Task[None] | None = None
-        self._timer = self._loop.call_later(keep_alive, self._tick)
+        self._timer = self._loop.call_later(keep_alive, self._write_comment)
 
-    def _tick(self) -> None:
+    def _write_comment(self) -> None:
         if self._comment is None or self._comment.done():
-            self._comment = self._loop.create_task(self.give(COMMENT))
-        self._timer = self._loop.call_later(self._keep_alive, self._tick)
+            self._comment = self._loop.create_task(self.write(_COMMENT))
+        self._timer = self._loop.call_later(self._keep_alive, self._write_comment)
 
-    async def quiet(self) -> None:
-        """No more comments; returns once none is on its way."""
+    async def stop_comments(self) -> None:
+        """Send no more comments; return once none is being sent."""
         self._timer.cancel()
         if self._comment is not None:
             await self._comment
 
-    async def give(self, data: bytes) -> None:
-        """Hand bytes to the caller."""
-        if not self.begun:
-            self.begun = True
+    async def write(self, data: bytes) -> None:
+        """Send bytes to the caller, after the headers if these are the first."""
+        if not self._started:
+            self._started = True
             fixed = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
-            headers = [*fixed, *self._whole.headers]
+            headers = [*fixed, *self._json_reply.headers]
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
-    async def finish(self, about: dict[str, Any], block: Block) -> None:
-        """End a whole answer, with the metadata block where it is wanted."""
-        await self._end((event({**about, "choices": []}, block) if block else b"") + DONE)
+    async def finish(self, answer_fields: dict[str, Any], block: MetadataBlock) -> None:
+        """End a complete answer, after a chunk with the metadata block if there is one."""
+        last = _encode_chunk({**answer_fields, "choices": []}, block) if block else b""
+        await self._end(last + _DONE)
 
-    async def refuse(
-        self, refused: ErrorReply, block: Block, about: dict[str, Any] | None = None
+    async def fail(
+        self, reply: ErrorReply, block: MetadataBlock, answer_fields: dict[str, Any] | None = None
     ) -> None:
-        """Give an error: in its envelope where nothing has gone out, else as the last event of the stream."""
-        await self.quiet()
-        if not self.begun:
-            return await self._whole.refuse(refused, block)
-        choice = {
-            "index": 0,
-            "delta": {"role": "assistant", "content": ""},
-            "finish_reason": "error",
+        """Send an error: as JSON if nothing has been sent, otherwise as the last event."""
+        await self.stop_comments()
+        if not self._started:
+            return await self._json_reply.fail(reply, block)
+        fields = {"id": "", "created": int(time.time()), "model": "", "provider": ""}
+        chunk = {
+            **fields,
+            **(answer_fields or {}),
+            "error": reply.error(),
+            "choices": [_ERROR_CHOICE],
         }
-        named = {
-            "id": "",
-            "created": int(time.time()),
-            "model": "",
-            "provider": "",
-            **(about or {}),
-        }
-        return await self._end(
-            event({**named, "error": refused.error(), "choices": [choice]}, block)
-        )
+        return await self._end(_encode_chunk(chunk, block))
 
     async def _end(self, data: bytes) -> None:
-        self._whole.over(200)
-        await self.give(data)
+        self._json_reply.on_end(200)
+        await self.write(data)
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def close(self) -> None:
-        """Let go of the timer, whatever happened."""
+        """Cancel the timer of the comments."""
         self._timer.cancel()
 
 
-def event(chunk: dict[str, Any], block: Block) -> bytes:
-    """A chunk of our own."""
-    return (
-        b"data: "
-        + orjson.dumps(with_block({"object": "chat.completion.chunk", **chunk}, block))
-        + b"\n\n"
-    )
+def error_body(reply: ErrorReply, block: MetadataBlock = None) -> bytes:
+    """Return the JSON body of an error reply."""
+    return orjson.dumps(_with_block({"error": reply.error()}, block))
 
 
-def with_block(value: dict[str, Any], block: Block) -> dict[str, Any]:
-    """An answer, chunk or error with the metadata block where it is wanted."""
+def metadata_block(
+    decision: pb.DecideResponse, requested: str, results: Sequence[AttemptResult]
+) -> dict[str, Any]:
+    """Return `openrouter_metadata`: the attempts with their results, and each excluded endpoint."""
+    answered = [place for place, each in enumerate(results, 1) if each.error is None]
+    selected = {each.attempt.endpoint_id for each in results if each.error is None}
+    available = [
+        {**_names(each), "selected": each.endpoint_id in selected} for each in decision.attempts
+    ]
+    excluded = [
+        {**_names(each), "reasons": list(dict.fromkeys(r.reason for r in each.reasons))}
+        for each in decision.excluded
+    ]
+    return {
+        "requested": requested,
+        "strategy": "fallback" if len(results) > 1 else "direct",
+        "decision_id": decision.decision_id,
+        "region": None,
+        "is_byok": False,
+        "attempt": answered[0] if answered else 0,
+        "summary": ", ".join(f"{each.provider}: {each.outcome}" for each in results),
+        "endpoints": {
+            "total": len(available) + len(excluded),
+            "available": available,
+            "excluded": excluded,
+        },
+        "attempts": [_describe(each) for each in results],
+    }
+
+
+def _names(value: pb.Attempt | pb.Findings) -> dict[str, Any]:
+    return {"provider": value.provider, "model": value.model, "endpoint_id": value.endpoint_id}
+
+
+def _describe(result: AttemptResult) -> dict[str, Any]:
+    names, error = _names(result.attempt), result.error
+    if error is None:
+        return {**names, "status": 200}
+    return {**names, "status": error.status, "failure": error.kind.name}
+
+
+def _encode_chunk(chunk: dict[str, Any], block: MetadataBlock) -> bytes:
+    return encode_event(_with_block({"object": "chat.completion.chunk", **chunk}, block))
+
+
+def _with_block(value: dict[str, Any], block: MetadataBlock) -> dict[str, Any]:
     return value if block is None else {**value, "openrouter_metadata": block}

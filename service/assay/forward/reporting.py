@@ -1,7 +1,24 @@
-"""Outcomes on their way to EvidenceService: kept on disk from the answer on, sent in batches, let go once acknowledged.
+"""Outcomes on their way to EvidenceService: stored on disk at once, sent in batches.
 
-A file is one batch under its id and is itself the request as bytes: protobuf joins messages that stand one after
-another. A batch is sent until it is acknowledged, also by the next process, and counts once.
+How it works
+------------
+The spool is a directory with one file `BATCH_ID.outcomes` per batch. The file is the serialized
+`ReportOutcomesRequest` itself: protobuf merges concatenated messages, so the first record sets
+`source` and `batch_id`, and each outcome is appended with one `write` as a request that holds
+nothing else. A crash of the process loses nothing, since written bytes are the kernel's; a record
+that finds no room is cut off again, so that a file always ends with a whole record.
+
+`OutcomeReporter` seals the open batch and sends the oldest until the service acknowledges it. Then
+it deletes the file. The service counts a batch id once, so sending it again, also by the next
+process, changes nothing. A batch that is rejected for good is renamed to `*.refused` for the
+operator. File names are UUIDv7, so their order is the order of time.
+
+INVARIANT: one process uses a spool at a time (`lock`), and only the first batch is removed.
+
+Why not the segments of `assay.journal`: a segment stream is made for many threads, is signed and
+shipped from positions, and knows no batch that is acknowledged or set aside as a whole. Adapting it
+needs more lines than the spool has (about 90), `append` was no faster, and batches that an earlier
+version left in a spool would still need this reader.
 """
 
 from __future__ import annotations
@@ -24,67 +41,70 @@ from google.protobuf.message import DecodeError
 from assay.engine.errors import OperatorError, quoted
 from assay.v1 import evidence_pb2 as pb, evidence_pb2_grpc
 
-SOURCE: Final = "forward"
-MOST: Final = 1000
-LINGER_SECONDS: Final = 0.2
-TIMEOUT_SECONDS: Final = 10.0
-BACKOFF_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-ROOM_BYTES: Final = 1 << 30
-SUFFIX: Final = ".outcomes"
-CLOSED: Final = -1
-FOR_GOOD: Final = frozenset({grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE})
+MAX_BATCH: Final = 1000
+_SOURCE: Final = "forward"
+_LINGER_SECONDS: Final = 0.2
+_TIMEOUT_SECONDS: Final = 10.0
+_BACKOFF_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_MAX_BYTES: Final = 1 << 30
+_SUFFIX: Final = ".outcomes"
+_CLOSED: Final = -1
+_PERMANENT: Final = frozenset({grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE})
 log = structlog.get_logger("assay.forward")
 
 
 class SpoolUnavailable(OperatorError):
-    """Outcomes cannot be kept where they are told to be."""
+    """The spool's directory cannot be used."""
 
     def __init__(self, directory: Path, why: str) -> None:
         super().__init__(f"spool: {quoted(str(directory))}: {why}")
 
 
 class Spool:
-    """A directory of batches, one of them open; of one process at a time."""
+    """A directory of batches in the order of time; the last one may be open."""
 
-    def __init__(self, directory: Path, room: int = ROOM_BYTES) -> None:
+    def __init__(self, directory: Path, max_bytes: int = _MAX_BYTES) -> None:
         self.directory = directory
         self.lost = 0
-        self._room = room
+        self._max_bytes = max_bytes
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise SpoolUnavailable(directory, "another process keeps its outcomes there") from None
+            raise SpoolUnavailable(directory, "another process uses this spool") from None
         except OSError as error:
             raise SpoolUnavailable(directory, error.strerror or "cannot be written") from error
-        self.waiting = deque(sorted(directory.glob(f"*{SUFFIX}")))
+        self.waiting = deque(sorted(directory.glob(f"*{_SUFFIX}")))
         self.bytes = sum(path.stat().st_size for path in self.waiting)
-        self._file = CLOSED
+        self._file = _CLOSED
         self._size = self._count = 0
 
     def append(self, outcome: pb.Outcome) -> bool:
-        """Keep an outcome; whether its batch is full. What finds no room is counted as lost."""
-        if self._file == CLOSED or self._count == MOST:
+        """Store an outcome and return whether its batch is full.
+
+        An outcome that finds no room is counted in `lost`.
+        """
+        if self._file == _CLOSED or self._count == MAX_BATCH:
             self._open()
         if not self._write(pb.ReportOutcomesRequest(outcomes=(outcome,))):
             self.lost += 1
-            log.error("outcome lost: the spool takes no more", waiting_bytes=self.bytes)
+            log.error("outcome lost: the spool has no room", waiting_bytes=self.bytes)
         self._count += 1
-        return self._count == MOST
+        return self._count == MAX_BATCH
 
     def _open(self) -> None:
         self.seal()
-        path = self.directory / f"{new_batch_id()}{SUFFIX}"
+        path = self.directory / f"{new_batch_id()}{_SUFFIX}"
         with suppress(OSError):
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             self.waiting.append(path)
-            self._write(pb.ReportOutcomesRequest(source=SOURCE, batch_id=path.stem))
+            self._write(pb.ReportOutcomesRequest(source=_SOURCE, batch_id=path.stem))
 
     def _write(self, part: pb.ReportOutcomesRequest) -> bool:
-        """Append a part of a batch whole or not at all."""
+        """Append a part of the open batch as a whole or not at all."""
         record = part.SerializeToString()
-        if self._file == CLOSED or self.bytes + len(record) > self._room:
+        if self._file == _CLOSED or self.bytes + len(record) > self._max_bytes:
             return False
         try:
             if os.write(self._file, record) < len(record):
@@ -97,106 +117,102 @@ class Spool:
         return True
 
     def seal(self) -> None:
-        """Begin another batch with the next outcome."""
-        if self._file != CLOSED:
+        """Close the open batch; the next outcome begins another."""
+        if self._file != _CLOSED:
             os.close(self._file)
-        self._file, self._size, self._count = CLOSED, 0, 0
+        self._file, self._size, self._count = _CLOSED, 0, 0
 
-    def first(self) -> pb.ReportOutcomesRequest | None:
-        """The batch that has waited longest, if it can be read; one that cannot is put aside."""
+    def read_first(self) -> pb.ReportOutcomesRequest | None:
+        """Return the oldest batch; one that cannot be read is set aside."""
         try:
             return pb.ReportOutcomesRequest.FromString(self.waiting[0].read_bytes())
         except (DecodeError, OSError):
-            self.refuse("cannot be read")
+            self.set_first_aside("cannot be read")
             return None
 
-    def done(self) -> None:
-        """Let go of the first batch."""
-        path = self._let_go()
-        path.unlink()
+    def delete_first(self) -> None:
+        """Delete the oldest batch."""
+        self._remove_first().unlink()
 
-    def refuse(self, why: str) -> None:
-        """Put the first batch aside for people to look at."""
-        path = self._let_go()
-        log.error("batch of outcomes refused for good", batch=path.name, why=why)
+    def set_first_aside(self, why: str) -> None:
+        """Rename the oldest batch, for the operator to look at."""
+        path = self._remove_first()
+        log.error("batch of outcomes rejected", batch=path.name, why=why)
         path.rename(path.with_suffix(".refused"))
 
-    def _let_go(self) -> Path:
+    def _remove_first(self) -> Path:
         path = self.waiting.popleft()
         self.bytes -= path.stat().st_size
         return path
 
     def close(self) -> None:
-        """Leave the directory to the next process."""
+        """Seal the open batch and release the directory."""
         self.seal()
         os.close(self._lock)
 
 
 def new_batch_id() -> uuid.UUID:
-    """A UUIDv7: names of files are in the order of time."""
+    """Return a UUIDv7."""
     chance = uuid.uuid4().int & ~(0xFFFF_FFFF_FFFF << 80 | 0xF << 76)
     return uuid.UUID(int=time.time_ns() // 1_000_000 << 80 | 7 << 76 | chance)
 
 
 class OutcomeReporter:
-    """Sends what the spool holds while its task runs."""
+    """Stores outcomes in the spool, and sends its batches while `run` runs."""
 
     def __init__(self, spool: Spool, channel: grpc.aio.Channel) -> None:
         self.spool = spool
-        self.refused: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
         self.sent = 0
         self._report = evidence_pb2_grpc.EvidenceServiceStub(channel).ReportOutcomes
-        self._some = asyncio.Event()
+        self._has_outcomes = asyncio.Event()
         if spool.waiting:
-            self._some.set()
+            self._has_outcomes.set()
         self._at_once = asyncio.Event()
 
     def report(self, outcome: pb.Outcome, *, at_once: bool) -> None:
-        """Take an outcome: kept on return, whatever becomes of this process."""
+        """Store an outcome; it survives the end of this process from now on."""
         if self.spool.append(outcome) or at_once:
             self._at_once.set()
-        self._some.set()
+        self._has_outcomes.set()
 
     async def run(self) -> None:
-        """Send batches until cancelled."""
+        """Send batches until cancelled, at the latest 0.2 seconds after an outcome."""
         while True:
-            await self._some.wait()
+            await self._has_outcomes.wait()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._at_once.wait(), LINGER_SECONDS)
-            self._some.clear()
+                await asyncio.wait_for(self._at_once.wait(), _LINGER_SECONDS)
+            self._has_outcomes.clear()
             self._at_once.clear()
             try:
                 await self.flush()
-            except Exception as error:  # noqa: BLE001 - whatever it is, reporting goes on with the next outcome
-                log.error("reporting failed", error=type(error).__name__)  # noqa: TRY400 - a traceback says no more
+            except Exception as error:  # noqa: BLE001 - reporting continues with the next outcome
+                log.error("reporting failed", error=type(error).__name__)  # noqa: TRY400 - the type is enough
 
     async def flush(self) -> None:
-        """Send what waits by now, again and again where the service is away."""
+        """Send what waits now; retry while the service is not available."""
         self.spool.seal()
         for _ in range(len(self.spool.waiting)):
-            if (batch := self.spool.first()) is not None:
+            if (batch := self.spool.read_first()) is not None:
                 await self._send(batch)
 
     async def _send(self, batch: pb.ReportOutcomesRequest) -> None:
-        for wait in chain(BACKOFF_SECONDS, repeat(BACKOFF_SECONDS[-1])):
+        for wait in chain(_BACKOFF_SECONDS, repeat(_BACKOFF_SECONDS[-1])):
             try:
-                answer = await self._report(batch, timeout=TIMEOUT_SECONDS)
+                answer = await self._report(batch, timeout=_TIMEOUT_SECONDS)
             except grpc.aio.AioRpcError as error:
-                if error.code() in FOR_GOOD:
-                    return self.spool.refuse(error.details() or "")
-                log.warning(
-                    "outcomes wait for the service",
-                    code=error.code().name,
-                    waiting=len(self.spool.waiting),
-                )
+                code = error.code()
+                if code in _PERMANENT:
+                    return self.spool.set_first_aside(error.details() or "")
+                waiting = len(self.spool.waiting)
+                log.warning("outcomes not sent yet", code=code.name, waiting=waiting)
                 await asyncio.sleep(wait)
             else:
-                self.spool.done()
+                self.spool.delete_first()
                 self.sent += answer.accepted
-                self.refused.update(each.reason for each in answer.refused)
+                self.rejected.update(each.reason for each in answer.refused)
                 if answer.refused:
-                    log.warning(
-                        "outcomes refused", batch=batch.batch_id, reasons=dict(self.refused)
-                    )
+                    reasons = dict(self.rejected)
+                    log.warning("outcomes rejected", batch=batch.batch_id, reasons=reasons)
                 return None
         return None

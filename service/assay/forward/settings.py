@@ -1,4 +1,8 @@
-"""Providers and how to reach them, as the operator's file says."""
+"""The operator's files: providers.yaml and clients.yaml, each checked by a JSON Schema.
+
+Every fault is reported with its line and column, and without the value: it could be a key that was
+put in the wrong place.
+"""
 
 from __future__ import annotations
 
@@ -15,112 +19,25 @@ import yaml
 from yarl import URL
 
 from assay.engine.errors import BadData
-from assay.forward.addresses import literal_refused
+from assay.forward.addresses import is_forbidden_literal
 from assay.forward.errors import ErrorReply
 
-Path_ = Sequence[str | int]
+ValuePath = Sequence[str | int]
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0}
+_MAX_MESSAGE: Final = 2000  # characters of a provider's message that callers may see
+_BEARER: Final = b"bearer "
 
 
 class BadSettingsFile(BadData):
-    """A file that cannot be used; one line a fault. No value is shown: any could be a key in the wrong place."""
+    """A file that cannot be used; the message has one line per fault."""
 
     def __init__(self, file: Path, faults: Sequence[tuple[int, int, str]]) -> None:
-        super().__init__(
-            "\n".join(f"{file}:{line}:{column}: {what}" for line, column, what in faults)
-        )
-
-
-class SettingsFile:
-    """A file read and found to have the form of its kind."""
-
-    def __init__(self, file: Path, kind: str) -> None:
-        self.file = file
-        try:
-            text = file.read_text(encoding="utf-8")
-            self._root = yaml.compose(text, Loader=yaml.SafeLoader)
-            repeated = [
-                (*place(key), f"{key.value}: stands here twice") for key in repeats(self._root)
-            ]
-            self._refuse_if(repeated)
-            self.content: Any = yaml.safe_load(text)
-        except OSError as error:
-            raise BadSettingsFile(file, [(1, 1, f"cannot be read: {error.strerror}")]) from None
-        except UnicodeDecodeError:
-            raise BadSettingsFile(file, [(1, 1, "is not UTF-8 text")]) from None
-        except (yaml.MarkedYAMLError, RecursionError) as error:
-            mark = getattr(error, "problem_mark", None)
-            at = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-            raise BadSettingsFile(file, [(*at, "is not YAML")]) from None
-        schema = json.loads(
-            resources.files(__package__)
-            .joinpath("schema", f"{kind}.schema.json")
-            .read_text("utf-8")
-        )
-        violations = jsonschema_rs.Draft202012Validator(schema).iter_errors(self.content)
-        self._refuse_if([(*self.place(v.instance_path), worded(v)) for v in violations])
-
-    def place(self, path: Path_) -> tuple[int, int]:
-        """Line and column of a value."""
-        node = self._root
-        for step in path:
-            if isinstance(node, yaml.MappingNode):
-                node = next((value for key, value in node.value if key.value == step), node)
-            elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
-                node = node.value[step]
-        return place(node)
-
-    def refuse(self, faults: Sequence[tuple[Path_, str]]) -> None:
-        """Raise BadFile for faults found in the content, if any."""
-        self._refuse_if([(*self.place(path), f"{dotted(path)}: {what}") for path, what in faults])
-
-    def _refuse_if(self, faults: Sequence[tuple[int, int, str]]) -> None:
-        if faults:
-            raise BadSettingsFile(self.file, faults)
-
-
-def place(node: yaml.Node | None) -> tuple[int, int]:
-    """Line and column, from 1."""
-    return (node.start_mark.line + 1, node.start_mark.column + 1) if node else (1, 1)
-
-
-def repeats(node: yaml.Node | None) -> Iterator[yaml.Node]:
-    """Keys that occurred before in the same mapping."""
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if str(key.value) in seen:
-                yield key
-            seen.add(str(key.value))
-            yield from repeats(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            yield from repeats(item)
-
-
-def worded(violation: jsonschema_rs.ValidationError) -> str:
-    """What a violation means, in words that hold nothing of the file but names."""
-    facts = violation.kind.as_dict()
-    match violation.kind.name:
-        case "required":
-            what = f"{facts['property']} is missing"
-        case "additionalProperties":
-            what = f"{', '.join(facts['unexpected'])} is not known here"
-        case "type":
-            what = f"is not of type {' or '.join(facts['types'])}"
-        case "const":
-            what = f"is not {facts['expected_value']}"
-        case word:
-            what = f"is not as the schema asks ({word}: {facts.get(word, facts.get('limit', 'see there'))})"
-    return f"{dotted(violation.instance_path)}: {what}"
-
-
-def dotted(path: Path_) -> str:
-    """A path for people."""
-    return ".".join(map(str, path)) or "the file"
+        lines = (f"{file}:{line}:{column}: {what}" for line, column, what in faults)
+        super().__init__("\n".join(lines))
 
 
 class ProviderKey:
-    """A key: shown nowhere, told only to whom it is for."""
+    """A provider's key, which does not show in logs, errors or pickles."""
 
     __slots__ = ("_value",)
 
@@ -128,28 +45,23 @@ class ProviderKey:
         self._value = value
 
     def __repr__(self) -> str:
-        return "Secret(…)"
+        return "ProviderKey(…)"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a secret is not written down")
+        raise TypeError("a provider's key cannot be serialized")
 
-    def told(self) -> str:
-        """The key itself, for the one header it belongs into."""
+    def reveal(self) -> str:
+        """Return the key itself, for the one header that holds it."""
         return self._value
 
-    def blotted(self, text: str) -> str:
-        """A text of the provider's in which the key does not occur."""
+    def redact(self, text: str) -> str:
+        """Return a text of the provider without the key."""
         return text.replace(self._value, "…")
-
-
-UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0}
-MAX_TOLD: Final = 2000
-FIELDS: Final = {"firstToken": "first_token"}
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds that an attempt may take to each of its points."""
+    """Limits of one attempt, in seconds; schema/providers.schema.json says from when to when."""
 
     connect: float = 2.0
     headers: float = 30.0
@@ -160,7 +72,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class ProviderConnection:
-    """One provider; `models` holds its own names of models, by endpoint id or by model."""
+    """How to reach a provider; `models` has its own model names, by endpoint id or by model."""
 
     slug: str
     name: str
@@ -172,130 +84,193 @@ class ProviderConnection:
     timeouts: Timeouts = field(default_factory=Timeouts)
 
     def model_of(self, endpoint_id: str, model: str) -> str:
-        """What the provider calls the model of an endpoint."""
+        """Return the provider's name for the model of an endpoint."""
         return self.models.get(endpoint_id) or self.models.get(model, model)
 
-    def without_key(self, text: str) -> str:
-        """What the provider said, as far as others may read it."""
-        return (self.key.blotted(text) if self.key else text)[:MAX_TOLD]
+    def redact(self, text: str) -> str:
+        """Return a message of the provider as callers may see it: without the key, and shortened."""
+        return (self.key.redact(text) if self.key else text)[:_MAX_MESSAGE]
 
     def headers(self) -> dict[str, str]:
-        """The header that opens the provider's door."""
+        """Return the header that authenticates us to the provider."""
         if self.key is None:
             return {}
-        told = self.key.told()
-        return {self.key_header: told} if self.key_header else {"Authorization": f"Bearer {told}"}
+        key = self.key.reveal()
+        return {self.key_header: key} if self.key_header else {"Authorization": f"Bearer {key}"}
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderConnections:
-    """Every provider that requests may be sent to, by slug; `deadline` and `keep_alive` in seconds."""
+    """Every provider that may get requests, by slug; `deadline` and `keep_alive` in seconds."""
 
     by_slug: Mapping[str, ProviderConnection]
     deadline: float = 600.0
     keep_alive: float = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """Tenants by the SHA-256 of their keys; `None` accepts every caller, without a tenant."""
+
+    tenants: Mapping[bytes, str] | None = None
+
+    def tenant_of(self, authorization: bytes) -> str:
+        """Return the tenant of an Authorization header; raise ErrorReply if its key is unknown."""
+        if self.tenants is None:
+            return ""
+        is_bearer = authorization[: len(_BEARER)].lower() == _BEARER
+        key = authorization[len(_BEARER) :].strip() if is_bearer else b""
+        tenant = self.tenants.get(sha256(key).digest())
+        if tenant is None:
+            message = "missing or unknown key; send it as Authorization: Bearer KEY"
+            raise ErrorReply(401, message, "authentication")
+        return tenant
+
+
+def read_clients(file: Path) -> Clients:
+    """Read clients.yaml; raise BadSettingsFile with every fault."""
+    document = _SettingsFile(file, "clients")
+    entries = document.content["spec"]
+    hashes = [entry["sha256"] for entry in entries]
+    repeated = [index for index, digest in enumerate(hashes) if digest in hashes[:index]]
+    document.reject([(("spec", index, "sha256"), "this key is listed above") for index in repeated])
+    return Clients({bytes.fromhex(entry["sha256"]): entry["tenant"] for entry in entries})
+
+
 def read_providers(file: Path, environment: Mapping[str, str]) -> ProviderConnections:
-    """The providers of a file with their keys from the environment; raises BadFile telling every fault."""
-    document = SettingsFile(file, "providers")
+    """Read providers.yaml, with keys from the environment; raise BadSettingsFile with every fault."""
+    document = _SettingsFile(file, "providers")
     spec = document.content["spec"]
-    faults: list[tuple[tuple[str, ...], str]] = []
+    faults: list[tuple[ValuePath, str]] = []
     by_slug = {}
     for slug, entry in spec["providers"].items():
-        at = ("spec", "providers", slug)
-        url, key = (
-            URL(entry["baseUrl"].rstrip("/") + "/chat/completions"),
-            secret(entry.get("keyEnv"), environment),
-        )
-        faults += [
-            ((*at, "baseUrl"), fault)
-            for fault in url_faults(url, private=entry.get("private", False))
-        ]
+        path = ("spec", "providers", slug)
+        url = URL(entry["baseUrl"].rstrip("/") + "/chat/completions")
+        private = entry.get("private", False)
+        key = _read_key(entry.get("keyEnv"), environment)
+        faults += [((*path, "baseUrl"), fault) for fault in _url_faults(url, private=private)]
         if "keyEnv" in entry and key is None:
-            faults.append(
-                (
-                    (*at, "keyEnv"),
-                    "neither this variable nor the one with _FILE appended holds a key",
-                )
-            )
+            fault = "neither this variable nor the one with _FILE appended holds a key"
+            faults.append(((*path, "keyEnv"), fault))
         by_slug[slug] = ProviderConnection(
-            slug, entry.get("name", slug), url, entry.get("private", False), key, entry.get("keyHeader"),
-            entry.get("models", {}), timeouts({**spec.get("timeouts", {}), **entry.get("timeouts", {})}),
+            slug, entry.get("name", slug), url, private, key, entry.get("keyHeader"),
+            entry.get("models", {}),
+            _read_timeouts({**spec.get("timeouts", {}), **entry.get("timeouts", {})}),
         )  # fmt: skip
-    document.refuse(faults)
-    named = {
-        name: seconds(spec[key])
-        for key, name in (("deadline", "deadline"), ("keepAlive", "keep_alive"))
-        if key in spec
-    }
-    return ProviderConnections(by_slug, **named)
+    document.reject(faults)
+    names = {"deadline": "deadline", "keepAlive": "keep_alive"}
+    durations = {name: _seconds(spec[key]) for key, name in names.items() if key in spec}
+    return ProviderConnections(by_slug, **durations)
 
 
-def url_faults(url: URL, *, private: bool) -> Iterator[str]:
-    """Why a provider may not be reached there."""
+def _url_faults(url: URL, *, private: bool) -> Iterator[str]:
     if url.scheme != "https" and not private:
-        yield "is not https, and the provider is not private"
-    if literal_refused(url.host or "", private=private):
-        yield "is an address that is not to be connected to; loopback and private ones need `private: true`"
+        yield "must be https unless the provider is private"
+    if is_forbidden_literal(url.host or "", private=private):
+        yield "address is not allowed; loopback and private addresses need `private: true`"
 
 
-def secret(variable: str | None, environment: Mapping[str, str]) -> ProviderKey | None:
-    """The key that a variable holds, or the file that it names with `_FILE`."""
+def _read_key(variable: str | None, environment: Mapping[str, str]) -> ProviderKey | None:
+    """Return the key in a variable, or in the file that the variable with `_FILE` names."""
     if variable is None:
         return None
     value = environment.get(variable, "")
-    if not value and (named := environment.get(f"{variable}_FILE")):
+    if not value and (path := environment.get(f"{variable}_FILE")):
         try:
-            value = Path(named).read_text(encoding="utf-8").partition("\n")[0]
+            value = Path(path).read_text(encoding="utf-8").partition("\n")[0]
         except (OSError, UnicodeDecodeError):
             return None
     value = value.strip()
     return ProviderKey(value) if value and value.isascii() and value.isprintable() else None
 
 
-def timeouts(spec: Mapping[str, Any]) -> Timeouts:
-    """Timeouts by their names in the file."""
-    return Timeouts(**{FIELDS.get(name, name): seconds(text) for name, text in spec.items()})
+def _read_timeouts(spec: Mapping[str, str]) -> Timeouts:
+    names = {"firstToken": "first_token"}
+    return Timeouts(**{names.get(name, name): _seconds(text) for name, text in spec.items()})
 
 
-def seconds(text: str) -> float:
-    """A duration such as `500ms`, `2s`, `5m`."""
+def _seconds(text: str) -> float:
+    """Return the seconds of a duration such as `500ms`, `2s` or `5m`."""
     number = text.rstrip("ms")
-    return float(number) * UNITS[text[len(number) :]]
+    return float(number) * _UNITS[text[len(number) :]]
 
 
-BEARER = b"bearer "
+class _SettingsFile:
+    """A YAML file that matches the schema of its kind."""
+
+    def __init__(self, file: Path, kind: str) -> None:
+        self._file = file
+        try:
+            text = file.read_text(encoding="utf-8")
+            self._root = yaml.compose(text, Loader=yaml.SafeLoader)
+            repeated = _repeated_keys(self._root)
+            self._raise_for([(*_position(key), f"{key.value}: duplicate key") for key in repeated])
+            self.content: Any = yaml.safe_load(text)
+        except OSError as error:
+            raise BadSettingsFile(file, [(1, 1, f"cannot be read: {error.strerror}")]) from None
+        except UnicodeDecodeError:
+            raise BadSettingsFile(file, [(1, 1, "not UTF-8 text")]) from None
+        except (yaml.MarkedYAMLError, RecursionError) as error:
+            mark = getattr(error, "problem_mark", None)
+            position = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+            raise BadSettingsFile(file, [(*position, "not valid YAML")]) from None
+        schemas = resources.files(__package__).joinpath("schema")
+        schema = json.loads(schemas.joinpath(f"{kind}.schema.json").read_text("utf-8"))
+        violations = jsonschema_rs.Draft202012Validator(schema).iter_errors(self.content)
+        self.reject([(each.instance_path, _describe(each)) for each in violations])
+
+    def reject(self, faults: Sequence[tuple[ValuePath, str]]) -> None:
+        """Raise BadSettingsFile for faults found in the content, if any."""
+        self._raise_for([
+            (*_position(self._node_at(path)), f"{'.'.join(map(str, path)) or 'the file'}: {what}")
+            for path, what in faults
+        ])  # fmt: skip
+
+    def _raise_for(self, faults: Sequence[tuple[int, int, str]]) -> None:
+        if faults:
+            raise BadSettingsFile(self._file, faults)
+
+    def _node_at(self, path: ValuePath) -> yaml.Node | None:
+        node = self._root
+        for step in path:
+            if isinstance(node, yaml.MappingNode):
+                node = next((value for key, value in node.value if key.value == step), node)
+            elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+                node = node.value[step]
+        return node
 
 
-@dataclass(frozen=True, slots=True)
-class Clients:
-    """Tenants by the SHA-256 of their keys; without a file everybody may ask, as nobody in particular."""
-
-    tenants: Mapping[bytes, str] | None = None
-
-    def require(self, authorization: bytes) -> str:
-        """The tenant behind an Authorization header; raises Refused where its key is not known."""
-        if self.tenants is None:
-            return ""
-        key = (
-            authorization[len(BEARER) :] if authorization[: len(BEARER)].lower() == BEARER else b""
-        )
-        tenant = self.tenants.get(sha256(key.strip()).digest())
-        if tenant is None:
-            raise ErrorReply(
-                401, "a known key is needed: Authorization: Bearer KEY", "authentication"
-            )
-        return tenant
+def _position(node: yaml.Node | None) -> tuple[int, int]:
+    """Return line and column, from 1."""
+    return (node.start_mark.line + 1, node.start_mark.column + 1) if node else (1, 1)
 
 
-def read_clients(file: Path) -> Clients:
-    """The clients of a file; raises BadFile telling every fault."""
-    document = SettingsFile(file, "clients")
-    entries = document.content["spec"]
-    hashes = [entry["sha256"] for entry in entries]
-    again = [index for index, digest in enumerate(hashes) if digest in hashes[:index]]
-    document.refuse(
-        [(("spec", index, "sha256"), "this key stands further up already") for index in again]
-    )
-    return Clients({bytes.fromhex(entry["sha256"]): entry["tenant"] for entry in entries})
+def _repeated_keys(node: yaml.Node | None) -> Iterator[yaml.Node]:
+    """Yield keys that occurred before in the same mapping."""
+    if isinstance(node, yaml.MappingNode):
+        names: set[str] = set()
+        for key, value in node.value:
+            if str(key.value) in names:
+                yield key
+            names.add(str(key.value))
+            yield from _repeated_keys(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _repeated_keys(item)
+
+
+def _describe(violation: jsonschema_rs.ValidationError) -> str:
+    """Describe a schema violation without any value of the file."""
+    details = violation.kind.as_dict()
+    match violation.kind.name:
+        case "required":
+            return f"{details['property']} is missing"
+        case "additionalProperties":
+            return f"unknown field {', '.join(details['unexpected'])}"
+        case "type":
+            return f"expected {' or '.join(details['types'])}"
+        case "const":
+            return f"expected {details['expected_value']}"
+        case keyword:
+            rule = details.get(keyword, details.get("limit", "see the schema"))
+            return f"does not match the schema ({keyword}: {rule})"

@@ -1,7 +1,29 @@
-"""The chunks of a stream on their way through, with model and provider put right and what they say accounted for.
+"""Server-sent events: split a provider's bytes into events and relay its chunks.
 
-Most chunks are like the one before save for a piece of text. Those are not parsed: where events begin and end with the
-same bytes as the last one that was, only their texts are handed on, between what was written for that one.
+How it works
+------------
+`ChunkRelay` turns the bytes that a provider sends into the bytes that the caller gets. Every chunk
+gets the catalog's `model` and our `provider`, and `AnswerSummary` reads what the chunk says. Both
+need parsed JSON, and parsing each of several hundred chunks per answer would be most of the
+forwarder's work. But most chunks differ from the one before only in one piece of text.
+
+So the relay parses the first chunk that carries nothing but one text. It keeps the bytes around
+that text twice: as the provider wrote them and as we wrote them for the caller (`_TextFrame`). Later
+bytes that start with the provider's head and end with its tail are not parsed. The relay replaces
+head and tail by our own and copies the text, JSON escapes included. Bytes with several such events
+are split at `tail + head`.
+
+INVARIANT: bytes take this shortcut only if they are events that differ from the pattern in nothing
+but their texts. A text must not contain an unescaped quote, because the quote would end it and other
+fields would follow: a tool call, an error, `finish_reason`. Instead of judging each backslash, the
+relay parses the bytes whenever an escaped quote occurs or a quote is left after the split.
+
+The shortcut needs bytes that begin and end at the boundaries of events. Other bytes go through
+`EventSplitter`, which keeps the incomplete last event for the next read. Both paths relay only
+complete events, so a caller never gets half of one.
+
+Parsed events cannot change the outcome silently either: an error or a value that is not a chunk sets
+`error`, and `[DONE]` sets `done`. What follows in the same read is dropped.
 """
 
 from __future__ import annotations
@@ -11,150 +33,160 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from assay.forward.answer_summary import AnswerSummary
-from assay.forward.taxonomy import MALFORMED, OK, AttemptError
+from assay.forward.taxonomy import HTTP_OK, MALFORMED, AttemptError
 
 MAX_EVENT_BYTES: Final = 1024 * 1024
-END: Final = b"\n\n"
+_END: Final = b"\n\n"
+_QUOTE: Final = b'"'
+_BACKSLASH: Final = b"\\"
+_ESCAPED_QUOTE: Final = b'\\"'
 
 
 class EventTooLong(Exception):
-    """An event that does not end within the limit."""
+    """An event that does not end within MAX_EVENT_BYTES."""
+
+
+def encode_event(value: object) -> bytes:
+    """Return a JSON value as one event."""
+    return b"data: " + orjson.dumps(value) + _END
 
 
 class EventSplitter:
-    """Takes bytes as they come and gives them back cut at the ends of events; holds less than one event."""
+    """Takes bytes as they arrive and returns complete events; `rest` is less than one event."""
 
     def __init__(self) -> None:
         self.rest = b""
 
-    def whole(self, data: bytes) -> bytes:
-        """All events that are whole by now, their lines ended by LF; empty where none is."""
+    def split(self, data: bytes) -> bytes:
+        """Return all events that are complete by now, with LF as line end."""
         data = self.rest + data
         if b"\r" in data:
             data = data.replace(b"\r\n", b"\n")
-        end = data.rfind(END) + len(END)
-        if end < len(END):
+        end = data.rfind(_END) + len(_END)
+        if end < len(_END):
             end = 0
         self.rest = data[end:]
         if len(self.rest) > MAX_EVENT_BYTES:
             raise EventTooLong
         return data[:end]
 
-    def last(self) -> bytes:
-        """What is left at a regular end, taken for an event: a last one without its empty line, or bare JSON."""
+    def finish(self) -> bytes:
+        """Return what is left at the end as an event: one without its empty line, or bare JSON."""
         rest, self.rest = self.rest.strip(), b""
         if rest.startswith(b"{"):
             rest = b"data: " + rest.replace(b"\n", b" ")
-        return rest + END if rest else b""
+        return rest + _END if rest else b""
 
 
-def data_of(event: bytes) -> bytes | None:
-    """The data of an event, its lines joined; `None` for comments and the like."""
-    found = [
-        line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")
-    ]
-    return b"\n".join(found) if found else None
-
-
-QUOTE: Final = b'"'
-BACKSLASH: Final = b"\\"
-ESCAPED: Final = b'\\"'
-
-
-class TextFrame(NamedTuple):
-    """What stands before and after the text of a chunk: quotes and the empty line at the end included."""
+class _TextFrame(NamedTuple):
+    """The bytes of an event before and after its text, with the quotes and the empty line."""
 
     head: bytes
     tail: bytes
 
 
 class ChunkRelay:
-    """Of one attempt. `failed` and `done` tell that no more is to be handed on; `about` names the answer."""
+    """Relays the chunks of one attempt.
 
-    def __init__(self, account: AnswerSummary, names: dict[str, Any]) -> None:
-        self.account = account
-        self.failed: AttemptError | None = None
+    Once `error` or `done` is set, nothing more is relayed. `answer_fields` are those that name the
+    answer in chunks of our own.
+    """
+
+    def __init__(self, summary: AnswerSummary, names: dict[str, Any]) -> None:
+        self.error: AttemptError | None = None
         self.done = False
-        self.about = names
+        self.answer_fields = names
+        self._summary = summary
         self._names = names
-        self._pattern: tuple[TextFrame, TextFrame] | None = None
+        self._splitter = EventSplitter()
+        self._pattern: tuple[_TextFrame, _TextFrame] | None = None
 
-    def take(self, block: bytes) -> bytes:
-        """What is to be handed on of a block of whole events."""
-        given = []
-        for event in block.split(END)[:-1]:
-            given.append(self.alike(event + END) or self._event(event))
-            if self.failed or self.done:
+    def relay(self, data: bytes) -> bytes:
+        """Return what the caller gets for the bytes that arrived; raise EventTooLong."""
+        if not self._splitter.rest and (relayed := self._relay_texts(data)):
+            return relayed
+        return self._relay_events(self._splitter.split(data))
+
+    def finish(self) -> bytes:
+        """Return what the caller gets at the end of the provider's bytes."""
+        return self._relay_events(self._splitter.finish())
+
+    def _relay_events(self, events: bytes) -> bytes:
+        relayed = []
+        for event in events.split(_END)[:-1]:
+            relayed.append(self._relay_texts(event + _END) or self._parse_event(event))
+            if self.error or self.done:
                 break
-        return b"".join(given)
+        return b"".join(relayed)
 
-    def alike(self, block: bytes) -> bytes:
-        """What is to be handed on of bytes that are events like the last one, save for their texts; else nothing."""
+    def _relay_texts(self, data: bytes) -> bytes:
+        """Relay events that fit the pattern without parsing them; return nothing if any does not."""
         if self._pattern is None:
             return b""
         (head, tail), (our_head, our_tail) = self._pattern
-        if not (block.startswith(head) and block.endswith(tail, len(head))):
+        if not (data.startswith(head) and data.endswith(tail, len(head))):
             return b""
-        text = block[len(head) : -len(tail)]
-        if QUOTE not in text:
-            return b"" if text.endswith(BACKSLASH) else our_head + text + our_tail
+        text = data[len(head) : -len(tail)]
+        if _QUOTE not in text:
+            return b"" if text.endswith(_BACKSLASH) else our_head + text + our_tail
         texts = text.split(tail + head)
-        if ESCAPED in block or QUOTE in b"".join(texts):
+        if _ESCAPED_QUOTE in data or _QUOTE in b"".join(texts):
             return b""
         return our_head + (our_tail + our_head).join(texts) + our_tail
 
-    def _event(self, event: bytes) -> bytes:
-        """What is to be handed on of an event that has to be parsed."""
-        data = data_of(event)
+    def _parse_event(self, event: bytes) -> bytes:
+        data = _data_of(event)
         if data is None:
             return b""
         if data.strip() == b"[DONE]":
             self.done = True
             return b""
         try:
-            chunk = self.account.take(orjson.loads(data), "delta")
+            chunk = self._summary.add(orjson.loads(data), "delta")
         except orjson.JSONDecodeError:
-            self.failed = AttemptError(MALFORMED, OK)
-        except AttemptError as failed:
-            self.failed = failed
+            self.error = AttemptError(MALFORMED, HTTP_OK)
+        except AttemptError as error:
+            self.error = error
         else:
-            return self._written(event, chunk)
+            return self._rewrite(event, chunk)
         return b""
 
-    def _written(self, event: bytes, chunk: dict[str, Any]) -> bytes:
-        """A chunk as it is handed on, taken for the pattern of those that follow if it only carries text."""
-        if "id" not in self.about:
-            self.about = {
-                **self._names,
-                **{name: chunk[name] for name in ("id", "created") if name in chunk},
-            }
-        carried = text_of(chunk)
+    def _rewrite(self, event: bytes, chunk: dict[str, Any]) -> bytes:
+        """Return a chunk with our names; keep it as the pattern if it carries nothing but a text."""
+        if "id" not in self.answer_fields:
+            own = {name: value for name, value in chunk.items() if name in ("id", "created")}
+            self.answer_fields = {**self._names, **own}
+        text = _only_text(chunk)
         chunk.update(self._names)
         chunk.setdefault("system_fingerprint", None)
-        written = b"data: " + orjson.dumps(chunk) + END
-        theirs, ours = around(event + END, carried), around(written, carried)
-        if theirs and ours:
-            self._pattern = theirs, ours
-        return written
+        rewritten = encode_event(chunk)
+        if text is not None:
+            theirs, ours = _frame(event + _END, *text), _frame(rewritten, *text)
+            if theirs and ours:
+                self._pattern = theirs, ours
+        return rewritten
 
 
-def text_of(chunk: dict[str, Any]) -> tuple[str, str] | None:
-    """Name and value of the one text that a chunk carries, where it carries nothing else that counts."""
+def _data_of(event: bytes) -> bytes | None:
+    """Return the data of an event, its lines joined; `None` for comments and other fields."""
+    lines = [line for line in event.split(b"\n") if line.startswith(b"data:")]
+    return b"\n".join(line[5:].removeprefix(b" ") for line in lines) if lines else None
+
+
+def _only_text(chunk: dict[str, Any]) -> tuple[str, str] | None:
+    """Return name and value of a chunk's one text, or `None` if it carries anything else."""
     choices = chunk["choices"]
     if len(choices) != 1 or chunk.get("usage") or choices[0].get("finish_reason"):
         return None
     delta = choices[0].get("delta") or {}
-    said = [(name, value) for name, value in delta.items() if value and name != "role"]
-    return said[0] if len(said) == 1 and isinstance(said[0][1], str) else None
+    filled = [(name, value) for name, value in delta.items() if value and name != "role"]
+    return filled[0] if len(filled) == 1 and isinstance(filled[0][1], str) else None
 
 
-def around(event: bytes, carried: tuple[str, str] | None) -> TextFrame | None:
-    """What stands around the text that an event carries, if it is spelled as it reads and stands there once."""
-    if carried is None:
-        return None
-    name, text = carried[0].encode(), carried[1].encode()
+def _frame(event: bytes, name: str, text: str) -> _TextFrame | None:
+    """Return the frame of a text that occurs once and is written without escapes."""
     for colon in (b":", b": "):
-        before, found, after = event.partition(b'"%b"%b"' % (name, colon))
-        if found and after.startswith(text + QUOTE) and after.count(found) == 0:
-            return TextFrame(before + found, after[len(text) :])
+        before, found, after = event.partition(b'"%b"%b"' % (name.encode(), colon))
+        if found and after.startswith(text.encode() + _QUOTE) and after.count(found) == 0:
+            return _TextFrame(before + found, after[len(text.encode()) :])
     return None

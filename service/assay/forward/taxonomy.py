@@ -1,6 +1,7 @@
-"""Every way an attempt can fail, as one table: what it is reported as, what is done next, what the caller is told.
+"""Every way an attempt can fail, in one table: what is reported, what is tried next, what the caller gets.
 
-After the first meaningful token all of them end the answer, whatever `then` says: text is never spliced.
+Once the caller has the first token of a stream, every failure ends the answer, whatever `next_step`
+says: the text of two endpoints is never joined.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from assay.v1 import evidence_pb2 as pb
 
 
 class NextStep(StrEnum):
-    """What is done after a failed attempt."""
+    """What the forwarder does after a failed attempt."""
 
     ENDPOINT = "next endpoint"
     MODEL = "next model"
@@ -25,100 +26,103 @@ class NextStep(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FailureKind:
-    """One row; `status` is what the caller gets where this failure is the last word.
+    """One row of the table.
 
-    `demotes` sends the report at once, so that the decider demotes the endpoint for the next request; `again` allows a
-    second try where the plan holds no other endpoint.
+    `status` is the caller's status if this failure decides the answer. `demotes` sends the report
+    at once, so that the decider demotes the endpoint for the next request. `retries_alone` allows a
+    second attempt if the plan holds no other endpoint.
     """
 
     name: str
     result: pb.Result.ValueType
-    then: NextStep
+    next_step: NextStep
     status: int
     when: str
     demotes: bool = True
-    again: bool = False
+    retries_alone: bool = False
 
 
 # fmt: off
 CONNECT: Final = FailureKind("connect", pb.RESULT_TRANSPORT_ERROR, NextStep.ENDPOINT, 503,
-    "no connection in time: name, address, port or TLS", again=True)
+    "no connection in time: name, address, port or TLS", retries_alone=True)
 DROPPED: Final = FailureKind("dropped", pb.RESULT_TRANSPORT_ERROR, NextStep.ENDPOINT, 503,
-    "the connection broke before the answer, or the first token of a stream", again=True)
+    "the connection broke before the answer or the first token of a stream", retries_alone=True)
 HEADERS_LATE: Final = FailureKind("headers_late", pb.RESULT_TIMEOUT, NextStep.ENDPOINT, 503,
     "no headers of a stream in time")
 FIRST_TOKEN_LATE: Final = FailureKind("first_token_late", pb.RESULT_TIMEOUT, NextStep.ENDPOINT, 503,
     "no meaningful token of a stream in time")
 ANSWER_LATE: Final = FailureKind("answer_late", pb.RESULT_TIMEOUT, NextStep.ENDPOINT, 503,
-    "an answer that is not streamed did not end in time")
+    "a JSON answer did not end in time")
 RATE_LIMITED: Final = FailureKind("rate_limited", pb.RESULT_RATE_LIMITED, NextStep.ENDPOINT, 429,
     "429")
 SERVER_ERROR: Final = FailureKind("server_error", pb.RESULT_PROVIDER_ERROR, NextStep.ENDPOINT, 503,
     "5xx")
 REJECTED: Final = FailureKind("rejected", pb.RESULT_PROVIDER_ERROR, NextStep.ENDPOINT, 503,
-    "401, 402, 404, any other 4xx: the provider's account or offer is at fault, not the request")
+    "401, 402, 404, other 4xx: the provider's account or offer is at fault, not the request")
 FORBIDDEN: Final = FailureKind("forbidden", pb.RESULT_CALLER_ERROR, NextStep.ENDPOINT, 403,
     "403: moderation or region", demotes=False)
 CALLER_ERROR: Final = FailureKind("caller_error", pb.RESULT_CALLER_ERROR, NextStep.MODEL, 400,
-    "400, 413, 414, 415, 422, 431: no other endpoint of the model would take the request either", demotes=False)
+    "400, 413, 414, 415, 422, 431: every endpoint of the model would reject the request",
+    demotes=False)
 REDIRECT: Final = FailureKind("redirect", pb.RESULT_PROVIDER_ERROR, NextStep.ENDPOINT, 503,
     "3xx: never followed")
 MALFORMED: Final = FailureKind("malformed", pb.RESULT_MALFORMED, NextStep.ENDPOINT, 503,
-    "no HTTP, no JSON, no chunk, compressed, or over a limit of size")
+    "not HTTP, not JSON, not a chunk, compressed, or over a size limit")
 EMPTY: Final = FailureKind("empty", pb.RESULT_MALFORMED, NextStep.ENDPOINT, 503,
-    "2xx without any choice, a stream without any token")
+    "2xx without a choice, or a stream without a token")
 ERROR_EVENT: Final = FailureKind("error_event", pb.RESULT_PROVIDER_ERROR, NextStep.ENDPOINT, 503,
-    "200 with an error inside; one that has an HTTP code goes by the row of that code")
+    "200 with an error inside; an error that has an HTTP code counts as that status")
 CUT: Final = FailureKind("cut", pb.RESULT_CUT, NextStep.STOP, 502,
     "a stream broke off after its first token")
 SILENT: Final = FailureKind("silent", pb.RESULT_CUT, NextStep.STOP, 502,
-    "a stream stood still after its first token")
+    "a stream stopped without ending after its first token")
 CANCELLED: Final = FailureKind("cancelled", pb.RESULT_CANCELLED, NextStep.STOP, 499,
-    "the caller went away or stopped reading", demotes=False)
-# fmt: on
+    "the caller disconnected or stopped reading", demotes=False)
 
 TABLE: Final = (
-    CONNECT, DROPPED, HEADERS_LATE, FIRST_TOKEN_LATE, ANSWER_LATE, RATE_LIMITED, SERVER_ERROR, REJECTED, FORBIDDEN,
-    CALLER_ERROR, REDIRECT, MALFORMED, EMPTY, ERROR_EVENT, CUT, SILENT, CANCELLED,
-)  # fmt: skip
-OK: Final = 200
-BY_STATUS: Final = {
+    CONNECT, DROPPED, HEADERS_LATE, FIRST_TOKEN_LATE, ANSWER_LATE, RATE_LIMITED, SERVER_ERROR,
+    REJECTED, FORBIDDEN, CALLER_ERROR, REDIRECT, MALFORMED, EMPTY, ERROR_EVENT, CUT, SILENT,
+    CANCELLED,
+)
+# fmt: on
+HTTP_OK: Final = 200
+_BY_STATUS: Final = {
     403: FORBIDDEN,
     429: RATE_LIMITED,
     **dict.fromkeys((400, 413, 414, 415, 422, 431), CALLER_ERROR),
 }
-BY_HUNDRED: Final = {1: MALFORMED, 2: EMPTY, 3: REDIRECT, 4: REJECTED}
-ERRORS: Final = range(400, 600)
-LONGEST_RETRY_S: Final = 86_400.0
+_BY_STATUS_CLASS: Final = {1: MALFORMED, 2: EMPTY, 3: REDIRECT, 4: REJECTED}
+_ERROR_STATUSES: Final = range(400, 600)
+_MAX_RETRY_AFTER_S: Final = 86_400.0
 
 
 @dataclass(eq=False)
 class AttemptError(Exception):
-    """An attempt failed: by which row, at which status of the provider's (0: none), with which words for the caller."""
+    """A failed attempt: its kind, the provider's status (0 if none) and the provider's message."""
 
-    row: FailureKind
+    kind: FailureKind
     status: int = 0
     retry_after: float | None = None
-    told: str = ""
+    message: str = ""
 
 
-def by_status(status: int) -> FailureKind:
-    """The row of an HTTP status other than 200."""
-    return BY_STATUS.get(status) or BY_HUNDRED.get(status // 100, SERVER_ERROR)
+def kind_of_status(status: int) -> FailureKind:
+    """Return the row of an HTTP status other than 200."""
+    return _BY_STATUS.get(status) or _BY_STATUS_CLASS.get(status // 100, SERVER_ERROR)
 
 
-def inside(error: object) -> AttemptError:
-    """What an error inside an answer stands for: its code, where that is an HTTP status."""
-    told = error if isinstance(error, dict) else {}
-    code, message = str(told.get("code")), told.get("message")
-    words = message if isinstance(message, str) else ""
-    if code.isdecimal() and int(code[:9]) in ERRORS:
-        return AttemptError(by_status(int(code)), int(code), told=words)
-    return AttemptError(ERROR_EVENT, OK, told=words)
+def error_in_answer(error: object) -> AttemptError:
+    """Return what an error inside an answer with status 200 means, by its code if that is HTTP's."""
+    fields = error if isinstance(error, dict) else {}
+    code, text = str(fields.get("code")), fields.get("message")
+    message = text if isinstance(text, str) else ""
+    if code.isdecimal() and int(code[:9]) in _ERROR_STATUSES:
+        return AttemptError(kind_of_status(int(code)), int(code), message=message)
+    return AttemptError(ERROR_EVENT, HTTP_OK, message=message)
 
 
-def retry_after(header: str | None) -> float | None:
-    """Seconds that a `Retry-After` asks for, as a number or as a date."""
+def parse_retry_after(header: str | None) -> float | None:
+    """Return the seconds of a `Retry-After` header, which is a number or a date."""
     try:
         seconds = float(header or "")
     except ValueError:
@@ -126,4 +130,4 @@ def retry_after(header: str | None) -> float | None:
             seconds = parsedate_to_datetime(header or "").timestamp() - time()
         except (ValueError, OverflowError):
             return None
-    return min(max(seconds, 0.0), LONGEST_RETRY_S) if math.isfinite(seconds) else None
+    return min(max(seconds, 0.0), _MAX_RETRY_AFTER_S) if math.isfinite(seconds) else None

@@ -1,4 +1,4 @@
-"""Requests to providers: one session, checked addresses, bounded answers; no redirects, no cookies, no proxies."""
+"""Requests to providers: one session, checked addresses, bounded answers; no redirects or cookies."""
 
 from __future__ import annotations
 
@@ -15,42 +15,44 @@ from assay.forward.taxonomy import (
     CONNECT,
     DROPPED,
     FORBIDDEN,
+    HTTP_OK,
     MALFORMED,
-    OK,
     AttemptError,
-    by_status,
-    retry_after,
-)
+    kind_of_status,
+    parse_retry_after,
+)  # fmt: skip
 
-MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
-MAX_REFUSAL_BYTES: Final = 64 * 1024
-IN_ONE_WRITE: Final = 1024 * 1024
-HEADERS: Final = {
+_MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
+_MAX_ERROR_BYTES: Final = 64 * 1024
+_MAX_BYTES_IN_ONE_WRITE: Final = 1024 * 1024
+_HEADERS: Final = {
     "Content-Type": "application/json",
     "Accept-Encoding": "identity",
     "User-Agent": "assay",
 }
-IDENTITY: Final = ("", "identity")
+_UNCOMPRESSED: Final = ("", "identity")
 
 
 class ProviderSession:
     """Sends requests to providers while its context lasts."""
 
-    def __init__(self, providers: ProviderConnections) -> None:
-        every = providers.by_slug.values()
-        self._private = frozenset(each.url.host for each in every if each.private and each.url.host)
-        self._headers = {each.slug: {**HEADERS, **each.headers()} for each in every}
+    def __init__(self, connections: ProviderConnections) -> None:
+        providers = connections.by_slug.values()
+        hosts = (each.url.host for each in providers if each.private)
+        self._private_hosts = frozenset(host for host in hosts if host)
+        self._headers = {each.slug: {**_HEADERS, **each.headers()} for each in providers}
         self._timeouts = {
             each.slug: aiohttp.ClientTimeout(
                 total=None, connect=each.timeouts.connect, ceil_threshold=86_400
             )
-            for each in every
+            for each in providers
         }
 
     async def __aenter__(self) -> Self:
         """Open the session."""
+        resolver = CheckedResolver(self._private_hosts)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, resolver=CheckedResolver(self._private)),
+            connector=aiohttp.TCPConnector(limit=0, resolver=resolver),
             cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, read_bufsize=65536,
         )  # fmt: skip
         return self
@@ -60,42 +62,46 @@ class ProviderSession:
         await self._session.close()
 
     async def post(self, provider: ProviderConnection, body: bytes) -> aiohttp.ClientResponse:
-        """The answer from its headers on, if it is one; raises Failed."""
+        """Return the response once its headers are there; raise AttemptError."""
         try:
             response = await self._session.post(
-                provider.url, data=body if len(body) < IN_ONE_WRITE else BytesIO(body),
-                headers=self._headers[provider.slug], timeout=self._timeouts[provider.slug], allow_redirects=False,
-            )  # fmt: skip
-        # None is chained: what aiohttp raises may hold the request with its key.
+                provider.url,
+                data=body if len(body) < _MAX_BYTES_IN_ONE_WRITE else BytesIO(body),
+                headers=self._headers[provider.slug],
+                timeout=self._timeouts[provider.slug],
+                allow_redirects=False,
+            )
+        # Not chained: aiohttp's errors may hold the request with its key.
         except aiohttp.ClientResponseError:
             raise AttemptError(MALFORMED) from None
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL):
             raise AttemptError(CONNECT) from None
         except (aiohttp.ClientError, OSError):
             raise AttemptError(DROPPED) from None
-        if response.status != OK:
-            raise await self._refusal(response)
-        if response.headers.get("Content-Encoding", "") not in IDENTITY:
+        if response.status != HTTP_OK:
+            raise await _status_error(response)
+        if response.headers.get("Content-Encoding", "") not in _UNCOMPRESSED:
             response.close()
-            raise AttemptError(MALFORMED, OK)
+            raise AttemptError(MALFORMED, HTTP_OK)
         return response
 
-    async def _refusal(self, response: aiohttp.ClientResponse) -> AttemptError:
-        """What a status other than 200 means; the provider's own words are kept where the fault is the caller's."""
-        row, told = by_status(response.status), ""
-        try:
-            if row in (CALLER_ERROR, FORBIDDEN):
-                told = message_in(await read_whole(response, MAX_REFUSAL_BYTES))
-        except AttemptError:
-            pass  # refused without words
-        finally:
-            response.close()
-        seconds = retry_after(response.headers.get("Retry-After"))
-        return AttemptError(row, response.status, retry_after=seconds, told=told)
+
+async def _status_error(response: aiohttp.ClientResponse) -> AttemptError:
+    """Return the error of another status, with the provider's message if the caller may need it."""
+    kind, message = kind_of_status(response.status), ""
+    try:
+        if kind in (CALLER_ERROR, FORBIDDEN):
+            message = _message_in(await read_body(response, _MAX_ERROR_BYTES))
+    except AttemptError:
+        pass  # the body is not readable: the status alone decides
+    finally:
+        response.close()
+    seconds = parse_retry_after(response.headers.get("Retry-After"))
+    return AttemptError(kind, response.status, retry_after=seconds, message=message)
 
 
-async def read_whole(response: aiohttp.ClientResponse, limit: int = MAX_ANSWER_BYTES) -> bytes:
-    """A body up to a limit; raises Failed where it is longer or breaks off."""
+async def read_body(response: aiohttp.ClientResponse, limit: int = _MAX_ANSWER_BYTES) -> bytes:
+    """Return a body; raise AttemptError if it is longer than the limit or breaks off."""
     parts, size = [], 0
     try:
         async for part in response.content.iter_any():
@@ -108,8 +114,8 @@ async def read_whole(response: aiohttp.ClientResponse, limit: int = MAX_ANSWER_B
     return b"".join(parts)
 
 
-def message_in(body: bytes) -> str:
-    """The message of an error body in one of the usual shapes."""
+def _message_in(body: bytes) -> str:
+    """Return the message of an error body in one of the usual shapes."""
     try:
         error = orjson.loads(body)
     except orjson.JSONDecodeError:
