@@ -91,7 +91,7 @@ class Read(Struct, gc=False):
     tenant: str
     snapshot: str
     policy_revision: int
-    database: str
+    engine: str
     plan_ns: int
     request: Asked
     plan: Planned
@@ -132,7 +132,7 @@ def derived(read: Read) -> Derived:
         availability=read.plan.availability,
         policy_revision=read.policy_revision,
         snapshot_id=read.snapshot,
-        engine_version=read.database,
+        engine_version=read.engine,
         demoted=len(read.health),
         plan_ns=read.plan_ns,
         finding_set=said.name,
