@@ -10,10 +10,10 @@ import grpc
 import pytest
 from tests.bench.ledger import Ledger
 from tests.bench.measure import Clock, Work, compared
+from tests.support.messages import message_from
 from tests.support.population import AS_OF, MODEL, snapshot
 
 from assay.engine.world.request import Request
-from assay.rpc.convert.request import message_from
 from assay.rpc.routing import routing_service
 from assay.rpc.server import THREADS, Server
 from assay.server.decider import Decider

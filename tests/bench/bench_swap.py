@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import Engine, func, insert, select
 from tests.bench.ledger import Ledger
 from tests.bench.measure import Spread, spread
+from tests.support.messages import message_from
 from tests.support.population import AS_OF, DAY, MODEL, world
 from tests.support.processes import serving
 from tests.support.server_calls import health_status
@@ -23,7 +24,6 @@ from assay.engine.policy.policy import Policy
 from assay.engine.pool.judge import judge
 from assay.engine.world.request import Request
 from assay.engine.world.world import World
-from assay.rpc.convert.request import message_from
 from assay.rule_files.directory import read_directory
 from assay.server.settings import policy_dir
 from assay.store.database import writing

@@ -247,7 +247,7 @@ def test_lines_are_physical() -> None:
         pytest.param(
             "input_modalities,status",
             "text,0",
-            "'text' is not text image, as said before",
+            "'text' is not text image, as in a row before",
             id="modalities",
         ),
     ],
@@ -268,7 +268,7 @@ def test_values_that_contradict_their_column_are_refused(
     ("data", "message"),
     [
         pytest.param(b"", "the file is empty", id="empty"),
-        pytest.param(b"model,provider,tag\n", "0 of 0 rows cannot be taken", id="only a header"),
+        pytest.param(b"model,provider,tag\n", "0 of 0 rows are invalid", id="only a header"),
         pytest.param(
             b"model,provider\nlab/one,acme\n", "line 1: missing column tag", id="a column missing"
         ),
@@ -306,7 +306,7 @@ def test_values_that_contradict_their_column_are_refused(
         ),
         pytest.param(
             b"model,provider,tag\nlab/one,acme,a\nx,y,z\nx,y,q\n",
-            "2 of 3 rows cannot be taken, first line 3: model: 'x'",
+            "2 of 3 rows are invalid, first line 3: model: 'x'",
             id="more than half refused",
         ),
         pytest.param(

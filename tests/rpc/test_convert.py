@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, strategies as st
+from tests.support.messages import message_from
 
 from assay.engine.decide.explanation import Explanation
 from assay.engine.decide.plan import Plan, PlannedAttempt
@@ -28,7 +29,7 @@ from assay.engine.world.request import (
 )
 from assay.rpc.convert import catalog as catalog_convert
 from assay.rpc.convert.plan import decide_response, explain_response, fact_value
-from assay.rpc.convert.request import message_from, request_from
+from assay.rpc.convert.request import request_from
 from assay.v1 import catalog_pb2, routing_pb2 as pb
 
 names = st.text(st.characters(exclude_categories=("C", "Z")), max_size=12)
@@ -97,7 +98,7 @@ def test_contract_and_engine_know_the_same_request_fields() -> None:
 
 
 def test_contract_and_engine_know_the_same_catalog_fields() -> None:
-    assert {f.name for f in fields(Endpoint)} | {"service_tier"} == set(
+    assert {f.name for f in fields(Endpoint)} | {"service_tier", "facts"} == set(
         catalog_pb2.Endpoint.DESCRIPTOR.fields_by_name
     )
     assert {f.name for f in fields(Prices)} == set(catalog_pb2.Prices.DESCRIPTOR.fields_by_name)

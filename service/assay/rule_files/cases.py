@@ -18,7 +18,7 @@ from assay.rule_files.expectation import Expectation, differences, expectation
 from assay.rule_files.fixtures import Fixtures, fixtures, moment
 from assay.rule_files.nodes import Entry, Table
 from assay.rule_files.read import read_form
-from assay.rule_files.requests import request
+from assay.rule_files.requests import read_request
 from assay.rule_files.rules import unique
 from assay.rule_files.schemas import unknown
 
@@ -126,7 +126,7 @@ def _case(
     if "expected" not in table.entries:
         faults.append(Fault(table.place, "key `expected` is missing"))
     expected = expectation(table.table("expected"), present, faults)
-    asked = request(_request_table(table), shared.models, faults)
+    asked = read_request(_request_table(table), shared.models, faults)
     if asked is None:
         return
     ids = {key: shared.endpoints[key].endpoint_id for key in present}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from assay.engine.evidence.benchmarks import in_unit
 from assay.engine.policy.faults import Fault
-from assay.engine.world.catalog import Endpoint, Model, Percentiles, PriceOverride, Prices
+from assay.engine.world.catalog import Endpoint, Model, PriceOverride, Prices
+from assay.engine.world.declarations import Field, build, declared_fields
 from assay.engine.world.identity import provisional_ids
 from assay.engine.world.measurements import (
     UNITS,
@@ -18,7 +19,6 @@ from assay.engine.world.measurements import (
     Observation,
     Series,
 )
-from assay.engine.world.request import MaxPrice
 from assay.engine.world.tenants import Preference, TenantSettings
 from assay.engine.world.world import World
 from assay.rule_files.nodes import Scalar, Table
@@ -60,38 +60,30 @@ class Fixtures:
 
 def fixtures(block: Table, now: datetime, faults: list[Fault]) -> Fixtures:
     """The fixtures of a file; leniently read where they are faulty, so that every fault is found."""
-    models = {key: model(table) for key, table in block.table("models").sub_tables().items()}
+    models = {key: _model(table) for key, table in block.table("models").sub_tables().items()}
     offers = block.table("endpoints").sub_tables()
-    placed = provisional_ids(endpoint(table, models, faults) for table in offers.values())
+    placed = provisional_ids(_endpoint(table, models, faults) for table in offers.values())
     endpoints = dict(zip(offers, placed, strict=True))
     seen = block.table("observations").sub_tables()
     return Fixtures(
         models=models,
         endpoints=endpoints,
         observations={
-            key: observation(table, endpoints, now, faults) for key, table in seen.items()
+            key: _observation(table, endpoints, now, faults) for key, table in seen.items()
         },
-        preferences=tuple(preference(table, models) for table in block.tables("preferences")),
-        tenants=tuple(tenant(table) for table in block.tables("tenants")),
+        preferences=tuple(_preference(table, models) for table in block.tables("preferences")),
+        tenants=tuple(_tenant(table) for table in block.tables("tenants")),
         benchmarks=tuple(
-            benchmark(table, endpoints, now, faults) for table in block.tables("benchmarks")
+            _benchmark(table, endpoints, now, faults) for table in block.tables("benchmarks")
         ),
         ignore_votes=tuple(
-            ballot for table in block.tables("ballots") for ballot in ballots(table, models)
+            ballot for table in block.tables("ballots") for ballot in _votes(table, models)
         ),
     )
 
 
-def model(table: Table) -> Model:
-    """A model as listed."""
-    return Model(
-        model=table.text("model"),
-        name=table.maybe_text("name"),
-        context_length=table.whole("context_length"),
-        input_modalities=_texts(table, "input_modalities"),
-        output_modalities=_texts(table, "output_modalities"),
-        distillable=_maybe_flag(table, "distillable"),
-    )
+def _model(table: Table) -> Model:
+    return build(Model, {"model": "", **stated_values(Model, table)})
 
 
 def named_model(text: str, models: Mapping[str, Model]) -> str:
@@ -100,8 +92,8 @@ def named_model(text: str, models: Mapping[str, Model]) -> str:
     return f"{models[key].model}{colon}{suffixes}" if key in models else text
 
 
-def endpoint(table: Table, models: Mapping[str, Model], faults: list[Fault]) -> Endpoint:
-    """One endpoint, still without its id; its model is the only one where none is named."""
+def _endpoint(table: Table, models: Mapping[str, Model], faults: list[Fault]) -> Endpoint:
+    """Read an endpoint, still without its id; a file with one model need not name it."""
     name = named_model(table.text("model"), models)
     if not name and len(models) == 1:
         name = next(iter(models.values())).model
@@ -112,34 +104,15 @@ def endpoint(table: Table, models: Mapping[str, Model], faults: list[Fault]) -> 
     elif name and "/" not in name:
         faults.append(Fault(table.place_of("model"), unknown("model", name, models)))
     provider = table.text("provider")
-    return Endpoint(
-        endpoint_id="",
-        model=name,
-        provider=provider,
-        tag=table.text("tag", provider),
-        quantization=table.text("quantization", "unknown"),
-        context_length=table.whole("context_length"),
-        max_completion_tokens=table.whole("max_completion_tokens"),
-        max_prompt_tokens=table.whole("max_prompt_tokens"),
-        supported_parameters=table.texts("supported_parameters"),
-        prices=Prices(**doubles(table.table("prices"), Prices)),
-        overrides=tuple(price_override(item) for item in table.tables("overrides")),
-        status=table.whole("status"),
-        uptime_30m_percent=double(table, "uptime_30m_percent"),
-        uptime_1d_percent=double(table, "uptime_1d_percent"),
-        latency_s=percentiles(table, "latency_s"),
-        throughput_tps=percentiles(table, "throughput_tps"),
-        zdr=_maybe_flag(table, "zdr"),
-        collects_data=_maybe_flag(table, "collects_data"),
-        implicit_caching=_maybe_flag(table, "implicit_caching"),
-    )
+    stated = {"tag": provider, "provider": provider, **stated_values(Endpoint, table)}
+    overrides = tuple(_price_override(item) for item in table.tables("overrides"))
+    return build(Endpoint, {**stated, "model": name}, endpoint_id="", overrides=overrides)
 
 
-def price_override(table: Table) -> PriceOverride:
-    """Prices under conditions."""
+def _price_override(table: Table) -> PriceOverride:
     days = (item.value for item in table.items("utc_days") if isinstance(item, Scalar))
     return PriceOverride(
-        prices=Prices(**doubles(table.table("prices"), Prices)),
+        prices=build(Prices, stated_values(Prices, table.table("prices"))),
         min_prompt_tokens=table.whole("min_prompt_tokens"),
         utc_start=table.whole("utc_start"),
         utc_end=table.whole("utc_end"),
@@ -147,7 +120,7 @@ def price_override(table: Table) -> PriceOverride:
     )
 
 
-def observation(
+def _observation(
     table: Table, endpoints: Mapping[str, Endpoint], now: datetime, faults: list[Fault]
 ) -> Observation:
     """Counts of one endpoint in one window, by default the day before now."""
@@ -179,11 +152,11 @@ def observation(
     )
 
 
-def benchmark(
+def _benchmark(
     table: Table, endpoints: Mapping[str, Endpoint], now: datetime, faults: list[Fault]
 ) -> BenchmarkRun:
     """One score of one endpoint, by default of now."""
-    unit, score = table.text("unit", "fraction"), double(table, "score") or 0.0
+    unit, score = table.text("unit", "fraction"), _double(table, "score") or 0.0
     if unit in UNITS and not in_unit(score, unit):
         lowest, highest = UNITS[unit]
         faults.append(
@@ -203,7 +176,7 @@ def benchmark(
     )
 
 
-def preference(table: Table, models: Mapping[str, Model]) -> Preference:
+def _preference(table: Table, models: Mapping[str, Model]) -> Preference:
     """A tenant's pin or ignore."""
     name = table.maybe_text("model")
     return Preference(
@@ -214,7 +187,7 @@ def preference(table: Table, models: Mapping[str, Model]) -> Preference:
     )
 
 
-def ballots(table: Table, models: Mapping[str, Model]) -> Iterator[IgnoreVote]:
+def _votes(table: Table, models: Mapping[str, Model]) -> Iterator[IgnoreVote]:
     """The ballots of so many eligible tenants, of whom the first so many ignore each target."""
     against = table.table("ignores")
     counts = {target: against.whole(target) or 0 for target in against.entries}
@@ -225,7 +198,7 @@ def ballots(table: Table, models: Mapping[str, Model]) -> Iterator[IgnoreVote]:
         )
 
 
-def tenant(table: Table) -> TenantSettings:
+def _tenant(table: Table) -> TenantSettings:
     """What a tenant may use."""
     return TenantSettings(
         tenant=table.text("tenant"),
@@ -234,14 +207,6 @@ def tenant(table: Table) -> TenantSettings:
         zdr=table.flag("zdr"),
         deny_data_collection=table.flag("deny_data_collection"),
     )
-
-
-def _maybe_flag(table: Table, key: str) -> bool | None:
-    return table.flag(key) if table.scalar(key) else None
-
-
-def _texts(table: Table, key: str) -> tuple[str, ...] | None:
-    return table.texts(key) if key in table.entries else None
 
 
 def key_of(table: Table, name: str, known: Mapping[str, object], faults: list[Fault]) -> str | None:
@@ -264,23 +229,40 @@ def moment(table: Table, key: str, default: datetime, faults: list[Fault]) -> da
         return default
 
 
-def percentiles(table: Table, key: str) -> Percentiles:
-    """Four points of a distribution; a number alone is the median."""
-    alone = double(table, key)
-    return (
-        Percentiles(**doubles(table.table(key), Percentiles))
-        if alone is None
-        else Percentiles(p50=alone)
-    )
+def stated_values(owner: type, table: Table) -> dict[str, object]:
+    """Return the declared fields that a table states, by path; a number alone is the median."""
+    read = ((item.path, _read(item, table)) for item in declared_fields(owner))
+    return {path: value for path, value in read if value is not None}
 
 
-def doubles(table: Table, kind: type[Prices | Percentiles | MaxPrice]) -> dict[str, float]:
-    """A table's numbers as doubles, for the fields of a kind of value."""
-    found = {item.name: double(table, item.name) for item in fields(kind)}
-    return {name: value for name, value in found.items() if value is not None}
+def _read(item: Field, table: Table) -> object:
+    *holders, name = item.path.split(".")
+    for holder in holders:
+        alone = table.number(holder)
+        if alone is not None:
+            return float(alone) if name == "p50" else None
+        table = table.table(holder)
+    return _READERS[item.kind](table, name)
 
 
-def double(table: Table, key: str) -> float | None:
-    """A number as a double."""
+def _double(table: Table, key: str) -> float | None:
     found = table.number(key)
     return None if found is None else float(found)
+
+
+def _bytes(table: Table, key: str) -> bytes | None:
+    """Read hexadecimal digits; the schema has reported text that is not."""
+    try:
+        return bytes.fromhex(table.text(key))
+    except ValueError:
+        return None
+
+
+_READERS: Mapping[type, Callable[[Table, str], object]] = {
+    bool: lambda table, key: table.flag(key) if table.scalar(key) else None,
+    bytes: _bytes,
+    float: _double,
+    int: Table.whole,
+    str: Table.maybe_text,
+    tuple: lambda table, key: table.texts(key) if key in table.entries else None,
+}

@@ -1,43 +1,54 @@
-"""Catalog values as rows and back; the only place that knows both names of a fact."""
+"""Catalog values as rows and back, by their declarations."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from assay.engine.world.catalog import Endpoint, Model, Percentiles, PriceOverride, Prices, Provider
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Double, Integer, Row, Text
+from sqlalchemy.types import TypeEngine
+
+from assay.engine.world.catalog import Endpoint, Model, PriceOverride, Prices, Provider
+from assay.engine.world.declarations import Field, build, declared_fields
 from assay.engine.world.measurements import Observation
 from assay.engine.world.tenants import Preference, TenantSettings
 
-if TYPE_CHECKING:
-    from sqlalchemy import Row
-
 Cells = dict[str, object]
 
-PRICES = {  # field of Prices → column
-    "prompt": "prompt_usd_per_mtok",
-    "completion": "completion_usd_per_mtok",
-    "cache_read": "cache_read_usd_per_mtok",
-    "cache_write": "cache_write_usd_per_mtok",
-    "audio": "audio_usd_per_mtok",
-    "request_usd": "request_usd",
-    "image_usd": "image_usd",
-}
-FACTS = {  # field of Endpoint → column, where the value is stored as it is
-    "provider": "provider",
-    "quantization": "quantization",
-    "context_length": "context_length_tokens",
-    "max_completion_tokens": "max_completion_tokens",
-    "max_prompt_tokens": "max_prompt_tokens",
-    "status": "status",
-    "uptime_30m_percent": "uptime_30m_percent",
-    "uptime_1d_percent": "uptime_1d_percent",
-    "zdr": "zdr",
-    "collects_data": "collects_data",
-    "implicit_caching": "implicit_caching",
-}
-PERCENTILES = tuple(each.name for each in fields(Percentiles))
-CONDITIONS = ("min_prompt_tokens", "utc_start", "utc_end")
+_IDENTITY = ("endpoint_id", "model", "tag")  # columns of other tables
+_CONDITIONS = ("min_prompt_tokens", "utc_start", "utc_end")
+
+
+def _stored(owner: type) -> tuple[tuple[str, Field], ...]:
+    return tuple(
+        (item.spellings.column, item)
+        for item in declared_fields(owner)
+        if item.spellings.column and item.path not in _IDENTITY
+    )
+
+
+_MODEL, _ENDPOINT, _PRICES = _stored(Model), _stored(Endpoint), _stored(Prices)
+
+
+def declared_columns(owner: type, *besides: str) -> list[Column[Any]]:
+    """Return the columns that store a declared value, except `besides`; optional fields are nullable."""
+    return [
+        Column(name, _column_type(item), nullable=item.is_optional)
+        for name, item in _stored(owner)
+        if name not in besides
+    ]
+
+
+def _column_type(item: Field) -> TypeEngine[Any]:
+    if item.kind is int:
+        return BigInteger() if item.spellings.unit else Integer()
+    if item.kind is tuple:
+        return JSON(none_as_null=item.is_optional)
+    return _COLUMN_TYPES[item.kind]()
+
+
+_COLUMN_TYPES: Mapping[type, type[TypeEngine[Any]]] = {bool: Boolean, float: Double, str: Text}
 
 
 def provider_cells(provider: Provider) -> Cells:
@@ -51,64 +62,49 @@ def provider_of(row: Row[Any]) -> Provider:
 
 
 def model_cells(model: Model) -> Cells:
-    """Spell a model as columns."""
-    return {
-        "name": model.name,
-        "context_length_tokens": model.context_length,
-        "input_modalities": model.input_modalities,
-        "output_modalities": model.output_modalities,
-        "distillable": model.distillable,
-    }
+    """Return a model as columns."""
+    return {column: item.get(model) for column, item in _MODEL}
 
 
 def model_of(row: Row[Any]) -> Model:
-    """Read a model."""
-    taken, given = row.input_modalities, row.output_modalities
-    return Model(
-        model=row.model,
-        name=row.name,
-        context_length=row.context_length_tokens,
-        input_modalities=None if taken is None else tuple(taken),
-        output_modalities=None if given is None else tuple(given),
-        distillable=row.distillable,
-    )
+    """Return the model that a listing states."""
+    return build(Model, _values(row, _MODEL), model=row.model)
 
 
 def endpoint_cells(endpoint: Endpoint) -> Cells:
-    """Spell an endpoint's facts as columns; its identity (id, model, tag) stands in another table."""
-    return {
-        **{column: getattr(endpoint, name) for name, column in FACTS.items()},
-        **{column: getattr(endpoint.prices, name) for name, column in PRICES.items()},
-        **{f"latency_{point}_s": getattr(endpoint.latency_s, point) for point in PERCENTILES},
-        **{
-            f"throughput_{point}_tps": getattr(endpoint.throughput_tps, point)
-            for point in PERCENTILES
-        },
-        "supported_parameters": endpoint.supported_parameters,
-        "price_overrides": [override_cells(override) for override in endpoint.overrides],
+    """Return an endpoint as columns; its identity (id, model, tag) is stored in another table."""
+    overrides = [override_cells(override) for override in endpoint.overrides]
+    return {column: item.get(endpoint) for column, item in _ENDPOINT} | {
+        "price_overrides": overrides
     }
 
 
 def endpoint_of(row: Row[Any]) -> Endpoint:
-    """Read an endpoint from its listing joined with its identity."""
-    cells = row._mapping  # noqa: SLF001 - SQLAlchemy's public name for it
-    return Endpoint(
+    """Return the endpoint that a listing, joined with its identity, states."""
+    return build(
+        Endpoint,
+        _values(row, _ENDPOINT),
         endpoint_id=row.endpoint_id,
         model=row.model,
         tag=row.tag,
-        supported_parameters=tuple(row.supported_parameters),
-        prices=Prices(**{name: cells[column] for name, column in PRICES.items()}),
         overrides=tuple(override_of(each) for each in row.price_overrides),
-        latency_s=Percentiles(*(cells[f"latency_{point}_s"] for point in PERCENTILES)),
-        throughput_tps=Percentiles(*(cells[f"throughput_{point}_tps"] for point in PERCENTILES)),
-        **{name: cells[column] for name, column in FACTS.items()},
     )
+
+
+def _values(row: Row[Any], stored: Sequence[tuple[str, Field]]) -> dict[str, object]:
+    cells = row._mapping  # noqa: SLF001 - SQLAlchemy's public name for it
+    return {
+        item.path: tuple(cells[column])
+        if item.kind is tuple and cells[column] is not None
+        else cells[column]
+        for column, item in stored
+    }
 
 
 def override_cells(override: PriceOverride) -> Cells:
     """Spell an override as JSON, under the names of the price columns, leaving out what it does not state."""
-    stated: Cells = {column: getattr(override.prices, name) for name, column in PRICES.items()}
-    stated |= {name: getattr(override, name) for name in CONDITIONS}
+    stated: Cells = {column: item.get(override.prices) for column, item in _PRICES}
+    stated |= {name: getattr(override, name) for name in _CONDITIONS}
     stated["utc_days"] = list(override.utc_days) or None
     return {name: value for name, value in stated.items() if value is not None}
 
@@ -116,9 +112,9 @@ def override_cells(override: PriceOverride) -> Cells:
 def override_of(stated: dict[str, Any]) -> PriceOverride:
     """Read an override."""
     return PriceOverride(
-        prices=Prices(**{name: stated.get(column) for name, column in PRICES.items()}),
+        prices=build(Prices, {item.path: stated.get(column) for column, item in _PRICES}),
         utc_days=tuple(stated.get("utc_days", ())),
-        **{name: stated.get(name) for name in CONDITIONS},
+        **{name: stated.get(name) for name in _CONDITIONS},
     )
 
 

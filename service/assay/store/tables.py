@@ -8,7 +8,6 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
-    Double,
     ForeignKey,
     Index,
     Integer,
@@ -18,6 +17,8 @@ from sqlalchemy import (
     Text,
 )
 
+from assay.engine.world.catalog import Endpoint, Model
+from assay.store.rows import declared_columns
 from assay.store.types import NAME, UtcTime
 
 metadata = MetaData(
@@ -70,11 +71,7 @@ model_listing = Table(
     metadata,
     Column("model", NAME, ForeignKey("model.model"), primary_key=True),
     *provenance(),
-    Column("name", Text),
-    Column("context_length_tokens", BigInteger),
-    Column("input_modalities", JSON(none_as_null=True)),
-    Column("output_modalities", JSON(none_as_null=True)),
-    Column("distillable", Boolean),
+    *declared_columns(Model),
 )
 
 endpoint = Table(
@@ -95,27 +92,8 @@ endpoint_listing = Table(
     Column("endpoint_id", NAME, ForeignKey("endpoint.endpoint_id"), primary_key=True),
     *provenance(),
     Column("provider", NAME, ForeignKey("provider.provider"), nullable=False, index=True),
-    Column("quantization", Text, nullable=False),
-    Column("context_length_tokens", BigInteger),
-    Column("max_completion_tokens", BigInteger),
-    Column("max_prompt_tokens", BigInteger),
-    Column("supported_parameters", JSON, nullable=False),
-    Column("prompt_usd_per_mtok", Double),
-    Column("completion_usd_per_mtok", Double),
-    Column("cache_read_usd_per_mtok", Double),
-    Column("cache_write_usd_per_mtok", Double),
-    Column("audio_usd_per_mtok", Double),
-    Column("request_usd", Double),
-    Column("image_usd", Double),
+    *declared_columns(Endpoint, "provider"),
     Column("price_overrides", JSON, nullable=False),
-    Column("status", Integer),
-    Column("uptime_30m_percent", Double),
-    Column("uptime_1d_percent", Double),
-    *(Column(f"latency_p{point}_s", Double) for point in (50, 75, 90, 99)),
-    *(Column(f"throughput_p{point}_tps", Double) for point in (50, 75, 90, 99)),
-    Column("zdr", Boolean),
-    Column("collects_data", Boolean),
-    Column("implicit_caching", Boolean),
 )
 
 observation = Table(

@@ -311,6 +311,7 @@ class Endpoint(_message.Message):
     ZDR_FIELD_NUMBER: _builtins.int
     COLLECTS_DATA_FIELD_NUMBER: _builtins.int
     IMPLICIT_CACHING_FIELD_NUMBER: _builtins.int
+    FACTS_FIELD_NUMBER: _builtins.int
     endpoint_id: _builtins.str
     """The only key: `model@tag`, with `~2`, `~3` … where a tag repeats."""
     model: _builtins.str
@@ -361,6 +362,12 @@ class Endpoint(_message.Message):
     def throughput_tps(self) -> _routing_pb2.Percentiles:
         """Output speed, in tokens per second."""
 
+    @_builtins.property
+    def facts(self) -> _containers.RepeatedCompositeFieldContainer[_routing_pb2.Fact]:
+        """Every fact of the catalog that rules can read of it, by path below `endpoint.` (`price.prompt`), in the order of
+        paths. A fact without a field of its own is here as well.
+        """
+
     def __init__(
         self,
         *,
@@ -384,10 +391,11 @@ class Endpoint(_message.Message):
         zdr: _builtins.bool | None = ...,
         collects_data: _builtins.bool | None = ...,
         implicit_caching: _builtins.bool | None = ...,
+        facts: _abc.Iterable[_routing_pb2.Fact] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_collects_data", b"_collects_data", "_context_length", b"_context_length", "_implicit_caching", b"_implicit_caching", "_max_completion_tokens", b"_max_completion_tokens", "_max_prompt_tokens", b"_max_prompt_tokens", "_status", b"_status", "_uptime_1d_percent", b"_uptime_1d_percent", "_uptime_30m_percent", b"_uptime_30m_percent", "_zdr", b"_zdr", "collects_data", b"collects_data", "context_length", b"context_length", "implicit_caching", b"implicit_caching", "latency_s", b"latency_s", "max_completion_tokens", b"max_completion_tokens", "max_prompt_tokens", b"max_prompt_tokens", "prices", b"prices", "status", b"status", "throughput_tps", b"throughput_tps", "uptime_1d_percent", b"uptime_1d_percent", "uptime_30m_percent", b"uptime_30m_percent", "zdr", b"zdr"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collects_data", b"_collects_data", "_context_length", b"_context_length", "_implicit_caching", b"_implicit_caching", "_max_completion_tokens", b"_max_completion_tokens", "_max_prompt_tokens", b"_max_prompt_tokens", "_status", b"_status", "_uptime_1d_percent", b"_uptime_1d_percent", "_uptime_30m_percent", b"_uptime_30m_percent", "_zdr", b"_zdr", "collects_data", b"collects_data", "context_length", b"context_length", "endpoint_id", b"endpoint_id", "implicit_caching", b"implicit_caching", "latency_s", b"latency_s", "max_completion_tokens", b"max_completion_tokens", "max_prompt_tokens", b"max_prompt_tokens", "model", b"model", "overrides", b"overrides", "prices", b"prices", "provider", b"provider", "quantization", b"quantization", "service_tier", b"service_tier", "status", b"status", "supported_parameters", b"supported_parameters", "tag", b"tag", "throughput_tps", b"throughput_tps", "uptime_1d_percent", b"uptime_1d_percent", "uptime_30m_percent", b"uptime_30m_percent", "zdr", b"zdr"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collects_data", b"_collects_data", "_context_length", b"_context_length", "_implicit_caching", b"_implicit_caching", "_max_completion_tokens", b"_max_completion_tokens", "_max_prompt_tokens", b"_max_prompt_tokens", "_status", b"_status", "_uptime_1d_percent", b"_uptime_1d_percent", "_uptime_30m_percent", b"_uptime_30m_percent", "_zdr", b"_zdr", "collects_data", b"collects_data", "context_length", b"context_length", "endpoint_id", b"endpoint_id", "facts", b"facts", "implicit_caching", b"implicit_caching", "latency_s", b"latency_s", "max_completion_tokens", b"max_completion_tokens", "max_prompt_tokens", b"max_prompt_tokens", "model", b"model", "overrides", b"overrides", "prices", b"prices", "provider", b"provider", "quantization", b"quantization", "service_tier", b"service_tier", "status", b"status", "supported_parameters", b"supported_parameters", "tag", b"tag", "throughput_tps", b"throughput_tps", "uptime_1d_percent", b"uptime_1d_percent", "uptime_30m_percent", b"uptime_30m_percent", "zdr", b"zdr"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__collects_data: _TypeAlias = _typing.Literal["collects_data"]  # noqa: Y015
     _WhichOneofArgType__collects_data: _TypeAlias = _typing.Literal["_collects_data", b"_collects_data"]  # noqa: Y015

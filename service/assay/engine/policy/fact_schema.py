@@ -1,25 +1,41 @@
-"""What rules may read: every fact by name, type, stage and meaning. `policy/README.md` shows this table."""
+"""The facts that rules may read: name, type, stage, description and unit.
+
+Fields that `engine.world` declares come from there; computed facts are declared here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from assay.engine.cel.schema import BOOL, DOUBLE, INT, STRING, Fact, Schema, Type, list_of
 from assay.engine.policy.functions import DOUBLES, FUNCTIONS, STRINGS
+from assay.engine.world.catalog import Endpoint, Model
+from assay.engine.world.declarations import declared_fields
+from assay.engine.world.request import Request
 
 JUDGED = "judged"
 REQUEST = "request"
 
 
+_TYPES: Mapping[type, Type] = {
+    bool: BOOL,
+    int: INT,
+    float: DOUBLE,
+    str: STRING,
+    tuple: STRINGS,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class DeclaredFact:
-    """One fact: `judged` facts are known when pools are judged, `request` facts only when a request is planned."""
+    """One fact: `judged` facts are known when pools are judged, `request` facts only with a request."""
 
     path: str
     type: Type
     stage: str
-    meaning: str
+    description: str
+    unit: str = ""
     optional: bool = False
 
     @property
@@ -32,156 +48,206 @@ class DeclaredFact:
         """The path below its root."""
         return self.path.partition(".")[2]
 
-
-def judged(path: str, kind: Type, meaning: str, *, optional: bool = False) -> DeclaredFact:
-    """Declare a fact of the judging stage."""
-    return DeclaredFact(path, kind, JUDGED, meaning, optional)
-
-
-def requested(path: str, kind: Type, meaning: str, *, optional: bool = False) -> DeclaredFact:
-    """Declare a fact of the planning stage."""
-    return DeclaredFact(path, kind, REQUEST, meaning, optional)
+    @property
+    def meaning(self) -> str:
+        """The description with the unit."""
+        return f"{self.description}, in {self.unit}" if self.unit else self.description
 
 
-def percentiles(prefix: str, suffix: str, what: str) -> tuple[DeclaredFact, ...]:
-    """Four facts, one per percentile."""
-    make = requested if prefix.startswith("request.") else judged
-    return tuple(
-        make(f"{prefix}.{p}{suffix}", DOUBLE, f"{what}, {p}", optional=True)
-        for p in ("p50", "p75", "p90", "p99")
-    )
+def _declared(owner: type, root: str) -> Iterator[DeclaredFact]:
+    """The facts that are fields; prices depend on the request's time and length."""
+    for item in declared_fields(owner):
+        stated = item.spellings
+        if stated.fact is None:
+            continue
+        asked = root == REQUEST or stated.fact.startswith("price.")
+        stage, kind = REQUEST if asked else JUDGED, _TYPES[item.kind]
+        path = f"{root}.{stated.fact}"
+        yield DeclaredFact(
+            path, kind, stage, stated.description, stated.unit, optional=item.is_optional
+        )
+
+
+def _computed(
+    path: str, kind: Type, description: str, unit: str = "", *, stage: str = JUDGED
+) -> DeclaredFact:
+    return DeclaredFact(path, kind, stage, description, unit)
+
+
+def _maybe(
+    path: str, kind: Type, description: str, unit: str = "", *, stage: str = JUDGED
+) -> DeclaredFact:
+    return DeclaredFact(path, kind, stage, description, unit, optional=True)
 
 
 FACTS: tuple[DeclaredFact, ...] = (
-    judged("endpoint.id", STRING, "`model@tag`, with `~2` … where a tag repeats"),
-    judged("endpoint.provider", STRING, "the provider's slug"),
-    judged("endpoint.tag", STRING, "the provider's slug, and what tells its endpoints apart: `deepinfra/fp8`"),
-    judged("endpoint.service_tier", STRING, "`flex` or `priority` where the tag ends so, else empty"),
-    judged("endpoint.quantization", STRING, "`fp8`, `bf16` …, `unknown` where not stated"),
-    judged("endpoint.supported_parameters", STRINGS, "names of request parameters it supports"),
-    judged("endpoint.context_length", INT, "tokens of prompt and completion together", optional=True),
-    judged("endpoint.max_prompt_tokens", INT, "tokens it accepts as a prompt", optional=True),
-    judged(
-        "endpoint.completion_limit", INT,
-        "tokens it can complete: its stated limit, else the context length", optional=True,
+    *_declared(Endpoint, "endpoint"),
+    _computed(
+        "endpoint.service_tier", STRING, "`flex` or `priority` if the tag ends so, otherwise empty"
     ),
-    judged("endpoint.status", INT, "status in the catalog: 0 is sound, below 0 is trouble", optional=True),
-    judged(
-        "endpoint.uptime_percent", DOUBLE, "share of requests answered, 0 to 100: last 30 minutes, else last day",
-        optional=True,
+    _maybe(
+        "endpoint.completion_limit",
+        INT,
+        "longest completion: the stated limit, otherwise the context length",
+        "tokens",
     ),
-    judged("endpoint.zdr", BOOL, "keeps no data (zero data retention)", optional=True),
-    judged("endpoint.collects_data", BOOL, "may keep or train on prompts", optional=True),
-    judged("endpoint.implicit_caching", BOOL, "caches prompts without being asked", optional=True),
-    *percentiles("endpoint.latency", "_s", "seconds to the first token; met by that share of requests"),
-    *percentiles("endpoint.throughput", "_tps", "tokens per second; exceeded by that share of requests"),
-    judged(
-        "endpoint.tools.requests", DOUBLE, "requests that offered tools and were answered, discounted by age",
-        optional=True,
+    _maybe(
+        "endpoint.uptime_percent",
+        DOUBLE,
+        "requests answered, 0 to 100, in the last 30 minutes, otherwise in the last day",
+        "percent",
     ),
-    judged("endpoint.tools.tool_call_requests", DOUBLE, "those of them that ended in tool calls, discounted by age", optional=True),
-    judged(
-        "endpoint.tools.errored_requests", DOUBLE,
-        "those of them with a bad call, discounted by age; where tenants are many, the higher of two robust counts",
-        optional=True,
+    _maybe(
+        "endpoint.price.blended",
+        DOUBLE,
+        "0.75 × prompt price + 0.25 × completion price",
+        "USD per million tokens",
+        stage=REQUEST,
     ),
-    judged("endpoint.tools.errored_requests_lenient", DOUBLE, "the lower of the two, where there are two", optional=True),
-    judged(
-        "endpoint.tools.design_effect", DOUBLE, "by how much clustered requests count less than independent ones",
-        optional=True,
+    _computed(
+        "endpoint.demoted",
+        BOOL,
+        "whether outcomes of the last seconds show it failing or rate limited",
+        stage=REQUEST,
     ),
-    judged("endpoint.observed.stale", BOOL, "whether all that was observed is older than the evidence limit"),
-    judged("endpoint.observed.requests", INT, "requests that offered tools, as observed", optional=True),
-    judged("endpoint.observed.tool_call_requests", INT, "those that ended in tool calls, as observed", optional=True),
-    judged("endpoint.observed.errored_requests", INT, "those with a bad call, as observed", optional=True),
-    judged("endpoint.observed.age_hours", DOUBLE, "hours since the newest window ended", optional=True),
-    judged(
-        "endpoint.observed.tool_call_requests_per_hour", DOUBLE, "tool-call requests an hour, from the first window to the last",
-        optional=True,
+    _maybe(
+        "endpoint.tools.requests",
+        DOUBLE,
+        "requests that offered tools and were answered, discounted by age",
     ),
-    judged("endpoint.observed.sources", STRINGS, "who observed it", optional=True),
-    judged("endpoint.propensity.source", STRING, "the source that saw most of its requests", optional=True),
-    judged(
-        "endpoint.propensity.share", DOUBLE,
-        "share of requests with tools that ended in tool calls, by that source; (calls + 0.5) / (requests + 1)",
-        optional=True,
+    _maybe(
+        "endpoint.tools.tool_call_requests",
+        DOUBLE,
+        "those of them that ended in tool calls, discounted by age",
     ),
-    judged(
-        "endpoint.propensity.peers", DOUBLES, "the same share of every other endpoint that this source observed",
-        optional=True,
+    _maybe(
+        "endpoint.tools.errored_requests",
+        DOUBLE,
+        "those of them with a bad call, discounted by age; with 30 tenants or more, the higher of"
+        " two robust counts",
     ),
-    judged(
-        "endpoint.propensity.reference", DOUBLE, "the same share of the model vendor's own endpoint", optional=True
+    _maybe(
+        "endpoint.tools.errored_requests_lenient",
+        DOUBLE,
+        "the lower of the two robust counts, if there are two",
     ),
-    judged(
-        "endpoint.ignores.tenants", INT, "eligible tenants that asked for tools of the model in the last 28 days",
-        optional=True,
+    _maybe(
+        "endpoint.tools.design_effect",
+        DOUBLE,
+        "number of clustered requests that tell as much as one independent request",
     ),
-    judged(
-        "endpoint.ignores.ignoring", INT, "those of them that ignore the endpoint, in general or in such a request",
-        optional=True,
+    _computed(
+        "endpoint.observed.stale", BOOL, "whether all observations are older than the age limit"
     ),
-    judged(
-        "endpoint.benchmarks.series", STRINGS,
-        "what it was benchmarked by: `SUITE@VERSION METRIC UNIT by JUDGE`; scores are compared within one of them only",
-        optional=True,
+    _maybe("endpoint.observed.requests", INT, "requests that offered tools, not discounted"),
+    _maybe(
+        "endpoint.observed.tool_call_requests",
+        INT,
+        "those of them that ended in tool calls, not discounted",
     ),
-    judged("endpoint.benchmarks.scores", DOUBLES, "its latest score in each series, in its unit", optional=True),
-    judged("endpoint.benchmarks.age_days", list_of(INT), "whole days since that run", optional=True),
-    requested("endpoint.price.prompt", DOUBLE, "USD per million prompt tokens, for this request", optional=True),
-    requested("endpoint.price.completion", DOUBLE, "USD per million completion tokens", optional=True),
-    requested("endpoint.price.blended", DOUBLE, "0.75 × prompt + 0.25 × completion price", optional=True),
-    requested("endpoint.price.audio", DOUBLE, "USD per million audio tokens", optional=True),
-    requested("endpoint.price.request", DOUBLE, "USD per request", optional=True),
-    requested("endpoint.price.image", DOUBLE, "USD per image", optional=True),
-    requested("endpoint.demoted", BOOL, "failing or limited at this moment, as outcomes of the last seconds say"),
-    judged("model.id", STRING, "`author/slug`, with the catalog variant"),
-    judged("model.author", STRING, "the part before `/`"),
-    judged("model.context_length", INT, "tokens", optional=True),
-    judged("model.input_modalities", STRINGS, "`text`, `image` …", optional=True),
-    judged("model.output_modalities", STRINGS, "`text`, `image` …", optional=True),
-    judged("model.distillable", BOOL, "its author allows distillation", optional=True),
-    judged("cohort.size", INT, "endpoints of the model that are not gone"),
-    judged("cohort.supported_parameters", STRINGS, "names that at least one endpoint of the model supports"),
-    judged("cohort.service_tiers", STRINGS, "service tiers among the model's endpoints"),
-    judged("cohort.accuracies", DOUBLES, "1 - errored / calls of each endpoint of the model with tool calls"),
-    requested("request.model", STRING, "the model asked for, without routing variants"),
-    requested("request.variants", STRINGS, "routing variants in the order given"),
-    requested("request.tools", INT, "number of tools offered"),
-    requested("request.tool_choice", STRING, "`none`, `auto`, `required` or `function`", optional=True),
-    requested("request.parameters", STRINGS, "names of the parameters sent"),
-    requested("request.max_tokens", INT, "tokens the answer may have", optional=True),
-    requested("request.prompt_tokens", INT, "tokens of the prompt, as the gateway counts them", optional=True),
-    requested("request.input_modalities", STRINGS, "kinds of input in the prompt"),
-    requested("request.service_tier", STRING, "`default`, `flex`, `priority`; `auto` counts as absent", optional=True),
-    requested("request.explicit_order", BOOL, "whether provider.order or provider.sort is given"),
-    requested("request.prefers_speed", BOOL, "whether any preferred throughput or latency is given"),
-    requested("request.provider.order", STRINGS, "providers or tags to try first"),
-    requested("request.provider.only", STRINGS, "providers or tags to use, empty for all"),
-    requested("request.provider.ignore", STRINGS, "providers or tags not to use"),
-    requested("request.provider.allow_fallbacks", BOOL, "whether more than the first choice may be tried"),
-    requested("request.provider.require_parameters", BOOL, "whether every parameter sent must be supported"),
-    requested("request.provider.data_collection", STRING, "`allow` or `deny`"),
-    requested("request.provider.zdr", BOOL, "whether zero data retention is asked for"),
-    requested("request.provider.enforce_distillable_text", BOOL, "whether distillation must be allowed"),
-    requested("request.provider.quantizations", STRINGS, "quantizations to use, empty for all"),
-    requested("request.provider.sort", STRING, "`price`, `throughput`, `latency` or `exacto`", optional=True),
-    *(
-        requested(f"request.provider.max_price.{part}", DOUBLE, f"upper limit, {unit}", optional=True)
-        for part, unit in (
-            ("prompt", "USD per million tokens"), ("completion", "USD per million tokens"),
-            ("audio", "USD per million tokens"), ("request", "USD per request"), ("image", "USD per image"),
-        )
+    _maybe(
+        "endpoint.observed.errored_requests", INT, "those of them with a bad call, not discounted"
     ),
-    *percentiles("request.provider.preferred_min_throughput", "", "tokens per second that are wanted"),
-    *percentiles("request.provider.preferred_max_latency", "", "seconds to the first token that are wanted"),
-    requested("tenant.name", STRING, "the tenant, empty where none is given"),
-    requested("tenant.only", STRINGS, "providers the operator allows the tenant, empty for all"),
-    requested("tenant.ignore", STRINGS, "providers the operator or the tenant's preferences ignore"),
-    requested("tenant.pins", STRINGS, "providers the tenant's preferences pin"),
-    requested("tenant.zdr", BOOL, "whether the operator requires zero data retention"),
-    requested("tenant.deny_data_collection", BOOL, "whether the operator denies data collection"),
-)  # fmt: skip
+    _maybe("endpoint.observed.age_hours", DOUBLE, "time since the newest window ended", "hours"),
+    _maybe(
+        "endpoint.observed.tool_call_requests_per_hour",
+        DOUBLE,
+        "tool-call requests from the start of the first window to the end of the last",
+        "requests per hour",
+    ),
+    _maybe("endpoint.observed.sources", STRINGS, "sources of its observations"),
+    _maybe("endpoint.propensity.source", STRING, "source that observed most of its requests"),
+    _maybe(
+        "endpoint.propensity.share",
+        DOUBLE,
+        "share of requests with tools that ended in tool calls, by that source: (calls + 0.5) /"
+        " (requests + 1)",
+    ),
+    _maybe(
+        "endpoint.propensity.peers",
+        DOUBLES,
+        "the same share of every other endpoint that this source observed",
+    ),
+    _maybe(
+        "endpoint.propensity.reference",
+        DOUBLE,
+        "the same share of the model vendor's own endpoint",
+    ),
+    _maybe(
+        "endpoint.ignores.tenants",
+        INT,
+        "eligible tenants that requested tools of the model in the last 28 days",
+    ),
+    _maybe(
+        "endpoint.ignores.ignoring",
+        INT,
+        "those of them that ignore the endpoint, by preference or in such a request",
+    ),
+    _maybe(
+        "endpoint.benchmarks.series",
+        STRINGS,
+        "benchmark series with a score, as `SUITE@VERSION METRIC UNIT by JUDGE`; only scores of one"
+        " series are comparable",
+    ),
+    _maybe(
+        "endpoint.benchmarks.scores", DOUBLES, "latest score in each series, in the series' unit"
+    ),
+    _maybe("endpoint.benchmarks.age_days", list_of(INT), "age of each score", "whole days"),
+    *_declared(Model, "model"),
+    _computed("model.author", STRING, "the part before `/`"),
+    _computed("cohort.size", INT, "endpoints that serve the model"),
+    _computed(
+        "cohort.supported_parameters",
+        STRINGS,
+        "names that at least one endpoint of the model supports",
+    ),
+    _computed("cohort.service_tiers", STRINGS, "service tiers of the model's endpoints"),
+    _computed(
+        "cohort.accuracies",
+        DOUBLES,
+        "1 - errored_requests / tool_call_requests of each endpoint of the model with tool calls",
+    ),
+    _computed(
+        "request.model", STRING, "the requested model, without routing variants", stage=REQUEST
+    ),
+    _computed("request.variants", STRINGS, "routing variants in the order given", stage=REQUEST),
+    *_declared(Request, "request"),
+    _computed(
+        "request.explicit_order",
+        BOOL,
+        "whether provider.order or provider.sort is given",
+        stage=REQUEST,
+    ),
+    _computed(
+        "request.prefers_speed",
+        BOOL,
+        "whether any preferred throughput or latency is given",
+        stage=REQUEST,
+    ),
+    _computed("tenant.name", STRING, "the tenant, empty if none is given", stage=REQUEST),
+    _computed(
+        "tenant.only",
+        STRINGS,
+        "providers that the operator allows the tenant; empty: all",
+        stage=REQUEST,
+    ),
+    _computed(
+        "tenant.ignore",
+        STRINGS,
+        "providers that the operator or the tenant's preferences ignore",
+        stage=REQUEST,
+    ),
+    _computed("tenant.pins", STRINGS, "providers that the tenant's preferences pin", stage=REQUEST),
+    _computed(
+        "tenant.zdr", BOOL, "whether the operator requires zero data retention", stage=REQUEST
+    ),
+    _computed(
+        "tenant.deny_data_collection",
+        BOOL,
+        "whether the operator denies data collection",
+        stage=REQUEST,
+    ),
+)
 
 STAGE_OF = {fact.path: fact.stage for fact in FACTS}
 

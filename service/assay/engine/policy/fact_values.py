@@ -1,124 +1,94 @@
-"""Catalog, evidence and request values turned into facts: flat mappings in which an absent fact has no key."""
+"""Facts from catalog, evidence and request values: flat mappings without the missing facts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from datetime import datetime
+from typing import Any
 
 from assay.engine.evidence.benchmarks import LatestScore
 from assay.engine.evidence.ignores import IgnoreCounts
-from assay.engine.evidence.observations import EndpointEvidence, FoldedCounts, PeerPropensities
+from assay.engine.evidence.observations import EndpointEvidence, PeerPropensities
 from assay.engine.world.catalog import Endpoint, Model, Percentiles, PriceOverride, Prices
 from assay.engine.world.clock import HOUR
-from assay.engine.world.request import Request
+from assay.engine.world.declarations import declared_fields
+from assay.engine.world.request import MaxPrice, Request
 from assay.engine.world.tenants import Preference, TenantSettings
 
 Facts = dict[str, object]
 
 
-def present(facts: Mapping[str, object]) -> Facts:
-    """The facts that are known."""
-    return {name: value for name, value in facts.items() if value is not None}
+def _facts_of(owner: type) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
+    stated = ((item.spellings.fact, item.get) for item in declared_fields(owner))
+    return tuple((fact, get) for fact, get in stated if fact)
 
 
-def percentile_facts(prefix: str, suffix: str, values: Percentiles) -> Facts:
-    """One fact per known percentile."""
-    return present(
-        {f"{prefix}.{f.name}{suffix}": getattr(values, f.name) for f in fields(Percentiles)}
-    )
+_ENDPOINT, _MODEL = _facts_of(Endpoint), _facts_of(Model)
+_PRICES = tuple((f"price.{name}", get) for name, get in _facts_of(Prices))
+
+
+def _known(facts: Iterable[tuple[str, object]]) -> Facts:
+    return {name: value for name, value in facts if value is not None}
 
 
 def endpoint_facts(endpoint: Endpoint) -> Facts:
-    """What the catalog alone says of an endpoint, base prices included."""
-    uptime = (
-        endpoint.uptime_1d_percent
-        if endpoint.uptime_30m_percent is None
-        else endpoint.uptime_30m_percent
-    )
-    limit = (
-        endpoint.context_length
-        if endpoint.max_completion_tokens is None
-        else endpoint.max_completion_tokens
-    )
-    return {
-        "id": endpoint.endpoint_id,
-        "provider": endpoint.provider,
-        "tag": endpoint.tag,
+    """Return the facts that the catalog states of an endpoint, base prices included."""
+    uptime = endpoint.uptime_30m_percent
+    limit = endpoint.max_completion_tokens
+    computed = {
         "service_tier": endpoint.service_tier,
-        "quantization": endpoint.quantization,
-        "supported_parameters": endpoint.supported_parameters,
         "demoted": False,
-        **present(
-            {
-                "context_length": endpoint.context_length,
-                "max_prompt_tokens": endpoint.max_prompt_tokens,
-                "completion_limit": limit,
-                "status": endpoint.status,
-                "uptime_percent": uptime,
-                "zdr": endpoint.zdr,
-                "collects_data": endpoint.collects_data,
-                "implicit_caching": endpoint.implicit_caching,
-            }
-        ),
-        **percentile_facts("latency", "_s", endpoint.latency_s),
-        **percentile_facts("throughput", "_tps", endpoint.throughput_tps),
-        **price_facts(endpoint.prices),
+        "uptime_percent": endpoint.uptime_1d_percent if uptime is None else uptime,
+        "completion_limit": endpoint.context_length if limit is None else limit,
+        "price.blended": _blended(endpoint.prices),
     }
+    return _known((name, get(endpoint)) for name, get in _ENDPOINT) | _known(computed.items())
 
 
 def price_facts(prices: Prices) -> Facts:
-    """Prices, and the blend of them that the default order draws by."""
-    blended = None
-    if prices.prompt is not None and prices.completion is not None:
-        blended = 0.75 * prices.prompt + 0.25 * prices.completion
-    return present(
-        {
-            "price.prompt": prices.prompt,
-            "price.completion": prices.completion,
-            "price.blended": blended,
-            "price.audio": prices.audio,
-            "price.request": prices.request_usd,
-            "price.image": prices.image_usd,
-        }
-    )
+    """Return the facts of prices."""
+    facts: Facts = {"price.blended": _blended(prices)}
+    for name, get in _PRICES:
+        facts[name] = get(prices)
+    return _known(facts.items())
+
+
+def _blended(prices: Prices) -> float | None:
+    """The price that the default order draws by."""
+    if prices.prompt is None or prices.completion is None:
+        return None
+    return 0.75 * prices.prompt + 0.25 * prices.completion
 
 
 def prices_at(
     base: Prices, overrides: Sequence[PriceOverride], now: datetime, prompt_tokens: int | None
 ) -> Prices:
-    """The prices that hold at `now` (UTC) for a prompt of that length; a later override wins, price by price.
+    """Return the prices that apply at `now` (UTC) to a prompt of that length.
 
-    An override with a condition on an unknown prompt length does not hold.
+    Per price, the last override that states it applies. An override with a condition on the prompt
+    does not apply to a prompt of unknown length.
     """
-    current = {f.name: getattr(base, f.name) for f in fields(Prices)}
+    current = asdict(base)
     for override in overrides:
-        if holds(override, now, prompt_tokens):
-            current.update(
-                {
-                    n: v
-                    for f in fields(Prices)
-                    if (v := getattr(override.prices, n := f.name)) is not None
-                }
-            )
+        if _applies(override, now, prompt_tokens):
+            current.update(_known(asdict(override.prices).items()))
     return Prices(**current)
 
 
-def holds(override: PriceOverride, now: datetime, prompt_tokens: int | None) -> bool:
-    """Whether every condition of an override is met."""
-    if (
-        override.min_prompt_tokens is not None
-        and (prompt_tokens or 0) <= override.min_prompt_tokens
-    ):
+def _applies(override: PriceOverride, now: datetime, prompt_tokens: int | None) -> bool:
+    least = override.min_prompt_tokens
+    if least is not None and (prompt_tokens or 0) <= least:
         return False
     if override.utc_days and now.isoweekday() not in override.utc_days:
         return False
-    if override.utc_start is None or override.utc_end is None:
+    start, end = override.utc_start, override.utc_end
+    if start is None or end is None:
         return True
     minute = now.hour * 60 + now.minute
-    if override.utc_start <= override.utc_end:
-        return override.utc_start <= minute < override.utc_end
-    return minute >= override.utc_start or minute < override.utc_end
+    if start <= end:
+        return start <= minute < end
+    return minute >= start or minute < end
 
 
 def evidence_facts(
@@ -127,155 +97,131 @@ def evidence_facts(
     design_effect: float,
     as_of: datetime,
 ) -> Facts:
-    """What was observed of an endpoint's tool calling; nothing but staleness where nothing fresh was."""
+    """Return the facts of an endpoint's tool calling; without fresh evidence, only staleness."""
     if evidence is None or evidence.folded is None or peers is None:
         return {"observed.stale": evidence is not None and evidence.stale}
     folded = evidence.folded
-    return {
-        "observed.stale": False,
-        "tools.requests": folded.discounted.requests,
-        "tools.tool_call_requests": folded.discounted.tool_call_requests,
-        "tools.errored_requests": folded.discounted.errored_requests,
-        **present({"tools.errored_requests_lenient": folded.lenient_errored}),
-        "tools.design_effect": folded.design_effect or design_effect,
-        "observed.requests": round(folded.observed.requests),
-        "observed.tool_call_requests": round(folded.observed.tool_call_requests),
-        "observed.errored_requests": round(folded.observed.errored_requests),
-        "observed.age_hours": (as_of - folded.observed_to) / HOUR,
-        "observed.tool_call_requests_per_hour": tool_call_requests_per_hour(folded),
-        "observed.sources": folded.sources,
-        **propensity_facts(folded, peers),
-    }
-
-
-def tool_call_requests_per_hour(folded: FoldedCounts) -> float:
-    """Tool-call requests an hour, from the beginning of the first window to the end of the last."""
+    discounted, observed = folded.discounted, folded.observed
     hours = (folded.observed_to - folded.observed_from) / HOUR
-    return folded.observed.tool_call_requests / hours if hours > 0 else 0.0
-
-
-def propensity_facts(folded: FoldedCounts, peers: PeerPropensities) -> Facts:
-    """How often tools were called, against the other endpoints that the same source saw."""
-    return present(
-        {
-            "propensity.source": folded.main_source,
-            "propensity.share": folded.share(folded.main_source),
-            "propensity.peers": peers.shares,
-            "propensity.reference": peers.reference,
-        }
-    )
+    facts = {
+        "observed.stale": False,
+        "tools.requests": discounted.requests,
+        "tools.tool_call_requests": discounted.tool_call_requests,
+        "tools.errored_requests": discounted.errored_requests,
+        "tools.errored_requests_lenient": folded.lenient_errored,
+        "tools.design_effect": folded.design_effect or design_effect,
+        "observed.requests": round(observed.requests),
+        "observed.tool_call_requests": round(observed.tool_call_requests),
+        "observed.errored_requests": round(observed.errored_requests),
+        "observed.age_hours": (as_of - folded.observed_to) / HOUR,
+        "observed.tool_call_requests_per_hour": observed.tool_call_requests / hours
+        if hours > 0
+        else 0.0,
+        "observed.sources": folded.sources,
+        "propensity.source": folded.main_source,
+        "propensity.share": folded.share(folded.main_source),
+        "propensity.peers": peers.shares,
+        "propensity.reference": peers.reference,
+    }
+    return _known(facts.items())
 
 
 def ignore_facts(ignores: IgnoreCounts) -> Facts:
-    """Counts of distinct tenants; absent where nobody has a say."""
+    """Return counts of distinct tenants; no facts if no tenant may vote."""
     if not ignores.tenants:
         return {}
     return {"ignores.tenants": ignores.tenants, "ignores.ignoring": ignores.ignoring}
 
 
-def benchmark_facts(standings: Sequence[LatestScore]) -> Facts:
-    """The latest score in each series with its age; absent where there is none."""
-    if not standings:
+def benchmark_facts(scores: Sequence[LatestScore]) -> Facts:
+    """Return the latest score in each series with its age; no facts without scores."""
+    if not scores:
         return {}
     return {
-        "benchmarks.series": tuple(each.run.series.name for each in standings),
-        "benchmarks.scores": tuple(each.run.score for each in standings),
-        "benchmarks.age_days": tuple(each.age_days for each in standings),
+        "benchmarks.series": tuple(each.run.series.name for each in scores),
+        "benchmarks.scores": tuple(each.run.score for each in scores),
+        "benchmarks.age_days": tuple(each.age_days for each in scores),
     }
 
 
 def model_facts(model: Model) -> Facts:
-    """What the catalog says of a model."""
-    return {
-        "id": model.model,
-        "author": model.model.partition("/")[0],
-        **present(
-            {
-                "context_length": model.context_length,
-                "input_modalities": model.input_modalities,
-                "output_modalities": model.output_modalities,
-                "distillable": model.distillable,
-            }
-        ),
-    }
+    """Return the facts that the catalog states of a model."""
+    facts = _known((name, get(model)) for name, get in _MODEL)
+    return {**facts, "author": model.model.partition("/")[0]}
 
 
 def cohort_facts(endpoints: Sequence[Endpoint], evidence: Iterable[EndpointEvidence]) -> Facts:
-    """What is known of all endpoints of a model together."""
-    counts = [e.folded.discounted for e in evidence if e.folded is not None]
+    """Return the facts of all endpoints of a model together."""
+    counts = [each.folded.discounted for each in evidence if each.folded is not None]
+    parameters = set[str]().union(*(each.supported_parameters for each in endpoints))
+    tiers = {each.service_tier for each in endpoints} - {""}
     return {
         "size": len(endpoints),
-        "supported_parameters": tuple(
-            sorted({p for e in endpoints for p in e.supported_parameters})
-        ),
-        "service_tiers": tuple(sorted({e.service_tier for e in endpoints} - {""})),
+        "supported_parameters": tuple(sorted(parameters)),
+        "service_tiers": tuple(sorted(tiers)),
         "accuracies": tuple(
-            1.0 - c.errored_requests / c.tool_call_requests
-            for c in counts
-            if c.tool_call_requests > 0
+            1.0 - each.errored_requests / each.tool_call_requests
+            for each in counts
+            if each.tool_call_requests > 0
         ),
     }
+
+
+def _request_fields(holder: str, *, optional: bool) -> list[tuple[str, str, type]]:
+    """Attribute, fact and type of the declared fields of a request's part, such as `provider`."""
+    return [
+        (item.path.rpartition(".")[2], item.spellings.fact, item.kind)
+        for item in declared_fields(Request)
+        if item.spellings.fact
+        and item.is_optional == optional
+        and item.path.rpartition(".")[0] == holder
+    ]
+
+
+_REQUEST = _request_fields("", optional=False)
+_PROVIDER = _request_fields("provider", optional=False)
+_REQUEST_OPTIONAL = _request_fields("", optional=True)
+_PROVIDER_OPTIONAL = _request_fields("provider", optional=True)
+_MAX_PRICE = _request_fields("provider.max_price", optional=True)
+_MIN_THROUGHPUT = _request_fields("provider.preferred_min_throughput", optional=True)
+_MAX_LATENCY = _request_fields("provider.preferred_max_latency", optional=True)
+_NO_LIMITS, _NO_PERCENTILES = MaxPrice(), Percentiles()
 
 
 def request_facts(request: Request, model: str, variants: tuple[str, ...]) -> Facts:
-    """What a request says, for one of its models."""
+    """Return the facts of a request, for one of its models; every Decide calls this."""
     wants = request.provider
-    facts: Facts = {
-        "model": model,
-        "variants": variants,
-        "tools": request.tools,
-        "parameters": request.parameters,
-        "input_modalities": request.input_modalities,
-        "explicit_order": bool(wants.order) or wants.sort is not None,
-        "prefers_speed": False,
-        "provider.order": wants.order,
-        "provider.only": wants.only,
-        "provider.ignore": wants.ignore,
-        "provider.allow_fallbacks": wants.allow_fallbacks,
-        "provider.require_parameters": wants.require_parameters,
-        "provider.data_collection": wants.data_collection,
-        "provider.zdr": wants.zdr,
-        "provider.enforce_distillable_text": wants.enforce_distillable_text,
-        "provider.quantizations": wants.quantizations,
-    }
-    add_optional(facts, request)
+    facts: Facts = {"model": model, "variants": variants, "prefers_speed": False}
+    facts["explicit_order"] = bool(wants.order) or wants.sort is not None
+    for attribute, fact, _ in _REQUEST:
+        facts[fact] = getattr(request, attribute)
+    for attribute, fact, _ in _PROVIDER:
+        facts[fact] = getattr(wants, attribute)
+    _add_known(facts, request, _REQUEST_OPTIONAL)
+    _add_known(facts, wants, _PROVIDER_OPTIONAL)
+    if request.service_tier == "auto":
+        del facts["service_tier"]
+    if wants.max_price != _NO_LIMITS:
+        _add_known(facts, wants.max_price, _MAX_PRICE)
+    fastest, slowest = wants.preferred_min_throughput, wants.preferred_max_latency
+    if fastest != _NO_PERCENTILES or slowest != _NO_PERCENTILES:
+        facts["prefers_speed"] = True
+        _add_known(facts, fastest, _MIN_THROUGHPUT)
+        _add_known(facts, slowest, _MAX_LATENCY)
     return facts
 
 
-NO_PERCENTILES = Percentiles()
-
-
-def add_optional(facts: Facts, request: Request) -> None:
-    """Add what a request may leave out."""
-    wants = request.provider
-    if request.tool_choice is not None:
-        facts["tool_choice"] = request.tool_choice
-    if request.max_tokens is not None:
-        facts["max_tokens"] = request.max_tokens
-    if request.prompt_tokens is not None:
-        facts["prompt_tokens"] = request.prompt_tokens
-    if request.service_tier is not None and request.service_tier != "auto":
-        facts["service_tier"] = request.service_tier
-    if wants.sort is not None:
-        facts["provider.sort"] = wants.sort
-    for field in fields(wants.max_price):
-        if (limit := getattr(wants.max_price, field.name)) is not None:
-            facts[f"provider.max_price.{field.name}"] = float(limit)
-    if (
-        wants.preferred_min_throughput != NO_PERCENTILES
-        or wants.preferred_max_latency != NO_PERCENTILES
-    ):
-        facts["prefers_speed"] = True
-        facts |= percentile_facts(
-            "provider.preferred_min_throughput", "", wants.preferred_min_throughput
-        )
-        facts |= percentile_facts("provider.preferred_max_latency", "", wants.preferred_max_latency)
+def _add_known(facts: Facts, holder: object, fields: Sequence[tuple[str, str, type]]) -> None:
+    for attribute, fact, kind in fields:
+        value = getattr(holder, attribute)
+        if value is not None:
+            facts[fact] = kind(value)
 
 
 def tenant_facts(
     name: str, settings: TenantSettings | None, preferences: Sequence[Preference], model: str
 ) -> Facts:
-    """What the operator allows the tenant, with the tenant's own standing preferences for the model."""
+    """Return what the operator allows the tenant, with the tenant's own preferences for the model."""
     own = [p for p in preferences if p.model in (None, model)]
     only, ignore = (settings.only, settings.ignore) if settings else ((), ())
     return {

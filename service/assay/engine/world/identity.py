@@ -7,15 +7,13 @@ where a tag repeats. An id stays with its offer across imports and is never hand
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import astuple, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import count
-from operator import ne
-from typing import TYPE_CHECKING
+from operator import attrgetter, ne
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from assay.engine.world.catalog import Endpoint
+from assay.engine.world.catalog import Endpoint
+from assay.engine.world.declarations import declared_fields
 
 Content = tuple[object, ...]
 
@@ -117,30 +115,22 @@ def _in_file_order(ids: Sequence[str], incoming: Sequence[Endpoint]) -> list[str
     return ordered
 
 
+_IDENTITY = ("endpoint_id", "model", "tag")
+_DECLARED = [item for item in declared_fields(Endpoint) if item.path not in _IDENTITY]
+_terms: Callable[[Endpoint], Content] = attrgetter(
+    "overrides", *(item.path for item in _DECLARED if not item.spellings.is_reading)
+)
+_readings: Callable[[Endpoint], Content] = attrgetter(
+    *dict.fromkeys(item.path.partition(".")[0] for item in _DECLARED if item.spellings.is_reading)
+)
+
+
 def _unequal(one: Content, other: Content) -> int:
     return sum(map(ne, one, other))
 
 
 def _content(endpoint: Endpoint) -> Content:
     return _terms(endpoint) + _readings(endpoint)
-
-
-def _terms(e: Endpoint) -> Content:
-    limits = (e.context_length, e.max_completion_tokens, e.max_prompt_tokens)
-    policy = (e.zdr, e.collects_data, e.implicit_caching)
-    return (
-        e.provider,
-        e.quantization,
-        e.supported_parameters,
-        e.overrides,
-        *limits,
-        *policy,
-        *astuple(e.prices),
-    )
-
-
-def _readings(e: Endpoint) -> Content:
-    return (e.status, e.uptime_30m_percent, e.uptime_1d_percent, e.latency_s, e.throughput_tps)
 
 
 def _spelled(endpoint: Endpoint, suffix: int) -> str:

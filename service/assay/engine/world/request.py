@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
+from typing import Final
 
 from assay.engine.errors import InvalidField
 from assay.engine.world.catalog import Percentiles
+from assay.engine.world.declarations import optional, spellings
 
+_MTOK: Final = "USD per million tokens"
 MAX_LIST = 256
 MAX_TEXT = 256
 MAX_MODELS = 32
@@ -24,33 +27,55 @@ TOOL_CHOICES = ("none", "auto", "required", "function")
 
 @dataclass(frozen=True, slots=True)
 class MaxPrice:
-    """Upper limits: USD per million prompt or completion or audio tokens, USD per request or image."""
+    """Upper limits of prices."""
 
-    prompt: float | None = None
-    completion: float | None = None
-    request: float | None = None
-    image: float | None = None
-    audio: float | None = None
+    prompt: float | None = optional("of a prompt", _MTOK)
+    completion: float | None = optional("of a completion", _MTOK)
+    request: float | None = optional("of a request", "USD")
+    image: float | None = optional("of an image", "USD")
+    audio: float | None = optional("of audio", _MTOK)
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderPreferences:
-    """OpenRouter's `provider` object, field by field; latency in seconds, throughput in tokens per second."""
+    """OpenRouter's `provider` object, field by field."""
 
-    order: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()
-    ignore: tuple[str, ...] = ()
-    allow_fallbacks: bool = True
-    require_parameters: bool = False
-    data_collection: str = "allow"
-    zdr: bool = False
-    enforce_distillable_text: bool = False
-    quantizations: tuple[str, ...] = ()
-    sort: str | None = None
-    partition: str = "model"
-    max_price: MaxPrice = field(default_factory=MaxPrice)
-    preferred_min_throughput: Percentiles = field(default_factory=Percentiles)
-    preferred_max_latency: Percentiles = field(default_factory=Percentiles)
+    order: tuple[str, ...] = field(default=(), metadata=spellings("providers or tags to try first"))
+    only: tuple[str, ...] = field(
+        default=(), metadata=spellings("providers or tags to use; empty: all")
+    )
+    ignore: tuple[str, ...] = field(default=(), metadata=spellings("providers or tags not to use"))
+    allow_fallbacks: bool = field(
+        default=True, metadata=spellings("whether more than the first choice may be tried")
+    )
+    require_parameters: bool = field(
+        default=False, metadata=spellings("whether every parameter sent must be supported")
+    )
+    data_collection: str = field(default="allow", metadata=spellings("`allow` or `deny`"))
+    zdr: bool = field(default=False, metadata=spellings("whether it requires zero data retention"))
+    enforce_distillable_text: bool = field(
+        default=False, metadata=spellings("whether distillation must be allowed")
+    )
+    quantizations: tuple[str, ...] = field(
+        default=(), metadata=spellings("quantizations to use; empty: all")
+    )
+    sort: str | None = optional("`price`, `throughput`, `latency` or `exacto`")
+    partition: str = field(default="model", metadata=spellings("`model` or `none`", fact=None))
+    max_price: MaxPrice = field(
+        default_factory=MaxPrice, metadata=spellings("highest price {}", fact="max_price.{}")
+    )
+    preferred_min_throughput: Percentiles = field(
+        default_factory=Percentiles,
+        metadata=spellings(
+            "preferred speed, {}", "tokens per second", fact="preferred_min_throughput.{}"
+        ),
+    )
+    preferred_max_latency: Percentiles = field(
+        default_factory=Percentiles,
+        metadata=spellings(
+            "preferred time to the first token, {}", "seconds", fact="preferred_max_latency.{}"
+        ),
+    )
 
     def __post_init__(self) -> None:
         """Refuse what no endpoint could mean."""
@@ -72,23 +97,38 @@ class ProviderPreferences:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One routing question; `models` follow `model` in order of preference, each with its own suffixes."""
+    """One routing question.
 
-    model: str
-    models: tuple[str, ...] = ()
-    tenant: str = ""
-    request_id: str = ""
-    tools: int = 0
-    tool_choice: str | None = None
-    parameters: tuple[str, ...] = ()
-    max_tokens: int | None = None
-    prompt_tokens: int | None = None
-    input_modalities: tuple[str, ...] = ()
-    provider: ProviderPreferences = field(default_factory=ProviderPreferences)
-    service_tier: str | None = None
-    session_id: str = ""
-    seed: bytes = b""
-    min_policy_revision: int = 0
+    `models` follow `model` in order of preference, each with its own suffixes.
+    """
+
+    model: str = field(metadata=spellings("name of the model, with suffixes", fact=None))
+    models: tuple[str, ...] = field(
+        default=(), metadata=spellings("models to fall back to", fact=None)
+    )
+    tenant: str = field(default="", metadata=spellings("the tenant's name", fact=None))
+    request_id: str = field(default="", metadata=spellings("the caller's own id", fact=None))
+    tools: int = field(default=0, metadata=spellings("number of tools offered"))
+    tool_choice: str | None = optional("`none`, `auto`, `required` or `function`")
+    parameters: tuple[str, ...] = field(
+        default=(), metadata=spellings("names of the parameters sent")
+    )
+    max_tokens: int | None = optional("longest answer", "tokens")
+    prompt_tokens: int | None = optional("length of the prompt as the caller counts it", "tokens")
+    input_modalities: tuple[str, ...] = field(
+        default=(), metadata=spellings("kinds of input in the prompt")
+    )
+    provider: ProviderPreferences = field(
+        default_factory=ProviderPreferences, metadata=spellings("{}", fact="provider.{}")
+    )
+    service_tier: str | None = optional("`default`, `flex` or `priority`; `auto` counts as missing")
+    session_id: str = field(
+        default="", metadata=spellings("session whose requests draw alike", fact=None)
+    )
+    seed: bytes = field(default=b"", metadata=spellings("seed of all draws", fact=None))
+    min_policy_revision: int = field(
+        default=0, metadata=spellings("oldest policy revision to accept", fact=None)
+    )
 
     def __post_init__(self) -> None:
         """Refuse out-of-range values, each by its name."""

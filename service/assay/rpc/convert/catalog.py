@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass
 from datetime import datetime
+from typing import TypeVar
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from assay.engine.policy.fact_values import endpoint_facts
 from assay.engine.pool.report import PoolEndpoint, PoolReport
-from assay.engine.world.catalog import Endpoint, Model, PriceOverride, Prices
+from assay.engine.world.catalog import Endpoint, Model, PriceOverride
 from assay.rpc.convert.plan import facts, finding
-from assay.rpc.convert.request import percentiles_message
 from assay.v1 import catalog_pb2 as pb
+
+AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 
 def stamp(at: datetime | None) -> Timestamp | None:
@@ -23,65 +28,43 @@ def stamp(at: datetime | None) -> Timestamp | None:
 
 
 def model(value: Model) -> pb.Model:
-    """A model; what is not known stays unset."""
-    return pb.Model(
-        model=value.model,
-        name=value.name,
-        context_length=value.context_length,
-        input_modalities=value.input_modalities or (),
-        output_modalities=value.output_modalities or (),
-        distillable=value.distillable,
-    )
+    """Return a model as a message; unknown fields stay unset."""
+    return _copied(value, pb.Model())
 
 
 def endpoint(value: Endpoint) -> pb.Endpoint:
-    """An endpoint; what is not known stays unset."""
-    return pb.Endpoint(
-        endpoint_id=value.endpoint_id,
-        model=value.model,
-        provider=value.provider,
-        tag=value.tag,
-        quantization=value.quantization,
+    """Return an endpoint as a message; unknown fields stay unset."""
+    known = endpoint_facts(value)
+    del known["demoted"]  # comes from outcomes
+    message = pb.Endpoint(
         service_tier=value.service_tier,
-        context_length=value.context_length,
-        max_completion_tokens=value.max_completion_tokens,
-        max_prompt_tokens=value.max_prompt_tokens,
-        supported_parameters=value.supported_parameters,
-        prices=prices(value.prices),
-        overrides=map(override, value.overrides),
-        status=value.status,
-        uptime_30m_percent=value.uptime_30m_percent,
-        uptime_1d_percent=value.uptime_1d_percent,
-        latency_s=percentiles_message(value.latency_s),
-        throughput_tps=percentiles_message(value.throughput_tps),
-        zdr=value.zdr,
-        collects_data=value.collects_data,
-        implicit_caching=value.implicit_caching,
+        overrides=map(_override, value.overrides),
+        facts=facts(known.items()),
     )
+    return _copied(value, message)
 
 
-def prices(value: Prices) -> pb.Prices:
-    """What an endpoint charges; a price that is not stated stays unset."""
-    return pb.Prices(
-        prompt=value.prompt,
-        completion=value.completion,
-        cache_read=value.cache_read,
-        cache_write=value.cache_write,
-        audio=value.audio,
-        request_usd=value.request_usd,
-        image_usd=value.image_usd,
-    )
+def _override(value: PriceOverride) -> pb.PriceOverride:
+    message = pb.PriceOverride(utc_start_minute=value.utc_start, utc_end_minute=value.utc_end)
+    return _copied(value, message)
 
 
-def override(value: PriceOverride) -> pb.PriceOverride:
-    """Prices on conditions."""
-    return pb.PriceOverride(
-        prices=prices(value.prices),
-        min_prompt_tokens=value.min_prompt_tokens,
-        utc_start_minute=value.utc_start,
-        utc_end_minute=value.utc_end,
-        utc_days=value.utc_days,
-    )
+def _copied(value: object, message: AnyMessage) -> AnyMessage:
+    """Copy the fields of a value, which have the same names, into a message."""
+    known = message.DESCRIPTOR.fields_by_name
+    for item in fields(value):  # type: ignore[arg-type]  # a dataclass
+        found = getattr(value, item.name)
+        if found is None or found == () or item.name not in known or item.name == "overrides":
+            continue
+        if is_dataclass(found):
+            inner = getattr(message, item.name)
+            inner.SetInParent()
+            _copied(found, inner)
+        elif isinstance(found, tuple):
+            getattr(message, item.name).extend(found)
+        else:
+            setattr(message, item.name, found)
+    return message
 
 
 def pool(value: PoolReport) -> pb.Pool:
