@@ -17,22 +17,22 @@ import pytest
 from sqlalchemy import Engine, text
 from tests.bench.ledger import Ledger
 from tests.bench.measure import compared, measured
-from tests.support.decision_rows import BEGIN, SPAN, At, Row, Shipped, Signed, journalled, rows
+from tests.support.decision_rows import BEGIN, SPAN, journalled, rows
 from tests.support.population import AS_OF, MODEL, snapshot
 
-from assay.decision_log.batch import Batch, Derive, Readers, Words, batch_of
-from assay.decision_log.derived import derive
+from assay.decision_log.batch import LogBatch, RecordReaders, batch_of
+from assay.decision_log.decision_row import DerivedDecision, Words, derive_row
 from assay.decision_log.filter import read_filter
-from assay.decision_log.loading import COPY, INSERT, TYPES, add_words, load
 from assay.decision_log.queries import list_decisions
-from assay.decision_log.record import Record, encode, micros
-from assay.decision_log.sink import AuditSink, shipping
+from assay.decision_log.record import DecisionRecord, encode_record, to_micros
+from assay.decision_log.sink import COPY, INSERT, TYPES, LogSink, add_words, load
 from assay.decision_log.tables import decision, journal_record
 from assay.engine.decide.plan import Moment, plan
 from assay.engine.world.request import Request
-from assay.journal.sink import RecordKind
+from assay.journal.chain import Head
+from assay.journal.sink import JournalRecord, RecordKind, StreamPosition
 from assay.outcomes.outcome import decode_outcomes
-from assay.store.database import open_database
+from assay.store.database import open_database, writing_concurrently
 
 STREAM = "s" * 32
 BATCH = 500
@@ -49,10 +49,10 @@ TABLES = (
 NewDatabase = Callable[[], AbstractContextManager[str]]
 
 
-def made_up() -> tuple[list[list[Shipped]], Derive]:
+def made_up() -> tuple[list[list[JournalRecord]], Callable[[bytes], DerivedDecision]]:
     """Batches of records and what is derived from them, which costs nothing."""
     draw, source = random.Random(1), rows(BATCHES * BATCH)
-    known: dict[bytes, Row] = {}
+    known: dict[bytes, DerivedDecision] = {}
     batches = []
     for start in range(0, BATCHES * BATCH, BATCH):
         batches.append(journalled(start + 1, BATCH, draw))
@@ -60,7 +60,7 @@ def made_up() -> tuple[list[list[Shipped]], Derive]:
     return batches, known.__getitem__
 
 
-def recorded() -> tuple[list[list[Shipped]], Derive]:
+def recorded() -> tuple[list[list[JournalRecord]], Callable[[bytes], DerivedDecision]]:
     """Batches of real records of plans for 20 endpoints, and the function that reads them."""
     draw, world = random.Random(1), snapshot()
     records = []
@@ -71,17 +71,19 @@ def recorded() -> tuple[list[list[Shipped]], Derive]:
         moment = Moment(AS_OF, draw.randbytes(32))
         made = plan(request, world, moment)
         for n in range(number, number + SAME):
-            record = Record(
-                decision_id=f"{n:032x}", at_us=micros(AS_OF) + n, moment=moment, tenant="tp_1", request=request,
+            record = DecisionRecord(
+                decision_id=f"{n:032x}", at_us=to_micros(AS_OF) + n, moment=moment, tenant="tp_1", request=request,
                 snapshot_id=made.snapshot_id, policy_revision=1, policy_digest="d" * 64, engine_version="0.1.0",
                 plan_ns=9, plan=made.canonical(),
             )  # fmt: skip
-            records.append(Shipped(n + 1, RecordKind.DECISION, encode(record), draw.randbytes(32)))
-    return [records[start : start + BATCH] for start in range(0, len(records), BATCH)], derive
+            records.append(
+                JournalRecord(n + 1, RecordKind.DECISION, encode_record(record), draw.randbytes(32))
+            )
+    return [records[start : start + BATCH] for start in range(0, len(records), BATCH)], derive_row
 
 
 @contextmanager
-def bare(database: Engine, batches: Sequence[Batch]) -> Iterator[Callable[[], None]]:
+def bare(database: Engine, batches: Sequence[LogBatch]) -> Iterator[Callable[[], None]]:
     """Load prebuilt rows into the same tables with nothing but the driver, a transaction a batch."""
     queue = iter(batches)
     if database.dialect.name == "sqlite":
@@ -123,7 +125,7 @@ def bare(database: Engine, batches: Sequence[Batch]) -> Iterator[Callable[[], No
 )
 def test_shipping_is_hardly_slower_than_bare_loading(
     name: str,
-    make: Callable[[], tuple[list[list[Shipped]], Derive]],
+    make: Callable[[], tuple[list[list[JournalRecord]], Callable[[bytes], DerivedDecision]]],
     at_most: float | None,
     new_database: NewDatabase,
     ledger: Ledger,
@@ -132,20 +134,25 @@ def test_shipping_is_hardly_slower_than_bare_loading(
         database, other = open_database(ours), open_database(theirs)
         batches, read = make()
         prebuilt = [
-            batch_of(STREAM, each, Readers(read, decode_outcomes), database.dialect)
+            batch_of(STREAM, each, RecordReaders(read, decode_outcomes), database.dialect)
             for each in batches
         ]
-        sink, queue = AuditSink(database, Readers(read, decode_outcomes), At), iter(batches)
+        sink, queue = LogSink(database, RecordReaders(read, decode_outcomes)), iter(batches)
 
         def store() -> None:
             records = next(queue)
             last = records[-1]
             link = last.chain or b""
-            sink.store(STREAM, records, At(1, last.seq, last.seq, link), Signed(last.seq, link))
+            sink.store(
+                STREAM,
+                records,
+                StreamPosition(1, last.seq, last.seq, link),
+                Head(STREAM, last.seq, link, b"s" * 64, "k" * 16),
+            )
 
         in_process = database.dialect.name == "sqlite"
         clock = time.process_time if in_process else time.perf_counter
-        with shipping(
+        with writing_concurrently(
             database
         ) as connection:  # sets of findings repeat: all but the first of each are known
             add_words(
@@ -220,16 +227,19 @@ def fill(database: Engine) -> None:
     while part := list(itertools.islice(source, 10_000)):
         by_payload = {b"%d" % number: row for number, row in zip(seq, part, strict=False)}
         records = [
-            Shipped(int(payload), RecordKind.DECISION, payload, b"") for payload in by_payload
+            JournalRecord(int(payload), RecordKind.DECISION, payload, b"") for payload in by_payload
         ]
         batch = batch_of(
-            STREAM, records, Readers(by_payload.__getitem__, decode_outcomes), database.dialect
+            STREAM,
+            records,
+            RecordReaders(by_payload.__getitem__, decode_outcomes),
+            database.dialect,
         )
         batch.records.clear()
         words |= batch.words
-        with shipping(database) as connection:
+        with writing_concurrently(database) as connection:
             load(connection, batch)
-    with shipping(database) as connection:
+    with writing_concurrently(database) as connection:
         add_words(connection, words)
         names = [{"p": f"tp_{n:020x}", "t": f"tenant-{n}"} for n in range(400)]
         at = "0" if database.dialect.name == "sqlite" else "now()"

@@ -14,13 +14,12 @@ import pytest
 from sqlalchemy import create_engine
 from tests.bench.ledger import Ledger
 from tests.bench.measure import measured
-from tests.support.decision_rows import At, Shipped, Signed
 from tests.support.population import AS_OF, MODEL, snapshot
 
-from assay.decision_log.record import micros
-from assay.decision_log.sink import AuditSink
-from assay.decision_log.writer import READERS
-from assay.journal.sink import RecordKind
+from assay.decision_log.record import to_micros
+from assay.decision_log.sink import LogSink
+from assay.journal.chain import Head
+from assay.journal.sink import JournalRecord, RecordKind, StreamPosition
 from assay.journal.writer import Journal
 from assay.outcomes.endpoint_health import EndpointHealth
 from assay.outcomes.intake import OutcomeIntake
@@ -101,7 +100,7 @@ def test_reporting(name: str, errors: float, journal: Journal, ledger: Ledger) -
     ledger.counted(label, int(OUTCOMES_A_BATCH / found.median), at_least=PER_SECOND)
 
 
-def shipped(draw: random.Random, numbers: Iterator[int], now_us: int) -> list[Shipped]:
+def shipped(draw: random.Random, numbers: Iterator[int], now_us: int) -> list[JournalRecord]:
     """Records of outcomes that all name decisions, spread over endpoints, tenants, strata and two hours."""
     records = []
     for number in range(SHIPPED):
@@ -122,7 +121,7 @@ def shipped(draw: random.Random, numbers: Iterator[int], now_us: int) -> list[Sh
                     )
                 )
         batch = OutcomeBatch("gateway-1", f"b-{next(numbers)}", now_us, groups)
-        records.append(Shipped(0, RecordKind.OUTCOMES, encode_outcomes(batch), None))
+        records.append(JournalRecord(0, RecordKind.OUTCOMES, encode_outcomes(batch), None))
         assert number < SHIPPED
     return records
 
@@ -131,11 +130,16 @@ def test_shipping_outcomes(new_database: NewDatabase, backend: str, ledger: Ledg
     draw, numbers, offsets = random.Random(1), count(), count(1)
     with new_database() as url:
         database = open_database(url)
-        sink = AuditSink(database, READERS, At)
-        queue = [shipped(draw, numbers, micros(AS_OF)) for _ in range(6)]
+        sink = LogSink(database)
+        queue = [shipped(draw, numbers, to_micros(AS_OF)) for _ in range(6)]
 
         def store() -> None:
-            sink.store("s" * 32, queue.pop(), At(1, next(offsets), 0, b"l"), Signed(0, b"l"))
+            sink.store(
+                "s" * 32,
+                queue.pop(),
+                StreamPosition(1, next(offsets), 0, b"l"),
+                Head("bench", 0, b"l", b"s" * 64, "k" * 16),
+            )
 
         in_process = backend == "sqlite"
         found = measured(

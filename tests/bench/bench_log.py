@@ -11,7 +11,7 @@ from tests.bench.ledger import Ledger, Line, shown
 from tests.bench.measure import measured, seconds, spread
 from tests.support.population import AS_OF, MODEL, snapshot
 
-from assay.decision_log.replay import Replay
+from assay.decision_log.replay import Replayer
 from assay.engine.world.request import Request
 from assay.journal.sink import RecordKind
 from assay.journal.writer import Journal
@@ -99,7 +99,7 @@ def test_replaying(ledger: Ledger) -> None:
         deciding.decide(Request(MODEL, tenant="tenant-1", request_id=f"r-{number}"))
         deciding.decide(Request(f"{MODEL}:exacto", tools=2, session_id=f"s-{number}"))
     tenants = {pseudonym: tenant for tenant, pseudonym in deciding.pseudonyms.known.items()}
-    replay = Replay(lambda _name: snapshot(), tenants, "0.1.0")
+    replay = Replayer(lambda _name: snapshot(), tenants, "0.1.0")
 
     def all_again() -> None:
         for record in kept.records:

@@ -12,22 +12,14 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.schema import CreateTable
 
-from assay.decision_log.derived import Derived
-from assay.decision_log.filter import (
-    FILE,
-    InvalidFilter,
-    fields,
-    matches,
-    read_filter,
-    where,
-)
-from assay.decision_log.filter_fields import WORDS, row_of
-from assay.decision_log.filter_sql import after
+from assay.decision_log.decision_row import DerivedDecision
+from assay.decision_log.filter import FILE, InvalidFilter, filter_row, matches, read_filter
+from assay.decision_log.filter_sql import FIELDS, WORD_LIST, text_after_prefix
 from assay.decision_log.tables import decision, finding_set_word
 from assay.engine.errors import CallerError
 from assay.rule_files.render import render
 
-DERIVED = Derived(
+DERIVED = DerivedDecision(
     decision_id="d1",
     decided_at=datetime(2026, 7, 1, 12, 0, 0, 250_000, tzinfo=UTC),
     tenant="p1",
@@ -52,9 +44,9 @@ DERIVED = Derived(
         "reason": ("tool_errors",),
     },
 )
-ROW = row_of(DERIVED, {"p1": "acme"})
+ROW = filter_row(DERIVED, {"p1": "acme"})
 POSTGRESQL: Callable[[], Dialect] = psycopg.dialect
-WORDS_ONLY = "list fields are asked with in, size, exists and all only"
+WORDS_ONLY = "list fields support in, size, exists and all only"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +103,7 @@ def test_what_a_filter_may_ask(text: str, *, holds: bool) -> None:
         ),
         pytest.param(
             "decision.tools + 1 > 2 ||\n decision.reasons[0] == 'x'",
-            f"filter:1:16: a filter calculates with constants only, not with fields: +; filter:2:18: {WORDS_ONLY}",
+            f"filter:1:16: arithmetic works on constants only, not on fields: +; filter:2:18: {WORDS_ONLY}",
             id="every refusal at once",
         ),
         pytest.param(
@@ -133,7 +125,7 @@ def test_what_a_filter_may_ask(text: str, *, holds: bool) -> None:
         ),
         pytest.param(
             "size(decision.reasons.filter(r, r == 'a')) == 1",
-            "filter:1:23: filter over a list field makes a list, which no query can hold: use exists or all",
+            "filter:1:23: filter over a list field builds a list, which no query can: use exists or all",
             id="a list made",
         ),
         pytest.param(
@@ -143,22 +135,22 @@ def test_what_a_filter_may_ask(text: str, *, holds: bool) -> None:
         ),
         pytest.param(
             "decision.model.matches('^a')",
-            "filter:1:16: matches is not asked of fields: use startsWith, endsWith and contains",
+            "filter:1:16: matches works on constants only: use startsWith, endsWith or contains",
             id="a pattern",
         ),
         pytest.param(
             "decision.model + 'x' == 'ax'",
-            "filter:1:16: a filter joins constants only, not fields",
+            "filter:1:16: concatenation works on constants only, not on fields",
             id="texts joined",
         ),
         pytest.param(
             "-decision.tools < 0",
-            "filter:1:1: a filter calculates with constants only, not with fields: -",
+            "filter:1:1: arithmetic works on constants only, not on fields: -",
             id="a sign",
         ),
         pytest.param(
             "string(decision.tools) == '1'",
-            "filter:1:1: a filter converts constants only, not fields: string(int)",
+            "filter:1:1: conversion works on constants only, not on fields: string(int)",
             id="a conversion",
         ),
         pytest.param(
@@ -176,7 +168,7 @@ def test_what_a_filter_may_ask(text: str, *, holds: bool) -> None:
         ),
         pytest.param(
             "[decision.model].filter(m, m == 'a') == ['a']",
-            "filter:1:18: filter over a list written out asks constants only",
+            "filter:1:18: filter over a list literal needs conditions on constants",
             id="a list that depends on the row",
         ),
         pytest.param(
@@ -186,7 +178,7 @@ def test_what_a_filter_may_ask(text: str, *, holds: bool) -> None:
         ),
         pytest.param(
             "(" * 12 + "decision.tools > 0" + " ? decision.tools > 1 : decision.tools > 2)" * 12,
-            "filter:1:75: too complex: nested too deep for a query",
+            "filter:1:75: too complex: nested too deeply for a query",
             id="too deep",
         ),
     ],
@@ -214,13 +206,13 @@ def test_a_fault_is_shown_with_a_caret_under_its_place() -> None:
 
 
 def test_every_field_is_in_the_row_and_is_kept_where_it_says() -> None:
-    assert [field.name for field in fields()] == list(ROW)
-    assert len({field.path for field in fields()}) == len(fields())
-    for field in fields():
-        assert field.says
-        assert field.type == WORDS or field.kept_as in decision.c
+    assert [field.name for field in FIELDS] == list(ROW)
+    assert len({field.path for field in FIELDS}) == len(FIELDS)
+    for field in FIELDS:
+        assert field.description
+        assert field.type == WORD_LIST or field.stored_as in decision.c
     assert ROW["tenant"] == "acme"
-    assert row_of(DERIVED, {})["tenant"] == ""
+    assert filter_row(DERIVED, {})["tenant"] == ""
 
 
 def test_a_row_without_a_field_is_no_row() -> None:
@@ -280,7 +272,7 @@ def test_a_row_without_a_field_is_no_row() -> None:
     ],
 )
 def test_the_condition_lets_indexes_serve(text: str, condition: str) -> None:
-    query = select(decision.c.decision_id).where(where(read_filter(text)))
+    query = select(decision.c.decision_id).where(read_filter(text).condition)
     spelled = " ".join(str(query.compile(dialect=sqlite.dialect())).split())
     spelled = spelled.replace("finding_set_word_1", "w").replace("tenant_pseudonym_1", "t")
     assert condition in spelled
@@ -300,7 +292,7 @@ def test_sqlite_searches_by_index(text: str, index: str, tmp_path: Path) -> None
     decision.metadata.create_all(
         database, tables=[decision, finding_set_word, decision.metadata.tables["tenant_pseudonym"]]
     )
-    query = select(decision).where(where(read_filter(text)))
+    query = select(decision).where(read_filter(text).condition)
     spelled = query.compile(dialect=database.dialect, compile_kwargs={"literal_binds": True})
     with database.connect() as connection:
         plan = [row.detail for row in connection.execute(sql(f"EXPLAIN QUERY PLAN {spelled}"))]
@@ -315,7 +307,7 @@ def test_sqlite_searches_by_index(text: str, index: str, tmp_path: Path) -> None
 )
 def test_postgresql_compares_by_code_point_whatever_its_locale(text: str) -> None:
     spelled = str(
-        select(decision.c.model).where(where(read_filter(text))).compile(dialect=POSTGRESQL())
+        select(decision.c.model).where(read_filter(text).condition).compile(dialect=POSTGRESQL())
     )
     assert spelled.count('COLLATE "C"') == text.count("'") / 2
     assert 'model TEXT COLLATE "C"' in str(CreateTable(decision).compile(dialect=POSTGRESQL()))
@@ -327,7 +319,7 @@ def test_no_constant_of_a_filter_stands_in_the_statement(dialect: Callable[[], D
         || decision.id.startsWith('S3CRET') || decision.variant in ['S3CRET'] || decision.tools == 314159
         || decision.model.endsWith('S3CRET') || (decision.tools > 314159 ? 'S3CRET' : decision.id) < decision.model
         || decision.reasons.exists_one(r, r < 'S3CRET') || size(decision.model) == 314159"""
-    query = select(decision.c.decision_id).where(where(read_filter(text)))
+    query = select(decision.c.decision_id).where(read_filter(text).condition)
     spelled = str(query.compile(dialect=dialect()))
     assert "S3CRET" not in spelled
     assert "314159" not in spelled
@@ -343,4 +335,4 @@ def test_no_constant_of_a_filter_stands_in_the_statement(dialect: Callable[[], D
     ],
 )
 def test_where_the_texts_of_a_beginning_end(prefix: str, end: str | None) -> None:
-    assert after(prefix) == end
+    assert text_after_prefix(prefix) == end

@@ -10,14 +10,13 @@ import pytest
 from sqlalchemy import Connection, Engine, select
 from tests.support.filter_rows import TENANTS, Generator, decisions, insert_all, quote
 
-from assay.decision_log.filter import Filter, InvalidFilter, matches, read_filter, where
-from assay.decision_log.filter_fields import row_of
+from assay.decision_log.filter import Filter, InvalidFilter, filter_row, matches, read_filter
 from assay.decision_log.tables import decision
 from assay.store.database import open_database, reading
 
 FILTERS = 1_000
 DECISIONS = decisions(Random(20260701), 300)
-ROWS = [row_of(each, TENANTS) for each in DECISIONS]
+ROWS = [filter_row(each, TENANTS) for each in DECISIONS]
 HOSTILE = (
     "'", "''", '"', "' OR 1=1 --", "'; DROP TABLE decision; --", "') OR ('a'='a", "/* */", "--", ";", "%", "_", "%%",
     "a%b", "\\", "\\'", "\\\\", "${x}", "%(param_1)s", "%s", ":param", ":kind_1", "?", "$1", "{0}", "{{x}}",
@@ -68,7 +67,7 @@ def asked(empty_database_url: str) -> Iterator[Connection]:
 
 
 def by_database(connection: Connection, filter_: Filter) -> set[str]:
-    return set(connection.scalars(select(decision.c.decision_id).where(where(filter_))))
+    return set(connection.scalars(select(decision.c.decision_id).where(filter_.condition)))
 
 
 def by_rows(filter_: Filter) -> frozenset[str]:
@@ -171,7 +170,7 @@ def test_long_lists_are_answered_or_refused(asked: Connection) -> None:
         filter_ = read_filter(text)
         assert by_database(asked, filter_) == by_rows(filter_), text
     some = ", ".join(f"'{number}'" for number in range(40))
-    with pytest.raises(InvalidFilter, match="more than 900 steps once lists are written out"):
+    with pytest.raises(InvalidFilter, match="more than 900 steps after unrolling lists"):
         read_filter(f"[{some}].all(a, [{some}].all(b, a <= b || decision.model == 'a'))")
-    with pytest.raises(InvalidFilter, match="more than 16 look-ups of words or tenants"):
+    with pytest.raises(InvalidFilter, match="more than 16 lookups of words or tenants"):
         read_filter(f"[{items}].all(p, p in decision.reasons)")

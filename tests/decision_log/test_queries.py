@@ -11,7 +11,7 @@ from operator import attrgetter
 
 import pytest
 from sqlalchemy import ColumnElement, Engine, and_, func, literal, not_, or_, select, update
-from tests.support.decision_rows import BEGIN, SPAN, Row
+from tests.support.decision_rows import BEGIN, SPAN
 from tests.support.decision_streams import (
     OTHER,
     STREAM,
@@ -26,13 +26,8 @@ from tests.support.decision_streams import (
 )
 
 from assay.decision_log import queries as audit_queries, streams as audit_log
-from assay.decision_log.queries import (
-    DecisionListed,
-    Key,
-    QueryTooSlow,
-    get_decision,
-    list_decisions,
-)
+from assay.decision_log.decision_row import DerivedDecision, ListKey, StoredDecision
+from assay.decision_log.queries import QueryTooSlow, get_decision, list_decisions
 from assay.decision_log.streams import (
     heads,
     records,
@@ -43,9 +38,10 @@ from assay.decision_log.streams import (
     streams,
     words_of,
 )
-from assay.decision_log.tables import decision, finding_set_word, journal_record, tenant_pseudonym
+from assay.decision_log.tables import decision, finding_set_word, journal_record
 from assay.engine.errors import StoreUnavailable
 from assay.store.database import writing
+from assay.store.tables import tenant_pseudonym
 
 END = BEGIN + SPAN
 MINUTE = timedelta(minutes=1)
@@ -76,7 +72,7 @@ def pages(
     database: Engine, where: Where, limit: int, since: datetime = BEGIN, until: datetime = END
 ) -> list[str]:
     found: list[str] = []
-    after: Key | None = None
+    after: ListKey | None = None
     while page := list_decisions(
         database, where, since=since, until=until, after=after, limit=limit
     ):
@@ -86,14 +82,14 @@ def pages(
     return found
 
 
-def newest_first(rows: Sequence[Row]) -> list[str]:
+def newest_first(rows: Sequence[DerivedDecision]) -> list[str]:
     return [
         row.decision_id
         for row in sorted(rows, key=attrgetter("decided_at", "decision_id"), reverse=True)
     ]
 
 
-QUESTIONS: dict[str, tuple[Where, Callable[[Row], bool]]] = {
+QUESTIONS: dict[str, tuple[Where, Callable[[DerivedDecision], bool]]] = {
     "all": (None, lambda _: True),
     "one tenant": (decision.c.tenant == f"tp_{0:020x}", lambda row: row.tenant == f"tp_{0:020x}"),
     "none": (decision.c.tenant == "nobody", lambda _: False),
@@ -341,5 +337,5 @@ def test_a_long_lookup_stays_with_the_database(
 def test_rows_read_are_values(log: Engine) -> None:
     ship(log, Stream(), make_rows(1))
     (found,) = list_decisions(log, None, since=BEGIN, until=END, limit=5)
-    assert isinstance(found, DecisionListed)
+    assert isinstance(found, StoredDecision)
     assert found == get_decision(log, found.decision_id)

@@ -10,12 +10,19 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from assay.decision_log.derived import Activity, derive
-from assay.decision_log.record import UNLOGGED, Record, decode, encode, request_of
+from assay.decision_log.decision_row import derive_row
+from assay.decision_log.record import (
+    UNLOGGED,
+    DecisionRecord,
+    decode_record,
+    encode_record,
+    request_of,
+)
 from assay.engine.decide.plan import Moment
 from assay.engine.errors import InvalidField
 from assay.engine.world.catalog import Percentiles
 from assay.engine.world.request import QUANTIZATIONS, SORTS, MaxPrice, ProviderPreferences, Request
+from assay.store.outcome_counters import ToolActivity
 
 PLAN = (
     b'{"attempts":[[0,"default"]],"availability":"","snapshot":"s","verdicts":'
@@ -49,7 +56,7 @@ moments = st.builds(
     st.dictionaries(names, names, max_size=3),
 )
 records = st.builds(
-    Record,
+    DecisionRecord,
     decision_id=names, at_us=st.integers(0, 2**52), moment=moments, tenant=names, request=requests,
     snapshot_id=names, policy_revision=counts, policy_digest=names, engine_version=names, plan_ns=counts,
     plan=st.just(PLAN),
@@ -62,26 +69,28 @@ def kept(request: Request) -> Request:
 
 
 @given(records)
-def test_a_record_is_read_back_as_it_was_and_spelled_the_same_again(record: Record) -> None:
-    read = decode(encode(record))
+def test_a_record_is_read_back_as_it_was_and_spelled_the_same_again(record: DecisionRecord) -> None:
+    read = decode_record(encode_record(record))
     assert read == replace(record, request=kept(record.request))
-    assert encode(read) == encode(record)
+    assert encode_record(read) == encode_record(record)
 
 
 @given(records, requests)
-def test_equal_decisions_have_equal_bytes(record: Record, other: Request) -> None:
+def test_equal_decisions_have_equal_bytes(record: DecisionRecord, other: Request) -> None:
     turned = dict(reversed(list(record.moment.health.items())))
-    assert encode(replace(record, moment=replace(record.moment, health=turned))) == encode(record)
+    assert encode_record(
+        replace(record, moment=replace(record.moment, health=turned))
+    ) == encode_record(record)
     elsewhere = replace(
         record.request, tenant=other.tenant, session_id=other.session_id, seed=other.seed,
         min_policy_revision=other.min_policy_revision,
     )  # fmt: skip
-    assert encode(replace(record, request=elsewhere)) == encode(record)
+    assert encode_record(replace(record, request=elsewhere)) == encode_record(record)
 
 
 @given(records)
-def test_only_listed_fields_are_written(record: Record) -> None:
-    read = json.loads(encode(record))
+def test_only_listed_fields_are_written(record: DecisionRecord) -> None:
+    read = json.loads(encode_record(record))
     assert set(read) == {
         *(
             "v",
@@ -117,13 +126,13 @@ def test_who_adds_a_field_to_requests_decides_whether_it_is_logged() -> None:
 
 
 @given(records.filter(lambda record: record.request.request_id))
-def test_a_plan_is_found_behind_anything_that_looks_like_one(record: Record) -> None:
+def test_a_plan_is_found_behind_anything_that_looks_like_one(record: DecisionRecord) -> None:
     health = {"plan": "plan", "zzz": ',"plan":{}'}
     odd = replace(record, moment=replace(record.moment, health=health), engine_version=',"plan":')
-    assert decode(encode(odd)).plan == PLAN
+    assert decode_record(encode_record(odd)).plan == PLAN
 
 
-SAMPLE = Record(
+SAMPLE = DecisionRecord(
     "0199-id", 1_783_175_400_123_456,
     Moment(datetime(2026, 7, 4, 14, 30, tzinfo=UTC), b"\x01" * 32, {"lab/one@a": "errors"}),
     "p" * 32, Request("lab/one:exacto", provider=ProviderPreferences(max_price=MaxPrice(prompt=1.0))), "s" * 64, 3,
@@ -134,7 +143,7 @@ SAMPLE = Record(
 @settings(max_examples=1000, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_altered_bytes_are_read_or_said_to_be_no_record(data: st.DataObject) -> None:
-    whole = encode(SAMPLE)
+    whole = encode_record(SAMPLE)
     begin = data.draw(st.integers(0, len(whole)))
     end = data.draw(st.integers(begin, min(len(whole), begin + 20)))
     put = data.draw(
@@ -142,7 +151,7 @@ def test_altered_bytes_are_read_or_said_to_be_no_record(data: st.DataObject) -> 
         | st.sampled_from([b"null", b"[]", b"{}", b"-1", b'""', b"1e99", b"9" * 30])
     )
     with suppress(ValueError):
-        derive(whole[:begin] + put + whole[end:])
+        derive_row(whole[:begin] + put + whole[end:])
 
 
 @pytest.mark.parametrize(
@@ -151,22 +160,22 @@ def test_altered_bytes_are_read_or_said_to_be_no_record(data: st.DataObject) -> 
         pytest.param(b"", id="nothing"),
         pytest.param(b"[]", id="a list"),
         pytest.param(b"[" * 100_000, id="deeply nested"),
-        pytest.param(encode(SAMPLE).replace(b'"v":1', b'"v":2'), id="another version"),
+        pytest.param(encode_record(SAMPLE).replace(b'"v":1', b'"v":2'), id="another version"),
         pytest.param(
-            encode(SAMPLE).replace(b'"verdicts"', b'"others"'), id="a plan without verdicts"
+            encode_record(SAMPLE).replace(b'"verdicts"', b'"others"'), id="a plan without verdicts"
         ),
     ],
 )
 def test_what_is_no_record(data: bytes) -> None:
     with pytest.raises(ValueError, match="record"):
-        derive(data)
+        derive_row(data)
 
 
 def test_a_seed_that_is_no_hex_cannot_be_replayed_but_has_its_row() -> None:
-    data = encode(SAMPLE).replace(b'"seed":"', b'"seed":"x')
+    data = encode_record(SAMPLE).replace(b'"seed":"', b'"seed":"x')
     with pytest.raises(ValueError, match="record"):
-        decode(data)
-    assert derive(data) == derive(encode(SAMPLE))
+        decode_record(data)
+    assert derive_row(data) == derive_row(encode_record(SAMPLE))
 
 
 def test_a_logged_request_is_checked_as_any_other() -> None:
@@ -179,22 +188,22 @@ def test_a_logged_request_is_checked_as_any_other() -> None:
     [
         pytest.param(
             Request("lab/one:exacto", tools=2),
-            Activity(("lab/one",), ()),
+            ToolActivity(("lab/one",), ()),
             id="without the routing variant",
         ),
         pytest.param(
             Request("lab/one:free:exacto", models=("lab/two:nitro", "lab/one:free"), tools=1),
-            Activity(("lab/one:free", "lab/two"), ()),
+            ToolActivity(("lab/one:free", "lab/two"), ()),
             id="every model once, with its catalog variant",
         ),
         pytest.param(
             Request("lab/one", tools=1, provider=ProviderPreferences(ignore=("a", "b/fp8", "a"))),
-            Activity(("lab/one",), ("a", "b/fp8")),
+            ToolActivity(("lab/one",), ("a", "b/fp8")),
             id="what it ignores",
         ),
         pytest.param(
             Request("lab/one", tools=1, provider=ProviderPreferences(only=("a",), order=("b",))),
-            Activity(("lab/one",), ()),
+            ToolActivity(("lab/one",), ()),
             id="what it admits or orders says nothing of the others",
         ),
         pytest.param(
@@ -202,6 +211,6 @@ def test_a_logged_request_is_checked_as_any_other() -> None:
         ),
     ],
 )
-def test_activity_of_a_tenant(request_: Request, activity: Activity | None) -> None:
-    assert derive(encode(replace(SAMPLE, request=request_))).activity == activity
-    assert derive(encode(replace(SAMPLE, request=request_, tenant=""))).activity is None
+def test_activity_of_a_tenant(request_: Request, activity: ToolActivity | None) -> None:
+    assert derive_row(encode_record(replace(SAMPLE, request=request_))).activity == activity
+    assert derive_row(encode_record(replace(SAMPLE, request=request_, tenant=""))).activity is None

@@ -14,7 +14,7 @@ from assay.curator.judging import compile_source
 from assay.decision_log.auditor import Auditor
 from assay.decision_log.schema import metadata
 from assay.decision_log.streams import LoggedRecord, records, streams
-from assay.decision_log.writer import Logbook, witnesses_in
+from assay.decision_log.writer import DecisionLogWriter, read_verification_inputs
 from assay.store.database import reading
 from assay.store.evidence_tables import evidence_counter, outcome
 from assay.store.migration import migrate
@@ -81,7 +81,7 @@ def test_a_database_of_every_revision_migrates_loads_verifies_and_replays(
     assert len(logged) == SHIPPED
     outcomes = Counter(each.outcome for each in auditor.replay(logged))
     assert outcomes == {"identical": SHIPPED - ERASED, "tenant_erased": ERASED}
-    witnesses = witnesses_in(folder / "journal")
+    witnesses = read_verification_inputs(folder / "journal")
     (report,) = auditor.verify(witnesses.public_keys, witnesses.heads())
     assert (report.fault, report.checked) == ("", SHIPPED)
 
@@ -91,7 +91,7 @@ def test_the_rest_of_a_released_journal_is_shipped_and_replays(
     released: Engine, folder: Path
 ) -> None:
     before = count_requests(released)
-    writer = Logbook(folder / "journal", released)
+    writer = DecisionLogWriter(folder / "journal", released)
     assert writer.drain()
     writer.close()
     logged = all_records(released)

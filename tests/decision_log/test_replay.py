@@ -18,8 +18,8 @@ from tests.support.mixed_decisions import VARIANTS, Producer, prepare_database, 
 from tests.support.processes import environment
 
 from assay.curator.judging import compile_source
-from assay.decision_log.auditor import Auditor, Question
-from assay.decision_log.record import Record, decode, encode
+from assay.decision_log.auditor import Auditor, DecisionQuery
+from assay.decision_log.record import DecisionRecord, decode_record, encode_record
 from assay.decision_log.retention import erase_tenant
 from assay.decision_log.streams import records_of
 from assay.engine.decide.plan import Moment, plan
@@ -86,8 +86,10 @@ class Log:
             replayed.outcome for replayed in auditor.replay(auditor.records(everything()))
         )
 
-    def records(self) -> list[Record]:
-        return [decode(record.payload) for record in records_of(self.database, self.producer.ids)]
+    def records(self) -> list[DecisionRecord]:
+        return [
+            decode_record(record.payload) for record in records_of(self.database, self.producer.ids)
+        ]
 
 
 @pytest.fixture
@@ -98,8 +100,8 @@ def short_log(database_url: str, tmp_path: Path) -> Iterator[Log]:
     database.dispose()
 
 
-def everything() -> Question:
-    return Question(datetime.now(UTC) + timedelta(hours=1))
+def everything() -> DecisionQuery:
+    return DecisionQuery(datetime.now(UTC) + timedelta(hours=1))
 
 
 def test_what_can_no_longer_be_replayed_is_told_from_what_comes_out_otherwise(
@@ -141,7 +143,7 @@ def test_a_decision_made_while_an_endpoint_was_demoted_is_replayed_with_the_demo
         request = replace(record.request, tenant=tenants.get(record.tenant, ""))
         well = plan(request, before, Moment(record.moment.now, record.moment.seed))
         mattered += well.canonical() != record.plan
-        assert replay(record.decision_id, encode(record)).outcome == "identical"
+        assert replay(record.decision_id, encode_record(record)).outcome == "identical"
     assert mattered
 
 
@@ -160,19 +162,19 @@ def test_a_difference_is_laid_to_another_engine_version_where_there_is_one(
     replay = short_log.auditor().replayer()
     one, other = two_unlike(short_log.records())
     replayed = replay(
-        one.decision_id, encode(replace(one, plan=other.plan, engine_version=version))
+        one.decision_id, encode_record(replace(one, plan=other.plan, engine_version=version))
     )
     assert replayed.outcome == outcome
     assert words in replayed.detail
-    same = replay(one.decision_id, encode(replace(one, engine_version=version)))
+    same = replay(one.decision_id, encode_record(replace(one, engine_version=version)))
     assert same.outcome == "identical"
     assert same.detail == ("" if version == engine_version() else f"made by Assay {version}")
 
 
-def two_unlike(logged: list[Record]) -> tuple[Record, Record]:
+def two_unlike(logged: list[DecisionRecord]) -> tuple[DecisionRecord, DecisionRecord]:
     """Two decisions of one snapshot with other attempts."""
-    one = next(r for r in logged if r.planned["attempts"] and r.request.model.startswith(KIMI))
+    one = next(r for r in logged if r.decoded_plan["attempts"] and r.request.model.startswith(KIMI))
     other = next(
-        r for r in logged if r.snapshot_id == one.snapshot_id and not r.planned["attempts"]
+        r for r in logged if r.snapshot_id == one.snapshot_id and not r.decoded_plan["attempts"]
     )
     return one, other

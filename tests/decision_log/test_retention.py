@@ -31,7 +31,7 @@ from assay.decision_log.streams import records, streams, words_of
 from assay.decision_log.tables import decision, journal_record
 from assay.engine.canonical import canonical
 from assay.engine.errors import StoreUnavailable
-from assay.journal.chain import chain, genesis
+from assay.journal.chain import chain_link, genesis_link
 from assay.store.database import reading, writing
 from assay.store.evidence_tables import tenant_affiliation
 from assay.store.policies import record_policy
@@ -52,12 +52,12 @@ def log(store: Engine) -> Iterator[Engine]:
 def verified(database: Engine, stream: str = STREAM) -> list[int]:
     """The numbers of a stream's records, chained from what was removed by age to the head."""
     state = next(state for state in streams(database) if state.stream == stream)
-    link = state.pruned.chain if state.pruned else genesis(stream)
+    link = state.pruned.chain if state.pruned else genesis_link(stream)
     seq = state.pruned.seq if state.pruned else 0
     numbers = []
     for record in records(database, stream):
         assert record.seq == seq + 1
-        seq, link = record.seq, chain(link, record.seq, record.kind, record.payload)
+        seq, link = record.seq, chain_link(link, record.seq, record.kind, record.payload)
         assert record.chain == link
         numbers.append(seq)
     assert state.head is not None

@@ -28,7 +28,7 @@ from assay.decision_log.queries import get_decision
 from assay.decision_log.streams import LoggedRecord, records, streams, words_of
 from assay.decision_log.tables import decision, journal_position, journal_record
 from assay.engine.errors import StoreUnavailable
-from assay.journal.sink import Position, RecordKind, Sink
+from assay.journal.sink import RecordKind, Sink, StreamPosition
 from assay.store.database import open_database, writing
 
 
@@ -398,4 +398,4 @@ def test_a_connection_cut_by_the_server_is_made_again(log: Engine) -> None:
         connection.invalidate()
     stream.into(sink, stream.records(payloads(rows[10:])))
     assert len(logged(log)) == 20
-    assert isinstance(sink.position(STREAM), Position)
+    assert isinstance(sink.position(STREAM), StreamPosition)

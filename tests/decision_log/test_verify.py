@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 
 from assay.decision_log.auditor import columns_of
-from assay.decision_log.record import Record, encode
-from assay.decision_log.verify import Logged, Start, Stream, StreamReport, verify
+from assay.decision_log.record import DecisionRecord, encode_record
+from assay.decision_log.verify import Start, StreamContents, StreamReport, StreamRow, verify_stream
 from assay.engine.decide.plan import Moment
 from assay.engine.world.request import Request
-from assay.journal.chain import Head, Signer, chain, genesis
+from assay.journal.chain import Head, HeadSigner, chain_link, genesis_link
 from assay.journal.sink import RecordKind
 
 NAME = "0" * 32
 PLAN = b'{"attempts":[],"availability":"no_endpoints","snapshot":"s","verdicts":[]}'
 LENGTH = 9
-Rows = list[Logged]
+Rows = list[StreamRow]
 
 
 @dataclass(frozen=True)
@@ -28,40 +28,40 @@ class Whole:
     """A stream nobody has touched, and its keys."""
 
     rows: Rows
-    signer: Signer
-    other: Signer
+    signer: HeadSigner
+    other: HeadSigner
 
-    def head(self, seq: int, signer: Signer | None = None) -> Head:
+    def head(self, seq: int, signer: HeadSigner | None = None) -> Head:
         return (signer or self.signer).sign(NAME, seq, self.rows[seq - 1].chain)
 
     def check(
         self,
-        rows: Iterable[Logged],
+        rows: Iterable[StreamRow],
         *,
         heads: Sequence[Head] = (),
         outside: Sequence[Head] = (),
         start: Start | None = None,
     ) -> StreamReport:
         keys: Mapping[str, bytes] = {self.signer.key_id: self.signer.public_key}
-        return verify(Stream(NAME, rows, start, heads, outside), keys, columns_of)
+        return verify_stream(StreamContents(NAME, rows, start, heads, outside), keys, columns_of)
 
 
 def record(number: int) -> bytes:
     moment = Moment(datetime(2026, 7, 4, tzinfo=UTC), bytes(32))
     request = Request("lab/one", request_id=f"r-{number}")
-    return encode(
-        Record(f"id-{number}", number, moment, "", request, "s", 1, "d", "0.1.0", 5, PLAN)
+    return encode_record(
+        DecisionRecord(f"id-{number}", number, moment, "", request, "s", 1, "d", "0.1.0", 5, PLAN)
     )
 
 
-def logged(seq: int, data: bytes, link: bytes) -> Logged:
-    return Logged(seq, RecordKind.DECISION, data, link, columns_of(data))
+def logged(seq: int, data: bytes, link: bytes) -> StreamRow:
+    return StreamRow(seq, RecordKind.DECISION, data, link, columns_of(data))
 
 
 def chained(data: Iterable[bytes]) -> Rows:
-    rows, link = [], genesis(NAME)
+    rows, link = [], genesis_link(NAME)
     for seq, each in enumerate(data, 1):
-        link = chain(link, seq, RecordKind.DECISION, each)
+        link = chain_link(link, seq, RecordKind.DECISION, each)
         rows.append(logged(seq, each, link))
     return rows
 
@@ -69,7 +69,7 @@ def chained(data: Iterable[bytes]) -> Rows:
 @pytest.fixture
 def whole(tmp_path: Path) -> Whole:
     rows = chained(map(record, range(1, LENGTH + 1)))
-    return Whole(rows, Signer(tmp_path / "a.key"), Signer(tmp_path / "b.key"))
+    return Whole(rows, HeadSigner(tmp_path / "a.key"), HeadSigner(tmp_path / "b.key"))
 
 
 def at(rows: Rows, seq: int, **changes: object) -> Rows:
@@ -143,7 +143,7 @@ def column(rows: Rows, seq: int, name: str, value: object) -> Rows:
         pytest.param(lambda rows: rows[:6], "truncated", 7, "ends at 6, a signed head stands at 9", id="the tail cut"),
         pytest.param(lambda _rows: [], "truncated", 1, "ends at 0", id="all deleted"),
         pytest.param(
-            lambda rows: [*rows, logged(10, record(10), chain(rows[-1].chain, 10, RecordKind.DECISION, record(10)))],
+            lambda rows: [*rows, logged(10, record(10), chain_link(rows[-1].chain, 10, RecordKind.DECISION, record(10)))],
             "inserted", 10, "behind the last signed head", id="one appended",
         ),
         pytest.param(rewritten, "altered", 9, "does not pass through the signed head", id="all rewritten"),
@@ -196,8 +196,13 @@ def test_a_stream_is_verified_from_the_last_record_removed_by_age_on(whole: Whol
 
 def test_records_shipped_while_verifying_are_covered_by_a_newer_head(whole: Whole) -> None:
     keys = {whole.signer.key_id: whole.signer.public_key}
-    stream = Stream(NAME, whole.rows, None, (whole.head(6),), ())
-    assert verify(stream, keys, columns_of).fault == "inserted"
-    assert verify(replace(stream, newer=lambda: [whole.head(LENGTH)]), keys, columns_of).fault == ""
+    stream = StreamContents(NAME, whole.rows, None, (whole.head(6),), ())
+    assert verify_stream(stream, keys, columns_of).fault == "inserted"
+    assert (
+        verify_stream(replace(stream, newer=lambda: [whole.head(LENGTH)]), keys, columns_of).fault
+        == ""
+    )
     forged = whole.head(LENGTH, whole.other)
-    assert verify(replace(stream, newer=lambda: [forged]), keys, columns_of).fault == "inserted"
+    assert (
+        verify_stream(replace(stream, newer=lambda: [forged]), keys, columns_of).fault == "inserted"
+    )

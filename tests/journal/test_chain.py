@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from assay.journal.chain import Head, Signer, chain, genesis, verify_head
+from assay.journal.chain import Head, HeadSigner, chain_link, genesis_link, verify_head
 from assay.journal.errors import HeadFileDamaged, KeyUnusable
 from assay.journal.heads import HeadFile
 
@@ -20,10 +20,10 @@ STREAM = "01a204f143b17331b93e45a7285fd295"
 
 def test_the_chain_is_what_was_promised() -> None:
     """Recomputed by hand, so that a change of the form is noticed: old logs must verify for ever."""
-    link = genesis(STREAM)
+    link = genesis_link(STREAM)
     assert link.hex() == "0bd269f9c0b756f39d960f26dad6e4e2b004de3b2d8f8b974e6500430225371a"
     assert (
-        chain(link, 1, 2, b"record").hex()
+        chain_link(link, 1, 2, b"record").hex()
         == "73ba13372cabc6fc527aec40b2d985b18de595aee134bf1310572eb359b778c0"
     )
 
@@ -37,29 +37,31 @@ def test_the_chain_is_what_was_promised() -> None:
     ],
 )
 def test_each_part_of_a_record_is_in_its_link(seq: int, kind: int, payload: bytes) -> None:
-    assert chain(genesis(STREAM), seq, kind, payload) != chain(genesis(STREAM), 1, 1, b"record")
+    assert chain_link(genesis_link(STREAM), seq, kind, payload) != chain_link(
+        genesis_link(STREAM), 1, 1, b"record"
+    )
 
 
 def test_streams_begin_differently() -> None:
-    assert genesis(STREAM) != genesis(STREAM[::-1])
+    assert genesis_link(STREAM) != genesis_link(STREAM[::-1])
 
 
 def test_a_key_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
     path = tmp_path / "keys" / "key"
-    signer = Signer(path)
+    signer = HeadSigner(path)
     assert path.stat().st_mode & 0o777 == 0o600
-    assert Signer(path).public_key == signer.public_key
+    assert HeadSigner(path).public_key == signer.public_key
     assert [each.name for each in path.parent.iterdir()] == ["key"]
 
 
 def test_of_many_that_make_a_key_at_once_one_wins(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as threads:
-        keys = {each.public_key for each in threads.map(Signer, [tmp_path / "key"] * 16)}
+        keys = {each.public_key for each in threads.map(HeadSigner, [tmp_path / "key"] * 16)}
     assert len(keys) == 1
 
 
 def test_openssl_reads_the_key(tmp_path: Path) -> None:
-    Signer(tmp_path / "key")
+    HeadSigner(tmp_path / "key")
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("no openssl on this machine")
@@ -79,20 +81,20 @@ def test_what_is_no_key_is_named(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     path.chmod(0o600)
     with pytest.raises(KeyUnusable, match="expected an Ed25519 private key in PEM"):
-        Signer(path)
+        HeadSigner(path)
 
 
 def test_a_key_that_others_may_read_is_not_used(tmp_path: Path) -> None:
     path = tmp_path / "key"
-    Signer(path)
+    HeadSigner(path)
     path.chmod(0o640)
     with pytest.raises(KeyUnusable, match="mode 0600"):
-        Signer(path)
+        HeadSigner(path)
 
 
 def test_a_head_verifies_until_any_part_is_changed(tmp_path: Path) -> None:
-    signer, other = Signer(tmp_path / "key"), Signer(tmp_path / "other")
-    head = signer.sign(STREAM, 7, genesis(STREAM))
+    signer, other = HeadSigner(tmp_path / "key"), HeadSigner(tmp_path / "other")
+    head = signer.sign(STREAM, 7, genesis_link(STREAM))
     assert verify_head(head, signer.public_key)
     assert not verify_head(head, other.public_key)
     for changed in (
@@ -105,12 +107,12 @@ def test_a_head_verifies_until_any_part_is_changed(tmp_path: Path) -> None:
         assert not verify_head(changed, signer.public_key)
 
 
-def heads(signer: Signer, number: int) -> list[Head]:
-    return [signer.sign(STREAM, seq, genesis(STREAM)) for seq in range(1, number + 1)]
+def heads(signer: HeadSigner, number: int) -> list[Head]:
+    return [signer.sign(STREAM, seq, genesis_link(STREAM)) for seq in range(1, number + 1)]
 
 
 def test_heads_read_back_in_order(tmp_path: Path) -> None:
-    signed = heads(Signer(tmp_path / "key"), 5)
+    signed = heads(HeadSigner(tmp_path / "key"), 5)
     file = HeadFile(tmp_path / "heads")
     assert file.read() == []
     for head in signed:
@@ -126,7 +128,7 @@ def test_heads_read_back_in_order(tmp_path: Path) -> None:
 
 
 def test_a_line_torn_at_any_byte_was_promised_to_nobody(tmp_path: Path) -> None:
-    first, second, third = heads(Signer(tmp_path / "key"), 3)
+    first, second, third = heads(HeadSigner(tmp_path / "key"), 3)
     file = HeadFile(tmp_path / "heads")
     file.append(first)
     whole = file.path.stat().st_size
@@ -141,7 +143,7 @@ def test_a_line_torn_at_any_byte_was_promised_to_nobody(tmp_path: Path) -> None:
 
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     file = HeadFile(tmp_path / "heads")
-    for head in heads(Signer(tmp_path / "key"), 3):
+    for head in heads(HeadSigner(tmp_path / "key"), 3):
         file.append(head)
     lines = file.path.read_text().splitlines()
     for damage in (
@@ -158,7 +160,7 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
 
 
 def test_processes_append_whole_lines(tmp_path: Path) -> None:
-    signed = heads(Signer(tmp_path / "key"), 40)
+    signed = heads(HeadSigner(tmp_path / "key"), 40)
     file = HeadFile(tmp_path / "heads")
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(file.append, signed))

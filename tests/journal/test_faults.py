@@ -24,7 +24,7 @@ from tests.support.journals import (
 from tests.support.waiting import eventually
 
 from assay.journal.errors import JournalError
-from assay.journal.operating_system import Operations
+from assay.journal.operating_system import FileOperations
 from assay.journal.writer import Journal
 
 RECORDS = 16
@@ -91,7 +91,9 @@ class Run:
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["write", "sync"])
 @pytest.mark.parametrize("kind", ["refused", "half done", "for good"])
-@pytest.mark.parametrize("name", [*(each.name for each in fields(Operations)), "store", "position"])
+@pytest.mark.parametrize(
+    "name", [*(each.name for each in fields(FileOperations)), "store", "position"]
+)
 def test_whatever_fails_nothing_acknowledged_is_lost_or_doubled(
     spool: Path, mode: Literal["write", "sync"], kind: Fault, name: str
 ) -> None:

@@ -7,7 +7,7 @@ import random
 import pytest
 from hypothesis import given, strategies as st
 
-from assay.journal.frame import LARGEST, MARKER, OVERHEAD, Frame, Torn, encode, scan
+from assay.journal.frame import LARGEST, MARKER, OVERHEAD, Frame, TornBytes, encode, scan
 
 FRAMES = st.lists(st.tuples(st.integers(0, 255), st.binary(max_size=80)), max_size=8)
 
@@ -27,7 +27,7 @@ def test_a_tail_cut_at_any_byte_is_torn_and_nothing_else() -> None:
         found = list(scan(before + last[:length]))
         assert found == [
             Frame(1, b"first", 0, len(before)),
-            Torn(len(before), len(before) + length),
+            TornBytes(len(before), len(before) + length),
         ]
 
 
@@ -42,7 +42,9 @@ def test_garbage_is_skipped_and_named(
     assert [
         (each.kind, each.payload) for each in found if isinstance(each, Frame)
     ] == before + after
-    assert [each for each in found if isinstance(each, Torn)] == [Torn(start, start + len(garbage))]
+    assert [each for each in found if isinstance(each, TornBytes)] == [
+        TornBytes(start, start + len(garbage))
+    ]
 
 
 def test_any_changed_byte_of_a_frame_loses_that_frame_only() -> None:
@@ -52,8 +54,8 @@ def test_any_changed_byte_of_a_frame_loses_that_frame_only() -> None:
         damaged[place] ^= 0x41
         found = list(scan(one + bytes(damaged) + three))
         assert [each.payload for each in found if isinstance(each, Frame)] == [b"a" * 20, b"c" * 20]
-        assert [each for each in found if isinstance(each, Torn)] == [
-            Torn(len(one), len(one) + len(two))
+        assert [each for each in found if isinstance(each, TornBytes)] == [
+            TornBytes(len(one), len(one) + len(two))
         ]
 
 
@@ -62,11 +64,11 @@ def test_any_changed_byte_of_a_frame_loses_that_frame_only() -> None:
 )
 def test_a_frame_behind_a_cut_one_is_found(cut: int) -> None:
     one, two = encode(1, b"a" * 99), encode(1, b"b")
-    assert list(scan(one[:cut] + two)) == [Torn(0, cut), Frame(1, b"b", cut, cut + len(two))]
+    assert list(scan(one[:cut] + two)) == [TornBytes(0, cut), Frame(1, b"b", cut, cut + len(two))]
 
 
 def test_markers_without_frames_are_no_frames() -> None:
-    assert list(scan(MARKER * 50)) == [Torn(0, len(MARKER) * 50)]
+    assert list(scan(MARKER * 50)) == [TornBytes(0, len(MARKER) * 50)]
 
 
 def test_the_marker_is_not_found_in_text() -> None:
@@ -79,4 +81,6 @@ def test_the_marker_is_not_found_in_text() -> None:
 def test_a_length_beyond_the_largest_is_damage() -> None:
     header = bytearray(encode(1, b""))
     header[4:8] = (LARGEST + 1).to_bytes(4, "little")
-    assert list(scan(bytes(header) + random.Random(1).randbytes(50))) == [Torn(0, OVERHEAD + 50)]
+    assert list(scan(bytes(header) + random.Random(1).randbytes(50))) == [
+        TornBytes(0, OVERHEAD + 50)
+    ]

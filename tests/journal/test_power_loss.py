@@ -15,7 +15,7 @@ import pytest
 from tests.support.journals import assert_order, make_payload, read_frames
 
 from assay.journal.errors import JournalError
-from assay.journal.operating_system import REAL, Operations
+from assay.journal.operating_system import REAL, FileOperations
 from assay.journal.recovery import recover
 from assay.journal.writer import Journal
 
@@ -31,7 +31,7 @@ class Disk:
         self._sizes: dict[int, int] = {}
         self._names: set[int] = set()
 
-    def operations(self) -> Operations:
+    def operations(self) -> FileOperations:
         return replace(REAL, sync_data=self._sync_data, sync_directory=self._sync_directory)
 
     def _powered(self, what: Callable[[], None]) -> None:

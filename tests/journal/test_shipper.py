@@ -18,12 +18,12 @@ from tests.support.journals import (
 )
 from tests.support.waiting import eventually
 
-from assay.journal.chain import Head, Signer, genesis
-from assay.journal.chain_signer import Notary
+from assay.journal.chain import Head, HeadSigner, genesis_link
+from assay.journal.chain_signer import ChainSigner
 from assay.journal.heads import HeadFile
 from assay.journal.layout import segments, streams
-from assay.journal.shipper import Pace, Shipper
-from assay.journal.sink import Position, Record
+from assay.journal.shipper import Shipper, ShippingPace
+from assay.journal.sink import JournalRecord, StreamPosition
 from assay.journal.writer import Journal
 
 
@@ -43,13 +43,15 @@ class Away(MemorySink):
     after = False
     calls = 0
 
-    def position(self, stream: str) -> Position | None:
+    def position(self, stream: str) -> StreamPosition | None:
         self.calls += 1
         if self.gone and not self.after:
             raise ConnectionError("away")
         return super().position(stream)
 
-    def store(self, stream: str, records: Sequence[Record], position: Position, head: Head) -> None:
+    def store(
+        self, stream: str, records: Sequence[JournalRecord], position: StreamPosition, head: Head
+    ) -> None:
         self.calls += 1
         super().store(stream, records, position, head)
         if self.gone:
@@ -100,7 +102,7 @@ def test_only_records_outside_the_chain_need_no_head_outside(spool: Path) -> Non
     assert make_shipper(spool, sink).drain(20)
     assert sink.payloads == kept
     assert HeadFile(spool / "heads").read() == []
-    assert sink.heads[journal.stream].chain == genesis(journal.stream)
+    assert sink.heads[journal.stream].chain == genesis_link(journal.stream)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +137,11 @@ def test_draining_into_a_sink_that_is_away_ends_in_time(spool: Path) -> None:
 def test_one_stream_that_the_sink_refuses_does_not_hold_up_the_others(spool: Path) -> None:
     class Picky(MemorySink):
         def store(
-            self, stream: str, records: Sequence[Record], position: Position, head: Head
+            self,
+            stream: str,
+            records: Sequence[JournalRecord],
+            position: StreamPosition,
+            head: Head,
         ) -> None:
             if any(b"poison" in record.payload for record in records):
                 raise ValueError("poison")
@@ -204,15 +210,21 @@ def test_stopping_is_immediate(spool: Path) -> None:
 
     class Once(MemorySink):
         def store(
-            self, stream: str, records: Sequence[Record], position: Position, head: Head
+            self,
+            stream: str,
+            records: Sequence[JournalRecord],
+            position: StreamPosition,
+            head: Head,
         ) -> None:
             super().store(stream, records, position, head)
             entered.set()
 
     with Journal(spool / "journal") as journal:
-        notary = Notary(Signer(spool / "key"), HeadFile(spool / "heads"), frozenset({CHAINED}))
+        notary = ChainSigner(
+            HeadSigner(spool / "key"), HeadFile(spool / "heads"), frozenset({CHAINED})
+        )
         moving = Shipper(
-            spool / "journal", Once(), notary, own=journal.stream, pace=Pace(idle=3600.0)
+            spool / "journal", Once(), notary, own=journal.stream, pace=ShippingPace(idle=3600.0)
         )
         thread = Thread(target=moving.run)
         fill(journal, 1)
@@ -224,7 +236,7 @@ def test_stopping_is_immediate(spool: Path) -> None:
 
 
 def test_waits_grow_to_the_longest_and_are_drawn_anew() -> None:
-    longest = Pace(draw=lambda: 1.0)
+    longest = ShippingPace(draw=lambda: 1.0)
     assert [longest.wait(failures) for failures in (1, 2, 3, 6, 7, 5000)] == [
         0.1,
         0.2,
@@ -233,7 +245,7 @@ def test_waits_grow_to_the_longest_and_are_drawn_anew() -> None:
         5.0,
         5.0,
     ]
-    assert Pace(draw=lambda: 0.25).wait(2) == 0.05
+    assert ShippingPace(draw=lambda: 0.25).wait(2) == 0.05
 
 
 def test_a_torn_frame_takes_no_number(spool: Path) -> None:

@@ -33,9 +33,8 @@ from tests.support.outcomes import (
     sound_reports,
 )
 
-from assay.decision_log.derived import Activity
 from assay.engine.errors import StoreUnavailable
-from assay.journal.sink import Record, RecordKind
+from assay.journal.sink import JournalRecord, RecordKind
 from assay.outcomes.counting import count_outcomes
 from assay.outcomes.outcome import OutcomeBatch, OutcomeGroup, OutcomeReport, encode_outcomes
 from assay.store.database import writing
@@ -49,6 +48,7 @@ from assay.store.evidence_tables import (
     tenant_ignore,
     tenant_provider,
 )
+from assay.store.outcome_counters import ToolActivity
 
 COUNTERS = (evidence_counter, evidence_day, service_counter, tenant_provider)
 TABLES = (*COUNTERS, evidence_batch, outcome, tenant_activity, tenant_ignore)
@@ -76,7 +76,7 @@ def held(database: Engine, *tables: Any) -> Rows:
         }
 
 
-def records(stream: Stream, *batches: OutcomeBatch) -> list[Record]:
+def records(stream: Stream, *batches: OutcomeBatch) -> list[JournalRecord]:
     return [stream.unchained(RecordKind.OUTCOMES, encode_outcomes(batch)) for batch in batches]
 
 
@@ -231,7 +231,7 @@ def test_what_fails_half_way_leaves_nothing_and_goes_in_once_afterwards(
     log: Engine, table: str
 ) -> None:
     stream, sink = Stream(), make_sink(log)
-    row = replace(make_rows(1)[0], activity=Activity(("lab/m0",), ("one",)))
+    row = replace(make_rows(1)[0], activity=ToolActivity(("lab/m0",), ("one",)))
     sent = [*records(stream, one()), *stream.records(payloads([row]))]
     nothing = held(log)
     with rejecting_writes(log, table), pytest.raises(StoreUnavailable, match="refused"):
@@ -300,8 +300,8 @@ def test_late_outcomes_count_in_their_own_hour(log: Engine) -> None:
 def test_decisions_tell_what_tenants_do_and_do_not_want(log: Engine) -> None:
     rows = make_rows(5, tenant="tp_1")
     asked = [
-        Activity(("lab/m0",), ("one",)), Activity(("lab/m0", "lab/m1"), ("one", "two/fp8")), None,
-        Activity(("lab/m0",), ()), Activity(("lab/m1",), ("one",)),
+        ToolActivity(("lab/m0",), ("one",)), ToolActivity(("lab/m0", "lab/m1"), ("one", "two/fp8")), None,
+        ToolActivity(("lab/m0",), ()), ToolActivity(("lab/m1",), ("one",)),
     ]  # fmt: skip
     stream, sink = Stream(), make_sink(log)
     day = rows[0].decided_at

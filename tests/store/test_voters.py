@@ -8,7 +8,6 @@ import pytest
 from sqlalchemy import Engine, Table, insert
 
 from assay.decision_log.retention import erase_tenant
-from assay.decision_log.tables import tenant_pseudonym
 from assay.engine.evidence.ignores import Voter
 from assay.engine.world.measurements import IgnoreVote
 from assay.engine.world.tenants import Preference
@@ -19,6 +18,7 @@ from assay.store.evidence_tables import (
     tenant_ignore,
     tenant_provider,
 )
+from assay.store.tables import tenant_pseudonym
 from assay.store.voters import load_ballots, voters
 
 NOW = datetime(2026, 7, 4, 14, 30, tzinfo=UTC)

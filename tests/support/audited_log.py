@@ -20,7 +20,7 @@ from tests.support.commands import CommandResult, assay
 from assay.cli.options import instant
 from assay.decision_log.tables import chain_head, decision, finding_set_word, journal_record
 from assay.engine.world.request import ProviderPreferences, Request
-from assay.journal.chain import Signer
+from assay.journal.chain import HeadSigner
 from assay.server.database import open_current_database
 from assay.server.service import recording_decider
 from assay.store.database import open_database, writing
@@ -170,7 +170,7 @@ def public_half(path: Path) -> bytes:
 
 
 def new_key(path: Path) -> None:
-    Signer(path)
+    HeadSigner(path)
 
 
 def instant_of(text: str) -> datetime:

@@ -20,10 +20,10 @@ from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 from assay.curator.judging import compile_source
 from assay.decision_log.auditor import Auditor
-from assay.decision_log.record import decode
+from assay.decision_log.record import decode_record
 from assay.decision_log.streams import records, streams
 from assay.decision_log.verify import StreamReport
-from assay.decision_log.writer import Logbook
+from assay.decision_log.writer import DecisionLogWriter
 from assay.journal.layout import streams as journal_streams
 from assay.journal.sink import RecordKind
 from assay.server.settings import engine_version
@@ -161,7 +161,7 @@ class LogContents:
 def ship_and_read_log(url: str, journal: Path) -> LogContents:
     """Ship whatever is left, as the next process would, and read the whole log."""
     database = open_database(url)
-    logbook = Logbook(journal, database)
+    logbook = DecisionLogWriter(journal, database)
     assert logbook.drain(SETTLED_SECONDS), logbook.shipper.trouble
     logbook.close()
     assert journal_streams(journal) == []
@@ -170,14 +170,14 @@ def ship_and_read_log(url: str, journal: Path) -> LogContents:
     return found
 
 
-def read_log(database: Engine, logbook: Logbook) -> LogContents:
+def read_log(database: Engine, logbook: DecisionLogWriter) -> LogContents:
     ids: list[str] = []
     for state in streams(database):
         numbers = []
         for record in records(database, state.stream):
             assert record.kind == RecordKind.DECISION
             assert record.decision is not None
-            assert decode(record.payload).decision_id == record.decision.decision_id
+            assert decode_record(record.payload).decision_id == record.decision.decision_id
             numbers.append(record.seq)
             ids.append(record.decision.decision_id)
         assert numbers == list(range(1, len(numbers) + 1)), state.stream

@@ -4,65 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
-from assay.decision_log.derived import Activity
+from assay.decision_log.decision_row import DerivedDecision
+from assay.journal.sink import JournalRecord
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 SPAN = timedelta(days=180)
 RECORD_BYTES = 2400  # a plan of 20 endpoints as OpenRouter's catalog has them
 SETS = 3000
 KEY = "0123456789abcdef"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    decision_id: str
-    decided_at: datetime
-    tenant: str
-    request_id: str
-    model: str
-    variant: str
-    tools: int
-    attempts: int
-    excluded: int
-    first_provider: str
-    first_endpoint: str
-    availability: str
-    policy_revision: int
-    snapshot_id: str
-    engine_version: str
-    demoted: int
-    plan_ns: int
-    finding_set: str
-    words: Mapping[str, tuple[str, ...]]
-    activity: Activity | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Shipped:
-    seq: int
-    kind: int
-    payload: bytes
-    chain: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class At:
-    segment: int
-    offset: int
-    seq: int
-    chain: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Signed:
-    seq: int
-    chain: bytes
-    signature: bytes = b"s" * 64
-    key_id: str = "k" * 16
 
 
 def skewed(draw: random.Random, size: int) -> int:
@@ -95,14 +47,14 @@ def finding_sets() -> Sequence[tuple[str, Mapping[str, tuple[str, ...]]]]:
     return made
 
 
-def rows(count: int, seed: int = 1) -> Iterator[Row]:
+def rows(count: int, seed: int = 1) -> Iterator[DerivedDecision]:
     """Decisions in the order of time."""
     draw, sets = random.Random(seed), finding_sets()
     for number in range(count):
         at = BEGIN + SPAN * (number / count)
         name, words = sets[skewed(draw, SETS)]
         milliseconds = int(at.timestamp() * 1000)
-        yield Row(
+        yield DerivedDecision(
             decision_id=f"{milliseconds:012x}7{draw.getrandbits(76):019x}",
             decided_at=at,
             tenant=f"tp_{skewed(draw, 400):020x}",
@@ -125,9 +77,9 @@ def rows(count: int, seed: int = 1) -> Iterator[Row]:
         )
 
 
-def journalled(first: int, count: int, draw: random.Random) -> list[Shipped]:
+def journalled(first: int, count: int, draw: random.Random) -> list[JournalRecord]:
     """Records as they come from the journal."""
     return [
-        Shipped(n, 1, draw.randbytes(RECORD_BYTES), draw.randbytes(32))
+        JournalRecord(n, 1, draw.randbytes(RECORD_BYTES), draw.randbytes(32))
         for n in range(first, first + count)
     ]

@@ -11,10 +11,11 @@ from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import Engine, delete, select, text
-from tests.support.decision_rows import Row, rows
+from tests.support.decision_rows import rows
 
-from assay.decision_log.batch import Readers
-from assay.decision_log.sink import AuditSink
+from assay.decision_log.batch import RecordReaders
+from assay.decision_log.decision_row import DerivedDecision
+from assay.decision_log.sink import LogSink
 from assay.decision_log.tables import (
     chain_head,
     decision,
@@ -22,13 +23,12 @@ from assay.decision_log.tables import (
     journal_position,
     journal_record,
     pruned,
-    tenant_pseudonym,
     unreadable_record,
 )
-from assay.journal.chain import Head, chain, genesis
-from assay.journal.sink import Position, Record, RecordKind
-from assay.outcomes.outcome import decode_outcomes
+from assay.journal.chain import Head, chain_link, genesis_link
+from assay.journal.sink import JournalRecord, RecordKind, StreamPosition
 from assay.store.database import writing
+from assay.store.tables import tenant_pseudonym
 
 LOG = (
     journal_position, journal_record, decision, finding_set_word, tenant_pseudonym, unreadable_record, chain_head,
@@ -48,44 +48,46 @@ class Stream:
     offset: int = 0
 
     def __post_init__(self) -> None:
-        self.link = self.link or genesis(self.name)
+        self.link = self.link or genesis_link(self.name)
 
-    def records(self, payloads: Iterable[bytes], kind: int = RecordKind.DECISION) -> list[Record]:
+    def records(
+        self, payloads: Iterable[bytes], kind: int = RecordKind.DECISION
+    ) -> list[JournalRecord]:
         made = []
         for payload in payloads:
             self.seq += 1
-            self.link = chain(self.link, self.seq, kind, payload)
+            self.link = chain_link(self.link, self.seq, kind, payload)
             self.offset += len(payload)
-            made.append(Record(self.seq, kind, payload, self.link))
+            made.append(JournalRecord(self.seq, kind, payload, self.link))
         return made
 
-    def tenant(self, tenant: str, pseudonym: str) -> Record:
+    def tenant(self, tenant: str, pseudonym: str) -> JournalRecord:
         self.offset += 1
         payload = json.dumps(
             {"tenant": tenant, "pseudonym": pseudonym, "at_us": 1_783_173_600_000_000}
         ).encode()
-        return Record(0, RecordKind.TENANT, payload, None)
+        return JournalRecord(0, RecordKind.TENANT, payload, None)
 
-    def unchained(self, kind: int, payload: bytes) -> Record:
+    def unchained(self, kind: int, payload: bytes) -> JournalRecord:
         self.offset += 1
-        return Record(0, kind, payload, None)
+        return JournalRecord(0, kind, payload, None)
 
     @property
-    def position(self) -> Position:
-        return Position(1, self.offset, self.seq, self.link)
+    def position(self) -> StreamPosition:
+        return StreamPosition(1, self.offset, self.seq, self.link)
 
     @property
     def head(self) -> Head:
         return Head(self.name, self.seq, self.link, sha256(self.link).digest() * 2, "k")
 
-    def into(self, sink: AuditSink[Position], records: Sequence[Record]) -> None:
+    def into(self, sink: LogSink, records: Sequence[JournalRecord]) -> None:
         sink.store(self.name, records, self.position, self.head)
 
 
-BY_PAYLOAD: dict[bytes, Row] = {}
+BY_PAYLOAD: dict[bytes, DerivedDecision] = {}
 
 
-def encode_row(row: Row) -> bytes:
+def encode_row(row: DerivedDecision) -> bytes:
     """Bytes from which `derive` gives the row again."""
     payload = (
         f"{row.decision_id} {row.finding_set} {sha256(repr(row).encode()).hexdigest()}".encode()
@@ -94,36 +96,40 @@ def encode_row(row: Row) -> bytes:
     return payload
 
 
-def derive(payload: bytes) -> Row:
+def derive(payload: bytes) -> DerivedDecision:
     try:
         return BY_PAYLOAD[payload]
     except KeyError:
         raise ValueError("no record") from None
 
 
-READERS = Readers(derive, decode_outcomes)
+READERS = RecordReaders(derive)
 
 
-def make_sink(database: Engine) -> AuditSink[Position]:
-    return AuditSink(database, READERS, Position)
+def make_sink(database: Engine) -> LogSink:
+    return LogSink(database, READERS)
 
 
-def make_rows(count: int, seed: int = 1, **changed: Any) -> list[Row]:
+def make_rows(count: int, seed: int = 1, **changed: Any) -> list[DerivedDecision]:
     return [replace(row, **changed) for row in rows(count, seed)]
 
 
-def payloads(found: Iterable[Row]) -> list[bytes]:
+def payloads(found: Iterable[DerivedDecision]) -> list[bytes]:
     return [encode_row(row) for row in found]
 
 
-def ship(database: Engine, stream: Stream, found: Sequence[Row], batch: int = 100) -> None:
+def ship(
+    database: Engine, stream: Stream, found: Sequence[DerivedDecision], batch: int = 100
+) -> None:
     """All rows, batch by batch."""
     sink = make_sink(database)
     for start in range(0, len(found), batch):
         stream.into(sink, stream.records(payloads(found[start : start + batch])))
 
 
-def spread_out(found: Sequence[Row], begin: datetime, step: timedelta) -> list[Row]:
+def spread_out(
+    found: Sequence[DerivedDecision], begin: datetime, step: timedelta
+) -> list[DerivedDecision]:
     return [replace(row, decided_at=begin + step * number) for number, row in enumerate(found)]
 
 

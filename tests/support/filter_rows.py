@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
 from sqlalchemy import Engine, LargeBinary, insert
 
-from assay.decision_log.derived import Derived
-from assay.decision_log.filter_fields import FIELDS, WORDS
-from assay.decision_log.tables import decision, finding_set_word, tenant_pseudonym
+from assay.decision_log.decision_row import ROW_COLUMNS, WORD_KINDS, DerivedDecision
+from assay.decision_log.filter_sql import FIELDS, WORD_LIST
+from assay.decision_log.tables import decision, finding_set_word
 from assay.engine.cel.schema import BOOL, INT, STRING, Type
 from assay.engine.world.clock import EPOCH
+from assay.store.tables import tenant_pseudonym
 from assay.store.types import MICROSECOND
 
 TABLES = (decision, finding_set_word, tenant_pseudonym)
@@ -46,10 +46,10 @@ INSTANTS = (
     datetime(2026, 7, 1, 12, 30, 16, tzinfo=UTC),
 )
 EMPTY = {column.name: b"" for column in decision.c if isinstance(column.type, LargeBinary)}
-KINDS = tuple(field.kept_as for field in FIELDS if field.type == WORDS)
+KINDS = tuple(WORD_KINDS)
 
 
-def decisions(random: Random, count: int) -> list[Derived]:
+def decisions(random: Random, count: int) -> list[DerivedDecision]:
     """Give decisions; half of their ids are plain, half hostile."""
     sets = [{kind: words(random) for kind in KINDS} for _ in range(count // 4)]
     return [one_decision(random, number, random.choice(sets)) for number in range(count)]
@@ -62,12 +62,12 @@ def words(random: Random) -> tuple[str, ...]:
     return tuple(sorted(chosen))
 
 
-def one_decision(random: Random, number: int, found: dict[str, tuple[str, ...]]) -> Derived:
+def one_decision(random: Random, number: int, found: dict[str, tuple[str, ...]]) -> DerivedDecision:
     drawn: dict[str, Any] = {name: random.choice(NAMES) for name in TEXT_COLUMNS}
     drawn |= {name: random.choice(SMALL) for name in ("attempts", "excluded", "demoted")}
     drawn |= {name: random.choice(LARGE) for name in ("tools", "policy_revision", "plan_ns")}
     at = random.choice((*INSTANTS, EPOCH + timedelta(microseconds=random.randrange(2**51))))
-    return Derived(
+    return DerivedDecision(
         decision_id=f"{random.choice(NAMES)}{number}",
         decided_at=at,
         tenant=random.choice(PSEUDONYMS),
@@ -83,16 +83,17 @@ TEXT_COLUMNS = (
 )  # fmt: skip
 
 
-def insert_all(database: Engine, rows: Sequence[Derived]) -> None:
+def insert_all(database: Engine, rows: Sequence[DerivedDecision]) -> None:
     """Make the tables and fill them."""
     decision.metadata.create_all(database, tables=TABLES)
-    columns = [field.name for field in fields(Derived) if field.name not in {"words", "activity"}]
     sets = {row.finding_set: row.words for row in rows}
     with database.begin() as connection:
         connection.execute(
             insert(decision),
             [
-                {name: getattr(row, name) for name in columns} | {"stream": "s", "seq": seq} | EMPTY
+                {name: getattr(row, name) for name in ROW_COLUMNS}
+                | {"stream": "s", "seq": seq}
+                | EMPTY
                 for seq, row in enumerate(rows)
             ],
         )
@@ -183,7 +184,7 @@ class Generator:
         return f"({self.value(type_, fuel - 1)} in [{items}])"
 
     def _in_words(self, fuel: int) -> str:
-        return f"({self.value(STRING, fuel - 1)} in {self._field(WORDS)})"
+        return f"({self.value(STRING, fuel - 1)} in {self._field(WORD_LIST)})"
 
     def _text_test(self, fuel: int) -> str:
         method = self.random.choice(("startsWith", "endsWith", "contains"))
@@ -191,7 +192,7 @@ class Generator:
 
     def _macro(self, fuel: int) -> str:
         return self._over(
-            self._field(WORDS), ("exists", "all", "exists", "all", "exists_one"), fuel
+            self._field(WORD_LIST), ("exists", "all", "exists", "all", "exists_one"), fuel
         )
 
     def _unrolled(self, fuel: int) -> str:
@@ -225,7 +226,7 @@ class Generator:
         if type_ == STRING and self.scope and self.random.random() < 0.6:
             return self.random.choice(self.scope)
         if type_ == INT and self.random.random() < 0.3:
-            return f"size({self.random.choice((self._field(WORDS), self._name(STRING)))})"
+            return f"size({self.random.choice((self._field(WORD_LIST), self._name(STRING)))})"
         return self._field(type_)
 
     def _field(self, type_: Type) -> str:

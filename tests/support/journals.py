@@ -13,15 +13,15 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
 
-from assay.journal.chain import Head, Signer, chain, genesis, verify_head
-from assay.journal.chain_signer import Notary
+from assay.journal.chain import Head, HeadSigner, chain_link, genesis_link, verify_head
+from assay.journal.chain_signer import ChainSigner
 from assay.journal.frame import Frame
 from assay.journal.heads import HeadFile
 from assay.journal.layout import streams
-from assay.journal.operating_system import REAL, Operations
+from assay.journal.operating_system import REAL, FileOperations
 from assay.journal.reader import StreamReader
-from assay.journal.shipper import Pace, Shipper
-from assay.journal.sink import Position, Record, Sink
+from assay.journal.shipper import Shipper, ShippingPace
+from assay.journal.sink import JournalRecord, Sink, StreamPosition
 
 CHAINED, LOOSE = 1, 2
 PATIENCE = 20.0
@@ -61,14 +61,16 @@ def read_frames(directory: Path, names: Sequence[str] | None = None) -> list[Fra
 class MemorySink:
     """Keeps records in lists; a transaction is done or not done, and `fault` may strike before or after it."""
 
-    rows: dict[str, list[Record]] = field(default_factory=lambda: defaultdict(list))
-    positions: dict[str, Position] = field(default_factory=dict)
+    rows: dict[str, list[JournalRecord]] = field(default_factory=lambda: defaultdict(list))
+    positions: dict[str, StreamPosition] = field(default_factory=dict)
     heads: dict[str, Head] = field(default_factory=dict)
 
-    def position(self, stream: str) -> Position | None:
+    def position(self, stream: str) -> StreamPosition | None:
         return self.positions.get(stream)
 
-    def store(self, stream: str, records: Sequence[Record], position: Position, head: Head) -> None:
+    def store(
+        self, stream: str, records: Sequence[JournalRecord], position: StreamPosition, head: Head
+    ) -> None:
         self.rows[stream] += records
         self.positions[stream] = position
         self.heads[stream] = head
@@ -90,11 +92,11 @@ class Faults:
         self._numbers = count(1)
         self._lock = Lock()
 
-    def operations(self) -> Operations:
-        return Operations(
+    def operations(self) -> FileOperations:
+        return FileOperations(
             **{
                 each.name: self.faulty(each.name, getattr(REAL, each.name))
-                for each in fields(Operations)
+                for each in fields(FileOperations)
             }
         )
 
@@ -125,25 +127,31 @@ class FaultySink:
         self._position = faults.faulty("position", sink.position)
         self._store = faults.faulty("store", sink.store)
 
-    def position(self, stream: str) -> Position | None:
-        position: Position | None = self._position(stream)
+    def position(self, stream: str) -> StreamPosition | None:
+        position: StreamPosition | None = self._position(stream)
         return position
 
-    def store(self, stream: str, records: Sequence[Record], position: Position, head: Head) -> None:
+    def store(
+        self, stream: str, records: Sequence[JournalRecord], position: StreamPosition, head: Head
+    ) -> None:
         self._store(stream, records, position, head)
 
 
-def fast_pace(batch: int = 7) -> Pace:
+def fast_pace(batch: int = 7) -> ShippingPace:
     """A pace for tests."""
-    return Pace(batch=batch, idle=0.001, first_wait=0.001, longest_wait=0.004)
+    return ShippingPace(batch=batch, idle=0.001, first_wait=0.001, longest_wait=0.004)
 
 
 def make_shipper(
-    spool: Path, sink: Sink, own: str | None = None, operations: Operations = REAL, batch: int = 7
+    spool: Path,
+    sink: Sink,
+    own: str | None = None,
+    operations: FileOperations = REAL,
+    batch: int = 7,
 ) -> Shipper:
     """A shipper of the journals in a test's directory."""
-    notary = Notary(
-        Signer(spool / "key"), HeadFile(spool / "heads", operations), frozenset({CHAINED})
+    notary = ChainSigner(
+        HeadSigner(spool / "key"), HeadFile(spool / "heads", operations), frozenset({CHAINED})
     )
     return Shipper(
         spool / "journal", sink, notary, own=own, pace=fast_pace(batch), operations=operations
@@ -155,16 +163,16 @@ def assert_kept(sink: MemorySink, acknowledged: Sequence[bytes], spool: Path) ->
     payloads = sink.payloads
     assert len(set(payloads)) == len(payloads)
     assert set(acknowledged) <= set(payloads)
-    key = Signer(spool / "key").public_key
+    key = HeadSigner(spool / "key").public_key
     known = {head.stream: head for head in HeadFile(spool / "heads").read()}
     for stream, rows in sink.rows.items():
         assert_order([row.payload for row in rows])
-        link = genesis(stream)
+        link = genesis_link(stream)
         numbers = [row.seq for row in rows if row.kind == CHAINED]
         assert numbers == list(range(1, len(numbers) + 1))
         for row in rows:
             if row.kind == CHAINED:
-                link = chain(link, row.seq, row.kind, row.payload)
+                link = chain_link(link, row.seq, row.kind, row.payload)
                 assert row.chain == link
             else:
                 assert (row.seq, row.chain) == (0, None)

@@ -15,7 +15,7 @@ from tests.support.catalogs import DEMO_CATALOGS, KIMI, KIMI_CSV, POLICY
 from tests.support.commands import assay
 
 from assay.curator.judging import Judging, RuleFiles
-from assay.decision_log.writer import Logbook
+from assay.decision_log.writer import DecisionLogWriter
 from assay.engine.errors import CallerError
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.catalog import Percentiles
@@ -143,7 +143,7 @@ class Producer:
 
     database: Engine
     policy: Path
-    logbook: Logbook
+    logbook: DecisionLogWriter
     pinned: datetime = OBSERVED
     ids: list[str] = field(default_factory=list)
     refused: int = 0
@@ -187,7 +187,7 @@ class Producer:
 
 def record_decisions(database: Engine, policy: Path, journal: Path, count: int) -> Producer:
     """Log so many decisions over three worlds: by another policy, and at another time."""
-    logbook = Logbook(journal, database)
+    logbook = DecisionLogWriter(journal, database)
     producer = Producer(database, policy, logbook)
     third = count // 3
     list(producer.decide(third))

@@ -7,7 +7,7 @@ from typing import Any
 
 from assay.cli.output import console, counted, print_json, print_table
 from assay.decision_log.auditor import Auditor
-from assay.decision_log.candidate import Comparison, Side
+from assay.decision_log.candidate import FirstAttemptTotals, PolicyComparison
 from assay.decision_log.streams import LoggedRecord
 from assay.engine.policy.policy import Policy
 
@@ -26,7 +26,7 @@ def judge_by(
     return 0 if found.covered else NOTHING_JUDGED
 
 
-def as_json(found: Comparison) -> dict[str, Any]:
+def as_json(found: PolicyComparison) -> dict[str, Any]:
     """A comparison for programs."""
     return {
         "decisions": found.decisions,
@@ -43,7 +43,7 @@ def as_json(found: Comparison) -> dict[str, Any]:
     }
 
 
-def side_json(side: Side) -> dict[str, Any]:
+def side_json(side: FirstAttemptTotals) -> dict[str, Any]:
     """First attempts under one policy, for programs; null where nothing is known."""
     return {
         "unserved": side.unserved,
@@ -55,7 +55,7 @@ def side_json(side: Side) -> dict[str, Any]:
     }
 
 
-def show(found: Comparison) -> None:
+def show(found: PolicyComparison) -> None:
     """A comparison for people."""
     why = ", ".join(f"{count} {outcome}" for outcome, count in found.uncovered.most_common())
     console.print(
@@ -89,7 +89,9 @@ def share(part: int, whole: int) -> str:
     return f"{part / whole:.1%}" if whole else "none"
 
 
-def side_rows(before: Side, after: Side) -> list[tuple[str, str, str, str]]:
+def side_rows(
+    before: FirstAttemptTotals, after: FirstAttemptTotals
+) -> list[tuple[str, str, str, str]]:
     """Prices and expected errors on both sides."""
     return [
         (

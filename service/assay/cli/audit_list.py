@@ -12,8 +12,8 @@ from cyclopts import Parameter
 from assay.cli.options import DatabaseUrl, Json
 from assay.cli.output import console, print_json, print_table
 from assay.cli.questions import Filter, Since, Until, at_least_one, auditing, question, utc
-from assay.decision_log.auditor import Auditor, Question
-from assay.decision_log.queries import DecisionListed
+from assay.decision_log.auditor import Auditor, DecisionQuery
+from assay.decision_log.decision_row import StoredDecision
 from assay.decision_log.streams import words_of
 from assay.engine.errors import InvalidField
 
@@ -78,18 +78,18 @@ def list_command(  # noqa: PLR0913 - one option per part of the question
 
 
 def page(
-    auditor: Auditor, asked: Question, after: str | None, limit: int
-) -> Sequence[DecisionListed]:
+    auditor: Auditor, asked: DecisionQuery, after: str | None, limit: int
+) -> Sequence[StoredDecision]:
     """The newest decisions, those behind `after`; raises UnknownDecision."""
     return auditor.find(asked, after=None if after is None else auditor.row(after).key, limit=limit)
 
 
-def first_rows(auditor: Auditor, asked: Question, limit: int) -> Sequence[DecisionListed]:
+def first_rows(auditor: Auditor, asked: DecisionQuery, limit: int) -> Sequence[StoredDecision]:
     """The oldest decisions."""
     return [record.decision for record in islice(auditor.records(asked), limit) if record.decision]
 
 
-def row_json(row: DecisionListed, tenants: Mapping[str, str], words: Words) -> dict[str, Any]:
+def row_json(row: StoredDecision, tenants: Mapping[str, str], words: Words) -> dict[str, Any]:
     """A decision for programs, its words under the names that filters use."""
     return {
         **asdict(row),
@@ -104,7 +104,7 @@ def row_json(row: DecisionListed, tenants: Mapping[str, str], words: Words) -> d
 
 
 def show(
-    rows: Sequence[DecisionListed], tenants: Mapping[str, str], words: Mapping[str, Words]
+    rows: Sequence[StoredDecision], tenants: Mapping[str, str], words: Mapping[str, Words]
 ) -> None:
     """Decisions for people."""
     cells = [

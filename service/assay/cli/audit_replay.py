@@ -15,8 +15,8 @@ from assay.cli.options import DatabaseUrl, Json
 from assay.cli.output import console, counted, print_json, print_table
 from assay.cli.questions import Filter, Since, Until, at_least_one, auditing, question
 from assay.curator.judging import compile_source
-from assay.decision_log.auditor import Auditor, Question
-from assay.decision_log.replay import Replayed
+from assay.decision_log.auditor import Auditor, DecisionQuery
+from assay.decision_log.replay import ReplayResult
 from assay.decision_log.streams import LoggedRecord
 from assay.engine.errors import InvalidField
 from assay.rule_files.directory import read_directory
@@ -73,7 +73,7 @@ class Chosen:
     """The decisions to replay: by id, the newest of a question, or all of it, oldest first."""
 
     ids: tuple[str, ...]
-    asked: Question
+    asked: DecisionQuery
     limit: int | None
 
     def records(self, auditor: Auditor) -> Iterator[LoggedRecord]:
@@ -82,7 +82,7 @@ class Chosen:
             return auditor.records(self.asked)
         return auditor.records_of(self.named(auditor))
 
-    def replayed(self, auditor: Auditor) -> Iterator[Replayed]:
+    def replayed(self, auditor: Auditor) -> Iterator[ReplayResult]:
         """Each of them, recomputed; one that is in no log is told."""
         if self.ids:
             return auditor.replay_ids(self.ids)
@@ -100,16 +100,16 @@ class Summed:
     """What replaying came to: how many of each outcome, and all that were not identical."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
-    others: list[Replayed] = field(default_factory=list)
+    others: list[ReplayResult] = field(default_factory=list)
 
 
-def summed(results: Iterator[Replayed]) -> Summed:
+def summed(results: Iterator[ReplayResult]) -> Summed:
     """Count."""
     found = Summed()
     for result in results:
         found.outcomes[result.outcome] += 1
         if result.outcome != "identical":
-            found.others.append(Replayed(result.decision_id, result.outcome, result.detail))
+            found.others.append(ReplayResult(result.decision_id, result.outcome, result.detail))
     return found
 
 
@@ -133,7 +133,7 @@ def tell(found: Summed, *, json: bool) -> int:
     return DIFFERS if found.others or not total else 0
 
 
-def show(others: Sequence[Replayed]) -> None:
+def show(others: Sequence[ReplayResult]) -> None:
     """The decisions that were not identical."""
     if others:
         rows = [(r.decision_id, r.outcome, r.detail) for r in others[:SHOWN]]

@@ -12,9 +12,9 @@ from cyclopts import Parameter
 from assay.cli.options import DatabaseUrl, Json
 from assay.cli.output import console, print_json, print_table
 from assay.cli.questions import Filter, Since, Until, auditing, question, utc
-from assay.decision_log.auditor import Auditor, Question, Shown
-from assay.decision_log.derived import Spelled
-from assay.decision_log.record import Record, decode
+from assay.decision_log.auditor import Auditor, DecisionDetail, DecisionQuery
+from assay.decision_log.decision_row import LoggedVerdict
+from assay.decision_log.record import DecisionRecord, decode_record
 from assay.engine.decide.plan import Plan
 from assay.engine.errors import CallerError, InvalidField
 
@@ -61,7 +61,7 @@ def show_command(  # noqa: PLR0913 - one option per part of the question
         show(shown, content)
 
 
-def newest(auditor: Auditor, asked: Question) -> str:
+def newest(auditor: Auditor, asked: DecisionQuery) -> str:
     """The id of the newest decision asked for; raises NothingFound."""
     for row in auditor.find(asked, limit=1):
         return row.decision_id
@@ -72,14 +72,14 @@ def newest(auditor: Auditor, asked: Question) -> str:
 class Contents:
     """What a record holds; with messages where it could be replayed, and without tags where it could not."""
 
-    record: Record
+    record: DecisionRecord
     attempts: Rows
     excluded: Rows
 
 
-def contents(shown: Shown) -> Contents:
+def contents(shown: DecisionDetail) -> Contents:
     """Attempts and endpoints left out, from the replayed plan if it is the logged one, else as logged."""
-    record = decode(shown.record)
+    record = decode_record(shown.record)
     made = shown.replayed.plan
     if made is not None and shown.replayed.outcome == "identical":
         return Contents(record, *replayed(made))
@@ -110,10 +110,10 @@ def replayed(made: Plan) -> tuple[Rows, Rows]:
     return [{name: getattr(attempt, name) for name in names} for attempt in made.attempts], excluded
 
 
-def logged(record: Record) -> tuple[Rows, Rows]:
+def logged(record: DecisionRecord) -> tuple[Rows, Rows]:
     """The same as the record has it: no messages."""
-    written = record.planned
-    verdicts = [Spelled(*verdict) for verdict in written["verdicts"]]
+    written = record.decoded_plan
+    verdicts = [LoggedVerdict(*verdict) for verdict in written["verdicts"]]
     attempts = [
         {
             "rank": rank,
@@ -143,7 +143,7 @@ def logged(record: Record) -> tuple[Rows, Rows]:
     return attempts, excluded
 
 
-def as_json(shown: Shown, content: Contents) -> dict[str, Any]:
+def as_json(shown: DecisionDetail, content: Contents) -> dict[str, Any]:
     """A decision for programs."""
     return {
         **asdict(shown.row),
@@ -157,7 +157,7 @@ def as_json(shown: Shown, content: Contents) -> dict[str, Any]:
     }
 
 
-def show(shown: Shown, content: Contents) -> None:
+def show(shown: DecisionDetail, content: Contents) -> None:
     """A decision for people."""
     row, record = shown.row, content.record
     print_table(

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from assay.cli.options import DatabaseUrl, JournalDir, Json
 from assay.cli.output import console, counted, print_json, print_table
 from assay.cli.questions import auditing
-from assay.decision_log.verify import StreamReport, public_keys
+from assay.decision_log.verify import StreamReport, read_public_keys
 from assay.decision_log.writer import HEADS, KEY
 from assay.engine.errors import BadData, CallerError, OperatorError, quoted
 from assay.journal.chain import Head
@@ -72,7 +72,7 @@ def verify_command(  # noqa: PLR0913 - one option per thing to verify with
     """
     folder = journal_path(journal)
     outside = [head for path in heads or [folder / HEADS] for head in heads_of(path)]
-    keys = public_keys(key or [folder / KEY])
+    keys = read_public_keys(key or [folder / KEY])
     with auditing(url) as auditor:
         reports = list(
             auditor.verify(

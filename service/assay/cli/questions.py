@@ -11,17 +11,17 @@ from cyclopts import Parameter
 
 from assay.cli.options import instant
 from assay.curator.judging import compile_stored
-from assay.decision_log.auditor import Auditor, Question
-from assay.decision_log.filter import fields
+from assay.decision_log.auditor import Auditor, DecisionQuery
+from assay.decision_log.filter_sql import FIELDS
 from assay.engine.errors import InvalidField
 from assay.server.database import open_current_database
 from assay.server.settings import engine_version, wall_clock
 
 LONGEST_FILTER = 4096
-FIELDS = ", ".join(field.name for field in fields())
+_FIELD_NAMES = ", ".join(field.name for field in FIELDS)
 
 Filter = Annotated[
-    str | None, Parameter(name="--filter", help=f"CEL over `decision`, which has {FIELDS}.")
+    str | None, Parameter(name="--filter", help=f"CEL over `decision`, which has {_FIELD_NAMES}.")
 ]
 Since = Annotated[
     str | None, Parameter(help="From this time on; by default the 31 days before --until.")
@@ -31,11 +31,11 @@ Until = Annotated[
 ]
 
 
-def question(filter_: str | None, since: str | None, until: str | None) -> Question:
+def question(filter_: str | None, since: str | None, until: str | None) -> DecisionQuery:
     """The question that the options ask; raises InvalidField."""
     if filter_ is not None and len(filter_) > LONGEST_FILTER:
         raise InvalidField("--filter", filter_, f"at most {LONGEST_FILTER} characters")
-    asked = Question(
+    asked = DecisionQuery(
         until=instant("--until", until) or wall_clock(),
         filter=filter_ or "",
         since=instant("--since", since),

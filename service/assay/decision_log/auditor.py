@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 
 from sqlalchemy import Engine
 
-from assay.decision_log.candidate import Comparison, compare
-from assay.decision_log.derived import derive
-from assay.decision_log.filter import read_filter, where
-from assay.decision_log.queries import (
-    DecisionListed,
-    Key,
-    get_decision,
-    list_decisions,
-    tenants_by_pseudonym,
-)
-from assay.decision_log.replay import Compile, Replay, Replayed, stored_snapshots
+from assay.decision_log.candidate import PolicyComparison, compare
+from assay.decision_log.decision_row import ROW_COLUMNS, ListKey, StoredDecision, derive_row
+from assay.decision_log.filter import read_filter
+from assay.decision_log.queries import get_decision, list_decisions, tenants_by_pseudonym
+from assay.decision_log.replay import Compile, Replayer, ReplayResult, stored_snapshots
 from assay.decision_log.streams import (
     LoggedRecord,
     StreamState,
@@ -31,7 +25,7 @@ from assay.decision_log.streams import (
     streams,
     words_of,
 )
-from assay.decision_log.verify import Logged, Start, Stream, StreamReport, verify
+from assay.decision_log.verify import Start, StreamContents, StreamReport, StreamRow, verify_stream
 from assay.engine.errors import CallerError, InvalidField, quoted
 from assay.engine.policy.policy import Policy
 from assay.journal.chain import Head
@@ -50,7 +44,7 @@ class UnknownDecision(CallerError):
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class DecisionQuery:
     """Which decisions: a CEL filter (empty for all) and a time, by default the 31 days before `until`."""
 
     until: datetime
@@ -74,13 +68,13 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class DecisionDetail:
     """One decision with its record, and what replaying it renders: the sentences that a record leaves out."""
 
-    row: DecisionListed
+    row: StoredDecision
     tenant: str
     record: bytes
-    replayed: Replayed
+    replayed: ReplayResult
 
 
 class Auditor:
@@ -97,10 +91,10 @@ class Auditor:
         return tenants_by_pseudonym(self.database)
 
     def find(
-        self, question: Question, *, after: Key | None = None, limit: int = 100
-    ) -> tuple[DecisionListed, ...]:
+        self, question: DecisionQuery, *, after: ListKey | None = None, limit: int = 100
+    ) -> tuple[StoredDecision, ...]:
         """The newest decisions that are asked for; raises InvalidFilter and QueryTooSlow."""
-        condition = where(read_filter(question.filter)) if question.filter else None
+        condition = read_filter(question.filter).condition if question.filter else None
         return list_decisions(
             self.database,
             condition,
@@ -110,9 +104,9 @@ class Auditor:
             limit=limit,
         )
 
-    def records(self, question: Question) -> Iterator[LoggedRecord]:
+    def records(self, question: DecisionQuery) -> Iterator[LoggedRecord]:
         """Every record that is asked for, oldest first."""
-        condition = where(read_filter(question.filter)) if question.filter else None
+        condition = read_filter(question.filter).condition if question.filter else None
         return records_between(self.database, condition, since=question.begin, until=question.until)
 
     def records_of(self, decision_ids: Sequence[str]) -> Iterator[LoggedRecord]:
@@ -125,28 +119,28 @@ class Auditor:
         for wanted in expected:
             raise UnknownDecision(wanted)
 
-    def row(self, decision_id: str) -> DecisionListed:
+    def row(self, decision_id: str) -> StoredDecision:
         """The row of one decision; raises UnknownDecision."""
         found = get_decision(self.database, decision_id)
         if found is None:
             raise UnknownDecision(decision_id)
         return found
 
-    def show(self, decision_id: str) -> Shown:
+    def show(self, decision_id: str) -> DecisionDetail:
         """One decision; raises UnknownDecision."""
         row = self.row(decision_id)
         found = next(self.records_of([decision_id]))
         tenants = self.tenants()
         replayed = self.replayer(tenants)(decision_id, found.payload)
-        return Shown(row, tenants.get(row.tenant, ""), found.payload, replayed)
+        return DecisionDetail(row, tenants.get(row.tenant, ""), found.payload, replayed)
 
-    def replayer(self, tenants: Mapping[str, str] | None = None) -> Replay:
+    def replayer(self, tenants: Mapping[str, str] | None = None) -> Replayer:
         """What recomputes records."""
-        return Replay(
+        return Replayer(
             self.snapshots, self.tenants() if tenants is None else tenants, self.engine_version
         )
 
-    def replay(self, found: Iterable[LoggedRecord]) -> Iterator[Replayed]:
+    def replay(self, found: Iterable[LoggedRecord]) -> Iterator[ReplayResult]:
         """Recompute decisions one by one."""
         again = self.replayer()
         for record in found:
@@ -154,7 +148,7 @@ class Auditor:
                 record.decision.decision_id if record.decision else str(record.seq), record.payload
             )
 
-    def replay_ids(self, decision_ids: Sequence[str]) -> Iterator[Replayed]:
+    def replay_ids(self, decision_ids: Sequence[str]) -> Iterator[ReplayResult]:
         """Recompute these decisions; one that is not in the log is `not_found`."""
         found = {
             r.decision.decision_id: r for r in records_of(self.database, decision_ids) if r.decision
@@ -164,7 +158,7 @@ class Auditor:
             if record := found.get(decision_id):
                 yield again(decision_id, record.payload)
             else:
-                yield Replayed(decision_id, "not_found", "no such decision is in the log")
+                yield ReplayResult(decision_id, "not_found", "no such decision is in the log")
 
     def revisions(
         self, *, below: int | None = None, limit: int = 100
@@ -172,7 +166,7 @@ class Auditor:
         """The newest policy revisions, those numbered lower than `below`."""
         return policies(self.database, below=below, limit=limit)
 
-    def compare(self, found: Iterable[LoggedRecord], candidate: Policy) -> Comparison:
+    def compare(self, found: Iterable[LoggedRecord], candidate: Policy) -> PolicyComparison:
         """What a candidate policy would have changed."""
         named = ((r.decision.decision_id, r.payload) for r in found if r.decision)
         return compare(named, candidate, self.replayer())
@@ -183,7 +177,7 @@ class Auditor:
         outside: Iterable[Head] = (),
         only: str = "",
         *,
-        watch: Callable[[Iterable[Logged]], Iterable[Logged]] = iter,
+        watch: Callable[[Iterable[StreamRow]], Iterable[StreamRow]] = iter,
     ) -> Iterator[StreamReport]:
         """Check every stream, or one, against its records, its chain and its heads, in the database and outside.
 
@@ -197,21 +191,25 @@ class Auditor:
         for name in sorted(known.keys() | kept.keys() | forged.keys()):
             if not only or name == only:
                 stream = self.stream(name, known.get(name), kept.get(name, ()))
-                report = verify(replace(stream, rows=watch(stream.rows)), public_keys, columns_of)
+                report = verify_stream(
+                    replace(stream, rows=watch(stream.rows)), public_keys, columns_of
+                )
                 yield (
                     report
                     if report.fault or name not in forged
                     else without_record(report, forged[name])
                 )
 
-    def stream(self, name: str, state: StreamState | None, outside: Iterable[Head]) -> Stream:
+    def stream(
+        self, name: str, state: StreamState | None, outside: Iterable[Head]
+    ) -> StreamContents:
         """One stream as verifying reads it; heads from before what was removed by age say nothing any more."""
         start = Start(state.pruned.seq, state.pruned.chain) if state and state.pruned else None
         first = start.seq if start else 0
         signed = self.heads(name)
         rows = (self.logged(record) for record in records(self.database, name, after=first))
         kept = tuple(head for head in outside if head.seq >= first)
-        return Stream(name, rows, start, signed, kept, lambda: self.heads(name))
+        return StreamContents(name, rows, start, signed, kept, lambda: self.heads(name))
 
     def heads(self, name: str) -> list[Head]:
         """The signed heads of a stream that are in the database now."""
@@ -220,24 +218,21 @@ class Auditor:
             for h in heads(self.database, name)
         ]
 
-    def logged(self, record: LoggedRecord) -> Logged:
+    def logged(self, record: LoggedRecord) -> StreamRow:
         """A record as verifying reads it, with its row and the words it is found by."""
         row = record.decision
         columns = None if row is None else {**asdict(row), "words": self.words(row.finding_set)}
-        return Logged(record.seq, record.kind, record.payload, record.chain, columns)
+        return StreamRow(record.seq, record.kind, record.payload, record.chain, columns)
 
 
-def without_record(report: StreamReport, row: DecisionListed) -> StreamReport:
+def without_record(report: StreamReport, row: StoredDecision) -> StreamReport:
     """A stream that has the row of a decision without a record behind it."""
     detail = f"there is no record of decision {row.decision_id}, which is listed at {row.seq}"
     return replace(report, fault="inserted", fault_seq=row.seq, detail=detail)
 
 
-COLUMNS = tuple(f.name for f in fields(DecisionListed) if f.name not in ("stream", "seq"))
-
-
 def columns_of(record: bytes) -> Mapping[str, object]:
     """What the row of a record has to say."""
-    derived = derive(record)
-    columns = {name: getattr(derived, name) for name in COLUMNS}
+    derived = derive_row(record)
+    columns = {name: getattr(derived, name) for name in ROW_COLUMNS}
     return {**columns, "words": {kind: words for kind, words in derived.words.items() if words}}

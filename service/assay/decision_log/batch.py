@@ -1,230 +1,160 @@
-"""One batch of journalled records as the rows that keep it; made before any lock is taken."""
+"""One batch of journal records as rows, built before any lock is taken."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from hashlib import sha256
 from operator import attrgetter
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from sqlalchemy import BigInteger, Dialect
 
+from assay.decision_log.decision_row import ROW_COLUMNS, DerivedDecision, Words, derive_row
 from assay.decision_log.tables import decision
 from assay.engine.errors import quoted
 from assay.engine.world.clock import EPOCH
-from assay.journal.sink import RecordKind
-from assay.outcomes.outcome import OutcomeBatch as Outcomes
+from assay.journal.sink import JournalRecord, RecordKind
+from assay.outcomes.outcome import OutcomeBatch, decode_outcomes
+from assay.store.outcome_counters import ToolActivity
 from assay.store.types import UtcTime
 
-LONGEST: Final = 500
-"""Characters of a text: an entry of a PostgreSQL index holds at most 2,704 bytes."""
+MAX_TEXT: Final = 500
+"""Characters of an indexed text: PostgreSQL's index entries hold at most 2,704 bytes."""
 
 Cells = tuple[Any, ...]
-Words = Mapping[str, tuple[str, ...]]
-
-
-class Activity(Protocol):
-    """What a tenant asked for with tools."""
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """Each once, without routing variants."""
-
-    @property
-    def ignored(self) -> tuple[str, ...]:
-        """Providers and tags that it ruled out, each once."""
-
-
-class DecisionRow(Protocol):
-    """What is derived from the record of one decision: these, and an attribute for each of CELLS."""
-
-    @property
-    def tenant(self) -> str:
-        """A pseudonym."""
-
-    @property
-    def decided_at(self) -> datetime:
-        """When it was answered."""
-
-    @property
-    def finding_set(self) -> str:
-        """The name of its words: equal words, equal name."""
-
-    @property
-    def words(self) -> Words:
-        """What it is found by, by kind."""
-
-    @property
-    def activity(self) -> Activity | None:
-        """Of a tenant that offered tools."""
-
-
-class Journalled(Protocol):
-    """One record on its way; one outside the chain has no link, and its number says nothing."""
-
-    @property
-    def seq(self) -> int:
-        """Its number in the stream."""
-
-    @property
-    def kind(self) -> int:
-        """What it is."""
-
-    @property
-    def payload(self) -> bytes:
-        """Its bytes."""
-
-    @property
-    def chain(self) -> bytes | None:
-        """The link over it and all before it."""
-
-
-Derive = Callable[[bytes], DecisionRow]
 
 
 @dataclass(frozen=True, slots=True)
-class Readers:
-    """What reads records; each raises ValueError where the bytes are none."""
+class RecordReaders:
+    """The functions that decode records; each raises ValueError if the bytes are not valid."""
 
-    decision: Derive
-    outcomes: Callable[[bytes], Outcomes]
+    decision: Callable[[bytes], DerivedDecision] = derive_row
+    outcomes: Callable[[bytes], OutcomeBatch] = decode_outcomes
 
 
-OWN: Final = tuple(
-    column for column in decision.columns if column.name not in {"stream", "seq", "decided_at"}
-)
-TEXTS: Final = tuple(column for column in OWN if column.type.python_type is str)
-COUNTS: Final = tuple(column for column in OWN if column.type.python_type is int)
-CELLS: Final = TEXTS + COUNTS
-"""The columns whose values are a row's own as they are; stream, number and instant go before them."""
+_OWN: Final = tuple(decision.c[name] for name in ROW_COLUMNS if name != "decided_at")
+_TEXTS: Final = tuple(column for column in _OWN if column.type.python_type is str)
+_COUNTS: Final = tuple(column for column in _OWN if column.type.python_type is int)
+CELLS: Final = tuple(column.name for column in _TEXTS + _COUNTS)
+"""The columns stored as they are in the row; stream, number and time precede them."""
 
-VALUES: Final = attrgetter(*(column.name for column in CELLS))
+_values_of: Final = attrgetter(*CELLS)
+_bind_time: Final = UtcTime().process_bind_param
+_DAY_0: Final = EPOCH.toordinal()
 
 
 @dataclass(slots=True)
-class Batch:
-    """The rows of one batch by table, cells in the order of `audit_loading.COLUMNS`; words by finding set.
+class LogBatch:
+    """The rows of one batch by table, with cells in the order of `sink.COLUMNS`.
 
-    `activity` has number in the stream, tenant and day since 1970 beside it; `outcomes` are not rows yet.
+    `words` is keyed by finding set. `activity` holds number, tenant and day since 1970 of each
+    decision with tools. `unlisted` counts decisions whose record cannot be read.
     """
 
     records: list[Cells] = field(default_factory=list)
     decisions: list[Cells] = field(default_factory=list)
     words: dict[str, Words] = field(default_factory=dict)
     pseudonyms: list[Cells] = field(default_factory=list)
-    activity: list[tuple[int, str, int, Activity]] = field(default_factory=list)
-    outcomes: list[Outcomes] = field(default_factory=list)
+    activity: list[tuple[int, str, int, ToolActivity]] = field(default_factory=list)
+    outcomes: list[OutcomeBatch] = field(default_factory=list)
     unreadable: list[Cells] = field(default_factory=list)
     unlisted: int = 0
 
 
-def batch_of(stream: str, records: Iterable[Journalled], read: Readers, dialect: Dialect) -> Batch:
-    """Every record goes somewhere: a decision that cannot be read is kept without a row that it could be found by.
+def batch_of(
+    stream: str, records: Iterable[JournalRecord], readers: RecordReaders, dialect: Dialect
+) -> LogBatch:
+    """Build the rows of a batch; no record is lost.
 
-    Verifying names those.
+    A decision that cannot be read is stored without a row; verification reports it.
     """
-    batch = Batch()
+    batch = LogBatch()
     for record in records:
         if record.chain is None:
-            announced(batch, stream, record, read, dialect)
+            _add_unchained(batch, stream, record, readers, dialect)
             continue
         batch.records.append((stream, record.seq, record.kind, record.payload, record.chain))
         if record.kind == RecordKind.DECISION:
             try:
-                list_decision(batch, stream, record, read.decision(record.payload), dialect)
-            except Exception:  # noqa: BLE001 - whatever it holds, it must not keep the records behind it from the log
+                _add_decision(batch, stream, record.seq, readers.decision(record.payload), dialect)
+            except Exception:  # noqa: BLE001 - one bad record must not block the records behind it
                 batch.unlisted += 1
     return batch
 
 
-def list_decision(
-    batch: Batch, stream: str, record: Journalled, row: DecisionRow, dialect: Dialect
+def _add_decision(
+    batch: LogBatch, stream: str, seq: int, row: DerivedDecision, dialect: Dialect
 ) -> None:
-    """Add what a decision is found by, all of it or nothing; raises ValueError where no column could hold it."""
+    """Add the rows of a decision, all or none; raise ValueError if a column cannot hold a value."""
     if row.finding_set not in batch.words:
-        batch.words[row.finding_set] = listable_words(row.words)
-    asked = row.activity
-    if asked is not None:
-        require_names((*asked.models, *asked.ignored))
-    batch.decisions.append((stream, record.seq, UTC_TIME(row.decided_at, dialect), *listable(row)))
-    if asked is not None:
-        batch.activity.append((record.seq, row.tenant, row.decided_at.toordinal() - DAY_0, asked))
+        for words in row.words.values():
+            _require_storable(words)
+        batch.words[row.finding_set] = row.words
+    activity = row.activity
+    if activity is not None:
+        _require_storable((*activity.models, *activity.ignored))
+    batch.decisions.append((stream, seq, _bind_time(row.decided_at, dialect), *_cells_of(row)))
+    if activity is not None:
+        batch.activity.append((seq, row.tenant, row.decided_at.toordinal() - _DAY_0, activity))
 
 
-UTC_TIME: Final = UtcTime().process_bind_param
-DAY_0: Final = EPOCH.toordinal()
-
-
-def listable(row: DecisionRow) -> Cells:
-    """The values of CELLS; raises ValueError where the columns of either database could not hold them."""
-    values: Cells = VALUES(row)
-    require_names(values[: len(TEXTS)])
-    counts = values[len(TEXTS) :]
+def _cells_of(row: DerivedDecision) -> Cells:
+    """Return the values of CELLS; raise ValueError if a column cannot hold one."""
+    values: Cells = _values_of(row)
+    _require_storable(values[: len(_TEXTS)])
+    counts = values[len(_TEXTS) :]
     if min(counts) < 0 or max(counts) >= 2**31:
-        require_room(counts)
+        _require_in_range(counts)
     return values
 
 
-def require_room(counts: Sequence[int]) -> None:
-    """Raise ValueError for what is beyond 32 bits, or 64 where the column has them."""
-    for column, count in zip(COUNTS, counts, strict=True):
+def _require_in_range(counts: Sequence[int]) -> None:
+    for column, count in zip(_COUNTS, counts, strict=True):
         limit = 2**63 if isinstance(column.type, BigInteger) else 2**31
         if not -limit <= count < limit:
-            message = f"{column.name}: {count} is more than a column holds"
-            raise ValueError(message)
+            raise ValueError(f"{column.name}: {count} is out of the column's range")
 
 
-def listable_words(words: Words) -> Words:
-    """The words; raises ValueError where one could not be kept."""
-    for each in words.values():
-        require_names(each)
-    return words
-
-
-def require_names(texts: Sequence[str]) -> None:
-    """Raise ValueError for NUL, half a surrogate pair, and what is too long for an index."""
+def _require_storable(texts: Sequence[str]) -> None:
+    """Raise ValueError for NUL, lone surrogates, and texts too long for an index."""
     together = "".join(texts)
     if not together.isascii():
-        together.encode()  # half a surrogate pair cannot be
-    if "\0" in together or (len(together) > LONGEST and max(map(len, texts)) > LONGEST):
-        message = f"{quoted(together)} cannot be kept as names"
-        raise ValueError(message)
+        together.encode()  # raises at a lone surrogate
+    if "\0" in together or (len(together) > MAX_TEXT and max(map(len, texts)) > MAX_TEXT):
+        raise ValueError(f"{quoted(together)} cannot be stored as names")
 
 
-def announced(
-    batch: Batch, stream: str, record: Journalled, read: Readers, dialect: Dialect
+def _add_unchained(
+    batch: LogBatch, stream: str, record: JournalRecord, readers: RecordReaders, dialect: Dialect
 ) -> None:
-    """Keep a record outside the chain: a tenant's pseudonym, outcomes, or what only a newer Assay can read."""
+    """Add a record outside the chain: a pseudonym, outcomes, or bytes for a newer version."""
     try:
         if record.kind == RecordKind.OUTCOMES:
-            batch.outcomes.append(countable(read.outcomes(record.payload)))
+            outcomes = readers.outcomes(record.payload)
+            _require_storable_outcomes(outcomes)
+            batch.outcomes.append(outcomes)
         else:
-            batch.pseudonyms.append(pseudonym(record, dialect))
+            batch.pseudonyms.append(_pseudonym_cells(record, dialect))
     except (KeyError, TypeError, ValueError, OverflowError):
         digest = sha256(record.payload).hexdigest()
         batch.unreadable.append((stream, digest, record.kind, record.payload))
 
 
-def pseudonym(record: Journalled, dialect: Dialect) -> Cells:
-    """A tenant, by the name that the log knows it by."""
+def _pseudonym_cells(record: JournalRecord, dialect: Dialect) -> Cells:
     if record.kind != RecordKind.TENANT:
-        message = f"a record of kind {record.kind} outside the chain is not known"
-        raise ValueError(message)
-    read = json.loads(record.payload)
-    made_at = EPOCH + timedelta(microseconds=read["at_us"])
-    require_names((read["pseudonym"], read["tenant"]))
-    return read["pseudonym"], read["tenant"], UTC_TIME(made_at, dialect)
+        raise ValueError(f"unknown kind {record.kind} of a record outside the chain")
+    found = json.loads(record.payload)
+    created_at = EPOCH + timedelta(microseconds=found["at_us"])
+    _require_storable((found["pseudonym"], found["tenant"]))
+    return found["pseudonym"], found["tenant"], _bind_time(created_at, dialect)
 
 
-def countable(batch: Outcomes) -> Outcomes:
-    """The outcomes; raises ValueError where a text of theirs could not be kept."""
-    require_names((batch.source, batch.batch_id))
+def _require_storable_outcomes(batch: OutcomeBatch) -> None:
+    _require_storable((batch.source, batch.batch_id))
     for group in batch.groups:
-        require_names((group.tenant, group.endpoint_id, group.provider))
-        require_names(
-            [text for outcome in group.outcomes for text in (outcome.decision_id, outcome.result)]
-        )
-    return batch
+        _require_storable((group.tenant, group.endpoint_id, group.provider))
+        _require_storable([outcome.decision_id for outcome in group.outcomes])
+        _require_storable([outcome.result for outcome in group.outcomes])

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from assay.decision_log.derived import named
-from assay.decision_log.record import Record, decode
-from assay.decision_log.replay import Replay
+from assay.decision_log.decision_row import split_variants
+from assay.decision_log.record import DecisionRecord, decode_record
+from assay.decision_log.replay import Replayer
 from assay.engine.decide.plan import Plan
 from assay.engine.errors import AssayError
 from assay.engine.policy.policy import Policy
@@ -18,7 +18,7 @@ from assay.engine.snapshot.snapshot import Snapshot
 
 
 @dataclass(slots=True)
-class Side:
+class FirstAttemptTotals:
     """First attempts under one policy: how many by provider, their list prices, their expected errors."""
 
     first: Counter[str] = field(default_factory=Counter)
@@ -59,7 +59,7 @@ class Side:
 
 
 @dataclass(slots=True)
-class Comparison:
+class PolicyComparison:
     """What a candidate policy would have changed; `uncovered` counts why decisions could not be judged again."""
 
     decisions: int = 0
@@ -68,8 +68,8 @@ class Comparison:
     changed_first: int = 0
     changed_attempts: int = 0
     changed_ids: list[str] = field(default_factory=list)
-    before: Side = field(default_factory=Side)
-    after: Side = field(default_factory=Side)
+    before: FirstAttemptTotals = field(default_factory=FirstAttemptTotals)
+    after: FirstAttemptTotals = field(default_factory=FirstAttemptTotals)
 
     @property
     def shares(self) -> list[tuple[str, float, float]]:
@@ -88,9 +88,11 @@ NAMED = 20
 COVERED = frozenset({"identical", "engine_differs"})
 
 
-def compare(records: Iterable[tuple[str, bytes]], candidate: Policy, replay: Replay) -> Comparison:
+def compare(
+    records: Iterable[tuple[str, bytes]], candidate: Policy, replay: Replayer
+) -> PolicyComparison:
     """Plan every logged decision again under both policies, from the same snapshot, seed and health."""
-    found = Comparison()
+    found = PolicyComparison()
 
     @lru_cache(maxsize=1024)
     def judged(snapshot_id: str, models: tuple[str, ...]) -> Snapshot:
@@ -105,8 +107,10 @@ def compare(records: Iterable[tuple[str, bytes]], candidate: Policy, replay: Rep
         if replayed.plan is None or replayed.outcome not in COVERED:
             found.uncovered[replayed.outcome] += 1
             continue
-        record = decode(data)
-        models = tuple(named(slug)[0] for slug in (record.request.model, *record.request.models))
+        record = decode_record(data)
+        models = tuple(
+            split_variants(slug)[0] for slug in (record.request.model, *record.request.models)
+        )
         snapshot = judged(record.snapshot_id, models)
         try:
             after = replay.planned(record, snapshot)
@@ -124,8 +128,8 @@ def facts_of(snapshot: Snapshot, models: Iterable[str]) -> Mapping[str, Mapping[
 
 
 def note(
-    found: Comparison,
-    record: Record,
+    found: PolicyComparison,
+    record: DecisionRecord,
     plans: tuple[Plan, Plan],
     facts: Mapping[str, Mapping[str, object]],
 ) -> None:

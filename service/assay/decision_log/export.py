@@ -6,14 +6,14 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final
 
 import orjson
+from sqlalchemy import Integer
 
-from assay.decision_log.derived import Derived, derive
+from assay.decision_log.decision_row import ROW_COLUMNS, WORD_KINDS, derive_row
 from assay.decision_log.streams import LoggedRecord
 from assay.engine.errors import OperatorError, quoted
 
@@ -22,18 +22,10 @@ Write = Callable[[list[Row]], None]
 Writer = Callable[[IO[bytes]], AbstractContextManager[Write]]
 
 PIECE: Final = 5000
-SCALARS: Final = tuple(
-    field.name
-    for field in fields(Derived)
-    if field.name not in {"words", "finding_set", "activity"}
+_NUMBERS: Final = frozenset(
+    name for name, column in ROW_COLUMNS.items() if isinstance(column.sql_type, Integer)
 )
-WORDS: Final = (
-    *("attempted_provider", "attempted_endpoint", "excluded_provider", "excluded_endpoint"),
-    *("reason", "demoted_endpoint"),
-)
-NUMBERS: Final = frozenset(
-    {"tools", "attempts", "excluded", "policy_revision", "demoted", "plan_ns"},
-)
+_COLUMNS: Final = tuple(name for name in ROW_COLUMNS if name != "finding_set")
 
 
 class ExportFailed(OperatorError):
@@ -70,7 +62,7 @@ def appearing(path: Path) -> Iterator[IO[bytes]]:
 def row_of(logged: LoggedRecord) -> Row:
     """A record as a row: all of it is derived from its bytes, save its place in the log."""
     try:
-        derived, text = derive(logged.payload), logged.payload.decode()
+        derived, text = derive_row(logged.payload), logged.payload.decode()
     except ValueError as error:
         place = f"record {logged.seq} of stream {logged.stream}"
         raise ExportFailed(
@@ -79,8 +71,8 @@ def row_of(logged: LoggedRecord) -> Row:
     return {
         "stream": logged.stream,
         "seq": logged.seq,
-        **{name: getattr(derived, name) for name in SCALARS},
-        **{f"{kind}s": list(derived.words.get(kind, ())) for kind in WORDS},
+        **{name: getattr(derived, name) for name in _COLUMNS},
+        **{f"{kind}s": list(derived.words.get(kind, ())) for kind in WORD_KINDS},
         "record": text,
     }
 
@@ -108,8 +100,8 @@ def parquet(file: IO[bytes]) -> Iterator[Write]:
         [
             ("stream", text),
             ("seq", number),
-            *((name, number if name in NUMBERS else text) for name in SCALARS),
-            *((f"{kind}s", words) for kind in WORDS),
+            *((name, number if name in _NUMBERS else text) for name in _COLUMNS),
+            *((f"{kind}s", words) for kind in WORD_KINDS),
             ("record", text),
         ]
     )

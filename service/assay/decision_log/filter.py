@@ -1,6 +1,7 @@
-"""Auditors' filters: CEL over named fields of a decision, asked of the database and, the same tree, of a row in Python.
+"""Auditors' filters: CEL over the fields of a decision, evaluated by the database or on a row.
 
-Every filter that is accepted comes to true or false for every row: what could fail (arithmetic on fields) is refused.
+Every accepted filter is true or false for every row: operations that could fail, such as arithmetic
+on fields, are rejected.
 """
 
 from __future__ import annotations
@@ -11,10 +12,9 @@ from typing import Final
 
 from sqlalchemy import ColumnElement
 
-from assay.decision_log.filter_conditions import Walker
-from assay.decision_log.filter_fields import FIELDS, ROOT, SCHEMA, Field
-from assay.decision_log.filter_limits import TooComplex
-from assay.decision_log.filter_sql import condition
+from assay.decision_log.decision_row import WORD_KINDS, DerivedDecision
+from assay.decision_log.filter_conditions import FilterTranslator, TooComplex
+from assay.decision_log.filter_sql import FIELDS, ROOT, SCHEMA, TENANT, TIME, condition
 from assay.engine.cel.check import Checked, check
 from assay.engine.cel.exact_evaluator import evaluate
 from assay.engine.cel.faults import ExpressionFaults, Fault as ExpressionFault
@@ -22,27 +22,29 @@ from assay.engine.cel.schema import BOOL
 from assay.engine.errors import CallerError
 from assay.engine.policy.faults import Fault
 from assay.engine.policy.rule_set import Place
+from assay.engine.world.clock import EPOCH
+from assay.store.types import MICROSECOND
 
 FILE: Final = "filter"
-"""What stands for the file in a fault's place."""
+"""The file name in the place of a fault."""
 
-TOLD: Final = 10
+_MAX_FAULTS_SHOWN: Final = 10
 
 
 class InvalidFilter(CallerError):
-    """A filter that cannot be asked; `faults` holds all that is wrong with it, for `rule_files.render` under FILE."""
+    """A filter with faults; `faults` lists all of them, for `rule_files.render` under FILE."""
 
     def __init__(self, text: str, faults: Iterable[ExpressionFault]) -> None:
         self.text = text
         self.faults = tuple(Fault(Place(FILE, f.line, f.column), f.message) for f in sorted(faults))
-        told = "; ".join(map(str, self.faults[:TOLD]))
-        more = len(self.faults) - TOLD
-        super().__init__(f"{told} (and {more} more)" if more > 0 else told)
+        shown = "; ".join(map(str, self.faults[:_MAX_FAULTS_SHOWN]))
+        more = len(self.faults) - _MAX_FAULTS_SHOWN
+        super().__init__(f"{shown} (and {more} more)" if more > 0 else shown)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Filter:
-    """A filter that can be asked, as written, as checked and as a condition on the `decision` table."""
+    """A valid filter; in `condition`, on the table `decision`, every constant is a parameter."""
 
     checked: Checked
     condition: ColumnElement[bool]
@@ -54,34 +56,37 @@ class Filter:
 
 
 def read_filter(text: str) -> Filter:
-    """Read a filter; raise InvalidFilter with everything that is wrong with it."""
+    """Parse and translate a filter; raise InvalidFilter with every fault."""
     try:
         checked = check(text, SCHEMA, expected=BOOL)
     except ExpressionFaults as error:
         raise InvalidFilter(text, error.faults) from error
-    walker = Walker()
+    translator = FilterTranslator()
     try:
-        asked = walker.give(checked.tree)
+        translated = translator.translate(checked.tree)
     except TooComplex as error:
-        raise InvalidFilter(text, walker.faults | {error.fault}) from error
-    if walker.faults:
-        raise InvalidFilter(text, walker.faults)
-    return Filter(checked, condition(asked))
+        raise InvalidFilter(text, translator.faults | {error.fault}) from error
+    if translator.faults:
+        raise InvalidFilter(text, translator.faults)
+    return Filter(checked, condition(translated))
 
 
-def where(filter_: Filter) -> ColumnElement[bool]:
-    """Give the filter as a condition on `decision`; every constant in it is a bound parameter."""
-    return filter_.condition
+def filter_row(row: DerivedDecision, tenants: Mapping[str, str]) -> dict[str, object]:
+    """Return a decision as filters see it; `tenants` maps pseudonyms to the names of tenants."""
+    values: dict[str, object] = {}
+    for field in FIELDS:
+        is_words = field.stored_as in WORD_KINDS
+        values[field.name] = (
+            row.words.get(field.stored_as, ()) if is_words else getattr(row, field.stored_as)
+        )
+    values[TIME] = (row.decided_at - EPOCH) // MICROSECOND
+    values[TENANT] = tenants.get(row.tenant, "")
+    return values
 
 
 def matches(filter_: Filter, row: Mapping[str, object]) -> bool:
-    """Tell whether a row is meant; it holds every field by its name, as `filter_fields.row_of` gives them."""
-    outcome = evaluate(filter_.checked, {ROOT: row})
-    if not isinstance(outcome, bool):
-        raise TypeError(f"a row that is none: {outcome}")
-    return outcome
-
-
-def fields() -> tuple[Field, ...]:
-    """Every field that a filter may name, in the order of the documentation."""
-    return FIELDS
+    """Return whether a filter holds for a row of `filter_row`."""
+    result = evaluate(filter_.checked, {ROOT: row})
+    if not isinstance(result, bool):
+        raise TypeError(f"expected a row with every field, got {result}")
+    return result

@@ -1,4 +1,26 @@
-"""From the checked tree of a filter to a condition on `decision`: constants folded, macros unrolled or sub-selected."""
+"""From the checked tree of a filter to a condition on `decision`.
+
+How it works
+------------
+The translator walks the tree once and gives each node an operand: a constant, a value that differs
+from row to row, the words of a list field, or a list written in the filter. Constant parts are
+evaluated here, by the same operations as rules use, and reach the database as bound parameters.
+
+Fields of the table are columns. Words of list fields are rows of `finding_set_word`, so
+`"x" in decision.reasons` asks whether the decision's set is among the sets with that word: the
+sub-select does not depend on the decision, and an index answers it once. A macro over a list field
+becomes such a sub-select too, unless its body reads other fields; then it is an EXISTS per row. A
+macro over a list written in the filter is unrolled, once per item.
+
+A tenant's name is in no decision. A comparison with it becomes a sub-select of the pseudonyms
+of the tenants for which it holds; pseudonyms without a name count as the empty name.
+
+INVARIANT: the condition and `cel.exact_evaluator` agree on every row. So operations that SQL would
+do otherwise, such as arithmetic on fields, are faults at their place in the filter. After a fault
+the walk continues with UNKNOWN, so that all faults are reported together.
+
+Databases bound how large a statement may be, so `_Budget` bounds what one filter may use.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +29,28 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, case, not_, select
 
-from assay.decision_log.filter_fields import BY_NAME, TENANT, WORDS
-from assay.decision_log.filter_limits import Spent
 from assay.decision_log.filter_sql import (
-    TENANT_CELL,
+    FIELDS,
+    TENANT,
+    TENANT_VALUE,
     UNKNOWN,
-    Cell,
-    Const,
-    Items,
+    WORD_LIST,
+    Constant,
+    ItemList,
     Operand,
-    Refusal,
+    RowValue,
     Unknown,
-    Words,
+    UntranslatableError,
+    WordList,
     any_word,
-    bound,
+    combine,
     condition,
     count_words,
     items_of,
-    joined,
-    listed,
-    negated,
+    list_operand,
+    negate,
     operate,
+    to_sql,
 )
 from assay.decision_log.tables import decision, finding_set_word
 from assay.engine.cel import checked_tree as tree
@@ -35,194 +58,280 @@ from assay.engine.cel.faults import Fault
 from assay.engine.cel.operations import OPERATIONS
 from assay.engine.cel.schema import BOOL, INT, STRING
 
+_MAX_STEPS: Final = 900
+"""Nodes, including those of unrolled macros: SQLite allows 1,000 levels of OR."""
 
-class Walker:
-    """Walks one tree once, noting every refusal at its place; `locals` are the variables of enclosing macros."""
+_MAX_WEIGHT: Final = 60
+"""Nesting: the stack of SQLite's parser, before 2024, held 100 symbols of the whole query."""
+
+_MAX_LOOKUPS: Final = 16
+"""Sub-selects: PostgreSQL takes 40 ms to plan 16 of them, and 11 s for 200."""
+
+_WEIGHTS: Final[Mapping[type[tree.Node], int]] = {
+    tree.Operation: 3,
+    tree.Logic: 3,
+    tree.Choice: 6,
+    tree.Macro: 12,
+}
+_HEAVY: Final = {"endsWith": 9, "size": 6}
+
+
+class TooComplex(Exception):
+    """The filter exceeds a limit; the walk ends."""
+
+    def __init__(self, node: tree.Node, message: str) -> None:
+        super().__init__(message)
+        self.fault = Fault(node.line, node.column, f"too complex: {message}")
+
+
+class _Budget:
+    """How much of each limit the walk has used."""
+
+    def __init__(self) -> None:
+        self.steps = self.weight = self.lookups = 0
+
+    def enter(self, node: tree.Node) -> None:
+        """Count a node; its weight counts until it is left."""
+        self.steps += 1
+        self.weight += _weight_of(node)
+        if self.steps > _MAX_STEPS:
+            raise TooComplex(node, f"more than {_MAX_STEPS} steps after unrolling lists")
+        if self.weight > _MAX_WEIGHT:
+            raise TooComplex(node, "nested too deeply for a query")
+
+    def leave(self, node: tree.Node) -> None:
+        """Take back the weight of a node."""
+        self.weight -= _weight_of(node)
+
+    def look_up(self, node: tree.Node, count: int = 1) -> None:
+        """Count sub-selects."""
+        self.lookups += count
+        if self.lookups > _MAX_LOOKUPS:
+            better = "use list.exists(x, x in […]) for many words at once"
+            raise TooComplex(
+                node, f"more than {_MAX_LOOKUPS} lookups of words or tenants: {better}"
+            )
+
+
+def _weight_of(node: tree.Node) -> int:
+    """Return how many symbols a node keeps on the parser's stack while its parts are read."""
+    known = _WEIGHTS.get(type(node), 0)
+    return _HEAVY.get(node.name, known) if isinstance(node, tree.Operation) else known
+
+
+class FilterTranslator:
+    """Walks one tree once and collects every fault; `_locals` are the variables of open macros."""
 
     def __init__(self) -> None:
         self.faults: set[Fault] = set()
-        self.locals: list[Operand] = []
-        self.spent = Spent()
+        self._locals: list[Operand] = []
+        self._budget = _Budget()
+        self._rules: Mapping[type[tree.Node], Callable[[Any], Operand]] = {
+            tree.Literal: self._literal,
+            tree.FactRead: self._fact,
+            tree.HasFact: lambda _: Constant(value=True),
+            tree.LocalRead: self._local,
+            tree.Operation: self._operation,
+            tree.Logic: self._logic,
+            tree.Choice: self._choice,
+            tree.ListOf: self._list_of,
+            tree.MapOf: self._map_of,
+            tree.Match: self._match,
+            tree.Macro: self._macro,
+        }
 
-    def give(self, node: tree.Node) -> Operand:
-        """Translate one node; what is refused becomes unknown and the walk goes on."""
-        self.spent.enter(node)
+    def translate(self, node: tree.Node) -> Operand:
+        """Translate one node; a node with a fault becomes UNKNOWN and the walk continues."""
+        self._budget.enter(node)
         try:
-            return RULES[type(node)](self, node)
-        except Refusal as refusal:
+            return self._rules[type(node)](node)
+        except UntranslatableError as refusal:
             return self._refuse(node, str(refusal))
         finally:
-            self.spent.leave(node)
+            self._budget.leave(node)
 
     def _refuse(self, node: tree.Node, message: str) -> Operand:
         self.faults.add(Fault(node.line, node.column, message))
         return UNKNOWN
 
-    def literal(self, node: tree.Literal) -> Operand:
-        """A constant."""
-        return Const(node.value)
+    def _literal(self, node: tree.Literal) -> Operand:
+        return Constant(node.value)
 
-    def fact(self, node: tree.FactRead) -> Operand:
-        """A field."""
-        field = BY_NAME[node.key]
-        if field.type == WORDS:
-            return Words(field.kept_as)
-        return TENANT_CELL if field.name == TENANT else Cell(decision.c[field.kept_as], field.name)
+    def _fact(self, node: tree.FactRead) -> Operand:
+        field = _FIELDS[node.key]
+        if field.type == WORD_LIST:
+            return WordList(field.stored_as)
+        return (
+            TENANT_VALUE
+            if field.name == TENANT
+            else RowValue(decision.c[field.stored_as], field.name)
+        )
 
-    def local(self, node: tree.LocalRead) -> Operand:
-        """A macro's variable."""
-        return self.locals[node.slot]
+    def _local(self, node: tree.LocalRead) -> Operand:
+        return self._locals[node.slot]
 
-    def operation(self, node: tree.Operation) -> Operand:
-        """An operator or function: worked out here if all is constant, as the evaluator would."""
-        operands = tuple(map(self.give, node.operands))
+    def _operation(self, node: tree.Operation) -> Operand:
+        """Translate an operator or function; on constants it is evaluated here."""
+        operands = tuple(map(self.translate, node.operands))
         if any(isinstance(operand, Unknown) for operand in operands):
             return UNKNOWN
         if node.name == "!":
-            return negated(operands[0])
-        values = [operand.value for operand in operands if isinstance(operand, Const)]
+            return negate(operands[0])
+        values = [operand.value for operand in operands if isinstance(operand, Constant)]
         if len(values) < len(operands):
-            self.spent.look_up(
+            self._budget.look_up(
                 node,
-                sum(operand is TENANT_CELL or isinstance(operand, Words) for operand in operands),
+                sum(
+                    operand is TENANT_VALUE or isinstance(operand, WordList) for operand in operands
+                ),
             )
             return operate(node.name, node.operands[0].type, operands)
         try:
-            return Const(OPERATIONS[node.name](*values))
+            return Constant(OPERATIONS[node.name](*values))
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-            raise Refusal(str(error)) from None
+            raise UntranslatableError(str(error)) from None
 
-    def logic(self, node: tree.Logic) -> Operand:
-        """`&&` and `||`."""
-        return joined(node.symbol, [self.give(part) for part in node.parts])
+    def _logic(self, node: tree.Logic) -> Operand:
+        return combine(node.symbol, [self.translate(part) for part in node.parts])
 
-    def choice(self, node: tree.Choice) -> Operand:
-        """`?:`; one between bools is logic where a branch is constant."""
-        asked, then, otherwise = map(self.give, (node.condition, node.then, node.otherwise))
-        if any(isinstance(part, Unknown) for part in (asked, then, otherwise)):
+    def _choice(self, node: tree.Choice) -> Operand:
+        """Translate `?:`; between bools it is logic if a branch is constant."""
+        test, then, otherwise = map(self.translate, (node.condition, node.then, node.otherwise))
+        if any(isinstance(part, Unknown) for part in (test, then, otherwise)):
             return UNKNOWN
-        if isinstance(asked, Const):
-            return then if asked.value else otherwise
-        if node.type == BOOL and isinstance(then, Const):
+        if isinstance(test, Constant):
+            return then if test.value else otherwise
+        if node.type == BOOL and isinstance(then, Constant):
             return (
-                joined("||", [asked, otherwise])
+                combine("||", [test, otherwise])
                 if then.value
-                else joined("&&", [negated(asked), otherwise])
+                else combine("&&", [negate(test), otherwise])
             )
-        if node.type == BOOL and isinstance(otherwise, Const):
+        if node.type == BOOL and isinstance(otherwise, Constant):
             return (
-                joined("||", [negated(asked), then])
+                combine("||", [negate(test), then])
                 if otherwise.value
-                else joined("&&", [asked, then])
+                else combine("&&", [test, then])
             )
         if node.type not in {BOOL, INT, STRING}:
-            raise Refusal(f"?: chooses between bools, ints and strings only, not {node.type}")
-        spelled: Callable[[Operand], ColumnElement[Any]] = condition if node.type == BOOL else bound
-        return Cell(case((condition(asked), spelled(then)), else_=spelled(otherwise)))
+            raise UntranslatableError(
+                f"?: chooses between bools, ints and strings only, not {node.type}"
+            )
+        spelled: Callable[[Operand], ColumnElement[Any]] = (
+            condition if node.type == BOOL else to_sql
+        )
+        return RowValue(case((condition(test), spelled(then)), else_=spelled(otherwise)))
 
-    def list_of(self, node: tree.ListOf) -> Operand:
-        """A list written out."""
-        return listed([self.give(item) for item in node.items])
+    def _list_of(self, node: tree.ListOf) -> Operand:
+        return list_operand([self.translate(item) for item in node.items])
 
-    def map_of(self, node: tree.MapOf) -> Operand:
-        """A map of constants."""
-        parts = listed([self.give(part) for entry in node.entries for part in entry])
+    def _map_of(self, node: tree.MapOf) -> Operand:
+        parts = list_operand([self.translate(part) for entry in node.entries for part in entry])
         if isinstance(parts, Unknown):
             return UNKNOWN
-        if not isinstance(parts, Const):
-            raise Refusal("a map holds constants only")
+        if not isinstance(parts, Constant):
+            raise UntranslatableError("a map holds constants only")
         try:
-            return Const(OPERATIONS["map"](*parts.value))
+            return Constant(OPERATIONS["map"](*parts.value))
         except LookupError as error:
-            raise Refusal(str(error)) from None
+            raise UntranslatableError(str(error)) from None
 
-    def match(self, node: tree.Match) -> Operand:
-        """`matches`, of a constant."""
-        operand = self.give(node.operand)
-        if isinstance(operand, Const):
-            return Const(node.search(operand.value) is not None)
+    def _match(self, node: tree.Match) -> Operand:
+        operand = self.translate(node.operand)
+        if isinstance(operand, Constant):
+            return Constant(node.search(operand.value) is not None)
         if isinstance(operand, Unknown):
             return UNKNOWN
-        raise Refusal("matches is not asked of fields: use startsWith, endsWith and contains")
+        raise UntranslatableError(
+            "matches works on constants only: use startsWith, endsWith or contains"
+        )
 
-    def macro(self, node: tree.Macro) -> Operand:
-        """A macro, over the words of a list field or over what is written out."""
-        elements = self.give(node.elements)
-        if isinstance(elements, Words):
+    def _macro(self, node: tree.Macro) -> Operand:
+        """Translate a macro over a list field or a list literal."""
+        elements = self.translate(node.elements)
+        if isinstance(elements, WordList):
             return self._over_words(node, elements)
-        return self._unrolled(node, elements) if isinstance(elements, Const | Items) else UNKNOWN
+        return (
+            self._unrolled(node, elements) if isinstance(elements, Constant | ItemList) else UNKNOWN
+        )
 
-    def _unrolled(self, node: tree.Macro, elements: Const | Items) -> Operand:
+    def _unrolled(self, node: tree.Macro, elements: Constant | ItemList) -> Operand:
         kept: list[Operand] = []
         made: list[Operand] = []
         for item in items_of(elements):
-            self.locals.append(item)
-            holds = Const(value=True) if node.condition is None else self.give(node.condition)
-            result = item if node.result is None else self.give(node.result)
-            self.locals.pop()
+            self._locals.append(item)
+            holds = (
+                Constant(value=True) if node.condition is None else self.translate(node.condition)
+            )
+            result = item if node.result is None else self.translate(node.result)
+            self._locals.pop()
             kept.append(holds)
-            made += [result] if isinstance(holds, Const) and holds.value else []
+            made += [result] if isinstance(holds, Constant) and holds.value else []
         if node.kind in {"exists", "all"}:
-            return joined("||" if node.kind == "exists" else "&&", kept)
+            return combine("||" if node.kind == "exists" else "&&", kept)
         if any(isinstance(holds, Unknown) for holds in kept):
             return UNKNOWN
-        if not all(isinstance(holds, Const) for holds in kept):
-            raise Refusal(f"{node.kind} over a list written out asks constants only")
-        return Const(len(made) == 1) if node.kind == "exists_one" else listed(made)
-
-    def _over_words(self, node: tree.Macro, elements: Words) -> Operand:
-        if node.kind not in {"exists", "all", "exists_one"} or node.condition is None:
-            raise Refusal(
-                f"{node.kind} over a list field makes a list, which no query can hold: use exists or all"
+        if not all(isinstance(holds, Constant) for holds in kept):
+            raise UntranslatableError(
+                f"{node.kind} over a list literal needs conditions on constants"
             )
-        self.spent.look_up(node)
+        return Constant(len(made) == 1) if node.kind == "exists_one" else list_operand(made)
+
+    def _over_words(self, node: tree.Macro, elements: WordList) -> Operand:
+        if node.kind not in {"exists", "all", "exists_one"} or node.condition is None:
+            raise UntranslatableError(
+                f"{node.kind} over a list field builds a list, which no query can: use exists or all"
+            )
+        self._budget.look_up(node)
         words = finding_set_word.alias()
-        word = Cell(words.c.word)
-        self.locals.append(word)
-        asked = self.give(node.condition)
+        word = RowValue(words.c.word)
+        self._locals.append(word)
+        test = self.translate(node.condition)
         alone = not self._reads_other_cells(node.condition, word)
-        self.locals.pop()
-        if isinstance(asked, Unknown):
+        self._locals.pop()
+        if isinstance(test, Unknown):
             return UNKNOWN
         if node.kind == "exists_one":
-            return Cell(count_words(words, elements.kind, condition(asked)) == bound(Const(1)))
+            return RowValue(
+                count_words(words, elements.kind, condition(test)) == to_sql(Constant(1))
+            )
         each = node.kind == "all"
-        holds = not_(condition(asked)) if each else condition(asked)
+        holds = not_(condition(test)) if each else condition(test)
         if not alone:
             found = any_word(words, elements.kind, holds)
-            return Cell(not_(found) if each else found)
+            return RowValue(not_(found) if each else found)
         sets = (
             select(words.c.finding_set)
             .where(words.c.kind == elements.kind, holds)
             .correlate_except(words)
         )
-        return Cell(
+        return RowValue(
             decision.c.finding_set.not_in(sets) if each else decision.c.finding_set.in_(sets)
         )
 
-    def _reads_other_cells(self, node: tree.Node, word: Cell) -> bool:
-        """Whether a body reads the row or another macro's words; those that do not are asked once for all rows."""
+    def _reads_other_cells(self, node: tree.Node, word: RowValue) -> bool:
+        """Return whether a body reads the row or another macro's words, and so is per row."""
         if isinstance(node, tree.LocalRead):
-            known = self.locals[node.slot] if node.slot < len(self.locals) else word
-            return not isinstance(known, Const) and known is not word
+            known = self._locals[node.slot] if node.slot < len(self._locals) else word
+            return not isinstance(known, Constant) and known is not word
         return isinstance(node, tree.FactRead) or any(
-            self._reads_other_cells(part, word) for part in parts_of(node)
+            self._reads_other_cells(part, word) for part in _parts_of(node)
         )
 
 
-def parts_of(node: tree.Node) -> list[tree.Node]:
-    """The nodes right below a node."""
-    held = [getattr(node, name) for name in PARTS.get(type(node), ())]
-    flat = [part for each in held for part in (each if isinstance(each, tuple) else (each,))]
-    return [
-        node
-        for part in flat
-        for node in (part if isinstance(part, tuple) else (part,))
-        if node is not None
-    ]
+def _parts_of(node: tree.Node) -> list[tree.Node]:
+    """Return the children of a node."""
+    parts: list[tree.Node] = []
+    waiting: list[Any] = [getattr(node, name) for name in _PARTS.get(type(node), ())]
+    for part in waiting:  # grows: the entries of a map are tuples in a tuple
+        if isinstance(part, tuple):
+            waiting += part
+        elif part is not None:
+            parts.append(part)
+    return parts
 
 
-PARTS: Final[Mapping[type[tree.Node], tuple[str, ...]]] = {
+_PARTS: Final[Mapping[type[tree.Node], tuple[str, ...]]] = {
     tree.Operation: ("operands",),
     tree.Logic: ("parts",),
     tree.Choice: ("condition", "then", "otherwise"),
@@ -231,16 +340,4 @@ PARTS: Final[Mapping[type[tree.Node], tuple[str, ...]]] = {
     tree.Match: ("operand",),
     tree.Macro: ("elements", "condition", "result"),
 }
-RULES: Final[Mapping[type[tree.Node], Callable[[Walker, Any], Operand]]] = {
-    tree.Literal: Walker.literal,
-    tree.FactRead: Walker.fact,
-    tree.HasFact: lambda _walker, _node: Const(value=True),
-    tree.LocalRead: Walker.local,
-    tree.Operation: Walker.operation,
-    tree.Logic: Walker.logic,
-    tree.Choice: Walker.choice,
-    tree.ListOf: Walker.list_of,
-    tree.MapOf: Walker.map_of,
-    tree.Match: Walker.match,
-    tree.Macro: Walker.macro,
-}
+_FIELDS: Final = {field.name: field for field in FIELDS}

@@ -1,4 +1,4 @@
-"""What each CEL operation becomes in SQL where an operand differs from row to row."""
+"""The fields that filters may name, and the SQL of each CEL operation on them."""
 
 from __future__ import annotations
 
@@ -31,35 +31,71 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import Grouping
 from sqlalchemy.sql.functions import FunctionElement
 
-from assay.decision_log.filter_fields import TENANT, TIME
-from assay.decision_log.tables import decision, finding_set_word, tenant_pseudonym
+from assay.decision_log.decision_row import ROW_COLUMNS, WORD_KINDS
+from assay.decision_log.tables import decision, finding_set_word
 from assay.engine.cel.operations import OPERATIONS
-from assay.engine.cel.schema import BOOL, Type
+from assay.engine.cel.schema import BOOL, INT, STRING, Fact, Schema, Type, list_of
 from assay.engine.world.clock import EPOCH
+from assay.store.tables import tenant_pseudonym
 from assay.store.types import MICROSECOND, NAME, UtcTime
 
+ROOT: Final = "decision"
+TENANT: Final = "tenant"
+TIME: Final = "time_us"
+WORD_LIST: Final = list_of(STRING)
 
-class Refusal(Exception):
-    """What a filter asks cannot be put to a database; the walker knows the place."""
+
+@dataclass(frozen=True, slots=True)
+class FilterField:
+    """A field of a filter; `stored_as` is a column of `decision` or a kind of WORD_KINDS."""
+
+    name: str
+    type: Type
+    description: str
+    stored_as: str
+
+    @property
+    def path(self) -> str:
+        """The field as filters write it."""
+        return f"{ROOT}.{self.name}"
 
 
-class Position(FunctionElement[int]):
-    """Where the second text begins in the first, from 1; 0 for nowhere."""
+def _filter_fields() -> tuple[FilterField, ...]:
+    found: list[FilterField] = []
+    for name, column in ROW_COLUMNS.items():
+        if column.description:
+            type_ = STRING if column.sql_type is NAME else INT
+            found.append(FilterField(column.filter_name or name, type_, column.description, name))
+    for kind, description in WORD_KINDS.items():
+        found.append(FilterField(f"{kind}s", WORD_LIST, description, kind))
+    return tuple(found)
+
+
+FIELDS: Final = _filter_fields()
+SCHEMA: Final = Schema(roots={ROOT: {field.name: Fact(field.type) for field in FIELDS}})
+
+
+class UntranslatableError(Exception):
+    """An operation that no query can express; the translator adds its place."""
+
+
+class _Position(FunctionElement[int]):
+    """Where the second text begins in the first, from 1; 0 if it does not occur."""
 
     type = Integer()
     name = "position_of"
     inherit_cache = True
 
 
-class Ending(FunctionElement[str]):
-    """So many characters from the end of a text, or all where there are fewer."""
+class _Ending(FunctionElement[str]):
+    """The last characters of a text, or all of a shorter one."""
 
     type = NAME
     name = "ending_of"
     inherit_cache = True
 
 
-class Microseconds(FunctionElement[int]):
+class _Microseconds(FunctionElement[int]):
     """An instant as microseconds since 1970."""
 
     type = BigInteger()
@@ -67,104 +103,104 @@ class Microseconds(FunctionElement[int]):
     inherit_cache = True
 
 
-@compiles(Microseconds)
-def _as_it_is(element: Microseconds, compiler: SQLCompiler, **how: Any) -> str:  # noqa: ANN401 - as SQLAlchemy has it
+@compiles(_Microseconds)
+def _stored_integer(element: _Microseconds, compiler: SQLCompiler, **how: Any) -> str:  # noqa: ANN401 - SQLAlchemy's signature
     return compiler.process(element.clause_expr, **how)
 
 
-@compiles(Microseconds, "postgresql")
-def _extracted(element: Microseconds, compiler: SQLCompiler, **how: Any) -> str:  # noqa: ANN401 - as SQLAlchemy hands it over
+@compiles(_Microseconds, "postgresql")
+def _extract_epoch(element: _Microseconds, compiler: SQLCompiler, **how: Any) -> str:  # noqa: ANN401 - SQLAlchemy's signature
     return f"CAST(EXTRACT(EPOCH FROM {compiler.process(element.clause_expr, **how)}) * 1000000 AS BIGINT)"
 
 
-@compiles(Position)
-def _instr(element: Position, compiler: SQLCompiler, **how: Any) -> str:  # noqa: ANN401 - as SQLAlchemy hands it over
+@compiles(_Position)
+def _instr(element: _Position, compiler: SQLCompiler, **how: Any) -> str:  # noqa: ANN401 - SQLAlchemy's signature
     return f"instr{compiler.process(element.clause_expr, **how)}"
 
 
-@compiles(Position, "postgresql")
-def _strpos(element: Position, compiler: SQLCompiler, **how: Any) -> str:  # noqa: ANN401 - as SQLAlchemy hands it over
+@compiles(_Position, "postgresql")
+def _strpos(element: _Position, compiler: SQLCompiler, **how: Any) -> str:  # noqa: ANN401 - SQLAlchemy's signature
     return f"strpos{compiler.process(element.clause_expr, **how)}"
 
 
-@compiles(Ending)
-def _substr(element: Ending, compiler: SQLCompiler, **how: Any) -> str:  # noqa: ANN401 - as SQLAlchemy hands it over
+@compiles(_Ending)
+def _substr(element: _Ending, compiler: SQLCompiler, **how: Any) -> str:  # noqa: ANN401 - SQLAlchemy's signature
     text, size = (compiler.process(part, **how) for part in element.clauses)
     return f"substr({text}, -{size}, {size})"
 
 
-@compiles(Ending, "postgresql")
-def _right(element: Ending, compiler: SQLCompiler, **how: Any) -> str:  # noqa: ANN401 - as SQLAlchemy hands it over
+@compiles(_Ending, "postgresql")
+def _right(element: _Ending, compiler: SQLCompiler, **how: Any) -> str:  # noqa: ANN401 - SQLAlchemy's signature
     return f"right{compiler.process(element.clause_expr, **how)}"
 
 
 @dataclass(frozen=True, slots=True)
-class Const:
-    """A value known before any row is read."""
+class Constant:
+    """A value that is the same for every row."""
 
     value: Any
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Cell:
-    """A value that differs from row to row: a bool as a condition, an int or a text."""
+class RowValue:
+    """A value that differs from row to row: a condition, an int or a text."""
 
     expression: ColumnElement[Any]
     field: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class WordList:
     """A list field, by the kind of its words."""
 
     kind: str
 
 
 @dataclass(frozen=True, slots=True)
-class Items:
-    """A list written in the filter that holds more than constants."""
+class ItemList:
+    """A list literal with items that are not all constant."""
 
     items: tuple[Operand, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Something already reported."""
+    """A part of the filter with a fault that is already reported."""
 
 
 UNKNOWN: Final = Unknown()
-Operand = Const | Cell | Words | Items | Unknown
+Operand = Constant | RowValue | WordList | ItemList | Unknown
 
 
-def items_of(operand: Const | Items) -> tuple[Operand, ...]:
-    """The elements of a list, or the keys of a map."""
-    return operand.items if isinstance(operand, Items) else tuple(map(Const, operand.value))
+def items_of(operand: Constant | ItemList) -> tuple[Operand, ...]:
+    """Return the items of a list, or the keys of a map."""
+    return operand.items if isinstance(operand, ItemList) else tuple(map(Constant, operand.value))
 
 
-def listed(items: Sequence[Operand]) -> Operand:
-    """The list of the items, a constant if all of them are."""
+def list_operand(items: Sequence[Operand]) -> Operand:
+    """Return the list of the items, as a constant if all of them are."""
     if any(isinstance(item, Unknown) for item in items):
         return UNKNOWN
-    values = [item.value for item in items if isinstance(item, Const)]
-    return Const(values) if len(values) == len(items) else Items(tuple(items))
+    values = [item.value for item in items if isinstance(item, Constant)]
+    return Constant(values) if len(values) == len(items) else ItemList(tuple(items))
 
 
-def bound(operand: Operand) -> ColumnElement[Any]:
-    """An int or text as SQL; constants become bound parameters, always."""
-    if isinstance(operand, Cell):
+def to_sql(operand: Operand) -> ColumnElement[Any]:
+    """Return an int or text as SQL; constants always become bound parameters."""
+    if isinstance(operand, RowValue):
         return (
-            SPECIAL[operand.field](operand.expression)
-            if operand.field in SPECIAL
+            _STORED_OTHERWISE[operand.field](operand.expression)
+            if operand.field in _STORED_OTHERWISE
             else operand.expression
         )
-    value = operand.value if isinstance(operand, Const) else None
+    value = operand.value if isinstance(operand, Constant) else None
     if isinstance(value, str):
         if "\0" in value:
-            raise Refusal("no field holds the character NUL")
-        return literal(value, NAME)  # which sorts by code point, as the columns do
+            raise UntranslatableError("no field holds the character NUL")
+        return literal(value, NAME)  # its collation compares code points, as the columns do
     if isinstance(value, int) and not isinstance(value, bool):
         return literal(value, BigInteger())
-    raise Refusal("only bools, ints and strings are asked of rows")
+    raise UntranslatableError("fields are compared with bools, ints and strings only")
 
 
 def _tenant_name(pseudonym: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -173,44 +209,46 @@ def _tenant_name(pseudonym: ColumnElement[Any]) -> ColumnElement[Any]:
     return func.coalesce(name.scalar_subquery(), literal("", NAME), type_=NAME)
 
 
-SPECIAL: Final[Mapping[str, Any]] = {TIME: Microseconds, TENANT: _tenant_name}
-"""Fields that are kept as something else than what filters read."""
+_STORED_OTHERWISE: Final[Mapping[str, Any]] = {TIME: _Microseconds, TENANT: _tenant_name}
+"""Fields that are stored in another form than filters read."""
 
-TENANT_CELL: Final = Cell(decision.c.tenant, TENANT)
+TENANT_VALUE: Final = RowValue(decision.c.tenant, TENANT)
 
 
 def condition(operand: Operand) -> ColumnElement[bool]:
-    """A bool as SQL."""
-    if isinstance(operand, Const):
+    """Return a bool as SQL."""
+    if isinstance(operand, Constant):
         return true() if operand.value else false()
-    if isinstance(operand, Cell):
+    if isinstance(operand, RowValue):
         return operand.expression
-    raise Refusal("a condition is needed here")
+    raise UntranslatableError("a condition is needed here")
 
 
-def negated(operand: Operand) -> Operand:
-    """The opposite of a bool."""
+def negate(operand: Operand) -> Operand:
+    """Return the negation of a bool."""
     return (
-        Const(not operand.value) if isinstance(operand, Const) else Cell(not_(condition(operand)))
+        Constant(not operand.value)
+        if isinstance(operand, Constant)
+        else RowValue(not_(condition(operand)))
     )
 
 
-def joined(symbol: str, parts: Sequence[Operand]) -> Operand:
-    """Bools under `&&` or `||`, constants taken out."""
+def combine(symbol: str, parts: Sequence[Operand]) -> Operand:
+    """Combine bools by `&&` or `||`, with constants evaluated."""
     if any(isinstance(part, Unknown) for part in parts):
         return UNKNOWN
     decisive = symbol == "||"
-    if any(isinstance(part, Const) and part.value is decisive for part in parts):
-        return Const(decisive)
-    asked = [condition(part) for part in parts if not isinstance(part, Const)]
-    if not asked:
-        return Const(not decisive)
-    return Cell(or_(*asked) if decisive else and_(*asked))
+    if any(isinstance(part, Constant) and part.value is decisive for part in parts):
+        return Constant(decisive)
+    translated = [condition(part) for part in parts if not isinstance(part, Constant)]
+    if not translated:
+        return Constant(not decisive)
+    return RowValue(or_(*translated) if decisive else and_(*translated))
 
 
-Symbols = Mapping[str, Callable[[Any, Any], Any]]
+_Symbols = Mapping[str, Callable[[Any, Any], Any]]
 
-COMPARISONS: Final[Symbols] = {
+_COMPARISONS: Final[_Symbols] = {
     "==": operator.eq,
     "!=": operator.ne,
     "<": operator.lt,
@@ -218,116 +256,120 @@ COMPARISONS: Final[Symbols] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-MIRRORED: Final = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
-FIRST: Final = (datetime.min.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
-LAST: Final = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
-SURROGATES: Final = range(0xD800, 0xE000)
-LAST_CHARACTER: Final = "\U0010ffff"
+_MIRRORED: Final = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+_FIRST_TIME: Final = (datetime.min.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
+_LAST_TIME: Final = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
+_SURROGATES: Final = range(0xD800, 0xE000)
+_LAST_CHARACTER: Final = "\U0010ffff"
 
 
 def operate(name: str, type_: Type, operands: tuple[Operand, ...]) -> Operand:
-    """Translate an operation of which not all operands are constant; `type_` is that of the first one."""
-    if name in OF_TENANT and any(isinstance(o, Cell) and o.field == TENANT for o in operands):
-        others = [o for o in operands if isinstance(o, Const)]
+    """Translate an operation on operands of which the first is of `type_`; not all are constant."""
+    if name in _ON_TENANT and any(isinstance(o, RowValue) and o.field == TENANT for o in operands):
+        others = [o for o in operands if isinstance(o, Constant)]
         if len(others) == len(operands) - 1:
             return _of_tenant(name, type_, operands)
-    if name in COMPARISONS:
-        return compare(name, type_, *operands)
-    rule = RULES.get(name)
+    if name in _COMPARISONS:
+        return _compare(name, type_, *operands)
+    rule = _OPERATIONS_ON_FIELDS.get(name)
     if rule is None:
-        raise Refusal(
-            REFUSED.get(name, f"a filter calculates with constants only, not with fields: {name}")
+        raise UntranslatableError(
+            _REJECTED.get(name, f"arithmetic works on constants only, not on fields: {name}")
         )
     return rule(type_, *operands)
 
 
 def _of_tenant(name: str, type_: Type, operands: tuple[Operand, ...]) -> Operand:
-    """Ask the names, and take their pseudonyms; what has no name there is the empty one."""
+    """Compare the names of tenants; a pseudonym without a name has the empty name."""
     names = tenant_pseudonym.alias()
-    asked = operate(
-        name, type_, tuple(Cell(names.c.tenant) if isinstance(o, Cell) else o for o in operands)
+    translated = operate(
+        name,
+        type_,
+        tuple(RowValue(names.c.tenant) if isinstance(o, RowValue) else o for o in operands),
     )
-    if isinstance(asked, Const):
-        return asked
-    of_none = OPERATIONS[name](*(o.value if isinstance(o, Const) else "" for o in operands))
-    sought = not_(condition(asked)) if of_none else condition(asked)
-    pseudonyms = select(names.c.pseudonym).where(sought).correlate_except(names)
+    if isinstance(translated, Constant):
+        return translated
+    holds_for_no_name = OPERATIONS[name](
+        *(o.value if isinstance(o, Constant) else "" for o in operands)
+    )
+    wanted = not_(condition(translated)) if holds_for_no_name else condition(translated)
+    pseudonyms = select(names.c.pseudonym).where(wanted).correlate_except(names)
     tenant = decision.c.tenant
-    return Cell(tenant.not_in(pseudonyms) if of_none else tenant.in_(pseudonyms))
+    return RowValue(tenant.not_in(pseudonyms) if holds_for_no_name else tenant.in_(pseudonyms))
 
 
-def compare(symbol: str, type_: Type, left: Operand, right: Operand) -> Operand:
+def _compare(symbol: str, type_: Type, left: Operand, right: Operand) -> Operand:
     """Compare two bools, ints or texts."""
-    if isinstance(left, Const) and isinstance(right, Const):
-        return Const(OPERATIONS[symbol](left.value, right.value))
-    if isinstance(left, Const):
-        symbol, left, right = MIRRORED[symbol], right, left
+    if isinstance(left, Constant) and isinstance(right, Constant):
+        return Constant(OPERATIONS[symbol](left.value, right.value))
+    if isinstance(left, Constant):
+        symbol, left, right = _MIRRORED[symbol], right, left
     if type_ == BOOL:
         return _compare_bools(symbol, left, right)
-    if isinstance(left, Cell) and left.field == TIME and isinstance(right, Const):
+    if isinstance(left, RowValue) and left.field == TIME and isinstance(right, Constant):
         return _compare_time(symbol, left.expression, right.value)
-    return Cell(COMPARISONS[symbol](bound(left), bound(right)))
+    return RowValue(_COMPARISONS[symbol](to_sql(left), to_sql(right)))
 
 
 def _compare_time(symbol: str, instant: ColumnElement[Any], microseconds: int) -> Operand:
-    """Compare the column itself, so that its index serves; beyond the calendar all instants compare alike."""
-    if not FIRST <= microseconds <= LAST:
-        return Const(COMPARISONS[symbol](0, microseconds))
-    bound_instant = literal(EPOCH + microseconds * MICROSECOND, UtcTime())
-    return Cell(COMPARISONS[symbol](instant, bound_instant))
+    """Compare the column itself, so that its index is used; out of range the result is constant."""
+    if not _FIRST_TIME <= microseconds <= _LAST_TIME:
+        return Constant(_COMPARISONS[symbol](0, microseconds))
+    instant_sql = literal(EPOCH + microseconds * MICROSECOND, UtcTime())
+    return RowValue(_COMPARISONS[symbol](instant, instant_sql))
 
 
 def _compare_bools(symbol: str, left: Operand, right: Operand) -> Operand:
-    """Order is logic: false comes before true."""
+    """Compare bools by logic: false is less than true."""
     if symbol in {"==", "!="}:
-        if isinstance(right, Const):
-            return left if right.value is (symbol == "==") else negated(left)
+        if isinstance(right, Constant):
+            return left if right.value is (symbol == "==") else negate(left)
         sides = Grouping(condition(left)), Grouping(condition(right))
-        return Cell(
+        return RowValue(
             BinaryExpression(
                 *sides, operators.eq if symbol == "==" else operators.ne, type_=Boolean()
             )
         )
     less = symbol in {"<", "<="}
     low, high = (left, right) if less else (right, left)
-    return joined("&&" if symbol in {"<", ">"} else "||", [negated(low), high])
+    return combine("&&" if symbol in {"<", ">"} else "||", [negate(low), high])
 
 
 def _is_in(type_: Type, element: Operand, container: Operand) -> Operand:
-    if isinstance(container, Words):
-        return _held(container.kind, element)
-    if not isinstance(container, Const | Items):
-        raise Refusal("only list fields and lists written out are looked into")
+    if isinstance(container, WordList):
+        return _has_word(container.kind, element)
+    if not isinstance(container, Constant | ItemList):
+        raise UntranslatableError("in needs a list field or a list literal")
     items = items_of(container)
-    constants = [item for item in items if isinstance(item, Const)]
-    rest = [item for item in items if not isinstance(item, Const)]
-    if isinstance(element, Const) or type_ == BOOL:
-        return joined("||", [compare("==", type_, element, item) for item in items])
-    parts = [compare("==", type_, element, item) for item in rest]
+    constants = [item for item in items if isinstance(item, Constant)]
+    rest = [item for item in items if not isinstance(item, Constant)]
+    if isinstance(element, Constant) or type_ == BOOL:
+        return combine("||", [_compare("==", type_, element, item) for item in items])
+    parts = [_compare("==", type_, element, item) for item in rest]
     if constants:
-        parts.append(Cell(bound(element).in_([bound(constant) for constant in constants])))
-    return joined("||", parts)
+        parts.append(RowValue(to_sql(element).in_([to_sql(constant) for constant in constants])))
+    return combine("||", parts)
 
 
-def _held(kind: str, element: Operand) -> Operand:
-    """Ask for a word: one known beforehand finds its sets by index."""
+def _has_word(kind: str, element: Operand) -> Operand:
+    """Test for a word; a constant word finds its sets by index."""
     words = finding_set_word.alias()
-    if isinstance(element, Const):
+    if isinstance(element, Constant):
         sets = select(words.c.finding_set).where(
-            words.c.kind == kind, words.c.word == bound(element)
+            words.c.kind == kind, words.c.word == to_sql(element)
         )
-        return Cell(decision.c.finding_set.in_(sets.correlate_except(words)))
-    return Cell(any_word(words, kind, words.c.word == bound(element)))
+        return RowValue(decision.c.finding_set.in_(sets.correlate_except(words)))
+    return RowValue(any_word(words, kind, words.c.word == to_sql(element)))
 
 
 def any_word(words: Any, kind: str, holds: ColumnElement[bool]) -> ColumnElement[bool]:  # noqa: ANN401 - an alias
-    """Whether a word of the decision's own set is such."""
+    """Return whether the condition holds for a word of the decision."""
     own = (words.c.finding_set == decision.c.finding_set, words.c.kind == kind)
     return exists(select(words.c.word).where(*own, holds).correlate_except(words))
 
 
 def count_words(words: Any, kind: str, *holds: ColumnElement[bool]) -> ColumnElement[int]:  # noqa: ANN401 - an alias
-    """How many words of the decision's own set are such."""
+    """Return for how many words of the decision the conditions hold."""
     own = (words.c.finding_set == decision.c.finding_set, words.c.kind == kind)
     return (
         select(func.count())
@@ -339,11 +381,11 @@ def count_words(words: Any, kind: str, *holds: ColumnElement[bool]) -> ColumnEle
 
 
 def _size(_type: Type, operand: Operand) -> Operand:
-    if isinstance(operand, Words):
-        return Cell(count_words(finding_set_word.alias(), operand.kind))
-    if isinstance(operand, Items):
-        return Const(len(operand.items))
-    return Cell(_length(bound(operand)))
+    if isinstance(operand, WordList):
+        return RowValue(count_words(finding_set_word.alias(), operand.kind))
+    if isinstance(operand, ItemList):
+        return Constant(len(operand.items))
+    return RowValue(_length(to_sql(operand)))
 
 
 def _length(text: ColumnElement[Any]) -> ColumnElement[int]:
@@ -351,54 +393,54 @@ def _length(text: ColumnElement[Any]) -> ColumnElement[int]:
 
 
 def _starts_with(_type: Type, text: Operand, part: Operand) -> Operand:
-    """A known beginning of a column is a range of texts, which an index serves; else the first place found is told."""
-    if part == Const(""):
-        return Const(value=True)
-    whole, start = bound(text), bound(part)
-    if not isinstance(part, Const) or not isinstance(whole, Column):
-        return Cell(Position(whole, start) == literal(1, Integer()))
-    ranges = [Cell(whole >= start)]
-    end = after(part.value)
+    """Test a constant prefix as a range, which an index serves; otherwise by position."""
+    if part == Constant(""):
+        return Constant(value=True)
+    whole, start = to_sql(text), to_sql(part)
+    if not isinstance(part, Constant) or not isinstance(whole, Column):
+        return RowValue(_Position(whole, start) == literal(1, Integer()))
+    ranges = [RowValue(whole >= start)]
+    end = text_after_prefix(part.value)
     if end is not None:
-        ranges.append(Cell(whole < bound(Const(end))))
-    return joined("&&", ranges)
+        ranges.append(RowValue(whole < to_sql(Constant(end))))
+    return combine("&&", ranges)
 
 
-def after(prefix: str) -> str | None:
-    """Give the least text greater than all that begin with the prefix."""
-    stem = prefix.rstrip(LAST_CHARACTER)
+def text_after_prefix(prefix: str) -> str | None:
+    """Return the least text that is greater than all texts with this prefix."""
+    stem = prefix.rstrip(_LAST_CHARACTER)
     if not stem:
         return None
     following = ord(stem[-1]) + 1
-    return stem[:-1] + chr(SURROGATES.stop if following in SURROGATES else following)
+    return stem[:-1] + chr(_SURROGATES.stop if following in _SURROGATES else following)
 
 
 def _ends_with(_type: Type, text: Operand, part: Operand) -> Operand:
-    """Cut as many characters from the end; where there are fewer, what is cut is shorter, so not equal."""
-    end = bound(part)
-    size = literal(len(part.value), Integer()) if isinstance(part, Const) else _length(end)
-    return Cell(Ending(bound(text), size) == end)
+    """Compare as many characters from the end; a shorter text is never equal."""
+    end = to_sql(part)
+    size = literal(len(part.value), Integer()) if isinstance(part, Constant) else _length(end)
+    return RowValue(_Ending(to_sql(text), size) == end)
 
 
 def _contains(_type: Type, text: Operand, part: Operand) -> Operand:
-    return Cell(Position(bound(text), bound(part)) > literal(0, Integer()))
+    return RowValue(_Position(to_sql(text), to_sql(part)) > literal(0, Integer()))
 
 
-RULES: Final[Mapping[str, Callable[..., Operand]]] = {
+_OPERATIONS_ON_FIELDS: Final[Mapping[str, Callable[..., Operand]]] = {
     "in": _is_in,
     "size": _size,
     "startsWith": _starts_with,
     "endsWith": _ends_with,
     "contains": _contains,
 }
-OF_TENANT: Final = frozenset([*COMPARISONS, "in", "startsWith", "endsWith", "contains"])
-WHOLE_LISTS: Final = "list fields are asked with in, size, exists and all only"
-REFUSED: Final = {
-    **dict.fromkeys(["deep ==", "deep !=", "deep in", "list []", "list +"], WHOLE_LISTS),
-    **{f"int {sign}": f"a filter calculates with constants only, not with fields: {sign}" for sign in "+-*/%"},
-    "int -_": "a filter calculates with constants only, not with fields: -",
-    "string +": "a filter joins constants only, not fields",
-    **{f"{to}({of})": f"a filter converts constants only, not fields: {to}({of})" for to, of in (
+_ON_TENANT: Final = frozenset([*_COMPARISONS, "in", "startsWith", "endsWith", "contains"])
+_WHOLE_LISTS: Final = "list fields support in, size, exists and all only"
+_REJECTED: Final = {
+    **dict.fromkeys(["deep ==", "deep !=", "deep in", "list []", "list +"], _WHOLE_LISTS),
+    **{f"int {sign}": f"arithmetic works on constants only, not on fields: {sign}" for sign in "+-*/%"},
+    "int -_": "arithmetic works on constants only, not on fields: -",
+    "string +": "concatenation works on constants only, not on fields",
+    **{f"{to}({of})": f"conversion works on constants only, not on fields: {to}({of})" for to, of in (
         ("double", "int"), ("string", "int"), ("string", "bool"), ("string", "string"), ("int", "double"),
     )},
 }  # fmt: skip

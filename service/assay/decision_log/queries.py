@@ -34,9 +34,11 @@ from sqlalchemy import (
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql import operators, visitors
 
-from assay.decision_log.tables import decision, tenant_pseudonym
+from assay.decision_log.decision_row import ListKey, StoredDecision
+from assay.decision_log.tables import decision
 from assay.engine.errors import StoreUnavailable
 from assay.store.database import reading
+from assay.store.tables import tenant_pseudonym
 
 
 def distinct_values(column: Column[str]) -> Select[Any]:
@@ -59,7 +61,7 @@ class QueryTooSlow(StoreUnavailable):
 
 
 @dataclass(frozen=True, slots=True)
-class Timed:
+class TimedConnection:
     """A connection on which everything together has to be done by `deadline`."""
 
     connection: Connection
@@ -83,11 +85,11 @@ class Timed:
 
 
 @contextmanager
-def reading_for(database: Engine, seconds: float) -> Iterator[Timed]:
+def reading_for(database: Engine, seconds: float) -> Iterator[TimedConnection]:
     """Read one consistent state, for so many seconds at most; raises QueryTooSlow."""
     with reading(database) as connection:
         deadline = time.monotonic() + seconds
-        timed = Timed(connection, deadline, seconds)
+        timed = TimedConnection(connection, deadline, seconds)
         if connection.dialect.name == "postgresql":
             yield timed
             return
@@ -118,54 +120,19 @@ def pseudonyms_by_tenant(database: Engine) -> dict[str, str]:
     return {row.tenant: row.pseudonym for row in rows}
 
 
-__all__ = ["DecisionListed", "QueryTooSlow", "get_decision", "list_decisions"]
-
 SECONDS: Final = 5.0
 FIRST_WINDOW: Final = 2000
 GROWTH: Final = 8
 RESOLVED: Final = 1000
 INSTANT: Final = timedelta(microseconds=1)
 
-Key = tuple[datetime, str]
 
-
-@dataclass(frozen=True, slots=True)
-class DecisionListed:
-    """A row of `decision`."""
-
-    decision_id: str
-    stream: str
-    seq: int
-    decided_at: datetime
-    tenant: str
-    request_id: str
-    model: str
-    variant: str
-    tools: int
-    attempts: int
-    excluded: int
-    first_provider: str
-    first_endpoint: str
-    availability: str
-    policy_revision: int
-    snapshot_id: str
-    engine_version: str
-    demoted: int
-    plan_ns: int
-    finding_set: str
-
-    @property
-    def key(self) -> Key:
-        """Its place in the list."""
-        return self.decided_at, self.decision_id
-
-
-def listed(row: Sequence[Any]) -> DecisionListed:
+def listed(row: Sequence[Any]) -> StoredDecision:
     """Read a row of all columns of `decision`."""
-    return DecisionListed(*row)
+    return StoredDecision(*row)
 
 
-def get_decision(database: Engine, decision_id: str) -> DecisionListed | None:
+def get_decision(database: Engine, decision_id: str) -> StoredDecision | None:
     """One decision by its id; `audit_log.records_of` has its record."""
     with reading_for(database, SECONDS) as timed:
         rows = timed.rows(select(decision).where(decision.c.decision_id == decision_id))
@@ -178,17 +145,17 @@ def list_decisions(  # noqa: PLR0913 - the question, its time, its place in the 
     *,
     since: datetime,
     until: datetime,
-    after: Key | None = None,
+    after: ListKey | None = None,
     limit: int,
     seconds: float = SECONDS,
-) -> tuple[DecisionListed, ...]:
+) -> tuple[StoredDecision, ...]:
     """The newest decisions from `since` on and before `until` that `where` holds for, behind `after` in the list.
 
     Raises QueryTooSlow when there is no answer in time.
     """
     with reading_for(database, seconds) as timed:
         asked = None if where is None else resolved(timed, where)
-        found: list[DecisionListed] = []
+        found: list[StoredDecision] = []
         for window in windows(timed, since, until, after):
             query = newest_first(select(decision).where(window), limit - len(found))
             found += map(listed, timed.rows(query if asked is None else query.where(asked)))
@@ -203,7 +170,7 @@ def newest_first(query: Select[Any], limit: int) -> Select[Any]:
 
 
 def windows(
-    timed: Timed, since: datetime, until: datetime, after: Key | None
+    timed: TimedConnection, since: datetime, until: datetime, after: ListKey | None
 ) -> Iterator[ColumnElement[bool]]:
     """The time from `since` to `until` that lies behind `after`, in pieces, the newest first."""
     at = decision.c.decided_at
@@ -220,7 +187,7 @@ def windows(
     yield and_(at >= since, ends)
 
 
-def begin_of_first(timed: Timed, since: datetime, until: datetime) -> datetime:
+def begin_of_first(timed: TimedConnection, since: datetime, until: datetime) -> datetime:
     """When the first of the last FIRST_WINDOW decisions before `until` was made, or `since`."""
     at = decision.c.decided_at
     query = (
@@ -235,7 +202,7 @@ def longer(since: datetime, begin: datetime, until: datetime) -> datetime:
     return max(since, until - min(max(until - begin, INSTANT) * GROWTH, until - since))
 
 
-def resolved(timed: Timed, where: ColumnElement[bool]) -> ColumnElement[bool]:
+def resolved(timed: TimedConnection, where: ColumnElement[bool]) -> ColumnElement[bool]:
     """Put in the place of each `column IN (SELECT …)` that depends on no decision what it selects, unless that is long.
 
     Then the database knows how many sets of findings or pseudonyms are meant before it chooses its way.

@@ -1,7 +1,7 @@
-"""The decision record: what the journal keeps of one answered decision, as canonical JSON bytes.
+"""The decision record: what the journal stores of one answered decision, as canonical JSON bytes.
 
-Only fields listed here are written. The tenant goes by its pseudonym, the session not at all (its seed is kept), and
-there is no field that could hold prompt text. Messages are left out; they are rendered again on reading.
+Only the fields listed here are written. The tenant appears under its pseudonym; of the session only
+the seed is stored; no field can hold prompt text. Messages are rendered again when a record is read.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NESTED: Final = {
     "preferred_max_latency": Percentiles,
 }
 
-PLAN: Final = b',"plan":'  # it comes last, and inside it no key is called so
+_PLAN: Final = b',"plan":'  # the last key of a record; no key inside the plan has this name
 UNREADABLE: Final = (
     msgspec.DecodeError,
     ValueError,
@@ -43,17 +43,17 @@ UNREADABLE: Final = (
     AssayError,
     RecursionError,
 )
-"""What altered bytes may raise on being read."""
+"""The errors that reading corrupted bytes may raise."""
 
-encoder = msgspec.json.Encoder(order="deterministic")
-decoder = msgspec.json.Decoder()
+_encoder = msgspec.json.Encoder(order="deterministic")
+_decoder = msgspec.json.Decoder()
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class DecisionRecord:
     """One decision as logged; `plan` is the canonical plan, byte for byte.
 
-    `at_us` is when it was answered, in microseconds since 1970 (UTC); `plan_ns` is how long planning took.
+    `at_us` is the time of the answer, in microseconds since 1970 UTC.
     """
 
     decision_id: str
@@ -70,132 +70,132 @@ class Record:
 
     @property
     def decided_at(self) -> datetime:
-        """When it was answered."""
-        return moment_of(self.at_us)
+        """Time of the answer."""
+        return from_micros(self.at_us)
 
     @property
-    def planned(self) -> dict[str, Any]:
+    def decoded_plan(self) -> dict[str, Any]:
         """The plan as a mapping: attempts, verdicts, availability, snapshot."""
-        read: dict[str, Any] = decoder.decode(self.plan)
-        return read
+        decoded: dict[str, Any] = _decoder.decode(self.plan)
+        return decoded
 
 
-def encode(record: Record) -> bytes:
-    """The bytes of a record; equal records have equal bytes."""
-    text = encoder.encode
+def encode_record(record: DecisionRecord) -> bytes:
+    """Encode a record; equal records give equal bytes."""
+    encode = _encoder.encode
     return (
         b'{"at_us":%d,"engine":%b,"health":%b,"id":%b,"now_us":%d,"plan_ns":%d,"policy_digest":%b,'
         b'"policy_revision":%d,"request":%b,"seed":"%b","snapshot":%b,"tenant":%b,"v":%d,"plan":%b}'
     ) % (
         record.at_us,
-        known_text(record.engine_version),
-        text(dict(record.moment.health)) if record.moment.health else b"{}",
-        text(record.decision_id),
-        micros(record.moment.now),
+        _encode_repeated(record.engine_version),
+        encode(dict(record.moment.health)) if record.moment.health else b"{}",
+        encode(record.decision_id),
+        to_micros(record.moment.now),
         record.plan_ns,
-        known_text(record.policy_digest),
+        _encode_repeated(record.policy_digest),
         record.policy_revision,
-        text(request_fields(record.request)),
+        encode(_request_fields(record.request)),
         record.moment.seed.hex().encode(),
-        known_text(record.snapshot_id),
-        known_text(record.tenant),
+        _encode_repeated(record.snapshot_id),
+        _encode_repeated(record.tenant),
         VERSION,
         record.plan,
     )
 
 
 @lru_cache(maxsize=1 << 12)
-def known_text(value: str) -> bytes:
-    """Text that stands in many records, as JSON."""
-    return encoder.encode(value)
+def _encode_repeated(value: str) -> bytes:
+    """Encode a text that many records share."""
+    return _encoder.encode(value)
 
 
 def encode_tenant(tenant: str, pseudonym: str, at_us: int) -> bytes:
-    """The bytes that tie a pseudonym to its tenant; they are kept apart from decisions and can be erased."""
-    return encoder.encode({"tenant": tenant, "pseudonym": pseudonym, "at_us": at_us})
+    """Encode the record that maps a pseudonym to a tenant; it is outside the chain and erasable."""
+    return _encoder.encode({"tenant": tenant, "pseudonym": pseudonym, "at_us": at_us})
 
 
-def decode(data: bytes) -> Record:
-    """A record read back; raises ValueError where the bytes are none."""
+def decode_record(data: bytes) -> DecisionRecord:
+    """Decode a record; raise ValueError if the bytes are not a valid record."""
     try:
-        read = decoder.decode(data)
-        plan = data[data.rindex(PLAN) + len(PLAN) : -1]
-        if read["v"] != VERSION:
-            raise ValueError(f"record version {read['v']} is not known")
-        return Record(
-            decision_id=read["id"],
-            at_us=read["at_us"],
-            moment=Moment(moment_of(read["now_us"]), bytes.fromhex(read["seed"]), read["health"]),
-            tenant=read["tenant"],
-            request=request_of(read["request"]),
-            snapshot_id=read["snapshot"],
-            policy_revision=read["policy_revision"],
-            policy_digest=read["policy_digest"],
-            engine_version=read["engine"],
-            plan_ns=read["plan_ns"],
+        found = _decoder.decode(data)
+        plan = data[data.rindex(_PLAN) + len(_PLAN) : -1]
+        if found["v"] != VERSION:
+            raise ValueError(f"record version {found['v']} is not known")
+        seed = bytes.fromhex(found["seed"])
+        return DecisionRecord(
+            decision_id=found["id"],
+            at_us=found["at_us"],
+            moment=Moment(from_micros(found["now_us"]), seed, found["health"]),
+            tenant=found["tenant"],
+            request=request_of(found["request"]),
+            snapshot_id=found["snapshot"],
+            policy_revision=found["policy_revision"],
+            policy_digest=found["policy_digest"],
+            engine_version=found["engine"],
+            plan_ns=found["plan_ns"],
             plan=plan,
         )
     except UNREADABLE as error:
-        raise ValueError(f"these bytes are no decision record: {error}") from error
+        raise ValueError(f"not a decision record: {error}") from error
 
 
-def micros(time: datetime) -> int:
-    """Microseconds since 1970, exactly."""
+def to_micros(time: datetime) -> int:
+    """Return microseconds since 1970, exactly."""
     since = time - EPOCH
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
-def moment_of(us: int) -> datetime:
-    """The UTC time of microseconds since 1970."""
+def from_micros(us: int) -> datetime:
+    """Return the UTC time of microseconds since 1970."""
     return datetime.fromtimestamp(us // 1_000_000, UTC).replace(microsecond=us % 1_000_000)
 
 
-Defaults = tuple[tuple[str, object], ...]
+_Defaults = tuple[tuple[str, object], ...]
 
 
-def defaults(plain: DataclassInstance, left_out: frozenset[str] = frozenset()) -> Defaults:
-    """The fields of a dataclass with the values that need not be written, by name."""
-    named = ((field.name, getattr(plain, field.name)) for field in fields(plain))
-    return tuple(sorted(pair for pair in named if pair[0] not in left_out))
+def _defaults(value: DataclassInstance, left_out: frozenset[str] = frozenset()) -> _Defaults:
+    names = sorted(field.name for field in fields(value) if field.name not in left_out)
+    return tuple((name, getattr(value, name)) for name in names)
 
 
-OF_REQUEST: Final = defaults(Request(model="-"), UNLOGGED)
-OF_PROVIDER: Final = defaults(ProviderPreferences())
-OF_NESTED: Final = {name: defaults(kind()) for name, kind in NESTED.items()}
+_REQUEST_DEFAULTS: Final = _defaults(Request(model="-"), UNLOGGED)
+_PROVIDER_DEFAULTS: Final = _defaults(ProviderPreferences())
+_NESTED_DEFAULTS: Final = {name: _defaults(kind()) for name, kind in NESTED.items()}
 
 
-def changed(value: object, plain: Defaults) -> dict[str, Any]:
-    """The fields of a dataclass that differ from its defaults."""
+def _changed_fields(value: object, defaults: _Defaults) -> dict[str, Any]:
+    """Return the fields that differ from their defaults."""
     return {
         name: own
-        for name, default in plain
+        for name, default in defaults
         if (own := getattr(value, name)) is not default and own != default
     }
 
 
-def request_fields(request: Request) -> dict[str, Any]:
-    """What a request says besides its defaults, without tenant, session and seed."""
-    found = changed(request, OF_REQUEST)
+def _request_fields(request: Request) -> dict[str, Any]:
+    """Return a request's fields that differ from their defaults, except tenant, session and seed."""
+    found = _changed_fields(request, _REQUEST_DEFAULTS)
     if "provider" in found:
-        wants = changed(request.provider, OF_PROVIDER)
-        for name, plain in OF_NESTED.items():
-            if name in wants:
-                wants[name] = changed(wants[name], plain)
-        found["provider"] = wants
+        preferences = _changed_fields(request.provider, _PROVIDER_DEFAULTS)
+        for name, defaults in _NESTED_DEFAULTS.items():
+            if name in preferences:
+                preferences[name] = _changed_fields(preferences[name], defaults)
+        found["provider"] = preferences
     return found
 
 
 def request_of(found: Mapping[str, Any]) -> Request:
-    """A logged request read back."""
-    read: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in found.items()
-    }
-    if "provider" in read:
-        wants: dict[str, Any] = {
-            n: tuple(v) if isinstance(v, list) else v for n, v in read["provider"].items()
-        }
+    """Return the request of its logged fields."""
+    values = _with_tuples(found)
+    if "provider" in values:
+        preferences = _with_tuples(values["provider"])
         for name, kind in NESTED.items():
-            if name in wants:
-                wants[name] = kind(**wants[name])
-        read["provider"] = ProviderPreferences(**wants)
-    return Request(**read)
+            if name in preferences:
+                preferences[name] = kind(**preferences[name])
+        values["provider"] = ProviderPreferences(**preferences)
+    return Request(**values)
+
+
+def _with_tuples(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from sqlalchemy import Engine
 
-from assay.decision_log.record import UNREADABLE, Record, decode
+from assay.decision_log.record import UNREADABLE, DecisionRecord, decode_record
 from assay.engine.decide.plan import Plan, PlannedAttempt, plan
 from assay.engine.errors import AssayError, AuthorError
 from assay.engine.policy.policy import Policy
@@ -43,7 +43,7 @@ Snapshots = Callable[[str], Snapshot | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
+class ReplayResult:
     """What replaying one decision came to.
 
     `outcome` is `identical`, `differs`, `engine_differs` (another version of Assay, which may plan otherwise),
@@ -57,19 +57,19 @@ class Replayed:
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
+class Replayer:
     """Recomputes records; `tenants` maps pseudonyms to names, `snapshots` finds a snapshot by its id."""
 
     snapshots: Snapshots
     tenants: Mapping[str, str]
     engine_version: str
 
-    def __call__(self, decision_id: str, data: bytes) -> Replayed:
+    def __call__(self, decision_id: str, data: bytes) -> ReplayResult:
         """Recompute one decision from the bytes of its record."""
         try:
-            record = decode(data)
+            record = decode_record(data)
         except ValueError as error:
-            return Replayed(decision_id, "unreadable", str(error))
+            return ReplayResult(decision_id, "unreadable", str(error))
         try:
             snapshot = self.snapshots(record.snapshot_id)
         except KeyError:  # a part of it is gone
@@ -77,18 +77,18 @@ class Replay:
         except AuthorError as error:
             return self.differing(record, f"its policy is refused now: {error}", None)
         if snapshot is None:
-            return Replayed(
+            return ReplayResult(
                 record.decision_id, "snapshot_missing", f"snapshot {record.snapshot_id} is not kept"
             )
         if record.tenant and record.tenant not in self.tenants:
-            return Replayed(
+            return ReplayResult(
                 record.decision_id,
                 "tenant_erased",
                 "the tenant was erased, and its settings with it",
             )
         return self.compared(record, snapshot)
 
-    def compared(self, record: Record, snapshot: Snapshot) -> Replayed:
+    def compared(self, record: DecisionRecord, snapshot: Snapshot) -> ReplayResult:
         """Plan again, and compare byte for byte."""
         try:
             made = self.planned(record, snapshot)
@@ -97,7 +97,7 @@ class Replay:
         except AssayError as error:
             return self.differing(record, f"it is refused now: {error}", None)
         except UNREADABLE as error:
-            return Replayed(
+            return ReplayResult(
                 record.decision_id, "unreadable", f"the logged plan cannot be read: {error}"
             )
         by = (
@@ -105,24 +105,24 @@ class Replay:
             if record.engine_version == self.engine_version
             else f"made by Assay {record.engine_version}"
         )
-        return Replayed(record.decision_id, "identical", by, made)
+        return ReplayResult(record.decision_id, "identical", by, made)
 
-    def planned(self, record: Record, snapshot: Snapshot) -> Plan:
+    def planned(self, record: DecisionRecord, snapshot: Snapshot) -> Plan:
         """The plan that the logged request, seed and health give in a snapshot."""
         request = replace(record.request, tenant=self.tenants.get(record.tenant, ""))
         return plan(request, snapshot, record.moment)
 
-    def differing(self, record: Record, detail: str, made: Plan | None) -> Replayed:
+    def differing(self, record: DecisionRecord, detail: str, made: Plan | None) -> ReplayResult:
         """A difference, laid to another engine version where there is one."""
         if record.engine_version != self.engine_version:
             words = f"made by Assay {record.engine_version}, replayed by {self.engine_version}: {detail}"
-            return Replayed(record.decision_id, "engine_differs", words, made)
-        return Replayed(record.decision_id, "differs", detail, made)
+            return ReplayResult(record.decision_id, "engine_differs", words, made)
+        return ReplayResult(record.decision_id, "differs", detail, made)
 
 
-def logged_plan(record: Record) -> Plan:
+def logged_plan(record: DecisionRecord) -> Plan:
     """The plan as it was answered, save tags and sentences, which a record leaves out."""
-    found = record.planned
+    found = record.decoded_plan
     verdicts = tuple(
         Verdict(
             endpoint_id,
@@ -159,9 +159,9 @@ def findings(spelled: Sequence[Sequence[str]]) -> tuple[RuleFinding, ...]:
     )
 
 
-def difference(record: Record, made: Plan) -> str:
+def difference(record: DecisionRecord, made: Plan) -> str:
     """The first difference between a logged plan and a recomputed one, in a sentence."""
-    logged = record.planned
+    logged = record.decoded_plan
     names = [logged["verdicts"][place][1] for place, _ in logged["attempts"]]
     now = [a.endpoint_id for a in made.attempts]
     if names != now:

@@ -23,18 +23,17 @@ from sqlalchemy import (
 )
 
 from assay.decision_log.queries import distinct_values
-from assay.decision_log.sink import FINDING_SETS, forward, shipping
+from assay.decision_log.sink import FINDING_SETS, advance
 from assay.decision_log.tables import (
     decision,
     finding_set_word,
     journal_record,
     pruned,
-    tenant_pseudonym,
     unreadable_record,
 )
 from assay.engine.canonical import canonical
 from assay.journal.sink import RecordKind
-from assay.store.database import reading, translated, writing
+from assay.store.database import reading, translated, writing, writing_concurrently
 from assay.store.evidence_tables import tenant_affiliation
 from assay.store.imports.log import bump
 from assay.store.imports.tenants import PREFERENCES
@@ -44,6 +43,7 @@ from assay.store.tables import (
     publication,
     snapshot,
     snapshot_part,
+    tenant_pseudonym,
     tenant_settings,
 )
 
@@ -92,7 +92,7 @@ def prune_batch(
     decided = select(decision.c.seq, decision.c.decided_at).where(
         decision.c.stream == stream, decision.c.seq > after
     )
-    with translated(database), shipping(database) as connection:
+    with translated(database), writing_concurrently(database) as connection:
         found = connection.execute(decided.order_by(decision.c.seq).limit(batch)).all()
         young = next(
             (place for place, row in enumerate(found) if row.decided_at >= before), len(found)
@@ -111,12 +111,8 @@ def prune_batch(
             delete(journal_record).where(own, journal_record.c.seq <= last)
         ).rowcount
         if link is not None:  # else somebody removed that record, and verifying shall say so
-            forward(
-                connection,
-                pruned,
-                {"stream": stream, "seq": last, "chain": link, "pruned_at": now},
-                ("seq",),
-            )
+            row = {"stream": stream, "seq": last, "chain": link, "pruned_at": now}
+            advance(connection, pruned, row, by=("seq",))
         return Piece(count, last)
 
 
@@ -134,7 +130,7 @@ def forget_unused_sets(database: Engine) -> int:
             .all()
         )
     for start in range(0, len(names), BATCH):
-        with translated(database), shipping(database) as connection:
+        with translated(database), writing_concurrently(database) as connection:
             alone_with_sets(connection)
             piece = finding_set_word.c.finding_set.in_(names[start : start + BATCH])
             connection.execute(

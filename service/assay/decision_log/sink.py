@@ -1,164 +1,129 @@
-"""Where shipping ends: records, position and head of one stream in one transaction, every decision once."""
+"""Where shipping ends: records, position and head of one stream in one transaction.
+
+How it works
+------------
+A shipper may send a batch again: it may have died after the commit and before it noticed. So each
+transaction first locks the stream's row in `journal_position` and leaves out what that row covers.
+The sink itself remembers nothing; any number of processes may ship, also the same stream in turn.
+
+Since the position proves that no row is there yet, rows need no staging table: SQLite's driver runs
+one `executemany`, PostgreSQL a binary COPY. If a row is in the way all the same, because someone
+edited the tables, the database reports it, and the batch is written again row by row.
+
+Deadlocks are avoided by order: all shippers take the position first, then the tables in the same
+order, and within a table the rows in the order of their keys. Words of finding sets are shared by
+all streams; the advisory lock FINDING_SETS is held shared by shippers and exclusively by the
+removal of unused sets, so that no set disappears between a decision and its words.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Insert, Table, bindparam, func, select, tuple_
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Engine,
+    Insert,
+    Integer,
+    LargeBinary,
+    Table,
+    bindparam,
+    func,
+    select,
+    tuple_,
+)
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
-from assay.decision_log.batch import Batch, Journalled, Readers, batch_of
-from assay.decision_log.loading import Load, add_missing, add_words, fill_in, load
+from assay.decision_log.batch import CELLS, Cells, LogBatch, RecordReaders, batch_of
+from assay.decision_log.decision_row import Words
 from assay.decision_log.tables import (
     chain_head,
+    decision,
+    finding_set_word,
     journal_position,
-    tenant_pseudonym,
+    journal_record,
     unreadable_record,
 )
-from assay.store.database import reading, translated
+from assay.journal.chain import Head
+from assay.journal.sink import JournalRecord, StreamPosition
+from assay.store.database import reading, translated, writing_concurrently
 from assay.store.outcome_counters import EvidenceRows, count_once, count_rows, note_activity
+from assay.store.tables import tenant_pseudonym
+from assay.store.types import UtcTime
 
-POSITION: Final = select(journal_position).where(journal_position.c.stream == bindparam("name"))
-FINDING_SETS: Final = (
-    0x41_73_73_61_7A  # the advisory lock that shippers share, and who removes unused sets has alone
+FINDING_SETS: Final = 0x41_73_73_61_7A
+"""The advisory lock of finding sets."""
+
+READERS: Final = RecordReaders()
+
+_SELECT_POSITION: Final = select(journal_position).where(
+    journal_position.c.stream == bindparam("name")
 )
 
 
-class Place(Protocol):
-    """How far a stream was stored."""
+class LogSink:
+    """Stores what the journal ships; `unlisted` counts stored decisions that could not be read."""
 
-    @property
-    def segment(self) -> int:
-        """The segment of the last record."""
-
-    @property
-    def offset(self) -> int:
-        """Where in it that record ends."""
-
-    @property
-    def seq(self) -> int:
-        """The number of the last record in the chain."""
-
-    @property
-    def chain(self) -> bytes:
-        """Its link."""
-
-
-class SignedHead(Protocol):
-    """How far a stream had come, signed."""
-
-    @property
-    def seq(self) -> int:
-        """The number of the last record in the chain."""
-
-    @property
-    def chain(self) -> bytes:
-        """Its link."""
-
-    @property
-    def signature(self) -> bytes:
-        """Over stream, number and link."""
-
-    @property
-    def key_id(self) -> str:
-        """Whose signature."""
-
-
-P = TypeVar("P")
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """One batch of a stream, and how far it brings the stream."""
-
-    stream: str
-    batch: Batch
-    evidence: EvidenceRows
-    position: Place
-    head: SignedHead
-
-
-class AuditSink(Generic[P]):
-    """Keeps what the journal ships. `read` reads records; `place` makes the caller's own positions.
-
-    It remembers nothing of what is stored, so that any number of processes may ship, also the same stream one after the
-    other. `unlisted` counts decisions whose record was kept, but could not be read.
-    """
-
-    def __init__(
-        self, database: Engine, read: Readers, place: Callable[[int, int, int, bytes], P]
-    ) -> None:
+    def __init__(self, database: Engine, readers: RecordReaders = READERS) -> None:
         self.database = database
-        self._read = read
-        self._place = place
+        self._readers = readers
         self.unlisted = 0
 
-    def position(self, stream: str) -> P | None:
-        """How far this stream was stored, as of the last transaction that was committed."""
+    def position(self, stream: str) -> StreamPosition | None:
+        """Return how far this stream is stored, as of the last commit."""
         with reading(self.database) as connection:
-            row = connection.execute(POSITION, {"name": stream}).one_or_none()
-        return (
-            None
-            if row is None
-            else self._place(row.segment, row.byte_offset, row.seq, bytes(row.chain))
-        )
+            row = connection.execute(_SELECT_POSITION, {"name": stream}).one_or_none()
+        if row is None:
+            return None
+        return StreamPosition(row.segment, row.byte_offset, row.seq, bytes(row.chain))
 
     def store(
-        self, stream: str, records: Sequence[Journalled], position: Place, head: SignedHead
+        self, stream: str, records: Sequence[JournalRecord], position: StreamPosition, head: Head
     ) -> None:
-        """Keep records, position and head; what lies before the stored position is there already and not kept again.
-
-        The position rules out that a row is in the way. Where one is all the same, the batch goes in row by row.
-        """
-        batch = batch_of(stream, records, self._read, self.database.dialect)
+        """Store records, position and head, except what the stored position already covers."""
+        batch = batch_of(stream, records, self._readers, self.database.dialect)
         evidence = count_rows(batch.outcomes)
         with translated(self.database):
             try:
-                self._store(load, Sent(stream, batch, evidence, position, head))
+                self._store(load, batch, evidence, position, head)
             except (IntegrityError, DataError):
-                self._store(fill_in, Sent(stream, batch, evidence, position, head))
+                self._store(_load_row_by_row, batch, evidence, position, head)
         self.unlisted += batch.unlisted
 
-    def _store(self, into: Load, sent: Sent) -> None:
-        batch = sent.batch
-        with shipping(self.database) as connection:
-            stored = connection.execute(
-                POSITION.with_for_update(), {"name": sent.stream}
-            ).one_or_none()
+    def _store(
+        self,
+        load_rows: Callable[[Connection, LogBatch], None],
+        batch: LogBatch,
+        evidence: EvidenceRows,
+        position: StreamPosition,
+        head: Head,
+    ) -> None:
+        stream, lock = head.stream, _SELECT_POSITION.with_for_update()
+        with writing_concurrently(self.database) as connection:
+            stored = connection.execute(lock, {"name": stream}).one_or_none()
             if stored is not None:
-                if (stored.segment, stored.byte_offset) >= (
-                    sent.position.segment,
-                    sent.position.offset,
-                ):
+                if (stored.segment, stored.byte_offset) >= (position.segment, position.offset):
                     return
-                batch = after(batch, stored.seq)
-            into(connection, batch)
+                batch = _rows_after(batch, stored.seq)
+            load_rows(connection, batch)
             if connection.dialect.name == "postgresql":
                 connection.execute(select(func.pg_advisory_xact_lock_shared(FINDING_SETS)))
             add_words(connection, batch.words)
-            add_missing(connection, tenant_pseudonym, batch.pseudonyms)
-            add_missing(connection, unreadable_record, batch.unreadable)
-            count_once(connection, sent.stream, sent.evidence)
+            _add_missing(connection, tenant_pseudonym, batch.pseudonyms)
+            _add_missing(connection, unreadable_record, batch.unreadable)
+            count_once(connection, stream, evidence)
             note_activity(connection, batch.activity)
-            note(connection, sent.stream, sent.position, sent.head)
+            _store_progress(connection, stream, position, head)
 
 
-@contextmanager
-def shipping(database: Engine) -> Iterator[Connection]:
-    """One transaction of a shipper: on PostgreSQL, streams do not wait for each other nor for imports."""
-    with database.connect() as connection:
-        connection.execution_options(assay_writes=True)
-        with connection.begin():
-            yield connection
-
-
-def after(batch: Batch, seq: int) -> Batch:
-    """Leave out what was stored before."""
+def _rows_after(batch: LogBatch, seq: int) -> LogBatch:
     if not batch.records or batch.records[0][1] > seq:
         return batch
     return replace(
@@ -169,8 +134,9 @@ def after(batch: Batch, seq: int) -> Batch:
     )
 
 
-def note(connection: Connection, stream: str, position: Place, head: SignedHead) -> None:
-    """Set how far the stream has come; it never goes back."""
+def _store_progress(
+    connection: Connection, stream: str, position: StreamPosition, head: Head
+) -> None:
     place = {
         "stream": stream,
         "segment": position.segment,
@@ -178,7 +144,7 @@ def note(connection: Connection, stream: str, position: Place, head: SignedHead)
         "seq": position.seq,
         "chain": position.chain,
     }
-    forward(connection, journal_position, place, ("segment", "byte_offset"))
+    advance(connection, journal_position, place, by=("segment", "byte_offset"))
     signed = {
         "stream": stream,
         "seq": head.seq,
@@ -186,21 +152,146 @@ def note(connection: Connection, stream: str, position: Place, head: SignedHead)
         "key_id": head.key_id,
         "signature": head.signature,
     }
-    forward(connection, chain_head, signed, ("seq",))
+    advance(connection, chain_head, signed, by=("seq",))
 
 
-def forward(
-    connection: Connection, table: Table, row: dict[str, object], by: tuple[str, ...]
+def advance(
+    connection: Connection, table: Table, row: dict[str, object], *, by: tuple[str, ...]
 ) -> None:
-    """Put the row in the place of the stream's former one, unless that is further already."""
-    connection.execute(forwarding(connection.dialect.name, table, by), row)
+    """Replace the stream's row, unless the stored one is further ahead by these columns."""
+    connection.execute(_advancing(connection.dialect.name, table, by), row)
 
 
 @cache
-def forwarding(dialect: str, table: Table, by: tuple[str, ...]) -> Insert:
-    """The statement for that, made once: it is part of every batch."""
-    added = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
-    new = added.excluded
-    further = tuple_(*(new[name] for name in by)) >= tuple_(*(table.c[name] for name in by))
+def _advancing(dialect: str, table: Table, by: tuple[str, ...]) -> Insert:
+    insert = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    new = insert.excluded
+    is_ahead = tuple_(*(new[name] for name in by)) >= tuple_(*(table.c[name] for name in by))
     values = {column.name: new[column.name] for column in table.columns if column.name != "stream"}
-    return added.on_conflict_do_update(index_elements=["stream"], set_=values, where=further)
+    return insert.on_conflict_do_update(index_elements=["stream"], set_=values, where=is_ahead)
+
+
+COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
+    journal_record: ("stream", "seq", "kind", "payload", "chain"),
+    decision: ("stream", "seq", "decided_at", *CELLS),
+    finding_set_word: ("finding_set", "kind", "word"),
+    tenant_pseudonym: ("pseudonym", "tenant", "created_at"),
+    unreadable_record: ("stream", "digest", "kind", "payload"),
+}
+"""The order of cells in a row of a batch."""
+
+_PLACEHOLDER: Final = {"sqlite": "?", "postgresql": "%s"}
+_POSTGRESQL_TYPES: Final = (
+    (UtcTime, "timestamptz"),
+    (LargeBinary, "bytea"),
+    (BigInteger, "int8"),
+    (Integer, "int4"),
+)
+_UNKNOWN_SETS: Final = {
+    "sqlite": "SELECT value FROM json_each(?) WHERE NOT EXISTS"
+    " (SELECT 1 FROM finding_set_word WHERE finding_set = value)",
+    "postgresql": "SELECT value FROM json_array_elements_text(%s) AS value WHERE NOT EXISTS"
+    " (SELECT 1 FROM finding_set_word WHERE finding_set = value)",
+}
+
+
+def _insert_statement(table: Table, dialect: str) -> str:
+    names = COLUMNS[table]
+    marks = ", ".join([_PLACEHOLDER[dialect]] * len(names))
+    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - our own names
+
+
+def _postgresql_type(column: Any) -> str:  # noqa: ANN401 - a column of any type
+    found = (name for kind, name in _POSTGRESQL_TYPES if isinstance(column.type, kind))
+    return next(found, "text")
+
+
+INSERT: Final = {
+    dialect: {table: _insert_statement(table, dialect) for table in COLUMNS}
+    for dialect in _PLACEHOLDER
+}
+COPY: Final = {
+    table: f"COPY {table.name} ({', '.join(names)}) FROM STDIN (FORMAT BINARY)"
+    for table, names in COLUMNS.items()
+}
+TYPES: Final = {
+    table: [_postgresql_type(table.c[name]) for name in names] for table, names in COLUMNS.items()
+}
+
+
+def load(connection: Connection, batch: LogBatch) -> None:
+    """Add records and decisions, none of which may be there yet."""
+    bulk = _insert_many if connection.dialect.name == "sqlite" else _copy
+    for table, rows in ((journal_record, batch.records), (decision, batch.decisions)):
+        if rows:
+            bulk(connection, table, rows)
+
+
+def _insert_many(connection: Connection, table: Table, rows: Sequence[Cells]) -> None:
+    connection.exec_driver_sql(INSERT[connection.dialect.name][table], list(rows))
+
+
+def _copy(connection: Connection, table: Table, rows: Sequence[Cells]) -> None:
+    driver: Any = connection.connection.driver_connection
+    with (
+        _driver_errors(connection),
+        driver.cursor() as cursor,
+        cursor.copy(COPY[table]) as target,
+    ):
+        target.set_types(TYPES[table])
+        for row in rows:
+            target.write_row(row)
+
+
+@contextmanager
+def _driver_errors(connection: Connection) -> Iterator[None]:
+    """Raise the driver's errors as SQLAlchemy's."""
+    dbapi = connection.dialect.loaded_dbapi
+    try:
+        yield
+    except dbapi.Error as error:
+        raise DBAPIError.instance(
+            "COPY", None, error, dbapi.Error, dialect=connection.dialect
+        ) from error
+
+
+def _load_row_by_row(connection: Connection, batch: LogBatch) -> None:
+    """Add rows one by one; the journal is right, so a record replaces a row that is in its way.
+
+    A decision id that is stored elsewhere in the log stays there, and a decision row that the
+    database rejects is left out. The record itself is stored in either case.
+    """
+    mark = _PLACEHOLDER[connection.dialect.name]
+    insert = INSERT[connection.dialect.name]
+    replacing = " ON CONFLICT (stream, seq) DO UPDATE SET" + ",".join(
+        f" {name} = excluded.{name}" for name in ("kind", "payload", "chain")
+    )
+    remove = f"DELETE FROM decision WHERE stream = {mark} AND seq = {mark}"  # noqa: S608 - a mark is a placeholder
+    for row in batch.records:
+        connection.exec_driver_sql(insert[journal_record] + replacing, row)
+        connection.exec_driver_sql(remove, row[:2])
+    for row in batch.decisions:
+        try:
+            with connection.begin_nested():
+                connection.exec_driver_sql(insert[decision] + " ON CONFLICT DO NOTHING", row)
+        except DataError:
+            continue
+
+
+def add_words(connection: Connection, words: Mapping[str, Words]) -> None:
+    """Add the words of sets that are not stored yet, in the order of their keys."""
+    if not words:
+        return
+    query = _UNKNOWN_SETS[connection.dialect.name]
+    unknown = connection.exec_driver_sql(query, (json.dumps(list(words)),)).scalars()
+    rows: list[Cells] = []
+    for name in sorted(unknown):
+        for kind, each in words[name].items():
+            rows += [(name, kind, word) for word in each]
+    _add_missing(connection, finding_set_word, rows)
+
+
+def _add_missing(connection: Connection, table: Table, rows: Sequence[Cells]) -> None:
+    if rows:
+        insert = INSERT[connection.dialect.name][table]
+        connection.exec_driver_sql(f"{insert} ON CONFLICT DO NOTHING", list(rows))

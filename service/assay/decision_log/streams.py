@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Engine, Row, Select, and_, exists, select, true, tuple_
 
-from assay.decision_log.queries import DecisionListed, Key, distinct_values, listed
+from assay.decision_log.decision_row import ListKey, StoredDecision
+from assay.decision_log.queries import distinct_values, listed
 from assay.decision_log.tables import (
     chain_head,
     decision,
@@ -22,6 +23,7 @@ from assay.decision_log.tables import (
     journal_record,
     pruned,
 )
+from assay.journal.chain import Head
 from assay.store.database import reading
 
 PIECE: Final = 500
@@ -42,11 +44,11 @@ class LoggedRecord:
     kind: int
     payload: bytes
     chain: bytes
-    decision: DecisionListed | None
+    decision: StoredDecision | None
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class ChainPoint:
     """A place in a stream: a number and the link there."""
 
     seq: int
@@ -54,25 +56,14 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredHead:
-    """How far a stream had come, signed."""
-
-    stream: str
-    seq: int
-    chain: bytes
-    signature: bytes
-    key_id: str
-
-
-@dataclass(frozen=True, slots=True)
 class StreamState:
     """What is known of a stream beside its records: what was removed by age, how far it has come, its newest head."""
 
     stream: str
-    pruned: Mark | None
+    pruned: ChainPoint | None
     pruned_at: datetime | None
-    shipped: Mark | None
-    head: StoredHead | None
+    shipped: ChainPoint | None
+    head: Head | None
 
 
 def records(
@@ -120,7 +111,7 @@ def records_between(
         begin = and_(decision.c.decided_at >= end[0], time_and_id > end)
 
 
-def end_of_window(database: Engine, begin: ColumnElement[bool], until: datetime) -> Key | None:
+def end_of_window(database: Engine, begin: ColumnElement[bool], until: datetime) -> ListKey | None:
     """The place of the last of the next WINDOW decisions; none where there are fewer."""
     query = select(decision.c.decided_at, decision.c.decision_id).where(
         begin, decision.c.decided_at < until
@@ -135,31 +126,29 @@ def streams(database: Engine) -> tuple[StreamState, ...]:
     with reading(database) as connection:
         removed = {row.stream: row for row in connection.execute(select(pruned))}
         shipped = {row.stream: row for row in connection.execute(select(journal_position))}
-        newest = {row.stream: stored_head(row) for row in connection.execute(select(chain_head))}
+        newest = {row.stream: _head_of(row) for row in connection.execute(select(chain_head))}
         logged_in = set(connection.execute(distinct_values(journal_record.c.stream)).scalars())
     names = sorted(logged_in.union(removed, shipped, newest))
     return tuple(
         StreamState(
             stream=name,
-            pruned=mark(removed.get(name)),
+            pruned=_point_of(removed.get(name)),
             pruned_at=removed[name].pruned_at if name in removed else None,
-            shipped=mark(shipped.get(name)),
+            shipped=_point_of(shipped.get(name)),
             head=newest.get(name),
         )
         for name in names
     )
 
 
-def heads(database: Engine, stream: str) -> tuple[StoredHead, ...]:
+def heads(database: Engine, stream: str) -> tuple[Head, ...]:
     """The signed heads of a stream that are kept: the newest."""
     return tuple(
-        map(
-            stored_head, all_rows(database, select(chain_head).where(chain_head.c.stream == stream))
-        )
+        map(_head_of, all_rows(database, select(chain_head).where(chain_head.c.stream == stream)))
     )
 
 
-def strays(database: Engine) -> tuple[DecisionListed, ...]:
+def strays(database: Engine) -> tuple[StoredDecision, ...]:
     """Rows of decisions that no record is there for: nobody but a forger writes them."""
     query = select(decision).where(~exists(select(journal_record.c.seq).where(at_same_place)))
     return tuple(map(listed, all_rows(database, query.limit(PIECE))))
@@ -199,14 +188,14 @@ def logged(row: Sequence[Any]) -> LoggedRecord:
     )
 
 
-def stored_head(row: Row[Any]) -> StoredHead:
+def _head_of(row: Row[Any]) -> Head:
     """Read a row of `chain_head`."""
-    return StoredHead(row.stream, row.seq, bytes(row.chain), bytes(row.signature), row.key_id)
+    return Head(row.stream, row.seq, bytes(row.chain), bytes(row.signature), row.key_id)
 
 
-def mark(row: Row[Any] | None) -> Mark | None:
+def _point_of(row: Row[Any] | None) -> ChainPoint | None:
     """Read number and link of a row, if there is one."""
-    return None if row is None else Mark(row.seq, bytes(row.chain))
+    return None if row is None else ChainPoint(row.seq, bytes(row.chain))
 
 
 def all_rows(database: Engine, query: Select[Any]) -> Sequence[Row[Any]]:

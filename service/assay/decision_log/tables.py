@@ -1,16 +1,18 @@
-"""The tables of the decision log: what was journalled, byte for byte, and beside it what is derived from that.
+"""The tables of the decision log: the records as journaled, and what is derived from them.
 
-`journal_record` is the log. `decision` and `finding_set_word` are indexes of it: they can be made again from the
-records, and are narrow, so that a filter without an index of its own reads a fraction of the log.
+`journal_record` is the log. `decision` and `finding_set_word` are its indexes: they can be rebuilt
+from the records, and they are narrow, so that an unindexed filter reads a fraction of the log.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, UniqueConstraint
 
+from assay.decision_log.decision_row import sql_columns
 from assay.store.tables import metadata
 from assay.store.types import NAME, UtcTime
 
+# `chain` is the link of a record: a hash over all records up to it in its stream.
 journal_record = Table(
     "journal_record",
     metadata,
@@ -18,34 +20,16 @@ journal_record = Table(
     Column("seq", BigInteger, primary_key=True, autoincrement=False),
     Column("kind", Integer, nullable=False),
     Column("payload", LargeBinary, nullable=False),
-    Column(
-        "chain", LargeBinary, nullable=False
-    ),  # the link of this record, over all before it in its stream
+    Column("chain", LargeBinary, nullable=False),
 )
 
+# `tenant` is a pseudonym; it is empty if the request named no tenant.
 decision = Table(
     "decision",
     metadata,
-    Column("decision_id", NAME, primary_key=True),
+    *sql_columns(),
     Column("stream", NAME, nullable=False),
     Column("seq", BigInteger, nullable=False),
-    Column("decided_at", UtcTime, nullable=False),
-    Column("tenant", NAME, nullable=False),  # a pseudonym; empty where no tenant was named
-    Column("request_id", NAME, nullable=False),
-    Column("model", NAME, nullable=False),
-    Column("variant", NAME, nullable=False),
-    Column("tools", BigInteger, nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("excluded", Integer, nullable=False),
-    Column("first_provider", NAME, nullable=False),  # empty where nobody could serve
-    Column("first_endpoint", NAME, nullable=False),
-    Column("availability", NAME, nullable=False),
-    Column("policy_revision", BigInteger, nullable=False),
-    Column("snapshot_id", NAME, nullable=False),
-    Column("engine_version", NAME, nullable=False),
-    Column("demoted", Integer, nullable=False),
-    Column("plan_ns", BigInteger, nullable=False),
-    Column("finding_set", NAME, nullable=False),
     UniqueConstraint("stream", "seq", name="uq_decision_stream_seq"),
     Index(None, "decided_at", "decision_id"),
     Index(None, "tenant", "decided_at", "finding_set"),
@@ -55,15 +39,15 @@ decision = Table(
     Index(None, "snapshot_id"),
     Index(None, "finding_set", "decided_at"),
 )
-some_demoted = decision.c.demoted > 0
+_has_demoted = decision.c.demoted > 0
 Index(
     "ix_decision_demoted",
     decision.c.decided_at,
-    sqlite_where=some_demoted,
-    postgresql_where=some_demoted,
+    sqlite_where=_has_demoted,
+    postgresql_where=_has_demoted,
 )
 
-# Who was left out why repeats from decision to decision: each set of findings is kept once, and found by its words.
+# Many decisions have the same findings: each set of words is stored once.
 finding_set_word = Table(
     "finding_set_word",
     metadata,
@@ -73,26 +57,18 @@ finding_set_word = Table(
     Index(None, "kind", "word", "finding_set"),
 )
 
-# The one table that names tenants beside their pseudonyms: erasing a tenant is deleting here.
-tenant_pseudonym = Table(
-    "tenant_pseudonym",
-    metadata,
-    Column("pseudonym", NAME, primary_key=True),
-    Column("tenant", NAME, nullable=False, index=True),
-    Column("created_at", UtcTime, nullable=False),
-)
-
-# Records outside the chain that this Assay cannot read, so that what a newer one wrote is not lost.
+# Records outside the chain that this version cannot read, kept for a newer one.
+# `digest` is the SHA-256 of the payload.
 unreadable_record = Table(
     "unreadable_record",
     metadata,
     Column("stream", NAME, primary_key=True),
-    Column("digest", NAME, primary_key=True),  # SHA-256 of the payload
+    Column("digest", NAME, primary_key=True),
     Column("kind", Integer, nullable=False),
     Column("payload", LargeBinary, nullable=False),
 )
 
-# The newest signed head of each stream. Older ones would let whoever cuts the tail choose where to.
+# Only the newest signed head of each stream: with older ones, an attacker could truncate to them.
 chain_head = Table(
     "chain_head",
     metadata,
@@ -113,13 +89,12 @@ journal_position = Table(
     Column("chain", LargeBinary, nullable=False),
 )
 
+# Records up to `seq` were removed by age; verification starts from the link `chain` of that one.
 pruned = Table(
     "pruned",
     metadata,
     Column("stream", NAME, primary_key=True),
-    Column("seq", BigInteger, nullable=False),  # records up to this one were removed by age
-    Column(
-        "chain", LargeBinary, nullable=False
-    ),  # the link of this one, from which the rest goes on
+    Column("seq", BigInteger, nullable=False),
+    Column("chain", LargeBinary, nullable=False),
     Column("pruned_at", UtcTime, nullable=False),
 )

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from assay.engine.errors import OperatorError, quoted
-from assay.journal.chain import Head, chain, genesis, key_id, verify_head
+from assay.journal.chain import Head, chain_link, genesis_link, key_id, verify_head
 from assay.journal.sink import RecordKind
 
 
@@ -28,7 +28,7 @@ class KeyMissing(OperatorError):
         self.path = path
 
 
-def public_keys(paths: Iterable[Path]) -> Mapping[str, bytes]:
+def read_public_keys(paths: Iterable[Path]) -> Mapping[str, bytes]:
     """The public keys in these files, or the public halves of private ones, by their short names."""
     keys = [public_key(path) for path in paths]
     return {key_id(key): key for key in keys}
@@ -59,7 +59,7 @@ Fault = tuple[str, int, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Logged:
+class StreamRow:
     """One record as the database has it: place, kind, bytes and link, and the row it is found by, if there is one."""
 
     seq: int
@@ -95,27 +95,27 @@ class StreamReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
+class StreamContents:
     """What verifying reads of one stream: rows in order of seq, heads of the database and those kept outside.
 
     `newer` reads the heads of the database again, once the rows are read: a log that is in use grows meanwhile.
     """
 
     stream: str
-    rows: Iterable[Logged]
+    rows: Iterable[StreamRow]
     start: Start | None
     heads: Sequence[Head]
     outside: Sequence[Head]
     newer: Callable[[], Iterable[Head]] = tuple
 
 
-def verify(
-    stream: Stream,
+def verify_stream(
+    stream: StreamContents,
     public_keys: Mapping[str, bytes],
     derive: Callable[[bytes], Mapping[str, object]],
 ) -> StreamReport:
     """Check every row against its record, the chain and the signed heads; the first fault in the stream's order."""
-    start = stream.start or Start(0, genesis(stream.stream))
+    start = stream.start or Start(0, genesis_link(stream.stream))
     checker = Checker(stream, start.seq, start.chain, derive)
     rows = iter(stream.rows)
     for row in rows:
@@ -129,7 +129,11 @@ class Checker:
     """Walks one stream."""
 
     def __init__(
-        self, stream: Stream, seq: int, link: bytes, derive: Callable[[bytes], Mapping[str, object]]
+        self,
+        stream: StreamContents,
+        seq: int,
+        link: bytes,
+        derive: Callable[[bytes], Mapping[str, object]],
     ) -> None:
         self.stream = stream
         self.first = self.seq = seq
@@ -138,7 +142,7 @@ class Checker:
         self.links: dict[int, bytes] = {seq: link}
         self.wanted = {h.seq for h in (*stream.heads, *stream.outside)}
 
-    def row(self, row: Logged) -> Fault | None:
+    def row(self, row: StreamRow) -> Fault | None:
         """What is wrong with the next row by itself."""
         expected = self.seq + 1
         if row.seq != expected:
@@ -147,9 +151,9 @@ class Checker:
             return ("altered", row.seq, wrong)
         return None
 
-    def link_of(self, row: Logged, rest: Iterator[Logged]) -> Fault | None:
+    def link_of(self, row: StreamRow, rest: Iterator[StreamRow]) -> Fault | None:
         """Take the next row into the chain; what is wrong with it there, judged by what follows."""
-        link = chain(self.link, row.seq, row.kind, row.record)
+        link = chain_link(self.link, row.seq, row.kind, row.record)
         if link != row.chain:
             return self.unlinked(row, list(islice(rest, LOOK_AHEAD)))
         self.seq, self.link = row.seq, link
@@ -157,12 +161,12 @@ class Checker:
             self.links[row.seq] = link
         return None
 
-    def unlinked(self, row: Logged, later: Sequence[Logged]) -> Fault:
+    def unlinked(self, row: StreamRow, later: Sequence[StreamRow]) -> Fault:
         """Why a row does not follow in the chain: another one belongs there, or its record was changed."""
         for other in later:
-            link = chain(self.link, row.seq, other.kind, other.record)
+            link = chain_link(self.link, row.seq, other.kind, other.record)
             if link in (row.chain, other.chain):
-                moved = chain(link, row.seq + 1, row.kind, row.record)
+                moved = chain_link(link, row.seq + 1, row.kind, row.record)
                 if other.seq != row.seq + 1 or moved in (row.chain, other.chain):
                     return (
                         "reordered",
@@ -186,7 +190,7 @@ class Checker:
             f"record {row.decision_id} is not the one that was chained here",
         )
 
-    def misplaced(self, row: Logged, expected: int) -> Fault:
+    def misplaced(self, row: StreamRow, expected: int) -> Fault:
         """A row that does not follow the one before it."""
         if row.seq < expected:
             return (
@@ -197,7 +201,7 @@ class Checker:
         gap = f"{expected}" if row.seq == expected + 1 else f"{expected} to {row.seq - 1}"
         return ("missing", expected, f"records {gap} are missing before {row.decision_id}")
 
-    def derived(self, row: Logged) -> str:
+    def derived(self, row: StreamRow) -> str:
         """What the row's columns say otherwise than its record."""
         if row.kind != RecordKind.DECISION:
             return ""

@@ -11,51 +11,49 @@ from typing import Literal
 import structlog
 from sqlalchemy import Engine
 
-from assay.decision_log.batch import Readers
-from assay.decision_log.derived import derive
-from assay.decision_log.sink import AuditSink
-from assay.decision_log.verify import public_keys
+from assay.decision_log.sink import LogSink
+from assay.decision_log.verify import read_public_keys
 from assay.engine.errors import OperatorError
-from assay.journal.chain import Head, Signer
-from assay.journal.chain_signer import Notary
+from assay.journal.chain import Head, HeadSigner
+from assay.journal.chain_signer import ChainSigner
 from assay.journal.errors import JournalError
 from assay.journal.heads import HeadFile
 from assay.journal.recovery import recover
 from assay.journal.shipper import Shipper
-from assay.journal.sink import Position, RecordKind
+from assay.journal.sink import RecordKind
 from assay.journal.writer import Journal
-from assay.outcomes.outcome import decode_outcomes
 
 Mode = Literal["write", "sync"]
 DRAIN_SECONDS = 5.0
 HEADS = "heads.jsonl"
 KEY = "signing.key"
-READERS = Readers(derive, decode_outcomes)
 log = structlog.get_logger("assay.decision_log.writer")
 
 
 @dataclass(frozen=True, slots=True)
-class Witnesses:
+class VerificationInputs:
     """What the log is verified with: the keys that heads are signed with, and the heads kept outside the database."""
 
     public_keys: Mapping[str, bytes] = field(default_factory=dict)
     heads: Callable[[], list[Head]] = list
 
 
-NO_WITNESSES = Witnesses()
+NO_VERIFICATION_INPUTS = VerificationInputs()
 
 
-def witnesses_in(directory: Path) -> Witnesses:
+def read_verification_inputs(directory: Path) -> VerificationInputs:
     """What the journal's directory knows of keys and heads, for who writes no journal."""
     key = directory / KEY
-    return Witnesses(public_keys([key]) if key.exists() else {}, HeadFile(directory / HEADS).read)
+    return VerificationInputs(
+        read_public_keys([key]) if key.exists() else {}, HeadFile(directory / HEADS).read
+    )
 
 
 class JournalUnusable(OperatorError):
     """The journal's directory or key cannot be used."""
 
 
-class Logbook:
+class DecisionLogWriter:
     """Takes records from construction until `close`; what is not shipped by then is shipped by the next process."""
 
     def __init__(self, directory: Path, database: Engine, mode: Mode = "write") -> None:
@@ -66,16 +64,14 @@ class Logbook:
                     "recovered", stream=found.stream, records=found.frames, cut_bytes=found.cut_bytes,
                     torn=found.torn_frames,
                 )  # fmt: skip
-            signer = Signer(directory / KEY)
+            signer = HeadSigner(directory / KEY)
             self.head_file = HeadFile(directory / HEADS)
             self.public_keys = {signer.key_id: signer.public_key}
-            notary = Notary(signer, self.head_file, frozenset({RecordKind.DECISION}))
+            notary = ChainSigner(signer, self.head_file, frozenset({RecordKind.DECISION}))
             self.journal = Journal(directory, mode=mode)
         except (JournalError, OSError) as error:
             raise JournalUnusable(f"journal {str(directory)!r}: {error}") from error
-        self.shipper = Shipper(
-            directory, AuditSink(database, READERS, Position), notary, own=self.journal.stream
-        )
+        self.shipper = Shipper(directory, LogSink(database), notary, own=self.journal.stream)
         self.thread = threading.Thread(target=self.shipper.run, name="assay-shipper", daemon=True)
         self.thread.start()
 
@@ -90,9 +86,9 @@ class Logbook:
         return self.shipper.trouble
 
     @property
-    def witnesses(self) -> Witnesses:
+    def witnesses(self) -> VerificationInputs:
         """What the log is verified with."""
-        return Witnesses(self.public_keys, self.heads)
+        return VerificationInputs(self.public_keys, self.heads)
 
     def heads(self) -> list[Head]:
         """The signed heads kept outside the database."""

@@ -16,7 +16,7 @@ from typing import Final
 
 from sqlalchemy import Engine
 
-from assay.decision_log.record import micros
+from assay.decision_log.record import to_micros
 from assay.demo.questions import CATALOGS, DATA
 from assay.engine.pool.report import pool_report
 from assay.engine.snapshot.pool_memory import UNKNOWN, PoolChange
@@ -152,7 +152,7 @@ def _hour_of_traffic(
     endpoints: Sequence[SimulatedEndpoint], end: datetime, draw: random.Random
 ) -> Iterator[OutcomeReport]:
     """Yield one hour's requests with tools, in sums as a gateway reports them."""
-    at_us = micros(end) - 1
+    at_us = to_micros(end) - 1
     for endpoint in endpoints:
         for tenant in TENANTS:
             calls = sum(draw.random() < PROPENSITY for _ in range(REQUESTS))

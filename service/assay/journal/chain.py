@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from assay.journal.errors import KeyUnusable
-from assay.journal.operating_system import REAL, Operations
+from assay.journal.operating_system import REAL, FileOperations
 
 _PLACE = Struct(">QB")  # seq, kind
 _GENESIS = b"assay journal 1 genesis\x00"
@@ -30,12 +30,12 @@ KEY_ID_BYTES = 8
 NOT_PRIVATE = 0o077
 
 
-def genesis(stream: str) -> bytes:
+def genesis_link(stream: str) -> bytes:
     """What the first record of a stream is chained to."""
     return sha256(_GENESIS + stream.encode()).digest()
 
 
-def chain(previous: bytes, seq: int, kind: int, payload: bytes) -> bytes:
+def chain_link(previous: bytes, seq: int, kind: int, payload: bytes) -> bytes:
     """The link of a record: over the link before it, its place, its kind and its content."""
     return sha256(previous + _PLACE.pack(seq, kind) + sha256(payload).digest()).digest()
 
@@ -51,10 +51,10 @@ class Head:
     key_id: str
 
 
-class Signer:
+class HeadSigner:
     """Signs heads with an Ed25519 key that lies in a file only its owner may read."""
 
-    def __init__(self, path: Path, operations: Operations = REAL) -> None:
+    def __init__(self, path: Path, operations: FileOperations = REAL) -> None:
         with suppress(FileExistsError):
             if not path.exists():
                 _create(path, operations)
@@ -99,7 +99,7 @@ def _load(path: Path) -> Ed25519PrivateKey:
     return key
 
 
-def _create(path: Path, operations: Operations) -> None:
+def _create(path: Path, operations: FileOperations) -> None:
     """Write a new key beside its place and link it there whole; of two that do so at once, one wins."""
     content = Ed25519PrivateKey.generate().private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()

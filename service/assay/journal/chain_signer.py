@@ -5,20 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from assay.journal.chain import Head, Signer, chain
+from assay.journal.chain import Head, HeadSigner, chain_link
 from assay.journal.frame import Frame
 from assay.journal.heads import HeadFile
-from assay.journal.sink import Position, Record
+from assay.journal.sink import JournalRecord, StreamPosition
 
 INTERVAL = 10.0  # seconds
 
 
-class Notary:
+class ChainSigner:
     """Chains the records of some kinds; publishes heads now and then, and always before segments are deleted."""
 
     def __init__(
         self,
-        signer: Signer,
+        signer: HeadSigner,
         heads: HeadFile,
         chained: frozenset[int],
         *,
@@ -33,19 +33,19 @@ class Notary:
 
     def link(
         self, frames: Iterable[Frame], seq: int, link: bytes
-    ) -> tuple[list[Record], int, bytes]:
+    ) -> tuple[list[JournalRecord], int, bytes]:
         """The frames as records, and the number and link of the last one chained."""
-        records: list[Record] = []
+        records: list[JournalRecord] = []
         for frame in frames:
             if frame.kind in self._chained:
                 seq += 1
-                link = chain(link, seq, frame.kind, frame.payload)
-                records.append(Record(seq, frame.kind, frame.payload, link))
+                link = chain_link(link, seq, frame.kind, frame.payload)
+                records.append(JournalRecord(seq, frame.kind, frame.payload, link))
             else:
-                records.append(Record(0, frame.kind, frame.payload, None))
+                records.append(JournalRecord(0, frame.kind, frame.payload, None))
         return records, seq, link
 
-    def head(self, stream: str, position: Position) -> Head:
+    def head(self, stream: str, position: StreamPosition) -> Head:
         """The signed head of a stream at this position."""
         return self._signer.sign(stream, position.seq, position.chain)
 
@@ -53,7 +53,7 @@ class Notary:
         """The newest head of a stream outside the database."""
         return self._published.get(stream)
 
-    def publish(self, stream: str, position: Position, *, now: bool = False) -> None:
+    def publish(self, stream: str, position: StreamPosition, *, now: bool = False) -> None:
         """Make a head known outside the database, unless it is or was a moment ago and may wait."""
         known = self._published.get(stream)
         at = time.monotonic()

@@ -28,7 +28,7 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class Torn:
+class TornBytes:
     """Bytes that are no frame; where `end` is the end of all, a frame may have been on its way."""
 
     offset: int
@@ -40,16 +40,16 @@ def encode(kind: int, payload: bytes) -> bytes:
     return _HEADER.pack(MARKER, len(payload), crc32(payload, _KIND_CRC[kind]), kind) + payload
 
 
-def scan(data: bytes | mmap, offset: int = 0, *, base: int = 0) -> Iterator[Frame | Torn]:
+def scan(data: bytes | mmap, offset: int = 0, *, base: int = 0) -> Iterator[Frame | TornBytes]:
     """Everything from `offset` on: frames in order, and between them what is damaged; `data` itself lies at `base`."""
     size = len(data)
     while offset < size:
         found = _frame(data, offset, base) or _next_frame(data, offset + 1, base)
         if found is None:
-            yield Torn(base + offset, base + size)
+            yield TornBytes(base + offset, base + size)
             return
         if found.offset > base + offset:
-            yield Torn(base + offset, found.offset)
+            yield TornBytes(base + offset, found.offset)
         yield found
         offset = found.end - base
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from assay.journal.chain import Head
 from assay.journal.errors import HeadFileDamaged
-from assay.journal.operating_system import REAL, Operations
+from assay.journal.operating_system import REAL, FileOperations
 
 FLAGS = os.O_CREAT | os.O_RDWR | os.O_APPEND
 
@@ -17,7 +17,7 @@ FLAGS = os.O_CREAT | os.O_RDWR | os.O_APPEND
 class HeadFile:
     """JSON lines, one head each, appended to by any number of processes."""
 
-    def __init__(self, path: Path, operations: Operations = REAL) -> None:
+    def __init__(self, path: Path, operations: FileOperations = REAL) -> None:
         self.path = path
         self._operations = operations
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from assay.journal.operating_system import REAL, Operations
+from assay.journal.operating_system import REAL, FileOperations
 
 SEALED = ".seg"  # nobody appends to a segment any more once the one behind it has this ending
 NEXT = ".next"  # reserved ahead; may hold frames already while the one before it is being sealed
@@ -56,14 +56,14 @@ def segments(stream_path: Path, ending: str = SEALED) -> list[int]:
     )
 
 
-def remove(path: Path, operations: Operations) -> None:
+def remove(path: Path, operations: FileOperations) -> None:
     """Delete a file, unless an earlier attempt did so in spite of what it said."""
     with suppress(FileNotFoundError):
         operations.unlink(path)
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class StreamClaim:
     """The right to a stream, held by one process at a time and lost when it dies."""
 
     path: Path
@@ -73,7 +73,7 @@ class Claim:
         """Let others have the stream."""
         os.close(self.descriptor)
 
-    def remove(self, operations: Operations = REAL) -> None:
+    def remove(self, operations: FileOperations = REAL) -> None:
         """Delete the directory of a stream that holds no segments any more."""
         with _alone(self.path.parent):
             remove(self.path / LOCK, operations)
@@ -81,7 +81,7 @@ class Claim:
                 operations.rmdir(self.path)
 
 
-def create_stream(directory: Path, operations: Operations = REAL) -> Claim:
+def create_stream(directory: Path, operations: FileOperations = REAL) -> StreamClaim:
     """Begin a stream of this process's own."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / new_stream()
@@ -98,13 +98,13 @@ def create_stream(directory: Path, operations: Operations = REAL) -> Claim:
     return claim
 
 
-def claim_stream(path: Path, operations: Operations = REAL) -> Claim | None:
+def claim_stream(path: Path, operations: FileOperations = REAL) -> StreamClaim | None:
     """Take over a stream whose process is gone; none when it lives or the stream no longer exists."""
     with _alone(path.parent):
         return _claim(path, operations)
 
 
-def _claim(path: Path, operations: Operations) -> Claim | None:
+def _claim(path: Path, operations: FileOperations) -> StreamClaim | None:
     try:
         descriptor = operations.open(path / LOCK, os.O_RDWR | os.O_CREAT, PRIVATE)
     except FileNotFoundError:
@@ -116,7 +116,7 @@ def _claim(path: Path, operations: Operations) -> Claim | None:
         if isinstance(error, BlockingIOError):
             return None
         raise
-    return Claim(path, descriptor)
+    return StreamClaim(path, descriptor)
 
 
 @contextmanager

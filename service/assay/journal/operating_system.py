@@ -52,7 +52,7 @@ def sync_directory(path: str | os.PathLike[str]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Operations:
+class FileOperations:
     """The calls by which the journal changes files: the real ones unless said otherwise."""
 
     open: Callable[[str | os.PathLike[str], int, int], int] = os.open
@@ -66,4 +66,4 @@ class Operations:
     rmdir: Callable[[str | os.PathLike[str]], None] = os.rmdir
 
 
-REAL = Operations()
+REAL = FileOperations()

@@ -6,9 +6,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from assay.journal.frame import Frame, Torn, scan
+from assay.journal.frame import Frame, TornBytes, scan
 from assay.journal.layout import NEXT, SEALED, remove, segment_path, segments
-from assay.journal.operating_system import REAL, Operations
+from assay.journal.operating_system import REAL, FileOperations
 
 CHUNK = 1 << 20
 MOST = 16 << 20  # bytes of payload handed out at once, or one record
@@ -24,7 +24,7 @@ class StreamReader:
         offset: int = 0,
         *,
         final: bool = False,
-        operations: Operations = REAL,
+        operations: FileOperations = REAL,
     ) -> None:
         self.path = path
         self.segment = segment
@@ -93,7 +93,7 @@ class StreamReader:
         """Frames from the offset on, up to the first damage unless told to skip it; and whether damage was met."""
         frames: list[Frame] = []
         for found in scan(data, base=self.offset):
-            if isinstance(found, Torn):
+            if isinstance(found, TornBytes):
                 if not skip:
                     return frames, True
                 self.torn += 1

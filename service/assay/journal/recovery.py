@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
-from assay.journal.frame import Frame, Torn, scan
-from assay.journal.layout import NEXT, Claim, claim_stream, segment_path, segments, streams
-from assay.journal.operating_system import REAL, Operations
+from assay.journal.frame import Frame, TornBytes, scan
+from assay.journal.layout import NEXT, StreamClaim, claim_stream, segment_path, segments, streams
+from assay.journal.operating_system import REAL, FileOperations
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class RecoveredStream:
     torn_frames: int
 
 
-def recover(directory: Path, operations: Operations = REAL) -> list[RecoveredStream]:
+def recover(directory: Path, operations: FileOperations = REAL) -> list[RecoveredStream]:
     """Put every stream in order whose process is gone; those of living processes are left alone."""
     recovered: list[RecoveredStream] = []
     for stream in streams(directory):
@@ -38,7 +38,7 @@ def recover(directory: Path, operations: Operations = REAL) -> list[RecoveredStr
     return recovered
 
 
-def recover_stream(claim: Claim, operations: Operations = REAL) -> RecoveredStream:
+def recover_stream(claim: StreamClaim, operations: FileOperations = REAL) -> RecoveredStream:
     """Put one stream in order, as often as needed."""
     for number in segments(
         claim.path, NEXT
@@ -52,7 +52,7 @@ def recover_stream(claim: Claim, operations: Operations = REAL) -> RecoveredStre
     for number in segments(claim.path):
         path = segment_path(claim.path, number)
         for found in _scanned(path):
-            if isinstance(found, Torn):
+            if isinstance(found, TornBytes):
                 torn += 1
                 if found.end == path.stat().st_size:
                     _cut(path, found.offset, operations)
@@ -64,19 +64,19 @@ def recover_stream(claim: Claim, operations: Operations = REAL) -> RecoveredStre
     return RecoveredStream(claim.path.name, frames, cut, torn)
 
 
-def _scanned(path: Path) -> Iterator[Frame | Torn]:
+def _scanned(path: Path) -> Iterator[Frame | TornBytes]:
     if path.stat().st_size == 0:
         return  # an empty file cannot be mapped
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
-        found: Frame | Torn | None = None
+        found: Frame | TornBytes | None = None
         for found in scan(data):
             if isinstance(found, Frame) or found.end < len(data):
                 yield found
-    if isinstance(found, Torn):
+    if isinstance(found, TornBytes):
         yield found  # the tail, with the file no longer mapped: it is about to be cut
 
 
-def _cut(path: Path, size: int, operations: Operations) -> None:
+def _cut(path: Path, size: int, operations: FileOperations) -> None:
     descriptor = operations.open(path, os.O_RDWR, 0)
     try:
         operations.truncate(descriptor, size)

@@ -7,13 +7,13 @@ from itertools import takewhile
 from pathlib import Path
 from threading import Thread, current_thread
 
-from assay.journal.operating_system import Operations
+from assay.journal.operating_system import FileOperations
 from assay.journal.segment import Segment, nowhere, prepare
 
 RETRY = 0.1  # seconds between attempts to reserve space where there was none
 
 
-class Slot:
+class WriterSlot:
     """What one thread does at the moment, and what it has done: written by that thread alone."""
 
     __slots__ = ("ahead", "appended", "inside", "refused", "thread", "torn")
@@ -30,23 +30,23 @@ class Slot:
 class Rotation:
     """The segments of a stream from the oldest that is not sealed to the one reserved ahead."""
 
-    def __init__(self, path: Path, size: int, operations: Operations) -> None:
+    def __init__(self, path: Path, size: int, operations: FileOperations) -> None:
         self.path = path
         self.current = nowhere(path, operations)
         self.unsealed: tuple[Segment, ...] = (self.current,)  # replaced, never changed
         self.trouble: OSError | None = None  # why no segment is reserved ahead
-        self.slots: list[Slot] = []
+        self.slots: list[WriterSlot] = []
         self._size = size
         self._operations = operations
         self._retry_at = 0.0
 
-    def join(self) -> Slot:
+    def join(self) -> WriterSlot:
         """Give the calling thread its slot."""
-        slot = Slot(current_thread())
+        slot = WriterSlot(current_thread())
         self.slots.append(slot)
         return slot
 
-    def enter(self, slot: Slot) -> Segment:
+    def enter(self, slot: WriterSlot) -> Segment:
         """Say which segment the thread writes to; it leaves by clearing `slot.inside`."""
         while True:
             segment = self.current

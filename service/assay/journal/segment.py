@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Lock
 
 from assay.journal.layout import NEXT, PRIVATE, SEALED, segment_path
-from assay.journal.operating_system import Operations
+from assay.journal.operating_system import FileOperations
 
 FLAGS = os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_RDWR
 
@@ -32,7 +32,7 @@ class Segment:
     )
 
     def __init__(
-        self, path: Path, number: int, descriptor: int, limit: int, operations: Operations
+        self, path: Path, number: int, descriptor: int, limit: int, operations: FileOperations
     ) -> None:
         self.number = number
         self.descriptor = descriptor
@@ -103,7 +103,7 @@ class Segment:
         self._operations.unlink(segment_path(self._path, self.number, NEXT))
 
 
-def prepare(path: Path, number: int, size: int, operations: Operations) -> Segment:
+def prepare(path: Path, number: int, size: int, operations: FileOperations) -> Segment:
     """Reserve the space of a segment; the last quarter is for frames begun at the limit by many threads at once."""
     file = segment_path(path, number, NEXT)
     descriptor = operations.open(file, FLAGS, PRIVATE)
@@ -117,6 +117,6 @@ def prepare(path: Path, number: int, size: int, operations: Operations) -> Segme
     return Segment(path, number, descriptor, size * 3 // 4, operations)
 
 
-def nowhere(path: Path, operations: Operations) -> Segment:
+def nowhere(path: Path, operations: FileOperations) -> Segment:
     """The segment without room that a journal begins and ends with."""
     return Segment(path, 0, -1, 0, operations)

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock
 
-from assay.journal.chain_signer import Notary
+from assay.journal.chain_signer import ChainSigner
 from assay.journal.layout import streams
-from assay.journal.operating_system import REAL, Operations
+from assay.journal.operating_system import REAL, FileOperations
 from assay.journal.sink import Sink
-from assay.journal.stream_shipment import Consignment
+from assay.journal.stream_shipment import StreamShipment
 
 SHORT = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class ShippingPace:
     """How much at a time, how often to look for more, and how long to wait after failures (full jitter), in seconds."""
 
     batch: int = 500
@@ -40,11 +40,11 @@ class Shipper:
         self,
         directory: Path,
         sink: Sink,
-        notary: Notary,
+        notary: ChainSigner,
         *,
         own: str | None = None,
-        pace: Pace = Pace(),
-        operations: Operations = REAL,
+        pace: ShippingPace = ShippingPace(),
+        operations: FileOperations = REAL,
     ) -> None:
         self.shipped = 0
         self.failures = 0
@@ -55,7 +55,7 @@ class Shipper:
         self._own = own
         self._pace = pace
         self._operations = operations
-        self._consignments: dict[str, Consignment] = {}
+        self._consignments: dict[str, StreamShipment] = {}
         self._torn = 0  # of streams that are done
         self._turn = Lock()
         self._stop = Event()
@@ -103,7 +103,7 @@ class Shipper:
             for stream in streams(self._directory):
                 if stream not in self._consignments:
                     path, own = self._directory / stream, stream == self._own
-                    self._consignments[stream] = Consignment(
+                    self._consignments[stream] = StreamShipment(
                         path, self._notary, self._operations, own=own
                     )
             shipped = sum(self._ship(each) for each in list(self._consignments.values()))
@@ -112,7 +112,7 @@ class Shipper:
             self.shipped += shipped
             return shipped
 
-    def _ship(self, consignment: Consignment) -> int:
+    def _ship(self, consignment: StreamShipment) -> int:
         if time.monotonic() < consignment.not_before:
             return 0
         try:

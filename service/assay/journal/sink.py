@@ -19,7 +19,7 @@ class RecordKind(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class StreamPosition:
     """How far a stream was stored: the place behind the last frame, number and link of the last chained record."""
 
     segment: int
@@ -29,7 +29,7 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class JournalRecord:
     """A frame on its way; a kind that takes no part in the chain has number 0 and no link."""
 
     seq: int
@@ -41,8 +41,10 @@ class Record:
 class Sink(Protocol):
     """Keeps records; any exception means that it is not known whether they were kept."""
 
-    def position(self, stream: str) -> Position | None:
+    def position(self, stream: str) -> StreamPosition | None:
         """How far this stream was stored, as of the last transaction that was committed."""
 
-    def store(self, stream: str, records: Sequence[Record], position: Position, head: Head) -> None:
+    def store(
+        self, stream: str, records: Sequence[JournalRecord], position: StreamPosition, head: Head
+    ) -> None:
         """Keep records, position and head of one stream in one transaction."""

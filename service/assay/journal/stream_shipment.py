@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from assay.journal.chain import genesis
-from assay.journal.chain_signer import Notary
-from assay.journal.layout import Claim, claim_stream, segments
-from assay.journal.operating_system import Operations
+from assay.journal.chain import genesis_link
+from assay.journal.chain_signer import ChainSigner
+from assay.journal.layout import StreamClaim, claim_stream, segments
+from assay.journal.operating_system import FileOperations
 from assay.journal.reader import StreamReader
 from assay.journal.recovery import recover_stream
-from assay.journal.sink import Position, Sink
+from assay.journal.sink import Sink, StreamPosition
 
 
-class Consignment:
+class StreamShipment:
     """Ships a stream batch by batch: the own one while it is written, others once their process is gone."""
 
-    def __init__(self, path: Path, notary: Notary, operations: Operations, *, own: bool) -> None:
+    def __init__(
+        self, path: Path, notary: ChainSigner, operations: FileOperations, *, own: bool
+    ) -> None:
         self.path = path
         self.stream = path.name
         self.failures = 0  # in a row
@@ -26,10 +28,10 @@ class Consignment:
         self._own = own
         self._notary = notary
         self._operations = operations
-        self._claim: Claim | None = None
+        self._claim: StreamClaim | None = None
         self._recovered = False
         self._reader: StreamReader | None = None
-        self._position = Position(1, 0, 0, genesis(self.stream))
+        self._position = StreamPosition(1, 0, 0, genesis_link(self.stream))
 
     def ship(self, sink: Sink, limit: int) -> int:
         """Hand over the next batch and delete what is no longer needed; says how many records there were."""
@@ -66,11 +68,11 @@ class Consignment:
         return True
 
     def _begin(self, sink: Sink) -> StreamReader:
-        at = sink.position(self.stream) or Position(1, 0, 0, genesis(self.stream))
+        at = sink.position(self.stream) or StreamPosition(1, 0, 0, genesis_link(self.stream))
         known = self._notary.known(self.stream)
         if known and known.seq > at.seq and at.segment not in segments(self.path):
             # The sink was set back and what it lost is deleted here: leave a gap for all to see, as the numbers go on.
-            at = Position(at.segment, at.offset, known.seq, known.chain)
+            at = StreamPosition(at.segment, at.offset, known.seq, known.chain)
         self._position = at
         final = self._claim is not None
         return StreamReader(
@@ -83,7 +85,7 @@ class Consignment:
         self.torn += reader.torn - torn
         if frames:
             records, seq, link = self._notary.link(frames, self._position.seq, self._position.chain)
-            position = Position(reader.segment, reader.offset, seq, link)
+            position = StreamPosition(reader.segment, reader.offset, seq, link)
             sink.store(self.stream, records, position, self._notary.head(self.stream, position))
             self._position = position
             self._notary.publish(self.stream, position)

@@ -19,8 +19,8 @@ from assay.journal.errors import (
 )
 from assay.journal.frame import LARGEST, encode
 from assay.journal.layout import create_stream
-from assay.journal.operating_system import NO_SPACE, REAL, Operations
-from assay.journal.rotation import Rotation, Slot
+from assay.journal.operating_system import NO_SPACE, REAL, FileOperations
+from assay.journal.rotation import Rotation, WriterSlot
 from assay.journal.segment import Segment
 from assay.journal.syncer import Syncer
 
@@ -42,7 +42,7 @@ class Journal:
         mode: Literal["write", "sync"] = "write",
         segment_bytes: int = SEGMENT_BYTES,
         tick: float = TICK,
-        operations: Operations = REAL,
+        operations: FileOperations = REAL,
     ) -> None:
         self.directory = directory
         try:
@@ -61,7 +61,7 @@ class Journal:
         self._syncer = Syncer(self._rotation, tick)
         self._janitor = Thread(target=self._keep_tidy, name="journal-janitor", daemon=True)
         self._counting, self._stop = Lock(), Event()
-        self._retired = Slot()  # what threads did that are no more
+        self._retired = WriterSlot()  # what threads did that are no more
         self.closed = False
         self._tidy()
         self._syncer.start()
@@ -73,7 +73,7 @@ class Journal:
             raise RecordTooLarge(len(payload), self._largest)
         frame = encode(kind, payload)
         try:
-            slot: Slot = self._slots.slot
+            slot: WriterSlot = self._slots.slot
         except AttributeError:
             slot = self._slots.slot = self._rotation.join()
         rotation = self._rotation
@@ -98,7 +98,7 @@ class Journal:
                 raise self._given_up(slot, segment, segment.fault)
         slot.appended += 1
 
-    def _enter(self, slot: Slot) -> Segment:
+    def _enter(self, slot: WriterSlot) -> Segment:
         """Find a segment with room, waiting a little for one that is being prepared."""
         rotation = self._rotation
         deadline = time.monotonic() + PATIENCE
@@ -116,7 +116,7 @@ class Journal:
             time.sleep(NAP)
         return segment
 
-    def _given_up(self, slot: Slot, segment: Segment, reason: OSError | str) -> JournalError:
+    def _given_up(self, slot: WriterSlot, segment: Segment, reason: OSError | str) -> JournalError:
         """The journal goes on in a fresh segment; this record was refused."""
         segment.limit = 0
         slot.refused += 1
@@ -146,14 +146,14 @@ class Journal:
         """How many of the refused have left a part of them behind."""
         return self._counted().torn
 
-    def _counted(self) -> Slot:
+    def _counted(self) -> WriterSlot:
         """Add up the slots; those of threads that are gone are emptied into one."""
         with self._counting:
             for slot in tuple(self._rotation.slots):
                 if slot.thread is not None and not slot.thread.is_alive():
                     self._rotation.slots.remove(slot)
                     _add(self._retired, slot)
-            total = Slot()
+            total = WriterSlot()
             for slot in (self._retired, *self._rotation.slots):
                 _add(total, slot)
             return total
@@ -206,7 +206,7 @@ def _translated(directory: Path, error: OSError) -> JournalError:
     return JournalFailed(directory, error.strerror or str(error))
 
 
-def _add(total: Slot, slot: Slot) -> None:
+def _add(total: WriterSlot, slot: WriterSlot) -> None:
     total.appended += slot.appended
     total.refused += slot.refused
     total.torn += slot.torn

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from assay.decision_log.auditor import Auditor, Question, Shown
-from assay.decision_log.queries import DecisionListed, Key
-from assay.decision_log.record import UNREADABLE, decode
-from assay.decision_log.replay import Replayed, logged_plan
+from assay.decision_log.auditor import Auditor, DecisionDetail, DecisionQuery
+from assay.decision_log.decision_row import ListKey, StoredDecision
+from assay.decision_log.record import UNREADABLE, decode_record
+from assay.decision_log.replay import ReplayResult, logged_plan
 from assay.decision_log.verify import StreamReport
 from assay.engine.decide.plan import Plan
 from assay.engine.errors import InvalidField
@@ -108,22 +108,22 @@ class Audit(pb_grpc.AuditServiceServicer):
         ]
         return pb.ListPolicyRevisionsResponse(revisions=revisions, next_page_token=token)
 
-    def _question(self, request: pb.ListDecisionsRequest | pb.ReplayRequest) -> Question:
+    def _question(self, request: pb.ListDecisionsRequest | pb.ReplayRequest) -> DecisionQuery:
         if len(request.filter) > MAX_FILTER:
             raise InvalidField("filter", request.filter, f"at most {MAX_FILTER} characters")
-        return Question(
+        return DecisionQuery(
             until=instant("until", request.until) if request.HasField("until") else self._clock(),
             filter=request.filter,
             since=instant("since", request.since) if request.HasField("since") else None,
         )
 
 
-def answered(shown: Shown) -> Plan:
+def answered(shown: DecisionDetail) -> Plan:
     """What was answered: as replayed where that is the same, with sentences and tags, else as logged, without."""
     if shown.replayed.plan is not None and shown.replayed.outcome == "identical":
         return shown.replayed.plan
     try:
-        return logged_plan(decode(shown.record))
+        return logged_plan(decode_record(shown.record))
     except UNREADABLE:
         return Plan((), (), "", shown.row.snapshot_id, shown.row.policy_revision)
 
@@ -150,12 +150,12 @@ def timestamp(value: datetime) -> Timestamp:
     return message
 
 
-def token_of(key: Key) -> str:
+def token_of(key: ListKey) -> str:
     """A page token: the place of the last row given."""
     return f"{key[0].isoformat()} {key[1]}"
 
 
-def key_of(token: str) -> Key:
+def key_of(token: str) -> ListKey:
     """The place behind which a page begins."""
     check_text("page_token", token)
     at, _, decision_id = token.partition(" ")
@@ -176,7 +176,7 @@ def number_of(token: str) -> int:
     return int(token)
 
 
-def summary(row: DecisionListed, tenants: Mapping[str, str]) -> pb.DecisionSummary:
+def summary(row: StoredDecision, tenants: Mapping[str, str]) -> pb.DecisionSummary:
     """A row as a message."""
     return pb.DecisionSummary(
         decision_id=row.decision_id,
@@ -197,7 +197,7 @@ def summary(row: DecisionListed, tenants: Mapping[str, str]) -> pb.DecisionSumma
     )
 
 
-def replayed(results: Iterable[Replayed]) -> pb.ReplayResponse:
+def replayed(results: Iterable[ReplayResult]) -> pb.ReplayResponse:
     """What replaying came to."""
     response = pb.ReplayResponse()
     for result in results:

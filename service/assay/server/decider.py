@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from assay.decision_log.record import Record, encode
+from assay.decision_log.record import DecisionRecord, encode_record
 from assay.decision_log.tenant_pseudonyms import TenantPseudonyms
 from assay.engine.decide.explanation import Explanation, explain
 from assay.engine.decide.ordering import seed_for
@@ -72,7 +72,7 @@ class Decider:
     def keep(self, journal: Journals, decision: Decision, at_ns: int, plan_ns: int) -> None:
         """Journal a decision; raises DecisionNotLogged."""
         try:
-            record = Record(
+            record = DecisionRecord(
                 decision_id=decision.decision_id,
                 at_us=at_ns // 1000,
                 moment=relevant(decision.moment, decision.plan),
@@ -85,7 +85,7 @@ class Decider:
                 plan_ns=plan_ns,
                 plan=decision.plan.canonical(),
             )
-            journal.append(RecordKind.DECISION, encode(record))
+            journal.append(RecordKind.DECISION, encode_record(record))
         except JournalError as error:
             raise DecisionNotLogged(str(error)) from error
 

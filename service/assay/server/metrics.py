@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from assay.decision_log.writer import Logbook
+from assay.decision_log.writer import DecisionLogWriter
 from assay.engine.errors import OperatorError, quoted
 from assay.rpc.address import checked
 
@@ -17,7 +17,7 @@ from assay.rpc.address import checked
 class LogMetrics(Collector):
     """The journal's and the shipper's counters; nothing is counted a second time for the sake of metrics."""
 
-    def __init__(self, logbook: Logbook) -> None:
+    def __init__(self, logbook: DecisionLogWriter) -> None:
         self._logbook = logbook
 
     def collect(self) -> Iterable[Metric]:
@@ -66,7 +66,7 @@ class MetricsUnavailable(OperatorError):
 
 
 @contextmanager
-def metrics_at(address: str | None, logbook: Logbook | None) -> Iterator[str]:
+def metrics_at(address: str | None, logbook: DecisionLogWriter | None) -> Iterator[str]:
     """Answer scrapes at `HOST:PORT` while the context lasts, or nobody; yields where, with the port chosen."""
     if address is None or logbook is None:
         yield "no"

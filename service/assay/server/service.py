@@ -36,9 +36,14 @@ from assay.curator.lease import lease_client
 from assay.curator.loop import CuratorLoop
 from assay.decision_log.auditor import Auditor
 from assay.decision_log.queries import pseudonyms_by_tenant
-from assay.decision_log.record import micros
+from assay.decision_log.record import to_micros
 from assay.decision_log.tenant_pseudonyms import TenantPseudonyms
-from assay.decision_log.writer import NO_WITNESSES, Logbook, Mode, witnesses_in
+from assay.decision_log.writer import (
+    NO_VERIFICATION_INPUTS,
+    DecisionLogWriter,
+    Mode,
+    read_verification_inputs,
+)
 from assay.engine.errors import AssayError, SnapshotUnavailable
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.world import World
@@ -145,11 +150,11 @@ class Service:
         if self.log_writer is not None:
             self.log_writer.close()
 
-    def _open_log(self) -> Logbook | None:
+    def _open_log(self) -> DecisionLogWriter | None:
         settings = self.settings
         if settings.journal is None or "decide" not in self.roles:
             return None
-        return Logbook(settings.journal, settings.database, settings.journal_mode)
+        return DecisionLogWriter(settings.journal, settings.database, settings.journal_mode)
 
     def _decider(self) -> Decider:
         pinned, journaled = self.settings.pinned, self.log_writer is not None
@@ -278,7 +283,7 @@ class Service:
             self.decider.pseudonyms.get,
             journal.append,
             accepted,
-            clock_us=lambda: micros(settings.clock()),
+            clock_us=lambda: to_micros(settings.clock()),
         )
 
     def _audit_service(self) -> GrpcService:
@@ -287,7 +292,11 @@ class Service:
         if self.log_writer is not None:
             witnesses = self.log_writer.witnesses
         else:
-            witnesses = NO_WITNESSES if settings.journal is None else witnesses_in(settings.journal)
+            witnesses = (
+                NO_VERIFICATION_INPUTS
+                if settings.journal is None
+                else read_verification_inputs(settings.journal)
+            )
         audit = Audit(auditor, settings.clock, witnesses.public_keys, witnesses.heads)
         return audit_service(audit)
 

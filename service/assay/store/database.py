@@ -139,6 +139,15 @@ def writing(database: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
+def writing_concurrently(database: Engine) -> Iterator[Connection]:
+    """Open one write transaction that, on PostgreSQL, does not wait for imports or other writers."""
+    with database.connect() as connection:
+        connection.execution_options(assay_writes=True)
+        with connection.begin():
+            yield connection
+
+
+@contextmanager
 def translated(database: Engine) -> Iterator[None]:
     """Turn the driver's errors into one line that names the database, never its password."""
     try:

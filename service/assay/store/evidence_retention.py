@@ -8,9 +8,8 @@ from typing import Final
 
 from sqlalchemy import Column, Engine, delete, select, tuple_
 
-from assay.decision_log.sink import shipping
 from assay.engine.world.clock import EPOCH
-from assay.store.database import translated
+from assay.store.database import translated, writing_concurrently
 from assay.store.evidence_tables import (
     evidence_batch,
     outcome,
@@ -47,7 +46,7 @@ def remove(
     oldest = select(*table.primary_key).where(column < before).limit(batch)
     removed = 0
     while True:
-        with translated(database), shipping(database) as connection:
+        with translated(database), writing_concurrently(database) as connection:
             count = connection.execute(delete(table).where(key.in_(oldest))).rowcount
         removed += count
         if count < batch:

@@ -14,7 +14,6 @@ from datetime import timedelta
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
-from assay.decision_log.batch import Activity, Cells
 from assay.engine.world.clock import EPOCH, HOURS_PER_DAY
 from assay.outcomes.counting import EvidenceCell, count_outcomes
 from assay.outcomes.outcome import Outcome, OutcomeBatch, ToolUse
@@ -28,10 +27,18 @@ from assay.store.evidence_tables import (
     tenant_ignore,
     tenant_provider,
 )
-from assay.store.upserts import add_up, keep_first
+from assay.store.upserts import Cells, add_up, keep_first
 
 NO_TOOLS = ToolUse(0)
 NOTHING = (0, 0, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolActivity:
+    """A tenant's request with tools: its models and the providers or tags it ignored, each once."""
+
+    models: tuple[str, ...]
+    ignored: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +143,9 @@ def unknown(
     return sorted((row.source, row.batch_id) for row in taken)
 
 
-def note_activity(connection: Connection, found: Iterable[tuple[int, str, int, Activity]]) -> None:
+def note_activity(
+    connection: Connection, found: Iterable[tuple[int, str, int, ToolActivity]]
+) -> None:
     """Count the decisions of tenants that offered tools, and remember what they ruled out."""
     decisions: Counter[tuple[str, str, int]] = Counter()
     ignored: set[tuple[str, str, str, int]] = set()

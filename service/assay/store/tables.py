@@ -237,3 +237,12 @@ publication = Table(
     Column("snapshot_id", NAME, ForeignKey("snapshot.snapshot_id"), nullable=False, index=True),
     Column("published_at", UtcTime, nullable=False),
 )
+
+# The only table that maps pseudonyms to tenants: erasing a tenant deletes its rows here.
+tenant_pseudonym = Table(
+    "tenant_pseudonym",
+    metadata,
+    Column("pseudonym", NAME, primary_key=True),
+    Column("tenant", NAME, nullable=False, index=True),
+    Column("created_at", UtcTime, nullable=False),
+)

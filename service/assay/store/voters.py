@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Select, Table, func, select
 
-from assay.decision_log.tables import tenant_pseudonym
 from assay.engine.evidence.ignores import Voter, ignore_votes
 from assay.engine.world.clock import EPOCH
 from assay.engine.world.measurements import IgnoreVote
@@ -24,6 +23,7 @@ from assay.store.evidence_tables import (
     tenant_ignore,
     tenant_provider,
 )
+from assay.store.tables import tenant_pseudonym
 
 DAYS: Final = 28
 name: Final = tenant_pseudonym.c.tenant
