@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, func, select
 from tests.support.released import COUNTS, REVISIONS, open_released, unpack
 
-from assay.curator.judging import compile_source
+from assay.curator.judging import compile_stored
 from assay.decision_log.auditor import Auditor
 from assay.decision_log.schema import metadata
 from assay.decision_log.streams import LoggedRecord, records, streams
@@ -70,7 +70,7 @@ def test_a_database_of_every_revision_migrates_loads_verifies_and_replays(
     assert len(load_world(released).endpoints) == COUNTS[revision]["endpoint"]
     published = latest_published(released)
     assert published is not None
-    auditor = Auditor(released, ENGINE_VERSION, compile_source)
+    auditor = Auditor(released, ENGINE_VERSION, compile_stored)
     snapshot = auditor.snapshots(published.snapshot_id)
     assert snapshot is not None
     assert snapshot.snapshot_id == published.snapshot_id
@@ -96,7 +96,7 @@ def test_the_rest_of_a_released_journal_is_shipped_and_replays(
     writer.close()
     logged = all_records(released)
     assert len(logged) == SHIPPED + UNSHIPPED
-    auditor = Auditor(released, ENGINE_VERSION, compile_source)
+    auditor = Auditor(released, ENGINE_VERSION, compile_stored)
     outcomes = Counter(each.outcome for each in auditor.replay(logged))
     assert outcomes == {"identical": SHIPPED + UNSHIPPED - ERASED, "tenant_erased": ERASED}
     reports = list(auditor.verify(writer.public_keys, writer.heads()))
