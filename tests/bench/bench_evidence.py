@@ -20,6 +20,7 @@ from assay.decision_log.record import to_micros
 from assay.decision_log.sink import LogSink
 from assay.journal.chain import Head
 from assay.journal.sink import JournalRecord, RecordKind, StreamPosition
+from assay.journal.uuid7 import uuid7
 from assay.journal.writer import Journal
 from assay.outcomes.endpoint_health import EndpointHealth
 from assay.outcomes.intake import OutcomeIntake
@@ -32,7 +33,7 @@ from assay.outcomes.outcome import (
     encode_outcomes,
 )
 from assay.rpc.evidence import Evidence
-from assay.server.decider import Decider, uuid7
+from assay.server.decider import Decider
 from assay.store.database import open_database
 from assay.store.preferences import PreferenceStore
 from assay.v1 import evidence_pb2 as pb

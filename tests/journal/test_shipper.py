@@ -18,6 +18,7 @@ from tests.support.journals import (
 )
 from tests.support.waiting import eventually
 
+from assay.journal.backoff import Backoff
 from assay.journal.chain import Head, HeadSigner, genesis_link
 from assay.journal.chain_signer import ChainSigner
 from assay.journal.heads import HeadFile
@@ -236,7 +237,7 @@ def test_stopping_is_immediate(spool: Path) -> None:
 
 
 def test_waits_grow_to_the_longest_and_are_drawn_anew() -> None:
-    longest = ShippingPace(draw=lambda: 1.0)
+    longest = Backoff(draw=lambda: 1.0)
     assert [longest.wait(failures) for failures in (1, 2, 3, 6, 7, 5000)] == [
         0.1,
         0.2,
@@ -245,7 +246,7 @@ def test_waits_grow_to_the_longest_and_are_drawn_anew() -> None:
         5.0,
         5.0,
     ]
-    assert ShippingPace(draw=lambda: 0.25).wait(2) == 0.05
+    assert Backoff(draw=lambda: 0.25).wait(2) == 0.05
 
 
 def test_a_torn_frame_takes_no_number(spool: Path) -> None:

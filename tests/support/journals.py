@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
 
+from assay.journal.backoff import Backoff
 from assay.journal.chain import Head, HeadSigner, chain_link, genesis_link, verify_head
 from assay.journal.chain_signer import ChainSigner
 from assay.journal.frame import Frame
@@ -139,7 +140,7 @@ class FaultySink:
 
 def fast_pace(batch: int = 7) -> ShippingPace:
     """A pace for tests."""
-    return ShippingPace(batch=batch, idle=0.001, first_wait=0.001, longest_wait=0.004)
+    return ShippingPace(batch=batch, idle=0.001, backoff=Backoff(0.001, 0.004))
 
 
 def make_shipper(

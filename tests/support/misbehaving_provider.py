@@ -231,13 +231,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "badcalls": both(
         (ROLE, *(c.replace(b": 1", b"= 1") for c in CALLS), DONE), answer(call("{"), "tool_calls")
     ),
-    "huge": both(
-        (
-            ROLE,
-            b"data: " + b"x" * 1_200_000,
-        ),
-        b'"' + b"x" * 34_000_000 + b'"',
-    ),
+    "huge": both((ROLE, b"data: " + b"x" * 1_200_000), b'"' + b"x" * 34_000_000 + b'"'),
 }
 
 

@@ -233,11 +233,7 @@ def _insert_many(connection: Connection, table: Table, rows: Sequence[Cells]) ->
 
 def _copy(connection: Connection, table: Table, rows: Sequence[Cells]) -> None:
     driver: Any = connection.connection.driver_connection
-    with (
-        _driver_errors(connection),
-        driver.cursor() as cursor,
-        cursor.copy(COPY[table]) as target,
-    ):
+    with _driver_errors(connection), driver.cursor() as cursor, cursor.copy(COPY[table]) as target:
         target.set_types(TYPES[table])
         for row in rows:
             target.write_row(row)

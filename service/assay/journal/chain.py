@@ -1,4 +1,20 @@
-"""The hash chain over a stream's records and its signed heads: a changed record changes all behind it."""
+"""The hash chain over the records of a stream, and its signed heads.
+
+How it works
+------------
+The link of a record is SHA-256 over the link before it, the record's number and kind, and the
+SHA-256 of its bytes. The first link covers the stream's name. So a record that is changed, removed,
+inserted or moved changes every link behind it.
+
+Anyone who can edit the database could recompute all links. So heads are signed: a head is the
+number and link of a record, signed with an Ed25519 key that the database does not hold. The newest
+head is stored in the database with each batch, and heads are appended to `heads.jsonl` on the
+journal's disk. A chain that does not pass through every known head was rewritten; a chain that ends
+before a known head was truncated.
+
+Only decisions are in the chain. Reports of outcomes and the records that map pseudonyms to tenants
+are not: outcomes are deleted by age, and a tenant's name must be erasable.
+"""
 
 from __future__ import annotations
 
@@ -31,18 +47,18 @@ NOT_PRIVATE = 0o077
 
 
 def genesis_link(stream: str) -> bytes:
-    """What the first record of a stream is chained to."""
+    """Return the link that the first record of a stream is chained to."""
     return sha256(_GENESIS + stream.encode()).digest()
 
 
 def chain_link(previous: bytes, seq: int, kind: int, payload: bytes) -> bytes:
-    """The link of a record: over the link before it, its place, its kind and its content."""
+    """Return the link of a record."""
     return sha256(previous + _PLACE.pack(seq, kind) + sha256(payload).digest()).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """How far a stream had come and what its chain was there, signed."""
+    """The number and link of a record of a stream, signed."""
 
     stream: str
     seq: int
@@ -52,7 +68,7 @@ class Head:
 
 
 class HeadSigner:
-    """Signs heads with an Ed25519 key that lies in a file only its owner may read."""
+    """Signs heads with an Ed25519 key in a file that only its owner may read."""
 
     def __init__(self, path: Path, operations: FileOperations = REAL) -> None:
         with suppress(FileExistsError):
@@ -63,17 +79,17 @@ class HeadSigner:
         self.key_id = key_id(self.public_key)
 
     def sign(self, stream: str, seq: int, link: bytes) -> Head:
-        """The signed head of a stream."""
+        """Return the signed head of a stream."""
         return Head(stream, seq, link, self._key.sign(_signed(stream, seq, link)), self.key_id)
 
 
 def key_id(public_key: bytes) -> str:
-    """A short name for a public key."""
+    """Return a short name for a public key."""
     return sha256(public_key).digest()[:KEY_ID_BYTES].hex()
 
 
 def verify_head(head: Head, public_key: bytes) -> bool:
-    """Whether the owner of the key signed this head."""
+    """Return whether the owner of the key signed this head."""
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(
             head.signature, _signed(head.stream, head.seq, head.chain)
@@ -89,7 +105,7 @@ def _signed(stream: str, seq: int, link: bytes) -> bytes:
 
 def _load(path: Path) -> Ed25519PrivateKey:
     if path.stat().st_mode & NOT_PRIVATE:
-        raise KeyUnusable(path, "a file that nobody but its owner may read (mode 0600)")
+        raise KeyUnusable(path, "a file that only its owner may read (mode 0600)")
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)
     except (TypeError, ValueError) as error:
@@ -100,7 +116,7 @@ def _load(path: Path) -> Ed25519PrivateKey:
 
 
 def _create(path: Path, operations: FileOperations) -> None:
-    """Write a new key beside its place and link it there whole; of two that do so at once, one wins."""
+    """Create a key under a temporary name and link it into place; of two processes, one wins."""
     content = Ed25519PrivateKey.generate().private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
     )

@@ -1,4 +1,4 @@
-"""Who chains records, signs heads and sees to it that they are known outside the database."""
+"""Chaining records, signing heads, and publishing heads outside the database."""
 
 from __future__ import annotations
 
@@ -14,30 +14,33 @@ INTERVAL = 10.0  # seconds
 
 
 class ChainSigner:
-    """Chains the records of some kinds; publishes heads now and then, and always before segments are deleted."""
+    """Chains the records of some kinds, and publishes signed heads at intervals.
+
+    A head is always published before segments it covers are deleted.
+    """
 
     def __init__(
         self,
         signer: HeadSigner,
         heads: HeadFile,
-        chained: frozenset[int],
+        chained_kinds: frozenset[int],
         *,
         interval: float = INTERVAL,
     ) -> None:
         self._signer = signer
         self._heads = heads
-        self._chained = chained
+        self._chained_kinds = chained_kinds
         self._interval = interval
         self._published = {head.stream: head for head in heads.read()}
         self._due: dict[str, float] = {}
 
-    def link(
+    def chain_frames(
         self, frames: Iterable[Frame], seq: int, link: bytes
     ) -> tuple[list[JournalRecord], int, bytes]:
-        """The frames as records, and the number and link of the last one chained."""
+        """Return the frames as records, with the number and link of the last chained one."""
         records: list[JournalRecord] = []
         for frame in frames:
-            if frame.kind in self._chained:
+            if frame.kind in self._chained_kinds:
                 seq += 1
                 link = chain_link(link, seq, frame.kind, frame.payload)
                 records.append(JournalRecord(seq, frame.kind, frame.payload, link))
@@ -45,28 +48,28 @@ class ChainSigner:
                 records.append(JournalRecord(0, frame.kind, frame.payload, None))
         return records, seq, link
 
-    def head(self, stream: str, position: StreamPosition) -> Head:
-        """The signed head of a stream at this position."""
+    def sign(self, stream: str, position: StreamPosition) -> Head:
+        """Return the signed head of a stream at this position."""
         return self._signer.sign(stream, position.seq, position.chain)
 
-    def known(self, stream: str) -> Head | None:
-        """The newest head of a stream outside the database."""
+    def newest_head(self, stream: str) -> Head | None:
+        """Return the newest published head of a stream."""
         return self._published.get(stream)
 
     def publish(self, stream: str, position: StreamPosition, *, now: bool = False) -> None:
-        """Make a head known outside the database, unless it is or was a moment ago and may wait."""
-        known = self._published.get(stream)
+        """Publish a head, unless it is published already, or the last one is recent and not `now`."""
+        newest = self._published.get(stream)
         at = time.monotonic()
-        if position.seq <= (known.seq if known else 0) or not (
-            now or at >= self._due.get(stream, at)
-        ):
+        if position.seq <= (newest.seq if newest else 0):
             return
-        head = self.head(stream, position)
+        if not now and at < self._due.get(stream, at):
+            return
+        head = self.sign(stream, position)
         self._heads.append(head)
         self._published[stream] = head
         self._due[stream] = at + self._interval
 
     def forget(self, stream: str) -> None:
-        """There will be no more of this stream."""
+        """Drop the state of a stream that has ended."""
         self._published.pop(stream, None)
         self._due.pop(stream, None)

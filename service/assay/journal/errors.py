@@ -1,4 +1,4 @@
-"""What may go wrong with a journal; all of it is the operator's to put right, none of it the caller's."""
+"""Errors of the journal; the operator has to fix all of them."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from pathlib import Path
 
 
 class JournalError(Exception):
-    """Base of everything the journal raises on purpose."""
+    """Base class of the journal's errors."""
 
 
 class JournalFull(JournalError):
-    """No space could be reserved for more; what was appended before is unharmed."""
+    """The disk is full; earlier records are unharmed."""
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(f"the journal in '{directory}' is full, free some space for it")
+        super().__init__(f"the journal in '{directory}' is full: free some disk space")
         self.directory = directory
 
 
 class JournalFailed(JournalError):
-    """The file system refused a write; the record may or may not be found in the journal later."""
+    """A write failed; the record may or may not be in the journal."""
 
     def __init__(self, directory: Path, reason: str) -> None:
         super().__init__(f"the journal in '{directory}' failed: {reason}")
@@ -27,14 +27,14 @@ class JournalFailed(JournalError):
 
 
 class JournalClosed(JournalFailed):
-    """Nothing is appended once the journal was closed."""
+    """The journal is closed."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory, "it is closed")
 
 
 class RecordTooLarge(JournalError):
-    """A record is larger than the journal takes."""
+    """A record exceeds the journal's limit."""
 
     def __init__(self, size: int, largest: int) -> None:
         super().__init__(
@@ -45,7 +45,7 @@ class RecordTooLarge(JournalError):
 
 
 class HeadFileDamaged(JournalError):
-    """A complete line of the file of heads is not a head."""
+    """A complete line of the file of heads is not a valid head."""
 
     def __init__(self, path: Path, line: int) -> None:
         super().__init__(f"line {line} of '{path}' is damaged, expected a signed head in JSON")
@@ -54,7 +54,7 @@ class HeadFileDamaged(JournalError):
 
 
 class KeyUnusable(JournalError):
-    """The file of the signing key holds no Ed25519 key or lets others read it."""
+    """The signing key's file holds no Ed25519 key, or others can read it."""
 
     def __init__(self, path: Path, expected: str) -> None:
         super().__init__(f"the key in '{path}' cannot be used, expected {expected}")

@@ -1,4 +1,4 @@
-"""Frames: how a record lies in a segment, and how records are found again among damage."""
+"""Frames: the format of a record in a segment, and how frames are found again after damage."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from mmap import mmap
 from struct import Struct
 from zlib import crc32
 
-MARKER = b"\xff\xa5\xfe\x5a"  # \xff and \xfe occur in no UTF-8: text inside a record cannot pass for a frame
+# UTF-8 contains neither \xff nor \xfe, so that text inside a record cannot look like a frame.
+MARKER = b"\xff\xa5\xfe\x5a"
 LARGEST = 16 << 20  # bytes of payload
 
 _HEADER = Struct("<4sIIB")  # marker, length of the payload, CRC-32 of kind and payload, kind
@@ -19,7 +20,7 @@ OVERHEAD = _HEADER.size
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One record, from `offset` to before `end`."""
+    """One record, from `offset` up to `end`."""
 
     kind: int
     payload: bytes
@@ -29,19 +30,19 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class TornBytes:
-    """Bytes that are no frame; where `end` is the end of all, a frame may have been on its way."""
+    """Bytes that are not a valid frame; at the end of a segment, perhaps one in progress."""
 
     offset: int
     end: int
 
 
 def encode(kind: int, payload: bytes) -> bytes:
-    """The bytes of one frame."""
+    """Return the bytes of one frame."""
     return _HEADER.pack(MARKER, len(payload), crc32(payload, _KIND_CRC[kind]), kind) + payload
 
 
 def scan(data: bytes | mmap, offset: int = 0, *, base: int = 0) -> Iterator[Frame | TornBytes]:
-    """Everything from `offset` on: frames in order, and between them what is damaged; `data` itself lies at `base`."""
+    """Yield frames and the damage between them, from `offset` on; `base` is the offset of `data`."""
     size = len(data)
     while offset < size:
         found = _frame(data, offset, base) or _next_frame(data, offset + 1, base)

@@ -1,4 +1,4 @@
-"""The file of heads outside the database, where who may change the database cannot change them."""
+"""The file of signed heads: outside the database, out of reach of those who may edit it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ FLAGS = os.O_CREAT | os.O_RDWR | os.O_APPEND
 
 
 class HeadFile:
-    """JSON lines, one head each, appended to by any number of processes."""
+    """A file of JSON lines, one head each; any number of processes may append."""
 
     def __init__(self, path: Path, operations: FileOperations = REAL) -> None:
         self.path = path
         self._operations = operations
 
     def append(self, head: Head) -> None:
-        """Add a head and bring it to the disk."""
+        """Append a head and sync it to the disk."""
         descriptor = self._operations.open(self.path, FLAGS, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -35,14 +35,14 @@ class HeadFile:
             os.close(descriptor)
 
     def _drop_torn_line(self, descriptor: int) -> None:
-        """Cut what a crash left of a line that was promised to nobody."""
+        """Cut off an incomplete line, whose append never returned."""
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
             content = self.path.read_bytes()
             self._operations.truncate(descriptor, content.rfind(b"\n") + 1)
 
     def read(self) -> list[Head]:
-        """All heads, in the order they were added; a last line without its end is none."""
+        """Return all heads in order; an incomplete last line is ignored."""
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:
@@ -51,7 +51,7 @@ class HeadFile:
         return [self._head(number, line) for number, line in enumerate(lines, start=1)]
 
     def last(self, stream: str) -> Head | None:
-        """The newest head of a stream."""
+        """Return the newest head of a stream."""
         return next((head for head in reversed(self.read()) if head.stream == stream), None)
 
     def _head(self, number: int, line: bytes) -> Head:

@@ -1,80 +1,74 @@
-"""Where streams lie: a directory for each life of a process, locked while it lasts, with numbered segments."""
+"""Directories and files of streams: one directory per process run, locked while it lives."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-import secrets
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import UUID
 
 from assay.journal.operating_system import REAL, FileOperations
+from assay.journal.uuid7 import uuid7
 
-SEALED = ".seg"  # nobody appends to a segment any more once the one behind it has this ending
-NEXT = ".next"  # reserved ahead; may hold frames already while the one before it is being sealed
+# A segment is complete once its successor has the ending SEALED. NEXT marks the segment reserved ahead;
+# it may hold frames while the one before it is being sealed.
+SEALED = ".seg"
+NEXT = ".next"
 LOCK = "lock"
 PRIVATE = 0o600
-ID_DIGITS = 32
+_STREAM_NAME = re.compile("[0-9a-f]{32}")
 
 
-def new_stream() -> str:
-    """A name for a stream: a UUID (version 7), so that names sort by age."""
-    random = int.from_bytes(secrets.token_bytes(10), "big")
-    number = (time.time_ns() // 1_000_000) << 80 | random
-    return UUID(int=number & ~(0xF << 76) & ~(0x3 << 62) | 7 << 76 | 2 << 62).hex
+def _new_stream() -> str:
+    """Return a new name; names sort by age."""
+    return uuid7(time.time_ns() // 1_000_000).replace("-", "")
 
 
 def streams(directory: Path) -> list[str]:
-    """The streams there are, oldest first."""
+    """Return the names of all streams, oldest first."""
     if not directory.is_dir():
         return []
     names = (path.name for path in directory.iterdir())
-    return sorted(
-        name for name in names if len(name) == ID_DIGITS and not set(name) - set("0123456789abcdef")
-    )
+    return sorted(name for name in names if _STREAM_NAME.fullmatch(name))
 
 
 def segment_path(stream_path: Path, number: int, ending: str = SEALED) -> Path:
-    """The file of a segment."""
+    """Return the file of a segment."""
     return stream_path / f"{number:08}{ending}"
 
 
 def segments(stream_path: Path, ending: str = SEALED) -> list[int]:
-    """The numbers of the segments there are, in order."""
+    """Return the numbers of all segments with this ending, in order."""
     try:
-        names = [path.name for path in stream_path.iterdir()]
+        paths = list(stream_path.iterdir())
     except FileNotFoundError:
         return []
-    return sorted(
-        int(stem)
-        for stem, dot, end in (name.partition(".") for name in names)
-        if dot + end == ending
-    )
+    return sorted(int(path.stem) for path in paths if path.suffix == ending)
 
 
 def remove(path: Path, operations: FileOperations) -> None:
-    """Delete a file, unless an earlier attempt did so in spite of what it said."""
+    """Delete a file; it may be gone, if an earlier attempt failed after deleting it."""
     with suppress(FileNotFoundError):
         operations.unlink(path)
 
 
 @dataclass(frozen=True, slots=True)
 class StreamClaim:
-    """The right to a stream, held by one process at a time and lost when it dies."""
+    """The exclusive right to a stream; the operating system releases it when the process dies."""
 
     path: Path
     descriptor: int
 
     def release(self) -> None:
-        """Let others have the stream."""
+        """Let other processes claim the stream."""
         os.close(self.descriptor)
 
     def remove(self, operations: FileOperations = REAL) -> None:
-        """Delete the directory of a stream that holds no segments any more."""
+        """Delete the directory of a stream without segments."""
         with _alone(self.path.parent):
             remove(self.path / LOCK, operations)
             with suppress(FileNotFoundError):
@@ -82,9 +76,9 @@ class StreamClaim:
 
 
 def create_stream(directory: Path, operations: FileOperations = REAL) -> StreamClaim:
-    """Begin a stream of this process's own."""
+    """Create a stream for this process."""
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / new_stream()
+    path = directory / _new_stream()
     with _alone(directory):
         path.mkdir()
         claim = _claim(path, operations)
@@ -99,7 +93,7 @@ def create_stream(directory: Path, operations: FileOperations = REAL) -> StreamC
 
 
 def claim_stream(path: Path, operations: FileOperations = REAL) -> StreamClaim | None:
-    """Take over a stream whose process is gone; none when it lives or the stream no longer exists."""
+    """Claim an abandoned stream; return None if its process lives or the stream is gone."""
     with _alone(path.parent):
         return _claim(path, operations)
 
@@ -121,7 +115,7 @@ def _claim(path: Path, operations: FileOperations) -> StreamClaim | None:
 
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """Hold the directory's own lock, so that a stream is never seen between its creation and its first lock."""
+    """Hold the directory's lock: no process sees a stream that is created but not claimed yet."""
     descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, PRIVATE)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""What the journal asks of the operating system, in one place, so that a test can make each of it fail."""
+"""The operating system calls of the journal, so that a test can make each of them fail."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE: space behind the end of the file, which stays where it is
+KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE: reserve space without changing the size of the file
 UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -21,12 +21,11 @@ def _libc() -> ctypes.CDLL:
 
 
 def reserve(descriptor: int, size: int) -> None:
-    """Reserve `size` bytes on the disk for a file without making it longer; elsewhere just see that they are free."""
+    """Reserve `size` bytes for a file, keeping its length; check free space where unsupported."""
     code = errno.ENOSYS
     if sys.platform == "linux":
-        if (
-            _libc().fallocate(descriptor, KEEP_SIZE, ctypes.c_long(0), ctypes.c_long(size)) == 0
-        ):  # off_t is a long
+        offset, length = ctypes.c_long(0), ctypes.c_long(size)  # off_t is a long
+        if _libc().fallocate(descriptor, KEEP_SIZE, offset, length) == 0:
             return
         code = ctypes.get_errno()
     if code in UNSUPPORTED:
@@ -38,12 +37,12 @@ def reserve(descriptor: int, size: int) -> None:
 
 
 def sync_data(descriptor: int) -> None:
-    """Bring a file's bytes and length to the disk."""
+    """Sync a file's bytes and length to the disk."""
     getattr(os, "fdatasync", os.fsync)(descriptor)
 
 
 def sync_directory(path: str | os.PathLike[str]) -> None:
-    """Bring the names in a directory to the disk."""
+    """Sync the names in a directory to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -53,7 +52,7 @@ def sync_directory(path: str | os.PathLike[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class FileOperations:
-    """The calls by which the journal changes files: the real ones unless said otherwise."""
+    """The calls by which the journal changes files."""
 
     open: Callable[[str | os.PathLike[str], int, int], int] = os.open
     write: Callable[[int, bytes], int] = os.write

@@ -1,4 +1,4 @@
-"""Reading a stream from any place on, across its segments, also while it is being written."""
+"""Reading a stream from any position, across segments, also while it is being written."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from assay.journal.layout import NEXT, SEALED, remove, segment_path, segments
 from assay.journal.operating_system import REAL, FileOperations
 
 CHUNK = 1 << 20
-MOST = 16 << 20  # bytes of payload handed out at once, or one record
+MAX_BYTES = 16 << 20  # payload bytes per read, unless one record is longer
 
 
 class StreamReader:
-    """Reads a stream's frames in order; `final` says that its writer is gone and nothing will follow."""
+    """Reads a stream's frames in order; `final` means that its writer is dead and nothing will follow."""
 
     def __init__(
         self,
@@ -31,16 +31,15 @@ class StreamReader:
         self.offset = offset
         self.final = final
         self.torn = 0
-        self.finished = False  # everything there will ever be has been read
+        self.finished = False  # everything has been read, and nothing will follow
         self._operations = operations
 
-    def read(self, limit: int, most: int = MOST) -> list[Frame]:
-        """Up to `limit` frames; afterwards `segment` and `offset` say where the last one ended."""
+    def read(self, limit: int, most: int = MAX_BYTES) -> list[Frame]:
+        """Return up to `limit` frames; then `segment` and `offset` are the end of the last one."""
         frames: list[Frame] = []
         while len(frames) < limit and most > 0:
-            sealed = (
-                self._sealed()
-            )  # INVARIANT: asked before reading; what is sealed then does not grow after
+            # INVARIANT: read before the frames: a segment sealed now does not grow afterwards.
+            sealed = self.final or self._following() is not None
             found = self._read_here(limit - len(frames), most, sealed=sealed)
             frames += found
             most -= sum(len(frame.payload) for frame in found)
@@ -48,11 +47,8 @@ class StreamReader:
                 break
         return frames
 
-    def _sealed(self) -> bool:
-        return self.final or self._following() is not None
-
     def _step(self, *, sealed: bool) -> bool:
-        """Go on to the next segment when there is no more in this one."""
+        """Move to the next segment, if this one is complete."""
         following = self._following()
         if sealed and following is not None:
             self.segment, self.offset = following, 0
@@ -61,14 +57,14 @@ class StreamReader:
         return False
 
     def _following(self) -> int | None:
-        """The next segment that is there: they are revealed in order, though a listing may miss one that just was."""
+        """Return the next segment; a directory listing may miss one that was just renamed."""
         later = [number for number in segments(self.path) if number > self.segment]
         if not later or segment_path(self.path, self.segment + 1).exists():
             return self.segment + 1 if later else None
         return later[0]
 
     def _read_here(self, limit: int, most: int, *, sealed: bool) -> list[Frame]:
-        """The next frames of this segment; in one that may grow, damage might be a frame on its way."""
+        """Return the next frames of this segment; unless it is sealed, damage may be a frame in progress."""
         try:
             descriptor = self._operations.open(
                 segment_path(self.path, self.segment), os.O_RDONLY, 0
@@ -80,7 +76,7 @@ class StreamReader:
             frames, stuck = self._scan(
                 os.pread(descriptor, min(left, CHUNK), self.offset), limit, most
             )
-            if stuck and not frames:  # a frame that is longer than a chunk, or damage
+            if stuck and not frames:  # damage, or a frame longer than a chunk
                 data = os.pread(descriptor, left, self.offset)
                 frames, _ = self._scan(data, limit, most, skip=sealed)
             return frames
@@ -90,7 +86,7 @@ class StreamReader:
     def _scan(
         self, data: bytes, limit: int, most: int, *, skip: bool = False
     ) -> tuple[list[Frame], bool]:
-        """Frames from the offset on, up to the first damage unless told to skip it; and whether damage was met."""
+        """Return the frames up to the first damage, or with `skip` beyond it, and whether it stopped there."""
         frames: list[Frame] = []
         for found in scan(data, base=self.offset):
             if isinstance(found, TornBytes):
@@ -106,7 +102,7 @@ class StreamReader:
         return frames, False
 
     def remove_before(self, segment: int) -> int:
-        """Delete the segments before this one, except what may still be written to; says how many."""
+        """Delete the segments before this one, except one still written to; return how many."""
         numbers = segments(self.path)
         gone = [
             number
@@ -119,13 +115,13 @@ class StreamReader:
 
     @property
     def behind(self) -> int:
-        """Bytes from here to the end of all segments, sealed or not."""
+        """Bytes from here to the end of the last segment."""
         numbers = [self.segment, *segments(self.path), *segments(self.path, NEXT)]
         sizes = [self._size(number) for number in range(self.segment, max(numbers) + 2)]
         return max(sizes[0] - self.offset, 0) + sum(sizes[1:])
 
     def _size(self, number: int) -> int:
-        for ending in (SEALED, NEXT, SEALED):  # once more: it may have been renamed in between
+        for ending in (SEALED, NEXT, SEALED):  # again: it may be renamed in between
             with suppress(FileNotFoundError):
                 return segment_path(self.path, number, ending).stat().st_size
         return 0

@@ -1,4 +1,19 @@
-"""Putting in order what a process left behind that is gone: torn tails are cut, and said to be."""
+"""Repairing the streams that dead processes left.
+
+How it works
+------------
+A process can die at any instruction, and with it the machine. Three things may be left:
+
+- A segment reserved ahead (`.next`). If it holds frames, the crash came after a thread moved on and
+  before the segment in front was sealed: it is renamed to `.seg`. If it is empty, it is deleted.
+- A torn frame at the end of a segment: an append that was cut short. It was never acknowledged, so
+  it is cut off, and the next reader does not have to guess whether more is coming.
+- Damage in the middle: a short write that was rejected, followed by other threads' frames. It is
+  counted and skipped; frames carry a marker and a checksum, so that the next one is found.
+
+Recovery is idempotent: a crash during recovery only means that it runs again. The stream is claimed
+while it is repaired, so that a living process's stream is never touched.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +31,7 @@ from assay.journal.operating_system import REAL, FileOperations
 
 @dataclass(frozen=True, slots=True)
 class RecoveredStream:
-    """What was found of a stream; cut is what lay behind the last frame of a segment, torn is all that is damaged."""
+    """What was found in a stream: `cut_bytes` after the last frames, `torn_frames` of all damage."""
 
     stream: str
     frames: int
@@ -25,7 +40,7 @@ class RecoveredStream:
 
 
 def recover(directory: Path, operations: FileOperations = REAL) -> list[RecoveredStream]:
-    """Put every stream in order whose process is gone; those of living processes are left alone."""
+    """Repair every abandoned stream; return what was found in each."""
     recovered: list[RecoveredStream] = []
     for stream in streams(directory):
         claim = claim_stream(directory / stream, operations)
@@ -39,10 +54,8 @@ def recover(directory: Path, operations: FileOperations = REAL) -> list[Recovere
 
 
 def recover_stream(claim: StreamClaim, operations: FileOperations = REAL) -> RecoveredStream:
-    """Put one stream in order, as often as needed."""
-    for number in segments(
-        claim.path, NEXT
-    ):  # reserved ahead: the crash came before the segment in front was sealed
+    """Repair one stream; safe to repeat."""
+    for number in segments(claim.path, NEXT):
         ahead = segment_path(claim.path, number, NEXT)
         if ahead.stat().st_size:
             operations.rename(ahead, segment_path(claim.path, number))
@@ -73,7 +86,7 @@ def _scanned(path: Path) -> Iterator[Frame | TornBytes]:
             if isinstance(found, Frame) or found.end < len(data):
                 yield found
     if isinstance(found, TornBytes):
-        yield found  # the tail, with the file no longer mapped: it is about to be cut
+        yield found  # the tail, after unmapping: the caller truncates the file
 
 
 def _cut(path: Path, size: int, operations: FileOperations) -> None:

@@ -1,4 +1,25 @@
-"""Which segment is appended to, and how threads move on to the next one without a lock."""
+"""Which segment is appended to, and how threads move to the next one without a lock.
+
+How it works
+------------
+Appending must not take a lock: hundreds of threads append at once, and one stalled thread must not
+stop the others. Segments form a linked list; `current` is the one to append to, and the janitor
+reserves the next one ahead of time.
+
+A thread announces the segment in its own slot (`slot.inside`) before it writes and clears the slot
+afterwards. It reads `current` again after announcing: if the journal moved on in between, no one
+may have seen the announcement, and the thread starts over. Appends to one file are atomic
+(O_APPEND), so threads in the same segment do not disturb each other.
+
+When a segment is full, each thread tries to move the journal on. Exactly one takes the segment's
+permit (`list.pop` is atomic) and sets `current`; the others find it done.
+
+The janitor seals segments in order: a segment is sealed when it is not current and no slot is
+inside it. From then on no thread writes to it, and renaming its successor to `.seg` tells readers so.
+
+INVARIANT: `current` only moves forward, and only its thread writes a slot. Both depend on the
+atomic loads and stores of references that CPython guarantees.
+"""
 
 from __future__ import annotations
 
@@ -14,26 +35,26 @@ RETRY = 0.1  # seconds between attempts to reserve space where there was none
 
 
 class WriterSlot:
-    """What one thread does at the moment, and what it has done: written by that thread alone."""
+    """What one thread is doing and has done; only that thread writes it."""
 
     __slots__ = ("ahead", "appended", "inside", "refused", "thread", "torn")
 
     def __init__(self, thread: Thread | None = None) -> None:
         self.thread = thread
         self.inside: Segment | None = None
-        self.ahead = 0  # bytes written since the end of the segment was looked up
+        self.ahead = 0  # bytes written since the segment's end was read
         self.appended = 0
         self.refused = 0
         self.torn = 0
 
 
 class Rotation:
-    """The segments of a stream from the oldest that is not sealed to the one reserved ahead."""
+    """The segments of a stream, from the oldest unsealed one to the one reserved ahead."""
 
     def __init__(self, path: Path, size: int, operations: FileOperations) -> None:
         self.path = path
         self.current = nowhere(path, operations)
-        self.unsealed: tuple[Segment, ...] = (self.current,)  # replaced, never changed
+        self.unsealed: tuple[Segment, ...] = (self.current,)  # replaced, never mutated
         self.trouble: OSError | None = None  # why no segment is reserved ahead
         self.slots: list[WriterSlot] = []
         self._size = size
@@ -41,22 +62,22 @@ class Rotation:
         self._retry_at = 0.0
 
     def join(self) -> WriterSlot:
-        """Give the calling thread its slot."""
+        """Return a new slot for the calling thread."""
         slot = WriterSlot(current_thread())
         self.slots.append(slot)
         return slot
 
     def enter(self, slot: WriterSlot) -> Segment:
-        """Say which segment the thread writes to; it leaves by clearing `slot.inside`."""
+        """Return the segment to write to; the thread leaves it by clearing `slot.inside`."""
         while True:
             segment = self.current
             slot.inside = segment
-            # INVARIANT: looked at again after publishing: who moved the journal on before may have seen no one inside.
+            # INVARIANT: read again after the announcement: an earlier move may not have seen it.
             if self.current is segment:
                 return segment
 
     def move_on(self, segment: Segment) -> bool:
-        """Leave a segment for the next, if that is there; whoever comes second finds it done."""
+        """Move the journal from a segment to the next; return False if that is not reserved yet."""
         if segment.next is None:
             return False
         if segment.take_permit():
@@ -64,7 +85,7 @@ class Rotation:
         return True
 
     def reserve_ahead(self) -> None:
-        """Have a segment ready behind the one in use."""
+        """Reserve the segment after the current one, if there is none."""
         last = self.unsealed[-1]
         if last is not self.current:
             self.trouble = None
@@ -77,12 +98,12 @@ class Rotation:
             self.trouble = error
             self._retry_at = time.monotonic() + RETRY
             return
-        self.unsealed = (*self.unsealed, following)  # first known to who syncs, then to who writes
+        self.unsealed = (*self.unsealed, following)  # the syncer must know it before writers do
         last.next = following
         self.trouble = None
 
     def seal_left(self) -> None:
-        """Seal, in order, the segments that nobody will write to any more."""
+        """Seal, in order, the segments that no thread writes to any more."""
         for segment in takewhile(self._is_left, self.unsealed):
             segment.seal()
             if segment.next is not None:
@@ -95,14 +116,14 @@ class Rotation:
         )
 
     def tidy(self) -> None:
-        """One round of the janitor."""
+        """Run one round of the janitor."""
         self.reserve_ahead()
         if not self.current.has_room and self.move_on(self.current):
             self.reserve_ahead()
         self.seal_left()
 
     def end(self) -> Segment:
-        """Let no thread in any more; says which segment was the last."""
+        """Let no thread enter any more; return the last segment."""
         final = nowhere(self.path, self._operations)
         while True:
             last = self.current
@@ -112,7 +133,7 @@ class Rotation:
             time.sleep(0)  # another thread is about to move on
 
     def wind_up(self, last: Segment) -> None:
-        """After the end, with no thread inside any more: seal everything and remove what was reserved for nothing."""
+        """Seal every segment and delete the reserved one, after `end` and with no thread inside."""
         spare, last.next = last.next, None
         if spare is not None:
             self.unsealed = self.unsealed[:-1]

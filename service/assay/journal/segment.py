@@ -1,4 +1,4 @@
-"""One file of a stream as its writer sees it: reserved, appended to, synced, sealed."""
+"""One file of a stream as its writer uses it: reserved, appended to, synced, sealed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FLAGS = os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_RDWR
 
 
 class Segment:
-    """A file that frames are appended to, linked to the one that follows it."""
+    """A file that frames are appended to, linked to its successor."""
 
     __slots__ = (
         "_closed",
@@ -36,13 +36,11 @@ class Segment:
     ) -> None:
         self.number = number
         self.descriptor = descriptor
-        self.limit = (
-            limit  # frames begin before it; zero once the segment is not to be used any more
-        )
-        self.end = 0  # as far as is known: racing threads may leave it behind, never ahead
-        self.stride = limit // 256  # bytes a thread may write before it looks the end up
+        self.limit = limit  # frames begin before it; zero closes the segment to new frames
+        self.end = 0  # a lower bound of the end: racing threads may set an older value
+        self.stride = limit // 256  # bytes a thread writes before it reads the end again
         self.next: Segment | None = None
-        self.fault: OSError | None = None  # what was written here may not survive a loss of power
+        self.fault: OSError | None = None  # after it, frames here may not survive a power loss
         self._path = path
         self._operations = operations
         self._permit = [True]
@@ -56,15 +54,15 @@ class Segment:
         return self.end < self.limit
 
     def take_permit(self) -> bool:
-        """Say to exactly one caller that it is the one to move the journal on to the next segment."""
+        """Return True to exactly one caller: the one that moves the journal to the next segment."""
         try:
-            self._permit.pop()  # INVARIANT: list.pop is atomic; who gets it must set the journal's current segment
+            self._permit.pop()  # INVARIANT: list.pop is atomic; the winner must set the current segment
         except IndexError:
             return False
         return True
 
     def sync(self) -> None:
-        """Bring what is new to the disk; whether that worked is in `fault`."""
+        """Sync new bytes to the disk; a failure is stored in `fault`."""
         with self._lock:
             if self._closed:
                 return
@@ -74,12 +72,12 @@ class Segment:
                     self._operations.sync_data(self.descriptor)
                     self._synced = size
             except OSError as error:
-                self.fault = error  # for good: a second try may succeed without the lost pages
+                self.fault = error  # permanent: a retry may succeed although pages were lost
                 self.limit = 0
 
     def seal(self) -> None:
-        """Give back the space that was not used and let readers go on to the next segment."""
-        # INVARIANT: nobody is inside a write to this segment, nor will be.
+        """Sync, release the unused space and close the file."""
+        # INVARIANT: no thread writes to this segment, now or later.
         self.sync()
         with self._lock:
             if not self._closed:
@@ -90,21 +88,21 @@ class Segment:
                     os.close(self.descriptor)
 
     def reveal(self) -> None:
-        """Take the ending that tells readers that all segments before are sealed."""
+        """Rename to `.seg`, which shows readers that all earlier segments are sealed."""
         revealed = segment_path(self._path, self.number, SEALED)
         if not revealed.exists():
             self._operations.rename(segment_path(self._path, self.number, NEXT), revealed)
             self._operations.sync_directory(self._path)
 
     def discard(self) -> None:
-        """Remove a segment that never was appended to."""
+        """Delete a segment that was never appended to."""
         self._closed = True
         os.close(self.descriptor)
         self._operations.unlink(segment_path(self._path, self.number, NEXT))
 
 
 def prepare(path: Path, number: int, size: int, operations: FileOperations) -> Segment:
-    """Reserve the space of a segment; the last quarter is for frames begun at the limit by many threads at once."""
+    """Reserve a segment; its last quarter holds the frames that many threads begin near the limit."""
     file = segment_path(path, number, NEXT)
     descriptor = operations.open(file, FLAGS, PRIVATE)
     try:
@@ -118,5 +116,5 @@ def prepare(path: Path, number: int, size: int, operations: FileOperations) -> S
 
 
 def nowhere(path: Path, operations: FileOperations) -> Segment:
-    """The segment without room that a journal begins and ends with."""
+    """Return the full segment that a journal begins and ends with."""
     return Segment(path, 0, -1, 0, operations)

@@ -1,4 +1,4 @@
-"""What the shipper hands over, and what it asks of a place that keeps it."""
+"""What the shipper sends, and what it requires of the place that stores it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ class RecordKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class StreamPosition:
-    """How far a stream was stored: the place behind the last frame, number and link of the last chained record."""
+    """How far a stream is stored.
+
+    `segment` and `offset` are the end of the last frame, `seq` and `chain` are number and link of the
+    last chained record.
+    """
 
     segment: int
     offset: int
@@ -30,7 +34,7 @@ class StreamPosition:
 
 @dataclass(frozen=True, slots=True)
 class JournalRecord:
-    """A frame on its way; a kind that takes no part in the chain has number 0 and no link."""
+    """A record to store; outside the chain it has number 0 and no link."""
 
     seq: int
     kind: int
@@ -39,12 +43,12 @@ class JournalRecord:
 
 
 class Sink(Protocol):
-    """Keeps records; any exception means that it is not known whether they were kept."""
+    """Stores records; after an exception it is unknown whether they were stored."""
 
     def position(self, stream: str) -> StreamPosition | None:
-        """How far this stream was stored, as of the last transaction that was committed."""
+        """Return how far this stream is stored, as of the last commit."""
 
     def store(
         self, stream: str, records: Sequence[JournalRecord], position: StreamPosition, head: Head
     ) -> None:
-        """Keep records, position and head of one stream in one transaction."""
+        """Store records, position and head of one stream in one transaction."""

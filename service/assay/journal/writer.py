@@ -1,4 +1,16 @@
-"""The journal of this process: records are appended before an answer leaves, and refused before anything is harmed."""
+"""The journal of a process: a record is appended before the answer is sent.
+
+How it works
+------------
+`append` writes one frame with one system call to the current segment, see `rotation`. In mode
+`write` a record survives the death of the process as soon as `append` returns; the syncer thread
+brings it to the disk within TICK. In mode `sync`, `append` waits for the next sync, which it shares
+with all threads that wait.
+
+Space is reserved ahead, so that a full disk is noticed before a frame is written: `append` raises,
+and the caller rejects its request. After a failed or short write the segment is closed to new
+frames, and the journal continues in a fresh one.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +18,7 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
-from threading import Event, Lock, Thread, local
+from threading import Condition, Event, Lock, Thread, local
 from types import TracebackType
 from typing import Literal, Self
 
@@ -22,18 +34,17 @@ from assay.journal.layout import create_stream
 from assay.journal.operating_system import NO_SPACE, REAL, FileOperations
 from assay.journal.rotation import Rotation, WriterSlot
 from assay.journal.segment import Segment
-from assay.journal.syncer import Syncer
 
 SEGMENT_BYTES = 64 << 20
-TICK = 0.05  # seconds: the most a loss of power takes in mode `write`, as long as the disk keeps up
-PREPARING = 0.01  # seconds between looks whether the next segment is to be prepared: writers may be waiting for it
-PATIENCE = 1.0  # seconds a thread waits for a segment that is still being prepared, the machine may be busy
-NAP = 0.0005
-MANY = 64
+TICK = 0.05  # seconds: what a power loss may cost in mode `write`, if the disk keeps up
+PREPARING = 0.01  # seconds between checks for a segment to prepare: writers may be waiting
+PATIENCE = 1.0  # seconds a thread waits for a segment that is being prepared
+NAP = 0.0005  # seconds
+MANY_SLOTS = 64
 
 
 class Journal:
-    """A stream of records in segments: in mode `write` they survive the process, in mode `sync` a loss of power."""
+    """A stream of records; they survive the process, and in mode `sync` a power loss."""
 
     def __init__(
         self,
@@ -58,17 +69,17 @@ class Journal:
         self._tick = tick
         self._slots = local()
         self._rotation = Rotation(self.path, segment_bytes, operations)
-        self._syncer = Syncer(self._rotation, tick)
+        self._syncer = _Syncer(self._rotation, tick)
         self._janitor = Thread(target=self._keep_tidy, name="journal-janitor", daemon=True)
         self._counting, self._stop = Lock(), Event()
-        self._retired = WriterSlot()  # what threads did that are no more
+        self._retired = WriterSlot()  # the counts of dead threads
         self.closed = False
         self._tidy()
         self._syncer.start()
         self._janitor.start()
 
     def append(self, kind: int, payload: bytes) -> None:
-        """Keep a record, or raise and let the caller refuse the answer."""
+        """Append a record, or raise JournalError: then the caller must reject its request."""
         if len(payload) > self._largest:
             raise RecordTooLarge(len(payload), self._largest)
         frame = encode(kind, payload)
@@ -99,7 +110,7 @@ class Journal:
         slot.appended += 1
 
     def _enter(self, slot: WriterSlot) -> Segment:
-        """Find a segment with room, waiting a little for one that is being prepared."""
+        """Return a segment with room, waiting a little for one that is being prepared."""
         rotation = self._rotation
         deadline = time.monotonic() + PATIENCE
         while not (segment := rotation.enter(slot)).has_room:
@@ -117,7 +128,7 @@ class Journal:
         return segment
 
     def _given_up(self, slot: WriterSlot, segment: Segment, reason: OSError | str) -> JournalError:
-        """The journal goes on in a fresh segment; this record was refused."""
+        """Close the segment to new frames; return the error of the rejected record."""
         segment.limit = 0
         slot.refused += 1
         if isinstance(reason, str):
@@ -126,28 +137,28 @@ class Journal:
 
     @property
     def accepting(self) -> bool:
-        """Whether the next record has a place to go; turns true again by itself."""
+        """Whether the next record can be appended; recovers by itself."""
         segment = self._rotation.current
         ready = segment.has_room or segment.next is not None or self._rotation.trouble is None
         return ready and not self.closed
 
     @property
     def appended(self) -> int:
-        """How many records were kept."""
+        """Records appended."""
         return self._counted().appended
 
     @property
     def refused(self) -> int:
-        """How many records were refused with an error."""
+        """Records rejected with an error."""
         return self._counted().refused
 
     @property
     def torn(self) -> int:
-        """How many of the refused have left a part of them behind."""
+        """Rejected records of which a part was written."""
         return self._counted().torn
 
     def _counted(self) -> WriterSlot:
-        """Add up the slots; those of threads that are gone are emptied into one."""
+        """Add up all slots, and merge those of dead threads into one."""
         with self._counting:
             for slot in tuple(self._rotation.slots):
                 if slot.thread is not None and not slot.thread.is_alive():
@@ -161,17 +172,15 @@ class Journal:
     def _keep_tidy(self) -> None:
         while not self._stop.wait(min(self._tick, PREPARING)):
             self._tidy()
-            if len(self._rotation.slots) > MANY:
-                self._counted()  # forgets threads that are gone
+            if len(self._rotation.slots) > MANY_SLOTS:
+                self._counted()  # merges the slots of dead threads
 
     def _tidy(self) -> None:
-        with suppress(
-            OSError
-        ):  # tried again at the next tick; nothing is lost while a segment stays unsealed
+        with suppress(OSError):  # retried at the next tick; an unsealed segment loses nothing
             self._rotation.tidy()
 
     def close(self) -> None:
-        """Refuse what comes from now on, bring everything to the disk, and let others have the stream."""
+        """Reject further records, sync everything and release the stream."""
         if self.closed:
             return
         self.closed = True
@@ -198,6 +207,65 @@ class Journal:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class _SyncRound:
+    """The threads that wait for the same sync."""
+
+    __slots__ = ("is_done", "is_wanted")
+
+    def __init__(self) -> None:
+        self.is_wanted = False
+        self.is_done = False
+
+
+class _Syncer:
+    """The thread that syncs segments: at every tick, and at once if a thread waits for it."""
+
+    def __init__(self, rotation: Rotation, tick: float) -> None:
+        self._rotation = rotation
+        self._tick = tick
+        self._open = _SyncRound()
+        self._stopping = self._stopped = False
+        lock = Lock()
+        self._work, self._done = Condition(lock), Condition(lock)
+        self._thread = Thread(target=self._run, name="journal-syncer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Sync a last time, wake every waiting thread and end."""
+        with self._work:
+            self._stopping = True
+            self._work.notify()
+        self._thread.join()
+
+    def commit(self, segment: Segment) -> None:
+        """Wait until the caller's frame is on the disk, or the segment has a `fault`."""
+        with self._work:
+            if not self._stopped:
+                joined = self._open
+                if not joined.is_wanted:
+                    joined.is_wanted = True
+                    self._work.notify()
+                self._done.wait_for(lambda: joined.is_done)
+                return
+        segment.sync()
+
+    def _run(self) -> None:
+        while not self._stopped:
+            with self._work:
+                if not (self._open.is_wanted or self._stopping):
+                    self._work.wait(self._tick)
+                now, self._open = self._open, _SyncRound()
+            # INVARIANT: read after the round was closed to other threads.
+            for segment in self._rotation.unsealed:
+                segment.sync()
+            with self._work:
+                now.is_done = True
+                self._done.notify_all()
+                self._stopped = self._stopping and not self._open.is_wanted
 
 
 def _translated(directory: Path, error: OSError) -> JournalError:

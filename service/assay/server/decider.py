@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.request import Request
 from assay.journal.errors import JournalError
 from assay.journal.sink import RecordKind
+from assay.journal.uuid7 import uuid7
 
 Clock = Callable[[], datetime]
 
@@ -111,11 +111,3 @@ def relevant(moment: Moment, planned: Plan) -> Moment:
         endpoint_id: why for endpoint_id, why in moment.health.items() if endpoint_id in judged
     }
     return Moment(moment.now, moment.seed, health)
-
-
-def uuid7(unix_ms: int) -> str:
-    """A UUIDv7 (RFC 9562 §5.7): milliseconds of Unix time, then 74 random bits."""
-    bits = unix_ms << 80 | int.from_bytes(os.urandom(10), "big")
-    bits = bits & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62
-    text = f"{bits:032x}"
-    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
