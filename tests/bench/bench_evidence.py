@@ -32,7 +32,7 @@ from assay.outcomes.outcome import (
     ToolUse,
     encode_outcomes,
 )
-from assay.rpc.evidence import Evidence
+from assay.rpc.evidence import EvidenceServicer
 from assay.server.decider import Decider
 from assay.store.database import open_database
 from assay.store.preferences import PreferenceStore
@@ -83,9 +83,9 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 )
 def test_reporting(name: str, errors: float, journal: Journal, ledger: Ledger) -> None:
     health = EndpointHealth()
-    decider = Decider(lambda: AS_OF, snapshot(), health.now, journal)
+    decider = Decider(lambda: AS_OF, snapshot(), health.now, journal.append)
     preferences = PreferenceStore(create_engine("sqlite://"), lambda: AS_OF)
-    servicer = Evidence(
+    servicer = EvidenceServicer(
         OutcomeIntake(decider.current, decider.pseudonyms.get, journal.append, health.update),
         preferences,
     )

@@ -12,10 +12,11 @@ from tests.bench.measure import measured, seconds, spread
 from tests.support.population import AS_OF, MODEL, snapshot
 
 from assay.decision_log.replay import Replayer
+from assay.decision_log.tenant_pseudonyms import Append
 from assay.engine.world.request import Request
 from assay.journal.sink import RecordKind
 from assay.journal.writer import Journal
-from assay.server.decider import Decider, Journals
+from assay.server.decider import Decider
 
 ASKED = Request(
     f"{MODEL}:exacto",
@@ -47,8 +48,8 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
         yield opened
 
 
-def decider(journal: Journals | None) -> Decider:
-    return Decider(lambda: AS_OF, snapshot(), journal=journal, engine_version="0.1.0")
+def decider(append: Append | None) -> Decider:
+    return Decider(lambda: AS_OF, snapshot(), append=append, engine_version="0.1.0")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def decider(journal: Journals | None) -> Decider:
     [pytest.param("plain", PLAIN, id="plain"), pytest.param(":exacto", ASKED, id="exacto")],
 )
 def test_logging_in_all(name: str, request_: Request, journal: Journal, ledger: Ledger) -> None:
-    with_journal, without = decider(journal), decider(None)
+    with_journal, without = decider(journal.append), decider(None)
 
     def one() -> object:
         return with_journal.decide(request_)
@@ -85,7 +86,7 @@ def test_logging_in_all(name: str, request_: Request, journal: Journal, ledger: 
 
 def test_the_journal_takes_a_record(journal: Journal, ledger: Ledger) -> None:
     kept = Kept()
-    decider(kept).decide(ASKED)
+    decider(kept.append).decide(ASKED)
     found = measured(
         lambda: journal.append(RecordKind.DECISION, kept.records[0]), calls=500, rounds=41
     )
@@ -94,7 +95,7 @@ def test_the_journal_takes_a_record(journal: Journal, ledger: Ledger) -> None:
 
 def test_replaying(ledger: Ledger) -> None:
     kept = Kept()
-    deciding = decider(kept)
+    deciding = decider(kept.append)
     for number in range(REPLAYED // 2):
         deciding.decide(Request(MODEL, tenant="tenant-1", request_id=f"r-{number}"))
         deciding.decide(Request(f"{MODEL}:exacto", tools=2, session_id=f"s-{number}"))

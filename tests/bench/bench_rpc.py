@@ -15,7 +15,7 @@ from tests.support.population import AS_OF, MODEL, snapshot
 
 from assay.engine.world.request import Request
 from assay.rpc.routing import routing_service
-from assay.rpc.server import THREADS, Server
+from assay.rpc.server import THREADS, GrpcServer
 from assay.server.decider import Decider
 from assay.v1 import routing_pb2 as pb, routing_pb2_grpc as pb_grpc
 
@@ -27,7 +27,8 @@ QUESTION = message_from(
 
 @pytest.fixture(scope="module")
 def routing() -> Iterator[pb_grpc.RoutingServiceStub]:
-    server = Server([routing_service(Decider(lambda: AS_OF, snapshot()))], ["127.0.0.1:0"])
+    decider = Decider(lambda: AS_OF, snapshot())
+    server = GrpcServer([routing_service(decider.decide, decider.explain)], ["127.0.0.1:0"])
     with grpc.insecure_channel(server.addresses[0]) as channel:
         yield pb_grpc.RoutingServiceStub(channel)
     server.stop(0)

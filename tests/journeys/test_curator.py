@@ -165,7 +165,7 @@ def followed(database: Engine, decider: AssayProcess) -> timedelta:
         published: dict[int, datetime] = {
             row.sequence: row.published_at for row in connection.execute(select(publication))
         }
-    seen = [line for line in decider.log if line["event"] == "in force"]
+    seen = [line for line in decider.log if line["event"] == "snapshot activated"]
     numbers = [line["publication"] for line in seen]
     assert numbers == sorted(set(numbers))
     assert numbers[-1] == max(published)

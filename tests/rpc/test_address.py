@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from assay.rpc.address import BadAddress, CannotListen, PlaintextRefused, checked
+from assay.rpc.address import BadAddress, CannotListen, PlaintextRefused, check_address
 
 
 @pytest.mark.parametrize(
     "address", ["127.0.0.1:0", "127.8.8.8:50051", "[::1]:50051", "localhost:50051", "unix:/tmp/x"]
 )
 def test_this_machine_is_served(address: str) -> None:
-    assert checked(address) == address
+    assert check_address(address) == address
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def test_this_machine_is_served(address: str) -> None:
 )
 def test_others_are_refused(address: str) -> None:
     with pytest.raises(PlaintextRefused, match="loopback"):
-        checked(address)
+        check_address(address)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_others_are_refused(address: str) -> None:
 )
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(BadAddress, match="HOST:PORT"):
-        checked(address)
+        check_address(address)
 
 
 def test_a_socket_in_use_is_not_taken_over(tmp_path: Path) -> None:
@@ -38,17 +38,17 @@ def test_a_socket_in_use_is_not_taken_over(tmp_path: Path) -> None:
         other.bind(str(tmp_path / "s"))
         other.listen()
         with pytest.raises(CannotListen, match="another server"):
-            checked(f"unix:{tmp_path}/s")
+            check_address(f"unix:{tmp_path}/s")
 
 
 def test_a_socket_left_behind_is(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(tmp_path / "s"))
 
-    assert checked(f"unix:{tmp_path}/s") == f"unix:{tmp_path}/s"
+    assert check_address(f"unix:{tmp_path}/s") == f"unix:{tmp_path}/s"
 
 
 def test_a_file_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "s").write_text("precious")
-    with pytest.raises(CannotListen, match="no socket"):
-        checked(f"unix:{tmp_path}/s")
+    with pytest.raises(CannotListen, match="not a socket"):
+        check_address(f"unix:{tmp_path}/s")

@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 from tests.support.messages import message_from
 
 from assay.engine.decide.explanation import Explanation
-from assay.engine.decide.plan import Plan, PlannedAttempt
+from assay.engine.decide.plan import Decision, Moment, Plan, PlannedAttempt
 from assay.engine.errors import InvalidField
 from assay.engine.policy.verdict import RuleFinding, Verdict
 from assay.engine.pool.report import PoolEndpoint, PoolReport
@@ -206,11 +206,16 @@ DEAR = Verdict("a/b@dear", "a/b", "dear", "dear", broken=(PRICE,))
 SERVED = Plan(
     (PlannedAttempt(1, "a/b", "a/b@good", "good", "good", "default"),), (GOOD, BAD), "", "snap", 7
 )
-NOBODY = Plan((), (BAD, DEAR), "constraint_filtered", "snap", 7)
+NO_ATTEMPTS = Plan((), (BAD, DEAR), "constraint_filtered", "snap", 7)
+
+
+def decision(plan: Plan) -> Decision:
+    moment = Moment(datetime(2026, 7, 4, tzinfo=UTC), bytes(16))
+    return Decision("id", Request(model="a/b"), moment, plan, "digest")
 
 
 def test_a_decision_lists_attempts_and_why_the_others_are_left_out() -> None:
-    answer = decide_response("id", SERVED, "digest")
+    answer = decide_response(decision(SERVED))
 
     assert answer == pb.DecideResponse(
         decision_id="id",
@@ -271,7 +276,7 @@ def test_a_decision_lists_attempts_and_why_the_others_are_left_out() -> None:
 
 
 def test_no_attempt_comes_with_how_many_endpoints_each_reason_left_out() -> None:
-    answer = decide_response("id", NOBODY, "digest")
+    answer = decide_response(decision(NO_ATTEMPTS))
 
     assert answer.availability == "constraint_filtered"
     assert [(r.reason, r.endpoints) for r in answer.availability_reasons] == [

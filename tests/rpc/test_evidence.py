@@ -21,10 +21,10 @@ from assay.journal.sink import RecordKind
 from assay.outcomes.endpoint_health import EndpointHealth
 from assay.outcomes.intake import OutcomeIntake
 from assay.outcomes.outcome import OutcomeBatch, decode_outcomes
-from assay.rpc.evidence import Evidence, evidence_service
-from assay.rpc.guard import MOST_STREAMS
+from assay.rpc.evidence import EvidenceServicer, evidence_service
+from assay.rpc.interceptor import MAX_STREAMS
 from assay.rpc.routing import routing_service
-from assay.rpc.server import THREADS, Server
+from assay.rpc.server import THREADS, GrpcServer
 from assay.rpc.status import REASON_KEY
 from assay.server.decider import Decider
 from assay.store.preferences import PreferenceStore
@@ -73,23 +73,25 @@ def health() -> EndpointHealth:
 
 
 @pytest.fixture
-def server(journal: Kept, health: EndpointHealth) -> Iterator[Server]:
-    decider = Decider(clock, snapshot(), health.now, journal)
+def server(journal: Kept, health: EndpointHealth) -> Iterator[GrpcServer]:
+    decider = Decider(clock, snapshot(), health.now, journal.append)
     preferences = PreferenceStore(create_engine("sqlite://"), clock)  # none are asked for here
     evidence = evidence_service(
-        Evidence(
+        EvidenceServicer(
             OutcomeIntake(decider.current, decider.pseudonyms.get, journal.append, health.update),
             preferences,
         )
     )
-    server = Server((routing_service(decider), evidence), ["127.0.0.1:0"])
+    server = GrpcServer(
+        (routing_service(decider.decide, decider.explain), evidence), ["127.0.0.1:0"]
+    )
     yield server
     journal.free.set()
     server.stop(grace=1)
 
 
 @pytest.fixture
-def channel(server: Server) -> Iterator[grpc.Channel]:
+def channel(server: GrpcServer) -> Iterator[grpc.Channel]:
     with grpc.insecure_channel(server.addresses[0]) as channel:
         yield channel
 
@@ -363,7 +365,7 @@ def test_open_streams_leave_unary_calls_their_threads(
 def test_there_are_only_so_many_streams_and_whoever_leaves_makes_room(
     evidence: pb_grpc.EvidenceServiceStub,
 ) -> None:
-    talks = [Talk(evidence) for _ in range(MOST_STREAMS)]
+    talks = [Talk(evidence) for _ in range(MAX_STREAMS)]
     for number, talk in enumerate(talks):
         talk.send(streamed(batch_id=f"b-{number}"))
     late = Talk(evidence)
@@ -386,7 +388,7 @@ def test_there_are_only_so_many_streams_and_whoever_leaves_makes_room(
 
 
 def test_an_orderly_stop_does_not_wait_for_silent_streams(
-    server: Server, evidence: pb_grpc.EvidenceServiceStub, journal: Kept
+    server: GrpcServer, evidence: pb_grpc.EvidenceServiceStub, journal: Kept
 ) -> None:
     talk = Talk(evidence)
     assert talk.send(streamed(outcome(), batch_id="b-1")).accepted == 1

@@ -14,8 +14,8 @@ from sqlalchemy import Engine
 from assay.engine.world.tenants import Preference
 from assay.outcomes.endpoint_health import EndpointHealth
 from assay.outcomes.intake import OutcomeIntake
-from assay.rpc.evidence import Evidence, evidence_service
-from assay.rpc.server import Server
+from assay.rpc.evidence import EvidenceServicer, evidence_service
+from assay.rpc.server import GrpcServer
 from assay.rpc.status import REASON_KEY
 from assay.server.decider import Decider
 from assay.store.preferences import PreferenceStore
@@ -67,8 +67,9 @@ def evidence(catalog: Engine) -> Iterator[pb_grpc.EvidenceServiceStub]:
     reporter = OutcomeIntake(
         decider.current, decider.pseudonyms.get, Nothing().append, EndpointHealth().update
     )
-    server = Server(
-        [evidence_service(Evidence(reporter, PreferenceStore(catalog, clock)))], ["127.0.0.1:0"]
+    server = GrpcServer(
+        [evidence_service(EvidenceServicer(reporter, PreferenceStore(catalog, clock)))],
+        ["127.0.0.1:0"],
     )
     with grpc.insecure_channel(server.addresses[0]) as channel:
         yield pb_grpc.EvidenceServiceStub(channel)

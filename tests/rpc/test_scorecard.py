@@ -13,8 +13,8 @@ from tests.support.population import AS_OF, MODEL, snapshot
 
 from assay.journal.writer import Journal
 from assay.outcomes.intake import OutcomeIntake
-from assay.rpc.evidence import Evidence, evidence_service
-from assay.rpc.server import Server
+from assay.rpc.evidence import EvidenceServicer, evidence_service
+from assay.rpc.server import GrpcServer
 from assay.server.decider import Decider
 from assay.store.preferences import PreferenceStore
 from assay.v1 import evidence_pb2 as pb, evidence_pb2_grpc as pb_grpc
@@ -35,9 +35,9 @@ def service(tmp_path: Path) -> Iterator[pb_grpc.EvidenceServiceStub]:
             decider.current, decider.pseudonyms.get, journal.append, lambda _groups, _now: None
         )
         evidence = evidence_service(
-            Evidence(reporter, PreferenceStore(create_engine("sqlite://"), clock))
+            EvidenceServicer(reporter, PreferenceStore(create_engine("sqlite://"), clock))
         )
-        server = Server((evidence,), ["127.0.0.1:0"])
+        server = GrpcServer((evidence,), ["127.0.0.1:0"])
         with grpc.insecure_channel(server.addresses[0]) as channel:
             yield pb_grpc.EvidenceServiceStub(channel)
         server.stop(grace=1)

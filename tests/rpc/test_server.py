@@ -29,16 +29,16 @@ from assay.engine.world.catalog import Endpoint, Model
 from assay.engine.world.request import Request
 from assay.rpc.address import CannotListen, PlaintextRefused
 from assay.rpc.catalog import catalog_service
+from assay.rpc.catalog_view import CatalogView, UnknownEndpoint
 from assay.rpc.routing import MAX_BATCH, routing_service
-from assay.rpc.server import MAX_MESSAGE_BYTES, THREADS, Server
+from assay.rpc.server import MAX_MESSAGE_BYTES, THREADS, GrpcServer
 from assay.rpc.status import REASON_KEY
-from assay.rpc.view import UnknownEndpoint
 from assay.v1 import catalog_pb2, catalog_pb2_grpc, routing_pb2 as pb, routing_pb2_grpc as pb_grpc
 
 MOMENT = Moment(datetime(2026, 7, 15, tzinfo=UTC), bytes(32))
 
 
-class Known:
+class Known(CatalogView):
     """Knows two models with one endpoint each; `a/broken` is a fault of ours, `a/slow` waits until told."""
 
     def __init__(self) -> None:
@@ -93,16 +93,16 @@ def known() -> Known:
 
 
 @pytest.fixture
-def server(known: Known, tmp_path: Path) -> Iterator[Server]:
-    services = (routing_service(known), catalog_service(lambda: known))
-    server = Server(services, ("127.0.0.1:0", f"unix:{tmp_path}/s"))
+def server(known: Known, tmp_path: Path) -> Iterator[GrpcServer]:
+    services = (routing_service(known.decide, known.explain), catalog_service(lambda: known))
+    server = GrpcServer(services, ("127.0.0.1:0", f"unix:{tmp_path}/s"))
     yield server
     known.release.set()
     server.stop(grace=1)
 
 
 @pytest.fixture
-def channel(server: Server) -> Iterator[grpc.Channel]:
+def channel(server: GrpcServer) -> Iterator[grpc.Channel]:
     with grpc.insecure_channel(server.addresses[0]) as channel:
         yield channel
 
@@ -122,7 +122,7 @@ def health_stub(channel: grpc.Channel) -> Any:
     return stub(channel)
 
 
-def test_both_sockets_answer(server: Server) -> None:
+def test_both_sockets_answer(server: GrpcServer) -> None:
     for address in server.addresses:
         with grpc.insecure_channel(address) as channel:
             answer = pb_grpc.RoutingServiceStub(channel).Decide(pb.DecideRequest(model="a/b"))
@@ -272,7 +272,7 @@ def test_what_the_catalog_does_not_hold_is_not_found(channel: grpc.Channel) -> N
     assert seen == ["unknown-model", "unknown-endpoint", "invalid-field", "unknown-variant"]
 
 
-def test_health_is_told_by_service(server: Server, channel: grpc.Channel) -> None:
+def test_health_is_told_by_service(server: GrpcServer, channel: grpc.Channel) -> None:
     stub = health_stub(channel)
 
     def status(name: str) -> str:
@@ -301,7 +301,7 @@ def test_watchers_leave_the_workers_free(
 
 
 def test_stopping_lets_a_running_call_end_and_tells_watchers(
-    known: Known, server: Server, channel: grpc.Channel, routing: pb_grpc.RoutingServiceStub
+    known: Known, server: GrpcServer, channel: grpc.Channel, routing: pb_grpc.RoutingServiceStub
 ) -> None:
     watch = health_stub(channel).Watch(health_pb2.HealthCheckRequest(service=""))
     seen = islice(watch, 2)
@@ -318,7 +318,7 @@ def test_stopping_lets_a_running_call_end_and_tells_watchers(
 
 
 def test_watchers_that_come_and_go_while_states_change_stop_nothing(
-    server: Server, routing: pb_grpc.RoutingServiceStub
+    server: GrpcServer, routing: pb_grpc.RoutingServiceStub
 ) -> None:
     """With grpcio's own health servicer this deadlocks the server within a few rounds."""
 
@@ -350,7 +350,7 @@ def test_an_unknown_service_is_told_apart(channel: grpc.Channel) -> None:
     assert next(watch).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
-def test_an_idle_watcher_does_not_hold_up_a_stop(server: Server, channel: grpc.Channel) -> None:
+def test_an_idle_watcher_does_not_hold_up_a_stop(server: GrpcServer, channel: grpc.Channel) -> None:
     watch = health_stub(channel).Watch(health_pb2.HealthCheckRequest(service=""))
     assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
     with ThreadPoolExecutor(1) as pool:
@@ -359,19 +359,19 @@ def test_an_idle_watcher_does_not_hold_up_a_stop(server: Server, channel: grpc.C
     assert [reply.status for reply in watch] == [health_pb2.HealthCheckResponse.NOT_SERVING]
 
 
-def test_a_port_in_use_is_refused_and_named(known: Known, server: Server) -> None:
+def test_a_port_in_use_is_refused_and_named(known: Known, server: GrpcServer) -> None:
     with pytest.raises(CannotListen) as refused:
-        Server((routing_service(known),), (server.addresses[0],))
+        GrpcServer((routing_service(known.decide, known.explain),), (server.addresses[0],))
 
     assert server.addresses[0] in str(refused.value)
 
 
 def test_plaintext_beyond_this_machine_is_refused(known: Known) -> None:
     with pytest.raises(PlaintextRefused):
-        Server((routing_service(known),), ("0.0.0.0:0",))
+        GrpcServer((routing_service(known.decide, known.explain),), ("0.0.0.0:0",))
 
 
-def test_a_stock_client_needs_reflection_only(server: Server) -> None:
+def test_a_stock_client_needs_reflection_only(server: GrpcServer) -> None:
     buf = Path(sys.executable).with_name("buf")
     command = [
         str(buf if buf.exists() else shutil.which("buf")),
@@ -390,7 +390,7 @@ def test_a_stock_client_needs_reflection_only(server: Server) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_the_server(number: signal.Signals) -> None:
-    program = "from assay.rpc import server; s = server.Server((), ['127.0.0.1:0']); print(*s.addresses, flush=True); s.run()"
+    program = "from assay.rpc import server; s = server.GrpcServer((), ['127.0.0.1:0']); print(*s.addresses, flush=True); s.run()"
     with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
     ) as process:

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 import assay
 from assay.engine import errors
-from assay.rpc.status import MASKED, STATUS, code_of, reason_of, status_of
+from assay.rpc.status import MASKED, STATUS_CODES, code_of, reason_of, status_of
 
 
 def kinds(base: type[errors.AssayError]) -> Iterator[type[errors.AssayError]]:
@@ -35,7 +35,7 @@ DECLARED = [
 
 @pytest.mark.parametrize("kind", DECLARED, ids=lambda kind: kind.__name__)
 def test_every_declared_error_has_a_row_of_its_own(kind: type[errors.AssayError]) -> None:
-    assert kind in STATUS
+    assert kind in STATUS_CODES
 
 
 def test_every_error_anywhere_is_someones_fault() -> None:

@@ -161,7 +161,7 @@ def test_it_never_goes_back(bench: CuratorBench, follower: Follower, store: Engi
     with writing(store) as connection:
         connection.execute(delete(publication).where(publication.c.sequence == 2))
     assert not follower.following.follow()
-    assert follower.trouble == "publication 1 is older than the one in force, 2"
+    assert follower.trouble == "publication 1 is older than the active one, 2"
     with writing(store) as connection:
         connection.execute(delete(publication))
     assert not follower.following.follow()

@@ -26,10 +26,9 @@ from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 from assay.curator.judging import judged
 from assay.rpc.catalog import catalog_service
+from assay.rpc.catalog_view import CatalogView
 from assay.rpc.routing import routing_service
-from assay.rpc.server import Server
-from assay.rpc.service import Service
-from assay.rpc.view import WorldView
+from assay.rpc.server import GrpcServer, GrpcService
 from assay.server.decider import Decider
 from assay.store.database import open_database
 from assay.v1 import evidence_pb2 as pb
@@ -116,7 +115,7 @@ class Recorder:
             found = [outcome for outcome in self.outcomes if outcome.endpoint_id == endpoint_id]
         return [outcome for outcome in found if outcome.result == pb.RESULT_CANCELLED]
 
-    def service(self) -> Service:
+    def service(self) -> GrpcService:
         name = pb.DESCRIPTOR.services_by_name["EvidenceService"].full_name
         methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "ReportOutcomes": grpc.unary_unary_rpc_method_handler(
@@ -131,7 +130,7 @@ class Recorder:
             ),
         }
         handler = grpc.method_handlers_generic_handler(name, methods)
-        return Service(name, lambda server: server.add_generic_rpc_handlers((handler,)))
+        return GrpcService(name, lambda server: server.add_generic_rpc_handlers((handler,)))
 
 
 @dataclass(frozen=True)
@@ -275,13 +274,14 @@ def deciding(url: str, recorder: Recorder) -> Iterator[str]:
     database = open_database(url)
     now = datetime.fromisoformat(NOW)
     world, snapshot = judged(database, POLICY, now)
-    view = WorldView(world, snapshot)
+    view = CatalogView(world, snapshot)
+    decider = Decider(lambda: now, snapshot)
     services = (
-        routing_service(Decider(lambda: now, snapshot)),
+        routing_service(decider.decide, decider.explain),
         catalog_service(lambda: view),
         recorder.service(),
     )
-    server = Server(services, ["127.0.0.1:0"])
+    server = GrpcServer(services, ["127.0.0.1:0"])
     try:
         yield server.addresses[0]
     finally:

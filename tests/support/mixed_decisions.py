@@ -150,7 +150,9 @@ class Producer:
 
     def __post_init__(self) -> None:
         self.decider = Decider(
-            clock=lambda: self.pinned, journal=self.logbook.journal, engine_version=engine_version()
+            clock=lambda: self.pinned,
+            append=self.logbook.journal.append,
+            engine_version=engine_version(),
         )
         rules = RuleFiles(self.policy)
         self.judging = Judging(

@@ -159,7 +159,7 @@ def answer_here(
     if explain:
         return explain_response(decider.explain(request))
     decided = decider.decide(request)
-    return decide_response(decided.decision_id, decided.plan, decided.policy_digest)
+    return decide_response(decided)
 
 
 def record_here(
@@ -175,7 +175,7 @@ def record_here(
         recording_decider(database, policy, now, journal) as decider,
     ):
         decided = decider.decide(request)
-    return decide_response(decided.decision_id, decided.plan, decided.policy_digest)
+    return decide_response(decided)
 
 
 def ask(

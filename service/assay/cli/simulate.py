@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from assay.cli.output import configure_logs
 from assay.engine.errors import AuthorError, quoted
-from assay.rpc.address import BadAddress, CannotListen, checked
+from assay.rpc.address import BadAddress, CannotListen, check_address
 from assay.simulate.behavior import SimulationSettings, read_settings
 from assay.simulate.server import listen, serve
 
@@ -65,7 +65,7 @@ def _parse_address(http: str) -> tuple[str, int]:
     """Return host and port of a loopback address; raise BadAddress or PlaintextRefused."""
     if http.startswith("unix:"):
         raise BadAddress(http)
-    host, _, port = checked(http).rpartition(":")
+    host, _, port = check_address(http).rpartition(":")
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 

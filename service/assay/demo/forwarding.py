@@ -62,7 +62,7 @@ WEATHER: Final[Any] = {
 
 @dataclass(frozen=True, slots=True)
 class ConversationTurn:
-    """A question that the model answers with a tool: the provider of each response, and the texts."""
+    """A question answered with a tool: the provider of each response, the call and the answer."""
 
     providers: Sequence[str]
     call: str
@@ -195,7 +195,7 @@ def _providers_file(upstream: str) -> dict[str, object]:
 
 
 def run_conversation() -> Conversation:
-    """Qualify three providers, converse through the pool, make one provider worse, converse again."""
+    """Qualify three providers, converse through the pool, make one worse, converse again."""
     with (
         TemporaryDirectory(prefix="assay-demo-") as folder,
         _chain(Path(folder)) as (service, front, upstream),

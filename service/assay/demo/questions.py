@@ -1,4 +1,4 @@
-"""First part of the demo: five requests over gRPC, decided from a real catalog and real observations."""
+"""First part of the demo: five requests, decided from a real catalog and real observations."""
 
 from __future__ import annotations
 

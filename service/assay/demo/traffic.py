@@ -1,7 +1,8 @@
-"""Second part of the demo: simulated traffic moves endpoints of the real catalog in and out of pools.
+"""Second part of the demo: simulated traffic moves endpoints in and out of pools.
 
-Two days pass hour by hour on a clock of the demo's own. Seeded traffic takes the way of real outcomes: intake,
-journal, shipper, counters, curator. The service never sees an endpoint's true accuracy.
+Two days pass hour by hour on a clock of the demo's own. Seeded traffic takes the way of real
+outcomes: intake, journal, shipper, counters, curator. The service never sees an endpoint's true
+accuracy.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ SETTLING = timedelta(minutes=1)
 
 @dataclass(slots=True)
 class SimulatedEndpoint:
-    """An endpoint with its true accuracy: the share of tool-call requests without an invalid call."""
+    """An endpoint and its true accuracy: the share of tool-call requests without invalid calls."""
 
     endpoint_id: str
     accuracy: float

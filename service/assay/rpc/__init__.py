@@ -1,1 +1,1 @@
-"""The gRPC edge: servicers of a few lines (convert, call, convert), one table of errors, one server."""
+"""The gRPC edge: thin servicers, conversion, one table of errors and one server."""

@@ -1,4 +1,4 @@
-"""Where to listen: `HOST:PORT` on loopback, or `unix:PATH`."""
+"""Listen addresses: `HOST:PORT` on loopback, or `unix:PATH`."""
 
 from __future__ import annotations
 
@@ -12,36 +12,38 @@ MAX_PORT = 65535
 
 
 class BadAddress(OperatorError):
-    """A listen address that is not one."""
+    """A listen address has neither of the two forms."""
 
     def __init__(self, address: str) -> None:
-        super().__init__(f"listen: {quoted(address)} is not HOST:PORT or unix:PATH")
+        super().__init__(
+            f"listen: {quoted(address)} is not a valid address; expected HOST:PORT or unix:PATH"
+        )
         self.address = address
 
 
 class PlaintextRefused(OperatorError):
-    """An address that others could reach, without encryption."""
+    """Other machines could reach the address, without encryption."""
 
     def __init__(self, address: str) -> None:
         super().__init__(
-            f"listen: {quoted(address)} is not a loopback address; plaintext is served on 127.0.0.1, [::1], localhost "
-            "or unix:PATH only"
+            f"listen: {quoted(address)} is not a loopback address; "
+            "plaintext is served on 127.0.0.1, [::1], localhost or unix:PATH only"
         )
         self.address = address
 
 
 class CannotListen(OperatorError):
-    """An address that the machine does not give us."""
+    """The operating system does not grant the address."""
 
     def __init__(self, address: str, why: str) -> None:
         super().__init__(f"listen: cannot listen on {quoted(address)}: {why}")
         self.address = address
 
 
-def checked(address: str) -> str:
-    """The address as given, if plaintext may be served there."""
+def check_address(address: str) -> str:
+    """Return the address unchanged if plaintext may be served there; raises OperatorError."""
     if address.startswith("unix:"):
-        return unix_checked(address)
+        return _check_socket(address)
     host, _, port = address.rpartition(":")
     if not host or not (port.isascii() and port.isdigit() and int(port) <= MAX_PORT):
         raise BadAddress(address)
@@ -51,27 +53,26 @@ def checked(address: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach it; names other than localhost could mean anything."""
+    """Return whether only this machine can reach the host; of names, only localhost counts."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
 
 
-def unix_checked(address: str) -> str:
-    """Refuse a socket that another server answers on: gRPC would take it over without a word."""
+def _check_socket(address: str) -> str:
+    """Reject a socket that another server answers on: gRPC would silently take it over."""
     path = Path(address.removeprefix("unix:"))
     if not path.name:
         raise BadAddress(address)
-    if path.is_socket() and is_answered(path):
-        raise CannotListen(address, "another server listens there")
+    if path.is_socket() and _is_answered(path):
+        raise CannotListen(address, "another server is listening on it")
     if path.exists() and not path.is_socket():
-        raise CannotListen(address, "a file is there that is no socket")
+        raise CannotListen(address, "the path is a file and not a socket")
     return address
 
 
-def is_answered(path: Path) -> bool:
-    """Whether someone accepts connections."""
+def _is_answered(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(str(path))

@@ -1,4 +1,4 @@
-"""AuditService: read the question, ask the auditor, convert."""
+"""AuditService: read the question, query the decision log, convert."""
 
 from __future__ import annotations
 
@@ -18,19 +18,18 @@ from assay.engine.errors import InvalidField
 from assay.engine.world.request import check_text, check_texts
 from assay.journal.chain import Head
 from assay.rpc.convert.plan import attempt, findings
-from assay.rpc.service import Service
+from assay.rpc.fields import bounded_size, invalid_token, number_of
+from assay.rpc.server import GrpcService
 from assay.v1 import audit_pb2 as pb, audit_pb2_grpc as pb_grpc
 
 NAME = pb.DESCRIPTOR.services_by_name["AuditService"].full_name
-PAGE, MAX_PAGE = 100, 1000
-REPLAYED, MAX_REPLAYED = 1000, 10_000
+DEFAULT_REPLAYED, MAX_REPLAYED = 1000, 10_000
 MAX_IDS = 1000
 MAX_FILTER = 4096
-MAX_DIGITS = 18
 
 
-class Audit(pb_grpc.AuditServiceServicer):
-    """Answers from the database; `keys` and `outside` are what signed heads are checked with."""
+class AuditServicer(pb_grpc.AuditServiceServicer):
+    """Answers from the database; `keys` and `outside` heads are used to verify the log."""
 
     def __init__(
         self,
@@ -47,25 +46,25 @@ class Audit(pb_grpc.AuditServiceServicer):
     def ListDecisions(
         self, request: pb.ListDecisionsRequest, context: grpc.ServicerContext
     ) -> pb.ListDecisionsResponse:
-        """Find decisions, newest first."""
-        size = bounded("page_size", request.page_size, PAGE, MAX_PAGE)
-        after = key_of(request.page_token) if request.page_token else None
+        """List decisions, newest first."""
+        size = bounded_size("page_size", request.page_size)
+        after = _key_of(request.page_token) if request.page_token else None
         found = self._auditor.find(self._question(request), after=after, limit=size + 1)
         tenants = self._auditor.tenants()
-        token = token_of(found[size - 1].key) if len(found) > size else ""
+        token = _token_of(found[size - 1].key) if len(found) > size else ""
         return pb.ListDecisionsResponse(
-            decisions=[summary(row, tenants) for row in found[:size]], next_page_token=token
+            decisions=[_summary(row, tenants) for row in found[:size]], next_page_token=token
         )
 
     def GetDecision(
         self, request: pb.GetDecisionRequest, context: grpc.ServicerContext
     ) -> pb.GetDecisionResponse:
-        """Show one decision, with the sentences that its record leaves out."""
+        """Return one decision, with the messages that its record omits."""
         check_text("decision_id", request.decision_id)
         shown = self._auditor.show(request.decision_id)
-        plan = answered(shown)
+        plan = _answered_plan(shown)
         return pb.GetDecisionResponse(
-            decision=summary(shown.row, {shown.row.tenant: shown.tenant}),
+            decision=_summary(shown.row, {shown.row.tenant: shown.tenant}),
             record=shown.record,
             attempts=map(attempt, plan.attempts),
             excluded=[findings(v, v.broken) for v in plan.excluded],
@@ -74,52 +73,52 @@ class Audit(pb_grpc.AuditServiceServicer):
         )
 
     def Replay(self, request: pb.ReplayRequest, context: grpc.ServicerContext) -> pb.ReplayResponse:
-        """Recompute decisions."""
+        """Recompute decisions and return the differences."""
         if request.decision_ids:
             check_texts("decision_ids", tuple(request.decision_ids), limit=MAX_IDS)
-            return replayed(self._auditor.replay_ids(list(request.decision_ids)))
-        limit = bounded("limit", request.limit, REPLAYED, MAX_REPLAYED)
+            return _replay_response(self._auditor.replay_ids(list(request.decision_ids)))
+        limit = bounded_size("limit", request.limit, DEFAULT_REPLAYED, MAX_REPLAYED)
         found = self._auditor.find(self._question(request), limit=limit)
-        return replayed(self._auditor.replay_ids([row.decision_id for row in found]))
+        return _replay_response(self._auditor.replay_ids([row.decision_id for row in found]))
 
     def VerifyLog(
         self, request: pb.VerifyLogRequest, context: grpc.ServicerContext
     ) -> pb.VerifyLogResponse:
-        """Check the log."""
+        """Verify the log."""
         check_text("stream", request.stream)
         reports = list(self._auditor.verify(self._keys, self._outside(), request.stream))
         return pb.VerifyLogResponse(
-            intact=not any(r.fault for r in reports), streams=map(stream_report, reports)
+            intact=not any(r.fault for r in reports), streams=map(_stream_report, reports)
         )
 
     def ListPolicyRevisions(
         self, request: pb.ListPolicyRevisionsRequest, context: grpc.ServicerContext
     ) -> pb.ListPolicyRevisionsResponse:
         """List revisions, newest first."""
-        size = bounded("page_size", request.page_size, PAGE, MAX_PAGE)
-        below = number_of(request.page_token) if request.page_token else None
+        size = bounded_size("page_size", request.page_size)
+        below = number_of(token, token) if (token := request.page_token) else None
         found = self._auditor.revisions(below=below, limit=size + 1)
-        token = str(found[size - 1].number) if len(found) > size else ""
+        next_token = str(found[size - 1].number) if len(found) > size else ""
         revisions = [
             pb.StoredPolicyRevision(
-                number=r.number, digest=r.digest, created_at=timestamp(r.created_at)
+                number=r.number, digest=r.digest, created_at=_timestamp(r.created_at)
             )
             for r in found[:size]
         ]
-        return pb.ListPolicyRevisionsResponse(revisions=revisions, next_page_token=token)
+        return pb.ListPolicyRevisionsResponse(revisions=revisions, next_page_token=next_token)
 
     def _question(self, request: pb.ListDecisionsRequest | pb.ReplayRequest) -> DecisionQuery:
         if len(request.filter) > MAX_FILTER:
             raise InvalidField("filter", request.filter, f"at most {MAX_FILTER} characters")
         return DecisionQuery(
-            until=instant("until", request.until) if request.HasField("until") else self._clock(),
+            until=_instant("until", request.until) if request.HasField("until") else self._clock(),
             filter=request.filter,
-            since=instant("since", request.since) if request.HasField("since") else None,
+            since=_instant("since", request.since) if request.HasField("since") else None,
         )
 
 
-def answered(shown: DecisionDetail) -> Plan:
-    """What was answered: as replayed where that is the same, with sentences and tags, else as logged, without."""
+def _answered_plan(shown: DecisionDetail) -> Plan:
+    """Return the replayed plan if it is identical; otherwise the logged one, without messages."""
     if shown.replayed.plan is not None and shown.replayed.outcome == "identical":
         return shown.replayed.plan
     try:
@@ -128,35 +127,24 @@ def answered(shown: DecisionDetail) -> Plan:
         return Plan((), (), "", shown.row.snapshot_id, shown.row.policy_revision)
 
 
-def bounded(name: str, value: int, default: int, most: int) -> int:
-    """A page's size."""
-    if value < 0:
-        raise InvalidField(name, value, "zero or more")
-    return min(value or default, most)
-
-
-def instant(name: str, value: Timestamp) -> datetime:
-    """A time in UTC."""
+def _instant(name: str, value: Timestamp) -> datetime:
     try:
         return value.ToDatetime(UTC)
     except (ValueError, OverflowError) as error:
         raise InvalidField(name, f"{value.seconds} s", "a time") from error
 
 
-def timestamp(value: datetime) -> Timestamp:
-    """A time as a message."""
+def _timestamp(value: datetime) -> Timestamp:
     message = Timestamp()
     message.FromDatetime(value)
     return message
 
 
-def token_of(key: ListKey) -> str:
-    """A page token: the place of the last row given."""
+def _token_of(key: ListKey) -> str:
     return f"{key[0].isoformat()} {key[1]}"
 
 
-def key_of(token: str) -> ListKey:
-    """The place behind which a page begins."""
+def _key_of(token: str) -> ListKey:
     check_text("page_token", token)
     at, _, decision_id = token.partition(" ")
     try:
@@ -165,22 +153,14 @@ def key_of(token: str) -> ListKey:
     except (ValueError, OverflowError):
         zoned = False
     if not zoned or not decision_id:
-        raise InvalidField("page_token", token, "a token from an earlier page")
+        raise invalid_token(token)
     return zoned, decision_id
 
 
-def number_of(token: str) -> int:
-    """The revision below which a page begins."""
-    if not (token.isascii() and token.isdigit() and len(token) <= MAX_DIGITS):
-        raise InvalidField("page_token", token, "a token from an earlier page")
-    return int(token)
-
-
-def summary(row: StoredDecision, tenants: Mapping[str, str]) -> pb.DecisionSummary:
-    """A row as a message."""
+def _summary(row: StoredDecision, tenants: Mapping[str, str]) -> pb.DecisionSummary:
     return pb.DecisionSummary(
         decision_id=row.decision_id,
-        decided_at=timestamp(row.decided_at),
+        decided_at=_timestamp(row.decided_at),
         tenant=tenants.get(row.tenant, ""),
         request_id=row.request_id,
         model=row.model,
@@ -197,8 +177,7 @@ def summary(row: StoredDecision, tenants: Mapping[str, str]) -> pb.DecisionSumma
     )
 
 
-def replayed(results: Iterable[ReplayResult]) -> pb.ReplayResponse:
-    """What replaying came to."""
+def _replay_response(results: Iterable[ReplayResult]) -> pb.ReplayResponse:
     response = pb.ReplayResponse()
     for result in results:
         if result.outcome == "identical":
@@ -210,8 +189,7 @@ def replayed(results: Iterable[ReplayResult]) -> pb.ReplayResponse:
     return response
 
 
-def stream_report(report: StreamReport) -> pb.StreamReport:
-    """A stream's state as a message."""
+def _stream_report(report: StreamReport) -> pb.StreamReport:
     return pb.StreamReport(
         stream=report.stream,
         checked=report.checked,
@@ -222,6 +200,8 @@ def stream_report(report: StreamReport) -> pb.StreamReport:
     )
 
 
-def audit_service(audit: Audit) -> Service:
-    """The service, ready for a server."""
-    return Service(NAME, lambda server: pb_grpc.add_AuditServiceServicer_to_server(audit, server))
+def audit_service(audit: AuditServicer) -> GrpcService:
+    """Return the service, ready for a server."""
+    return GrpcService(
+        NAME, lambda server: pb_grpc.add_AuditServiceServicer_to_server(audit, server)
+    )

@@ -1,4 +1,4 @@
-"""CatalogService: read one view, page, convert."""
+"""CatalogService: take the active view, select a page, convert."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ from collections.abc import Callable
 
 import grpc
 
-from assay.engine.errors import InvalidField
 from assay.engine.world.request import check_text
+from assay.rpc.catalog_view import CatalogView
 from assay.rpc.convert import catalog as to
-from assay.rpc.paging import page
-from assay.rpc.service import Service
-from assay.rpc.view import CatalogView
+from assay.rpc.fields import page, require_name, require_value
+from assay.rpc.server import GrpcService
 from assay.v1 import catalog_pb2 as pb, catalog_pb2_grpc as pb_grpc
 
 NAME = pb.DESCRIPTOR.services_by_name["CatalogService"].full_name
 
 
-class Catalog(pb_grpc.CatalogServiceServicer):
-    """Answers from the view in force when the call came in; each call asks for it once."""
+class CatalogServicer(pb_grpc.CatalogServiceServicer):
+    """Answers each call from the view that was active when the call began."""
 
     def __init__(self, view: Callable[[], CatalogView]) -> None:
         self._view = view
@@ -40,14 +39,16 @@ class Catalog(pb_grpc.CatalogServiceServicer):
     ) -> pb.GetModelResponse:
         """Read one model."""
         return pb.GetModelResponse(
-            model=to.model(self._view().model(named("model", request.model)))
+            model=to.model(self._view().model(require_name("model", request.model)))
         )
 
     def ListEndpoints(
         self, request: pb.ListEndpointsRequest, context: grpc.ServicerContext
     ) -> pb.ListEndpointsResponse:
         """List endpoints, by endpoint id."""
-        endpoints = self._view().endpoints(named("model", request.model) if request.model else None)
+        endpoints = self._view().endpoints(
+            require_name("model", request.model) if request.model else None
+        )
         items, token = page(
             endpoints, lambda e: e.endpoint_id, size=request.page_size, token=request.page_token
         )
@@ -57,14 +58,14 @@ class Catalog(pb_grpc.CatalogServiceServicer):
         self, request: pb.GetEndpointRequest, context: grpc.ServicerContext
     ) -> pb.GetEndpointResponse:
         """Read one endpoint."""
-        endpoint_id = required("endpoint_id", request.endpoint_id)
+        endpoint_id = require_value("endpoint_id", request.endpoint_id)
         return pb.GetEndpointResponse(endpoint=to.endpoint(self._view().endpoint(endpoint_id)))
 
     def ListPools(
         self, request: pb.ListPoolsRequest, context: grpc.ServicerContext
     ) -> pb.ListPoolsResponse:
         """List the pools of a model."""
-        pools = self._view().pools(named("model", request.model))
+        pools = self._view().pools(require_name("model", request.model))
         items, token = page(
             pools, lambda p: p.binding, size=request.page_size, token=request.page_token
         )
@@ -73,27 +74,18 @@ class Catalog(pb_grpc.CatalogServiceServicer):
     def GetPool(
         self, request: pb.GetPoolRequest, context: grpc.ServicerContext
     ) -> pb.GetPoolResponse:
-        """Read the pool that a variant means for a tenant."""
-        model, variant = named("model", request.model), named("variant", request.variant)
+        """Read the pool that a variant selects for a tenant."""
+        model, variant = (
+            require_name("model", request.model),
+            require_name("variant", request.variant),
+        )
         check_text("tenant", request.tenant)
         return pb.GetPoolResponse(pool=to.pool(self._view().pool(model, variant, request.tenant)))
 
 
-def named(field: str, value: str) -> str:
-    """Refuse an empty, over-long or unprintable name."""
-    check_text(field, required(field, value))
-    return value
-
-
-def required(field: str, value: str) -> str:
-    """Refuse an empty value."""
-    if not value:
-        raise InvalidField(field, value, "a name")
-    return value
-
-
-def catalog_service(view: Callable[[], CatalogView]) -> Service:
-    """The service, ready for a server."""
-    return Service(
-        NAME, lambda server: pb_grpc.add_CatalogServiceServicer_to_server(Catalog(view), server)
+def catalog_service(view: Callable[[], CatalogView]) -> GrpcService:
+    """Return the service, ready for a server."""
+    return GrpcService(
+        NAME,
+        lambda server: pb_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(view), server),
     )

@@ -1,4 +1,4 @@
-"""EvidenceService: convert, report, convert; preferences go to the database."""
+"""EvidenceService: outcomes go to the intake, preferences to the database."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from assay.engine.world.request import check_text
 from assay.engine.world.tenants import Preference
 from assay.outcomes.checks import BatchResult
 from assay.outcomes.intake import OutcomeIntake, OutcomeSubmission
-from assay.rpc.catalog import named
-from assay.rpc.convert.evidence import KINDS, refusals, reported, standing
+from assay.rpc.catalog_view import UnknownEndpoint
+from assay.rpc.convert.evidence import KINDS, rejections, reports, stored_preference
 from assay.rpc.convert.scorecard import scorecard_response
-from assay.rpc.paging import DEFAULT_SIZE, MAX_SIZE, key_of, token_of
-from assay.rpc.service import Service
-from assay.rpc.view import UnknownEndpoint
+from assay.rpc.fields import bounded_size, key_of, number_of, require_name, token_of
+from assay.rpc.server import GrpcService
 from assay.store.preferences import PreferenceStore
 from assay.v1 import evidence_pb2 as pb, evidence_pb2_grpc as pb_grpc
 
 NAME: Final = pb.DESCRIPTOR.services_by_name["EvidenceService"].full_name
-MOST_DIGITS: Final = 9  # what a page token may hold: numbers of preferences have 31 bits
+MAX_PREFERENCE_DIGITS: Final = 9  # preference numbers have 31 bits
 
 
-class Evidence(pb_grpc.EvidenceServiceServicer):
-    """Takes outcomes and preferences."""
+class EvidenceServicer(pb_grpc.EvidenceServiceServicer):
+    """Accepts outcomes and preferences, and returns scorecards."""
 
     def __init__(self, intake: OutcomeIntake, preferences: PreferenceStore) -> None:
         self._intake = intake
@@ -37,35 +36,38 @@ class Evidence(pb_grpc.EvidenceServiceServicer):
     def ReportOutcomes(
         self, request: pb.ReportOutcomesRequest, context: grpc.ServicerContext
     ) -> pb.ReportOutcomesResponse:
-        """Take a batch."""
+        """Accept one batch."""
         found = self._report(request)
         return pb.ReportOutcomesResponse(
-            accepted=len(found.accepted), refused=refusals(found.rejected)
+            accepted=len(found.accepted), refused=rejections(found.rejected)
         )
 
     def StreamOutcomes(
         self, request_iterator: Iterator[pb.StreamOutcomesRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.StreamOutcomesResponse]:
-        """Take batch after batch."""
+        """Accept batches and acknowledge each."""
         for request in request_iterator:
             found = self._report(request)
             yield pb.StreamOutcomesResponse(
                 batch_id=request.batch_id,
                 accepted=len(found.accepted),
-                refused=refusals(found.rejected),
+                refused=rejections(found.rejected),
             )
 
     def _report(self, request: pb.ReportOutcomesRequest | pb.StreamOutcomesRequest) -> BatchResult:
         outcomes = request.outcomes
         return self._intake.take(
-            OutcomeSubmission(request.source, request.batch_id, len(outcomes), reported(outcomes))
+            OutcomeSubmission(request.source, request.batch_id, len(outcomes), reports(outcomes))
         )
 
     def SetPreference(
         self, request: pb.SetPreferenceRequest, context: grpc.ServicerContext
     ) -> pb.SetPreferenceResponse:
-        """Have a preference stand, or none."""
-        tenant, target = named("tenant", request.tenant), named("target", request.target)
+        """Set or remove a preference."""
+        tenant, target = (
+            require_name("tenant", request.tenant),
+            require_name("target", request.target),
+        )
         check_text("model", request.model)
         model = request.model or None
         if request.kind == pb.PREFERENCE_KIND_NONE:
@@ -80,21 +82,22 @@ class Evidence(pb_grpc.EvidenceServiceServicer):
     ) -> pb.ListPreferencesResponse:
         """List preferences."""
         check_text("tenant", request.tenant)
-        if request.page_size < 0:
-            raise InvalidField("page_size", request.page_size, "a number, zero or more")
-        size = min(request.page_size or DEFAULT_SIZE, MAX_SIZE)
-        after = number_of(request.page_token) if request.page_token else 0
+        size, token = bounded_size("page_size", request.page_size), request.page_token
+        after = number_of(key_of(token), token, MAX_PREFERENCE_DIGITS) if token else 0
         found = self._preferences.page(request.tenant, after=after, limit=size + 1)
         token = token_of(str(found[size - 1].number)) if len(found) > size else ""
         return pb.ListPreferencesResponse(
-            preferences=map(standing, found[:size]), next_page_token=token
+            preferences=map(stored_preference, found[:size]), next_page_token=token
         )
 
     def GetScorecard(
         self, request: pb.GetScorecardRequest, context: grpc.ServicerContext
     ) -> pb.GetScorecardResponse:
-        """Tell what stands between endpoints and a pool."""
-        model, variant = named("model", request.model), named("variant", request.variant)
+        """Return what keeps endpoints out of a pool."""
+        model, variant = (
+            require_name("model", request.model),
+            require_name("variant", request.variant),
+        )
         check_text("tenant", request.tenant)
         snapshot = self._intake.snapshot()
         report = pool_report(snapshot, f"{model}:{variant}", request.tenant)
@@ -106,16 +109,8 @@ class Evidence(pb_grpc.EvidenceServiceServicer):
         return scorecard_response(report, cards)
 
 
-def number_of(token: str) -> int:
-    """The number behind which a page begins."""
-    number = key_of(token)
-    if not (number.isascii() and number.isdigit() and len(number) <= MOST_DIGITS):
-        raise InvalidField("page_token", token, "a token from the page before")
-    return int(number)
-
-
-def evidence_service(evidence: Evidence) -> Service:
-    """The service, ready for a server."""
-    return Service(
+def evidence_service(evidence: EvidenceServicer) -> GrpcService:
+    """Return the service, ready for a server."""
+    return GrpcService(
         NAME, lambda server: pb_grpc.add_EvidenceServiceServicer_to_server(evidence, server)
     )

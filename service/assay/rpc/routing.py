@@ -1,8 +1,8 @@
-"""RoutingService: convert, decide, convert."""
+"""RoutingService: convert the request, decide, convert the answer."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
 
 import grpc
 
@@ -12,7 +12,7 @@ from assay.engine.errors import InvalidField
 from assay.engine.world.request import Request
 from assay.rpc.convert.plan import decide_response, explain_response
 from assay.rpc.convert.request import request_from
-from assay.rpc.service import Service
+from assay.rpc.server import GrpcService
 from assay.rpc.status import status_of
 from assay.v1 import routing_pb2 as pb, routing_pb2_grpc as pb_grpc
 
@@ -20,30 +20,21 @@ MAX_BATCH = 256
 NAME = pb.DESCRIPTOR.services_by_name["RoutingService"].full_name
 
 
-class Decides(Protocol):
-    """What answers requests: `assay.server.decider.Decider`."""
-
-    def decide(self, request: Request) -> Decision:
-        """Plan and journal."""
-
-    def explain(self, request: Request) -> Explanation:
-        """Plan with the values seen, and journal nothing."""
-
-
-class Routing(pb_grpc.RoutingServiceServicer):
+class RoutingServicer(pb_grpc.RoutingServiceServicer):
     """Answers Decide, BatchDecide and Explain."""
 
-    def __init__(self, decider: Decides) -> None:
-        self._decider = decider
+    def __init__(
+        self, decide: Callable[[Request], Decision], explain: Callable[[Request], Explanation]
+    ) -> None:
+        self._decide = decide
+        self._explain = explain
 
     def Decide(self, request: pb.DecideRequest, context: grpc.ServicerContext) -> pb.DecideResponse:
         """Order the endpoints that may serve one request."""
-        return self._decide(request)
+        return decide_response(self._decide(request_from(request)))
 
     def BatchDecide(
-        self,
-        request: pb.BatchDecideRequest,
-        context: grpc.ServicerContext,
+        self, request: pb.BatchDecideRequest, context: grpc.ServicerContext
     ) -> pb.BatchDecideResponse:
         """Decide each request on its own."""
         if len(request.requests) > MAX_BATCH:
@@ -55,25 +46,25 @@ class Routing(pb_grpc.RoutingServiceServicer):
     def Explain(
         self, request: pb.ExplainRequest, context: grpc.ServicerContext
     ) -> pb.ExplainResponse:
-        """Tell what Decide would answer, and why."""
-        return explain_response(self._decider.explain(request_from(request.request)))
-
-    def _decide(self, message: pb.DecideRequest) -> pb.DecideResponse:
-        decided = self._decider.decide(request_from(message))
-        return decide_response(decided.decision_id, decided.plan, decided.policy_digest)
+        """Answer as Decide does, with every value that the rules read."""
+        return explain_response(self._explain(request_from(request.request)))
 
     def _result(self, message: pb.DecideRequest) -> pb.BatchDecideResult:
         try:
-            return pb.BatchDecideResult(response=self._decide(message))
-        except Exception as error:  # noqa: BLE001 - one bad item leaves the others alone; status_of logs what is ours
+            answer = decide_response(self._decide(request_from(message)))
+            return pb.BatchDecideResult(response=answer)
+        except Exception as error:  # noqa: BLE001 - one bad item does not affect the others; status_of logs bugs
             status = status_of(error, f"{NAME}/BatchDecide")
             number: int = status.code.value[0]
             failed = pb.BatchDecideStatus(code=number, message=status.message, reason=status.reason)
             return pb.BatchDecideResult(status=failed)
 
 
-def routing_service(decider: Decides) -> Service:
-    """The service, ready for a server."""
-    return Service(
-        NAME, lambda server: pb_grpc.add_RoutingServiceServicer_to_server(Routing(decider), server)
+def routing_service(
+    decide: Callable[[Request], Decision], explain: Callable[[Request], Explanation]
+) -> GrpcService:
+    """Return the service, ready for a server."""
+    servicer = RoutingServicer(decide, explain)
+    return GrpcService(
+        NAME, lambda server: pb_grpc.add_RoutingServiceServicer_to_server(servicer, server)
     )

@@ -1,4 +1,4 @@
-"""Errors as gRPC statuses: one table, nearest class wins; what is not ours is masked."""
+"""Errors as gRPC statuses: one table, the nearest class wins; errors not ours are masked."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import structlog
 
 from assay.decision_log.auditor import UnknownDecision
 from assay.engine import errors
-from assay.rpc.view import UnknownEndpoint
+from assay.rpc.catalog_view import UnknownEndpoint
 
 REASON_KEY: Final = "assay-reason"
 
-STATUS: Final[dict[type[errors.AssayError], grpc.StatusCode]] = {
+STATUS_CODES: Final[dict[type[errors.AssayError], grpc.StatusCode]] = {
     errors.AssayError: grpc.StatusCode.INTERNAL,
     errors.CallerError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.InvalidField: grpc.StatusCode.INVALID_ARGUMENT,
@@ -38,32 +38,32 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
-    """What a caller is told of an error: code, one sentence for people, one word for programs."""
+class RpcStatus:
+    """What a caller sees of an error: a code, one sentence for people, one word for programs."""
 
     code: grpc.StatusCode
     message: str
     reason: str
 
 
-MASKED: Final = Status(
+MASKED: Final = RpcStatus(
     grpc.StatusCode.INTERNAL, "internal error; the server's log has it", "internal"
 )
 
 
-def status_of(error: Exception, method: str) -> Status:
-    """Tell our errors as they are; log any other as a fault of ours and say no more than that."""
+def status_of(error: Exception, method: str) -> RpcStatus:
+    """Return the status of an error; log an error that is not ours and mask its message."""
     if not isinstance(error, errors.AssayError):
         log.error("call failed", method=method, exc_info=error)
         return MASKED
-    return Status(code_of(type(error)), str(error), reason_of(type(error)))
+    return RpcStatus(code_of(type(error)), str(error), reason_of(type(error)))
 
 
 def code_of(kind: type[errors.AssayError]) -> grpc.StatusCode:
-    """The code of the nearest class in the table."""
-    return next(STATUS[base] for base in kind.__mro__ if base in STATUS)
+    """Return the code of the nearest class in the table."""
+    return next(STATUS_CODES[base] for base in kind.__mro__ if base in STATUS_CODES)
 
 
 def reason_of(kind: type[errors.AssayError]) -> str:
-    """The class's name in kebab case: `unknown-model`."""
+    """Return the class's name in kebab case: `unknown-model`."""
     return re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__).lower()

@@ -1,4 +1,4 @@
-"""Serve a `Service` over gRPC: its listening server, a thread that keeps it current, and its health."""
+"""Serve a `Service` over gRPC: a server, a thread that keeps it current, and its health."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from assay.engine.errors import AssayError, StoreUnavailable
 from assay.rpc.catalog import NAME as CATALOG
 from assay.rpc.evidence import NAME as EVIDENCE
 from assay.rpc.routing import NAME as ROUTING
-from assay.rpc.server import Server
+from assay.rpc.server import GrpcServer
 from assay.server.service import Service
 
 LOGGED: Final = frozenset({ROUTING, EVIDENCE})
@@ -33,7 +33,7 @@ class GrpcFrontend:
         self._service = service
         services = service.grpc_services()
         self._need_snapshot = [each.name for each in services if each.name in NEED_SNAPSHOT]
-        self._server = Server(services, listen)
+        self._server = GrpcServer(services, listen)
         self.addresses = self._server.addresses
         self._curating = service.curator_loop or nullcontext()
         self._ended = threading.Event()
@@ -74,9 +74,10 @@ class GrpcFrontend:
                 log.exception("refresh failed")
 
     def _report_health(self, error: AssayError | None = None) -> None:
-        """Set the health of each part. Decisions and outcomes need a snapshot and a log that accepts records.
+        """Set the health of each part.
 
-        A database that can be read but takes no records counts as unavailable.
+        Decisions and outcomes need a snapshot and a log that accepts records. A database that can
+        be read but takes no records counts as unavailable.
         """
         service, writer = self._service, self._service.log_writer
         set_serving = self._server.health.set_serving

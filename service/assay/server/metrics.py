@@ -1,4 +1,4 @@
-"""What Prometheus may scrape: how the log fares, read from its own counters at each scrape."""
+"""Metrics for Prometheus: the state of the decision log."""
 
 from __future__ import annotations
 
@@ -11,71 +11,51 @@ from prometheus_client.registry import Collector
 
 from assay.decision_log.writer import DecisionLogWriter
 from assay.engine.errors import OperatorError, quoted
-from assay.rpc.address import checked
+from assay.rpc.address import check_address
 
 
 class LogMetrics(Collector):
-    """The journal's and the shipper's counters; nothing is counted a second time for the sake of metrics."""
+    """Reads the counters of the journal and the shipper at each scrape."""
 
-    def __init__(self, logbook: DecisionLogWriter) -> None:
-        self._logbook = logbook
+    def __init__(self, log_writer: DecisionLogWriter) -> None:
+        self._log_writer = log_writer
 
     def collect(self) -> Iterable[Metric]:
-        """Every metric with its value now."""
-        journal, shipper = self._logbook.journal, self._logbook.shipper
-        yield counter("assay_journal_records", "Records kept in the journal.", journal.appended)
-        yield counter(
-            "assay_journal_refused_records",
-            "Records refused, and the answers with them.",
-            journal.refused,
+        """Yield every metric with its present value."""
+        journal, shipper = self._log_writer.journal, self._log_writer.shipper
+        counters = (
+            ("assay_journal_records", "Records appended to the journal.", journal.appended),
+            ("assay_journal_refused_records", "Records, and answers, refused.", journal.refused),
+            ("assay_shipped_records", "Records moved from journal to database.", shipper.shipped),
+            ("assay_shipping_failures", "Batches that failed and are retried.", shipper.failures),
         )
-        yield counter(
-            "assay_shipped_records",
-            "Records moved from the journal to the database.",
-            shipper.shipped,
+        gauges = (
+            ("assay_shipping_behind_bytes", "Journaled bytes not in the database.", shipper.behind),
+            ("assay_journal_accepting", "1 if the journal has room.", int(journal.accepting)),
         )
-        yield counter(
-            "assay_shipping_failures",
-            "Batches that were not moved and tried again.",
-            shipper.failures,
-        )
-        yield gauge(
-            "assay_shipping_behind_bytes",
-            "Bytes in the journal that are not in the database.",
-            shipper.behind,
-        )
-        yield gauge(
-            "assay_journal_accepting",
-            "1 while the next record has a place to go.",
-            int(journal.accepting),
-        )
-
-
-def counter(name: str, meaning: str, value: float) -> Metric:
-    """A value that only grows while the process lives."""
-    return CounterMetricFamily(name, meaning, value=value)
-
-
-def gauge(name: str, meaning: str, value: float) -> Metric:
-    """A value that goes up and down."""
-    return GaugeMetricFamily(name, meaning, value=value)
+        for name, meaning, value in counters:
+            yield CounterMetricFamily(name, meaning, value=value)
+        for name, meaning, value in gauges:
+            yield GaugeMetricFamily(name, meaning, value=value)
 
 
 class MetricsUnavailable(OperatorError):
-    """The address for metrics cannot be listened on."""
+    """The metrics endpoint cannot listen on its address."""
 
 
 @contextmanager
-def metrics_at(address: str | None, logbook: DecisionLogWriter | None) -> Iterator[str]:
-    """Answer scrapes at `HOST:PORT` while the context lasts, or nobody; yields where, with the port chosen."""
-    if address is None or logbook is None:
+def metrics_at(address: str | None, log_writer: DecisionLogWriter | None) -> Iterator[str]:
+    """Answer scrapes at `HOST:PORT` within the context; yield the address, or "no" without one."""
+    if address is None or log_writer is None:
         yield "no"
         return
-    host, _, port = checked(address).rpartition(":")
+    host, _, port = check_address(address).rpartition(":")
     if address.startswith("unix:"):
-        raise MetricsUnavailable(f"metrics: {quoted(address)} is not HOST:PORT")
+        raise MetricsUnavailable(
+            f"metrics: {quoted(address)} is not a valid address; expected HOST:PORT"
+        )
     registry = CollectorRegistry()
-    registry.register(LogMetrics(logbook))
+    registry.register(LogMetrics(log_writer))
     try:
         server, thread = start_http_server(int(port), host.strip("[]"), registry)
     except OSError as error:

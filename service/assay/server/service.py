@@ -1,12 +1,14 @@
-"""Build one service from its settings: the only place where decider, log, follower, curator and catalog meet.
+"""The composition root: build one service from its settings.
 
 How it works
 ------------
-`assay serve`, `assay decide --record`, the demo and the tests all build a `Service`. Its roles select the parts:
+`assay serve`, `assay decide --record`, the demo and tests build a `Service`. Its roles select the
+parts:
 
 - `follow`: a `SnapshotFollower` activates every newer publication.
-- `judge`: until there is a publication, snapshots are judged here, without memory, and stored unpublished.
-- `decide`: requests and outcomes are journaled, and a log writer ships the journal into the database.
+- `judge`: until there is a publication, snapshots are judged here, without memory, and stored
+  unpublished.
+- `decide`: requests and outcomes are journaled, and the journal is shipped into the database.
 - `query`: the catalog of the active snapshot, and the auditor of the decision log.
 - `curate`: a curator judges with memory and publishes while it holds the lease.
 
@@ -52,12 +54,12 @@ from assay.outcomes.checks import BatchResult
 from assay.outcomes.endpoint_health import EndpointHealth
 from assay.outcomes.intake import OutcomeIntake, OutcomeSubmission
 from assay.outcomes.outcome import OutcomeGroup
-from assay.rpc.audit import Audit, audit_service
+from assay.rpc.audit import AuditServicer, audit_service
 from assay.rpc.catalog import catalog_service
-from assay.rpc.evidence import Evidence, evidence_service
+from assay.rpc.catalog_view import CatalogView
+from assay.rpc.evidence import EvidenceServicer, evidence_service
 from assay.rpc.routing import routing_service
-from assay.rpc.service import Service as GrpcService
-from assay.rpc.view import WorldView
+from assay.rpc.server import GrpcService
 from assay.server.database import published_snapshot
 from assay.server.decider import Decider
 from assay.server.settings import (
@@ -111,7 +113,7 @@ class Service:
     def __init__(self, settings: ServiceSettings) -> None:
         self.roles = settings.roles & PINNED_ROLES if settings.pinned else settings.roles
         self.settings = settings
-        self.view: WorldView | None = None
+        self.view: CatalogView | None = None
         self.judging: Judging | None = None
         self.curator_loop: CuratorLoop | None = None
         self.intake: OutcomeIntake | None = None
@@ -160,7 +162,7 @@ class Service:
         pinned, journaled = self.settings.pinned, self.log_writer is not None
         return Decider(
             clock=(lambda: pinned) if pinned else self.settings.clock,
-            journal=self.log_writer.journal if self.log_writer else None,
+            append=self.log_writer.journal.append if self.log_writer else None,
             pseudonyms=TenantPseudonyms(
                 pseudonyms_by_tenant(self.settings.database) if journaled else {}
             ),
@@ -211,10 +213,10 @@ class Service:
 
     def activate(self, world: World, snapshot: Snapshot) -> None:
         """Answer every later call from this snapshot."""
-        self.view = WorldView(world, snapshot)
+        self.view = CatalogView(world, snapshot)
         self.decider.publish(snapshot)
 
-    def active_view(self) -> WorldView:
+    def active_view(self) -> CatalogView:
         """Return the active catalog view; raises SnapshotUnavailable before the first."""
         if self.view is None:
             raise SnapshotUnavailable("nothing has been published yet")
@@ -261,10 +263,10 @@ class Service:
         """Return the gRPC services of the roles."""
         services: list[GrpcService] = []
         if "decide" in self.roles:
-            services.append(routing_service(self.decider))
+            services.append(routing_service(self.decider.decide, self.decider.explain))
             if self.intake is not None:
                 preferences = PreferenceStore(self.settings.database, self.settings.clock)
-                services.append(evidence_service(Evidence(self.intake, preferences)))
+                services.append(evidence_service(EvidenceServicer(self.intake, preferences)))
         if "query" in self.roles:
             services += [catalog_service(self.active_view), self._audit_service()]
         return services
@@ -297,7 +299,7 @@ class Service:
                 if settings.journal is None
                 else read_verification_inputs(settings.journal)
             )
-        audit = Audit(auditor, settings.clock, witnesses.public_keys, witnesses.heads)
+        audit = AuditServicer(auditor, settings.clock, witnesses.public_keys, witnesses.heads)
         return audit_service(audit)
 
 

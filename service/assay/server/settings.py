@@ -1,4 +1,4 @@
-"""Settings of this process: what the environment sets, where shipped files are, the version and the clock."""
+"""Settings of this process: environment, shipped files, version and clock."""
 
 from __future__ import annotations
 

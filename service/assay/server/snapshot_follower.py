@@ -1,4 +1,9 @@
-"""Follow the newest publication: fetch its new parts, and reuse the parts of the active snapshot."""
+"""Follow the newest publication: fetch its new parts, reuse the parts of the active snapshot.
+
+A follower shares the interpreter with threads that answer requests. It therefore pauses after each
+millisecond of work, keeps the garbage collector from scanning the new snapshot, and releases the
+old one piece by piece.
+"""
 
 from __future__ import annotations
 
@@ -27,38 +32,38 @@ from assay.engine.world.world import World
 from assay.store.snapshots import Publication, latest_published, load_manifest, load_parts
 from assay.store.world import load_world, world_revision
 
-PIECE: Final = 50  # parts a query
+PARTS_PER_QUERY: Final = 50
 WORK_S: Final = 0.001
-REST_S: Final = 0.001
+PAUSE_S: Final = 0.001
 log = structlog.get_logger("assay.server.snapshot_follower")
 
 
 class PublicationUnusable(OperatorError):
-    """The newest publication cannot be decided from; the one before stays in force."""
+    """The newest publication is unusable; the one before stays active."""
 
     def __init__(self, sequence: int, why: str) -> None:
         super().__init__(f"publication {sequence} {why}")
         self.sequence = sequence
 
 
-class Pauses:
-    """Lets the other threads of the interpreter have their turn: after each millisecond of work another one."""
+class WorkPauses:
+    """Pauses after each millisecond of work, so that other threads of the interpreter can run."""
 
     def __init__(self) -> None:
         self._began = time.perf_counter()
 
     def __call__(self) -> None:
-        """Rest, if it is time to."""
+        """Pause if a pause is due."""
         if time.perf_counter() - self._began >= WORK_S:
-            time.sleep(REST_S)
+            time.sleep(PAUSE_S)
             self._began = time.perf_counter()
 
 
 class SnapshotFollower:
-    """Puts every newer publication in force by `publish`, never an older one.
+    """Passes every newer publication to `publish`, never an older one.
 
-    Whatever goes wrong leaves the last good snapshot in force, and is told by `trouble`. `compile_source` makes rule
-    files a policy, `world` gives what is published beside a snapshot.
+    If that fails, the last good snapshot stays active and `trouble` holds the error. `world` returns
+    the world to publish with a snapshot.
     """
 
     def __init__(
@@ -76,35 +81,37 @@ class SnapshotFollower:
         self._publish = publish
         self._sequence = 0
         self._fetched: dict[str, bytes] = {}
-        self._refused: PublicationUnusable | None = None
+        self._unusable: PublicationUnusable | None = None
         self._turn = threading.Lock()
 
     def follow(self) -> bool:
-        """Put the newest publication in force; whether there was a newer one. What fails is told, not raised."""
+        """Activate the newest publication if it is newer; return whether. Errors go to `trouble`."""
         try:
             taken = self._follow()
         except AssayError as error:
             if str(error) != str(self.trouble):
-                log.warning("last good snapshot stays in force", error=str(error))
+                log.warning("last good snapshot stays active", error=str(error))
             self.trouble = error
             return False
         self.trouble = None
         return taken
 
     def take(self, publication: Publication, world: World, snapshot: Snapshot) -> bool:
-        """Put a snapshot in force, unless that or a newer one is; whether it was."""
+        """Activate a snapshot unless it or a newer one is active; return whether it did."""
         with self._turn:
             if publication.sequence <= self._sequence:
                 return False
-            views = views_of(self.snapshot)
+            views = _views_of(self.snapshot)
             self._publish(world, snapshot)
             self.snapshot, self._sequence, self._fetched = snapshot, publication.sequence, {}
-        log.info("in force", publication=publication.sequence, snapshot=snapshot.snapshot_id)
-        release(views)
+        log.info(
+            "snapshot activated", publication=publication.sequence, snapshot=snapshot.snapshot_id
+        )
+        _release(views)
         return True
 
     def take_unpublished(self, world: World, snapshot: Snapshot) -> bool:
-        """Put a snapshot in force that nobody published, as long as nothing was; whether it was."""
+        """Activate an unpublished snapshot if none was published; return whether it did."""
         with self._turn:
             if self.snapshot is None:
                 self._publish(world, snapshot)
@@ -114,38 +121,38 @@ class SnapshotFollower:
         newest, own = latest_published(self._database), self._sequence
         sequence = 0 if newest is None else newest.sequence
         if sequence < own:
-            raise PublicationUnusable(sequence, f"is older than the one in force, {own}")
+            raise PublicationUnusable(sequence, f"is older than the active one, {own}")
         if newest is None or sequence == own:
             return False
-        if self._refused is not None and self._refused.sequence == sequence:
-            raise self._refused.with_traceback(None)
-        with undisturbed():
-            return self.take(newest, self._world(), self._restored(newest, self.snapshot))
+        if self._unusable is not None and self._unusable.sequence == sequence:
+            raise self._unusable.with_traceback(None)
+        with _without_collector():
+            return self.take(newest, self._world(), self._read_snapshot(newest, self.snapshot))
 
-    def _restored(self, newest: Publication, former: Snapshot | None) -> Snapshot:
-        """The snapshot of a publication; raises PublicationUnusable and StoreUnavailable."""
+    def _read_snapshot(self, newest: Publication, former: Snapshot | None) -> Snapshot:
+        """Read a snapshot; raises PublicationUnusable and StoreUnavailable."""
         manifest = load_manifest(self._database, newest.snapshot_id)
         if manifest is None:
             raise PublicationUnusable(
-                newest.sequence, f"is of snapshot {newest.snapshot_id}, which is not there"
+                newest.sequence, f"refers to snapshot {newest.snapshot_id}, which is missing"
             )
         parts = self._parts(newest, read_manifest(manifest), {} if former is None else former.parts)
         try:
             policy = self._policy(*read_policy_source(manifest, parts), former)
-            return restore_snapshot(manifest, parts, policy, former=former, rest=Pauses())
+            return restore_snapshot(manifest, parts, policy, former=former, rest=WorkPauses())
         except (AssayError, ValueError, LookupError, TypeError) as error:
-            self._refused = PublicationUnusable(newest.sequence, f"cannot be read: {error}")
-            raise self._refused from error
+            self._unusable = PublicationUnusable(newest.sequence, f"cannot be read: {error}")
+            raise self._unusable from error
 
     def _parts(
         self, newest: Publication, head: Manifest, known: Mapping[str, bytes]
     ) -> dict[str, bytes]:
-        """Every part of a snapshot: those at hand, and the others from the database, each fetched once."""
+        """Return every part of a snapshot; fetch unknown parts from the database, each once."""
         wanted = head.parts - known.keys()
         self._fetched = {name: content for name, content in self._fetched.items() if name in wanted}
-        missing, rest = sorted(wanted - self._fetched.keys()), Pauses()
-        for start in range(0, len(missing), PIECE):
-            self._fetched |= load_parts(self._database, missing[start : start + PIECE])
+        missing, rest = sorted(wanted - self._fetched.keys()), WorkPauses()
+        for start in range(0, len(missing), PARTS_PER_QUERY):
+            self._fetched |= load_parts(self._database, missing[start : start + PARTS_PER_QUERY])
             rest()
         at_hand = {**known, **self._fetched}
         if lacking := sorted(head.needed - at_hand.keys()):
@@ -156,7 +163,7 @@ class SnapshotFollower:
         return {name: at_hand[name] for name in head.parts if name in at_hand}
 
     def _policy(self, source: PolicySource, revision: int, former: Snapshot | None) -> Policy:
-        """The compiled policy of a snapshot: the former one's where its rule files are the same."""
+        """Return a snapshot's policy; compile it only if its rule files differ from the former's."""
         if former is not None and former.policy.digest == source.digest:
             return replace(former.policy, revision=revision)
         policy = self._compile(source)
@@ -165,7 +172,7 @@ class SnapshotFollower:
 
 
 class CatalogWorld:
-    """The world as catalogs list it, read again only where they changed."""
+    """The catalog's world, read again only after the catalog has changed."""
 
     def __init__(self, database: Engine) -> None:
         self._database = database
@@ -181,8 +188,8 @@ class CatalogWorld:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """Keep the garbage collector from going through what is made here, which lives long: that would stop everybody."""
+def _without_collector() -> Iterator[None]:
+    """Keep the garbage collector from scanning long-lived objects, which blocks every thread."""
     gc.disable()
     try:
         yield
@@ -191,14 +198,13 @@ def undisturbed() -> Iterator[None]:
         gc.enable()
 
 
-def views_of(snapshot: Snapshot | None) -> list[object]:
-    """All that a snapshot is made of."""
+def _views_of(snapshot: Snapshot | None) -> list[object]:
     return [] if snapshot is None else [*snapshot.models.values(), *snapshot.pools.values()]
 
 
-def release(views: list[object]) -> None:
-    """Give views back one after the other: dropped with their snapshot, all at once, they would hold everybody up."""
-    rest = Pauses()
+def _release(views: list[object]) -> None:
+    """Release views one by one; freed all at once, they would block every thread."""
+    rest = WorkPauses()
     while views:
         views.pop()
         rest()

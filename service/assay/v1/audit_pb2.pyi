@@ -3,8 +3,8 @@
 isort:skip_file
 The decision log: every answered decision, found by filters, explained, replayed and verified.
 
-Lists come in pages, newest first: hand `next_page_token` back as `page_token`, with all else unchanged, until it is
-empty.
+Lists are paged, newest first: pass `next_page_token` back as `page_token`, with all other fields unchanged, until it
+is empty.
 """
 
 from assay.v1 import routing_pb2 as _routing_pb2
@@ -40,7 +40,7 @@ class ListDecisionsRequest(_message.Message):
     page_size: _builtins.int
     """At most this many; 0: 100. More than 1000 is taken as 1000."""
     page_token: _builtins.str
-    """From the page before; empty: from the newest."""
+    """From the previous page; empty: from the newest."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """Only decisions from this time on; absent: 31 days before `until`."""
@@ -96,7 +96,7 @@ Global___ListDecisionsResponse: _TypeAlias = ListDecisionsResponse  # noqa: Y015
 
 @_typing.final
 class DecisionSummary(_message.Message):
-    """What a row of the log says of a decision; every field is derived from its record."""
+    """One decision in a list; every field is derived from its record."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -118,11 +118,11 @@ class DecisionSummary(_message.Message):
     decision_id: _builtins.str
     """UUIDv7."""
     tenant: _builtins.str
-    """Who asked; empty where nobody was named or the tenant was erased."""
+    """The tenant; empty if there was none or it was erased."""
     request_id: _builtins.str
     """The caller's own id."""
     model: _builtins.str
-    """The model asked for, without routing variants."""
+    """The requested model, without routing variants."""
     variant: _builtins.str
     """Its routing variants as written, joined by `:`."""
     tools: _builtins.int
@@ -130,15 +130,15 @@ class DecisionSummary(_message.Message):
     attempts: _builtins.int
     """Number of endpoints to try."""
     excluded: _builtins.int
-    """Number of endpoints left out."""
+    """Number of excluded endpoints."""
     first_provider: _builtins.str
-    """Provider of the first attempt; empty where there is none."""
+    """Provider of the first attempt; empty if there are no attempts."""
     first_endpoint: _builtins.str
-    """First attempt; empty where there is none."""
+    """First attempt; empty if there are no attempts."""
     availability: _builtins.str
-    """Empty while there are attempts."""
+    """Empty if there are attempts."""
     policy_revision: _builtins.int
-    """Number of the policy revision in force."""
+    """Number of the active policy revision."""
     snapshot_id: _builtins.str
     """The snapshot it was made from."""
     engine_version: _builtins.str
@@ -209,14 +209,14 @@ class GetDecisionResponse(_message.Message):
     STREAM_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
     record: _builtins.bytes
-    """The record as journalled: canonical JSON."""
+    """The record as journaled: canonical JSON."""
     stream: _builtins.str
-    """The stream it was journalled in, and its number there."""
+    """The stream that it was journaled in."""
     seq: _builtins.int
-    """From 1, without gaps."""
+    """Its sequence number in the stream, from 1 and without gaps."""
     @_builtins.property
     def decision(self) -> Global___DecisionSummary:
-        """What its row says."""
+        """Its summary."""
 
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[_routing_pb2.Attempt]:
@@ -224,7 +224,7 @@ class GetDecisionResponse(_message.Message):
 
     @_builtins.property
     def excluded(self) -> _containers.RepeatedCompositeFieldContainer[_routing_pb2.Findings]:
-        """Why the others were left out, with sentences; absent where its snapshot is gone."""
+        """Why the others were excluded, with messages; empty if its snapshot is no longer stored."""
 
     def __init__(
         self,
@@ -246,7 +246,7 @@ Global___GetDecisionResponse: _TypeAlias = GetDecisionResponse  # noqa: Y015
 
 @_typing.final
 class ReplayRequest(_message.Message):
-    """Which decisions to recompute: those named, or those that a filter holds for."""
+    """Which decisions to recompute: those named, or those that a filter matches."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -256,7 +256,7 @@ class ReplayRequest(_message.Message):
     UNTIL_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     filter: _builtins.str
-    """CEL over `decision.…`; read where no ids are given."""
+    """CEL over `decision.…`; ignored if ids are given."""
     limit: _builtins.int
     """At most this many; 0: 1000. More than 10000 is taken as 10000."""
     @_builtins.property
@@ -290,17 +290,17 @@ Global___ReplayRequest: _TypeAlias = ReplayRequest  # noqa: Y015
 
 @_typing.final
 class ReplayResponse(_message.Message):
-    """What recomputing came to."""
+    """The result of recomputing."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     IDENTICAL_FIELD_NUMBER: _builtins.int
     DIFFERENCES_FIELD_NUMBER: _builtins.int
     identical: _builtins.int
-    """Decisions recomputed to the very same bytes."""
+    """Decisions recomputed to identical bytes."""
     @_builtins.property
     def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplayDifference]:
-        """Decisions that came out otherwise or could not be recomputed."""
+        """Decisions that differ or could not be recomputed."""
 
     def __init__(
         self,
@@ -318,7 +318,7 @@ Global___ReplayResponse: _TypeAlias = ReplayResponse  # noqa: Y015
 
 @_typing.final
 class ReplayDifference(_message.Message):
-    """One decision that did not come out the same."""
+    """One decision that differs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -348,7 +348,7 @@ Global___ReplayDifference: _TypeAlias = ReplayDifference  # noqa: Y015
 
 @_typing.final
 class VerifyLogRequest(_message.Message):
-    """What to check."""
+    """What to verify."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -370,14 +370,14 @@ Global___VerifyLogRequest: _TypeAlias = VerifyLogRequest  # noqa: Y015
 
 @_typing.final
 class VerifyLogResponse(_message.Message):
-    """What checking came to."""
+    """The result of verifying."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     INTACT_FIELD_NUMBER: _builtins.int
     STREAMS_FIELD_NUMBER: _builtins.int
     intact: _builtins.bool
-    """Whether every stream is whole."""
+    """Whether every stream is intact."""
     @_builtins.property
     def streams(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamReport]:
         """By stream."""
@@ -398,7 +398,7 @@ Global___VerifyLogResponse: _TypeAlias = VerifyLogResponse  # noqa: Y015
 
 @_typing.final
 class StreamReport(_message.Message):
-    """One stream's state."""
+    """The state of one stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -411,13 +411,13 @@ class StreamReport(_message.Message):
     stream: _builtins.str
     """The stream."""
     checked: _builtins.int
-    """Decisions checked."""
+    """Records verified."""
     pruned: _builtins.int
-    """Decisions removed by age before the first one checked."""
+    """Records removed by age before the first verified one."""
     fault: _builtins.str
-    """The first fault, empty where there is none: `missing`, `altered`, `inserted`, `reordered`, `truncated` …"""
+    """The first fault, empty if there is none: `missing`, `altered`, `inserted`, `reordered`, `truncated` …"""
     fault_seq: _builtins.int
-    """The number in the stream at which the fault lies."""
+    """The sequence number of the fault."""
     detail: _builtins.str
     """The fault in a sentence."""
     def __init__(
@@ -449,7 +449,7 @@ class ListPolicyRevisionsRequest(_message.Message):
     page_size: _builtins.int
     """At most this many; 0: 100. More than 1000 is taken as 1000."""
     page_token: _builtins.str
-    """From the page before; empty: from the newest."""
+    """From the previous page; empty: from the newest."""
     def __init__(
         self,
         *,
@@ -507,7 +507,7 @@ class StoredPolicyRevision(_message.Message):
     """The SHA-256 of its rule files."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
-        """When it came into force."""
+        """When it was activated."""
 
     def __init__(
         self,

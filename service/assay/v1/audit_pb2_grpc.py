@@ -67,35 +67,36 @@ class AuditServiceServicer:
     """
 
     def ListDecisions(self, request, context):
-        """List decisions that a filter holds for. INVALID_ARGUMENT: a filter that cannot be read, at its line and column.
+        """List the decisions that a filter matches. INVALID_ARGUMENT: the filter is not valid; the message has its line and
+        column.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetDecision(self, request, context):
-        """Read one decision with its record. NOT_FOUND: no such decision.
+        """Read one decision with its record. NOT_FOUND: the decision is not in the log.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Replay(self, request, context):
-        """Recompute decisions from what was logged, and compare byte for byte.
+        """Recompute decisions from the log, and compare them byte for byte.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def VerifyLog(self, request, context):
-        """Check that nothing is missing and nothing was altered.
+        """Verify that no record is missing or altered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListPolicyRevisions(self, request, context):
-        """List the policy revisions that were ever in force, newest first.
+        """List the policy revisions that were ever active, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

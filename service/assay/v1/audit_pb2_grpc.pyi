@@ -3,8 +3,8 @@
 isort:skip_file
 The decision log: every answered decision, found by filters, explained, replayed and verified.
 
-Lists come in pages, newest first: hand `next_page_token` back as `page_token`, with all else unchanged, until it is
-empty.
+Lists are paged, newest first: pass `next_page_token` back as `page_token`, with all other fields unchanged, until it
+is empty.
 """
 
 from assay.v1 import audit_pb2 as _audit_pb2
@@ -38,15 +38,17 @@ class AuditServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AuditServiceAsyncStub: ...
     ListDecisions: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListDecisionsRequest, _audit_pb2.ListDecisionsResponse]
-    """List decisions that a filter holds for. INVALID_ARGUMENT: a filter that cannot be read, at its line and column."""
+    """List the decisions that a filter matches. INVALID_ARGUMENT: the filter is not valid; the message has its line and
+    column.
+    """
     GetDecision: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetDecisionRequest, _audit_pb2.GetDecisionResponse]
-    """Read one decision with its record. NOT_FOUND: no such decision."""
+    """Read one decision with its record. NOT_FOUND: the decision is not in the log."""
     Replay: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ReplayRequest, _audit_pb2.ReplayResponse]
-    """Recompute decisions from what was logged, and compare byte for byte."""
+    """Recompute decisions from the log, and compare them byte for byte."""
     VerifyLog: _grpc.UnaryUnaryMultiCallable[_audit_pb2.VerifyLogRequest, _audit_pb2.VerifyLogResponse]
-    """Check that nothing is missing and nothing was altered."""
+    """Verify that no record is missing or altered."""
     ListPolicyRevisions: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListPolicyRevisionsRequest, _audit_pb2.ListPolicyRevisionsResponse]
-    """List the policy revisions that were ever in force, newest first."""
+    """List the policy revisions that were ever active, newest first."""
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -54,15 +56,17 @@ class AuditServiceAsyncStub(AuditServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListDecisions: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListDecisionsRequest, _audit_pb2.ListDecisionsResponse]  # type: ignore[assignment]
-    """List decisions that a filter holds for. INVALID_ARGUMENT: a filter that cannot be read, at its line and column."""
+    """List the decisions that a filter matches. INVALID_ARGUMENT: the filter is not valid; the message has its line and
+    column.
+    """
     GetDecision: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetDecisionRequest, _audit_pb2.GetDecisionResponse]  # type: ignore[assignment]
-    """Read one decision with its record. NOT_FOUND: no such decision."""
+    """Read one decision with its record. NOT_FOUND: the decision is not in the log."""
     Replay: _aio.UnaryUnaryMultiCallable[_audit_pb2.ReplayRequest, _audit_pb2.ReplayResponse]  # type: ignore[assignment]
-    """Recompute decisions from what was logged, and compare byte for byte."""
+    """Recompute decisions from the log, and compare them byte for byte."""
     VerifyLog: _aio.UnaryUnaryMultiCallable[_audit_pb2.VerifyLogRequest, _audit_pb2.VerifyLogResponse]  # type: ignore[assignment]
-    """Check that nothing is missing and nothing was altered."""
+    """Verify that no record is missing or altered."""
     ListPolicyRevisions: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListPolicyRevisionsRequest, _audit_pb2.ListPolicyRevisionsResponse]  # type: ignore[assignment]
-    """List the policy revisions that were ever in force, newest first."""
+    """List the policy revisions that were ever active, newest first."""
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """Reads the decision log. Changes nothing."""
@@ -73,7 +77,9 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.ListDecisionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.ListDecisionsResponse, _abc.Awaitable[_audit_pb2.ListDecisionsResponse]]:
-        """List decisions that a filter holds for. INVALID_ARGUMENT: a filter that cannot be read, at its line and column."""
+        """List the decisions that a filter matches. INVALID_ARGUMENT: the filter is not valid; the message has its line and
+        column.
+        """
 
     @_abc_1.abstractmethod
     def GetDecision(
@@ -81,7 +87,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.GetDecisionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.GetDecisionResponse, _abc.Awaitable[_audit_pb2.GetDecisionResponse]]:
-        """Read one decision with its record. NOT_FOUND: no such decision."""
+        """Read one decision with its record. NOT_FOUND: the decision is not in the log."""
 
     @_abc_1.abstractmethod
     def Replay(
@@ -89,7 +95,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.ReplayRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.ReplayResponse, _abc.Awaitable[_audit_pb2.ReplayResponse]]:
-        """Recompute decisions from what was logged, and compare byte for byte."""
+        """Recompute decisions from the log, and compare them byte for byte."""
 
     @_abc_1.abstractmethod
     def VerifyLog(
@@ -97,7 +103,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.VerifyLogRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.VerifyLogResponse, _abc.Awaitable[_audit_pb2.VerifyLogResponse]]:
-        """Check that nothing is missing and nothing was altered."""
+        """Verify that no record is missing or altered."""
 
     @_abc_1.abstractmethod
     def ListPolicyRevisions(
@@ -105,6 +111,6 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.ListPolicyRevisionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.ListPolicyRevisionsResponse, _abc.Awaitable[_audit_pb2.ListPolicyRevisionsResponse]]:
-        """List the policy revisions that were ever in force, newest first."""
+        """List the policy revisions that were ever active, newest first."""
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

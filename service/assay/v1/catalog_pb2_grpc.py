@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class CatalogServiceStub:
-    """Reads the catalog and the pools of the snapshot in force. Changes nothing.
+    """Reads the catalog and the pools of the active snapshot. Changes nothing.
     """
 
     def __init__(self, channel):
@@ -68,7 +68,7 @@ class CatalogServiceStub:
 
 
 class CatalogServiceServicer:
-    """Reads the catalog and the pools of the snapshot in force. Changes nothing.
+    """Reads the catalog and the pools of the active snapshot. Changes nothing.
     """
 
     def ListModels(self, request, context):
@@ -79,36 +79,36 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetModel(self, request, context):
-        """Read one model. NOT_FOUND: no such model.
+        """Read one model. NOT_FOUND: the model is unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListEndpoints(self, request, context):
-        """List endpoints, by endpoint id. NOT_FOUND: no such model.
+        """List endpoints, by endpoint id. NOT_FOUND: the model is unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetEndpoint(self, request, context):
-        """Read one endpoint. NOT_FOUND: no such endpoint.
+        """Read one endpoint. NOT_FOUND: the endpoint is unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListPools(self, request, context):
-        """List the pools of a model: one for each binding whose rule set has pool rules. NOT_FOUND: no such model.
+        """List the pools of a model: one for each binding whose rule set has pool rules. NOT_FOUND: the model is unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetPool(self, request, context):
-        """Read the pool that a model's routing variant means for a tenant, with the verdict of every endpoint.
-        NOT_FOUND: no such model. INVALID_ARGUMENT: the variant selects no binding with pool rules.
+        """Read the pool that a model's routing variant selects for a tenant, with the verdict of every endpoint.
+        NOT_FOUND: the model is unknown. INVALID_ARGUMENT: the variant selects no binding with pool rules.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,7 +156,7 @@ def add_CatalogServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CatalogService:
-    """Reads the catalog and the pools of the snapshot in force. Changes nothing.
+    """Reads the catalog and the pools of the active snapshot. Changes nothing.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class EvidenceServiceStub:
-    """Takes evidence. What is acknowledged is in the journal of the process that answered, and counted from there once.
+    """Accepts evidence. An acknowledged outcome is in the journal of the process that answered, and is counted once.
     """
 
     def __init__(self, channel):
@@ -63,45 +63,45 @@ class EvidenceServiceStub:
 
 
 class EvidenceServiceServicer:
-    """Takes evidence. What is acknowledged is in the journal of the process that answered, and counted from there once.
+    """Accepts evidence. An acknowledged outcome is in the journal of the process that answered, and is counted once.
     """
 
     def ReportOutcomes(self, request, context):
-        """Take a batch of outcomes: each is taken or refused on its own. Safe to send again: a batch counts once, wherever and
-        however often it was sent. INVALID_ARGUMENT: more than 1000 outcomes, or no usable source or batch_id.
-        RESOURCE_EXHAUSTED: the journal takes no more; nothing of the batch was kept, send it again later.
+        """Report a batch of outcomes; each is accepted or rejected on its own. Idempotent: a batch counts once, however often
+        and to whichever process it is sent. INVALID_ARGUMENT: more than 1000 outcomes, or no valid source or batch_id.
+        RESOURCE_EXHAUSTED: the journal is full; nothing of the batch was stored, send it again later.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamOutcomes(self, request_iterator, context):
-        """The same for a stream of batches, answered one by one and in their order, so that a sender can let go of each as soon
-        as its answer is there. A batch that cannot be taken ends the stream with the status that ReportOutcomes would give
-        it; those answered before it were kept, those after it were not. RESOURCE_EXHAUSTED also where too many streams are
-        open.
+        """Report a stream of batches, acknowledged one by one and in order, so that a sender can delete each batch when it is
+        acknowledged. A batch that cannot be accepted ends the stream with the status that ReportOutcomes would return.
+        Batches acknowledged before it are stored, batches after it are not. RESOURCE_EXHAUSTED also if too many streams
+        are open.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetPreference(self, request, context):
-        """Pin or ignore a provider or endpoint for a tenant, or take that back. Holds from the next snapshot on.
+        """Pin or ignore a provider or endpoint for a tenant, or remove the preference. Applies from the next snapshot on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListPreferences(self, request, context):
-        """List standing preferences, in the order they were made.
+        """List preferences, in the order they were set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetScorecard(self, request, context):
-        """Tell what stands between endpoints and a pool: what one shows a provider that wants in. Read from the snapshot in
-        force. NOT_FOUND: no such model or endpoint; INVALID_ARGUMENT: no such variant, or one without a pool.
+        """Return what keeps endpoints out of a pool, for providers that want to qualify. Read from the active snapshot.
+        NOT_FOUND: the model or endpoint is unknown. INVALID_ARGUMENT: the variant is unknown or has no pool.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -144,7 +144,7 @@ def add_EvidenceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EvidenceService:
-    """Takes evidence. What is acknowledged is in the journal of the process that answered, and counted from there once.
+    """Accepts evidence. An acknowledged outcome is in the journal of the process that answered, and is counted once.
     """
 
     @staticmethod

@@ -57,27 +57,29 @@ class RoutingServiceServicer:
     """
 
     def Decide(self, request, context):
-        """Order the endpoints that may serve the request and say why each other one may not. Journalled before it is
-        answered. That no endpoint is left is an answer (no attempts, `availability` set), not an error.
+        """Order the endpoints that may serve the request, and return why each other endpoint may not. The decision is
+        journaled before it is answered. If no endpoint is left, that is an answer (no attempts, `availability` set) and
+        not an error.
 
-        INVALID_ARGUMENT: a field out of its range, an unknown variant. NOT_FOUND: an unknown model.
-        FAILED_PRECONDITION: policy older than `min_policy_revision`. UNAVAILABLE: nothing to decide from yet.
+        INVALID_ARGUMENT: a field is out of range, or the variant is unknown. NOT_FOUND: the model is unknown.
+        FAILED_PRECONDITION: the policy is older than `min_policy_revision`. UNAVAILABLE: there is no snapshot yet.
+        RESOURCE_EXHAUSTED: the decision cannot be journaled.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchDecide(self, request, context):
-        """Decide up to 256 requests in one call, each on its own: one that fails leaves the others alone. Results come in the
-        order of the requests. INVALID_ARGUMENT: more than 256.
+        """Decide up to 256 requests in one call. A request that fails does not affect the others. Results are in the order
+        of the requests. INVALID_ARGUMENT: more than 256 requests.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Explain(self, request, context):
-        """Tell what Decide would answer at this moment, with the verdict of every endpoint and the values its rules saw.
-        Neither journalled nor given an id. Statuses as for Decide.
+        """Return what Decide would answer now, with the verdict of every endpoint and the values that its rules read. An
+        explanation has no id and is not journaled. Statuses as for Decide.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

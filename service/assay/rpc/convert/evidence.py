@@ -1,4 +1,4 @@
-"""Outcomes: each field of a message read once, nothing judged; and refusals as messages."""
+"""Outcomes and preferences from and to messages. Each field is read once; nothing is checked."""
 
 from __future__ import annotations
 
@@ -13,64 +13,55 @@ from assay.store.preferences import StoredPreference
 from assay.v1 import evidence_pb2 as pb
 
 KINDS: Final[dict[int, str]] = {pb.PREFERENCE_KIND_PIN: "pin", pb.PREFERENCE_KIND_IGNORE: "ignore"}
-NUMBERS: Final = {
+KIND_NUMBERS: Final = {
     "pin": pb.PREFERENCE_KIND_PIN,
     "ignore": pb.PREFERENCE_KIND_IGNORE,
 }
-
-
-def standing(found: StoredPreference) -> pb.StandingPreference:
-    """A standing preference."""
-    made_at = Timestamp()
-    made_at.FromDatetime(found.created_at)
-    wanted = found.preference
-    return pb.StandingPreference(
-        tenant=wanted.tenant,
-        target=wanted.target,
-        model=wanted.model or "",
-        kind=NUMBERS[wanted.kind],
-        created_at=made_at,
-    )
-
-
-PREFIX: Final = "RESULT_"
-WORDS: Final = {
-    number: name.removeprefix(PREFIX).lower() for name, number in pb.Result.items() if number
+RESULT_PREFIX: Final = "RESULT_"
+RESULTS: Final = {
+    number: name.removeprefix(RESULT_PREFIX).lower() for name, number in pb.Result.items() if number
 }
 
 
-def reported(messages: Iterable[pb.Outcome]) -> Iterator[OutcomeReport]:
-    """Read a batch; a number that stands for no result stays one, to be refused by it."""
+def stored_preference(stored: StoredPreference) -> pb.StandingPreference:
+    """Convert a preference."""
+    created_at = Timestamp()
+    created_at.FromDatetime(stored.created_at)
+    preference = stored.preference
+    return pb.StandingPreference(
+        tenant=preference.tenant,
+        target=preference.target,
+        model=preference.model or "",
+        kind=KIND_NUMBERS[preference.kind],
+        created_at=created_at,
+    )
+
+
+def reports(messages: Iterable[pb.Outcome]) -> Iterator[OutcomeReport]:
+    """Read a batch; an unknown result stays a number, by which it is rejected later."""
     for message in messages:
-        at, result, tools = message.at, message.result, None
-        if message.HasField("tools"):
-            tools = tool_use(message.tools)
-        first, duration, tokens = (
-            message.first_token_s,
-            message.duration_s,
-            message.completion_tokens,
-        )
-        requests, retry = message.requests, message.retry_after_s
-        yield OutcomeReport(
-            message.endpoint_id,
-            message.tenant,
-            Outcome(
-                at.seconds * 1_000_000 + at.nanos // 1000,
-                WORDS.get(result) or str(result),
-                message.decision_id,
-                message.attempt,
-                requests or (0 if message.HasField("requests") else 1),
-                first or (first if message.HasField("first_token_s") else None),
-                duration or (duration if message.HasField("duration_s") else None),
-                tokens or (tokens if message.HasField("completion_tokens") else None),
-                retry or (retry if message.HasField("retry_after_s") else None),
-                tools,
-            ),
-        )
+        yield OutcomeReport(message.endpoint_id, message.tenant, _outcome(message))
 
 
-def tool_use(message: pb.ToolUse) -> ToolUse:
-    """Read what came of the tools."""
+def _outcome(message: pb.Outcome) -> Outcome:
+    # A value other than 0 must have been set, so HasField is only called for zeros: it is slow.
+    at, first, duration = message.at, message.first_token_s, message.duration_s
+    tokens, requests, retry = message.completion_tokens, message.requests, message.retry_after_s
+    return Outcome(
+        at.seconds * 1_000_000 + at.nanos // 1000,
+        RESULTS.get(message.result) or str(message.result),
+        message.decision_id,
+        message.attempt,
+        requests or (0 if message.HasField("requests") else 1),
+        first or (first if message.HasField("first_token_s") else None),
+        duration or (duration if message.HasField("duration_s") else None),
+        tokens or (tokens if message.HasField("completion_tokens") else None),
+        retry or (retry if message.HasField("retry_after_s") else None),
+        _tool_use(message.tools) if message.HasField("tools") else None,
+    )
+
+
+def _tool_use(message: pb.ToolUse) -> ToolUse:
     return ToolUse(
         message.offered,
         message.tool_choice,
@@ -84,7 +75,7 @@ def tool_use(message: pb.ToolUse) -> ToolUse:
     )
 
 
-def refusals(refused: Iterable[OutcomeRejection]) -> Iterator[pb.RefusedOutcome]:
-    """Refusals as messages."""
-    for index, fault in refused:
+def rejections(rejected: Iterable[OutcomeRejection]) -> Iterator[pb.RefusedOutcome]:
+    """Convert rejections."""
+    for index, fault in rejected:
         yield pb.RefusedOutcome(index=index, reason=fault.reason, message=fault.message)

@@ -1,4 +1,4 @@
-"""Plans and verdicts as messages."""
+"""Decisions, explanations and verdicts as messages."""
 
 from __future__ import annotations
 
@@ -6,27 +6,30 @@ from collections import Counter
 from collections.abc import Iterable
 
 from assay.engine.decide.explanation import Explanation
-from assay.engine.decide.plan import Plan, PlannedAttempt
+from assay.engine.decide.plan import Decision, Plan, PlannedAttempt
 from assay.engine.policy.verdict import FactsRead, RuleFinding, Verdict
 from assay.v1 import routing_pb2 as pb
 
 
-def decide_response(decision_id: str, plan: Plan, policy_digest: str) -> pb.DecideResponse:
-    """A decision as answered: attempts, and what was said of endpoints left out or let pass for want of evidence."""
+def decide_response(decision: Decision) -> pb.DecideResponse:
+    """Convert a decision: attempts, and the findings about excluded and abstained endpoints."""
+    plan = decision.plan
     return pb.DecideResponse(
-        decision_id=decision_id,
+        decision_id=decision.decision_id,
         snapshot_id=plan.snapshot_id,
-        policy_revision=pb.PolicyRevision(number=plan.policy_revision, digest=policy_digest),
+        policy_revision=pb.PolicyRevision(
+            number=plan.policy_revision, digest=decision.policy_digest
+        ),
         attempts=map(attempt, plan.attempts),
         excluded=[findings(v, v.broken) for v in plan.excluded],
         abstained=[findings(v, v.abstained) for v in plan.verdicts if v.abstained],
         availability=plan.availability,
-        availability_reasons=availability_reasons(plan),
+        availability_reasons=_availability_reasons(plan),
     )
 
 
 def explain_response(explained: Explanation) -> pb.ExplainResponse:
-    """A plan as explained: every verdict, with the values that rules saw."""
+    """Convert an explanation: every verdict, with the values that rules read."""
     plan = explained.plan
     return pb.ExplainResponse(
         snapshot_id=plan.snapshot_id,
@@ -34,14 +37,14 @@ def explain_response(explained: Explanation) -> pb.ExplainResponse:
             number=plan.policy_revision, digest=explained.policy_digest
         ),
         attempts=map(attempt, plan.attempts),
-        verdicts=[verdict(v, seen) for v, seen in zip(plan.verdicts, explained.seen, strict=True)],
+        verdicts=[_verdict(v, seen) for v, seen in zip(plan.verdicts, explained.seen, strict=True)],
         availability=plan.availability,
-        availability_reasons=availability_reasons(plan),
+        availability_reasons=_availability_reasons(plan),
     )
 
 
 def attempt(value: PlannedAttempt) -> pb.Attempt:
-    """One endpoint to try."""
+    """Convert one attempt."""
     return pb.Attempt(
         rank=value.rank,
         model=value.model,
@@ -53,7 +56,7 @@ def attempt(value: PlannedAttempt) -> pb.Attempt:
 
 
 def findings(value: Verdict, reasons: Iterable[RuleFinding]) -> pb.Findings:
-    """What some rules said of one endpoint, without the values they saw."""
+    """Convert some findings of one endpoint, without the values that rules read."""
     return pb.Findings(
         model=value.model,
         endpoint_id=value.endpoint_id,
@@ -61,19 +64,18 @@ def findings(value: Verdict, reasons: Iterable[RuleFinding]) -> pb.Findings:
         tag=value.tag,
         reasons=[
             pb.Finding(
-                rule=r.rule,
-                rule_set=r.rule_set,
-                reason=r.reason,
-                message=r.message,
-                outcome=r.outcome,
+                rule=each.rule,
+                rule_set=each.rule_set,
+                reason=each.reason,
+                message=each.message,
+                outcome=each.outcome,
             )
-            for r in reasons
+            for each in reasons
         ],
     )
 
 
-def verdict(value: Verdict, seen: FactsRead) -> pb.Verdict:
-    """What all rules said of one endpoint, with the values they saw."""
+def _verdict(value: Verdict, seen: FactsRead) -> pb.Verdict:
     return pb.Verdict(
         model=value.model,
         endpoint_id=value.endpoint_id,
@@ -88,7 +90,7 @@ def verdict(value: Verdict, seen: FactsRead) -> pb.Verdict:
 
 
 def finding(value: RuleFinding) -> pb.Finding:
-    """What one rule said, with the values it saw."""
+    """Convert one finding, with the values that its rule read."""
     return pb.Finding(
         rule=value.rule,
         rule_set=value.rule_set,
@@ -100,7 +102,7 @@ def finding(value: RuleFinding) -> pb.Finding:
 
 
 def facts(values: Iterable[tuple[str, object]]) -> list[pb.Fact]:
-    """Named values in the order of their names; one that is missing has no value set."""
+    """Convert named values, sorted by name; a missing one has no value set."""
     return [
         pb.Fact(name=name, value=fact_value(value))
         for name, value in sorted(values, key=lambda pair: pair[0])
@@ -108,7 +110,7 @@ def facts(values: Iterable[tuple[str, object]]) -> list[pb.Fact]:
 
 
 def fact_value(value: object) -> pb.FactValue | None:
-    """A value as rules see it; `None` where it is missing."""
+    """Convert a value as rules read it; None if it is missing."""
     match value:
         case None:
             return None
@@ -121,17 +123,18 @@ def fact_value(value: object) -> pb.FactValue | None:
         case str():
             return pb.FactValue(string_value=value)
         case tuple() | list():
-            return pb.FactValue(
-                list_value=pb.FactList(values=[fact_value(v) or pb.FactValue() for v in value])
-            )
+            members = [fact_value(member) or pb.FactValue() for member in value]
+            return pb.FactValue(list_value=pb.FactList(values=members))
         case _:
-            raise TypeError(f"rules see no {type(value).__name__}")
+            raise TypeError(f"{type(value).__name__} is not a type of fact")
 
 
-def availability_reasons(plan: Plan) -> list[pb.ReasonCount]:
-    """How many endpoints each reason left out, most first; empty while there are attempts."""
+def _availability_reasons(plan: Plan) -> list[pb.ReasonCount]:
+    """Count the endpoints that each reason excludes, most first; empty while there are attempts."""
     if plan.attempts:
         return []
-    counted = Counter(reason for v in plan.verdicts for reason in {f.reason for f in v.broken})
-    ranked = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
+    counts: Counter[str] = Counter()
+    for verdict in plan.verdicts:
+        counts.update({finding.reason for finding in verdict.broken})
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [pb.ReasonCount(reason=reason, endpoints=endpoints) for reason, endpoints in ranked]

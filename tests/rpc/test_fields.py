@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from assay.engine.errors import InvalidField
-from assay.rpc.paging import DEFAULT_SIZE, MAX_SIZE, page, token_of
+from assay.rpc.fields import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, page, token_of
 
 
 def itself(item: str) -> str:
@@ -33,9 +33,9 @@ def test_the_item_behind_the_token_may_be_gone() -> None:
 @pytest.mark.parametrize(
     ("size", "shown"),
     [
-        pytest.param(0, DEFAULT_SIZE, id="no size takes the default"),
+        pytest.param(0, DEFAULT_PAGE_SIZE, id="no size takes the default"),
         pytest.param(7, 7, id="a size is kept"),
-        pytest.param(10**9, MAX_SIZE, id="a huge size is cut"),
+        pytest.param(10**9, MAX_PAGE_SIZE, id="a huge size is cut"),
     ],
 )
 def test_size(size: int, shown: int) -> None:

@@ -1,4 +1,4 @@
-"""The one interceptor: every error of our services becomes a status with a reason, and nothing else gets out."""
+"""The interceptor that turns every error of our services into a status with a reason."""
 
 from __future__ import annotations
 
@@ -12,42 +12,43 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from assay.engine.errors import CallerError, TooManyStreams
-from assay.rpc.status import REASON_KEY, Status, status_of
+from assay.rpc.status import REASON_KEY, RpcStatus, status_of
 
 OURS = "/assay."
-MOST_STREAMS = 32
+MAX_STREAMS = 32
 
 Answer = Callable[[Any, grpc.ServicerContext], Message]
 StreamAnswer = Callable[[Any, grpc.ServicerContext], Iterator[Message]]
 
 
 class MalformedMessage(CallerError):
-    """The bytes are not the message that the method takes."""
+    """The bytes of a request do not parse."""
 
     def __init__(self, size: int) -> None:
-        super().__init__(f"request: {size} bytes are not the message that this method takes")
+        super().__init__(f"request: {size} bytes are not a valid message of this method")
         self.size = size
 
 
-class Guard(grpc.ServerInterceptor):
-    """Parses inside the guarded part too, so that malformed bytes are the caller's fault and not ours.
+class ErrorInterceptor(grpc.ServerInterceptor):
+    """Parses requests itself, so that malformed bytes are reported as the caller's error.
 
-    Streams have threads of their own: as long as one is open it takes a thread, and unary calls must not wait for it.
+    Streams run on threads of their own: an open stream occupies a thread, and unary calls must not
+    wait for it.
     """
 
-    def __init__(self, *, most_streams: int = MOST_STREAMS) -> None:
-        self._most = most_streams
+    def __init__(self, *, max_streams: int = MAX_STREAMS) -> None:
+        self._max_streams = max_streams
         self._open: set[grpc.ServicerContext] = set()
         self._opening = Lock()
-        # a few more threads than streams, for those who are told that there are too many
-        self._threads = ThreadPoolExecutor(most_streams + 4, thread_name_prefix="assay-stream")
+        # A few more threads than streams, to answer callers that exceed the limit.
+        self._threads = ThreadPoolExecutor(max_streams + 4, thread_name_prefix="assay-stream")
 
     def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Wrap the methods of our own services; health and reflection keep their own ways."""
+        """Wrap the methods of our own services, not those of health and reflection."""
         handler = continuation(handler_call_details)
         method = handler_call_details.method
         if handler is None or not (method.startswith(OURS) and handler.request_deserializer):
@@ -55,7 +56,7 @@ class Guard(grpc.ServerInterceptor):
         parse: Callable[[bytes], Message] = handler.request_deserializer
         name, serialize = method.removeprefix("/"), handler.response_serializer
         if handler.unary_unary:
-            unary = guarded(handler.unary_unary, parse, name)
+            unary = _guarded(handler.unary_unary, parse, name)
             return grpc.unary_unary_rpc_method_handler(
                 unary, request_deserializer=None, response_serializer=serialize
             )
@@ -73,12 +74,12 @@ class Guard(grpc.ServerInterceptor):
             status = None
             try:
                 with self._counted(context):
-                    yield from answer((parsed(parse, data) for data in requests), context)
+                    yield from answer((_parsed(parse, data) for data in requests), context)
             except Exception as error:  # noqa: BLE001 - as for unary calls
-                if context.is_active():  # else the caller went away, or we are stopping
+                if context.is_active():  # otherwise the caller is gone, or the server stops
                     status = status_of(error, name)
             if status is not None:
-                abort(context, status)
+                _abort(context, status)
 
         stream.experimental_thread_pool = self._threads  # type: ignore[attr-defined] # how grpcio takes a pool
         return stream
@@ -87,8 +88,8 @@ class Guard(grpc.ServerInterceptor):
     def _counted(self, context: grpc.ServicerContext) -> Iterator[None]:
         """Count an open stream; raises TooManyStreams."""
         with self._opening:
-            if len(self._open) >= self._most:
-                raise TooManyStreams(self._most)
+            if len(self._open) >= self._max_streams:
+                raise TooManyStreams(self._max_streams)
             self._open.add(context)
         try:
             yield
@@ -96,37 +97,36 @@ class Guard(grpc.ServerInterceptor):
             self._open.discard(context)
 
     def end_streams(self) -> None:
-        """Break open streams off, so that an orderly stop does not wait for callers who have nothing to say."""
+        """Cancel open streams, so that a graceful stop does not wait for idle callers."""
         for context in tuple(self._open):
             context.cancel()
 
     def close(self) -> None:
-        """Give the threads back, after the server has stopped."""
+        """Release the threads, after the server has stopped."""
         self._threads.shutdown()
 
 
-def guarded(answer: Answer, parse: Callable[[bytes], Message], name: str) -> Callable[..., Message]:
-    """Answer, or end the call with a status."""
+def _guarded(
+    answer: Answer, parse: Callable[[bytes], Message], name: str
+) -> Callable[..., Message]:
 
     def unary(data: bytes, context: grpc.ServicerContext) -> Message:
         try:
-            return answer(parsed(parse, data), context)
-        except Exception as error:  # noqa: BLE001 - the last line: what is not ours is logged and masked
+            return answer(_parsed(parse, data), context)
+        except Exception as error:  # noqa: BLE001 - status_of logs and masks errors not ours
             status = status_of(error, name)
-        abort(context, status)
+        _abort(context, status)
 
     return unary
 
 
-def parsed(parse: Callable[[bytes], Message], data: bytes) -> Message:
-    """The message in the bytes."""
+def _parsed(parse: Callable[[bytes], Message], data: bytes) -> Message:
     try:
         return parse(data)
     except DecodeError as error:
         raise MalformedMessage(len(data)) from error
 
 
-def abort(context: grpc.ServicerContext, status: Status) -> NoReturn:
-    """End the call with the status and its reason."""
+def _abort(context: grpc.ServicerContext, status: RpcStatus) -> NoReturn:
     context.set_trailing_metadata(((REASON_KEY, status.reason),))
     context.abort(status.code, status.message)
