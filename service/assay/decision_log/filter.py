@@ -15,9 +15,9 @@ from sqlalchemy import ColumnElement
 from assay.decision_log.decision_row import WORD_KINDS, DerivedDecision
 from assay.decision_log.filter_conditions import FilterTranslator, TooComplex
 from assay.decision_log.filter_sql import FIELDS, ROOT, SCHEMA, TENANT, TIME, condition
-from assay.engine.cel.check import Checked, check
+from assay.engine.cel.check import CheckedExpression, check
 from assay.engine.cel.exact_evaluator import evaluate
-from assay.engine.cel.faults import ExpressionFaults, Fault as ExpressionFault
+from assay.engine.cel.faults import ExpressionFault, ExpressionFaults
 from assay.engine.cel.schema import BOOL
 from assay.engine.errors import CallerError
 from assay.engine.policy.faults import Fault
@@ -46,7 +46,7 @@ class InvalidFilter(CallerError):
 class Filter:
     """A valid filter; in `condition`, on the table `decision`, every constant is a parameter."""
 
-    checked: Checked
+    checked: CheckedExpression
     condition: ColumnElement[bool]
 
     @property

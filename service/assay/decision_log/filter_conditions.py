@@ -54,7 +54,7 @@ from assay.decision_log.filter_sql import (
 )
 from assay.decision_log.tables import decision, finding_set_word
 from assay.engine.cel import checked_tree as tree
-from assay.engine.cel.faults import Fault
+from assay.engine.cel.faults import ExpressionFault
 from assay.engine.cel.operations import OPERATIONS
 from assay.engine.cel.schema import BOOL, INT, STRING
 
@@ -67,7 +67,7 @@ _MAX_WEIGHT: Final = 60
 _MAX_LOOKUPS: Final = 16
 """Sub-selects: PostgreSQL takes 40 ms to plan 16 of them, and 11 s for 200."""
 
-_WEIGHTS: Final[Mapping[type[tree.Node], int]] = {
+_WEIGHTS: Final[Mapping[type[tree.CheckedNode], int]] = {
     tree.Operation: 3,
     tree.Logic: 3,
     tree.Choice: 6,
@@ -79,9 +79,9 @@ _HEAVY: Final = {"endsWith": 9, "size": 6}
 class TooComplex(Exception):
     """The filter exceeds a limit; the walk ends."""
 
-    def __init__(self, node: tree.Node, message: str) -> None:
+    def __init__(self, node: tree.CheckedNode, message: str) -> None:
         super().__init__(message)
-        self.fault = Fault(node.line, node.column, f"too complex: {message}")
+        self.fault = ExpressionFault(node.line, node.column, f"too complex: {message}")
 
 
 class _Budget:
@@ -90,7 +90,7 @@ class _Budget:
     def __init__(self) -> None:
         self.steps = self.weight = self.lookups = 0
 
-    def enter(self, node: tree.Node) -> None:
+    def enter(self, node: tree.CheckedNode) -> None:
         """Count a node; its weight counts until it is left."""
         self.steps += 1
         self.weight += _weight_of(node)
@@ -99,11 +99,11 @@ class _Budget:
         if self.weight > _MAX_WEIGHT:
             raise TooComplex(node, "nested too deeply for a query")
 
-    def leave(self, node: tree.Node) -> None:
+    def leave(self, node: tree.CheckedNode) -> None:
         """Take back the weight of a node."""
         self.weight -= _weight_of(node)
 
-    def look_up(self, node: tree.Node, count: int = 1) -> None:
+    def look_up(self, node: tree.CheckedNode, count: int = 1) -> None:
         """Count sub-selects."""
         self.lookups += count
         if self.lookups > _MAX_LOOKUPS:
@@ -113,7 +113,7 @@ class _Budget:
             )
 
 
-def _weight_of(node: tree.Node) -> int:
+def _weight_of(node: tree.CheckedNode) -> int:
     """Return how many symbols a node keeps on the parser's stack while its parts are read."""
     known = _WEIGHTS.get(type(node), 0)
     return _HEAVY.get(node.name, known) if isinstance(node, tree.Operation) else known
@@ -123,10 +123,10 @@ class FilterTranslator:
     """Walks one tree once and collects every fault; `_locals` are the variables of open macros."""
 
     def __init__(self) -> None:
-        self.faults: set[Fault] = set()
+        self.faults: set[ExpressionFault] = set()
         self._locals: list[Operand] = []
         self._budget = _Budget()
-        self._rules: Mapping[type[tree.Node], Callable[[Any], Operand]] = {
+        self._rules: Mapping[type[tree.CheckedNode], Callable[[Any], Operand]] = {
             tree.Literal: self._literal,
             tree.FactRead: self._fact,
             tree.HasFact: lambda _: Constant(value=True),
@@ -140,7 +140,7 @@ class FilterTranslator:
             tree.Macro: self._macro,
         }
 
-    def translate(self, node: tree.Node) -> Operand:
+    def translate(self, node: tree.CheckedNode) -> Operand:
         """Translate one node; a node with a fault becomes UNKNOWN and the walk continues."""
         self._budget.enter(node)
         try:
@@ -150,8 +150,8 @@ class FilterTranslator:
         finally:
             self._budget.leave(node)
 
-    def _refuse(self, node: tree.Node, message: str) -> Operand:
-        self.faults.add(Fault(node.line, node.column, message))
+    def _refuse(self, node: tree.CheckedNode, message: str) -> Operand:
+        self.faults.add(ExpressionFault(node.line, node.column, message))
         return UNKNOWN
 
     def _literal(self, node: tree.Literal) -> Operand:
@@ -309,7 +309,7 @@ class FilterTranslator:
             decision.c.finding_set.not_in(sets) if each else decision.c.finding_set.in_(sets)
         )
 
-    def _reads_other_cells(self, node: tree.Node, word: RowValue) -> bool:
+    def _reads_other_cells(self, node: tree.CheckedNode, word: RowValue) -> bool:
         """Return whether a body reads the row or another macro's words, and so is per row."""
         if isinstance(node, tree.LocalRead):
             known = self._locals[node.slot] if node.slot < len(self._locals) else word
@@ -319,9 +319,9 @@ class FilterTranslator:
         )
 
 
-def _parts_of(node: tree.Node) -> list[tree.Node]:
+def _parts_of(node: tree.CheckedNode) -> list[tree.CheckedNode]:
     """Return the children of a node."""
-    parts: list[tree.Node] = []
+    parts: list[tree.CheckedNode] = []
     waiting: list[Any] = [getattr(node, name) for name in _PARTS.get(type(node), ())]
     for part in waiting:  # grows: the entries of a map are tuples in a tuple
         if isinstance(part, tuple):
@@ -331,7 +331,7 @@ def _parts_of(node: tree.Node) -> list[tree.Node]:
     return parts
 
 
-_PARTS: Final[Mapping[type[tree.Node], tuple[str, ...]]] = {
+_PARTS: Final[Mapping[type[tree.CheckedNode], tuple[str, ...]]] = {
     tree.Operation: ("operands",),
     tree.Logic: ("parts",),
     tree.Choice: ("condition", "then", "otherwise"),

@@ -16,7 +16,7 @@ from assay.engine.world.request import Request
 from assay.engine.world.world import World
 from assay.rule_files.expectation import Expectation, differences, expectation
 from assay.rule_files.fixtures import Fixtures, fixtures, moment
-from assay.rule_files.nodes import Entry, Table
+from assay.rule_files.nodes import MappingEntry, Table
 from assay.rule_files.read import read_form
 from assay.rule_files.requests import read_request
 from assay.rule_files.rules import unique
@@ -90,7 +90,7 @@ def _suite(spec: Table, file: str, faults: list[Fault]) -> Iterator[Case]:
             yield from _case(merged(base, row), name, file, shared, faults)
 
 
-def _only_options(spec: Table) -> dict[str, Entry]:
+def _only_options(spec: Table) -> dict[str, MappingEntry]:
     return {"options": spec.entries["options"]} if "options" in spec.entries else {}
 
 
@@ -98,7 +98,9 @@ def merged(base: Table, over: Table) -> Table:
     """A test with a row of its table over it: `request` and `options` are merged, all else is replaced."""
     entries = {**base.entries, **over.entries}
     for name in MERGED & base.entries.keys() & over.entries.keys():
-        entries[name] = Entry(over.entries[name].key, _deep(base.table(name), over.table(name)))
+        entries[name] = MappingEntry(
+            over.entries[name].key, _deep(base.table(name), over.table(name))
+        )
     return Table(over.place, entries)
 
 
@@ -106,7 +108,9 @@ def _deep(base: Table, over: Table) -> Table:
     """One mapping over another, mappings within them likewise."""
     entries = {**base.entries, **over.entries}
     for name in base.sub_tables().keys() & over.sub_tables().keys():
-        entries[name] = Entry(over.entries[name].key, _deep(base.table(name), over.table(name)))
+        entries[name] = MappingEntry(
+            over.entries[name].key, _deep(base.table(name), over.table(name))
+        )
     return Table(over.place, entries)
 
 

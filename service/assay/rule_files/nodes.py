@@ -42,7 +42,7 @@ class Table:
     """
 
     place: Place
-    entries: Mapping[str, Entry] = field(default_factory=dict)
+    entries: Mapping[str, MappingEntry] = field(default_factory=dict)
 
     def get(self, name: str) -> Node | None:
         """The value of a key."""
@@ -122,7 +122,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class MappingEntry:
     """One key of a table and its value."""
 
     key: Scalar

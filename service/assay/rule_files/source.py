@@ -13,7 +13,7 @@ import yaml
 
 from assay.engine.policy.faults import Fault
 from assay.engine.policy.rule_set import Expression, Place
-from assay.rule_files.nodes import Entry, Listing, Node, Plain, Scalar, Table
+from assay.rule_files.nodes import Listing, MappingEntry, Node, Plain, Scalar, Table
 
 # YAML 1.2's core schema, less what 1.1 reads otherwise: yes, on, 0o7, 010, 0x1f, 1_000, 1:30 and dates are text.
 WORDS: Final[dict[str, Plain]] = {"": None, "~": None, "null": None, "true": True, "false": False}
@@ -28,7 +28,7 @@ ESCAPE: Final = re.compile(r"\\(x..|u.{4}|U.{8}|.)|.", re.DOTALL)
 SINGLE: Final = re.compile(r"''|.", re.DOTALL)
 
 
-class Unreadable(ValueError):
+class UnreadableScalar(ValueError):
     """A scalar that stands for nothing a rule file may hold; the message says why."""
 
 
@@ -53,10 +53,10 @@ def resolve(text: str) -> Plain:
         return WORDS[text]
     if WHOLE.fullmatch(text):
         if len(text) > INT64_DIGITS or int(text) not in INT64:
-            raise Unreadable("the whole number does not fit into 64 bits")
+            raise UnreadableScalar("the whole number does not fit into 64 bits")
         return int(text)
     if NOT_FINITE.fullmatch(text) or (NUMBER.fullmatch(text) and not math.isfinite(float(text))):
-        raise Unreadable("the number is not finite")
+        raise UnreadableScalar("the number is not finite")
     return float(text) if NUMBER.fullmatch(text) else text
 
 
@@ -244,7 +244,7 @@ class _Reader:
         while not isinstance(event := self.next(), yaml.SequenceEndEvent):
             yield self.node(event, depth + 1)
 
-    def entries(self, depth: int) -> Iterator[Entry]:
+    def entries(self, depth: int) -> Iterator[MappingEntry]:
         """A mapping's entries; of keys written twice the first counts."""
         seen: dict[str, int] = {}
         while not isinstance(event := self.next(), yaml.MappingEndEvent):
@@ -263,7 +263,7 @@ class _Reader:
                 )
             else:
                 seen[key.text] = key.place.line
-                yield Entry(key, value)
+                yield MappingEntry(key, value)
 
     def scalar(self, event: yaml.ScalarEvent, place: Place) -> Scalar:
         """A single value."""
@@ -276,7 +276,7 @@ class _Reader:
         elif event.style is None:
             try:
                 value = resolve(event.value)
-            except Unreadable as why:
+            except UnreadableScalar as why:
                 self.fault(place, f"`{event.value[:40]}`: {why}")
                 value = None
         return Scalar(place, event.value, value, written(self.file, event, self.text))

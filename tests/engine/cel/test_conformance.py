@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.support.cel_oracles import is_error, same_value
 
-from assay.engine.cel.check import Checked, check
+from assay.engine.cel.check import CheckedExpression, check
 from assay.engine.cel.exact_evaluator import evaluate
 from assay.engine.cel.faults import ExpressionFaults
 from assay.engine.cel.schema import (
@@ -160,7 +160,7 @@ def _only(parts: list[tuple[Type, Any]]) -> Type:
     return types.pop() if types else NULL
 
 
-def compile_case(case: Case) -> tuple[Checked, dict[str, Any]]:
+def compile_case(case: Case) -> tuple[CheckedExpression, dict[str, Any]]:
     """Declare the bindings, a dotted one as a fact below its root, and check."""
     roots: dict[str, dict[str, Fact]] = {}
     variables: dict[str, Type] = {}

@@ -10,7 +10,7 @@ import pytest
 from tests.support.cel_expressions import SCHEMA, Generator, facts, nested
 from tests.support.cel_oracles import ERROR, CelpyOracle, CppOracle, is_error, same_value
 
-from assay.engine.cel.check import Checked, check
+from assay.engine.cel.check import CheckedExpression, check
 from assay.engine.cel.exact_evaluator import evaluate
 from assay.engine.cel.fuse import Item, fuse_columns, fuse_rules
 from assay.engine.cel.schema import BOOL, Fact, Schema
@@ -113,7 +113,7 @@ def _generator(random: Random, schema: Schema) -> Generator:
     return generator
 
 
-def _variables(random: Random) -> tuple[Schema, list[tuple[str, Checked]]]:
+def _variables(random: Random) -> tuple[Schema, list[tuple[str, CheckedExpression]]]:
     schema, variables = SCHEMA, []
     for index in range(4):
         generator = _generator(random, schema)
@@ -126,7 +126,7 @@ def _variables(random: Random) -> tuple[Schema, list[tuple[str, Checked]]]:
 
 
 def _one_by_one(
-    items: list[Item], variables: list[tuple[str, Checked]], data: dict[str, Any]
+    items: list[Item], variables: list[tuple[str, CheckedExpression]], data: dict[str, Any]
 ) -> list[tuple[int, Any]]:
     computed: dict[str, Any] = {}
     activation = {**data, "variables": computed}

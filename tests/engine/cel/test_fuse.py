@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from assay.engine.cel.check import Checked, check
+from assay.engine.cel.check import CheckedExpression, check
 from assay.engine.cel.fuse import Item, fuse_columns, fuse_rules
 from assay.engine.cel.schema import BOOL, DOUBLE, INT, STRING, Fact, Function, Schema, list_of
 from assay.engine.cel.values import NOT_ASKED, Absent, Failure
@@ -28,7 +28,7 @@ class Stage:
 
     def __init__(self) -> None:
         self.counted = Counting()
-        self.variables: list[tuple[str, Checked]] = []
+        self.variables: list[tuple[str, CheckedExpression]] = []
         self.schema = Schema(
             roots={
                 "endpoint": {
@@ -46,7 +46,7 @@ class Stage:
             functions=(Function("counted", (DOUBLE,), DOUBLE, self.counted),),
         )
 
-    def check(self, text: str) -> Checked:
+    def check(self, text: str) -> CheckedExpression:
         return check(text, self.schema)
 
     def let(self, name: str, text: str) -> None:

@@ -20,7 +20,7 @@ from tests.support.worlds import (
 )
 
 from assay.engine.evidence.decay import EvidenceSpec
-from assay.engine.policy.inheritance import Effective, inherit
+from assay.engine.policy.inheritance import EffectiveRuleSet, inherit
 from assay.engine.policy.rule_set import MemorySpec
 from assay.rule_files.read import read_policy
 
@@ -46,7 +46,7 @@ BASE = """
 """
 
 
-def effective(child: str, base: str = BASE) -> Effective:
+def effective(child: str, base: str = BASE) -> EffectiveRuleSet:
     files = policy_files("", {"base": base, "child": "extends: base\n" + child})
     found, wrong = inherit(read_policy(files)[0])
     assert wrong == []

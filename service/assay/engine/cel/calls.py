@@ -24,13 +24,13 @@ from assay.engine.cel.schema import (
 from assay.engine.cel.signatures import FUNCTIONS, IDENTITY, OUTSIDE, STRING_METHODS
 
 if TYPE_CHECKING:
-    from assay.engine.cel.check import Checker
+    from assay.engine.cel.check import ExpressionChecker
 
 _PATTERN_MEMORY = 1 << 18
 """Bytes for a compiled pattern: ample for names and versions, and a pattern that explodes is refused soon."""
 
 
-def check_call(checker: Checker, node: syntax.Call) -> tree.Node:
+def check_call(checker: ExpressionChecker, node: syntax.CallNode) -> tree.CheckedNode:
     """Check a call that is no macro."""
     if node.name == "size" and _count(node) == 1:
         return _size(checker, node)
@@ -49,15 +49,15 @@ def check_call(checker: Checker, node: syntax.Call) -> tree.Node:
     return _declared(checker, node, declared)
 
 
-def _all(node: syntax.Call) -> tuple[syntax.Node, ...]:
+def _all(node: syntax.CallNode) -> tuple[syntax.SyntaxNode, ...]:
     return node.arguments if node.target is None else (node.target, *node.arguments)
 
 
-def _count(node: syntax.Call) -> int:
+def _count(node: syntax.CallNode) -> int:
     return len(_all(node))
 
 
-def _unknown(checker: Checker, node: syntax.Call) -> str:
+def _unknown(checker: ExpressionChecker, node: syntax.CallNode) -> str:
     if node.name in STRING_METHODS:
         return f"{node.name} is called on a string with one argument: text.{node.name}(part)"
     if node.name in {"size", "matches", *FUNCTIONS}:
@@ -75,14 +75,14 @@ def _unknown(checker: Checker, node: syntax.Call) -> str:
     return f"there is no function {node.name}{suggest(node.name, known)}"
 
 
-def _size(checker: Checker, node: syntax.Call) -> tree.Node:
+def _size(checker: ExpressionChecker, node: syntax.CallNode) -> tree.CheckedNode:
     operand = checker.check(_all(node)[0])
     if operand.type.name not in {"string", "list", "map", "broken"}:
         checker.faults.add(node.offset, f"size takes a string, list or map, not {operand.type}")
     return tree.Operation(INT, *checker.place(node), "size", (operand,))
 
 
-def _string_method(checker: Checker, node: syntax.Call) -> tree.Node:
+def _string_method(checker: ExpressionChecker, node: syntax.CallNode) -> tree.CheckedNode:
     operands = tuple(map(checker.check, _all(node)))
     for operand in operands:
         if not join(operand.type, STRING):
@@ -90,7 +90,7 @@ def _string_method(checker: Checker, node: syntax.Call) -> tree.Node:
     return tree.Operation(BOOL, *checker.place(node), node.name, operands)
 
 
-def _conversion(checker: Checker, node: syntax.Call) -> tree.Node:
+def _conversion(checker: ExpressionChecker, node: syntax.CallNode) -> tree.CheckedNode:
     operand = checker.check(node.arguments[0])
     known = FUNCTIONS[node.name].get(operand.type)
     if known is None:
@@ -107,7 +107,7 @@ def _conversion(checker: Checker, node: syntax.Call) -> tree.Node:
     )
 
 
-def _matches(checker: Checker, node: syntax.Call) -> tree.Node:
+def _matches(checker: ExpressionChecker, node: syntax.CallNode) -> tree.CheckedNode:
     text, pattern = _all(node)
     operand = checker.check(text)
     if not join(operand.type, STRING):
@@ -129,7 +129,9 @@ def _matches(checker: Checker, node: syntax.Call) -> tree.Node:
     return tree.Match(BOOL, *checker.place(node), operand, compiled.search)
 
 
-def _declared(checker: Checker, node: syntax.Call, declared: Sequence[Function]) -> tree.Node:
+def _declared(
+    checker: ExpressionChecker, node: syntax.CallNode, declared: Sequence[Function]
+) -> tree.CheckedNode:
     wanted = [f for f in declared if (f.receiver is None) == (node.target is None)]
     if not wanted:
         form = _form(declared[0])
@@ -150,8 +152,11 @@ def _declared(checker: Checker, node: syntax.Call, declared: Sequence[Function])
 
 
 def _call(
-    checker: Checker, node: syntax.Call, function: Function, arguments: tuple[tree.Node, ...]
-) -> tree.Node:
+    checker: ExpressionChecker,
+    node: syntax.CallNode,
+    function: Function,
+    arguments: tuple[tree.CheckedNode, ...],
+) -> tree.CheckedNode:
     if function.judging and not checker.judging:
         checker.faults.add(
             node.offset, f"{node.name} judges evidence, which only pool rules may do"
@@ -181,8 +186,8 @@ def _spelled(type_: Type) -> str:
 
 
 def _argument(
-    checker: Checker, node: syntax.Node, index: int, wanted: Sequence[Function]
-) -> tree.Node:
+    checker: ExpressionChecker, node: syntax.SyntaxNode, index: int, wanted: Sequence[Function]
+) -> tree.CheckedNode:
     """Check an argument; a bare root is one only where some form of the function takes that record."""
     if isinstance(node, syntax.Name) and node.name in checker.schema.roots:
         local = any(node.name == name for name, _ in checker.scope)
@@ -193,18 +198,18 @@ def _argument(
 
 
 if TYPE_CHECKING:
-    from assay.engine.cel.check import Checker
+    from assay.engine.cel.check import ExpressionChecker
 
 _RESULTS = {"all": BOOL, "exists": BOOL, "exists_one": BOOL, "filter": None, "map": None}
 _ARGUMENTS = {"map": (2, 3)}
 
 
-def is_macro(node: syntax.Call) -> bool:
+def is_macro(node: syntax.CallNode) -> bool:
     """Tell whether a call is a macro."""
     return node.target is not None and node.name in _RESULTS
 
 
-def check_macro(checker: Checker, node: syntax.Call) -> tree.Node:
+def check_macro(checker: ExpressionChecker, node: syntax.CallNode) -> tree.CheckedNode:
     """Check what is iterated, then the body with the variable in scope."""
     elements = checker.check(node.target or node)
     if len(node.arguments) not in _ARGUMENTS.get(node.name, (2,)) or not isinstance(
@@ -232,7 +237,9 @@ def check_macro(checker: Checker, node: syntax.Call) -> tree.Node:
         checker.scope.pop()
 
 
-def _body(checker: Checker, node: syntax.Call, elements: tree.Node, slot: int) -> tree.Node:
+def _body(
+    checker: ExpressionChecker, node: syntax.CallNode, elements: tree.CheckedNode, slot: int
+) -> tree.CheckedNode:
     body = [checker.check(argument) for argument in node.arguments[1:]]
     result = body.pop() if node.name == "map" else None
     condition = body[0] if body else None
@@ -247,7 +254,9 @@ def _body(checker: Checker, node: syntax.Call, elements: tree.Node, slot: int) -
     return tree.Macro(kind, *checker.place(node), node.name, slot, elements, condition, result)
 
 
-def _kind(node: syntax.Call, elements: tree.Node, result: tree.Node | None) -> Type:
+def _kind(
+    node: syntax.CallNode, elements: tree.CheckedNode, result: tree.CheckedNode | None
+) -> Type:
     if result is not None:
         return list_of(result.type)
     fixed = _RESULTS[node.name]

@@ -31,7 +31,7 @@ from assay.engine.cel.tokens import LIMITS, Limits, scan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Checked:
+class CheckedExpression:
     """An expression that passed: its typed tree, and what it reads.
 
     `reads` holds dotted paths (also those only asked for with `has`), plain variables by name, and the bare name of a
@@ -40,7 +40,7 @@ class Checked:
     """
 
     text: str
-    tree: tree.Node
+    tree: tree.CheckedNode
     reads: frozenset[str]
     roots: frozenset[str]
     functions: frozenset[str]
@@ -60,22 +60,22 @@ def check(
     expected: Type | None = None,
     judging: bool = True,
     limits: Limits = LIMITS,
-) -> Checked:
+) -> CheckedExpression:
     """Check an expression; raise ExpressionFaults with all of its faults."""
     faults = FaultList(text)
     scanned = scan(text, limits, faults)
     node = Builder(scanned, limits, faults).build(parse(scanned, faults))
-    checker = Checker(schema, faults, limits, judging=judging)
+    checker = ExpressionChecker(schema, faults, limits, judging=judging)
     root = checker.check(node)
     if expected is not None and not join(root.type, expected):
         faults.add(scanned.start, f"this must be {expected}, and is {root.type}")
     if faults.found:
         raise faults.error()
     reads, roots, functions = map(frozenset, (checker.reads, checker.roots, checker.functions))
-    return Checked(text, root, reads, roots, functions, checker.absorbs)
+    return CheckedExpression(text, root, reads, roots, functions, checker.absorbs)
 
 
-class Checker:
+class ExpressionChecker:
     """Walks untyped nodes and gives typed ones; what is faulty becomes `broken` and the walk goes on."""
 
     def __init__(self, schema: Schema, faults: FaultList, limits: Limits, *, judging: bool) -> None:
@@ -85,26 +85,26 @@ class Checker:
         self.roots: set[str] = set()
         self.functions: set[str] = set()
         self.absorbs = False
-        self._rules: dict[type, Callable[[Any], tree.Node]] = {
+        self._rules: dict[type, Callable[[Any], tree.CheckedNode]] = {
             syntax.Constant: self._constant,
             syntax.Name: lambda node: check_path(self, node),
             syntax.Select: lambda node: check_path(self, node),
-            syntax.Call: self._call,
+            syntax.CallNode: self._call,
             syntax.Operator: self._operator,
             syntax.ListLiteral: self._list,
             syntax.MapLiteral: self._map,
-            syntax.Refused: self.broken,
+            syntax.UnsupportedNode: self.broken,
         }
 
-    def check(self, node: syntax.Node) -> tree.Node:
+    def check(self, node: syntax.SyntaxNode) -> tree.CheckedNode:
         """Check one node and all below it."""
         return self._rules[type(node)](node)
 
-    def place(self, node: syntax.Node) -> tuple[int, int]:
+    def place(self, node: syntax.SyntaxNode) -> tuple[int, int]:
         """Line and column of a node."""
         return locate(self.faults.text, node.offset)
 
-    def broken(self, node: syntax.Node) -> tree.Node:
+    def broken(self, node: syntax.SyntaxNode) -> tree.CheckedNode:
         """Stand in for what has been reported."""
         return tree.Literal(BROKEN, *self.place(node), None)
 
@@ -114,18 +114,18 @@ class Checker:
         if root is not None:
             self.roots.add(root)
 
-    def _constant(self, node: syntax.Constant) -> tree.Node:
+    def _constant(self, node: syntax.Constant) -> tree.CheckedNode:
         if node.broken:
             return self.broken(node)
         value: Any = node.value
         return tree.Literal(literal_type(value), *self.place(node), value)
 
-    def _call(self, node: syntax.Call) -> tree.Node:
+    def _call(self, node: syntax.CallNode) -> tree.CheckedNode:
         if node.name == "has" and node.target is None:
             return check_has(self, node)
         return check_macro(self, node) if is_macro(node) else check_call(self, node)
 
-    def _operator(self, node: syntax.Operator) -> tree.Node:
+    def _operator(self, node: syntax.Operator) -> tree.CheckedNode:
         operands = tuple(map(self.check, node.operands))
         if node.symbol in {"&&", "||"}:
             self._bools(node, node.operands, operands)
@@ -149,7 +149,7 @@ class Checker:
             return self._after_fault(node, types)
         return tree.Operation(resolved[0], *self.place(node), resolved[1], operands)
 
-    def _after_fault(self, node: syntax.Operator, types: list[Type]) -> tree.Node:
+    def _after_fault(self, node: syntax.Operator, types: list[Type]) -> tree.CheckedNode:
         """Stand in for a faulty operator; what comes out of a comparison is known all the same."""
         is_bool = node.symbol in {"==", "!=", "<", "<=", ">", ">=", "in"}
         known = (
@@ -173,7 +173,10 @@ class Checker:
         return f"{message}: convert with double(…)"
 
     def _bools(
-        self, node: syntax.Operator, written: Iterable[syntax.Node], operands: Iterable[tree.Node]
+        self,
+        node: syntax.Operator,
+        written: Iterable[syntax.SyntaxNode],
+        operands: Iterable[tree.CheckedNode],
     ) -> None:
         for part, operand in zip(written, operands, strict=True):
             if not join(operand.type, BOOL):
@@ -181,7 +184,9 @@ class Checker:
                     part.offset, f"{node.symbol} takes bools, and this is {operand.type}"
                 )
 
-    def _choice(self, node: syntax.Operator, operands: tuple[tree.Node, ...]) -> tree.Node:
+    def _choice(
+        self, node: syntax.Operator, operands: tuple[tree.CheckedNode, ...]
+    ) -> tree.CheckedNode:
         condition, then, otherwise = operands
         if not join(condition.type, BOOL):
             self.faults.add(node.operands[0].offset, f"?: asks for a bool, not {condition.type}")
@@ -193,12 +198,12 @@ class Checker:
             return self.broken(node)
         return tree.Choice(both, *self.place(node), condition, then, otherwise)
 
-    def _list(self, node: syntax.ListLiteral) -> tree.Node:
+    def _list(self, node: syntax.ListLiteral) -> tree.CheckedNode:
         items = tuple(map(self.check, node.items))
         element = self._uniform(node, "a list", items)
         return tree.ListOf(list_of(element), *self.place(node), items)
 
-    def _map(self, node: syntax.MapLiteral) -> tree.Node:
+    def _map(self, node: syntax.MapLiteral) -> tree.CheckedNode:
         entries = tuple((self.check(key), self.check(value)) for key, value in node.entries)
         key = self._uniform(node, "the keys of a map", [k for k, _ in entries])
         value = self._uniform(node, "the values of a map", [v for _, v in entries])
@@ -211,7 +216,9 @@ class Checker:
             self.faults.add(node.offset, "a key occurs twice in this map")
         return tree.MapOf(map_of(key, value), *self.place(node), entries)
 
-    def _uniform(self, node: syntax.Node, what: str, parts: Iterable[tree.Node]) -> Type:
+    def _uniform(
+        self, node: syntax.SyntaxNode, what: str, parts: Iterable[tree.CheckedNode]
+    ) -> Type:
         parts = list(parts)
         element = join_all(part.type for part in parts)
         if element is None:

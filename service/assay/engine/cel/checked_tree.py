@@ -9,7 +9,7 @@ from assay.engine.cel.schema import Function, Type
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class CheckedNode:
     """Something with a type and a place; line and column count from 1 within the text."""
 
     type: Type
@@ -18,14 +18,14 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Literal(Node):
+class Literal(CheckedNode):
     """A value written in the text."""
 
     value: bool | int | float | str | None
 
 
 @dataclass(frozen=True, slots=True)
-class FactRead(Node):
+class FactRead(CheckedNode):
     """A declared fact below a root: `root["key"]`."""
 
     root: str
@@ -38,7 +38,7 @@ class FactRead(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class HasFact(Node):
+class HasFact(CheckedNode):
     """Whether a fact is there."""
 
     root: str
@@ -46,87 +46,87 @@ class HasFact(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class VariableRead(Node):
+class VariableRead(CheckedNode):
     """A declared plain variable."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class RootRead(Node):
+class RootRead(CheckedNode):
     """A whole root, on its way into a function."""
 
     root: str
 
 
 @dataclass(frozen=True, slots=True)
-class LocalRead(Node):
+class LocalRead(CheckedNode):
     """The variable of a macro; `slot` is how many macros enclose that one."""
 
     slot: int
 
 
 @dataclass(frozen=True, slots=True)
-class Operation(Node):
+class Operation(CheckedNode):
     """A strict operator or standard function, by its name in `operations`."""
 
     name: str
-    operands: tuple[Node, ...]
+    operands: tuple[CheckedNode, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Logic(Node):
+class Logic(CheckedNode):
     """`&&` or `||` of two or more parts, absorbing errors."""
 
     symbol: str
-    parts: tuple[Node, ...]
+    parts: tuple[CheckedNode, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Choice(Node):
+class Choice(CheckedNode):
     """`condition ? then : otherwise`."""
 
-    condition: Node
-    then: Node
-    otherwise: Node
+    condition: CheckedNode
+    then: CheckedNode
+    otherwise: CheckedNode
 
 
 @dataclass(frozen=True, slots=True)
-class ListOf(Node):
+class ListOf(CheckedNode):
     """A list literal."""
 
-    items: tuple[Node, ...]
+    items: tuple[CheckedNode, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class MapOf(Node):
+class MapOf(CheckedNode):
     """A map literal."""
 
-    entries: tuple[tuple[Node, Node], ...]
+    entries: tuple[tuple[CheckedNode, CheckedNode], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Match(Node):
+class Match(CheckedNode):
     """`matches` with its pattern compiled; `search` gives None where nothing matches."""
 
-    operand: Node
+    operand: CheckedNode
     search: Callable[[str], object]
 
 
 @dataclass(frozen=True, slots=True)
-class FunctionCall(Node):
+class FunctionCall(CheckedNode):
     """A declared function; a receiver comes first among the arguments."""
 
     function: Function
-    arguments: tuple[Node, ...]
+    arguments: tuple[CheckedNode, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Macro(Node):
+class Macro(CheckedNode):
     """`all`, `exists`, `exists_one`, `filter` or `map` over the elements of a list or keys of a map."""
 
     kind: str
     slot: int
-    elements: Node
-    condition: Node | None
-    result: Node | None
+    elements: CheckedNode
+    condition: CheckedNode | None
+    result: CheckedNode | None

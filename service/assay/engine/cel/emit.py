@@ -9,7 +9,7 @@ from typing import Any
 
 from assay.engine.cel import checked_tree as tree
 from assay.engine.cel.operations import OPERATIONS
-from assay.engine.cel.program import Program
+from assay.engine.cel.program import GeneratedExpression
 from assay.engine.cel.schema import BOOL, Function
 
 _COMPARE: dict[str, type[ast.cmpop]] = {
@@ -57,13 +57,16 @@ class Emitter:
     """
 
     def __init__(
-        self, row: str, constants: Mapping[str, object], variables: Mapping[str, Program]
+        self,
+        row: str,
+        constants: Mapping[str, object],
+        variables: Mapping[str, GeneratedExpression],
     ) -> None:
         self.row, self.constants, self.variables = row, constants, variables
         self.namespace: dict[str, Any] = {"__builtins__": {}}
 
     # INVARIANT: operands are evaluated in the exact evaluator's order, so that both meet the same Stop first.
-    def emit(self, node: tree.Node) -> ast.expr:
+    def emit(self, node: tree.CheckedNode) -> ast.expr:
         """Give the Python expression of a node."""
         return _EMITTERS[type(node)](self, node)
 
@@ -123,7 +126,7 @@ def _item(mapping: str, key: str) -> ast.expr:
     return ast.Subscript(_load(mapping), ast.Constant(key), ast.Load())
 
 
-def _guarded(emitter: Emitter, node: tree.Node, value: ast.expr) -> ast.expr:
+def _guarded(emitter: Emitter, node: tree.CheckedNode, value: ast.expr) -> ast.expr:
     """Raise for a fact declared bool that is none: something merely truthy or falsy must not open a `!`."""
     return ast.Subscript(emitter.helper("truth"), value, ast.Load()) if node.type == BOOL else value
 

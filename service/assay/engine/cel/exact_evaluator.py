@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from assay.engine.cel import checked_tree as tree
-from assay.engine.cel.check import Checked
+from assay.engine.cel.check import CheckedExpression
 from assay.engine.cel.operations import OPERATIONS, map_of
 from assay.engine.cel.schema import BOOL
 from assay.engine.cel.values import Absent, Failure
@@ -27,19 +27,19 @@ class Stop(Exception):
         self.outcome = outcome
 
 
-def failure(node: tree.Node, error: Exception) -> Stop:
+def failure(node: tree.CheckedNode, error: Exception) -> Stop:
     """Turn what Python raised into a failure at the node's place."""
     return Stop(Failure(str(error) or type(error).__name__, node.line, node.column))
 
 
-def truth(node: tree.Node, value: object) -> bool:
+def truth(node: tree.CheckedNode, value: object) -> bool:
     """Insist on a bool, so that nothing merely truthy ever passes."""
     if value is True or value is False:
         return bool(value)
     raise Stop(Failure("a value that is no bool", node.line, node.column))
 
 
-def evaluate(checked: Checked, activation: Activation) -> Value:
+def evaluate(checked: CheckedExpression, activation: Activation) -> Value:
     """Give the expression's value, or Absent or Failure.
 
     The activation maps each root to its flat mapping (`{"endpoint": {"tools.tool_call_requests": 12.0}}`) and each plain variable
@@ -53,7 +53,7 @@ def evaluate(checked: Checked, activation: Activation) -> Value:
         return stop.outcome
 
 
-def compile_node(node: tree.Node) -> Program:
+def compile_node(node: tree.CheckedNode) -> Program:
     """Give the closure that evaluates a node."""
     return _COMPILERS[type(node)](node)
 
@@ -231,7 +231,7 @@ _COMPILERS: dict[type, Callable[[Any], Program]] = {
 }
 
 
-Compile = Callable[[tree.Node], Program]
+Compile = Callable[[tree.CheckedNode], Program]
 
 
 def compile_macro(node: tree.Macro, compile_node: Compile) -> Program:

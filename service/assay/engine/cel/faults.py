@@ -9,7 +9,7 @@ from assay.engine.errors import AuthorError
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Fault:
+class ExpressionFault:
     """One thing to mend; line and column count from 1 within the expression's text."""
 
     line: int
@@ -20,7 +20,7 @@ class Fault:
 class ExpressionFaults(AuthorError):
     """An expression that cannot be used, with everything that is wrong with it."""
 
-    def __init__(self, text: str, faults: Iterable[Fault]) -> None:
+    def __init__(self, text: str, faults: Iterable[ExpressionFault]) -> None:
         self.text = text
         self.faults = tuple(faults)
         super().__init__("; ".join(f"{f.line}:{f.column}: {f.message}" for f in self.faults))
@@ -36,11 +36,11 @@ class FaultList:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.found: set[Fault] = set()
+        self.found: set[ExpressionFault] = set()
 
     def add(self, offset: int, message: str) -> None:
         """Note a fault at an offset of the text."""
-        self.found.add(Fault(*locate(self.text, offset), message))
+        self.found.add(ExpressionFault(*locate(self.text, offset), message))
 
     def stop(self, offset: int, message: str) -> ExpressionFaults:
         """Note a fault after which looking further makes no sense, and give what is to be raised."""

@@ -9,9 +9,9 @@ from itertools import chain, groupby
 from typing import Any
 
 from assay.engine.cel import templates
-from assay.engine.cel.check import Checked
+from assay.engine.cel.check import CheckedExpression
 from assay.engine.cel.emit import Emitter
-from assay.engine.cel.program import Call, Program, Stage
+from assay.engine.cel.program import FusedCall, FusionContext, GeneratedExpression
 from assay.engine.cel.templates import NOTHING
 from assay.engine.cel.values import Outcome
 
@@ -30,12 +30,12 @@ class Item:
     """
 
     name: str
-    expression: Checked
-    when: Checked | None = None
-    message: Checked | None = None
+    expression: CheckedExpression
+    when: CheckedExpression | None = None
+    message: CheckedExpression | None = None
 
     @property
-    def expressions(self) -> Iterable[Checked]:
+    def expressions(self) -> Iterable[CheckedExpression]:
         """All that it may evaluate."""
         return (e for e in (self.expression, self.when, self.message) if e is not None)
 
@@ -43,7 +43,7 @@ class Item:
 def fuse_rules(
     items: Sequence[Item],
     *,
-    variables: Sequence[tuple[str, Checked]] = (),
+    variables: Sequence[tuple[str, CheckedExpression]] = (),
     row: str,
     constants: Mapping[str, object] = NOTHING,
 ) -> FusedRules:
@@ -67,7 +67,7 @@ def fuse_rules(
 def fuse_columns(
     items: Sequence[Item],
     *,
-    variables: Sequence[tuple[str, Checked]] = (),
+    variables: Sequence[tuple[str, CheckedExpression]] = (),
     row: str,
     constants: Mapping[str, object] = NOTHING,
 ) -> FusedColumns:
@@ -87,14 +87,14 @@ def fuse_columns(
 
 
 def behind(
-    items: Iterable[Item], variables: Sequence[tuple[str, Checked]]
-) -> list[tuple[str, Checked]]:
+    items: Iterable[Item], variables: Sequence[tuple[str, CheckedExpression]]
+) -> list[tuple[str, CheckedExpression]]:
     """Give the variables that items read, directly or through others, in the order they were declared."""
     names = [name for name, _ in variables]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"variable {twice} is given twice")
     wanted = {path for item in items for checked in item.expressions for path in checked.reads}
-    needed: list[tuple[str, Checked]] = []
+    needed: list[tuple[str, CheckedExpression]] = []
     for name, checked in reversed(variables):
         if f"variables.{name}" in wanted:
             needed.insert(0, (name, checked))
@@ -106,26 +106,31 @@ class _Builder:
     """Generates the code of one fused function, variables first."""
 
     def __init__(
-        self, variables: Sequence[tuple[str, Checked]], row: str, constants: Mapping[str, object]
+        self,
+        variables: Sequence[tuple[str, CheckedExpression]],
+        row: str,
+        constants: Mapping[str, object],
     ) -> None:
         self.constants = constants
         by_root: dict[str, dict[str, object]] = {}
         for path, value in constants.items():
             root, _, key = path.partition(".")
             by_root.setdefault(root, {})[key] = value
-        self.stage = Stage(row, by_root, {})
+        self.stage = FusionContext(row, by_root, {})
         self.whole_roots = False
         for name, checked in variables:
             self.stage.programs[name] = self.program(checked, name)
 
-    def call(self, shared: Shared) -> Call:
+    def call(self, shared: Shared) -> FusedCall:
         """Begin a call; constants are inlined, and needed as facts only where a function takes a whole root."""
-        return Call(self.stage, self.stage.with_constants(shared) if self.whole_roots else shared)
+        return FusedCall(
+            self.stage, self.stage.with_constants(shared) if self.whole_roots else shared
+        )
 
-    def program(self, checked: Checked, name: str | None = None) -> Program:
+    def program(self, checked: CheckedExpression, name: str | None = None) -> GeneratedExpression:
         """Generate the code of one expression, a variable's if it has a name."""
         run = templates.expression(self._emitter(), checked, name, self._shared([checked]))
-        return Program(checked, run, self.per_row(checked))
+        return GeneratedExpression(checked, run, self.per_row(checked))
 
     def rules(self, items: Sequence[Item]) -> Callable[..., Any]:
         """Generate the passes that judge every row: rules asked once a call have one each, neighbours share one."""
@@ -164,7 +169,7 @@ class _Builder:
             emitter, templates.over_rows(list(cells)), self._shared(i.expression for i in items)
         )
 
-    def per_row(self, checked: Checked) -> bool:
+    def per_row(self, checked: CheckedExpression) -> bool:
         """Tell whether an expression reads the row, also through variables."""
         read = (
             path.removeprefix("variables.")
@@ -178,7 +183,7 @@ class _Builder:
     def _emitter(self) -> Emitter:
         return Emitter(self.stage.row, self.constants, self.stage.programs)
 
-    def _shared(self, read: Iterable[Checked]) -> set[str]:
+    def _shared(self, read: Iterable[CheckedExpression]) -> set[str]:
         read = list(read)
         roots = {root for checked in read for root in checked.roots} - {self.stage.row, "variables"}
         self.whole_roots = self.whole_roots or any(

@@ -11,7 +11,7 @@ from assay.engine.cel.faults import locate
 from assay.engine.cel.schema import BOOL, BROKEN, STRING, Fact, is_broken, join
 
 if TYPE_CHECKING:
-    from assay.engine.cel.check import Checker
+    from assay.engine.cel.check import ExpressionChecker
 
 _SHOWN = 5
 
@@ -22,7 +22,7 @@ def suggest(name: str, known: Iterable[str]) -> str:
     return f", did you mean {near[0]}?" if near else ""
 
 
-def path_of(node: syntax.Node) -> tuple[syntax.Name, list[syntax.Select]] | None:
+def path_of(node: syntax.SyntaxNode) -> tuple[syntax.Name, list[syntax.Select]] | None:
     """Take `a.b.c` apart into its first name and the selections after it; None if it does not begin with a name."""
     selects: list[syntax.Select] = []
     while isinstance(node, syntax.Select):
@@ -31,7 +31,7 @@ def path_of(node: syntax.Node) -> tuple[syntax.Name, list[syntax.Select]] | None
     return (node, selects[::-1]) if isinstance(node, syntax.Name) else None
 
 
-def check_path(checker: Checker, node: syntax.Name | syntax.Select) -> tree.Node:
+def check_path(checker: ExpressionChecker, node: syntax.Name | syntax.Select) -> tree.CheckedNode:
     """Check a name or a selection."""
     path = path_of(node)
     if path is None and isinstance(node, syntax.Select):
@@ -52,7 +52,7 @@ def check_path(checker: Checker, node: syntax.Name | syntax.Select) -> tree.Node
     return value
 
 
-def _first(checker: Checker, name: syntax.Name) -> tree.Node | None:
+def _first(checker: ExpressionChecker, name: syntax.Name) -> tree.CheckedNode | None:
     for slot, (local, type_) in reversed(list(enumerate(checker.scope))):
         if local == name.name:
             return tree.LocalRead(type_, *checker.place(name), slot)
@@ -65,7 +65,7 @@ def _first(checker: Checker, name: syntax.Name) -> tree.Node | None:
 
 
 def _fact(
-    checker: Checker, name: syntax.Name, selects: list[syntax.Select]
+    checker: ExpressionChecker, name: syntax.Name, selects: list[syntax.Select]
 ) -> tuple[Fact, str, list[syntax.Select]] | None:
     """Find the longest declared path; what is left selects within a map."""
     facts = checker.schema.roots[name.name]
@@ -77,7 +77,7 @@ def _fact(
     return None
 
 
-def _key(checker: Checker, name: syntax.Name, selects: list[syntax.Select]) -> str:
+def _key(checker: ExpressionChecker, name: syntax.Name, selects: list[syntax.Select]) -> str:
     """Return the path below a root; the current one for a former path that the schema accepts."""
     key = ".".join(select.field for select in selects)
     path = f"{name.name}.{key}"
@@ -86,7 +86,7 @@ def _key(checker: Checker, name: syntax.Name, selects: list[syntax.Select]) -> s
     return key
 
 
-def _no_fact(checker: Checker, name: syntax.Name, key: str) -> None:
+def _no_fact(checker: ExpressionChecker, name: syntax.Name, key: str) -> None:
     facts = checker.schema.roots[name.name]
     path = f"{name.name}.{key}" if key else name.name
     if path in checker.schema.former:
@@ -106,7 +106,9 @@ def _no_fact(checker: Checker, name: syntax.Name, key: str) -> None:
     checker.faults.add(name.offset, message)
 
 
-def _undeclared(checker: Checker, name: syntax.Name, selects: list[syntax.Select]) -> tree.Node:
+def _undeclared(
+    checker: ExpressionChecker, name: syntax.Name, selects: list[syntax.Select]
+) -> tree.CheckedNode:
     known = [
         *checker.schema.roots,
         *checker.schema.variables,
@@ -122,7 +124,9 @@ def _undeclared(checker: Checker, name: syntax.Name, selects: list[syntax.Select
     return checker.broken(name)
 
 
-def _select(checker: Checker, operand: tree.Node, select: syntax.Select) -> tree.Node:
+def _select(
+    checker: ExpressionChecker, operand: tree.CheckedNode, select: syntax.Select
+) -> tree.CheckedNode:
     """`operand.field` where the operand is a map with string keys."""
     if is_broken(operand.type):
         return checker.broken(select)
@@ -134,7 +138,7 @@ def _select(checker: Checker, operand: tree.Node, select: syntax.Select) -> tree
     return tree.Operation(operand.type.parameters[1], *place, "map []", (operand, key))
 
 
-def check_has(checker: Checker, node: syntax.Call) -> tree.Node:
+def check_has(checker: ExpressionChecker, node: syntax.CallNode) -> tree.CheckedNode:
     """`has(root.path)`, or `has(map.key)`."""
     argument = node.arguments[0] if len(node.arguments) == 1 else None
     if not isinstance(argument, syntax.Select):
@@ -159,7 +163,9 @@ def check_has(checker: Checker, node: syntax.Call) -> tree.Node:
     return tree.Operation(BOOL, *checker.place(node), "map has", chosen.operands)
 
 
-def _has_fact(checker: Checker, node: syntax.Call, root: str, key: str) -> tree.Node:
+def _has_fact(
+    checker: ExpressionChecker, node: syntax.CallNode, root: str, key: str
+) -> tree.CheckedNode:
     if root == "variables":
         checker.faults.add(
             node.offset,
@@ -170,7 +176,9 @@ def _has_fact(checker: Checker, node: syntax.Call, root: str, key: str) -> tree.
     return tree.HasFact(BOOL, *checker.place(node), root, key)
 
 
-def _is_value(checker: Checker, path: tuple[syntax.Name, list[syntax.Select]] | None) -> bool:
+def _is_value(
+    checker: ExpressionChecker, path: tuple[syntax.Name, list[syntax.Select]] | None
+) -> bool:
     """Tell whether what stands before the last dot is a value of its own, not a group of facts."""
     if (
         path is None

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from assay.engine.cel.faults import FaultList
-from assay.engine.cel.tokens import Scanned
+from assay.engine.cel.tokens import ScannedText
 
 if TYPE_CHECKING:
     import celpy
@@ -34,7 +34,7 @@ def _environment() -> celpy.Environment:
         sys.setrecursionlimit(limit)
 
 
-def parse(scanned: Scanned, faults: FaultList) -> Tree:
+def parse(scanned: ScannedText, faults: FaultList) -> Tree:
     """Parse the blanked text to a lark tree; a syntax error is the last fault found."""
     with _LOCK:
         environment = _environment()
@@ -52,7 +52,7 @@ def parse(scanned: Scanned, faults: FaultList) -> Tree:
     raise faults.stop(offset, f"unexpected {_shown(scanned, offset)}")
 
 
-def _shown(scanned: Scanned, offset: int) -> str:
+def _shown(scanned: ScannedText, offset: int) -> str:
     literal = scanned.literals.get(offset)
     if literal is not None:
         return literal.text if len(literal.text) <= SHOWN else f"{literal.text[:SHOWN]}…"

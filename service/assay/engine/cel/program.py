@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from assay.engine.cel.check import Checked
+from assay.engine.cel.check import CheckedExpression
 from assay.engine.cel.exact_evaluator import Stop, Value, evaluate
 from assay.engine.cel.values import Absent, Failure
 
@@ -16,24 +16,24 @@ Memo = dict[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class GeneratedExpression:
     """An expression with its generated code; `per_row` when it reads the row, also through variables.
 
     The code takes the row, the row's memo, the call's memo, the shared roots and the call.
     """
 
-    checked: Checked
+    checked: CheckedExpression
     run: Callable[..., Any]
     per_row: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class FusionContext:
     """What the calls of one fused function have in common: the row's root, constants by root, variables."""
 
     row: str
     constants: Mapping[str, Mapping[str, Any]]
-    programs: dict[str, Program]
+    programs: dict[str, GeneratedExpression]
 
     def with_constants(self, shared: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """Give the shared roots with the constants among them as facts."""
@@ -48,17 +48,19 @@ def stopped(name: str) -> tuple[str]:
     return (name,)
 
 
-class Call:
+class FusedCall:
     """One call of fused code: what is shared by its rows."""
 
     __slots__ = ("known", "memo", "shared", "stage")
 
-    def __init__(self, stage: Stage, shared: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, stage: FusionContext, shared: Mapping[str, Mapping[str, Any]]) -> None:
         self.stage, self.shared = stage, shared
         self.memo: Memo = {}
         self.known: Mapping[str, Any] | None = None
 
-    def exact(self, checked: Checked, row: Row | None, memo: Memo, raised: object) -> Value:
+    def exact(
+        self, checked: CheckedExpression, row: Row | None, memo: Memo, raised: object
+    ) -> Value:
         """Evaluate exactly, save where generated code raised what the exact evaluator would."""
         if isinstance(raised, Stop) and not checked.absorbs:
             return raised.outcome
@@ -70,7 +72,7 @@ class Call:
         return evaluate(checked, activation)
 
     def verdict(
-        self, checked: Checked, row: Row | None, memo: Memo, found: object
+        self, checked: CheckedExpression, row: Row | None, memo: Memo, found: object
     ) -> bool | Absent | Failure:
         """Evaluate a rule exactly, of which generated code found or raised something else; no bool is a failure."""
         value = self.exact(checked, row, memo, found)
@@ -92,7 +94,7 @@ class _Variables:
 
     __slots__ = ("call", "memo", "row")
 
-    def __init__(self, call: Call, row: Row | None, memo: Memo) -> None:
+    def __init__(self, call: FusedCall, row: Row | None, memo: Memo) -> None:
         self.call, self.row, self.memo = call, row, memo
 
     def __getitem__(self, name: str) -> Value:

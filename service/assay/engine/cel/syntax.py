@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from assay.engine.cel.faults import FaultList
 from assay.engine.cel.literals import INT_MAX
 from assay.engine.cel.parse import Tree
-from assay.engine.cel.tokens import Limits, Literal, Scanned
+from assay.engine.cel.tokens import Limits, LiteralToken, ScannedText
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class SyntaxNode:
     """Something of the expression; `offset` is where a fault with it is best shown."""
 
     offset: int
 
 
 @dataclass(frozen=True, slots=True)
-class Constant(Node):
+class Constant(SyntaxNode):
     """A literal; a broken one has been reported."""
 
     value: object
@@ -27,54 +27,54 @@ class Constant(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class Name(Node):
+class Name(SyntaxNode):
     """An identifier that stands alone or begins a path."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class Select(Node):
+class Select(SyntaxNode):
     """`operand.field`; `offset` is where the operand begins, `place` where the field stands."""
 
-    operand: Node
+    operand: SyntaxNode
     field: str
     place: int
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Node):
+class CallNode(SyntaxNode):
     """`name(…)`, or `target.name(…)`; macros too."""
 
     name: str
-    target: Node | None
-    arguments: tuple[Node, ...]
+    target: SyntaxNode | None
+    arguments: tuple[SyntaxNode, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Operator(Node):
+class Operator(SyntaxNode):
     """An operator with its operands; `[]` indexes, `?:` chooses, `-` and `!` with one operand are signs."""
 
     symbol: str
-    operands: tuple[Node, ...]
+    operands: tuple[SyntaxNode, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class ListLiteral(Node):
+class ListLiteral(SyntaxNode):
     """`[…]`."""
 
-    items: tuple[Node, ...]
+    items: tuple[SyntaxNode, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class MapLiteral(Node):
+class MapLiteral(SyntaxNode):
     """`{key: value, …}`."""
 
-    entries: tuple[tuple[Node, Node], ...]
+    entries: tuple[tuple[SyntaxNode, SyntaxNode], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Refused(Node):
+class UnsupportedNode(SyntaxNode):
     """Something outside the portable subset, already reported."""
 
 
@@ -123,10 +123,10 @@ RESERVED = frozenset(
 class Builder:
     """Turns one parse tree into nodes; depth is bounded, so that whoever walks the nodes may recurse."""
 
-    def __init__(self, scanned: Scanned, limits: Limits, faults: FaultList) -> None:
+    def __init__(self, scanned: ScannedText, limits: Limits, faults: FaultList) -> None:
         self.scanned, self.limits, self.faults = scanned, limits, faults
         self.depth = 0
-        self.rules: dict[str, Callable[[Tree], Node]] = {
+        self.rules: dict[str, Callable[[Tree], SyntaxNode]] = {
             "expr": self._choice,
             "conditionalor": self._logic,
             "conditionaland": self._logic,
@@ -147,7 +147,7 @@ class Builder:
             "literal": self._literal,
         }
 
-    def build(self, tree: Tree) -> Node:
+    def build(self, tree: Tree) -> SyntaxNode:
         """Give the node of a tree, wrappers of one child taken off."""
         while tree.data in _WRAPPERS and len(tree.children) == 1:
             tree = tree.children[0]
@@ -164,11 +164,11 @@ class Builder:
     def _find(self, symbol: str, left: Tree) -> int:
         return self.scanned.blanked.index(symbol, left.meta.end_pos)
 
-    def _choice(self, tree: Tree) -> Node:
+    def _choice(self, tree: Tree) -> SyntaxNode:
         offset = self._find("?", tree.children[0])
         return Operator(offset, "?:", tuple(map(self.build, tree.children)))
 
-    def _logic(self, tree: Tree) -> Node:
+    def _logic(self, tree: Tree) -> SyntaxNode:
         rule, symbol = tree.data, "&&" if tree.data == "conditionaland" else "||"
         parts: list[Tree] = []
         while tree.data == rule and len(tree.children) > 1:
@@ -177,13 +177,13 @@ class Builder:
         offset = self._find(symbol, tree)
         return Operator(offset, symbol, tuple(map(self.build, [tree, *reversed(parts)])))
 
-    def _binary(self, tree: Tree) -> Node:
+    def _binary(self, tree: Tree) -> SyntaxNode:
         head, right = tree.children
         symbol = _SYMBOLS[head.data.rpartition("_")[2]]
         operands = (self.build(head.children[0]), self.build(right))
         return Operator(head.meta.end_pos - len(symbol), symbol, operands)
 
-    def _unary(self, tree: Tree) -> Node:
+    def _unary(self, tree: Tree) -> SyntaxNode:
         sign, operand = tree.children
         offset = sign.meta.start_pos
         inner = operand
@@ -193,34 +193,34 @@ class Builder:
             return self._number(offset, inner.children[0], negated=True)
         return Operator(offset, _SYMBOLS[sign.data.rpartition("_")[2]], (self.build(operand),))
 
-    def _select(self, tree: Tree) -> Node:
+    def _select(self, tree: Tree) -> SyntaxNode:
         operand, field = tree.children
         built = self.build(operand)
         return Select(built.offset, built, str(field), field.start_pos)
 
-    def _method(self, tree: Tree) -> Node:
+    def _method(self, tree: Tree) -> SyntaxNode:
         operand, name, *arguments = tree.children
-        return Call(name.start_pos, str(name), self.build(operand), self._arguments(arguments))
+        return CallNode(name.start_pos, str(name), self.build(operand), self._arguments(arguments))
 
-    def _call(self, tree: Tree) -> Node:
+    def _call(self, tree: Tree) -> SyntaxNode:
         name, *arguments = tree.children
         if str(name) in RESERVED:
             self.faults.add(name.start_pos, f"{name} is a reserved word")
-        return Call(name.start_pos, str(name), None, self._arguments(arguments))
+        return CallNode(name.start_pos, str(name), None, self._arguments(arguments))
 
-    def _arguments(self, trees: list[Tree]) -> tuple[Node, ...]:
+    def _arguments(self, trees: list[Tree]) -> tuple[SyntaxNode, ...]:
         return tuple(self.build(child) for tree in trees for child in tree.children)
 
-    def _index(self, tree: Tree) -> Node:
+    def _index(self, tree: Tree) -> SyntaxNode:
         offset = self._find("[", tree.children[0])
         return Operator(offset, "[]", tuple(map(self.build, tree.children)))
 
-    def _list(self, tree: Tree) -> Node:
+    def _list(self, tree: Tree) -> SyntaxNode:
         items = self._arguments(tree.children)
         self._size(tree, len(items), "elements")
         return ListLiteral(tree.meta.start_pos, items)
 
-    def _map(self, tree: Tree) -> Node:
+    def _map(self, tree: Tree) -> SyntaxNode:
         parts = self._arguments(tree.children)
         self._size(tree, len(parts) // 2, "entries")
         return MapLiteral(tree.meta.start_pos, tuple(zip(parts[::2], parts[1::2], strict=True)))
@@ -231,21 +231,21 @@ class Builder:
                 tree.meta.start_pos, f"too complex: more than {self.limits.elements} {what}"
             )
 
-    def _name(self, token: Tree) -> Node:
+    def _name(self, token: Tree) -> SyntaxNode:
         if str(token) in RESERVED:
             self.faults.add(token.start_pos, f"{token} is a reserved word")
-            return Refused(token.start_pos)
+            return UnsupportedNode(token.start_pos)
         return Name(token.start_pos, str(token))
 
-    def _refused(self, tree: Tree, what: str) -> Node:
+    def _refused(self, tree: Tree, what: str) -> SyntaxNode:
         self.faults.add(tree.meta.start_pos, f"{what} is not in the portable subset")
-        return Refused(tree.meta.start_pos)
+        return UnsupportedNode(tree.meta.start_pos)
 
-    def _literal(self, tree: Tree) -> Node:
+    def _literal(self, tree: Tree) -> SyntaxNode:
         token = tree.children[0]
         return self._number(token.start_pos, token, negated=False)
 
-    def _number(self, offset: int, token: Tree, *, negated: bool) -> Node:
+    def _number(self, offset: int, token: Tree, *, negated: bool) -> SyntaxNode:
         signs = token.value.startswith("-")
         literal = self.scanned.literals.get(token.start_pos + signs)
         if literal is None or len(literal.text) + signs != len(token.value):
@@ -253,7 +253,7 @@ class Builder:
             return Constant(offset, None, broken=True)
         return self._constant(offset, literal, minus=signs != negated)
 
-    def _constant(self, offset: int, literal: Literal, *, minus: bool) -> Node:
+    def _constant(self, offset: int, literal: LiteralToken, *, minus: bool) -> SyntaxNode:
         value = literal.value
         if literal.broken:
             return Constant(offset, None, broken=True)

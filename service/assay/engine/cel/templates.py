@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from assay.engine.cel.check import Checked
+from assay.engine.cel.check import CheckedExpression
 from assay.engine.cel.emit import Emitter
 from assay.engine.cel.exact_evaluator import Stop
-from assay.engine.cel.program import Call, stopped
+from assay.engine.cel.program import FusedCall, stopped
 from assay.engine.cel.values import NOT_ASKED
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -100,11 +100,11 @@ _NAMES: Mapping[str, Any] = {
     "h_stop": Stop,
     "h_nothing": NOTHING,
     "h_not_asked": NOT_ASKED,
-    "h_exact": Call.exact,
+    "h_exact": FusedCall.exact,
     "h_type": type,
     "h_str": str,
-    "h_verdict": Call.verdict,
-    "h_variable": Call.variable,
+    "h_verdict": FusedCall.verdict,
+    "h_variable": FusedCall.variable,
 }
 
 Part = ast.expr | list[ast.stmt]
@@ -139,7 +139,7 @@ def fill(template: str, parts: Mapping[str, Part]) -> list[ast.stmt]:
 
 
 def rule_block(
-    emitter: Emitter, index: int, expression: Checked, message: Checked | None
+    emitter: Emitter, index: int, expression: CheckedExpression, message: CheckedExpression | None
 ) -> list[ast.stmt]:
     """Give the statements that judge one row by one rule, and word it where it is false and has a message."""
     parts: dict[str, Part] = {
@@ -156,7 +156,7 @@ def rule_block(
 
 
 def guarded(
-    emitter: Emitter, index: int, when: Checked, block: list[ast.stmt], *, once: bool
+    emitter: Emitter, index: int, when: CheckedExpression, block: list[ast.stmt], *, once: bool
 ) -> list[ast.stmt]:
     """Give a rule's block behind a guard: within the row, or as a pass of its own that `once` may leave out."""
     parts: dict[str, Part] = {
@@ -168,7 +168,7 @@ def guarded(
     return fill(ASKED_ONCE if once else GUARDED, parts)
 
 
-def cell_block(emitter: Emitter, checked: Checked) -> list[ast.stmt]:
+def cell_block(emitter: Emitter, checked: CheckedExpression) -> list[ast.stmt]:
     """Give the statements that compute one expression for one row."""
     return fill(
         CELL, {"EXPRESSION": emitter.emit(checked.tree), "CHECKED": emitter.keep("k", checked)}
@@ -191,7 +191,7 @@ def loop(emitter: Emitter, passes: list[ast.stmt], roots: Iterable[str]) -> Call
 
 
 def expression(
-    emitter: Emitter, checked: Checked, name: str | None, roots: Iterable[str]
+    emitter: Emitter, checked: CheckedExpression, name: str | None, roots: Iterable[str]
 ) -> Callable[..., Any]:
     """Compile one expression into a function; with a name, one that remembers its value as that variable's."""
     parts: dict[str, Part] = {"EXPRESSION": emitter.emit(checked.tree)}

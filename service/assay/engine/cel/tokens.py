@@ -41,7 +41,7 @@ _HINTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Literal:
+class LiteralToken:
     """A literal and what it means; `broken` ones have been reported."""
 
     text: str
@@ -50,25 +50,25 @@ class Literal:
 
 
 @dataclass(frozen=True, slots=True)
-class Scanned:
+class ScannedText:
     """The text as cel-python may read it, offsets kept, and the literals by offset.
 
     Strings, booleans and null are blanked to plain strings, comments to spaces: each is looked up by its offset.
     """
 
     blanked: str
-    literals: dict[int, Literal]
+    literals: dict[int, LiteralToken]
     start: int
 
 
-def scan(text: str, limits: Limits, faults: FaultList) -> Scanned:
+def scan(text: str, limits: Limits, faults: FaultList) -> ScannedText:
     """Read all tokens once; a broken limit or an unreadable character ends it, a bad literal does not."""
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > limits.bytes:
         raise faults.stop(0, f"the expression has {size} bytes, {limits.bytes} are allowed")
     shape = _Shape(limits, faults)
     pieces: list[str] = []
-    literals: dict[int, Literal] = {}
+    literals: dict[int, LiteralToken] = {}
     start: int | None = None
     for match in _TOKEN.finditer(text):
         kind, token, offset = match.lastgroup or "bad", match[0], match.start()
@@ -86,19 +86,21 @@ def scan(text: str, limits: Limits, faults: FaultList) -> Scanned:
         pieces.append(f'"{"_" * (len(token) - 2)}"' if quoted else token)
     if start is None:
         raise faults.stop(0, "the expression is empty")
-    return Scanned("".join(pieces), literals, start)
+    return ScannedText("".join(pieces), literals, start)
 
 
-def _literal(kind: str, token: str, offset: int, faults: FaultList) -> Literal | None:
+def _literal(kind: str, token: str, offset: int, faults: FaultList) -> LiteralToken | None:
     if kind == "name" and token in _WORDS:
-        return Literal(token, _WORDS[token])
+        return LiteralToken(token, _WORDS[token])
     if kind not in {"string", "number"}:
         return None
     try:
-        return Literal(token, decode_string(token) if kind == "string" else decode_number(token))
+        return LiteralToken(
+            token, decode_string(token) if kind == "string" else decode_number(token)
+        )
     except BadLiteral as bad:
         faults.add(offset + bad.offset, str(bad))
-        return Literal(token, None, broken=True)
+        return LiteralToken(token, None, broken=True)
 
 
 class _Shape:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from assay.engine.cel.check import Checked
+from assay.engine.cel.check import CheckedExpression
 from assay.engine.errors import InvalidField
 from assay.engine.evidence.decay import EvidenceSpec
 from assay.engine.policy.compile import CheckedKey, CheckedRule, CheckedRuleSet
@@ -29,8 +29,8 @@ class CompiledKey:
     """One order key; judged keys were computed with the pool and are found there by name."""
 
     name: str
-    expression: Checked
-    when: Checked | None
+    expression: CheckedExpression
+    when: CheckedExpression | None
     judged: bool
     draws: bool
     descending: bool
@@ -128,7 +128,7 @@ def accuracy(memory: MemorySpec, params: Mapping[str, Parameter]) -> float | Non
     return found if isinstance(found, float) else None
 
 
-def bind(binding: Binding, rules: CheckedRuleSet, when: Checked | None) -> CompiledBinding:
+def bind(binding: Binding, rules: CheckedRuleSet, when: CheckedExpression | None) -> CompiledBinding:
     """Inline a binding's parameters and fuse what judging and ordering call."""
     own = rules.effective.rule_set
     params = {**own.params, **binding.params}

@@ -9,13 +9,13 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from assay.engine.cel.check import Checked, check
+from assay.engine.cel.check import CheckedExpression, check
 from assay.engine.cel.faults import ExpressionFaults
 from assay.engine.cel.schema import BOOL, DOUBLE, INT, STRING, Fact, Schema, Type
 from assay.engine.policy.fact_schema import REQUEST, STAGE_OF, schema_for
 from assay.engine.policy.faults import Fault
 from assay.engine.policy.functions import FUNCTIONS, STRINGS
-from assay.engine.policy.inheritance import Effective
+from assay.engine.policy.inheritance import EffectiveRuleSet
 from assay.engine.policy.rule_set import Expression, OrderKey, Parameter, Rule, Variable
 
 JUDGING = frozenset(f.name for f in FUNCTIONS if f.judging)
@@ -35,7 +35,7 @@ class CheckedVariable:
     """A variable with everything it reads, other variables' reads included."""
 
     name: str
-    checked: Checked
+    checked: CheckedExpression
     reads: frozenset[str]
     functions: frozenset[str]
 
@@ -45,9 +45,9 @@ class CheckedRule:
     """A rule whose expressions are typed; `reads` are the facts behind them, through variables too."""
 
     rule: Rule
-    expression: Checked
-    when: Checked | None
-    message: Checked | None
+    expression: CheckedExpression
+    when: CheckedExpression | None
+    message: CheckedExpression | None
     reads: frozenset[str]
     variables: tuple[CheckedVariable, ...]
 
@@ -62,8 +62,8 @@ class CheckedKey:
     """An order key whose expression is typed; `judged` keys read nothing of the request."""
 
     key: OrderKey
-    expression: Checked
-    when: Checked | None
+    expression: CheckedExpression
+    when: CheckedExpression | None
     judged: bool
     variables: tuple[CheckedVariable, ...]
 
@@ -77,7 +77,7 @@ class CheckedKey:
 class CheckedRuleSet:
     """A rule set of which every expression is typed; `enter` is `None` where it has no pool."""
 
-    effective: Effective
+    effective: EffectiveRuleSet
     variables: tuple[CheckedVariable, ...]
     enter: tuple[CheckedRule, ...] | None
     stay: tuple[CheckedRule, ...]
@@ -98,16 +98,16 @@ def type_of(value: Parameter) -> Type:
 
 
 @dataclass(slots=True)
-class Checker:
+class PolicyChecker:
     """Checks the expressions of one policy, each text once per set of names it may use."""
 
     faults: list[Fault] = field(default_factory=list)
-    known: dict[object, Checked | ExpressionFaults] = field(default_factory=dict)
+    known: dict[object, CheckedExpression | ExpressionFaults] = field(default_factory=dict)
     accept_former: bool = False
 
     def check(
         self, expression: Expression, schema: Schema, key: object, expected: tuple[Type, ...]
-    ) -> Checked | None:
+    ) -> CheckedExpression | None:
         """The typed expression, or `None` after noting every fault at its place in the file."""
         found = self.known.get((expression.text, key))
         if found is None:
@@ -138,10 +138,10 @@ class Checker:
         self.faults.append(Fault(place, message))
 
 
-def check_rule_set(effective: Effective, checker: Checker) -> CheckedRuleSet:
+def check_rule_set(effective: EffectiveRuleSet, checker: PolicyChecker) -> CheckedRuleSet:
     """Check one effective rule set; what is faulty is left out of the result and noted in the checker."""
     own = effective.rule_set
-    names = Names(checker, {name: type_of(value) for name, value in own.params.items()})
+    names = RuleSetScope(checker, {name: type_of(value) for name, value in own.params.items()})
     for variable in own.cohort_variables:
         names.declare(variable, cohort=True)
     for variable in own.variables:
@@ -156,16 +156,16 @@ def check_rule_set(effective: Effective, checker: Checker) -> CheckedRuleSet:
     )
 
 
-class Names:
+class RuleSetScope:
     """The names that one rule set's expressions may use, growing with each variable."""
 
-    def __init__(self, checker: Checker, params: Mapping[str, Type]) -> None:
+    def __init__(self, checker: PolicyChecker, params: Mapping[str, Type]) -> None:
         self.checker = checker
         self.schema = schema_for(REQUEST, dict(params), accept_former=checker.accept_former)
         self.variables: dict[str, CheckedVariable] = {}
         self.broken: set[str] = set()
 
-    def check(self, expression: Expression, *expected: Type) -> Checked | None:
+    def check(self, expression: Expression, *expected: Type) -> CheckedExpression | None:
         """Type an expression in this scope; silent about what only fails because a variable already did."""
         if any(re.search(rf"\bvariables\.{name}\b", expression.text) for name in self.broken):
             return None
@@ -200,7 +200,7 @@ class Names:
         }
         self.schema = replace(self.schema, roots=roots)
 
-    def behind(self, *expressions: Checked | None) -> tuple[CheckedVariable, ...]:
+    def behind(self, *expressions: CheckedExpression | None) -> tuple[CheckedVariable, ...]:
         """The variables that expressions read, directly or through others, in the order they were declared."""
         wanted = {r for e in expressions if e for r in e.reads if r.startswith("variables.")}
         needed: set[str] = set()
@@ -213,7 +213,7 @@ class Names:
                 }
         return tuple(v for name, v in self.variables.items() if name in needed)
 
-    def reads(self, checked: Checked) -> frozenset[str]:
+    def reads(self, checked: CheckedExpression) -> frozenset[str]:
         """The facts an expression reads, through variables too."""
         own = frozenset(r for r in checked.reads if not r.startswith("variables."))
         if "endpoint" in own:
@@ -222,7 +222,7 @@ class Names:
             )
         return own.union(*(v.reads for v in self.behind(checked)))
 
-    def functions(self, checked: Checked) -> frozenset[str]:
+    def functions(self, checked: CheckedExpression) -> frozenset[str]:
         """The functions an expression calls, through variables too."""
         return checked.functions.union(*(v.functions for v in self.behind(checked)))
 
@@ -315,10 +315,10 @@ def first_of(paths: Iterable[str], prefix: str) -> str | None:
 
 
 def check_guard(
-    expression: Expression, checker: Checker, params: Mapping[str, Parameter]
-) -> Checked | None:
+    expression: Expression, checker: PolicyChecker, params: Mapping[str, Parameter]
+) -> CheckedExpression | None:
     """Check a binding's `when`: it reads the request, the tenant and the model."""
-    names = Names(checker, {name: type_of(value) for name, value in params.items()})
+    names = RuleSetScope(checker, {name: type_of(value) for name, value in params.items()})
     checked = names.check(expression, BOOL)
     if checked:
         names.planned(expression)

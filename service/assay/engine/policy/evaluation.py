@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from assay.engine.cel.check import Checked
+from assay.engine.cel.check import CheckedExpression
 from assay.engine.cel.fuse import Item, fuse_columns, fuse_rules
 from assay.engine.cel.values import NOT_ASKED, Absent, Failure, Outcome
 from assay.engine.policy.compile import CheckedRule
@@ -22,7 +22,7 @@ EVIDENCE = ("endpoint.tools.", "endpoint.observed.", "endpoint.propensity.")
 class RuleScope:
     """What a rule set's expressions share: its variables in order, and its parameters by dotted path."""
 
-    variables: Sequence[tuple[str, Checked]]
+    variables: Sequence[tuple[str, CheckedExpression]]
     constants: Mapping[str, object]
 
 
@@ -141,13 +141,13 @@ def false(rule: Rule) -> RuleFinding:
     )
 
 
-def column(name: str, expression: Checked, scope: RuleScope, row: str = "endpoint") -> Column:
+def column(name: str, expression: CheckedExpression, scope: RuleScope, row: str = "endpoint") -> Column:
     """Fuse one expression that is a value rather than a condition."""
     return columns([(name, expression)], scope, row)
 
 
 def columns(
-    named: Iterable[tuple[str, Checked]], scope: RuleScope, row: str = "endpoint"
+    named: Iterable[tuple[str, CheckedExpression]], scope: RuleScope, row: str = "endpoint"
 ) -> Column:
     """Fuse expressions that are values; the variables behind them are computed once for all."""
     items = [Item(name, expression) for name, expression in named]

@@ -14,7 +14,7 @@ Named = TypeVar("Named", Rule, Variable, OrderKey)
 
 
 @dataclass(frozen=True, slots=True)
-class Effective:
+class EffectiveRuleSet:
     """A rule set as it applies: everything inherited is in `rule_set`; `overridden` are rules it wrote anew."""
 
     rule_set: RuleSet
@@ -24,13 +24,13 @@ class Effective:
     overridden: frozenset[str]
 
 
-def inherit(rule_sets: Iterable[RuleSet]) -> tuple[Mapping[str, Effective], list[Fault]]:
+def inherit(rule_sets: Iterable[RuleSet]) -> tuple[Mapping[str, EffectiveRuleSet], list[Fault]]:
     """Fold every rule set over the one it extends; order keys that name nothing inherited are faults.
 
     `extends` is known to name existing rule sets without cycles.
     """
     by_name = {r.name: r for r in rule_sets}
-    done: dict[str, Effective] = {}
+    done: dict[str, EffectiveRuleSet] = {}
     faults: list[Fault] = []
     for name in by_name:
         fold_in(name, by_name, done, faults)
@@ -38,8 +38,11 @@ def inherit(rule_sets: Iterable[RuleSet]) -> tuple[Mapping[str, Effective], list
 
 
 def fold_in(
-    name: str, by_name: Mapping[str, RuleSet], done: dict[str, Effective], faults: list[Fault]
-) -> Effective:
+    name: str,
+    by_name: Mapping[str, RuleSet],
+    done: dict[str, EffectiveRuleSet],
+    faults: list[Fault],
+) -> EffectiveRuleSet:
     """The effective form of one rule set, parents first."""
     if name in done:
         return done[name]
@@ -49,7 +52,7 @@ def fold_in(
     return done[name]
 
 
-def over(own: RuleSet, base: Effective | None, faults: list[Fault]) -> Effective:
+def over(own: RuleSet, base: EffectiveRuleSet | None, faults: list[Fault]) -> EffectiveRuleSet:
     """What `own` comes to over its base; a shadow rule set decides as its base does, its own rules only watch."""
     parent = base.rule_set if base else RuleSet(name="", place=own.place, order=())
     shadow = own.mode == "shadow"
@@ -71,7 +74,7 @@ def over(own: RuleSet, base: Effective | None, faults: list[Fault]) -> Effective
         if own.order is None or shadow
         else tuple(inherited_keys(own, parent, faults)),
     )
-    return Effective(
+    return EffectiveRuleSet(
         merged,
         evidence=own.evidence or (base.evidence if base else EvidenceSpec()),
         memory=own.memory or (base.memory if base else MemorySpec()),

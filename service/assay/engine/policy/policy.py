@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from assay.engine.cel.check import Checked
+from assay.engine.cel.check import CheckedExpression
 from assay.engine.evidence.decay import EvidenceSpec
 from assay.engine.policy.binding import CompiledBinding, RouteTable, accuracy, bind, is_default
-from assay.engine.policy.compile import CheckedRuleSet, Checker, check_guard, check_rule_set
+from assay.engine.policy.compile import CheckedRuleSet, PolicyChecker, check_guard, check_rule_set
 from assay.engine.policy.faults import Fault, PolicyFaults
 from assay.engine.policy.inheritance import inherit
 from assay.engine.policy.rule_set import Binding, PolicySource, RuleSet
@@ -65,7 +65,7 @@ def compile_policy(
     With `accept_former`, rule files may use former names of facts: those that earlier versions stored do.
     """
     effective, faults = inherit(rule_sets)
-    checker = Checker(faults, accept_former=accept_former)
+    checker = PolicyChecker(faults, accept_former=accept_former)
     checked = {name: check_rule_set(e, checker) for name, e in effective.items()}
     guarded = [(b, guard(b, checked, checker)) for b in bindings]
     checker.faults.extend(shadow_default(guarded, checked))
@@ -77,8 +77,8 @@ def compile_policy(
 
 
 def guard(
-    binding: Binding, checked: Mapping[str, CheckedRuleSet], checker: Checker
-) -> Checked | None:
+    binding: Binding, checked: Mapping[str, CheckedRuleSet], checker: PolicyChecker
+) -> CheckedExpression | None:
     """The typed `when` of a binding, if it has one."""
     if binding.when is None:
         return None
@@ -87,7 +87,7 @@ def guard(
 
 
 def shadow_default(
-    bindings: Iterable[tuple[Binding, Checked | None]], checked: Mapping[str, CheckedRuleSet]
+    bindings: Iterable[tuple[Binding, CheckedExpression | None]], checked: Mapping[str, CheckedRuleSet]
 ) -> Iterable[Fault]:
     """The default binding has to decide: a shadow there would let everything in."""
     for binding, _ in bindings:
@@ -99,7 +99,7 @@ def shadow_default(
 
 
 def unlikely_changes(
-    bindings: Iterable[tuple[Binding, Checked | None]], checked: Mapping[str, CheckedRuleSet]
+    bindings: Iterable[tuple[Binding, CheckedExpression | None]], checked: Mapping[str, CheckedRuleSet]
 ) -> Iterable[Fault]:
     """A change to look for is one of errors that may be, to more errors that may be."""
     for binding, _ in bindings:
