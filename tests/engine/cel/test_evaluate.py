@@ -106,10 +106,10 @@ def fails(message: str, column: int) -> Failure:
         pytest.param("!e.ok", Absent("e.ok"), id="not of an absent fact"),
         pytest.param(
             "!e.broken",
-            fails("a value that is no bool", 1),
+            fails("the value is not a bool", 1),
             id="a bool fact that is none opens no not",
         ),
-        pytest.param("e.broken || e.n > 8", fails("a value that is no bool", 10), id="nor an or"),
+        pytest.param("e.broken || e.n > 8", fails("the value is not a bool", 10), id="nor an or"),
         pytest.param("[1, 0].exists(x, 1 / x == 1)", True, id="exists absorbs"),
         pytest.param("[0, 1].exists(x, 1 / x == 1)", True, id="exists absorbs what came before"),
         pytest.param("[1, 0].all(x, 1 / x == 2)", False, id="all absorbs"),
@@ -208,7 +208,7 @@ def fails(message: str, column: int) -> Failure:
             "picky(-1.0)", fails("a negative count", 1), id="what a function raises is a failure"
         ),
         pytest.param(
-            "!yes()", fails("a value that is no bool", 2), id="a function that breaks its word"
+            "!yes()", fails("the value is not a bool", 2), id="a function that breaks its word"
         ),
         pytest.param(
             "e.called() > 0.0",

@@ -308,7 +308,7 @@ def test_a_rule_whose_fact_is_no_bool_fails_closed() -> None:
     schema = Schema(roots={"endpoint": {"ok": Fact(BOOL)}})
     fused = fuse_rules([Item("rule", check("endpoint.ok", schema))], row="endpoint")
     assert fused([{"ok": "yes"}, {"ok": True}], {}) == [
-        [(0, Failure("a value that is no bool", 1, 1))],
+        [(0, Failure("the value is not a bool", 1, 1))],
         [],
     ]
 

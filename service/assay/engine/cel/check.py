@@ -10,7 +10,6 @@ from assay.engine.cel import checked_tree as tree, syntax
 from assay.engine.cel.calls import check_call, check_macro, is_macro
 from assay.engine.cel.faults import FaultList, locate
 from assay.engine.cel.names import check_has, check_path
-from assay.engine.cel.parse import parse
 from assay.engine.cel.schema import (
     BOOL,
     BROKEN,
@@ -26,7 +25,7 @@ from assay.engine.cel.schema import (
     map_of,
 )
 from assay.engine.cel.signatures import binary, is_key, operator_fault, unary
-from assay.engine.cel.syntax import Builder
+from assay.engine.cel.syntax import Builder, parse
 from assay.engine.cel.tokens import LIMITS, Limits, scan
 
 
@@ -36,7 +35,7 @@ class CheckedExpression:
 
     `reads` holds dotted paths (also those only asked for with `has`), plain variables by name, and the bare name of a
     root that is handed whole to a function. `absorbs` where an operand without a value need not leave the whole
-    without one. `program` belongs to `slow`.
+    without one. `closure` caches the exact evaluator's closure.
     """
 
     text: str
@@ -45,7 +44,7 @@ class CheckedExpression:
     roots: frozenset[str]
     functions: frozenset[str]
     absorbs: bool
-    program: list[Any] = field(default_factory=list, repr=False)
+    closure: list[Any] = field(default_factory=list, repr=False)
 
     @property
     def type(self) -> Type:

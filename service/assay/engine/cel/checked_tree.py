@@ -1,16 +1,17 @@
-"""The checked expression: every node typed, every name resolved, every operator chosen."""
+"""The checked expression: every node has a type, and every name and operator is resolved."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from assay.engine.cel.schema import Function, Type
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedNode:
-    """Something with a type and a place; line and column count from 1 within the text."""
+    """A node with its type and position; line and column count from 1 within the text."""
 
     type: Type
     line: int
@@ -33,13 +34,13 @@ class FactRead(CheckedNode):
 
     @property
     def path(self) -> str:
-        """The fact as authors write it."""
+        """Return the fact's path as authors write it."""
         return f"{self.root}.{self.key}"
 
 
 @dataclass(frozen=True, slots=True)
 class HasFact(CheckedNode):
-    """Whether a fact is there."""
+    """`has(root.key)`: whether a fact is known."""
 
     root: str
     key: str
@@ -54,21 +55,21 @@ class VariableRead(CheckedNode):
 
 @dataclass(frozen=True, slots=True)
 class RootRead(CheckedNode):
-    """A whole root, on its way into a function."""
+    """A whole root, passed to a function."""
 
     root: str
 
 
 @dataclass(frozen=True, slots=True)
 class LocalRead(CheckedNode):
-    """The variable of a macro; `slot` is how many macros enclose that one."""
+    """The variable of a macro; `slot` is the number of macros around that macro."""
 
     slot: int
 
 
 @dataclass(frozen=True, slots=True)
 class Operation(CheckedNode):
-    """A strict operator or standard function, by its name in `operations`."""
+    """A strict operator or standard function; `name` is its key in `OPERATIONS`."""
 
     name: str
     operands: tuple[CheckedNode, ...]
@@ -76,7 +77,7 @@ class Operation(CheckedNode):
 
 @dataclass(frozen=True, slots=True)
 class Logic(CheckedNode):
-    """`&&` or `||` of two or more parts, absorbing errors."""
+    """`&&` or `||` of two or more parts; a decisive part absorbs errors of the others."""
 
     symbol: str
     parts: tuple[CheckedNode, ...]
@@ -107,7 +108,7 @@ class MapOf(CheckedNode):
 
 @dataclass(frozen=True, slots=True)
 class Match(CheckedNode):
-    """`matches` with its pattern compiled; `search` gives None where nothing matches."""
+    """`matches` with its pattern compiled; `search` returns None if nothing matches."""
 
     operand: CheckedNode
     search: Callable[[str], object]
@@ -115,7 +116,7 @@ class Match(CheckedNode):
 
 @dataclass(frozen=True, slots=True)
 class FunctionCall(CheckedNode):
-    """A declared function; a receiver comes first among the arguments."""
+    """A call of a declared function; a receiver is the first argument."""
 
     function: Function
     arguments: tuple[CheckedNode, ...]
@@ -130,3 +131,32 @@ class Macro(CheckedNode):
     elements: CheckedNode
     condition: CheckedNode | None
     result: CheckedNode | None
+
+
+Result = TypeVar("Result")
+
+_METHODS: dict[type[CheckedNode], str] = {
+    Literal: "literal",
+    FactRead: "fact_read",
+    HasFact: "has_fact",
+    VariableRead: "variable_read",
+    RootRead: "root_read",
+    LocalRead: "local_read",
+    Operation: "operation",
+    Logic: "logic",
+    Choice: "choice",
+    ListOf: "list_of",
+    MapOf: "map_of",
+    Match: "match",
+    FunctionCall: "function_call",
+    Macro: "macro",
+}
+
+
+class TreeVisitor(Generic[Result]):
+    """Base of the code generator and the exact evaluator: one method for each class of nodes."""
+
+    def visit(self, node: CheckedNode) -> Result:
+        """Return what the method for the node's class makes of it."""
+        method: Callable[[Any], Result] = getattr(self, _METHODS[type(node)])
+        return method(node)

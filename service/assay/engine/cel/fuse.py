@@ -1,32 +1,153 @@
-"""Many expressions over many rows as one piece of generated Python, exact where plain code would raise."""
+"""Rules fused into one Python function that judges many rows: templates, and how they are filled.
+
+How it works
+------------
+A rule set has dozens of expressions over hundreds of rows (endpoints). Calling one function for
+each expression and row would cost more than the arithmetic in it. Fusion generates *one* function
+for all rules of a rule set, with the loop over the rows inside:
+
+    for e, r, w in zip(rows, out, memos):      # row, its list of findings, its values of variables
+        try:
+            x = e["price.prompt"] <= 2.0       # rule 0
+        except Exception as error:
+            x = error
+        if x is not True:                      # the common case costs one comparison
+            ...                                # ask the exact evaluator, and append a finding
+
+The templates below are Python text with names in capitals. `_fill` parses a template and puts
+expressions (from `emit`) and blocks of statements in the place of those names. The result is
+compiled once per rule set and binding.
+
+Three things keep the fused code equal to evaluating each rule alone:
+
+- Whatever is not plainly True or False goes to `FusedCall.verdict` and thus to the exact evaluator.
+- Variables are computed on first reading, per row (`w`) or per call (`g`), by a function of their
+  own. A variable without a value is remembered too, so that each reader stops with the same outcome.
+- A rule's `when` that does not read the row is evaluated once per call, in a pass of its own. False
+  skips the rule for all rows. Rules between two such rules share a pass, so that findings keep the
+  order of the rules.
+
+INVARIANT: authors' names and texts enter the code as constants only, never as Python names.
+"""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, groupby
+from itertools import groupby
+from types import MappingProxyType
 from typing import Any
 
-from assay.engine.cel import templates
 from assay.engine.cel.check import CheckedExpression
 from assay.engine.cel.emit import Emitter
-from assay.engine.cel.program import FusedCall, FusionContext, GeneratedExpression
-from assay.engine.cel.templates import NOTHING
-from assay.engine.cel.values import Outcome
+from assay.engine.cel.exact_evaluator import Stop
+from assay.engine.cel.fused_call import FusedCall, FusionContext, GeneratedExpression, stopped
+from assay.engine.cel.values import NOT_ASKED, Outcome
 
 Rows = Sequence[Mapping[str, object]]
 Shared = Mapping[str, Mapping[str, object]]
-Findings = list[tuple[int, Outcome]]
-FusedRules = Callable[[Rows, Shared], list[Findings]]
+RowFindings = list[tuple[int, Outcome]]
+FusedRules = Callable[[Rows, Shared], list[RowFindings]]
 FusedColumns = Callable[[Rows, Shared], list[list[Any]]]
+Variables = Sequence[tuple[str, CheckedExpression]]
+
+_NO_FACTS: Mapping[str, Any] = MappingProxyType({})
+
+_VARIABLE = """
+def run(e, w, g, s, call):
+    if STOPPED in w:
+        raise h_stop(w[STOPPED])
+    try:
+        x = EXPRESSION
+    except h_error as error:
+        x = h_variable(call, NAME, e, w, error)
+    w[NAME] = x
+    return x
+"""
+_LOOP = """
+def run(rows, out, call, g, s):
+    memos = MEMOS
+    PASSES
+"""
+_OVER_ROWS = """
+for e, r, w in h_zip(rows, out, memos):
+    BLOCK
+"""
+_RULE = """
+try:
+    x = EXPRESSION
+except h_error as error:
+    x = error
+if x is not True:
+    if x is not False:
+        x = h_verdict(call, CHECKED, e, w, x)
+    if x is False:
+        BROKEN
+    elif x is not True:
+        r.append((INDEX, x))
+"""
+_WITHOUT_MESSAGE = """
+r.append(FALSE)
+"""
+_WITH_MESSAGE = """
+try:
+    m = MESSAGE
+except h_error as error:
+    m = h_exact(call, CHECKED, e, w, error)
+r.append((INDEX, m if h_type(m) is h_str else False))
+"""
+_GUARDED = """
+try:
+    y = WHEN
+except h_error as error:
+    y = error
+if y is not True and y is not False:
+    y = h_verdict(call, CHECKED, e, w, y)
+if y is True:
+    BLOCK
+else:
+    r.append((INDEX, h_not_asked if y is False else y))
+"""
+_GUARDED_ONCE = """
+try:
+    y = WHEN
+except h_error as error:
+    y = error
+if y is not True and y is not False:
+    y = h_verdict(call, CHECKED, None, g, y)
+if y is True:
+    BLOCK
+elif y is not False:
+    for r in out:
+        r.append((INDEX, y))
+"""
+_CELL = """
+try:
+    x = EXPRESSION
+except h_error as error:
+    x = h_exact(call, CHECKED, e, w, error)
+r.append(x)
+"""
+_NAMES: Mapping[str, Any] = {
+    "h_zip": zip,
+    "h_error": Exception,
+    "h_stop": Stop,
+    "h_nothing": _NO_FACTS,
+    "h_not_asked": NOT_ASKED,
+    "h_exact": FusedCall.exact,
+    "h_type": type,
+    "h_str": str,
+    "h_verdict": FusedCall.verdict,
+    "h_variable": FusedCall.variable,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A rule or an order key: `when` says for which rows, or for which calls, a rule is asked.
+    """A rule or an order key; `when` says for which rows, or for which calls, a rule is asked.
 
-    `message` words a false rule for the row.
+    `message` is the sentence for a row for which the rule is false.
     """
 
     name: str
@@ -35,29 +156,31 @@ class Item:
     message: CheckedExpression | None = None
 
     @property
-    def expressions(self) -> Iterable[CheckedExpression]:
-        """All that it may evaluate."""
-        return (e for e in (self.expression, self.when, self.message) if e is not None)
+    def expressions(self) -> tuple[CheckedExpression, ...]:
+        """Return every expression that it may evaluate."""
+        parts = (self.expression, self.when, self.message)
+        return tuple(part for part in parts if part is not None)
 
 
 def fuse_rules(
     items: Sequence[Item],
     *,
-    variables: Sequence[tuple[str, CheckedExpression]] = (),
+    variables: Variables = (),
     row: str,
-    constants: Mapping[str, object] = NOTHING,
+    constants: Mapping[str, object] = _NO_FACTS,
 ) -> FusedRules:
-    """Give a function of (rows, shared roots) that lists, per row, every item that is not true, by its index.
+    """Return a function of (rows, shared roots) that lists, per row, each item that is not true.
 
-    An item comes to False, or its message instead, or Absent, Failure or NOT_ASKED. A `when` that does not read the
-    row is evaluated once a call: false leaves the item out altogether; no value is the item's outcome for every row.
+    An item is listed by its index with False, its message, Absent, Failure or NOT_ASKED. A `when`
+    that does not read the row is evaluated once a call: false skips the item for every row, and
+    without a value it is the item's outcome for every row.
     """
-    builder = _Builder(behind(items, variables), row, constants)
-    loop = builder.rules(items)
+    fusion = _Fusion(_variables_behind(items, variables), row, constants)
+    loop = fusion.rules(items)
 
-    def run(rows: Rows, shared: Shared) -> list[Findings]:
-        call = builder.call(shared)
-        out: list[Findings] = [[] for _ in rows]
+    def run(rows: Rows, shared: Shared) -> list[RowFindings]:
+        call = fusion.call(shared)
+        out: list[RowFindings] = [[] for _ in rows]
         loop(rows, out, call, call.memo, call.shared)
         return out
 
@@ -67,29 +190,30 @@ def fuse_rules(
 def fuse_columns(
     items: Sequence[Item],
     *,
-    variables: Sequence[tuple[str, CheckedExpression]] = (),
+    variables: Variables = (),
     row: str,
-    constants: Mapping[str, object] = NOTHING,
+    constants: Mapping[str, object] = _NO_FACTS,
 ) -> FusedColumns:
-    """Give a function of (rows, shared roots) that gives one column per item: its value, Absent or Failure per row."""
-    builder = _Builder(behind(items, variables), row, constants)
-    loop = builder.cells(items)
+    """Return a function of (rows, shared roots) that returns one column for each item.
+
+    A column holds the item's value, Absent or Failure for each row.
+    """
+    fusion = _Fusion(_variables_behind(items, variables), row, constants)
+    loop = fusion.columns(items)
 
     def run(rows: Rows, shared: Shared) -> list[list[Any]]:
-        call = builder.call(shared)
+        if not rows:
+            return [[] for _ in items]
+        call = fusion.call(shared)
         cells: list[list[Any]] = [[] for _ in rows]
         loop(rows, cells, call, call.memo, call.shared)
-        return (
-            [list(column) for column in zip(*cells, strict=True)] if cells else [[] for _ in items]
-        )
+        return [list(column) for column in zip(*cells, strict=True)]
 
     return run
 
 
-def behind(
-    items: Iterable[Item], variables: Sequence[tuple[str, CheckedExpression]]
-) -> list[tuple[str, CheckedExpression]]:
-    """Give the variables that items read, directly or through others, in the order they were declared."""
+def _variables_behind(items: Iterable[Item], variables: Variables) -> Variables:
+    """Return the variables that items read, directly or through others, as they were declared."""
     names = [name for name, _ in variables]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"variable {twice} is given twice")
@@ -102,91 +226,161 @@ def behind(
     return needed
 
 
-class _Builder:
+class _Fusion:
     """Generates the code of one fused function, variables first."""
 
-    def __init__(
-        self,
-        variables: Sequence[tuple[str, CheckedExpression]],
-        row: str,
-        constants: Mapping[str, object],
-    ) -> None:
+    def __init__(self, variables: Variables, row: str, constants: Mapping[str, object]) -> None:
         self.constants = constants
         by_root: dict[str, dict[str, object]] = {}
         for path, value in constants.items():
             root, _, key = path.partition(".")
             by_root.setdefault(root, {})[key] = value
-        self.stage = FusionContext(row, by_root, {})
-        self.whole_roots = False
+        self.context = FusionContext(row, by_root, {})
+        self.has_whole_roots = False
         for name, checked in variables:
-            self.stage.programs[name] = self.program(checked, name)
+            self.context.variables[name] = self._variable(name, checked)
 
     def call(self, shared: Shared) -> FusedCall:
-        """Begin a call; constants are inlined, and needed as facts only where a function takes a whole root."""
-        return FusedCall(
-            self.stage, self.stage.with_constants(shared) if self.whole_roots else shared
-        )
-
-    def program(self, checked: CheckedExpression, name: str | None = None) -> GeneratedExpression:
-        """Generate the code of one expression, a variable's if it has a name."""
-        run = templates.expression(self._emitter(), checked, name, self._shared([checked]))
-        return GeneratedExpression(checked, run, self.per_row(checked))
+        """Begin a call; constants are facts only if a function takes a whole root."""
+        roots = self.context.with_constants(shared) if self.has_whole_roots else shared
+        return FusedCall(self.context, roots)
 
     def rules(self, items: Sequence[Item]) -> Callable[..., Any]:
-        """Generate the passes that judge every row: rules asked once a call have one each, neighbours share one."""
+        """Generate the passes over the rows: one for each rule guarded once, one for neighbors."""
         emitter, passes = self._emitter(), list[ast.stmt]()
-        for once, neighbours in groupby(enumerate(items), lambda numbered: self.once(numbered[1])):
-            blocks = list(
-                chain.from_iterable(
-                    self._judged(emitter, index, item) for index, item in neighbours
-                )
-            )
-            passes += blocks if once else templates.over_rows(blocks)
-        return templates.loop(
-            emitter, passes, self._shared(e for item in items for e in item.expressions)
-        )
+        for once, neighbors in groupby(enumerate(items), lambda each: self._guarded_once(each[1])):
+            blocks: list[ast.stmt] = []
+            for index, item in neighbors:
+                blocks += self._rule(emitter, index, item)
+            passes += blocks if once else _over_rows(blocks)
+        return self._loop(emitter, passes, [e for item in items for e in item.expressions])
 
-    def _judged(self, emitter: Emitter, index: int, item: Item) -> list[ast.stmt]:
-        """Give the statements that judge one row by one rule, or all rows where its guard is asked once a call."""
-        block = templates.rule_block(emitter, index, item.expression, item.message)
-        return (
-            block
-            if item.when is None
-            else templates.guarded(emitter, index, item.when, block, once=self.once(item))
-        )
-
-    def once(self, item: Item) -> bool:
-        """Tell whether an item's guard is asked once a call."""
-        return item.when is not None and not self.per_row(item.when)
-
-    def cells(self, items: Sequence[Item]) -> Callable[..., Any]:
+    def columns(self, items: Sequence[Item]) -> Callable[..., Any]:
         """Generate the pass that computes every item for every row."""
-        emitter = self._emitter()
-        cells = chain.from_iterable(
-            templates.cell_block(emitter, item.expression) for item in items
-        )
-        return templates.loop(
-            emitter, templates.over_rows(list(cells)), self._shared(i.expression for i in items)
-        )
+        emitter, cells = self._emitter(), list[ast.stmt]()
+        for item in items:
+            cells += _fill(_CELL, _parts_of(emitter, "EXPRESSION", item.expression))
+        return self._loop(emitter, _over_rows(cells), [item.expression for item in items])
 
-    def per_row(self, checked: CheckedExpression) -> bool:
-        """Tell whether an expression reads the row, also through variables."""
-        read = (
-            path.removeprefix("variables.")
-            for path in checked.reads
-            if path.startswith("variables.")
-        )
-        return self.stage.row in checked.roots or any(
-            self.stage.programs[name].per_row for name in read
-        )
+    def _variable(self, name: str, checked: CheckedExpression) -> GeneratedExpression:
+        emitter = self._emitter()
+        parts: dict[str, _Part] = {
+            "EXPRESSION": emitter.visit(checked.tree),
+            "NAME": ast.Constant(name),
+            "STOPPED": ast.Constant(stopped(name)),  # type: ignore[arg-type] # a tuple is constant
+        }
+        run = _compile(_fill(_VARIABLE, parts), emitter, self._shared_roots([checked]))
+        return GeneratedExpression(checked, run, self._reads_row(checked))
+
+    def _rule(self, emitter: Emitter, index: int, item: Item) -> list[ast.stmt]:
+        """Return the statements for one rule and one row; for all rows if it is guarded once."""
+        block = _rule_block(emitter, index, item)
+        if item.when is None:
+            return block
+        parts = _parts_of(emitter, "WHEN", item.when)
+        parts["INDEX"] = ast.Constant(index)
+        once = self._guarded_once(item)
+        parts["BLOCK"] = _over_rows(block) if once else block
+        return _fill(_GUARDED_ONCE if once else _GUARDED, parts)
+
+    def _loop(
+        self, emitter: Emitter, passes: list[ast.stmt], read: Sequence[CheckedExpression]
+    ) -> Callable[..., Any]:
+        """Compile passes over the rows; a row's memo lasts through all of them."""
+        memos = "[{} for _ in rows]" if emitter.variables else "rows"
+        parts: dict[str, _Part] = {
+            "PASSES": passes or [ast.Pass()],
+            "MEMOS": ast.parse(memos, mode="eval").body,
+        }
+        return _compile(_fill(_LOOP, parts), emitter, self._shared_roots(read))
+
+    def _guarded_once(self, item: Item) -> bool:
+        """Return whether an item's guard is evaluated once a call."""
+        return item.when is not None and not self._reads_row(item.when)
+
+    def _reads_row(self, checked: CheckedExpression) -> bool:
+        """Return whether an expression reads the row, also through variables."""
+        if self.context.row in checked.roots:
+            return True
+        names = [p.partition(".")[2] for p in checked.reads if p.startswith("variables.")]
+        return any(self.context.variables[name].per_row for name in names)
 
     def _emitter(self) -> Emitter:
-        return Emitter(self.stage.row, self.constants, self.stage.programs)
+        return Emitter(self.context.row, self.constants, self.context.variables)
 
-    def _shared(self, read: Iterable[CheckedExpression]) -> set[str]:
-        read = list(read)
-        roots = {root for checked in read for root in checked.roots} - {self.stage.row, "variables"}
-        self.whole_roots = self.whole_roots or any(
-            root in checked.reads for checked in read for root in roots
-        )
+    def _shared_roots(self, read: Sequence[CheckedExpression]) -> set[str]:
+        """Return the roots besides the row; note whether any is passed whole to a function."""
+        roots = {root for checked in read for root in checked.roots}
+        roots -= {self.context.row, "variables"}
+        if any(not roots.isdisjoint(checked.reads) for checked in read):
+            self.has_whole_roots = True
         return roots
+
+
+_Part = ast.expr | list[ast.stmt]
+
+
+class _Fill(ast.NodeTransformer):
+    """Puts expressions and blocks in the place of a template's capital names."""
+
+    def __init__(self, parts: Mapping[str, _Part]) -> None:
+        self.parts = parts
+
+    def visit_Expr(self, node: ast.Expr) -> ast.stmt | list[ast.stmt]:
+        """Replace a statement that is a capital name by a block."""
+        block = self.parts.get(node.value.id) if isinstance(node.value, ast.Name) else None
+        if isinstance(block, list):
+            return block
+        self.generic_visit(node)
+        return node
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        """Replace a capital name by an expression."""
+        part = self.parts.get(node.id)
+        return part if isinstance(part, ast.expr) else node
+
+
+def _fill(template: str, parts: Mapping[str, _Part]) -> list[ast.stmt]:
+    module = _Fill(parts).visit(ast.parse(template))
+    body: list[ast.stmt] = module.body
+    return body
+
+
+def _parts_of(emitter: Emitter, name: str, checked: CheckedExpression) -> dict[str, _Part]:
+    return {name: emitter.visit(checked.tree), "CHECKED": emitter.keep("k", checked)}
+
+
+def _rule_block(emitter: Emitter, index: int, item: Item) -> list[ast.stmt]:
+    """Return the statements that judge one row by one rule, without its guard."""
+    parts = _parts_of(emitter, "EXPRESSION", item.expression)
+    parts["INDEX"] = ast.Constant(index)
+    if item.message is None:
+        false = ast.Constant((index, False))  # type: ignore[arg-type] # a tuple is constant
+        parts["BROKEN"] = _fill(_WITHOUT_MESSAGE, {"FALSE": false})
+    else:
+        message = _parts_of(emitter, "MESSAGE", item.message)
+        parts["BROKEN"] = _fill(_WITH_MESSAGE, {**message, "INDEX": ast.Constant(index)})
+    return _fill(_RULE, parts)
+
+
+def _over_rows(block: list[ast.stmt]) -> list[ast.stmt]:
+    return _fill(_OVER_ROWS, {"BLOCK": block or [ast.Pass()]})
+
+
+def _compile(body: list[ast.stmt], emitter: Emitter, roots: Iterable[str]) -> Callable[..., Any]:
+    """Compile a function in a namespace of its own, without builtins."""
+    for function in body:
+        if isinstance(function, ast.FunctionDef):
+            function.body[:0] = [_load_root(root) for root in sorted(roots)]
+    emitter.namespace.update(_NAMES)
+    module = ast.fix_missing_locations(ast.Module(body, []))
+    exec(compile(module, "<cel>", "exec"), emitter.namespace)  # noqa: S102 - from checked nodes
+    run: Callable[..., Any] = emitter.namespace["run"]
+    return run
+
+
+def _load_root(root: str) -> ast.stmt:
+    """Emit `s_root = s.get("root", h_nothing)`."""
+    get = ast.Attribute(ast.Name("s", ast.Load()), "get", ast.Load())
+    value = ast.Call(get, [ast.Constant(root), ast.Name("h_nothing", ast.Load())], [])
+    return ast.Assign([ast.Name(f"s_{root}", ast.Store())], value)

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from decimal import Decimal
 
-from assay.engine.cel.literals import INT_MAX, INT_MIN
+from assay.engine.cel.tokens import INT_MAX, INT_MIN
 
 LARGEST = 100_000
 """Characters or elements that joining may make; beyond it an expression fails rather than fills the memory."""

@@ -1,4 +1,4 @@
-"""One call of fused code: variables computed when first read, and the exact evaluator behind the generated code."""
+"""One call of fused code: variables computed on first reading, and the way into the exact evaluator."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from assay.engine.cel.values import Absent, Failure
 
 Row = Mapping[str, Any]
 Memo = dict[Any, Any]
-"""Values of variables by name, and under `stopped(name)` the outcome of one that came to no value."""
+"""Values of variables by name; under `stopped(name)`, the outcome of a variable without a value."""
 
 
 @dataclass(frozen=True, slots=True)
 class GeneratedExpression:
-    """An expression with its generated code; `per_row` when it reads the row, also through variables.
+    """An expression with its generated code; `per_row` if it reads the row, also through variables.
 
     The code takes the row, the row's memo, the call's memo, the shared roots and the call.
     """
@@ -29,60 +29,66 @@ class GeneratedExpression:
 
 @dataclass(frozen=True, slots=True)
 class FusionContext:
-    """What the calls of one fused function have in common: the row's root, constants by root, variables."""
+    """What all calls of one fused function share: the row's root, constants by root, variables."""
 
     row: str
     constants: Mapping[str, Mapping[str, Any]]
-    programs: dict[str, GeneratedExpression]
+    variables: dict[str, GeneratedExpression]
 
     def with_constants(self, shared: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        """Give the shared roots with the constants among them as facts."""
-        return {
-            **shared,
-            **{root: {**facts, **shared.get(root, {})} for root, facts in self.constants.items()},
-        }
+        """Return the shared roots with the constants among them as facts."""
+        roots = dict(shared)
+        for root, facts in self.constants.items():
+            roots[root] = {**facts, **shared.get(root, {})}
+        return roots
 
 
 def stopped(name: str) -> tuple[str]:
-    """Give the key under which a memo keeps what a variable came to instead of a value."""
+    """Return the key under which a memo keeps the outcome of a variable without a value."""
     return (name,)
 
 
 class FusedCall:
-    """One call of fused code: what is shared by its rows."""
+    """One call of fused code: what its rows share."""
 
-    __slots__ = ("known", "memo", "shared", "stage")
+    __slots__ = ("context", "known", "memo", "shared")
 
-    def __init__(self, stage: FusionContext, shared: Mapping[str, Mapping[str, Any]]) -> None:
-        self.stage, self.shared = stage, shared
+    def __init__(self, context: FusionContext, shared: Mapping[str, Mapping[str, Any]]) -> None:
+        self.context, self.shared = context, shared
         self.memo: Memo = {}
         self.known: Mapping[str, Any] | None = None
 
     def exact(
         self, checked: CheckedExpression, row: Row | None, memo: Memo, raised: object
     ) -> Value:
-        """Evaluate exactly, save where generated code raised what the exact evaluator would."""
+        """Evaluate exactly, or reuse the outcome that the generated code raised as a Stop."""
         if isinstance(raised, Stop) and not checked.absorbs:
             return raised.outcome
         if self.known is None:
-            self.known = self.stage.with_constants(self.shared)
+            self.known = self.context.with_constants(self.shared)
         activation = {**self.known, "variables": _Variables(self, row, memo)}
         if row is not None:
-            activation[self.stage.row] = row
+            activation[self.context.row] = row
         return evaluate(checked, activation)
 
     def verdict(
         self, checked: CheckedExpression, row: Row | None, memo: Memo, found: object
     ) -> bool | Absent | Failure:
-        """Evaluate a rule exactly, of which generated code found or raised something else; no bool is a failure."""
+        """Evaluate a rule exactly; `found` is what its generated code returned or raised.
+
+        A value other than a bool is a failure.
+        """
         value = self.exact(checked, row, memo, found)
         if value is True or value is False or isinstance(value, Absent | Failure):
             return value
-        return Failure("a value that is no bool", checked.tree.line, checked.tree.column)
+        return Failure("the value is not a bool", checked.tree.line, checked.tree.column)
 
     def variable(self, name: str, row: Row | None, memo: Memo, raised: Exception) -> Value:
-        """Give a variable exactly, as its generated code raised; no value is remembered and stops the reader."""
-        value = self.exact(self.stage.programs[name].checked, row, memo, raised)
+        """Return a variable's exact value after its generated code raised.
+
+        A variable without a value stops its reader, and the memo keeps the outcome.
+        """
+        value = self.exact(self.context.variables[name].checked, row, memo, raised)
         if isinstance(value, Absent | Failure):
             memo[stopped(name)] = value
             raise Stop(value)
@@ -98,8 +104,10 @@ class _Variables:
         self.call, self.row, self.memo = call, row, memo
 
     def __getitem__(self, name: str) -> Value:
-        """Give a variable, computing it on first reading; one without a value stops the reader."""
+        """Return a variable, computed on first reading; one without a value stops its reader."""
         call = self.call
-        program = call.stage.programs[name]
-        row, memo = (self.row, self.memo) if program.per_row else (None, call.memo)
-        return memo[name] if name in memo else program.run(row, memo, call.memo, call.shared, call)
+        variable = call.context.variables[name]
+        row, memo = (self.row, self.memo) if variable.per_row else (None, call.memo)
+        if name in memo:
+            return memo[name]
+        return variable.run(row, memo, call.memo, call.shared, call)
