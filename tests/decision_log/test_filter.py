@@ -17,7 +17,7 @@ from assay.decision_log.filter import FILE, InvalidFilter, filter_row, matches, 
 from assay.decision_log.filter_sql import FIELDS, WORD_LIST, text_after_prefix
 from assay.decision_log.tables import decision, finding_set_word
 from assay.engine.errors import CallerError
-from assay.rule_files.render import render
+from assay.rule_files.render import render_fault
 
 DERIVED = DerivedDecision(
     decision_id="d1",
@@ -200,7 +200,7 @@ def test_many_faults_are_told_in_part_and_kept_whole() -> None:
 def test_a_fault_is_shown_with_a_caret_under_its_place() -> None:
     with pytest.raises(InvalidFilter) as caught:
         read_filter('decision.tools > 0 &&\n  decision.modle == "a"')
-    shown = [render(fault, {FILE: caught.value.text}) for fault in caught.value.faults]
+    shown = [render_fault(fault, {FILE: caught.value.text}) for fault in caught.value.faults]
     first = "filter:2:3: decision.modle is not declared, did you mean decision.model?"
     assert shown == [f'{first}\n   |\n 2 |   decision.modle == "a"\n   |   ^']
 

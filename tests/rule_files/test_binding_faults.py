@@ -21,7 +21,7 @@ Faults = Callable[[dict[str, str]], list[str]]
         pytest.param(
             "  - {name: a, ruleSet: strict}\n  - {name: b, ruleSet: strict}\n",
             [
-                "6:5: a second default; with neither variant, sort nor when there is `a` on line 5 already"
+                "6:5: a second default: `a` on line 5 has neither variant, sort nor when already"
             ],
             id="two defaults",
         ),
@@ -43,13 +43,13 @@ Faults = Callable[[dict[str, str]], list[str]]
         pytest.param(
             "  - {name: a, ruleSet: strict}\n  - {name: b, variant: x, ruleSet: strict}\n"
             "  - {name: c, variant: x, ruleSet: strict}\n",
-            ["7:24: variant `x` is bound without tenants by `b` on line 6 already"],
+            ["7:24: variant `x` is already bound without tenants by `b` on line 6"],
             id="variant twice",
         ),
         pytest.param(
             "  - {name: a, ruleSet: strict}\n  - {name: b, variant: x, ruleSet: strict, tenants: [k, l]}\n"
             "  - {name: c, variant: x, ruleSet: strict, tenants: [m, l]}\n",
-            ["7:57: variant `x` is bound for the tenant `l` by `b` on line 6 already"],
+            ["7:57: variant `x` is already bound for the tenant `l` by `b` on line 6"],
             id="tenants overlap",
         ),
         pytest.param(

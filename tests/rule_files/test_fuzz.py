@@ -11,7 +11,7 @@ from assay.engine.policy.faults import Fault, PolicyFaults
 from assay.rule_files.cases import read_cases
 from assay.rule_files.directory import read_directory
 from assay.rule_files.read import read_policy
-from assay.rule_files.render import render
+from assay.rule_files.render import render_fault
 from assay.server.settings import policy_dir
 
 SHIPPED = dict(read_directory(policy_dir()).files)
@@ -78,7 +78,7 @@ def read_all(files: dict[str, str], suites: dict[str, str]) -> None:
             assert fault.place.line >= 1
             assert fault.place.column >= 1
             assert "\n" not in str(fault)
-            assert render(fault, texts).startswith(str(fault))
+            assert render_fault(fault, texts).startswith(str(fault))
 
 
 def mutated(text: str, seed: int, pieces: list[str]) -> str:

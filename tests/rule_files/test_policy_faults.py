@@ -10,7 +10,7 @@ import pytest
 from assay.engine.policy.faults import PolicyFaults
 from assay.rule_files.directory import read_directory
 from assay.rule_files.read import read_policy
-from assay.rule_files.render import render
+from assay.rule_files.render import render_fault
 
 Policy = Callable[..., dict[str, str]]
 Faults = Callable[[dict[str, str]], list[str]]
@@ -23,7 +23,7 @@ def test_ten_faults_are_reported_as_ten() -> None:
     with pytest.raises(PolicyFaults) as caught:
         read_policy(files)
     assert len(caught.value.faults) == 10
-    rendered = "".join(f"{render(fault, files)}\n" for fault in caught.value.faults)
+    rendered = "".join(f"{render_fault(fault, files)}\n" for fault in caught.value.faults)
     assert rendered == (FIXTURES / "ten_faults.txt").read_text(encoding="utf-8")
 
 
@@ -65,7 +65,7 @@ def test_faults_of_all_files_come_together(policy: Policy, faults: Faults) -> No
         ),
         pytest.param(
             "kind: Bindings\n",
-            "1:7: bindings stand in one file, bindings.yaml at the top, not in x.yaml",
+            "1:7: bindings belong in bindings.yaml at the top of the directory, not in x.yaml",
             id="bindings",
         ),
         pytest.param(
@@ -88,14 +88,14 @@ def test_there_are_bindings(policy: Policy, faults: Faults) -> None:
     files = policy()
     del files["bindings.yaml"]
     assert faults(files) == [
-        "bindings.yaml:1:1: there is no bindings.yaml, which says what rule set applies when"
+        "bindings.yaml:1:1: bindings.yaml is missing: it says which rule set applies when"
     ]
 
 
 def test_rule_sets_in_two_folders_have_two_names(policy: Policy, faults: Faults) -> None:
     files = {**policy(), "team/strict.yaml": policy()["strict.yaml"]}
     assert faults(files) == [
-        "team/strict.yaml:1:1: the rule set `strict` stands in strict.yaml already"
+        "team/strict.yaml:1:1: the rule set `strict` is already defined in strict.yaml"
     ]
 
 

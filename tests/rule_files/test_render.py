@@ -6,7 +6,7 @@ import pytest
 
 from assay.engine.policy.faults import Fault, PolicyFaults
 from assay.engine.policy.rule_set import Place
-from assay.rule_files.render import render
+from assay.rule_files.render import render_fault
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ from assay.rule_files.render import render
     ],
 )
 def test_excerpt(line: str, column: int, excerpt: str, caret: str) -> None:
-    text = render(Fault(Place("x.yaml", 2, column), "wrong"), {"x.yaml": f"first\n{line}\n"})
+    text = render_fault(Fault(Place("x.yaml", 2, column), "wrong"), {"x.yaml": f"first\n{line}\n"})
     assert text.split("\n") == [
         f"x.yaml:2:{column}: wrong",
         "   |",
@@ -43,7 +43,7 @@ def test_excerpt(line: str, column: int, excerpt: str, caret: str) -> None:
 
 @pytest.mark.parametrize("files", [{}, {"x.yaml": ""}, {"x.yaml": "one\nline"}])
 def test_no_excerpt_where_there_is_no_such_line(files: dict[str, str]) -> None:
-    assert render(Fault(Place("x.yaml", 9, 1), "wrong"), files) == "x.yaml:9:1: wrong"
+    assert render_fault(Fault(Place("x.yaml", 9, 1), "wrong"), files) == "x.yaml:9:1: wrong"
 
 
 def test_faults_come_in_order_and_once() -> None:

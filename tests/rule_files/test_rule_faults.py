@@ -170,7 +170,7 @@ NAME = (
         ),
         pytest.param(
             "  order:\n    - {name: a, when: x}\n",
-            "6:17: `when` needs an expression beside it: a key that is only named is inherited as it is",
+            "6:17: `when` needs an expression beside it: a key with only a name is inherited as it is",
             id="what would do nothing",
         ),
         pytest.param(

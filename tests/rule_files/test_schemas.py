@@ -14,7 +14,7 @@ from assay.engine.world.measurements import Observation
 from assay.engine.world.request import QUANTIZATIONS, SORTS, MaxPrice, ProviderPreferences, Request
 from assay.engine.world.slug import CATALOG_VARIANTS
 from assay.engine.world.tenants import Preference, TenantSettings
-from assay.rule_files.schemas import KINDS, MESSAGES, schema
+from assay.rule_files.schemas import KINDS, MESSAGES, load_schema
 
 UNWRITTEN = {"EVAL_ERROR", "HELD_BY_MINIMUM"}  # only the engine gives them
 
@@ -24,7 +24,7 @@ def names(kind: type) -> set[str]:
 
 
 def definition(kind: str, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = schema(kind)["$defs"][name]
+    found: dict[str, Any] = load_schema(kind)["$defs"][name]
     return found
 
 
@@ -107,7 +107,7 @@ def keywords(part: object, *, named: bool = False) -> Iterator[tuple[str, dict[s
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_check_of_a_schema_has_words(kind: str) -> None:
-    for keyword, part in keywords(schema(kind)):
+    for keyword, part in keywords(load_schema(kind)):
         assert keyword in SILENT or keyword in MESSAGES or CHECKS.get(keyword) in part, (
             keyword,
             part,

@@ -21,7 +21,7 @@ from assay.engine.policy.rule_set import Binding
 from assay.engine.pool.judge import judge
 from assay.rule_files.cases import Case, check_case, read_cases
 from assay.rule_files.directory import read_directory, read_tests
-from assay.rule_files.render import render
+from assay.rule_files.render import render_fault
 from assay.server.database import open_current_database
 from assay.server.settings import policy_path
 from assay.store.policies import latest_policy
@@ -73,7 +73,7 @@ def show_faults(error: PolicyFaults, files: Mapping[str, str], *, json: bool) ->
         )
         return
     for fault in error.faults:
-        errors.print(render(fault, files), markup=False)
+        errors.print(render_fault(fault, files), markup=False)
     errors.print(
         "1 fault" if len(error.faults) == 1 else f"{len(error.faults)} faults", markup=False
     )

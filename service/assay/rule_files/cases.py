@@ -18,8 +18,8 @@ from assay.rule_files.fixtures import Fixtures, fixtures, moment
 from assay.rule_files.nodes import MappingEntry, Table
 from assay.rule_files.read import read_form
 from assay.rule_files.requests import read_request
-from assay.rule_files.rules import unique
-from assay.rule_files.schemas import unknown
+from assay.rule_files.rules import check_unique_names
+from assay.rule_files.schemas import unknown_word_message
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,11 @@ class Expectation:
         )
 
 
-def expectation(table: Table, present: Iterable[str], faults: list[Fault]) -> Expectation:
+def _read_expectation(table: Table, present: Iterable[str], faults: list[Fault]) -> Expectation:
     """The `expected` block of a case; whom it names must be among the case's endpoints."""
     known = list(present)
     faults.extend(
-        Fault(place, unknown("endpoint of this case", key, known))
+        Fault(place, unknown_word_message("endpoint of this case", key, known))
         for key, place in _named(table)
         if key not in known
     )
@@ -66,7 +66,7 @@ def expectation(table: Table, present: Iterable[str], faults: list[Fault]) -> Ex
     )
 
 
-def differences(expected: Expectation, plan: Plan, keys: Mapping[str, str]) -> Iterator[str]:
+def find_differences(expected: Expectation, plan: Plan, keys: Mapping[str, str]) -> Iterator[str]:
     """Every way in which a plan differs, one line each; `keys` names endpoints by their ids."""
     attempts = [keys.get(a.endpoint_id, a.endpoint_id) for a in plan.attempts]
     if expected.attempts is not None and list(expected.attempts) != attempts:
@@ -199,7 +199,7 @@ def read_cases(files: Mapping[str, str]) -> tuple[Case, ...]:
 
 def check_case(case: Case, plan: Plan) -> tuple[str, ...]:
     """Every way in which a plan is not what the case expects, one line each."""
-    return tuple(differences(case.expected, plan, case.keys))
+    return tuple(find_differences(case.expected, plan, case.keys))
 
 
 def _suite(spec: Table, file: str, faults: list[Fault]) -> Iterator[Case]:
@@ -207,24 +207,24 @@ def _suite(spec: Table, file: str, faults: list[Fault]) -> Iterator[Case]:
     now = moment(spec.table("options"), "now", EPOCH, faults)
     shared = fixtures(spec.table("fixtures"), now, faults)
     tests = spec.tables("tests")
-    unique(tests, "test", faults)
+    check_unique_names(tests, "test", faults)
     for test in tests:
-        base = merged(Table(test.place, _only_options(spec)), test)
+        base = _merge(Table(test.place, _only_options(spec)), test)
         if "cases" not in test.entries:
             yield from _case(base, test.text("name"), file, shared, faults)
             continue
         rows = test.tables("cases")
-        unique(rows, "case", faults)
+        check_unique_names(rows, "case", faults)
         for row in rows:
             name = f"{test.text('name')}: {row.text('name')}"
-            yield from _case(merged(base, row), name, file, shared, faults)
+            yield from _case(_merge(base, row), name, file, shared, faults)
 
 
 def _only_options(spec: Table) -> dict[str, MappingEntry]:
     return {"options": spec.entries["options"]} if "options" in spec.entries else {}
 
 
-def merged(base: Table, over: Table) -> Table:
+def _merge(base: Table, over: Table) -> Table:
     """A test with a row of its table over it: `request` and `options` are merged, all else is replaced."""
     entries = {**base.entries, **over.entries}
     for name in MERGED & base.entries.keys() & over.entries.keys():
@@ -255,11 +255,11 @@ def _case(
     )
     health = {key: table.table("health").text(key) for key in table.table("health").entries}
     for key in health.keys() - shared.endpoints.keys():
-        message = unknown("endpoint", key, shared.endpoints)
+        message = unknown_word_message("endpoint", key, shared.endpoints)
         faults.append(Fault(table.table("health").place_of_key(key), message))
     if "expected" not in table.entries:
         faults.append(Fault(table.place, "key `expected` is missing"))
-    expected = expectation(table.table("expected"), present, faults)
+    expected = _read_expectation(table.table("expected"), present, faults)
     asked = read_request(_request_table(table), shared.models, faults)
     if asked is None:
         return
@@ -296,5 +296,7 @@ def _keys(
         return tuple(known)
     what = "observation" if name == "observations" else "endpoint"
     strangers = (item for item in table.scalars(name) if item.text not in known)
-    faults.extend(Fault(item.place, unknown(what, item.text, known)) for item in strangers)
+    faults.extend(
+        Fault(item.place, unknown_word_message(what, item.text, known)) for item in strangers
+    )
     return tuple(key for key in table.texts(name) if key in known)

@@ -22,7 +22,7 @@ from assay.engine.world.measurements import (
 from assay.engine.world.tenants import Preference, TenantSettings
 from assay.engine.world.world import World
 from assay.rule_files.nodes import Scalar, Table
-from assay.rule_files.schemas import unknown
+from assay.rule_files.schemas import unknown_word_message
 
 WINDOW = timedelta(days=1)
 SOURCE = "fixture"
@@ -102,7 +102,7 @@ def _endpoint(table: Table, models: Mapping[str, Model], faults: list[Fault]) ->
             Fault(table.place, f"key `model` is missing: the file has {len(models)} models")
         )
     elif name and "/" not in name:
-        faults.append(Fault(table.place_of("model"), unknown("model", name, models)))
+        faults.append(Fault(table.place_of("model"), unknown_word_message("model", name, models)))
     provider = table.text("provider")
     stated = {"tag": provider, "provider": provider, **stated_values(Endpoint, table)}
     overrides = tuple(_price_override(item) for item in table.tables("overrides"))
@@ -213,7 +213,7 @@ def key_of(table: Table, name: str, known: Mapping[str, object], faults: list[Fa
     """The fixture's key that a table names, if there is such a fixture."""
     found = table.scalar(name)
     if found and found.text not in known:
-        faults.append(Fault(found.place, unknown("endpoint", found.text, known)))
+        faults.append(Fault(found.place, unknown_word_message("endpoint", found.text, known)))
     return found.text if found and found.text in known else None
 
 

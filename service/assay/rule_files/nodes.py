@@ -44,8 +44,12 @@ class Table:
     place: Place
     entries: Mapping[str, MappingEntry] = field(default_factory=dict)
 
+    def has(self, name: str) -> bool:
+        """Return whether a key is there, with any value."""
+        return name in self.entries
+
     def get(self, name: str) -> Node | None:
-        """The value of a key."""
+        """Return the value of a key."""
         entry = self.entries.get(name)
         return entry.value if entry else None
 

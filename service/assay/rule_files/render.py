@@ -14,7 +14,7 @@ AFTER: Final = 40
 CUT: Final = "…"
 
 
-def render(fault: Fault, files: Mapping[str, str]) -> str:
+def render_fault(fault: Fault, files: Mapping[str, str]) -> str:
     """`file:line:col: message`, with an excerpt where the file has such a line; plain text without a final newline."""
     lines = files.get(fault.place.file, "").replace("\r\n", "\n").split("\n")
     if not any(lines) or fault.place.line > len(lines):

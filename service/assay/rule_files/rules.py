@@ -1,4 +1,4 @@
-"""A rule file's nodes to a rule set, with the faults that no schema can tell."""
+"""A rule file's nodes read into a rule set, with the faults that no JSON schema can find."""
 
 from __future__ import annotations
 
@@ -20,195 +20,61 @@ from assay.engine.policy.rule_set import (
     Variable,
 )
 from assay.rule_files.nodes import Scalar, Table, parameter
-from assay.rule_files.schemas import shown
+from assay.rule_files.schemas import describe_node
 
-DIGITS: Final = 5  # of a length of time: 99,999 days are enough
-UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_DURATION_DIGITS: Final = 5
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-def rule_set(root: Table, file: str, faults: list[Fault]) -> RuleSet:
-    """The rule set of a file; leniently read where it is faulty, so that every fault is found."""
-    name, spec = named_as_file(root, file, faults), root.table("spec")
+def read_rule_set(root: Table, file: str, faults: list[Fault]) -> RuleSet:
+    """Return the rule set of a file; a faulty one is read leniently, to find all faults."""
+    spec = root.table("spec")
     pool = spec.table("pool")
-    unique((*spec.tables("cohortVariables"), *spec.tables("variables")), "variable", faults)
+    cohort_variables, variables = spec.tables("cohortVariables"), spec.tables("variables")
+    check_unique_names((*cohort_variables, *variables), "variable", faults)
     return RuleSet(
-        name=name,
+        name=_read_name(root, file, faults),
         place=root.place,
         description=root.table("metadata").text("description"),
         extends=spec.maybe_text("extends"),
         mode=spec.text("mode", "enforce"),
-        evidence=evidence(spec.table("evidence"), faults) if "evidence" in spec.entries else None,
-        memory=memory(spec.table("memory"), faults) if "memory" in spec.entries else None,
-        params=params(spec),
-        param_places=param_places(spec),
-        cohort_variables=tuple(variable(t, faults) for t in spec.tables("cohortVariables")),
-        variables=tuple(variable(t, faults) for t in spec.tables("variables")),
-        enter=rules(pool, "enter", faults) if "enter" in pool.entries else None,
-        stay=rules(pool, "stay", faults) if "stay" in pool.entries else None,
+        evidence=_read_evidence(spec.table("evidence"), faults) if spec.has("evidence") else None,
+        memory=_read_memory(spec.table("memory"), faults) if spec.has("memory") else None,
+        params=read_params(spec),
+        param_places=read_param_places(spec),
+        cohort_variables=_read_variables(cohort_variables, faults),
+        variables=_read_variables(variables, faults),
+        enter=_read_rules(pool, "enter", faults) if pool.has("enter") else None,
+        stay=_read_rules(pool, "stay", faults) if pool.has("stay") else None,
         on_empty=pool.text("onEmpty", "fail"),
         minimum=pool.whole("minimum"),
-        request=rules(spec, "request", faults),
-        order=order(spec, faults) if "order" in spec.entries else None,
+        request=_read_rules(spec, "request", faults),
+        order=_read_order(spec, faults) if spec.has("order") else None,
     )
 
 
-def named_as_file(root: Table, file: str, faults: list[Fault]) -> str:
-    """The file's stem, which `metadata.name` must repeat."""
-    metadata, stem = root.table("metadata"), PurePosixPath(file).stem
-    name = metadata.scalar("name")
-    if name and isinstance(name.value, str) and name.value != stem:
-        faults.append(
-            Fault(
-                name.place, f"the file {file} must hold the rule set `{stem}`, found {shown(name)}"
-            )
-        )
-    return stem
-
-
-def evidence(block: Table, faults: list[Fault]) -> EvidenceSpec:
-    """The evidence block; what it leaves out keeps its default."""
-    default = EvidenceSpec()
-    spec = EvidenceSpec(
-        max_age=duration(block, "maxAge", default.max_age),
-        half_life_target=float(block.number("halfLifeTarget") or default.half_life_target),
-        half_life_min=duration(block, "halfLifeMin", default.half_life_min),
-        half_life_max=duration(block, "halfLifeMax", default.half_life_max),
-        design_effect=float(block.number("designEffect") or default.design_effect),
-    )
-    if spec.half_life_min > spec.half_life_max:
-        name = "halfLifeMin" if "halfLifeMin" in block.entries else "halfLifeMax"
-        message = (
-            f"halfLifeMin ({spec.half_life_min}) is longer than halfLifeMax ({spec.half_life_max})"
-        )
-        faults.append(Fault(block.place_of(name), message))
-    return spec
-
-
-def memory(block: Table, faults: list[Fault]) -> MemorySpec:
-    """The memory block; what it leaves out keeps its default."""
-    default = MemorySpec()
-    spec = MemorySpec(
-        hold=duration(block, "hold", default.hold),
-        hold_max=duration(block, "holdMax", default.hold_max),
-        backoff=amount(block, "backoff", default.backoff),
-        slow_failures=block.whole("slowFailures") or default.slow_failures,
-        slow_evictions=block.whole("slowEvictions") or default.slow_evictions,
-        accuracy=block.maybe_text("accuracy"),
-        change_odds=amount(block, "changeOdds", default.change_odds),
-        cusum_limit=amount(block, "cusumLimit", default.cusum_limit),
-        cusum_cap=amount(block, "cusumCap", default.cusum_cap),
-        keep_after_eviction=amount(block, "keepAfterEviction", default.keep_after_eviction),
-    )
-    if spec.hold > spec.hold_max:
-        name = "hold" if "hold" in block.entries else "holdMax"
-        faults.append(
-            Fault(
-                block.place_of(name), f"hold ({spec.hold}) is longer than holdMax ({spec.hold_max})"
-            )
-        )
-    return spec
-
-
-def amount(block: Table, key: str, default: float) -> float:
-    """A number, whole or not, as a double."""
-    found = block.number(key)
-    return default if found is None else float(found)
-
-
-def duration(block: Table, key: str, default: timedelta) -> timedelta:
-    """A length of time such as `90d`."""
-    text = block.text(key)
-    amount, unit = text[:-1], UNITS.get(text[-1:])
-    known = unit and amount.isdecimal() and len(amount) <= DIGITS
-    return timedelta(**{unit: int(amount)}) if unit and known else default
-
-
-def params(block: Table) -> Mapping[str, Parameter]:
-    """The `params` of a rule set or binding."""
+def read_params(block: Table) -> Mapping[str, Parameter]:
+    """Return the `params` of a rule set or binding."""
     values = {name: parameter(entry.value) for name, entry in block.table("params").entries.items()}
     return {name: value for name, value in values.items() if value is not None}
 
 
-def param_places(block: Table) -> Mapping[str, Place]:
-    """Where each parameter's value stands."""
+def read_param_places(block: Table) -> Mapping[str, Place]:
+    """Return the place of each parameter's value."""
     return {name: entry.value.place for name, entry in block.table("params").entries.items()}
 
 
-def variable(table: Table, faults: list[Fault]) -> Variable:
-    """A named expression."""
-    return Variable(table.text("name"), needed(table, "expression", faults))
-
-
-def rules(block: Table, key: str, faults: list[Fault]) -> tuple[Rule, ...]:
-    """A list of rules."""
-    tables = block.tables(key)
-    unique(tables, "rule", faults)
-    return tuple(rule(table, faults) for table in tables)
-
-
-def rule(table: Table, faults: list[Fault]) -> Rule:
-    """One rule."""
-    return Rule(
-        name=table.text("name"),
-        expression=needed(table, "expression", faults),
-        reason=table.text("reason"),
-        place=table.place,
-        when=expression(table, "when", faults),
-        message=table.text("message").rstrip(),
-        message_expression=expression(table, "messageExpression", faults),
-        on_missing=table.text("onMissing", "exclude"),
-        action=table.text("action", "exclude"),
-    )
-
-
-def order(block: Table, faults: list[Fault]) -> tuple[OrderKey, ...]:
-    """The keys of an order."""
-    tables = block.tables("order")
-    unique(tables, "order key", faults)
-    return tuple(order_key(table, faults) for table in tables)
-
-
-def order_key(table: Table, faults: list[Fault]) -> OrderKey:
-    """One key; what would silently do nothing is a fault."""
-    if "expression" in table.entries and "weight" in table.entries:
-        message = "an order key has an expression to sort by or a weight to draw by, not both"
-        faults.append(Fault(table.place_of_key("weight"), message))
-    elif "weight" in table.entries and "direction" in table.entries:
-        faults.append(
-            Fault(table.place_of_key("direction"), "a key that draws by weight has no direction")
-        )
-    elif "expression" not in table.entries and "weight" not in table.entries:
-        for key in ("when", "direction", "acrossModels"):
-            if key in table.entries:
-                message = f"`{key}` needs an expression beside it: a key that is only named is inherited as it is"
-                faults.append(Fault(table.place_of_key(key), message))
-    return OrderKey(
-        name=table.text("name"),
-        place=table.place,
-        when=expression(table, "when", faults),
-        expression=expression(table, "expression", faults),
-        weight=expression(table, "weight", faults),
-        direction=table.text("direction", "ascending"),
-        across_models=table.flag("acrossModels"),
-    )
-
-
-def expression(table: Table, key: str, faults: list[Fault]) -> Expression | None:
-    """CEL text with its place; folded text is refused, because places in it would lie."""
+def read_expression(table: Table, key: str, faults: list[Fault]) -> Expression | None:
+    """Return CEL text with its place; folded text is rejected, since it has no exact places."""
     found = table.scalar(key)
     if found and found.written is None:
-        message = "an expression stands on one line or in a `|` block; in folded text no place could be told"
+        message = "write an expression on one line or in a `|` block: folded text has no places"
         faults.append(Fault(found.place, message))
     return found.written if found else None
 
 
-def needed(table: Table, key: str, faults: list[Fault]) -> Expression:
-    """As `expression`; the empty one stands in where a fault has been reported."""
-    return expression(table, key, faults) or Expression("", table.place)
-
-
-def unique(tables: Iterable[Table], what: str, faults: list[Fault]) -> None:
-    """Report every name that was taken before."""
+def check_unique_names(tables: Iterable[Table], what: str, faults: list[Fault]) -> None:
+    """Report every name that occurred before."""
     seen: dict[str, Scalar] = {}
     for table in tables:
         name = table.scalar("name")
@@ -216,7 +82,131 @@ def unique(tables: Iterable[Table], what: str, faults: list[Fault]) -> None:
             continue
         first = seen.setdefault(name.text, name)
         if first is not name:
-            message = (
-                f"duplicate {what} `{name.text[:60]}`, first defined on line {first.place.line}"
-            )
-            faults.append(Fault(name.place, message))
+            before = f"first defined on line {first.place.line}"
+            faults.append(Fault(name.place, f"duplicate {what} `{name.text[:60]}`, {before}"))
+
+
+def _read_name(root: Table, file: str, faults: list[Fault]) -> str:
+    """Return the file's stem, which `metadata.name` must repeat."""
+    stem, name = PurePosixPath(file).stem, root.table("metadata").scalar("name")
+    if name and isinstance(name.value, str) and name.value != stem:
+        found = describe_node(name)
+        message = f"the file {file} must hold the rule set `{stem}`, found {found}"
+        faults.append(Fault(name.place, message))
+    return stem
+
+
+def _read_evidence(block: Table, faults: list[Fault]) -> EvidenceSpec:
+    default = EvidenceSpec()
+    spec = EvidenceSpec(
+        max_age=_read_duration(block, "maxAge", default.max_age),
+        half_life_target=_read_double(block, "halfLifeTarget", default.half_life_target),
+        half_life_min=_read_duration(block, "halfLifeMin", default.half_life_min),
+        half_life_max=_read_duration(block, "halfLifeMax", default.half_life_max),
+        design_effect=_read_double(block, "designEffect", default.design_effect),
+    )
+    if spec.half_life_min > spec.half_life_max:
+        names = ("halfLifeMin", "halfLifeMax")
+        faults.append(_swapped(block, names, spec.half_life_min, spec.half_life_max))
+    return spec
+
+
+def _read_memory(block: Table, faults: list[Fault]) -> MemorySpec:
+    default = MemorySpec()
+    spec = MemorySpec(
+        hold=_read_duration(block, "hold", default.hold),
+        hold_max=_read_duration(block, "holdMax", default.hold_max),
+        backoff=_read_double(block, "backoff", default.backoff),
+        slow_failures=block.whole("slowFailures") or default.slow_failures,
+        slow_evictions=block.whole("slowEvictions") or default.slow_evictions,
+        accuracy=block.maybe_text("accuracy"),
+        change_odds=_read_double(block, "changeOdds", default.change_odds),
+        cusum_limit=_read_double(block, "cusumLimit", default.cusum_limit),
+        cusum_cap=_read_double(block, "cusumCap", default.cusum_cap),
+        keep_after_eviction=_read_double(block, "keepAfterEviction", default.keep_after_eviction),
+    )
+    if spec.hold > spec.hold_max:
+        faults.append(_swapped(block, ("hold", "holdMax"), spec.hold, spec.hold_max))
+    return spec
+
+
+def _swapped(block: Table, names: tuple[str, str], low: timedelta, high: timedelta) -> Fault:
+    """Return the fault of a lower bound above the upper one, at the bound that is written."""
+    place = block.place_of(names[0] if block.has(names[0]) else names[1])
+    return Fault(place, f"{names[0]} ({low}) is longer than {names[1]} ({high})")
+
+
+def _read_double(block: Table, key: str, default: float) -> float:
+    found = block.number(key)
+    return default if found is None else float(found)
+
+
+def _read_duration(block: Table, key: str, default: timedelta) -> timedelta:
+    """Return a duration such as `90d`; a malformed one has been reported by the schema."""
+    text = block.text(key)
+    amount, unit = text[:-1], _UNITS.get(text[-1:])
+    if unit is None or not amount.isdecimal() or len(amount) > _DURATION_DIGITS:
+        return default
+    return timedelta(**{unit: int(amount)})
+
+
+def _read_variables(tables: Iterable[Table], faults: list[Fault]) -> tuple[Variable, ...]:
+    return tuple(
+        Variable(table.text("name"), _read_needed(table, "expression", faults)) for table in tables
+    )
+
+
+def _read_rules(block: Table, key: str, faults: list[Fault]) -> tuple[Rule, ...]:
+    tables = block.tables(key)
+    check_unique_names(tables, "rule", faults)
+    return tuple(_read_rule(table, faults) for table in tables)
+
+
+def _read_rule(table: Table, faults: list[Fault]) -> Rule:
+    return Rule(
+        name=table.text("name"),
+        expression=_read_needed(table, "expression", faults),
+        reason=table.text("reason"),
+        place=table.place,
+        when=read_expression(table, "when", faults),
+        message=table.text("message").rstrip(),
+        message_expression=read_expression(table, "messageExpression", faults),
+        on_missing=table.text("onMissing", "exclude"),
+        action=table.text("action", "exclude"),
+    )
+
+
+def _read_order(block: Table, faults: list[Fault]) -> tuple[OrderKey, ...]:
+    tables = block.tables("order")
+    check_unique_names(tables, "order key", faults)
+    return tuple(_read_order_key(table, faults) for table in tables)
+
+
+def _read_order_key(table: Table, faults: list[Fault]) -> OrderKey:
+    """Return one key; a part of it that would have no effect is a fault."""
+    if table.has("expression") and table.has("weight"):
+        message = "an order key has an expression to sort by or a weight to draw by, not both"
+        faults.append(Fault(table.place_of_key("weight"), message))
+    elif table.has("weight") and table.has("direction"):
+        message = "a key that draws by weight has no direction"
+        faults.append(Fault(table.place_of_key("direction"), message))
+    elif not table.has("expression") and not table.has("weight"):
+        for key in ("when", "direction", "acrossModels"):
+            if table.has(key):
+                why = "a key with only a name is inherited as it is"
+                message = f"`{key}` needs an expression beside it: {why}"
+                faults.append(Fault(table.place_of_key(key), message))
+    return OrderKey(
+        name=table.text("name"),
+        place=table.place,
+        when=read_expression(table, "when", faults),
+        expression=read_expression(table, "expression", faults),
+        weight=read_expression(table, "weight", faults),
+        direction=table.text("direction", "ascending"),
+        across_models=table.flag("acrossModels"),
+    )
+
+
+def _read_needed(table: Table, key: str, faults: list[Fault]) -> Expression:
+    """Return an expression; an empty one if it is missing, which the schema has reported."""
+    return read_expression(table, key, faults) or Expression("", table.place)

@@ -29,11 +29,11 @@ Violation = jsonschema_rs.ValidationError
 
 
 @cache
-def schema(kind: str) -> Schema:
+def load_schema(kind: str) -> Schema:
     """The shipped JSON Schema of a kind of file."""
     text = (
         resources.files(__package__)
-        .joinpath("schema", f"{KINDS[kind]}.schema.json")
+        .joinpath("load_schema", f"{KINDS[kind]}.schema.json")
         .read_text(encoding="utf-8")
     )
     loaded: Schema = json.loads(text)
@@ -42,7 +42,7 @@ def schema(kind: str) -> Schema:
 
 @cache
 def _validator(kind: str) -> jsonschema_rs.Draft202012Validator:
-    return jsonschema_rs.Draft202012Validator(schema(kind))
+    return jsonschema_rs.Draft202012Validator(load_schema(kind))
 
 
 def check_kind(root: Node, allowed: Sequence[str]) -> Fault | None:
@@ -50,7 +50,7 @@ def check_kind(root: Node, allowed: Sequence[str]) -> Fault | None:
     if not isinstance(root, Table):
         return Fault(
             root.place,
-            f"expected a mapping with apiVersion, kind, metadata and spec, found {shown(root)}",
+            f"expected a mapping with apiVersion, kind, metadata and spec, found {describe_node(root)}",
         )
     kind = root.get("kind")
     if kind is None:
@@ -61,7 +61,7 @@ def check_kind(root: Node, allowed: Sequence[str]) -> Fault | None:
         return Fault(kind.place, "a RuleSetTest belongs into a file whose name ends in _test.yaml")
     return Fault(
         kind.place,
-        f"kind: expected {' or '.join(allowed)}, found {shown(kind)}{did_you_mean(kind, allowed)}",
+        f"kind: expected {' or '.join(allowed)}, found {describe_node(kind)}{suggest_word(kind, allowed)}",
     )
 
 
@@ -69,7 +69,9 @@ def check_form(root: Node, kind: str, faults: Iterable[Fault] = ()) -> list[Faul
     """Every violation of the kind's schema, save where a fault is known already."""
     known = {fault.place for fault in faults}
     violations = islice(_validator(kind).iter_errors(plain(root)), MAX_VIOLATIONS)
-    found = (fault for violation in violations for fault in _worded(violation, root, schema(kind)))
+    found = (
+        fault for violation in violations for fault in _worded(violation, root, load_schema(kind))
+    )
     return [fault for fault in islice(found, MAX_VIOLATIONS) if fault.place not in known]
 
 
@@ -84,7 +86,9 @@ def _worded(violation: Violation, root: Node, top: Schema) -> Iterator[Fault]:
             pattern = rule.get("patternErrorMessage")
             for key in facts["unexpected"]:
                 message = (
-                    f"{pattern}, found `{key[:60]}`" if pattern else unknown("key", key, known)
+                    f"{pattern}, found `{key[:60]}`"
+                    if pattern
+                    else unknown_word_message("key", key, known)
                 )
                 yield Fault(node.place_of_key(key), message)
         case word:
@@ -102,12 +106,12 @@ def _part(top: Schema, path: Sequence[str | int]) -> Schema:
 def _message(word: str, facts: Mapping[str, Any], rule: Schema, node: Node) -> str:
     """The message of one violated keyword of a schema."""
     if word == "pattern" and "patternErrorMessage" in rule:
-        return f"{rule['patternErrorMessage']}, found {shown(node)}"
+        return f"{rule['patternErrorMessage']}, found {describe_node(node)}"
     if word == "not" and "errorMessage" in rule:
-        return f"{rule['errorMessage']}, found {shown(node)}"
+        return f"{rule['errorMessage']}, found {describe_node(node)}"
     if word in MESSAGES:
         return MESSAGES[word](facts, node)
-    return f"{shown(node)} is not allowed here ({word})"
+    return f"{describe_node(node)} is not allowed here ({word})"
 
 
 def _wrong_type(facts: Mapping[str, Any], node: Node) -> str:
@@ -115,22 +119,26 @@ def _wrong_type(facts: Mapping[str, Any], node: Node) -> str:
     hint = ""
     if facts["types"] == ["string"] and isinstance(node, Scalar) and node.text:
         hint = f'; in quotes it is text: "{node.text[:40]}"'
-    return f"expected {expected}, found {shown(node)}{hint}"
+    return f"expected {expected}, found {describe_node(node)}{hint}"
 
 
 def _not_listed(facts: Mapping[str, Any], node: Node) -> str:
     words = [str(option) for option in facts["options"]]
-    return f"expected {one_of(words)}, found {shown(node)}{did_you_mean(node, words)}"
+    return f"expected {list_choices(words)}, found {describe_node(node)}{suggest_word(node, words)}"
 
 
 MESSAGES: Final[dict[str, Callable[[Mapping[str, Any], Node], str]]] = {
     "type": _wrong_type,
     "enum": _not_listed,
-    "const": lambda facts, node: f"expected {facts['expected_value']}, found {shown(node)}",
+    "const": lambda facts, node: f"expected {facts['expected_value']}, found {describe_node(node)}",
     "required": lambda facts, _: f"key `{facts['property']}` is missing",
-    "minimum": lambda facts, node: f"must be at least {facts['limit']}, found {shown(node)}",
-    "exclusiveMinimum": lambda facts, node: f"must be above {facts['limit']}, found {shown(node)}",
-    "maximum": lambda facts, node: f"must be at most {facts['limit']}, found {shown(node)}",
+    "minimum": lambda facts, node: (
+        f"must be at least {facts['limit']}, found {describe_node(node)}"
+    ),
+    "exclusiveMinimum": lambda facts, node: (
+        f"must be above {facts['limit']}, found {describe_node(node)}"
+    ),
+    "maximum": lambda facts, node: f"must be at most {facts['limit']}, found {describe_node(node)}",
     "minItems": lambda *_: "the list must not be empty",
     "maxItems": lambda facts, _: f"the list must have at most {facts['limit']} items",
     "uniqueItems": lambda *_: "the list names something twice",
@@ -140,7 +148,7 @@ MESSAGES: Final[dict[str, Callable[[Mapping[str, Any], Node], str]]] = {
 }
 
 
-def shown(node: Node) -> str:
+def describe_node(node: Node) -> str:
     """A value as it is named in messages."""
     match node:
         case Table():
@@ -157,23 +165,23 @@ def shown(node: Node) -> str:
     return f"the number {node.text[:40]}"
 
 
-def unknown(what: str, word: str, known: Iterable[str]) -> str:
+def unknown_word_message(what: str, word: str, known: Iterable[str]) -> str:
     """The message for a word that nothing goes by."""
     words = list(known)
-    close = did_you_mean(Scalar(Place("", 0, 0), word, word, None), words)
+    close = suggest_word(Scalar(Place("", 0, 0), word, word, None), words)
     return (
         f"unknown {what} `{word[:60]}`{close}"
         if close
-        else f"unknown {what} `{word[:60]}`, expected {one_of(words)}"
+        else f"unknown {what} `{word[:60]}`, expected {list_choices(words)}"
     )
 
 
-def one_of(words: Sequence[str]) -> str:
+def list_choices(words: Sequence[str]) -> str:
     """A list of words to choose from."""
     return words[0] if len(words) == 1 else f"one of {', '.join(words)}" if words else "none here"
 
 
-def did_you_mean(node: Node, words: Iterable[str]) -> str:
+def suggest_word(node: Node, words: Iterable[str]) -> str:
     """A guess at what a misspelt word was to be, or nothing."""
     if (
         not isinstance(node, Scalar)

@@ -47,7 +47,7 @@ class EscapedExpression(Expression):
         )
 
 
-def resolve(text: str) -> Plain:
+def resolve_scalar(text: str) -> Plain:
     """What a plain scalar stands for; raises Unreadable for numbers that no 64 bits hold."""
     if text in WORDS:
         return WORDS[text]
@@ -60,7 +60,7 @@ def resolve(text: str) -> Plain:
     return float(text) if NUMBER.fullmatch(text) else text
 
 
-def written(file: str, event: yaml.ScalarEvent, source: str) -> Expression | None:
+def _written_expression(file: str, event: yaml.ScalarEvent, source: str) -> Expression | None:
     """A scalar's text with the place of every character, or `None` where it is folded from several lines."""
     start, end = event.start_mark, event.end_mark
     if start is None or end is None:
@@ -143,7 +143,7 @@ def _unfit(file: str, text: str) -> Iterator[Fault]:
     found = 0
     for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
         for column, character in enumerate(line, start=1):
-            if refused(character) and character != "\t":
+            if _is_rejected(character) and character != "\t":
                 yield Fault(
                     Place(file, number, column),
                     f"{_called(character)} may not stand in a rule file",
@@ -153,7 +153,7 @@ def _unfit(file: str, text: str) -> Iterator[Fault]:
                     return
 
 
-def refused(character: str) -> bool:
+def _is_rejected(character: str) -> bool:
     """Whether a character is a control, invisible, or none at all."""
     if character == NOT_UTF8 or ord(character) & NONCHARACTER == NONCHARACTER:
         return True
@@ -269,17 +269,17 @@ class _Reader:
         """A single value."""
         value: Plain = event.value
         if not event.value.isprintable() and any(
-            refused(c) and c not in "\n\t" for c in event.value
+            _is_rejected(c) and c not in "\n\t" for c in event.value
         ):
             self.fault(place, "an escape here stands for a control or invisible character")
             value = ""
         elif event.style is None:
             try:
-                value = resolve(event.value)
+                value = resolve_scalar(event.value)
             except UnreadableScalar as why:
                 self.fault(place, f"`{event.value[:40]}`: {why}")
                 value = None
-        return Scalar(place, event.value, value, written(self.file, event, self.text))
+        return Scalar(place, event.value, value, _written_expression(self.file, event, self.text))
 
     def place(self, mark: _Mark | None) -> Place:
         """A parser's mark as a place; the last one known where there is no mark."""
