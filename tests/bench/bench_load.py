@@ -25,7 +25,7 @@ from assay.rulefiles.directory import read_directory
 from assay.rulefiles.read import read_policy
 from assay.engine.policy import compile_policy
 done("imports")
-from assay.engine.cel.parse import _environment
+from assay.engine.cel.syntax import _environment
 _environment()
 done("cel-python's grammar")
 source = read_directory(policy_dir())

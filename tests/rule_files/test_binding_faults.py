@@ -20,9 +20,7 @@ Faults = Callable[[dict[str, str]], list[str]]
         ),
         pytest.param(
             "  - {name: a, ruleSet: strict}\n  - {name: b, ruleSet: strict}\n",
-            [
-                "6:5: a second default: `a` on line 5 has neither variant, sort nor when already"
-            ],
+            ["6:5: a second default: `a` on line 5 has neither variant, sort nor when already"],
             id="two defaults",
         ),
         pytest.param(

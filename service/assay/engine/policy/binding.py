@@ -128,7 +128,9 @@ def accuracy(memory: MemorySpec, params: Mapping[str, Parameter]) -> float | Non
     return found if isinstance(found, float) else None
 
 
-def bind(binding: Binding, rules: CheckedRuleSet, when: CheckedExpression | None) -> CompiledBinding:
+def bind(
+    binding: Binding, rules: CheckedRuleSet, when: CheckedExpression | None
+) -> CompiledBinding:
     """Inline a binding's parameters and fuse what judging and ordering call."""
     own = rules.effective.rule_set
     params = {**own.params, **binding.params}

@@ -141,7 +141,9 @@ def false(rule: Rule) -> RuleFinding:
     )
 
 
-def column(name: str, expression: CheckedExpression, scope: RuleScope, row: str = "endpoint") -> Column:
+def column(
+    name: str, expression: CheckedExpression, scope: RuleScope, row: str = "endpoint"
+) -> Column:
     """Fuse one expression that is a value rather than a condition."""
     return columns([(name, expression)], scope, row)
 

@@ -87,7 +87,8 @@ def guard(
 
 
 def shadow_default(
-    bindings: Iterable[tuple[Binding, CheckedExpression | None]], checked: Mapping[str, CheckedRuleSet]
+    bindings: Iterable[tuple[Binding, CheckedExpression | None]],
+    checked: Mapping[str, CheckedRuleSet],
 ) -> Iterable[Fault]:
     """The default binding has to decide: a shadow there would let everything in."""
     for binding, _ in bindings:
@@ -99,7 +100,8 @@ def shadow_default(
 
 
 def unlikely_changes(
-    bindings: Iterable[tuple[Binding, CheckedExpression | None]], checked: Mapping[str, CheckedRuleSet]
+    bindings: Iterable[tuple[Binding, CheckedExpression | None]],
+    checked: Mapping[str, CheckedRuleSet],
 ) -> Iterable[Fault]:
     """A change to look for is one of errors that may be, to more errors that may be."""
     for binding, _ in bindings:
