@@ -61,8 +61,8 @@ Faults = Callable[[dict[str, str]], list[str]]
             "  - {name: a, ruleSet: strict}\n  - {name: b, variant: free, ruleSet: strict}\n",
             [
                 (
-                    "6:24: the variant belongs to the names of models (free, batch, thinking, extended) and cannot be "
-                    "bound, found `free`"
+                    "6:24: free, batch, thinking and extended are parts of model names and cannot be"
+                    " bound, found `free`"
                 )
             ],
             id="catalog variant",

@@ -9,8 +9,8 @@ import pytest
 Policy = Callable[..., dict[str, str]]
 Faults = Callable[[dict[str, str]], list[str]]
 NAME = (
-    "a name that expressions read is up to 64 small letters, digits and `_`, beginning with a letter, "
-    "and no reserved word of CEL"
+    "a name that expressions read is up to 64 lowercase letters, digits and `_`, starting with a letter, "
+    "and not a reserved word of CEL"
 )
 
 

@@ -33,7 +33,7 @@ def load_schema(kind: str) -> Schema:
     """The shipped JSON Schema of a kind of file."""
     text = (
         resources.files(__package__)
-        .joinpath("load_schema", f"{KINDS[kind]}.schema.json")
+        .joinpath("schema", f"{KINDS[kind]}.schema.json")
         .read_text(encoding="utf-8")
     )
     loaded: Schema = json.loads(text)
