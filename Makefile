@@ -72,6 +72,10 @@ contract: $(INSTALLED) ## Check the proto files, also against the last release
 baseline: $(INSTALLED) ## Take the contract as it stands for the released one
 	$(BIN)/buf build proto --exclude-source-info --output proto/baseline.binpb
 
+.PHONY: reference
+reference: $(INSTALLED) ## Write the tables of policy/REFERENCE.md
+	@$(BIN)/assay policy reference --update policy/REFERENCE.md
+
 .PHONY: pytest
 pytest: $(INSTALLED) ## Run the tests alone
 	$(BIN)/python -m pytest -n $(JOBS)

@@ -86,7 +86,7 @@ def test_a_case_has_all_of_a_test_but_further_cases() -> None:
 
 CHECKS = {"pattern": "patternErrorMessage", "not": "errorMessage"}
 SILENT = {
-    "$schema", "$id", "$ref", "$defs", "title", "description", "properties", "items", "additionalProperties",
+    "$schema", "$id", "$ref", "$defs", "title", "description", "default", "properties", "items", "additionalProperties",
     "patternProperties", *CHECKS.values(),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""`assay policy …`: check, test and list rule files."""
+"""`assay policy …`: check, test and list rule files, and print their reference."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from assay.engine.policy.rule_set import Binding
 from assay.engine.pool.judge import judge
 from assay.rule_files.cases import Case, check_case, read_cases
 from assay.rule_files.directory import read_directory, read_tests
+from assay.rule_files.reference import reference_data, reference_tables, update_reference
 from assay.rule_files.render import render_fault
 from assay.server.database import open_current_database
 from assay.server.settings import policy_path
@@ -220,3 +221,25 @@ def selector(binding: Binding) -> str:
     else:
         words = binding.when.text if binding.when else "everything else"
     return f"{words} for {', '.join(binding.tenants)}" if binding.tenants else words
+
+
+@policy.command(name="reference")
+def reference_command(
+    *,
+    update: Annotated[
+        Path | None, Parameter(help="Rewrite the generated tables of this page instead.")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Print what rule files may contain: keys, facts, functions, reasons, CEL and limits.
+
+    Example: assay policy reference --update policy/REFERENCE.md
+    """
+    if update is not None:
+        update.write_text(update_reference(update.read_text(encoding="utf-8")), encoding="utf-8")
+    elif json:
+        print_json(reference_data())
+    else:
+        for name, table in reference_tables().items():
+            print(f"## {name}\n\n{table}")  # noqa: T201 - Markdown, which the console would wrap
+    return 0

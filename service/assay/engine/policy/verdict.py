@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
 from assay.engine.canonical import canonical
 
-POOL_REASONS: Final = (
-    "EVIDENCE_ABSENT", "EVIDENCE_THIN", "EVIDENCE_STALE", "ACCURACY", "PROPENSITY", "IGNORED_BY_USERS",
-    "BENCHMARK", "HELD", "HELD_BY_MINIMUM", "EVAL_ERROR",
-)  # fmt: skip
-REQUEST_REASONS: Final = (
-    "geo", "data_region", "data_policy:zdr", "data_policy:training", "max_price", "context_length",
-    "require_parameters", "quantization", "allowed_providers", "ignored", "only", "tools", "health", "policy",
-    "EVAL_ERROR",
-)  # fmt: skip
+POOL_REASONS: Final[Mapping[str, str]] = {
+    "EVIDENCE_ABSENT": "nothing was observed; replaces the reason of a rule that lacks evidence",
+    "EVIDENCE_THIN": "too little was observed",
+    "EVIDENCE_STALE": (
+        "all observations are older than `evidence.maxAge`; replaces the reason of a rule that"
+        " lacks evidence"
+    ),
+    "ACCURACY": "the tool calls are not known to be accurate enough",
+    "PROPENSITY": "the endpoint calls tools more or less often than is normal for the model",
+    "IGNORED_BY_USERS": "too many tenants ignore the endpoint",
+    "BENCHMARK": "the score in a benchmark is too low",
+    "HELD": "the endpoint was evicted and may not enter yet",
+    "HELD_BY_MINIMUM": (
+        "`pool.minimum` keeps a member that would be evicted; listed as abstaining, rules may not"
+        " use it"
+    ),
+    "EVAL_ERROR": "an expression failed; rules may not use it",
+}
+REQUEST_REASONS: Final[Mapping[str, str]] = {
+    "geo": "the endpoint may not serve the caller's country",
+    "data_region": "the data would leave the region",
+    "data_policy:zdr": "the endpoint is not known to retain no data",
+    "data_policy:training": "the endpoint is not known to collect no data",
+    "max_price": "a price is above the limit or unknown",
+    "context_length": "the prompt or the completion is longer than the endpoint accepts",
+    "require_parameters": "the endpoint does not support a parameter",
+    "quantization": "the request does not ask for the endpoint's quantization",
+    "allowed_providers": "the operator does not allow the endpoint to the tenant",
+    "ignored": "the request, the tenant or the operator ignores the endpoint",
+    "only": "`only` does not name the endpoint, or `order` does not and fallbacks are not allowed",
+    "tools": "the endpoint does not support tools",
+    "health": "the endpoint is failing at the moment",
+    "policy": "any other reason; also used for all but the first if fallbacks are not allowed",
+    "EVAL_ERROR": "an expression failed; rules may not use it",
+}
 
 
 @lru_cache(maxsize=1 << 16)
