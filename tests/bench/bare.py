@@ -1,4 +1,4 @@
-"""A forwarder that does nothing but forward, to compare with: aiohttp on both sides, bytes in, bytes out.
+"""A forwarder that only copies bytes, as a baseline: aiohttp on both sides.
 
 `python bare.py BASE_URL` listens on a port of its own and prints it.
 """

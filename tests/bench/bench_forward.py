@@ -50,7 +50,7 @@ ROUNDS = 5
 
 @dataclass(frozen=True)
 class Track:
-    """What runs while these benches do."""
+    """The processes that run during these benches."""
 
     providers: SimulatedProviders
     decider: str
@@ -95,7 +95,7 @@ def test_a_plain_request_against_a_bare_forwarder(track: Track, ledger: Ledger) 
 
 
 def decide_alone(address: str) -> tuple[float, float]:
-    """Processor seconds that one Decide takes its caller, and seconds by the clock."""
+    """Return the CPU seconds and the wall seconds that one Decide takes its caller."""
     command = [sys.executable, str(HERE / "decide_alone.py"), address, MODEL, "3200"]
     ran = subprocess.run(command, check=True, capture_output=True, text=True, env=environment())
     cpu, wall = json.loads(ran.stdout)

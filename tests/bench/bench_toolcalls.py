@@ -1,4 +1,4 @@
-"""The tool-call checker against the least that any checker does: read the arguments, ask a compiled schema at hand."""
+"""The tool-call checker against a baseline: parse the arguments, ask a schema compiled beforehand."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def requests() -> list[Request]:
 
 
 def bare(schema: Schema) -> Valid | None:
-    """As fast as the compiler goes; it knows no types such as `dict`, so of 120 calls the arguments are read alone."""
+    """The fastest schema compiler. It rejects types such as `dict`, so 120 calls are only parsed."""
     try:
         return jsonschema_rs.Draft7Validator(
             schema, pattern_options=jsonschema_rs.RegexOptions()
@@ -51,7 +51,7 @@ def bare(schema: Schema) -> Valid | None:
 
 
 def least(requests: Iterable[Request]) -> Callable[[], None]:
-    """What is compared with: every schema is compiled and at hand, nothing is looked up."""
+    """The baseline: every schema is compiled beforehand, and nothing is looked up."""
     calls: list[tuple[str, Valid | None]] = []
     for tools, tool_calls in requests:
         schemas = {tool["function"]["name"]: tool["function"]["parameters"] for tool in tools}
@@ -132,7 +132,7 @@ HOSTILE: dict[str, tuple[Schema, str]] = {
 
 
 def longest(schema: Schema, item: str) -> str:
-    """A list as long as is still judged."""
+    """Return a list of the greatest length that is still checked."""
     room = min(compiled(canonical(schema)).longest, 1 << 20) - 2
     return "[" + ",".join([item] * max(1, room // (len(item) + 1))) + "]"
 

@@ -1,4 +1,4 @@
-"""What a Decide costs its caller: `decide_alone.py ADDRESS MODEL CALLS` prints CPU and wall seconds a call, as JSON."""
+"""The cost of a Decide for its caller: `decide_alone.py ADDRESS MODEL CALLS` prints CPU and wall seconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IN_FLIGHT = 16
 
 
 async def main(address: str, model: str, calls: int) -> tuple[float, float]:
-    """Ask so often: CPU seconds a call while many are in flight, and the median of seconds that one alone takes."""
+    """Return CPU seconds per call with many in flight, and the median seconds of a single one."""
     async with grpc.aio.insecure_channel(address) as channel:
         stub = pb_grpc.RoutingServiceStub(channel)
         question = pb.DecideRequest(model=model, tools=1, parameters=["tools"])

@@ -1,4 +1,4 @@
-"""Forwarders as processes, Assay's, a bare one and LiteLLM's proxy, and the load that is put on them."""
+"""Forwarders as processes (Assay's, a bare one, LiteLLM's proxy), and load on them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ IN_FLIGHT = 16
 
 @dataclass(frozen=True)
 class Forwarder:
-    """A process that forwards, and where it listens."""
+    """A forwarder process and its address."""
 
     name: str
     process: subprocess.Popen[str]
@@ -43,7 +43,7 @@ class Forwarder:
 
 @contextmanager
 def bare(base_url: str) -> Iterator[Forwarder]:
-    """The least that forwards."""
+    """Run the bare forwarder."""
     command = [sys.executable, str(HERE / "bare.py"), base_url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as process:
         try:
@@ -55,7 +55,7 @@ def bare(base_url: str) -> Iterator[Forwarder]:
 
 @contextmanager
 def litellm(base_url: str, folder: Path) -> Iterator[Forwarder]:
-    """LiteLLM's proxy as it comes: one worker, no database, and no key, which spares it a check."""
+    """Run LiteLLM's proxy: one worker, no database, and no key, which saves it a check."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -98,7 +98,7 @@ def is_alive(forwarder: Forwarder) -> bool:
 
 
 def body(*, stream: bool, tools: int = 0) -> bytes:
-    """A request as clients send it."""
+    """Return a request as clients send it."""
     fields = {"model": MODEL, "messages": [HELLO], "temperature": 0.5}
     if tools:
         fields["tools"] = [
@@ -109,7 +109,7 @@ def body(*, stream: bool, tools: int = 0) -> bytes:
 
 
 async def put_load(url: str, sent: bytes, count: int, in_flight: int) -> None:
-    """Send so many requests and take every answer to its end."""
+    """Send `count` requests and read every answer to its end."""
     async with client(in_flight) as session:
 
         async def keep_asking(times: int) -> None:
@@ -122,7 +122,7 @@ async def put_load(url: str, sent: bytes, count: int, in_flight: int) -> None:
 
 
 def client(in_flight: int) -> ClientSession:
-    """A client that waits for nothing but answers."""
+    """Return a client without limits besides `in_flight`."""
     return ClientSession(
         connector=TCPConnector(limit=in_flight),
         timeout=ClientTimeout(total=600),
@@ -131,7 +131,7 @@ def client(in_flight: int) -> ClientSession:
 
 
 def cpu_each(forwarder: Forwarder, sent: bytes, count: int, in_flight: int = IN_FLIGHT) -> float:
-    """Processor seconds, user and system, that the process spends on one such request."""
+    """Return the CPU seconds, user and system, that the process spends on one such request."""
     count -= count % in_flight
     before = cpu_seconds(forwarder.process)
     asyncio.run(put_load(forwarder.url, sent, count, in_flight))
@@ -140,14 +140,14 @@ def cpu_each(forwarder: Forwarder, sent: bytes, count: int, in_flight: int = IN_
 
 @dataclass(frozen=True)
 class Side:
-    """A forwarder, and how many requests make a round of it."""
+    """A forwarder, and the number of requests in one of its rounds."""
 
     forwarder: Forwarder
     count: int
 
 
 def cpu_compared(ours: Side, theirs: Side, sent: bytes, rounds: int) -> Compared:
-    """Both in turn, after one round each that does not count; which goes first changes."""
+    """Measure both in turn and in changing order, after one warm-up round each."""
     pairs: list[tuple[float, float]] = []
     for number, order in zip(
         range(rounds + 1), cycle([(ours, theirs), (theirs, ours)]), strict=False
@@ -159,7 +159,7 @@ def cpu_compared(ours: Side, theirs: Side, sent: bytes, rounds: int) -> Compared
 
 
 def compared_pairs(pairs: Sequence[tuple[float, float]]) -> Compared:
-    """Figures taken in turn, ours and theirs."""
+    """Compare pairs of figures, ours and theirs."""
     return Compared(
         spread([one for one, _ in pairs]),
         spread([other for _, other in pairs]),
@@ -168,7 +168,7 @@ def compared_pairs(pairs: Sequence[tuple[float, float]]) -> Compared:
 
 
 async def first_bytes(urls: Sequence[str], sent: bytes, rounds: int) -> list[list[float]]:
-    """Seconds to the first byte of the body, one request in flight, each address in turn; a list for each round."""
+    """Return the seconds to the first byte of the body for each address, one list per round."""
     async with client(1) as session:
         for url in urls:
             await first_byte(session, url, sent)
@@ -187,7 +187,7 @@ async def first_byte(session: ClientSession, url: str, sent: bytes) -> float:
 async def streams_at_once(
     url: str, sent: bytes, count: int, look: Callable[[], Awaitable[None]]
 ) -> int:
-    """Open so many streams, `look` once all have begun; how many came to their end."""
+    """Open `count` streams, call `look` once all have begun, and return how many ended."""
     begun, all_begun = 0, asyncio.Event()
     async with client(count) as session:
 

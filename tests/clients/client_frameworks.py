@@ -1,4 +1,4 @@
-"""Frameworks that bring clients of their own, each in an environment of its own: `make clients`."""
+"""Frameworks with their own clients, each in its own environment: `make clients`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chat, a stream and a tool conversation through langchain-openrouter, told as JSON; has an environment of its own."""
+"""Chat, stream and tool conversation through langchain-openrouter, in its own environment; prints JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ model = ChatOpenRouter(
 
 
 def weather(place: str) -> str:
-    """The weather of a place."""
+    """Return the weather of a place."""
     return f"rain in {place}"
 
 

@@ -1,4 +1,4 @@
-"""Chat, a stream and a conversation with a tool through pydantic-ai, told as JSON; has an environment of its own."""
+"""Chat, stream and tool conversation through pydantic-ai, in its own environment; prints JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ model = OpenRouterModel(
 
 
 def weather(place: str) -> str:
-    """The weather of a place."""
+    """Return the weather of a place."""
     asked.append(place)
     return "rain"
 

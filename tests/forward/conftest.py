@@ -1,4 +1,4 @@
-"""Two kinds of worlds: a forwarder in this process between scripted sides, and a chain of real processes."""
+"""Two setups: a forwarder in this process between scripted neighbors, and a chain of processes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.support.scripted_forwarding import ScriptedForwarder, scripted_forwar
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedForwarder]:
-    """One world for the tests of a module; what a model's name lists is its plan."""
+    """Yield one setup per module; the name of a model lists the providers of its plan."""
     with scripted_forwarder(tmp_path_factory.mktemp("forward")) as world:
         yield world
 
 
 @pytest.fixture(scope="session")
 def database(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The catalog of all chains; not to be written to."""
+    """Return the database with the catalog of all chains, which tests must not change."""
     folder = tmp_path_factory.mktemp("lab")
     shutil.copyfile(sqlite_template, folder / "assay.db")
     return import_lab_catalog(folder, folder / "assay.db")
@@ -28,7 +28,7 @@ def database(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="session")
 def chain(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
-    """Simulated providers, a forwarder as a process, real decisions; every outcome is written down."""
+    """Yield simulated providers, a forwarder as a process, and a real decider."""
     with running_chain(
         database, tmp_path_factory.mktemp("chain"), deadline="20s", keepAlive="200ms"
     ) as started:

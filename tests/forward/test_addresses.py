@@ -1,4 +1,4 @@
-"""Addresses that may be connected to, and names that lead to others."""
+"""Addresses that providers may have, and names that resolve to others."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ from assay.forward.addresses import CheckedResolver, is_forbidden, is_forbidden_
         ("ff02::1", False, False),
     ],
 )
-def test_addresses(address: str, *, public: bool, private: bool) -> None:
+def test_public_and_private_addresses_are_told_apart(
+    address: str, *, public: bool, private: bool
+) -> None:
     assert is_forbidden(ip_address(address), private=False) is not public
     assert is_forbidden(ip_address(address), private=True) is not private
 
@@ -44,15 +46,15 @@ def test_addresses(address: str, *, public: bool, private: bool) -> None:
 @pytest.mark.parametrize(
     "host", ["127.1", "2130706433", "0x7f000001", "0177.0.0.1", "10.0.0.1", "::1", "1"]
 )
-def test_addresses_in_disguise_are_no_names(host: str) -> None:
+def test_other_spellings_of_addresses_are_not_names(host: str) -> None:
     assert is_forbidden_literal(host, private=False)
 
 
-def test_names_are_names() -> None:
+def test_a_host_name_is_not_an_address() -> None:
     assert not is_forbidden_literal("api.example.com", private=False)
 
 
-def test_a_name_that_leads_to_this_machine_is_refused_unless_the_file_allows_it() -> None:
+def test_a_name_of_this_machine_is_rejected_unless_the_provider_is_private() -> None:
     async def resolve(private: frozenset[str]) -> list[str]:
         resolver = CheckedResolver(private)
         return [each["host"] for each in await resolver.resolve("localhost", 80, socket.AF_INET)]

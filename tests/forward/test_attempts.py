@@ -8,9 +8,9 @@ from tests.support.scripted_forwarding import PROMPT, TOOL, ScriptedForwarder
 
 from assay.v1 import evidence_pb2 as pb
 
-WAYS = (pytest.param(False, id="whole"), pytest.param(True, id="stream"))
+JSON_AND_STREAM = (pytest.param(False, id="json"), pytest.param(True, id="stream"))
 FAILURES = (
-    # name of the behaviour, row whole, row streamed, HTTP status in previous_errors
+    # provider, failure in JSON, failure in a stream, HTTP status of the provider
     ("refused", "connect", "connect", None),
     ("drop", "dropped", "dropped", None),
     ("hang", "answer_late", "headers_late", None),
@@ -41,13 +41,13 @@ RESULTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("stream", WAYS)
+@pytest.mark.parametrize("stream", JSON_AND_STREAM)
 @pytest.mark.parametrize(
-    ("behaviour", "whole", "streamed", "status"), FAILURES, ids=[f[0] for f in FAILURES]
+    ("behavior", "whole", "streamed", "status"), FAILURES, ids=[f[0] for f in FAILURES]
 )
-def test_next_endpoint_answers(
+def test_the_next_endpoint_answers_after_a_failure(
     world: ScriptedForwarder,
-    behaviour: str,
+    behavior: str,
     whole: str,
     streamed: str,
     status: int | None,
@@ -55,7 +55,7 @@ def test_next_endpoint_answers(
     stream: bool,
 ) -> None:
     before = len(world.provider.seen)
-    model = f"lab/{behaviour}.good"
+    model = f"lab/{behavior}.good"
     got = world.ask(model, stream=stream, headers={"X-OpenRouter-Metadata": "enabled"})
     row = streamed if stream else whole
     assert got.status == 200
@@ -63,19 +63,19 @@ def test_next_endpoint_answers(
     assert (answer["provider"], answer["model"]) == ("good", model)
     attempts = answer["openrouter_metadata"]["attempts"]
     assert [(each["provider"], each.get("failure")) for each in attempts] == [
-        (behaviour, row),
+        (behavior, row),
         ("good", None),
     ]
     assert attempts[0]["status"] == (status or 0)
     reported = world.seen(got.decision_id, 2)
     assert [(o.attempt, o.result) for o in reported] == [(1, RESULTS[row]), (2, pb.RESULT_ANSWERED)]
-    assert world.called(before) == ([] if behaviour == "refused" else [behaviour]) + ["good"]
+    assert world.called(before) == ([] if behavior == "refused" else [behavior]) + ["good"]
     assert KEY.encode() not in got.body
 
 
-@pytest.mark.parametrize("stream", WAYS)
+@pytest.mark.parametrize("stream", JSON_AND_STREAM)
 @pytest.mark.parametrize("code", [400, 413, 422])
-def test_callers_fault_goes_to_the_next_model_and_to_no_other_endpoint(
+def test_an_error_of_the_callers_own_skips_the_model(
     world: ScriptedForwarder, code: int, *, stream: bool
 ) -> None:
     before = len(world.provider.seen)
@@ -88,8 +88,8 @@ def test_callers_fault_goes_to_the_next_model_and_to_no_other_endpoint(
     ]
 
 
-@pytest.mark.parametrize("stream", WAYS)
-def test_callers_fault_is_told_in_the_providers_words_where_no_model_is_left(
+@pytest.mark.parametrize("stream", JSON_AND_STREAM)
+def test_an_error_of_the_callers_own_reaches_the_caller_if_no_model_is_left(
     world: ScriptedForwarder, *, stream: bool
 ) -> None:
     before = len(world.provider.seen)
@@ -115,8 +115,8 @@ def test_callers_fault_is_told_in_the_providers_words_where_no_model_is_left(
         pytest.param("lab/s500.s401", 503, "temporarily_unavailable", "1", id="all failing"),
     ],
 )
-@pytest.mark.parametrize("stream", WAYS)
-def test_nobody_answers(
+@pytest.mark.parametrize("stream", JSON_AND_STREAM)
+def test_the_reply_after_every_attempt_has_failed(
     world: ScriptedForwarder, model: str, status: int, code: str, retry: str, *, stream: bool
 ) -> None:
     got = world.ask(model, stream=stream)
@@ -134,7 +134,7 @@ def test_nobody_answers(
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "result"),
+    ("behavior", "result"),
     [
         pytest.param("cut", pb.RESULT_CUT, id="cut"),
         pytest.param("silent", pb.RESULT_CUT, id="silent"),
@@ -142,22 +142,22 @@ def test_nobody_answers(
         pytest.param("late_garbage", pb.RESULT_MALFORMED, id="garbage"),
     ],
 )
-def test_after_the_first_token_nothing_is_spliced_in(
-    world: ScriptedForwarder, behaviour: str, result: pb.Result.ValueType
+def test_after_the_first_token_no_other_endpoint_answers(
+    world: ScriptedForwarder, behavior: str, result: pb.Result.ValueType
 ) -> None:
     before = len(world.provider.seen)
-    got = world.ask(f"lab/{behaviour}.good", stream=True)
+    got = world.ask(f"lab/{behavior}.good", stream=True)
     assert got.status == 200
-    *told, last = got.events
+    *earlier, last = got.events
     assert got.text == 'Hello "you" there'
     assert last["choices"][0]["finish_reason"] == "error"
     assert last["error"]["code"] in (502, 503)
-    assert (last["provider"], last["id"], told[0]["provider"]) == (behaviour, "c-1", behaviour)
-    assert world.called(before) == [behaviour]
+    assert (last["provider"], last["id"], earlier[0]["provider"]) == (behavior, "c-1", behavior)
+    assert world.called(before) == [behavior]
     assert [o.result for o in world.seen(got.decision_id)] == [result]
 
 
-def test_a_stream_stalled_before_its_first_token_is_left(world: ScriptedForwarder) -> None:
+def test_a_stream_without_a_token_in_time_is_abandoned(world: ScriptedForwarder) -> None:
     got = world.ask("lab/stall.good", stream=True)
     assert got.text == 'Hello "you" there'
     reported = world.seen(got.decision_id, 2)
@@ -166,16 +166,16 @@ def test_a_stream_stalled_before_its_first_token_is_left(world: ScriptedForwarde
     assert world.provider.seen[-2].gone.wait(5)
 
 
-@pytest.mark.parametrize("behaviour", ["good", "crlf", "unended"])
-def test_a_stream_keeps_its_words_and_says_who_spoke(
-    world: ScriptedForwarder, behaviour: str
+@pytest.mark.parametrize("behavior", ["good", "crlf", "unended"])
+def test_a_stream_keeps_its_text_and_names_its_provider(
+    world: ScriptedForwarder, behavior: str
 ) -> None:
-    got = world.ask(f"lab/{behaviour}", stream=True)
+    got = world.ask(f"lab/{behavior}", stream=True)
     *chunks, done = got.events
     assert done == "[DONE]"
     assert got.text == 'Hello "you" there'
     assert {(c["model"], c["provider"], c["system_fingerprint"]) for c in chunks} == {
-        (f"lab/{behaviour}", behaviour, None)
+        (f"lab/{behavior}", behavior, None)
     }
     assert chunks[-1]["usage"]["completion_tokens"] == 2
     (outcome,) = world.seen(got.decision_id)
@@ -183,7 +183,7 @@ def test_a_stream_keeps_its_words_and_says_who_spoke(
     assert outcome.duration_s >= outcome.first_token_s > 0
 
 
-def test_a_whole_answer_says_who_spoke(world: ScriptedForwarder) -> None:
+def test_a_json_answer_names_its_provider(world: ScriptedForwarder) -> None:
     got = world.ask("lab/good")
     answer = got.json
     assert (answer["model"], answer["provider"], answer["system_fingerprint"]) == (
@@ -194,12 +194,12 @@ def test_a_whole_answer_says_who_spoke(world: ScriptedForwarder) -> None:
     assert answer["choices"][0]["message"]["content"] == "Hello"
 
 
-@pytest.mark.parametrize("stream", WAYS)
-@pytest.mark.parametrize(("behaviour", "errored"), [("calls", 0), ("badcalls", 1)])
+@pytest.mark.parametrize("stream", JSON_AND_STREAM)
+@pytest.mark.parametrize(("behavior", "errored"), [("calls", 0), ("badcalls", 1)])
 def test_tool_calls_are_checked(
-    world: ScriptedForwarder, behaviour: str, errored: int, *, stream: bool
+    world: ScriptedForwarder, behavior: str, errored: int, *, stream: bool
 ) -> None:
-    got = world.ask(f"lab/{behaviour}", stream=stream, tools=[TOOL])
+    got = world.ask(f"lab/{behavior}", stream=stream, tools=[TOOL])
     assert got.status == 200
     (outcome,) = world.seen(got.decision_id)
     assert outcome.tools == pb.ToolUse(
@@ -211,7 +211,7 @@ def test_tool_calls_are_checked(
     )
 
 
-def test_a_whole_answer_is_no_stream(world: ScriptedForwarder) -> None:
+def test_a_json_answer_to_a_stream_request_is_malformed(world: ScriptedForwarder) -> None:
     got = world.ask("lab/unstreamed.good", stream=True)
     assert got.text == 'Hello "you" there'
     assert [o.result for o in world.seen(got.decision_id, 2)] == [
@@ -220,7 +220,7 @@ def test_a_whole_answer_is_no_stream(world: ScriptedForwarder) -> None:
     ]
 
 
-def test_comments_are_sent_while_there_is_no_token(world: ScriptedForwarder) -> None:
+def test_comments_are_sent_until_the_first_token(world: ScriptedForwarder) -> None:
     got = world.ask("lab/slow", stream=True)
     assert got.body.startswith(b": ASSAY PROCESSING\n\n")
     assert got.text == 'Hello "you" there'
@@ -233,7 +233,7 @@ def test_an_error_after_comments_is_the_last_event(world: ScriptedForwarder) -> 
     assert (event["error"]["code"], event["choices"][0]["finish_reason"]) == (503, "error")
 
 
-def test_the_lone_endpoint_is_tried_once_more_where_no_connection_held(
+def test_the_only_endpoint_is_retried_once_after_a_broken_connection(
     world: ScriptedForwarder,
 ) -> None:
     before = len(world.provider.seen)
@@ -244,13 +244,13 @@ def test_the_lone_endpoint_is_tried_once_more_where_no_connection_held(
     assert world.called(before) == ["s500"]
 
 
-def test_an_endpoint_is_called_once_however_often_it_is_planned(world: ScriptedForwarder) -> None:
+def test_an_endpoint_that_is_planned_twice_is_called_once(world: ScriptedForwarder) -> None:
     before = len(world.provider.seen)
     assert world.ask("lab/s500.s401", models=["lab/s500.s401"]).status == 503
     assert world.called(before) == ["s500", "s401"]
 
 
-def test_what_goes_upstream(world: ScriptedForwarder) -> None:
+def test_the_request_that_a_provider_gets(world: ScriptedForwarder) -> None:
     world.ask(
         "lab/good", stream=True, models=["lab/other"], provider={"sort": "price"}, session_id="s", temperature=0.1,
         max_tokens=5, seed=None, x_vendor={"b": [1, 2.50]}, stream_options={"x": 1}, tools=[TOOL],

@@ -1,4 +1,4 @@
-"""The official `openai` and `openrouter` clients: chat, streams and tool calls, plain and in conversation."""
+"""The official `openai` and `openrouter` clients: chat, streams, tool calls, conversations."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def openai_client(chain: Chain) -> Iterator[openai.OpenAI]:
 
 @pytest.fixture
 def openrouter_client(chain: Chain) -> Iterator[Any]:
-    """Give it without its types: those want each dictionary named, and what travels is what counts."""
+    """Yield the client as Any: its types reject plain dictionaries, which it sends as well."""
     with openrouter.OpenRouter(api_key="any", server_url=chain.base_url) as client:
         yield client
 
@@ -63,7 +63,7 @@ def test_openai_streams(openai_client: openai.OpenAI) -> None:
     assert chunks[-1].usage.completion_tokens == 12
 
 
-def test_openai_calls_a_tool_and_goes_on(openai_client: openai.OpenAI) -> None:
+def test_openai_calls_a_tool_and_continues(openai_client: openai.OpenAI) -> None:
     answer = openai_client.chat.completions.create(
         model=MODEL, messages=[{"role": "user", "content": QUESTION}], tools=TOOLS
     )
@@ -99,7 +99,7 @@ def test_openai_calls_a_tool_and_goes_on(openai_client: openai.OpenAI) -> None:
     assert last.choices[0].message.content
 
 
-def test_openai_puts_a_streamed_tool_call_together(openai_client: openai.OpenAI) -> None:
+def test_openai_assembles_a_streamed_tool_call(openai_client: openai.OpenAI) -> None:
     with openai_client.chat.completions.stream(
         model=MODEL, messages=[{"role": "user", "content": QUESTION}], tools=TOOLS
     ) as stream:
@@ -110,7 +110,7 @@ def test_openai_puts_a_streamed_tool_call_together(openai_client: openai.OpenAI)
     assert "place" in json.loads(call.function.arguments)
 
 
-def test_openai_hears_what_is_wrong(openai_client: openai.OpenAI) -> None:
+def test_openai_gets_the_error_message(openai_client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         openai_client.chat.completions.create(
             model="lab/none", messages=[{"role": "user", "content": "hello"}]
@@ -168,12 +168,12 @@ def test_openrouter_calls_a_tool(openrouter_client: Any) -> None:
     assert answer.choices[0].finish_reason == "tool_calls"
 
 
-def test_openrouter_hears_that_nobody_is_left(openrouter_client: Any) -> None:
+def test_openrouter_gets_a_404_if_no_endpoint_is_left(openrouter_client: Any) -> None:
     with pytest.raises(openrouter.errors.NotFoundResponseError) as refused:
         openrouter_client.chat.send(
             model=MODEL,
             messages=[{"role": "user", "content": "hello"}],
-            provider={"only": ["nobody"]},
+            provider={"only": ["missing"]},
         )
 
     assert refused.value.status_code == 404

@@ -1,4 +1,4 @@
-"""The command: what it refuses before it listens, and how it ends."""
+"""`assay forward`: what it rejects before it listens, and how it ends."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def forward(providers: Path, *more: object) -> list[object]:
     ]
 
 
-def test_an_address_for_everybody_needs_a_file_that_says_who_may_ask(
+def test_an_address_off_loopback_needs_a_clients_file(
     providers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KEY", "k")
@@ -41,14 +41,14 @@ def test_an_address_for_everybody_needs_a_file_that_says_who_may_ask(
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.1:x", "127.0.0.1:99999", ""])
-def test_an_address_that_is_none(
+def test_an_invalid_address_is_rejected(
     providers: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KEY", "k")
     assert_rejected(assay(*forward(providers, "--http", address)), 1, "listen")
 
 
-def test_faults_of_files_are_bad_data(providers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_faults_in_files_exit_as_bad_data(providers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KEY", raising=False)
     ran = assay(*forward(providers, "--http", "127.0.0.1:0"))
     assert ran.code == 3
@@ -56,7 +56,7 @@ def test_faults_of_files_are_bad_data(providers: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_well(providers: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_the_forwarder_cleanly(providers: Path, number: signal.Signals) -> None:
     command = [
         sys.executable,
         "-m",

@@ -1,4 +1,4 @@
-"""Every row of the failure taxonomy, streamed and not: what was tried, what the client saw, what was reported."""
+"""Every row of the failure table, in JSON and in streams: attempts, the reply and the outcomes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from assay.forward.taxonomy import TABLE, NextStep
 from assay.v1 import evidence_pb2 as pb
 
 ROWS = {row.name: row for row in TABLE}
-ELSEWHERE = {"cancelled"}  # nothing goes wrong upstream there: a test of its own, below
+ELSEWHERE = {"cancelled"}  # the provider does nothing wrong: a test of its own, below
 Fault = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A fault, the row that it is in a plain answer and in a stream, and how much of a stream came before it."""
+    """A fault, its row in JSON and in a stream, and how many words of the stream precede it."""
 
     name: str
     plain: str
@@ -28,7 +28,7 @@ class Case:
     fault: Fault | None = None
     model: str = "lab/pair"
     words: int = 0
-    status: int | None = None  # the provider's, where it is handed on
+    status: int | None = None  # the provider's, if the caller gets it
 
 
 def status(number: int, row: str, **fields: Any) -> Case:
@@ -40,13 +40,13 @@ def status(number: int, row: str, **fields: Any) -> Case:
 CASES = [
     Case("refused connection", "connect", "connect", model="lab/dead"),
     Case("unanswered connection", "connect", "connect", model="lab/deaf"),
-    Case("closed without a word", "dropped", "dropped", {"kind": "dropped"}),
-    Case("no HTTP", "malformed", "malformed", {"kind": "not_http"}),
+    Case("closed without an answer", "dropped", "dropped", {"kind": "dropped"}),
+    Case("not HTTP", "malformed", "malformed", {"kind": "not_http"}),
     Case("no headers", "answer_late", "headers_late", {"kind": "no_headers"}),
     Case("no token", "answer_late", "first_token_late", {"kind": "stall"}),
     Case("a role and no token", "answer_late", "first_token_late", {"kind": "stall", "after": 1}),
     Case(
-        "comments for ever", "answer_late", "first_token_late", {"kind": "stall", "comments": True}
+        "comments forever", "answer_late", "first_token_late", {"kind": "stall", "comments": True}
     ),
     status(429, "rate_limited", retry_after="2"),
     status(500, "server_error"),
@@ -124,11 +124,11 @@ BOTH = pytest.mark.parametrize(
 )
 
 
-def test_no_row_of_the_taxonomy_is_left_out() -> None:
+def test_every_row_of_the_failure_table_has_a_case() -> None:
     assert {row for case in CASES for row in (case.plain, case.stream)} | ELSEWHERE == set(ROWS)
 
 
-def asked(chain: Chain, case: Case, *, stream: bool, **fields: Any) -> Answer:
+def ask_case(chain: Chain, case: Case, *, stream: bool, **fields: Any) -> Answer:
     chain.providers.forget()
     if case.fault is not None:
         chain.providers.play("bad", case.fault)
@@ -141,16 +141,16 @@ def row_of(case: Case, *, stream: bool) -> str:
 
 @EACH
 @BOTH
-def test_the_next_endpoint_answers_while_nothing_was_said(
+def test_the_next_endpoint_answers_before_the_first_token(
     chain: Chain, case: Case, *, stream: bool
 ) -> None:
     row = ROWS[row_of(case, stream=stream)]
-    answer = asked(chain, case, stream=stream)
+    answer = ask_case(chain, case, stream=stream)
     if stream and case.words:
-        cut_short(chain, case, answer)
+        assert_cut_short(chain, case, answer)
         return
     if row.next_step is not NextStep.ENDPOINT:
-        turned_away(chain, case, answer)
+        assert_rejected(chain, case, answer)
         return
 
     assert answer.status == 200
@@ -165,8 +165,8 @@ def test_the_next_endpoint_answers_while_nothing_was_said(
     assert (second.attempt, second.result, second.completion_tokens) == (2, pb.RESULT_ANSWERED, 12)
 
 
-def cut_short(chain: Chain, case: Case, answer: Answer) -> None:
-    """Words had gone out: they stay, an error follows, and nobody else is asked."""
+def assert_cut_short(chain: Chain, case: Case, answer: Answer) -> None:
+    """The caller has words: an error follows them, and no other endpoint is tried."""
     assert answer.status == 200
     assert len(answer.text.split()) == case.words
     assert answer.error["message"]
@@ -178,8 +178,8 @@ def cut_short(chain: Chain, case: Case, answer: Answer) -> None:
     assert outcome.first_token_s > 0
 
 
-def turned_away(chain: Chain, case: Case, answer: Answer) -> None:
-    """The request itself is at fault: no other endpoint of the model is asked."""
+def assert_rejected(chain: Chain, case: Case, answer: Answer) -> None:
+    """The request itself is at fault: no other endpoint of the model is tried."""
     assert answer.status == answer.error["code"] == case.status
     assert f"simulated status {case.status}" in str(answer.error)
     assert [len(chain.seen(name)) for name in ("bad", "good")] == [1, 0]
@@ -192,17 +192,17 @@ LONELY = [case for case in CASES if case.fault is not None and not case.words]
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in LONELY])
 @BOTH
-def test_where_nobody_else_may_answer_the_client_is_told_why(
+def test_the_client_gets_the_failure_if_no_other_endpoint_is_left(
     chain: Chain, case: Case, *, stream: bool
 ) -> None:
     row = ROWS[row_of(case, stream=stream)]
-    answer = asked(
+    answer = ask_case(
         chain, Case(case.name, case.plain, case.stream, case.fault, "lab/solo"), stream=stream
     )
 
     begun = answer.headers["content-type"].startswith(
         "text/event-stream"
-    )  # comments had gone out while waiting
+    )  # comments were sent while waiting
     assert begun <= stream
     expected = case.status if row.result == pb.RESULT_CALLER_ERROR else row.status
     assert answer.status == (200 if begun else expected)
@@ -219,20 +219,20 @@ def test_where_nobody_else_may_answer_the_client_is_told_why(
 
 
 @BOTH
-def test_a_limit_tells_when_to_come_again(chain: Chain, *, stream: bool) -> None:
-    answer = asked(
+def test_the_retry_after_of_a_rate_limit_is_reported(chain: Chain, *, stream: bool) -> None:
+    answer = ask_case(
         chain,
         next(case for case in CASES if case.name == "429"),
         stream=stream,
         models=["lab/solo"],
     )
 
-    assert answer.status == 200  # somebody was not limited
+    assert answer.status == 200  # another endpoint was not limited
     (first, _) = chain.recorder.of(answer.decision_id, 2)
     assert first.retry_after_s == 2
 
 
-def test_all_limited_is_the_smallest_wait(chain: Chain) -> None:
+def test_the_smallest_retry_after_is_returned_if_all_are_limited(chain: Chain) -> None:
     chain.providers.play("bad", {"kind": "status", "status": 429, "retry_after": "7"})
     chain.providers.play("good", {"kind": "status", "status": 429, "retry_after": "3"})
     try:
@@ -246,11 +246,11 @@ def test_all_limited_is_the_smallest_wait(chain: Chain) -> None:
 
 @BOTH
 @pytest.mark.parametrize("number", [400, 413, 422])
-def test_a_request_that_one_model_cannot_take_is_put_to_the_next(
+def test_a_request_that_one_model_rejects_goes_to_the_next_model(
     chain: Chain, number: int, *, stream: bool
 ) -> None:
     case = next(case for case in CASES if case.name == str(number))
-    answer = asked(chain, case, stream=stream, models=["lab/other"])
+    answer = ask_case(chain, case, stream=stream, models=["lab/other"])
 
     assert (answer.status, len(answer.text.split())) == (200, 12)
     assert [len(chain.seen(name)) for name in ("bad", "good")] == [1, 1]
@@ -259,7 +259,7 @@ def test_a_request_that_one_model_cannot_take_is_put_to_the_next(
 
 
 @BOTH
-def test_a_client_that_leaves_is_left_alone(chain: Chain, *, stream: bool) -> None:
+def test_the_disconnect_of_a_client_is_reported_as_cancelled(chain: Chain, *, stream: bool) -> None:
     chain.providers.forget()
     chain.providers.play("slow", latency_s=30)
     before = len(chain.recorder.cancelled("lab/slow@slow"))
@@ -273,7 +273,7 @@ def test_a_client_that_leaves_is_left_alone(chain: Chain, *, stream: bool) -> No
     )
 
 
-def test_a_provider_that_the_file_does_not_name_is_passed_over(chain: Chain) -> None:
+def test_a_provider_missing_from_the_file_is_skipped(chain: Chain) -> None:
     answer = chain.ask("lab/stranger", headers=METADATA)
 
     assert len(answer.text.split()) == 12

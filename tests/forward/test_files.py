@@ -1,4 +1,4 @@
-"""The operator's files: every fault at once, at its place, and no value shown."""
+"""The operator's files: all faults are reported, with their place and without any value."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def written(folder: Path, text: str) -> Path:
     return file
 
 
-def test_a_providers_file_says_it_all(tmp_path: Path) -> None:
+def test_a_providers_file_is_read_with_its_keys(tmp_path: Path) -> None:
     (tmp_path / "near").write_text("near-key\n\n")
     environment = {"FAR_KEY": KEY, "NEAR_KEY_FILE": str(tmp_path / "near")}
     providers = read_providers(written(tmp_path, GOOD), environment)
@@ -49,7 +49,7 @@ def test_a_providers_file_says_it_all(tmp_path: Path) -> None:
     assert [far.model_of(*each) for each in names] == ["b-1-turbo", "b-1", "a/c"]
 
 
-def test_a_key_never_prints(tmp_path: Path) -> None:
+def test_a_key_is_never_printed(tmp_path: Path) -> None:
     providers = read_providers(written(tmp_path, GOOD), {"FAR_KEY": KEY, "NEAR_KEY": KEY})
     far = providers.by_slug["far"]
     assert KEY not in repr(providers)
@@ -61,7 +61,7 @@ HEAD = "apiVersion: assay/v1\nkind: Providers\nspec:\n  providers:\n"
 P = f"{HEAD}    p: "
 FAULTS = (
     ("spec", HEAD + "    p: {}", ["5:8: spec.providers.p: baseUrl is missing"]),
-    ("no https", P + "{baseUrl: 'http://p.example'}", ["5:18: spec.providers.p.baseUrl: must be https"]),
+    ("not https", P + "{baseUrl: 'http://p.example'}", ["5:18: spec.providers.p.baseUrl: must be https"]),
     ("literal", P + "{baseUrl: 'https://10.0.0.1'}", ["5:18: spec.providers.p.baseUrl: address is not allowed"]),
     ("short literal", P + "{baseUrl: 'https://127.1'}", ["5:18: spec.providers.p.baseUrl: address is not allowed"]),
     ("no key", P + "{baseUrl: 'https://p.example', keyEnv: NONE}", ["5:47: spec.providers.p.keyEnv"]),
@@ -70,14 +70,16 @@ FAULTS = (
     ("user in url", P + f"{{baseUrl: 'https://{KEY}@p'}}", ["5:18: spec.providers.p.baseUrl: does not match"]),
     ("twice", P + "{baseUrl: 'https://p'}\n    p: {baseUrl: 'https://q'}", ["6:5: p: duplicate key"]),
     ("two faults", HEAD + "    p: {}\n    q: {}", ["5:8", "6:8"]),
-    ("no YAML", "a: [", ["1:5: not valid YAML"]),
+    ("not YAML", "a: [", ["1:5: not valid YAML"]),
     ("nothing", "", ["1:1: the file: expected object"]),
     ("a list", "- 1", ["1:1: the file: expected object"]),
 )  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "faults"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS])
-def test_faults_of_a_providers_file(tmp_path: Path, text: str, faults: list[str]) -> None:
+def test_every_fault_of_a_providers_file_is_reported_with_its_place(
+    tmp_path: Path, text: str, faults: list[str]
+) -> None:
     file = written(tmp_path, text)
     with pytest.raises(BadSettingsFile) as caught:
         read_providers(file, {})
@@ -88,7 +90,7 @@ def test_faults_of_a_providers_file(tmp_path: Path, text: str, faults: list[str]
     assert KEY not in str(caught.value)
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(BadSettingsFile, match="No such file"):
         read_clients(tmp_path / "none.yaml")
     (tmp_path / "latin.yaml").write_bytes(b"\xff")
@@ -104,7 +106,7 @@ def clients_file(folder: Path, *entries: tuple[str, str]) -> Path:
     return written(folder, "\n".join(["apiVersion: assay/v1", "kind: Clients", "spec:", *lines]))
 
 
-def test_a_key_stands_for_its_tenant(tmp_path: Path) -> None:
+def test_a_key_belongs_to_its_tenant(tmp_path: Path) -> None:
     clients = read_clients(
         clients_file(tmp_path, ("acme", "one"), ("acme", "two"), ("other", "three"))
     )
@@ -118,10 +120,10 @@ def test_a_key_stands_for_its_tenant(tmp_path: Path) -> None:
         assert caught.value.status == 401
 
 
-def test_without_a_file_everybody_may_ask() -> None:
+def test_without_a_clients_file_every_caller_is_accepted() -> None:
     assert Clients().tenant_of(b"") == ""
 
 
-def test_a_key_of_two_tenants_is_refused(tmp_path: Path) -> None:
+def test_a_key_that_is_listed_twice_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(BadSettingsFile, match=r":5:\d+: spec.1.sha256: this key is listed above"):
         read_clients(clients_file(tmp_path, ("acme", "one"), ("other", "one")))

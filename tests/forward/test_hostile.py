@@ -1,4 +1,4 @@
-"""Callers and providers that mean harm: memory stays bounded, errors are clear, and others are served meanwhile."""
+"""Hostile callers and providers: memory stays bounded, errors are clear, others are served."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from assay.forward.http_limits import REST_SECONDS
 MIB = 1 << 20
 HUGE = 100 * MIB
 IDLE = 10_000
-SPARE = 1_000  # files that this process and the forwarder need besides
+SPARE = 1_000  # other files of this process and of the forwarder
 PIECE = b"x" * 65_536
 HEAD = (
     b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -32,7 +32,7 @@ BODY = json.dumps({"model": "lab/good", "messages": [HELLO]}).encode()
 
 @pytest.fixture(scope="module")
 def chain(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
-    """A forwarder whose memory nobody else uses."""
+    """Yield a forwarder for this module alone, since its memory is measured."""
     with running_chain(database, tmp_path_factory.mktemp("hostile"), deadline="20s") as started:
         assert started.ask("lab/good").status == 200
         yield started
@@ -40,7 +40,7 @@ def chain(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
 
 @contextmanager
 def bounded(chain: Chain, mib: float) -> Iterator[None]:
-    """Others are served while this lasts, and memory grows by no more than so much."""
+    """Assert that others are served after the block and that memory grew by less than `mib`."""
     before = resident_mib(chain.process)
     yield
     grown = resident_mib(chain.process) - before
@@ -60,7 +60,7 @@ def connected(chain: Chain) -> socket.socket:
 
 
 def answered(connection: socket.socket) -> bytes:
-    """All that comes until the other side closes."""
+    """Return all bytes until the other side closes."""
     parts: list[bytes] = []
     try:
         while part := connection.recv(65_536):
@@ -73,7 +73,10 @@ def answered(connection: socket.socket) -> bytes:
 def poured(
     chain: Chain, head: bytes, piece: Callable[[bytes], bytes], most: int
 ) -> tuple[int, int, bytes]:
-    """Send as long as nothing comes back, at most so much; how much went out, and what came: 0 for a closed line."""
+    """Send until a reply arrives, at most `most` bytes.
+
+    Return the bytes sent, the status (0 if the connection was closed) and the body.
+    """
     with connected(chain) as connection:
         connection.sendall(head)
         sent, data = 0, piece(PIECE)
@@ -101,11 +104,11 @@ def chunk(data: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("framing", "piece"),
     [
-        pytest.param(b"Content-Length: %d\r\n\r\n" % HUGE, bytes, id="of a told length"),
+        pytest.param(b"Content-Length: %d\r\n\r\n" % HUGE, bytes, id="of a stated length"),
         pytest.param(b"Transfer-Encoding: chunked\r\n\r\n", chunk, id="in chunks"),
     ],
 )
-def test_bodies_of_a_hundred_megabytes_are_refused(
+def test_bodies_of_a_hundred_megabytes_are_rejected(
     chain: Chain, framing: bytes, piece: Callable[[bytes], bytes]
 ) -> None:
     with bounded(chain, 250), ThreadPoolExecutor(4) as threads:
@@ -118,7 +121,7 @@ def test_bodies_of_a_hundred_megabytes_are_refused(
 
 
 def trickle(connection: socket.socket, seconds: float) -> None:
-    """Send a drop at a time."""
+    """Send one byte at a time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         connection.sendall(b"x")
@@ -126,7 +129,7 @@ def trickle(connection: socket.socket, seconds: float) -> None:
 
 
 @pytest.mark.slow
-def test_who_was_refused_and_goes_on_by_drops_is_cut_off(chain: Chain) -> None:
+def test_a_caller_that_sends_slowly_after_its_reply_is_disconnected(chain: Chain) -> None:
     with connected(chain) as connection:
         connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % HUGE)
         assert connection.recv(65_536).startswith(b"HTTP/1.1 413 ")
@@ -164,13 +167,13 @@ def test_endless_headers_are_cut_off(chain: Chain, piece: Callable[[bytes], byte
             b'{"model":"' + b"x" * 10 * MIB + b'","messages":[]}',
             id="a model of ten million letters",
         ),
-        pytest.param(b"\xff\xfe" * 1000, id="no text"),
+        pytest.param(b"\xff\xfe" * 1000, id="not text"),
         pytest.param(b"", id="nothing"),
         pytest.param(b"null", id="null"),
         pytest.param(BODY[:-1], id="cut"),
     ],
 )
-def test_a_body_that_is_no_request_is_refused_in_words(chain: Chain, body: bytes) -> None:
+def test_an_invalid_body_is_rejected_with_a_message(chain: Chain, body: bytes) -> None:
     with bounded(chain, 150):
         answer = ask(chain.http, "POST", "/v1/chat/completions", body)
 
@@ -188,14 +191,14 @@ def test_a_body_that_is_no_request_is_refused_in_words(chain: Chain, body: bytes
             b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
             id="a length below zero",
         ),
-        pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\nzzz\r\n", id="no chunk"),
+        pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\nzzz\r\n", id="not a chunk"),
         pytest.param(
             HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             id="two lengths",
         ),
     ],
 )
-def test_what_is_no_http_is_turned_away(chain: Chain, sent: bytes) -> None:
+def test_bytes_that_are_not_http_are_rejected(chain: Chain, sent: bytes) -> None:
     with bounded(chain, 20), connected(chain) as connection:
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)
@@ -204,7 +207,7 @@ def test_what_is_no_http_is_turned_away(chain: Chain, sent: bytes) -> None:
     assert answer == b"" or answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 505"))
 
 
-def test_slow_senders_delay_nobody_and_heads_that_do_not_end_are_given_up(chain: Chain) -> None:
+def test_slow_senders_delay_no_one_and_incomplete_heads_time_out(chain: Chain) -> None:
     with bounded(chain, 50), ExitStack() as stack:
         heads = [stack.enter_context(connected(chain)) for _ in range(200)]
         bodies = [stack.enter_context(connected(chain)) for _ in range(200)]
@@ -225,7 +228,7 @@ def test_slow_senders_delay_nobody_and_heads_that_do_not_end_are_given_up(chain:
 
 
 def drip(connection: socket.socket) -> None:
-    """One byte, as a slow sender would."""
+    """Send one byte, as a slow sender would."""
     with suppress(BrokenPipeError, ConnectionResetError):
         connection.send(b"x")
 
@@ -243,8 +246,8 @@ def test_half_closed_callers_leave_nothing_behind(chain: Chain) -> None:
     eventually(lambda: chain.seen("good"), lambda seen: all(one["end"] != "open" for one in seen))
 
 
-def test_thousands_of_idle_connections(chain: Chain) -> None:
-    """10,000 where the limit of open files allows as many."""
+def test_thousands_of_idle_connections_do_not_hinder_others(chain: Chain) -> None:
+    """Open 10,000 connections, or as many as the limit of open files allows."""
     count = min(IDLE, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE)
     with bounded(chain, 200), ExitStack() as stack:
         for _ in range(count):
@@ -252,9 +255,7 @@ def test_thousands_of_idle_connections(chain: Chain) -> None:
         serves_others(chain)
         assert chain.ask("lab/good", stream=True).done
     if count < IDLE:
-        pytest.skip(
-            f"all is well with {count:,} idle connections; the limit of open files allows no more"
-        )
+        pytest.skip(f"{count:,} idle connections passed; the limit of open files allows no more")
 
 
 @pytest.mark.parametrize(
@@ -269,9 +270,9 @@ def test_endless_answers_are_cut_off(chain: Chain, *, stream: bool) -> None:
     eventually(lambda: chain.seen("bad"), lambda seen: all(one["end"] != "open" for one in seen))
 
 
-def test_a_caller_that_does_not_read_holds_the_provider_back(chain: Chain) -> None:
+def test_a_caller_that_does_not_read_slows_its_provider_down(chain: Chain) -> None:
     chain.providers.forget()
-    chain.providers.play("slow", tokens=100_000)  # more than all sockets on the way can hold
+    chain.providers.play("slow", tokens=100_000)  # more than the buffers of all sockets
     wanted = json.dumps({"model": "lab/slow", "messages": [HELLO], "stream": True}).encode()
     with bounded(chain, 50), ExitStack() as stack:
         for _ in range(5):

@@ -1,8 +1,10 @@
-"""Outcomes on disk: kept from the first write on, sent once in order, whoever ends in between."""
+"""Outcomes on disk: stored from the first write on, sent once and in order, even if a process ends."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,15 +15,12 @@ import pytest
 from tests.support.scripted_decider import ScriptedDecider, deciding
 from tests.support.waiting import eventually
 
+from assay.forward import reporting
 from assay.forward.decider import open_channel
-from assay.forward.reporting import (
-    MAX_BATCH,
-    OutcomeReporter,
-    Spool,
-    SpoolUnavailable,
-    new_batch_id,
-)
+from assay.forward.reporting import MAX_BATCH, OutcomeReporter, Spool, SpoolUnavailable
 from assay.v1 import evidence_pb2 as pb
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "spool"
 
 
 def outcome(number: int) -> pb.Outcome:
@@ -29,13 +28,12 @@ def outcome(number: int) -> pb.Outcome:
 
 
 def numbers(batches: list[pb.ReportOutcomesRequest]) -> list[int]:
-    return [
-        int(each.endpoint_id.rpartition("@")[2]) for batch in batches for each in batch.outcomes
-    ]
+    outcomes = [each for batch in batches for each in batch.outcomes]
+    return [int(each.endpoint_id.rpartition("@")[2]) for each in outcomes]
 
 
 @asynccontextmanager
-async def reporting(spool: Spool, address: str) -> AsyncIterator[OutcomeReporter]:
+async def reporter_for(spool: Spool, address: str) -> AsyncIterator[OutcomeReporter]:
     async with open_channel(address) as channel:
         yield OutcomeReporter(spool, channel)
 
@@ -44,7 +42,7 @@ def send(spool: Spool, decider: ScriptedDecider, folder: Path) -> OutcomeReporte
     """Send all that waits."""
 
     async def main(address: str) -> OutcomeReporter:
-        async with reporting(spool, address) as reporter:
+        async with reporter_for(spool, address) as reporter:
             await reporter.flush()
             return reporter
 
@@ -54,18 +52,19 @@ def send(spool: Spool, decider: ScriptedDecider, folder: Path) -> OutcomeReporte
 
 @pytest.fixture
 def decider() -> ScriptedDecider:
-    return ScriptedDecider()  # type: ignore[abstract] # what else there is, nobody asks for
+    return ScriptedDecider()  # type: ignore[abstract] # nothing calls the other methods
 
 
-def test_what_a_killed_process_left_is_sent_by_the_next_under_the_same_id(
+def test_outcomes_of_a_killed_process_are_sent_by_the_next_under_the_same_batch_id(
     tmp_path: Path, decider: ScriptedDecider
 ) -> None:
     spool = Spool(tmp_path / "spool")
     for number in range(3):
         spool.append(outcome(number))
     (left,) = (tmp_path / "spool").glob("*.outcomes")
-    spool.close()  # as the end of a process closes its files; nothing else was done
+    spool.close()  # closes the files as the end of a process does, and nothing else
     other = Spool(tmp_path / "spool")
+    assert other.bytes == left.stat().st_size
     other.append(outcome(3))
     reporter = send(other, decider, tmp_path)
     first, second = decider.batches
@@ -77,24 +76,51 @@ def test_what_a_killed_process_left_is_sent_by_the_next_under_the_same_id(
     other.close()
 
 
-def test_batches_hold_a_thousand_and_keep_their_order(
+def test_a_spool_of_the_released_version_is_sent(tmp_path: Path, decider: ScriptedDecider) -> None:
+    """The fixture was written by the released forwarder: three outcomes, one with tools."""
+    (file,) = FIXTURES.glob("*.outcomes")
+    (tmp_path / "spool").mkdir()
+    shutil.copy(file, tmp_path / "spool")
+    spool = Spool(tmp_path / "spool")
+    send(spool, decider, tmp_path)
+    (batch,) = decider.batches
+    assert (batch.batch_id, batch.source, numbers([batch])) == (file.stem, "forward", [0, 1, 2])
+    first, limited, bad = batch.outcomes
+    assert (first.tenant, first.attempt, first.completion_tokens) == ("acme", 1, 12)
+    assert (limited.result, limited.retry_after_s) == (pb.RESULT_RATE_LIMITED, 2)
+    assert (bad.tools.errored_requests, bad.tools.invalid_json, bad.at.seconds) == (
+        1,
+        1,
+        1758600002,
+    )
+    spool.close()
+
+
+def test_batches_hold_a_thousand_outcomes_and_keep_their_order(
     tmp_path: Path, decider: ScriptedDecider
 ) -> None:
     spool = Spool(tmp_path / "spool")
     full = [spool.append(outcome(number)) for number in range(2 * MAX_BATCH + 1)]
-    assert [place for place, each in enumerate(full) if each] == [MAX_BATCH - 1, 2 * MAX_BATCH - 1]
+    places = [place for place, is_full in enumerate(full) if is_full]
+    assert places == [MAX_BATCH - 1, 2 * MAX_BATCH - 1]
     send(spool, decider, tmp_path)
     assert [len(batch.outcomes) for batch in decider.batches] == [MAX_BATCH, MAX_BATCH, 1]
     assert numbers(decider.batches) == list(range(2 * MAX_BATCH + 1))
     spool.close()
 
 
-def test_a_batch_is_sent_until_it_is_acknowledged(tmp_path: Path, decider: ScriptedDecider) -> None:
-    decider.refusing = grpc.StatusCode.RESOURCE_EXHAUSTED
+@pytest.mark.parametrize(
+    "code",
+    [grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL],
+)
+def test_a_batch_is_sent_until_it_is_acknowledged(
+    tmp_path: Path, decider: ScriptedDecider, code: grpc.StatusCode
+) -> None:
+    decider.refusing = code
     spool = Spool(tmp_path / "spool")
 
     async def main(address: str) -> None:
-        async with reporting(spool, address) as reporter:
+        async with reporter_for(spool, address) as reporter:
             running = asyncio.create_task(reporter.run())
             reporter.report(outcome(1), at_once=True)
             await asyncio.to_thread(eventually, lambda: decider.refused)
@@ -111,22 +137,47 @@ def test_a_batch_is_sent_until_it_is_acknowledged(tmp_path: Path, decider: Scrip
     spool.close()
 
 
-def test_what_is_refused_for_good_or_cannot_be_read_is_put_aside(
-    tmp_path: Path, decider: ScriptedDecider
+@pytest.mark.parametrize("urgent", ["a failure that demotes", "a full batch"])
+def test_an_urgent_report_does_not_wait_for_others(
+    tmp_path: Path, decider: ScriptedDecider, urgent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "spool"
-    folder.mkdir()
-    (folder / f"{new_batch_id()}.outcomes").write_bytes(b"\xff\xff\xff")
-    spool = Spool(folder)
-    spool.append(outcome(1))
-    decider.refusing = grpc.StatusCode.INVALID_ARGUMENT
-    send(spool, decider, tmp_path)
-    assert len(list(folder.glob("*.refused"))) == 2
-    assert not spool.waiting
+    monkeypatch.setattr(reporting, "_LINGER_SECONDS", 3600.0)
+    spool = Spool(tmp_path / "spool")
+    count = MAX_BATCH if urgent == "a full batch" else 1
+
+    async def main(address: str) -> None:
+        async with reporter_for(spool, address) as reporter:
+            running = asyncio.create_task(reporter.run())
+            for number in range(count):
+                reporter.report(outcome(number), at_once=urgent != "a full batch")
+            await asyncio.to_thread(
+                eventually, lambda: numbers(decider.batches), lambda seen: len(seen) == count
+            )
+            running.cancel()
+
+    with deciding(decider, f"unix:{tmp_path}/d") as address:
+        asyncio.run(asyncio.wait_for(main(address), 60))
     spool.close()
 
 
-def test_a_spool_is_of_one_process_at_a_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", [grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE])
+def test_a_batch_that_is_rejected_for_good_or_not_readable_is_set_aside(
+    tmp_path: Path, decider: ScriptedDecider, code: grpc.StatusCode
+) -> None:
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    (folder / f"{UUID(int=0)}.outcomes").write_bytes(b"\xff\xff\xff")
+    spool = Spool(folder)
+    spool.append(outcome(1))
+    decider.refusing = code
+    send(spool, decider, tmp_path)
+    assert len(list(folder.glob("*.refused"))) == 2
+    assert not list(folder.glob("*.outcomes"))
+    assert (list(spool.waiting), spool.bytes) == ([], 0)
+    spool.close()
+
+
+def test_one_process_uses_a_spool_at_a_time(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     with pytest.raises(SpoolUnavailable, match="another process"):
         Spool(tmp_path)
@@ -134,22 +185,58 @@ def test_a_spool_is_of_one_process_at_a_time(tmp_path: Path) -> None:
     Spool(tmp_path).close()
 
 
-def test_a_spool_that_is_a_file_is_refused(tmp_path: Path) -> None:
+def test_a_file_is_not_a_spool(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SpoolUnavailable):
         Spool(tmp_path / "file")
 
 
-def test_what_finds_no_room_is_counted_and_what_was_kept_stays_whole(
+def test_outcomes_without_room_are_counted_and_the_others_stay_whole(
     tmp_path: Path, decider: ScriptedDecider
 ) -> None:
     spool = Spool(tmp_path / "spool", max_bytes=200)
     for number in range(50):
         spool.append(outcome(number))
-    kept = 50 - spool.lost
-    assert 0 < kept < 50
+    stored = 50 - spool.lost
+    assert 0 < stored < 50
+    assert spool.bytes <= 200
     send(spool, decider, tmp_path)
-    assert numbers(decider.batches) == list(range(kept))
+    assert numbers(decider.batches) == list(range(stored))
     assert not spool.append(outcome(99))
-    assert spool.lost == 50 - kept
+    assert spool.lost == 50 - stored
+    spool.close()
+
+
+def test_a_record_that_the_disk_takes_only_in_part_is_cut_off(
+    tmp_path: Path, decider: ScriptedDecider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.append(outcome(0))
+    write = os.write
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr(os, "write", lambda file, data: write(file, data[:5]))
+        spool.append(outcome(1))
+    spool.append(outcome(2))
+    send(spool, decider, tmp_path)
+    assert (numbers(decider.batches), spool.lost, spool.bytes) == ([0, 2], 1, 0)
+    spool.close()
+
+
+def test_outcomes_of_an_earlier_process_are_sent_without_a_new_one(
+    tmp_path: Path, decider: ScriptedDecider
+) -> None:
+    earlier = Spool(tmp_path / "spool")
+    earlier.append(outcome(1))
+    earlier.close()
+    spool = Spool(tmp_path / "spool")
+
+    async def main(address: str) -> None:
+        async with reporter_for(spool, address) as reporter:
+            running = asyncio.create_task(reporter.run())
+            await asyncio.to_thread(eventually, lambda: decider.batches)
+            running.cancel()
+
+    with deciding(decider, f"unix:{tmp_path}/d") as address:
+        asyncio.run(asyncio.wait_for(main(address), 20))
+    assert numbers(decider.batches) == [1]
     spool.close()

@@ -1,4 +1,4 @@
-"""The forwarder with the real service: demotion by what was reported, kill -9 under load, canaries found nowhere."""
+"""The forwarder with the real service: demotion after reports, kill -9 under load, no leaked prompts."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ KNOWN = {"Authorization": f"Bearer {CLIENT_KEY}"}
 
 @dataclass(frozen=True)
 class House:
-    """A forwarder and a service with files of their own."""
+    """A forwarder and a service with their own files."""
 
     folder: Path
     database: str
@@ -68,7 +68,7 @@ def serving_on_socket(folder: Path, database: str) -> AbstractContextManager[Ass
 
 @contextmanager
 def housed(database: str, folder: Path, *arguments: object, **spec: object) -> Iterator[House]:
-    """Providers and forwarder; the service is to be started."""
+    """Run providers and a forwarder; the test starts the service."""
     copied = folder / "assay.db"
     shutil.copyfile(database.removeprefix("sqlite:///"), copied)
     with simulating() as providers, dead_port() as dead, deaf_port() as deaf:
@@ -80,7 +80,7 @@ def housed(database: str, folder: Path, *arguments: object, **spec: object) -> I
 
 
 def reported(url: str) -> Counter[str]:
-    """How many outcomes of each decision are in the database."""
+    """Count the outcomes of each decision in the database."""
     database = open_database(url)
     with reading(database) as connection:
         found = Counter(connection.scalars(select(outcome.c.decision_id)))
@@ -90,7 +90,7 @@ def reported(url: str) -> Counter[str]:
 
 @pytest.fixture(scope="module")
 def house(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A whole house whose callers need a key."""
+    """Yield all of it, with client keys required."""
     folder = tmp_path_factory.mktemp("house")
     keys = [{"tenant": TENANT, "sha256": sha256(CLIENT_KEY.encode()).hexdigest()}]
     clients = folder / "clients.yaml"
@@ -112,7 +112,7 @@ def test_a_dead_provider_is_demoted_for_the_next_requests(house: House, model: s
 
 @dataclass
 class Load:
-    """Requests without end, from several callers."""
+    """Continuous requests from several callers."""
 
     house: House
     answers: list[Answer] = field(default_factory=list)
@@ -140,7 +140,7 @@ class Load:
         return [answer for answer in self.answers if answer.status == 200]
 
 
-def test_a_service_that_is_killed_costs_no_outcome_and_no_restart(
+def test_a_killed_service_costs_no_outcome_and_needs_no_restart_of_the_forwarder(
     database: str, tmp_path: Path
 ) -> None:
     with ExitStack() as stack:
@@ -168,7 +168,7 @@ def test_a_service_that_is_killed_costs_no_outcome_and_no_restart(
     assert max(answer.seconds for answer in load.answers) < 6
 
 
-def test_canaries_are_found_nowhere(house: House) -> None:
+def test_prompts_and_keys_are_stored_nowhere(house: House) -> None:
     said = spoken(house)
     metrics = ask(house.http, "GET", "/metrics").body.decode()
     eventually(
@@ -191,7 +191,7 @@ def tables_in(url: str, text: str) -> set[str]:
 
 
 def spoken(house: House) -> list[str]:
-    """Ask well and badly, with canaries wherever there is room; gives what was answered."""
+    """Send good and bad requests with canaries in every field; return the texts of the answers."""
     canary = {"role": "user", "content": PROMPT}
     said: list[str] = []
     for stream in (False, True):

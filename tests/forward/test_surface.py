@@ -1,4 +1,4 @@
-"""What callers meet besides answers: errors in OpenRouter's envelope, the catalog, health, metrics, and going away."""
+"""Replies besides answers: errors in OpenRouter's envelope, catalog, health, metrics, disconnects."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from tests.support.scripted_decider import deciding
 from tests.support.scripted_forwarding import PROMPT, ScriptedForwarder, forwarding, providers_file
 from tests.support.waiting import eventually
 
+from assay.forward import chat
 from assay.forward.settings import Clients, read_providers
 from assay.v1 import evidence_pb2 as pb
 
@@ -30,7 +31,7 @@ def asking(**fields: Any) -> str:
 
 
 BAD = (
-    ("no JSON", "{", "body"),
+    ("not JSON", "{", "body"),
     ("a list", "[]", "body"),
     ("no messages", '{"model": "lab/good"}', "messages"),
     ("odd messages", asking(messages={}), "messages"),
@@ -38,8 +39,8 @@ BAD = (
     ("odd models", asking(models="x"), "models"),
     ("odd stream", asking(stream="yes"), "stream"),
     ("odd tools", asking(tools={}), "tools"),
-    ("unknown wish", asking(provider={"fastest": True}), "provider"),
-    ("odd wish", asking(provider={"only": "x"}), "provider.only"),
+    ("unknown preference", asking(provider={"fastest": True}), "provider"),
+    ("odd preference", asking(provider={"only": "x"}), "provider.only"),
     ("a huge number", asking(max_tokens=10**20), "max_tokens"),
     ("half a surrogate pair", asking(session_id="x").replace('"x"', '"\\ud800"'), "body"),
 )
@@ -48,7 +49,7 @@ BAD = (
 @pytest.mark.parametrize(
     ("body", "field"), [case[1:] for case in BAD], ids=[case[0] for case in BAD]
 )
-def test_a_request_that_cannot_be_read_is_told_by_its_field(
+def test_an_invalid_request_is_rejected_with_the_name_of_its_field(
     world: ScriptedForwarder, body: str, field: str
 ) -> None:
     got = world.post(body.encode())
@@ -58,14 +59,14 @@ def test_a_request_that_cannot_be_read_is_told_by_its_field(
     assert PROMPT not in got.body.decode()
 
 
-def test_an_unknown_model_is_the_callers_fault(world: ScriptedForwarder) -> None:
+def test_an_unknown_model_is_a_400(world: ScriptedForwarder) -> None:
     got = world.ask("unknown/x")
     assert got.status == 400
     assert got.json["error"]["availability"]["code"] == "model_not_found"
     assert "unknown/x" in got.json["error"]["message"]
 
 
-def test_what_the_rules_leave_out_is_told_by_reason(world: ScriptedForwarder) -> None:
+def test_a_reply_without_endpoints_gives_the_reasons(world: ScriptedForwarder) -> None:
     got = world.ask("pool/x", models=["pool/y"])
     availability = got.json["error"]["availability"]
     assert (got.status, availability["code"]) == (404, "constraint_filtered")
@@ -74,13 +75,13 @@ def test_what_the_rules_leave_out_is_told_by_reason(world: ScriptedForwarder) ->
     assert got.decision_id
 
 
-def test_providers_that_the_file_does_not_name_are_passed_over(world: ScriptedForwarder) -> None:
-    assert world.ask("lab/nobody.good").json["provider"] == "good"
-    got = world.ask("lab/nobody")
+def test_providers_missing_from_the_file_are_skipped(world: ScriptedForwarder) -> None:
+    assert world.ask("lab/missing.good").json["provider"] == "good"
+    got = world.ask("lab/missing")
     assert (got.status, got.json["error"]["availability"]["code"]) == (404, "no_endpoints")
 
 
-def test_models_as_openrouters_and_openais_clients_read_them(world: ScriptedForwarder) -> None:
+def test_openrouters_and_openais_clients_can_read_the_models(world: ScriptedForwarder) -> None:
     listed = eventually(lambda: world.request("GET", "/v1/models").json["data"])
     (model,) = listed
     Model.model_validate(model)
@@ -98,7 +99,7 @@ def test_models_as_openrouters_and_openais_clients_read_them(world: ScriptedForw
     assert world.request("GET", "/v1/models/lab/none/endpoints").status == 404
 
 
-def test_chunks_are_what_openrouters_client_reads(world: ScriptedForwarder) -> None:
+def test_openrouters_client_can_read_the_chunks(world: ScriptedForwarder) -> None:
     got = world.ask("lab/good", stream=True, headers={"X-OpenRouter-Metadata": "enabled"})
     *chunks, done = got.events
     for chunk in chunks:
@@ -123,26 +124,35 @@ def test_health_and_metrics(world: ScriptedForwarder) -> None:
     assert PROMPT not in text
 
 
-def test_no_such_route(world: ScriptedForwarder) -> None:
+def test_too_many_requests_at_once_are_rejected(
+    world: ScriptedForwarder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat, "_MAX_RUNNING", 0)
+    got = world.ask("lab/good")
+    assert (got.status, got.headers["retry-after"]) == (503, "1")
+    assert got.json["error"]["metadata"]["error_type"] == "overloaded"
+
+
+def test_unknown_routes_are_not_found(world: ScriptedForwarder) -> None:
     assert world.request("GET", "/v1/chat/completions").status == 404
     assert world.request("POST", "/v1/embeddings", b"{}").status == 404
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("behaviour", ["forever", "mute", "endless"])
-def test_a_caller_that_goes_away_takes_its_request_along(
-    world: ScriptedForwarder, behaviour: str, *, stream: bool
+@pytest.mark.parametrize("behavior", ["forever", "mute", "endless"])
+def test_a_disconnect_cancels_the_request_at_the_provider(
+    world: ScriptedForwarder, behavior: str, *, stream: bool
 ) -> None:
     before = len(world.provider.seen)
     with socket.create_connection(world.address) as connection:
-        body = json.dumps({"model": f"lab/{behaviour}", "stream": stream, "messages": []}).encode()
+        body = json.dumps({"model": f"lab/{behavior}", "stream": stream, "messages": []}).encode()
         connection.sendall(
             b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b"
             % (len(body), body)
         )
         x = eventually(lambda: world.provider.seen[before:])[0]
     assert x.gone.wait(5)
-    (outcome,) = world.seen(world.decision_of(f"lab/{behaviour}"))
+    (outcome,) = world.seen(world.decision_of(f"lab/{behavior}"))
     assert outcome.result == pb.RESULT_CANCELLED
 
 
@@ -150,7 +160,7 @@ def test_a_caller_that_goes_away_takes_its_request_along(
 def guarded(
     world: ScriptedForwarder, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ScriptedForwarder]:
-    """A second forwarder, which wants to know who asks."""
+    """Yield a second forwarder, which requires a key."""
     folder = tmp_path_factory.mktemp("guarded")
     clients = Clients({sha256(b"acme-key").digest(): "acme"})
     providers = read_providers(providers_file(folder, world.provider.port, 1), {"KEY": KEY})
@@ -160,7 +170,7 @@ def guarded(
         )
 
 
-def test_a_key_makes_the_tenant(guarded: ScriptedForwarder) -> None:
+def test_the_key_determines_the_tenant(guarded: ScriptedForwarder) -> None:
     got = guarded.ask("lab/good", headers={"Authorization": "Bearer acme-key"})
     assert got.status == 200
     assert guarded.decider.asked[-1].tenant == "acme"
@@ -172,7 +182,7 @@ def test_a_key_makes_the_tenant(guarded: ScriptedForwarder) -> None:
 @pytest.mark.parametrize(
     "headers", [{}, {"Authorization": "Bearer other"}, {"Authorization": "acme-key"}]
 )
-def test_without_a_known_key_nothing_is_told(
+def test_requests_without_a_known_key_are_rejected(
     guarded: ScriptedForwarder, headers: dict[str, str]
 ) -> None:
     asked = len(guarded.decider.asked)
@@ -181,7 +191,7 @@ def test_without_a_known_key_nothing_is_told(
     assert len(guarded.decider.asked) == asked
 
 
-def test_a_decider_that_comes_up_late_is_waited_for_and_one_that_stays_away_is_told(
+def test_a_late_decider_is_awaited_and_a_missing_one_is_a_503(
     world: ScriptedForwarder, tmp_path: Path
 ) -> None:
     providers = read_providers(providers_file(tmp_path, world.provider.port, 1), {"KEY": KEY})
@@ -207,7 +217,7 @@ def test_a_decider_that_comes_up_late_is_waited_for_and_one_that_stays_away_is_t
             assert len(late.seen(kept.decision_id)) == 1
 
 
-def test_requests_under_way_end_before_the_forwarder_does(
+def test_requests_in_progress_end_before_the_forwarder_does(
     world: ScriptedForwarder, tmp_path: Path
 ) -> None:
     providers = read_providers(providers_file(tmp_path, world.provider.port, 1), {"KEY": KEY})

@@ -115,7 +115,7 @@ SCHEMAS = [
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)
-def test_arguments_fit_the_schema_or_do_not_as_asked(schema: dict[str, Any]) -> None:
+def test_arguments_match_or_violate_the_schema(schema: dict[str, Any]) -> None:
     validator = jsonschema_rs.Draft7Validator(schema)
 
     for seed in range(200):
@@ -130,7 +130,7 @@ def test_arguments_fit_the_schema_or_do_not_as_asked(schema: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("schema", [None, {}, True, "odd", {"description": "no rule"}])
-def test_nothing_can_be_wrong_for_a_tool_without_a_schema(schema: object) -> None:
+def test_a_tool_without_a_schema_has_no_mismatched_arguments(schema: object) -> None:
     assert isinstance(valid_arguments(schema, Random(0)), dict)
     assert mismatched_arguments(schema, Random(0)) is None
 
@@ -153,5 +153,5 @@ def test_nothing_can_be_wrong_for_a_tool_without_a_schema(schema: object) -> Non
         pytest.param({"type": "object", "required": ["a"] * 1000}, id="one name a thousand times"),
     ],
 )
-def test_an_odd_schema_still_yields_something(schema: object) -> None:
+def test_an_odd_schema_still_gets_arguments(schema: object) -> None:
     assert isinstance(valid_arguments(schema, Random(0)), dict)

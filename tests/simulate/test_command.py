@@ -18,7 +18,7 @@ from tests.support.commands import assay, assert_rejected
         pytest.param("\x00", (), id="no text"),
     ],
 )
-def test_a_faulty_file_is_refused_in_one_line(
+def test_a_faulty_file_is_rejected_in_one_line(
     tmp_path: Path, text: str, words: tuple[str, ...]
 ) -> None:
     path = tmp_path / "cast.yaml"
@@ -29,7 +29,7 @@ def test_a_faulty_file_is_refused_in_one_line(
     )
 
 
-def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_is_rejected(tmp_path: Path) -> None:
     assert_rejected(
         assay("simulate", "--providers", tmp_path / "none.yaml"), 3, "none.yaml", "No such file"
     )
@@ -39,11 +39,11 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     "address",
     ["unix:sock", "localhost", "127.0.0.1:99999", "0.0.0.0:0", "example.com:80", "192.0.2.1:80"],
 )
-def test_only_loopback_is_listened_on(address: str) -> None:
+def test_only_loopback_addresses_are_accepted(address: str) -> None:
     assert_rejected(assay("simulate", "--http", address), 1, address)
 
 
-def test_a_taken_port_is_named() -> None:
+def test_a_port_in_use_is_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert_rejected(
             assay("simulate", "--http", f"127.0.0.1:{taken.getsockname()[1]}"), 1, "already in use"

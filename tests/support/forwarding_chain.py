@@ -1,4 +1,4 @@
-"""The whole chain: simulated providers, a forwarder as a process, real decisions; what is reported is written down."""
+"""Simulated providers, a forwarder as a process and a real decider; reports are recorded."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ KEY = "sk-canary-of-the-upstream"
 
 @dataclass
 class Recorder:
-    """Takes every outcome, as EvidenceService takes good ones."""
+    """Accepts every outcome, as EvidenceService accepts valid ones."""
 
     outcomes: list[pb.Outcome] = field(default_factory=list)
     batches: set[str] = field(default_factory=set)
@@ -91,7 +91,7 @@ class Recorder:
             )
 
     def keep(self, batch_id: str, outcomes: Iterable[pb.Outcome]) -> int:
-        """Keep a batch unless it is known; how many it holds."""
+        """Record a batch unless it is known, and return its size."""
         taken = list(outcomes)
         with self.lock:
             if batch_id not in self.batches:
@@ -100,7 +100,7 @@ class Recorder:
         return len(taken)
 
     def of(self, decision_id: str, count: int) -> list[pb.Outcome]:
-        """The outcomes of a decision, by attempt, once so many are there."""
+        """Return the outcomes of a decision by attempt, once `count` have arrived."""
 
         def found() -> list[pb.Outcome]:
             with self.lock:
@@ -110,7 +110,7 @@ class Recorder:
         return sorted(outcomes, key=lambda outcome: outcome.attempt)
 
     def cancelled(self, endpoint_id: str) -> list[pb.Outcome]:
-        """The outcomes of attempts that were abandoned."""
+        """Return the outcomes of cancelled attempts."""
         with self.lock:
             found = [outcome for outcome in self.outcomes if outcome.endpoint_id == endpoint_id]
         return [outcome for outcome in found if outcome.result == pb.RESULT_CANCELLED]
@@ -135,7 +135,7 @@ class Recorder:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the client saw; `cut` where the connection broke before the end."""
+    """A reply as the client saw it; `cut` if the connection broke before its end."""
 
     status: int
     headers: Mapping[str, str]
@@ -153,7 +153,7 @@ class Answer:
 
     @cached_property
     def chunks(self) -> list[Any]:
-        """The JSON of a stream's events, comments and the end left out."""
+        """The JSON of a stream's events, without comments and `[DONE]`."""
         lines = [
             line.removeprefix("data: ")
             for line in self.body.decode().split("\n")
@@ -167,7 +167,7 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """What the model said."""
+        """The text of the answer."""
         if not self.headers["content-type"].startswith("text/event-stream"):
             return str(self.json["choices"][0]["message"]["content"])
         deltas = [choice["delta"] for chunk in self.chunks for choice in chunk["choices"]]
@@ -175,14 +175,14 @@ class Answer:
 
     @property
     def error(self) -> Any:
-        """The error told, in the body or in a chunk of the stream."""
+        """The error in the body or in a chunk of the stream."""
         if self.headers["content-type"].startswith("text/event-stream"):
             return next((chunk["error"] for chunk in self.chunks if "error" in chunk), None)
         return self.json.get("error")
 
     @property
     def metadata(self) -> Any:
-        """The block of attempts that was asked for; a stream carries it in one of its last chunks."""
+        """The metadata block; a stream has it in one of its last chunks."""
         if self.headers["content-type"].startswith("text/event-stream"):
             return next(
                 chunk["openrouter_metadata"]
@@ -194,7 +194,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Chain:
-    """Providers, forwarder and decider that work together."""
+    """Providers, forwarder and decider connected to each other."""
 
     providers: SimulatedProviders
     recorder: Recorder
@@ -208,12 +208,12 @@ class Chain:
         return f"http://{self.http}/v1"
 
     def ask(self, model: str, *, headers: Mapping[str, str] | None = None, **fields: Any) -> Answer:
-        """One request for a completion; cheapest endpoints first, unless asked otherwise."""
+        """Send one chat request; the cheapest endpoint comes first by default."""
         body = {"model": model, "messages": [HELLO], "provider": {"sort": "price"}, **fields}
         return ask(self.http, "POST", "/v1/chat/completions", json.dumps(body), headers)
 
     def leave(self, model: str, provider: str, **fields: Any) -> float:
-        """Ask, and hang up once the provider has been asked; when that was."""
+        """Send a request, disconnect once the provider has it, and return the time."""
         body = json.dumps({"model": model, "messages": [HELLO], **fields})
         host, _, port = self.http.rpartition(":")
         connection = HTTPConnection(host, int(port), timeout=DEADLINE_SECONDS)
@@ -238,7 +238,7 @@ def ask(
     body: str | bytes | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
-    """One request, and the answer as far as it goes."""
+    """Send one request and return the reply, as far as it got."""
     began = time.monotonic()
     host, _, port = http.rpartition(":")
     connection = HTTPConnection(host, int(port), timeout=DEADLINE_SECONDS)
@@ -259,7 +259,7 @@ def ask(
 
 
 def import_lab_catalog(folder: Path, database: Path) -> str:
-    """A migrated database filled with the catalog and its evidence; its URL."""
+    """Fill a migrated database with the catalog and its evidence; return its URL."""
     url = f"sqlite:///{database}"
     (folder / "catalog.csv").write_text(CATALOG)
     (folder / "observed.csv").write_text(OBSERVED)
@@ -270,7 +270,7 @@ def import_lab_catalog(folder: Path, database: Path) -> str:
 
 @contextmanager
 def deciding(url: str, recorder: Recorder) -> Iterator[str]:
-    """Decide in this process, from the shipped rules; yields the address."""
+    """Run a decider in this process, with the shipped rules; yield its address."""
     database = open_database(url)
     now = datetime.fromisoformat(NOW)
     world, snapshot = judged(database, POLICY, now)
@@ -292,7 +292,7 @@ def deciding(url: str, recorder: Recorder) -> Iterator[str]:
 def providers_file(
     folder: Path, providers: SimulatedProviders, *, dead: int, deaf: int, **spec: object
 ) -> Path:
-    """Good has time enough on a busy machine; the others have little. `dead` and `deaf` are ports."""
+    """Write a providers file: `good` gets long timeouts, the others short ones; `dead` and `deaf` are ports."""
     common = {"private": True, "keyEnv": "UPSTREAM_KEY"}
     known = {
         "good": {**common, "baseUrl": providers.base_url("good")},
@@ -321,7 +321,7 @@ def forwarding(
 
 @contextmanager
 def dead_port() -> Iterator[int]:
-    """A port that refuses connections: it is taken, and nobody listens."""
+    """Yield a port that rejects connections: it is bound, and nothing listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
@@ -329,7 +329,7 @@ def dead_port() -> Iterator[int]:
 
 @contextmanager
 def deaf_port() -> Iterator[int]:
-    """A port that never answers: its queue is full, so that further connections wait for ever."""
+    """Yield a port that never answers: its queue is full, so that connections wait."""
     with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -341,7 +341,7 @@ def deaf_port() -> Iterator[int]:
 
 @contextmanager
 def running_chain(database: str, folder: Path, **spec: object) -> Iterator[Chain]:
-    """Start all of it; `spec` goes into the providers file."""
+    """Start all of it; `spec` is added to the providers file."""
     recorder = Recorder()
     with (
         simulating() as providers,
@@ -362,18 +362,18 @@ def running_chain(database: str, folder: Path, **spec: object) -> Iterator[Chain
 
 
 def resident_mib(process: Popen[str]) -> float:
-    """Memory that a process holds."""
+    """Return the resident memory of a process."""
     pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
 def peak_mib(process: Popen[str]) -> float:
-    """The most memory that a process has held."""
+    """Return the peak memory of a process."""
     lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
 def cpu_seconds(process: Popen[str]) -> float:
-    """Processor time that a process has used."""
+    """Return the CPU seconds of a process."""
     fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

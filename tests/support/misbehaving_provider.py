@@ -1,4 +1,4 @@
-"""A provider that misbehaves: one server plays them all, each behaves as its name says."""
+"""Misbehaving providers: one server, in which the name of each provider says how it behaves."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ CALLS = (
 
 @dataclass
 class Exchange:
-    """One request at the provider."""
+    """One request at a provider."""
 
     provider: str
     headers: dict[str, str]
@@ -168,14 +168,14 @@ async def endless(x: Exchange) -> None:
             await x.events(*TEXT * 50)
 
 
-Behaviour = Callable[[Exchange], Awaitable[None]]
+Behavior = Callable[[Exchange], Awaitable[None]]
 
 
-def status(code: int, *headers: str, message: str = f"no: {KEY}") -> Behaviour:
+def status(code: int, *headers: str, message: str = f"no: {KEY}") -> Behavior:
     return lambda x: x.whole(code, json.dumps({"error": {"message": message}}).encode(), *headers)
 
 
-def both(events: tuple[bytes, ...], body: bytes) -> Behaviour:
+def both(events: tuple[bytes, ...], body: bytes) -> Behavior:
     async def behave(x: Exchange) -> None:
         await (x.streamed(*events) if x.stream else x.whole(200, body))
 
@@ -184,7 +184,7 @@ def both(events: tuple[bytes, ...], body: bytes) -> Behaviour:
 
 ERROR = {"error": {"message": "overloaded", "code": "overloaded_error"}}
 ERROR_429 = {"error": {"message": "slow down", "code": 429}}
-BEHAVIOURS: dict[str, Behaviour] = {
+BEHAVIORS: dict[str, Behavior] = {
     "good": good,
     "other": good,
     "hang": hang,
@@ -236,7 +236,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
 
 
 class Provider:
-    """Every provider at once; behaves as the path says, and keeps what it saw."""
+    """All providers on one port; the path selects one, and requests are recorded."""
 
     def __init__(self) -> None:
         self.seen: list[Exchange] = []
@@ -270,7 +270,7 @@ class Provider:
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.writers.append(writer)
-        self.tasks.append(asyncio.current_task())  # type: ignore[arg-type]
+        self.tasks.append(asyncio.current_task())  # type: ignore[arg-type] # inside a task it is not None
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -281,7 +281,7 @@ class Provider:
                 self.seen.append(x)
                 watch = asyncio.ensure_future(self.watch(reader, x))
                 self.tasks.append(watch)
-                await BEHAVIOURS[x.provider](x)
+                await BEHAVIORS[x.provider](x)
                 if writer.is_closing():
                     return
                 watch.cancel()
@@ -289,7 +289,7 @@ class Provider:
                     await watch
 
     async def watch(self, reader: asyncio.StreamReader, x: Exchange) -> None:
-        while not reader.at_eof() and not reader.exception():  # noqa: ASYNC110 - its end is told to who reads alone
+        while not reader.at_eof() and not reader.exception():  # noqa: ASYNC110 - a StreamReader has no event for its end
             await asyncio.sleep(0.01)
         x.gone.set()
 

@@ -1,4 +1,4 @@
-"""A scripted decider: the model's name is the plan, and what it was asked and told is kept.
+"""A scripted decider: the name of the model is the plan, and requests and reports are recorded.
 
 `lab/refused.good` has the providers `refused` and `good`, in this order; `pool` in place of an author leaves no
 attempts and says why.
@@ -29,7 +29,7 @@ class ScriptedDecider(
     evidence_pb2_grpc.EvidenceServiceServicer,
     catalog_pb2_grpc.CatalogServiceServicer,
 ):
-    """Plans what the model's name lists; keeps what it was asked and told."""
+    """Plans the providers that the name of the model lists; records requests and reports."""
 
     def __init__(self) -> None:
         self.asked: list[pb.DecideRequest] = []
@@ -38,7 +38,7 @@ class ScriptedDecider(
         self.refused = 0
         self.decided: dict[str, str] = {}
 
-    def Decide(self, request: pb.DecideRequest, context: grpc.ServicerContext) -> pb.DecideResponse:  # noqa: N802
+    def Decide(self, request: pb.DecideRequest, context: grpc.ServicerContext) -> pb.DecideResponse:  # noqa: N802 - the contract names the method
         self.asked.append(request)
         author = request.model.partition("/")[0]
         if author == "unknown":
@@ -67,7 +67,7 @@ class ScriptedDecider(
         finding.reasons.add(reason="ACCURACY", rule="tool_accuracy")
         return answered
 
-    def ReportOutcomes(  # noqa: N802
+    def ReportOutcomes(  # noqa: N802 - the contract names the method
         self, request: evidence_pb2.ReportOutcomesRequest, context: grpc.ServicerContext
     ) -> evidence_pb2.ReportOutcomesResponse:
         if self.refusing is not None:
@@ -76,12 +76,12 @@ class ScriptedDecider(
         self.batches.append(request)
         return evidence_pb2.ReportOutcomesResponse(accepted=len(request.outcomes))
 
-    def ListModels(  # noqa: N802
+    def ListModels(  # noqa: N802 - the contract names the method
         self, _request: catalog_pb2.ListModelsRequest, _context: grpc.ServicerContext
     ) -> catalog_pb2.ListModelsResponse:
         return catalog_pb2.ListModelsResponse(models=[MODEL])
 
-    def GetModel(  # noqa: N802
+    def GetModel(  # noqa: N802 - the contract names the method
         self, request: catalog_pb2.GetModelRequest, context: grpc.ServicerContext
     ) -> catalog_pb2.GetModelResponse:
         if request.model != MODEL.model:
@@ -90,7 +90,7 @@ class ScriptedDecider(
             )
         return catalog_pb2.GetModelResponse(model=MODEL)
 
-    def ListEndpoints(  # noqa: N802
+    def ListEndpoints(  # noqa: N802 - the contract names the method
         self, _request: catalog_pb2.ListEndpointsRequest, _context: grpc.ServicerContext
     ) -> catalog_pb2.ListEndpointsResponse:
         return catalog_pb2.ListEndpointsResponse(endpoints=[ENDPOINT])

@@ -1,4 +1,4 @@
-"""What tests of the forwarding layer share: a forwarder between a scripted decider and a provider that misbehaves."""
+"""A forwarder between a scripted decider and misbehaving providers."""
 
 from __future__ import annotations
 
@@ -6,25 +6,23 @@ import asyncio
 import json
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import uvloop
-from tests.support.misbehaving_provider import BEHAVIOURS, KEY, Provider
+from tests.support.misbehaving_provider import BEHAVIORS, KEY, Provider
 from tests.support.scripted_decider import ScriptedDecider, deciding
-from tests.support.waiting import DEADLINE_SECONDS
+from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 from assay.forward.app import build_server, forwarder_app
 from assay.forward.settings import Clients, ProviderConnections, read_providers
 from assay.v1 import evidence_pb2
 
 PROMPT = "canary-prompt-of-the-caller"
-T = TypeVar("T")
 TOOL = {
     "type": "function",
     "function": {"name": "add", "parameters": {"type": "object", "required": ["a"]}},
@@ -33,7 +31,7 @@ TOOL = {
 
 @dataclass
 class HttpAnswer:
-    """An answer as the caller sees it."""
+    """A reply as the caller sees it."""
 
     status: int
     headers: dict[str, str]
@@ -45,7 +43,7 @@ class HttpAnswer:
 
     @property
     def events(self) -> list[Any]:
-        """The chunks of a stream; `[DONE]` as it is, comments left out."""
+        """The chunks of a stream and `[DONE]`, without comments."""
         data = [
             e.removeprefix(b"data: ") for e in self.body.split(b"\n\n") if e.startswith(b"data: ")
         ]
@@ -63,7 +61,7 @@ class HttpAnswer:
 
 @dataclass
 class ScriptedForwarder:
-    """A forwarder and both its neighbours."""
+    """A forwarder and both its neighbors."""
 
     provider: Provider
     decider: ScriptedDecider
@@ -104,7 +102,7 @@ class ScriptedForwarder:
             connection.close()
 
     def seen(self, decision_id: str, count: int = 1) -> list[evidence_pb2.Outcome]:
-        """What was reported of a decision, once so many outcomes have come."""
+        """Return the outcomes of a decision, once `count` have arrived."""
         return eventually(
             lambda: [
                 o
@@ -116,27 +114,18 @@ class ScriptedForwarder:
         )
 
     def decision_of(self, model: str) -> str:
-        """The newest decision about a model."""
+        """Return the newest decision about a model."""
         return self.decider.decided[model]
 
     def called(self, since: int) -> list[str]:
         return [x.provider for x in self.provider.seen[since:]]
 
 
-def eventually(look: Callable[[], T], holds: Callable[[T], object] = bool) -> T:
-    """Look until what is seen holds; fails showing what was seen last."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not holds(seen := look()):
-        assert time.monotonic() < deadline, f"still {seen!r} after {DEADLINE_SECONDS} s"
-        time.sleep(0.01)
-    return seen
-
-
 HASTY = "{headers: 500ms, firstToken: 500ms, idle: 500ms, answer: 500ms}"
 
 
 def providers_file(folder: Path, port: int, dead: int) -> Path:
-    """Every behaviour is a provider; those that say nothing are waited for half a second, the others for long."""
+    """Write a providers file with every behavior; silent ones get timeouts of half a second."""
     lines = [
         "apiVersion: assay/v1",
         "kind: Providers",
@@ -144,7 +133,7 @@ def providers_file(folder: Path, port: int, dead: int) -> Path:
         "  keepAlive: 100ms",
         "  providers:",
     ]
-    for name in (*BEHAVIOURS, "refused"):
+    for name in (*BEHAVIORS, "refused"):
         where = dead if name == "refused" else port
         hasty = f", timeouts: {HASTY}" if name in {"hang", "stall", "silent"} else ""
         lines.append(
@@ -167,7 +156,7 @@ def forwarding(
     spool: Path,
     clients: Clients = Clients(),  # noqa: B008 - a constant
 ) -> Iterator[tuple[str, int]]:
-    """A forwarder in a thread of its own; yields where it answers."""
+    """Run a forwarder in its own thread; yield its address."""
     listening = socket.create_server(("127.0.0.1", 0))
     stop = threading.Event()
     failures: list[BaseException] = []
@@ -201,7 +190,7 @@ def forwarding(
 
 @contextmanager
 def scripted_forwarder(folder: Path) -> Iterator[ScriptedForwarder]:
-    provider, decider = Provider(), ScriptedDecider()  # type: ignore[abstract] # what else there is, nobody asks for
+    provider, decider = Provider(), ScriptedDecider()  # type: ignore[abstract] # nothing calls the other methods
     try:
         file = providers_file(folder, provider.port, unused_port())
         providers = read_providers(file, {"KEY": KEY})

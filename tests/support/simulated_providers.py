@@ -1,4 +1,4 @@
-"""Simulated providers as a process, and the way behind their stage."""
+"""Simulated providers as a process, and their control routes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ HELLO: Json = {"role": "user", "content": "hello"}
 
 @dataclass(frozen=True)
 class SimulatedProviders:
-    """Simulated providers that listen."""
+    """Simulated providers and their address."""
 
     address: str
     process: subprocess.Popen[str]
@@ -45,7 +45,7 @@ class SimulatedProviders:
         return f"http://{self.address}/{provider}/v1"
 
     def ask(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
-        """The status and body of an answer."""
+        """Return the status and body of an answer."""
         connection = HTTPConnection(self.address, timeout=DEADLINE_SECONDS)
         try:
             connection.request(method, path, None if body is None else json.dumps(body))
@@ -60,12 +60,12 @@ class SimulatedProviders:
         return json.loads(answer)
 
     def complete(self, provider: str, **fields: Any) -> tuple[int, bytes]:
-        """The answer of one provider."""
+        """Return the status and body of the answer of one provider."""
         body = {"model": "some", "messages": [HELLO], **fields}
         return self.ask("POST", f"/{provider}/v1/chat/completions", body)
 
     def play(self, provider: str, *faults: Json, **fields: Any) -> None:
-        """Let a provider behave differently from now on: these faults and no others."""
+        """Change the behavior of a provider: these faults and no others."""
         self.control("PATCH", f"providers/{provider}", {"faults": faults, **fields})
 
     def seen(self, provider: str | None = None) -> list[dict[str, Any]]:
@@ -82,7 +82,7 @@ class SimulatedProviders:
 def simulating(
     *arguments: object, cast: Json | None = None, folder: Path | None = None
 ) -> Iterator[SimulatedProviders]:
-    """Start simulated providers on a port of their own; `cast` is written into a file in `folder`."""
+    """Run simulated providers on a free port; `cast` is written into a file in `folder`."""
     if cast is not None:
         assert folder is not None
         path = folder / "simulated.yaml"
@@ -94,7 +94,7 @@ def simulating(
 
 
 def events(body: bytes) -> list[Any]:
-    """The JSON values of a stream's events; it has to be done at the end."""
+    """Return the JSON values of a stream's events; the stream must end with `[DONE]`."""
     *told, done, rest = body.decode().split("\n\n")
     assert (done, rest) == ("data: [DONE]", "")
     return [json.loads(one.removeprefix("data: ")) for one in told]

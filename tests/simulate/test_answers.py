@@ -23,7 +23,7 @@ def called(behavior: ProviderBehavior, **fields: Any) -> list[tuple[SimulatedCal
 
 
 def verdict(call: SimulatedCall) -> str:
-    """Judge a call as Assay's checker does: name, JSON, schema."""
+    """Classify a call in the order of Assay's checker: name, JSON, schema."""
     if call.name != "weather":
         return "unknown_name"
     try:
@@ -33,7 +33,7 @@ def verdict(call: SimulatedCall) -> str:
     return "good" if SCHEMA.is_valid(arguments) else "schema_mismatch"
 
 
-def test_calls_are_good_bad_and_absent_in_the_shares_asked_for() -> None:
+def test_calls_are_good_bad_and_missing_in_the_configured_shares() -> None:
     answers = called(ProviderBehavior(accuracy=0.9, propensity=0.5, parallel=0.25))
     calls = [call for answer in answers for call in answer]
     found = Counter(map(verdict, calls))
@@ -51,7 +51,7 @@ def test_calls_are_good_bad_and_absent_in_the_shares_asked_for() -> None:
 
 
 @pytest.mark.parametrize("kind", ToolCallErrorShares.__struct_fields__)
-def test_one_kind_of_error_alone(kind: str) -> None:
+def test_errors_can_be_of_one_kind_only(kind: str) -> None:
     errors = ToolCallErrorShares(
         **{name: float(name == kind) for name in ToolCallErrorShares.__struct_fields__}
     )
@@ -82,7 +82,7 @@ def test_one_kind_of_error_alone(kind: str) -> None:
         ),
     ],
 )
-def test_when_a_tool_is_called(fields: dict[str, Any], calls: object) -> None:
+def test_a_tool_is_called_when_the_request_allows_it(fields: dict[str, Any], calls: object) -> None:
     assert {bool(answer) for answer in called(ProviderBehavior(), **fields)} == {calls}
 
 

@@ -15,7 +15,7 @@ from tests.support.simulated_providers import WEATHER, SimulatedProviders, event
 from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 KEY = "canary-key"
-MOMENT = 0.3  # seconds in which a provider that is silent has said nothing
+MOMENT = 0.3  # seconds after which a provider counts as silent
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def stage() -> Iterator[SimulatedProviders]:
 def begun(
     stage: SimulatedProviders, provider: str, *, stream: bool
 ) -> tuple[HTTPConnection, HTTPResponse]:
-    """The head of an answer; whoever asked closes the connection."""
+    """Return the connection and the head of an answer; the test closes it."""
     connection = HTTPConnection(stage.address, timeout=DEADLINE_SECONDS)
     body = {"model": "some", "messages": [], "stream": stream}
     connection.request("POST", f"/{provider}/v1/chat/completions", json.dumps(body))
@@ -44,7 +44,7 @@ def test_a_plain_answer_is_one_chat_completion(stage: SimulatedProviders) -> Non
     assert answer["usage"]["completion_tokens"] == 12
 
 
-def test_a_stream_says_what_a_plain_answer_would(stage: SimulatedProviders) -> None:
+def test_a_stream_has_the_content_of_a_json_answer(stage: SimulatedProviders) -> None:
     chunks = events(stage.complete("streamed", stream=True)[1])
 
     text = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
@@ -53,14 +53,16 @@ def test_a_stream_says_what_a_plain_answer_would(stage: SimulatedProviders) -> N
     assert not any("usage" in chunk for chunk in chunks)
 
 
-def test_usage_comes_last_where_it_is_asked_for(stage: SimulatedProviders) -> None:
+def test_usage_comes_last_if_requested(stage: SimulatedProviders) -> None:
     chunks = events(stage.complete("usage", stream=True, stream_options={"include_usage": True})[1])
 
     assert chunks[-1]["choices"] == []
     assert chunks[-1]["usage"]["completion_tokens"] == 12
 
 
-def test_tool_calls_come_whole_or_in_pieces(stage: SimulatedProviders) -> None:
+def test_tool_calls_are_complete_in_json_and_in_pieces_in_streams(
+    stage: SimulatedProviders,
+) -> None:
     stage.play("tools", parallel=1.0)
     plain = json.loads(stage.complete("tools", tools=[WEATHER])[1])["choices"][0]
     chunks = events(stage.complete("tools", tools=[WEATHER], stream=True)[1])
@@ -78,7 +80,7 @@ def test_tool_calls_come_whole_or_in_pieces(stage: SimulatedProviders) -> None:
     assert len(pieces) == 2
 
 
-def test_the_same_seed_says_the_same(stage: SimulatedProviders) -> None:
+def test_the_same_seed_gives_the_same_answers(stage: SimulatedProviders) -> None:
     with simulating("--seed", 7) as same, simulating("--seed", 8) as other:
         said = [
             [json.loads(one.complete("again")[1])["choices"] for _ in range(3)]
@@ -88,7 +90,7 @@ def test_the_same_seed_says_the_same(stage: SimulatedProviders) -> None:
     assert said[0] == said[1] != said[2]
 
 
-def test_what_is_seen_holds_no_key_and_nothing_said(stage: SimulatedProviders) -> None:
+def test_records_hold_no_key_and_no_prompt(stage: SimulatedProviders) -> None:
     connection = HTTPConnection(stage.address, timeout=DEADLINE_SECONDS)
     with closing(connection):
         body = {
@@ -113,7 +115,7 @@ def test_what_is_seen_holds_no_key_and_nothing_said(stage: SimulatedProviders) -
     assert seen["fields"] == {"model": "some", "top_k": 3}
     assert (seen["number"], seen["fault"], seen["end"]) == (1, None, "sent")
     assert "canary" not in json.dumps(seen)
-    assert stage.seen("nobody") == []
+    assert stage.seen("unknown") == []
 
 
 ERROR = b'"finish_reason":"error"'
@@ -142,7 +144,7 @@ FAULTS = [
     "stream", [pytest.param(False, id="plain"), pytest.param(True, id="stream")]
 )
 @pytest.mark.parametrize(("fault", "status", "plain", "streamed"), FAULTS)
-def test_faults_show_on_the_wire_and_leave_the_others_alone(
+def test_a_fault_affects_its_provider_only(
     stage: SimulatedProviders,
     *,
     stream: bool,
@@ -186,7 +188,7 @@ def test_faults_show_on_the_wire_and_leave_the_others_alone(
     assert stage.complete("faultless")[0] == 200
 
 
-def test_retry_after_is_told(stage: SimulatedProviders) -> None:
+def test_retry_after_is_sent(stage: SimulatedProviders) -> None:
     stage.play("busy", {"kind": "status", "status": 429, "retry_after": "2"})
     connection, answer = begun(stage, "busy", stream=False)
 
@@ -194,7 +196,7 @@ def test_retry_after_is_told(stage: SimulatedProviders) -> None:
         assert (answer.status, answer.getheader("Retry-After")) == (429, "2")
 
 
-def test_an_abandoned_request_is_seen_as_cancelled_at_once(stage: SimulatedProviders) -> None:
+def test_a_disconnect_is_recorded_as_cancelled_at_once(stage: SimulatedProviders) -> None:
     stage.play("slow", chunk_s=30)
     connection, answer = begun(stage, "slow", stream=True)
     answer.readline()
@@ -207,7 +209,7 @@ def test_an_abandoned_request_is_seen_as_cancelled_at_once(stage: SimulatedProvi
     assert seen["ended"] - left < 5
 
 
-def test_faults_strike_their_share_of_requests(stage: SimulatedProviders) -> None:
+def test_faults_affect_their_share_of_requests(stage: SimulatedProviders) -> None:
     stage.play(
         "shares", {"kind": "status", "status": 500, "share": 0.3}, {"kind": "empty", "share": 0.2}
     )
@@ -219,7 +221,7 @@ def test_faults_strike_their_share_of_requests(stage: SimulatedProviders) -> Non
     assert struck.count("empty") / 300 == pytest.approx(0.2, abs=0.1)
 
 
-def test_times_are_kept(stage: SimulatedProviders) -> None:
+def test_configured_times_are_waited(stage: SimulatedProviders) -> None:
     stage.play("timed", latency_s=0.1, first_token_s=0.1, chunk_s=0.01, tokens=10)
     began = time.monotonic()
     stage.complete("timed", stream=True)
@@ -236,9 +238,7 @@ def test_times_are_kept(stage: SimulatedProviders) -> None:
         "x",
     ],
 )
-def test_a_change_that_makes_no_sense_changes_nothing(
-    stage: SimulatedProviders, body: object
-) -> None:
+def test_an_invalid_change_changes_nothing(stage: SimulatedProviders, body: object) -> None:
     before = stage.control("GET", "providers")
     status, told = stage.ask("PATCH", "/control/providers/plain", body)
 
@@ -250,11 +250,11 @@ def test_a_change_that_makes_no_sense_changes_nothing(
 @pytest.mark.parametrize(
     "body", [pytest.param([], id="a list"), pytest.param({}, id="no messages")]
 )
-def test_a_request_that_is_none_is_refused(stage: SimulatedProviders, body: object) -> None:
+def test_an_invalid_request_is_rejected(stage: SimulatedProviders, body: object) -> None:
     assert stage.ask("POST", "/plain/v1/chat/completions", body)[0] == 400
 
 
-def test_only_those_in_the_file_play(tmp_path: Path) -> None:
+def test_only_providers_in_the_file_answer(tmp_path: Path) -> None:
     cast = {"seed": 3, "providers": {"one": {"tokens": 2}}}
     with simulating(cast=cast, folder=tmp_path) as stage:
         assert json.loads(stage.complete("one")[1])["usage"]["completion_tokens"] == 2
@@ -262,7 +262,7 @@ def test_only_those_in_the_file_play(tmp_path: Path) -> None:
         assert [seen["provider"] for seen in stage.seen()] == ["one", "two"]
 
 
-def test_it_stops_though_answers_are_under_way(tmp_path: Path) -> None:
+def test_it_stops_while_answers_are_in_progress(tmp_path: Path) -> None:
     cast = {"providers": {"mute": {"faults": [{"kind": "no_headers"}]}}}
     with simulating(cast=cast, folder=tmp_path) as stage:
         connection = HTTPConnection(stage.address, timeout=DEADLINE_SECONDS)

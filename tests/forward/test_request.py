@@ -1,0 +1,161 @@
+"""A chat request: what the decider is asked, what the provider gets, and what an answer contains."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from assay.engine.errors import InvalidField
+from assay.forward.answer_summary import AnswerSummary
+from assay.forward.request import ChatRequest, EndpointCapabilities, read_request
+from assay.v1 import evidence_pb2 as pb
+
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"required": ["a"]}}}
+ANY = EndpointCapabilities()
+
+
+def read(**fields: Any) -> ChatRequest:
+    body = json.dumps({"model": "lab/m", "messages": [], **fields}).encode()
+    return read_request(body, tenant="acme", session_id="", request_id="")
+
+
+def sent(request: ChatRequest, capabilities: EndpointCapabilities = ANY) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(request.body("theirs", capabilities))
+    return body
+
+
+def test_limits_of_tokens_are_sent_even_to_endpoints_that_do_not_list_them() -> None:
+    request = read(max_tokens=5, max_completion_tokens=7, temperature=1, x_vendor=1)
+    capabilities = EndpointCapabilities(frozenset({"tools"}))
+    assert sent(request, capabilities) == {
+        "model": "theirs",
+        "messages": [],
+        "max_tokens": 5,
+        "max_completion_tokens": 7,
+        "x_vendor": 1,
+    }
+
+
+def test_the_larger_limit_of_tokens_decides() -> None:
+    request = read(max_tokens=5, max_completion_tokens=7)
+    assert (request.question.max_tokens, list(request.question.parameters)) == (7, ["max_tokens"])
+
+
+def test_an_endpoint_without_a_list_of_parameters_gets_all() -> None:
+    assert sent(read(temperature=1))["temperature"] == 1
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "expected"),
+    [
+        pytest.param("", "flex", None, id="a general tier is for the decider"),
+        pytest.param("", "scale", "scale", id="another tier goes to the provider"),
+        pytest.param("flex", "", "flex", id="the tier of the endpoint is sent"),
+        pytest.param("flex", "scale", "flex", id="the endpoint's tier takes precedence"),
+    ],
+)
+def test_service_tier(own: str, asked: str, expected: str | None) -> None:
+    request = read(service_tier=asked or None)
+    assert sent(request, EndpointCapabilities(service_tier=own)).get("service_tier") == expected
+
+
+@pytest.mark.parametrize(
+    ("choice", "word"),
+    [
+        ("auto", "auto"),
+        ({"type": "function", "function": {"name": "f"}}, "function"),
+        ({"type": "allowed_tools", "allowed_tools": {"mode": "required"}}, "required"),
+        ({"type": "allowed_tools", "mode": "none"}, "none"),
+        ({"type": "allowed_tools"}, "auto"),
+    ],
+)
+def test_tool_choice(choice: object, word: str) -> None:
+    assert read(tools=[TOOL], tool_choice=choice).question.tool_choice == word
+
+
+@pytest.mark.parametrize(
+    ("messages", "after"),
+    [
+        ([], False),
+        ([{"role": "tool"}, {"role": "user"}], False),
+        ([{"role": "user"}, {"role": "tool"}], True),
+        ([{"role": "function"}], True),
+    ],
+)
+def test_the_last_message_says_whether_a_tool_has_answered(
+    messages: list[dict[str, str]], *, after: bool
+) -> None:
+    assert read(messages=messages).after_tool_result is after
+
+
+def test_modalities_come_from_the_parts_of_all_messages() -> None:
+    messages = [
+        {"role": "user", "content": [{"type": "image_url"}, {"type": "text"}]},
+        {"role": "user", "content": "image_url"},
+        {"role": "user", "content": [{"type": "input_audio"}]},
+    ]
+    assert list(read(messages=messages).question.input_modalities) == ["audio", "image", "text"]
+
+
+def test_names_and_preferences_have_a_limit() -> None:
+    assert read(models=["x" * 250_000]).question.models
+    with pytest.raises(InvalidField, match="at most 262144"):
+        read(models=["x" * 270_000])
+
+
+def tool_use(
+    calls: list[dict[str, Any]], *, answered: bool = True, tools: list[Any] | None = None
+) -> pb.ToolUse | None:
+    summary = AnswerSummary()
+    choice = {"message": {"tool_calls": calls}, "finish_reason": "tool_calls"}
+    summary.add({"choices": [choice]}, "message")
+    return summary.tool_use(read(tools=tools or [TOOL]), ANY, answered=answered)
+
+
+def call(arguments: object) -> dict[str, Any]:
+    return {"function": {"name": "f", "arguments": arguments}}
+
+
+def test_each_kind_of_bad_call_is_counted_and_the_request_once() -> None:
+    other = {"function": {"name": "g", "arguments": "{}"}}
+    calls = [call("{"), call("{}"), other, call('{"a": 1}'), call({"a": 1})]
+    assert tool_use(calls) == pb.ToolUse(
+        offered=1,
+        tool_call_requests=1,
+        errored_requests=1,
+        tool_calls=5,
+        invalid_json=1,
+        unknown_name=1,
+        schema_mismatch=1,
+    )
+
+
+def test_calls_of_a_failed_answer_are_not_counted() -> None:
+    assert tool_use([call("{")], answered=False) == pb.ToolUse(offered=1)
+
+
+@pytest.mark.parametrize(("count", "checked"), [(1024, 1024), (1025, 0)])
+def test_too_many_calls_are_not_checked(count: int, checked: int) -> None:
+    use = tool_use([call('{"a": 1}')] * count)
+    assert use is not None
+    assert (use.tool_call_requests, use.tool_calls) == (1, checked)
+
+
+@pytest.mark.parametrize(
+    "too_much", [pytest.param(["x" * 5_000_000], id="long"), pytest.param([7], id="not a text")]
+)
+def test_calls_that_were_not_kept_whole_are_not_checked(too_much: list[Any]) -> None:
+    use = tool_use([call('{"a": 1}'), *map(call, too_much)])
+    assert use is not None
+    assert (use.tool_call_requests, use.tool_calls, use.errored_requests) == (1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("stated", "tokens"), [(12, 12), (-3, 0), (10**12, 10**9), ("12", None), (None, None)]
+)
+def test_a_count_of_tokens_is_kept_within_its_bounds(stated: object, tokens: int | None) -> None:
+    summary = AnswerSummary()
+    summary.add({"choices": [], "usage": {"completion_tokens": stated}}, "message")
+    assert summary.tokens == tokens
