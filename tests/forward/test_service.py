@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
-from tests.journeys.test_log_privacy import holding, tables_holding
 from tests.support.catalogs import NOW
 from tests.support.forwarding_chain import (
     KEY,
@@ -28,6 +27,7 @@ from tests.support.forwarding_chain import (
     providers_file,
 )
 from tests.support.processes import AssayProcess, running
+from tests.support.searches import files_containing, tables_containing
 from tests.support.simulated_providers import HELLO, WEATHER, SimulatedProviders, simulating
 from tests.support.waiting import eventually
 
@@ -177,7 +177,7 @@ def test_prompts_and_keys_are_stored_nowhere(house: House) -> None:
     eventually(lambda: reported(house.database), lambda found: len(found) >= 8)
 
     for canary in (*said, PROMPT, KEY, CLIENT_KEY):
-        assert holding(house.folder, canary) == []
+        assert files_containing(house.folder, canary, except_suffix=".yaml") == []
         assert tables_in(house.database, canary) == set()
         assert canary not in metrics
         assert canary not in json.dumps([house.log, house.service_log])
@@ -185,7 +185,7 @@ def test_prompts_and_keys_are_stored_nowhere(house: House) -> None:
 
 def tables_in(url: str, text: str) -> set[str]:
     database = open_database(url)
-    found = tables_holding(database, text)
+    found = tables_containing(database, text)
     database.dispose()
     return found
 

@@ -1,4 +1,4 @@
-"""Worlds that journeys start from, and servers to travel to."""
+"""Databases to start from, and servers to call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`assay audit …` as auditors meet it, on real databases: what is found, told and recomputed."""
+"""`assay audit list`, `show` and `replay` on real databases."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_recorded_decision_is_answered_found_shown_and_replayed(log: AuditedLo
     assert log.audit("replay", ran.json["decision_id"]).code == 0
 
 
-def test_the_journal_lies_where_the_environment_says(log: AuditedLog, tmp_path: Path) -> None:
+def test_the_environment_sets_the_journal_directory(log: AuditedLog, tmp_path: Path) -> None:
     named = tmp_path / "named"
     ran = assay_process("decide", KIMI, "--record", "--database", log.url, ASSAY_JOURNAL=str(named))
 
@@ -68,15 +68,13 @@ def test_the_journal_lies_where_the_environment_says(log: AuditedLog, tmp_path: 
         pytest.param(["--journal", "j"], "--journal", id="journal alone"),
     ],
 )
-def test_recording_is_refused_where_it_means_nothing(
+def test_options_of_recording_are_rejected_without_recording(
     small: str, options: list[str], words: str
 ) -> None:
     assert_rejected(assay("decide", "lab/mixed", *options, "--database", small), 2, words)
 
 
-def test_a_journal_that_cannot_be_is_one_line_and_no_answer(
-    log: AuditedLog, tmp_path: Path
-) -> None:
+def test_an_unusable_journal_is_one_line_and_no_answer(log: AuditedLog, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     ran = assay("decide", KIMI, "--record", "--journal", tmp_path / "file", "--database", log.url)
 
@@ -103,7 +101,7 @@ def test_lists_by_filter_time_and_page(kept: AuditedLog) -> None:
     assert kept.listed("--until", "2020-01-01T00:00:00Z") == []
 
 
-def test_rows_are_told_in_utc_with_names_of_tenants_and_reasons(kept: AuditedLog) -> None:
+def test_rows_show_utc_tenant_names_and_reasons(kept: AuditedLog) -> None:
     people, programs = kept.audit("list"), kept.audit("list", "--json").json["decisions"]
 
     assert (people.code, people.err) == (0, "")
@@ -142,7 +140,7 @@ def test_rows_are_told_in_utc_with_names_of_tenants_and_reasons(kept: AuditedLog
         ),
     ],
 )
-def test_a_question_that_cannot_be_asked_is_one_line(
+def test_an_invalid_filter_or_time_is_one_line(
     small: str, tmp_path: Path, command: str, options: list[str], words: list[str]
 ) -> None:
     more = ["--output", tmp_path / "x"] if command == "export" else []
@@ -205,7 +203,7 @@ def test_a_question_that_cannot_be_asked_is_one_line(
         ),
     ],
 )
-def test_what_cannot_be_done_is_one_line(
+def test_an_impossible_command_is_one_line(
     small: str, tmp_path: Path, arguments: list[object], code: int, words: str
 ) -> None:
     journal = ["--journal", tmp_path] if arguments[0] == "verify" else []
@@ -213,7 +211,7 @@ def test_what_cannot_be_done_is_one_line(
     assert_rejected(assay("audit", *arguments, *journal, "--database", small), code, words)
 
 
-def test_shows_sentences_to_people(kept: AuditedLog) -> None:
+def test_show_prints_sentences(kept: AuditedLog) -> None:
     ran = kept.audit("show", "--filter", OURS)
 
     assert (ran.code, ran.err) == (0, "")
@@ -242,7 +240,7 @@ def test_replays_by_id_filter_and_number(kept: AuditedLog) -> None:
     assert (nothing.code, nothing.err) == (1, "")
 
 
-def test_a_difference_is_told_and_laid_to_the_engine_where_that_changed(kept: AuditedLog) -> None:
+def test_replay_reports_differences_and_names_another_engine_version(kept: AuditedLog) -> None:
     def alter(old: bytes, new: bytes) -> Tamper:
         return lambda connection: audited.alter(connection, 2, old, new)
 
@@ -260,7 +258,7 @@ def test_a_difference_is_told_and_laid_to_the_engine_where_that_changed(kept: Au
     assert len(shown["attempts"]) > 3
 
 
-def test_a_candidate_is_judged_by_coverage_changes_shares_prices_and_errors(
+def test_a_candidate_report_has_coverage_changes_shares_prices_and_errors(
     kept: AuditedLog, tmp_path: Path
 ) -> None:
     kept.decide(*[EXACTO] * 20)

@@ -1,4 +1,4 @@
-"""`assay audit verify` on real databases: tampering by hand is named, and a log that is whole is whole."""
+"""`assay audit verify` on real databases: manual tampering is named, and an intact log passes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def six(log: AuditedLog) -> AuditedLog:
         pytest.param(audited.edit_signature, "forged", 6, id="a signature is edited"),
     ],
 )
-def test_tampering_by_hand_is_named(six: AuditedLog, by: Tamper, fault: str, at: int) -> None:
+def test_manual_tampering_is_named(six: AuditedLog, by: Tamper, fault: str, at: int) -> None:
     whole = six.verify()
     assert (whole.code, whole.err) == (0, "")
     assert "6 records of 1 streams checked" in whole.out
@@ -96,7 +96,7 @@ def log_of_nobody(folder: Path) -> Path:
     return folder / "other.key"
 
 
-def test_verifies_beside_a_server_that_goes_on_deciding(log: AuditedLog) -> None:
+def test_the_log_verifies_while_a_server_decides(log: AuditedLog) -> None:
     with (
         serving("--database", log.url, "--journal", log.journal, "--now", NOW) as server,
         server.channel() as channel,

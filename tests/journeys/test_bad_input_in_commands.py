@@ -1,4 +1,4 @@
-"""Issue 2, "Bad input" on the command line: exit code 2 and one clear line that names what was given."""
+"""Bad input on the command line: exit code 2, and one line that names the value."""
 
 from __future__ import annotations
 
@@ -156,13 +156,13 @@ def test_a_wrong_command_is_a_usage_error_in_one_line(
         pytest.param("[" * 100_000, "--provider: ", id="deep"),
     ],
 )
-def test_a_bad_provider_object_is_refused_by_field(small: str, provider: str, line: str) -> None:
+def test_a_bad_provider_object_is_rejected_by_field(small: str, provider: str, line: str) -> None:
     ran = assay("decide", MODEL, "--provider", provider, "--database", small)
     assert_rejected(ran, 2, line)
     assert len(ran.line) < 500
 
 
-def test_a_refused_server_call_is_one_line_too(small: str, tmp_path: Path) -> None:
+def test_a_rejected_server_call_is_one_line(small: str, tmp_path: Path) -> None:
     database = (
         f"sqlite:///{shutil.copyfile(small.removeprefix('sqlite:///'), tmp_path / 'assay.db')}"
     )

@@ -1,4 +1,4 @@
-"""Issue 2, "Bad input" in files: exit code 3, one clear line that names the file, and not a row more than before."""
+"""Bad input in files: exit code 3, one line that names the file, and no row changes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ HEAD = "model,provider,tag,prompt_usd_per_mtok\n"
         pytest.param("tenants", b"a: !!python/object/apply:os.system [id]\n", "", id="YAML that runs"),
     ],
 )  # fmt: skip
-def test_a_file_that_is_not_what_it_says_changes_nothing(
+def test_a_malformed_file_changes_nothing(
     written: tuple[str, dict[str, int]], tmp_path: Path, kind: str, content: bytes, line: str
 ) -> None:
     database, before = written
@@ -91,7 +91,7 @@ def test_a_file_that_is_not_what_it_says_changes_nothing(
         ),
     ],
 )
-def test_a_bad_row_is_refused_by_line_and_the_others_are_taken(
+def test_a_bad_row_is_rejected_by_line_and_the_others_are_imported(
     small: str, tmp_path: Path, row: str, reason: str
 ) -> None:
     database = (
@@ -109,7 +109,7 @@ def test_a_bad_row_is_refused_by_line_and_the_others_are_taken(
     assert reason in why
 
 
-def test_of_several_files_a_faulty_one_is_named_and_what_came_before_it_is_told(
+def test_a_faulty_file_is_named_and_the_files_before_it_are_reported(
     database_url: str, tmp_path: Path
 ) -> None:
     good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
@@ -132,9 +132,7 @@ def test_of_several_files_a_faulty_one_is_named_and_what_came_before_it_is_told(
         pytest.param("/dev/null", "empty", id="nothing in it"),
     ],
 )
-def test_a_path_that_cannot_be_read_is_named(
-    small: str, tmp_path: Path, path: str, words: str
-) -> None:
+def test_an_unreadable_path_is_named(small: str, tmp_path: Path, path: str, words: str) -> None:
     assert_rejected(
         assay("import", "catalog", path.format(tmp=tmp_path), "--database", small),
         3,

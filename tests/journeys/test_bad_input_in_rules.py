@@ -1,4 +1,4 @@
-"""Issue 2, "Bad input" in rule files: exit code 3, every fault at its place with an excerpt and a caret."""
+"""Bad input in rule files: exit code 3, every error with its place, an excerpt and a caret."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HOSTILE = {
 @pytest.mark.parametrize(
     "expression", [pytest.param(text, id=name) for name, text in HOSTILE.items()]
 )
-def test_a_hostile_rule_is_refused_at_its_place(tmp_path: Path, expression: str) -> None:
+def test_a_hostile_rule_is_rejected_with_its_place(tmp_path: Path, expression: str) -> None:
     policy = copy_policy(tmp_path)
     (policy / "floor.yaml").write_text(ruleset("floor", [expression]))
     ran = assay("policy", "check", policy)
@@ -36,7 +36,7 @@ def test_a_hostile_rule_is_refused_at_its_place(tmp_path: Path, expression: str)
     assert "Traceback" not in ran.err
 
 
-def test_ten_faults_are_ten_reports_each_with_place_excerpt_and_caret(
+def test_ten_errors_are_ten_reports_with_place_excerpt_and_caret(
     small: str, tmp_path: Path
 ) -> None:
     policy = copy_policy(tmp_path)
@@ -81,7 +81,7 @@ def test_ten_faults_are_ten_reports_each_with_place_excerpt_and_caret(
         ),
     ],
 )
-def test_a_rule_file_that_is_none_is_refused_at_its_place(
+def test_an_invalid_rule_file_is_rejected_with_its_place(
     tmp_path: Path, content: str, place: str
 ) -> None:
     policy = copy_policy(tmp_path)

@@ -1,4 +1,4 @@
-"""Issue 2, "Bad input" over gRPC: a status in one clear line, and the server answers the next request."""
+"""Bad input over gRPC: a status with one clear line, and the next request is answered."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_a_bad_request_is_a_status_that_names_field_and_value(
         ),
     ],
 )
-def test_bytes_that_are_no_request_are_refused(
+def test_bytes_that_are_not_a_request_are_rejected(
     small_server: grpc.Channel, data: bytes, code: str
 ) -> None:
     raw = untyped(small_server).unary_unary("/assay.v1.RoutingService/Decide")
@@ -134,7 +134,7 @@ def test_bytes_that_are_no_request_are_refused(
     assert decide(small_server, MODEL).attempts
 
 
-def test_fields_of_a_later_contract_are_passed_over(small_server: grpc.Channel) -> None:
+def test_unknown_fields_are_ignored(small_server: grpc.Channel) -> None:
     raw = untyped(small_server).unary_unary("/assay.v1.RoutingService/Decide")
     later = (
         pb.DecideRequest(model=MODEL).SerializeToString() + b"\xba\x3e\x05hello" + b"\xc0\x3e\x01"
@@ -143,7 +143,7 @@ def test_fields_of_a_later_contract_are_passed_over(small_server: grpc.Channel) 
     assert len(pb.DecideResponse.FromString(raw(later, timeout=30)).attempts) == 3
 
 
-def test_a_method_that_is_not_there_is_unimplemented(small_server: grpc.Channel) -> None:
+def test_an_unknown_method_is_unimplemented(small_server: grpc.Channel) -> None:
     raw = untyped(small_server).unary_unary("/assay.v1.RoutingService/Guess")
     with pytest.raises(grpc.RpcError) as refused:
         raw(b"", timeout=30)
@@ -151,7 +151,7 @@ def test_a_method_that_is_not_there_is_unimplemented(small_server: grpc.Channel)
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_a_catalog_question_is_checked_too(small_server: grpc.Channel) -> None:
+def test_catalog_requests_are_checked(small_server: grpc.Channel) -> None:
     stub = catalog_pb2_grpc.CatalogServiceStub(small_server)
     calls: dict[str, Callable[[], object]] = {
         "model: 'no/such'": lambda: stub.GetModel(catalog_pb2.GetModelRequest(model="no/such")),
@@ -184,7 +184,7 @@ def test_a_catalog_question_is_checked_too(small_server: grpc.Channel) -> None:
         pytest.param(b"PRI * HTTP/2.0\r\n\r\n", id="half a greeting"),
     ],
 )
-def test_noise_on_the_socket_disturbs_nobody(
+def test_noise_on_a_socket_does_not_disturb_other_clients(
     small_address: str, small_server: grpc.Channel, noise: bytes
 ) -> None:
     host, _, port = small_address.rpartition(":")

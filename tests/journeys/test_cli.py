@@ -1,4 +1,4 @@
-"""The command line as its operator meets it: help, defaults, migrations, secrets, pipes and terminals."""
+"""The command line as an operator meets it: help, defaults, migrations, secrets, pipes, terminals."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_help_shows_an_example_of_the_command(command: str) -> None:
     assert f"Usage: assay {command}" in ran.out
 
 
-def test_help_lists_what_is_built_and_no_more() -> None:
+def test_help_lists_exactly_the_commands() -> None:
     def listed(*group: str) -> set[str]:
         return set(re.findall(r"^│ ([a-z0-9]+) ", assay(*group, "--help").out, re.MULTILINE))
 
@@ -71,13 +71,13 @@ def test_help_lists_what_is_built_and_no_more() -> None:
     assert listed("audit") == set(AUDIT)
 
 
-def test_the_version_is_told_in_one_line() -> None:
+def test_the_version_is_one_line() -> None:
     ran = assay_process("--version")
 
     assert (ran.code, ran.err, len(ran.out.splitlines())) == (0, "", 1)
 
 
-def test_data_lies_where_the_environment_says(tmp_path: Path) -> None:
+def test_the_environment_sets_the_data_directory(tmp_path: Path) -> None:
     home, data, named = tmp_path / "home", tmp_path / "data", tmp_path / "named" / "x.db"
     for changes in ({}, {"XDG_DATA_HOME": str(data)}, {"ASSAY_DATABASE": f"sqlite:///{named}"}):
         assert assay_process("migrate", HOME=str(home), **changes).code == 0
@@ -95,14 +95,14 @@ def test_data_lies_where_the_environment_says(tmp_path: Path) -> None:
     ] == [True] * 4
 
 
-def test_rules_lie_where_the_environment_says(tmp_path: Path) -> None:
+def test_the_environment_sets_the_policy_directory(tmp_path: Path) -> None:
     ran = assay_process("policy", "check", ASSAY_POLICY=str(tmp_path / "nowhere"))
     assert_rejected(ran, 1, f"'{tmp_path / 'nowhere'}' does not exist")
     shipped = assay_process("policy", "check", "--json")
     assert shipped.json["digest"] == assay("policy", "check", POLICY, "--json").json["digest"]
 
 
-def test_migrate_makes_a_database_ready_and_then_has_nothing_to_do(empty_database_url: str) -> None:
+def test_a_second_migrate_has_nothing_to_do(empty_database_url: str) -> None:
     first = assay("migrate", "--database", empty_database_url, "--json")
     second = assay("migrate", "--database", empty_database_url, "--json")
 
@@ -133,7 +133,7 @@ def test_a_postgresql_database_has_to_be_migrated_first(empty_database_url: str)
         pytest.param(["migrate"], "from_the_future", id="migrate"),
     ],
 )
-def test_a_database_of_a_later_assay_is_left_alone(
+def test_a_database_of_a_newer_version_is_not_touched(
     database_url: str, command: list[object], words: str
 ) -> None:
     database = open_database(database_url)
@@ -178,7 +178,7 @@ SECRET = "geheim"  # noqa: S105 - what must never be shown
         pytest.param(["policy", "list"], id="policy list"),
     ],
 )
-def test_a_database_that_cannot_be_had_is_one_line_without_its_password(
+def test_an_unavailable_database_is_one_line_without_its_password(
     command: list[object], url: str
 ) -> None:
     ran = assay(*command, "--database", url)
@@ -214,7 +214,7 @@ def test_a_password_in_the_environment_is_not_shown_either() -> None:
         pytest.param(lambda path: path.mkdir(), "holds no rule files", id="empty"),
     ],
 )
-def test_a_policy_directory_that_is_none_is_named(
+def test_an_invalid_policy_directory_is_named(
     small: str, tmp_path: Path, command: list[str], made: Callable[[Path], object], words: str
 ) -> None:
     made(tmp_path / "rules")
@@ -242,9 +242,7 @@ READS: tuple[list[str], ...] = (
 @pytest.mark.parametrize(
     "command", [pytest.param(command, id=" ".join(command[:2])) for command in READS]
 )
-def test_programs_get_json_and_people_a_table_without_colours_in_a_pipe(
-    small: str, command: list[str]
-) -> None:
+def test_a_pipe_gets_json_or_a_table_without_colors(small: str, command: list[str]) -> None:
     arguments = [word.format(small=small) for word in command]
     people, programs = assay(*arguments), assay(*arguments, "--json")
 
@@ -280,7 +278,7 @@ def read_some(descriptor: int) -> bytes:
         return b""
 
 
-def test_colours_are_for_terminals(small: str) -> None:
+def test_a_terminal_gets_colors(small: str) -> None:
     assert ESCAPE in on_a_terminal("pool", "lab/pair:exacto", "--now", NOW, "--database", small)
     assert ESCAPE in on_a_terminal("guess")
     piped = assay_process("guess")
@@ -288,7 +286,7 @@ def test_colours_are_for_terminals(small: str) -> None:
     assert ESCAPE not in piped.err
 
 
-def test_a_reader_that_leaves_and_a_full_disk_are_no_tracebacks(small: str) -> None:
+def test_a_closed_pipe_and_a_full_disk_cause_no_traceback(small: str) -> None:
     command = [
         sys.executable,
         "-m",
@@ -378,9 +376,7 @@ def test_seed_session_and_tenant_decide_the_draw(small: str) -> None:
     ] == "lab/twice"
 
 
-def test_what_tenants_prefer_is_imported_and_kept(
-    small: str, tmp_path: Path, database_url: str
-) -> None:
+def test_preferences_of_tenants_are_imported(small: str, tmp_path: Path, database_url: str) -> None:
     catalog, preferences, tenants = (
         tmp_path / "catalog.csv",
         tmp_path / "preferences.csv",

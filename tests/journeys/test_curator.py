@@ -1,4 +1,4 @@
-"""Issue 4, "It must show": of two curators one works, its end costs nothing, and deciders follow what is published."""
+"""Two curators and a decider as processes: takeover, following, and pools at a time."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_killing_the_curator_hands_over_and_no_change_is_lost_or_made_twice(
 
 
 @pytest.mark.slow
-def test_a_curator_that_is_stopped_hands_over_at_once(database_url: str, store: Engine) -> None:
+def test_a_stopped_curator_hands_over_at_once(database_url: str, store: Engine) -> None:
     with serving(*CURATE, database_url) as one, serving(*CURATE, database_url) as other:
         first, second = working(store, one, other)
         eventually(lambda: closed_hours(store))
@@ -95,7 +95,7 @@ def test_a_curator_that_is_stopped_hands_over_at_once(database_url: str, store: 
         assert second.stop() == 0
 
 
-def test_deciders_follow_what_is_published_within_seconds(
+def test_deciders_follow_publications_within_seconds(
     database_url: str, store: Engine, tmp_path: Path
 ) -> None:
     rules, catalog = copy_policy(tmp_path), tmp_path / "catalog.csv"
@@ -175,7 +175,9 @@ def followed(database: Engine, decider: AssayProcess) -> timedelta:
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-def test_faulty_rules_at_start_leave_those_in_force(database_url: str, tmp_path: Path) -> None:
+def test_a_curator_that_starts_on_faulty_rules_keeps_the_active_ones(
+    database_url: str, tmp_path: Path
+) -> None:
     rules, catalog = copy_policy(tmp_path), tmp_path / "catalog.csv"
     catalog.write_text(SMALL_CATALOG)
     assert assay("import", "catalog", catalog, "--database", database_url).code == 0
@@ -196,7 +198,7 @@ def test_faulty_rules_at_start_leave_those_in_force(database_url: str, tmp_path:
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-def test_a_decider_goes_on_while_the_database_is_away(
+def test_a_decider_answers_while_the_database_is_away(
     database_url: str, postgresql_server: str, store: Engine, tmp_path: Path
 ) -> None:
     catalog, name = tmp_path / "catalog.csv", store.url.database
@@ -231,7 +233,7 @@ def test_a_decider_goes_on_while_the_database_is_away(
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-def test_who_is_asked_for_catalog_and_log_follows_too(database_url: str, tmp_path: Path) -> None:
+def test_a_query_server_follows_publications(database_url: str, tmp_path: Path) -> None:
     catalog = tmp_path / "catalog.csv"
     catalog.write_text(SMALL_CATALOG)
     with (
@@ -273,7 +275,9 @@ def curated(database_url: str, store: Engine) -> str:
     return database_url
 
 
-def test_the_pool_in_force_that_of_a_time_and_its_history(curated: str, store: Engine) -> None:
+def test_pool_shows_the_current_pool_a_past_one_and_the_history(
+    curated: str, store: Engine
+) -> None:
     pool, name = f"{MODEL}:exacto", ("--database", curated)
     history = assay("pool", pool, "--history", *name, "--json").json
     assert (history["model"], history["variant"], history["binding"]) == (MODEL, "exacto", "exacto")
@@ -316,7 +320,7 @@ def test_the_pool_in_force_that_of_a_time_and_its_history(curated: str, store: E
     assert {each["tag"] for each in decided["attempts"]} == {each["tag"] for each in now["members"]}
 
 
-def test_before_there_was_a_curator_the_pool_is_judged_without_memory(small: str) -> None:
+def test_without_a_publication_the_pool_is_judged_without_memory(small: str) -> None:
     pool = assay("pool", "lab/pair:exacto", "--database", small, "--json").json
     assert {each["state"] for each in pool["others"]} == {None}
     history = assay("pool", "lab/pair:exacto", "--history", "--database", small)
@@ -350,7 +354,9 @@ AT = ("--at", "2026-01-01T00:00:00Z")
         ),
     ],
 )
-def test_contradictions_are_refused(small: str, options: tuple[str, ...], words: str) -> None:
+def test_contradictory_options_are_rejected(
+    small: str, options: tuple[str, ...], words: str
+) -> None:
     assert_rejected(assay("pool", "lab/pair:exacto", *options, "--database", small), 2, words)
 
 
@@ -377,7 +383,7 @@ def test_contradictions_are_refused(small: str, options: tuple[str, ...], words:
         pytest.param(("--target", "everything"), "--target", id="no target"),
     ],
 )
-def test_options_that_a_target_has_no_use_for_are_refused(
+def test_options_that_a_target_does_not_use_are_rejected(
     small: str, options: tuple[str, ...], words: str
 ) -> None:
     assert_rejected(assay("serve", *options, "--database", small), 2, words)

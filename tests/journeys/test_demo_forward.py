@@ -1,4 +1,4 @@
-"""The demo's third act: a conversation through the forwarding layer, and a provider that goes bad meanwhile."""
+"""The third act of the demo: a conversation through the forwarder while a provider goes bad."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_ordinary_requests_earn_a_place(seen: Conversation) -> None:
     assert dict(seen.before) == dict.fromkeys(PROVIDERS, "member")
 
 
-def test_who_goes_bad_is_evicted_and_nobody_else(seen: Conversation) -> None:
+def test_only_the_endpoint_that_goes_bad_is_evicted(seen: Conversation) -> None:
     assert dict(seen.after) == {**dict.fromkeys(PROVIDERS, "member"), WORSENING: "evicted"}
     assert 1 <= seen.hours <= 2
 

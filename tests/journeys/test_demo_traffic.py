@@ -1,4 +1,4 @@
-"""The demo's second act: pools form on simulated traffic, and who turns bad leaves within hours."""
+"""The second act of the demo: pools form on simulated traffic, and bad endpoints leave."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ def test_every_model_earns_a_pool(seen: TrafficSimulation) -> None:
         assert any(seen.states[HOURS][name] == "member" for name in own), model
 
 
-def test_the_accurate_are_members_and_the_inaccurate_never_were(seen: TrafficSimulation) -> None:
+def test_accurate_endpoints_are_members_and_inaccurate_ones_never_were(
+    seen: TrafficSimulation,
+) -> None:
     settled = {name: state for name, state in seen.states[HOURS].items() if name != seen.worsening}
     assert all(
         settled[name] == "member"
@@ -31,7 +33,7 @@ def test_the_accurate_are_members_and_the_inaccurate_never_were(seen: TrafficSim
     assert not [name for name, true in seen.accuracies.items() if true <= 0.94 and name in admitted]
 
 
-def test_who_turned_bad_is_evicted_within_three_hours_and_stays_out(
+def test_an_endpoint_that_turns_bad_is_evicted_within_three_hours_and_stays_out(
     seen: TrafficSimulation,
 ) -> None:
     assert seen.eviction is not None
@@ -39,7 +41,7 @@ def test_who_turned_bad_is_evicted_within_three_hours_and_stays_out(
     assert seen.states[HOURS][seen.worsening] == "evicted"
 
 
-def test_nobody_else_loses_a_place(seen: TrafficSimulation) -> None:
+def test_no_other_endpoint_loses_its_place(seen: TrafficSimulation) -> None:
     assert {change.endpoint_id for change in seen.changes if change.after == "evicted"} == {
         seen.worsening
     }

@@ -1,4 +1,4 @@
-"""Issue 3, "It must show": a full disk refuses decisions in one clear line, harms nothing, and is got over."""
+"""A full disk: decisions are rejected in one clear line, and resume once there is space."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def fill(ballast: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_full_disk(sqlite_template: Path, tmp_path: Path, small_disk: Path) -> None:
+def test_a_full_disk_rejects_decisions_until_there_is_space(
+    sqlite_template: Path, tmp_path: Path, small_disk: Path
+) -> None:
     path, journal = tmp_path / "assay.db", small_disk / "journal"
     shutil.copyfile(sqlite_template, path)
     url = f"sqlite:///{path}"

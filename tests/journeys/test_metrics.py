@@ -1,4 +1,4 @@
-"""Metrics over HTTP: what was logged, shipped and refused, for this machine alone."""
+"""Metrics over HTTP, on loopback only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.server_calls import decide, scrape_metrics
 from tests.support.waiting import eventually
 
 
-def test_metrics_tell_what_was_logged_and_shipped(database_url: str, tmp_path: Path) -> None:
+def test_metrics_count_logged_and_shipped_records(database_url: str, tmp_path: Path) -> None:
     import_small_catalog(database_url, tmp_path)
     journal = tmp_path / "journal"
     with (
@@ -30,7 +30,7 @@ def test_metrics_tell_what_was_logged_and_shipped(database_url: str, tmp_path: P
     assert told["assay_journal_accepting"] == 1
 
 
-def test_metrics_are_for_this_machine_alone(database_url: str, tmp_path: Path) -> None:
+def test_metrics_are_served_on_loopback_only(database_url: str, tmp_path: Path) -> None:
     asked = assay(
         "serve", "--database", database_url, "--journal", tmp_path, "--metrics", "0.0.0.0:1",
         "--listen", f"unix:{tmp_path}/socket",

@@ -1,4 +1,4 @@
-"""Issue 4, item 9: for every endpoint outside its distance, in the terms of the rules."""
+"""`assay pool` shows how far each endpoint outside the pool is from it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.commands import assay
 KIMI = "moonshotai/kimi-k2-0905:exacto"
 
 
-def test_everyone_outside_is_told_what_is_missing(kimi: str) -> None:
+def test_each_endpoint_outside_has_its_distance(kimi: str) -> None:
     asked = assay("pool", KIMI, "--now", NOW, "--database", kimi, "--json")
     told = {other["tag"]: other["distance"] for other in json.loads(asked.out)["others"]}
     assert len(told) == 9
@@ -32,7 +32,7 @@ def test_everyone_outside_is_told_what_is_missing(kimi: str) -> None:
     )  # more calls do not mend how seldom it calls
 
 
-def test_people_are_told_as_well(kimi: str) -> None:
+def test_the_table_shows_the_distance(kimi: str) -> None:
     asked = assay("pool", KIMI, "--now", NOW, "--database", kimi)
     assert "what would admit them" in asked.out
     assert "no number would do" in asked.out

@@ -1,4 +1,4 @@
-"""What tests/journeys/test_log_survives.py and test_log_outages.py ask, at length."""
+"""The journeys of killed servers and database outages, at length."""
 
 from __future__ import annotations
 

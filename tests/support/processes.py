@@ -70,14 +70,17 @@ class AssayProcess:
 
 
 @contextmanager
-def running(event: str, *arguments: object, **changes: str) -> Iterator[AssayProcess]:
-    """Run a command, from the moment it logs `event`.
+def running(
+    event: str, *arguments: object, folder: Path | None = None, **changes: str
+) -> Iterator[AssayProcess]:
+    """Run a command in a folder, from the moment it logs `event`.
 
     A process that is still alive at the end must stop cleanly. `changes` go into its environment.
     """
     command = [sys.executable, "-m", "assay.cli", *map(str, arguments)]
     with subprocess.Popen(
         command,
+        cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,4 +1,4 @@
-"""Issue 4, "It must show": Inspect logs, tau2 results and provider tables: each score imported, or refused with why."""
+"""Inspect logs, tau2 results and score tables: each score is imported, or rejected with a reason."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def outcome(report: Any) -> int | str:
     return taken or reasons[0]
 
 
-def test_every_log_is_imported_or_refused_with_the_reason(listed: str, data: Path) -> None:
+def test_every_log_is_imported_or_rejected_with_the_reason(listed: str, data: Path) -> None:
     logs = sorted((data / "inspect_logs").iterdir())
     reports = take(listed, 3, "inspect", *logs)
     assert {Path(report["file"]).name: outcome(report) for report in reports} == INSPECT
@@ -61,7 +61,7 @@ def test_every_log_is_imported_or_refused_with_the_reason(listed: str, data: Pat
     assert {name for name in before if before[name] != after[name]} <= {"import_log"}
 
 
-def test_what_is_unpinned_is_imported_where_the_operator_names_the_endpoint(
+def test_an_unpinned_run_is_imported_for_the_endpoint_that_the_operator_names(
     listed: str, data: Path
 ) -> None:
     log = data / "inspect_logs" / "upstream_popularity_scored.eval"
@@ -71,9 +71,7 @@ def test_what_is_unpinned_is_imported_where_the_operator_names_the_endpoint(
     ]
 
 
-def test_the_six_simulations_give_three_of_six_to_whom_the_operator_names(
-    listed: str, data: Path
-) -> None:
+def test_six_simulations_give_three_of_six_to_the_named_endpoint(listed: str, data: Path) -> None:
     (report,) = take(listed, 3, "tau2", data / SIX)
     assert outcome(report) == UNPINNED
     (report,) = take(listed, 0, "tau2", data / SIX, "--endpoint", GROQ)
@@ -116,7 +114,7 @@ def test_both_forms_of_tau2_are_one_run(listed: str, data: Path, tmp_path: Path)
     )
 
 
-def test_submissions_name_nobody(listed: str, data: Path) -> None:
+def test_submissions_name_no_endpoint(listed: str, data: Path) -> None:
     reports = take(listed, 3, "tau2", *sorted((data / "tau2" / "submissions").iterdir()))
     assert [outcome(report) for report in reports] == [UNPINNED] * 8
     k3 = data / "tau2" / "submissions" / "kimi-k3_sierra_2026-08-04.json"
@@ -124,7 +122,7 @@ def test_submissions_name_nobody(listed: str, data: Path) -> None:
     assert len(report["benchmarks"]["added"]) == 4
 
 
-def test_a_real_table_is_taken_row_by_row(listed: str, data: Path) -> None:
+def test_a_real_table_is_imported_row_by_row(listed: str, data: Path) -> None:
     (report,) = take(listed, 3, "benchmarks", data / TABLE)
     assert report["source"] == "github.com/MoonshotAI/Kimi-Vendor-Verifier README.md"
     named = {name.partition(" ")[0] for name in report["benchmarks"]["added"]}
@@ -147,7 +145,7 @@ def test_a_real_table_is_taken_row_by_row(listed: str, data: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["benchmarks", "inspect", "tau2"])
-def test_an_endpoint_that_is_none_is_wrong_usage(
+def test_an_invalid_endpoint_is_wrong_usage(
     database_url: str, tmp_path: Path, command: str
 ) -> None:
     file = tmp_path / "file"
@@ -157,7 +155,7 @@ def test_an_endpoint_that_is_none_is_wrong_usage(
 
 
 @pytest.mark.parametrize("command", ["benchmarks", "inspect", "tau2"])
-def test_a_file_that_is_not_there_is_named(database_url: str, tmp_path: Path, command: str) -> None:
+def test_a_missing_file_is_named(database_url: str, tmp_path: Path, command: str) -> None:
     assert_rejected(
         assay("import", command, tmp_path / "no", "--database", database_url),
         3,

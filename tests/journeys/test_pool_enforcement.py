@@ -1,4 +1,4 @@
-"""Issue 2, "It must show": who serves, on the command line and over gRPC, and that no way leads around the pool."""
+"""Decisions on the command line and over gRPC: no request leads around the pool."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ def test_no_preference_lets_a_non_member_in(observed: str, provider: str) -> Non
         pytest.param({"quantizations": ["unknown", "fp8", "fp4"]}, id="quantizations of all"),
     ],
 )
-def test_nor_does_any_other_preference(kimi_server: grpc.Channel, provider: dict[str, Any]) -> None:
+def test_no_other_preference_lets_a_non_member_in(
+    kimi_server: grpc.Channel, provider: dict[str, Any]
+) -> None:
     seen = tags(
         decide(kimi_server, f"{KIMI}:exacto", tools=2, provider=provider_preferences(provider))
     )
@@ -79,7 +81,7 @@ def test_nor_does_any_other_preference(kimi_server: grpc.Channel, provider: dict
         ),
     ],
 )
-def test_only_a_non_member_leaves_nobody_and_says_why(
+def test_only_a_non_member_leaves_no_attempt_and_says_why(
     observed: str, provider: dict[str, Any]
 ) -> None:
     answer = answered(observed, f"{KIMI}:exacto", "--provider", json.dumps(provider))
@@ -88,7 +90,7 @@ def test_only_a_non_member_leaves_nobody_and_says_why(
     assert {"only", "ACCURACY"} <= {reason["reason"] for reason in answer["availability_reasons"]}
 
 
-def test_without_the_suffix_all_may_appear(observed: str) -> None:
+def test_without_the_suffix_every_endpoint_may_appear(observed: str) -> None:
     assert len(tried(answered(observed, KIMI))) == 11
     assert tried(answered(observed, KIMI, "--provider", '{"only": ["deepinfra"]}')) == ["deepinfra"]
     assert (
@@ -96,7 +98,7 @@ def test_without_the_suffix_all_may_appear(observed: str) -> None:
     )
 
 
-def test_no_evidence_is_never_a_guess(kimi: str, kimi_server: grpc.Channel) -> None:
+def test_missing_evidence_excludes(kimi: str, kimi_server: grpc.Channel) -> None:
     answer = answered(kimi, f"{ALONE}:exacto")
 
     assert (answer["attempts"], answer["availability"]) == ([], "constraint_filtered")
@@ -113,9 +115,7 @@ def test_no_evidence_is_never_a_guess(kimi: str, kimi_server: grpc.Channel) -> N
     assert decide(kimi_server, ALONE, tools=2).attempts
 
 
-def test_of_two_endpoints_propensity_says_nothing_and_says_so(
-    small: str, small_server: grpc.Channel
-) -> None:
+def test_propensity_abstains_with_two_endpoints(small: str, small_server: grpc.Channel) -> None:
     ran = assay("pool", "lab/pair:exacto", "--now", NOW, "--database", small, "--json")
     abstained = {
         (each["tag"], finding["rule"], bool(finding["message"]))
@@ -141,7 +141,7 @@ def test_suffixes_compose_in_any_order(observed: str) -> None:
     assert first == second
 
 
-def test_the_last_suffix_that_orders_orders(small_server: grpc.Channel) -> None:
+def test_the_last_suffix_with_an_order_determines_the_order(small_server: grpc.Channel) -> None:
     by_price, by_speed = ["one/a", "two/b", "three/c"], ["three/c", "two/b", "one/a"]
     orders = {
         "lab/mixed:nitro:floor": by_price,
@@ -200,7 +200,7 @@ def test_a_repeated_tag_means_both_endpoints(small_server: grpc.Channel) -> None
         ),
     ],
 )
-def test_preferences_leave_out_what_they_name(
+def test_preferences_exclude_what_they_name(
     small_server: grpc.Channel, wishes: dict[str, Any], parameters: list[str], left: set[str]
 ) -> None:
     answer = decide(
@@ -313,7 +313,7 @@ def test_a_stock_client_with_reflection_only_can_decide(observed: str, tmp_path:
     assert {attempt["tag"] for attempt in json.loads(ended.stdout)["attempts"]} == MEMBERS
 
 
-def test_the_demo_tells_who_serves_and_why_the_others_do_not(tmp_path: Path) -> None:
+def test_the_demo_shows_attempts_and_reasons(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "assay.cli", "demo"],
         check=True, capture_output=True, text=True, timeout=120, cwd=tmp_path,

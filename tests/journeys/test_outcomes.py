@@ -1,4 +1,4 @@
-"""Outcomes over real sockets: demoted endpoints, servers that are killed, and the same batches at two replicas."""
+"""Outcomes over real sockets: demotions, killed servers, and the same batches at two replicas."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from sqlalchemy import Engine, func, select
 from tests.support.commands import assay
 from tests.support.decide_load import import_small_catalog, ship_and_read_log
 from tests.support.processes import AssayProcess, serving_journal
+from tests.support.searches import files_containing
 from tests.support.server_calls import decide, health_status, tags
 from tests.support.waiting import eventually
 
@@ -171,7 +172,7 @@ def test_a_decision_made_while_an_endpoint_was_demoted_replays_with_the_demotion
     ]  # fmt: skip
 
 
-def test_what_was_acknowledged_survives_a_kill_and_counts_once(
+def test_acknowledged_outcomes_survive_a_kill_and_count_once(
     database_url: str, tmp_path: Path
 ) -> None:
     """Clients then send everything again, as they have to where they were not answered."""
@@ -220,9 +221,7 @@ def send(
         return
 
 
-def test_two_replicas_that_are_sent_everything_count_it_once(
-    new_database: Any, tmp_path: Path
-) -> None:
+def test_two_replicas_that_get_every_batch_count_it_once(new_database: Any, tmp_path: Path) -> None:
     batches = made_up_batches(60, seed=3)
     with new_database() as url, new_database() as other:
         for number, each in enumerate((url, other)):
@@ -257,7 +256,9 @@ def test_two_replicas_that_are_sent_everything_count_it_once(
             assert answered(database) == expected(batches)
 
 
-def test_words_of_users_and_names_of_tenants_go_nowhere(database_url: str, tmp_path: Path) -> None:
+def test_text_of_users_and_names_of_tenants_are_stored_nowhere(
+    database_url: str, tmp_path: Path
+) -> None:
     import_small_catalog(database_url, tmp_path)
     journal, text = tmp_path / "journal", CANARY.encode()
     unknown = bytes([0xFA, 0x07, len(text)]) + text  # field 127
@@ -274,11 +275,11 @@ def test_words_of_users_and_names_of_tenants_go_nowhere(database_url: str, tmp_p
             1,
             ["unknown-endpoint", "bad-decision"],
         )
-        assert holding(tmp_path, CANARY) == []  # with the journal's segments in place
+        assert files_containing(tmp_path, CANARY) == []  # with the journal's segments in place
         assert server.stop() == 0
         assert not any(CANARY in line or TENANT in line for line in server.log)
     ship_and_read_log(database_url, journal)
-    assert holding(tmp_path, CANARY) == []
+    assert files_containing(tmp_path, CANARY) == []
     with opened(database_url) as database:
         assert answered(database) == 1
         for table in (evidence_counter, service_counter, tenant_provider, outcome, evidence_batch):
@@ -290,12 +291,6 @@ def varint(number: int) -> bytes:
     return bytes([number]) if number < 128 else bytes([number & 127 | 128, number >> 7])
 
 
-def holding(folder: Path, text: str) -> list[str]:
-    """The files that hold a text."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return [path.name for path in files if text.encode() in path.read_bytes()]
-
-
-def test_its_health_is_told(small_address: str) -> None:
+def test_evidence_service_reports_its_health(small_address: str) -> None:
     with grpc.insecure_channel(small_address) as channel:
         assert health_status(channel, "assay.v1.EvidenceService") == "SERVING"

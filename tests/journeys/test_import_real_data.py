@@ -1,4 +1,4 @@
-"""Issue 2, "It must show": real catalogs in, twice, forwards and backwards; real observations in, and their pool."""
+"""Real catalogs and observations: imported twice, in order and out of order, and their pool."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ JULY = "catalog/openrouter_2026-07-04T140407.json.gz"
 AUGUST = "catalog/openrouter_2026-08-07T000104.json.gz"
 
 
-def test_a_real_catalog_is_imported_again_forwards_and_not_backwards(
+def test_a_real_catalog_is_replaced_by_a_newer_one_but_not_by_an_older_one(
     database_url: str, data: Path
 ) -> None:
     def take(name: str) -> Any:
@@ -94,7 +94,7 @@ def test_the_pool_of_real_observations_is_the_vetted_one(kimi_only: str) -> None
     assert all(reason["message"] for other in seen["others"] for reason in other["reasons"])
 
 
-def test_the_counts_shown_are_the_files(kimi_only: str) -> None:
+def test_the_counts_shown_are_those_of_the_file(kimi_only: str) -> None:
     seen = pool(kimi_only, "--now", NOW)
 
     shown = {each["tag"]: each["facts"] for each in (*seen["members"], *seen["others"])}
@@ -116,7 +116,7 @@ def test_without_now_the_same_evidence_is_stale_and_the_pool_empty(kimi_only: st
     )
 
 
-def test_observations_of_endpoints_nobody_knows_are_refused_by_name(database_url: str) -> None:
+def test_observations_of_unknown_endpoints_are_rejected_by_name(database_url: str) -> None:
     ran = assay("import", "observations", KIMI_CSV, "--database", database_url, "--json")
 
     assert (ran.code, ran.err) == (3, "")

@@ -1,4 +1,4 @@
-"""AuditService over a real socket: found, explained, replayed, verified; and what is asked wrongly is refused."""
+"""AuditService over a real socket: listing, explaining, replaying and verifying."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def at(seconds: int) -> Timestamp:
     return Timestamp(seconds=seconds)
 
 
-def test_pages_filters_and_times(audited: Audited) -> None:
+def test_listing_pages_filters_and_limits_times(audited: Audited) -> None:
     newest_first = [answer.decision_id for answer in reversed(audited.answers)]
     assert audited.listed() == newest_first
     pages: list[list[str]] = []
@@ -144,7 +144,7 @@ def test_pages_filters_and_times(audited: Audited) -> None:
         pytest.param({"until": at(2**60)}, "until", id="no time"),
     ],
 )
-def test_what_is_asked_wrongly(
+def test_invalid_requests_are_rejected(
     asked: dict[str, Any], words: str, small_server: grpc.Channel
 ) -> None:
     stub = pb_grpc.AuditServiceStub(small_server)
@@ -154,7 +154,7 @@ def test_what_is_asked_wrongly(
     assert details.isprintable()
 
 
-def test_one_decision_with_its_sentences_and_its_replay(audited: Audited) -> None:
+def test_a_decision_comes_with_sentences_and_a_replay(audited: Audited) -> None:
     answer = audited.answers[3]
     shown = audited.stub.GetDecision(pb.GetDecisionRequest(decision_id=answer.decision_id))
     assert list(shown.attempts) == list(answer.attempts)
@@ -176,7 +176,7 @@ def test_one_decision_with_its_sentences_and_its_replay(audited: Audited) -> Non
     )
 
 
-def test_verifying_and_what_it_says_after_tampering(audited: Audited) -> None:
+def test_verify_passes_and_names_tampering(audited: Audited) -> None:
     whole = audited.stub.VerifyLog(pb.VerifyLogRequest())
     assert whole.intact
     assert [(stream.checked, stream.fault) for stream in whole.streams] == [(COUNT, "")]
@@ -201,7 +201,7 @@ def test_verifying_and_what_it_says_after_tampering(audited: Audited) -> None:
     database.dispose()
 
 
-def test_policy_revisions(audited: Audited) -> None:
+def test_policy_revisions_are_listed(audited: Audited) -> None:
     answer = audited.stub.ListPolicyRevisions(pb.ListPolicyRevisionsRequest())
     assert [(each.number, each.digest) for each in answer.revisions] == [
         (1, audited.answers[0].policy_revision.digest)

@@ -1,4 +1,4 @@
-"""`assay audit export`, `prune`, `erase` and `revisions` on real databases: what is taken along, let go of and kept."""
+"""`assay audit export`, `prune`, `erase` and `revisions` on real databases."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_exports_the_same_rows_as_parquet_and_as_json_lines(
     assert sorted(path.name for path in tmp_path.glob("*x.*")) == ["x.jsonl", "x.parquet"]
 
 
-def test_exports_what_is_asked_for_also_nothing(kept: AuditedLog, tmp_path: Path) -> None:
+def test_an_export_may_be_empty(kept: AuditedLog, tmp_path: Path) -> None:
     path = tmp_path / "x"
     for form in ("parquet", "jsonl"):
         assert (
@@ -60,7 +60,7 @@ def test_exports_what_is_asked_for_also_nothing(kept: AuditedLog, tmp_path: Path
     assert path.read_bytes() == b""
 
 
-def test_a_failed_export_leaves_what_was_there(kept: AuditedLog, tmp_path: Path) -> None:
+def test_a_failed_export_keeps_the_existing_file(kept: AuditedLog, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / "x").write_text("before")
@@ -97,7 +97,7 @@ def test_pruning_leaves_a_log_that_verifies(log: AuditedLog) -> None:
     assert log.verify().code == 0
 
 
-def test_an_erased_tenant_is_nowhere_and_the_log_still_verifies(
+def test_an_erased_tenant_is_found_nowhere_and_the_log_still_verifies(
     log: AuditedLog, tmp_path: Path, backend: str
 ) -> None:
     (tmp_path / "tenants.yaml").write_text("- tenant: canary-corp\n  only: [novita]\n")
@@ -128,7 +128,7 @@ def test_an_erased_tenant_is_nowhere_and_the_log_still_verifies(
     ] == []
 
 
-def test_revisions_tell_when_and_what_changed(log: AuditedLog, tmp_path: Path) -> None:
+def test_revisions_show_when_and_what_changed(log: AuditedLog, tmp_path: Path) -> None:
     assert "no policy" in log.audit("revisions").out
     stricter = copy_policy(tmp_path)
     (stricter / "exacto.yaml").write_text(

@@ -1,4 +1,4 @@
-"""Issue 3, "It must show": a database that goes away under load fails no Decide and costs no decision."""
+"""A database that goes away under load: no Decide fails, and no decision is lost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_postgresql_is_stopped_under_load_and_started_again(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_sqlite_is_locked_by_somebody_else_under_load(
+def test_sqlite_is_locked_by_another_process_under_load(
     sqlite_template: Path, tmp_path: Path
 ) -> None:
     decide_while_sqlite_is_locked(sqlite_template, tmp_path, seconds=3.0)

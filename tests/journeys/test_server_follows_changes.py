@@ -1,4 +1,4 @@
-"""Issue 2, "It must show": a running server takes up what changes, tells its health, and stops when asked."""
+"""A running server: it takes up changes, reports its health, and stops when told to."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_each_part_has_a_health_of_its_own(small_server: grpc.Channel) -> None:
     assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-def test_an_import_and_an_edit_are_taken_up_and_a_bad_edit_keeps_the_last_good_one(
+def test_imports_and_edits_become_active_and_a_bad_edit_does_not(
     database_url: str, tmp_path: Path
 ) -> None:
     policy = copy_policy(tmp_path)
@@ -120,7 +120,7 @@ def known(channel: grpc.Channel, model: str) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_server_in_good_order(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_stops_the_server_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     url = f"sqlite:///{tmp_path / 'assay.db'}"
     (tmp_path / "catalog.csv").write_text(SMALL_CATALOG)
     assert assay("import", "catalog", tmp_path / "catalog.csv", "--database", url).code == 0
@@ -131,7 +131,7 @@ def test_a_signal_ends_the_server_in_good_order(tmp_path: Path, number: signal.S
     assert not any("exception" in line for line in server.log)
 
 
-def test_a_policy_revision_ahead_of_the_server_is_refused(small_server: grpc.Channel) -> None:
+def test_a_policy_revision_ahead_of_the_server_is_rejected(small_server: grpc.Channel) -> None:
     number = decide(small_server, "lab/mixed").policy_revision.number
     assert number >= 1
     assert decide(small_server, "lab/mixed", min_policy_revision=number).attempts
@@ -144,7 +144,7 @@ def test_a_policy_revision_ahead_of_the_server_is_refused(small_server: grpc.Cha
     )
 
 
-def test_a_batch_of_256_is_answered_one_by_one_and_257_are_refused(
+def test_a_batch_of_256_is_answered_item_by_item_and_257_are_rejected(
     small_server: grpc.Channel,
 ) -> None:
     stub = pb_grpc.RoutingServiceStub(small_server)
@@ -165,7 +165,7 @@ def test_a_batch_of_256_is_answered_one_by_one_and_257_are_refused(
     assert "257" in str(refused.value.details())
 
 
-def test_the_database_may_go_away_and_an_edit_made_meanwhile_is_taken_up_when_it_is_back(
+def test_an_edit_made_while_the_database_is_away_becomes_active_when_it_is_back(
     postgresql_server: str, tmp_path: Path
 ) -> None:
     policy = copy_policy(tmp_path)
