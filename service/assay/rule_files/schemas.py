@@ -14,6 +14,8 @@ import jsonschema_rs
 
 from assay.engine.policy.faults import Fault
 from assay.engine.policy.rule_set import Place
+from assay.engine.world.catalog import Endpoint, Model
+from assay.engine.world.declarations import declared_fields
 from assay.rule_files.nodes import Listing, Node, Scalar, Table, find, plain
 
 KINDS: Final = {"RuleSet": "ruleset", "Bindings": "bindings", "RuleSetTest": "ruleset_test"}
@@ -24,20 +26,38 @@ TYPES: Final = {
     "array": "a list", "object": "a mapping", "null": "nothing",
 }  # fmt: skip
 
+_SCHEMA_OF: Final[Mapping[type, dict[str, str]]] = {
+    bool: {"type": "boolean"},
+    int: {"$ref": "#/$defs/count"},
+    float: {"$ref": "#/$defs/amount"},
+    str: {"$ref": "#/$defs/text"},
+    tuple: {"$ref": "#/$defs/texts"},
+}
+
 Schema = dict[str, Any]  # a JSON document, as the validator takes it
 Violation = jsonschema_rs.ValidationError
 
 
 @cache
 def load_schema(kind: str) -> Schema:
-    """The shipped JSON Schema of a kind of file."""
-    text = (
-        resources.files(__package__)
-        .joinpath("schema", f"{KINDS[kind]}.schema.json")
-        .read_text(encoding="utf-8")
-    )
+    """Return the shipped JSON Schema of a kind of file.
+
+    A declared field that the shipped file does not describe gets the schema of its type.
+    """
+    name = f"{KINDS[kind]}.schema.json"
+    text = resources.files(__package__).joinpath("schema", name).read_text(encoding="utf-8")
     loaded: Schema = json.loads(text)
+    if kind == "RuleSetTest":
+        _describe(Endpoint, loaded["$defs"]["endpoint"]["properties"])
+        _describe(Model, loaded["$defs"]["model"]["properties"])
     return loaded
+
+
+def _describe(owner: type, properties: dict[str, Any]) -> None:
+    for item in declared_fields(owner):
+        if "." not in item.path and item.path != "endpoint_id":
+            stated = {**_SCHEMA_OF[item.kind], "description": item.spellings.description}
+            properties.setdefault(item.path, stated)
 
 
 @cache

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Column, Connection, Integer, MetaData, Table, cast, func, select
 
-from assay.engine.evidence.speed import NOTHING, HistogramBin, latencies, throughputs, uptime
+from assay.engine.evidence.speed import NO_PERCENTILES, HistogramBin, latencies, throughputs, uptime
 from assay.engine.world.catalog import Endpoint
 from assay.engine.world.clock import EPOCH, HOUR, HOURS_PER_DAY
 from assay.engine.world.measurements import ServedSpeed
@@ -34,7 +34,7 @@ def silent(endpoints: Iterable[Endpoint]) -> list[str]:
     return [
         e.endpoint_id
         for e in endpoints
-        if NOTHING in (e.latency_s, e.throughput_tps)
+        if NO_PERCENTILES in (e.latency_s, e.throughput_tps)
         or (e.uptime_30m_percent is None and e.uptime_1d_percent is None)
     ]
 

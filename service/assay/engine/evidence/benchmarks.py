@@ -1,4 +1,4 @@
-"""Benchmark runs: one suite's score for an endpoint, which runs may be compared, and which of them is the latest."""
+"""Benchmark runs: which of them count, and which is the latest (service/STATISTICS.md#benchmarks)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from assay.engine.world.clock import DAY
 from assay.engine.world.measurements import UNITS, BenchmarkRun, Series
 
 COMPLETE_PERCENT = 95
-"""The share of its tasks that a run must have completed for its score to be taken."""
+"""Share of its tasks that a run must have completed for its score to count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,22 +23,23 @@ class LatestScore:
 
 
 def in_unit(score: float, unit: str) -> bool:
-    """Whether a score lies in its unit; NaN lies in none."""
+    """Return whether a score is within its unit's range; NaN is not."""
     lowest, highest = UNITS[unit]
     return lowest <= score <= highest
 
 
 def is_complete(completed: int, total: int) -> bool:
-    """Whether enough of a run's tasks were completed to speak of a score."""
+    """Return whether enough of a run's tasks were completed for its score to count."""
     return total > 0 and completed * 100 >= total * COMPLETE_PERCENT
 
 
 def latest_scores(
     runs: Iterable[BenchmarkRun], as_of: datetime
 ) -> Mapping[str, tuple[LatestScore, ...]]:
-    """Of each endpoint and series the latest run up to an instant, in order of series, by endpoint.
+    """Return by endpoint the latest run of each series up to an instant, in the order of series.
 
-    The order they come in does not matter; of several at one time the last by source and run id counts.
+    The order of `runs` does not matter; of several runs at one time, the last by source and id
+    counts.
     """
     newest: dict[tuple[str, Series], BenchmarkRun] = {}
     for run in runs:
@@ -49,9 +50,9 @@ def latest_scores(
     for endpoint_id, series in sorted(newest):
         run = newest[endpoint_id, series]
         found[endpoint_id].append(LatestScore(run, (as_of - run.run_at) // DAY))
-    return {endpoint_id: tuple(standings) for endpoint_id, standings in found.items()}
+    return {endpoint_id: tuple(scores) for endpoint_id, scores in found.items()}
 
 
 def run_order(run: BenchmarkRun) -> tuple[datetime, str, str]:
-    """What makes a run later than another one of its series and endpoint."""
+    """Return the sort key that finds the latest run of a series and endpoint."""
     return run.run_at, run.source, run.run

@@ -1,7 +1,9 @@
-"""Forgetting in whole numbers: weights by age on a ladder of half-lives, so that sums come out alike wherever made.
+"""Time decay of traffic in whole numbers (service/STATISTICS.md#time-decay).
 
-Age runs from the end of an hour. Hours of this and the last UTC day weigh each by its own, those before by the mean of
-their day: what is that old weighs little, and a day is one row. Definitions: reference/statistics.md §5.1.
+How it works. Every counter has an integer weight, a multiple of 2^-20, and sums of integers are the
+same in any order and in any database. Half-lives are steps of a ladder, so that SQL needs one table
+of weights per step instead of one per endpoint. Ages run from the end of an hour. The hours of today
+and yesterday have a weight each; an earlier day is one row and has the mean weight of its hours.
 """
 
 from __future__ import annotations
@@ -16,13 +18,13 @@ from assay.engine.canonical import canonical
 from assay.engine.world.clock import EPOCH, HOUR, HOURS_PER_DAY
 
 RATE_DAYS: Final = 7
-PER_OCTAVE: Final = 4
+_STEPS_PER_OCTAVE: Final = 4
 WEIGHT_SCALE: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class EvidenceSpec:
-    """How counts are folded: age limit and half-life bounds.
+    """How counts are discounted: age limit, half-life bounds and design effect.
 
     The half-life is `half_life_target` effective tool-call requests at the endpoint's own rate, clamped to
     [`half_life_min`, `half_life_max`]; `design_effect` divides counts that come in clusters.
@@ -43,10 +45,9 @@ class EvidenceSpec:
 
 @dataclass(frozen=True, slots=True)
 class CountingWindow:
-    """The counters that have ended at an instant and are not stale, hours and days counted from 1970.
+    """The counters that count at an instant: days, then hours from `first_hour` to before `end`.
 
-    Hours weigh each by itself, from `first_hour` on up to `end`, which has not ended; days before that, from
-    `first_day` to `last_day`.
+    Hours and days are numbered from 1970; `end` is the hour that has not ended.
     """
 
     first_day: int
@@ -56,7 +57,7 @@ class CountingWindow:
 
 
 def counting_window(spec: EvidenceSpec, as_of: datetime) -> CountingWindow:
-    """What counts as of an instant."""
+    """Return the counters that have ended at an instant and are not stale."""
     end = (as_of - EPOCH) // HOUR
     oldest = end - floor(spec.max_age / HOUR)
     yesterday = end // HOURS_PER_DAY - 1
@@ -70,33 +71,28 @@ def counting_window(spec: EvidenceSpec, as_of: datetime) -> CountingWindow:
 
 @lru_cache
 def half_lives(spec: EvidenceSpec) -> tuple[float, ...]:
-    """The half-lives there are, in hours: four to an octave from the shortest on, and the longest."""
+    """Return the ladder of half-lives in hours: four per octave from the shortest, then the longest."""
     shortest, longest = spec.half_life_min / HOUR, spec.half_life_max / HOUR
-    steps = ceil(PER_OCTAVE * log2(longest / shortest))
-    return (*(shortest * exp2(step / PER_OCTAVE) for step in range(steps)), longest)
+    steps = ceil(_STEPS_PER_OCTAVE * log2(longest / shortest))
+    return (*(shortest * exp2(step / _STEPS_PER_OCTAVE) for step in range(steps)), longest)
 
 
 def half_life_step(calls: int, days: int, spec: EvidenceSpec) -> int:
-    """The step on the ladder for an endpoint that had so many tool-call requests in so many whole days."""
+    """Return the ladder's step for an endpoint with so many tool-call requests in so many days."""
     last = len(half_lives(spec)) - 1
     if not calls or not days:
         return last
     hours = spec.half_life_target * spec.design_effect * days * HOURS_PER_DAY / calls
-    return min(max(round(PER_OCTAVE * log2(hours / (spec.half_life_min / HOUR))), 0), last)
+    return min(max(round(_STEPS_PER_OCTAVE * log2(hours / (spec.half_life_min / HOUR))), 0), last)
 
 
 def hour_weight(half_life: float, hour: int, end: int) -> int:
-    """The weight of an hour's counts, of `WHOLE`."""
+    """Return the weight of an hour's counts, as a multiple of 1 / `WEIGHT_SCALE`."""
     return round(WEIGHT_SCALE * exp2((hour + 1 - end) / half_life))
 
 
 def day_weight(half_life: float, day: int, end: int) -> int:
-    """The weight of a day's counts, of `WHOLE`: the mean of its hours'."""
-    return round(
-        WEIGHT_SCALE
-        * sum(
-            exp2((day * HOURS_PER_DAY + hour + 1 - end) / half_life)
-            for hour in range(HOURS_PER_DAY)
-        )
-        / HOURS_PER_DAY
-    )
+    """Return the weight of a day's counts: the mean of its hours' weights."""
+    first = day * HOURS_PER_DAY
+    weights = (exp2((first + hour + 1 - end) / half_life) for hour in range(HOURS_PER_DAY))
+    return round(WEIGHT_SCALE * sum(weights) / HOURS_PER_DAY)

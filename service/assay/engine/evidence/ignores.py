@@ -1,7 +1,7 @@
-"""How many of those whose word counts ignore an endpoint: one vote a tenant, and only of tenants that use the model.
+"""How many eligible tenants ignore an endpoint (service/STATISTICS.md#ignore-votes).
 
-Eligible is who Assay has known for two weeks and has seen making 200 tool-call requests over two providers within four.
-Whoever belongs to a provider has no say about it. Definitions: reference/statistics.md §5.7.
+A tenant has one vote per model. It is eligible if Assay has known it for two weeks and has seen it
+make 200 tool-call requests with two providers within four weeks.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from assay.engine.world.tenants import Preference
 KNOWN_FOR: Final = timedelta(days=14)
 LEAST_CALLS: Final = 200
 LEAST_PROVIDERS: Final = 2
-NONE: Final[frozenset[str]] = frozenset()
+_NONE: Final[frozenset[str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Voter:
-    """What Assay itself saw of a tenant: since when, and within four weeks its tool-call requests by provider.
+    """What Assay itself saw of a tenant: since when, and its recent tool-call requests by provider.
 
-    `asked` holds the models that it asked for tools of, with what its requests ignored there.
+    `asked` maps each model that it requested tools of to what these requests ignored.
     """
 
     tenant: str
@@ -37,40 +37,9 @@ class Voter:
     affiliated: frozenset[str] = frozenset()
 
 
-def is_eligible(voter: Voter, as_of: datetime) -> bool:
-    """Whether a tenant's word counts."""
-    calls = [count for count in voter.calls.values() if count > 0]
-    return (
-        as_of - voter.first_seen >= KNOWN_FOR
-        and sum(calls) >= LEAST_CALLS
-        and len(calls) >= LEAST_PROVIDERS
-    )
-
-
-def ignore_votes(
-    voters: Iterable[Voter], preferences: Iterable[Preference], as_of: datetime
-) -> tuple[IgnoreVote, ...]:
-    """One ballot for each eligible tenant and model that it asked for tools of, with its standing preferences."""
-    standing: defaultdict[str, list[Preference]] = defaultdict(list)
-    for each in preferences:
-        if each.kind == "ignore":
-            standing[each.tenant].append(each)
-    return tuple(
-        IgnoreVote(
-            voter.tenant,
-            model,
-            ignored | {p.target for p in standing[voter.tenant] if p.model in (None, model)},
-            voter.affiliated,
-        )
-        for voter in sorted(voters, key=lambda v: v.tenant)
-        if is_eligible(voter, as_of)
-        for model, ignored in sorted(voter.asked.items())
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class ModelVotes:
-    """The ballots of one model: who cast one, who ignores what, and who belongs to whom."""
+    """The votes about one model: all voters, those that ignore a name, those of a provider."""
 
     tenants: frozenset[str]
     ignoring: Mapping[str, frozenset[str]]
@@ -79,43 +48,68 @@ class ModelVotes:
 
 @dataclass(frozen=True, slots=True)
 class IgnoreCounts:
-    """Eligible tenants that asked for tools of the model, and those of them that ignore the endpoint."""
+    """Eligible tenants that requested tools of the model, and those of them that ignore the endpoint."""
 
     tenants: int
     ignoring: int
 
 
-def votes_by_model(cast: Iterable[IgnoreVote]) -> dict[str, ModelVotes]:
-    """The ballots by model; the order they come in does not matter."""
+def is_eligible(voter: Voter, as_of: datetime) -> bool:
+    """Return whether a tenant may vote."""
+    calls = [count for count in voter.calls.values() if count > 0]
+    is_known = as_of - voter.first_seen >= KNOWN_FOR
+    return is_known and sum(calls) >= LEAST_CALLS and len(calls) >= LEAST_PROVIDERS
+
+
+def ignore_votes(
+    voters: Iterable[Voter], preferences: Iterable[Preference], as_of: datetime
+) -> tuple[IgnoreVote, ...]:
+    """Return one vote per eligible tenant and model that it requested tools of."""
+    ignored_by: defaultdict[str, list[Preference]] = defaultdict(list)
+    for preference in preferences:
+        if preference.kind == "ignore":
+            ignored_by[preference.tenant].append(preference)
+    votes = []
+    for voter in sorted(voters, key=lambda each: each.tenant):
+        if not is_eligible(voter, as_of):
+            continue
+        for model, in_requests in sorted(voter.asked.items()):
+            general = {p.target for p in ignored_by[voter.tenant] if p.model in (None, model)}
+            votes.append(IgnoreVote(voter.tenant, model, in_requests | general, voter.affiliated))
+    return tuple(votes)
+
+
+def votes_by_model(votes: Iterable[IgnoreVote]) -> dict[str, ModelVotes]:
+    """Group votes by model; their order does not matter."""
     models: defaultdict[str, list[IgnoreVote]] = defaultdict(list)
-    for ballot in cast:
-        models[ballot.model].append(ballot)
-    return {
-        model: ModelVotes(
-            frozenset(each.tenant for each in own),
-            grouped((target, each.tenant) for each in own for target in each.ignores),
-            grouped((provider, each.tenant) for each in own for provider in each.affiliated),
-        )
-        for model, own in models.items()
-    }
+    for vote in votes:
+        models[vote.model].append(vote)
+    return {model: _summed(own) for model, own in models.items()}
 
 
-def grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, frozenset[str]]:
-    """Tenants by what they are paired with."""
-    found: defaultdict[str, set[str]] = defaultdict(set)
-    for name, tenant in pairs:
-        found[name].add(tenant)
-    return {name: frozenset(tenants) for name, tenants in found.items()}
+def _summed(votes: Iterable[IgnoreVote]) -> ModelVotes:
+    tenants: set[str] = set()
+    ignoring: defaultdict[str, set[str]] = defaultdict(set)
+    affiliated: defaultdict[str, set[str]] = defaultdict(set)
+    for vote in votes:
+        tenants.add(vote.tenant)
+        for target in vote.ignores:
+            ignoring[target].add(vote.tenant)
+        for provider in vote.affiliated:
+            affiliated[provider].add(vote.tenant)
+    return ModelVotes(frozenset(tenants), _frozen(ignoring), _frozen(affiliated))
 
 
-def count_ignores(endpoint: Endpoint, poll: ModelVotes) -> IgnoreCounts:
-    """Count each tenant once, however often it says so, and nobody who belongs to the provider."""
-    tier = endpoint.service_tier
-    names = (
-        n
-        for n in {endpoint.provider, endpoint.tag}
-        if provider_matches(n, endpoint.provider, endpoint.tag, tier)
-    )
-    against = frozenset[str]().union(*(poll.ignoring.get(name, NONE) for name in names))
-    own = poll.affiliated.get(endpoint.provider, NONE)
-    return IgnoreCounts(len(poll.tenants - own), len(against - own))
+def _frozen(groups: Mapping[str, set[str]]) -> dict[str, frozenset[str]]:
+    return {name: frozenset(tenants) for name, tenants in groups.items()}
+
+
+def count_ignores(endpoint: Endpoint, votes: ModelVotes) -> IgnoreCounts:
+    """Count each tenant once, however often it ignores the endpoint, except the provider's own."""
+    provider, tag, tier = endpoint.provider, endpoint.tag, endpoint.service_tier
+    against: set[str] = set()
+    for name in {provider, tag}:
+        if provider_matches(name, provider, tag, tier):
+            against |= votes.ignoring.get(name, _NONE)
+    own = votes.affiliated.get(provider, _NONE)
+    return IgnoreCounts(len(votes.tenants - own), len(against - own))

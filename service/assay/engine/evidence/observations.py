@@ -1,7 +1,7 @@
-"""Observations folded into what is known of each endpoint as of an instant: discounted counts, peers.
+"""Imported observations folded per endpoint: counts discounted by age, and propensities of peers.
 
-Definitions: reference/statistics.md §5.1 and §5.5, with the corrections at its head. A window counts once it has
-ended; its age runs from its end; older than the limit is stale.
+See service/STATISTICS.md#time-decay and service/STATISTICS.md#propensity. A window counts once it has
+ended; its age runs from its end.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ class HourCounts:
 
 @dataclass(frozen=True, slots=True)
 class FoldedCounts:
-    """What one endpoint's windows come to: as observed, and discounted by age; all counts by source undiscounted.
+    """All fresh counts of one endpoint: as observed, discounted by age, and undiscounted by source.
 
-    `half_life` is that of the discount; `references` are the sources that call it the model vendor's own endpoint. What
-    only traffic tells: bad calls counted in the endpoint's favour, where that differs; standardised propensities by
-    source, `None` where no choice was left to the model; the model's design effect; the hour up to now.
+    `half_life` is that of the discount; `references` are the sources that call it the model vendor's
+    own endpoint. Only traffic states the rest: the lower count of errors where two differ;
+    standardized propensities by source, `None` if the model never had a choice; the model's design
+    effect; the last closed hour.
     """
 
     observed: Counts
@@ -54,13 +55,13 @@ class FoldedCounts:
         return max(self.by_source, key=lambda source: (self.by_source[source].requests, source))
 
     def share(self, source: str) -> float | None:
-        """How often it calls tools, as a source saw it; `None` where that cannot be said."""
+        """Return how often it calls tools, by one source; `None` if the source cannot tell."""
         return self.shares[source] if source in self.shares else propensity(self.by_source[source])
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointEvidence:
-    """All that is known of one endpoint's tool calling; `folded` is absent where nothing fresh was observed."""
+    """All evidence of one endpoint's tool calling; `folded` is `None` if all of it is stale."""
 
     folded: FoldedCounts | None
     stale: bool
@@ -69,71 +70,61 @@ class EndpointEvidence:
 def fold_observations(
     observations: Iterable[Observation], spec: EvidenceSpec, as_of: datetime
 ) -> Mapping[str, EndpointEvidence]:
-    """Fold every endpoint's windows; the order they come in does not matter."""
+    """Fold the ended windows of each endpoint; the order of `observations` does not matter."""
     windows: defaultdict[str, list[Observation]] = defaultdict(list)
     for observation in observations:
         if observation.observed_to <= as_of:
             windows[observation.endpoint_id].append(observation)
-    return {endpoint_id: fold_endpoint(seen, spec, as_of) for endpoint_id, seen in windows.items()}
+    return {endpoint_id: _fold(own, spec, as_of) for endpoint_id, own in windows.items()}
 
 
-def fold_endpoint(
-    seen: Sequence[Observation], spec: EvidenceSpec, as_of: datetime
-) -> EndpointEvidence:
-    """Fold one endpoint's ended windows."""
-    fresh = sorted(
-        (o for o in seen if as_of - o.observed_to <= spec.max_age),
-        key=lambda o: (
-            o.observed_to,
-            o.observed_from,
-            o.source,
-            o.requests,
-            o.tool_call_requests,
-            o.errored_requests,
-        ),
-    )
+def _fold(windows: Sequence[Observation], spec: EvidenceSpec, as_of: datetime) -> EndpointEvidence:
+    fresh = sorted((o for o in windows if as_of - o.observed_to <= spec.max_age), key=_order)
     if not fresh:
         return EndpointEvidence(None, stale=True)
     half_life = half_life_of(fresh, spec)
     sources = tuple(sorted({o.source for o in fresh}))
-    by_source = {s: total((o for o in fresh if o.source == s), lambda _: 1.0) for s in sources}
     return EndpointEvidence(
         FoldedCounts(
-            observed=total(fresh, lambda _: 1.0),
+            observed=total(fresh),
             discounted=total(fresh, discount(half_life, as_of)),
             half_life=half_life,
             sources=sources,
             observed_from=min(o.observed_from for o in fresh),
             observed_to=max(o.observed_to for o in fresh),
-            by_source=by_source,
+            by_source={s: total(o for o in fresh if o.source == s) for s in sources},
             references=frozenset(o.source for o in fresh if o.reference),
         ),
         stale=False,
     )
 
 
+def _order(o: Observation) -> tuple[datetime, datetime, str, int, int, int]:
+    counts = (o.requests, o.tool_call_requests, o.errored_requests)
+    return (o.observed_to, o.observed_from, o.source, *counts)
+
+
 def discount(half_life: timedelta, as_of: datetime) -> Weight:
-    """The weight of a window by its age: it halves every half-life."""
+    """Return the weight of a window by its age: it halves every half-life."""
     return lambda o: 2.0 ** (-((as_of - o.observed_to) / half_life))
 
 
 def half_life_of(fresh: Sequence[Observation], spec: EvidenceSpec) -> timedelta:
-    """The time in which the target number of effective tool-call requests arrives, within its bounds."""
+    """Return the time in which the target number of effective requests arrives, within its bounds."""
     hours = sum((o.observed_to - o.observed_from) / HOUR for o in fresh)
     calls = sum(o.tool_call_requests for o in fresh)
     if calls <= 0 or hours <= 0:
         return spec.half_life_max
     rate = calls / spec.design_effect / hours
-    return min(
-        max(HOUR * min(spec.half_life_target / rate, 1e6), spec.half_life_min), spec.half_life_max
-    )
+    wanted = HOUR * min(spec.half_life_target / rate, 1e6)
+    return min(max(wanted, spec.half_life_min), spec.half_life_max)
 
 
-def total(windows: Iterable[Observation], weight: Weight) -> Counts:
-    """Weighted sums of counts, added in the order given."""
+def total(windows: Iterable[Observation], weight: Weight | None = None) -> Counts:
+    """Return weighted sums of counts, added in the order given."""
     requests = calls = errored = 0.0
     for o in windows:
-        w = weight(o)
+        w = weight(o) if weight else 1.0
         requests += w * o.requests
         calls += w * o.tool_call_requests
         errored += w * o.errored_requests
@@ -141,52 +132,61 @@ def total(windows: Iterable[Observation], weight: Weight) -> Counts:
 
 
 def propensity(counts: Counts) -> float:
-    """The smoothed share of requests that ended in tool calls, strictly between 0 and 1 (Laplace: +0.5 of +1)."""
+    """Return the smoothed share of requests that ended in tool calls, strictly between 0 and 1.
+
+    This is the Krichevsky-Trofimov estimate (service/STATISTICS.md#propensity).
+    """
     return (counts.tool_call_requests + 0.5) / (counts.requests + 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class PeerPropensities:
-    """The other endpoints of one model that were observed by the same source."""
+    """Propensities of the model's other endpoints, by the source that is an endpoint's main one."""
 
     shares: tuple[float, ...]
     reference: float | None
 
 
-def peer_propensities(evidence: Mapping[str, EndpointEvidence]) -> Mapping[str, PeerPropensities]:
-    """The propensities to hold each endpoint's own against; `evidence` is of one model's endpoints."""
+def peer_propensities(
+    evidence: Mapping[str, EndpointEvidence],
+) -> Mapping[str, PeerPropensities]:
+    """Return the propensities to compare each endpoint with; `evidence` is that of one model."""
     known = {name: e.folded for name, e in sorted(evidence.items()) if e.folded}
-    seen = {
-        source: seen_by(source, known)
+    by_source = {
+        source: _source_propensities(source, known)
         for source in {folded.main_source for folded in known.values()}
     }
-    return {name: beside(name, seen[folded.main_source]) for name, folded in known.items()}
+    return {name: by_source[folded.main_source].except_for(name) for name, folded in known.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class SourcePropensities:
-    """What one source saw of a model's endpoints: where each stands among the shares, and the vendor's own."""
+    """The propensities that one source saw, the place of each endpoint among them, and the vendor's."""
 
     places: Mapping[str, int]
     shares: tuple[float, ...]
     reference: float | None
 
+    def except_for(self, name: str) -> PeerPropensities:
+        """Return the propensities of all endpoints but one."""
+        place = self.places.get(name)
+        if place is None:
+            return PeerPropensities(self.shares, self.reference)
+        return PeerPropensities(self.shares[:place] + self.shares[place + 1 :], self.reference)
 
-def seen_by(source: str, known: Mapping[str, FoldedCounts]) -> SourcePropensities:
-    """The shares of all endpoints of which a source saw requests."""
+
+def _source_propensities(source: str, known: Mapping[str, FoldedCounts]) -> SourcePropensities:
     found: dict[str, float] = {}
     references = []
     for name, folded in known.items():
         counts = folded.by_source.get(source)
-        if counts and counts.requests > 0 and (share := folded.share(source)) is not None:
-            found[name] = share
-            references += [share] if source in folded.references else []
+        if not counts or counts.requests <= 0:
+            continue
+        share = folded.share(source)
+        if share is None:
+            continue
+        found[name] = share
+        if source in folded.references:
+            references.append(share)
     places = {name: place for place, name in enumerate(found)}
     return SourcePropensities(places, tuple(found.values()), references[0] if references else None)
-
-
-def beside(name: str, seen: SourcePropensities) -> PeerPropensities:
-    """All that a source saw save one."""
-    place = seen.places.get(name)
-    others = seen.shares if place is None else seen.shares[:place] + seen.shares[place + 1 :]
-    return PeerPropensities(others, seen.reference)

@@ -1,4 +1,4 @@
-"""What traffic says of an endpoint's speed and uptime, where the catalog says nothing."""
+"""Speed and uptime from traffic (service/STATISTICS.md#percentiles-of-speed)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Final
 from assay.engine.world.catalog import Endpoint, Percentiles
 from assay.engine.world.measurements import ServedSpeed
 
-LEAST: Final = 50
-POINTS: Final = (0.50, 0.75, 0.90, 0.99)
-NOTHING: Final = Percentiles()
+_LEAST_REQUESTS: Final = 50
+_POINTS: Final = (0.50, 0.75, 0.90, 0.99)
+NO_PERCENTILES: Final = Percentiles()
 
 
 @dataclass(frozen=True, slots=True)
 class HistogramBin:
-    """So many values from `low` up to `high`."""
+    """The number of values from `low` to below `high`."""
 
     low: float
     high: float
@@ -24,24 +24,27 @@ class HistogramBin:
 
 
 def latencies(bins: Sequence[HistogramBin]) -> Percentiles:
-    """The times that 50, 75, 90 and 99 % of requests met; absent where there are too few to say."""
-    return Percentiles(*(quantile(bins, point) for point in POINTS))
+    """Return the times that 50, 75, 90 and 99 % of requests do not exceed."""
+    return Percentiles(*(quantile(bins, point) for point in _POINTS))
 
 
 def throughputs(bins: Sequence[HistogramBin]) -> Percentiles:
-    """The speeds that 50, 75, 90 and 99 % of requests exceeded; absent where there are too few to say."""
-    return Percentiles(*(quantile(bins, 1.0 - point) for point in POINTS))
+    """Return the speeds that 50, 75, 90 and 99 % of requests reach."""
+    return Percentiles(*(quantile(bins, 1.0 - point) for point in _POINTS))
 
 
 def uptime(answered: int, failed: int) -> float | None:
-    """The share of requests answered, 0 to 100; absent where there are too few to say."""
-    return 100.0 * answered / (answered + failed) if answered + failed >= LEAST else None
+    """Return the percentage of requests answered, or `None` for fewer than 50 requests."""
+    return 100.0 * answered / (answered + failed) if answered + failed >= _LEAST_REQUESTS else None
 
 
 def quantile(bins: Sequence[HistogramBin], share: float) -> float | None:
-    """The value below which a share of all lies: even within a bin by its logarithm, as the bins are made."""
+    """Return the value that a share of all values does not exceed, or `None` for fewer than 50.
+
+    Values are taken as evenly spread by their logarithm within a bin.
+    """
     whole = sum(each.count for each in bins)
-    if whole < LEAST:
+    if whole < _LEAST_REQUESTS:
         return None
     rest = share * whole
     ordered = sorted((each for each in bins if each.count), key=lambda b: b.low)
@@ -54,15 +57,15 @@ def quantile(bins: Sequence[HistogramBin], share: float) -> float | None:
 
 
 def fill_from_traffic(endpoint: Endpoint, served: ServedSpeed | None) -> Endpoint:
-    """The endpoint with what its catalog leaves open; what the catalog says of a kind stands, however little."""
+    """Return the endpoint with speed and uptime from traffic where the catalog states none."""
     if served is None:
         return endpoint
-    silent = endpoint.uptime_30m_percent is None and endpoint.uptime_1d_percent is None
+    is_unknown = endpoint.uptime_30m_percent is None and endpoint.uptime_1d_percent is None
     return replace(
         endpoint,
-        latency_s=served.latency_s if endpoint.latency_s == NOTHING else endpoint.latency_s,
+        latency_s=served.latency_s if endpoint.latency_s == NO_PERCENTILES else endpoint.latency_s,
         throughput_tps=served.throughput_tps
-        if endpoint.throughput_tps == NOTHING
+        if endpoint.throughput_tps == NO_PERCENTILES
         else endpoint.throughput_tps,
-        uptime_1d_percent=served.uptime_percent if silent else endpoint.uptime_1d_percent,
+        uptime_1d_percent=served.uptime_percent if is_unknown else endpoint.uptime_1d_percent,
     )

@@ -1,38 +1,42 @@
-"""Direct standardisation: what an endpoint's rate would be on the mix of requests that the whole pool gets.
+"""Direct standardization: an endpoint's rate on the mix of requests that the whole pool gets.
 
-Definitions: reference/statistics.md §5.5 and §5.6. Each stratum weighs what it weighs in the pool. Strata in which an
-endpoint has fewer than 30 requests say too little one by one: they are taken together, in the shape of the pool's
-rates, and where all of them hold fewer than 30, they borrow the pool's rates as they are.
+See service/STATISTICS.md#strata. Each stratum weighs what it weighs in the pool. Strata in which an
+endpoint has fewer than 30 requests are pooled, in the shape of the pool's rates; if all of them
+together have fewer than 30, they borrow the pool's rates.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
+
+from assay.engine.world.measurements import TrafficCounts
 
 ENOUGH: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class HitCounts:
-    """Of `size` requests `hits` were of the kind that is asked for."""
+    """A number of requests (`size`) and how many of them are counted (`hits`), such as errors."""
 
     size: float
     hits: float
 
     def rate(self, smoothing: float = 0.0) -> float:
-        """The share of hits, with so many hits and as many misses added (Laplace: 0.5); 0 where there is nothing."""
+        """Return the share of hits, with so many hits and misses added; 0 for nothing."""
         whole = self.size + 2 * smoothing
         return (self.hits + smoothing) / whole if whole else 0.0
 
 
 Strata = Mapping[int, HitCounts]
-NOTHING: Final = HitCounts(0.0, 0.0)
+Part = tuple[TrafficCounts, float, float]  # counts, and their size and hits of some kind
+_EMPTY: Final = HitCounts(0.0, 0.0)
 
 
 def together(shares: Iterable[HitCounts]) -> HitCounts:
-    """Several shares as one, added in the order given."""
+    """Return the sum of counts, added in the order given."""
     size = hits = 0.0
     for share in shares:
         size += share.size
@@ -40,9 +44,23 @@ def together(shares: Iterable[HitCounts]) -> HitCounts:
     return HitCounts(size, hits)
 
 
+def group_by_stratum(parts: Iterable[Part]) -> Mapping[str, Strata]:
+    """Return sums of size and hits by source and stratum, without empty strata."""
+    sums: dict[tuple[str, int], list[float]] = {}
+    for counts, size, hits in parts:
+        if size:
+            found = sums.setdefault((counts.source, counts.stratum), [0.0, 0.0])
+            found[0] += size
+            found[1] += hits
+    grouped: defaultdict[str, dict[int, HitCounts]] = defaultdict(dict)
+    for (source, stratum), (size, hits) in sums.items():
+        grouped[source][stratum] = HitCounts(size, hits)
+    return grouped
+
+
 @dataclass(frozen=True, slots=True)
 class RequestMix:
-    """What a pool is like, by stratum: how much each weighs there, and its rate, smoothed by so much."""
+    """A pool's requests by stratum: the weight of each, and its rate with so much smoothing."""
 
     weights: Mapping[int, float]
     rates: Mapping[int, float]
@@ -50,7 +68,7 @@ class RequestMix:
 
 
 def mix(pool: Strata, smoothing: float = 0.0) -> RequestMix:
-    """The mix of a pool; strata come in order."""
+    """Return the mix of a pool."""
     strata = [k for k in sorted(pool) if pool[k].size > 0]
     whole = together(pool[k] for k in strata).size
     return RequestMix(
@@ -60,40 +78,58 @@ def mix(pool: Strata, smoothing: float = 0.0) -> RequestMix:
     )
 
 
-def standardize(own: Strata, pool: RequestMix) -> HitCounts:
-    """An endpoint's share on the pool's mix; its plain one where there is one stratum, or too little to divide.
+@dataclass(slots=True)
+class _ThinStrata:
+    """Sums over the strata in which an endpoint has too few requests."""
 
-    Its size is the number of requests of that mix that would tell as much: never more than there are, save smoothing.
+    weight: float = 0.0
+    shape: float = 0.0
+    size: float = 0.0
+    hits: float = 0.0
+    expected: float = 0.0
+
+    def add(self, share: HitCounts, weight: float, pool_rate: float) -> None:
+        self.weight += weight
+        self.shape += weight * pool_rate
+        self.size += share.size
+        self.hits += share.hits
+        self.expected += share.size * pool_rate
+
+    def rate(self, smoothing: float) -> float:
+        """Their part of the rate: the pool's rates, scaled by how the endpoint's hits compare."""
+        highest = self.weight * HitCounts(self.size, self.size).rate(smoothing)
+        return min(self.shape * _hit_ratio(self.hits, self.expected, smoothing), highest)
+
+
+def standardize(own: Strata, pool: RequestMix) -> HitCounts:
+    """Return an endpoint's counts on the pool's mix.
+
+    The plain counts are returned if there is one stratum, or too few requests. The size is the number
+    of requests of that mix that would be as certain: never more than there are, except smoothing.
     """
     smoothing = pool.smoothing
     everything = together(own[k] for k in sorted(own))
     if len(pool.weights) == 1 or everything.size < ENOUGH:
         return HitCounts(everything.size + 2 * smoothing, everything.hits + smoothing)
-    rate = full = told = (
-        0.0  # told: how uncertain the rate is, for a share of hits and misses alike (Kish 1965)
-    )
-    weight = shape = size = hits = expected = 0.0  # of the thin strata
-    for k, w in pool.weights.items():
-        share = own.get(k, NOTHING)
+    rate = covered = variance = 0.0  # the variance for a rate of one half, times 4 (Kish 1965)
+    thin = _ThinStrata()
+    for k, weight in pool.weights.items():
+        share = own.get(k, _EMPTY)
         if share.size >= ENOUGH:
-            rate += w * share.rate(smoothing)
-            full += w
-            told += w * w / share.size
+            rate += weight * share.rate(smoothing)
+            covered += weight
+            variance += weight * weight / share.size
         else:
-            weight += w
-            shape += w * pool.rates[k]
-            size += share.size
-            hits += share.hits
-            expected += share.size * pool.rates[k]
-    if size >= ENOUGH:
-        full += weight
-        told += weight * weight / size
-        shape = min(
-            shape * lean(hits, expected, smoothing), weight * HitCounts(size, size).rate(smoothing)
-        )
-    return HitCounts(full * full / told, full * full / told * (rate + shape))
+            thin.add(share, weight, pool.rates[k])
+    borrowed = thin.shape
+    if thin.size >= ENOUGH:
+        covered += thin.weight
+        variance += thin.weight * thin.weight / thin.size
+        borrowed = thin.rate(smoothing)
+    size = covered * covered / variance
+    return HitCounts(size, size * (rate + borrowed))
 
 
-def lean(hits: float, expected: float, smoothing: float) -> float:
-    """How many times the hits that the pool's rates lead one to expect there are."""
+def _hit_ratio(hits: float, expected: float, smoothing: float) -> float:
+    """Return how many times the hits there are that the pool's rates predict."""
     return (hits + smoothing) / (expected + smoothing) if expected + smoothing else 1.0

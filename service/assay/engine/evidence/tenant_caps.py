@@ -1,41 +1,87 @@
-"""What single tenants may move: caps on their counts, a mean that ignores the odd ones, and how they cluster.
+"""What a single tenant may move: caps on its counts, a trimmed mean over tenants, and clustering.
 
-Definitions: reference/statistics.md §5.1 and §5.7 with the corrections at its head. Nobody's word counts for more than
-500 effective calls per endpoint; from 30 tenants on, nor for more than a share of max(1 %, 3/T), and a 20 % trimmed
-mean over tenants stands beside the capped one.
+See service/STATISTICS.md#caps-on-tenants, service/STATISTICS.md#trimmed-mean and
+service/STATISTICS.md#design-effect.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import inf
 from typing import Final
 
+from assay.engine.evidence.strata import Part, Strata
+from assay.engine.world.measurements import TrafficCounts
+
 MOST_EFFECTIVE: Final = 500.0
+"""Effective calls that one tenant may have per endpoint."""
 MANY: Final = 30
-GROUP: Final = 20.0
-SKEW: Final = 0.125
-PRIOR: Final = 30.0
-CLIP: Final = 9.0
-MOST_CLUSTERED: Final = 4.0
+"""Number of tenants from which on shares are capped and means trimmed."""
+_GROUP: Final = 20.0
+_SKEW: Final = 0.125
+_PRIOR_WEIGHT: Final = 30.0
+_CLIP: Final = 9.0
+_MOST_CLUSTERED: Final = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class CappedCounts:
+    """Counts, with the share of their calls and of their requests with free choice that counts.
+
+    If `held` is false, the source names no tenants, and all of them count.
+    """
+
+    counts: TrafficCounts
+    held: bool
+    calls: float
+    autos: float
+
+
+def cap_tenants(
+    counts: Sequence[TrafficCounts], naming: Collection[str], most: float
+) -> tuple[CappedCounts, ...]:
+    """Cap each tenant of one endpoint at `most` calls and as many requests, and at its share.
+
+    `naming` are the sources that name tenants. Any other source vouches for its own counts.
+    """
+    named = [each for each in counts if each.source in naming]
+    calls = factors(by_tenant((each, each.tool_call_requests) for each in named), most)
+    autos = factors(by_tenant((each, each.auto_requests) for each in named), most)
+    capped = []
+    for each in counts:
+        held, tenant = each.source in naming, each.tenant
+        call_factor = calls.get(tenant, 1.0) if held else 1.0
+        auto_factor = autos.get(tenant, 1.0) if held else 1.0
+        capped.append(CappedCounts(each, held, call_factor, auto_factor))
+    return tuple(capped)
+
+
+def by_tenant(amounts: Iterable[tuple[TrafficCounts, float]]) -> dict[str, float]:
+    """Return the sum of each tenant's amounts, without those that are zero."""
+    sums: defaultdict[str, float] = defaultdict(float)
+    for counts, amount in amounts:
+        if amount:
+            sums[counts.tenant] += amount
+    return sums
 
 
 def factors(counts: Mapping[str, float], most: float) -> dict[str, float]:
-    """By what each tenant's counts are scaled so that nobody has more than `most`, nor of many more than a share."""
+    """Return each tenant's scaling factor, so that none has more than `most` or its share."""
     held = {tenant: min(counts[tenant], most) for tenant in sorted(counts)}
     ceiling = level(held.values(), largest_share(len(held))) if len(held) >= MANY else inf
     return {tenant: min(amount, ceiling) / counts[tenant] for tenant, amount in held.items()}
 
 
 def largest_share(tenants: int) -> float:
-    """What one of so many tenants may have of it all: 1 %, or what leaves fewer than 300 a way to divide it."""
+    """Return the largest share of one tenant: 1 %, or 3 / T where 1 % would have no solution."""
     return max(0.01, 3.0 / tenants)
 
 
 def level(amounts: Iterable[float], share: float) -> float:
-    """The height to cut amounts at so that none is more than `share` of what is left of them all."""
+    """Return the height to cut amounts at, so that none is more than `share` of their sum then."""
     ordered = sorted(amounts)
     sums = list(accumulate(ordered))
     for cut, (amount, rest) in enumerate(zip(reversed(ordered), reversed(sums), strict=True)):
@@ -47,7 +93,7 @@ def level(amounts: Iterable[float], share: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Trim:
-    """Which share of the ranked tenants is left out at either end, and how many there must be."""
+    """The share of ranked tenants to leave out at either end, and how many there must be."""
 
     share: float
     least: int
@@ -59,7 +105,7 @@ THIRDS: Final = Trim(1 / 3, 9)
 
 @dataclass(frozen=True, slots=True)
 class ExcessErrors:
-    """One tenant's calls, how many more of them went wrong than such requests do, and how much chance varies that."""
+    """A tenant's calls, its errors above those usual for such requests, and their chance variance."""
 
     tenant: str
     calls: float
@@ -67,15 +113,23 @@ class ExcessErrors:
     variance: float
 
 
-def trimmed(excesses: Iterable[ExcessErrors], trim: Trim) -> float | None:
-    """The trimmed mean over tenants of the share that went wrong in excess; none from too few of them.
+def excesses(parts: Iterable[Part], usual: Mapping[str, Strata]) -> list[ExcessErrors]:
+    """Return each tenant's errors above those of `usual` requests of the same source and stratum."""
+    sums: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
+    for counts, calls, errored in parts:
+        if calls:
+            rate = usual[counts.source][counts.stratum].rate()
+            found = sums[counts.tenant]
+            found[0] += calls
+            found[1] += errored - calls * rate
+            found[2] += calls * rate * (1.0 - rate)
+    return [ExcessErrors(tenant, *found) for tenant, found in sums.items()]
 
-    What few calls say is chance, and ranking it would throw out the errors and keep the rest: tenants with fewer than
-    20 calls are ranked together, as many as it takes, in the order of their names. Counts of rare errors lean to one
-    side, so that the middle ones lie about 1/8 below the mean: that much is added to each.
-    """
+
+def trimmed(found: Iterable[ExcessErrors], trim: Trim) -> float | None:
+    """Return the trimmed mean over tenants of the excess error rate, `None` for too few of them."""
     ranked = sorted(
-        (each.excess + min(SKEW, each.variance)) / each.calls for each in groups(excesses)
+        (each.excess + min(_SKEW, each.variance)) / each.calls for each in groups(found)
     )
     if len(ranked) < trim.least:
         return None
@@ -84,53 +138,52 @@ def trimmed(excesses: Iterable[ExcessErrors], trim: Trim) -> float | None:
     return sum(kept) / len(kept)
 
 
-def groups(excesses: Iterable[ExcessErrors]) -> list[ExcessErrors]:
-    """Tenants of 20 calls or more by themselves, others together; too few left over at the end are left out."""
-    found = []
+def groups(found: Iterable[ExcessErrors]) -> list[ExcessErrors]:
+    """Join tenants with fewer than 20 calls, in the order of their names, to groups of 20.
+
+    A remainder at the end that does not reach 20 is left out.
+    """
+    joined = []
     calls = excess = variance = 0.0
-    for each in sorted(excesses, key=lambda e: e.tenant):
-        if each.calls >= GROUP:
-            found.append(each)
+    for each in sorted(found, key=lambda e: e.tenant):
+        if each.calls >= _GROUP:
+            joined.append(each)
             continue
         calls, excess, variance = calls + each.calls, excess + each.excess, variance + each.variance
-        if calls >= GROUP:
-            found.append(ExcessErrors(each.tenant, calls, excess, variance))
+        if calls >= _GROUP:
+            joined.append(ExcessErrors(each.tenant, calls, excess, variance))
             calls = excess = variance = 0.0
-    return found
+    return joined
 
 
 @dataclass(frozen=True, slots=True)
 class Clustering:
-    """By how much one endpoint's errors vary more between tenants than chance, and how much is behind that."""
+    """How much more one endpoint's errors vary between tenants than by chance, and its weight."""
 
     effect: float
     weight: float
 
 
 def clustering(
-    excesses: Collection[ExcessErrors], factor: Mapping[str, float], prior: float
+    found: Collection[ExcessErrors], factor: Mapping[str, float], prior: float
 ) -> Clustering | None:
-    """Compare what tenants' errors vary with what they would by chance; none where there is nothing to compare.
+    """Compare the variance of tenants' errors with that of chance; `None` if there is none.
 
-    Each tenant counts by its factor, and none for more than three standard deviations under the prior.
+    Each tenant counts by its factor, and for at most three standard deviations under the prior.
     """
     chance = varied = 0.0
-    for each in excesses:
+    for each in found:
         scale = factor[each.tenant]
         chance += scale * each.variance
-        varied += min((scale * each.excess) ** 2, CLIP * prior * scale * each.variance)
-    others = len(excesses) - 1
+        varied += min((scale * each.excess) ** 2, _CLIP * prior * scale * each.variance)
+    others = len(found) - 1
     if others < 1 or chance <= 0:
         return None
-    return Clustering(varied / chance * len(excesses) / others, min(others, chance))
+    return Clustering(varied / chance * len(found) / others, min(others, chance))
 
 
 def design_effect(found: Iterable[Clustering], prior: float) -> float:
-    """By how much a model's clustered requests count less than independent ones.
-
-    The weighted median of its endpoints, so that no single one decides; drawn towards the prior, which weighs as much
-    as 30 tenants with an error each; between 1 and four times the prior.
-    """
+    """Return a model's design effect: the weighted median of its endpoints, drawn to the prior."""
     ordered = sorted(found, key=lambda c: (c.effect, c.weight))
     weight = sum(c.weight for c in ordered)
     if not weight:
@@ -142,6 +195,5 @@ def design_effect(found: Iterable[Clustering], prior: float) -> float:
         if passed >= weight / 2:
             middle = each.effect
             break
-    return min(
-        max((PRIOR * prior + weight * middle) / (PRIOR + weight), 1.0), MOST_CLUSTERED * prior
-    )
+    mean = (_PRIOR_WEIGHT * prior + weight * middle) / (_PRIOR_WEIGHT + weight)
+    return min(max(mean, 1.0), _MOST_CLUSTERED * prior)

@@ -1,7 +1,19 @@
-"""What tallies of a model's traffic come to: evidence beside that of imported observations, each tenant held to a cap.
+"""Traffic of a model's endpoints folded into evidence, together with imported observations.
 
-Counts are capped per tenant and endpoint, then standardised by strata; sources are strata too, standardised apart.
-Definitions: reference/statistics.md §5.1 and §5.5 to §5.7.
+How it works. `add_traffic` takes all counts of one model and proceeds in five steps:
+
+1. Estimate how much errors cluster by tenant, which gives the model's design effect.
+2. Cap each tenant's counts per endpoint, in effective calls.
+3. Find the mix of requests of the whole pool, by source and stratum.
+4. Fold each endpoint: standardize its rates on that mix. With many tenants, count its errors in two
+   robust ways, capped and trimmed; the higher count decides about entering, the lower about staying.
+5. Join the result with the observations of the endpoint.
+
+INVARIANT: sums are added in the order of endpoint, source, tenant and stratum, so that the result,
+and with it the digest of a snapshot, does not depend on the order of the input.
+
+See service/STATISTICS.md#caps-on-tenants, service/STATISTICS.md#trimmed-mean and
+service/STATISTICS.md#strata.
 """
 
 from __future__ import annotations
@@ -13,242 +25,256 @@ from typing import Final
 
 from assay.engine.evidence.decay import EvidenceSpec
 from assay.engine.evidence.observations import EndpointEvidence, FoldedCounts, HourCounts
-from assay.engine.evidence.strata import HitCounts, RequestMix, Strata, mix, standardize, together
+from assay.engine.evidence.strata import (
+    HitCounts,
+    Part,
+    RequestMix,
+    Strata,
+    group_by_stratum,
+    mix,
+    standardize,
+    together,
+)
 from assay.engine.evidence.tenant_caps import (
     FIFTHS,
     MANY,
     MOST_EFFECTIVE,
     THIRDS,
+    CappedCounts,
     Clustering,
     Trim,
+    by_tenant,
+    cap_tenants,
     clustering,
     design_effect,
+    excesses,
     factors,
     largest_share,
     level,
     trimmed,
 )
-from assay.engine.evidence.traffic_counts import (
-    CappedCounts,
-    Part,
-    by_tenant,
-    capped,
-    excesses,
-    strata,
-)
 from assay.engine.world.clock import EPOCH, HOUR
 from assay.engine.world.measurements import Counts, TrafficCounts
 
-LAPLACE: Final = 0.5
-STALE: Final = EndpointEvidence(None, stale=True)
+_SMOOTHING: Final = 0.5  # of propensities
+_STALE: Final = EndpointEvidence(None, stale=True)
 
 
 @dataclass(frozen=True, slots=True)
 class PoolMixes:
-    """What the pool's requests are like, by source and stratum: those with tool calls, those free to have any."""
+    """The pool's mix by source, of requests with tool calls and of those free to have any."""
 
     calls: Mapping[str, RequestMix]
     autos: Mapping[str, RequestMix]
 
 
 def add_traffic(
-    evidence: Mapping[str, EndpointEvidence], tallies: Iterable[TrafficCounts], spec: EvidenceSpec
+    evidence: Mapping[str, EndpointEvidence], counts: Iterable[TrafficCounts], spec: EvidenceSpec
 ) -> Mapping[str, EndpointEvidence]:
-    """Add one model's traffic to what was folded of its observations; the order of tallies does not matter."""
-    seen: defaultdict[str, list[TrafficCounts]] = defaultdict(list)
-    for tally in sorted(tallies, key=lambda t: (t.endpoint_id, t.source, t.tenant, t.stratum)):
-        seen[tally.endpoint_id].append(tally)
-    if not seen:
+    """Join one model's traffic with its folded observations; the order of `counts` does not matter."""
+    by_endpoint: defaultdict[str, list[TrafficCounts]] = defaultdict(list)
+    for each in sorted(counts, key=lambda c: (c.endpoint_id, c.source, c.tenant, c.stratum)):
+        by_endpoint[each.endpoint_id].append(each)
+    if not by_endpoint:
         return evidence
-    fresh = {
-        name: found
-        for name, own in seen.items()
-        if (found := [t for t in own if t.observed.requests])
-    }
-    naming = {t.source for own in fresh.values() for t in own if t.tenant}
-    spreads = (spread(own, naming, spec.design_effect) for own in fresh.values())
+    fresh: dict[str, list[TrafficCounts]] = {}
+    for name, own in by_endpoint.items():
+        if found := [each for each in own if each.observed.requests]:
+            fresh[name] = found
+    naming = {each.source for own in fresh.values() for each in own if each.tenant}
+    spreads = (_clustering_at(own, naming, spec.design_effect) for own in fresh.values())
     effect = design_effect((each for each in spreads if each), spec.design_effect)
-    pool = {name: capped(own, naming, MOST_EFFECTIVE * effect) for name, own in fresh.items()}
-    everyone = [each for own in pool.values() for each in own]
-    mixes = PoolMixes(
-        {source: mix(kinds) for source, kinds in strata(map(calls_of, everyone)).items()},
-        {source: mix(kinds, LAPLACE) for source, kinds in strata(map(autos_of, everyone)).items()},
-    )
-    folded = {name: fold_traffic(own, mixes, effect) for name, own in pool.items()}
-    names = (*evidence, *(name for name in seen if name not in evidence))
-    return {name: joined(evidence.get(name, STALE), folded.get(name), effect) for name in names}
+    pool = {name: cap_tenants(own, naming, MOST_EFFECTIVE * effect) for name, own in fresh.items()}
+    mixes = _pool_mixes([each for own in pool.values() for each in own])
+    folded = {name: _fold(own, mixes, effect) for name, own in pool.items()}
+    names = (*evidence, *(name for name in by_endpoint if name not in evidence))
+    return {name: _joined(evidence.get(name, _STALE), folded.get(name), effect) for name in names}
 
 
-def calls_of(each: CappedCounts) -> Part:
-    """Requests that ended in tool calls, as far as they count, and those of them with a bad call."""
-    return (
-        each.tally,
-        each.calls * each.tally.tool_call_requests,
-        each.calls * each.tally.errored_requests,
+def _pool_mixes(capped: Sequence[CappedCounts]) -> PoolMixes:
+    calls = group_by_stratum(map(_calls_of, capped))
+    autos = group_by_stratum(map(_autos_of, capped))
+    return PoolMixes(
+        {source: mix(strata) for source, strata in calls.items()},
+        {source: mix(strata, _SMOOTHING) for source, strata in autos.items()},
     )
 
 
-def autos_of(each: CappedCounts) -> Part:
-    """Requests that left it to the model, as far as they count, and those of them that ended in tool calls."""
-    return (
-        each.tally,
-        each.autos * each.tally.auto_requests,
-        each.autos * each.tally.auto_tool_call_requests,
-    )
+def _calls_of(each: CappedCounts) -> Part:
+    """Tool-call requests, as far as they count, and those of them with a bad call."""
+    counts, factor = each.counts, each.calls
+    return counts, factor * counts.tool_call_requests, factor * counts.errored_requests
 
 
-def spread(
+def _autos_of(each: CappedCounts) -> Part:
+    """Requests with free choice, as far as they count, and those that ended in tool calls."""
+    counts, factor = each.counts, each.autos
+    return counts, factor * counts.auto_requests, factor * counts.auto_tool_call_requests
+
+
+def _clustering_at(
     own: Sequence[TrafficCounts], naming: Collection[str], prior: float
 ) -> Clustering | None:
-    """How errors at an endpoint cluster by tenant; by whole counts, since discounted ones vary less than they count."""
-    if len({t.tenant for t in own}) == 1:
+    """Return how errors at an endpoint cluster by tenant.
+
+    Counts are undiscounted: discounted counts vary less than their number suggests.
+    """
+    if len({each.tenant for each in own}) == 1:
         return None
-    counts = [
-        (t, t.observed.tool_call_requests, t.observed.errored_requests)
-        for t in own
-        if t.source in naming
+    named = [each for each in own if each.source in naming]
+    parts = [(c, c.observed.tool_call_requests, c.observed.errored_requests) for c in named]
+    calls = by_tenant((counts, size) for counts, size, _ in parts)
+    factor = factors(calls, MOST_EFFECTIVE * prior)
+    scaled = [
+        (c, factor[c.tenant] * size, factor[c.tenant] * bad) for c, size, bad in parts if size
     ]
-    factor = factors(
-        by_tenant((tally, calls) for tally, calls, _ in counts), MOST_EFFECTIVE * prior
-    )
-    usual = strata(
-        (t, factor[t.tenant] * calls, factor[t.tenant] * bad) for t, calls, bad in counts if calls
-    )
-    return clustering(excesses(counts, usual), factor, prior)
+    return clustering(excesses(parts, group_by_stratum(scaled)), factor, prior)
 
 
-def fold_traffic(own: Sequence[CappedCounts], pool: PoolMixes, effect: float) -> FoldedCounts:
-    """One endpoint's traffic, by itself; `effect` is the model's design effect."""
-    tallies = [each.tally for each in own]
-    sources = tuple(sorted({t.source for t in tallies}))
-    by_source = {s: added(t.observed for t in tallies if t.source == s) for s in sources}
-    calls, errored, lenient = accuracy(own, pool.calls)
-    autos = strata(map(autos_of, own))
+def _fold(own: Sequence[CappedCounts], pool: PoolMixes, effect: float) -> FoldedCounts:
+    """Fold one endpoint's traffic; `effect` is the model's design effect."""
+    counts = [each.counts for each in own]
+    sources = tuple(sorted({each.source for each in counts}))
+    by_source = {s: _added(c.observed for c in counts if c.source == s) for s in sources}
+    calls, errored, lenient = _accuracy(own, pool.calls)
+    requests = sum(each.calls * each.counts.requests for each in own)
     return FoldedCounts(
-        observed=added(by_source.values()),
-        discounted=Counts(sum(each.calls * each.tally.requests for each in own), calls, errored),
-        half_life=tallies[0].half_life,
+        observed=_added(by_source.values()),
+        discounted=Counts(requests, calls, errored),
+        half_life=counts[0].half_life,
         sources=sources,
-        observed_from=EPOCH + HOUR * min(t.first_hour for t in tallies),
-        observed_to=EPOCH + HOUR * (max(t.last_hour for t in tallies) + 1),
+        observed_from=EPOCH + HOUR * min(each.first_hour for each in counts),
+        observed_to=EPOCH + HOUR * (max(each.last_hour for each in counts) + 1),
         by_source=by_source,
         references=frozenset(),
         lenient_errored=lenient,
-        shares={
-            s: standardize(autos[s], pool.autos[s]).rate() if s in autos else None for s in sources
-        },
+        shares=_propensities(own, sources, pool.autos),
         design_effect=effect,
-        hour=closed_hour(own),
+        hour=_closed_hour(own),
     )
 
 
-def accuracy(
+def _propensities(
+    own: Sequence[CappedCounts], sources: Sequence[str], pool: Mapping[str, RequestMix]
+) -> dict[str, float | None]:
+    """Return standardized propensities; `None` for a source without requests with free choice."""
+    autos = group_by_stratum(map(_autos_of, own))
+    return {
+        source: standardize(autos[source], pool[source]).rate() if source in autos else None
+        for source in sources
+    }
+
+
+def _accuracy(
     own: Sequence[CappedCounts], pool: Mapping[str, RequestMix]
 ) -> tuple[float, float, float | None]:
-    """Calls, and two counts of those with a bad call: the cautious one, and the one in the endpoint's favour.
+    """Return the calls, and the higher and the lower of the capped and the trimmed count of errors.
 
-    One of them is capped, one trimmed; without many tenants there is no trimmed one, and none in its favour.
+    Without many tenants there is no trimmed count, and no lower one.
     """
-    kinds = strata(map(calls_of, own))
-    found = {source: standardize(kinds[source], pool[source]) for source in sorted(kinds)}
-    held = [
-        (each.tally, each.tally.tool_call_requests, each.tally.errored_requests)
-        for each in own
-        if each.held
-    ]
-    whole, beside = capped_and_trimmed(found, held, kinds, FIFTHS)
-    if beside is None:
-        return whole.size, whole.hits, None
-    return whole.size, max(whole.hits, beside), min(whole.hits, beside)
+    strata = group_by_stratum(map(_calls_of, own))
+    found = {source: standardize(strata[source], pool[source]) for source in sorted(strata)}
+    named = [each.counts for each in own if each.held]
+    held = [(each, each.tool_call_requests, each.errored_requests) for each in named]
+    capped, by_trimming = _capped_and_trimmed(found, held, strata, FIFTHS)
+    if by_trimming is None:
+        return capped.size, capped.hits, None
+    return capped.size, max(capped.hits, by_trimming), min(capped.hits, by_trimming)
 
 
-def closed_hour(own: Sequence[CappedCounts]) -> HourCounts:
-    """The closed hour's calls, and those with a bad call in the endpoint's favour, tenants held as over all the time.
+def _closed_hour(own: Sequence[CappedCounts]) -> HourCounts:
+    """Return the closed hour's calls and the lower count of errors, with tenants' overall caps.
 
-    Where tenants are many, none has more than its share of the hour either: who came new in it has no other cap. An
-    hour holds few tenants, so that of those a third is left out at either end.
+    With many tenants, none has more than its share of the hour either: the overall cap does not bound
+    a tenant that is new in this hour.
     """
     held = [each for each in own if each.held]
-    calls = by_tenant((each.tally, each.calls * each.tally.hour_calls) for each in held)
-    if (
-        not calls
-        or len({each.tally.tenant for each in held if each.tally.tool_call_requests}) < MANY
-    ):
-        counts = [
-            (each.calls * each.tally.hour_calls, each.calls * each.tally.hour_errored)
-            for each in own
-        ]
-        return HourCounts(sum(calls for calls, _ in counts), sum(errored for _, errored in counts))
+    calls = by_tenant((each.counts, each.calls * each.counts.hour_calls) for each in held)
+    tenants = {each.counts.tenant for each in held if each.counts.tool_call_requests}
+    if not calls or len(tenants) < MANY:
+        return HourCounts(
+            sum(each.calls * each.counts.hour_calls for each in own),
+            sum(each.calls * each.counts.hour_errored for each in own),
+        )
     top = level(calls.values(), largest_share(len(calls)))
     scale = {(True, tenant): min(1.0, top / amount) for tenant, amount in calls.items()}
-    shares = [
-        (each.tally, each.calls * scale.get((each.held, each.tally.tenant), 1.0)) for each in own
-    ]
-    kinds = strata((t, share * t.hour_calls, share * t.hour_errored) for t, share in shares)
+    parts: list[Part] = []
+    for each in own:
+        factor = each.calls * scale.get((each.held, each.counts.tenant), 1.0)
+        counts = each.counts
+        parts.append((counts, factor * counts.hour_calls, factor * counts.hour_errored))
+    strata = group_by_stratum(parts)
     found = {
-        source: together(kinds[source][k] for k in sorted(kinds[source]))
-        for source in sorted(kinds)
+        source: together(strata[source][k] for k in sorted(strata[source]))
+        for source in sorted(strata)
     }
-    raw = [(each.tally, each.tally.hour_calls, each.tally.hour_errored) for each in held]
-    whole, beside = capped_and_trimmed(found, raw, kinds, THIRDS)
-    return HourCounts(whole.size, whole.hits if beside is None else min(whole.hits, beside))
+    raw = [(each.counts, each.counts.hour_calls, each.counts.hour_errored) for each in held]
+    capped, by_trimming = _capped_and_trimmed(found, raw, strata, THIRDS)
+    errored = capped.hits if by_trimming is None else min(capped.hits, by_trimming)
+    return HourCounts(capped.size, errored)
 
 
-def capped_and_trimmed(
+def _capped_and_trimmed(
     found: Mapping[str, HitCounts], held: Sequence[Part], usual: Mapping[str, Strata], trim: Trim
 ) -> tuple[HitCounts, float | None]:
-    """What sources say together, and how much would have gone wrong by the trimmed mean over the tenants held."""
+    """Return the counts of all sources together, and the errors by the trimmed mean over tenants."""
     whole = together(found.values())
     odd = trimmed(excesses(held, usual), trim) if len(held) >= trim.least else None
     if odd is None:
         return whole, None
-    theirs = together(
-        found[source] for source in sorted({tally.source for tally, _, _ in held} & found.keys())
-    )
-    return whole, min(max(whole.hits + odd * theirs.size, 0.0), whole.size)
+    naming = sorted({counts.source for counts, _, _ in held} & found.keys())
+    named = together(found[source] for source in naming)
+    return whole, min(max(whole.hits + odd * named.size, 0.0), whole.size)
 
 
-def joined(
+def _joined(
     before: EndpointEvidence, traffic: FoldedCounts | None, effect: float
 ) -> EndpointEvidence:
-    """What observations and traffic come to together; `effect` is the model's design effect."""
+    """Join observations and traffic of one endpoint."""
     if before.folded is None:
         return EndpointEvidence(traffic, stale=False) if traffic else before
-    return EndpointEvidence(
-        both(before.folded, traffic) if traffic else replace(before.folded, design_effect=effect),
-        stale=False,
-    )
+    if traffic is None:
+        return EndpointEvidence(replace(before.folded, design_effect=effect), stale=False)
+    return EndpointEvidence(_both(before.folded, traffic), stale=False)
 
 
-def both(one: FoldedCounts, other: FoldedCounts) -> FoldedCounts:
-    """Observations and traffic of one endpoint as one; the half-life is that of the kind with more behind it."""
-    favoured = [
-        f.discounted.errored_requests if f.lenient_errored is None else f.lenient_errored
-        for f in (one, other)
-    ]
-    sources = tuple(sorted({*one.sources, *other.sources}))
+def _both(observed: FoldedCounts, traffic: FoldedCounts) -> FoldedCounts:
+    """Add up observations and traffic; the half-life is that of the kind with more evidence."""
+    kinds = (observed, traffic)
+    heavier = max(kinds, key=lambda each: each.discounted.tool_call_requests)
+    sources = tuple(sorted({*observed.sources, *traffic.sources}))
+    by_source = {}
+    for source in sources:
+        by_source[source] = _added(f.by_source[source] for f in kinds if source in f.by_source)
     return FoldedCounts(
-        observed=added((one.observed, other.observed)),
-        discounted=added((one.discounted, other.discounted)),
-        half_life=max((one, other), key=lambda f: f.discounted.tool_call_requests).half_life,
+        observed=_added(each.observed for each in kinds),
+        discounted=_added(each.discounted for each in kinds),
+        half_life=heavier.half_life,
         sources=sources,
-        observed_from=min(one.observed_from, other.observed_from),
-        observed_to=max(one.observed_to, other.observed_to),
-        by_source={
-            s: added(f.by_source[s] for f in (one, other) if s in f.by_source) for s in sources
-        },
-        references=one.references | other.references,
-        lenient_errored=None
-        if one.lenient_errored is other.lenient_errored is None
-        else sum(favoured),
-        shares={**one.shares, **other.shares},
-        design_effect=other.design_effect,
-        hour=other.hour,
+        observed_from=min(each.observed_from for each in kinds),
+        observed_to=max(each.observed_to for each in kinds),
+        by_source=by_source,
+        references=observed.references | traffic.references,
+        lenient_errored=_lenient(kinds),
+        shares={**observed.shares, **traffic.shares},
+        design_effect=traffic.design_effect,
+        hour=traffic.hour,
     )
 
 
-def added(counts: Iterable[Counts]) -> Counts:
-    """Counts added up in the order given."""
+def _lenient(kinds: Sequence[FoldedCounts]) -> float | None:
+    """Return the sum of the lower counts of errors, `None` if no kind has two counts."""
+    if all(each.lenient_errored is None for each in kinds):
+        return None
+    counts = [
+        each.discounted.errored_requests if each.lenient_errored is None else each.lenient_errored
+        for each in kinds
+    ]
+    return sum(counts)
+
+
+def _added(counts: Iterable[Counts]) -> Counts:
+    """Return the sum of counts, added in the order given."""
     requests = calls = errored = 0.0
     for each in counts:
         requests += each.requests
