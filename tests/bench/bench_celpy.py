@@ -59,7 +59,7 @@ def portable() -> CompiledBinding:
     )
     return compile_source(
         PolicySource({"portable.yaml": RULE_FILE.format(rules=rules), "bindings.yaml": BINDINGS})
-    ).bound["portable"]
+    ).bindings["portable"]
 
 
 def activation(row: Mapping[str, Any]) -> dict[str, Any]:

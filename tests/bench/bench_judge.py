@@ -13,7 +13,7 @@ NOBODY: frozenset[str] = frozenset()
 
 
 def test_judging_is_hardly_slower_than_by_hand(ledger: Ledger) -> None:
-    bound, view = policy().bound["exacto"], snapshot().models[MODEL]
+    bound, view = policy().bindings["exacto"], snapshot().models[MODEL]
     rows, shared = view.rows[bound.fold], {"model": view.facts, "cohort": view.cohort[bound.fold]}
     findings = admit(bound, rows, shared, NOBODY)
     assert findings == admit_by_hand(rows)

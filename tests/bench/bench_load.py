@@ -47,7 +47,7 @@ steps["fuse"] = seconds
 policy.warm()
 done("warm, as the server does")
 steps["all"] = [b - a for a, b in zip(start, spent())]
-assert "exacto" in policy.bound
+assert "exacto" in policy.bindings
 print(json.dumps(steps))
 """
 

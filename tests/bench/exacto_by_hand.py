@@ -9,8 +9,7 @@ from typing import Any
 
 from scipy.special import betaincc
 
-from assay.engine.policy.evaluation import NO_FINDINGS, RuleFindings
-from assay.engine.policy.verdict import RuleFinding
+from assay.engine.policy.verdict import NO_FINDINGS, RuleFinding, RuleFindings
 
 Row = Mapping[str, Any]
 
@@ -44,7 +43,7 @@ def judge_row(row: Row) -> RuleFindings:
 
 def unobserved(row: Row, broken: list[RuleFinding], abstained: list[RuleFinding]) -> None:
     if row.get("observed.stale"):
-        reason, message = "EVIDENCE_STALE", "all that was observed is older than the evidence limit"
+        reason, message = "EVIDENCE_STALE", "all observations are older than the evidence limit"
     else:
         reason, message = "EVIDENCE_ABSENT", "its tool calling has not been observed"
     broken.append(RuleFinding("tool_accuracy", reason, message, "absent", "exacto"))

@@ -93,7 +93,7 @@ def test_a_series_that_is_named_is_asked_for(case: Case) -> None:
 
 
 def test_what_the_benchmark_rule_read_is_told() -> None:
-    enter = CONFIGURED.bound["exacto-benchmarked"].enter
+    enter = CONFIGURED.bindings["exacto-benchmarked"].enter
     assert enter
     (rule,) = (rule for rule in enter.rules if rule.name == "benchmark")
     assert {path for path in rule.reads if path.startswith("endpoint.")} == {
@@ -107,7 +107,7 @@ def test_what_the_benchmark_rule_read_is_told() -> None:
 
 
 def snapshot_of(case: Case, policy: Policy = POLICY) -> Snapshot:
-    return judge(case.world, policy, case.now, dict.fromkeys(policy.bound, case.members))
+    return judge(case.world, policy, case.now, dict.fromkeys(policy.bindings, case.members))
 
 
 def written() -> set[Asked]:
@@ -186,14 +186,16 @@ def test_every_binding_is_taken() -> None:
         bound.name
         for case in CASES
         for entry in entries(case.request, snapshot_of(case), Moment(case.now, case.seeds()[0]))
-        for bound in entry.route.bound
+        for bound in entry.route.bindings
     }
-    assert taken == set(POLICY.bound)
+    assert taken == set(POLICY.bindings)
 
 
 def fused(policy: Policy) -> int:
     """How many functions planning has compiled."""
-    keys = [keys.fused for bound in policy.bound.values() for keys in (bound.across, bound.within)]
+    keys = [
+        keys.fused for bound in policy.bindings.values() for keys in (bound.across, bound.within)
+    ]
     return len(policy.routes.programs) + sum(map(len, keys))
 
 

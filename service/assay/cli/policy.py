@@ -54,7 +54,7 @@ def check_command(directory: Directory = None, *, json: Json = False) -> int:
         print_json({"digest": checked.digest, "rule_sets": list(checked.rule_sets), "faults": []})
     else:
         console.print(
-            f"{len(checked.rule_sets)} rule sets, {len(checked.bound)} bindings: no faults"
+            f"{len(checked.rule_sets)} rule sets, {len(checked.bindings)} bindings: no faults"
         )
         console.print(f"digest {checked.digest}")
     return 0
@@ -108,7 +108,7 @@ def run_cases(
 
 def run_case(case: Case, checked: Policy) -> tuple[str, ...]:
     """What differs, under any of the case's seeds, from what it expects; judged and planned as of its own time."""
-    snapshot = judge(case.world, checked, case.now, dict.fromkeys(checked.bound, case.members))
+    snapshot = judge(case.world, checked, case.now, dict.fromkeys(checked.bindings, case.members))
     try:
         plans = [
             plan(case.request, snapshot, Moment(case.now, seed, case.health))
@@ -184,7 +184,7 @@ def list_command(
                     "faults": faults,
                 },
                 "rule_sets": [r.name for r in checked.rule_sets.values()] if checked else [],
-                "bindings": [b.name for b in checked.bound.values()] if checked else [],
+                "bindings": [b.name for b in checked.bindings.values()] if checked else [],
             }
         )
         return 0
@@ -206,7 +206,7 @@ def list_command(
                     "yes" if b.enter else "",
                     "yes" if b.owns_order else "",
                 )
-                for b in checked.bound.values()
+                for b in checked.bindings.values()
             ],
         )
     return 0

@@ -59,7 +59,7 @@ def pool_command(  # noqa: PLR0913 - one option per part of the question
             snapshot_now(database, policy, as_of) if at is None else snapshot_at(database, at)
         )
         report = pool_report(snapshot, model, tenant)
-        cards = {card.judged.verdict.endpoint_id: card for card in scorecards(snapshot, report)}
+        cards = {card.endpoint.verdict.endpoint_id: card for card in scorecards(snapshot, report)}
         changes = pool_changes(database, report.binding, report.model) if history else ()
     if history:
         show_history(report, changes, json=json)

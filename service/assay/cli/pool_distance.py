@@ -33,7 +33,7 @@ def distance_json(card: Scorecard) -> dict[str, Any]:
 def show_distances(cards: Mapping[str, Scorecard]) -> None:
     """What would admit each endpoint outside a pool, for people."""
     rows = [
-        (card.judged.verdict.tag, accuracy(card), needed(card), duration(card.hours), until(card))
+        (card.endpoint.verdict.tag, accuracy(card), needed(card), duration(card.hours), until(card))
         for card in cards.values()
     ]
     if rows:

@@ -1,4 +1,4 @@
-"""One spelling for every value: canonical JSON bytes and their content address."""
+"""Canonical JSON, in which equal values have equal bytes, and content addresses."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import json
 
 
 def canonical(value: object) -> bytes:
-    """JSON with sorted keys, no spaces, shortest-repr doubles and UTF-8; refuses NaN and infinities."""
+    """Return JSON with sorted keys, no spaces, shortest-repr doubles and UTF-8.
+
+    Raises ValueError for NaN and infinities.
+    """
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode()
 
 
 def address(data: bytes) -> str:
-    """The SHA-256 of bytes, in hex: the name of a part, a snapshot, a policy."""
+    """Return the SHA-256 of bytes in hex, which names a part, a snapshot or a policy."""
     return hashlib.sha256(data).hexdigest()

@@ -34,7 +34,7 @@ class Profile:
     @property
     def bound(self) -> CompiledBinding:
         """The binding that brings the pool."""
-        return self.policy.bound[self.name]
+        return self.policy.bindings[self.name]
 
 
 @cache

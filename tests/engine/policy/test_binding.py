@@ -92,9 +92,9 @@ def test_route(
     bound: Policy, variants: str, more: dict[str, Any], taking_part: list[str], ordering: str
 ) -> None:
     route = routed(bound, variants, **more)
-    assert [b.name for b in route.bound] == taking_part
+    assert [b.name for b in route.bindings] == taking_part
     assert route.order.name == ordering
-    assert route.rule_set == "+".join(dict.fromkeys(b.rules.name for b in route.bound))
+    assert route.rule_set == "+".join(dict.fromkeys(b.rules.name for b in route.bindings))
 
 
 def test_a_sort_that_nothing_is_bound_to_is_refused_by_name(bound: Policy) -> None:
@@ -114,7 +114,7 @@ def test_an_order_leaves_a_sort_aside(bound: Policy) -> None:
 
 
 def test_a_guard_over_an_absent_fact_does_not_hold(bound: Policy) -> None:
-    assert [b.name for b in routed(bound, "").bound] == ["default"]
+    assert [b.name for b in routed(bound, "").bindings] == ["default"]
 
 
 def test_routes_are_made_once(bound: Policy) -> None:

@@ -1,25 +1,28 @@
-"""A plan with the facts that its rules read, for each endpoint and each finding."""
+"""Explanation: a plan with the facts that its rules read, for each endpoint and each finding."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from assay.engine.decide.plan import Moment, Plan, RequestedModel, answer, entries
+from assay.engine.decide.plan import Moment, Plan, RequestedModel, judge_models, order_models
 from assay.engine.policy.binding import CompiledBinding
 from assay.engine.policy.evaluation import Facts, facts_read
 from assay.engine.policy.verdict import FactsRead, RuleFinding, Verdict
-from assay.engine.snapshot.parts import ModelView, PoolView
+from assay.engine.snapshot.parts import JudgedEndpoint, ModelView
 from assay.engine.snapshot.pool_memory import subtract_counts
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.request import Request
 
+_FactsByRule = Mapping[tuple[str, str], FactsRead]
+"""What each rule read of one endpoint, by rule set and name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A plan whose findings tell what they saw; `seen` holds, per verdict, all that its rules read.
+    """A plan whose findings hold what they saw; `seen` holds, per verdict, all that its rules read.
 
-    Facts and parameters go by their paths; the value is `None` where a fact was absent.
+    Facts and parameters are named by their paths; the value is `None` if a fact was missing.
     """
 
     plan: Plan
@@ -28,54 +31,51 @@ class Explanation:
 
 
 def explain(request: Request, snapshot: Snapshot, moment: Moment) -> Explanation:
-    """Plan as `plan` does, and tell what every rule read."""
-    judged = entries(request, snapshot, moment)
-    plan = answer(judged, request, snapshot, moment)
-    read = [reading for entry in judged for reading in readings(entry, snapshot)]
-    verdicts = tuple(told(v, r) for v, r in zip(plan.verdicts, read, strict=True))
-    return Explanation(
-        replace(plan, verdicts=verdicts), tuple(all_of(r) for r in read), snapshot.policy.digest
-    )
+    """Plan as `plan` does, and report what every rule read."""
+    models = judge_models(request, snapshot, moment)
+    plan = order_models(models, request, snapshot, moment)
+    read = [facts for model in models for facts in _facts_by_rule(model, snapshot)]
+    verdicts = [_with_facts(v, facts) for v, facts in zip(plan.verdicts, read, strict=True)]
+    seen = tuple(_all_facts(facts) for facts in read)
+    return Explanation(replace(plan, verdicts=tuple(verdicts)), seen, snapshot.policy.digest)
 
 
-Reading = Mapping[tuple[str, str], FactsRead]
-
-
-def readings(entry: RequestedModel, snapshot: Snapshot) -> Iterable[Reading]:
-    """Per row, what each rule (by rule set and name) read."""
-    constants = {k: v for bound in entry.route.bound for k, v in bound.scope.constants.items()}
-    rules = [r for program in entry.route.programs for r in program.rules]
-    for index, row in enumerate(entry.rows):
+def _facts_by_rule(model: RequestedModel, snapshot: Snapshot) -> Iterable[_FactsByRule]:
+    """Yield per endpoint what each rule read."""
+    constants: dict[str, object] = {}
+    for binding in model.route.bindings:
+        constants |= binding.scope.constants
+    rules = [rule for program in model.route.programs for rule in program.rules]
+    for index, row in enumerate(model.rows):
         found: dict[tuple[str, str], FactsRead] = {}
-        for bound in entry.route.pools:
-            found |= pool_reading(
-                bound, entry.view, snapshot.pools[bound.name, entry.view.model], index
-            )
-        roots = {**entry.shared, "endpoint": row}
-        yield found | {(r.rule.origin, r.name): facts_read(r, roots, constants) for r in rules}
+        for binding in model.route.pools:
+            judged = snapshot.pools[binding.name, model.view.model].endpoints[index]
+            stored = model.view.rows[binding.fold][index]
+            found |= _pool_facts(binding, model.view, judged, stored)
+        roots = {**model.shared, "endpoint": row}
+        for rule in rules:
+            found[rule.rule.origin, rule.name] = facts_read(rule, roots, constants)
+        yield found
 
 
-def pool_reading(bound: CompiledBinding, view: ModelView, pool: PoolView, index: int) -> Reading:
-    """What a binding's pool rules read of one row: evidence folded in the binding's way, less what is forgotten.
-
-    A member that has been one before was judged by `stay`.
-    """
-    row: Facts = view.rows[bound.fold][index]
-    program = bound.enter
-    if pool.standings:
-        standing = pool.standings[index]
-        row = subtract_counts(row, standing.forgotten)
-        program = bound.stay if standing.rules == "stay" else bound.enter
-    roots = {"model": view.facts, "cohort": view.cohort[bound.fold], "endpoint": row}
-    rules = program.rules if program else ()
-    return {(r.rule.origin, r.name): facts_read(r, roots, bound.scope.constants) for r in rules}
+def _pool_facts(
+    binding: CompiledBinding, view: ModelView, judged: JudgedEndpoint, row: Facts
+) -> _FactsByRule:
+    """Return what a binding's pool rules read: `stay` for a former member, otherwise `enter`."""
+    program = binding.enter
+    if judged.standing:
+        row = subtract_counts(row, judged.standing.forgotten)
+        program = binding.stay if judged.standing.rules == "stay" else binding.enter
+    roots = {**view.shared(binding.fold), "endpoint": row}
+    rules, constants = program.rules if program else (), binding.scope.constants
+    return {(r.rule.origin, r.name): facts_read(r, roots, constants) for r in rules}
 
 
-def told(verdict: Verdict, reading: Reading) -> Verdict:
-    """A verdict whose findings carry what they saw."""
+def _with_facts(verdict: Verdict, read: _FactsByRule) -> Verdict:
+    """Return a verdict whose findings hold what they saw."""
 
     def with_seen(findings: tuple[RuleFinding, ...]) -> tuple[RuleFinding, ...]:
-        return tuple(replace(f, seen=reading.get((f.rule_set, f.rule), ())) for f in findings)
+        return tuple(replace(f, seen=read.get((f.rule_set, f.rule), ())) for f in findings)
 
     return replace(
         verdict,
@@ -85,6 +85,9 @@ def told(verdict: Verdict, reading: Reading) -> Verdict:
     )
 
 
-def all_of(reading: Reading) -> FactsRead:
-    """Everything that any rule read, each path once."""
-    return tuple(sorted({path: value for read in reading.values() for path, value in read}.items()))
+def _all_facts(read: _FactsByRule) -> FactsRead:
+    """Return everything that any rule read, each path once, sorted."""
+    found: dict[str, object] = {}
+    for facts in read.values():
+        found |= facts
+    return tuple(sorted(found.items()))

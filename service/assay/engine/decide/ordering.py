@@ -1,8 +1,9 @@
-"""Order: sort keys and weighted draws made comparable, with chance that anyone can recompute.
+"""Sort keys and weighted draws, as values that compare; anyone can recompute the draws from the seed.
 
-A weighted draw without replacement is a race (Efraimidis and Spirakis 2006): each endpoint draws an exponential time
-with its weight as the rate, and the earliest comes first. The time depends on seed and endpoint_id alone, so that an
-endpoint keeps its place when others come or go: a session stays where it was while that endpoint is admitted.
+A weighted draw without replacement is a race (Efraimidis and Spirakis 2006): each endpoint draws an exponential time with
+its weight as the rate, and the earliest comes first. The time depends on the seed and the endpoint id alone. So a session
+keeps its endpoint only as long as the set of candidates does not change: when an endpoint joins or leaves, draws keyed by
+endpoint move the smallest possible share of sessions, those that the new endpoint wins or that the old one had.
 """
 
 from __future__ import annotations
@@ -19,24 +20,22 @@ SERIES = tuple(1.0 / odd for odd in range(23, 2, -2))
 
 
 def sort_keys(column: Sequence[object], *, descending: bool) -> list[SortKey]:
-    """Values of one key, smallest first; what is absent, failed or NaN comes last in both directions."""
+    """Return the values of one key, smallest first; missing, failed and NaN come last in both directions."""
     sign = -1.0 if descending else 1.0
     return [
-        (0, sign * value) if isinstance(value, (int, float)) and value == value else LAST  # noqa: PLR0124 - NaN
+        (0, sign * value) if isinstance(value, (int, float)) and value == value else LAST  # noqa: PLR0124 - false for NaN alone
         for value in column
     ]
 
 
 def draw_keys(column: Sequence[object], ids: Sequence[str], seed: bytes) -> list[SortKey]:
-    """Weights as keys: infinite ones first, positive ones drawn, then zero, then absent, failed or negative ones."""
-    race = Race(seed)
-    return [
-        draw_key(weight, endpoint_id, race) for weight, endpoint_id in zip(column, ids, strict=True)
-    ]
+    """Return weights as keys: infinite weights first, positive ones drawn, then zero, then missing or negative."""
+    race = ExponentialRace(seed)
+    return [draw_key(weight, name, race) for weight, name in zip(column, ids, strict=True)]
 
 
-def draw_key(weight: object, endpoint_id: str, race: Race) -> SortKey:
-    """One weight's key; equal keys are left to the keys that follow."""
+def draw_key(weight: object, endpoint_id: str, race: ExponentialRace) -> SortKey:
+    """Return one weight's key; the keys that follow decide between equal ones."""
     if not isinstance(weight, (int, float)) or not weight >= 0:
         return LAST
     if weight == 0:
@@ -46,23 +45,23 @@ def draw_key(weight: object, endpoint_id: str, race: Race) -> SortKey:
     return (1, race.time(endpoint_id) / weight)
 
 
-class Race:
+class ExponentialRace:
     """Exponential times by endpoint, from a seed."""
 
-    __slots__ = ("start",)
+    __slots__ = ("_start",)
 
     def __init__(self, seed: bytes) -> None:
-        self.start = hashlib.blake2b(key=seed, digest_size=8)
+        self._start = hashlib.blake2b(key=seed, digest_size=8)
 
     def time(self, endpoint_id: str) -> float:
-        """-ln(u), u from the top 53 bits of the keyed BLAKE2b (RFC 7693) of the id under the seed."""
-        mac = self.start.copy()
+        """Return -ln(u), where u is the top 53 bits of the id's BLAKE2b (RFC 7693) keyed with the seed."""
+        mac = self._start.copy()
         mac.update(endpoint_id.encode())
         return minus_log(((int.from_bytes(mac.digest(), "big") >> 11) + 0.5) * 2.0**-53)
 
 
 def minus_log(u: float) -> float:
-    """-ln(u) for 0 < u < 1 by +, × and ÷ alone, hence the same double on every machine.
+    """Return -ln(u) for 0 < u < 1 with +, × and ÷ alone, hence the same double on every machine.
 
     With u = m·2^e and z = (m - 1)/(m + 1): ln u = e·ln 2 + 2·(z + z³/3 + z⁵/5 + …), |z| ≤ 0.172.
     """
@@ -78,7 +77,7 @@ def minus_log(u: float) -> float:
 
 
 def seed_for(seed: bytes, tenant: str, model: str, session_id: str, decision_id: str) -> bytes:
-    """The request's own seed, else one that a session keeps, else one per decision; 32 bytes.
+    """Return the request's own seed, else one that a session shares, else one per decision; 32 bytes.
 
     The parts are length-prefixed, so that no two requests spell the same input.
     """

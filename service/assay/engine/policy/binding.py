@@ -1,4 +1,4 @@
-"""Bindings put to work: each rule set with its parameters, and the route that a request takes through them."""
+"""Bindings, compiled with their parameters, and the route that a request takes through them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from assay.engine.policy.evaluation import (
     RuleProgram,
     RuleScope,
     SharedFacts,
-    column,
-    columns,
-    program,
+    rule_program,
+    value_columns,
 )
 from assay.engine.policy.rule_set import Binding, MemorySpec, Parameter
+from assay.engine.policy.verdict import NO_FINDINGS, RuleFindings
 
 NO_ROW: tuple[Facts, ...] = ({},)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CompiledKey:
-    """One order key; judged keys were computed with the pool and are found there by name."""
+    """One order key; the values of `judged` keys are computed with the pool and found there by name."""
 
     name: str
     expression: CheckedExpression
@@ -36,9 +36,9 @@ class CompiledKey:
     descending: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CompiledOrder:
-    """Order keys of one binding, most significant first, run together: what they share is computed once."""
+    """Order keys of one binding, most significant first, fused together so that they share their variables."""
 
     binding: str
     keys: tuple[CompiledKey, ...]
@@ -46,26 +46,32 @@ class CompiledOrder:
     guards: Column
     fused: dict[tuple[CompiledKey, ...], Column] = field(default_factory=dict)
 
+    @property
+    def judged_keys(self) -> tuple[CompiledKey, ...]:
+        """The keys that need no request."""
+        return tuple(key for key in self.keys if key.judged)
+
     def applying(self, shared: SharedFacts) -> tuple[CompiledKey, ...]:
-        """The keys whose `when` holds; where it cannot be said, the key orders, and what it misses comes last."""
-        held = iter(self.guards(NO_ROW, shared))
-        return tuple(k for k in self.keys if k.when is None or next(held)[0] is not False)
+        """Return the keys whose `when` is not false: a key whose `when` lacks a fact still orders."""
+        guards = iter(self.guards(NO_ROW, shared))
+        return tuple(k for k in self.keys if k.when is None or next(guards)[0] is not False)
 
     def values(
         self, keys: tuple[CompiledKey, ...], rows: Sequence[Facts], shared: SharedFacts
     ) -> list[list[object]]:
-        """One column of values per key, fused when these keys are first asked for together."""
+        """Return one column of values per key; keys are fused when they are first used together."""
         if keys not in self.fused:
-            self.fused[keys] = columns([(k.name, k.expression) for k in keys], self.scope)
+            named = [(key.name, key.expression) for key in keys]
+            self.fused[keys] = value_columns(named, self.scope)
         return self.fused[keys](rows, shared)
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledBinding:
-    """One binding's rule set with the binding's parameters inlined; `enter` is `None` where there is no pool.
+    """One binding's rule set with the binding's parameters inlined; `enter` is `None` if it has no pool.
 
-    `across` are the order keys that come before the turn of the requested models, `within` those after it.
-    `fold` names its way of folding evidence, under which snapshots keep its rows.
+    The order keys in `across` come before the turn of the requested models, those in `within` after it. `fold` names the
+    binding's way of folding evidence; snapshots keep a row of facts per endpoint under that name.
     """
 
     binding: Binding
@@ -80,7 +86,7 @@ class CompiledBinding:
 
     @property
     def name(self) -> str:
-        """The binding's name: the key of its pools."""
+        """The binding's name, by which its pools are found."""
         return self.binding.name
 
     @property
@@ -95,202 +101,203 @@ class CompiledBinding:
 
     @property
     def accuracy(self) -> float | None:
-        """The accuracy that members should have, `None` where the rule set names none."""
-        return accuracy(
-            self.memory, {**self.rules.effective.rule_set.params, **self.binding.params}
-        )
+        """The accuracy expected of members, `None` if the rule set names none."""
+        params = {**self.rules.effective.rule_set.params, **self.binding.params}
+        return expected_accuracy(self.memory, params)
 
     @property
     def minimum(self) -> int:
-        """How many members the slow way out leaves at least."""
+        """How many members slow evictions leave at least."""
         return self.rules.effective.rule_set.minimum or 0
 
     @property
     def owns_order(self) -> bool:
-        """Whether the rule set's own file says how to order."""
+        """Whether the rule set's own file defines an order."""
         return self.rules.effective.owns_order
 
     @property
     def judged(self) -> bool:
-        """Whether judging has anything to do for it."""
-        return self.enter is not None or any(
-            key.judged for keys in (self.across, self.within) for key in keys.keys
-        )
+        """Whether judging has anything to compute for it."""
+        return self.enter is not None or bool(self.across.judged_keys or self.within.judged_keys)
 
-    def holds(self, shared: SharedFacts) -> bool:
-        """Whether the binding's `when` is true; absent and failed are not."""
+    def pool_findings(
+        self,
+        rows: Sequence[Facts],
+        shared: SharedFacts,
+        members: frozenset[str] = frozenset(),
+    ) -> list[RuleFindings]:
+        """Evaluate the pool's rules: `stay` for `members` (ids), `enter` for all others, in the order of `rows`."""
+        if self.enter is None or self.stay is None:
+            return [NO_FINDINGS] * len(rows)
+        if not members:
+            return self.enter.findings(rows, shared)
+        entering = iter(self.enter.findings([r for r in rows if r["id"] not in members], shared))
+        staying = iter(self.stay.findings([r for r in rows if r["id"] in members], shared))
+        return [next(staying if row["id"] in members else entering) for row in rows]
+
+    def serves(self, tenant: str) -> bool:
+        """Whether the binding is for everyone or for this tenant."""
+        return not self.binding.tenants or tenant in self.binding.tenants
+
+    def applies(self, shared: SharedFacts) -> bool:
+        """Whether the binding's `when` is true; a missing fact or an error does not count as true."""
         return self.when is not None and self.when(NO_ROW, shared)[0][0] is True
 
 
-def accuracy(memory: MemorySpec, params: Mapping[str, Parameter]) -> float | None:
-    """The value of the parameter that `memory.accuracy` names."""
+def expected_accuracy(memory: MemorySpec, params: Mapping[str, Parameter]) -> float | None:
+    """Return the value of the parameter that `memory.accuracy` names."""
     found = params.get(memory.accuracy) if memory.accuracy else None
     return found if isinstance(found, float) else None
 
 
-def bind(
+def compile_binding(
     binding: Binding, rules: CheckedRuleSet, when: CheckedExpression | None
 ) -> CompiledBinding:
-    """Inline a binding's parameters and fuse what judging and ordering call."""
+    """Inline a binding's parameters and fuse its rules and order keys."""
     own = rules.effective.rule_set
     params = {**own.params, **binding.params}
     scope = RuleScope(
         tuple((v.name, v.checked) for v in rules.variables),
         {f"params.{name}": value for name, value in params.items()},
     )
+    has_pool = rules.enter is not None
     return CompiledBinding(
         binding,
         rules,
         scope,
-        enter=None if rules.enter is None else program(rules.enter, scope, pool=True),
-        stay=None if rules.enter is None else program(rules.stay, scope, pool=True),
-        across=keys(binding.name, [k for k in rules.order if k.key.across_models], scope),
-        within=keys(binding.name, [k for k in rules.order if not k.key.across_models], scope),
-        when=column(binding.name, when, scope, row="nothing") if when else None,
+        enter=rule_program(rules.enter or (), scope, pool=True) if has_pool else None,
+        stay=rule_program(rules.stay, scope, pool=True) if has_pool else None,
+        across=_order(binding.name, [k for k in rules.order if k.key.across_models], scope),
+        within=_order(binding.name, [k for k in rules.order if not k.key.across_models], scope),
+        when=value_columns([(binding.name, when)], scope, row="nothing") if when else None,
         fold=rules.effective.evidence.key,
     )
 
 
-def keys(binding: str, checked: Sequence[CheckedKey], scope: RuleScope) -> CompiledOrder:
-    """Make order keys ready to run."""
-    return CompiledOrder(
-        binding,
-        tuple(key(k) for k in checked),
-        scope,
-        guards=columns([(k.name, k.when) for k in checked if k.when], scope, row="nothing"),
+def _order(binding: str, checked: Sequence[CheckedKey], scope: RuleScope) -> CompiledOrder:
+    keys = tuple(
+        CompiledKey(
+            name=k.name,
+            expression=k.expression,
+            when=k.when,
+            judged=k.judged,
+            draws=k.key.weight is not None,
+            descending=k.key.direction == "descending",
+        )
+        for k in checked
     )
-
-
-def key(checked: CheckedKey) -> CompiledKey:
-    """One order key as planning looks at it."""
-    return CompiledKey(
-        name=checked.name,
-        expression=checked.expression,
-        when=checked.when,
-        judged=checked.judged,
-        draws=checked.key.weight is not None,
-        descending=checked.key.direction == "descending",
-    )
+    guards = value_columns([(k.name, k.when) for k in keys if k.when], scope, row="nothing")
+    return CompiledOrder(binding, keys, scope, guards)
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyRoute:
     """What applies to one requested model: pools to intersect, rules to unite, one order."""
 
-    bound: tuple[CompiledBinding, ...]
+    bindings: tuple[CompiledBinding, ...]
     order: CompiledBinding
     programs: tuple[RuleProgram, ...]
     rule_set: str
 
     @property
     def pools(self) -> tuple[CompiledBinding, ...]:
-        """The bindings that bring a pool."""
-        return tuple(b for b in self.bound if b.enter is not None)
+        """The bindings that have a pool."""
+        return tuple(b for b in self.bindings if b.enter is not None)
 
 
 @dataclass(slots=True)
 class RouteTable:
-    """The bindings of one policy and every route already made through them; routes never change once made."""
+    """The bindings of one policy, and every route that was made through them; a route never changes."""
 
-    bound: Mapping[str, CompiledBinding]
+    bindings: Mapping[str, CompiledBinding]
     programs: dict[object, RuleProgram] = field(default_factory=dict)
-    made: dict[tuple[str, ...], PolicyRoute] = field(default_factory=dict)
+    _routes: dict[tuple[str, ...], PolicyRoute] = field(default_factory=dict)
 
     def variants(self, tenant: str) -> frozenset[str]:
-        """The routing variants that select a binding for a tenant; to others they are unknown, never ignored."""
-        return frozenset(
-            b.binding.variant
-            for b in self.bound.values()
-            if b.binding.variant and serves(b, tenant)
-        )
+        """Return the routing variants that select a binding for a tenant; for others they are unknown."""
+        serving = [b for b in self.bindings.values() if b.serves(tenant)]
+        return frozenset(b.binding.variant for b in serving if b.binding.variant)
 
-    # INVARIANT: bindings take part in file order: the order in which suffixes are written only chooses who sorts.
+    # INVARIANT: bindings take part in file order; the order of suffixes only chooses which of them orders.
     def route(
         self, variants: Sequence[str], sort: str | None, tenant: str, shared: SharedFacts
     ) -> PolicyRoute:
-        """Choose what applies to a request for one model.
+        """Return what applies to a request for one model.
 
-        Per variant one binding, the tenant's own before the general one; the last one with an order of its own
-        orders, unless `provider.sort` names a binding of its own. Only where neither orders do `when` bindings apply,
-        in file order. Where nothing applies, the default does.
+        Each variant selects one binding, the tenant's own before the general one. The last of them with an order of its
+        own orders, unless `provider.sort` selects a binding. If neither orders, bindings with a `when` that holds apply,
+        in file order. If nothing applies, the default does. Raises InvalidField for an unknown sort.
         """
         chosen = [b for v in dict.fromkeys(variants) if (b := self.pick(tenant, variant=v))]
-        sorter = self.sorter(tenant, sort) if sort else None
+        sorter = self._sorter(tenant, sort) if sort else None
         order = sorter or next((b for b in reversed(chosen) if b.owns_order), None)
         if sorter:
             chosen.append(sorter)
         if order is None:
-            applying = [
-                b for b in self.bound.values() if b.when and serves(b, tenant) and b.holds(shared)
-            ]
+            guarded = [b for b in self.bindings.values() if b.when and b.serves(tenant)]
+            applying = [b for b in guarded if b.applies(shared)]
             order = next((b for b in applying if b.owns_order), None)
             chosen += applying
         if not chosen:
             chosen.append(self.default)
         names = {b.name for b in chosen}
-        return self.make(
-            tuple(b for b in self.bound.values() if b.name in names), order or chosen[-1]
-        )
+        in_file_order = tuple(b for b in self.bindings.values() if b.name in names)
+        return self.make(in_file_order, order or chosen[-1])
 
-    def sorter(self, tenant: str, sort: str) -> CompiledBinding:
-        """The binding for a sort; raises InvalidField where nothing serves it."""
+    def _sorter(self, tenant: str, sort: str) -> CompiledBinding:
         if found := self.pick(tenant, sort=sort):
             return found
-        known = sorted(
-            {b.binding.sort for b in self.bound.values() if b.binding.sort and serves(b, tenant)}
-        )
-        raise InvalidField(
-            "provider.sort", sort, f"bound by this policy, which knows {', '.join(known) or 'none'}"
-        )
+        serving = [b for b in self.bindings.values() if b.serves(tenant)]
+        known = ", ".join(sorted({b.binding.sort for b in serving if b.binding.sort}))
+        expected = f"bound by this policy, which knows {known or 'none'}"
+        raise InvalidField("provider.sort", sort, expected)
 
     @property
     def default(self) -> CompiledBinding:
         """The binding without variant, sort and `when`."""
-        return next(b for b in self.bound.values() if is_default(b.binding))
+        return next(b for b in self.bindings.values() if is_default(b.binding))
 
     def pick(
         self, tenant: str, *, variant: str | None = None, sort: str | None = None
     ) -> CompiledBinding | None:
-        """The one binding for a variant or a sort, the tenant's own first."""
+        """Return the one binding for a variant or a sort, the tenant's own first."""
         fitting = [
-            b for b in self.bound.values()
-            if b.binding.variant == variant and b.binding.sort == sort and serves(b, tenant)
+            b for b in self.bindings.values()
+            if b.binding.variant == variant and b.binding.sort == sort and b.serves(tenant)
         ]  # fmt: skip
         return min(fitting, key=lambda b: not b.binding.tenants, default=None)
 
     def make(self, chosen: tuple[CompiledBinding, ...], order: CompiledBinding) -> PolicyRoute:
-        """The route through these bindings, made once."""
+        """Return the route through these bindings; each is made once."""
         names = (*(b.name for b in chosen), order.name)
-        if names not in self.made:
+        if names not in self._routes:
             rule_set = "+".join(dict.fromkeys(b.rules.name for b in chosen))
-            self.made[names] = PolicyRoute(chosen, order, tuple(self.unite(chosen)), rule_set)
-        return self.made[names]
+            programs = tuple(self._unite_rules(chosen))
+            self._routes[names] = PolicyRoute(chosen, order, programs, rule_set)
+        return self._routes[names]
 
-    def unite(self, chosen: Sequence[CompiledBinding]) -> Iterable[RuleProgram]:
-        """Request rules of all bindings: each once; where one binding wrote a rule anew, the inherited one yields."""
+    def _unite_rules(self, chosen: Sequence[CompiledBinding]) -> Iterable[RuleProgram]:
+        """Yield the request rules of all bindings, each rule once; an override replaces the inherited rule."""
         overridden = frozenset[str]().union(*(b.rules.effective.overridden for b in chosen))
         seen: set[object] = set()
         for bound in chosen:
-            yielding = overridden - bound.rules.effective.overridden
-            kept = {
-                identity(r, bound.scope): r for r in bound.rules.request if r.name not in yielding
-            }
-            fresh = {same: rule for same, rule in kept.items() if same not in seen}
+            replaced = overridden - bound.rules.effective.overridden
+            rules = [r for r in bound.rules.request if r.name not in replaced]
+            by_identity = {_identity(rule, bound.scope): rule for rule in rules}
+            fresh = {same: rule for same, rule in by_identity.items() if same not in seen}
             seen |= fresh.keys()
             if fresh:
-                if tuple(fresh) not in self.programs:
-                    self.programs[tuple(fresh)] = program(tuple(fresh.values()), bound.scope)
-                yield self.programs[tuple(fresh)]
+                key = tuple(fresh)
+                if key not in self.programs:
+                    self.programs[key] = rule_program(tuple(fresh.values()), bound.scope)
+                yield self.programs[key]
 
 
-def identity(checked: CheckedRule, scope: RuleScope) -> object:
-    """What makes two rules the same: all their words, and the variables and parameters behind them."""
+def _identity(checked: CheckedRule, scope: RuleScope) -> object:
+    """Return what makes two rules the same: all their words, and the variables and parameters behind them."""
     rule = checked.rule
     texts = (e.text if e else None for e in (rule.expression, rule.when, rule.message_expression))
-    params = sorted(
-        (path, scope.constants[path]) for path in checked.reads if path.startswith("params.")
-    )
-    behind = tuple((v.name, v.checked.text) for v in checked.variables)
+    params = sorted(path for path in checked.reads if path.startswith("params."))
     return (
         rule.name,
         *texts,
@@ -298,14 +305,9 @@ def identity(checked: CheckedRule, scope: RuleScope) -> object:
         rule.message,
         rule.on_missing,
         rule.action,
-        behind,
-        tuple(params),
+        tuple((v.name, v.checked.text) for v in checked.variables),
+        tuple((path, scope.constants[path]) for path in params),
     )
-
-
-def serves(bound: CompiledBinding, tenant: str) -> bool:
-    """Whether a binding is for everyone or for this tenant."""
-    return not bound.binding.tenants or tenant in bound.binding.tenants
 
 
 def is_default(binding: Binding) -> bool:

@@ -1,4 +1,4 @@
-"""What the rules said of one endpoint."""
+"""Findings of rules, and the verdict they add up to for one endpoint."""
 
 from __future__ import annotations
 
@@ -44,37 +44,15 @@ REQUEST_REASONS: Final[Mapping[str, str]] = {
     "policy": "any other reason; also used for all but the first if fallbacks are not allowed",
     "EVAL_ERROR": "an expression failed; rules may not use it",
 }
-
-
-@lru_cache(maxsize=1 << 16)
-def listed_names(*names: str) -> bytes:
-    """Names as they stand in a canonical list; kept, since the same few occur in every plan."""
-    return canonical(names)[1:-1]
-
-
-def spelled_findings(findings: tuple[RuleFinding, ...]) -> bytes:
-    """Findings as they stand in a plan's canonical bytes."""
-    if not findings:
-        return b"[]"
-    return b"[%b]" % b",".join(
-        [spelled_finding(f.rule_set, f.rule, f.reason, f.outcome) for f in findings]
-    )
-
-
-@lru_cache(maxsize=1 << 16)
-def spelled_finding(*names: str) -> bytes:
-    """One finding as it stands there."""
-    return b"[%b]" % listed_names(*names)
-
-
 FactsRead = tuple[tuple[str, object], ...]
+"""Facts and parameters that rules read, by path."""
 
 
 @dataclass(frozen=True, slots=True)
 class RuleFinding:
-    """A rule that a verdict lists: one it broke, one that abstained, or one that only runs as a shadow.
+    """A rule that a verdict lists: it was broken, it abstained, or it only runs as a shadow.
 
-    `outcome` is `false`, `absent`, `error` or `not_asked`; `seen` holds the facts the rule read, where asked for.
+    `outcome` is `false`, `absent`, `error` or `not_asked`; `seen` holds the facts that the rule read, in explanations.
     """
 
     rule: str
@@ -86,8 +64,42 @@ class RuleFinding:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleFindings:
+    """The rules that did not simply hold for one endpoint."""
+
+    broken: tuple[RuleFinding, ...] = ()
+    abstained: tuple[RuleFinding, ...] = ()
+    shadow: tuple[RuleFinding, ...] = ()
+
+
+NO_FINDINGS: Final = RuleFindings()
+
+
+@lru_cache(maxsize=1 << 16)
+def canonical_names(*names: str) -> bytes:
+    """Return names as they appear inside a canonical list; cached, since the same few occur in every plan."""
+    return canonical(names)[1:-1]
+
+
+@lru_cache(maxsize=1 << 16)
+def _canonical_finding(*names: str) -> bytes:
+    return b"[%b]" % canonical_names(*names)
+
+
+def _canonical_findings(findings: tuple[RuleFinding, ...]) -> bytes:
+    if not findings:
+        return b"[]"
+    parts = [_canonical_finding(f.rule_set, f.rule, f.reason, f.outcome) for f in findings]
+    return b"[%b]" % b",".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the rules said of one endpoint of one requested model: admitted when it broke none."""
+    """What the rules found for one endpoint of one requested model: it is admitted if it broke none.
+
+    `canonical` is its part of a plan's canonical bytes. It follows from the other fields and is made with them, since a
+    snapshot's verdicts serve many requests.
+    """
 
     endpoint_id: str
     model: str
@@ -96,27 +108,30 @@ class Verdict:
     broken: tuple[RuleFinding, ...] = ()
     abstained: tuple[RuleFinding, ...] = ()
     shadow: tuple[RuleFinding, ...] = ()
-    spelling: bytes = field(default=b"", init=False, repr=False, compare=False)
+    canonical: bytes = field(init=False, repr=False, compare=False)
 
-    def spelled(self) -> bytes:
-        """Its part of a plan's canonical bytes; kept in `spelling`, since the same verdict serves many requests."""
-        spelling = b"[%b,%b,%b,%b]" % (
-            listed_names(self.model, self.endpoint_id, self.provider),
-            spelled_findings(self.broken),
-            spelled_findings(self.abstained),
-            spelled_findings(self.shadow),
+    def __post_init__(self) -> None:
+        written = b"[%b,%b,%b,%b]" % (
+            canonical_names(self.model, self.endpoint_id, self.provider),
+            _canonical_findings(self.broken),
+            _canonical_findings(self.abstained),
+            _canonical_findings(self.shadow),
         )
-        object.__setattr__(
-            self, "spelling", spelling
-        )  # INVARIANT: derived from the other fields alone
-        return spelling
-
-    @property
-    def kinds(self) -> tuple[tuple[RuleFinding, ...], ...]:
-        """Broken, abstained and shadow findings."""
-        return (self.broken, self.abstained, self.shadow)
+        object.__setattr__(self, "canonical", written)
 
     @property
     def admitted(self) -> bool:
         """Whether no enforced rule was broken."""
         return not self.broken
+
+    def with_findings(self, found: RuleFindings | Verdict) -> Verdict:
+        """Return the verdict with further findings after its own."""
+        return Verdict(
+            self.endpoint_id,
+            self.model,
+            self.provider,
+            self.tag,
+            broken=self.broken + found.broken,
+            abstained=self.abstained + found.abstained,
+            shadow=self.shadow + found.shadow,
+        )

@@ -1,25 +1,42 @@
-"""Judging: the world and a policy in, every pool with every verdict out."""
+"""Judging: the world, a policy and what pools remember in; a snapshot, the new memory and every change out.
+
+How it works
+    Everything that judges goes through one loop, `judge_pools`: for every model and every binding that judges, evaluate
+    the pool's rules, compute the order keys that need no request, and make a `PoolView`. What differs is how a pool is
+    evaluated:
+
+    - Without memory (`Members`): each endpoint by the `enter` rules, as if nothing had been before, but endpoints that
+      are assumed to be members by the `stay` rules. A service that nothing was published for yet, the command line and
+      policy tests judge so.
+    - With memory (`PoolMemory`): `PoolTick` reads the facts minus what was forgotten, by the rules of the state that each
+      endpoint is in, and then moves endpoints between states (`transition.py`). The curator judges so.
+    - From a snapshot (`rejudge.py`): the facts and standings that the snapshot holds, under another policy.
+
+    `as_of` bounds evidence only: a window counts once it has ended. The order of the world's tuples does not matter.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from assay.engine.evidence.benchmarks import latest_scores
 from assay.engine.evidence.decay import EvidenceSpec
 from assay.engine.evidence.ignores import count_ignores, votes_by_model
 from assay.engine.evidence.observations import (
     EndpointEvidence,
+    HourCounts,
     fold_observations,
     peer_propensities,
 )
 from assay.engine.evidence.speed import fill_from_traffic
 from assay.engine.evidence.traffic import add_traffic
-from assay.engine.policy.binding import CompiledBinding, CompiledOrder
-from assay.engine.policy.evaluation import NO_FINDINGS, Facts, RuleFindings, SharedFacts
+from assay.engine.policy.binding import CompiledBinding
+from assay.engine.policy.evaluation import Facts, SharedFacts
 from assay.engine.policy.fact_values import (
     benchmark_facts,
     cohort_facts,
@@ -29,172 +46,202 @@ from assay.engine.policy.fact_values import (
     model_facts,
 )
 from assay.engine.policy.policy import Policy
-from assay.engine.snapshot.parts import Part, write_model, write_pool, write_tenants
+from assay.engine.policy.verdict import NO_FINDINGS, Verdict
+from assay.engine.pool.tick import NO_HOUR, PoolEvaluation, PoolTick
+from assay.engine.pool.transition import update_memory
+from assay.engine.snapshot.parts import (
+    JudgedEndpoint,
+    ModelView,
+    PoolView,
+    TimedPrices,
+    write_tenants,
+)
+from assay.engine.snapshot.pool_memory import EMPTY_MEMORY, PoolChange, PoolMemory
 from assay.engine.snapshot.snapshot import Snapshot, assemble_snapshot
 from assay.engine.world.catalog import Endpoint
+from assay.engine.world.clock import HOUR
 from assay.engine.world.measurements import Observation, TrafficCounts
 from assay.engine.world.world import World
 
-Members = Mapping[str, frozenset[str]]  # endpoint ids by binding
-NOBODY: Members = {}
+Members = Mapping[str, frozenset[str]]
+"""Ids of the endpoints that are assumed to be members, by binding."""
+NO_MEMBERS: Members = {}
+EvaluatePool = Callable[[CompiledBinding, ModelView], PoolEvaluation]
+EvidenceByFold = Mapping[str, Mapping[str, EndpointEvidence]]
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """One model's endpoints with their evidence folded in one way: facts of all together, a row of facts for each."""
+class Judgment:
+    """The result of judging; states that did not change are the very objects given, changes come by pool and endpoint."""
 
-    evidence: Mapping[str, EndpointEvidence]
-    cohort: Facts
-    rows: Sequence[Facts]
-
-
-@dataclass(frozen=True, slots=True)
-class Cohort:
-    """One model made ready to be judged: its endpoints in the order of their ids, and their rows per way of folding."""
-
-    facts: Facts
-    endpoints: Sequence[Endpoint]
-    folds: Mapping[str, Rows]
-
-    @property
-    def model(self) -> str:
-        """The model's name."""
-        return str(self.facts["id"])
-
-    def part(self) -> Part:
-        """The model's part of a snapshot."""
-        return write_model(
-            self.facts, self.endpoints, {k: (f.cohort, f.rows) for k, f in self.folds.items()}
-        )
-
-    def shared(self, bound: CompiledBinding) -> SharedFacts:
-        """What all endpoints' rules of a binding read alike."""
-        return {"model": self.facts, "cohort": self.folds[bound.fold].cohort}
+    snapshot: Snapshot
+    memory: PoolMemory = EMPTY_MEMORY
+    changes: tuple[PoolChange, ...] = ()
 
 
-def judge(world: World, policy: Policy, as_of: datetime, members: Members = NOBODY) -> Snapshot:
-    """Judge every endpoint of every model by every binding that judges; `as_of` (UTC) bounds evidence only.
+def judge(
+    world: World,
+    policy: Policy,
+    as_of: datetime,
+    memory: PoolMemory | Members = NO_MEMBERS,
+    *,
+    closes_hour: bool = False,
+) -> Judgment:
+    """Judge every endpoint of every model by every binding that judges, as of an instant (UTC).
 
-    Without memory: `members` are judged by `stay` rules, all others by `enter`, as if nothing had been before. The
-    order of the world's tuples does not matter.
+    With a `PoolMemory`, endpoints come into pools and leave them. `closes_hour` closes the hour that ends at `as_of`;
+    missed hours must be closed in order. Otherwise the pools are judged between two hours.
     """
-    bounds = [b for b in policy.bound.values() if b.judged]
-    models, pools = [], []
-    for cohort in cohorts(world, policy, as_of):
-        models.append(cohort.part())
-        for bound in bounds:
-            rows = cohort.folds[bound.fold].rows
-            pools.append(
-                judge_model(bound, cohort.shared(bound), rows, members.get(bound.name, frozenset()))
-            )
-    return assemble_snapshot(
-        policy, as_of, models, pools, write_tenants(world.tenants, world.preferences)
+    views, evidence = gather_facts(world, policy, as_of)
+    tenants = write_tenants(world.tenants, world.preferences)
+    if not isinstance(memory, PoolMemory):
+        pools = judge_pools(policy, views, partial(_evaluate_without_memory, memory))
+        return Judgment(assemble_snapshot(policy, as_of, views, pools, tenants))
+    tick = PoolTick(as_of, closes_hour, memory, evidence, _observed_in_hour(world, as_of))
+    pools = judge_pools(policy, views, tick.evaluate)
+    snapshot = assemble_snapshot(policy, as_of, views, pools, tenants)
+    bindings = frozenset(b.name for b in policy.judged_bindings if b.enter)
+    return Judgment(snapshot, *update_memory(memory, tick.transitions, bindings, as_of))
+
+
+def judge_pools(
+    policy: Policy, views: Iterable[ModelView], evaluate: EvaluatePool
+) -> list[PoolView]:
+    """Judge every model by every binding that judges; `evaluate` is called for bindings with a pool."""
+    pools: list[PoolView] = []
+    for view in views:
+        for binding in policy.judged_bindings:
+            if binding.enter is None:
+                evaluation = _evaluate_without_memory(NO_MEMBERS, binding, view)
+            else:
+                evaluation = evaluate(binding, view)
+            pools.append(_pool_view(binding, view, evaluation))
+    return pools
+
+
+def _evaluate_without_memory(
+    members: Members, binding: CompiledBinding, view: ModelView
+) -> PoolEvaluation:
+    rows, own = view.rows[binding.fold], members.get(binding.name, frozenset())
+    found = binding.pool_findings(rows, view.shared(binding.fold), own)
+    return PoolEvaluation([(findings, None) for findings in found])
+
+
+def _pool_view(binding: CompiledBinding, view: ModelView, evaluation: PoolEvaluation) -> PoolView:
+    columns = _judged_keys(binding, view.rows[binding.fold], view.shared(binding.fold))
+    endpoints: list[JudgedEndpoint] = []
+    for index, (findings, standing) in enumerate(evaluation.endpoints):
+        unjudged = view.endpoints[index]
+        verdict = unjudged if findings is NO_FINDINGS else unjudged.with_findings(findings)
+        keys = {name: column[index] for name, column in columns.items()}
+        endpoints.append(JudgedEndpoint(verdict, keys, standing))
+    has_memory = evaluation.has_memory
+    return PoolView(
+        binding.name, view.model, tuple(endpoints), tuple(columns), has_memory=has_memory
     )
 
 
-def cohorts(world: World, policy: Policy, as_of: datetime) -> Iterator[Cohort]:
-    """Every model with its endpoints' facts, evidence folded in every way that the policy's bindings ask for."""
-    specs = policy.folds
+def _judged_keys(
+    binding: CompiledBinding, rows: Sequence[Facts], shared: SharedFacts
+) -> Mapping[str, list[float | None]]:
+    """Return a column of values for each order key that needs no request, `None` where it has no number."""
+    columns: dict[str, list[float | None]] = {}
+    for order in (binding.across, binding.within):
+        values = order.values(order.judged_keys, rows, shared)
+        for key, column in zip(order.judged_keys, values, strict=True):
+            columns[key.name] = [_number(value) for value in column]
+    return columns
+
+
+def _number(value: object) -> float | None:
+    return value if isinstance(value, (int, float)) and not math.isnan(value) else None
+
+
+def _observed_in_hour(world: World, as_of: datetime) -> Mapping[str, HourCounts]:
+    """Return what was observed of each endpoint wholly within the hour up to `as_of`."""
+    hours: dict[str, HourCounts] = {}
+    for o in world.observations:
+        if as_of - HOUR <= o.observed_from and o.observed_to <= as_of:
+            known = hours.get(o.endpoint_id, NO_HOUR)
+            hours[o.endpoint_id] = HourCounts(
+                known.calls + o.tool_call_requests, known.errored + o.errored_requests
+            )
+    return hours
+
+
+def gather_facts(
+    world: World, policy: Policy, as_of: datetime
+) -> tuple[list[ModelView], EvidenceByFold]:
+    """Return every model with its endpoints' facts, and their evidence, per way of folding evidence."""
     endpoints: defaultdict[str, list[Endpoint]] = defaultdict(list)
     for endpoint in sorted(world.endpoints, key=lambda e: e.endpoint_id):
-        endpoints[endpoint.model].append(
-            fill_from_traffic(endpoint, world.served.get(endpoint.endpoint_id))
-        )
+        served = world.served.get(endpoint.endpoint_id)
+        endpoints[endpoint.model].append(fill_from_traffic(endpoint, served))
     observations: defaultdict[str, list[Observation]] = defaultdict(list)
     for observation in world.observations:
         observations[observation.endpoint_id].append(observation)
-    tallies: defaultdict[tuple[str, str], list[TrafficCounts]] = defaultdict(list)
-    for key, counted in world.traffic.items():
-        for tally in counted:
-            tallies[key, tally.endpoint_id].append(tally)
-    voted = votes_by_model(world.ignore_votes)
-    scored = latest_scores(world.benchmarks, as_of)
+    traffic: defaultdict[tuple[str, str], list[TrafficCounts]] = defaultdict(list)
+    for fold, counted in world.traffic.items():
+        for counts in counted:
+            traffic[fold, counts.endpoint_id].append(counts)
+    other = _ignore_and_benchmark_facts(world, as_of)
+    views: list[ModelView] = []
+    evidence: dict[str, dict[str, EndpointEvidence]] = {fold: {} for fold in policy.folds}
     for model in sorted(world.models, key=lambda m: m.model):
         own = endpoints[model.model]
-        poll = voted.get(model.model)
-        asked = [ignore_facts(count_ignores(e, poll)) if poll else {} for e in own]
-        asked = [
-            a | benchmark_facts(scored.get(e.endpoint_id, ()))
-            for a, e in zip(asked, own, strict=True)
-        ]
         seen = [o for e in own for o in observations[e.endpoint_id]]
-        said = {k: [t for e in own for t in tallies.get((k, e.endpoint_id), ())] for k in specs}
-        known = {
-            k: add_traffic(fold_observations(seen, spec, as_of), said[k], spec)
-            for k, spec in specs.items()
-        }
-        folds = {k: rows_of(own, asked, known[k], spec, as_of) for k, spec in specs.items()}
-        yield Cohort(model_facts(model), own, folds)
+        rows: dict[str, list[Facts]] = {}
+        cohort: dict[str, Facts] = {}
+        for fold, spec in policy.folds.items():
+            counts = [t for e in own for t in traffic[fold, e.endpoint_id]]
+            known = add_traffic(fold_observations(seen, spec, as_of), counts, spec)
+            rows[fold] = _rows(own, known, spec, as_of, other)
+            observed = [known[e.endpoint_id] for e in own if e.endpoint_id in known]
+            cohort[fold] = cohort_facts(own, observed)
+            evidence[fold].update(known)
+        views.append(_model_view(model_facts(model), own, rows, cohort))
+    return views, evidence
 
 
-def rows_of(
+def _ignore_and_benchmark_facts(world: World, as_of: datetime) -> Mapping[str, Facts]:
+    votes, scores = votes_by_model(world.ignore_votes), latest_scores(world.benchmarks, as_of)
+    facts: dict[str, Facts] = {}
+    for endpoint in world.endpoints:
+        own = votes.get(endpoint.model)
+        ignores = ignore_facts(count_ignores(endpoint, own)) if own else {}
+        benchmarks = benchmark_facts(scores.get(endpoint.endpoint_id, ()))
+        facts[endpoint.endpoint_id] = {**ignores, **benchmarks}
+    return facts
+
+
+def _rows(
     endpoints: Sequence[Endpoint],
-    asked: Sequence[Facts],
     evidence: Mapping[str, EndpointEvidence],
     spec: EvidenceSpec,
     as_of: datetime,
-) -> Rows:
-    """The cohort's facts and one row of facts per endpoint, for one way of folding evidence."""
+    other: Mapping[str, Facts],
+) -> list[Facts]:
+    """Return one row of facts per endpoint, for one way of folding evidence."""
+    peers = peer_propensities(evidence)
     rows: list[Facts] = []
-    others = peer_propensities(evidence)
-    for endpoint, preferences in zip(endpoints, asked, strict=True):
+    for endpoint in endpoints:
         name = endpoint.endpoint_id
-        rows.append(
-            {
-                **endpoint_facts(endpoint),
-                **evidence_facts(evidence.get(name), others.get(name), spec.design_effect, as_of),
-                **preferences,
-            }
-        )
-    counted = [evidence[e.endpoint_id] for e in endpoints if e.endpoint_id in evidence]
-    return Rows(evidence, cohort_facts(endpoints, counted), rows)
+        seen = evidence_facts(evidence.get(name), peers.get(name), spec.design_effect, as_of)
+        rows.append({**endpoint_facts(endpoint), **seen, **other[name]})
+    return rows
 
 
-def judge_model(
-    bound: CompiledBinding, shared: SharedFacts, rows: Sequence[Facts], members: frozenset[str]
-) -> Part:
-    """One binding's verdicts and judged order keys for one model."""
-    found = admit(bound, rows, shared, members)
-    return write_pool(
-        bound.name, str(shared["model"]["id"]), found, judged_keys(bound, rows, shared)
-    )
-
-
-def judged_keys(
-    bound: CompiledBinding, rows: Sequence[Facts], shared: SharedFacts
-) -> Mapping[str, list[object]]:
-    """A binding's judged order keys, all of them by name."""
-    return {
-        k: c for keys in (bound.across, bound.within) for k, c in judged_columns(keys, rows, shared)
-    }
-
-
-def judged_columns(
-    keys: CompiledOrder, rows: Sequence[Facts], shared: SharedFacts
-) -> Iterable[tuple[str, list[object]]]:
-    """The values of the order keys that need no request, by name."""
-    judged = tuple(k for k in keys.keys if k.judged)
-    values = keys.values(judged, rows, shared)
-    return ((key.name, numbers(column)) for key, column in zip(judged, values, strict=True))
-
-
-def admit(
-    bound: CompiledBinding, rows: Sequence[Facts], shared: SharedFacts, members: frozenset[str]
-) -> list[RuleFindings]:
-    """Members by the `stay` rules, everyone else by `enter`, in the order of `rows`."""
-    if bound.enter is None or bound.stay is None:
-        return [NO_FINDINGS] * len(rows)
-    if not members:
-        return bound.enter.findings(rows, shared)
-    entering = iter(bound.enter.findings([r for r in rows if r["id"] not in members], shared))
-    staying = iter(bound.stay.findings([r for r in rows if r["id"] in members], shared))
-    return [next(staying) if r["id"] in members else next(entering) for r in rows]
-
-
-def numbers(column: Iterable[object]) -> list[object]:
-    """Key values as numbers, infinities as words since JSON has none; what is absent, failed or NaN has none."""
-    known = (
-        value if isinstance(value, (int, float)) and not math.isnan(value) else None
-        for value in column
-    )
-    return [str(value) if value in (math.inf, -math.inf) else value for value in known]
+def _model_view(
+    facts: Facts,
+    endpoints: Sequence[Endpoint],
+    rows: Mapping[str, Sequence[Facts]],
+    cohort: Mapping[str, Facts],
+) -> ModelView:
+    model = str(facts["id"])
+    timed = [
+        TimedPrices(index, e.prices, e.overrides)
+        for index, e in enumerate(endpoints)
+        if e.overrides
+    ]
+    unjudged = tuple(Verdict(e.endpoint_id, model, e.provider, e.tag) for e in endpoints)
+    return ModelView(model, facts, unjudged, rows, cohort, tuple(timed))

@@ -1,85 +1,85 @@
-"""A snapshot judged again by another policy, from the facts it holds: what would have been decided then."""
+"""Judging a snapshot again by another policy, from the facts it holds: what would have been decided then."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from assay.engine.policy.binding import CompiledBinding
-from assay.engine.policy.evaluation import RuleFindings
 from assay.engine.policy.policy import Policy
-from assay.engine.policy.verdict import Verdict
-from assay.engine.pool.judge import admit, judge_model, judged_keys
-from assay.engine.pool.tick import REMEMBERED
-from assay.engine.snapshot.parts import ModelView, Part, PoolView, read_pool, write_pool
+from assay.engine.policy.verdict import RuleFindings, Verdict
+from assay.engine.pool.judge import judge_pools
+from assay.engine.pool.tick import MEMORY_RULES, PoolEvaluation
+from assay.engine.snapshot.parts import ModelView
 from assay.engine.snapshot.pool_memory import MEMBER, PoolStanding, subtract_counts
 from assay.engine.snapshot.snapshot import Snapshot
 
 
 def rejudge(snapshot: Snapshot, policy: Policy, models: Iterable[str]) -> Snapshot:
-    """The snapshot with its pools as `policy` would judge them, for these of its models.
+    """Return the snapshot with the pools of these models as `policy` would judge them.
 
-    Evidence stays folded as it was: a way of folding that the snapshot does not hold is answered by one it does. What
-    pools remembered stays too, by the names of their bindings: members are judged by `stay`, and who was held is held.
+    Evidence stays folded as it was; a way of folding that the snapshot does not hold is replaced by one that it does.
+    What pools remembered stays too, by the names of their bindings: members are judged by `stay`, and holds continue.
     """
-    folds = {bound.fold for bound in policy.bound.values()}
-    views = {
-        name: folded(snapshot.models[name], folds) for name in models if name in snapshot.models
-    }
-    pools = {}
-    for name, view in views.items():
-        for bound in policy.bound.values():
-            if bound.judged:
-                pools[bound.name, name] = read_pool(
-                    again(bound, view, snapshot.pools.get((bound.name, name))), view
-                )
-    return replace(snapshot, policy=policy, models={**snapshot.models, **views}, pools=pools)
-
-
-def again(bound: CompiledBinding, view: ModelView, former: PoolView | None) -> Part:
-    """A pool judged once more."""
-    rows, shared = view.rows[bound.fold], {"model": view.facts, "cohort": view.cohort[bound.fold]}
-    if bound.enter is None or former is None or not former.standings:
-        return judge_model(bound, shared, rows, frozenset())
-    standings = former.standings
-    stayed = frozenset(n for n, s in zip(view.ids, standings, strict=True) if s.rules == "stay")
-    read = [subtract_counts(row, s.forgotten) for row, s in zip(rows, standings, strict=True)]
-    said = zip(admit(bound, read, shared, stayed), former.verdicts, standings, strict=True)
-    return write_pool(
-        bound.name,
-        view.model,
-        [held(*one) for one in said],
-        judged_keys(bound, rows, shared),
-        standings,
+    folds = {binding.fold for binding in policy.bindings.values()}
+    known = [snapshot.models[name] for name in models if name in snapshot.models]
+    views = [_with_folds(view, folds) for view in known]
+    pools = judge_pools(policy, views, _StoredStandings(snapshot).evaluate)
+    return replace(
+        snapshot,
+        policy=policy,
+        models={**snapshot.models, **{view.model: view for view in views}},
+        pools={(pool.binding, pool.model): pool for pool in pools},
     )
 
 
-def held(found: RuleFindings, former: Verdict, standing: PoolStanding) -> RuleFindings:
-    """Findings beside what the memory said: a hold goes on, and what a member was not evicted for is borne again."""
-    if standing.state != MEMBER:
-        return replace(
-            found, broken=(*(f for f in former.broken if f.rule in REMEMBERED), *found.broken)
+@dataclass(frozen=True, slots=True)
+class _StoredStandings:
+    """Evaluates pools with the standings that a snapshot holds."""
+
+    snapshot: Snapshot
+
+    def evaluate(self, binding: CompiledBinding, view: ModelView) -> PoolEvaluation:
+        rows, shared = view.rows[binding.fold], view.shared(binding.fold)
+        former = self.snapshot.pools.get((binding.name, view.model))
+        if former is None or not former.has_memory:
+            found = binding.pool_findings(rows, shared)
+            return PoolEvaluation([(findings, None) for findings in found])
+        standings = [e.standing for e in former.endpoints if e.standing is not None]
+        stayed = [
+            v.endpoint_id
+            for v, s in zip(former.verdicts, standings, strict=True)
+            if s.rules == "stay"
+        ]
+        read = [subtract_counts(r, s.forgotten) for r, s in zip(rows, standings, strict=True)]
+        found = binding.pool_findings(read, shared, frozenset(stayed))
+        judged = zip(found, former.verdicts, standings, strict=True)
+        return PoolEvaluation(
+            [(_with_memory(findings, verdict, s), s) for findings, verdict, s in judged],
+            has_memory=True,
         )
+
+
+def _with_memory(found: RuleFindings, former: Verdict, standing: PoolStanding) -> RuleFindings:
+    """Return findings with those of the memory: a hold continues, and a member bears again what it bore."""
+    if standing.state != MEMBER:
+        held = tuple(f for f in former.broken if f.rule in MEMORY_RULES)
+        return replace(found, broken=(*held, *found.broken))
     borne = {(f.rule_set, f.rule) for f in former.abstained}
+    kept = tuple(f for f in former.abstained if f.rule in MEMORY_RULES)
+    borne_again = tuple(f for f in found.broken if (f.rule_set, f.rule) in borne)
     return replace(
         found,
         broken=tuple(f for f in found.broken if (f.rule_set, f.rule) not in borne),
-        abstained=(
-            *(f for f in former.abstained if f.rule in REMEMBERED),
-            *(f for f in found.broken if (f.rule_set, f.rule) in borne),
-            *found.abstained,
-        ),
+        abstained=(*kept, *borne_again, *found.abstained),
     )
 
 
-def folded(view: ModelView, folds: Iterable[str]) -> ModelView:
-    """A model's view that has rows for every way of folding asked for."""
-    held = next(iter(view.rows))
-    return replace(
-        view,
-        rows={**view.rows, **{fold: view.rows.get(fold, view.rows[held]) for fold in folds}},
-        cohort={
-            **view.cohort,
-            **{fold: view.cohort.get(fold, view.cohort[held]) for fold in folds},
-        },
-    )
+def _with_folds(view: ModelView, folds: Iterable[str]) -> ModelView:
+    """Return a model's view with rows for every one of these ways of folding."""
+    rows, cohort = dict(view.rows), dict(view.cohort)
+    substitute = next(iter(view.rows))
+    for fold in folds:
+        rows.setdefault(fold, view.rows[substitute])
+        cohort.setdefault(fold, view.cohort[substitute])
+    return replace(view, rows=rows, cohort=cohort)

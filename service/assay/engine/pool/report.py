@@ -1,8 +1,8 @@
-"""The pool of one binding and model, as people read it: members, the others with reasons, and their facts."""
+"""The pool of one binding and model for people to read: members, others with reasons, and their facts."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from assay.engine.errors import InvalidField, UnknownModel
@@ -14,9 +14,9 @@ from assay.engine.world.slug import parse_slug
 
 @dataclass(frozen=True, slots=True)
 class PoolEndpoint:
-    """One endpoint of a pool's model: its verdict, and the facts it was judged by, absent ones left out.
+    """One endpoint of a pool's model: its verdict and the known facts it was judged by.
 
-    `state` and `since` are where it stands, `None` where it was judged without memory.
+    `state` and `since` say where it stands, `None` if it was judged without memory.
     """
 
     verdict: Verdict
@@ -27,7 +27,7 @@ class PoolEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class PoolReport:
-    """The pool of one binding and model; members and others come by endpoint id."""
+    """The pool of one binding and model; members and others are ordered by endpoint id."""
 
     model: str
     variant: str
@@ -40,49 +40,45 @@ class PoolReport:
 
 
 def pool_report(snapshot: Snapshot, text: str, tenant: str = "") -> PoolReport:
-    """The pool that `model:variant` means for a tenant.
+    """Return the pool that `model:variant` selects for a tenant.
 
-    Raises UnknownModel, UnknownVariant, and InvalidField where no variant is given or it brings no pool.
+    Raises UnknownModel, UnknownVariant, and InvalidField if no variant is given or it has no pool.
     """
     routes = snapshot.policy.routes
     slug = parse_slug(text, models=snapshot.models, variants=routes.variants(tenant))
     if len(slug.variants) != 1:
         raise InvalidField("model", text, "a name with one variant, such as author/slug:exacto")
-    bound = routes.pick(tenant, variant=slug.variants[0])
-    if bound is None or bound.enter is None:
+    binding = routes.pick(tenant, variant=slug.variants[0])
+    if binding is None or binding.enter is None:
         raise InvalidField("variant", slug.variants[0], "a variant whose rule set has a pool")
-    return report(snapshot, slug.model, bound)
+    return _report(snapshot, slug.model, binding)
 
 
 def pool_reports(snapshot: Snapshot, model: str) -> tuple[PoolReport, ...]:
-    """Every pool of one model, by binding; raises UnknownModel."""
+    """Return every pool of one model, by binding; raises UnknownModel."""
     if model not in snapshot.models:
         raise UnknownModel(model)
-    pools = sorted(
-        (b for b in snapshot.policy.bound.values() if b.enter is not None), key=lambda b: b.name
-    )
-    return tuple(report(snapshot, model, bound) for bound in pools)
+    pools = [b for b in snapshot.policy.bindings.values() if b.enter is not None]
+    pools.sort(key=lambda b: b.name)
+    return tuple(_report(snapshot, model, binding) for binding in pools)
 
 
-def report(snapshot: Snapshot, model: str, bound: CompiledBinding) -> PoolReport:
-    """One pool with the facts it was judged by."""
-    pool, rows = snapshot.pools[bound.name, model], snapshot.models[model].rows[bound.fold]
-    judged = [
-        PoolEndpoint(v, tuple(sorted(row.items())))
-        for v, row in zip(pool.verdicts, rows, strict=True)
-    ]
-    if pool.standings:
-        judged = [
-            replace(j, state=s.state, since=s.since)
-            for j, s in zip(judged, pool.standings, strict=True)
-        ]
+def _report(snapshot: Snapshot, model: str, binding: CompiledBinding) -> PoolReport:
+    pool, rows = snapshot.pools[binding.name, model], snapshot.models[model].rows[binding.fold]
+    members: list[PoolEndpoint] = []
+    others: list[PoolEndpoint] = []
+    for judged, row in zip(pool.endpoints, rows, strict=True):
+        standing, facts = judged.standing, tuple(sorted(row.items()))
+        state, since = (standing.state, standing.since) if standing else (None, None)
+        group = members if judged.verdict.admitted else others
+        group.append(PoolEndpoint(judged.verdict, facts, state, since))
     return PoolReport(
         model=model,
-        variant=bound.binding.variant or "",
-        binding=bound.name,
-        rule_set=bound.rules.name,
+        variant=binding.binding.variant or "",
+        binding=binding.name,
+        rule_set=binding.rules.name,
         as_of=snapshot.as_of,
         snapshot_id=snapshot.snapshot_id,
-        members=tuple(j for j in judged if j.verdict.admitted),
-        others=tuple(j for j in judged if not j.verdict.admitted),
+        members=tuple(members),
+        others=tuple(others),
     )

@@ -1,28 +1,44 @@
-"""One tick of one pool: who comes in, who goes, who waits.
+"""One pool at one tick: which endpoints come in, which are evicted, and which wait.
 
-unknown → probation → member → evicted → probation. Each step is a change with its cause; an endpoint may take two steps
-in one tick, since coming in has no dwell. Definitions: reference/statistics.md §5.1, with the corrections at its head.
+How it works
+    unknown -> probation -> member -> evicted -> probation. An endpoint may take several steps in one tick, since nothing
+    makes it wait on probation once every `enter` rule holds. Each step is a `PoolChange` with its cause.
+
+    A member leaves in one of two ways. The slow way counts closed hours in a row in which a `stay` rule was broken; the
+    binding's `minimum` bounds it, and only a few endpoints of a model leave per hour, the least accurate first, since a
+    broken probe makes all endpoints look bad at once. The fast way is a CUSUM over the bad calls of closed hours
+    (service/STATISTICS.md#cusum): it notices within an hour or two that errors became `change_odds` times as frequent as
+    the accuracy allows. It has no lower bound: a pool rather is empty than serves broken tool calls.
+
+    An eviction holds for longer each time, up to `hold_max`, and forgets most of the evidence (`pool_memory.py`), so that
+    an endpoint has to earn its way back.
+
+    INVARIANT: the result does not depend on the order of endpoints, and a state that does not change is the same object,
+    so that only changed states are written. Between hours (`closes_hour` is false) no counts are added, nothing leaves,
+    and only endpoints without a state may come in.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from assay.engine.evidence.observations import HourCounts
 from assay.engine.policy.binding import CompiledBinding
-from assay.engine.policy.evaluation import Facts, RuleFindings, RuleProgram, SharedFacts, facts_read
+from assay.engine.policy.evaluation import Facts, RuleProgram, SharedFacts, facts_read
 from assay.engine.policy.rule_set import MemorySpec
-from assay.engine.policy.verdict import RuleFinding
+from assay.engine.policy.verdict import RuleFinding, RuleFindings
 from assay.engine.snapshot.pool_memory import (
+    DEPARTED,
     EVICTED,
     MEMBER,
     PROBATION,
     UNKNOWN,
     DecayedCounts,
     PoolChange,
+    PoolMemory,
     PoolState,
     counts_in_row,
     forget_evidence,
@@ -30,22 +46,11 @@ from assay.engine.snapshot.pool_memory import (
 from assay.engine.world.clock import HOUR
 
 
-def cusum(
-    before: float, hour: HourCounts, spec: MemorySpec, accuracy: float, design_effect: float
-) -> float:
-    """The sum after one more hour; `accuracy` is what members should have."""
-    calls, bad = hour.calls / design_effect, hour.errored / design_effect
-    usual = 1.0 - accuracy
-    worse = spec.change_odds * usual
-    gain = bad * math.log(worse / usual) + (calls - bad) * math.log((1.0 - worse) / (1.0 - usual))
-    return max(0.0, before + spec.cusum_cap / max(calls, spec.cusum_cap) * gain)
-
-
 @dataclass(frozen=True, slots=True)
-class JudgedEndpoint:
-    """One endpoint as a tick finds it: what is remembered of it, what the rules read and said, what its hour counted.
+class EvaluatedEndpoint:
+    """One endpoint of a pool with its state, the facts its rules read, their findings, and its closed hour.
 
-    `row` is less what is `forgotten`; `findings` are by `stay` for a member, else by `enter`.
+    The counts `forgotten` are not in `row` any more. `findings` are those of `stay` for a member, otherwise of `enter`.
     """
 
     endpoint_id: str
@@ -56,12 +61,17 @@ class JudgedEndpoint:
     forgotten: DecayedCounts
     half_life: timedelta | None
 
+    @property
+    def is_member(self) -> bool:
+        """Whether it is in the pool."""
+        return is_member(self.state)
+
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """What a tick made of one endpoint."""
+    """One endpoint's state after a tick, and the changes that led to it."""
 
-    subject: JudgedEndpoint
+    endpoint: EvaluatedEndpoint
     state: PoolState | None
     changes: tuple[PoolChange, ...] = ()
     held_by_minimum: bool = False
@@ -71,7 +81,7 @@ class Transition:
 class ModelPool:
     """One binding's pool of one model at one tick."""
 
-    bound: CompiledBinding
+    binding: CompiledBinding
     enter: RuleProgram
     stay: RuleProgram
     shared: SharedFacts
@@ -85,182 +95,222 @@ class ModelPool:
     @property
     def spec(self) -> MemorySpec:
         """How it remembers."""
-        return self.bound.memory
+        return self.binding.memory
 
-    def advance(self, subjects: Sequence[JudgedEndpoint], *, closed: bool) -> list[Transition]:
-        """Take every endpoint one tick further, in the order of `subjects`, on which nothing depends.
+    def advance(
+        self, endpoints: Sequence[EvaluatedEndpoint], *, closes_hour: bool
+    ) -> list[Transition]:
+        """Take every endpoint one tick further, in the given order."""
+        if not closes_hour:
+            return [Transition(e, e.state) if e.state else self._arrive(e) for e in endpoints]
+        return self._evict_slowly([self._close_hour(e) for e in endpoints])
 
-        `closed` closes an hour; else the pool is only judged again, and nobody but the unknown moves.
-        """
-        if not closed:
-            return [Transition(s, s.state) if s.state else self.arrive(s) for s in subjects]
-        return self.evict_slowly([self.close(s) for s in subjects])
-
-    def close(self, subject: JudgedEndpoint) -> Transition:
-        """One endpoint at the end of an hour, save for what depends on the others."""
-        state = subject.state
+    def _close_hour(self, endpoint: EvaluatedEndpoint) -> Transition:
+        """Move one endpoint at the end of an hour, except for slow evictions, which depend on the others."""
+        state = endpoint.state
         if state is None:
-            return self.arrive(subject)
-        if state.forgotten and state.forgotten.faded(self.as_of):
+            return self._arrive(endpoint)
+        if state.forgotten and state.forgotten.has_faded(self.as_of):
             state = replace(state, forgotten=None)
-        step = Transition(subject, state)
+        transition = Transition(endpoint, state)
         if state.state == MEMBER:
-            return self.remain(step, state)
-        if state.held(self.as_of):
-            return step
+            return self._remain(transition, state)
+        if state.is_held(self.as_of):
+            return transition
         if state.state == EVICTED:
-            words = f"the hold after its {ordinal(state.evictions)} eviction is over"
-            step = self.move(step, PROBATION, "hold_over", words)
-        return self.enter_if_fit(step)
+            message = f"the hold after its {ordinal(state.evictions)} eviction is over"
+            transition = self._move(transition, PROBATION, "hold_over", message)
+        return self._enter_if_fit(transition)
 
-    def arrive(self, subject: JudgedEndpoint) -> Transition:
-        """One endpoint without a state: looked at once something was observed, or nothing needs to be."""
-        seen_anything = "tools.requests" in subject.row
-        if subject.findings.broken and not seen_anything:
-            return Transition(subject, None)
-        words = (
+    def _arrive(self, endpoint: EvaluatedEndpoint) -> Transition:
+        """Put an unknown endpoint on probation, once it was observed or if the rules need no observation."""
+        was_observed = "tools.requests" in endpoint.row
+        if endpoint.findings.broken and not was_observed:
+            return Transition(endpoint, None)
+        message = (
             "its tool calling has been observed"
-            if seen_anything
-            else "nothing has to be observed of it"
+            if was_observed
+            else "its rules need no observations"
         )
-        return self.enter_if_fit(self.move(Transition(subject, None), PROBATION, "evidence", words))
+        arrived = self._move(Transition(endpoint, None), PROBATION, "evidence", message)
+        return self._enter_if_fit(arrived)
 
-    def enter_if_fit(self, step: Transition) -> Transition:
-        """In at once if all `enter` rules hold."""
-        if step.subject.findings.broken:
-            return step
-        return self.move(step, MEMBER, "admitted", "every enter rule holds")
+    def _enter_if_fit(self, transition: Transition) -> Transition:
+        if transition.endpoint.findings.broken:
+            return transition
+        return self._move(transition, MEMBER, "admitted", "every enter rule holds")
 
-    def remain(self, step: Transition, state: PoolState) -> Transition:
-        """A member's hour: out the fast way, or one more or no failure on the slow way."""
-        level, subject, total = self.bound.accuracy, step.subject, state.cusum
+    def _remain(self, transition: Transition, state: PoolState) -> Transition:
+        """Evict a member the fast way, or count its slow failures."""
+        level, endpoint, total = self.binding.accuracy, transition.endpoint, state.cusum
         if level is not None:
-            total = cusum(total, subject.hour, self.spec, level, self.effect(subject))
+            total = cusum(total, endpoint.hour, self.spec, level, self._design_effect(endpoint))
         if total >= self.spec.cusum_limit:
-            return self.evict(
-                replace(step, state=replace(state, cusum=total)),
-                "fast",
-                (self.alarm(subject, total),),
-            )
+            counted = replace(transition, state=replace(state, cusum=total))
+            return self._evict(counted, "fast", (self._alarm(endpoint.hour, total),))
         failures, failed_at = 0, None
-        if subject.findings.broken:
-            consecutive = state.failed_at == self.as_of - HOUR
-            failures, failed_at = (state.slow_failures if consecutive else 0) + 1, self.as_of
+        if endpoint.findings.broken:
+            is_consecutive = state.failed_at == self.as_of - HOUR
+            failures, failed_at = (state.slow_failures if is_consecutive else 0) + 1, self.as_of
         if (total, failures, failed_at) == (state.cusum, state.slow_failures, state.failed_at):
-            return step
-        return replace(
-            step, state=replace(state, cusum=total, slow_failures=failures, failed_at=failed_at)
+            return transition
+        state = replace(state, cusum=total, slow_failures=failures, failed_at=failed_at)
+        return replace(transition, state=state)
+
+    def _design_effect(self, endpoint: EvaluatedEndpoint) -> float:
+        found = endpoint.row.get("tools.design_effect")
+        return found if isinstance(found, float) else self.binding.evidence.design_effect
+
+    def _alarm(self, hour: HourCounts, total: float) -> RuleFinding:
+        """Return what the fast way reports in place of a rule."""
+        spec = self.spec
+        message = (
+            f"{hour.errored:.0f} of {hour.calls:.0f} tool-call requests of the hour errored: the evidence for "
+            f"{spec.change_odds:g} times the allowed errors adds up to {total:.2f}, the limit is {spec.cusum_limit:g}"
         )
+        return RuleFinding("cusum", "ACCURACY", message, "false", self.binding.rules.name)
 
-    def effect(self, subject: JudgedEndpoint) -> float:
-        """The design effect, as estimated or else as written."""
-        found = subject.row.get("tools.design_effect")
-        return found if isinstance(found, float) else self.bound.evidence.design_effect
-
-    def alarm(self, subject: JudgedEndpoint, total: float) -> RuleFinding:
-        """What the fast way out says in place of a rule."""
-        hour, spec = subject.hour, self.spec
-        words = (
-            f"{hour.errored:.0f} of {hour.calls:.0f} tool-call requests of the hour errored: the sum of evidence for "
-            f"{spec.change_odds:g} times the errors allowed is {total:.2f}, at least {spec.cusum_limit:g}"
-        )
-        return RuleFinding("cusum", "ACCURACY", words, "false", self.bound.rules.name)
-
-    def evict_slowly(self, steps: Sequence[Transition]) -> list[Transition]:
-        """The members that have failed long enough go, the worst first, as many as may go and `minimum` lets go."""
-        members = sum(s.state is not None and s.state.state == MEMBER for s in steps)
-        room = members - self.bound.minimum
+    def _evict_slowly(self, transitions: Sequence[Transition]) -> list[Transition]:
+        """Evict members that failed for long enough, the worst first, within the limits of the pool."""
+        room = sum(is_member(t.state) for t in transitions) - self.binding.minimum
+        moved = list(transitions)
         failed = [
-            n
-            for n, s in enumerate(steps)
-            if s.state and s.state.slow_failures >= self.spec.slow_failures
+            index
+            for index, t in enumerate(transitions)
+            if t.state and t.state.slow_failures >= self.spec.slow_failures
         ]
-        found = list(steps)
-        for rank, n in enumerate(sorted(failed, key=lambda n: badness(steps[n].subject))):
+        failed.sort(key=lambda index: _accuracy_and_id(transitions[index].endpoint))
+        for rank, index in enumerate(failed):
+            failing = transitions[index]
             if rank >= room:
-                found[n] = replace(steps[n], held_by_minimum=True)
+                moved[index] = replace(failing, held_by_minimum=True)
             elif rank < self.spec.slow_evictions:
-                found[n] = self.evict(steps[n], "slow", steps[n].subject.findings.broken)
-        return found
+                moved[index] = self._evict(failing, "slow", failing.endpoint.findings.broken)
+        return moved
 
-    def evict(self, step: Transition, cause: str, reasons: tuple[RuleFinding, ...]) -> Transition:
-        """Out, for longer each time, and with little of what was known still counting."""
-        if step.state is None:
-            raise ValueError("nothing is remembered of who is not in the pool")
-        subject, evictions = step.subject, step.state.evictions + 1
-        held_until = self.as_of + hold(self.spec, evictions)
+    def _evict(
+        self, transition: Transition, cause: str, reasons: tuple[RuleFinding, ...]
+    ) -> Transition:
+        endpoint, state = transition.endpoint, transition.state
+        if state is None:
+            raise ValueError("an endpoint without a state cannot be evicted")
+        evictions = state.evictions + 1
+        held_until = self.as_of + hold_after(self.spec, evictions)
+        message = "; ".join(reason.message for reason in reasons)
+        if cause == "slow":
+            message = f"failed at {state.slow_failures} closed hours in a row: {message}"
+        message = f"{message}; held out until {held_until:%Y-%m-%d %H:%M} UTC"
+        moved = self._move(transition, EVICTED, cause, message, reasons)
         forgotten = forget_evidence(
-            subject.row,
-            subject.forgotten,
+            endpoint.row,
+            endpoint.forgotten,
             self.as_of,
-            subject.half_life,
+            endpoint.half_life,
             self.spec.keep_after_eviction,
         )
-        words = "; ".join(reason.message for reason in reasons)
-        if cause == "slow":
-            words = f"failed at {step.state.slow_failures} closed hours in a row: {words}"
-        moved = self.move(
-            step,
-            EVICTED,
-            cause,
-            f"{words}; held out until {held_until:%Y-%m-%d %H:%M} UTC",
-            reasons,
-        )
-        kept = moved.state and replace(
+        evicted = moved.state and replace(
             moved.state, evictions=evictions, held_until=held_until, forgotten=forgotten
         )
-        return replace(moved, state=kept)
+        return replace(moved, state=evicted)
 
-    def move(
+    def _move(
         self,
-        step: Transition,
+        transition: Transition,
         after: str,
         cause: str,
         message: str,
         reasons: tuple[RuleFinding, ...] = (),
     ) -> Transition:
-        """A step into another state, with its change."""
-        known = step.state or PoolState(
-            self.bound.name, self.model, step.subject.endpoint_id, UNKNOWN, self.as_of
+        """Return the transition with one more step, into the state `after`."""
+        endpoint = transition.endpoint
+        before = transition.state or PoolState(
+            self.binding.name, self.model, endpoint.endpoint_id, UNKNOWN, self.as_of
         )
         change = PoolChange(
             self.as_of,
-            known.binding,
-            known.model,
-            known.endpoint_id,
-            before=known.state,
+            before.binding,
+            before.model,
+            before.endpoint_id,
+            before=before.state,
             after=after,
             cause=cause,
             message=message,
             reasons=reasons,
-            facts=self.facts(step.subject, known),
+            facts=self._facts(endpoint, before),
         )
         state = replace(
-            known, state=after, since=self.as_of, cusum=0.0, slow_failures=0, failed_at=None, held_until=None
+            before, state=after, since=self.as_of, cusum=0.0, slow_failures=0, failed_at=None, held_until=None
         )  # fmt: skip
-        return replace(step, state=state, changes=(*step.changes, change))
+        return replace(transition, state=state, changes=(*transition.changes, change))
 
-    def facts(self, subject: JudgedEndpoint, known: PoolState) -> dict[str, object]:
-        """What stands behind a change: all that the rules read, the closed hour, and what was remembered."""
-        rules = (self.stay if known.state == MEMBER else self.enter).rules
-        roots = {**self.shared, "endpoint": subject.row}
-        read = {
-            path: value
-            for rule in rules
-            for path, value in facts_read(rule, roots, self.bound.scope.constants)
-        }
+    def _facts(self, endpoint: EvaluatedEndpoint, state: PoolState) -> dict[str, object]:
+        """Return what is behind a change: the facts that rules read, the closed hour, and what was remembered."""
+        program = self.stay if state.state == MEMBER else self.enter
+        roots = {**self.shared, "endpoint": endpoint.row}
+        read: dict[str, object] = {}
+        for rule in program.rules:
+            read |= facts_read(rule, roots, self.binding.scope.constants)
         return {
             **dict(sorted(read.items())),
-            "hour.calls": subject.hour.calls,
-            "hour.errored": subject.hour.errored,
-            "memory.cusum": known.cusum,
-            "memory.evictions": known.evictions,
-            "memory.slow_failures": known.slow_failures,
+            "hour.calls": endpoint.hour.calls,
+            "hour.errored": endpoint.hour.errored,
+            "memory.cusum": state.cusum,
+            "memory.evictions": state.evictions,
+            "memory.slow_failures": state.slow_failures,
         }
 
 
-def hold(spec: MemorySpec, evictions: int) -> timedelta:
-    """For how long the k-th eviction keeps an endpoint outside."""
+def update_memory(
+    memory: PoolMemory, transitions: Iterable[Transition], bindings: frozenset[str], as_of: datetime
+) -> tuple[PoolMemory, tuple[PoolChange, ...]]:
+    """Return the memory after all transitions, and all changes by pool and endpoint.
+
+    Endpoints of these bindings that left the catalog are forgotten. But an eviction outlives its endpoint until the hold
+    is over, so that leaving and returning does not shorten it.
+    """
+    states = dict(memory.states)
+    changes: list[PoolChange] = []
+    present: set[tuple[str, str]] = set()
+    for transition in transitions:
+        changes += transition.changes
+        if transition.state:
+            present.add(transition.state.key)
+            states[transition.state.key] = transition.state
+    for key, state in memory.states.items():
+        if state.binding in bindings and key not in present and not state.is_held(as_of):
+            del states[key]
+            changes.append(_departure(state, as_of))
+    changes.sort(key=lambda c: (c.binding, c.model, c.endpoint_id))
+    return PoolMemory(states), tuple(changes)
+
+
+def _departure(state: PoolState, as_of: datetime) -> PoolChange:
+    own = (state.binding, state.model, state.endpoint_id)
+    facts = {"memory.cusum": state.cusum, "memory.evictions": state.evictions}
+    return PoolChange(as_of, *own, state.state, UNKNOWN, DEPARTED, "it left the catalog", (), facts)
+
+
+def is_member(state: PoolState | None) -> bool:
+    """Whether an endpoint in this state is in the pool."""
+    return state is not None and state.state == MEMBER
+
+
+def cusum(
+    before: float, hour: HourCounts, spec: MemorySpec, accuracy: float, design_effect: float
+) -> float:
+    """Return the CUSUM after one more hour; `accuracy` is the one expected of members.
+
+    Source: service/STATISTICS.md#cusum.
+    """
+    calls, bad = hour.calls / design_effect, hour.errored / design_effect
+    usual = 1.0 - accuracy
+    worse = spec.change_odds * usual
+    gain = bad * math.log(worse / usual) + (calls - bad) * math.log((1.0 - worse) / (1.0 - usual))
+    return max(0.0, before + spec.cusum_cap / max(calls, spec.cusum_cap) * gain)
+
+
+def hold_after(spec: MemorySpec, evictions: int) -> timedelta:
+    """Return for how long the k-th eviction holds an endpoint out."""
     length = spec.hold
     for _ in range(evictions - 1):
         if length >= spec.hold_max:
@@ -269,13 +319,13 @@ def hold(spec: MemorySpec, evictions: int) -> timedelta:
     return length
 
 
-def badness(subject: JudgedEndpoint) -> tuple[float, str]:
-    """Whom to evict first: the least accurate, then by id."""
-    known = counts_in_row(subject.row)
-    return (1.0 - known.errored / known.calls if known.calls > 0 else 1.0, subject.endpoint_id)
+def _accuracy_and_id(endpoint: EvaluatedEndpoint) -> tuple[float, str]:
+    known = counts_in_row(endpoint.row)
+    accuracy = 1.0 - known.errored / known.calls if known.calls > 0 else 1.0
+    return accuracy, endpoint.endpoint_id
 
 
 def ordinal(number: int) -> str:
-    """1st, 2nd, 3rd, 4th … 11th … 21st."""
+    """Return 1st, 2nd, 3rd, 4th … 11th … 21st."""
     tens, ones = divmod(number % 100, 10)
     return f"{number}{'th' if tens == 1 else {1: 'st', 2: 'nd', 3: 'rd'}.get(ones, 'th')}"

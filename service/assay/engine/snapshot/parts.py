@@ -1,17 +1,22 @@
-"""Parts of a snapshot: written as JSON-able mappings by judging, read back as the views that planning uses."""
+"""The views that planning reads from a snapshot, and the parts in which they are stored.
+
+`write_…` turns a view into a part, a mapping for JSON; `read_…` turns a part back into an equal view. The JSON spelling of
+a part is fixed, since parts are named by their digest.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from datetime import datetime
+from math import isinf
 from typing import Any
 
-from assay.engine.policy.evaluation import Facts, RuleFindings
+from assay.engine.policy.evaluation import Facts, SharedFacts
 from assay.engine.policy.fact_schema import with_current_names
-from assay.engine.policy.verdict import RuleFinding, Verdict
+from assay.engine.policy.verdict import RuleFinding, RuleFindings, Verdict
 from assay.engine.snapshot.pool_memory import NO_COUNTS, DecayedCounts, PoolStanding
-from assay.engine.world.catalog import Endpoint, PriceOverride, Prices
+from assay.engine.world.catalog import PriceOverride, Prices
 from assay.engine.world.tenants import Preference, TenantSettings
 
 Part = dict[str, Any]
@@ -19,7 +24,7 @@ Part = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class TimedPrices:
-    """An endpoint whose price depends on the hour or the prompt: its place among the rows, and its prices."""
+    """The prices of an endpoint that depend on the hour or the prompt; `index` is its place in the model's rows."""
 
     index: int
     base: Prices
@@ -28,57 +33,78 @@ class TimedPrices:
 
 @dataclass(frozen=True, slots=True)
 class ModelView:
-    """One model as planning reads it: rows of endpoint facts in the order of their ids, per way of folding evidence."""
+    """One model with its endpoints, in the order of their ids.
+
+    `endpoints` holds a verdict without findings for each. `rows` holds their facts and `cohort` those of all together,
+    per way of folding evidence; the rows are what fused rules run over.
+    """
 
     model: str
     facts: Facts
-    ids: tuple[str, ...]
+    endpoints: tuple[Verdict, ...]
     rows: Mapping[str, Sequence[Facts]]
     cohort: Mapping[str, Facts]
-    timed: tuple[TimedPrices, ...]
-    clean: tuple[Verdict, ...]
+    timed: tuple[TimedPrices, ...] = ()
+
+    def shared(self, fold: str) -> SharedFacts:
+        """Return the facts that all endpoints share in pool rules."""
+        return {"model": self.facts, "cohort": self.cohort[fold]}
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedEndpoint:
+    """One endpoint as the pool rules of one binding judged it.
+
+    `keys` holds its values of the order keys that need no request. `standing` is `None` if it was judged without memory.
+    """
+
+    verdict: Verdict
+    keys: Mapping[str, float | None]
+    standing: PoolStanding | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PoolView:
-    """What the pool rules of one binding said of one model: verdicts and judged order keys, parallel to its rows.
+    """The pool of one binding and model; its endpoints come in the order of the model's.
 
-    So are `standings`, of which there are none where it was judged without memory.
+    `keys` names the order keys that need no request. A pool that `has_memory` knows where each endpoint stands.
     """
 
     binding: str
     model: str
-    verdicts: tuple[Verdict, ...]
-    keys: Mapping[str, Sequence[object]]
-    standings: tuple[PoolStanding, ...] = ()
+    endpoints: tuple[JudgedEndpoint, ...]
+    keys: tuple[str, ...] = ()
+    has_memory: bool = False
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """The verdict of each endpoint."""
+        return tuple(endpoint.verdict for endpoint in self.endpoints)
 
 
 @dataclass(frozen=True, slots=True)
 class TenantView:
-    """What applies to one tenant before its request is read."""
+    """A tenant's settings and preferences."""
 
     settings: TenantSettings | None
     preferences: tuple[Preference, ...]
 
 
-def write_model(
-    facts: Facts, endpoints: Sequence[Endpoint], folds: Mapping[str, tuple[Facts, Sequence[Facts]]]
-) -> Part:
-    """Write one model: `folds` holds cohort facts and rows per way of folding evidence; rows follow the endpoints."""
+def write_model(view: ModelView) -> Part:
+    """Write one model."""
+    endpoints: list[Part] = [{"id": verdict.endpoint_id} for verdict in view.endpoints]
+    for timed in view.timed:
+        endpoints[timed.index] |= {
+            "overrides": [asdict(override) for override in timed.overrides],
+            "prices": asdict(timed.base),
+        }
     return {
-        "model": facts["id"],
-        "facts": facts,
-        "endpoints": [
-            {
-                "id": e.endpoint_id,
-                "overrides": [asdict(o) for o in e.overrides],
-                "prices": asdict(e.prices),
-            }
-            if e.overrides
-            else {"id": e.endpoint_id}
-            for e in endpoints
-        ],
-        "folds": {name: {"cohort": cohort, "rows": rows} for name, (cohort, rows) in folds.items()},
+        "model": view.model,
+        "facts": view.facts,
+        "endpoints": endpoints,
+        "folds": {
+            fold: {"cohort": view.cohort[fold], "rows": view.rows[fold]} for fold in view.rows
+        },
     }
 
 
@@ -86,124 +112,107 @@ def read_model(part: Part) -> ModelView:
     """Read one model."""
     folds: dict[str, Any] = part["folds"]
     rows = next(iter(folds.values()))["rows"]
+    timed = [
+        TimedPrices(index, Prices(**e["prices"]), tuple(map(_override, e["overrides"])))
+        for index, e in enumerate(part["endpoints"])
+        if "overrides" in e
+    ]
     return ModelView(
         model=part["model"],
         facts=part["facts"],
-        ids=tuple(e["id"] for e in part["endpoints"]),
+        endpoints=tuple(Verdict(r["id"], part["model"], r["provider"], r["tag"]) for r in rows),
         rows={name: tuple(map(with_current_names, fold["rows"])) for name, fold in folds.items()},
         cohort={name: fold["cohort"] for name, fold in folds.items()},
-        timed=tuple(
-            TimedPrices(index, Prices(**e["prices"]), tuple(override(o) for o in e["overrides"]))
-            for index, e in enumerate(part["endpoints"])
-            if "overrides" in e
-        ),
-        clean=tuple(Verdict(row["id"], part["model"], row["provider"], row["tag"]) for row in rows),
+        timed=tuple(timed),
     )
 
 
-def override(written: Part) -> PriceOverride:
-    """Read one price override."""
-    return PriceOverride(
-        **{**written, "prices": Prices(**written["prices"]), "utc_days": tuple(written["utc_days"])}
-    )
+def _override(written: Part) -> PriceOverride:
+    prices, days = Prices(**written["prices"]), tuple(written["utc_days"])
+    return PriceOverride(**{**written, "prices": prices, "utc_days": days})
 
 
-def write_pool(
-    binding: str,
-    model: str,
-    findings: Sequence[RuleFindings],
-    keys: Mapping[str, Sequence[object]],
-    standings: Sequence[PoolStanding] | None = None,
-) -> Part:
-    """Write what a binding's pool rules said of a model's endpoints, its judged order keys, and what it remembers."""
+def write_pool(view: PoolView) -> Part:
+    """Write one pool; order keys go by column, and JSON has no infinities, so that they become words."""
     part: Part = {
-        "binding": binding,
-        "model": model,
-        "findings": [
-            {k: [list(finding_fields(f)) for f in fs] for k, fs in by_kind(found) if fs}
-            for found in findings
-        ],
-        "keys": {name: list(column) for name, column in keys.items()},
+        "binding": view.binding,
+        "model": view.model,
+        "findings": [_write_findings(endpoint.verdict) for endpoint in view.endpoints],
+        "keys": {name: [_write_number(e.keys[name]) for e in view.endpoints] for name in view.keys},
     }
-    return (
-        part
-        if standings is None
-        else part | {"standings": [written_standing(s) for s in standings]}
-    )
-
-
-def written_standing(standing: PoolStanding) -> Part:
-    """Write where an endpoint stands; what there is nothing of is left out."""
-    known = {"since": standing.since, "held_until": standing.held_until}
-    return {
-        "state": standing.state,
-        "rules": standing.rules,
-        **{name: at.isoformat() for name, at in known.items() if at is not None},
-        **({} if standing.forgotten == NO_COUNTS else {"forgotten": astuple(standing.forgotten)}),
-    }
-
-
-def standing(written: Part) -> PoolStanding:
-    """Read where an endpoint stands."""
-    since, held_until = (
-        datetime.fromisoformat(at) if (at := written.get(k)) else None
-        for k in ("since", "held_until")
-    )
-    return PoolStanding(
-        written["state"],
-        since,
-        written["rules"],
-        held_until,
-        DecayedCounts(*written.get("forgotten", ())),
-    )
-
-
-def by_kind(found: RuleFindings) -> Iterable[tuple[str, tuple[RuleFinding, ...]]]:
-    """The three kinds of findings with their names."""
-    return (("broken", found.broken), ("abstained", found.abstained), ("shadow", found.shadow))
-
-
-def finding_fields(finding: RuleFinding) -> tuple[str, ...]:
-    """A finding as a short row, in the order of the class's fields."""
-    return (finding.rule, finding.reason, finding.message, finding.outcome, finding.rule_set)
+    if view.has_memory:
+        part["standings"] = [_write_standing(e.standing) for e in view.endpoints if e.standing]
+    return part
 
 
 def read_pool(part: Part, model: ModelView) -> PoolView:
     """Read one pool."""
+    columns: Mapping[str, list[Any]] = part["keys"]
+    standings = part.get("standings")
+    endpoints: list[JudgedEndpoint] = []
+    for index, (unjudged, written) in enumerate(
+        zip(model.endpoints, part["findings"], strict=True)
+    ):
+        findings = {kind: tuple(RuleFinding(*f) for f in found) for kind, found in written.items()}
+        verdict = unjudged.with_findings(RuleFindings(**findings)) if findings else unjudged
+        keys = {name: _read_number(column[index]) for name, column in columns.items()}
+        standing = _read_standing(standings[index]) if standings else None
+        endpoints.append(JudgedEndpoint(verdict, keys, standing))
+    has_memory = standings is not None
     return PoolView(
-        binding=part["binding"],
-        model=part["model"],
-        verdicts=tuple(
-            Verdict(
-                clean.endpoint_id,
-                clean.model,
-                clean.provider,
-                clean.tag,
-                **{kind: tuple(RuleFinding(*f) for f in found) for kind, found in findings.items()},
-            )
-            for clean, findings in zip(model.clean, part["findings"], strict=True)
-        ),
-        keys={name: tuple(map(number, column)) for name, column in part["keys"].items()},
-        standings=tuple(map(standing, part.get("standings", ()))),
+        part["binding"], part["model"], tuple(endpoints), tuple(columns), has_memory=has_memory
     )
 
 
-def number(written: object) -> object:
-    """An order key's value; infinities are written as words."""
+def _write_findings(verdict: Verdict) -> Part:
+    kinds = {"broken": verdict.broken, "abstained": verdict.abstained, "shadow": verdict.shadow}
+    return {
+        kind: [[f.rule, f.reason, f.message, f.outcome, f.rule_set] for f in findings]
+        for kind, findings in kinds.items()
+        if findings
+    }
+
+
+def _write_number(value: float | None) -> object:
+    return str(value) if isinstance(value, float) and isinf(value) else value
+
+
+def _read_number(written: Any) -> float | None:
     return float(written) if isinstance(written, str) else written
+
+
+def _write_standing(standing: PoolStanding) -> Part:
+    part: Part = {"state": standing.state, "rules": standing.rules}
+    if standing.since is not None:
+        part["since"] = standing.since.isoformat()
+    if standing.held_until is not None:
+        part["held_until"] = standing.held_until.isoformat()
+    if standing.forgotten != NO_COUNTS:
+        part["forgotten"] = astuple(standing.forgotten)
+    return part
+
+
+def _read_standing(part: Part) -> PoolStanding:
+    def moment(name: str) -> datetime | None:
+        return datetime.fromisoformat(part[name]) if name in part else None
+
+    forgotten = DecayedCounts(*part.get("forgotten", ()))
+    return PoolStanding(
+        part["state"], moment("since"), part["rules"], moment("held_until"), forgotten
+    )
 
 
 def write_tenants(
     tenants: Iterable[TenantSettings], preferences: Iterable[Preference]
 ) -> list[Part]:
-    """Write each tenant by itself, so that one can be erased without touching what else a snapshot holds."""
+    """Write each tenant as its own part, so that one can be erased while the rest stays as it is."""
     settings = {t.tenant: asdict(t) for t in tenants}
-    standing: dict[str, list[dict[str, Any]]] = {tenant: [] for tenant in settings}
+    own: dict[str, list[Part]] = {tenant: [] for tenant in settings}
     for p in sorted(preferences, key=lambda p: (p.tenant, p.kind, p.target, p.model or "")):
-        standing.setdefault(p.tenant, []).append(asdict(p))
+        own.setdefault(p.tenant, []).append(asdict(p))
     return [
-        {"tenant": tenant, "settings": settings.get(tenant), "preferences": own}
-        for tenant, own in sorted(standing.items())
+        {"tenant": tenant, "settings": settings.get(tenant), "preferences": own[tenant]}
+        for tenant in sorted(own)
     ]
 
 
@@ -211,16 +220,14 @@ def read_tenants(parts: Iterable[Part]) -> Mapping[str, TenantView]:
     """Read every tenant that has settings or preferences."""
     return {
         part["tenant"]: TenantView(
-            settings_of(part["settings"]), tuple(Preference(**p) for p in part["preferences"])
+            _read_settings(part["settings"]), tuple(Preference(**p) for p in part["preferences"])
         )
         for part in parts
     }
 
 
-def settings_of(written: dict[str, Any] | None) -> TenantSettings | None:
-    """Read a tenant's settings, if it has any."""
+def _read_settings(written: Part | None) -> TenantSettings | None:
     if written is None:
         return None
-    return TenantSettings(
-        **{**written, "only": tuple(written["only"]), "ignore": tuple(written["ignore"])}
-    )
+    only, ignore = tuple(written["only"]), tuple(written["ignore"])
+    return TenantSettings(**{**written, "only": only, "ignore": ignore})

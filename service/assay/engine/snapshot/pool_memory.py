@@ -1,4 +1,22 @@
-"""What a pool remembers of its endpoints from tick to tick, and what it forgets of their evidence."""
+"""What a pool remembers of its endpoints from tick to tick, and which of their evidence it forgets.
+
+How it works
+    A pool with memory keeps one `PoolState` per endpoint: unknown, on probation, member or evicted. `pool/transition.py`
+    moves endpoints between these states; this module holds the values and the arithmetic of forgetting.
+
+    An evicted endpoint must earn its way back with new evidence. But evidence is folded with time decay over weeks, so
+    the good calls that came before the eviction would readmit it as soon as its hold ends. Therefore an eviction
+    records in `ForgottenEvidence` all of the counts that the rules read at that moment, except a share `keep`. From then
+    on the rules read the endpoint's facts minus these counts.
+
+    The folded counts keep decaying, and so must the forgotten ones, or they would outweigh what they are subtracted
+    from. The half-life adapts to traffic: a longer half-life than at the eviction gives old calls more weight, so the
+    forgotten calls are scaled by the quotient. Errors are not scaled: those behind the eviction are the newest evidence,
+    and in doubt they continue to count against the endpoint.
+
+    INVARIANT: what remains is a possible count: 0 <= errored <= tool-call requests <= requests, and at least the share
+    `keep` of the tool-call requests remains.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +27,7 @@ from typing import Final
 
 from assay.engine.policy.verdict import RuleFinding
 
-UNKNOWN: Final = "unknown"  # nothing is remembered: such an endpoint has no state
+UNKNOWN: Final = "unknown"  # such an endpoint has no PoolState
 PROBATION: Final = "probation"
 MEMBER: Final = "member"
 EVICTED: Final = "evicted"
@@ -23,16 +41,13 @@ CAUSES: Final = {
     "hold_over": (EVICTED, PROBATION),
 }
 DEPARTED: Final = "departed"  # from any state to unknown: the endpoint left the catalog
-ERRORED: Final = (
-    "tools.errored_requests",
-    "tools.errored_requests_lenient",
-)  # the same requests, seen strictly and leniently
-FADED: Final = 20.0  # half-lives after which nothing is left to be forgotten
+ERRORED: Final = ("tools.errored_requests", "tools.errored_requests_lenient")  # strict and lenient
+FADED: Final = 20.0  # half-lives after which forgotten counts may be dropped
 
 
 @dataclass(frozen=True, slots=True)
 class DecayedCounts:
-    """Discounted requests, tool-call requests and errored ones, as the facts of the same names count them."""
+    """Requests, tool-call requests and errored requests, decayed like the facts of these names."""
 
     requests: float = 0.0
     calls: float = 0.0
@@ -44,23 +59,23 @@ NO_COUNTS: Final = DecayedCounts()
 
 @dataclass(frozen=True, slots=True)
 class ForgottenEvidence:
-    """What goes on being part of the folded evidence, but no longer counts since an eviction; as it stood at `at`."""
+    """Counts that no longer count since an eviction, as of `at`, when the half-life was `half_life`."""
 
     at: datetime
     half_life: timedelta
     amounts: DecayedCounts
 
-    def faded(self, as_of: datetime) -> bool:
-        """Whether so little of it is left that it may be dropped."""
+    def has_faded(self, as_of: datetime) -> bool:
+        """Whether the counts have decayed so far that they may be dropped."""
         return as_of - self.at >= FADED * self.half_life
 
 
 @dataclass(frozen=True, slots=True)
 class PoolState:
-    """What one pool remembers of one endpoint that is not unknown to it.
+    """What one pool remembers of one endpoint; an unknown endpoint has none.
 
-    `cusum`, `slow_failures` and `failed_at` (the tick of the last of those) are a member's; `held_until` is set while
-    it is evicted; `evictions` counts all there ever were.
+    `cusum`, `slow_failures` and `failed_at` (the tick of the latest slow failure) belong to a member, `held_until` to an
+    evicted endpoint. `evictions` counts all evictions there ever were.
     """
 
     binding: str
@@ -80,14 +95,14 @@ class PoolState:
         """Its key in a memory."""
         return (self.binding, self.endpoint_id)
 
-    def held(self, as_of: datetime) -> bool:
-        """Whether it may not come back yet."""
+    def is_held(self, as_of: datetime) -> bool:
+        """Whether its hold is not over yet."""
         return self.held_until is not None and as_of < self.held_until
 
 
 @dataclass(frozen=True, slots=True)
 class PoolMemory:
-    """All that pools remember: states by binding and endpoint id, each under its own key."""
+    """The states of all pools, by binding and endpoint id."""
 
     states: Mapping[tuple[str, str], PoolState] = field(default_factory=dict)
 
@@ -97,10 +112,10 @@ EMPTY_MEMORY: Final = PoolMemory()
 
 @dataclass(frozen=True, slots=True)
 class PoolChange:
-    """One endpoint's step from one state to another: when, why in a word and in a sentence, and the facts behind it.
+    """One endpoint's step from one state to another.
 
-    `reasons` are the rules it broke, where it was evicted; `facts` holds what the rules read and what is remembered,
-    by path, as JSON knows it.
+    `cause` is a key of CAUSES or DEPARTED, `message` a sentence. `reasons` are the rules that an evicted endpoint broke;
+    `facts` holds what the rules read and what was remembered, by path, as JSON values.
     """
 
     at: datetime
@@ -117,9 +132,9 @@ class PoolChange:
 
 @dataclass(frozen=True, slots=True)
 class PoolStanding:
-    """Where an endpoint stands in a pool with memory, as a snapshot tells it.
+    """An endpoint's state in a pool with memory, as a snapshot holds it.
 
-    `rules` says by which block it was judged, `enter` or `stay`; `forgotten` what its facts were less by when it was.
+    `rules` names the block that judged it, `enter` or `stay`; `forgotten` is what was subtracted from its facts.
     """
 
     state: str
@@ -136,19 +151,15 @@ def forgotten_counts(
     half_life: timedelta | None,
     keep: float,
 ) -> DecayedCounts:
-    """What is not counted of a row: the forgotten, faded as evidence fades, and never all but the share `keep`.
-
-    A longer half-life than then gives all old calls more weight, so it scales them. Errors are not scaled, since those
-    behind an eviction are its newest evidence: what is in doubt goes on counting against the endpoint.
-    """
+    """Return what to subtract from a row as of an instant: the forgotten counts, decayed, at most `1 - keep` of all."""
     if forgotten is None or half_life is None or "tools.tool_call_requests" not in row:
         return NO_COUNTS
-    known, most = counts_in_row(row), 1.0 - keep
-    fade: float = 0.5 ** ((as_of - forgotten.at) / half_life)
-    weight = fade * (half_life / forgotten.half_life)
-    calls = min(forgotten.amounts.calls * weight, known.calls * most)
-    requests = min(forgotten.amounts.requests * weight, known.requests * most)
-    errored = min(forgotten.amounts.errored * fade, known.errored * most)
+    known, share = counts_in_row(row), 1.0 - keep
+    decay: float = 0.5 ** ((as_of - forgotten.at) / half_life)
+    weight = decay * (half_life / forgotten.half_life)
+    calls = min(forgotten.amounts.calls * weight, known.calls * share)
+    requests = min(forgotten.amounts.requests * weight, known.requests * share)
+    errored = min(forgotten.amounts.errored * decay, known.errored * share)
     return DecayedCounts(
         requests=min(requests, known.requests - known.calls + calls),
         calls=calls,
@@ -157,40 +168,42 @@ def forgotten_counts(
 
 
 def counts_in_row(row: Mapping[str, object]) -> DecayedCounts:
-    """The amounts that a row of facts tells; none where nothing fresh was observed."""
+    """Return the counts that a row of facts holds, 0 where it has none."""
     names = ("requests", "tool_call_requests", "errored_requests")
-    return DecayedCounts(*(amount(row, f"tools.{name}") for name in names))
+    return DecayedCounts(*(_count(row, f"tools.{name}") for name in names))
 
 
-def amount(row: Mapping[str, object], name: str) -> float:
-    """One amount of a row, 0 where it is absent."""
+def _count(row: Mapping[str, object], name: str) -> float:
     found = row.get(name)
     return found if isinstance(found, float) else 0.0
 
 
-def subtract_counts(row: Mapping[str, object], out: DecayedCounts) -> Mapping[str, object]:
-    """A row of facts less what is left out of it: as the pool's rules read it."""
-    if out == NO_COUNTS:
+def subtract_counts(row: Mapping[str, object], counts: DecayedCounts) -> Mapping[str, object]:
+    """Return a row of facts minus forgotten counts: the facts that the pool's rules read."""
+    if counts == NO_COUNTS:
         return row
-    less = {"tools.requests": out.requests, "tools.tool_call_requests": out.calls}
-    less |= {name: out.errored for name in ERRORED if name in row}
-    return {**row, **{name: max(amount(row, name) - some, 0.0) for name, some in less.items()}}
+    minus = {"tools.requests": counts.requests, "tools.tool_call_requests": counts.calls}
+    minus |= {name: counts.errored for name in ERRORED if name in row}
+    return {**row, **{name: max(_count(row, name) - n, 0.0) for name, n in minus.items()}}
 
 
 def forget_evidence(
     row: Mapping[str, object],
-    out: DecayedCounts,
+    already: DecayedCounts,
     as_of: datetime,
     half_life: timedelta | None,
     keep: float,
 ) -> ForgottenEvidence | None:
-    """What an eviction makes forgotten: what was before, and all but the share `keep` of what the rules still read."""
+    """Return what an eviction forgets: what was `already` forgotten, and all but the share `keep` of `row`.
+
+    Returns None where nothing fresh was observed.
+    """
     if half_life is None:
         return None
-    known, most = counts_in_row(row), 1.0 - keep
+    known, share = counts_in_row(row), 1.0 - keep
     amounts = DecayedCounts(
-        requests=out.requests + most * known.requests,
-        calls=out.calls + most * known.calls,
-        errored=out.errored + most * known.errored,
+        requests=already.requests + share * known.requests,
+        calls=already.calls + share * known.calls,
+        errored=already.errored + share * known.errored,
     )
     return ForgottenEvidence(as_of, half_life, amounts)

@@ -1,15 +1,21 @@
-"""One immutable, content-addressed world as of an instant: a manifest of parts, and the views planning reads.
+"""A snapshot: one immutable, content-addressed world as of an instant, judged.
 
-Parts are canonical JSON named by their SHA-256: the policy's sources, one part per tenant, one per model with its
-facts, one per (binding, model) with its verdicts. The views are made of the very parts, so that a snapshot read
-back plans as the one that was judged.
+How it works
+    A snapshot is a manifest and its parts. A part is canonical JSON, named by its SHA-256: the policy's rule files, one
+    part per tenant, one per model with the facts of its endpoints, one per (binding, model) with its verdicts. The
+    manifest lists the names of all parts; the SHA-256 of the manifest is the snapshot's id. Hence equal worlds give
+    equal ids, and two snapshots share the parts that did not change.
+
+    Planning does not read parts but the views made with them (`parts.py`). A view read back from a part equals the view
+    that was written, so that a restored snapshot plans exactly as the judged one did. When a snapshot is restored beside
+    a former one, views of unchanged parts are shared: restoring costs what changed, not the size of the world.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from assay.engine.canonical import address, canonical
@@ -23,12 +29,14 @@ from assay.engine.snapshot.parts import (
     read_model,
     read_pool,
     read_tenants,
+    write_model,
+    write_pool,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """As of when, by which policy, and the address of every part: by tenants' order, model, and (binding, model)."""
+    """The addresses of all parts of a snapshot, its time and its policy."""
 
     as_of: datetime
     policy: str
@@ -39,16 +47,16 @@ class Manifest:
 
     @property
     def needed(self) -> frozenset[str]:
-        """The parts without which the snapshot cannot be read back; those of tenants may have been erased."""
+        """The parts without which the snapshot cannot be restored; those of tenants may have been erased."""
         return frozenset((self.policy, *self.models.values(), *self.pools.values()))
 
     @property
     def parts(self) -> frozenset[str]:
-        """Every part."""
+        """The addresses of all parts."""
         return self.needed.union(self.tenants)
 
-    def written(self) -> bytes:
-        """The bytes that a snapshot is named by."""
+    def encode(self) -> bytes:
+        """Return the bytes whose digest is the snapshot's id."""
         return canonical(
             {
                 "as_of": self.as_of.isoformat(),
@@ -62,7 +70,7 @@ class Manifest:
 
 
 def read_manifest(data: bytes) -> Manifest:
-    """Read a manifest back."""
+    """Read a manifest."""
     head = json.loads(data)
     return Manifest(
         as_of=datetime.fromisoformat(head["as_of"]),
@@ -76,7 +84,7 @@ def read_manifest(data: bytes) -> Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The world as of an instant, judged; `parts` holds the bytes behind every address in the manifest."""
+    """The world as of an instant, judged; `parts` holds the bytes of every part by address."""
 
     snapshot_id: str
     as_of: datetime
@@ -91,52 +99,42 @@ class Snapshot:
 def assemble_snapshot(
     policy: Policy,
     as_of: datetime,
-    models: Iterable[Part],
-    pools: Iterable[Part],
+    models: Sequence[ModelView],
+    pools: Sequence[PoolView],
     tenants: Sequence[Part],
 ) -> Snapshot:
-    """Address every part, write the manifest and make the views."""
+    """Write every part, address it, and put the manifest and the views together."""
     parts: dict[str, bytes] = {}
 
-    def add(part: object) -> str:
+    def add(part: Part) -> str:
         data = canonical(part)
-        parts[name := address(data)] = data
+        name = address(data)
+        parts[name] = data
         return name
 
-    model_views: dict[str, ModelView] = {}
-    named: dict[str, str] = {}
-    for part in models:
-        named[part["model"]] = add(part)
-        model_views[part["model"]] = read_model(part)
-    pool_views: dict[tuple[str, str], PoolView] = {}
-    pooled: dict[tuple[str, str], str] = {}
-    for part in pools:
-        key = part["binding"], part["model"]
-        pooled[key] = add(part)
-        pool_views[key] = read_pool(part, model_views[part["model"]])
     head = Manifest(
         as_of=as_of,
         policy=add({"files": dict(policy.source.files)}),
         policy_revision=policy.revision,
         tenants=tuple(add(part) for part in tenants),
-        models=named,
-        pools=pooled,
+        models={view.model: add(write_model(view)) for view in models},
+        pools={(view.binding, view.model): add(write_pool(view)) for view in pools},
     )
-    manifest = head.written()
+    manifest = head.encode()
     return Snapshot(
-        address(manifest),
-        as_of,
-        policy,
-        model_views,
-        pool_views,
-        read_tenants(tenants),
-        manifest,
-        parts,
+        snapshot_id=address(manifest),
+        as_of=as_of,
+        policy=policy,
+        models={view.model: view for view in models},
+        pools={(view.binding, view.model): view for view in pools},
+        tenants=read_tenants(tenants),
+        manifest=manifest,
+        parts=parts,
     )
 
 
 def read_policy_source(manifest: bytes, parts: Mapping[str, bytes]) -> tuple[PolicySource, int]:
-    """The rule files a stored snapshot was judged by, and their revision number."""
+    """Return the rule files that a stored snapshot was judged by, and their revision number."""
     head = read_manifest(manifest)
     return PolicySource(json.loads(parts[head.policy])["files"]), head.policy_revision
 
@@ -149,34 +147,34 @@ def restore_snapshot(
     former: Snapshot | None = None,
     rest: Callable[[], object] = lambda: None,
 ) -> Snapshot:
-    """A stored snapshot back in memory; parts of tenants may be missing, since tenants can be erased.
+    """Restore a stored snapshot; parts of tenants may be missing, since tenants can be erased.
 
-    Views of parts that the `former` snapshot has too are its own. `rest` is called between parts, for who shares the
-    interpreter with others. Raises KeyError where a part is missing, ValueError where one was altered or the policy is
-    another one.
+    Views of parts that the `former` snapshot has too are shared with it. `rest` is called after each part, so that a
+    process can yield to its other threads. Raises KeyError for a missing part, and ValueError for an altered part or
+    another policy.
     """
     head = read_manifest(manifest)
-    require_unaltered(parts, {} if former is None else former.parts, rest)
+    _require_unaltered(parts, {} if former is None else former.parts, rest)
     if head.policy != policy.digest:
         raise ValueError(f"the snapshot was judged by policy {head.policy}, not by {policy.digest}")
-    known = Known() if former is None else known_views(former)
+    known_models, known_pools = _views_by_address(former)
     models: dict[str, ModelView] = {}
     for model, name in head.models.items():
-        models[model] = known.models.get(name) or read_model(json.loads(parts[name]))
+        models[model] = known_models.get(name) or read_model(json.loads(parts[name]))
         rest()
     pools: dict[tuple[str, str], PoolView] = {}
     for key, name in head.pools.items():
-        seen = known.pools.get((name, head.models[key[1]]))
-        pools[key] = seen or read_pool(json.loads(parts[name]), models[key[1]])
+        known = known_pools.get((name, head.models[key[1]]))
+        pools[key] = known or read_pool(json.loads(parts[name]), models[key[1]])
         rest()
     tenants = read_tenants(json.loads(parts[name]) for name in head.tenants if name in parts)
     return Snapshot(address(manifest), head.as_of, policy, models, pools, tenants, manifest, parts)
 
 
-def require_unaltered(
+def _require_unaltered(
     parts: Mapping[str, bytes], checked: Mapping[str, bytes], rest: Callable[[], object]
 ) -> None:
-    """Compare every part with its address, save those that were compared before."""
+    """Raise ValueError if a part does not match its address; `checked` parts were compared before."""
     for name, data in parts.items():
         if checked.get(name) is not data:
             if address(data) != name:
@@ -184,18 +182,13 @@ def require_unaltered(
             rest()
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """Views by the addresses of what they were made of: a pool's are its own and its model's."""
-
-    models: Mapping[str, ModelView] = field(default_factory=dict)
-    pools: Mapping[tuple[str, str], PoolView] = field(default_factory=dict)
-
-
-def known_views(snapshot: Snapshot) -> Known:
-    """The views that another snapshot may share."""
+def _views_by_address(
+    snapshot: Snapshot | None,
+) -> tuple[Mapping[str, ModelView], Mapping[tuple[str, str], PoolView]]:
+    """Return a snapshot's views by the addresses of their parts; a pool's view depends on its model's part too."""
+    if snapshot is None:
+        return {}, {}
     head = read_manifest(snapshot.manifest)
-    return Known(
-        {name: snapshot.models[model] for model, name in head.models.items()},
-        {(name, head.models[key[1]]): snapshot.pools[key] for key, name in head.pools.items()},
-    )
+    models = {name: snapshot.models[model] for model, name in head.models.items()}
+    pools = {(name, head.models[key[1]]): snapshot.pools[key] for key, name in head.pools.items()}
+    return models, pools

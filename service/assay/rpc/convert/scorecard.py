@@ -23,7 +23,7 @@ def scorecard_response(report: PoolReport, cards: Iterable[Scorecard]) -> pb.Get
 
 def scorecard(card: Scorecard) -> pb.Scorecard:
     """What stands between one endpoint and a pool."""
-    judged = card.judged
+    judged = card.endpoint
     return pb.Scorecard(
         endpoint_id=judged.verdict.endpoint_id,
         provider=judged.verdict.provider,
