@@ -12,10 +12,9 @@ from tests.bench.ledger import Ledger
 from tests.bench.measure import compared
 from tests.support.population import MODEL, snapshot
 
-from assay.curator.judging import compile_source
 from assay.engine.policy.binding import CompiledBinding
 from assay.engine.policy.rule_set import PolicySource
-from assay.engine.pool.judge import admit
+from assay.rule_files.compile import compile_source
 
 # exacto with plain arithmetic in the place of its statistics, and with its parameters written out.
 RULES = {
@@ -100,13 +99,12 @@ def test_rules_run_a_thousand_times_faster_than_in_cel_python(ledger: Ledger) ->
     }
     activations = [activation(row) for row in rows]
     ours = [
-        [(b.rule, b.outcome) for b in found.broken]
-        for found in admit(bound, rows, shared, frozenset())
+        [(b.rule, b.outcome) for b in found.broken] for found in bound.pool_findings(rows, shared)
     ]
     assert ours == interpret(programs, activations)
     assert 5 <= sum(not broken for broken in ours) <= 15
     found = compared(
-        lambda: admit(bound, rows, shared, frozenset()),
+        lambda: bound.pool_findings(rows, shared),
         lambda: interpret(programs, activations),
         calls=200,
         their_calls=1,

@@ -90,7 +90,7 @@ def curated(database: Engine, first: int, last: int) -> list[float]:
     policy, taken = FixedRules().policy, []
     for hour in range(first, last + 1):
         started = time.perf_counter()
-        curator.tick(lease, policy, hour, closed=True)
+        curator.close_hour(lease, policy, hour)
         taken.append(time.perf_counter() - started)
     return taken
 

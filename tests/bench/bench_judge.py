@@ -7,25 +7,23 @@ from tests.bench.ledger import Ledger
 from tests.bench.measure import compared, measured
 from tests.support.population import AS_OF, MODEL, policy, snapshot, world
 
-from assay.engine.pool.judge import admit, judge
-
-NOBODY: frozenset[str] = frozenset()
+from assay.engine.pool.judge import judge
 
 
 def test_judging_is_hardly_slower_than_by_hand(ledger: Ledger) -> None:
     bound, view = policy().bindings["exacto"], snapshot().models[MODEL]
     rows, shared = view.rows[bound.fold], {"model": view.facts, "cohort": view.cohort[bound.fold]}
-    findings = admit(bound, rows, shared, NOBODY)
+    findings = bound.pool_findings(rows, shared)
     assert findings == admit_by_hand(rows)
     assert sum(not found.broken for found in findings) == 10
     found = compared(
-        lambda: admit(bound, rows, shared, NOBODY), lambda: admit_by_hand(rows), calls=20
+        lambda: bound.pool_findings(rows, shared), lambda: admit_by_hand(rows), calls=20
     )
     ledger.slower("exacto rules on 20 endpoints, facts to verdicts", found, at_most=2.0)
 
 
 def test_a_whole_judge_of_one_model(ledger: Ledger) -> None:
-    assert judge(world(), policy(), AS_OF).snapshot_id == snapshot().snapshot_id
+    assert judge(world(), policy(), AS_OF).snapshot.snapshot_id == snapshot().snapshot_id
     ledger.took(
         "judge() of one model: all bindings, evidence to snapshot",
         measured(lambda: judge(world(), policy(), AS_OF), calls=3, rounds=15),

@@ -19,11 +19,11 @@ from tests.support.processes import serving
 from tests.support.server_calls import health_status
 from tests.support.waiting import eventually
 
-from assay.curator.judging import compile_source
 from assay.engine.policy.policy import Policy
 from assay.engine.pool.judge import judge
 from assay.engine.world.request import Request
 from assay.engine.world.world import World
+from assay.rule_files.compile import compile_source
 from assay.rule_files.directory import read_directory
 from assay.server.settings import policy_dir
 from assay.store.database import writing
@@ -87,7 +87,7 @@ def prepared(store: Engine) -> Prepared:
 
 
 def kept_snapshot(store: Engine, whole: World, policy: Policy, days: int) -> StoredSnapshot:
-    snapshot = judge(whole, policy, AS_OF + days * DAY)
+    snapshot = judge(whole, policy, AS_OF + days * DAY).snapshot
     stored = StoredSnapshot(
         snapshot.snapshot_id, snapshot.as_of, policy.revision, snapshot.manifest, snapshot.parts
     )  # fmt: skip

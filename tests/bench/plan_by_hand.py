@@ -11,8 +11,8 @@ from typing import Any
 
 from tests.bench.rules_by_hand import Check, Row, Tenant, checks_for, means_any, tenant_of
 
-from assay.engine.decide.ordering import Race, SortKey, draw_key
-from assay.engine.decide.plan import Moment, Plan, PlannedAttempt, current
+from assay.engine.decide.ordering import ExponentialRace, SortKey, draw_key
+from assay.engine.decide.plan import Moment, Plan, PlannedAttempt, rows_at
 from assay.engine.errors import PolicyBehind
 from assay.engine.policy.verdict import RuleFinding, Verdict
 from assay.engine.snapshot.parts import ModelView
@@ -44,7 +44,7 @@ def plan_by_hand(request: Request, snapshot: Snapshot, moment: Moment) -> Plan:
     for place, text in enumerate(dict.fromkeys((request.model, *request.models))):
         choice = choose(text, request, snapshot)
         view = snapshot.models[choice.model]
-        rows = current(view, next(iter(view.rows.values())), request, moment)
+        rows = rows_at(view, next(iter(view.rows.values())), request, moment)
         judged = judge(rows, view, choice, checks_for(request, view, tenant), snapshot)
         verdicts += judged
         candidates += sort_keys(
@@ -80,7 +80,7 @@ def judge(
     checks: Sequence[Check],
     snapshot: Snapshot,
 ) -> list[Verdict]:
-    pool = snapshot.pools["exacto", choice.model].verdicts if choice.pool else view.clean
+    pool = snapshot.pools["exacto", choice.model].verdicts if choice.pool else view.endpoints
     if not checks:
         return list(pool)
     judged = []
@@ -131,7 +131,7 @@ KeyOf = Callable[[int, Row], tuple[Any, ...]]
 
 
 def default_key(_model: str, asked: Asked) -> KeyOf:
-    race, pins = Race(asked.moment.seed), asked.tenant.pins
+    race, pins = ExponentialRace(asked.moment.seed), asked.tenant.pins
     explicit = bool(asked.request.provider.order) or asked.request.provider.sort is not None
 
     def key(_index: int, row: Row) -> tuple[Any, ...]:
@@ -149,8 +149,9 @@ def default_key(_model: str, asked: Asked) -> KeyOf:
 
 
 def auto_exacto_key(model: str, asked: Asked) -> KeyOf:
-    tiers = asked.snapshot.pools["auto", model].keys["quality_tier"]
-    race, pins = Race(asked.moment.seed), asked.tenant.pins
+    pool = asked.snapshot.pools["auto", model].endpoints
+    tiers = [endpoint.keys["quality_tier"] for endpoint in pool]
+    race, pins = ExponentialRace(asked.moment.seed), asked.tenant.pins
 
     def key(index: int, row: Row) -> tuple[Any, ...]:
         unsteady, price = instability(row), row.get("price.blended")

@@ -29,7 +29,7 @@ from tests.support.curated_pool import (
     take_any_lease,
 )
 
-from assay.curator.curator import KEPT as KEPT_FOR
+from assay.curator.curator import KEPT as KEPT_FOR, JudgedSnapshot
 from assay.engine.errors import StoreUnavailable
 from assay.engine.snapshot.pool_memory import EVICTED, MEMBER
 from assay.store.database import reading
@@ -55,6 +55,11 @@ def hours(database: Engine) -> list[int]:
         ]
 
 
+def sequence(told: JudgedSnapshot) -> int:
+    assert told.publication is not None
+    return told.publication.sequence
+
+
 def members(bench: CuratorBench) -> set[str]:
     pool = bench.heard[-1].snapshot.pools["exacto", MODEL]
     return {verdict.tag for verdict in pool.verdicts if verdict.admitted}
@@ -78,7 +83,7 @@ def test_missed_ticks_run_in_order(bench: CuratorBench) -> None:
     bench.work_until(9)
     assert hours(bench.database) == list(range(3, 10))
     assert [told.snapshot.as_of for told in bench.heard] == [START + n * HOUR for n in range(3, 10)]
-    assert [told.publication.sequence for told in bench.heard] == list(range(1, 8))
+    assert [sequence(told) for told in bench.heard] == list(range(1, 8))
 
 
 def test_ticks_that_were_missed_change_pools_as_those_in_time(
@@ -138,7 +143,7 @@ def test_between_ticks_other_rules_are_taken_up_as_of_the_last_hour(bench: Curat
     bench.rules.policy = edited_policy("between")
     bench.now += LATER
     bench.work()
-    assert [(told.publication.sequence, told.snapshot.policy.revision) for told in bench.heard] == [
+    assert [(sequence(told), told.snapshot.policy.revision) for told in bench.heard] == [
         (1, 1),
         (2, 2),
     ]
@@ -280,7 +285,7 @@ def test_the_lease_is_asked_for_between_missed_ticks(bench: CuratorBench) -> Non
     bench.work_until(1)
     left = iter([True, True, False])
     bench.now = START + 9 * HOUR + LATER
-    bench.curator.work(bench.lease, lambda: next(left))
+    bench.curator.curate(bench.lease, lambda: next(left))
     assert hours(bench.database) == [1, 2, 3]
 
 
@@ -320,7 +325,7 @@ def test_publications_do_not_pile_up(bench: CuratorBench, store: Engine) -> None
             connection.execute(select(publication.c.sequence).order_by("sequence")).scalars().all()
         )
         kept = set(connection.execute(select(snapshot.c.snapshot_id)).scalars())
-    assert sequences == [last.publication.sequence, newest.publication.sequence]
+    assert sequences == [sequence(last), sequence(newest)]
     assert kept == {last.snapshot.snapshot_id, newest.snapshot.snapshot_id, draft.snapshot_id}
     assert len(hours(store)) == 5
     assert pool_changes(store)

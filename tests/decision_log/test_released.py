@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import Engine, func, select
 from tests.support.released import COUNTS, REVISIONS, open_released, unpack
 
-from assay.curator.judging import compile_stored
 from assay.decision_log.auditor import Auditor
 from assay.decision_log.schema import metadata
 from assay.decision_log.streams import LoggedRecord, records, streams
 from assay.decision_log.writer import DecisionLogWriter, read_verification_inputs
+from assay.rule_files.compile import compile_stored
 from assay.store.database import reading
 from assay.store.evidence_tables import evidence_counter, outcome
 from assay.store.migration import migrate

@@ -17,12 +17,12 @@ from tests.support.catalogs import KIMI
 from tests.support.mixed_decisions import VARIANTS, Producer, prepare_database, record_decisions
 from tests.support.processes import environment
 
-from assay.curator.judging import compile_source
 from assay.decision_log.auditor import Auditor, DecisionQuery
 from assay.decision_log.record import DecisionRecord, decode_record, encode_record
 from assay.decision_log.retention import erase_tenant
 from assay.decision_log.streams import records_of
 from assay.engine.decide.plan import Moment, plan
+from assay.rule_files.compile import compile_source
 from assay.server.settings import engine_version
 from assay.store.database import open_database, writing
 from assay.store.tables import snapshot, snapshot_part

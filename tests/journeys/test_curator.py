@@ -26,7 +26,7 @@ from tests.support.processes import AssayProcess, serving
 from tests.support.server_calls import decide, health_status
 from tests.support.waiting import eventually
 
-from assay.curator.curator import end_of
+from assay.curator.curator import end_of_hour
 from assay.store.database import open_database, reading
 from assay.store.tables import publication
 from assay.v1 import audit_pb2, audit_pb2_grpc, catalog_pb2, catalog_pb2_grpc
@@ -77,7 +77,7 @@ def test_killing_the_curator_hands_over_and_no_change_is_lost_or_made_twice(
         assert second.stop() == 0
     assert closed_hours(store) == [hours[0] - 1, *hours]
     import_missed_hours(undisturbed)
-    CuratorBench(undisturbed, end_of(hours[-1]) + timedelta(minutes=1)).work()
+    CuratorBench(undisturbed, end_of_hour(hours[-1]) + timedelta(minutes=1)).work()
     assert pools_by_hour(store) == pools_by_hour(undisturbed)
     assert len(pools_by_hour(store)["changes"]) > len(ENDPOINTS)  # type: ignore[arg-type]
 
@@ -89,7 +89,7 @@ def test_a_stopped_curator_hands_over_at_once(database_url: str, store: Engine) 
         eventually(lambda: closed_hours(store))
         assert first.stop() == 0
         taken = eventually(lambda: event_times(second, "lease taken"))
-        given = event_times(first, "lease given back")
+        given = event_times(first, "lease released")
         assert len(given) == len(taken) == 1
         assert taken[0] - given[0] < timedelta(seconds=3)
         assert second.stop() == 0
@@ -188,7 +188,7 @@ def test_a_curator_that_starts_on_faulty_rules_keeps_the_active_ones(
     (rules / "default.yaml").write_text((POLICY / "default.yaml").read_text())
     with serving(*arguments) as server, server.channel() as channel:
         eventually(lambda: health_status(channel, "assay.snapshot"), lambda seen: seen == "SERVING")
-        eventually(lambda: event_times(server, "ticked"))
+        eventually(lambda: event_times(server, "closed an hour"))
         assert server.stop() == 0
     (rules / "default.yaml").write_text("apiVersion: assay/v1\nkind: Nothing\n")
     with serving(*arguments) as server, server.channel() as channel:
@@ -266,11 +266,11 @@ def test_a_query_server_follows_publications(database_url: str, tmp_path: Path) 
 def curated(database_url: str, store: Engine) -> str:
     """A pool with a history."""
     hours = import_missed_hours(store)
-    bench = CuratorBench(store, end_of(hours[0]) + timedelta(minutes=1))
+    bench = CuratorBench(store, end_of_hour(hours[0]) + timedelta(minutes=1))
     bench.work()
-    bench.now = end_of(hours[5]) + timedelta(minutes=1)
+    bench.now = end_of_hour(hours[5]) + timedelta(minutes=1)
     bench.work()
-    bench.now = end_of(hours[-1]) + timedelta(minutes=1)
+    bench.now = end_of_hour(hours[-1]) + timedelta(minutes=1)
     bench.work()
     return database_url
 

@@ -101,7 +101,7 @@ def test_imports_and_edits_become_active_and_a_bad_edit_does_not(
             lambda: health_status(channel, "assay.policy"), lambda seen: seen == "NOT_SERVING"
         )
         assert members(channel) == MEMBERS
-    refusals = [line["error"] for line in server.log if line["event"] == "policy refused"]
+    refusals = [line["error"] for line in server.log if line["event"] == "policy rejected"]
     assert len(refusals) == 2
 
 

@@ -15,9 +15,8 @@ import pytest
 
 from assay.cli.app import run
 from assay.cli.policy import run_case
-from assay.curator.judging import compile_source
 from assay.engine.cel.values import Outcome
-from assay.engine.decide.plan import Moment, entries, plan
+from assay.engine.decide.plan import Moment, judge_models, plan
 from assay.engine.policy.binding import PolicyRoute
 from assay.engine.policy.evaluation import RuleProgram
 from assay.engine.policy.policy import Policy
@@ -27,6 +26,7 @@ from assay.engine.snapshot.parts import ModelView
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.request import ProviderPreferences, Request
 from assay.rule_files.cases import Case, read_cases
+from assay.rule_files.compile import compile_source
 from assay.rule_files.directory import read_directory, read_tests
 from assay.server.settings import policy_dir
 
@@ -107,7 +107,8 @@ def test_what_the_benchmark_rule_read_is_told() -> None:
 
 
 def snapshot_of(case: Case, policy: Policy = POLICY) -> Snapshot:
-    return judge(case.world, policy, case.now, dict.fromkeys(policy.bindings, case.members))
+    members = dict.fromkeys(policy.bindings, case.members)
+    return judge(case.world, policy, case.now, members).snapshot
 
 
 def written() -> set[Asked]:
@@ -128,7 +129,7 @@ def outcomes() -> dict[str, set[Asked]]:
         *((case, CONFIGURED) for case in CONFIGURED_CASES),
     ):
         snapshot = snapshot_of(case, policy)
-        for entry in entries(
+        for entry in judge_models(
             case.request, snapshot, Moment(case.now, case.seeds()[0], case.health)
         ):
             for outcome, rule in pooled(entry.route, entry.view, snapshot, case.members):
@@ -185,7 +186,9 @@ def test_every_binding_is_taken() -> None:
     taken = {
         bound.name
         for case in CASES
-        for entry in entries(case.request, snapshot_of(case), Moment(case.now, case.seeds()[0]))
+        for entry in judge_models(
+            case.request, snapshot_of(case), Moment(case.now, case.seeds()[0])
+        )
         for bound in entry.route.bindings
     }
     assert taken == set(POLICY.bindings)

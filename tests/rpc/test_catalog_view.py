@@ -45,7 +45,7 @@ WORLD = World(
 @pytest.fixture(scope="module")
 def snapshot() -> Snapshot:
     source = read_directory(policy_dir())
-    return judge(WORLD, compile_policy(*read_policy(source.files), source, 1), NOON)
+    return judge(WORLD, compile_policy(*read_policy(source.files), source, 1), NOON).snapshot
 
 
 @pytest.fixture(scope="module")

@@ -24,13 +24,13 @@ from tests.support.curated_pool import (
 )
 from tests.support.waiting import eventually
 
-from assay.curator.judging import compile_source
 from assay.engine.decide.plan import Moment, plan
 from assay.engine.policy.policy import Policy
 from assay.engine.policy.rule_set import PolicySource
 from assay.engine.snapshot.snapshot import Snapshot, read_manifest
 from assay.engine.world.request import Request
 from assay.engine.world.world import World
+from assay.rule_files.compile import compile_source
 from assay.server.snapshot_follower import CatalogWorld, SnapshotFollower
 from assay.store.database import open_database, reading, writing
 from assay.store.imports.observations import apply_observations
@@ -157,6 +157,7 @@ def test_it_never_goes_back(bench: CuratorBench, follower: Follower, store: Engi
     older = bench.heard[-1]
     bench.work_until(4)
     follower.following.follow()
+    assert older.publication is not None
     assert not follower.following.take(older.publication, older.world, older.snapshot)
     with writing(store) as connection:
         connection.execute(delete(publication).where(publication.c.sequence == 2))

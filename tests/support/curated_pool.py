@@ -10,12 +10,12 @@ from typing import Any
 
 from sqlalchemy import Engine, Table, event, insert, select
 
-from assay.curator.curator import Curator, PublishedSnapshot, end_of
-from assay.curator.judging import compile_source
+from assay.curator.curator import Curator, JudgedSnapshot, end_of_hour
 from assay.engine.policy.policy import Policy
 from assay.engine.policy.rule_set import PolicySource
 from assay.engine.world.measurements import Observation
 from assay.importers.documents import ObservationDocument, ObservedRow
+from assay.rule_files.compile import compile_source
 from assay.rule_files.directory import read_directory
 from assay.server.settings import policy_dir
 from assay.store.database import reading, writing
@@ -93,7 +93,7 @@ class FixedRules:
     policy: Policy = field(default_factory=shipped_policy)
     trouble: Exception | None = None
 
-    def look(self) -> Policy:
+    def refresh(self) -> Policy:
         if self.trouble is not None:
             raise self.trouble
         return self.policy
@@ -106,17 +106,17 @@ class CuratorBench:
     database: Engine
     now: datetime = START + LATER
     rules: FixedRules = field(default_factory=FixedRules)
-    heard: list[PublishedSnapshot] = field(default_factory=list)
+    heard: list[JudgedSnapshot] = field(default_factory=list)
     steady: Callable[[], float] = lambda: 0.0
 
     def __post_init__(self) -> None:
         self.curator = Curator(
-            self.database, self.rules, lambda: self.now, self.heard.append, self.steady
+            self.database, self.rules, lambda: self.now, self.heard.append, steady=self.steady
         )
         self.lease = take_any_lease(self.database, "bench")
 
     def work(self) -> None:
-        self.curator.work(self.lease, lambda: True)
+        self.curator.curate(self.lease, lambda: True)
 
     def work_until(self, hour: int) -> None:
         """Go on to a little after the end of an hour."""
@@ -133,7 +133,7 @@ def take_any_lease(database: Engine, holder: str) -> Lease:
 
 def close_hour(database: Engine, hour: int) -> None:
     """Have it that an hour was closed long ago, and none since."""
-    row = {"hour": hour, "ticked_at": end_of(hour), "token": 0, "publication": 0, "changes": 0}
+    row = {"hour": hour, "ticked_at": end_of_hour(hour), "token": 0, "publication": 0, "changes": 0}
     with writing(database) as connection:
         connection.execute(insert(curator_tick), row)
 

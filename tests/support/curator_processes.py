@@ -34,15 +34,15 @@ def import_missed_hours(database: Engine) -> range:
 @contextmanager
 def holding_lease(database: Engine) -> Iterator[Callable[[], None]]:
     """Hold the lease, so that no process curates until the yielded function is called."""
-    way = lease_client(database, "test:0:test", lambda: datetime.now(UTC))
-    keeper = LeaseHolder(way)
-    keeper.look()
-    assert keeper.lease is not None
+    client = lease_client(database, "test:0:test", lambda: datetime.now(UTC))
+    holder = LeaseHolder(client)
+    holder.refresh()
+    assert holder.lease is not None
     ended = threading.Event()
 
     def keep() -> None:
         while not ended.wait(1.0):
-            keeper.look()
+            holder.refresh()
 
     thread = threading.Thread(target=keep)
     thread.start()
@@ -50,7 +50,7 @@ def holding_lease(database: Engine) -> Iterator[Callable[[], None]]:
     def release() -> None:
         ended.set()
         thread.join()
-        keeper.end()
+        holder.end()
 
     try:
         yield release

@@ -18,7 +18,6 @@ from tests.support.commands import assay
 from tests.support.processes import AssayProcess, serving_journal
 from tests.support.waiting import DEADLINE_SECONDS, eventually
 
-from assay.curator.judging import compile_source
 from assay.decision_log.auditor import Auditor
 from assay.decision_log.record import decode_record
 from assay.decision_log.streams import records, streams
@@ -26,6 +25,7 @@ from assay.decision_log.verify import StreamReport
 from assay.decision_log.writer import DecisionLogWriter
 from assay.journal.layout import streams as journal_streams
 from assay.journal.sink import RecordKind
+from assay.rule_files.compile import compile_source
 from assay.server.settings import engine_version
 from assay.store.database import open_database
 from assay.v1 import routing_pb2 as pb, routing_pb2_grpc as pb_grpc

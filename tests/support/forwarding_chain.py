@@ -24,7 +24,7 @@ from tests.support.processes import AssayProcess, running
 from tests.support.simulated_providers import HELLO, SimulatedProviders, simulating
 from tests.support.waiting import DEADLINE_SECONDS, eventually
 
-from assay.curator.judging import judged
+from assay.curator.curator import judge_once
 from assay.rpc.catalog import catalog_service
 from assay.rpc.catalog_view import CatalogView
 from assay.rpc.routing import routing_service
@@ -273,7 +273,7 @@ def deciding(url: str, recorder: Recorder) -> Iterator[str]:
     """Run a decider in this process, with the shipped rules; yield its address."""
     database = open_database(url)
     now = datetime.fromisoformat(NOW)
-    world, snapshot = judged(database, POLICY, now)
+    world, snapshot = judge_once(database, POLICY, now)
     view = CatalogView(world, snapshot)
     decider = Decider(lambda: now, snapshot)
     services = (

@@ -14,13 +14,13 @@ from sqlalchemy import Engine
 from tests.support.catalogs import DEMO_CATALOGS, KIMI, KIMI_CSV, POLICY
 from tests.support.commands import assay
 
-from assay.curator.judging import Judging, RuleFiles
+from assay.curator.curator import Curator, JudgedSnapshot
 from assay.decision_log.writer import DecisionLogWriter
 from assay.engine.errors import CallerError
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.catalog import Percentiles
 from assay.engine.world.request import MaxPrice, ProviderPreferences, Request
-from assay.engine.world.world import World
+from assay.rule_files.compile import RuleDirectory
 from assay.server.decider import Decider
 from assay.server.settings import engine_version
 
@@ -70,7 +70,7 @@ class Mixture:
     def __post_init__(self) -> None:
         self.models = sorted(self.snapshot.models)
         self.providers = sorted(
-            {v.provider for m in self.snapshot.models.values() for v in m.clean}
+            {v.provider for m in self.snapshot.models.values() for v in m.endpoints}
         )
 
     def model(self) -> str:
@@ -132,8 +132,10 @@ class Mixture:
         """Some endpoints in trouble, or none."""
         if self.draw.random() < 0.5:
             return {}
-        ids = [v.endpoint_id for v in self.snapshot.models[KIMI].clean]
-        others = [v.endpoint_id for v in self.snapshot.models[self.draw.choice(self.models)].clean]
+        ids = [v.endpoint_id for v in self.snapshot.models[KIMI].endpoints]
+        others = [
+            v.endpoint_id for v in self.snapshot.models[self.draw.choice(self.models)].endpoints
+        ]
         return dict.fromkeys((*self.draw.sample(ids, 3), *others[:1]), "errors")
 
 
@@ -154,16 +156,14 @@ class Producer:
             append=self.logbook.journal.append,
             engine_version=engine_version(),
         )
-        rules = RuleFiles(self.policy)
-        self.judging = Judging(
-            self.database, rules, self.publish, pinned=None, clock=lambda: self.pinned
-        )
-        self.judging.start()
+        rules = RuleDirectory(self.policy)
+        self.judging = Curator(self.database, rules, lambda: self.pinned, self.publish)
+        self.judging.judge_if_changed()
         assert self.decider.snapshot is not None
         self.mixture = Mixture(self.decider.snapshot)
 
-    def publish(self, _world: World, snapshot: Snapshot) -> None:
-        self.decider.publish(snapshot)
+    def publish(self, judged: JudgedSnapshot) -> None:
+        self.decider.publish(judged.snapshot)
 
     def decide(self, count: int) -> Iterator[str]:
         """Answer so many requests; those that cannot be answered are no decisions."""
@@ -184,7 +184,7 @@ class Producer:
         """Edit the policy and take it up."""
         with (self.policy / "default.yaml").open("a") as file:
             file.write(f"# {words}\n")
-        assert self.judging.refresh()
+        assert self.judging.judge_if_changed()
 
 
 def record_decisions(database: Engine, policy: Path, journal: Path, count: int) -> Producer:
@@ -196,7 +196,7 @@ def record_decisions(database: Engine, policy: Path, journal: Path, count: int) 
     producer.change("edited")
     list(producer.decide(third))
     producer.pinned = NOW
-    assert producer.judging.refresh()
+    assert producer.judging.judge_if_changed()
     list(producer.decide(count - 2 * third))
     assert logbook.drain(120.0), logbook.trouble
     logbook.close()

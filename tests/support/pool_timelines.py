@@ -15,7 +15,7 @@ from itertools import pairwise
 from tests.support.worlds import AS_OF, HOUR, MODEL, endpoint, policy
 
 from assay.engine.policy.policy import Policy
-from assay.engine.pool.tick import Tick, tick
+from assay.engine.pool.judge import Judgment, judge
 from assay.engine.snapshot.pool_memory import EMPTY_MEMORY, PoolChange, PoolMemory
 from assay.engine.world.catalog import Endpoint, Model
 from assay.engine.world.measurements import Observation
@@ -98,31 +98,31 @@ def run_ticks(
     memory: PoolMemory = EMPTY_MEMORY,
     *,
     between: str = "",
-) -> list[Tick]:
+) -> list[Judgment]:
     """One tick an hour; the hours (from 0) named in `between` are judged, but not closed."""
     found = []
     for n in range(max(map(len, lives.values()))):
         closed = between[n : n + 1] != "~"
         found.append(
-            tick(
+            judge(
                 world_after(lives, n),
                 by or steady_policy(),
                 START + n * HOUR,
                 memory,
-                closed=closed,
+                closes_hour=closed,
             )
         )
         memory = found[-1].memory
     return found
 
 
-def states(done: Iterable[Tick], tag: str) -> str:
+def states(done: Iterable[Judgment], tag: str) -> str:
     """What became of an endpoint, a letter an hour."""
     remembered = (t.memory.states.get((BINDING, f"{MODEL}@{tag}")) for t in done)
     return "".join(SHOWN[state.state] if state else "." for state in remembered)
 
 
-def changes(done: Iterable[Tick]) -> list[PoolChange]:
+def changes(done: Iterable[Judgment]) -> list[PoolChange]:
     """Every change of all ticks."""
     return [change for t in done for change in t.changes]
 

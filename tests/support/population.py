@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
-from assay.curator.judging import compile_source
 from assay.engine.policy.policy import Policy
 from assay.engine.pool.judge import judge
 from assay.engine.snapshot.snapshot import Snapshot
@@ -13,6 +12,7 @@ from assay.engine.world.catalog import Endpoint, Model, Percentiles, Prices
 from assay.engine.world.measurements import IgnoreVote, Observation
 from assay.engine.world.tenants import Preference
 from assay.engine.world.world import World
+from assay.rule_files.compile import compile_source
 from assay.rule_files.directory import read_directory
 from assay.server.settings import policy_dir
 
@@ -102,4 +102,4 @@ def policy() -> Policy:
 
 @cache
 def snapshot() -> Snapshot:
-    return judge(world(), policy(), AS_OF)
+    return judge(world(), policy(), AS_OF).snapshot

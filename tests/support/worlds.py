@@ -15,7 +15,7 @@ from assay.engine.policy.faults import PolicyFaults
 from assay.engine.policy.policy import Policy, compile_policy
 from assay.engine.policy.rule_set import PolicySource
 from assay.engine.policy.verdict import RuleFinding, Verdict
-from assay.engine.pool.judge import NOBODY, Members, judge
+from assay.engine.pool.judge import NO_MEMBERS, Members, judge
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.catalog import Endpoint, Model, Percentiles, Prices
 from assay.engine.world.measurements import Observation
@@ -164,10 +164,10 @@ def shipped_policy() -> Policy:
 
 
 def judge_world(
-    of: World, by: Policy | None = None, as_of: datetime = AS_OF, members: Members = NOBODY
+    of: World, by: Policy | None = None, as_of: datetime = AS_OF, members: Members = NO_MEMBERS
 ) -> Snapshot:
     """A world judged, by the shipped policy unless told otherwise."""
-    return judge(of, by or shipped_policy(), as_of, members)
+    return judge(of, by or shipped_policy(), as_of, members).snapshot
 
 
 @cache

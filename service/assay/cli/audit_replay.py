@@ -14,11 +14,11 @@ from assay.cli.audit_candidate import judge_by
 from assay.cli.options import DatabaseUrl, Json
 from assay.cli.output import console, counted, print_json, print_table
 from assay.cli.questions import Filter, Since, Until, at_least_one, auditing, question
-from assay.curator.judging import compile_source
 from assay.decision_log.auditor import Auditor, DecisionQuery
 from assay.decision_log.replay import ReplayResult
 from assay.decision_log.streams import LoggedRecord
 from assay.engine.errors import InvalidField
+from assay.rule_files.compile import compile_source
 from assay.rule_files.directory import read_directory
 
 SHOWN = 50

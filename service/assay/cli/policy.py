@@ -12,7 +12,6 @@ from cyclopts import Parameter
 
 from assay.cli.options import DatabaseUrl, Json
 from assay.cli.output import console, errors, print_json, print_table
-from assay.curator.judging import compile_source
 from assay.engine.decide.plan import Moment, plan
 from assay.engine.errors import AssayError
 from assay.engine.policy.faults import PolicyFaults
@@ -20,6 +19,7 @@ from assay.engine.policy.policy import Policy
 from assay.engine.policy.rule_set import Binding
 from assay.engine.pool.judge import judge
 from assay.rule_files.cases import Case, check_case, read_cases
+from assay.rule_files.compile import compile_source
 from assay.rule_files.directory import read_directory, read_tests
 from assay.rule_files.reference import reference_data, reference_tables, update_reference
 from assay.rule_files.render import render_fault
@@ -108,7 +108,8 @@ def run_cases(
 
 def run_case(case: Case, checked: Policy) -> tuple[str, ...]:
     """What differs, under any of the case's seeds, from what it expects; judged and planned as of its own time."""
-    snapshot = judge(case.world, checked, case.now, dict.fromkeys(checked.bindings, case.members))
+    members = dict.fromkeys(checked.bindings, case.members)
+    snapshot = judge(case.world, checked, case.now, members).snapshot
     try:
         plans = [
             plan(case.request, snapshot, Moment(case.now, seed, case.health))

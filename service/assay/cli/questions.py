@@ -10,10 +10,10 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from assay.cli.options import instant
-from assay.curator.judging import compile_stored
 from assay.decision_log.auditor import Auditor, DecisionQuery
 from assay.decision_log.filter_sql import FIELDS
 from assay.engine.errors import InvalidField
+from assay.rule_files.compile import compile_stored
 from assay.server.database import open_current_database
 from assay.server.settings import engine_version, wall_clock
 

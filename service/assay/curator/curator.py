@@ -1,179 +1,237 @@
-"""The curator's work: close every hour that is due, and judge again between hours when rules or world changed."""
+"""The curator: it watches rules and world, judges when something is due, and stores or publishes the snapshot.
+
+How it works
+    With a lease, the curator judges with memory. Every UTC hour that has closed is one tick, in order, also hours that
+    were missed; between hours it judges again if the rules or the world changed. A tick is one transaction: the snapshot,
+    its publication, changed states and changes are all written, or nothing is. The transaction compares the lease's
+    token, so that a curator that lost the lease without noticing writes nothing.
+
+    Without a lease, it judges without memory, as of now or of a pinned time, whenever the rules or the world changed or
+    an hour closed. Such snapshots are stored for replay but not published. A service judges so as long as nothing was
+    published.
+
+    The curator remembers nothing that the database does not hold, except which basis it judged last. Any other curator
+    can continue where it stopped.
+"""
 
 from __future__ import annotations
 
-import gc
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final, Protocol
 
 import structlog
 from sqlalchemy import Engine
 
+from assay.curator.garbage_collection import paused_collection
 from assay.decision_log.retention import prune_published
 from assay.engine.policy.policy import Policy
-from assay.engine.pool.tick import tick
+from assay.engine.pool.judge import judge
 from assay.engine.snapshot.snapshot import Snapshot
-from assay.engine.world.clock import EPOCH, HOUR
+from assay.engine.world.clock import EPOCH, HOUR, HOURS_PER_DAY
 from assay.engine.world.world import World
+from assay.rule_files.compile import compile_source
+from assay.rule_files.directory import read_directory
 from assay.store.database import writing
 from assay.store.lease import Lease, require_lease
-from assay.store.policies import number_policy
-from assay.store.pools import SavedTick, TickResult, last_hour, load_memory, save_tick
-from assay.store.snapshots import Publication, StoredSnapshot
+from assay.store.policies import latest_policy, number_policy
+from assay.store.pools import TickResult, last_hour, load_memory, save_tick
+from assay.store.snapshots import Publication, StoredSnapshot, save_snapshot
 from assay.store.traffic_counts import CounterCache
 from assay.store.world import WorldRevision, load_world, world_revision
 
-SETTLING: Final = timedelta(
-    seconds=30
-)  # for outcomes of the hour that are on their way from journals to the database
+SETTLING: Final = timedelta(seconds=30)
+"""How long after an hour its outcomes may still be on their way from journals to the database."""
+KEPT: Final = timedelta(days=31)
+"""For how long published snapshots are kept."""
+PAUSE: Final = 4.0
+"""The pause after judging between hours, in times that it took: changes may come without end."""
+log = structlog.get_logger("assay.curator")
 
 
-def due(done: int | None, now: datetime) -> range:
-    """The hours to close now, as whole hours from 1970 to their end: all since the last one done, at first only one."""
+class PolicySupplier(Protocol):
+    """Where the rules come from: a `RuleDirectory`, or what a test supplies."""
+
+    def refresh(self) -> Policy:
+        """Return the last good policy, not yet numbered; raises the error as long as there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedSnapshot:
+    """A snapshot with the world it was judged from; `publication` is `None` if it was only stored."""
+
+    snapshot: Snapshot
+    world: World
+    publication: Publication | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """What was judged last; a new hour counts as a change, since evidence ages."""
+
+    policy_digest: str
+    world: WorldRevision
+    hour: datetime
+    token: int | None
+
+
+def hours_due(done: int | None, now: datetime) -> range:
+    """Return the hours to close now, numbered from 1970: all since the last one `done`, at first only one."""
     closed = (now - SETTLING - EPOCH) // HOUR
     return range(closed if done is None else done + 1, closed + 1)
 
 
-def end_of(hour: int) -> datetime:
-    """The instant at which an hour is over."""
+def end_of_hour(hour: int) -> datetime:
+    """Return the instant at which an hour is over."""
     return EPOCH + hour * HOUR
 
 
-KEPT: Final = timedelta(days=31)
-HOURS_A_DAY: Final = 24
-PAUSE: Final = 4.0  # between ticks that changes ask for, in times that the last one took: changes may come without end
-log = structlog.get_logger("assay.curator")
-
-
-class Rules(Protocol):
-    """Where the rules come from: `assay.curator.judging.RuleFiles`."""
-
-    def look(self) -> Policy:
-        """The last good policy, not yet numbered; raises what stands in the way as long as there is none."""
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedSnapshot:
-    """What came into force, and of what it was judged."""
-
-    publication: Publication
-    snapshot: Snapshot
-    world: World
-
-
-@dataclass(frozen=True, slots=True)
-class Basis:
-    """What was judged last, under which lease."""
-
-    token: int
-    policy_digest: str
-    world: WorldRevision
+def judge_once(database: Engine, directory: Path, as_of: datetime) -> tuple[World, Snapshot]:
+    """Judge the database's content by a policy directory, without memory, and store nothing."""
+    source = read_directory(directory)
+    newest = latest_policy(database)
+    revision = newest.number if newest and newest.digest == source.digest else 0
+    policy = compile_source(source, revision)
+    world = load_world(database, as_of, policy.folds)
+    return world, judge(world, policy, as_of).snapshot
 
 
 class Curator:
-    """Ticks under a lease; `tell` hears of every publication once it is committed.
+    """Judges when something is due, and passes every snapshot to `publish` once it is committed.
 
-    It remembers nothing that the database does not hold, so that any other may go on where it stopped. A tick that
-    fails leaves everything as it was.
+    A failure leaves everything as it was.
     """
 
     def __init__(
         self,
         database: Engine,
-        rules: Rules,
+        rules: PolicySupplier,
         clock: Callable[[], datetime],
-        tell: Callable[[PublishedSnapshot], None],
+        publish: Callable[[JudgedSnapshot], object],
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.database = database
-        self.rules = rules
-        self.clock = clock
-        self.tell = tell
-        self.basis: Basis | None = None
-        self.numbered: tuple[int, Policy] | None = None
+        self._database = database
+        self._rules = rules
+        self._clock = clock
+        self._publish = publish
         self._steady = steady
-        self._book = CounterCache()
+        self._basis: _Basis | None = None
+        self._numbered: tuple[int | None, Policy] | None = None
+        self._cache = CounterCache()
         self._pause_ends = steady()
 
-    def work(self, lease: Lease, wanted: Callable[[], bool]) -> None:
-        """Close what is due, as long as it is `wanted`; raises LeaseLost and whatever else stands in the way."""
-        policy = self.rules.look()
-        done = last_hour(self.database)
-        for hour in due(done, self.clock()):
-            if not wanted():
+    def judge_if_changed(self, pinned: datetime | None = None) -> bool:
+        """Judge without a lease if rules, world or hour changed, as of now or `pinned`; return whether it did."""
+        as_of = pinned or self._clock().astimezone(UTC)
+        return self._judge_changes(self._rules.refresh(), as_of, None)
+
+    def curate(self, lease: Lease, is_wanted: Callable[[], bool]) -> None:
+        """Close the hours that are due as long as that `is_wanted`, then judge changes; raises LeaseLost too."""
+        policy = self._rules.refresh()
+        done = last_hour(self._database)
+        for hour in hours_due(done, self._clock()):
+            if not is_wanted():
                 return
-            self.tick(lease, policy, hour, closed=True)
+            self._judge(policy, end_of_hour(hour), lease, closed_hour=hour)
             done = hour
         started = self._steady()
         if done is None or started < self._pause_ends:
             return
-        if self.basis != Basis(lease.token, policy.digest, world_revision(self.database)):
-            self.tick(lease, policy, done, closed=False)
+        if self._judge_changes(policy, end_of_hour(done), lease):
             ended = self._steady()
             self._pause_ends = ended + PAUSE * (ended - started)
 
-    def number(self, lease: Lease, policy: Policy) -> Policy:
-        """The policy under its revision number, given under this lease."""
-        if self.numbered is None or (self.numbered[0], self.numbered[1].digest) != (
-            lease.token,
-            policy.digest,
-        ):
-            with writing(self.database) as connection:
-                require_lease(connection, lease)
-                number = number_policy(
-                    connection, policy.digest, policy.source.files, now=self.clock()
-                )
-            self.numbered = lease.token, replace(policy, revision=number)
-        return self.numbered[1]
+    def close_hour(self, lease: Lease, policy: Policy, hour: int) -> None:
+        """Judge as of the end of one hour, and publish."""
+        self._judge(policy, end_of_hour(hour), lease, closed_hour=hour)
 
-    def tick(self, lease: Lease, policy: Policy, hour: int, *, closed: bool) -> None:
-        """Judge as of the end of an hour, write and publish."""
-        with unpaused():
-            self._tick(lease, policy, hour, closed=closed)
+    def _judge_changes(self, policy: Policy, as_of: datetime, lease: Lease | None) -> bool:
+        is_changed = self._basis != self._current_basis(policy, as_of, lease)
+        if is_changed:
+            self._judge(policy, as_of, lease)
+        return is_changed
 
-    def _tick(self, lease: Lease, policy: Policy, hour: int, *, closed: bool) -> None:
-        as_of, policy = end_of(hour), self.number(lease, policy)
-        basis = Basis(lease.token, policy.digest, world_revision(self.database))
-        world = load_world(self.database, as_of, policy.folds, cache=self._book)
-        memory = load_memory(self.database)
-        done = tick(world, policy, as_of, memory, closed=closed)
-        stored = StoredSnapshot(
-            done.snapshot.snapshot_id,
-            as_of,
-            policy.revision,
-            done.snapshot.manifest,
-            done.snapshot.parts,
+    def _current_basis(self, policy: Policy, as_of: datetime, lease: Lease | None) -> _Basis:
+        hour = as_of.replace(minute=0, second=0, microsecond=0)
+        revision = world_revision(self._database)
+        return _Basis(policy.digest, revision, hour, lease.token if lease else None)
+
+    def _judge(
+        self,
+        policy: Policy,
+        as_of: datetime,
+        lease: Lease | None,
+        *,
+        closed_hour: int | None = None,
+    ) -> None:
+        with paused_collection():
+            policy = self._number(policy, lease)
+            basis = self._current_basis(policy, as_of, lease)
+            if lease is None:
+                judged = self._judge_unpublished(policy, as_of)
+            else:
+                judged = self._judge_published(policy, as_of, lease, closed_hour)
+            self._basis = basis
+            self._publish(judged)
+            if closed_hour is not None and closed_hour % HOURS_PER_DAY == 0:
+                prune_published(self._database, self._clock() - KEPT)
+
+    def _judge_unpublished(self, policy: Policy, as_of: datetime) -> JudgedSnapshot:
+        world = load_world(self._database, as_of, policy.folds)
+        snapshot = judge(world, policy, as_of).snapshot
+        save_snapshot(self._database, _stored(snapshot), published=False, now=self._clock())
+        log.info(
+            "judged",
+            snapshot=snapshot.snapshot_id,
+            policy_revision=policy.revision,
+            models=len(snapshot.models),
         )
-        result = TickResult(stored, memory, done.memory, done.changes, hour if closed else None)
-        saved = save_tick(self.database, result, lease, now=self.clock())
-        self.basis = basis
-        note(result, saved)
-        self.tell(PublishedSnapshot(saved.publication, done.snapshot, world))
-        if closed and hour % HOURS_A_DAY == 0:
-            prune_published(self.database, self.clock() - KEPT)
+        return JudgedSnapshot(snapshot, world)
+
+    def _judge_published(
+        self, policy: Policy, as_of: datetime, lease: Lease, closed_hour: int | None
+    ) -> JudgedSnapshot:
+        world = load_world(self._database, as_of, policy.folds, cache=self._cache)
+        memory = load_memory(self._database)
+        judgment = judge(world, policy, as_of, memory, closes_hour=closed_hour is not None)
+        snapshot, changes = judgment.snapshot, judgment.changes
+        result = TickResult(_stored(snapshot), memory, judgment.memory, changes, closed_hour)
+        saved = save_tick(self._database, result, lease, now=self._clock())
+        log.info(
+            "judged between hours" if closed_hour is None else "closed an hour",
+            as_of=as_of.isoformat(),
+            publication=saved.publication.sequence,
+            snapshot=snapshot.snapshot_id,
+            policy_revision=policy.revision,
+            changes=len(changes),
+            states_written=saved.states,
+            parts_written=saved.parts,
+        )
+        return JudgedSnapshot(snapshot, world, saved.publication)
+
+    def _number(self, policy: Policy, lease: Lease | None) -> Policy:
+        """Return the policy with its revision number, which the store gives it, once per lease."""
+        token = lease.token if lease else None
+        known = self._numbered
+        if known is None or (known[0], known[1].digest) != (token, policy.digest):
+            with writing(self._database) as connection:
+                if lease is not None:
+                    require_lease(connection, lease)
+                number = number_policy(
+                    connection, policy.digest, policy.source.files, now=self._clock()
+                )
+            known = self._numbered = (token, replace(policy, revision=number))
+        return known[1]
 
 
-@contextmanager
-def unpaused() -> Iterator[None]:
-    """Let the garbage collector rest: what a tick makes, it keeps to its end, and looking through it takes a second."""
-    resting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if resting:
-            gc.enable()
-
-
-def note(result: TickResult, saved: SavedTick) -> None:
-    """Log what a tick did."""
-    log.info(
-        "ticked" if result.hour is not None else "judged again",
-        as_of=result.snapshot.as_of.isoformat(), publication=saved.publication.sequence,
-        snapshot=result.snapshot.snapshot_id, policy_revision=result.snapshot.policy_revision,
-        changes=len(result.changes), states_written=saved.states, parts_written=saved.parts,
-    )  # fmt: skip
+def _stored(snapshot: Snapshot) -> StoredSnapshot:
+    return StoredSnapshot(
+        snapshot.snapshot_id,
+        snapshot.as_of,
+        snapshot.policy.revision,
+        snapshot.manifest,
+        snapshot.parts,
+    )

@@ -1,6 +1,6 @@
-"""How one of many curators comes to be the one that works: by an advisory lock on PostgreSQL, by a row on SQLite.
+"""Leader election among curators: by an advisory lock on PostgreSQL, by a row on SQLite.
 
-On both the row's token grows with every holder and is compared in each transaction of a tick, so that a holder which
+In both cases the row's token grows with every holder and is compared in each transaction of a tick, so that a holder that
 lost the lease without noticing commits nothing.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -18,44 +19,44 @@ from assay.store.database import translated
 from assay.store.lease import Lease, lease_row, read_lease, renew_lease, return_lease, take_lease
 
 LIFETIME: Final = timedelta(seconds=8)
-LOCK: Final = 0x41_73_73_61_63  # the advisory lock that the curator's own connection holds
-SECONDS: Final = int(LIFETIME.total_seconds())
-SETTINGS: Final = (
-    f"SET idle_session_timeout = '{SECONDS}s'",  # the server hangs up on a holder that stands still …
+LIFETIME_S: Final = int(LIFETIME.total_seconds())
+LOCK_KEY: Final = 0x41_73_73_61_63  # the advisory lock that the curator's own connection holds
+SESSION_SETTINGS: Final = (
+    f"SET idle_session_timeout = '{LIFETIME_S}s'",  # the server closes the session of a holder that hangs …
     "SET tcp_keepalives_idle = 2",  # … or is cut off
     "SET tcp_keepalives_interval = 2",
     "SET tcp_keepalives_count = 3",
-    f"SET tcp_user_timeout = '{SECONDS}s'",
+    f"SET tcp_user_timeout = '{LIFETIME_S}s'",
 )
 
 
 class LeaseClient(Protocol):
-    """A way to the lease."""
+    """Access to the lease."""
 
     def acquire(self) -> Lease | None:
-        """Take the lease if it is to be had."""
+        """Take the lease if it is free; raises StoreUnavailable."""
 
     def renew(self, lease: Lease) -> bool:
-        """Keep it; whether it is still ours."""
+        """Renew the lease; return whether it is still ours."""
 
     def release(self, lease: Lease) -> None:
-        """Give it back, so that another may take it at once."""
+        """Release the lease, so that another may take it at once."""
 
     def close(self) -> None:
-        """Stop asking for it."""
+        """Release what the client itself holds."""
 
 
 def lease_client(database: Engine, holder: str, clock: Callable[[], datetime]) -> LeaseClient:
-    """The way that this database offers; `holder` is a name for people, of this process alone."""
-    return (AdvisoryLeaseClient if database.dialect.name == "postgresql" else RowLeaseClient)(
-        database, holder, clock
-    )
+    """Return the client for this database; `holder` is a name for people that no other process has."""
+    if database.dialect.name == "postgresql":
+        return AdvisoryLeaseClient(database, holder, clock)
+    return RowLeaseClient(database, holder, clock)
 
 
 class RowLeaseClient:
-    """The row is the lease: who has it moves its end on; once that has passed, another may take it.
+    """The row is the lease: its holder moves its expiry on, and once that has passed, another may take it.
 
-    The end is compared with this machine's clock. Where that was set back, a row that nobody touched for a lifetime
+    The expiry is compared with this machine's clock. In case that was set back, a row that did not change for a lifetime
     by the steady clock is free as well.
     """
 
@@ -74,29 +75,29 @@ class RowLeaseClient:
         self._seen_at = steady()
 
     def acquire(self) -> Lease | None:
-        """Take the lease if it is to be had."""
+        """Take the lease if it is free."""
         found, now = read_lease(self._database), self._clock()
         if found != self._seen:
             self._seen, self._seen_at = found, self._steady()
-        untouched = self._steady() - self._seen_at >= SECONDS
-        if found is not None and found.expires_at > now and not untouched:
+        is_abandoned = self._steady() - self._seen_at >= LIFETIME_S
+        if found is not None and found.expires_at > now and not is_abandoned:
             return None
         return take_lease(self._database, self._holder, now + LIFETIME, seen=found)
 
     def renew(self, lease: Lease) -> bool:
-        """Keep it; whether it is still ours."""
+        """Move the expiry on; return whether the lease is still ours."""
         return renew_lease(self._database, lease, self._clock() + LIFETIME)
 
     def release(self, lease: Lease) -> None:
-        """Give it back, so that another may take it at once."""
+        """Release the lease, so that another may take it at once."""
         return_lease(self._database, lease)
 
     def close(self) -> None:
-        """Stop asking for it, which takes nothing."""
+        """Do nothing: the client holds nothing."""
 
 
 class AdvisoryLeaseClient:
-    """A lock that lives as long as a connection of its own, which the server closes when its holder stands still."""
+    """A lock that lives as long as its own connection, which the server closes if the holder hangs."""
 
     def __init__(self, database: Engine, holder: str, clock: Callable[[], datetime]) -> None:
         self._database = database
@@ -105,57 +106,61 @@ class AdvisoryLeaseClient:
         self._connection: Connection | None = None
 
     def acquire(self) -> Lease | None:
-        """Take the lease if it is to be had; the row's token is the next one from then on."""
+        """Take the lease if it is free, with the row's next token."""
         try:
-            with translated(self._database):
-                self._connection = self._connection or self._connected()
-                locked = self._connection.scalar(
-                    text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK}
-                )
-            if not locked:
-                return None
-            taken = None
-            while taken is None:
-                taken = take_lease(
-                    self._database,
-                    self._holder,
-                    self._clock() + LIFETIME,
-                    seen=read_lease(self._database),
-                )
+            return self._acquire()
         except BaseException:
             self.close()
             raise
+
+    def _acquire(self) -> Lease | None:
+        with translated(self._database):
+            self._connection = self._connection or self._connect()
+            lock = text("SELECT pg_try_advisory_lock(:key)")
+            if not self._connection.scalar(lock, {"key": LOCK_KEY}):
+                return None
+        taken = None
+        while taken is None:
+            seen, expires_at = read_lease(self._database), self._clock() + LIFETIME
+            taken = take_lease(self._database, self._holder, expires_at, seen=seen)
         return taken
 
     def renew(self, lease: Lease) -> bool:
-        """Keep it by a word on its connection; whether it is still ours: nobody else had the row since."""
+        """Keep the connection busy; return whether the row is unchanged, and so the lease still ours."""
         if self._connection is None:
             return False
         try:
-            held = lease_row(self._connection) == lease
+            is_ours = lease_row(self._connection) == lease
         except DBAPIError:
-            held = False
-        if not held:
+            is_ours = False
+        if not is_ours:
             self.close()
-        return held
+        return is_ours
 
     def release(self, lease: Lease) -> None:
-        """Give it back, so that another may take it at once."""
+        """Release the lease, so that another may take it at once."""
         try:
             return_lease(self._database, lease)
+            self._unlock()
         finally:
             self.close()
 
     def close(self) -> None:
-        """Stop asking for it. The pool must not have the connection back, set up as it is."""
+        """Drop the connection, which the pool must not reuse with these settings."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.invalidate()
             connection.close()
 
-    def _connected(self) -> Connection:
-        """A connection for the lock alone."""
+    def _unlock(self) -> None:
+        """Unlock explicitly, since the server releases the locks of a dropped connection only a moment later."""
+        if self._connection is not None and not self._connection.invalidated:
+            with suppress(DBAPIError):
+                unlock = text("SELECT pg_advisory_unlock(:key)")
+                self._connection.execute(unlock, {"key": LOCK_KEY})
+
+    def _connect(self) -> Connection:
         connection = self._database.connect().execution_options(isolation_level="AUTOCOMMIT")
-        for setting in SETTINGS:
+        for setting in SESSION_SETTINGS:
             connection.execute(text(setting))
         return connection

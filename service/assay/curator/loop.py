@@ -1,4 +1,4 @@
-"""A curator at work in a process: one thread keeps the lease, another one ticks while there is one."""
+"""A curator at work in a process: one thread holds the lease, another one curates while there is one."""
 
 from __future__ import annotations
 
@@ -13,108 +13,94 @@ import structlog
 from assay.curator.curator import Curator
 from assay.curator.lease import LIFETIME, LeaseClient
 from assay.engine.errors import AssayError
+from assay.journal.backoff import Backoff
 from assay.store.lease import Lease, LeaseLost
 
-FIRST_S: Final = 1.0
-LONGEST_S: Final = 30.0
-
-
-class BackOff:
-    """Attempts are due at once until one fails; then after one second, and after twice as long with each failure."""
-
-    def __init__(self, steady: Callable[[], float] = time.monotonic) -> None:
-        self._steady = steady
-        self._wait = FIRST_S
-        self._due_at = steady()
-
-    def due(self) -> bool:
-        """Whether another attempt may be made."""
-        return self._steady() >= self._due_at
-
-    def failed(self) -> float:
-        """Put the next attempt off; says by how many seconds."""
-        wait, self._wait = self._wait, min(2 * self._wait, LONGEST_S)
-        self._due_at = self._steady() + wait
-        return wait
-
-    def succeeded(self) -> None:
-        """Let the next attempts be due at once."""
-        self._wait, self._due_at = FIRST_S, self._steady()
-
-
-KEPT_EVERY_S: Final = LIFETIME.total_seconds() / 4
-LAST_WORDS_S: Final = 5.0  # what a tick that is under way at the end gets before it is left behind
+BACKOFF: Final = Backoff(first=1.0, longest=30.0)
+RENEWAL_S: Final = LIFETIME.total_seconds() / 4
+JOIN_S: Final = 5.0  # how long the end waits for a tick that is under way
 log = structlog.get_logger("assay.curator")
 
 
 class LeaseHolder:
-    """Holds the lease whenever it is to be had, from one look to the next; `lease` is what is held now."""
+    """Holds the lease whenever it is free, from one refresh to the next; `lease` is the one held now."""
 
-    def __init__(self, leasing: LeaseClient) -> None:
+    def __init__(self, client: LeaseClient) -> None:
         self.lease: Lease | None = None
         self.trouble: Exception | None = None
-        self._leasing = leasing
-        self._turn = threading.Lock()
+        self._client = client
+        self._lock = threading.Lock()
         self._ended = False
 
-    def look(self) -> None:
-        """Renew or take the lease; a database that is away costs it only once somebody else has it."""
-        with self._turn:
-            if not self._ended:
-                try:
-                    self._look(self.lease)
-                    self.trouble = None
-                except Exception as error:  # noqa: BLE001 - told, and tried again at the next look
-                    self.trouble = error
+    def refresh(self) -> None:
+        """Renew or take the lease; an unavailable database costs it only once another holder has taken it."""
+        with self._lock:
+            if self._ended:
+                return
+            try:
+                self._refresh(self.lease)
+                self.trouble = None
+            except Exception as error:  # noqa: BLE001 - reported as trouble, and tried again at the next refresh
+                self.trouble = error
 
-    def _look(self, lease: Lease | None) -> None:
+    def _refresh(self, lease: Lease | None) -> None:
         if lease is None:
-            self.lease = self._leasing.acquire()
+            self.lease = self._client.acquire()
             if self.lease is not None:
                 log.info("lease taken", token=self.lease.token)
-        elif not self._leasing.renew(lease):
+        elif not self._client.renew(lease):
             self.drop(lease)
 
     def drop(self, lease: Lease) -> None:
-        """Take note that a lease is lost."""
+        """Record that a lease is lost."""
         if self.lease is lease:
             self.lease = None
             log.warning("lease lost", token=lease.token)
 
     def end(self) -> None:
-        """Give the lease back, and take none any more."""
-        with self._turn:
+        """Release the lease, and take none any more."""
+        with self._lock:
             self._ended = True
             lease, self.lease = self.lease, None
             try:
                 if lease is not None:
-                    self._leasing.release(lease)
-                    log.info("lease given back", token=lease.token)
+                    self._client.release(lease)
+                    log.info("lease released", token=lease.token)
             except AssayError as error:
-                log.warning("lease left to run out", error=str(error))
+                log.warning("lease left to expire", error=str(error))
             finally:
-                self._leasing.close()
+                self._client.close()
 
 
 class CuratorLoop:
-    """Curates from `__enter__` to `end`; `trouble` says why not at the moment, if so."""
+    """Curates from `__enter__` to `end`."""
 
-    def __init__(self, curator: Curator, leasing: LeaseClient, interval: float) -> None:
+    def __init__(
+        self,
+        curator: Curator,
+        client: LeaseClient,
+        interval: float,
+        backoff: Backoff = BACKOFF,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.curator = curator
-        self.keeper = LeaseHolder(leasing)
-        self.backoff = BackOff()
+        self.holder = LeaseHolder(client)
         self._interval = interval
+        self._backoff = backoff
+        self._steady = steady
+        self._failures = 0
+        self._due_at = steady()
         self._trouble: Exception | None = None
         self._ended = threading.Event()
         self._threads = (
-            threading.Thread(target=self._keep, name="assay-lease", daemon=True),
+            threading.Thread(target=self._hold_lease, name="assay-lease", daemon=True),
             threading.Thread(target=self._curate, name="assay-curator", daemon=True),
         )
 
     @property
     def trouble(self) -> Exception | None:
-        """Why nothing can be curated here, if so; that another process curates is no trouble."""
-        return self._trouble or self.keeper.trouble
+        """Why nothing can be curated here at the moment; that another process curates is no trouble."""
+        return self._trouble or self.holder.trouble
 
     def __enter__(self) -> Self:
         """Start to curate."""
@@ -128,44 +114,45 @@ class CuratorLoop:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Give the lease back at once; a tick that is under way then cannot be written any more, and is left."""
+        """Release the lease; a tick under way can write nothing any more, and is abandoned after seconds."""
         self.end()
         for thread in self._threads:
-            thread.join(LAST_WORDS_S)
+            thread.join(JOIN_S)
 
     def end(self) -> None:
-        """Give the lease back, so that another curator may go on."""
+        """Release the lease, so that another curator may continue at once."""
         self._ended.set()
-        self.keeper.end()
+        self.holder.end()
 
     def work(self) -> None:
-        """Do what is due, if it is ours to do; what fails is told, left as it was, and tried again later."""
-        lease = self.keeper.lease
+        """Curate if this process holds the lease; a failure is reported as trouble and tried again later."""
+        lease = self.holder.lease
         if lease is None:
             self._trouble = None
-        elif self.backoff.due():
+        elif self._steady() >= self._due_at:
             try:
-                self.curator.work(lease, lambda: self.keeper.lease is lease)
+                self.curator.curate(lease, lambda: self.holder.lease is lease)
             except LeaseLost:
-                self.keeper.drop(lease)
-            except Exception as error:  # noqa: BLE001 - whatever a tick fails of, it is tried again, and told
-                self._failed(error)
+                self.holder.drop(lease)
+            except Exception as error:  # noqa: BLE001 - whatever fails is reported as trouble, and tried again
+                self._fail(error)
             else:
-                self.backoff.succeeded()
-                self._trouble = None
+                self._failures, self._trouble = 0, None
 
-    def _failed(self, error: Exception) -> None:
+    def _fail(self, error: Exception) -> None:
         self._trouble = error
-        again = self.backoff.failed()
+        self._failures += 1
+        retry_s = self._backoff.wait(self._failures)
+        self._due_at = self._steady() + retry_s
         if isinstance(error, AssayError):
-            log.warning("tick failed", error=str(error), again_s=again)
+            log.warning("curating failed", error=str(error), retry_s=retry_s)
         else:
-            log.error("tick failed", again_s=again, exc_info=error)
+            log.error("curating failed", retry_s=retry_s, exc_info=error)
 
-    def _keep(self) -> None:
-        self.keeper.look()
-        while not self._ended.wait(KEPT_EVERY_S):
-            self.keeper.look()
+    def _hold_lease(self) -> None:
+        self.holder.refresh()
+        while not self._ended.wait(RENEWAL_S):
+            self.holder.refresh()
 
     def _curate(self) -> None:
         while not self._ended.is_set():

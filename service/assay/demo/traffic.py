@@ -143,9 +143,9 @@ def _run_hours(service: Service, clock: SteppedClock) -> TrafficSimulation:
 def _simulated_endpoints(decider: Decider) -> list[SimulatedEndpoint]:
     views = [decider.current().models[model] for model in MODELS]
     return [
-        SimulatedEndpoint(endpoint_id, ACCURACIES[(place + turn) % len(ACCURACIES)])
+        SimulatedEndpoint(endpoint.endpoint_id, ACCURACIES[(place + turn) % len(ACCURACIES)])
         for turn, view in enumerate(views)
-        for place, endpoint_id in enumerate(view.ids)
+        for place, endpoint in enumerate(view.endpoints)
     ]
 
 

@@ -84,7 +84,7 @@ class OutcomeIntake:
             providers = {
                 verdict.endpoint_id: verdict.provider
                 for view in snapshot.models.values()
-                for verdict in view.clean
+                for verdict in view.endpoints
             }
             known = self._providers = (snapshot, providers)
         return known[1]

@@ -103,9 +103,10 @@ class EvidenceServicer(pb_grpc.EvidenceServiceServicer):
         report = pool_report(snapshot, f"{model}:{variant}", request.tenant)
         cards = scorecards(snapshot, report)
         if request.endpoint_id:
-            if request.endpoint_id not in snapshot.models[report.model].ids:
+            endpoints = snapshot.models[report.model].endpoints
+            if request.endpoint_id not in {e.endpoint_id for e in endpoints}:
                 raise UnknownEndpoint(request.endpoint_id)
-            cards = tuple(c for c in cards if c.judged.verdict.endpoint_id == request.endpoint_id)
+            cards = tuple(c for c in cards if c.endpoint.verdict.endpoint_id == request.endpoint_id)
         return scorecard_response(report, cards)
 
 

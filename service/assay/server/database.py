@@ -9,10 +9,11 @@ from pathlib import Path
 
 from sqlalchemy import Engine, inspect
 
-from assay.curator.judging import compile_stored, judged
+from assay.curator.curator import judge_once
 from assay.decision_log.replay import stored_snapshots
 from assay.engine.errors import StoreUnavailable
 from assay.engine.snapshot.snapshot import Snapshot
+from assay.rule_files.compile import compile_stored
 from assay.server.settings import migrations_dir, policy_path, process_settings, wall_clock
 from assay.store.database import open_database
 from assay.store.migration import migrate, require_current
@@ -51,7 +52,7 @@ def snapshot_now(database: Engine, policy: Path | None, now: datetime | None) ->
     Judges if `policy` or `now` is given, or if there is no published snapshot.
     """
     published = published_snapshot(database) if policy is None and now is None else None
-    return published or judged(database, policy_path(policy), now or wall_clock())[1]
+    return published or judge_once(database, policy_path(policy), now or wall_clock())[1]
 
 
 def published_snapshot(database: Engine, at: datetime | None = None) -> Snapshot | None:

@@ -32,8 +32,7 @@ from typing import Final, Literal, Self
 import structlog
 from sqlalchemy import Engine
 
-from assay.curator.curator import Curator, PublishedSnapshot
-from assay.curator.judging import Judging, RuleFiles, compile_stored
+from assay.curator.curator import Curator, JudgedSnapshot
 from assay.curator.lease import lease_client
 from assay.curator.loop import CuratorLoop
 from assay.decision_log.auditor import Auditor
@@ -60,6 +59,7 @@ from assay.rpc.catalog_view import CatalogView
 from assay.rpc.evidence import EvidenceServicer, evidence_service
 from assay.rpc.routing import routing_service
 from assay.rpc.server import GrpcService
+from assay.rule_files.compile import RuleDirectory, compile_stored
 from assay.server.database import published_snapshot
 from assay.server.decider import Decider
 from assay.server.settings import (
@@ -114,7 +114,7 @@ class Service:
         self.roles = settings.roles & PINNED_ROLES if settings.pinned else settings.roles
         self.settings = settings
         self.view: CatalogView | None = None
-        self.judging: Judging | None = None
+        self.judging: Curator | None = None
         self.curator_loop: CuratorLoop | None = None
         self.intake: OutcomeIntake | None = None
         self.log_writer = self._open_log()
@@ -122,7 +122,7 @@ class Service:
             self.decider = self._decider()
             if self.log_writer is not None:
                 self.intake = self._intake(self.log_writer.journal)
-            self.rule_files = RuleFiles(settings.policy)
+            self.rule_files = RuleDirectory(settings.policy)
             self.follower = self._follower() if "follow" in self.roles else None
             if "judge" in self.roles and (self.follower is None or self.follower.snapshot is None):
                 self._judge()
@@ -178,21 +178,21 @@ class Service:
 
     def _judge(self) -> None:
         """Judge for the first time; raises if the rule files have faults."""
-        publish = self.activate if self.follower is None else self.follower.take_unpublished
-        self.judging = Judging(
+        self.rule_files.require_valid()
+        activate = self.activate if self.follower is None else self.follower.take_unpublished
+        self.judging = Curator(
             self.settings.database,
             self.rule_files,
-            publish,
-            pinned=self.settings.pinned,
-            clock=self._curator_clock,
+            self._curator_clock,
+            lambda new: activate(new.world, new.snapshot),
         )
-        self.judging.start()
+        self.judging.judge_if_changed(self.settings.pinned)
 
     def _curate(self) -> None:
         """Build the curator; raises if the rule files have faults and no policy was ever active."""
         database, clock = self.settings.database, self._curator_clock
         try:
-            self.rule_files.look()
+            self.rule_files.refresh()
         except AssayError:
             snapshot = published_snapshot(database)
             if snapshot is None:
@@ -206,9 +206,9 @@ class Service:
     def _curator_clock(self) -> Clock:
         return self.settings.curator_clock or self.settings.clock
 
-    def _take(self, new: PublishedSnapshot) -> None:
+    def _take(self, new: JudgedSnapshot) -> None:
         """Activate a snapshot that this service's own curator has published."""
-        if self.follower is not None:
+        if self.follower is not None and new.publication is not None:
             self.follower.take(new.publication, new.world, new.snapshot)
 
     def activate(self, world: World, snapshot: Snapshot) -> None:
@@ -230,7 +230,7 @@ class Service:
             error = self.follower.trouble
         if self.judging is not None and (self.follower is None or self.follower.snapshot is None):
             try:
-                self.judging.refresh()
+                self.judging.judge_if_changed(self.settings.pinned)
             except AssayError as failure:
                 log.warning("last good snapshot stays active", error=str(failure))
                 error = failure
@@ -241,8 +241,8 @@ class Service:
         loop = self.curator_loop
         if loop is None:
             raise RuntimeError("this service has no curator")
-        loop.keeper.look()
-        if loop.keeper.lease is None:
+        loop.holder.refresh()
+        if loop.holder.lease is None:
             raise RuntimeError("another curator holds the lease")
         loop.work()
         if loop.trouble is not None:

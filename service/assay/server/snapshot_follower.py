@@ -7,17 +7,16 @@ old one piece by piece.
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
 import structlog
 from sqlalchemy import Engine
 
+from assay.curator.garbage_collection import paused_collection
 from assay.engine.errors import AssayError, OperatorError
 from assay.engine.policy.policy import Policy
 from assay.engine.policy.rule_set import PolicySource
@@ -126,7 +125,7 @@ class SnapshotFollower:
             return False
         if self._unusable is not None and self._unusable.sequence == sequence:
             raise self._unusable.with_traceback(None)
-        with _without_collector():
+        with paused_collection(freeze=True):
             return self.take(newest, self._world(), self._read_snapshot(newest, self.snapshot))
 
     def _read_snapshot(self, newest: Publication, former: Snapshot | None) -> Snapshot:
@@ -185,17 +184,6 @@ class CatalogWorld:
         if revision != self._revision:
             self._world, self._revision = load_world(self._database), revision
         return self._world
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Keep the garbage collector from scanning long-lived objects, which blocks every thread."""
-    gc.disable()
-    try:
-        yield
-        gc.freeze()
-    finally:
-        gc.enable()
 
 
 def _views_of(snapshot: Snapshot | None) -> list[object]:

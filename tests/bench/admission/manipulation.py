@@ -14,7 +14,7 @@ import numpy as np
 from tests.bench.admission.pools import FIRST, HOUR, SOURCE, START, endpoints
 from tests.bench.admission.profiles import Profile
 
-from assay.engine.pool.tick import Tick, tick
+from assay.engine.pool.judge import Judgment, judge
 from assay.engine.snapshot.pool_memory import EMPTY_MEMORY, EVICTED, MEMBER
 from assay.engine.world.catalog import Model
 from assay.engine.world.measurements import Counts, TrafficCounts
@@ -117,8 +117,8 @@ def leaving(profile: Profile, good: Sequence[Counted], attack: Attack) -> bool:
 
 
 def closed(
-    profile: Profile, told: Sequence[Counted], hour: int, before: Tick | None = None
-) -> Tick:
+    profile: Profile, told: Sequence[Counted], hour: int, before: Judgment | None = None
+) -> Judgment:
     """One tick over one endpoint of which tenants tell."""
     (endpoint,) = endpoints(1, 1)
     end, half_life = FIRST + HOURS + hour, profile.bound.evidence.half_life_max
@@ -131,4 +131,4 @@ def closed(
     )  # fmt: skip
     world = World((Model(endpoint.model),), (endpoint,), traffic={profile.bound.fold: tallies})
     memory = before.memory if before else EMPTY_MEMORY
-    return tick(world, profile.policy, START + (HOURS + hour) * HOUR, memory, closed=True)
+    return judge(world, profile.policy, START + (HOURS + hour) * HOUR, memory, closes_hour=True)

@@ -25,7 +25,7 @@ from assay.engine.evidence.decay import (
     half_lives,
     hour_weight,
 )
-from assay.engine.pool.tick import tick
+from assay.engine.pool.judge import judge
 from assay.engine.snapshot.pool_memory import EMPTY_MEMORY, MEMBER, PoolChange, PoolMemory
 from assay.engine.world.catalog import Endpoint, Model
 from assay.engine.world.clock import EPOCH, HOURS_PER_DAY
@@ -177,8 +177,12 @@ class Pools:
         models = tuple(Model(name) for name in dict.fromkeys(e.model for e in self.listed))
         told = {spec.key: self.counted.tallies(names, spec, self.half_lives)}
         world = World(models, tuple(self.listed), traffic=told)
-        done = tick(
-            world, self.profile.policy, START + self.counted.hours * HOUR, self.memory, closed=True
+        done = judge(
+            world,
+            self.profile.policy,
+            START + self.counted.hours * HOUR,
+            self.memory,
+            closes_hour=True,
         )
         self.memory = done.memory
         self.changes += done.changes

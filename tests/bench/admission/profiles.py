@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from assay.curator.judging import compile_source
 from assay.engine.policy.binding import CompiledBinding
 from assay.engine.policy.policy import Policy
 from assay.engine.policy.rule_set import PolicySource
+from assay.rule_files.compile import compile_source
 from assay.rule_files.directory import read_directory
 from assay.server.settings import policy_dir
 

@@ -119,12 +119,10 @@ def limits_read(snapshot: Snapshot) -> dict[str, set[str]]:
 
 def test_what_is_forgotten_was_not_read() -> None:
     pool = mixed_snapshot().pools["exacto", MODEL]
+    standing = PoolStanding("probation", AS_OF, "enter", forgotten=DecayedCounts(calls=1000.0))
     less = replace(
         pool,
-        standings=(
-            PoolStanding("probation", AS_OF, "enter", forgotten=DecayedCounts(calls=1000.0)),
-        )
-        * len(pool.verdicts),
+        endpoints=tuple(replace(endpoint, standing=standing) for endpoint in pool.endpoints),
     )
     told = explain(
         make_request(f"{MODEL}:exacto"),

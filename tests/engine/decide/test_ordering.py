@@ -11,7 +11,7 @@ from tests.support.worlds import SEED
 
 from assay.engine.decide.ordering import (
     LAST,
-    Race,
+    ExponentialRace,
     SortKey,
     draw_keys,
     minus_log,
@@ -47,7 +47,7 @@ def test_minus_log_at_the_corners(u: float) -> None:
 
 def test_the_time_of_a_race_is_the_keyed_hash_of_the_id() -> None:
     number = int.from_bytes(blake2b(b"lab/one@a", key=SEED, digest_size=8).digest(), "big")
-    assert Race(SEED).time("lab/one@a") == minus_log(((number >> 11) + 0.5) / 2**53)
+    assert ExponentialRace(SEED).time("lab/one@a") == minus_log(((number >> 11) + 0.5) / 2**53)
 
 
 def order(keys: list[SortKey]) -> list[int]:

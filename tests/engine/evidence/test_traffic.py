@@ -41,7 +41,7 @@ from assay.engine.world.measurements import Counts, TrafficCounts
 from assay.engine.world.world import World
 
 CAP = 500 * SPEC.design_effect
-KEY = shipped_policy().bound["exacto"].fold
+KEY = shipped_policy().bindings["exacto"].fold
 
 
 def verdicts(snapshot: Snapshot, model: str = MODEL) -> dict[str, Verdict]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -179,6 +180,32 @@ def test_pools_with_other_parameters_are_pools_of_their_own() -> None:
     snapshot = judge_world(OFFERS, policy(bindings, pool=pool))
     assert tags(plan_for(snapshot, "lab/one:quick")) == ["b", "c"]
     assert tags(plan_for(snapshot, "lab/one:quick", tenant="acme")) == ["b"]
+
+
+TWO_POOLS = """
+    - {name: exacto, variant: exacto, ruleSet: exacto}
+    - {name: strict, variant: strict, ruleSet: strict}
+"""
+POOL = """
+    extends: default
+    pool: {{enter: [{{name: {name}, expression: "{expression}", reason: BENCHMARK}}]}}
+"""
+POOLS = {
+    "exacto": POOL.format(name="quick", expression="endpoint.throughput.p50_tps > 15.0"),
+    "strict": POOL.format(name="cheap", expression="endpoint.price.prompt < 3.0"),
+}
+
+
+@pytest.mark.parametrize("variants", ["exacto:strict", "strict:exacto"])
+def test_an_endpoint_has_to_be_a_member_of_every_pool(variants: str) -> None:
+    dear_and_slow = endpoint("d", price=8.0, **throughput(5))
+    snapshot = judge_world(
+        replace(OFFERS, endpoints=(*OFFERS.endpoints, dear_and_slow)), policy(TWO_POOLS, **POOLS)
+    )
+    answer = plan_for(snapshot, f"lab/one:{variants}")
+    assert tags(answer) == ["b"]
+    broken = {verdict.tag: [f.rule for f in verdict.broken] for verdict in answer.excluded}
+    assert broken == {"a": ["quick"], "c": ["cheap"], "d": ["quick", "cheap"]}
 
 
 ONE = "- {name: one, variant: one, ruleSet: one}\n- {name: two, variant: two, ruleSet: two}\n"

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 from tests.support.worlds import MODEL, OTHER, make_moment, make_request, mixed_snapshot, policy
 
-from assay.curator.judging import compile_source, compile_stored
 from assay.engine.canonical import address, canonical
 from assay.engine.decide.plan import plan
 from assay.engine.policy.fact_schema import FACTS, FORMER_NAMES
@@ -19,6 +18,7 @@ from assay.engine.snapshot.snapshot import (
     read_policy_source,
     restore_snapshot,
 )
+from assay.rule_files.compile import compile_source, compile_stored
 
 RULE = "pool:\n  enter:\n    - {{name: seen, reason: EVIDENCE_THIN, expression: '{}'}}"
 EXPRESSIONS = ("{} > 1.0", "has({})", "[1.0, 2.0].exists(x, x > {})", "size(fixed({}, 1)) > 0")

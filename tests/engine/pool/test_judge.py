@@ -305,6 +305,6 @@ def test_the_report_of_a_pool_shows_members_others_and_facts() -> None:
 
 def test_only_bindings_that_judge_have_pools() -> None:
     assert {name for name, _ in mixed_snapshot().pools} == {
-        b.name for b in shipped_policy().bound.values() if b.judged
+        b.name for b in shipped_policy().bindings.values() if b.judged
     }
     assert "default" not in {name for name, _ in mixed_snapshot().pools}

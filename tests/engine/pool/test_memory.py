@@ -99,7 +99,7 @@ def test_where_nothing_fresh_is_known_nothing_can_be_forgotten() -> None:
 
 @pytest.mark.parametrize(("age", "faded"), [(0, False), (239, False), (240, True)])
 def test_what_has_faded_may_be_dropped(age: int, *, faded: bool) -> None:
-    assert forgotten(1e9, 1e9, 1e9).faded(AS_OF + age * HOUR) is faded
+    assert forgotten(1e9, 1e9, 1e9).has_faded(AS_OF + age * HOUR) is faded
 
 
 amounts = st.floats(0.0, 1e9)

@@ -19,7 +19,6 @@ from tests.support.worlds import (
 from assay.engine.pool.judge import judge
 from assay.engine.pool.report import pool_report
 from assay.engine.pool.scorecard import MOST_REQUESTS, Scorecard, fewest, scorecards
-from assay.engine.pool.tick import tick
 from assay.engine.snapshot.pool_memory import PoolMemory, PoolState
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.measurements import Observation
@@ -28,7 +27,7 @@ POOL = f"{MODEL}:exacto"
 
 
 def cards(snapshot: Snapshot) -> dict[str, Scorecard]:
-    return {c.judged.verdict.tag: c for c in scorecards(snapshot, pool_report(snapshot, POOL))}
+    return {c.endpoint.verdict.tag: c for c in scorecards(snapshot, pool_report(snapshot, POOL))}
 
 
 def judged_with(*observations: Observation) -> dict[str, Scorecard]:
@@ -36,7 +35,7 @@ def judged_with(*observations: Observation) -> dict[str, Scorecard]:
     return cards(
         judge(
             world(*(endpoint(t) for t in tags), observations=observations), shipped_policy(), AS_OF
-        )
+        ).snapshot
     )
 
 
@@ -115,7 +114,7 @@ def test_no_number_of_calls_helps_where_something_else_is_in_the_way() -> None:
     tags = ("a", "b", "c", "d", "e", "new")
     snapshot = judge(
         world(*(endpoint(t) for t in tags), observations=[*five, seldom]), shipped_policy(), AS_OF
-    )
+    ).snapshot
     card = cards(snapshot)["new"]
     assert [f.reason for f in card.broken] == ["PROPENSITY"]
     assert card.clean_requests is None
@@ -131,10 +130,10 @@ def test_an_evicted_one_is_told_until_when_it_is_held() -> None:
         endpoint("new"),
         observations=[make_observation("good"), make_observation("new")],
     )
-    done = tick(known, shipped_policy(), AS_OF, PoolMemory({state.key: state}), closed=True)
+    done = judge(known, shipped_policy(), AS_OF, PoolMemory({state.key: state}), closes_hour=True)
     card = cards(done.snapshot)["new"]
     assert card.held_until == until
-    assert card.judged.state == "evicted"
+    assert card.endpoint.state == "evicted"
     assert card.clean_requests == 0
 
 

@@ -27,10 +27,10 @@ from tests.support.worlds import (
 )
 
 from assay.engine.policy.verdict import Verdict
+from assay.engine.pool.judge import Judgment, judge
 from assay.engine.pool.rejudge import rejudge
 from assay.engine.pool.report import pool_report
-from assay.engine.pool.tick import Tick, tick
-from assay.engine.pool.transition import hold, ordinal
+from assay.engine.pool.transition import hold_after, ordinal
 from assay.engine.snapshot.pool_memory import EMPTY_MEMORY, PoolMemory, PoolState
 from assay.engine.snapshot.snapshot import Snapshot, restore_snapshot
 from assay.engine.world.measurements import Observation
@@ -134,7 +134,7 @@ def test_the_life_of_one_endpoint_between_hours(life: str, between: str, expecte
     assert states(run_ticks({"a": life}, between=between), "a") == expected
 
 
-def verdicts(done: Tick) -> dict[str, Verdict]:
+def verdicts(done: Judgment) -> dict[str, Verdict]:
     return {v.tag: v for v in done.snapshot.pools[BINDING, MODEL].verdicts}
 
 
@@ -225,8 +225,8 @@ def test_leaving_the_catalog_is_a_change() -> None:
 def test_a_missed_hour_breaks_a_row_of_failures() -> None:
     lives = {"a": "gbbb"}
     first, second, *_ = run_ticks(lives)
-    late = tick(
-        world_after(lives, 3), steady_policy(), START + 3 * HOUR, second.memory, closed=True
+    late = judge(
+        world_after(lives, 3), steady_policy(), START + 3 * HOUR, second.memory, closes_hour=True
     )
     assert states([first, second, late], "a") == "MMM"
 
@@ -247,7 +247,9 @@ def test_pools_of_other_policies_are_carried_along() -> None:
 
 
 def test_the_first_tick_admits_whom_judging_without_memory_admits() -> None:
-    done = tick(mixed_world(), shipped_policy(), mixed_snapshot().as_of, EMPTY_MEMORY, closed=True)
+    done = judge(
+        mixed_world(), shipped_policy(), mixed_snapshot().as_of, EMPTY_MEMORY, closes_hour=True
+    )
     assert {
         s.endpoint_id
         for s in done.memory.states.values()
@@ -255,7 +257,8 @@ def test_the_first_tick_admits_whom_judging_without_memory_admits() -> None:
     } == MEMBERS
     for key, pool in mixed_snapshot().pools.items():
         assert done.snapshot.pools[key].verdicts == pool.verdicts
-        assert done.snapshot.pools[key].keys == pool.keys
+        keys = [endpoint.keys for endpoint in done.snapshot.pools[key].endpoints]
+        assert keys == [endpoint.keys for endpoint in pool.endpoints]
 
 
 def test_a_snapshot_with_memory_reads_back_as_it_was() -> None:
@@ -266,7 +269,7 @@ def test_a_snapshot_with_memory_reads_back_as_it_was() -> None:
 
 def test_without_memory_nothing_of_it_is_written() -> None:
     assert all(b"standings" not in data for data in mixed_snapshot().parts.values())
-    assert all(pool.standings == () for pool in mixed_snapshot().pools.values())
+    assert all(not pool.has_memory for pool in mixed_snapshot().pools.values())
 
 
 def test_a_report_tells_states_and_since_when() -> None:
@@ -306,8 +309,8 @@ def test_coming_back_takes_new_evidence() -> None:
     of, by, at = mixed_world(), shipped_policy(), mixed_snapshot().as_of
     key = ("exacto", f"{MODEL}@good1")
 
-    def closing(world: World, hour: int, memory: PoolMemory) -> Tick:
-        return tick(world, by, at + hour * HOUR, memory, closed=True)
+    def closing(world: World, hour: int, memory: PoolMemory) -> Judgment:
+        return judge(world, by, at + hour * HOUR, memory, closes_hour=True)
 
     of = replace(of, observations=(*of.observations, after(1, errored=50, calls=150)))
     evicted = closing(of, 1, closing(of, 0, EMPTY_MEMORY).memory)
@@ -336,7 +339,7 @@ def verdict_in(snapshot: Snapshot, tag: str) -> Verdict:
     ("evictions", "hours"), [(1, 24), (2, 48), (3, 96), (4, 168), (5, 168), (10**6, 168)]
 )  # fmt: skip
 def test_holds_grow_up_to_a_week(evictions: int, hours: int) -> None:
-    assert hold(shipped_policy().bound["exacto"].memory, evictions) == hours * HOUR
+    assert hold_after(shipped_policy().bindings["exacto"].memory, evictions) == hours * HOUR
 
 
 @pytest.mark.parametrize(

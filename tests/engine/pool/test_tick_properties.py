@@ -20,8 +20,8 @@ from tests.support.pool_timelines import (
 )
 from tests.support.worlds import HOUR, MODEL
 
-from assay.engine.pool.tick import Tick, tick
-from assay.engine.pool.transition import hold
+from assay.engine.pool.judge import Judgment, judge
+from assay.engine.pool.transition import hold_after
 from assay.engine.snapshot.pool_memory import (
     CAUSES,
     EMPTY_MEMORY,
@@ -45,7 +45,7 @@ between = st.text("  ~", min_size=LENGTH, max_size=LENGTH)
 lasting = settings(max_examples=40)
 
 
-def states_of(done: Tick) -> list[PoolState]:
+def states_of(done: Judgment) -> list[PoolState]:
     return list(done.memory.states.values())
 
 
@@ -104,13 +104,13 @@ def test_the_slow_way_leaves_the_minimum(lived: dict[str, str], pauses: str, min
 @lasting
 @given(lives, between)
 def test_nobody_comes_back_before_the_hold_is_over(lived: dict[str, str], pauses: str) -> None:
-    spec = steady_policy().bound[BINDING].memory
+    spec = steady_policy().bindings[BINDING].memory
     for own in by_endpoint(changes(run_ticks(lived, between=pauses))).values():
         evictions = 0
         for change, after in pairwise(own):
             evictions += change.after == "evicted"
             if change.after == "evicted":
-                assert after.at >= change.at + hold(spec, evictions)
+                assert after.at >= change.at + hold_after(spec, evictions)
             if after.cause == "departed":
                 evictions = 0
 
@@ -124,7 +124,8 @@ def test_members_are_admitted_and_nobody_else(
         pool = done.snapshot.pools[BINDING, MODEL]
         members = {s.endpoint_id for s in states_of(done) if s.state == MEMBER}
         assert {v.endpoint_id for v in pool.verdicts if v.admitted} == members
-        told = {v.endpoint_id: s.state for v, s in zip(pool.verdicts, pool.standings, strict=True)}
+        told = {e.verdict.endpoint_id: e.standing.state for e in pool.endpoints if e.standing}
+        assert len(told) == len(pool.endpoints)
         assert {endpoint_id for endpoint_id, state in told.items() if state == MEMBER} == members
 
 
@@ -139,7 +140,7 @@ def test_between_two_hours_nobody_but_the_new_moves(
         for (tag, life), letter in zip(lived.items(), letters, strict=True)
     }
     world = world_after(now, hour)
-    done = tick(world, steady_policy(), START + hour * HOUR, before, closed=False)
+    done = judge(world, steady_policy(), START + hour * HOUR, before, closes_hour=False)
     assert not any(c.after == "evicted" for c in done.changes)
     present = {e.endpoint_id for e in world.endpoints}
     for key, state in before.states.items():
@@ -167,8 +168,8 @@ def test_the_order_of_endpoints_does_not_matter(
         memory, other = done.memory, PoolMemory(dict(reversed(list(again.memory.states.items()))))
 
 
-def closed(world: World, n: int, minimum: int, memory: PoolMemory) -> Tick:
-    return tick(world, steady_policy(minimum), START + n * HOUR, memory, closed=True)
+def closed(world: World, n: int, minimum: int, memory: PoolMemory) -> Judgment:
+    return judge(world, steady_policy(minimum), START + n * HOUR, memory, closes_hour=True)
 
 
 def test_every_letter_is_tried() -> None:

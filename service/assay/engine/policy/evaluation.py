@@ -57,10 +57,11 @@ class RuleProgram:
                 kind = abstained
             else:
                 kind = shadow if rule.action == "shadow" else broken
-            kind.append(self._finding(index, outcome, row))
+            kind.append(self.finding(index, outcome, row))
         return RuleFindings(tuple(broken), tuple(abstained), tuple(shadow))
 
-    def _finding(self, index: int, outcome: Outcome, row: Facts) -> RuleFinding:
+    def finding(self, index: int, outcome: Outcome, row: Facts) -> RuleFinding:
+        """Return one rule's outcome with its reason and a sentence."""
         false = self.false[index]
         if outcome is False:
             return false

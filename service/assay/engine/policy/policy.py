@@ -66,10 +66,15 @@ def compile_policy(
     bindings: Iterable[Binding],
     source: PolicySource,
     revision: int = 0,
+    *,
+    accept_former: bool = False,
 ) -> Policy:
-    """Check and compile rule files; raises PolicyFaults with every fault of every file."""
+    """Check and compile rule files; raises PolicyFaults with every fault of every file.
+
+    With `accept_former`, rule files may use former names of facts, as those that earlier versions stored do.
+    """
     effective, faults = inherit(rule_sets)
-    checker = PolicyChecker(faults)
+    checker = PolicyChecker(faults, accept_former=accept_former)
     checked = {name: check_rule_set(e, checker) for name, e in effective.items()}
     guarded = [(b, _check_when(b, checked, checker)) for b in bindings]
     checker.faults.extend(_shadow_defaults(guarded, checked))

@@ -193,8 +193,8 @@ def gather_facts(
         rows: dict[str, list[Facts]] = {}
         cohort: dict[str, Facts] = {}
         for fold, spec in policy.folds.items():
-            counts = [t for e in own for t in traffic[fold, e.endpoint_id]]
-            known = add_traffic(fold_observations(seen, spec, as_of), counts, spec)
+            tallied = [t for e in own for t in traffic[fold, e.endpoint_id]]
+            known = add_traffic(fold_observations(seen, spec, as_of), tallied, spec)
             rows[fold] = _rows(own, known, spec, as_of, other)
             observed = [known[e.endpoint_id] for e in own if e.endpoint_id in known]
             cohort[fold] = cohort_facts(own, observed)

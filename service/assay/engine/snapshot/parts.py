@@ -177,7 +177,7 @@ def _write_number(value: float | None) -> object:
     return str(value) if isinstance(value, float) and isinf(value) else value
 
 
-def _read_number(written: Any) -> float | None:
+def _read_number(written: str | float | None) -> float | None:
     return float(written) if isinstance(written, str) else written
 
 

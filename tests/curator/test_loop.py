@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from sqlalchemy import Engine
@@ -13,11 +13,13 @@ from tests.support.waiting import eventually
 
 from assay.curator.curator import Curator
 from assay.curator.lease import lease_client
-from assay.curator.loop import BackOff, CuratorLoop, LeaseHolder
+from assay.curator.loop import BACKOFF, CuratorLoop, LeaseHolder
 from assay.engine.errors import StoreUnavailable
 from assay.store.database import open_database
 from assay.store.lease import Lease, return_lease
 from assay.store.pool_tables import curator_tick
+
+WITHOUT_JITTER = replace(BACKOFF, draw=lambda: 1.0)
 
 
 @dataclass
@@ -50,18 +52,18 @@ class Counter:
 
 def test_a_lease_is_taken_kept_lost_and_taken_again() -> None:
     counter = Counter(free=False)
-    keeper = LeaseHolder(counter)
-    keeper.look()
-    assert held(keeper) is None
+    holder = LeaseHolder(counter)
+    holder.refresh()
+    assert held(holder) is None
     counter.free = True
-    keeper.look()
-    keeper.look()
+    holder.refresh()
+    holder.refresh()
     counter.ours = False
-    keeper.look()
-    assert held(keeper) is None
-    keeper.look()
-    keeper.end()
-    keeper.look()
+    holder.refresh()
+    assert held(holder) is None
+    holder.refresh()
+    holder.end()
+    holder.refresh()
     assert counter.words == [
         "acquire",
         "acquire",
@@ -75,39 +77,24 @@ def test_a_lease_is_taken_kept_lost_and_taken_again() -> None:
 
 def test_a_database_that_is_away_is_told_and_costs_no_lease() -> None:
     counter = Counter()
-    keeper = LeaseHolder(counter)
-    keeper.look()
-    lease, counter.trouble = keeper.lease, StoreUnavailable("away")
-    keeper.look()
-    assert (held(keeper), told(keeper)) == (lease, "away")
+    holder = LeaseHolder(counter)
+    holder.refresh()
+    lease, counter.trouble = holder.lease, StoreUnavailable("away")
+    holder.refresh()
+    assert (held(holder), told(holder)) == (lease, "away")
     counter.trouble = None
-    keeper.look()
-    assert (held(keeper), told(keeper)) == (lease, "")
+    holder.refresh()
+    assert (held(holder), told(holder)) == (lease, "")
 
 
-def held(keeper: LeaseHolder) -> Lease | None:
+def held(holder: LeaseHolder) -> Lease | None:
     """The lease it has now."""
-    return keeper.lease
+    return holder.lease
 
 
 def told(curating: LeaseHolder | CuratorLoop) -> str:
     """What is said to be in the way."""
     return str(curating.trouble or "")
-
-
-def test_back_off_doubles_up_to_a_limit_and_starts_anew() -> None:
-    now = 0.0
-    backoff = BackOff(lambda: now)
-    assert backoff.due()
-    waits = []
-    for _ in range(8):
-        waits.append(backoff.failed())
-        assert not backoff.due()
-        now += waits[-1]
-        assert backoff.due()
-    assert waits == [1, 2, 4, 8, 16, 30, 30, 30]
-    backoff.succeeded()
-    assert backoff.failed() == 1
 
 
 @pytest.fixture
@@ -133,37 +120,55 @@ def start(bench: CuratorBench) -> Iterator[Callable[[str], CuratorLoop]]:
 
 
 def test_without_the_lease_nothing_is_done(bench: CuratorBench) -> None:
-    running = CuratorLoop(bench.curator, Counter(free=False), 0.01)
-    running.keeper.look()
-    running.work()
-    assert (bench.heard, told(running)) == ([], "")
+    loop = CuratorLoop(bench.curator, Counter(free=False), 0.01)
+    loop.holder.refresh()
+    loop.work()
+    assert (bench.heard, told(loop)) == ([], "")
 
 
 def test_what_fails_is_told_left_as_it_was_and_tried_again(bench: CuratorBench) -> None:
     now = 0.0
     counter = Counter()
-    running = CuratorLoop(bench.curator, counter, 0.01)
-    running.backoff = BackOff(lambda: now)
-    running.keeper.lease = bench.lease
+    loop = CuratorLoop(bench.curator, counter, 0.01, WITHOUT_JITTER, lambda: now)
+    loop.holder.lease = bench.lease
     for trouble in (StoreUnavailable("away"), ZeroDivisionError("a fault of ours")):
         bench.rules.trouble = trouble
         now += 100
-        running.work()
-        assert told(running) == str(trouble)
+        loop.work()
+        assert told(loop) == str(trouble)
     bench.rules.trouble = None
-    running.work()
-    assert told(running)  # not tried again yet
+    loop.work()
+    assert told(loop)  # not tried again yet
     now += 100
-    running.work()
-    assert not told(running)
+    loop.work()
+    assert not told(loop)
     assert len(bench.heard) == 1
 
 
+def test_waits_after_failures_double_up_to_a_limit_and_start_over(bench: CuratorBench) -> None:
+    now = 0.0
+    loop = CuratorLoop(bench.curator, Counter(), 0.01, WITHOUT_JITTER, lambda: now)
+    loop.holder.lease = bench.lease
+    waits = []
+    for trouble in (*[StoreUnavailable("away")] * 8, None, StoreUnavailable("away again")):
+        bench.rules.trouble = trouble
+        loop.work()
+        assert told(loop) == str(trouble or "")
+        if trouble is None:
+            continue
+        waits.append(loop._due_at - now)
+        bench.rules.trouble = ZeroDivisionError("tried before it was due")
+        loop.work()
+        assert told(loop) == str(trouble)
+        now += waits[-1]
+    assert waits == [1, 2, 4, 8, 16, 30, 30, 30, 1]
+
+
 def test_a_lease_that_a_tick_found_lost_is_dropped(bench: CuratorBench) -> None:
-    running = CuratorLoop(bench.curator, Counter(), 0.01)
-    running.keeper.lease = Lease(bench.lease.token - 1, "before", START)
-    running.work()
-    assert (held(running.keeper), told(running)) == (None, "")
+    loop = CuratorLoop(bench.curator, Counter(), 0.01)
+    loop.holder.lease = Lease(bench.lease.token - 1, "before", START)
+    loop.work()
+    assert (held(loop.holder), told(loop)) == (None, "")
 
 
 def test_of_two_one_works_and_the_other_goes_on_at_once_when_it_ends(
@@ -174,16 +179,16 @@ def test_of_two_one_works_and_the_other_goes_on_at_once_when_it_ends(
     alone = threading.active_count()
     one, other = start("one"), start("other")
     with other, one:
-        eventually(lambda: one.keeper.lease or other.keeper.lease)
+        eventually(lambda: one.holder.lease or other.holder.lease)
         bench.now = START.replace(
             hour=9, minute=5
         )  # who looks for the first time only now may find the lease run out
         eventually(lambda: len(ticks(bench)) == 9)
-        eventually(lambda: (one.keeper.lease is None) != (other.keeper.lease is None))
-        first, second = (one, other) if one.keeper.lease else (other, one)
+        eventually(lambda: (one.holder.lease is None) != (other.holder.lease is None))
+        first, second = (one, other) if one.holder.lease else (other, one)
         assert one.trouble is other.trouble is None
         first.end()
-        eventually(lambda: second.keeper.lease)
+        eventually(lambda: second.holder.lease)
         bench.now = START.replace(hour=12, minute=5)
         eventually(lambda: len(ticks(bench)) == 12)
     assert threading.active_count() <= alone

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from tests.support.curated_pool import FIRST, HOUR, START
 
-from assay.curator.curator import SETTLING, due, end_of
+from assay.curator.curator import SETTLING, end_of_hour, hours_due
 
 MINUTE = timedelta(minutes=1)
 
@@ -27,8 +27,8 @@ MINUTE = timedelta(minutes=1)
 )
 def test_due(done: int | None, after: timedelta, hours: list[int]) -> None:
     given = None if done is None else FIRST + done
-    assert [hour - FIRST for hour in due(given, START + after)] == hours
+    assert [hour - FIRST for hour in hours_due(given, START + after)] == hours
 
 
 def test_an_hour_is_named_by_its_end() -> None:
-    assert end_of(FIRST) == START
+    assert end_of_hour(FIRST) == START
