@@ -190,11 +190,15 @@ def test_the_same_request_snapshot_and_moment_give_the_same_bytes(
 
 
 CHILD = """
-from tests.support.worlds import MODEL, OTHER, ask, judged, mixed_world, moment
+from tests.support.worlds import MODEL, OTHER, judge_world, make_moment, make_request, mixed_world
 from assay.engine.decide.plan import plan
-snapshot = judged(mixed_world())
-for request in (ask(tools=2), ask(f"{MODEL}:exacto", OTHER, partition="none"), ask(OTHER, MODEL, only=("good1",))):
-    print(plan(request, snapshot, moment()).canonical().hex())
+snapshot = judge_world(mixed_world())
+for request in (
+    make_request(tools=2),
+    make_request(f"{MODEL}:exacto", OTHER, partition="none"),
+    make_request(OTHER, MODEL, only=("good1",)),
+):
+    print(plan(request, snapshot, make_moment()).canonical().hex())
 """
 
 
