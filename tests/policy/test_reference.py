@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from tests.support.commands import assay
 
-from assay.curator.judging import compile_source
 from assay.engine.cel.signatures import OUTSIDE
 from assay.engine.evidence.decay import EvidenceSpec
 from assay.engine.policy.fact_schema import FACTS
 from assay.engine.policy.functions import FUNCTIONS
 from assay.engine.policy.rule_set import MemorySpec
 from assay.engine.policy.verdict import POOL_REASONS, REQUEST_REASONS
+from assay.rule_files.compile import compile_source
 from assay.rule_files.directory import read_directory
 from assay.rule_files.reference import reference_tables, update_reference
 from assay.rule_files.schemas import load_schema
