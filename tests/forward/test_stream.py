@@ -156,6 +156,15 @@ def test_a_text_that_ends_in_a_lone_backslash_is_not_valid_json() -> None:
     assert relay.error.kind.name == "malformed"
 
 
+def test_another_field_with_the_name_of_the_text_is_left_alone() -> None:
+    """The two spellings make the other field the first match in our event, but not in theirs."""
+    first = b'data: {"x":{"content": "a"},"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+    second = first.replace(b'{"content":"a"}', b'{"content":"b"}')
+    relayed, _ = relay_all([first, second])
+    assert contents(relayed) == ["a", "b"]
+    assert [each["x"] for each in decode_events(relayed)] == [{"content": "a"}] * 2
+
+
 def test_usage_and_the_end_between_two_texts_in_one_read_are_noticed() -> None:
     summary = AnswerSummary()
     end = event(chunk({}, "stop")) + event({"choices": [], "usage": {"completion_tokens": 7}})
