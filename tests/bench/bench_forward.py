@@ -1,11 +1,12 @@
-"""Forwarding side by side with a bare forwarder and with LiteLLM's proxy: CPU, latency, memory.
+"""The forwarder against a bare forwarder and against LiteLLM's proxy: CPU, latency, memory.
 
-CPU is what the forwarding process itself uses, user and system. `make bench-litellm` makes the environment for LiteLLM.
+CPU is that of the forwarding process, user and system. `make bench-litellm` makes LiteLLM's
+environment.
 
-Streams come in two ways. Paced, each chunk travels alone and costs every forwarder a read and a write: here is the
-target beside the bare forwarder. In bursts, many chunks fit into a read, and a forwarder that looks into each of them
-shows it: here is the target beside LiteLLM, since of paced chunks even the bare forwarder spends more than a 30th of
-what LiteLLM does. All four figures are shown.
+Streams are measured in two ways. Paced, each chunk arrives alone and costs every forwarder a read
+and a write; the target is relative to the bare forwarder. In bursts, many chunks arrive in one read,
+so that parsing each of them shows; the target is relative to LiteLLM. With paced chunks even the
+bare forwarder uses more than a 30th of LiteLLM's CPU. All four figures are printed.
 """
 
 from __future__ import annotations

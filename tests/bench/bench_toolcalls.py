@@ -1,4 +1,4 @@
-"""The tool-call checker against a baseline: parse the arguments, ask a schema compiled beforehand."""
+"""The tool-call checker against a baseline: parse arguments, ask a schema compiled beforehand."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def requests() -> list[Request]:
 
 
 def bare(schema: Schema) -> Valid | None:
-    """The fastest schema compiler. It rejects types such as `dict`, so 120 calls are only parsed."""
+    """The fastest schema compiler; it rejects types such as `dict`, so 120 calls are only parsed."""
     try:
         return jsonschema_rs.Draft7Validator(
             schema, pattern_options=jsonschema_rs.RegexOptions()

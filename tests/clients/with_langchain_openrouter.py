@@ -1,4 +1,4 @@
-"""Chat, stream and tool conversation through langchain-openrouter, in its own environment; prints JSON."""
+"""Chat, stream and tools through langchain-openrouter, in its own environment; prints JSON."""
 
 from __future__ import annotations
 

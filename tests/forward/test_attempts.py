@@ -33,12 +33,19 @@ FAILURES = (
     ("huge", "malformed", "malformed", 200),
 )
 RESULTS = {
-    "connect": pb.RESULT_TRANSPORT_ERROR, "dropped": pb.RESULT_TRANSPORT_ERROR, "answer_late": pb.RESULT_TIMEOUT,
-    "headers_late": pb.RESULT_TIMEOUT, "rejected": pb.RESULT_PROVIDER_ERROR, "forbidden": pb.RESULT_CALLER_ERROR,
-    "rate_limited": pb.RESULT_RATE_LIMITED, "server_error": pb.RESULT_PROVIDER_ERROR,
-    "redirect": pb.RESULT_PROVIDER_ERROR, "malformed": pb.RESULT_MALFORMED, "empty": pb.RESULT_MALFORMED,
+    "connect": pb.RESULT_TRANSPORT_ERROR,
+    "dropped": pb.RESULT_TRANSPORT_ERROR,
+    "answer_late": pb.RESULT_TIMEOUT,
+    "headers_late": pb.RESULT_TIMEOUT,
+    "rejected": pb.RESULT_PROVIDER_ERROR,
+    "forbidden": pb.RESULT_CALLER_ERROR,
+    "rate_limited": pb.RESULT_RATE_LIMITED,
+    "server_error": pb.RESULT_PROVIDER_ERROR,
+    "redirect": pb.RESULT_PROVIDER_ERROR,
+    "malformed": pb.RESULT_MALFORMED,
+    "empty": pb.RESULT_MALFORMED,
     "error_event": pb.RESULT_PROVIDER_ERROR,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("stream", JSON_AND_STREAM)
@@ -252,15 +259,29 @@ def test_an_endpoint_that_is_planned_twice_is_called_once(world: ScriptedForward
 
 def test_the_request_that_a_provider_gets(world: ScriptedForwarder) -> None:
     world.ask(
-        "lab/good", stream=True, models=["lab/other"], provider={"sort": "price"}, session_id="s", temperature=0.1,
-        max_tokens=5, seed=None, x_vendor={"b": [1, 2.50]}, stream_options={"x": 1}, tools=[TOOL],
-    )  # fmt: skip
+        "lab/good",
+        stream=True,
+        models=["lab/other"],
+        provider={"sort": "price"},
+        session_id="s",
+        temperature=0.1,
+        max_tokens=5,
+        seed=None,
+        x_vendor={"b": [1, 2.50]},
+        stream_options={"x": 1},
+        tools=[TOOL],
+    )
     x = world.provider.seen[-1]
     assert x.headers["authorization"] == f"Bearer {KEY}"
     assert x.body == {
-        "model": "lab/good", "messages": [{"role": "user", "content": PROMPT}], "max_tokens": 5, "stream": True,
-        "x_vendor": {"b": [1, 2.5]}, "stream_options": {"x": 1, "include_usage": True}, "tools": [TOOL],
-    }  # fmt: skip
+        "model": "lab/good",
+        "messages": [{"role": "user", "content": PROMPT}],
+        "max_tokens": 5,
+        "stream": True,
+        "x_vendor": {"b": [1, 2.5]},
+        "stream_options": {"x": 1, "include_usage": True},
+        "tools": [TOOL],
+    }
     asked = world.decider.asked[-1]
     assert (list(asked.models), asked.provider.sort.by, asked.session_id, asked.tools) == (
         ["lab/other"],

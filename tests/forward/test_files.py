@@ -24,7 +24,12 @@ spec:
       keyEnv: FAR_KEY
       models: {a/b: b-1, a/b@far/turbo: b-1-turbo}
       timeouts: {connect: 1s}
-    near: {baseUrl: "http://127.0.0.1:9/v1", private: true, keyEnv: NEAR_KEY, keyHeader: x-api-key, name: Near}
+    near:
+      baseUrl: http://127.0.0.1:9/v1
+      private: true
+      keyEnv: NEAR_KEY
+      keyHeader: x-api-key
+      name: Near
 """
 
 
@@ -61,19 +66,51 @@ HEAD = "apiVersion: assay/v1\nkind: Providers\nspec:\n  providers:\n"
 P = f"{HEAD}    p: "
 FAULTS = (
     ("spec", HEAD + "    p: {}", ["5:8: spec.providers.p: baseUrl is missing"]),
-    ("not https", P + "{baseUrl: 'http://p.example'}", ["5:18: spec.providers.p.baseUrl: must be https"]),
-    ("literal", P + "{baseUrl: 'https://10.0.0.1'}", ["5:18: spec.providers.p.baseUrl: address is not allowed"]),
-    ("short literal", P + "{baseUrl: 'https://127.1'}", ["5:18: spec.providers.p.baseUrl: address is not allowed"]),
-    ("no key", P + "{baseUrl: 'https://p.example', keyEnv: NONE}", ["5:47: spec.providers.p.keyEnv"]),
-    ("unknown", P + f"{{baseUrl: 'https://p.example', key: {KEY}}}", ["5:8: spec.providers.p: unknown field key"]),
-    ("a key for its name", P + f"{{baseUrl: 'https://p', keyEnv: {KEY}}}", ["5:39: spec.providers.p.keyEnv"]),
-    ("user in url", P + f"{{baseUrl: 'https://{KEY}@p'}}", ["5:18: spec.providers.p.baseUrl: does not match"]),
-    ("twice", P + "{baseUrl: 'https://p'}\n    p: {baseUrl: 'https://q'}", ["6:5: p: duplicate key"]),
+    (
+        "not https",
+        P + "{baseUrl: 'http://p.example'}",
+        ["5:18: spec.providers.p.baseUrl: must be https"],
+    ),
+    (
+        "literal",
+        P + "{baseUrl: 'https://10.0.0.1'}",
+        ["5:18: spec.providers.p.baseUrl: address is not allowed"],
+    ),
+    (
+        "short literal",
+        P + "{baseUrl: 'https://127.1'}",
+        ["5:18: spec.providers.p.baseUrl: address is not allowed"],
+    ),
+    (
+        "no key",
+        P + "{baseUrl: 'https://p.example', keyEnv: NONE}",
+        ["5:47: spec.providers.p.keyEnv"],
+    ),
+    (
+        "unknown",
+        P + f"{{baseUrl: 'https://p.example', key: {KEY}}}",
+        ["5:8: spec.providers.p: unknown field key"],
+    ),
+    (
+        "a key for its name",
+        P + f"{{baseUrl: 'https://p', keyEnv: {KEY}}}",
+        ["5:39: spec.providers.p.keyEnv"],
+    ),
+    (
+        "user in url",
+        P + f"{{baseUrl: 'https://{KEY}@p'}}",
+        ["5:18: spec.providers.p.baseUrl: does not match"],
+    ),
+    (
+        "twice",
+        P + "{baseUrl: 'https://p'}\n    p: {baseUrl: 'https://q'}",
+        ["6:5: p: duplicate key"],
+    ),
     ("two faults", HEAD + "    p: {}\n    q: {}", ["5:8", "6:8"]),
     ("not YAML", "a: [", ["1:5: not valid YAML"]),
     ("nothing", "", ["1:1: the file: expected object"]),
     ("a list", "- 1", ["1:1: the file: expected object"]),
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(("text", "faults"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS])

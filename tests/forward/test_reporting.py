@@ -1,4 +1,4 @@
-"""Outcomes on disk: stored from the first write on, sent once and in order, even if a process ends."""
+"""Outcomes on disk: stored at the first write, sent once and in order, even if a process ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A chat request: what the decider is asked, what the provider gets, and what an answer contains."""
+"""A chat request: the question, the body for the provider, and what an answer contains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The forwarder with the real service: demotion after reports, kill -9 under load, no leaked prompts."""
+"""The forwarder with the real service: demotion, kill -9 under load, no leaked prompts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams byte by byte: each chunk is relayed once, with only its names changed, however it is cut."""
+"""Streams byte by byte: however they are cut, each chunk is relayed once with new names."""
 
 from __future__ import annotations
 

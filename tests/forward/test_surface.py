@@ -1,4 +1,4 @@
-"""Replies besides answers: errors in OpenRouter's envelope, catalog, health, metrics, disconnects."""
+"""Replies besides answers: errors in OpenRouter's envelope, catalog, health, metrics."""
 
 from __future__ import annotations
 

@@ -53,8 +53,11 @@ def test_every_status_has_a_row() -> None:
     by_hundred = {1: "malformed", 2: "empty", 3: "redirect", 4: "rejected", 5: "server_error"}
     callers = dict.fromkeys((400, 413, 414, 415, 422, 431), "caller_error")
     assert rows == {
-        **{status: by_hundred[status // 100] for status in rows}, **callers, 403: "forbidden", 429: "rate_limited",
-    }  # fmt: skip
+        **{status: by_hundred[status // 100] for status in rows},
+        **callers,
+        403: "forbidden",
+        429: "rate_limited",
+    }
 
 
 @pytest.mark.parametrize(

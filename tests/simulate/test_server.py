@@ -121,11 +121,21 @@ def test_records_hold_no_key_and_no_prompt(stage: SimulatedProviders) -> None:
 ERROR = b'"finish_reason":"error"'
 FAULTS = [
     # kind and fields, status, body of a plain answer, body of a stream; None: broken off
-    pytest.param({"kind": "status", "status": 503}, 503, b"simulated status 503", b"simulated status 503", id="status"),
-    pytest.param({"kind": "redirect", "location": "http://10.0.0.1/"}, 307, b"", b"", id="redirect"),
+    pytest.param(
+        {"kind": "status", "status": 503},
+        503,
+        b"simulated status 503",
+        b"simulated status 503",
+        id="status",
+    ),
+    pytest.param(
+        {"kind": "redirect", "location": "http://10.0.0.1/"}, 307, b"", b"", id="redirect"
+    ),
     pytest.param({"kind": "cut", "after": 2}, 200, None, None, id="cut"),
     pytest.param({"kind": "half_closed", "after": 2}, 200, None, None, id="half closed"),
-    pytest.param({"kind": "error_event", "after": 1}, 200, b'{"error":', b'data: {"error":', id="error event"),
+    pytest.param(
+        {"kind": "error_event", "after": 1}, 200, b'{"error":', b'data: {"error":', id="error event"
+    ),
     pytest.param({"kind": "error_finish", "after": 1}, 200, ERROR, ERROR, id="error finish"),
     pytest.param({"kind": "empty"}, 200, b"", b"", id="empty"),
     pytest.param({"kind": "empty", "done": True}, 200, b"", b"data: [DONE]", id="empty and done"),
@@ -137,7 +147,7 @@ FAULTS = [
     pytest.param({"kind": "stall"}, 200, None, None, id="no token"),
     pytest.param({"kind": "stall", "after": 3}, 200, None, None, id="stalls on the way"),
     pytest.param({"kind": "endless_line"}, 200, None, None, id="endless line"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(

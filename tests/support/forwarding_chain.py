@@ -292,7 +292,7 @@ def deciding(url: str, recorder: Recorder) -> Iterator[str]:
 def providers_file(
     folder: Path, providers: SimulatedProviders, *, dead: int, deaf: int, **spec: object
 ) -> Path:
-    """Write a providers file: `good` gets long timeouts, the others short ones; `dead` and `deaf` are ports."""
+    """Write a providers file: long timeouts for `good`, short ones for others; two ports."""
     common = {"private": True, "keyEnv": "UPSTREAM_KEY"}
     known = {
         "good": {**common, "baseUrl": providers.base_url("good")},

@@ -1,7 +1,7 @@
 """A scripted decider: the name of the model is the plan, and requests and reports are recorded.
 
-`lab/refused.good` has the providers `refused` and `good`, in this order; `pool` in place of an author leaves no
-attempts and says why.
+The plan of `lab/refused.good` has the providers `refused` and `good`, in this order. The author
+`pool` gets a decision without attempts, with reasons.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ScriptedDecider(
         self.refused = 0
         self.decided: dict[str, str] = {}
 
-    def Decide(self, request: pb.DecideRequest, context: grpc.ServicerContext) -> pb.DecideResponse:  # noqa: N802 - the contract names the method
+    def Decide(self, request: pb.DecideRequest, context: grpc.ServicerContext) -> pb.DecideResponse:  # noqa: N802 - as in the contract
         self.asked.append(request)
         author = request.model.partition("/")[0]
         if author == "unknown":
@@ -67,7 +67,7 @@ class ScriptedDecider(
         finding.reasons.add(reason="ACCURACY", rule="tool_accuracy")
         return answered
 
-    def ReportOutcomes(  # noqa: N802 - the contract names the method
+    def ReportOutcomes(  # noqa: N802 - as in the contract
         self, request: evidence_pb2.ReportOutcomesRequest, context: grpc.ServicerContext
     ) -> evidence_pb2.ReportOutcomesResponse:
         if self.refusing is not None:
@@ -76,12 +76,12 @@ class ScriptedDecider(
         self.batches.append(request)
         return evidence_pb2.ReportOutcomesResponse(accepted=len(request.outcomes))
 
-    def ListModels(  # noqa: N802 - the contract names the method
+    def ListModels(  # noqa: N802 - as in the contract
         self, _request: catalog_pb2.ListModelsRequest, _context: grpc.ServicerContext
     ) -> catalog_pb2.ListModelsResponse:
         return catalog_pb2.ListModelsResponse(models=[MODEL])
 
-    def GetModel(  # noqa: N802 - the contract names the method
+    def GetModel(  # noqa: N802 - as in the contract
         self, request: catalog_pb2.GetModelRequest, context: grpc.ServicerContext
     ) -> catalog_pb2.GetModelResponse:
         if request.model != MODEL.model:
@@ -90,7 +90,7 @@ class ScriptedDecider(
             )
         return catalog_pb2.GetModelResponse(model=MODEL)
 
-    def ListEndpoints(  # noqa: N802 - the contract names the method
+    def ListEndpoints(  # noqa: N802 - as in the contract
         self, _request: catalog_pb2.ListEndpointsRequest, _context: grpc.ServicerContext
     ) -> catalog_pb2.ListEndpointsResponse:
         return catalog_pb2.ListEndpointsResponse(endpoints=[ENDPOINT])
@@ -100,9 +100,15 @@ MODEL = catalog_pb2.Model(
     model="lab/good", name="Good", context_length=1000, input_modalities=["text"]
 )
 ENDPOINT = catalog_pb2.Endpoint(
-    endpoint_id="lab/good@good", model="lab/good", provider="good", tag="good", quantization="fp8", context_length=1000,
-    supported_parameters=["max_tokens", "tools", "tool_choice"], prices=catalog_pb2.Prices(prompt=0.6, completion=2.5),
-)  # fmt: skip
+    endpoint_id="lab/good@good",
+    model="lab/good",
+    provider="good",
+    tag="good",
+    quantization="fp8",
+    context_length=1000,
+    supported_parameters=["max_tokens", "tools", "tool_choice"],
+    prices=catalog_pb2.Prices(prompt=0.6, completion=2.5),
+)
 
 
 @contextmanager

@@ -136,9 +136,8 @@ def providers_file(folder: Path, port: int, dead: int) -> Path:
     for name in (*BEHAVIORS, "refused"):
         where = dead if name == "refused" else port
         hasty = f", timeouts: {HASTY}" if name in {"hang", "stall", "silent"} else ""
-        lines.append(
-            f'    {name}: {{baseUrl: "http://127.0.0.1:{where}/{name}", private: true, keyEnv: KEY{hasty}}}'
-        )
+        url = f"http://127.0.0.1:{where}/{name}"
+        lines.append(f'    {name}: {{baseUrl: "{url}", private: true, keyEnv: KEY{hasty}}}')
     file = folder / "providers.yaml"
     file.write_text("\n".join(lines))
     return file

@@ -1,1 +1,1 @@
-"""The forwarding layer: an OpenAI-compatible front that runs decisions and reports what came of them."""
+"""The forwarder: an OpenAI-compatible HTTP front that runs decisions and reports their outcomes."""

@@ -1,7 +1,7 @@
 """Addresses that providers may have: public ones, and private ones if providers.yaml says so.
 
-A name is resolved once, every address is checked, and the connection goes to a checked address. So a
-name cannot resolve to another machine between check and connection. TLS still verifies the name.
+A name is resolved once, every address is checked, and the connection goes to a checked address. So
+a name cannot resolve to another machine between check and connection. TLS still verifies the name.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ class AnswerSummary:
     def tool_use(
         self, request: ChatRequest, capabilities: EndpointCapabilities, *, answered: bool
     ) -> pb.ToolUse | None:
-        """Return the tool use to report; calls are checked if the answer ended and all were kept."""
+        """Return the tool use to report; check calls if the answer ended and all were kept."""
         use = request.tool_use(capabilities)
         if use is None or not answered or not self._calls:
             return use

@@ -2,7 +2,7 @@
 
 How it works
 ------------
-`read_json` reads a whole answer within the timeout `answer`. `relay_stream` hands a stream on while
+`read_json` reads a whole answer within the timeout `answer`. `relay_stream` relays a stream while
 it arrives, under one `asyncio.timeout` whose deadline and meaning move:
 
 - until the headers: `headers`, then the failure is `headers_late`;
@@ -10,12 +10,12 @@ it arrives, under one `asyncio.timeout` whose deadline and meaning move:
 - while the caller reads: `idle` since the provider's last bytes, then it is `silent`;
 - while the caller does not read: the same time, then it is `cancelled`, the caller's doing.
 
-`_late` always holds the failure that a timeout would mean at that moment. Moving a deadline costs as
-much as relaying a chunk, so `idle` moves at most every quarter of itself (`_RESCHEDULE_SHARE`).
+`_late` always holds the failure that a timeout would mean at that moment. Moving a deadline costs
+as much as relaying a chunk, so it moves once per quarter of `idle` (`_RESCHEDULE_SHARE`).
 
 Bytes before the first token (a role, comments) are held back, up to MAX_EVENT_BYTES. If the attempt
-fails before the first token, the caller has seen nothing but our comments, and the next endpoint can
-answer. With the first token `has_started` becomes true: from then on a failure ends the answer.
+fails before the first token, the caller has seen nothing but our comments, and the next endpoint
+can answer. With the first token `has_started` becomes true: from then on a failure ends the answer.
 
 INVARIANT: every failure leaves this module as AttemptError, and `close` is called exactly once. It
 returns the connection to the pool if the answer was read to its end, and closes it otherwise.

@@ -1,4 +1,4 @@
-"""The chat route: read a request, get a decision, make its attempts, answer and report each attempt.
+"""The chat route: read a request, get a decision, make its attempts, answer and report.
 
 `ChatHandler` reads the request and turns every exception into a reply. `ChatExchange` walks the
 attempts of one request: `AttemptQueue` says which endpoint is next, `ProviderAttempt` makes the
@@ -193,7 +193,7 @@ class ChatExchange:
             raise all_attempts_failed_error(self._results, self._requested)
 
     async def _decide(self, request: ChatRequest) -> AttemptQueue:
-        """Return the attempts at providers that the file names; raise ErrorReply if there are none."""
+        """Return the attempts at configured providers; raise ErrorReply if there are none."""
         self._requested = (request.question.model, *request.question.models)
         began = perf_counter()
         decision = await self._parts.decider.decide(request.question, self._seconds_left())
@@ -248,7 +248,7 @@ class ChatExchange:
         await reply.fail(broken, self._block(), attempt.answer_fields)
 
     def _report(self, attempt: ProviderAttempt, error: AttemptError | None) -> None:
-        """Report an attempt. A second one at the same rank is reported without the decision's id."""
+        """Report an attempt; a second one at the same rank without the decision's id."""
         is_repeated = any(each.attempt.rank == attempt.planned.rank for each in self._results)
         decision_id = "" if is_repeated else self._decision.decision_id
         outcome = attempt.outcome(decision_id, error)

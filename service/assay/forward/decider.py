@@ -56,7 +56,7 @@ class DeciderClient:
         self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
 
     async def decide(self, question: pb.DecideRequest, seconds: float) -> pb.DecideResponse:
-        """Return the decision; raise ErrorReply. An unavailable decider is awaited for 5 seconds."""
+        """Return the decision; wait 5 seconds for an unavailable decider, then raise ErrorReply."""
         limit = min(seconds, _WAIT_SECONDS)
         try:
             async with asyncio.timeout(limit), self._slots:

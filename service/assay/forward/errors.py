@@ -1,4 +1,4 @@
-"""Error replies that the forwarder itself gives, in OpenRouter's envelope with its `availability`."""
+"""Error replies of the forwarder itself, in OpenRouter's envelope with its `availability`."""
 
 from __future__ import annotations
 

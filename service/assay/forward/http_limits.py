@@ -1,4 +1,4 @@
-"""Limits on what callers send: size and time of heads and bodies, and memory of all bodies together."""
+"""Limits on what callers send: size and time of heads and bodies, memory of all bodies."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class RequestBody:
         self._budget = budget
 
     async def read(self, receive: Receive, length: bytes) -> bytes:
-        """Return the whole body; raise ErrorReply, before reading if its stated length is too large."""
+        """Return the body; raise ErrorReply, before reading if its stated length is too large."""
         self._reserve(int(length[:16]) if length.isdigit() else 0)
         data, more = bytearray(), True
         try:

@@ -15,9 +15,9 @@ operator. File names are UUIDv7, so their order is the order of time.
 
 INVARIANT: one process uses a spool at a time (`lock`), and only the first batch is removed.
 
-Why not the segments of `assay.journal`: the journal serves many threads, is signed, and ships from a
-position that its sink stores in the same transaction. EvidenceService knows batch ids instead, so a
-second store would have to map positions to batches that are acknowledged or set aside as a whole.
+Why not the segments of `assay.journal`: the journal serves many threads, is signed, and ships from
+a position that its sink stores in the same transaction. EvidenceService knows batch ids instead, so
+a second store would have to map positions to batches, each acknowledged or set aside as a whole.
 The spool takes about 90 lines, `append` takes as long as the journal's (10 to 17 µs), and batches
 that an earlier version left behind would need this reader in any case.
 """
@@ -28,10 +28,9 @@ import asyncio
 import fcntl
 import os
 import time
-import uuid
 from collections import Counter, deque
 from contextlib import suppress
-from itertools import chain, repeat
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -40,13 +39,15 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from assay.engine.errors import OperatorError, quoted
+from assay.journal.backoff import Backoff
+from assay.journal.uuid7 import uuid7
 from assay.v1 import evidence_pb2 as pb, evidence_pb2_grpc
 
 MAX_BATCH: Final = 1000
 _SOURCE: Final = "forward"
 _LINGER_SECONDS: Final = 0.2
 _TIMEOUT_SECONDS: Final = 10.0
-_BACKOFF_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_BACKOFF: Final = Backoff(first=0.1, longest=5.0)
 _MAX_BYTES: Final = 1 << 30
 _SUFFIX: Final = ".outcomes"
 _CLOSED: Final = -1
@@ -96,7 +97,7 @@ class Spool:
 
     def _open(self) -> None:
         self.seal()
-        path = self.directory / f"{new_batch_id()}{_SUFFIX}"
+        path = self.directory / f"{uuid7(time.time_ns() // 1_000_000)}{_SUFFIX}"
         with suppress(OSError):
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             self.waiting.append(path)
@@ -152,12 +153,6 @@ class Spool:
         os.close(self._lock)
 
 
-def new_batch_id() -> uuid.UUID:
-    """Return a UUIDv7."""
-    chance = uuid.uuid4().int & ~(0xFFFF_FFFF_FFFF << 80 | 0xF << 76)
-    return uuid.UUID(int=time.time_ns() // 1_000_000 << 80 | 7 << 76 | chance)
-
-
 class OutcomeReporter:
     """Stores outcomes in the spool, and sends its batches while `run` runs."""
 
@@ -198,7 +193,7 @@ class OutcomeReporter:
                 await self._send(batch)
 
     async def _send(self, batch: pb.ReportOutcomesRequest) -> None:
-        for wait in chain(_BACKOFF_SECONDS, repeat(_BACKOFF_SECONDS[-1])):
+        for failures in count(1):
             try:
                 answer = await self._report(batch, timeout=_TIMEOUT_SECONDS)
             except grpc.aio.AioRpcError as error:
@@ -207,7 +202,7 @@ class OutcomeReporter:
                     return self.spool.set_first_aside(error.details() or "")
                 waiting = len(self.spool.waiting)
                 log.warning("outcomes not sent yet", code=code.name, waiting=waiting)
-                await asyncio.sleep(wait)
+                await asyncio.sleep(_BACKOFF.wait(failures))
             else:
                 self.spool.delete_first()
                 self.sent += answer.accepted

@@ -38,8 +38,12 @@ _NOT_COPIED: Final = frozenset({
 })  # fmt: skip
 _GENERAL_TIERS: Final = ("flex", "priority")
 _MODALITIES: Final = {
-    "text": "text", "image_url": "image", "input_audio": "audio", "file": "file", "video_url": "video",
-}  # fmt: skip
+    "text": "text",
+    "image_url": "image",
+    "input_audio": "audio",
+    "file": "file",
+    "video_url": "video",
+}
 _MAX_QUESTION_BYTES: Final = 256 * 1024
 _NULL: Final = Raw(b"null")
 
@@ -156,7 +160,7 @@ def read_request(body: bytes, *, tenant: str, session_id: str, request_id: str) 
 
 
 def _read(fields: Mapping[str, Raw], name: str, kind: type[T], expected: str) -> T | None:
-    """Return a field of the body, if present; errors do not show its value: it could be a prompt."""
+    """Return a field, if present; an error does not show its value, which could be a prompt."""
     raw = fields.get(name)
     if raw is None or raw == _NULL:
         return None

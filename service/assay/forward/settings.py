@@ -88,7 +88,7 @@ class ProviderConnection:
         return self.models.get(endpoint_id) or self.models.get(model, model)
 
     def redact(self, text: str) -> str:
-        """Return a message of the provider as callers may see it: without the key, and shortened."""
+        """Return a message of the provider for callers: without the key, and shortened."""
         return (self.key.redact(text) if self.key else text)[:_MAX_MESSAGE]
 
     def headers(self) -> dict[str, str]:
@@ -138,7 +138,7 @@ def read_clients(file: Path) -> Clients:
 
 
 def read_providers(file: Path, environment: Mapping[str, str]) -> ProviderConnections:
-    """Read providers.yaml, with keys from the environment; raise BadSettingsFile with every fault."""
+    """Read providers.yaml and the keys; raise BadSettingsFile with every fault."""
     document = _SettingsFile(file, "providers")
     spec = document.content["spec"]
     faults: list[tuple[ValuePath, str]] = []

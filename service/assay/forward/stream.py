@@ -8,22 +8,22 @@ need parsed JSON, and parsing each of several hundred chunks per answer would be
 forwarder's work. But most chunks differ from the one before only in one piece of text.
 
 So the relay parses the first chunk that carries nothing but one text. It keeps the bytes around
-that text twice: as the provider wrote them and as we wrote them for the caller (`_TextFrame`). Later
-bytes that start with the provider's head and end with its tail are not parsed. The relay replaces
-head and tail by our own and copies the text, JSON escapes included. Bytes with several such events
-are split at `tail + head`.
+that text twice: as the provider wrote them and as we wrote them for the caller (`_TextFrame`).
+Later bytes that start with the provider's head and end with its tail are not parsed. The relay
+replaces head and tail by our own and copies the text, JSON escapes included. Bytes with several
+such events are split at `tail + head`.
 
 INVARIANT: bytes take this shortcut only if they are events that differ from the pattern in nothing
-but their texts. A text must not contain an unescaped quote, because the quote would end it and other
-fields would follow: a tool call, an error, `finish_reason`. Instead of judging each backslash, the
-relay parses the bytes whenever an escaped quote occurs or a quote is left after the split.
+but their texts. A text must not contain an unescaped quote: the quote would end it, and other
+fields would follow, such as a tool call, an error or `finish_reason`. Instead of judging each
+backslash, the relay parses the bytes if an escaped quote occurs or a quote is left after the split.
 
 The shortcut needs bytes that begin and end at the boundaries of events. Other bytes go through
 `EventSplitter`, which keeps the incomplete last event for the next read. Both paths relay only
 complete events, so a caller never gets half of one.
 
-Parsed events cannot change the outcome silently either: an error or a value that is not a chunk sets
-`error`, and `[DONE]` sets `done`. What follows in the same read is dropped.
+A parsed event that is an error or not a chunk sets `error`, and `[DONE]` sets `done`. What follows
+in the same read is dropped.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class ChunkRelay:
         return b"".join(relayed)
 
     def _relay_texts(self, data: bytes) -> bytes:
-        """Relay events that fit the pattern without parsing them; return nothing if any does not."""
+        """Relay events that fit the pattern without parsing; return nothing if any does not."""
         if self._pattern is None:
             return b""
         (head, tail), (our_head, our_tail) = self._pattern
@@ -152,7 +152,7 @@ class ChunkRelay:
         return b""
 
     def _rewrite(self, event: bytes, chunk: dict[str, Any]) -> bytes:
-        """Return a chunk with our names; keep it as the pattern if it carries nothing but a text."""
+        """Return a chunk with our names; it becomes the pattern if it has nothing but a text."""
         if "id" not in self.answer_fields:
             own = {name: value for name, value in chunk.items() if name in ("id", "created")}
             self.answer_fields = {**self._names, **own}

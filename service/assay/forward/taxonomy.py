@@ -1,4 +1,4 @@
-"""Every way an attempt can fail, in one table: what is reported, what is tried next, what the caller gets.
+"""Every way an attempt can fail, in one table: the report, the next step, the caller's status.
 
 Once the caller has the first token of a stream, every failure ends the answer, whatever `next_step`
 says: the text of two endpoints is never joined.
@@ -112,7 +112,7 @@ def kind_of_status(status: int) -> FailureKind:
 
 
 def error_in_answer(error: object) -> AttemptError:
-    """Return what an error inside an answer with status 200 means, by its code if that is HTTP's."""
+    """Return what an error inside a 200 means, by its code if that is an HTTP status."""
     fields = error if isinstance(error, dict) else {}
     code, text = str(fields.get("code")), fields.get("message")
     message = text if isinstance(text, str) else ""

@@ -1,4 +1,4 @@
-"""Requests to providers: one session, checked addresses, bounded answers; no redirects or cookies."""
+"""Requests to providers: one session, checked addresses, bounded answers, no redirects."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Simulated providers: one process that plays OpenAI-compatible upstreams, good and bad, by seed."""
+"""Simulated providers: one process with many OpenAI-compatible providers, good and bad, by seed."""

@@ -1,4 +1,4 @@
-"""What a simulated provider answers: text or tool calls, as a JSON body or as events of a stream."""
+"""What a simulated provider answers: text or tool calls, as JSON or as a stream."""
 
 from __future__ import annotations
 

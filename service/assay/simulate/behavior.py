@@ -44,7 +44,7 @@ class DroppedFault(InjectedFault, frozen=True, tag="dropped"):
 
 
 class PartialAnswer(InjectedFault, frozen=True):
-    """Starts well: sends `after` events, or the first half of a JSON answer if `after` is not zero."""
+    """Sends `after` events first, or half of a JSON answer if `after` is not zero."""
 
     after: Count = 0
 

@@ -1,4 +1,4 @@
-"""Simulated providers on a socket: completions of every provider, and routes to watch and control them."""
+"""Simulated providers on a socket: their completions, and routes to watch and control them."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _hash_key(text: str) -> str:
 
 
 class SimulatedProviders:
-    """The ASGI application for completions; `providers` and `log` are open to the control routes."""
+    """The ASGI application for completions; the control routes use `providers` and `log`."""
 
     def __init__(self, settings: SimulationSettings) -> None:
         self.log = RequestLog()
