@@ -4,7 +4,7 @@ CPU is that of the forwarding process, user and system. `make bench-litellm` mak
 environment.
 
 Streams are measured in two ways. Paced, each chunk arrives alone and costs every forwarder a read
-and a write; the target is relative to the bare forwarder. In bursts, many chunks arrive in one read,
+and a write; the target is relative to the bare forwarder. In bursts, many chunks come in one read,
 so that parsing each of them shows; the target is relative to LiteLLM. With paced chunks even the
 bare forwarder uses more than a 30th of LiteLLM's CPU. All four figures are printed.
 """
