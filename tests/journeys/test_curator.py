@@ -324,10 +324,10 @@ def test_without_a_publication_the_pool_is_judged_without_memory(small: str) -> 
     pool = assay("pool", "lab/pair:exacto", "--database", small, "--json").json
     assert {each["state"] for each in pool["others"]} == {None}
     history = assay("pool", "lab/pair:exacto", "--history", "--database", small)
-    assert (history.code, history.out) == (0, "lab/pair:exacto: no change yet\n")
+    assert (history.code, history.out) == (0, "lab/pair:exacto: no changes yet\n")
     assert_rejected(
         assay("pool", "lab/pair:exacto", "--at", "2026-01-01T00:00:00Z", "--database", small),
-        2, "--at: '2026-01-01T00:00:00Z' is not a time of which the pool is kept", "nothing has been published",
+        2, "--at: '2026-01-01T00:00:00Z' is not a time for which the pool is stored", "nothing has been published",
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The command tree, and how errors become exit codes: 0 done, 1 failed, 2 usage, 3 bad policy or data."""
+"""The command tree, and the exit codes of errors: 1 failed, 2 usage, 3 invalid rules or data."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ INTERRUPTED = 130
 
 app = cyclopts.App(
     name="assay",
-    help="Decide which provider endpoints may serve an LLM request, and in what order.\n\nExample: assay demo",
+    help="Decide which provider endpoints may serve an LLM request, and in what order.\n\n"
+    "Exit codes: 0 success; 1 failure; 2 invalid usage; 3 invalid rule files or data.\n\nExample: assay demo",
     version=engine_version,
     default_parameter=cyclopts.Parameter(negative=""),
     version_flags=["--version"],
@@ -55,9 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command; its exit code."""
+    """Run one command and return its exit code."""
     try:
-        refuse_bytes(arguments)
+        _require_text(arguments)
         code = app(
             list(arguments), exit_on_error=False, print_error=False, result_action="return_value"
         )
@@ -70,17 +71,17 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
             fail(str(error))
-        # The reader of a pipe is gone or the disk is full: keep Python from trying again at exit.
+        # The reader of a pipe is gone or the disk is full: keep Python from flushing again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except AssayError as error:
         fail(str(error))
-        return exit_code(error)
+        return _exit_code(error)
     return code if isinstance(code, int) else 0
 
 
-def refuse_bytes(arguments: Sequence[str]) -> None:
-    """Refuse arguments that are no text; Python hands their bytes on as lone surrogates, which no message can carry."""
+def _require_text(arguments: Sequence[str]) -> None:
+    """Reject arguments that are not UTF-8; Python passes their bytes on as lone surrogates."""
     for argument in arguments:
         try:
             argument.encode()
@@ -89,14 +90,13 @@ def refuse_bytes(arguments: Sequence[str]) -> None:
 
 
 class NotText(CallerError):
-    """An argument holds bytes that are not UTF-8."""
+    """An argument is not UTF-8."""
 
     def __init__(self, argument: str) -> None:
         super().__init__(f"argument {quoted(argument)} is not UTF-8 text")
 
 
-def exit_code(error: AssayError) -> int:
-    """The exit code of a failure, by whose fault it is."""
+def _exit_code(error: AssayError) -> int:
     if isinstance(error, (AuthorError, BadData)):
         return BAD_INPUT
     return USAGE if isinstance(error, CallerError) else FAILED

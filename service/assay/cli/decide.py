@@ -1,9 +1,8 @@
-"""`assay decide`: one request, in process or from a server, by the same messages."""
+"""`assay decide`: decide one request, in this process or on a server, with the same messages."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import grpc
@@ -12,7 +11,7 @@ from cyclopts import Parameter
 from google.protobuf import json_format
 
 from assay.cli.options import DatabaseUrl, JournalDir, Json, Now, PolicyDir, Tenant, instant
-from assay.cli.output import console, print_json, print_table, said
+from assay.cli.output import console, print_json, print_table, unique_reasons
 from assay.engine.errors import AssayError, CallerError, InvalidField, OperatorError
 from assay.forward.provider_preferences import provider_preferences
 from assay.rpc.convert.plan import decide_response, explain_response
@@ -24,51 +23,127 @@ from assay.server.settings import wall_clock
 from assay.v1 import routing_pb2 as pb, routing_pb2_grpc
 
 TIMEOUT_SECONDS = 30.0
+CALLER_CODES = (
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.FAILED_PRECONDITION,
+)
 
 
 class ServerRefused(CallerError):
-    """The server answered a request with an error of the caller's."""
+    """The server rejected the request."""
 
 
 class ServerFailed(OperatorError):
-    """The server did not answer a request."""
+    """The server did not answer."""
 
 
-def decide_command(  # noqa: PLR0913 - one option per field of a request
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class RequestOptions:
+    """One option per field of a request."""
+
+    models: Annotated[
+        list[str] | None, Parameter(help="Fallback models, in order of preference.")
+    ] = None
+    tools: Annotated[int, Parameter(help="How many tools the request offers.")] = 0
+    tool_choice: Annotated[
+        str | None, Parameter(help="`none`, `auto`, `required` or `function`.")
+    ] = None
+    parameters: Annotated[
+        list[str] | None, Parameter(help="Names of the parameters that the request sends.")
+    ] = None
+    provider: Annotated[str | None, Parameter(help="OpenRouter's `provider` object as JSON.")] = (
+        None
+    )
+    max_tokens: Annotated[int | None, Parameter(help="Requested limit of the answer.")] = None
+    prompt_tokens: Annotated[int | None, Parameter(help="Length of the prompt.")] = None
+    input_modalities: Annotated[
+        list[str] | None,
+        Parameter(help="Kinds of input: `text`, `image`, `file`, `audio`, `video`."),
+    ] = None
+    service_tier: Annotated[
+        str | None, Parameter(help="`auto`, `default`, `flex` or `priority`.")
+    ] = None
+    session_id: Annotated[str, Parameter(help="The conversation of the request.")] = ""
+    tenant: Tenant = ""
+    seed: Annotated[str | None, Parameter(help="Seed of the draws, 16 or 32 bytes in hex.")] = None
+
+    def message(self, model: str) -> pb.DecideRequest:
+        """Return the request as a message; raises InvalidField."""
+        message = pb.DecideRequest(
+            model=model,
+            models=self.models or (),
+            tenant=self.tenant,
+            tool_choice=self.tool_choice,
+            parameters=self.parameters or (),
+            input_modalities=self.input_modalities or (),
+            service_tier=self.service_tier,
+            session_id=self.session_id,
+        )
+        for name in ("tools", "max_tokens", "prompt_tokens"):
+            _set_number(message, name, getattr(self, name))
+        if self.provider is not None:
+            message.provider.CopyFrom(provider_preferences(_parse_json(self.provider)))
+        if self.seed is not None:
+            message.seed = _parse_seed(self.seed)
+        return message
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """Where the request is decided, and where the decision is recorded."""
+
+    now: Now = None
+    record: Annotated[
+        bool,
+        Parameter(negative="", help="Write the decision to the log, so that it can be replayed."),
+    ] = False
+    journal: JournalDir = None
+    server: Annotated[
+        str | None, Parameter(help="Send the request to this server: HOST:PORT or unix:PATH.")
+    ] = None
+    url: DatabaseUrl = None
+    policy: PolicyDir = None
+
+    def require_compatible(self, *, explain: bool) -> None:
+        """Reject options that exclude each other."""
+        if self.record and (explain or self.server is not None):
+            raise InvalidField("--record", "", "allowed together with --explain or --server")
+        if self.journal is not None and not self.record:
+            raise InvalidField("--journal", str(self.journal), "allowed without --record")
+        if self.server is None:
+            return
+        if self.now is not None or self.url is not None or self.policy is not None:
+            raise InvalidField(
+                "--server", self.server, "allowed together with --now, --database or --policy"
+            )
+        if not self.server:
+            raise InvalidField("--server", self.server, "HOST:PORT or unix:PATH")
+
+
+NO_FIELDS = RequestOptions()
+DEFAULT_SOURCE = SourceOptions()
+
+
+def decide_command(
     model: str,
     *,
-    models: Annotated[
-        list[str] | None, Parameter(help="Further models, in order of preference.")
-    ] = None,
-    tools: Annotated[int, Parameter(help="Number of tools offered.")] = 0,
-    tool_choice: str | None = None,
-    parameters: Annotated[list[str] | None, Parameter(help="Names of the parameters sent.")] = None,
-    provider: Annotated[
-        str | None, Parameter(help="OpenRouter's `provider` object as JSON.")
-    ] = None,
-    max_tokens: int | None = None,
-    prompt_tokens: int | None = None,
-    input_modalities: list[str] | None = None,
-    service_tier: str | None = None,
-    session_id: str = "",
-    tenant: Tenant = "",
-    seed: Annotated[str | None, Parameter(help="Seed of the draws, 16 or 32 bytes in hex.")] = None,
-    now: Now = None,
+    request: RequestOptions = NO_FIELDS,
+    source: SourceOptions = DEFAULT_SOURCE,
     explain: Annotated[
-        bool, Parameter(negative="", help="Show every verdict with the values its rules saw.")
+        bool, Parameter(negative="", help="Show every verdict with the values that rules read.")
     ] = False,
-    record: Annotated[
-        bool, Parameter(negative="", help="Keep the decision in the log; it can be replayed.")
-    ] = False,
-    journal: JournalDir = None,
-    server: Annotated[
-        str | None, Parameter(help="Ask this server: HOST:PORT or unix:PATH.")
-    ] = None,
-    url: DatabaseUrl = None,
-    policy: PolicyDir = None,
     json: Json = False,
 ) -> None:
-    """Order the endpoints that may serve a request, with a reason for every one left out.
+    """Order the endpoints that may serve a request, with a reason for every other endpoint.
+
+    Decides from the published snapshot of the database. With --now or --policy, or if nothing was
+    published, it judges the database first. With --server, it asks a running server.
+
+    Exit codes: 0 decided, even if no endpoint is left; 1 the database or server failed; 2 the
+    request is not valid; 3 the rule files have faults.
 
     Example: assay decide moonshotai/kimi-k2-0905:exacto --tools 2
 
@@ -78,48 +153,21 @@ def decide_command(  # noqa: PLR0913 - one option per field of a request
 
     Example: assay decide openai/gpt-oss-120b:nitro --server 127.0.0.1:7333
     """
-    if record and (explain or server is not None):
-        raise InvalidField("--record", "", "to be used together with --explain or --server")
-    if journal is not None and not record:
-        raise InvalidField("--journal", str(journal), "to be used without --record")
-    message = pb.DecideRequest(
-        model=model,
-        models=models or (),
-        tenant=tenant,
-        tool_choice=tool_choice,
-        parameters=parameters or (),
-        input_modalities=input_modalities or (),
-        service_tier=service_tier,
-        session_id=session_id,
-    )
-    set_number(message, "tools", tools)
-    set_number(message, "max_tokens", max_tokens)
-    set_number(message, "prompt_tokens", prompt_tokens)
-    if provider is not None:
-        message.provider.CopyFrom(provider_preferences(parsed(provider)))
-    if seed is not None:
-        message.seed = seed_bytes(seed)
-    answer: pb.DecideResponse | pb.ExplainResponse
-    if record:
-        answer = record_here(message, instant("--now", now), (url, policy, journal))
-    elif server is None:
-        answer = answer_here(message, instant("--now", now), url, policy, explain=explain)
-    elif now is not None or url is not None or policy is not None:
-        raise InvalidField(
-            "--server", server, "to be used together with --now, --database or --policy"
-        )
-    elif not server:
-        raise InvalidField("--server", server, "HOST:PORT or unix:PATH")
+    source.require_compatible(explain=explain)
+    message = request.message(model)
+    if source.server is not None:
+        answer = _ask_server(source.server, message, explain=explain)
+    elif source.record:
+        answer = _decide_and_record(message, source)
     else:
-        answer = ask(server, message, explain=explain)
+        answer = _decide_here(message, source, explain=explain)
     if json:
-        print_json(as_json(answer))
+        print_json(_as_json(answer))
     else:
-        show(answer)
+        _show(answer)
 
 
-def set_number(message: pb.DecideRequest, name: str, value: int | None) -> None:
-    """Set an integer field; raises InvalidField where it does not fit."""
+def _set_number(message: pb.DecideRequest, name: str, value: int | None) -> None:
     if value is not None:
         try:
             setattr(message, name, value)
@@ -127,61 +175,46 @@ def set_number(message: pb.DecideRequest, name: str, value: int | None) -> None:
             raise InvalidField(name, value, "an integer of 32 or 64 bits") from error
 
 
-def parsed(text: str) -> object:
-    """The value of a JSON option; NaN and the like are no JSON."""
+def _parse_json(text: str) -> object:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise InvalidField("--provider", text, f"JSON: {error}") from error
 
 
-def seed_bytes(text: str) -> bytes:
-    """The bytes of a hexadecimal seed."""
+def _parse_seed(text: str) -> bytes:
     try:
         return bytes.fromhex(text)
     except ValueError as error:
         raise InvalidField("--seed", text, "16 or 32 bytes in hexadecimal") from error
 
 
-def answer_here(
-    message: pb.DecideRequest,
-    now: datetime | None,
-    url: str | None,
-    policy: Path | None,
-    *,
-    explain: bool,
+def _decide_here(
+    message: pb.DecideRequest, source: SourceOptions, *, explain: bool
 ) -> pb.DecideResponse | pb.ExplainResponse:
-    """Answer from the database, in this process."""
-    request = request_from(message)
-    with open_current_database(url) as database:
-        snapshot = snapshot_now(database, policy, now)
+    request, now = request_from(message), instant("--now", source.now)
+    with open_current_database(source.url) as database:
+        snapshot = snapshot_now(database, source.policy, now)
     decider = Decider(clock=(lambda: now) if now else wall_clock, snapshot=snapshot)
     if explain:
         return explain_response(decider.explain(request))
-    decided = decider.decide(request)
-    return decide_response(decided)
+    return decide_response(decider.decide(request))
 
 
-def record_here(
-    message: pb.DecideRequest,
-    now: datetime | None,
-    places: tuple[str | None, Path | None, Path | None],
-) -> pb.DecideResponse:
-    """Answer from the database, in this process, once the decision is in the log."""
-    url, policy, journal = places
-    request = request_from(message)
+def _decide_and_record(message: pb.DecideRequest, source: SourceOptions) -> pb.DecideResponse:
+    """Decide in this process; return the answer once the decision is in the log."""
+    request, now = request_from(message), instant("--now", source.now)
     with (
-        open_current_database(url) as database,
-        recording_decider(database, policy, now, journal) as decider,
+        open_current_database(source.url) as database,
+        recording_decider(database, source.policy, now, source.journal) as decider,
     ):
-        decided = decider.decide(request)
-    return decide_response(decided)
+        decision = decider.decide(request)
+    return decide_response(decision)
 
 
-def ask(
+def _ask_server(
     server: str, message: pb.DecideRequest, *, explain: bool
 ) -> pb.DecideResponse | pb.ExplainResponse:
-    """Answer from a server."""
     with grpc.insecure_channel(server) as channel:
         stub = routing_pb2_grpc.RoutingServiceStub(channel)
         try:
@@ -189,22 +222,16 @@ def ask(
                 return stub.Explain(pb.ExplainRequest(request=message), timeout=TIMEOUT_SECONDS)
             return stub.Decide(message, timeout=TIMEOUT_SECONDS)
         except grpc.RpcError as error:
-            raise translated(server, error) from error
+            raise _server_error(server, error) from error
 
 
-def translated(server: str, error: grpc.RpcError) -> AssayError:
-    """A gRPC status as one of our errors."""
-    words = f"{server}: {error.code().name}: {' '.join(str(error.details()).split())}"
-    callers = (
-        grpc.StatusCode.INVALID_ARGUMENT,
-        grpc.StatusCode.NOT_FOUND,
-        grpc.StatusCode.FAILED_PRECONDITION,
-    )
-    return ServerRefused(words) if error.code() in callers else ServerFailed(words)
+def _server_error(server: str, error: grpc.RpcError) -> AssayError:
+    text = f"{server}: {error.code().name}: {' '.join(str(error.details()).split())}"
+    return ServerRefused(text) if error.code() in CALLER_CODES else ServerFailed(text)
 
 
-def as_json(answer: pb.DecideResponse | pb.ExplainResponse) -> dict[str, Any]:
-    """The answer for programs; every field is there, also where it is empty."""
+def _as_json(answer: pb.DecideResponse | pb.ExplainResponse) -> dict[str, Any]:
+    """Convert the answer for programs; empty fields are included."""
     shown: dict[str, Any] = json_format.MessageToDict(
         answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
@@ -215,34 +242,31 @@ def as_json(answer: pb.DecideResponse | pb.ExplainResponse) -> dict[str, Any]:
     return shown
 
 
-def show(answer: pb.DecideResponse | pb.ExplainResponse) -> None:
-    """The answer for people: who serves, and why the others do not."""
-    print_table(
-        "attempts",
-        ("#", "model", "endpoint", "by"),
-        [(a.rank, a.model, a.tag, a.rule_set) for a in answer.attempts],
-    )
+def _show(answer: pb.DecideResponse | pb.ExplainResponse) -> None:
+    attempts = [(a.rank, a.model, a.tag, a.rule_set) for a in answer.attempts]
+    print_table("attempts", ("#", "model", "endpoint", "by"), attempts)
     if not answer.attempts:
         why = ", ".join(f"{r.reason} ({r.endpoints})" for r in answer.availability_reasons)
         console.print(f"no endpoint is left: {answer.availability}; {why}", markup=False)
     if isinstance(answer, pb.DecideResponse):
-        rows = [(f.model, f.tag, *reason) for f in answer.excluded for reason in said(f.reasons)]
+        excluded = [(f.model, f.tag, f.reasons) for f in answer.excluded]
     else:
-        rows = [(v.model, v.tag, *reason) for v in answer.verdicts for reason in said(v.broken)]
+        excluded = [(v.model, v.tag, v.broken) for v in answer.verdicts]
+    rows = [(m, tag, *why) for m, tag, findings in excluded for why in unique_reasons(findings)]
     if rows:
         print_table("left out", ("model", "endpoint", "reason", ""), rows)
     if isinstance(answer, pb.ExplainResponse):
-        seen = [
-            (v.tag, f.name, text_of(f.value) if f.HasField("value") else "absent")
-            for v in answer.verdicts
-            for f in v.seen
-        ]
-        print_table("values seen", ("endpoint", "fact", "value"), seen)
+        seen = [(verdict.tag, fact) for verdict in answer.verdicts for fact in verdict.seen]
+        facts = [(tag, fact.name, _fact_text(fact)) for tag, fact in seen]
+        print_table("values seen", ("endpoint", "fact", "value"), facts)
 
 
-def text_of(value: pb.FactValue) -> str:
-    """A fact's value in a cell."""
+def _fact_text(fact: pb.Fact) -> str:
+    return _value_text(fact.value) if fact.HasField("value") else "absent"
+
+
+def _value_text(value: pb.FactValue) -> str:
     kind = value.WhichOneof("kind")
     if kind == "list_value":
-        return "[" + ", ".join(text_of(v) for v in value.list_value.values) + "]"
+        return "[" + ", ".join(map(_value_text, value.list_value.values)) + "]"
     return str(getattr(value, kind)) if kind else ""

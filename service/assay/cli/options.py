@@ -1,4 +1,4 @@
-"""Options and values that several commands share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from assay.engine.errors import InvalidField
 
 
 def instant(name: str, text: str | None) -> datetime | None:
-    """An ISO 8601 time with a zone, in UTC; raises InvalidField naming the option."""
+    """Parse an ISO 8601 time with a zone, and return it in UTC; raises InvalidField."""
     if text is None:
         return None
     try:
@@ -34,7 +34,7 @@ DatabaseUrl = Annotated[
 ]
 PolicyDir = Annotated[
     Path | None,
-    Parameter(help="Directory of rule files; the shipped ones by default. [env: ASSAY_POLICY]"),
+    Parameter(help="Directory of rule files; by default the shipped ones. [env: ASSAY_POLICY]"),
 ]
 JournalDir = Annotated[
     Path | None,
@@ -47,4 +47,4 @@ Now = Annotated[
     str | None,
     Parameter(help="Judge as of this time instead of the wall clock: 2025-09-23T12:00:00Z."),
 ]
-Tenant = Annotated[str, Parameter(help="The tenant who asks.")]
+Tenant = Annotated[str, Parameter(help="The tenant of the request.")]

@@ -1,10 +1,10 @@
-"""What commands print: tables for people, JSON for programs, colours only on a terminal."""
+"""Output of commands: tables for people, JSON for programs, logs; colors only on a terminal."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import orjson
 import structlog
@@ -13,9 +13,19 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from assay.engine.policy.verdict import RuleFinding
+from assay.v1 import routing_pb2 as pb
+
+Item = TypeVar("Item")
+COLUMNS = ("{task.description}", "{task.completed:,}")
+PIPED_WIDTH = 160
+console = Console(soft_wrap=True, highlight=False)
+piped = Console(soft_wrap=True, highlight=False, width=PIPED_WIDTH)
+errors = Console(stderr=True, soft_wrap=True, highlight=False)
+
 
 def configure_logs(level: int) -> None:
-    """Log from this level on."""
+    """Write log records of this level and above to standard error."""
     terminal = sys.stderr.isatty()
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -31,12 +41,8 @@ def configure_logs(level: int) -> None:
     )
 
 
-Item = TypeVar("Item")
-COLUMNS = ("{task.description}", "{task.completed:,}")
-
-
 def counted(items: Iterable[Item], words: str) -> Iterator[Item]:
-    """The items as they are, counted on the terminal while somebody takes them."""
+    """Yield the items unchanged; show on a terminal how many were consumed."""
     if not errors.is_terminal:
         yield from items
         return
@@ -48,14 +54,8 @@ def counted(items: Iterable[Item], words: str) -> Iterator[Item]:
             progress.advance(task)
 
 
-PIPED_WIDTH = 160
-console = Console(soft_wrap=True, highlight=False)
-piped = Console(soft_wrap=True, highlight=False, width=PIPED_WIDTH)
-errors = Console(stderr=True, soft_wrap=True, highlight=False)
-
-
 def print_json(value: object) -> None:
-    """One JSON document on standard output."""
+    """Write one JSON document to standard output."""
     sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
 
 
@@ -66,7 +66,7 @@ def print_table(
     *,
     whole: Sequence[str] = (),
 ) -> None:
-    """A table with a title; cells are shown as they are, whatever they hold, those of `whole` columns on one line."""
+    """Print a table; cells are never read as markup, and `whole` columns are not wrapped."""
     table = Table(
         title=escape(title), title_justify="left", header_style="bold", box=None, pad_edge=False
     )
@@ -77,23 +77,11 @@ def print_table(
     (console if console.is_terminal else piped).print(table, soft_wrap=False)
 
 
-class Reasoned(Protocol):
-    """What a rule said, in whichever form it came."""
-
-    @property
-    def reason(self) -> str:
-        """Code from the closed list."""
-
-    @property
-    def message(self) -> str:
-        """One sentence."""
-
-
-def said(findings: Iterable[Reasoned]) -> list[tuple[str, str]]:
-    """Reason and message of each finding; rules that say the same are told once."""
+def unique_reasons(findings: Iterable[RuleFinding | pb.Finding]) -> list[tuple[str, str]]:
+    """Return reason and message of each finding, without duplicates."""
     return list(dict.fromkeys((finding.reason, finding.message) for finding in findings))
 
 
 def fail(message: str) -> None:
-    """One line on standard error."""
+    """Write one line to standard error."""
     errors.print(f"[bold red]assay:[/] {escape(message)}")

@@ -1,8 +1,8 @@
-"""`assay pool`: who is in a pool, who is not, and what stands between."""
+"""`assay pool`: members of a pool, the other endpoints, and what would admit them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,25 +10,35 @@ from cyclopts import Parameter
 from sqlalchemy import Engine
 
 from assay.cli.options import DatabaseUrl, Json, Now, PolicyDir, Tenant, instant
-from assay.cli.output import console, print_json, print_table, said
-from assay.cli.pool_distance import distance_json, show_distances
-from assay.cli.pool_history import finding_json, show_history
+from assay.cli.output import console, print_json, print_table, unique_reasons
 from assay.cli.questions import utc
 from assay.engine.errors import InvalidField
+from assay.engine.policy.verdict import RuleFinding
 from assay.engine.pool.report import PoolEndpoint, PoolReport, pool_report
 from assay.engine.pool.scorecard import Scorecard, scorecards
+from assay.engine.snapshot.pool_memory import PoolChange
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.server.database import open_current_database, published_snapshot, snapshot_now
 from assay.server.settings import wall_clock
 from assay.store.pools import pool_changes
 from assay.store.snapshots import first_published
 
+HOURS_PER_DAY = 24
+MINUTE = "%Y-%m-%d %H:%M"
+DISTANCE_COLUMNS = (
+    "endpoint",
+    "accuracy",
+    "clean tool calls needed",
+    "at present rate",
+    "not before",
+)
+
 At = Annotated[
     str | None,
-    Parameter(help="Show the pool that was in force at this time: 2025-09-23T12:00:00Z."),
+    Parameter(help="Show the pool that was active at this time: 2025-09-23T12:00:00Z."),
 ]
 History = Annotated[
-    bool, Parameter(negative="", help="Show every change of the pool, with what stood behind it.")
+    bool, Parameter(negative="", help="Show every change of the pool with its cause.")
 ]
 
 
@@ -43,53 +53,53 @@ def pool_command(  # noqa: PLR0913 - one option per part of the question
     policy: PolicyDir = None,
     json: Json = False,
 ) -> None:
-    """Show the pool of a model and variant: members, and the others with every rule they broke.
+    """Show the pool of a model and variant: its members, and the other endpoints with their broken rules.
 
-    It is the pool in force, as the curator keeps it; with --now, with rules of your own, or before there ever was a
-    curator, one judged without memory.
+    Shows the active pool, which the curator maintains. With --now or --policy, or if nothing was
+    published, it judges the database without memory.
+
+    Exit codes: 0 shown; 1 the database failed; 2 the model, variant or an option is not valid; 3 the
+    rule files have faults.
 
     Example: assay pool moonshotai/kimi-k2-0905:exacto --now 2025-09-23T12:00:00Z
 
     Example: assay pool moonshotai/kimi-k2-0905:exacto --history
     """
-    require_one_time(now=now, at=at, history=history, policy=policy)
+    _require_one_time(now=now, at=at, history=history, policy=policy)
     as_of = instant("--now", now)
     with open_current_database(url) as database:
-        snapshot = (
-            snapshot_now(database, policy, as_of) if at is None else snapshot_at(database, at)
-        )
+        if at is None:
+            snapshot = snapshot_now(database, policy, as_of)
+        else:
+            snapshot = _snapshot_at(database, at)
         report = pool_report(snapshot, model, tenant)
         cards = {card.endpoint.verdict.endpoint_id: card for card in scorecards(snapshot, report)}
         changes = pool_changes(database, report.binding, report.model) if history else ()
-    if history:
-        show_history(report, changes, json=json)
+    if history and json:
+        print_json(_history_json(report, changes))
+    elif history:
+        _show_history(report, changes)
     elif json:
-        print_json(as_json(report, cards))
+        print_json(_pool_json(report, cards))
     else:
-        show(report)
-        show_distances(cards)
+        _show_pool(report)
+        _show_distances(cards)
 
 
-def require_one_time(
+def _require_one_time(
     *, now: str | None, at: str | None, history: bool, policy: Path | None
 ) -> None:
-    """Refuse options that ask for different things."""
+    """Reject options that ask for different times."""
     if at is not None and now is not None:
-        raise InvalidField("--at", at, "to be used together with --now, which judges anew")
+        raise InvalidField("--at", at, "allowed together with --now, which judges again")
     if history and (at is not None or now is not None):
-        raise InvalidField(
-            "--history", "", "to be used together with --at or --now: it is the whole history"
-        )
+        raise InvalidField("--history", "", "allowed together with --at or --now")
     if policy is not None and (history or at is not None):
-        raise InvalidField(
-            "--policy",
-            str(policy),
-            "to be used together with --at or --history: what was, was judged",
-        )
+        raise InvalidField("--policy", str(policy), "allowed together with --at or --history")
 
 
-def snapshot_at(database: Engine, at: str) -> Snapshot:
-    """What was in force at a time; raises InvalidField where that is not known."""
+def _snapshot_at(database: Engine, at: str) -> Snapshot:
+    """Return the snapshot that was active at a time; raises InvalidField if it is not stored."""
     then = instant("--at", at)
     if then is None or then > wall_clock():
         raise InvalidField("--at", at, "in the past")
@@ -97,100 +107,168 @@ def snapshot_at(database: Engine, at: str) -> Snapshot:
     if snapshot is None:
         first = first_published(database)
         since = (
-            f"from {utc(first.published_at)} on" if first else "and nothing has been published yet"
+            f"which is from {utc(first.published_at)} on"
+            if first
+            else "and nothing has been published yet"
         )
-        raise InvalidField("--at", at, f"a time of which the pool is kept, {since}")
+        raise InvalidField("--at", at, f"a time for which the pool is stored, {since}")
     return snapshot
 
 
-def as_json(report: PoolReport, cards: Mapping[str, Scorecard]) -> dict[str, Any]:
-    """A pool for programs."""
+def _pool_json(report: PoolReport, cards: Mapping[str, Scorecard]) -> dict[str, Any]:
     return {
         "model": report.model,
         "variant": report.variant,
         "rule_set": report.rule_set,
         "as_of": report.as_of.isoformat().replace("+00:00", "Z"),
         "snapshot_id": report.snapshot_id,
-        "members": [endpoint_json(j) for j in report.members],
-        "others": [
-            {
-                **endpoint_json(j),
-                "state": j.state,
-                "reasons": [finding_json(f) for f in j.verdict.broken],
-                "distance": distance_json(cards[j.verdict.endpoint_id]),
-            }
-            for j in report.others
-        ],
+        "members": [_endpoint_json(each) for each in report.members],
+        "others": [_other_json(each, cards[each.verdict.endpoint_id]) for each in report.others],
     }
 
 
-def endpoint_json(judged: PoolEndpoint) -> dict[str, Any]:
-    """One endpoint with its facts and the rules that abstained."""
-    verdict = judged.verdict
+def _endpoint_json(endpoint: PoolEndpoint) -> dict[str, Any]:
+    verdict = endpoint.verdict
     return {
         "endpoint_id": verdict.endpoint_id,
         "provider": verdict.provider,
         "tag": verdict.tag,
-        "since": judged.since and utc(judged.since),
-        "facts": dict(judged.facts),
-        "abstained": [finding_json(f) for f in verdict.abstained],
-        "shadow": [finding_json(f) for f in verdict.shadow],
+        "since": endpoint.since and utc(endpoint.since),
+        "facts": dict(endpoint.facts),
+        "abstained": [_finding_json(each) for each in verdict.abstained],
+        "shadow": [_finding_json(each) for each in verdict.shadow],
     }
 
 
-def show(report: PoolReport) -> None:
-    """A pool for people."""
-    remembered = any(j.state for j in (*report.members, *report.others))
-    print_table(
-        f"{report.model}:{report.variant} as of {report.as_of:%Y-%m-%d %H:%M} UTC, {len(report.members)} members",
-        (
-            "endpoint",
-            "requests",
-            "tool calls",
-            "errored",
-            "accuracy",
-            *(("since",) if remembered else ()),
-        ),
-        [(j.verdict.tag, *counts(j), *((since(j),) if remembered else ())) for j in report.members],
-    )
+def _other_json(endpoint: PoolEndpoint, card: Scorecard) -> dict[str, Any]:
+    accuracy = card.accuracy and {
+        "value": card.accuracy.value,
+        "low": card.accuracy.low,
+        "high": card.accuracy.high,
+        "effective_requests": card.accuracy.requests,
+    }
+    rules = [{"rule": f.rule, "reason": f.reason, "seen": dict(f.seen)} for f in card.broken]
+    return {
+        **_endpoint_json(endpoint),
+        "state": endpoint.state,
+        "reasons": [_finding_json(each) for each in endpoint.verdict.broken],
+        "distance": {
+            "rules": rules,
+            "accuracy": accuracy,
+            "clean_requests": card.clean_requests,
+            "hours": card.hours,
+            "held_until": card.held_until and utc(card.held_until),
+        },
+    }
+
+
+def _finding_json(finding: RuleFinding) -> dict[str, str]:
+    names = ("rule", "rule_set", "reason", "message", "outcome")
+    return {name: getattr(finding, name) for name in names}
+
+
+def _history_json(report: PoolReport, changes: Sequence[PoolChange]) -> dict[str, Any]:
     rows = [
-        (f"{j.verdict.tag}{standing(j)}" if n == 0 else "", *reason)
-        for j in report.others
-        for n, reason in enumerate(said(j.verdict.broken))
-    ]
-    if rows:
-        print_table("not in the pool", ("endpoint", "reason", ""), rows)
-    abstained = sorted(
         {
-            (f.rule, f.message)
-            for j in (*report.members, *report.others)
-            for f in j.verdict.abstained
+            "at": utc(change.at),
+            "endpoint_id": change.endpoint_id,
+            "before": change.before,
+            "after": change.after,
+            "cause": change.cause,
+            "message": change.message,
+            "reasons": [_finding_json(each) for each in change.reasons],
+            "facts": dict(change.facts),
         }
-    )
-    for rule, message in abstained:
+        for change in changes
+    ]
+    heading = {"model": report.model, "variant": report.variant, "binding": report.binding}
+    return {**heading, "changes": rows}
+
+
+def _show_pool(report: PoolReport) -> None:
+    endpoints = (*report.members, *report.others)
+    columns = ["endpoint", "requests", "tool calls", "errored", "accuracy"]
+    members = [(each.verdict.tag, *_counts(each)) for each in report.members]
+    if any(each.state for each in endpoints):
+        columns.append("since")
+        members = [(*row, _since(e)) for row, e in zip(members, report.members, strict=True)]
+    title = f"{report.model}:{report.variant} as of {report.as_of:{MINUTE}} UTC"
+    print_table(f"{title}, {len(report.members)} members", columns, members)
+    others: list[tuple[str, str, str]] = []
+    for each in report.others:
+        tag = f"{each.verdict.tag}{_state(each)}"
+        for reason, message in unique_reasons(each.verdict.broken):
+            others.append((tag, reason, message))
+            tag = ""
+    if others:
+        print_table("not in the pool", ("endpoint", "reason", ""), others)
+    abstained = {(f.rule, f.message) for each in endpoints for f in each.verdict.abstained}
+    for rule, message in sorted(abstained):
         console.print(f"abstained: {rule}: {message}", markup=False)
 
 
-def since(judged: PoolEndpoint) -> str:
-    """Since when an endpoint stands where it does."""
-    return f"{judged.since:%Y-%m-%d %H:%M}" if judged.since else ""
+def _since(endpoint: PoolEndpoint) -> str:
+    return f"{endpoint.since:{MINUTE}}" if endpoint.since else ""
 
 
-def standing(judged: PoolEndpoint) -> str:
-    """Where an endpoint outside the pool stands, where that is more than that it is unknown."""
-    return f" ({judged.state} since {since(judged)})" if judged.since else ""
+def _state(endpoint: PoolEndpoint) -> str:
+    """Return the state of an endpoint outside the pool, empty for `unknown`."""
+    return f" ({endpoint.state} since {_since(endpoint)})" if endpoint.since else ""
 
 
-def counts(judged: PoolEndpoint) -> tuple[object, ...]:
-    """What was observed of an endpoint, for a row."""
-    facts = dict(judged.facts)
-    calls, errored = (
-        facts.get("observed.tool_call_requests"),
-        facts.get("observed.errored_requests"),
-    )
-    accuracy = (
-        f"{1 - errored / calls:.4f}"
-        if isinstance(calls, int) and isinstance(errored, int) and calls
-        else ""
-    )
-    return (facts.get("observed.requests"), calls, errored, accuracy)
+def _counts(endpoint: PoolEndpoint) -> tuple[object, ...]:
+    """Return an endpoint's observed requests, tool-call requests, errored ones and accuracy."""
+    facts = dict(endpoint.facts)
+    called = facts.get("observed.tool_call_requests")
+    errored = facts.get("observed.errored_requests")
+    accuracy = ""
+    if isinstance(called, int) and isinstance(errored, int) and called:
+        accuracy = f"{1 - errored / called:.4f}"
+    return facts.get("observed.requests"), called, errored, accuracy
+
+
+def _show_distances(cards: Mapping[str, Scorecard]) -> None:
+    """Show what would admit each endpoint outside the pool."""
+    rows = [
+        (
+            card.judged.verdict.tag,
+            _accuracy(card),
+            "no number is enough" if card.clean_requests is None else f"{card.clean_requests:,}",
+            _duration(card.hours),
+            f"{card.held_until:{MINUTE}}" if card.held_until else "",
+        )
+        for card in cards.values()
+    ]
+    if rows:
+        print_table("what would admit them", DISTANCE_COLUMNS, rows)
+
+
+def _accuracy(card: Scorecard) -> str:
+    share = card.accuracy
+    return f"{share.value:.4f} ({share.low:.4f} – {share.high:.4f})" if share else "not measured"
+
+
+def _duration(hours: float | None) -> str:
+    if hours is None:
+        return ""
+    return f"{hours:.1f} h" if hours < 2 * HOURS_PER_DAY else f"{hours / HOURS_PER_DAY:.1f} d"
+
+
+def _show_history(report: PoolReport, changes: Sequence[PoolChange]) -> None:
+    name = f"{report.model}:{report.variant}"
+    if not changes:
+        console.print(f"{name}: no changes yet", markup=False)
+        return
+    prefix = f"{report.model}@"
+    rows = [
+        (
+            f"{change.at:{MINUTE}}",
+            change.endpoint_id.removeprefix(prefix),
+            f"{change.before} → {change.after}",
+            change.cause,
+            change.message,
+        )
+        for change in changes
+    ]
+    columns = ("at", "endpoint", "change", "cause", "")
+    print_table(f"{name}, {len(changes)} changes", columns, rows, whole=("at", "change"))

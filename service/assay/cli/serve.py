@@ -1,4 +1,4 @@
-"""`assay serve`: the gRPC server of a target, and the curator."""
+"""`assay serve`: the gRPC services of a target, and the curator."""
 
 from __future__ import annotations
 
@@ -24,26 +24,31 @@ log = structlog.get_logger("assay.serve")
 
 Listen = Annotated[
     list[str] | None,
-    Parameter(help="Where to listen: HOST:PORT on loopback or unix:PATH; may be repeated."),
+    Parameter(
+        help="Listen here: HOST:PORT on loopback, or unix:PATH; may be repeated. Default: 127.0.0.1:7333."
+    ),
 ]
 Interval = Annotated[
-    float, Parameter(help="Seconds between looks for what was published, or has changed.")
+    float,
+    Parameter(help="How often to check for new snapshots and changed rule files, in seconds."),
 ]
 JournalMode = Annotated[
     Mode,
     Parameter(
-        help="`write` survives the end of the process, `sync` a loss of power: every answer waits for the disk."
+        help="When a decision counts as logged: `write` survives a crash of the process, `sync` also a "
+        "power failure, but every answer waits for the disk."
     ),
 ]
 Targets = Annotated[
     Target,
     Parameter(
-        help="`decide` answers from published snapshots, `query` shows catalog and log, `curate` judges and publishes; "
-        "of several that curate one works. `all` is all of it."
+        help="`decide` serves RoutingService and EvidenceService from published snapshots. `query` serves "
+        "CatalogService and AuditService. `curate` judges and publishes; several may run, and one at a time "
+        "is active. `all` does all of this."
     ),
 ]
 Metrics = Annotated[
-    str | None, Parameter(help="Where to answer Prometheus over HTTP: HOST:PORT on loopback.")
+    str | None, Parameter(help="Serve Prometheus metrics over HTTP: HOST:PORT on loopback.")
 ]
 
 
@@ -59,7 +64,14 @@ def serve_command(  # noqa: PLR0913 - one option per setting
     journal_mode: JournalMode = "write",
     metrics: Metrics = None,
 ) -> None:
-    """Answer Decide, BatchDecide and Explain, and the catalog, until SIGTERM or Ctrl-C.
+    """Serve the gRPC API and curate pools, until SIGTERM or Ctrl-C.
+
+    Serves RoutingService, EvidenceService, CatalogService and AuditService, with health and
+    reflection. Also curates: at the end of each hour it judges every endpoint and publishes the pools.
+    Decisions and outcomes are journaled on local disk and shipped into the database.
+
+    Exit codes: 0 stopped by a signal; 1 the database, journal or address cannot be used; 2 invalid
+    options; 3 the rule files have faults, and no earlier policy was ever active.
 
     Example: assay serve
 
@@ -70,8 +82,8 @@ def serve_command(  # noqa: PLR0913 - one option per setting
     Example: assay serve --target decide --database postgresql://assay@db/assay
     """
     if not (math.isfinite(poll_interval) and poll_interval > 0):
-        raise InvalidField("--poll-interval", poll_interval, "a number of seconds above zero")
-    require_used(target, policy=policy, now=now, journal=journal, metrics=metrics)
+        raise InvalidField("--poll-interval", poll_interval, "a number of seconds greater than 0")
+    _require_used(target, policy=policy, now=now, journal=journal, metrics=metrics)
     configure_logs(logging.INFO)
     pinned = instant("--now", now)
     with open_current_database(url) as database:
@@ -98,7 +110,7 @@ def serve_command(  # noqa: PLR0913 - one option per setting
     log.info("stopped")
 
 
-def require_used(
+def _require_used(
     target: Target,
     *,
     policy: Path | None,
@@ -106,22 +118,22 @@ def require_used(
     journal: Path | None,
     metrics: str | None,
 ) -> None:
-    """Refuse options that a target has no use for."""
+    """Reject options that the target does not use."""
     if now is not None and target != "all":
         raise InvalidField(
-            "--now", now, f"to be used with --target {target}, which follows what is published"
+            "--now", now, f"allowed with --target {target}, which only follows published snapshots"
         )
     if policy is not None and "curate" not in ROLES[target]:
         raise InvalidField(
             "--policy",
             str(policy),
-            f"to be used with --target {target}: who curates reads rule files",
+            f"allowed with --target {target}, which reads no rule files",
         )
     if journal is not None and target == "curate":
         raise InvalidField(
-            "--journal", str(journal), "to be used with --target curate, which decides nothing"
+            "--journal", str(journal), "allowed with --target curate, which makes no decisions"
         )
     if metrics is not None and "decide" not in ROLES[target]:
         raise InvalidField(
-            "--metrics", metrics, f"to be used with --target {target}: they tell of the journal"
+            "--metrics", metrics, f"allowed with --target {target}, which has no journal to measure"
         )
