@@ -87,7 +87,7 @@ def test_imports_and_edits_become_active_and_a_bad_edit_does_not(
         assert members(channel) > MEMBERS
         assert state() == ("faulty", 2)
         shown = assay("policy", "list", policy, "--database", database_url)
-        assert (shown.code, "faulty" in shown.out, "revision 2" in shown.out) == (0, True, True)
+        assert (shown.code, "invalid" in shown.out, "revision 2" in shown.out) == (0, True, True)
 
         # back again: another revision of the first content
         edit(exacto, good)

@@ -10,18 +10,20 @@ from collections.abc import Sequence
 import cyclopts
 
 from assay.cli.audit import audit
-from assay.cli.database import migrate_command
 from assay.cli.decide import decide_command
 from assay.cli.demo import demo_command
 from assay.cli.forward import forward_command
 from assay.cli.imports import imports
-from assay.cli.output import configure_logs, errors, fail
+from assay.cli.options import DatabaseUrl, Json
+from assay.cli.output import configure_logs, console, errors, fail, print_json
 from assay.cli.policy import policy
 from assay.cli.pool import pool_command
 from assay.cli.serve import serve_command
 from assay.cli.simulate import simulate_command
 from assay.engine.errors import AssayError, AuthorError, BadData, CallerError, quoted
-from assay.server.settings import engine_version
+from assay.server.database import open_unmigrated
+from assay.server.settings import engine_version, migrations_dir
+from assay.store.migration import migrate
 
 FAILED, USAGE, BAD_INPUT = 1, 2, 3
 INTERRUPTED = 130
@@ -37,6 +39,25 @@ app = cyclopts.App(
     help_flags=["--help", "-h"],
     error_console=errors,
 )
+
+
+def migrate_command(*, url: DatabaseUrl = None, json: Json = False) -> None:
+    """Migrate the database to the newest revision.
+
+    Exit codes: 0 migrated, or nothing to do; 1 the database failed.
+
+    Example: assay migrate --database postgresql://assay@localhost/assay
+    """
+    with open_unmigrated(url) as database:
+        before, after = migrate(database, migrations_dir())
+    if json:
+        print_json({"from": before, "to": after})
+    elif before == after:
+        console.print(f"at revision {after}, nothing to do")
+    else:
+        console.print(f"from {before or 'an empty database'} to revision {after}")
+
+
 app.command(demo_command, name="demo")
 app.command(serve_command, name="serve")
 app.command(migrate_command, name="migrate")

@@ -1,4 +1,4 @@
-"""`assay policy …`: check, test and list rule files, and print their reference."""
+"""`assay policy`: check, test and list rule files, and print their reference."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from assay.server.settings import policy_path
 from assay.store.policies import latest_policy
 
 Directory = Annotated[
-    Path | None, Parameter(help="Directory of rule files; the shipped ones by default.")
+    Path | None, Parameter(help="Directory of rule files; by default the shipped ones.")
 ]
 BAD_POLICY = 3
 FAILED = 1
@@ -38,7 +38,9 @@ policy = cyclopts.App(name="policy", help="Check, test and list rule files.")
 
 @policy.command(name="check")
 def check_command(directory: Directory = None, *, json: Json = False) -> int:
-    """Check every rule file and its cases: form, names, types, limits; all faults at once.
+    """Check every rule file and its cases, and report all faults with file, line and column.
+
+    Exit codes: 0 no faults; 3 faults.
 
     Example: assay policy check ./policy
     """
@@ -48,7 +50,7 @@ def check_command(directory: Directory = None, *, json: Json = False) -> int:
         checked = compile_source(source)
         read_cases(tests)
     except PolicyFaults as error:
-        show_faults(error, {**source.files, **tests}, json=json)
+        _show_faults(error, {**source.files, **tests}, json=json)
         return BAD_POLICY
     if json:
         print_json({"digest": checked.digest, "rule_sets": list(checked.rule_sets), "faults": []})
@@ -60,24 +62,24 @@ def check_command(directory: Directory = None, *, json: Json = False) -> int:
     return 0
 
 
-def show_faults(error: PolicyFaults, files: Mapping[str, str], *, json: bool) -> None:
-    """Every fault with its place, and for people with its line."""
+def _show_faults(error: PolicyFaults, files: Mapping[str, str], *, json: bool) -> None:
+    """Show every fault with its position, and for people with its line."""
     if json:
-        places = [(f.place.file, f.place.line, f.place.column, f.message) for f in error.faults]
-        print_json(
+        faults = [
             {
-                "faults": [
-                    dict(zip(("file", "line", "column", "message"), place, strict=True))
-                    for place in places
-                ]
+                "file": fault.place.file,
+                "line": fault.place.line,
+                "column": fault.place.column,
+                "message": fault.message,
             }
-        )
+            for fault in error.faults
+        ]
+        print_json({"faults": faults})
         return
     for fault in error.faults:
         errors.print(render_fault(fault, files), markup=False)
-    errors.print(
-        "1 fault" if len(error.faults) == 1 else f"{len(error.faults)} faults", markup=False
-    )
+    number = len(error.faults)
+    errors.print("1 fault" if number == 1 else f"{number} faults", markup=False)
 
 
 @policy.command(name="test")
@@ -85,11 +87,13 @@ def run_cases(
     directory: Directory = None,
     *,
     only: Annotated[
-        str | None, Parameter(help="Run only cases whose name holds this text.")
+        str | None, Parameter(help="Run only cases whose name contains this text.")
     ] = None,
     json: Json = False,
 ) -> int:
-    """Run the cases in `*_test.yaml` beside the rule files.
+    """Run the test cases in the `*_test.yaml` files of the directory.
+
+    Exit codes: 0 all passed; 1 a case failed, or none ran; 3 the files have faults.
 
     Example: assay policy test ./policy --only exacto
     """
@@ -98,64 +102,62 @@ def run_cases(
     try:
         checked, cases = compile_source(source), read_cases(tests)
     except PolicyFaults as error:
-        show_faults(error, {**source.files, **tests}, json=json)
+        _show_faults(error, {**source.files, **tests}, json=json)
         return BAD_POLICY
     chosen = [c for c in cases if only is None or only in f"{c.file}: {c.name}"]
     started = time.perf_counter()
     results = [(case, () if case.skipped else run_case(case, checked)) for case in chosen]
-    return report(results, time.perf_counter() - started, json=json)
+    return _report(results, time.perf_counter() - started, json=json)
 
 
-def run_case(case: Case, checked: Policy) -> tuple[str, ...]:
-    """What differs, under any of the case's seeds, from what it expects; judged and planned as of its own time."""
-    members = dict.fromkeys(checked.bindings, case.members)
-    snapshot = judge(case.world, checked, case.now, members).snapshot
+def run_case(case: Case, policy: Policy) -> tuple[str, ...]:
+    """Judge and plan as of the case's time with each seed; return every mismatch once."""
+    members = dict.fromkeys(policy.bindings, case.members)
+    snapshot = judge(case.world, policy, case.now, members).snapshot
+    mismatches: dict[str, None] = {}
     try:
-        plans = [
-            plan(case.request, snapshot, Moment(case.now, seed, case.health))
-            for seed in case.seeds()
-        ]
+        for seed in case.seeds():
+            made = plan(case.request, snapshot, Moment(case.now, seed, case.health))
+            mismatches |= dict.fromkeys(check_case(case, made))
     except AssayError as error:
-        return (f"the request was refused: {error}",)
-    return tuple(dict.fromkeys(mismatch for made in plans for mismatch in check_case(case, made)))
+        return (f"the request was rejected: {error}",)
+    return tuple(mismatches)
 
 
-def report(results: list[tuple[Case, tuple[str, ...]]], seconds: float, *, json: bool) -> int:
-    """Say how each case went; 1 where any failed or none ran."""
-    failed = [(case, wrong) for case, wrong in results if wrong]
+def _report(results: list[tuple[Case, tuple[str, ...]]], seconds: float, *, json: bool) -> int:
+    """Show each case's result; return 1 if any failed or none ran."""
+    failed = [(case, mismatches) for case, mismatches in results if mismatches]
     skipped = [case for case, _ in results if case.skipped]
     if json:
-        print_json(
-            [
-                {
-                    "file": c.file,
-                    "case": c.name,
-                    "skipped": c.skipped,
-                    "passed": not wrong and not c.skipped,
-                    "mismatches": list(wrong),
-                }
-                for c, wrong in results
-            ]
-        )
+        print_json([_case_json(case, mismatches) for case, mismatches in results])
     else:
-        for case, wrong in failed:
+        for case, mismatches in failed:
             console.print("[red]failed[/] ", end="")
             console.print(f"{case.place.file}:{case.place.line}: {case.name}", markup=False)
-            for mismatch in wrong:
+            for mismatch in mismatches:
                 console.print(f"    {mismatch}", markup=False)
-        passed = len(results) - len(failed) - len(skipped)
-        console.print(
-            f"{passed} passed, {len(failed)} failed, {len(skipped)} skipped in {seconds:.2f} s",
-            markup=False,
-        )
+        counts = f"{len(results) - len(failed) - len(skipped)} passed, {len(failed)} failed"
+        console.print(f"{counts}, {len(skipped)} skipped in {seconds:.2f} s", markup=False)
     return FAILED if failed or len(skipped) == len(results) else 0
+
+
+def _case_json(case: Case, mismatches: tuple[str, ...]) -> dict[str, object]:
+    return {
+        "file": case.file,
+        "case": case.name,
+        "skipped": case.skipped,
+        "passed": not mismatches and not case.skipped,
+        "mismatches": list(mismatches),
+    }
 
 
 @policy.command(name="list")
 def list_command(
     directory: Directory = None, *, url: DatabaseUrl = None, json: Json = False
 ) -> int:
-    """Show the revision in force in the database, and what the directory holds.
+    """Show the database's active revision, and the bindings in the directory.
+
+    Exit codes: 0 shown, even if the directory has faults; 1 the database failed.
 
     Example: assay policy list --database sqlite:///assay.db
     """
@@ -163,58 +165,54 @@ def list_command(
         newest = latest_policy(database)
     path = policy_path(directory)
     source = read_directory(path)
+    compiled: Policy | None = None
+    faults = 0
     try:
-        checked, faults = compile_source(source), 0
+        compiled = compile_source(source)
     except PolicyFaults as error:
-        checked, faults = None, len(error.faults)
-    state = (
-        "faulty"
-        if checked is None
-        else "in force"
-        if newest and newest.digest == source.digest
-        else "not in force"
-    )
+        faults = len(error.faults)
+    active = newest is not None and newest.digest == source.digest
     if json:
+        state = "faulty" if faults else "in force" if active else "not in force"
+        directory_json = {
+            "path": str(path), "digest": source.digest, "state": state, "faults": faults
+        }  # fmt: skip
         print_json(
             {
                 "in_force": newest and {"number": newest.number, "digest": newest.digest},
-                "directory": {
-                    "path": str(path),
-                    "digest": source.digest,
-                    "state": state,
-                    "faults": faults,
-                },
-                "rule_sets": [r.name for r in checked.rule_sets.values()] if checked else [],
-                "bindings": [b.name for b in checked.bindings.values()] if checked else [],
+                "directory": directory_json,
+                "rule_sets": [each.name for each in compiled.rule_sets.values()]
+                if compiled
+                else [],
+                "bindings": [each.name for each in compiled.bindings.values()] if compiled else [],
             }
         )
         return 0
-    in_force = f"revision {newest.number}, {newest.digest[:12]}" if newest else "none yet"
-    console.print(f"in force: {in_force}", markup=False)
-    console.print(
-        f"{path}: {source.digest[:12]}, {state}" + (f", {faults} faults" if faults else ""),
-        markup=False,
-    )
-    if checked:
-        print_table(
-            "bindings",
-            ("binding", "for", "rule set", "pool", "own order"),
-            [
-                (
-                    b.name,
-                    selector(b.binding),
-                    b.rules.name,
-                    "yes" if b.enter else "",
-                    "yes" if b.owns_order else "",
-                )
-                for b in checked.bindings.values()
-            ],
-        )
+    revision = f"revision {newest.number}, {newest.digest[:12]}" if newest else "none yet"
+    console.print(f"active: {revision}", markup=False)
+    state = f"invalid, {faults} faults" if faults else "active" if active else "not active"
+    console.print(f"{path}: {source.digest[:12]}, {state}", markup=False)
+    if compiled:
+        _show_bindings(compiled)
     return 0
 
 
-def selector(binding: Binding) -> str:
-    """Whom a binding is for, in words."""
+def _show_bindings(policy: Policy) -> None:
+    rows = [
+        (
+            bound.name,
+            _selector(bound.binding),
+            bound.rules.name,
+            "yes" if bound.enter else "",
+            "yes" if bound.owns_order else "",
+        )
+        for bound in policy.bindings.values()
+    ]
+    print_table("bindings", ("binding", "for", "rule set", "pool", "own order"), rows)
+
+
+def _selector(binding: Binding) -> str:
+    """Describe the requests that a binding applies to."""
     if binding.variant:
         words = f":{binding.variant}"
     elif binding.sort:

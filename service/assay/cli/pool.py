@@ -231,7 +231,7 @@ def _show_distances(cards: Mapping[str, Scorecard]) -> None:
     """Show what would admit each endpoint outside the pool."""
     rows = [
         (
-            card.judged.verdict.tag,
+            card.endpoint.verdict.tag,
             _accuracy(card),
             "no number is enough" if card.clean_requests is None else f"{card.clean_requests:,}",
             _duration(card.hours),

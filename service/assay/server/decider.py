@@ -75,6 +75,7 @@ class Decider:
 
     def _journal(self, decision: Decision, at_us: int, plan_ns: int, append: Append) -> None:
         planned = decision.plan
+        canonical = planned.canonical()
         try:
             record = DecisionRecord(
                 decision_id=decision.decision_id,
@@ -87,7 +88,7 @@ class Decider:
                 policy_digest=decision.policy_digest,
                 engine_version=self.engine_version,
                 plan_ns=plan_ns,
-                plan=planned.canonical(),
+                plan=canonical,
             )
             append(RecordKind.DECISION, encode_record(record))
         except JournalError as error:
