@@ -67,7 +67,7 @@ def test_help_lists_exactly_the_commands() -> None:
     }
     assert listed() == built
     assert listed("import") == set(IMPORTS)
-    assert listed("policy") == {"check", "test", "list"}
+    assert listed("policy") == {"check", "list", "reference", "test"}
     assert listed("audit") == set(AUDIT)
 
 
