@@ -1,4 +1,4 @@
-"""The packages, their names and their language: what `service/README.md` promises about the code."""
+"""Packages and modules are as `service/README.md` describes them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def layers_of(container: str) -> dict[str, int]:
 
 
 def forbidden_to(package: str) -> set[str]:
-    """Return the packages that a contract forbids to a package, apart from those above its layer."""
+    """Return the packages of lower layers that a contract forbids to a package."""
     layers = layers_of("assay")
     forbidden = {
         module.removeprefix("assay.")

@@ -1,4 +1,4 @@
-"""The committed code is that of the committed contract, and the contract only ever grows."""
+"""The committed code is generated from the contract, and the contract only grows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ needs_buf = pytest.mark.skipif(
 
 
 def compiled(folder: Path) -> dict[str, FileDescriptorProto]:
-    """What the proto files say today, without names that compilers differ in filling in."""
+    """Compile the proto files, without names that compilers fill in differently."""
     target = folder / "set.binpb"
     files = sorted(str(p.relative_to(PROTO)) for p in PROTO.rglob("*.proto"))
     command = [
@@ -58,12 +58,12 @@ def committed(descriptor: FileDescriptor) -> FileDescriptorProto:
 
 
 def test_generated_code_is_that_of_the_proto_files(tmp_path: Path) -> None:
-    """Where this fails, run `make proto`."""
+    """If this fails, run `make proto`."""
     assert {d.name: committed(d) for d in GENERATED} == compiled(tmp_path)
 
 
 def test_no_request_field_could_carry_prompt_text() -> None:
-    """Every text field of a request is a name that the engine limits to 256 characters; none is called like content."""
+    """Text fields are names of at most 256 characters; none has a name such as `content`."""
     seen = {
         field.name
         for message in (

@@ -1,4 +1,4 @@
-"""Every command and code block of the README and of the pages for operators and auditors works as written."""
+"""Every command and code block of our pages for users works as written."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAKE = shutil.which("make")
 
 
 class Desk:
-    """A newcomer's directory with the demo's tables and the rule files, and a home without settings."""
+    """A newcomer's directory: the demo's tables, the rule files, and a home without settings."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""Rule files and migrations are found in the checkout."""
+"""A checkout uses its own rule files and migrations."""
 
 from __future__ import annotations
 

@@ -12,11 +12,21 @@ from tests.support.tracked_files import tracked_files
 
 THIS = Path(__file__).resolve()
 ALLOWED_AT_TOP = {
-    "CHANGELOG.md", "LICENSE", "Makefile", "README.md", "migrations", "policy", "proto", "pyproject.toml",
-    "requirements.lock", "service", "tests",
-}  # fmt: skip
+    "CHANGELOG.md",
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "migrations",
+    "policy",
+    "proto",
+    "pyproject.toml",
+    "requirements.lock",
+    "service",
+    "tests",
+}
 INDEX = re.compile(
-    rb"--(extra-)?index-url|--find-links|--trusted-host|\b(test\.)?pypi\.org\b|\bpythonhosted\.org\b|registry\.npmjs\.org",
+    rb"--(extra-)?index-url|--find-links|--trusted-host"
+    rb"|\b(test\.)?pypi\.org\b|\bpythonhosted\.org\b|registry\.npmjs\.org",
     re.IGNORECASE,
 )
 MACHINE = re.compile(rb"file:/{2,}|/(work|opt|root|tmp/venv|home/\w+|Users/\w+)/")

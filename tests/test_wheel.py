@@ -1,4 +1,4 @@
-"""The wheel alone is enough: installed into a clean environment, run from an empty directory."""
+"""The wheel alone is enough: it runs in a clean environment and an empty directory."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def assay(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The command of an environment that has the wheel and the locked packages, and nothing of this checkout."""
+    """The command in an environment with the wheel and the locked packages only."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=False)
     python = folder / "bin" / "python"
-    # A path in a .pth file is searched for packages, but the .pth files in it (our editable install) are not read.
+    # A path in a .pth file is searched for packages, but .pth files there are not read: the
+    # editable install of this checkout stays out.
     (packages,) = folder.glob("lib/python*/site-packages")
     (packages / "locked.pth").write_text(sysconfig.get_path("purelib") + "\n")
     pip = [
@@ -55,7 +56,7 @@ def assay(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(command: list[str], folder: Path, **environment: str) -> str:
-    """What the command printed; fails with all of it unless it ended well."""
+    """Run a command, and return its output; show all of it if it fails."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("ASSAY_", "PYTHON"))}
     ran = subprocess.run(
         command,

@@ -1,4 +1,4 @@
-"""The decision log in SQL: shipping against bare loading, and the documented questions asked of a million decisions."""
+"""The decision log in SQL: shipping against plain inserts, and filters on a million decisions."""
 
 from __future__ import annotations
 
@@ -72,10 +72,18 @@ def recorded() -> tuple[list[list[JournalRecord]], Callable[[bytes], DerivedDeci
         made = plan(request, world, moment)
         for n in range(number, number + SAME):
             record = DecisionRecord(
-                decision_id=f"{n:032x}", at_us=to_micros(AS_OF) + n, moment=moment, tenant="tp_1", request=request,
-                snapshot_id=made.snapshot_id, policy_revision=1, policy_digest="d" * 64, engine_version="0.1.0",
-                plan_ns=9, plan=made.canonical(),
-            )  # fmt: skip
+                decision_id=f"{n:032x}",
+                at_us=to_micros(AS_OF) + n,
+                moment=moment,
+                tenant="tp_1",
+                request=request,
+                snapshot_id=made.snapshot_id,
+                policy_revision=1,
+                policy_digest="d" * 64,
+                engine_version="0.1.0",
+                plan_ns=9,
+                plan=made.canonical(),
+            )
             records.append(
                 JournalRecord(n + 1, RecordKind.DECISION, encode_record(record), draw.randbytes(32))
             )
@@ -84,7 +92,7 @@ def recorded() -> tuple[list[list[JournalRecord]], Callable[[bytes], DerivedDeci
 
 @contextmanager
 def bare(database: Engine, batches: Sequence[LogBatch]) -> Iterator[Callable[[], None]]:
-    """Load prebuilt rows into the same tables with nothing but the driver, a transaction a batch."""
+    """Load prebuilt rows into the same tables with the driver, one transaction per batch."""
     queue = iter(batches)
     if database.dialect.name == "sqlite":
         connection = sqlite3.connect(str(database.url.database), isolation_level=None)
@@ -243,7 +251,8 @@ def fill(database: Engine) -> None:
         add_words(connection, words)
         names = [{"p": f"tp_{n:020x}", "t": f"tenant-{n}"} for n in range(400)]
         at = "0" if database.dialect.name == "sqlite" else "now()"
-        connection.execute(text(f"INSERT INTO tenant_pseudonym VALUES (:p, :t, {at})"), names)  # noqa: S608
+        insert = f"INSERT INTO tenant_pseudonym VALUES (:p, :t, {at})"  # noqa: S608 - constants
+        connection.execute(text(insert), names)
     if database.dialect.name == "postgresql":
         with database.begin() as connection:
             connection.execute(text("ANALYZE"))  # as autovacuum does within minutes

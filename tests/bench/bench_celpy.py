@@ -1,4 +1,4 @@
-"""Rules without statistical functions, ours against cel-python's interpreter: equal results, how much slower."""
+"""Rules without statistical functions: ours against cel-python's interpreter."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from assay.rule_files.compile import compile_source
 # exacto with plain arithmetic in the place of its statistics, and with its parameters written out.
 RULES = {
     "tool_accuracy": (
-        "(endpoint.tools.tool_call_requests - endpoint.tools.errored_requests) / endpoint.tools.design_effect + 19.0"
+        "(endpoint.tools.tool_call_requests - endpoint.tools.errored_requests)"
+        " / endpoint.tools.design_effect + 19.0"
         " >= 0.95 * (endpoint.tools.tool_call_requests / endpoint.tools.design_effect + 20.0)"
     ),
     "sample_size": "endpoint.tools.tool_call_requests >= 60.0 * endpoint.tools.design_effect",
@@ -34,7 +35,8 @@ apiVersion: assay/v1
 kind: RuleSet
 metadata: {{name: portable, description: Exacto by arithmetic alone.}}
 spec:
-  evidence: {{maxAge: 90d, halfLifeTarget: 2000.0, halfLifeMin: 12h, halfLifeMax: 168h, designEffect: 2.2}}
+  evidence:
+    {{maxAge: 90d, halfLifeTarget: 2000.0, halfLifeMin: 12h, halfLifeMax: 168h, designEffect: 2.2}}
   pool:
     enter:
 {rules}
@@ -53,7 +55,7 @@ spec:
 
 def portable() -> CompiledBinding:
     rules = "\n".join(
-        f"      - {{name: {name}, expression: '{text}', reason: ACCURACY, message: it does not hold}}"
+        f"      - {{name: {name}, expression: '{text}', reason: ACCURACY, message: it fails}}"
         for name, text in RULES.items()
     )
     return compile_source(

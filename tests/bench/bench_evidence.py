@@ -1,4 +1,4 @@
-"""Evidence: outcomes a second from bytes to acknowledgement, durable in the journal, and from the journal into SQL."""
+"""Outcomes per second, from bytes to acknowledgement and from the journal into SQL."""
 
 from __future__ import annotations
 
@@ -53,19 +53,29 @@ def request(draw: random.Random, *, errors: float) -> bytes:
     for _ in range(OUTCOMES_A_BATCH):
         at = now - draw.randrange(10**9)
         outcome = message.outcomes.add(
-            endpoint_id=draw.choice(ENDPOINTS), tenant=f"tenant-{draw.randrange(40)}", result=pb.RESULT_ANSWERED,
-            decision_id=uuid7(at // 10**6), attempt=1, first_token_s=draw.random(), duration_s=1 + draw.random(),
+            endpoint_id=draw.choice(ENDPOINTS),
+            tenant=f"tenant-{draw.randrange(40)}",
+            result=pb.RESULT_ANSWERED,
+            decision_id=uuid7(at // 10**6),
+            attempt=1,
+            first_token_s=draw.random(),
+            duration_s=1 + draw.random(),
             completion_tokens=draw.randrange(1, 2000),
-        )  # fmt: skip
+        )
         outcome.at.FromNanoseconds(at)
         if draw.random() < 2 / 3:
             bad = int(draw.random() < errors)
             outcome.tools.CopyFrom(
                 pb.ToolUse(
-                    offered=draw.randrange(1, 20), tool_choice="auto", after_tool_result=draw.random() < 0.5,
-                    tool_call_requests=1, errored_requests=bad, tool_calls=2, schema_mismatch=bad,
+                    offered=draw.randrange(1, 20),
+                    tool_choice="auto",
+                    after_tool_result=draw.random() < 0.5,
+                    tool_call_requests=1,
+                    errored_requests=bad,
+                    tool_calls=2,
+                    schema_mismatch=bad,
                 )
-            )  # fmt: skip
+            )
         elif draw.random() < errors:
             outcome.result = pb.RESULT_TIMEOUT
     return message.SerializeToString()
@@ -102,7 +112,7 @@ def test_reporting(name: str, errors: float, journal: Journal, ledger: Ledger) -
 
 
 def shipped(draw: random.Random, numbers: Iterator[int], now_us: int) -> list[JournalRecord]:
-    """Records of outcomes that all name decisions, spread over endpoints, tenants, strata and two hours."""
+    """Return records of outcomes over endpoints, tenants, strata and two hours."""
     records = []
     for number in range(SHIPPED):
         groups = []
@@ -110,12 +120,19 @@ def shipped(draw: random.Random, numbers: Iterator[int], now_us: int) -> list[Jo
             for tenant in draw.sample(range(40), 10):
                 outcomes = [
                     Outcome(
-                        now_us - draw.randrange(3_600_000_000), ANSWERED, uuid7(now_us // 1000), 1, 1, draw.random(),
-                        1 + draw.random(), draw.randrange(2000), None,
+                        now_us - draw.randrange(3_600_000_000),
+                        ANSWERED,
+                        uuid7(now_us // 1000),
+                        1,
+                        1,
+                        draw.random(),
+                        1 + draw.random(),
+                        draw.randrange(2000),
+                        None,
                         ToolUse(draw.randrange(1, 20), "auto", draw.random() < 0.5, 1, 0, 1),
                     )
                     for _ in range(OUTCOMES_A_BATCH // 200)
-                ]  # fmt: skip
+                ]
                 groups.append(
                     OutcomeGroup(
                         f"{tenant:032x}", endpoint_id, endpoint_id.rpartition("@")[2], outcomes

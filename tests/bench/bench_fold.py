@@ -1,4 +1,4 @@
-"""A tick over 1,000 models × 20 endpoints with 7 days of hourly counters, on both databases: warm, and from nothing."""
+"""A tick over 1,000 models with 20 endpoints and 7 days of counters, warm and cold."""
 
 from __future__ import annotations
 
@@ -38,22 +38,30 @@ started = time.perf_counter()
 from tests.bench.bench_fold import curated
 from assay.store.database import open_database
 curated(open_database(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
-print(json.dumps([time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024]))
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(json.dumps([time.perf_counter() - started, peak]))
 """
 
-# Each endpoint is called by one tenant in one stratum; a tenth of the calls of every eighth endpoint are bad.
-CELLS = "CREATE TABLE cell AS SELECT endpoint_id, ROW_NUMBER() OVER (ORDER BY endpoint_id) AS number FROM endpoint"
+# One tenant calls each endpoint, in one stratum;
+# every eighth endpoint errs in a tenth of its calls.
+CELLS = (
+    "CREATE TABLE cell AS SELECT endpoint_id, "
+    "ROW_NUMBER() OVER (ORDER BY endpoint_id) AS number FROM endpoint"
+)
 HOUR_ROWS = """
 INSERT INTO evidence_counter
 SELECT endpoint_id, 'gateway', 'tenant-' || number % 997, number % 6, :hour, requests, requests / 2,
        requests / 2 * CASE WHEN number % 8 = 0 THEN 12 ELSE 1 END / 100, requests, requests / 2
 FROM (
-    SELECT endpoint_id, number, 40 + (number * 7919 + CAST(:hour AS BIGINT) * 104729) % 997 AS requests FROM cell
+    SELECT endpoint_id, number,
+        40 + (number * 7919 + CAST(:hour AS BIGINT) * 104729) % 997 AS requests
+    FROM cell
 ) AS drawn
 """
 DAY_ROWS = """
 INSERT INTO evidence_day
-SELECT endpoint_id, source, tenant, stratum, hour / 24, SUM(requests), SUM(tool_call_requests), SUM(errored_requests),
+SELECT endpoint_id, source, tenant, stratum, hour / 24,
+    SUM(requests), SUM(tool_call_requests), SUM(errored_requests),
        SUM(auto_requests), SUM(auto_tool_call_requests)
 FROM evidence_counter GROUP BY endpoint_id, source, tenant, stratum, hour / 24
 """

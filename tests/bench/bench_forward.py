@@ -1,12 +1,11 @@
-"""The forwarder against a bare forwarder and against LiteLLM's proxy: CPU, latency, memory.
+"""The forwarder's CPU and memory, against a bare forwarder and against LiteLLM.
 
-CPU is that of the forwarding process, user and system. `make bench-litellm` makes LiteLLM's
-environment.
+CPU is user and system time of the forwarding process. `make bench-litellm` makes the environment
+for LiteLLM.
 
-Streams are measured in two ways. Paced, each chunk arrives alone and costs every forwarder a read
-and a write; the target is relative to the bare forwarder. In bursts, many chunks come in one read,
-so that parsing each of them shows; the target is relative to LiteLLM. With paced chunks even the
-bare forwarder uses more than a 30th of LiteLLM's CPU. All four figures are printed.
+Streams come in two ways. Paced chunks travel alone and cost every forwarder a read and a write, so
+that the target is relative to the bare forwarder. In bursts, many chunks fit into one read, and the
+cost of parsing each chunk shows. There the target is relative to LiteLLM.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from tests.bench.forwarders import (
     first_bytes,
     litellm,
     streams_at_once,
-)  # fmt: skip
+)
 from tests.bench.ledger import Ledger
 from tests.bench.measure import spread
 from tests.support.catalogs import NOW

@@ -46,7 +46,7 @@ FURTHER = {
 
 
 def hostile() -> Iterable[tuple[str, str]]:
-    for row in refused.pytestmark[0].args[1]:  # type: ignore[attr-defined]  # what parametrize left there
+    for row in refused.pytestmark[0].args[1]:  # type: ignore[attr-defined] # set by parametrize
         yield str(row.id), str(row.values[0])
     yield from FURTHER.items()
 

@@ -1,4 +1,4 @@
-"""What the decision log costs: a decision with its journal against one without, and replaying against the clock."""
+"""The cost of the decision log: deciding with and without a journal, and replaying."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The differential tests of expressions at length: generated code against the exact evaluator and Google's C++ CEL."""
+"""Differential tests at length: generated code, the exact evaluator and Google's C++ CEL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decide over a socket against a bare Echo in the same process, one call in flight, client and server together."""
+"""Decide over a socket against a bare Echo, client and server in one process."""
 
 from __future__ import annotations
 

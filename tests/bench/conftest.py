@@ -1,4 +1,4 @@
-"""The table at the end of `make bench`, and the repository on the path so that benches share what they measure."""
+"""The table of figures at the end of `make bench`."""
 
 from __future__ import annotations
 

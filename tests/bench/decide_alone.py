@@ -1,4 +1,4 @@
-"""The cost of a Decide for its caller: `decide_alone.py ADDRESS MODEL CALLS` prints seconds."""
+"""The cost of Decide for its caller: `decide_alone.py ADDRESS MODEL CALLS` prints seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shipped exacto pool rules as a programmer would write them without a rule language: rows in, findings out."""
+"""The shipped exacto pool rules in plain Python: rows in, findings out."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ def accuracy(row: Row, calls: float, broken: list[RuleFinding]) -> None:
     if probability >= CONFIDENCE:
         return
     message = (
-        f"{errored:.1f} of {calls:.1f} tool-call requests errored: accuracy is at least {ACCURACY * 100:.1f}% "
+        f"{errored:.1f} of {calls:.1f} tool-call requests errored: "
+        f"accuracy is at least {ACCURACY * 100:.1f}% "
         f"with probability {probability * 100:.1f}%, not {CONFIDENCE * 100:.1f}%"
     )
     broken.append(RuleFinding("tool_accuracy", "ACCURACY", message, "false", "exacto"))
@@ -86,7 +87,10 @@ def propensity(row: Row, broken: list[RuleFinding], abstained: list[RuleFinding]
         )
     elif not distance <= SPREAD:
         source = row["propensity.source"]
-        message = f"calls tools in {share * 100:.1f}% of requests, {distance:.1f} spreads from the others of {source}"
+        message = (
+            f"calls tools in {share * 100:.1f}% of requests, "
+            f"{distance:.1f} spreads from the others of {source}"
+        )
         broken.append(RuleFinding("propensity_in_band", "PROPENSITY", message, "false", "exacto"))
 
 

@@ -1,4 +1,4 @@
-"""What was measured, against what was asked: every figure is kept for the table, a missed target fails its bench."""
+"""Figures and their targets: each is kept for the table, and a missed target fails its bench."""
 
 from __future__ import annotations
 

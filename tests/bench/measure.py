@@ -1,4 +1,4 @@
-"""Taking times on a noisy machine: CPU time, rounds in which both sides take turns, medians with quartiles."""
+"""Timing on a noisy machine: CPU time, alternating rounds, medians with quartiles."""
 
 from __future__ import annotations
 
@@ -57,9 +57,14 @@ def measured(
 
 
 def compared(
-    ours: Work, theirs: Work, *, calls: int, their_calls: int | None = None, rounds: int = 31,
+    ours: Work,
+    theirs: Work,
+    *,
+    calls: int,
+    their_calls: int | None = None,
+    rounds: int = 31,
     clock: Clock = time.process_time,
-) -> Compared:  # fmt: skip
+) -> Compared:
     """Both sides in turn; which one goes first changes from round to round."""
     pairs: list[tuple[float, float]] = []
     ours()

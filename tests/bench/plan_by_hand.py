@@ -1,6 +1,7 @@
-"""The shipped request rules and orders written as plain Python: request, snapshot and moment in, the same Plan out.
+"""The shipped request rules and orders in plain Python: the same Plan from the same input.
 
-Suffix `:exacto`, `provider.sort: price` and every other preference are known; further variants are not.
+It knows the suffix `:exacto`, `provider.sort: price` and every other preference, but no other
+variants.
 """
 
 from __future__ import annotations
@@ -92,9 +93,14 @@ def judge(
 
 def widened(said: Verdict, broken: list[RuleFinding]) -> Verdict:
     return Verdict(
-        said.endpoint_id, said.model, said.provider, said.tag,
-        (*said.broken, *broken), said.abstained, said.shadow,
-    )  # fmt: skip
+        said.endpoint_id,
+        said.model,
+        said.provider,
+        said.tag,
+        (*said.broken, *broken),
+        said.abstained,
+        said.shadow,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +219,12 @@ def number(
             seen.add(verdict.endpoint_id)
             attempts.append(
                 PlannedAttempt(
-                    len(seen), verdict.model, verdict.endpoint_id, verdict.provider, verdict.tag, rule_set
+                    len(seen),
+                    verdict.model,
+                    verdict.endpoint_id,
+                    verdict.provider,
+                    verdict.tag,
+                    rule_set,
                 )
-            )  # fmt: skip
+            )
     return tuple(attempts)

@@ -1,4 +1,4 @@
-"""The default request rules written as plain Python: a check per rule that the request calls for."""
+"""The default request rules in plain Python: one check per rule that applies."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="session")
 def data() -> Path:
-    """Outside data that the repository may not carry; it lies beside the checkout where it is present."""
+    """Data beside the checkout, which the repository may not contain."""
     path = ROOT.parent / "shared" / "data"
     if not path.is_dir():
         pytest.skip(f"no outside data at {path}")
@@ -27,7 +27,7 @@ def data() -> Path:
 
 @pytest.fixture(scope="session")
 def kimi(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The demo's catalog and observations; not to be written to."""
+    """A database with the demo's catalog and observations; do not write to it."""
     path = tmp_path_factory.mktemp("kimi") / "assay.db"
     shutil.copyfile(sqlite_template, path)
     url = f"sqlite:///{path}"
@@ -39,7 +39,7 @@ def kimi(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> str
 
 @pytest.fixture(scope="session")
 def observed(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The real observations alone, their endpoints created; not to be written to."""
+    """A database with the real observations alone and their endpoints; do not write to it."""
     path = tmp_path_factory.mktemp("observed") / "assay.db"
     shutil.copyfile(sqlite_template, path)
     url = f"sqlite:///{path}"
@@ -51,7 +51,7 @@ def observed(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="session")
 def small(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Hand-written models, each for one question; not to be written to."""
+    """A database with small hand-written models; do not write to it."""
     folder = tmp_path_factory.mktemp("small")
     path = folder / "assay.db"
     shutil.copyfile(sqlite_template, path)
@@ -65,7 +65,7 @@ def small(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> st
 
 @pytest.fixture(scope="session")
 def kimi_server(kimi: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[grpc.Channel]:
-    """A channel to a server of the demo's world, on a copy of its own."""
+    """A channel to a server of the demo's data, on a copy of its own."""
     path = tmp_path_factory.mktemp("served") / "assay.db"
     shutil.copyfile(kimi.removeprefix("sqlite:///"), path)
     with (
@@ -77,7 +77,7 @@ def kimi_server(kimi: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture(scope="session")
 def small_address(small: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where a server of the hand-written models listens, on a copy of their own."""
+    """The address of a server of the hand-written models, on a copy of their own."""
     path = tmp_path_factory.mktemp("served") / "assay.db"
     shutil.copyfile(small.removeprefix("sqlite:///"), path)
     with serving("--database", f"sqlite:///{path}", "--now", NOW) as server:
@@ -86,19 +86,19 @@ def small_address(small: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="session")
 def small_server(small_address: str) -> Iterator[grpc.Channel]:
-    """A channel to it."""
+    """A channel to that server."""
     with grpc.insecure_channel(small_address) as channel:
         yield channel
 
 
 @pytest.fixture
 def log(database_url: str, tmp_path: Path) -> AuditedLog:
-    """No decisions yet."""
+    """A log without decisions."""
     return create_log(database_url, tmp_path)
 
 
 @pytest.fixture
 def kept(log: AuditedLog) -> AuditedLog:
-    """Three decisions of one stream."""
+    """A log with three decisions in one stream."""
     log.decide(EXACTO, PLAIN, PICKY)
     return log

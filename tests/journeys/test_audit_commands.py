@@ -192,7 +192,7 @@ def test_an_invalid_filter_or_time_is_one_line(
             ["prune", "--before", "2999-01-01T00:00:00Z", "--yes"], 2, "past", id="prune the future"
         ),
         pytest.param(["erase", "acme"], 2, "--yes", id="erase unconfirmed"),
-        pytest.param(["erase", "", "--yes"], 2, "TENANT", id="erase nobody"),
+        pytest.param(["erase", "", "--yes"], 2, "TENANT", id="erase no tenant"),
         pytest.param(["revisions", 7], 2, "7", id="no such revision"),
         pytest.param(["revisions", 0], 2, "0", id="no revision zero"),
         pytest.param(

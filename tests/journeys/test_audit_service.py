@@ -161,12 +161,12 @@ def test_a_decision_comes_with_sentences_and_a_replay(audited: Audited) -> None:
     assert list(shown.excluded) == list(answer.excluded)
     assert all(reason.message for found in shown.excluded for reason in found.reasons)
     assert (shown.seq, len(shown.stream), shown.record[:1]) == (4, 32, b"{")
-    assert refused(audited.stub.GetDecision, pb.GetDecisionRequest(decision_id="nobody")) == (
-        grpc.StatusCode.NOT_FOUND, "decision_id: 'nobody' is not in the log",
+    assert refused(audited.stub.GetDecision, pb.GetDecisionRequest(decision_id="unknown")) == (
+        grpc.StatusCode.NOT_FOUND, "decision_id: 'unknown' is not in the log",
     )  # fmt: skip
 
     ids = [each.decision_id for each in audited.answers]
-    replayed = audited.stub.Replay(pb.ReplayRequest(decision_ids=[*ids, "nobody"]))
+    replayed = audited.stub.Replay(pb.ReplayRequest(decision_ids=[*ids, "unknown"]))
     assert (replayed.identical, [d.outcome for d in replayed.differences]) == (COUNT, ["not_found"])
     some = audited.stub.Replay(pb.ReplayRequest(filter='decision.variant == "exacto"'))
     assert (some.identical, len(some.differences)) == (5, 0)

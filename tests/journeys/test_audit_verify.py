@@ -72,7 +72,7 @@ def test_each_stream_has_its_own_first_fault(six: AuditedLog) -> None:
         ("truncated", 2),
     ]
     assert six.verify("--stream", stream, "--json").json["streams"] == [found["streams"][1]]
-    assert_rejected(six.verify("--stream", "nobody's"), 2, "--stream")
+    assert_rejected(six.verify("--stream", "unknown"), 2, "--stream")
 
 
 def test_verifies_with_heads_and_public_key_from_elsewhere(six: AuditedLog, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_a_server_does_not_start_on_bad_rules(small: str, tmp_path: Path) -> Non
 
 
 def ruleset(name: str, expressions: list[str]) -> str:
-    """A rule set with one rule of each expression; the first stands in line 8, each further one three lines on."""
+    """Return a rule set with one rule for each expression, from line 8 on, three lines each."""
     rules = "".join(
         f"    - name: rule{number}\n      expression: {json.dumps(text)}\n      reason: policy\n"
         for number, text in enumerate(expressions)

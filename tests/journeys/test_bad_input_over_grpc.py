@@ -32,61 +32,127 @@ def wishes(**fields: Any) -> pb.DecideRequest:
     ("request_", "code", "line"),
     [
         pytest.param(pb.DecideRequest(), BAD, "model: '' is not", id="no model"),
-        pytest.param(pb.DecideRequest(model="no/such"), "NOT_FOUND", "model: 'no/such' is not in", id="unknown model"),
         pytest.param(
-            pb.DecideRequest(model="lab/mixed:turbo"), BAD, "model: 'lab/mixed:turbo' has the unknown "
-            "variant 'turbo', known are exacto, floor, nitro", id="unknown variant",
+            pb.DecideRequest(model="no/such"),
+            "NOT_FOUND",
+            "model: 'no/such' is not in",
+            id="unknown model",
         ),
-        pytest.param(pb.DecideRequest(model="lab/mixed:"), BAD, "model: 'lab/mixed:' is", id="no suffix"),
-        pytest.param(pb.DecideRequest(model="lab"), BAD, "model: 'lab' is not a name", id="no author"),
-        pytest.param(pb.DecideRequest(model=MEGABYTE), BAD, "characters) is not at most 256", id="1 MB model"),
         pytest.param(
-            pb.DecideRequest(model="lab/mixed" + ":exacto" * 40), BAD, "256 characters", id="40 suffixes"
+            pb.DecideRequest(model="lab/mixed:turbo"),
+            BAD,
+            "model: 'lab/mixed:turbo' has the unknown "
+            "variant 'turbo', known are exacto, floor, nitro",
+            id="unknown variant",
         ),
-        pytest.param(pb.DecideRequest(model=HOMOGLYPH), BAD, r"'l\u0430b/mixed' is not", id="homoglyph"),
-        pytest.param(pb.DecideRequest(model="lab/mixed\u202e"), BAD, r"\u202e' is not", id="right to left"),
+        pytest.param(
+            pb.DecideRequest(model="lab/mixed:"), BAD, "model: 'lab/mixed:' is", id="no suffix"
+        ),
+        pytest.param(
+            pb.DecideRequest(model="lab"), BAD, "model: 'lab' is not a name", id="no author"
+        ),
+        pytest.param(
+            pb.DecideRequest(model=MEGABYTE), BAD, "characters) is not at most 256", id="1 MB model"
+        ),
+        pytest.param(
+            pb.DecideRequest(model="lab/mixed" + ":exacto" * 40),
+            BAD,
+            "256 characters",
+            id="40 suffixes",
+        ),
+        pytest.param(
+            pb.DecideRequest(model=HOMOGLYPH), BAD, r"'l\u0430b/mixed' is not", id="homoglyph"
+        ),
+        pytest.param(
+            pb.DecideRequest(model="lab/mixed\u202e"), BAD, r"\u202e' is not", id="right to left"
+        ),
         pytest.param(pb.DecideRequest(model="lab/mixed\0"), BAD, r"\x00' is not", id="NUL"),
         pytest.param(pb.DecideRequest(model="lab/mixed\n"), BAD, r"\n' is not", id="end of line"),
-        pytest.param(pb.DecideRequest(model=MODEL, tenant="a\u2066b"), BAD, "tenant: ", id="isolate"),
-        pytest.param(pb.DecideRequest(model=MODEL, session_id=MEGABYTE), BAD, "session_id: ", id="session"),
-        pytest.param(pb.DecideRequest(model=MODEL, request_id="\x1b[31m"), BAD, "request_id: ", id="escape"),
-        pytest.param(pb.DecideRequest(model=MODEL, models=["a/b"] * 33), BAD, "models: '33 it", id="models"),
-        pytest.param(pb.DecideRequest(model=MODEL, models=[MODEL, ""]), BAD, "models[1]: ''", id="empty one"),
-        pytest.param(pb.DecideRequest(model=MODEL, models=["no/such"]), "NOT_FOUND", "'no/such'", id="unknown further"),
         pytest.param(
-            pb.DecideRequest(model=MODEL, parameters=["p"] * 257), BAD, "parameters: '257", id="parameters"
+            pb.DecideRequest(model=MODEL, tenant="a\u2066b"), BAD, "tenant: ", id="isolate"
+        ),
+        pytest.param(
+            pb.DecideRequest(model=MODEL, session_id=MEGABYTE), BAD, "session_id: ", id="session"
+        ),
+        pytest.param(
+            pb.DecideRequest(model=MODEL, request_id="\x1b[31m"), BAD, "request_id: ", id="escape"
+        ),
+        pytest.param(
+            pb.DecideRequest(model=MODEL, models=["a/b"] * 33), BAD, "models: '33 it", id="models"
+        ),
+        pytest.param(
+            pb.DecideRequest(model=MODEL, models=[MODEL, ""]), BAD, "models[1]: ''", id="empty one"
+        ),
+        pytest.param(
+            pb.DecideRequest(model=MODEL, models=["no/such"]),
+            "NOT_FOUND",
+            "'no/such'",
+            id="unknown further",
+        ),
+        pytest.param(
+            pb.DecideRequest(model=MODEL, parameters=["p"] * 257),
+            BAD,
+            "parameters: '257",
+            id="parameters",
         ),
         pytest.param(pb.DecideRequest(model=MODEL, tools=-1), BAD, "tools: -1 is not", id="tools"),
-        pytest.param(pb.DecideRequest(model=MODEL, max_tokens=-5), BAD, "max_tokens: -5", id="max_tokens"),
-        pytest.param(pb.DecideRequest(model=MODEL, tool_choice="x"), BAD, "tool_choice: 'x'", id="choice"),
-        pytest.param(pb.DecideRequest(model=MODEL, service_tier="x"), BAD, "service_tier: 'x'", id="tier"),
-        pytest.param(pb.DecideRequest(model=MODEL, seed=b"x"), BAD, "seed: '78' is not", id="short seed"),
-        pytest.param(pb.DecideRequest(model=MODEL, seed=b""), BAD, "seed: '' is not", id="empty seed"),
+        pytest.param(
+            pb.DecideRequest(model=MODEL, max_tokens=-5), BAD, "max_tokens: -5", id="max_tokens"
+        ),
+        pytest.param(
+            pb.DecideRequest(model=MODEL, tool_choice="x"), BAD, "tool_choice: 'x'", id="choice"
+        ),
+        pytest.param(
+            pb.DecideRequest(model=MODEL, service_tier="x"), BAD, "service_tier: 'x'", id="tier"
+        ),
+        pytest.param(
+            pb.DecideRequest(model=MODEL, seed=b"x"), BAD, "seed: '78' is not", id="short seed"
+        ),
+        pytest.param(
+            pb.DecideRequest(model=MODEL, seed=b""), BAD, "seed: '' is not", id="empty seed"
+        ),
         pytest.param(
             pb.DecideRequest(model=MODEL, min_policy_revision=-1), BAD, "min_policy_", id="revision"
         ),
         pytest.param(wishes(only=["x"] * 257), BAD, "provider.only: '257 items'", id="only"),
         pytest.param(wishes(order=["x", MEGABYTE]), BAD, "provider.order[1]: ", id="order"),
         pytest.param(wishes(ignore=["\u200b"]), BAD, r"provider.ignore[0]: '\u200b'", id="ignore"),
-        pytest.param(wishes(quantizations=["fp7"]), BAD, "quantizations: 'fp7'", id="quantizations"),
-        pytest.param(wishes(data_collection="no"), BAD, "data_collection: 'no'", id="data_collection"),
+        pytest.param(
+            wishes(quantizations=["fp7"]), BAD, "quantizations: 'fp7'", id="quantizations"
+        ),
+        pytest.param(
+            wishes(data_collection="no"), BAD, "data_collection: 'no'", id="data_collection"
+        ),
         pytest.param(wishes(sort=pb.Sort(by="luck")), BAD, "provider.sort.by: 'luck'", id="sort"),
-        pytest.param(wishes(sort=pb.Sort(partition="x")), BAD, "sort.partition: 'x'", id="partition"),
         pytest.param(
-            wishes(max_price=pb.MaxPrice(prompt=float("nan"))), BAD, "max_price.prompt: nan", id="NaN"
+            wishes(sort=pb.Sort(partition="x")), BAD, "sort.partition: 'x'", id="partition"
         ),
         pytest.param(
-            wishes(max_price=pb.MaxPrice(image=float("inf"))), BAD, "max_price.image: inf", id="infinity"
+            wishes(max_price=pb.MaxPrice(prompt=float("nan"))),
+            BAD,
+            "max_price.prompt: nan",
+            id="NaN",
         ),
         pytest.param(
-            wishes(max_price=pb.MaxPrice(audio=-0.5)), BAD, "max_price.audio: -0.5", id="negative price"
+            wishes(max_price=pb.MaxPrice(image=float("inf"))),
+            BAD,
+            "max_price.image: inf",
+            id="infinity",
         ),
         pytest.param(
-            wishes(preferred_max_latency=pb.Percentiles(p90=float("-inf"))), BAD, "latency.p90: -inf",
+            wishes(max_price=pb.MaxPrice(audio=-0.5)),
+            BAD,
+            "max_price.audio: -0.5",
+            id="negative price",
+        ),
+        pytest.param(
+            wishes(preferred_max_latency=pb.Percentiles(p90=float("-inf"))),
+            BAD,
+            "latency.p90: -inf",
             id="negative infinity",
         ),
     ],
-)  # fmt: skip
+)
 def test_a_bad_request_is_a_status_that_names_field_and_value(
     small_server: grpc.Channel, request_: pb.DecideRequest, code: str, line: str
 ) -> None:
@@ -157,7 +223,9 @@ def test_catalog_requests_are_checked(small_server: grpc.Channel) -> None:
         "model: 'no/such'": lambda: stub.GetModel(catalog_pb2.GetModelRequest(model="no/such")),
         "model: ''": lambda: stub.ListPools(catalog_pb2.ListPoolsRequest()),
         "page_size: -1": lambda: stub.ListModels(catalog_pb2.ListModelsRequest(page_size=-1)),
-        "page_token: 'x'": lambda: stub.ListModels(catalog_pb2.ListModelsRequest(page_token="x")),  # noqa: S106
+        "page_token: 'x'": lambda: stub.ListModels(
+            catalog_pb2.ListModelsRequest(page_token="x")  # noqa: S106 - not a password
+        ),
         "'turbo'": lambda: stub.GetPool(catalog_pb2.GetPoolRequest(model=MODEL, variant="turbo")),
         "endpoint_id: ": lambda: stub.GetEndpoint(
             catalog_pb2.GetEndpointRequest(endpoint_id=MEGABYTE)

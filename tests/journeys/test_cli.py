@@ -1,4 +1,4 @@
-"""The command line as an operator meets it: help, defaults, migrations, secrets, pipes, terminals."""
+"""The command line for its operator: help, defaults, migrations, secrets, pipes, terminals."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ SECRET = "geheim"  # noqa: S105 - what must never be shown
 @pytest.mark.parametrize(
     "url",
     [
-        pytest.param(f"postgresql://ann:{SECRET}@127.0.0.1:1/assay", id="nobody listens"),
+        pytest.param(f"postgresql://ann:{SECRET}@127.0.0.1:1/assay", id="nothing listens"),
         pytest.param(
             f"postgresql://ann@127.0.0.1:1/assay?password={SECRET}", id="password as an option"
         ),
@@ -259,8 +259,11 @@ def on_a_terminal(*arguments: str) -> str:
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "assay.cli", *arguments],
-        stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=environment(TERM="xterm-256color", COLUMNS="120"),
-    ) as process:  # fmt: skip
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment(TERM="xterm-256color", COLUMNS="120"),
+    ) as process:
         os.close(theirs)
         shown = b""
         while chunk := read_some(ours):
@@ -383,7 +386,7 @@ def test_preferences_of_tenants_are_imported(small: str, tmp_path: Path, databas
         tmp_path / "tenants.yaml",
     )
     catalog.write_text(SMALL_CATALOG)
-    preferences.write_text("tenant,kind,target,model\nacme,ignore,two,\nacme,ignore,nobody,\n")
+    preferences.write_text("tenant,kind,target,model\nacme,ignore,two,\nacme,ignore,unknown,\n")
     tenants.write_text("- tenant: strict\n  only: [one]\n  zdr: true\n")
     assert (
         assay("import", "catalog", catalog, "--source", "ours", "--database", database_url).code

@@ -21,7 +21,7 @@ from tests.support.curator_processes import (
     lease_holder,
     pools_by_hour,
 )
-from tests.support.databases import NewDatabase, execute
+from tests.support.databases import BACKENDS, NewDatabase, execute
 from tests.support.processes import AssayProcess, serving
 from tests.support.server_calls import decide, health_status
 from tests.support.waiting import eventually
@@ -39,7 +39,7 @@ DECIDE = ("--target", "decide", "--database")
 
 @pytest.fixture
 def undisturbed(new_database: NewDatabase) -> Iterator[Engine]:
-    """Another database, for a curator that nobody disturbs."""
+    """Another database, for a curator that works alone."""
     with new_database() as url:
         database = open_database(url)
         yield database
@@ -60,11 +60,11 @@ def test_killing_the_curator_hands_over_and_no_change_is_lost_or_made_twice(
 ) -> None:
     hours = import_missed_hours(store)
     with (
-        holding_lease(store) as let_go,
+        holding_lease(store) as release,
         serving(*CURATE, database_url) as one,
         serving(*CURATE, database_url) as other,
     ):
-        let_go()
+        release()
         first, second = working(store, one, other)
         eventually(lambda: len(closed_hours(store)) > 5)
         first.kill()
@@ -79,7 +79,7 @@ def test_killing_the_curator_hands_over_and_no_change_is_lost_or_made_twice(
     import_missed_hours(undisturbed)
     CuratorBench(undisturbed, end_of_hour(hours[-1]) + timedelta(minutes=1)).work()
     assert pools_by_hour(store) == pools_by_hour(undisturbed)
-    assert len(pools_by_hour(store)["changes"]) > len(ENDPOINTS)  # type: ignore[arg-type]
+    assert len(pools_by_hour(store)["changes"]) > len(ENDPOINTS)  # type: ignore[arg-type] # a list
 
 
 @pytest.mark.slow
@@ -160,7 +160,7 @@ def known(channel: grpc.Channel, model: str) -> bool:
 
 
 def followed(database: Engine, decider: AssayProcess) -> timedelta:
-    """The longest time from a publication to its being in force, of those that the decider was there for."""
+    """Return the longest time from a publication to its activation by this decider."""
     with reading(database) as connection:
         published: dict[int, datetime] = {
             row.sequence: row.published_at for row in connection.execute(select(publication))
@@ -214,7 +214,7 @@ def test_a_decider_answers_while_the_database_is_away(
         execute(
             postgresql_server,
             f"ALTER DATABASE {name} ALLOW_CONNECTIONS false",
-            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'",  # noqa: S608 - our name
+            f"{BACKENDS} WHERE datname = '{name}'",
         )
         eventually(
             lambda: health_status(channel, "assay.snapshot"), lambda seen: seen == "NOT_SERVING"
@@ -340,7 +340,7 @@ AT = ("--at", "2026-01-01T00:00:00Z")
         pytest.param((*AT, "--now", "2026-01-01T00:00:00Z"), "--at", id="two times"),
         pytest.param((*AT, "--history"), "--history", id="one time and all"),
         pytest.param(
-            ("--history", "--now", "2026-01-01T00:00:00Z"), "--history", id="all, judged anew"
+            ("--history", "--now", "2026-01-01T00:00:00Z"), "--history", id="all, judged again"
         ),
         pytest.param((*AT, "--policy", str(POLICY)), "--policy", id="what was, by other rules"),
         pytest.param(

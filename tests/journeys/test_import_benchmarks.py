@@ -1,4 +1,4 @@
-"""Inspect logs, tau2 results and score tables: each score is imported, or rejected with a reason."""
+"""Imports of Inspect logs, tau2 results and tables: each score is stored, or rejected with why."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ AUGUST = "catalog/openrouter_2026-08-07T000104.json.gz"
 GROQ = "openai/gpt-oss-120b@groq"
 SIX = "tau2/results_telecom_gpt-4o_first6sims_trimmed.json"
 TABLE = "provider_quality/kimi_k3_provider_benchmarks_latest.csv"
-UNPINNED = "the run is pinned to no provider, so it measured whoever answered: name the endpoint with --endpoint"
+RUN_IDS = "2wRuCQ9hGYaGPyAdoobgYV/mj7khqpMM4GBCfVQozKgzB"
+UNPINNED = (
+    "the run is pinned to no provider, so it measured whoever answered: "
+    "name the endpoint with --endpoint"
+)
 CANCELLED = "status: 'cancelled' is not success: the run did not come to its end"
 INSPECT = {
     "generated_ok_eval_0.3.140.eval": 6,
@@ -67,7 +71,7 @@ def test_an_unpinned_run_is_imported_for_the_endpoint_that_the_operator_names(
     log = data / "inspect_logs" / "upstream_popularity_scored.eval"
     (report,) = take(listed, 0, "inspect", log, "--endpoint", GROQ)
     assert report["benchmarks"]["added"] == [
-        f"{GROQ} popularity@0+limit=10 match/accuracy fraction by unknown 2wRuCQ9hGYaGPyAdoobgYV/mj7khqpMM4GBCfVQozKgzB"
+        f"{GROQ} popularity@0+limit=10 match/accuracy fraction by unknown {RUN_IDS}"
     ]
 
 
@@ -150,8 +154,10 @@ def test_an_invalid_endpoint_is_wrong_usage(
 ) -> None:
     file = tmp_path / "file"
     file.write_text("model,provider,suite,score,run_at\n")
-    ran = assay("import", command, file, "--endpoint", "lab/one@nobody", "--database", database_url)
-    assert_rejected(ran, 2, "--endpoint", "'lab/one@nobody'")
+    ran = assay(
+        "import", command, file, "--endpoint", "lab/one@unknown", "--database", database_url
+    )
+    assert_rejected(ran, 2, "--endpoint", "'lab/one@unknown'")
 
 
 @pytest.mark.parametrize("command", ["benchmarks", "inspect", "tau2"])

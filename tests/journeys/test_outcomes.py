@@ -48,10 +48,15 @@ def made_up(draw: random.Random, **fields: Any) -> pb.Outcome:
     calls = draw.randrange(2)
     tools = pb.ToolUse(offered=draw.choice((1, 5, 20)), tool_call_requests=calls, tool_calls=calls)
     given = {
-        "endpoint_id": draw.choice(ENDPOINTS), "tenant": draw.choice(("", "acme", TENANT)), "at": just_now(1),
-        "result": pb.RESULT_ANSWERED, "first_token_s": draw.random(), "duration_s": 1 + draw.random(),
-        "completion_tokens": draw.randrange(1000), "tools": tools,
-    }  # fmt: skip
+        "endpoint_id": draw.choice(ENDPOINTS),
+        "tenant": draw.choice(("", "acme", TENANT)),
+        "at": just_now(1),
+        "result": pb.RESULT_ANSWERED,
+        "first_token_s": draw.random(),
+        "duration_s": 1 + draw.random(),
+        "completion_tokens": draw.randrange(1000),
+        "tools": tools,
+    }
     return pb.Outcome(**{**given, **fields})
 
 
@@ -168,8 +173,11 @@ def test_a_decision_made_while_an_endpoint_was_demoted_replays_with_the_demotion
         assay("audit", "show", each, "--database", database_url, "--json").json for each in ids
     ]
     assert [each["record"]["health"] for each in shown] == [
-        {}, {"lab/draw@one": "failing"}, {"lab/draw@one": "failing", "lab/draw@three": "rate limited"}, {},
-    ]  # fmt: skip
+        {},
+        {"lab/draw@one": "failing"},
+        {"lab/draw@one": "failing", "lab/draw@three": "rate limited"},
+        {},
+    ]
 
 
 def test_acknowledged_outcomes_survive_a_kill_and_count_once(

@@ -185,7 +185,7 @@ def test_a_repeated_tag_means_both_endpoints(small_server: grpc.Channel) -> None
         pytest.param({"zdr": True}, [], {"one/a"}, id="zdr: unknown is not known to keep nothing"),
         pytest.param({"require_parameters": True}, ["seed"], {"one/a"}, id="require_parameters"),
         pytest.param(
-            {}, ["seed"], {"one/a", "two/b", "three/c"}, id="parameters alone leave nobody out"
+            {}, ["seed"], {"one/a", "two/b", "three/c"}, id="parameters alone exclude no endpoint"
         ),
         pytest.param(
             {"data_collection": "deny"}, [], set(), id="data_collection: unknown is not no"
@@ -232,10 +232,14 @@ def test_two_processes_make_the_same_plan_to_the_byte(observed: str) -> None:
     plans = {
         subprocess.run(
             [sys.executable, "-c", CANONICAL, observed, NOW, *models],
-            check=True, capture_output=True, text=True, timeout=60, env=environment(PYTHONHASHSEED=seed),
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=environment(PYTHONHASHSEED=seed),
         ).stdout
         for seed in ("1", "2")
-    }  # fmt: skip
+    }
 
     (lines,) = plans
     shown = [bytes.fromhex(line).decode() for line in lines.split()]
@@ -304,11 +308,25 @@ def test_a_stock_client_with_reflection_only_can_decide(observed: str, tmp_path:
     url = f"sqlite:///{shutil.copyfile(observed.removeprefix('sqlite:///'), tmp_path / 'assay.db')}"
     with serving("--database", url, "--now", NOW) as server:
         ended = subprocess.run(
-            [buf(), "curl", "--reflect", "--protocol", "grpc", "--http2-prior-knowledge",
-             "-d", json.dumps({"model": f"{KIMI}:exacto", "tools": 2, "provider": {"sort": {"by": "price"}}}),
-             f"http://{server.address}/assay.v1.RoutingService/Decide"],
-            check=True, capture_output=True, text=True, timeout=60, cwd=tmp_path,
-        )  # fmt: skip
+            [
+                buf(),
+                "curl",
+                "--reflect",
+                "--protocol",
+                "grpc",
+                "--http2-prior-knowledge",
+                "-d",
+                json.dumps(
+                    {"model": f"{KIMI}:exacto", "tools": 2, "provider": {"sort": {"by": "price"}}}
+                ),
+                f"http://{server.address}/assay.v1.RoutingService/Decide",
+            ],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=tmp_path,
+        )
 
     assert {attempt["tag"] for attempt in json.loads(ended.stdout)["attempts"]} == MEMBERS
 
@@ -316,13 +334,17 @@ def test_a_stock_client_with_reflection_only_can_decide(observed: str, tmp_path:
 def test_the_demo_shows_attempts_and_reasons(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "assay.cli", "demo"],
-        check=True, capture_output=True, text=True, timeout=120, cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
         env=environment(HOME=str(tmp_path), COLUMNS="160", TMPDIR=str(tmp_path)),
-    )  # fmt: skip
+    )
 
     assert ended.stderr == ""
     shown = ended.stdout
-    sys.stdout.write(shown.splitlines()[-1])  # how long it took: told, never judged
+    sys.stdout.write(shown.splitlines()[-1])  # the duration is printed, never checked
     assert "301 models, 863 endpoints, 11 observations" in shown
     for suffix in ("", ":exacto", ":nitro", ":floor", ":exacto:floor"):
         assert f"{KIMI}{suffix} with 2 tools" in shown

@@ -106,7 +106,7 @@ def test_imports_and_edits_become_active_and_a_bad_edit_does_not(
 
 
 def edit(path: Path, text: str) -> None:
-    """Replace a file as editors do: at once, so that nobody reads half of it."""
+    """Replace a file atomically, as editors do."""
     path.with_name(".new").write_text(text)
     path.with_name(".new").replace(path)
 

@@ -1,4 +1,4 @@
-"""What journeys through the decision log share: a world of one model, decisions, and hands in its tables."""
+"""A log that commands made, and manual tampering with its tables."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ EXACTO = Request(model=f"{KIMI}:exacto", tools=2)
 
 @dataclass
 class AuditedLog:
-    """A database with decisions in it, and the journal beside."""
+    """A database with decisions, and its journal."""
 
     url: str
     journal: Path
@@ -56,7 +56,7 @@ class AuditedLog:
         return assay("audit", command, *arguments, "--database", self.url)
 
     def listed(self, *arguments: object) -> list[str]:
-        """The ids that `list` gives."""
+        """Return the ids that `list` prints."""
         ran = self.audit("list", *arguments, "--json")
         assert (ran.code, ran.err) == (0, "")
         return [found["decision_id"] for found in ran.json["decisions"]]
@@ -65,7 +65,7 @@ class AuditedLog:
         return self.audit("verify", "--journal", self.journal, *arguments)
 
     def tamper(self, by: Tamper) -> None:
-        """Change the database behind everybody's back."""
+        """Change the database directly."""
         database = open_database(self.url)
         with writing(database) as connection:
             by(connection)
@@ -73,7 +73,7 @@ class AuditedLog:
 
 
 def create_log(url: str, folder: Path) -> AuditedLog:
-    """A log without decisions, over the demo's model with its prices and observations."""
+    """Create an empty log over the demo's model with its prices and observations."""
     assert assay("import", "catalog", DEMO_CATALOGS[1], "--database", url).code == 0
     assert assay("import", "observations", KIMI_CSV, "--database", url).code == 0
     return AuditedLog(url, folder / "journal")
@@ -124,7 +124,7 @@ def swap(connection: Connection) -> None:
 
 
 def forge(connection: Connection, source: int, seq: int) -> None:
-    """A record as a forger would write it: another's, under an id of its own."""
+    """Insert a copy of a record under another id, as a forger would."""
     original: Any = connection.execute(select(journal_record).where(record.seq == source)).one()
     listed: Any = connection.execute(select(decision).where(row.seq == source)).one()
     forged = listed.decision_id[:-4] + "ffff"
@@ -153,7 +153,7 @@ def insert_row(connection: Connection) -> None:
 
 
 def alter(connection: Connection, seq: int, old: bytes, new: bytes) -> None:
-    """Replace some bytes of a record."""
+    """Replace bytes of a record."""
     payload = bytes(
         connection.execute(select(record.payload).where(record.seq == seq)).scalar_one()
     )
@@ -164,7 +164,7 @@ def alter(connection: Connection, seq: int, old: bytes, new: bytes) -> None:
 
 
 def public_half(path: Path) -> bytes:
-    """The public key of a private one, as `openssl pkey -pubout` writes it."""
+    """Return the public key of a private one, as `openssl pkey -pubout` prints it."""
     key = load_pem_private_key(path.read_bytes(), None)
     return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 

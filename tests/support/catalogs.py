@@ -55,7 +55,8 @@ SMALL_CATALOG = catalog_csv(
     "lab/sizes,wide,wide,fp8,2,2,,,tools tool_choice,100000,10000,text",
 )
 SMALL_OBSERVATIONS = (
-    "model,provider,tag,source,observed_from,observed_to,requests,tool_call_requests,errored_requests,reference\n"
+    "model,provider,tag,source,observed_from,observed_to,"
+    "requests,tool_call_requests,errored_requests,reference\n"
     "lab/pair,one,one,probe,2025-09-22T00:00:00Z,2025-09-23T00:00:00Z,2000,500,0,false\n"
     "lab/pair,two,two,probe,2025-09-22T00:00:00Z,2025-09-23T00:00:00Z,2000,20,0,false\n"
 )

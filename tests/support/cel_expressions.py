@@ -1,4 +1,4 @@
-"""Random typed expressions and data for the differential tests: everything the checker accepts, edges preferred."""
+"""Random typed expressions and data for the differential tests, with many edge cases."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def quote(value: str) -> str:
 
 
 class Generator:
-    """Grows expressions of a wanted type; `portable` keeps to what cel-python's interpreter gets right."""
+    """Generates expressions of a type; `portable` avoids errors of cel-python."""
 
     def __init__(self, random: Random, *, portable: bool = False, functions: bool = False) -> None:
         self.random, self.portable, self.functions = random, portable, functions
@@ -178,7 +178,8 @@ class Generator:
 
     def _in(self, fuel: int) -> str:
         container = self.random.choice((INTS, DOUBLES, STRINGS, SCORES))
-        return f"({self.expression(container.parameters[0], fuel)} in {self.expression(container, fuel)})"
+        element = self.expression(container.parameters[0], fuel)
+        return f"({element} in {self.expression(container, fuel)})"
 
     def _has(self, fuel: int) -> str:
         del fuel  # nothing grows below has
@@ -257,7 +258,8 @@ class Generator:
         if type_ != DOUBLE:
             return f"string({self.expression(type_, fuel)})"
         value = self._leaf(DOUBLE)
-        return f"string({value} == {value} ? {value} : 0.0)"  # C++ writes nan or -nan, as the processor has it
+        # C++ prints nan or -nan, depending on the processor
+        return f"string({value} == {value} ? {value} : 0.0)"
 
     def _container(self, type_: Type, fuel: int) -> str:
         if type_.name == "map":

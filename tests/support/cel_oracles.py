@@ -1,4 +1,4 @@
-"""The two other engines: Google's C++ CEL and cel-python's interpreter, taking and giving plain Python values."""
+"""Two other CEL engines, Google's in C++ and cel-python's interpreter, on plain Python values."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class CppOracle:
         self.environment = cel.NewEnv(variables={"endpoint": facts, "request": facts})
 
     def compile(self, text: str) -> Any:
-        # Its checker takes dynamic facts for what they first meet, and so refuses some sound expressions; its
-        # evaluator, which is what we compare with, does not need it.
+        # Its checker infers a type for dynamic facts and so rejects some valid expressions. The
+        # evaluator, which we compare with, does not need the checker.
         with contextlib.suppress(RuntimeError):
             return self.environment.compile(text)
         return self.environment.compile(text, disable_check=True)

@@ -64,8 +64,13 @@ def assay_process(*arguments: object, **changes: str) -> CommandResult:
     """Run a command as a user does: a process of its own, its output in pipes."""
     ended = subprocess.run(
         [sys.executable, "-m", "assay.cli", *map(str, arguments)],
-        check=False, capture_output=True, text=True, timeout=120, env=environment(**changes), stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment(**changes),
+        stdin=subprocess.DEVNULL,
+    )
     return CommandResult(ended.returncode, ended.stdout, ended.stderr)
 
 

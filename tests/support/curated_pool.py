@@ -1,4 +1,4 @@
-"""A model whose endpoints come, sink and go hour by hour, and curators at work on it."""
+"""A pool whose endpoints change hour by hour, and a curator to work on it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ ENDPOINTS: dict[str, Callable[[int], float | None]] = {
 
 
 def observations_by_hour(start: datetime, hours: int) -> ObservationDocument:
-    """What a probe saw in each of so many hours."""
+    """Return a probe's observations of each hour."""
     rows = []
     for hour in range(hours):
         at = start + hour * HOUR
@@ -66,7 +66,7 @@ def observations_by_hour(start: datetime, hours: int) -> ObservationDocument:
 
 
 def import_observations(database: Engine, start: datetime = START, hours: int = 24) -> None:
-    """Import all that was seen."""
+    """Import the observations of a number of hours."""
     report = apply_observations(
         database, observations_by_hour(start, hours), create_endpoints=True, now=start
     )
@@ -79,7 +79,7 @@ def shipped_policy() -> Policy:
 
 
 def edited_policy(words: str) -> Policy:
-    """The shipped policy with a remark, and so under another digest."""
+    """Return the shipped policy with a remark, and so with another digest."""
     files = dict(shipped_policy().source.files)
     files["default.yaml"] += f"# {words}\n"
     source = PolicySource(files)
@@ -88,7 +88,7 @@ def edited_policy(words: str) -> Policy:
 
 @dataclass
 class FixedRules:
-    """Rules that are handed in."""
+    """A policy that stands for rule files."""
 
     policy: Policy = field(default_factory=shipped_policy)
     trouble: Exception | None = None
@@ -101,7 +101,7 @@ class FixedRules:
 
 @dataclass
 class CuratorBench:
-    """A curator with its lease in hand, at a time that stands still."""
+    """A curator that holds the lease, at a fixed time."""
 
     database: Engine
     now: datetime = START + LATER
@@ -119,27 +119,27 @@ class CuratorBench:
         self.curator.curate(self.lease, lambda: True)
 
     def work_until(self, hour: int) -> None:
-        """Go on to a little after the end of an hour."""
+        """Work at a time shortly after the end of an hour."""
         self.now = START + hour * HOUR + LATER
         self.work()
 
 
 def take_any_lease(database: Engine, holder: str) -> Lease:
-    """The lease, taken from whoever has it."""
+    """Take the lease, whichever process holds it."""
     lease = take_lease(database, holder, START + timedelta(days=10_000), seen=read_lease(database))
     assert lease is not None
     return lease
 
 
 def close_hour(database: Engine, hour: int) -> None:
-    """Have it that an hour was closed long ago, and none since."""
+    """Record that an hour was closed, and none since."""
     row = {"hour": hour, "ticked_at": end_of_hour(hour), "token": 0, "publication": 0, "changes": 0}
     with writing(database) as connection:
         connection.execute(insert(curator_tick), row)
 
 
 def read_rows(database: Engine, table: Table, *without: str) -> list[tuple[object, ...]]:
-    """A table's rows, in order, without some columns."""
+    """Return a table's rows in order, without some columns."""
     columns = [column for column in table.columns if column.name not in without]
     with reading(database) as connection:
         return [
@@ -149,23 +149,26 @@ def read_rows(database: Engine, table: Table, *without: str) -> list[tuple[objec
 
 
 def read_state(database: Engine) -> dict[str, list[tuple[object, ...]]]:
-    """All that a tick may write, save the lease."""
+    """Return all that a tick may write, except the lease."""
     return {table.name: read_rows(database, table) for table in KEPT}
 
 
 def pool_changes(database: Engine) -> list[tuple[str, str, str, str]]:
-    """Who went where why, in order."""
+    """Return all changes of pools, in order: tag, before, after, cause."""
     with reading(database) as connection:
         found = connection.execute(select(pool_change).order_by(pool_change.c.change_id)).all()
     return [(row.endpoint_id.partition("@")[2], row.before, row.after, row.cause) for row in found]
 
 
 class Injected(Exception):
-    """A fault on purpose."""
+    """A deliberate fault."""
 
 
 def failing_at(database: Engine, number: int) -> Callable[[], int]:
-    """Have the n-th statement or commit fail; the function given ends that, and says how many there were."""
+    """Make the n-th statement or commit fail.
+
+    The returned function ends that, and returns the number of statements and commits.
+    """
     count = 0
 
     def fail(*_: object) -> None:
@@ -186,7 +189,7 @@ def failing_at(database: Engine, number: int) -> Callable[[], int]:
 
 
 def record_writes(database: Engine, table: Table) -> list[str]:
-    """Every row written to a table from now on, by its statement."""
+    """Return a list that will contain a statement for each row written to a table."""
     found: list[str] = []
 
     def note(*said: Any) -> None:
@@ -202,7 +205,7 @@ def record_writes(database: Engine, table: Table) -> list[str]:
 
 
 def numbers() -> Iterator[int]:
-    """1, 2, 3 …"""
+    """Yield 1, 2, 3 and so on."""
     number = 0
     while True:
         yield (number := number + 1)

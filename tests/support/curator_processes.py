@@ -82,7 +82,7 @@ def closed_hours(database: Engine) -> list[int]:
 
 
 def pools_by_hour(database: Engine) -> dict[str, object]:
-    """Return states, changes and hours of all pools: none of it may depend on which process curated."""
+    """Return states, changes and hours of all pools; none may depend on which process curated."""
     by_hour = select(curator_tick.c.hour, curator_tick.c.changes, publication.c.snapshot_id).join(
         publication, publication.c.sequence == curator_tick.c.publication
     )

@@ -1,4 +1,4 @@
-"""Load while the database is away, which clients must not notice."""
+"""Load while the database is away."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ AT_LEAST = 200
 
 
 def hold_out(channel: grpc.Channel, answered: Answers, seconds: float) -> None:
-    """Stay in the outage until health tells it, clients have been answered for a while, and the time is over."""
+    """Wait until health reports the outage, more answers came, and the time is over."""
     end = time.monotonic() + seconds
     eventually(lambda: health_status(channel, "assay.store") == "NOT_SERVING")
     assert health_status(channel, "assay.v1.RoutingService") == "SERVING"
@@ -33,7 +33,7 @@ def hold_out(channel: grpc.Channel, answered: Answers, seconds: float) -> None:
 
 
 def decide_while_postgresql_is_stopped(folder: Path, *, seconds: float) -> None:
-    """Stop PostgreSQL at once under load, start it again later: no failed Decide, every decision in the log."""
+    """Stop PostgreSQL under load and start it again: no Decide fails, no decision is lost."""
     answered, journal = Answers(), folder / "journal"
     with running_postgresql() as postgresql:
         url = create_database(postgresql.url, "outage")
@@ -53,7 +53,7 @@ def decide_while_postgresql_is_stopped(folder: Path, *, seconds: float) -> None:
 
 
 def decide_while_sqlite_is_locked(template: Path, folder: Path, *, seconds: float) -> None:
-    """Lock the database against all other writers under load: no failed Decide, every decision in the log."""
+    """Lock SQLite against writers under load: no Decide fails, no decision is lost."""
     answered, journal, path = Answers(), folder / "journal", folder / "assay.db"
     shutil.copyfile(template, path)
     url = f"sqlite:///{path}"

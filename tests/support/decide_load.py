@@ -1,4 +1,4 @@
-"""Load on a server that is killed, starved or cut off, and what its log has to hold afterwards."""
+"""Load on a server that is killed or cut off, and what its log must contain afterwards."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ SETTLED_SECONDS = 60.0
 
 
 def import_small_catalog(url: str, folder: Path) -> None:
-    """Put the small world into a database."""
+    """Import the small catalog."""
     catalog = folder / "catalog.csv"
     catalog.write_text(SMALL_CATALOG)
     assert assay("import", "catalog", catalog, "--database", url).code == 0
@@ -53,7 +53,7 @@ def import_small_catalog(url: str, folder: Path) -> None:
 
 @dataclass
 class Answers:
-    """What clients were told, by any number of threads."""
+    """Decision ids and errors that clients got, in any number of threads."""
 
     ids: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -75,7 +75,7 @@ def draw_request(draw: random.Random) -> pb.DecideRequest:
 
 
 def ask_until_ended(address: str, answered: Answers, seed: int) -> None:
-    """Ask on and on, mostly in batches, until told to end or the connection breaks."""
+    """Decide again and again, mostly in batches, until told to end or disconnected."""
     draw = random.Random(seed)
     with grpc.insecure_channel(address) as channel:
         stub = pb_grpc.RoutingServiceStub(channel)
@@ -105,7 +105,7 @@ def note_result(answered: Answers, result: pb.BatchDecideResult) -> None:
 
 @contextmanager
 def load(server: AssayProcess, answered: Answers, seed: int) -> Iterator[None]:
-    """Clients that ask while the context lasts."""
+    """Run clients until the end of the context."""
     answered.ended.clear()
     clients = [
         threading.Thread(
@@ -125,7 +125,7 @@ def load(server: AssayProcess, answered: Answers, seed: int) -> Iterator[None]:
 
 
 def kill_under_load(url: str, folder: Path, *, kills: int, answers: int, seed: int) -> Answers:
-    """Kill the server at random instants under load, and have it go on each time; answers are spread over its lives."""
+    """Kill the server at random instants under load, and start it again each time."""
     draw = random.Random(seed)
     answered, journal = Answers(), folder / "journal"
     import_small_catalog(url, folder)
@@ -152,14 +152,14 @@ def kill_under_load(url: str, folder: Path, *, kills: int, answers: int, seed: i
 
 @dataclass(frozen=True)
 class LogContents:
-    """What the log holds in the end."""
+    """The contents of the log in the end."""
 
     ids: list[str]
     reports: list[StreamReport]
 
 
 def ship_and_read_log(url: str, journal: Path) -> LogContents:
-    """Ship whatever is left, as the next process would, and read the whole log."""
+    """Ship the rest, as the next process would, and read the whole log."""
     database = open_database(url)
     logbook = DecisionLogWriter(journal, database)
     assert logbook.drain(SETTLED_SECONDS), logbook.shipper.trouble
@@ -186,7 +186,7 @@ def read_log(database: Engine, logbook: DecisionLogWriter) -> LogContents:
 
 
 def assert_complete(found: LogContents, answered: Answers) -> None:
-    """Hold the log against what clients were told: none missing, none twice, the chain intact."""
+    """Compare the log with the answers: nothing missing, nothing doubled, the chain intact."""
     times = Counter(found.ids)
     assert [each for each, count in times.items() if count > 1] == []
     assert len(set(answered.ids)) == len(answered.ids)

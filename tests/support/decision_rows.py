@@ -1,4 +1,4 @@
-"""A made-up log of any length: skewed tenants, models and providers, sets of findings that repeat, rare events."""
+"""Made-up decisions: skewed tenants, models and providers, repeated findings, rare events."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ KEY = "0123456789abcdef"
 
 
 def skewed(draw: random.Random, size: int) -> int:
-    """Small numbers often, large ones seldom."""
+    """Draw a number below `size`; small ones are frequent."""
     return int(size * draw.random() ** 3)
 
 
 @cache
 def finding_sets() -> Sequence[tuple[str, Mapping[str, tuple[str, ...]]]]:
-    """Sets of findings, the first ones the frequent ones; provider-59 is left out in a few seldom ones only."""
+    """Return sets of findings, frequent ones first; provider-59 is excluded in a few rare ones."""
     draw, made = random.Random(7), []
     for number in range(SETS):
         providers = draw.sample(range(58), 16)
@@ -48,7 +48,7 @@ def finding_sets() -> Sequence[tuple[str, Mapping[str, tuple[str, ...]]]]:
 
 
 def rows(count: int, seed: int = 1) -> Iterator[DerivedDecision]:
-    """Decisions in the order of time."""
+    """Yield decisions in the order of time."""
     draw, sets = random.Random(seed), finding_sets()
     for number in range(count):
         at = BEGIN + SPAN * (number / count)

@@ -1,4 +1,4 @@
-"""Streams of made-up decisions, chained as the journal chains them, and all that a database says of them."""
+"""Streams of made-up decisions, chained as the journal does, and their rows in a database."""
 
 from __future__ import annotations
 
@@ -31,9 +31,15 @@ from assay.store.database import writing
 from assay.store.tables import tenant_pseudonym
 
 LOG = (
-    journal_position, journal_record, decision, finding_set_word, tenant_pseudonym, unreadable_record, chain_head,
+    journal_position,
+    journal_record,
+    decision,
+    finding_set_word,
+    tenant_pseudonym,
+    unreadable_record,
+    chain_head,
     pruned,
-)  # fmt: skip
+)
 STREAM = "a" * 32
 OTHER = "b" * 32
 
@@ -148,15 +154,15 @@ def empty_log(database: Engine) -> None:
 @contextmanager
 def rejecting_writes(database: Engine, table: str, when: str = "INSERT") -> Iterator[None]:
     """A database that refuses to write to a table."""
+    trigger = f"CREATE TRIGGER refuse BEFORE {when} ON {table}"
+    body = "RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused'; END $$"
     if database.dialect.name == "sqlite":
-        make = [
-            f"CREATE TRIGGER refuse BEFORE {when} ON {table} BEGIN SELECT RAISE(ABORT, 'refused'); END"
-        ]
+        make = [f"{trigger} BEGIN SELECT RAISE(ABORT, 'refused'); END"]
         drop = ["DROP TRIGGER refuse"]
     else:
         make = [
-            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused'; END $$",
-            f"CREATE TRIGGER refuse BEFORE {when} ON {table} FOR EACH ROW EXECUTE FUNCTION refuse()",
+            f"CREATE FUNCTION refuse() {body}",
+            f"{trigger} FOR EACH ROW EXECUTE FUNCTION refuse()",
         ]
         drop = [f"DROP TRIGGER refuse ON {table}", "DROP FUNCTION refuse"]
     for statements, between in ((make, True), (drop, False)):

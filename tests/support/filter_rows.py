@@ -1,4 +1,4 @@
-"""Random well-typed filters and decision rows to ask them of: hostile names, edges of integers and of the calendar."""
+"""Random filters and decision rows: hostile names, extreme integers and times."""
 
 from __future__ import annotations
 
@@ -20,10 +20,45 @@ from assay.store.types import MICROSECOND
 
 TABLES = (decision, finding_set_word, tenant_pseudonym)
 NAMES = (
-    "", "", "a", "A", "b", "ab", "aB", "abc", "%", "_", "a%", "a_b", "a\\", "\\", "'", '"', "a'b", "--", "é", "e\u0301",
-    "\ud7ff", "\ue000", "\uffff", "😀", "😀x", "a😀", "\U0010ffff", "a\U0010ffff", "a\U0010ffffb", "ß", "ss", "İ", "ÿ",
-    "Z", "deepinfra", "DeepInfra", "a\nb", "x" * 300,
-)  # fmt: skip
+    "",
+    "",
+    "a",
+    "A",
+    "b",
+    "ab",
+    "aB",
+    "abc",
+    "%",
+    "_",
+    "a%",
+    "a_b",
+    "a\\",
+    "\\",
+    "'",
+    '"',
+    "a'b",
+    "--",
+    "é",
+    "e\u0301",
+    "\ud7ff",
+    "\ue000",
+    "\uffff",
+    "😀",
+    "😀x",
+    "a😀",
+    "\U0010ffff",
+    "a\U0010ffff",
+    "a\U0010ffffb",
+    "ß",
+    "ss",
+    "İ",
+    "ÿ",
+    "Z",
+    "deepinfra",
+    "DeepInfra",
+    "a\nb",
+    "x" * 300,
+)
 TENANTS = {
     "p1": "acme",
     "p2": "acme",
@@ -78,9 +113,15 @@ def one_decision(random: Random, number: int, found: dict[str, tuple[str, ...]])
 
 
 TEXT_COLUMNS = (
-    "request_id", "model", "variant", "first_provider", "first_endpoint", "availability", "snapshot_id",
+    "request_id",
+    "model",
+    "variant",
+    "first_provider",
+    "first_endpoint",
+    "availability",
+    "snapshot_id",
     "engine_version",
-)  # fmt: skip
+)
 
 
 def insert_all(database: Engine, rows: Sequence[DerivedDecision]) -> None:
@@ -217,7 +258,9 @@ class Generator:
         if type_ == BOOL:
             return self.bool(fuel) if pick < 0.8 else self.random.choice(("true", "false"))
         if fuel > 0 and pick < 0.12:
-            return f"({self.bool(fuel - 1)} ? {self.value(type_, fuel - 1)} : {self.value(type_, fuel - 1)})"
+            condition = self.bool(fuel - 1)
+            values = (self.value(type_, fuel - 1) for _ in range(2))
+            return f"({condition} ? {' : '.join(values)})"
         if pick < 0.55:
             return self._name(type_)
         return self._int() if type_ == INT else self._text()

@@ -54,7 +54,8 @@ CATALOG = catalog_csv(
     "lab/vetted,good,good,fp8,2,2,,,tools",
 )
 OBSERVED = (
-    "model,provider,tag,source,observed_from,observed_to,requests,tool_call_requests,errored_requests,reference\n"
+    "model,provider,tag,source,observed_from,observed_to,"
+    "requests,tool_call_requests,errored_requests,reference\n"
     "lab/vetted,good,good,probe,2025-09-22T00:00:00Z,2025-09-23T00:00:00Z,4000,2000,0,false\n"
     "lab/vetted,bad,bad,probe,2025-09-22T00:00:00Z,2025-09-23T00:00:00Z,4000,2000,400,false\n"
 )
@@ -292,7 +293,7 @@ def deciding(url: str, recorder: Recorder) -> Iterator[str]:
 def providers_file(
     folder: Path, providers: SimulatedProviders, *, dead: int, deaf: int, **spec: object
 ) -> Path:
-    """Write a providers file: long timeouts for `good`, short ones for others; two ports."""
+    """Write providers: `good` has long timeouts, the others short ones; the rest are ports."""
     common = {"private": True, "keyEnv": "UPSTREAM_KEY"}
     known = {
         "good": {**common, "baseUrl": providers.base_url("good")},

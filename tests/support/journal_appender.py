@@ -1,4 +1,4 @@
-"""A process to kill: appends from four threads and says on its output what was acknowledged, id by id."""
+"""A process to kill: appends from four threads and prints what was acknowledged."""
 
 from __future__ import annotations
 

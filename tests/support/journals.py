@@ -1,4 +1,4 @@
-"""What tests of the journal share: a sink in memory, faults at the k-th operation, and the promises to check."""
+"""Journals for tests: a sink in memory, faults at the k-th operation, and invariants."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def thread_and_number(record: bytes) -> tuple[int, int]:
 
 
 def read_frames(directory: Path, names: Sequence[str] | None = None) -> list[Frame]:
-    """All frames of all streams, whose writers are gone."""
+    """Return all frames of all streams, whose writers have ended."""
     frames: list[Frame] = []
     for name in streams(directory) if names is None else names:
         reader = StreamReader(directory / name, final=True)
@@ -60,7 +60,7 @@ def read_frames(directory: Path, names: Sequence[str] | None = None) -> list[Fra
 
 @dataclass
 class MemorySink:
-    """Keeps records in lists; a transaction is done or not done, and `fault` may strike before or after it."""
+    """Stores records in lists; a fault may strike before or after a transaction."""
 
     rows: dict[str, list[JournalRecord]] = field(default_factory=lambda: defaultdict(list))
     positions: dict[str, StreamPosition] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class MemorySink:
 
 
 class Faults:
-    """Lets the k-th operation of a name fail, refused or half done; or that one and everything after it."""
+    """Makes the k-th operation of a name fail, wholly or half done, or all from then on."""
 
     def __init__(self, name: str, k: int, kind: Fault = "refused", code: int = errno.EIO) -> None:
         self.struck = False
@@ -160,7 +160,7 @@ def make_shipper(
 
 
 def assert_kept(sink: MemorySink, acknowledged: Sequence[bytes], spool: Path) -> None:
-    """Acknowledged records are all there, none is doubled, threads keep their order, numbers are dense, chains hold."""
+    """Check that acknowledged records are there once, in order, numbered and chained."""
     payloads = sink.payloads
     assert len(set(payloads)) == len(payloads)
     assert set(acknowledged) <= set(payloads)
@@ -184,7 +184,7 @@ def assert_kept(sink: MemorySink, acknowledged: Sequence[bytes], spool: Path) ->
 
 
 def assert_order(payloads: Sequence[bytes]) -> None:
-    """Each thread's records stand in the order in which it appended them."""
+    """Check that each thread's records are in the order in which it appended them."""
     threads: dict[int, list[int]] = defaultdict(list)
     for thread, number in map(thread_and_number, payloads):
         threads[thread].append(number)

@@ -270,7 +270,7 @@ class Provider:
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.writers.append(writer)
-        self.tasks.append(asyncio.current_task())  # type: ignore[arg-type] # inside a task it is not None
+        self.tasks.append(asyncio.current_task())  # type: ignore[arg-type] # inside a task
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -289,7 +289,7 @@ class Provider:
                     await watch
 
     async def watch(self, reader: asyncio.StreamReader, x: Exchange) -> None:
-        while not reader.at_eof() and not reader.exception():  # noqa: ASYNC110 - a StreamReader has no event for its end
+        while not reader.at_eof() and not reader.exception():  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.01)
         x.gone.set()
 

@@ -1,4 +1,4 @@
-"""A log of mixed decisions: every variant, preference, draw, tenant and session, over changing worlds and policies."""
+"""A log of varied decisions: variants, preferences, draws, tenants and sessions over changes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ acme,pin,deepinfra,
 beta,ignore,moonshotai/turbo,{KIMI}
 delta,ignore,deepinfra,
 """
-OWN_BINDING = "  - {name: exacto-acme, variant: exacto, tenants: [acme], ruleSet: exacto, params: {accuracy_enter: 0.97}}\n"
+OWN_BINDING = (
+    "  - {name: exacto-acme, variant: exacto, tenants: [acme], ruleSet: exacto,\n"
+    "     params: {accuracy_enter: 0.97}}\n"
+)
 
 
 def prepare_database(url: str, folder: Path) -> Path:

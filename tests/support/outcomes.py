@@ -75,10 +75,17 @@ def sound_reports(draw: st.DrawFn) -> OutcomeReport:
     first = draw(st.none() | st.floats(0, 10))
     duration = draw(st.none() | st.floats(first or 0, 20))
     outcome = Outcome(
-        NOW_US - draw(st.integers(0, 23)) * HOUR_US - draw(st.integers(0, HOUR_US)), result, "", 0, requests, first,
-        duration, draw(st.none() | st.integers(0, 1000)), None,
+        NOW_US - draw(st.integers(0, 23)) * HOUR_US - draw(st.integers(0, HOUR_US)),
+        result,
+        "",
+        0,
+        requests,
+        first,
+        duration,
+        draw(st.none() | st.integers(0, 1000)),
+        None,
         draw(st.none() | tool_uses(requests, answered=result == ANSWERED)),
-    )  # fmt: skip
+    )
     return OutcomeReport(
         draw(st.sampled_from(sorted(ENDPOINTS))), draw(st.sampled_from(TENANTS)), outcome
     )

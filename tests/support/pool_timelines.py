@@ -1,7 +1,7 @@
-"""The life of a pool told in letters: one letter is one hour of one endpoint, as the pool's rules see it.
+"""The life of a pool in letters: one letter per hour and endpoint.
 
-The rules read the uptime, which a letter sets at will: 95 % to come in, 90 % to stay. The counts of the hour are there
-for the fast way out alone.
+The rules read the uptime, which a letter determines: 95 % to enter, 90 % to stay. The counts of the
+hour matter only for fast evictions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ START = AS_OF
 
 @dataclass(frozen=True, slots=True)
 class Hour:
-    """What is known of an endpoint after an hour: its uptime, and what was observed within it."""
+    """The facts of an endpoint after an hour: its uptime, and the counts within it."""
 
     uptime: float
     calls: int | None = None
@@ -51,15 +51,26 @@ RULES = """
     memory: {{hold: 3h, holdMax: 8h, accuracy: level{memory}}}
     params: {{level: 0.95, high: 95.0, low: {low}}}
     pool:
-      enter: [{{name: up, expression: endpoint.uptime_percent >= params.high, reason: BENCHMARK, message: below high}}]
-      stay: [{{name: up, expression: endpoint.uptime_percent >= params.low, reason: BENCHMARK, message: below low}}]
+      enter:
+        - name: up
+          expression: endpoint.uptime_percent >= params.high
+          reason: BENCHMARK
+          message: below high
+      stay:
+        - name: up
+          expression: endpoint.uptime_percent >= params.low
+          reason: BENCHMARK
+          message: below low
       minimum: {minimum}
 """
 
 
 @cache
 def steady_policy(minimum: int = 0, memory: str = "", low: float = 90.0) -> Policy:
-    """A pool that remembers for hours rather than days; `memory` adds to its block."""
+    """Return a policy with a pool that remembers for hours rather than days.
+
+    `memory` is added to its block.
+    """
     bindings = f"- {{name: {BINDING}, variant: {BINDING}, ruleSet: {BINDING}}}"
     return policy(
         bindings, steady=RULES.format(minimum=minimum, memory=f", {memory}" * bool(memory), low=low)
@@ -67,12 +78,12 @@ def steady_policy(minimum: int = 0, memory: str = "", low: float = 90.0) -> Poli
 
 
 def endpoint_after(tag: str, hour: Hour) -> Endpoint:
-    """An endpoint as the catalog has it after that hour."""
+    """Return an endpoint as the catalog has it after that hour."""
     return endpoint(tag, uptime_30m_percent=hour.uptime)
 
 
 def observations(tag: str, hours: Iterable[Hour | None]) -> Iterator[Observation]:
-    """What was observed hour by hour."""
+    """Yield the observations hour by hour."""
     for n, hour in enumerate(hours):
         if hour and hour.calls is not None:
             end = START + n * HOUR
@@ -82,7 +93,7 @@ def observations(tag: str, hours: Iterable[Hour | None]) -> Iterator[Observation
 
 
 def world_after(lives: Mapping[str, str], n: int) -> World:
-    """The world when hour `n` (from 0) has ended."""
+    """Return the world when hour `n`, from 0, has ended."""
     known = {tag: [LETTERS[letter] for letter in life[: n + 1]] for tag, life in lives.items()}
     endpoints = tuple(endpoint_after(tag, hours[-1]) for tag, hours in known.items() if hours[-1])
     return World(
@@ -99,7 +110,7 @@ def run_ticks(
     *,
     between: str = "",
 ) -> list[Judgment]:
-    """One tick an hour; the hours (from 0) named in `between` are judged, but not closed."""
+    """Run one tick per hour; hours marked `~` in `between` are judged but not closed."""
     found = []
     for n in range(max(map(len, lives.values()))):
         closed = between[n : n + 1] != "~"
@@ -117,21 +128,21 @@ def run_ticks(
 
 
 def states(done: Iterable[Judgment], tag: str) -> str:
-    """What became of an endpoint, a letter an hour."""
+    """Return the states of an endpoint, one letter per hour."""
     remembered = (t.memory.states.get((BINDING, f"{MODEL}@{tag}")) for t in done)
     return "".join(SHOWN[state.state] if state else "." for state in remembered)
 
 
 def changes(done: Iterable[Judgment]) -> list[PoolChange]:
-    """Every change of all ticks."""
+    """Return every change of all ticks."""
     return [change for t in done for change in t.changes]
 
 
 def hours_since_start(at: datetime) -> int:
-    """Which tick it was, from 0."""
+    """Return the number of the tick, from 0."""
     return (at - START) // timedelta(hours=1)
 
 
 def is_continuous(found: Sequence[PoolChange]) -> bool:
-    """Whether each change begins where the one before left off, per endpoint."""
+    """Whether each change of an endpoint begins where the previous one ended."""
     return all(a.after == b.before for a, b in pairwise(found))

@@ -1,4 +1,4 @@
-"""Twenty endpoints of one model with evidence: half of them admitted by exacto, the others out for every reason."""
+"""A model with twenty endpoints and evidence: half are admitted by exacto, half excluded."""
 
 from __future__ import annotations
 
@@ -21,15 +21,20 @@ AS_OF = datetime(2026, 7, 4, 14, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
 TENANTS = 40
 
-# requests, tool-call requests, errored ones, days since the window ended; None where nothing was observed
+# requests, tool-call requests, errored ones, days since the window ended; None if not observed
 COUNTS: tuple[tuple[int, int, int, int] | None, ...] = (
     *((9000 + 300 * i, 4400 + 160 * i, 20 + 3 * i, 1) for i in range(10)),  # admitted
-    (9000, 4500, 700, 1), (8000, 4100, 450, 1), (9500, 4300, 1500, 2), (9100, 4600, 330, 1),  # not accurate
-    (120, 60, 0, 1), (90, 45, 1, 1),  # too few
+    (9000, 4500, 700, 1),
+    (8000, 4100, 450, 1),
+    (9500, 4300, 1500, 2),
+    (9100, 4600, 330, 1),  # not accurate
+    (120, 60, 0, 1),
+    (90, 45, 1, 1),  # too few
     (9000, 600, 10, 1),  # hardly ever calls tools
-    None, None,  # never observed
+    None,
+    None,  # never observed
     (9000, 4500, 30, 120),  # observed long ago
-)  # fmt: skip
+)
 IGNORED_BY = {3: 2, 9: 1, 15: 20}
 PARAMETERS = (
     "max_tokens",

@@ -49,7 +49,8 @@ def _copy_rows(path: Path, database: Engine) -> None:
         source.row_factory = sqlite3.Row
         for table in tables.sorted_tables:
             readers = {column.name: _reader(column) for column in table.columns}
-            found = source.execute(f"SELECT * FROM {table.name}").fetchall()  # noqa: S608 - the names of our own tables
+            query = f"SELECT * FROM {table.name}"  # noqa: S608 - the names of our own tables
+            found = source.execute(query).fetchall()
             rows = [{name: read(row[name]) for name, read in readers.items()} for row in found]
             connection.execute(delete(table))
             if rows:

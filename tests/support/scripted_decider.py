@@ -1,7 +1,7 @@
-"""A scripted decider: the name of the model is the plan, and requests and reports are recorded.
+"""A decider that follows a script: the model's name is the plan.
 
-The plan of `lab/refused.good` has the providers `refused` and `good`, in this order. The author
-`pool` gets a decision without attempts, with reasons.
+`lab/refused.good` has the providers `refused` and `good`, in this order. The author `pool` leaves
+no attempts, with reasons. Requests and reports are kept for the test to look at.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class ScriptedDecider(
         self.refused = 0
         self.decided: dict[str, str] = {}
 
-    def Decide(self, request: pb.DecideRequest, context: grpc.ServicerContext) -> pb.DecideResponse:  # noqa: N802 - as in the contract
+    def Decide(  # noqa: N802 - the contract names the method
+        self, request: pb.DecideRequest, context: grpc.ServicerContext
+    ) -> pb.DecideResponse:
         self.asked.append(request)
         author = request.model.partition("/")[0]
         if author == "unknown":

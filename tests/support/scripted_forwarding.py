@@ -136,8 +136,10 @@ def providers_file(folder: Path, port: int, dead: int) -> Path:
     for name in (*BEHAVIORS, "refused"):
         where = dead if name == "refused" else port
         hasty = f", timeouts: {HASTY}" if name in {"hang", "stall", "silent"} else ""
-        url = f"http://127.0.0.1:{where}/{name}"
-        lines.append(f'    {name}: {{baseUrl: "{url}", private: true, keyEnv: KEY{hasty}}}')
+        lines.append(
+            f'    {name}: {{baseUrl: "http://127.0.0.1:{where}/{name}", '
+            f"private: true, keyEnv: KEY{hasty}}}"
+        )
     file = folder / "providers.yaml"
     file.write_text("\n".join(lines))
     return file
@@ -189,7 +191,7 @@ def forwarding(
 
 @contextmanager
 def scripted_forwarder(folder: Path) -> Iterator[ScriptedForwarder]:
-    provider, decider = Provider(), ScriptedDecider()  # type: ignore[abstract] # nothing calls the other methods
+    provider, decider = Provider(), ScriptedDecider()  # type: ignore[abstract] # the rest is unused
     try:
         file = providers_file(folder, provider.port, unused_port())
         providers = read_providers(file, {"KEY": KEY})

@@ -1,4 +1,4 @@
-"""Tallies in a few words, and crowds of tenants with a given share of bad calls."""
+"""Traffic counts, and crowds of tenants with a given share of bad calls."""
 
 from __future__ import annotations
 
@@ -32,20 +32,32 @@ def make_counts(
     half_life: timedelta = 24 * HOUR,
     model: str = MODEL,
 ) -> TrafficCounts:
-    """Counts that are not old, so that whole and discounted ones are the same; half of the requests end in calls."""
+    """Return fresh counts, so that time decay changes nothing; half of the requests are calls."""
     requests = 2 * calls if requests is None else requests
     autos, auto_calls = auto or (requests, calls)
     observed = Counts(round(requests), round(calls), round(errored))
     return TrafficCounts(
-        f"{model}@{tag}", source, tenant, stratum, requests, calls, errored, autos, auto_calls, observed, *hour,
-        NOW - 48, NOW - 1, half_life,
-    )  # fmt: skip
+        f"{model}@{tag}",
+        source,
+        tenant,
+        stratum,
+        requests,
+        calls,
+        errored,
+        autos,
+        auto_calls,
+        observed,
+        *hour,
+        NOW - 48,
+        NOW - 1,
+        half_life,
+    )
 
 
 def blend_counts(
     *tallies: TrafficCounts, evidence: dict[str, EndpointEvidence] | None = None
 ) -> dict[str, FoldedCounts]:
-    """What they come to, by tag; endpoints of which nothing is fresh are left out."""
+    """Return the folded evidence by tag; endpoints without fresh evidence are missing."""
     found = add_traffic(evidence or {}, tallies, SPEC)
     return {name.partition("@")[2]: e.folded for name, e in found.items() if e.folded is not None}
 
@@ -59,9 +71,10 @@ def honest_tenants(
     hourly: float = 0.04,
     now: float | None = None,
 ) -> list[TrafficCounts]:
-    """Honest tenants: a few large, most small, each with a share of bad calls of its own around the common one.
+    """Return counts of honest tenants: a few large ones, many small ones.
 
-    In the closed hour they made `hourly` of their calls, with a share of bad ones of `now`.
+    Each has a share of bad calls of its own around `share`. In the closed hour they made `hourly`
+    of their calls, with a share of bad ones of `now`.
     """
     rng = random.Random(seed)
     return [
@@ -73,7 +86,7 @@ def honest_tenants(
 def one_of(
     rng: random.Random, tenant: str, share: float, tag: str, hourly: float, now: float
 ) -> TrafficCounts:
-    """One tenant of a crowd."""
+    """Return the counts of one tenant of a crowd."""
     calls = int(25 * rng.paretovariate(1.1))
     own = rng.betavariate(40 * share, 40 * (1 - share))
     lately = drawn(rng, calls, hourly)
@@ -87,14 +100,14 @@ def one_of(
 
 
 def drawn(rng: random.Random, size: int, share: float) -> int:
-    """How many of so many things are of a kind."""
+    """Draw how many of a number of things are of a kind."""
     return sum(rng.random() < share for _ in range(size))
 
 
 def hostile_tenants(
     number: int, calls: int, *, errored: float = 0.0, tag: str = "a", hour: int = 0
 ) -> Iterable[TrafficCounts]:
-    """Tenants that want to move an endpoint, all in one hour if they like: by flawless calls, or by bad ones."""
+    """Yield counts of tenants that want to move an endpoint, all in one hour if needed."""
     for n in range(number):
         bad = (round(calls * errored), round(hour * errored))
         yield make_counts(calls, bad[0], tag=tag, tenant=f"hostile-{n:03}", hour=(hour, bad[1]))

@@ -1,4 +1,4 @@
-"""Small worlds and policies in a few words, judged and asked; everything here is the real thing."""
+"""Small worlds, policies, snapshots and plans; everything is the real thing."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ SEED = bytes(range(32))
 MODEL = "lab/one"
 OTHER = "lab/two"
 
-# --- worlds ---------------------------------------------------------------------------------------------------------
+# --- worlds ---
 
 
 def endpoint(
     tag: str, model: str = MODEL, *, number: int = 1, price: float | None = 1.0, **more: Any
 ) -> Endpoint:
-    """An endpoint that supports tools and charges one price for prompt and completion; `number` where tags repeat."""
+    """Return an endpoint with tools and one price; `number` tells repeated tags apart."""
     suffix = "" if number == 1 else f"~{number}"
     more = {
         "supported_parameters": ("tools",),
@@ -49,7 +49,7 @@ def endpoint(
 
 
 def throughput(p50: float, **more: float) -> dict[str, Any]:
-    """The throughput of an endpoint."""
+    """Return the throughput of an endpoint, as keyword arguments."""
     return {"throughput_tps": Percentiles(p50=p50, **more)}
 
 
@@ -65,7 +65,7 @@ def make_observation(
     length: timedelta = 24 * HOUR,
     reference: bool = False,
 ) -> Observation:
-    """A window that ended `age` before AS_OF; without more, one of plenty of good calls."""
+    """Return a window that ended `age` before AS_OF; by default one with many good calls."""
     ended = AS_OF - age
     return Observation(
         f"{model}@{tag}", source, ended - length, ended, requests, calls, errored, reference
@@ -79,7 +79,7 @@ def world(
     tenants: Iterable[TenantSettings] = (),
     models: Iterable[Model] = (),
 ) -> World:
-    """The endpoints with their models, those given or bare ones."""
+    """Return a world of endpoints and their models, those given or bare ones."""
     given = {model.model: model for model in models}
     listed = {e.model: Model(e.model) for e in endpoints} | given
     return World(
@@ -88,7 +88,7 @@ def world(
 
 
 def mixed_world() -> World:
-    """Two models under `exacto`: members and others of lab/one, measured and unmeasured endpoints of lab/two."""
+    """Return two models under `exacto`: members and others, measured and unmeasured endpoints."""
     good = [endpoint(f"good{n}", price=float(n), **throughput(50.0 + n)) for n in range(1, 6)]
     weak = [
         endpoint("weak1", price=0.1, **throughput(500.0)),
@@ -110,7 +110,7 @@ def mixed_world() -> World:
 
 MEMBERS = frozenset(f"{MODEL}@good{n}" for n in range(1, 6))
 
-# --- policies -------------------------------------------------------------------------------------------------------
+# --- policies ---
 
 HEAD = "apiVersion: assay/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec:\n"
 DEFAULT = """
@@ -119,7 +119,7 @@ DEFAULT = """
 
 
 def policy_files(bindings: str, rule_sets: Mapping[str, str]) -> dict[str, str]:
-    """The files of a policy from the specs of its parts."""
+    """Return the files of a policy from the specs of its parts."""
     specs = {
         f"{name}.yaml": ("RuleSet", name, spec)
         for name, spec in {"default": DEFAULT, **rule_sets}.items()
@@ -136,7 +136,7 @@ def policy_files(bindings: str, rule_sets: Mapping[str, str]) -> dict[str, str]:
 
 
 def policy(bindings: str = "", **rule_sets: str) -> Policy:
-    """A policy from specs; without more, a default that sorts by price. `_` in a name stands for `-`."""
+    """Compile a policy from specs; by default one that sorts by price. `_` stands for `-`."""
     files = policy_files(
         bindings, {name.replace("_", "-"): spec for name, spec in rule_sets.items()}
     )
@@ -145,7 +145,7 @@ def policy(bindings: str = "", **rule_sets: str) -> Policy:
 
 
 def policy_faults(bindings: str = "", **rule_sets: str) -> list[str]:
-    """What is wrong with a policy, one line a fault."""
+    """Return the errors of a policy, one line each."""
     try:
         policy(bindings, **rule_sets)
     except PolicyFaults as error:
@@ -155,31 +155,31 @@ def policy_faults(bindings: str = "", **rule_sets: str) -> list[str]:
 
 @cache
 def shipped_policy() -> Policy:
-    """The policy that ships."""
+    """Return the shipped policy."""
     source = read_directory(policy_dir())
     return compile_policy(*read_policy(source.files), source)
 
 
-# --- asking ---------------------------------------------------------------------------------------------------------
+# --- plans ---
 
 
 def judge_world(
     of: World, by: Policy | None = None, as_of: datetime = AS_OF, members: Members = NO_MEMBERS
 ) -> Snapshot:
-    """A world judged, by the shipped policy unless told otherwise."""
+    """Judge a world without memory, by the shipped policy unless another is given."""
     return judge(of, by or shipped_policy(), as_of, members).snapshot
 
 
 @cache
 def mixed_snapshot() -> Snapshot:
-    """The mixed world under the shipped policy."""
+    """Return the mixed world under the shipped policy."""
     return judge_world(mixed_world())
 
 
 def make_request(
     model: str = MODEL, *models: str, provider: ProviderPreferences | None = None, **more: Any
 ) -> Request:
-    """A request; every field of `provider` may be given by its own name."""
+    """Return a request; fields of `provider` may be given by their own names."""
     wants = {name: more.pop(name) for name in PREFERENCES & more.keys()}
     return Request(
         model, models, provider=replace(provider or ProviderPreferences(), **wants), **more
@@ -192,48 +192,48 @@ PREFERENCES = frozenset(ProviderPreferences.__dataclass_fields__)
 def make_moment(
     seed: bytes = SEED, now: datetime = AS_OF, health: Mapping[str, str] | None = None
 ) -> Moment:
-    """The moment of asking."""
+    """Return a moment: time, seed and demoted endpoints."""
     return Moment(now, seed, health or {})
 
 
 def plan_for(
     snapshot: Snapshot, model: str = MODEL, *models: str, at: Moment | None = None, **more: Any
 ) -> Plan:
-    """Ask a snapshot, at AS_OF unless told otherwise."""
+    """Return the plan for a request, at AS_OF unless another moment is given."""
     return plan(make_request(model, *models, **more), snapshot, at or make_moment())
 
 
 def tags(answer: Plan) -> list[str]:
-    """The tags of the attempts, in order."""
+    """Return the tags of the attempts, in order."""
     return [attempt.tag for attempt in answer.attempts]
 
 
 def endpoint_ids(answer: Plan) -> list[str]:
-    """The endpoint ids of the attempts, in order."""
+    """Return the endpoint ids of the attempts, in order."""
     return [attempt.endpoint_id for attempt in answer.attempts]
 
 
 def reasons(answer: Plan) -> dict[str, list[str]]:
-    """Why each left-out endpoint was left out, by tag."""
+    """Return the reasons for each excluded endpoint, by tag."""
     return {
         verdict.tag: [finding.reason for finding in verdict.broken] for verdict in answer.excluded
     }
 
 
 def verdict_of(answer: Plan, tag: str) -> Verdict:
-    """What was said of one endpoint."""
+    """Return the verdict of one endpoint."""
     return next(verdict for verdict in answer.verdicts if verdict.tag == tag)
 
 
 def describe_findings(findings: Iterable[RuleFinding]) -> list[tuple[str, str, str]]:
-    """Rule, reason and outcome of findings."""
+    """Return rule, reason and outcome of findings."""
     return [(finding.rule, finding.reason, finding.outcome) for finding in findings]
 
 
 def shared_facts(
     request: Request, settings_of: TenantSettings | None = None
 ) -> dict[str, Mapping[str, object]]:
-    """What guards of bindings read."""
+    """Return the facts that guards of bindings read."""
     return {
         "model": {"id": request.model, "author": "lab"},
         "request": request_facts(request, request.model, ()),

@@ -1,6 +1,6 @@
-"""`make bench-admission`: the admission of endpoints simulated, by the engine as it is and the rule files that ship.
+"""`make bench-admission`: simulate admission with the engine and the shipped rule files.
 
-Drawn with fixed seeds, so that two runs say the same. Exits with 1 where a figure that was asked for is missed.
+Seeds are fixed, so that two runs give the same figures. Exits with 1 if a figure misses its target.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ RUNS = 24
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How much to simulate: runs of the main tables, a multiple of eight for every accuracy at every volume."""
+    """How much to simulate: `runs` is a multiple of eight, one for each accuracy and volume."""
 
     runs: int
 
 
 def options(arguments: list[str]) -> Options:
-    """What the command line says."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench.admission", description=__doc__.partition("\n")[0]
     )
@@ -40,7 +40,7 @@ def options(arguments: list[str]) -> Options:
 
 
 def main(arguments: list[str]) -> int:
-    """Simulate, print, and say what was missed."""
+    """Simulate, print the tables, and name the missed targets."""
     runs, began, to = options(arguments).runs, time.monotonic(), report.Report()
     few, accuracies = max(8, runs // 3), reference.STEADY_ACCURACIES
     strict, shipped = profile("strict"), profile("exacto")

@@ -1,4 +1,4 @@
-"""A good provider turns bad and nobody says so: how long until it is out, and who was thrown out before for nothing."""
+"""A good provider turns bad silently: hours until it is evicted, and false evictions before."""
 
 from __future__ import annotations
 
@@ -20,38 +20,39 @@ WEEKS_BEFORE = BEFORE / HOURS_A_DAY / 7
 
 @dataclass(frozen=True, slots=True)
 class Degraded:
-    """One row a run, one column a volume.
+    """One row per run, one column per volume.
 
-    `delays` are the closed hours from the change to the eviction, the first one being 1, infinite where there was none
-    within a week, NaN where the provider was not a member when it changed.
+    `delays` are the closed hours from the change to the eviction; the first is 1. A delay is
+    infinite without an eviction within a week, and NaN if the provider was not a member at the
+    change.
     """
 
     to: float
     delays: Floats
 
     def median(self, least: float = 0.0, most: float = np.inf) -> float:
-        """The median delay of those with so many requests a day."""
+        """Return the median delay at a volume of requests per day."""
         return float(np.nanmedian(self.delays[:, (least <= VOLUMES) & (most >= VOLUMES)]))
 
     def quantile(self, share: float) -> float:
-        """A quantile of all delays."""
+        """Return a quantile of all delays."""
         return float(np.nanquantile(self.delays, share, method="higher"))
 
     def missed(self) -> float:
-        """The share that was not evicted."""
+        """Return the share that was not evicted."""
         return float(np.isinf(self.delays).sum() / (~np.isnan(self.delays)).sum())
 
 
 @dataclass(frozen=True, slots=True)
 class Degradation:
-    """What came of each change, and how many were thrown out before it, per provider and week."""
+    """The result of each change, and the false evictions before it per provider and week."""
 
     changes: tuple[Degraded, ...]
     false_evictions: float
 
 
 def degradation(profile: Profile, levels: Sequence[float], runs: int, seed: int) -> Degradation:
-    """Three days of warm-up and two weeks of good traffic, then a week at each of the levels, from the same past."""
+    """Simulate three days of warm-up and two good weeks, then a bad week at each level."""
     each = len(VOLUMES)
     seen = traffic(np.full(runs * each, GOOD), np.tile(VOLUMES, runs), seed)
     pools = Pools(
@@ -67,7 +68,7 @@ def degradation(profile: Profile, levels: Sequence[float], runs: int, seed: int)
 
 
 def degraded(pools: Pools, to: float, seed: int, each: int) -> Degraded:
-    """A week at a level; who is out is followed no further."""
+    """Simulate a week at a level; an evicted endpoint is not followed further."""
     daily = np.tile(VOLUMES, len(pools.listed) // each)
     delays = np.where(pools.inside > 0, np.inf, np.nan)
     left = np.flatnonzero(pools.inside)

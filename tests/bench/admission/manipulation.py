@@ -1,8 +1,8 @@
-"""Tenants that lie: how far their counts move what the rules read of an endpoint, and whether they move anybody.
+"""Tenants that lie: how far their counts move what rules read, and whether a pool changes.
 
-As in reference/statistics.md §5.7: four hundred honest tenants of very different size, and others who agree with each
-other. Where those say that all went well, they speak for an endpoint that is not good enough to come in; where they say
-that all went wrong, within one hour, they speak against a member that is good.
+Four hundred honest tenants of very different size, and hostile ones who agree with each other.
+Those who praise report only good calls of an endpoint that is not good enough to enter. Those who
+damn report only bad calls of a good member, all within one hour. See service/STATISTICS.md.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Counted = tuple[str, int, int, int, int]  # tenant, calls and errored in all, an
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """So many hostile tenants with so many tool-call requests each."""
+    """A number of hostile tenants with a number of tool-call requests each."""
 
     tenants: int
     calls: int
@@ -39,11 +39,11 @@ class Attack:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """What an attack comes to.
+    """The result of an attack.
 
-    `pooled` is the accuracy of all counts, `read` what the `enter` rules read instead, both for the endpoint that is
-    not good enough, `admitted` whether it comes in. `evicted` is whether the good member goes, in the hour of the
-    attack or in the two after it.
+    `pooled` is the accuracy of all counts and `read` the one that `enter` rules read, both for the
+    endpoint that is not good enough; `admitted` is whether it enters. `evicted` is whether the good
+    member is evicted, in the hour of the attack or the two after it.
     """
 
     attack: Attack
@@ -54,7 +54,7 @@ class Moved:
 
 
 def manipulation(profile: Profile, attacks: Sequence[Attack], seed: int) -> list[Moved]:
-    """Every attack on the same honest tenants."""
+    """Run every attack against the same honest tenants."""
     bad, good = honest(BAD, seed), honest(GOOD, seed + 1)
     return [moved(profile, attack, bad, good) for attack in attacks]
 
@@ -62,14 +62,14 @@ def manipulation(profile: Profile, attacks: Sequence[Attack], seed: int) -> list
 def moved(
     profile: Profile, attack: Attack, bad: Sequence[Counted], good: Sequence[Counted]
 ) -> Moved:
-    """One attack, both ways."""
+    """Run one attack, both ways."""
     praised = [*bad, *liars(attack, 0.0)]
     read, admitted = entering(profile, praised)
     return Moved(attack, pooled(praised), read, admitted, leaving(profile, good, attack))
 
 
 def honest(accuracy: float, seed: int) -> list[Counted]:
-    """The honest tenants' counts."""
+    """Return the honest tenants' counts."""
     draw = np.random.default_rng(seed)
     size = np.exp(draw.standard_normal(HONEST) * TAIL)
     calls = np.maximum(1, np.round(size / size.sum() * CALLS)).astype(np.int64)
@@ -83,7 +83,7 @@ def honest(accuracy: float, seed: int) -> list[Counted]:
 
 
 def liars(attack: Attack, share: float) -> list[Counted]:
-    """The hostile tenants' counts, all of the closed hour."""
+    """Return the hostile tenants' counts, all in the closed hour."""
     wrong = int(attack.calls * share)
     return [
         (f"liar{n:05}", attack.calls, wrong, attack.calls, wrong) for n in range(attack.tenants)
@@ -91,12 +91,12 @@ def liars(attack: Attack, share: float) -> list[Counted]:
 
 
 def pooled(told: Sequence[Counted]) -> float:
-    """The accuracy of all that was counted."""
+    """Return the accuracy of all counts."""
     return 1 - sum(errored for _, _, errored, *_ in told) / sum(calls for _, calls, *_ in told)
 
 
 def entering(profile: Profile, told: Sequence[Counted]) -> tuple[float, bool]:
-    """The accuracy that the rules read of an endpoint of which this is told, and whether it comes in."""
+    """Return the accuracy that rules read for these counts, and whether the endpoint enters."""
     done = closed(profile, told, 1)
     (row,) = done.snapshot.models["lab/m000"].rows[profile.bound.fold]
     (state,) = done.memory.states.values()
@@ -107,7 +107,7 @@ def entering(profile: Profile, told: Sequence[Counted]) -> tuple[float, bool]:
 
 
 def leaving(profile: Profile, good: Sequence[Counted], attack: Attack) -> bool:
-    """Whether a member goes of which this was told, then that for three hours on end."""
+    """Whether a member with these counts is evicted, within three hours."""
     done = closed(profile, good, 1)
     if not all(state.state == MEMBER for state in done.memory.states.values()):
         raise ValueError("a good endpoint has to be a member before anybody can speak against it")
@@ -119,7 +119,7 @@ def leaving(profile: Profile, good: Sequence[Counted], attack: Attack) -> bool:
 def closed(
     profile: Profile, told: Sequence[Counted], hour: int, before: Judgment | None = None
 ) -> Judgment:
-    """One tick over one endpoint of which tenants tell."""
+    """Run one tick over one endpoint with counts of many tenants."""
     (endpoint,) = endpoints(1, 1)
     end, half_life = FIRST + HOURS + hour, profile.bound.evidence.half_life_max
     tallies = tuple(

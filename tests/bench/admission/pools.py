@@ -1,7 +1,7 @@
-"""The engine's own ticks over drawn traffic: counts an hour in, pool states out.
+"""The engine's own ticks over random traffic: hourly counts in, pool states out.
 
-Counts are kept by the hour and discounted with the engine's own weights, as the store does it in SQL; a test holds both
-against each other.
+Counts are kept by the hour and discounted with the engine's weights, as the store does in SQL. A
+test compares the two.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SOURCE = "gateway"
 
 
 def endpoints(models: int, each: int) -> tuple[Endpoint, ...]:
-    """That many models with as many endpoints each."""
+    """Return a number of models with as many endpoints each."""
     return tuple(
         Endpoint(f"lab/m{m:03}@p{p:02}", f"lab/m{m:03}", f"p{p:02}", f"p{p:02}")
         for m in range(models)
@@ -49,7 +49,7 @@ def endpoints(models: int, each: int) -> tuple[Endpoint, ...]:
 
 @cache
 def weights(spec: EvidenceSpec, hour_of_day: int, hours: int) -> Ints:
-    """What the last hours weigh at that time of day, for each half-life on the ladder: the newest hour first."""
+    """Return the weights of the last hours for each half-life, the newest hour first."""
     end = (hours // HOURS_PER_DAY + 2) * HOURS_PER_DAY + hour_of_day
     fine = (end // HOURS_PER_DAY - 1) * HOURS_PER_DAY
     ages = range(end - 1, end - 1 - hours, -1)
@@ -74,20 +74,20 @@ class Counted:
 
     @classmethod
     def nothing(cls, endpoints: int, hours: int) -> Counted:
-        """Nothing observed yet, and room for that many hours."""
+        """Return empty counts with room for a number of hours."""
         return cls(np.zeros((endpoints, hours), np.int64), np.zeros((endpoints, hours), np.int64))
 
     def copy(self) -> Counted:
-        """The same counts, to go on with differently."""
+        """Return a copy of the counts."""
         return Counted(self.calls.copy(), self.errored.copy(), self.hours)
 
     def add(self, calls: Ints, errored: Ints) -> None:
-        """One more hour."""
+        """Add one hour."""
         self.calls[:, self.hours], self.errored[:, self.hours] = calls, errored
         self.hours += 1
 
     def steps(self, spec: EvidenceSpec) -> Ints:
-        """The step of each endpoint's half-life on the ladder, by its whole days so far."""
+        """Return the step of each endpoint's half-life, by its whole days so far."""
         today = self.hours // HOURS_PER_DAY
         lately = self.calls[
             :, max(today - RATE_DAYS, 0) * HOURS_PER_DAY : today * HOURS_PER_DAY
@@ -101,7 +101,7 @@ class Counted:
     def tallies(
         self, names: Sequence[str], spec: EvidenceSpec, steps: Ints
     ) -> tuple[TrafficCounts, ...]:
-        """What was counted until now, one tally an endpoint; half of the requests with tools end in tool calls."""
+        """Return the counts so far, one per endpoint; half of the requests end in tool calls."""
         ladder = half_lives(spec)
         weighing = weights(spec, self.hours % HOURS_PER_DAY, self.calls.shape[1])[
             steps, : self.hours
@@ -123,17 +123,30 @@ class Counted:
         rows = zip(names, discounted, whole, steps.tolist(), strict=True)
         return tuple(
             TrafficCounts(
-                name, SOURCE, "", 0, 2 * n, n, bad, 2 * n, n,
-                Counts(2 * total, total, wrong), hour, hour_bad, began, ended, ladder[step] * HOUR,
+                name,
+                SOURCE,
+                "",
+                0,
+                2 * n,
+                n,
+                bad,
+                2 * n,
+                n,
+                Counts(2 * total, total, wrong),
+                hour,
+                hour_bad,
+                began,
+                ended,
+                ladder[step] * HOUR,
             )
             for name, (n, bad), (total, wrong, hour, hour_bad, began, ended), step in rows
             if total
-        )  # fmt: skip
+        )
 
 
 @dataclass
 class Pools:
-    """Pools of one profile over endpoints whose traffic is told hour by hour."""
+    """Pools of one profile over endpoints whose traffic arrives hour by hour."""
 
     profile: Profile
     listed: Sequence[Endpoint]
@@ -148,7 +161,7 @@ class Pools:
         self.half_lives = self.counted.steps(self.profile.bound.evidence)
 
     def fork(self) -> Pools:
-        """The same past, and a future of its own."""
+        """Return pools with the same past."""
         other = Pools(
             self.profile, self.listed, self.counted.copy(), self.memory, list(self.changes)
         )
@@ -156,7 +169,7 @@ class Pools:
         return other
 
     def narrow(self, kept: NDArray[np.bool_]) -> None:
-        """Go on with some of the endpoints only."""
+        """Keep only some of the endpoints."""
         self.listed = [e for e, keep in zip(self.listed, kept, strict=True) if keep]
         names = {e.endpoint_id for e in self.listed}
         self.counted = Counted(
@@ -168,7 +181,7 @@ class Pools:
         self.inside, self.half_lives = self.inside[kept], self.half_lives[kept]
 
     def close(self, calls: Ints, errored: Ints) -> None:
-        """One more hour: its counts, then the tick that closes it."""
+        """Add the counts of one hour, and run the tick that closes it."""
         spec = self.profile.bound.evidence
         self.counted.add(calls, errored)
         if self.counted.hours % HOURS_PER_DAY == 0:

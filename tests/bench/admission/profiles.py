@@ -1,4 +1,4 @@
-"""The rule sets that are put to the test: the one that ships, and the one that the reference was simulated with."""
+"""The rule sets under test: the shipped one, and a strict one with published figures."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ spec:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A compiled policy of one pool, and its name, which is that of its rule set and its binding."""
+    """A compiled policy of one pool; its name is that of its rule set and binding."""
 
     name: str
     policy: Policy
 
     @property
     def bound(self) -> CompiledBinding:
-        """The binding that brings the pool."""
+        """Return the binding that has the pool."""
         return self.policy.bindings[self.name]
 
 
 @cache
 def profile(name: str) -> Profile:
-    """`exacto` as it ships, or `strict`, with no other binding beside it but the default."""
+    """Compile `exacto` as it ships, or `strict`, with no other binding except the default."""
     files = dict(read_directory(policy_dir()).files)
     files["strict.yaml"] = STRICT.read_text(encoding="utf-8")
     files["bindings.yaml"] = BINDINGS.format(name=name)

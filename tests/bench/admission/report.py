@@ -1,4 +1,4 @@
-"""What is printed: every figure beside the reference's, and what was asked for beside what came of it."""
+"""The printed tables: each figure next to the published one, each target next to its result."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ FEW_HOSTILE = 20
 
 @dataclass
 class Report:
-    """Tables printed as they come, and what was asked for and missed."""
+    """Tables, printed as they are added, and the missed targets."""
 
     say: Callable[[str], object] = print
     missed: list[str] = field(default_factory=list)
 
     def table(self, title: str, *lines: Sequence[str]) -> None:
-        """A table with its columns aligned, the first line at its head."""
+        """Return a table with aligned columns, the header first."""
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         self.say(f"\n{title}")
         for first, *rest in lines:
@@ -41,7 +41,7 @@ class Report:
     def asked(
         self, what: str, found: float, low: float, high: float, unit: str = ""
     ) -> tuple[str, str, str, str]:
-        """A figure with the bounds it has to keep, as a row."""
+        """Return a figure with its bounds, as a row."""
         met = low <= found <= high
         bounds = (
             f"≤ {shown(high, unit)}" if low <= 0 else f"{shown(low, unit)} to {shown(high, unit)}"
@@ -52,19 +52,19 @@ class Report:
 
 
 def shown(value: float, unit: str = "") -> str:
-    """A figure as people write it; hours whole where they are."""
+    """Format a figure; hours are whole numbers if possible."""
     if unit == "%":
         return f"{100 * value:.2f} %"
     return "none" if np.isinf(value) else f"{value:g} {unit}".strip() if unit else f"{value:.3f}"
 
 
 def spread(runs: Floats) -> str:
-    """A share over all runs, and its range from run to run."""
+    """Format a share over all runs, with its range."""
     return f"{100 * runs.mean():.2f} % ({100 * runs.min():.1f}–{100 * runs.max():.1f})"
 
 
 def strict_steady(to: Report, tenth: Steady, hundredth: Steady, everything: Steady) -> None:
-    """The steady state of `strict`, by how much traffic still comes in outside the pool."""
+    """Print the steady state of `strict`, by the share of traffic outside the pool."""
     ours = {"1 % of traffic outside": hundredth, "10 %": tenth, "100 %": everything}
     to.table(
         "strict, steady state: 28 days after 3 of warm-up (mean, and range over runs)",
@@ -132,7 +132,7 @@ def strict_steady(to: Report, tenth: Steady, hundredth: Steady, everything: Stea
 
 
 def strict_degradation(to: Report, found: Degradation) -> None:
-    """How long `strict` takes; the reference counts hours after the first closed one."""
+    """Print the delays of `strict`, in hours after the first closed one."""
     lines = []
     rows = []
     for change in found.changes:
@@ -158,7 +158,8 @@ def strict_degradation(to: Report, found: Degradation) -> None:
         for size, ours_there, there in zip(SIZES, ours, theirs, strict=True):
             rows.append(to.asked(f"to {change.to:g} at {size}", ours_there, 0, 2 * there + 1, "h"))
     to.table(
-        "strict, silent degradation from .985: median hours after the first closed one, by requests a day",
+        "strict, silent degradation from .985: "
+        "median hours after the first closed one, by requests a day",
         ("", *SIZES, "90th percentile", "not in 7 days", "false evictions a week"),
         *lines,
     )
@@ -166,17 +167,17 @@ def strict_degradation(to: Report, found: Degradation) -> None:
 
 
 def missed(level: float) -> tuple[str]:
-    """What the reference did not evict in a week."""
+    """Return the published share that was not evicted in a week."""
     return ("0.3 %" if level == max(reference.DELAYS) else "0.0 %",)
 
 
 def tail(change: Degraded, less: int) -> tuple[str, str]:
-    """The slow end of a change: its 90th percentile, and what was not evicted."""
+    """Return the 90th percentile of a delay, and the share that was not evicted."""
     return (f"{change.quantile(0.9) - less:g} h", f"{100 * change.missed():.1f} %")
 
 
 def shipped_steady(to: Report, everything: Steady, tenth: Steady) -> None:
-    """The steady state of what ships."""
+    """Print the steady state of the shipped rules."""
     for name, s in {"100 %": everything, "10 %": tenth}.items():
         to.table(
             f"exacto, steady state: 28 days after 3 of warm-up, {name} of traffic outside",
@@ -194,7 +195,7 @@ def shipped_steady(to: Report, everything: Steady, tenth: Steady) -> None:
 
 
 def shipped_degradation(to: Report, found: Degradation) -> None:
-    """How long what ships takes, in hours since the change."""
+    """Print the delays of the shipped rules, in hours since the change."""
     to.table(
         "exacto, silent degradation from .985: median hours since the change, by requests a day",
         ("", *SIZES, "90th percentile", "not in 7 days"),
@@ -222,7 +223,7 @@ def shipped_degradation(to: Report, found: Degradation) -> None:
 
 
 def manipulated(to: Report, name: str, found: Iterable[Moved]) -> None:
-    """How far hostile tenants get; few of them must not get anywhere."""
+    """Print how far hostile tenants get; a few of them must not get anywhere."""
     lines = []
     for m in found:
         a = m.attack
@@ -238,9 +239,10 @@ def manipulated(to: Report, name: str, found: Iterable[Moved]) -> None:
             )
         )
         if a.tenants <= FEW_HOSTILE and (m.admitted or m.evicted):
-            to.missed.append(f"{name}: {a.tenants} hostile tenants × {a.calls} move somebody")
+            to.missed.append(f"{name}: {a.tenants} hostile tenants × {a.calls} move a pool")
     to.table(
-        f"{name}, manipulation: 400 honest tenants; hostile ones praise an endpoint of .93, or damn a member of .985",
+        f"{name}, manipulation: 400 honest tenants; "
+        "hostile ones praise an endpoint of .93, or damn a member of .985",
         (
             "hostile tenants × calls",
             "pooled",

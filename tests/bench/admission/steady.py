@@ -1,4 +1,4 @@
-"""Nothing changes but chance: who is let in that should not be, who is kept out, and how often anybody moves."""
+"""Nothing changes but chance: false admissions, false rejections, and how often a pool moves."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ VOLUMES = 10.0 ** np.linspace(3, 6, 8)  # tool-call requests a day
 
 @dataclass(frozen=True, slots=True)
 class Steady:
-    """What became of every provider, one row a run and one column a true accuracy.
+    """The result for every provider: one row per run, one column per true accuracy.
 
-    `inside` is the share of hours spent in the pool, `moves` how often it left or came back, both after the warm-up;
-    `daily` are its requests a day, `first` the hour of its first admission, infinite where there was none.
+    `inside` is the share of hours in the pool and `moves` the number of entries and evictions, both
+    after the warm-up. `daily` are requests per day, `first` the hour of the first admission,
+    infinite without one.
     """
 
     accuracies: Floats
@@ -33,35 +34,36 @@ class Steady:
     first: Floats
 
     def at(self, accuracy: float) -> int:
-        """The column of a true accuracy."""
+        """Return the column of a true accuracy."""
         return int(np.argmin(abs(self.accuracies - accuracy)))
 
     def false_admit(self, most: float) -> Floats:
-        """Per run, the share of hours that providers of at most that accuracy were in the pool."""
+        """Return, per run, the share of hours in the pool of providers below an accuracy."""
         found: Floats = self.inside[:, self.accuracies <= most + 1e-9].mean(axis=1)
         return found
 
     def false_reject(self, least: float) -> Floats:
-        """Per run, the share of hours that providers of at least that accuracy were not in the pool."""
+        """Return, per run, the share of hours outside of providers above an accuracy."""
         found: Floats = 1.0 - self.inside[:, self.accuracies >= least - 1e-9].mean(axis=1)
         return found
 
     def flaps(self) -> Floats:
-        """Per run, moves per provider and week."""
+        """Return, per run, the moves per provider and week."""
         found: Floats = self.moves.mean(axis=1) / WEEKS
         return found
 
     def flaps_of_worst(self) -> float:
-        """Moves per week at the accuracy with most of them."""
+        """Return the moves per week at the accuracy with the most."""
         return float(self.moves.mean(axis=0).max() / WEEKS)
 
 
 def steady(
     profile: Profile, accuracies: Sequence[float], runs: int, outside: float, seed: int
 ) -> Steady:
-    """Four weeks after three days of warm-up; then, who is outside gets that share of its traffic.
+    """Simulate four weeks after three days of warm-up.
 
-    Volumes from 1,000 to 1,000,000 a day go round, so that eight runs see every accuracy at every volume.
+    An endpoint outside the pool gets `outside` of its traffic. Volumes from 1,000 to 1,000,000 a
+    day rotate, so that eight runs cover every accuracy at every volume.
     """
     each = len(accuracies)
     daily = np.concatenate([np.roll(VOLUMES, run) for run in range(runs)])
@@ -85,7 +87,7 @@ def steady(
 
 
 def moved(pools: Pools) -> Floats:
-    """How often each endpoint left its pool or came back to it, after the warm-up."""
+    """Return how often each endpoint left its pool or returned, after the warm-up."""
     places = {e.endpoint_id: n for n, e in enumerate(pools.listed)}
     found, known = np.zeros(len(places)), set[str]()
     for change in pools.changes:

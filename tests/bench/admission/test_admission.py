@@ -1,4 +1,4 @@
-"""The bench of admission: its counts are the store's, and what it shows of few liars holds at every test."""
+"""The admission bench counts as the store does, and its results on a few liars hold."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_counts_are_discounted_as_the_store_discounts_them(store: Engine) -> Non
 
 
 def when_unknown(tally: TrafficCounts) -> TrafficCounts:
-    """Without its first and last hour, which the store knows by the day where it reads by the day."""
+    """Drop the first and last hour, which the store knows only by the day."""
     return replace(tally, first_hour=0, last_hour=0)
 
 

@@ -1,8 +1,8 @@
-"""Traffic drawn hour by hour: how many tool-call requests an endpoint gets, and how many of them end in a bad call.
+"""Random traffic by the hour: tool-call requests of an endpoint, and how many are errored.
 
-As in reference/statistics.md §5.2: the accuracy drifts about its true value by a first-order autoregression on the
-logit scale, and requests come in clusters, so that errors vary by the design effect more than if they were independent.
-What the reference leaves open is set here: how long a drift lasts, and how clusters look in hours of few requests.
+The accuracy drifts about its true value by a first-order autoregression on the logit scale.
+Requests come in clusters, so that the variance of errors exceeds the binomial one by the design
+effect. See service/STATISTICS.md.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HOURS_A_DAY = 24
 
 @dataclass(slots=True)
 class Traffic:
-    """Many endpoints: true accuracies (as logits), requests a day, and where the drift of each has got to."""
+    """Many endpoints: true accuracies as logits, requests per day, and current drifts."""
 
     logits: Floats
     daily: Floats
@@ -32,25 +32,25 @@ class Traffic:
     draw: np.random.Generator
 
     def hour(self, share: Floats) -> tuple[Ints, Ints]:
-        """Calls and errored calls of one more hour, with that share of each endpoint's requests coming in."""
+        """Draw calls and errored calls of one more hour, for a share of the requests.""" ""
         noise = self.draw.standard_normal(len(self.drift)) * DRIFT * np.sqrt(1 - LASTING**2)
         self.drift = LASTING * self.drift + noise
         calls = self.draw.poisson(self.daily / HOURS_A_DAY * share)
         return calls, self.errors(calls, 1 / (1 + np.exp(self.logits + self.drift)))
 
     def narrow(self, kept: NDArray[np.bool_]) -> None:
-        """Go on with some of the endpoints only."""
+        """Keep only some of the endpoints."""
         self.logits, self.daily, self.drift = self.logits[kept], self.daily[kept], self.drift[kept]
 
     def errors(self, calls: Ints, rate: Floats) -> Ints:
-        """Errors among clustered calls: beta-binomial, with the design effect's variance."""
+        """Draw errors of clustered calls: beta-binomial, with the design effect's variance."""
         common = np.minimum(CORRELATION, (DESIGN_EFFECT - 1) / np.maximum(calls - 1, 1))
         size = (1 - common) / common
         return self.draw.binomial(calls, self.draw.beta(rate * size, (1 - rate) * size))
 
 
 def traffic(accuracies: Floats, daily: Floats, seed: int) -> Traffic:
-    """Endpoints of true accuracies, their drift somewhere in its course."""
+    """Return endpoints with these true accuracies, at a random point of their drift."""
     draw = np.random.default_rng(seed)
     return Traffic(
         np.log(accuracies / (1 - accuracies)), daily, draw.standard_normal(len(daily)) * DRIFT, draw
