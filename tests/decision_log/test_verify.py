@@ -74,7 +74,7 @@ def whole(tmp_path: Path) -> Whole:
 
 def at(rows: Rows, seq: int, **changes: object) -> Rows:
     """One row changed."""
-    return [replace(row, **changes) if row.seq == seq else row for row in rows]  # type: ignore[arg-type]
+    return [replace(row, **changes) if row.seq == seq else row for row in rows]  # type: ignore[arg-type] # any column
 
 
 def without(rows: Rows, *gone: int) -> Rows:
@@ -154,7 +154,7 @@ def test_tampering_is_named(
     tamper: Callable[[Rows], Rows], fault: str, seq: int, words: str, place: str, whole: Whole
 ) -> None:
     kept = {place: (whole.head(LENGTH),)}
-    report = whole.check(tamper(list(whole.rows)), **kept)  # type: ignore[arg-type]
+    report = whole.check(tamper(list(whole.rows)), **kept)  # type: ignore[arg-type] # any option
     assert (report.fault, report.fault_seq) == (fault, seq), report.detail
     assert words in report.detail
     assert fault or report.checked == LENGTH

@@ -50,7 +50,10 @@ def told(results: str, clock: Clock, endpoint_id: str = ONE, **fields: float) ->
     """Outcomes in the order of time, the last of them just now: `f` failed, `a` answered, `l` was turned away."""
     words = {"f": "transport_error", "a": ANSWERED, "l": RATE_LIMITED, "c": "caller_error"}
     first = clock.wall_us - len(results) + 1
-    outcomes = [Outcome(first + n, words[result], **fields) for n, result in enumerate(results)]  # type: ignore[arg-type]
+    outcomes = [
+        Outcome(first + n, words[result], **fields)  # type: ignore[arg-type] # any field
+        for n, result in enumerate(results)
+    ]
     return OutcomeGroup("", endpoint_id, "one", outcomes)
 
 

@@ -105,7 +105,7 @@ def test_contract_and_engine_know_the_same_catalog_fields() -> None:
 
 
 def provider(**given: object) -> pb.DecideRequest:
-    return pb.DecideRequest(model="a/b", provider=pb.ProviderPreferences(**given))  # type: ignore[arg-type]
+    return pb.DecideRequest(model="a/b", provider=pb.ProviderPreferences(**given))  # type: ignore[arg-type] # wrong ones too
 
 
 NAN, INFINITE = float("nan"), float("inf")

@@ -138,7 +138,7 @@ def test_preferences_are_listed_in_pages(evidence: pb_grpc.EvidenceServiceStub) 
         pytest.param(
             wish("acme", "one", pb.PREFERENCE_KIND_UNSPECIFIED), "invalid-field", id="nothing said"
         ),
-        pytest.param(wish("acme", "one", 9), "invalid-field", id="an unknown kind"),  # type: ignore[arg-type]
+        pytest.param(wish("acme", "one", 9), "invalid-field", id="an unknown kind"),  # type: ignore[arg-type] # on purpose
         pytest.param(wish("acme", "three", PIN), "unknown-target", id="an unknown provider"),
         pytest.param(wish("acme", "one", PIN, "lab/x"), "unknown-target", id="an unknown model"),
     ],

@@ -48,7 +48,7 @@ def test_plain_scalars(written: str, value: object) -> None:
     root, faults = read_source("x.yaml", f"a: {written}\n")
     assert root is not None
     assert (plain(root), faults) == ({"a": value}, [])
-    assert type(plain(root)["a"]) is type(value)  # type: ignore[call-overload,index]
+    assert type(plain(root)["a"]) is type(value)  # type: ignore[call-overload,index] # plain data
 
 
 DEEP = "a: " + "[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1)

@@ -345,7 +345,7 @@ def test_what_is_older_than_what_is_kept_does_not_supersede_it(store: Engine) ->
 )
 def test_another_run_stands_beside_it(store: Engine, changes: dict[str, object]) -> None:
     catalog(store, "groq")
-    report = take(store, (PINNED, RUN), (PINNED, replace(RUN, **changes)))  # type: ignore[arg-type]
+    report = take(store, (PINNED, RUN), (PINNED, replace(RUN, **changes)))  # type: ignore[arg-type] # any field
     assert report.rejected == ()
     assert len(load_world(store).benchmarks) == 2
 

@@ -28,7 +28,8 @@ MODEL = "moonshotai/kimi-k2-0905"
 
 
 def offer(tag: str, model: str = MODEL, **facts: object) -> Endpoint:
-    return replace(Endpoint(f"{model}@{tag}", model, tag.partition("/")[0], tag), **facts)  # type: ignore[arg-type]
+    bare = Endpoint(f"{model}@{tag}", model, tag.partition("/")[0], tag)
+    return replace(bare, **facts)  # type: ignore[arg-type] # any field
 
 
 def price(prompt: float) -> Prices:

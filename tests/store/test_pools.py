@@ -91,7 +91,7 @@ def tick(
     *states: PoolState, before: PoolMemory = EMPTY_MEMORY, hour: int | None = 1, **given_: object
 ) -> TickResult:
     result = TickResult(snapshot(b"a", b"%d" % (hour or 0)), before, memory(*states), (), hour)
-    return replace(result, **given_)  # type: ignore[arg-type]
+    return replace(result, **given_)  # type: ignore[arg-type] # any field
 
 
 def test_memory_comes_back_as_it_was(store: Engine, lease: Lease) -> None:
@@ -237,7 +237,7 @@ states = st.builds(
 def test_every_state_is_told_by_its_columns(state: PoolState) -> None:
     cells = state_cells(state)
     assert set(cells) == {column.name for column in pool_state.columns}
-    assert state_of(type("Row", (), cells)) == state  # type: ignore[arg-type]
+    assert state_of(type("Row", (), cells)) == state  # type: ignore[arg-type] # a fake row
 
 
 def test_every_change_is_told_by_its_columns(store: Engine) -> None:

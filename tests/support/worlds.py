@@ -38,7 +38,7 @@ OTHER = "lab/two"
 def endpoint(
     tag: str, model: str = MODEL, *, number: int = 1, price: float | None = 1.0, **more: Any
 ) -> Endpoint:
-    """Return an endpoint with tools and one price; `number` tells repeated tags apart."""
+    """Return an endpoint with tools and one price; `number` distinguishes repeated tags."""
     suffix = "" if number == 1 else f"~{number}"
     more = {
         "supported_parameters": ("tools",),

@@ -31,7 +31,7 @@ RUN = BenchmarkRun("lab/one@acme", "inspect", SERIES, 0.5, NOON, "a")
     ],
 )
 def test_the_latest_run_of_a_series_counts(changes: dict[str, object], standing: float) -> None:
-    other = replace(RUN, score=0.9, **changes)  # type: ignore[arg-type]
+    other = replace(RUN, score=0.9, **changes)  # type: ignore[arg-type] # any field
     for runs in ([RUN, other], [other, RUN]):
         (found,) = latest_scores(runs, NOON + 2 * DAY)[RUN.endpoint_id]
         assert found.run.score == standing
@@ -84,7 +84,7 @@ RUNS = st.builds(
 )
 def test_order_does_not_matter(runs: list[BenchmarkRun], random: object) -> None:
     shuffled = list(runs)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    random.shuffle(shuffled)  # type: ignore[attr-defined] # a random.Random
     assert latest_scores(runs, NOON) == latest_scores(shuffled, NOON)
 
 
