@@ -60,8 +60,7 @@ def accuracy(row: Row, calls: float, broken: list[RuleFinding]) -> None:
         return
     message = (
         f"{errored:.1f} of {calls:.1f} tool-call requests errored: "
-        f"accuracy is at least {ACCURACY * 100:.1f}% "
-        f"with probability {probability * 100:.1f}%, not {CONFIDENCE * 100:.1f}%"
+        f"P(accuracy >= {ACCURACY * 100:.1f}%) is {probability * 100:.1f}%; the rule requires {CONFIDENCE * 100:.1f}%"
     )
     broken.append(RuleFinding("tool_accuracy", "ACCURACY", message, "false", "exacto"))
 
@@ -72,7 +71,7 @@ def sample_size(row: Row, calls: float, broken: list[RuleFinding]) -> None:
         return
     effective = calls / design_effect
     message = (
-        f"{effective:.1f} effective tool-call requests, at least {MINIMUM_EFFECTIVE:.0f} are needed"
+        f"{effective:.1f} effective tool-call requests; the rule requires {MINIMUM_EFFECTIVE:.0f}"
     )
     broken.append(RuleFinding("sample_size", "EVIDENCE_THIN", message, "false", "exacto"))
 
@@ -81,15 +80,15 @@ def propensity(row: Row, broken: list[RuleFinding], abstained: list[RuleFinding]
     share = row["propensity.share"]
     distance = propensity_distance(row, share)
     if distance is None:
-        message = "too few endpoints of the source to say what is normal, and no reference endpoint"
+        message = "the source observed too few endpoints of the model, and no reference endpoint"
         abstained.append(
             RuleFinding("propensity_in_band", "PROPENSITY", message, "absent", "exacto")
         )
     elif not distance <= SPREAD:
         source = row["propensity.source"]
         message = (
-            f"calls tools in {share * 100:.1f}% of requests, "
-            f"{distance:.1f} spreads from the others of {source}"
+            f"{share * 100:.1f}% of requests end in tool calls, {distance:.1f} spreads from the other"
+            f" endpoints of {source}; the rule allows {SPREAD:.1f}"
         )
         broken.append(RuleFinding("propensity_in_band", "PROPENSITY", message, "false", "exacto"))
 
@@ -111,12 +110,12 @@ def ignore_rate(row: Row, broken: list[RuleFinding], abstained: list[RuleFinding
     tenants: int | None = row.get("ignores.tenants")
     if tenants is None or tenants < MINIMUM_TENANTS:
         outcome = "absent" if tenants is None else "not_asked"
-        message = "too few eligible tenants have asked for tools of the model to say"
+        message = "too few eligible tenants requested tools of the model"
         abstained.append(RuleFinding("ignore_rate", "IGNORED_BY_USERS", message, outcome, "exacto"))
         return
     ignoring = row["ignores.ignoring"]
     if not wilson_lower(ignoring, tenants) <= IGNORE_LIMIT:
-        message = f"{ignoring} of {tenants} tenants ignore it"
+        message = f"{ignoring} of {tenants} eligible tenants ignore the endpoint"
         broken.append(RuleFinding("ignore_rate", "IGNORED_BY_USERS", message, "false", "exacto"))
 
 

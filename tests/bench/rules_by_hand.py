@@ -16,10 +16,10 @@ Row = Mapping[str, Any]
 Check = Callable[[Row], RuleFinding | None]
 PRICES = ("prompt", "completion", "request", "image", "audio")
 WORDS = {
-    "completion": "the completion price is above the limit or not known",
-    "request": "the price per request is above the limit or not known",
-    "image": "the price per image is above the limit or not known",
-    "audio": "the audio price is above the limit or not known",
+    "completion": "the completion price is above the limit or unknown",
+    "request": "the price per request is above the limit or unknown",
+    "image": "the price per image is above the limit or unknown",
+    "audio": "the audio price is above the limit or unknown",
 }
 
 
@@ -94,15 +94,15 @@ def names_checks(request: Request, tenant: Tenant) -> Iterable[Check]:
         yield rule("tenant_ignores", "ignored", words, lambda row: not ignored(row, tenant.ignore))
     if wants.only:
         yield rule(
-            "only", "only", "provider.only does not name it", lambda row: means_any(row, wants.only)
+            "only", "only", "provider.only does not name the endpoint", lambda row: means_any(row, wants.only)
         )
     if wants.ignore:
-        words = "provider.ignore names it"
+        words = "provider.ignore names the endpoint"
         yield rule(
             "ignored_by_request", "ignored", words, lambda row: not means_any(row, wants.ignore)
         )
     if wants.order and not wants.allow_fallbacks:
-        words = "provider.order does not name it and fallbacks are not allowed"
+        words = "provider.order does not name the endpoint, and fallbacks are not allowed"
         yield rule(
             "order_without_fallbacks", "only", words, lambda row: means_any(row, wants.order)
         )
@@ -115,10 +115,10 @@ def ignored(row: Row, names: tuple[str, ...]) -> bool:
 def data_checks(request: Request, view: ModelView, tenant: Tenant) -> Iterable[Check]:
     wants = request.provider
     if wants.zdr or tenant.zdr:
-        words = "zero data retention is asked for and not known of this endpoint"
+        words = "the endpoint is not known to keep no data, which the request requires"
         yield rule("zdr", "data_policy:zdr", words, lambda row: row.get("zdr"))
     if wants.data_collection == "deny" or tenant.deny_data_collection:
-        words = "data collection is denied and not known to be absent"
+        words = "the endpoint is not known to collect no data, which the request requires"
         yield rule("data_collection", "data_policy:training", words, keeps_nothing)
     if wants.enforce_distillable_text:
         words = "the model's author is not known to allow distillation"
@@ -145,7 +145,7 @@ def prompt_price(limit: float) -> Check:
             return RuleFinding(
                 "max_price_prompt",
                 "max_price",
-                "the prompt price is not known",
+                "the prompt price is unknown",
                 "absent",
                 "default",
             )
@@ -172,7 +172,7 @@ def capability_checks(request: Request, cohort: Row) -> Iterable[Check]:
     if wants.quantizations:
         yield quantization(wants.quantizations)
     if wants.require_parameters:
-        words = "it does not support every parameter of the request"
+        words = "the endpoint does not support every parameter of the request"
         yield rule(
             "require_parameters",
             "require_parameters",
@@ -180,11 +180,11 @@ def capability_checks(request: Request, cohort: Row) -> Iterable[Check]:
             lambda row: supports(row, request.parameters),
         )
     if request.tools > 0 and "tools" in offered:
-        words = "it does not support tools, others of the model do"
+        words = "the endpoint does not support tools, but others of the model do"
         yield rule("tools", "tools", words, lambda row: "tools" in row["supported_parameters"])
     for name in ("response_format", "verbosity"):
         if name in request.parameters and name in offered:
-            words = f"it does not support {name}, others of the model do"
+            words = f"the endpoint does not support {name}, but others of the model do"
             yield rule(name, "require_parameters", words, partial(supports, parameters=(name,)))
 
 
@@ -192,7 +192,7 @@ def quantization(wanted: tuple[str, ...]) -> Check:
     def check(row: Row) -> RuleFinding | None:
         if row["quantization"] in wanted:
             return None
-        message = f"quantization {row['quantization']} is not asked for"
+        message = f"the request does not ask for quantization {row['quantization']}"
         return RuleFinding("quantization", "quantization", message, "false", "default")
 
     return check
@@ -205,7 +205,7 @@ def supports(row: Row, parameters: Iterable[str]) -> bool:
 
 def length_checks(request: Request) -> Iterable[Check]:
     if (tokens := request.max_tokens) is not None:
-        words = "max_tokens is above what it can complete"
+        words = "max_tokens is above the longest completion of the endpoint"
         yield rule(
             "completion_limit",
             "context_length",
@@ -213,7 +213,7 @@ def length_checks(request: Request) -> Iterable[Check]:
             lambda row: tokens <= row.get("completion_limit", tokens),
         )
     if (prompt := request.prompt_tokens) is not None:
-        words = "the prompt is longer than it accepts"
+        words = "the prompt is longer than the endpoint accepts"
         yield rule("context_length", "context_length", words, lambda row: accepts(row, prompt))
 
 

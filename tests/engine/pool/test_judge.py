@@ -90,7 +90,7 @@ def test_messages_say_what_was_counted_and_what_was_needed() -> None:
     spoken = {
         f.rule: f.message for f in verdicts(judge_world(seen_by({"a": 5}, calls=100)))["a"].broken
     }
-    assert spoken["sample_size"].endswith("effective tool-call requests, at least 60 are needed")
+    assert spoken["sample_size"].endswith("effective tool-call requests; the rule requires 60")
     assert "5.0 of 99.6 tool-call requests errored" in spoken["tool_accuracy"]
     assert "95.0%" in spoken["tool_accuracy"]
 
