@@ -94,7 +94,10 @@ def names_checks(request: Request, tenant: Tenant) -> Iterable[Check]:
         yield rule("tenant_ignores", "ignored", words, lambda row: not ignored(row, tenant.ignore))
     if wants.only:
         yield rule(
-            "only", "only", "provider.only does not name the endpoint", lambda row: means_any(row, wants.only)
+            "only",
+            "only",
+            "provider.only does not name the endpoint",
+            lambda row: means_any(row, wants.only),
         )
     if wants.ignore:
         words = "provider.ignore names the endpoint"

@@ -363,14 +363,14 @@ def test_a_file_with_ten_faults(copy: Path, capsys: pytest.CaptureFixture[str]) 
             "probability",
             "probability_at_least may only be used where no fact of the request is read",
         ),
-        (26, "endpoint", "this `when` is asked once per request and may not read endpoint.zdr"),
+        (26, "endpoint", "this `when` is evaluated once per request and may not read endpoint.zdr"),
         (32, "timestamp", "timestamp is not in the portable subset"),
         (35, "endpoint.provider", "the pattern of matches must be a string literal"),
         (39, "endpoint", "this is string, expected int or double"),
         (
             40,
             "- name",
-            "order key inherited_from_nowhere has no expression and none of that name is inherited",
+            "order key inherited_from_nowhere has no expression, and no inherited key has its name",
         ),
     )
     expected[-1] = (40, 7, expected[-1][2])

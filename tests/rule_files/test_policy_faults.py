@@ -60,7 +60,7 @@ def test_faults_of_all_files_come_together(policy: Policy, faults: Faults) -> No
         ),
         pytest.param(
             "kind: RuleSetTest\n",
-            "1:7: a RuleSetTest belongs into a file whose name ends in _test.yaml",
+            "1:7: a RuleSetTest belongs in a file whose name ends in _test.yaml",
             id="a test",
         ),
         pytest.param(

@@ -1,4 +1,4 @@
-"""Test files (`kind: RuleSetTest`) to cases: a world, a request, and what the plan must be."""
+"""Read test files (`kind: RuleSetTest`) into cases, and check plans against them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from assay.rule_files.schemas import unknown_word_message
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """Who is to serve and why the others are not, by the fixtures' keys; `None` where a case does not say."""
+    """What a plan must be, by the fixtures' keys; `None` for a part that a case does not state."""
 
     attempts: tuple[str, ...] | None = None
     attempts_in_any_order: tuple[str, ...] | None = None
@@ -36,14 +36,14 @@ class Expectation:
 
     @property
     def complete(self) -> bool:
-        """Whether whoever neither serves nor is named is a failure."""
+        """Return whether an endpoint that neither serves nor is named is a failure."""
         return not (
             self.attempts is None and self.attempts_in_any_order is None and self.excluded is None
         )
 
 
 def _read_expectation(table: Table, present: Iterable[str], faults: list[Fault]) -> Expectation:
-    """The `expected` block of a case; whom it names must be among the case's endpoints."""
+    """Read the `expected` block of a case, which may name endpoints of the case only."""
     known = list(present)
     faults.extend(
         Fault(place, unknown_word_message("endpoint of this case", key, known))
@@ -67,28 +67,32 @@ def _read_expectation(table: Table, present: Iterable[str], faults: list[Fault])
 
 
 def find_differences(expected: Expectation, plan: Plan, keys: Mapping[str, str]) -> Iterator[str]:
-    """Every way in which a plan differs, one line each; `keys` names endpoints by their ids."""
+    """Yield each difference of a plan in one line; `keys` maps endpoint ids to fixture keys."""
     attempts = [keys.get(a.endpoint_id, a.endpoint_id) for a in plan.attempts]
     if expected.attempts is not None and list(expected.attempts) != attempts:
         yield f"expected attempts {_listed(expected.attempts)}, got {_listed(attempts)}"
     any_order = expected.attempts_in_any_order
     if any_order is not None and sorted(any_order) != sorted(attempts):
-        yield f"expected attempts {_listed(sorted(any_order))} in any order, got {_listed(sorted(attempts))}"
+        wanted, got = _listed(sorted(any_order)), _listed(sorted(attempts))
+        yield f"expected attempts {wanted} in any order, got {got}"
     if expected.first_attempt is not None and attempts[:1] != [expected.first_attempt]:
-        yield f"expected first attempt {expected.first_attempt}, got {attempts[0] if attempts else 'none'}"
+        first = attempts[0] if attempts else "none"
+        yield f"expected first attempt {expected.first_attempt}, got {first}"
     yield from _exclusions(expected, plan, keys, frozenset(attempts))
     abstained = _findings(plan, keys, abstained=True)
     for key, rules in expected.abstained.items():
         if abstained.get(key, frozenset()) != rules:
-            yield f"expected rules {_listed(sorted(rules))} to abstain for {key}, got {_set(abstained.get(key))}"
+            got = _set(abstained.get(key))
+            yield f"expected rules {_listed(sorted(rules))} to abstain for {key}, got {got}"
     if expected.availability is not None and expected.availability != plan.availability:
-        yield f"expected availability {expected.availability or 'none'}, got {plan.availability or 'none'}"
+        wanted, got = (each or "none" for each in (expected.availability, plan.availability))
+        yield f"expected availability {wanted}, got {got}"
 
 
 def _exclusions(
     expected: Expectation, plan: Plan, keys: Mapping[str, str], attempted: frozenset[str]
 ) -> Iterator[str]:
-    """Differences in who is left out, and why."""
+    """Yield differences in the excluded endpoints and their reasons."""
     broken = _findings(plan, keys, abstained=False)
     exact = expected.excluded or {}
     for key, reasons in {**expected.excluded_at_least, **exact}.items():
@@ -114,7 +118,7 @@ def _exclusions(
 
 
 def _findings(plan: Plan, keys: Mapping[str, str], *, abstained: bool) -> dict[str, frozenset[str]]:
-    """Reasons of broken rules, or names of abstaining ones, by endpoint; several entries of a request unite."""
+    """Return reasons of broken rules, or names of abstaining rules, by endpoint."""
     found: dict[str, frozenset[str]] = {}
     for verdict in plan.verdicts:
         key = keys.get(verdict.endpoint_id, verdict.endpoint_id)
@@ -126,7 +130,7 @@ def _findings(plan: Plan, keys: Mapping[str, str], *, abstained: bool) -> dict[s
 
 
 def _named(table: Table) -> Iterator[tuple[str, Place]]:
-    """Every key that an `expected` block names."""
+    """Yield every key that an `expected` block names."""
     for name in ("attempts", "attemptsInAnyOrder"):
         yield from ((item.text, item.place) for item in table.scalars(name))
     first = table.scalar("firstAttempt")
@@ -157,9 +161,9 @@ MERGED: Final = frozenset({"request", "options"})
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One request in one world at one time, and what is expected of its plan.
+    """One request in one world at one time, and the expected plan.
 
-    `keys` names the endpoints by their ids; `skipped` says why the case is not to be run, else it is `None`.
+    `keys` maps endpoint ids to fixture keys; `skipped` is the reason to skip the case, or `None`.
     """
 
     name: str
@@ -176,7 +180,7 @@ class Case:
     skipped: str | None = None
 
     def seeds(self) -> tuple[bytes, ...]:
-        """The seeds under each of which the case must hold: the request's own, else `draws` fixed ones."""
+        """Return the seeds to try: the request's own, otherwise `draws` fixed ones."""
         if self.request.seed:
             return (self.request.seed,)
         return tuple(
@@ -185,7 +189,7 @@ class Case:
 
 
 def read_cases(files: Mapping[str, str]) -> tuple[Case, ...]:
-    """Every case of every test file, in order; raises PolicyFaults with every fault of every file."""
+    """Return every case of every test file; raise PolicyFaults with every fault."""
     faults: list[Fault] = []
     cases: list[Case] = []
     for file in sorted(files):
@@ -198,12 +202,12 @@ def read_cases(files: Mapping[str, str]) -> tuple[Case, ...]:
 
 
 def check_case(case: Case, plan: Plan) -> tuple[str, ...]:
-    """Every way in which a plan is not what the case expects, one line each."""
+    """Return each difference between a plan and what the case expects, in one line."""
     return tuple(find_differences(case.expected, plan, case.keys))
 
 
 def _suite(spec: Table, file: str, faults: list[Fault]) -> Iterator[Case]:
-    """The cases of one file."""
+    """Yield the cases of one file."""
     now = moment(spec.table("options"), "now", EPOCH, faults)
     shared = fixtures(spec.table("fixtures"), now, faults)
     tests = spec.tables("tests")
@@ -225,7 +229,7 @@ def _only_options(spec: Table) -> dict[str, MappingEntry]:
 
 
 def _merge(base: Table, over: Table) -> Table:
-    """A test with a row of its table over it: `request` and `options` are merged, all else is replaced."""
+    """Merge a row into its test: `request` and `options` by key, all else as a whole."""
     entries = {**base.entries, **over.entries}
     for name in MERGED & base.entries.keys() & over.entries.keys():
         entries[name] = MappingEntry(
@@ -235,7 +239,7 @@ def _merge(base: Table, over: Table) -> Table:
 
 
 def _deep(base: Table, over: Table) -> Table:
-    """One mapping over another, mappings within them likewise."""
+    """Merge one mapping into another, recursively."""
     entries = {**base.entries, **over.entries}
     for name in base.sub_tables().keys() & over.sub_tables().keys():
         entries[name] = MappingEntry(
@@ -247,7 +251,7 @@ def _deep(base: Table, over: Table) -> Table:
 def _case(
     table: Table, name: str, file: str, shared: Fixtures, faults: list[Fault]
 ) -> Iterator[Case]:
-    """The case that a table states; none where its request is faulty, which then has been reported."""
+    """Yield the case of a table, unless its request is faulty, which is reported."""
     present = _keys(table, "endpoints", shared.endpoints, faults)
     made = _keys(table, "observations", shared.observations, faults)
     members = (
@@ -284,14 +288,14 @@ def _case(
 
 
 def _request_table(table: Table) -> Table:
-    """The request block, or an empty one that stands where the case does."""
+    """Return the request block, or an empty one at the place of the case."""
     return table.table("request") if "request" in table.entries else Table(table.place)
 
 
 def _keys(
     table: Table, name: str, known: Mapping[str, object], faults: list[Fault]
 ) -> tuple[str, ...]:
-    """The fixtures that a case names; all where it names none."""
+    """Return the fixtures that a case names, by default all."""
     if name not in table.entries:
         return tuple(known)
     what = "observation" if name == "observations" else "endpoint"

@@ -1,4 +1,4 @@
-"""A policy directory to its texts: the rule files and the test files."""
+"""Read a policy directory: the texts of its rule files and test files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_FILES: Final = 256
 
 
 class UnreadableDirectory(OperatorError):
-    """A policy directory, or a file in it, that cannot be read."""
+    """A policy directory, or a file in it, cannot be read."""
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"policy directory: {quoted(str(path))} {why}")
@@ -25,7 +25,7 @@ class UnreadableDirectory(OperatorError):
 
 
 def read_directory(path: Path) -> PolicySource:
-    """Every rule file below a directory by its relative path; tests, `testdata/` and hidden files are left out."""
+    """Return every rule file by its relative path, without tests, `testdata/` and hidden files."""
     files = {name: _text(path, name) for name in _names(path) if not name.endswith(TEST_SUFFIX)}
     if not files:
         raise UnreadableDirectory(path, "holds no rule files (*.yaml)")
@@ -33,12 +33,12 @@ def read_directory(path: Path) -> PolicySource:
 
 
 def read_tests(path: Path) -> Mapping[str, str]:
-    """Every test file (`*_test.yaml`) below a directory by its relative path."""
+    """Return every test file (`*_test.yaml`) by its relative path."""
     return {name: _text(path, name) for name in _names(path) if name.endswith(TEST_SUFFIX)}
 
 
 def _names(root: Path) -> list[str]:
-    """The relative paths of all YAML files, sorted."""
+    """Return the relative paths of all YAML files, sorted."""
     if not root.is_dir():
         raise UnreadableDirectory(root, "is not a directory" if root.exists() else "does not exist")
     names = []
@@ -57,12 +57,12 @@ def _names(root: Path) -> list[str]:
 
 
 def _walk(root: Path) -> Iterator[str]:
-    """Relative paths of files, without hidden ones, `testdata/` and linked directories."""
+    """Yield relative paths of files, without hidden ones, `testdata/` and linked directories."""
 
-    def refuse(error: OSError) -> None:
+    def reject(error: OSError) -> None:
         raise UnreadableDirectory(Path(error.filename), f"cannot be read: {error.strerror}")
 
-    for folder, folders, files in os.walk(root, onerror=refuse):
+    for folder, folders, files in os.walk(root, onerror=reject):
         folders[:] = sorted(
             name for name in folders if name != TESTDATA and not name.startswith(".")
         )
@@ -72,7 +72,10 @@ def _walk(root: Path) -> Iterator[str]:
 
 
 def _text(root: Path, name: str) -> str:
-    """A file's text, at most a byte over the limit; bytes that are not UTF-8 become a sign that reading refuses."""
+    """Return a file's text, at most a byte over the limit.
+
+    Bytes that are not UTF-8 become replacement characters, which reading rejects.
+    """
     path = root / name
     try:
         if not path.resolve(strict=True).is_relative_to(root.resolve(strict=True)):

@@ -1,4 +1,4 @@
-"""YAML as plain data that remembers where everything stood."""
+"""YAML as plain data that keeps the place of each value."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Json = Plain | list["Json"] | dict[str, "Json"]
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """One value; `text` is as the author wrote it, unquoted, and `value` what it stands for.
+    """One value: `text` as the author wrote it, without quotes, and the `value` that it means.
 
-    `written` maps offsets of the text to places; it is `None` where they would lie (folded text).
+    `written` maps offsets of the text to places. It is `None` for folded text, which has none.
     """
 
     place: Place
@@ -37,8 +37,8 @@ class Listing:
 class Table:
     """A YAML mapping, in file order.
 
-    The readers below are lenient: what is missing or of another type reads as absent, because the schema's check
-    has reported it already and reading goes on to find the other faults.
+    The readers below are lenient: a value that is missing or has another type reads as missing. The
+    schema's check has reported it, and reading goes on to find the other faults.
     """
 
     place: Place
@@ -54,70 +54,70 @@ class Table:
         return entry.value if entry else None
 
     def place_of_key(self, name: str) -> Place:
-        """Where a key stands; without it, where the table begins."""
+        """Return the place of a key; without it, that of the table."""
         entry = self.entries.get(name)
         return entry.key.place if entry else self.place
 
     def place_of(self, name: str) -> Place:
-        """Where a key's value stands; without it, where the table begins."""
+        """Return the place of a key's value; without it, that of the table."""
         entry = self.entries.get(name)
         return entry.value.place if entry else self.place
 
     def scalar(self, name: str) -> Scalar | None:
-        """A key's value, if it is a single one and not null."""
+        """Return a key's value, if it is a scalar and not null."""
         value = self.get(name)
         return value if isinstance(value, Scalar) and value.value is not None else None
 
     def text(self, name: str, default: str = "") -> str:
-        """A key's text."""
+        """Return a key's text, or the default."""
         return self.maybe_text(name) or default
 
     def maybe_text(self, name: str) -> str | None:
-        """A key's text, or `None`."""
+        """Return a key's text, or `None`."""
         found = self.scalar(name)
         return found.value if found and isinstance(found.value, str) else None
 
     def flag(self, name: str, *, default: bool = False) -> bool:
-        """A key's truth value."""
+        """Return a key's bool, or the default."""
         found = self.scalar(name)
         return found.value if found and isinstance(found.value, bool) else default
 
     def number(self, name: str) -> float | None:
-        """A key's number, whole or not, as it was spelt."""
+        """Return a key's number, an int or a float as it is written."""
         found = self.scalar(name)
         return found.value if found and is_number(found.value) else None
 
     def whole(self, name: str) -> int | None:
-        """A key's whole number."""
+        """Return a key's whole number."""
         found = self.number(name)
         return None if found is None else int(found)
 
     def table(self, name: str) -> Table:
-        """A key's mapping; an empty one where there is none."""
+        """Return a key's mapping, or an empty one."""
         value = self.get(name)
         return value if isinstance(value, Table) else Table(self.place)
 
     def items(self, name: str) -> tuple[Node, ...]:
-        """A key's list items."""
+        """Return a key's list items."""
         value = self.get(name)
         return value.items if isinstance(value, Listing) else ()
 
     def tables(self, name: str) -> tuple[Table, ...]:
-        """A key's list items that are mappings."""
+        """Return a key's list items that are mappings."""
         return tuple(item for item in self.items(name) if isinstance(item, Table))
 
     def scalars(self, name: str) -> tuple[Scalar, ...]:
-        """A key's list items that are text."""
+        """Return a key's list items that are text."""
         return tuple(
             i for i in self.items(name) if isinstance(i, Scalar) and isinstance(i.value, str)
         )
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """A key's list of text."""
+        """Return a key's list of text."""
         return tuple(item.text for item in self.scalars(name))
 
     def sub_tables(self) -> Mapping[str, Table]:
-        """The entries that are mappings themselves."""
+        """Return the entries that are mappings."""
         return {
             name: entry.value
             for name, entry in self.entries.items()
@@ -137,12 +137,12 @@ Node = Scalar | Listing | Table
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    """Whether a value is a number and not a truth value."""
+    """Return whether a value is a number, and not a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def plain(node: Node) -> Json:
-    """The same data without places."""
+    """Return the same data without places."""
     if isinstance(node, Scalar):
         return node.value
     if isinstance(node, Listing):
@@ -151,14 +151,14 @@ def plain(node: Node) -> Json:
 
 
 def parameter(node: Node) -> Parameter | None:
-    """A parameter's value, whole numbers and doubles as they were spelt; `None` for what none can be."""
+    """Return a parameter's value, or `None` for a node that cannot be one."""
     if isinstance(node, Listing):
         return tuple(item.text for item in node.items if isinstance(item, Scalar))
     return node.value if isinstance(node, Scalar) else None
 
 
 def find(node: Node, path: Sequence[str | int]) -> Node:
-    """The node that a JSON path leads to, or the last one on the way that exists."""
+    """Return the node at a JSON path, or the last node on the way that exists."""
     for step in path:
         found: Node | None = None
         if isinstance(node, Table) and isinstance(step, str):

@@ -1,4 +1,4 @@
-"""Faults for people: the line that editors jump from, then the source line with a caret under the place."""
+"""Faults as text: the line that editors jump to, and the source line with a caret."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CUT: Final = "…"
 
 
 def render_fault(fault: Fault, files: Mapping[str, str]) -> str:
-    """`file:line:col: message`, with an excerpt where the file has such a line; plain text without a final newline."""
+    """Return `file:line:column: message`, with an excerpt if the file has that line."""
     lines = files.get(fault.place.file, "").replace("\r\n", "\n").split("\n")
     if not any(lines) or fault.place.line > len(lines):
         return str(fault)
@@ -28,7 +28,7 @@ def render_fault(fault: Fault, files: Mapping[str, str]) -> str:
 
 
 def _window(line: str, offset: int) -> tuple[str, str]:
-    """What is shown before and after the place; long lines are cut on both sides."""
+    """Return the excerpt before and after the place; long lines are cut on both sides."""
     before, after = line[:offset].ljust(offset), line[offset:]
     if len(before) > BEFORE:
         before = CUT + before[1 - BEFORE :]
@@ -38,14 +38,14 @@ def _window(line: str, offset: int) -> tuple[str, str]:
 
 
 def _shown(text: str) -> str:
-    """The text with tabs as blanks and nothing that could steer a terminal."""
+    """Return the text with tabs as blanks, and without characters that control a terminal."""
     return "".join(
         TAB if c == "\t" else c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text
     )
 
 
 def _width(character: str) -> int:
-    """The columns of a terminal that a character takes."""
+    """Return the columns that a character takes in a terminal."""
     if unicodedata.combining(character) or unicodedata.category(character) in {"Mn", "Me"}:
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1

@@ -1,4 +1,4 @@
-"""The form of a file: its JSON Schema checked, every violation put into words at its place."""
+"""Check a file against its JSON schema, and describe every violation at its place."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from assay.rule_files.nodes import Listing, Node, Scalar, Table, find, plain
 
 KINDS: Final = {"RuleSet": "ruleset", "Bindings": "bindings", "RuleSetTest": "ruleset_test"}
 MAX_VIOLATIONS: Final = 200
-LONGEST_WORD: Final = 60  # no name of ours is longer, and guessing takes long
+LONGEST_WORD: Final = 60  # no known word is longer, and suggestions for long words take long
 TYPES: Final = {
     "boolean": "true or false", "integer": "a whole number", "number": "a number", "string": "text",
     "array": "a list", "object": "a mapping", "null": "nothing",
@@ -34,7 +34,7 @@ _SCHEMA_OF: Final[Mapping[type, dict[str, str]]] = {
     tuple: {"$ref": "#/$defs/texts"},
 }
 
-Schema = dict[str, Any]  # a JSON document, as the validator takes it
+Schema = dict[str, Any]  # a JSON document for the validator
 Violation = jsonschema_rs.ValidationError
 
 
@@ -66,27 +66,23 @@ def _validator(kind: str) -> jsonschema_rs.Draft202012Validator:
 
 
 def check_kind(root: Node, allowed: Sequence[str]) -> Fault | None:
-    """The fault of a document that is none of the allowed kinds of file."""
+    """Return the fault of a document that is not of an allowed kind."""
     if not isinstance(root, Table):
-        return Fault(
-            root.place,
-            f"expected a mapping with apiVersion, kind, metadata and spec, found {describe_node(root)}",
-        )
+        expected = "expected a mapping with apiVersion, kind, metadata and spec"
+        return Fault(root.place, f"{expected}, found {describe_node(root)}")
     kind = root.get("kind")
     if kind is None:
         return Fault(root.place, f"key `kind` is missing, one of {', '.join(allowed)}")
     if isinstance(kind, Scalar) and kind.value in allowed:
         return None
     if isinstance(kind, Scalar) and kind.value == "RuleSetTest":
-        return Fault(kind.place, "a RuleSetTest belongs into a file whose name ends in _test.yaml")
-    return Fault(
-        kind.place,
-        f"kind: expected {' or '.join(allowed)}, found {describe_node(kind)}{suggest_word(kind, allowed)}",
-    )
+        return Fault(kind.place, "a RuleSetTest belongs in a file whose name ends in _test.yaml")
+    found = f"found {describe_node(kind)}{suggest_word(kind, allowed)}"
+    return Fault(kind.place, f"kind: expected {' or '.join(allowed)}, {found}")
 
 
 def check_form(root: Node, kind: str, faults: Iterable[Fault] = ()) -> list[Fault]:
-    """Every violation of the kind's schema, save where a fault is known already."""
+    """Return every violation of the kind's schema, except where a fault is known already."""
     known = {fault.place for fault in faults}
     violations = islice(_validator(kind).iter_errors(plain(root)), MAX_VIOLATIONS)
     found = (
@@ -96,7 +92,7 @@ def check_form(root: Node, kind: str, faults: Iterable[Fault] = ()) -> list[Faul
 
 
 def _worded(violation: Violation, root: Node, top: Schema) -> Iterator[Fault]:
-    """What a violation means for the author; unknown keys and names are faults at the key, the rest at the value."""
+    """Yield the faults of a violation: unknown keys at the key, others at the value."""
     node = find(root, violation.instance_path)
     rule = _part(top, violation.schema_path[:-1])
     facts = violation.kind.as_dict()
@@ -116,7 +112,7 @@ def _worded(violation: Violation, root: Node, top: Schema) -> Iterator[Fault]:
 
 
 def _part(top: Schema, path: Sequence[str | int]) -> Schema:
-    """The part of a schema that a path leads to."""
+    """Return the part of a schema at a path."""
     part: Any = top
     for step in path:
         part = part[step]
@@ -124,7 +120,7 @@ def _part(top: Schema, path: Sequence[str | int]) -> Schema:
 
 
 def _message(word: str, facts: Mapping[str, Any], rule: Schema, node: Node) -> str:
-    """The message of one violated keyword of a schema."""
+    """Return the message for a violated keyword of a schema."""
     if word == "pattern" and "patternErrorMessage" in rule:
         return f"{rule['patternErrorMessage']}, found {describe_node(node)}"
     if word == "not" and "errorMessage" in rule:
@@ -169,7 +165,7 @@ MESSAGES: Final[dict[str, Callable[[Mapping[str, Any], Node], str]]] = {
 
 
 def describe_node(node: Node) -> str:
-    """A value as it is named in messages."""
+    """Return a value as messages show it."""
     match node:
         case Table():
             return "a mapping"
@@ -186,7 +182,7 @@ def describe_node(node: Node) -> str:
 
 
 def unknown_word_message(what: str, word: str, known: Iterable[str]) -> str:
-    """The message for a word that nothing goes by."""
+    """Return the message for an unknown word."""
     words = list(known)
     close = suggest_word(Scalar(Place("", 0, 0), word, word, None), words)
     return (
@@ -197,12 +193,12 @@ def unknown_word_message(what: str, word: str, known: Iterable[str]) -> str:
 
 
 def list_choices(words: Sequence[str]) -> str:
-    """A list of words to choose from."""
+    """Return a choice of words as text."""
     return words[0] if len(words) == 1 else f"one of {', '.join(words)}" if words else "none here"
 
 
 def suggest_word(node: Node, words: Iterable[str]) -> str:
-    """A guess at what a misspelt word was to be, or nothing."""
+    """Return a suggestion for a misspelt word, or nothing."""
     if (
         not isinstance(node, Scalar)
         or not isinstance(node.value, str)

@@ -1,4 +1,16 @@
-"""Text to nodes: the part of YAML that rule files may use, everything else refused at its place."""
+"""Read the restricted YAML of rule files into nodes, and report everything else at its place.
+
+How it works
+------------
+The parser's events are read in one pass into nodes that keep their places. Anchors, aliases, tags,
+merge keys, directives and second documents are faults, so that a file's text is all there is to
+read, and small text cannot expand into large data. Scalars follow YAML 1.2's core schema.
+
+An expression must be located by character, so that a fault in CEL gets its line and column in the
+file. Its scalar style decides how: plain and quoted scalars start at their mark, a `|` block has an
+indent, and a quoted scalar with escapes needs the column of each character (EscapedExpression).
+Folded scalars (`>`) lose line breaks, so expressions may not be folded.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +27,8 @@ from assay.engine.policy.faults import Fault
 from assay.engine.policy.rule_set import Expression, Place
 from assay.rule_files.nodes import Listing, MappingEntry, Node, Plain, Scalar, Table
 
-# YAML 1.2's core schema, less what 1.1 reads otherwise: yes, on, 0o7, 010, 0x1f, 1_000, 1:30 and dates are text.
+# YAML 1.2's core schema without forms that YAML 1.1 reads otherwise:
+# yes, on, 0o7, 010, 0x1f, 1_000, 1:30 and dates are text.
 WORDS: Final[dict[str, Plain]] = {"": None, "~": None, "null": None, "true": True, "false": False}
 WHOLE: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)", re.ASCII)
 NUMBER: Final = re.compile(
@@ -29,17 +42,17 @@ SINGLE: Final = re.compile(r"''|.", re.DOTALL)
 
 
 class UnreadableScalar(ValueError):
-    """A scalar that stands for nothing a rule file may hold; the message says why."""
+    """A scalar has no value that a rule file may contain; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class EscapedExpression(Expression):
-    """An expression in quotes with escapes: `columns` holds the file column of each character and of the end."""
+    """A quoted expression with escapes; `columns` maps each character and the end to its column."""
 
     columns: tuple[int, ...] = ()
 
     def locate(self, line: int, column: int) -> Place:
-        """Where the text's own line and column (from 1) stand in the file, which is always the same line of it."""
+        """Return the place of a line and column (from 1) of the text, which is on one line."""
         before = self.text.split("\n")[: line - 1]
         offset = sum(len(text) + 1 for text in before) + column - 1
         return Place(
@@ -48,7 +61,7 @@ class EscapedExpression(Expression):
 
 
 def resolve_scalar(text: str) -> Plain:
-    """What a plain scalar stands for; raises Unreadable for numbers that no 64 bits hold."""
+    """Return the value of a plain scalar; raise UnreadableScalar for numbers beyond 64 bits."""
     if text in WORDS:
         return WORDS[text]
     if WHOLE.fullmatch(text):
@@ -61,7 +74,7 @@ def resolve_scalar(text: str) -> Plain:
 
 
 def _written_expression(file: str, event: yaml.ScalarEvent, source: str) -> Expression | None:
-    """A scalar's text with the place of every character, or `None` where it is folded from several lines."""
+    """Return a scalar's text with the place of each character; `None` if it is folded."""
     start, end = event.start_mark, event.end_mark
     if start is None or end is None:
         return None
@@ -83,9 +96,9 @@ def _written_expression(file: str, event: yaml.ScalarEvent, source: str) -> Expr
 
 
 def _block(header: Place, text: str, raw: str) -> Expression:
-    """The text of a `|` block, which begins on the line after its header."""
+    """Return the text of a `|` block, which starts on the line after its header."""
     pairs = zip(text.split("\n"), raw.split("\n")[1:], strict=False)
-    # The last line of the text has lost its trailing blanks, so both are cut before they are compared.
+    # The last line of the text has lost its trailing blanks, so both are stripped to compare them.
     indent = next(
         (len(outer.rstrip()) - len(inner.rstrip()) for inner, outer in pairs if inner.strip()), 0
     )
@@ -95,7 +108,7 @@ def _block(header: Place, text: str, raw: str) -> Expression:
 MAX_BYTES: Final = 256 * 1024
 MAX_DEPTH: Final = 32
 MAX_CHARACTER_FAULTS: Final = 20
-# Controls, invisible formatting (among it what turns the direction of text), surrogates, line separators.
+# Controls, invisible formatting (such as changes of text direction), surrogates, line separators.
 REFUSED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 NONCHARACTER: Final = 0xFFFE  # these bits are set in the last two code points of every plane
 NOT_UTF8: Final = (
@@ -105,7 +118,7 @@ BYTE_ORDER_MARK: Final = "\ufeff"
 
 
 class _Mark(Protocol):
-    """A place as the parser counts, from 0."""
+    """A position as the parser counts, from 0."""
 
     @property
     def line(self) -> int: ...
@@ -114,7 +127,7 @@ class _Mark(Protocol):
 
 
 class _Stop(Exception):
-    """Reading this file cannot go on."""
+    """The rest of the file cannot be read."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(str(fault))
@@ -122,7 +135,7 @@ class _Stop(Exception):
 
 
 def read_source(file: str, text: str) -> tuple[Node | None, list[Fault]]:
-    """The file's one document and its faults; `None` where it could not be read to its end."""
+    """Return the file's document and its faults; `None` if it cannot be read to the end."""
     faults = list(_unfit(file, text))
     if faults:
         return None, faults
@@ -134,7 +147,7 @@ def read_source(file: str, text: str) -> tuple[Node | None, list[Fault]]:
 
 
 def _unfit(file: str, text: str) -> Iterator[Fault]:
-    """Faults of the text itself, before it is read as YAML."""
+    """Yield faults of the text itself, before it is read as YAML."""
     if len(text) > MAX_BYTES or len(text.encode(errors="surrogatepass")) > MAX_BYTES:
         yield Fault(Place(file, 1, 1), f"the file is larger than {MAX_BYTES // 1024} KiB")
         return
@@ -146,7 +159,7 @@ def _unfit(file: str, text: str) -> Iterator[Fault]:
             if _is_rejected(character) and character != "\t":
                 yield Fault(
                     Place(file, number, column),
-                    f"{_called(character)} may not stand in a rule file",
+                    f"{_called(character)} is not allowed in a rule file",
                 )
                 found += 1
                 if found == MAX_CHARACTER_FAULTS:
@@ -154,7 +167,7 @@ def _unfit(file: str, text: str) -> Iterator[Fault]:
 
 
 def _is_rejected(character: str) -> bool:
-    """Whether a character is a control, invisible, or none at all."""
+    """Return whether a character is a control, invisible, or not a character."""
     if character == NOT_UTF8 or ord(character) & NONCHARACTER == NONCHARACTER:
         return True
     return unicodedata.category(character) in REFUSED_CATEGORIES
@@ -169,7 +182,7 @@ def _called(character: str) -> str:
 
 
 class _Reader:
-    """One pass over the parser's events; the depth limit keeps both its recursion and the parser's work small."""
+    """One pass over the parser's events; the depth limit bounds recursion and the parser's work."""
 
     def __init__(self, file: str, text: str) -> None:
         self.file = file
@@ -179,7 +192,7 @@ class _Reader:
         self.last = Place(file, 1, 1)
 
     def document(self) -> Node:
-        """The single document."""
+        """Read the one document."""
         self.next()
         start = self.next()
         if isinstance(start, yaml.StreamEndEvent):
@@ -193,7 +206,7 @@ class _Reader:
         return node
 
     def next(self) -> yaml.Event:
-        """The next event; what is no YAML stops the reading."""
+        """Return the next event; invalid YAML ends the reading."""
         try:
             event = next(self.events)
         except yaml.MarkedYAMLError as error:
@@ -206,7 +219,7 @@ class _Reader:
         return event
 
     def syntax(self, error: yaml.MarkedYAMLError) -> Fault:
-        """The parser's complaint, in words for authors."""
+        """Return the parser's error as a fault for authors."""
         mark = error.problem_mark or error.context_mark
         place = self.place(mark)
         problem = error.problem or error.context or "malformed"
@@ -217,14 +230,14 @@ class _Reader:
         return Fault(place, f"not valid YAML: {problem}")
 
     def node(self, event: yaml.Event, depth: int) -> Node:
-        """The node that begins with an event."""
+        """Read the node that starts with an event."""
         place = self.place(event.start_mark)
         if depth > MAX_DEPTH:
             raise _Stop(Fault(place, f"nested deeper than {MAX_DEPTH} levels"))
         if isinstance(event, yaml.AliasEvent):
             self.fault(
                 place,
-                f"the alias `*{event.anchor}` is not allowed: write it out, or use params and extends",
+                f"the alias `*{event.anchor}` is not allowed: write it out, or use params or extends",
             )
             return Scalar(place, "", None, None)
         if getattr(event, "anchor", None):
@@ -240,12 +253,12 @@ class _Reader:
         return Table(place, {entry.key.text: entry for entry in self.entries(depth)})
 
     def items(self, depth: int) -> Iterator[Node]:
-        """A sequence's items."""
+        """Yield a sequence's items."""
         while not isinstance(event := self.next(), yaml.SequenceEndEvent):
             yield self.node(event, depth + 1)
 
     def entries(self, depth: int) -> Iterator[MappingEntry]:
-        """A mapping's entries; of keys written twice the first counts."""
+        """Yield a mapping's entries; of a duplicate key, the first counts."""
         seen: dict[str, int] = {}
         while not isinstance(event := self.next(), yaml.MappingEndEvent):
             key = self.node(event, depth + 1)
@@ -266,7 +279,7 @@ class _Reader:
                 yield MappingEntry(key, value)
 
     def scalar(self, event: yaml.ScalarEvent, place: Place) -> Scalar:
-        """A single value."""
+        """Read a scalar."""
         value: Plain = event.value
         if not event.value.isprintable() and any(
             _is_rejected(c) and c not in "\n\t" for c in event.value
@@ -282,9 +295,9 @@ class _Reader:
         return Scalar(place, event.value, value, _written_expression(self.file, event, self.text))
 
     def place(self, mark: _Mark | None) -> Place:
-        """A parser's mark as a place; the last one known where there is no mark."""
+        """Return a parser's mark as a place; without a mark, the last known place."""
         return Place(self.file, mark.line + 1, mark.column + 1) if mark else self.last
 
     def fault(self, place: Place, message: str) -> None:
-        """Keep a fault and go on."""
+        """Add a fault."""
         self.faults.append(Fault(place, message))

@@ -20,7 +20,7 @@ from tests.support.worlds import (
 )
 
 from assay.engine.evidence.decay import EvidenceSpec
-from assay.engine.policy.inheritance import EffectiveRuleSet, inherit
+from assay.engine.policy.inheritance import EffectiveRuleSet, inherit_rule_sets
 from assay.engine.policy.rule_set import MemorySpec
 from assay.rule_files.read import read_policy
 
@@ -48,7 +48,7 @@ BASE = """
 
 def effective(child: str, base: str = BASE) -> EffectiveRuleSet:
     files = policy_files("", {"base": base, "child": "extends: base\n" + child})
-    found, wrong = inherit(read_policy(files)[0])
+    found, wrong = inherit_rule_sets(read_policy(files)[0])
     assert wrong == []
     return found["child"]
 
@@ -153,8 +153,8 @@ def test_a_key_that_nothing_is_inherited_for_is_a_fault() -> None:
     assert policy_faults(
         base=BASE, child="extends: base\norder: [{name: price}, {name: prise}, {name: spead}]"
     ) == [
-        "child.yaml:6:26: order key prise has no expression and none of that name is inherited",
-        "child.yaml:6:41: order key spead has no expression and none of that name is inherited",
+        "child.yaml:6:26: order key prise has no expression, and no inherited key has its name",
+        "child.yaml:6:41: order key spead has no expression, and no inherited key has its name",
     ]
 
 
@@ -167,7 +167,7 @@ def test_inheritance_goes_through_generations() -> None:
             "b": "extends: a\nparams: {y: 2}",
         },
     )
-    assert inherit(read_policy(files)[0])[0]["c"].rule_set.params == {"x": 3, "y": 2}
+    assert inherit_rule_sets(read_policy(files)[0])[0]["c"].rule_set.params == {"x": 3, "y": 2}
 
 
 SHADOW = """
@@ -276,7 +276,7 @@ def test_a_shadow_rule_set_may_not_change_what_it_inherits(block: str, named: st
     files = policy_files(
         "", {"base": dedent(base), "watch": f"extends: base\nmode: shadow\n{block}"}
     )
-    _, found = inherit(read_policy(files)[0])
+    _, found = inherit_rule_sets(read_policy(files)[0])
     assert [f.message for f in found] == [
         f"a shadow rule set may not change what it inherits from base: {named}"
     ]

@@ -1,1 +1,1 @@
-"""CEL for rules: text, celpy parse tree, typed tree, check against declared facts, generated Python."""
+"""CEL expressions: text to syntax tree, checked tree, generated Python, and exact evaluation."""

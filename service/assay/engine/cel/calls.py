@@ -1,4 +1,4 @@
-"""Calls: standard functions, and functions that the schema declares."""
+"""Check calls: macros, standard functions, and functions that the schema declares."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from assay.engine.cel.check import ExpressionChecker
 
 _PATTERN_MEMORY = 1 << 18
-"""Bytes for a compiled pattern: ample for names and versions, and a pattern that explodes is refused soon."""
+"""Bytes for a compiled pattern: ample for names and versions, too few for one that explodes."""
 
 
 def check_call(checker: ExpressionChecker, node: syntax.CallNode) -> tree.CheckedNode:
-    """Check a call that is no macro."""
+    """Check a call that is not a macro."""
     if node.name == "size" and _count(node) == 1:
         return _size(checker, node)
     if node.name == "matches" and _count(node) == 2:  # noqa: PLR2004 - text and pattern
@@ -188,7 +188,7 @@ def _spelled(type_: Type) -> str:
 def _argument(
     checker: ExpressionChecker, node: syntax.SyntaxNode, index: int, wanted: Sequence[Function]
 ) -> tree.CheckedNode:
-    """Check an argument; a bare root is one only where some form of the function takes that record."""
+    """Check an argument; a bare root is allowed if some form of the function takes that record."""
     if isinstance(node, syntax.Name) and node.name in checker.schema.roots:
         local = any(node.name == name for name, _ in checker.scope)
         takes = [_parameters(f)[index : index + 1] for f in wanted]
@@ -197,20 +197,17 @@ def _argument(
     return checker.check(node)
 
 
-if TYPE_CHECKING:
-    from assay.engine.cel.check import ExpressionChecker
-
 _RESULTS = {"all": BOOL, "exists": BOOL, "exists_one": BOOL, "filter": None, "map": None}
 _ARGUMENTS = {"map": (2, 3)}
 
 
 def is_macro(node: syntax.CallNode) -> bool:
-    """Tell whether a call is a macro."""
+    """Return whether a call is a macro."""
     return node.target is not None and node.name in _RESULTS
 
 
 def check_macro(checker: ExpressionChecker, node: syntax.CallNode) -> tree.CheckedNode:
-    """Check what is iterated, then the body with the variable in scope."""
+    """Check the list or map, then the body with the variable in scope."""
     elements = checker.check(node.target or node)
     if len(node.arguments) not in _ARGUMENTS.get(node.name, (2,)) or not isinstance(
         node.arguments[0], syntax.Name
@@ -221,7 +218,7 @@ def check_macro(checker: ExpressionChecker, node: syntax.CallNode) -> tree.Check
         return checker.broken(node)
     if elements.type.name not in {"list", "map", "broken"}:
         checker.faults.add(
-            node.offset, f"{node.name} goes through a list or a map, not {elements.type}"
+            node.offset, f"{node.name} iterates over a list or a map, not {elements.type}"
         )
     known = elements.type.name in {"list", "map"}
     element = elements.type.parameters[0] if known else BROKEN
@@ -245,7 +242,7 @@ def _body(
     condition = body[0] if body else None
     if condition is not None and not join(condition.type, BOOL):
         checker.faults.add(
-            node.arguments[1].offset, f"{node.name} asks for a bool, not {condition.type}"
+            node.arguments[1].offset, f"{node.name} takes a bool, not {condition.type}"
         )
     kind = _kind(node, elements, result)
     if is_broken(elements.type):

@@ -1,4 +1,4 @@
-"""Check an expression against declared facts: text in, typed tree out, or every fault at its place."""
+"""Check an expression against the declared facts: text in, typed tree or located faults out."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from assay.engine.cel.tokens import LIMITS, Limits, scan
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CheckedExpression:
-    """An expression that passed: its typed tree, and what it reads.
+    """An expression without faults: its typed tree, and what it reads.
 
-    `reads` holds dotted paths (also those only asked for with `has`), plain variables by name, and the bare name of a
-    root that is handed whole to a function. `absorbs` where an operand without a value need not leave the whole
-    without one. `closure` caches the exact evaluator's closure.
+    `reads` holds dotted paths (also those in `has`), plain variables by name, and the bare name of
+    a root that is passed whole to a function. If `absorbs` is set, the expression may have a value
+    although an operand has none. `closure` caches the exact evaluator's closure.
     """
 
     text: str
@@ -48,7 +48,7 @@ class CheckedExpression:
 
     @property
     def type(self) -> Type:
-        """What the expression comes to."""
+        """Return the type of the expression's value."""
         return self.tree.type
 
 
@@ -75,7 +75,7 @@ def check(
 
 
 class ExpressionChecker:
-    """Walks untyped nodes and gives typed ones; what is faulty becomes `broken` and the walk goes on."""
+    """Turns untyped nodes into typed ones; a faulty node gets the type `broken`."""
 
     def __init__(self, schema: Schema, faults: FaultList, limits: Limits, *, judging: bool) -> None:
         self.schema, self.faults, self.limits, self.judging = schema, faults, limits, judging
@@ -96,19 +96,19 @@ class ExpressionChecker:
         }
 
     def check(self, node: syntax.SyntaxNode) -> tree.CheckedNode:
-        """Check one node and all below it."""
+        """Check a node and all below it."""
         return self._rules[type(node)](node)
 
     def place(self, node: syntax.SyntaxNode) -> tuple[int, int]:
-        """Line and column of a node."""
+        """Return the line and column of a node."""
         return locate(self.faults.text, node.offset)
 
     def broken(self, node: syntax.SyntaxNode) -> tree.CheckedNode:
-        """Stand in for what has been reported."""
+        """Return the placeholder for a node whose fault has been reported."""
         return tree.Literal(BROKEN, *self.place(node), None)
 
     def read(self, root: str | None, path: str) -> None:
-        """Note that the expression reads a path."""
+        """Record that the expression reads a path."""
         self.reads.add(path)
         if root is not None:
             self.roots.add(root)
@@ -149,7 +149,7 @@ class ExpressionChecker:
         return tree.Operation(resolved[0], *self.place(node), resolved[1], operands)
 
     def _after_fault(self, node: syntax.Operator, types: list[Type]) -> tree.CheckedNode:
-        """Stand in for a faulty operator; what comes out of a comparison is known all the same."""
+        """Return the placeholder for a faulty operator; that of a comparison is a bool."""
         is_bool = node.symbol in {"==", "!=", "<", "<=", ">", ">=", "in"}
         known = (
             BOOL
@@ -188,7 +188,7 @@ class ExpressionChecker:
     ) -> tree.CheckedNode:
         condition, then, otherwise = operands
         if not join(condition.type, BOOL):
-            self.faults.add(node.operands[0].offset, f"?: asks for a bool, not {condition.type}")
+            self.faults.add(node.operands[0].offset, f"?: takes a bool, not {condition.type}")
         both = join(then.type, otherwise.type)
         if both is None:
             self.faults.add(

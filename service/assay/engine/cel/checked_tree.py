@@ -124,7 +124,7 @@ class FunctionCall(CheckedNode):
 
 @dataclass(frozen=True, slots=True)
 class Macro(CheckedNode):
-    """`all`, `exists`, `exists_one`, `filter` or `map` over the elements of a list or keys of a map."""
+    """`all`, `exists`, `exists_one`, `filter` or `map` over a list or the keys of a map."""
 
     kind: str
     slot: int

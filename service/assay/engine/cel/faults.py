@@ -1,4 +1,4 @@
-"""What is wrong with an expression, each fault at its place in the text."""
+"""Faults of an expression, each with its position in the text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from assay.engine.errors import AuthorError
 
 @dataclass(frozen=True, slots=True, order=True)
 class ExpressionFault:
-    """One thing to mend; line and column count from 1 within the expression's text."""
+    """One fault; line and column count from 1 within the expression's text."""
 
     line: int
     column: int
@@ -18,7 +18,7 @@ class ExpressionFault:
 
 
 class ExpressionFaults(AuthorError):
-    """An expression that cannot be used, with everything that is wrong with it."""
+    """An expression was rejected; `faults` holds all of its faults."""
 
     def __init__(self, text: str, faults: Iterable[ExpressionFault]) -> None:
         self.text = text
@@ -27,26 +27,26 @@ class ExpressionFaults(AuthorError):
 
 
 def locate(text: str, offset: int) -> tuple[int, int]:
-    """Line and column, from 1, of a character of `text`."""
+    """Return the line and column, from 1, of a character of `text`."""
     return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
 
 
 class FaultList:
-    """Faults of one text as they are found."""
+    """Collects the faults of one text."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.found: set[ExpressionFault] = set()
 
     def add(self, offset: int, message: str) -> None:
-        """Note a fault at an offset of the text."""
+        """Add a fault at an offset of the text."""
         self.found.add(ExpressionFault(*locate(self.text, offset), message))
 
     def stop(self, offset: int, message: str) -> ExpressionFaults:
-        """Note a fault after which looking further makes no sense, and give what is to be raised."""
+        """Add a fault that ends the check, and return the error to raise."""
         self.add(offset, message)
         return self.error()
 
     def error(self) -> ExpressionFaults:
-        """All faults, in the order of the text."""
+        """Return the error with all faults, in the order of the text."""
         return ExpressionFaults(self.text, sorted(self.found))

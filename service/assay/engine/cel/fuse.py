@@ -22,7 +22,7 @@ Three things keep the fused code equal to evaluating each rule alone:
 
 - Whatever is not plainly True or False goes to `FusedCall.verdict` and thus to the exact evaluator.
 - Variables are computed on first reading, per row (`w`) or per call (`g`), by a function of their
-  own. A variable without a value is remembered too, so that each reader stops with the same outcome.
+  own. A variable without a value is remembered too, so that all readers get the same outcome.
 - A rule's `when` that does not read the row is evaluated once per call, in a pass of its own. False
   skips the rule for all rows. Rules between two such rules share a pass, so that findings keep the
   order of the rules.

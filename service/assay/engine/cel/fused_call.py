@@ -1,4 +1,4 @@
-"""One call of fused code: variables computed on first reading, and the way into the exact evaluator."""
+"""One call of fused code: variables on first reading, and fallback to the exact evaluator."""
 
 from __future__ import annotations
 

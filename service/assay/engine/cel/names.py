@@ -1,4 +1,4 @@
-"""What a name or a dotted path stands for: a macro's variable, a plain variable, a fact; else which was meant."""
+"""Resolve names and dotted paths to macro variables, plain variables and facts."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _SHOWN = 5
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """End a message with the nearest known name, if one is near."""
+    """Return the end of a message that suggests the nearest known name, or nothing."""
     near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.7)
     return f", did you mean {near[0]}?" if near else ""
 
 
 def path_of(node: syntax.SyntaxNode) -> tuple[syntax.Name, list[syntax.Select]] | None:
-    """Take `a.b.c` apart into its first name and the selections after it; None if it does not begin with a name."""
+    """Split `a.b.c` into its first name and the selections after it; None without such a name."""
     selects: list[syntax.Select] = []
     while isinstance(node, syntax.Select):
         selects.append(node)
@@ -67,7 +67,7 @@ def _first(checker: ExpressionChecker, name: syntax.Name) -> tree.CheckedNode | 
 def _fact(
     checker: ExpressionChecker, name: syntax.Name, selects: list[syntax.Select]
 ) -> tuple[Fact, str, list[syntax.Select]] | None:
-    """Find the longest declared path; what is left selects within a map."""
+    """Find the longest declared path; the remaining selections are keys of a map."""
     facts = checker.schema.roots[name.name]
     for length in range(len(selects), 0, -1):
         key = _key(checker, name, selects[:length])
@@ -139,7 +139,7 @@ def _select(
 
 
 def check_has(checker: ExpressionChecker, node: syntax.CallNode) -> tree.CheckedNode:
-    """`has(root.path)`, or `has(map.key)`."""
+    """Check `has(root.path)` or `has(map.key)`."""
     argument = node.arguments[0] if len(node.arguments) == 1 else None
     if not isinstance(argument, syntax.Select):
         checker.faults.add(node.offset, "has takes one fact: has(root.path)")
@@ -179,7 +179,7 @@ def _has_fact(
 def _is_value(
     checker: ExpressionChecker, path: tuple[syntax.Name, list[syntax.Select]] | None
 ) -> bool:
-    """Tell whether what stands before the last dot is a value of its own, not a group of facts."""
+    """Return whether the part before the last dot is a value, not a group of facts."""
     if (
         path is None
         or path[0].name not in checker.schema.roots

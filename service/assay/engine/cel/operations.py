@@ -1,4 +1,4 @@
-"""What each strict operator and standard function of CEL does to Python values, exactly."""
+"""The strict operators and standard functions of CEL on Python values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from decimal import Decimal
 from assay.engine.cel.tokens import INT_MAX, INT_MIN
 
 LARGEST = 100_000
-"""Characters or elements that joining may make; beyond it an expression fails rather than fills the memory."""
+"""The longest string or list that joining may make, so that no expression fills the memory."""
 
 
 def _int(value: int) -> int:
@@ -19,22 +19,19 @@ def _int(value: int) -> int:
     raise ArithmeticError("integer overflow")
 
 
-def add_int(left: int, right: int) -> int:
-    """Add within 64 bits."""
+def _add_int(left: int, right: int) -> int:
     return _int(left + right)
 
 
-def subtract_int(left: int, right: int) -> int:
-    """Subtract within 64 bits."""
+def _subtract_int(left: int, right: int) -> int:
     return _int(left - right)
 
 
-def multiply_int(left: int, right: int) -> int:
-    """Multiply within 64 bits."""
+def _multiply_int(left: int, right: int) -> int:
     return _int(left * right)
 
 
-def divide_int(left: int, right: int) -> int:
+def _divide_int(left: int, right: int) -> int:
     """Divide, rounding towards zero."""
     if right == 0:
         raise ArithmeticError("division by zero")
@@ -42,8 +39,8 @@ def divide_int(left: int, right: int) -> int:
     return _int(quotient if (left < 0) == (right < 0) else -quotient)
 
 
-def modulo_int(left: int, right: int) -> int:
-    """Give the remainder, with the sign of the dividend."""
+def _modulo_int(left: int, right: int) -> int:
+    """Return the remainder, with the sign of the dividend."""
     if right == 0:
         raise ArithmeticError("modulus by zero")
     if left == INT_MIN and right == -1:
@@ -52,12 +49,11 @@ def modulo_int(left: int, right: int) -> int:
     return -remainder if left < 0 else remainder
 
 
-def negate_int(value: int) -> int:
-    """Change the sign within 64 bits."""
+def _negate_int(value: int) -> int:
     return _int(-value)
 
 
-def divide_double(left: float, right: float) -> float:
+def _divide_double(left: float, right: float) -> float:
     """Divide as IEEE 754 does: by zero gives an infinity or NaN."""
     if right != 0:
         return left / right
@@ -66,70 +62,65 @@ def divide_double(left: float, right: float) -> float:
     return math.copysign(math.inf, left) * math.copysign(1.0, right)
 
 
-def join_strings(left: str, right: str) -> str:
-    """Join two strings."""
+def _join_strings(left: str, right: str) -> str:
     if len(left) + len(right) > LARGEST:
         raise ArithmeticError(f"a string of more than {LARGEST} characters")
     return left + right
 
 
-def join_lists(left: Iterable[object], right: Iterable[object]) -> list[object]:
-    """Join two lists."""
+def _join_lists(left: Iterable[object], right: Iterable[object]) -> list[object]:
     joined = [*left, *right]
     if len(joined) > LARGEST:
         raise ArithmeticError(f"a list of more than {LARGEST} elements")
     return joined
 
 
-def same(left: object, right: object) -> bool:
+def _same(left: object, right: object) -> bool:
     """Compare deeply; unlike Python's, NaN within lists and maps differs from itself."""
     if isinstance(left, list | tuple) and isinstance(right, list | tuple):
-        return len(left) == len(right) and all(map(same, left, right))
+        return len(left) == len(right) and all(map(_same, left, right))
     if isinstance(left, Mapping) and isinstance(right, Mapping):
         return len(left) == len(right) and all(
-            k in right and same(v, right[k]) for k, v in left.items()
+            k in right and _same(v, right[k]) for k, v in left.items()
         )
     if isinstance(left, set | frozenset) or isinstance(right, set | frozenset):
         raise TypeError("a list given as a set has no order to compare")
     return left == right
 
 
-def is_in_deep(element: object, elements: Iterable[object]) -> bool:
-    """Tell whether a list holds an element, NaN never being held."""
-    return any(same(element, each) for each in elements)
+def _is_in_deep(element: object, elements: Iterable[object]) -> bool:
+    """Return whether a list contains an element; NaN is never contained."""
+    return any(_same(element, each) for each in elements)
 
 
-def at(elements: Sequence[object], index: int) -> object:
-    """Give an element of a list."""
+def _at(elements: Sequence[object], index: int) -> object:
     if 0 <= index < len(elements):
         return elements[index]
     raise LookupError(f"index {index} is outside a list of {len(elements)}")
 
 
-def entry(mapping: Mapping[object, object], key: object) -> object:
-    """Give the value of a key."""
+def _entry(mapping: Mapping[object, object], key: object) -> object:
     if key in mapping:
         return mapping[key]
     raise LookupError(f"no such key: {key!r}")
 
 
 def map_of(*parts: object) -> dict[object, object]:
-    """Build a map of keys and values in turn, each key once."""
+    """Build a map from alternating keys and values; a key may occur once."""
     result = dict(zip(parts[::2], parts[1::2], strict=True))
     if 2 * len(result) != len(parts):
         raise LookupError("a key occurs twice in a map")
     return result
 
 
-def int_of_double(value: float) -> int:
-    """Cut the fraction off."""
+def _int_of_double(value: float) -> int:
     if not INT_MIN < value < INT_MAX:
         raise ArithmeticError("double outside the range of int")
     return int(value)
 
 
-def string_of_double(value: float) -> str:
-    """Write the shortest digits that read back the same, as Google's C++ CEL lays them out (six places, then e)."""
+def _string_of_double(value: float) -> str:
+    """Return the shortest digits that parse back to the value, laid out as in Google's C++ CEL."""
     if not math.isfinite(value):
         return str(value)
     sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
@@ -144,8 +135,7 @@ def string_of_double(value: float) -> str:
     return f"{minus}{figures[0]}{fraction}e{point:+03d}"
 
 
-def string_of_bool(value: bool) -> str:  # noqa: FBT001 - it is what is converted
-    """Write true or false."""
+def _string_of_bool(value: bool) -> str:  # noqa: FBT001 - it is what is converted
     return "true" if value else "false"
 
 
@@ -158,40 +148,40 @@ def _is_in(element: object, elements: Container[object]) -> bool:
 
 
 OPERATIONS: Mapping[str, Callable[..., object]] = {
-    "int +": add_int,
-    "int -": subtract_int,
-    "int *": multiply_int,
-    "int /": divide_int,
-    "int %": modulo_int,
-    "int -_": negate_int,
+    "int +": _add_int,
+    "int -": _subtract_int,
+    "int *": _multiply_int,
+    "int /": _divide_int,
+    "int %": _modulo_int,
+    "int -_": _negate_int,
     "double +": operator.add,
     "double -": operator.sub,
     "double *": operator.mul,
-    "double /": divide_double,
+    "double /": _divide_double,
     "double -_": operator.neg,
-    "string +": join_strings,
-    "list +": join_lists,
+    "string +": _join_strings,
+    "list +": _join_lists,
     "==": operator.eq,
     "!=": operator.ne,
-    "deep ==": same,
-    "deep !=": lambda left, right: not same(left, right),
+    "deep ==": _same,
+    "deep !=": lambda left, right: not _same(left, right),
     "<": operator.lt,
     "<=": operator.le,
     ">": operator.gt,
     ">=": operator.ge,
     "in": _is_in,
-    "deep in": is_in_deep,
-    "list []": at,
-    "map []": entry,
+    "deep in": _is_in_deep,
+    "list []": _at,
+    "map []": _entry,
     "map has": operator.contains,
     "map": map_of,
     "size": len,
     "startsWith": str.startswith,
     "endsWith": str.endswith,
     "contains": _contains,
-    "int(double)": int_of_double,
+    "int(double)": _int_of_double,
     "double(int)": float,
     "string(int)": str,
-    "string(double)": string_of_double,
-    "string(bool)": string_of_bool,
+    "string(double)": _string_of_double,
+    "string(bool)": _string_of_bool,
 }

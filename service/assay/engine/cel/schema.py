@@ -1,4 +1,4 @@
-"""What expressions may name: typed facts under declared roots, and typed functions."""
+"""The names that expressions may use: typed facts under declared roots, and typed functions."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """A CEL type of the portable subset; `list` has one parameter, `map` two, `record` names a root."""
+    """A CEL type: `list` has one parameter, `map` has two, `record` names a root."""
 
     name: str
     parameters: tuple[Type, ...] = ()
 
     def __str__(self) -> str:
-        """The spelling used in messages and docs, e.g. `list<string>`."""
+        """Return the spelling used in messages and docs, e.g. `list<string>`."""
         if not self.parameters:
             return self.name
         return f"{self.name}<{', '.join(map(str, self.parameters))}>"
@@ -24,17 +24,17 @@ BOOL, INT, DOUBLE, STRING, NULL = (Type(n) for n in ("bool", "int", "double", "s
 
 
 def list_of(element: Type) -> Type:
-    """The type of a list."""
+    """Return the type of a list."""
     return Type("list", (element,))
 
 
 def map_of(key: Type, value: Type) -> Type:
-    """The type of a map."""
+    """Return the type of a map."""
     return Type("map", (key, value))
 
 
 def record(root: str) -> Type:
-    """The type of a whole root, which only functions may take."""
+    """Return the type of a whole root, which only functions may take."""
     return Type("record", (Type(root),))
 
 
@@ -50,8 +50,9 @@ class Fact:
 class Function:
     """A declared function; with `receiver` it is called as a member (`x.name(…)`).
 
-    `implementation` gets Python values (a record as its flat mapping); any exception it raises becomes a Failure,
-    a KeyError on a record an Absent. A `judging` function may not be used where `judging=False` is compiled.
+    `implementation` gets Python values (a record as its flat mapping). Any exception that it raises
+    becomes a Failure, a KeyError on a record becomes an Absent. A `judging` function is rejected in
+    expressions that are checked with `judging=False`.
     """
 
     name: str
@@ -66,11 +67,11 @@ class Function:
 class Schema:
     """Roots (`endpoint` -> flat dotted paths below it -> fact), plain variables, and functions.
 
-    At run time a root is a flat mapping: `endpoint.tools.errored_requests` is read as
-    `endpoint["tools.errored_requests"]`, and a missing fact is a missing key. A plain variable is one value.
+    At run time a root is a flat mapping: `endpoint.price.prompt` is read as
+    `endpoint["price.prompt"]`, and a missing fact is a missing key. A plain variable is one value.
 
-    `former` maps the former path of a fact to its path now. Expressions may use the former one only where
-    `accept_former` is set; otherwise it is a fault that names the path of today.
+    `former` maps the former path of a fact to its current path. Expressions may use a former path
+    only if `accept_former` is set; otherwise it is a fault that names the current path.
     """
 
     roots: Mapping[str, Mapping[str, Fact]] = field(default_factory=dict)
@@ -81,10 +82,10 @@ class Schema:
 
 
 ANY = Type("any")
-"""The element of an empty literal: agrees with everything."""
+"""The element type of an empty literal: it agrees with every type."""
 
 BROKEN = Type("broken")
-"""Something already reported: agrees with everything, so that one fault is told once."""
+"""The type of a faulty node: it agrees with every type, so that a fault is reported once."""
 
 NUMBERS = (INT, DOUBLE)
 ORDERED = (INT, DOUBLE, STRING, BOOL)
@@ -92,7 +93,7 @@ KEYS = (STRING, INT, BOOL)
 
 
 def join(left: Type, right: Type) -> Type | None:
-    """The type that covers both, or None."""
+    """Return the type that covers both, or None."""
     if left == right or right in {ANY, BROKEN}:
         return left
     if left in {ANY, BROKEN}:
@@ -106,7 +107,7 @@ def join(left: Type, right: Type) -> Type | None:
 
 
 def join_all(types: Iterable[Type]) -> Type | None:
-    """The type that covers all; ANY for none."""
+    """Return the type that covers all, or None; ANY for no types."""
     result: Type | None = ANY
     for each in types:
         result = None if result is None else join(result, each)
@@ -114,11 +115,11 @@ def join_all(types: Iterable[Type]) -> Type | None:
 
 
 def is_broken(*types: Type) -> bool:
-    """Tell whether one of the types has been reported already."""
+    """Return whether one of the types belongs to a faulty node."""
     return BROKEN in types
 
 
 def literal_type(value: object) -> Type:
-    """The type of a literal's value."""
+    """Return the type of a literal's value."""
     names = {bool: BOOL, int: INT, float: DOUBLE, str: STRING, type(None): NULL}
     return names[type(value)]

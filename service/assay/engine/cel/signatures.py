@@ -1,4 +1,4 @@
-"""Which operand types each operator and standard function takes, what comes out, and which operation it is."""
+"""The operand types, result type and operation of each operator and standard function."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ARITHMETIC[("+", STRING)] = "string +"
 _COMPARISONS = frozenset({"<", "<=", ">", ">="})
 
 IDENTITY = ""
-"""The operation of a conversion that changes nothing."""
+"""The operation of a conversion to the same type."""
 
 FUNCTIONS: Mapping[str, Mapping[Type, Resolved]] = {
     "int": {INT: (INT, IDENTITY), DOUBLE: (INT, "int(double)")},
@@ -28,7 +28,7 @@ FUNCTIONS: Mapping[str, Mapping[Type, Resolved]] = {
     },
     "bool": {BOOL: (BOOL, IDENTITY)},
 }
-"""Conversions by the type of their one argument."""
+"""Conversions, by the type of their argument."""
 
 STRING_METHODS = frozenset({"startsWith", "endsWith", "contains"})
 
@@ -74,17 +74,17 @@ OUTSIDE = frozenset(
         "value",
     ]
 )
-"""Functions of CEL and its extensions that the portable subset leaves out."""
+"""Functions of CEL and its extensions that are not in the portable subset."""
 
 
 def unary(symbol: str, operand: Type) -> Resolved | None:
-    """Choose `-x`; `!x` is logic and not here."""
+    """Resolve `-x`; `!x` is resolved by the checker."""
     known = {("-", INT): "int -_", ("-", DOUBLE): "double -_"}.get((symbol, operand))
     return None if known is None else (operand, known)
 
 
 def binary(symbol: str, left: Type, right: Type) -> Resolved | None:
-    """Choose an operator of two operands, or None where none takes them."""
+    """Resolve an operator with two operands; None if it does not take them."""
     if symbol in {"in", "[]"}:
         return _in(left, right) if symbol == "in" else _index(left, right)
     both = join(left, right)
@@ -117,7 +117,7 @@ def _index(container: Type, index: Type) -> Resolved | None:
 
 
 def operator_fault(symbol: str, left: Type, right: Type) -> str:
-    """Say why `binary` gave None, and what to write instead where that is plain."""
+    """Return why `binary` returned None, with a hint if there is one."""
     if symbol == "in" and right.name not in {"list", "map"}:
         return f"in looks into a list or a map, not {right}"
     if symbol == "[]":
@@ -129,5 +129,5 @@ def operator_fault(symbol: str, left: Type, right: Type) -> str:
 
 
 def is_key(type_: Type) -> bool:
-    """Tell whether values of the type may be keys of a map."""
+    """Return whether values of the type may be keys of a map."""
     return any(join(type_, key) for key in KEYS)

@@ -1,4 +1,7 @@
-"""cel-python's parse tree to our own untyped nodes: `&&` and `||` flat, literals decoded, depth bounded."""
+"""The syntax tree of an expression, built from cel-python's parse tree.
+
+Only this module knows cel-python. `&&` and `||` become flat, and literals come from `tokens`.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,8 @@ SHOWN = 20  # characters of a literal are enough to find it
 
 @cache
 def _environment() -> celpy.Environment:
-    """Build cel-python's one environment (0.2 s), undoing its change of the process's recursion limit."""
-    import celpy as loaded  # noqa: PLC0415 - a third of a second that only those who compile rules should pay
+    """Build cel-python's environment once (0.2 s); restore the recursion limit it changes."""
+    import celpy as loaded  # noqa: PLC0415 - a slow import (0.3 s)
 
     limit = sys.getrecursionlimit()
     try:
@@ -37,7 +40,7 @@ def _environment() -> celpy.Environment:
 
 
 def parse(scanned: ScannedText, faults: FaultList) -> Tree:
-    """Parse the blanked text to a lark tree; a syntax error is the last fault found."""
+    """Parse the blanked text to a lark tree; a syntax error is the last fault."""
     with _LOCK:
         environment = _environment()
         from celpy.celparser import CELParseError  # noqa: PLC0415 - loaded by now, as above
@@ -67,14 +70,14 @@ def _shown(scanned: ScannedText, offset: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SyntaxNode:
-    """Something of the expression; `offset` is where a fault with it is best shown."""
+    """A part of the expression; `offset` is the position for a fault in it."""
 
     offset: int
 
 
 @dataclass(frozen=True, slots=True)
 class Constant(SyntaxNode):
-    """A literal; a broken one has been reported."""
+    """A literal; a `broken` one has been reported."""
 
     value: object
     broken: bool = False
@@ -82,14 +85,14 @@ class Constant(SyntaxNode):
 
 @dataclass(frozen=True, slots=True)
 class Name(SyntaxNode):
-    """An identifier that stands alone or begins a path."""
+    """An identifier, alone or at the start of a path."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Select(SyntaxNode):
-    """`operand.field`; `offset` is where the operand begins, `place` where the field stands."""
+    """`operand.field`; `offset` is the start of the operand, `place` the start of the field."""
 
     operand: SyntaxNode
     field: str
@@ -98,7 +101,7 @@ class Select(SyntaxNode):
 
 @dataclass(frozen=True, slots=True)
 class CallNode(SyntaxNode):
-    """`name(…)`, or `target.name(…)`; macros too."""
+    """`name(…)` or `target.name(…)`, macros included."""
 
     name: str
     target: SyntaxNode | None
@@ -107,7 +110,7 @@ class CallNode(SyntaxNode):
 
 @dataclass(frozen=True, slots=True)
 class Operator(SyntaxNode):
-    """An operator with its operands; `[]` indexes, `?:` chooses, `-` and `!` with one operand are signs."""
+    """An operator with its operands: also `[]`, `?:`, and `-` and `!` with one operand."""
 
     symbol: str
     operands: tuple[SyntaxNode, ...]
@@ -129,7 +132,7 @@ class MapLiteral(SyntaxNode):
 
 @dataclass(frozen=True, slots=True)
 class UnsupportedNode(SyntaxNode):
-    """Something outside the portable subset, already reported."""
+    """A part outside the portable subset, which has been reported."""
 
 
 _WRAPPERS = frozenset(
@@ -175,7 +178,7 @@ RESERVED = frozenset(
 
 
 class Builder:
-    """Turns one parse tree into nodes; depth is bounded, so that whoever walks the nodes may recurse."""
+    """Turns one parse tree into nodes of bounded depth, so that later stages may recurse."""
 
     def __init__(self, scanned: ScannedText, limits: Limits, faults: FaultList) -> None:
         self.scanned, self.limits, self.faults = scanned, limits, faults
@@ -202,7 +205,7 @@ class Builder:
         }
 
     def build(self, tree: Tree) -> SyntaxNode:
-        """Give the node of a tree, wrappers of one child taken off."""
+        """Return the node of a tree, without wrappers of one child."""
         while tree.data in _WRAPPERS and len(tree.children) == 1:
             tree = tree.children[0]
         self.depth += 1

@@ -1,4 +1,21 @@
-"""Text to tokens, before cel-python: limits hold here, and literals are decoded here, as cel-python does it wrong."""
+"""The tokens of an expression: limits are enforced and literals decoded before cel-python parses.
+
+How it works
+------------
+cel-python parses CEL well, with three gaps. It recurses as deep as the text nests, so that hostile
+text exhausts the stack. It decodes some escapes and numbers other than the CEL specification says.
+And its grammar is slow on long operator chains. So one pass over the text comes first:
+
+1. One regular expression splits the text into tokens. Each token counts towards the limits (bytes,
+   tokens, nodes, brackets, prefix signs, operators in a row). Text over a limit is rejected before
+   any parser sees it, in time linear in its length.
+2. String, number, boolean and null literals are decoded here and kept by their offset.
+3. The text is *blanked*: string contents become underscores, `true`, `false` and `null` become
+   strings, and comments become spaces. Blanked text has the same length, so that every offset in
+   cel-python's tree is an offset in the author's text.
+
+`syntax` parses the blanked text and looks the literals up by their offsets.
+"""
 
 from __future__ import annotations
 
@@ -19,30 +36,30 @@ _PLAIN = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v":
 _LAST_CODE_POINT = 0x10FFFF
 
 
-class BadLiteral(Exception):
-    """A literal that means nothing; `offset` counts from its first character."""
+class _BadLiteral(Exception):
+    """A malformed literal; `offset` counts from its first character."""
 
     def __init__(self, message: str, offset: int = 0) -> None:
         super().__init__(message)
         self.offset = offset
 
 
-def decode_string(token: str) -> str:
-    """The value of a string literal, given with prefix and quotes."""
+def _decode_string(token: str) -> str:
+    """Return the value of a string literal, which includes its prefix and quotes."""
     prefix = token[: min(token.find(q) for q in "\"'" if q in token)]
     if "b" in prefix.lower():
-        raise BadLiteral("bytes are not in the portable subset")
+        raise _BadLiteral("bytes are not in the portable subset")
     quote = 3 if token[len(prefix) :].startswith(('"""', "'''")) else 1
     start = len(prefix) + quote
     body = token[start:-quote]
     if "\r" in body:
-        raise BadLiteral("a string may not hold a bare carriage return: write \\r")
+        raise _BadLiteral("a string may not hold a bare carriage return: write \\r")
     if any("\ud800" <= c <= "\udfff" for c in body):
-        raise BadLiteral("a string may not hold half of a surrogate pair")
+        raise _BadLiteral("a string may not hold half of a surrogate pair")
     if not prefix:
         return _ESCAPE.sub(lambda m: _unescape(m, start), body)
     if body.endswith("\\"):
-        raise BadLiteral("a raw string that ends in a backslash is not in the portable subset")
+        raise _BadLiteral("a raw string that ends in a backslash is not in the portable subset")
     return body
 
 
@@ -52,17 +69,17 @@ def _unescape(match: re.Match[str], start: int) -> str:
     if kind == "plain":
         return _PLAIN.get(value, value)
     if kind == "bad":
-        raise BadLiteral(f"unknown escape \\{ascii(value)[1:-1]}", start + match.start())
+        raise _BadLiteral(f"unknown escape \\{ascii(value)[1:-1]}", start + match.start())
     code = int(value, 8 if kind == "octal" else 16)
-    if code > _LAST_CODE_POINT or 0xD800 <= code <= 0xDFFF:  # noqa: PLR2004 - the surrogates of Unicode
-        raise BadLiteral(f"{match[0]} is not a character", start + match.start())
+    if code > _LAST_CODE_POINT or 0xD800 <= code <= 0xDFFF:  # noqa: PLR2004 - surrogates
+        raise _BadLiteral(f"{match[0]} is not a character", start + match.start())
     return chr(code)
 
 
-def decode_number(token: str) -> int | float:
-    """The value of an unsigned number literal; an int may still be one too large, for a minus sign before it."""
+def _decode_number(token: str) -> int | float:
+    """Return the value of a number literal; an int may be one too large, for a minus before it."""
     if token[-1] in "uU":
-        raise BadLiteral("unsigned integers are not in the portable subset")
+        raise _BadLiteral("unsigned integers are not in the portable subset")
     if token[:2] in {"0x", "0X"}:
         value: int | float = int(token, 16)
     elif token.isdigit():
@@ -70,10 +87,10 @@ def decode_number(token: str) -> int | float:
     else:
         value = float(token)
         if math.isinf(value):
-            raise BadLiteral("this number is too large for a double")
+            raise _BadLiteral("this number is too large for a double")
         return value
     if value > INT_MAX + 1:
-        raise BadLiteral("this number is too large for an int")
+        raise _BadLiteral("this number is too large for an int")
     return value
 
 
@@ -85,7 +102,8 @@ _TOKEN = re.compile(
         (?:[rR][bB]?|[bB][rR])(?:\"{3}.*?\"{3}|'{3}.*?'{3}|"[^"\n\r]*"|'[^'\n\r]*')
         |[bB]?(?:\"{3}(?:[^\\]|\\.)*?\"{3}|'{3}(?:[^\\]|\\.)*?'{3}
             |"(?:[^"\\\n\r]|\\[^\n\r])*"|'(?:[^'\\\n\r]|\\[^\n\r])*'))
-    |(?P<number>(?:0[xX][0-9a-fA-F]+|[0-9]*\.[0-9]+(?:[eE][+-]?[0-9]+)?|[0-9]+(?:[eE][+-]?[0-9]+)?)[uU]?)
+    |(?P<number>
+        (?:0[xX][0-9a-fA-F]+|[0-9]*\.[0-9]+(?:[eE][+-]?[0-9]+)?|[0-9]+(?:[eE][+-]?[0-9]+)?)[uU]?)
     |(?P<name>[_a-zA-Z][_a-zA-Z0-9]*)
     |(?P<operator>&&|\|\||[=!<>]=|[-+*/%<>!?:.,()\[\]{}])
     |(?P<bad>.)
@@ -111,7 +129,7 @@ _HINTS = {
 
 @dataclass(frozen=True, slots=True)
 class LiteralToken:
-    """A literal and what it means; `broken` ones have been reported."""
+    """A literal with its value; a `broken` one has been reported."""
 
     text: str
     value: object
@@ -120,10 +138,7 @@ class LiteralToken:
 
 @dataclass(frozen=True, slots=True)
 class ScannedText:
-    """The text as cel-python may read it, offsets kept, and the literals by offset.
-
-    Strings, booleans and null are blanked to plain strings, comments to spaces: each is looked up by its offset.
-    """
+    """The blanked text, the literals by offset, and the offset of the first token."""
 
     blanked: str
     literals: dict[int, LiteralToken]
@@ -131,7 +146,10 @@ class ScannedText:
 
 
 def scan(text: str, limits: Limits, faults: FaultList) -> ScannedText:
-    """Read all tokens once; a broken limit or an unreadable character ends it, a bad literal does not."""
+    """Scan all tokens; raise ExpressionFaults at a limit or an invalid character.
+
+    A malformed literal is added to `faults`, and scanning goes on.
+    """
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > limits.bytes:
         raise faults.stop(0, f"the expression has {size} bytes, {limits.bytes} are allowed")
@@ -165,15 +183,15 @@ def _literal(kind: str, token: str, offset: int, faults: FaultList) -> LiteralTo
         return None
     try:
         return LiteralToken(
-            token, decode_string(token) if kind == "string" else decode_number(token)
+            token, _decode_string(token) if kind == "string" else _decode_number(token)
         )
-    except BadLiteral as bad:
+    except _BadLiteral as bad:
         faults.add(offset + bad.offset, str(bad))
         return LiteralToken(token, None, broken=True)
 
 
 class _Shape:
-    """How large and deep the token stream is, so far."""
+    """The size and depth of the tokens so far."""
 
     def __init__(self, limits: Limits, faults: FaultList) -> None:
         self.limits, self.faults = limits, faults
@@ -183,7 +201,7 @@ class _Shape:
         self.last_kind = "operator"
 
     def see(self, kind: str, token: str, offset: int) -> None:
-        """Count one token; over a limit, end."""
+        """Count a token; raise ExpressionFaults over a limit."""
         self.tokens += 1
         self.nodes += token not in _UNCOUNTED
         self._unary(kind, token)
@@ -224,7 +242,7 @@ class _Shape:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on one expression; `chain` counts operators in a row other than `&&` and `||`, which are kept flat."""
+    """Limits of an expression; `chain` counts operators in a row other than `&&` and `||`."""
 
     bytes: int = 4096
     tokens: int = 800

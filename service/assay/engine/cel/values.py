@@ -1,4 +1,4 @@
-"""What an expression can come to besides a value: absent, failed, or not asked."""
+"""Outcomes of an expression without a value: absent, failed, or not asked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The expression went wrong: overflow, division by zero, index out of range, invalid argument."""
+    """The expression failed: overflow, division by zero, index out of range, invalid argument."""
 
     message: str
     line: int
@@ -23,10 +23,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class NotAsked:
-    """The rule's own `when` does not hold for this row."""
+    """The rule's own `when` is false for this row."""
 
 
 NOT_ASKED = NotAsked()
 
 Outcome = bool | str | Absent | Failure | NotAsked
-"""A str is false with the sentence that the rule's message came to for the row."""
+"""A str means false, with the rule's message for the row."""

@@ -1,7 +1,4 @@
-"""Effective rule sets, checked against the declared facts: typed, located, ready to be fused per binding.
-
-All faults of all rule sets are collected before any is raised.
-"""
+"""Check rule sets against the declared facts, and collect every fault of every rule set."""
 
 from __future__ import annotations
 
@@ -32,7 +29,7 @@ READ_BY = {  # functions that take a whole endpoint, and which of its facts they
 
 @dataclass(frozen=True, slots=True)
 class CheckedVariable:
-    """A variable with everything it reads, other variables' reads included."""
+    """A variable with the facts and functions it uses, also through other variables."""
 
     name: str
     checked: CheckedExpression
@@ -42,7 +39,7 @@ class CheckedVariable:
 
 @dataclass(frozen=True, slots=True)
 class CheckedRule:
-    """A rule whose expressions are typed; `reads` are the facts behind them, through variables too."""
+    """A rule with typed expressions; `reads` are the facts they use, also through variables."""
 
     rule: Rule
     expression: CheckedExpression
@@ -53,13 +50,13 @@ class CheckedRule:
 
     @property
     def name(self) -> str:
-        """The rule's name."""
+        """Return the rule's name."""
         return self.rule.name
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedKey:
-    """An order key whose expression is typed; `judged` keys read nothing of the request."""
+    """An order key with typed expressions; a `judged` key reads nothing of the request."""
 
     key: OrderKey
     expression: CheckedExpression
@@ -69,13 +66,13 @@ class CheckedKey:
 
     @property
     def name(self) -> str:
-        """The key's name."""
+        """Return the key's name."""
         return self.key.name
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedRuleSet:
-    """A rule set of which every expression is typed; `enter` is `None` where it has no pool."""
+    """A rule set with typed expressions; `enter` is `None` if it has no pool."""
 
     effective: EffectiveRuleSet
     variables: tuple[CheckedVariable, ...]
@@ -86,12 +83,12 @@ class CheckedRuleSet:
 
     @property
     def name(self) -> str:
-        """The rule set's name."""
+        """Return the rule set's name."""
         return self.effective.rule_set.name
 
 
 def type_of(value: Parameter) -> Type:
-    """The CEL type of a parameter."""
+    """Return the CEL type of a parameter."""
     if isinstance(value, tuple):
         return STRINGS
     return {bool: BOOL, int: INT, float: DOUBLE, str: STRING}[type(value)]
@@ -99,7 +96,7 @@ def type_of(value: Parameter) -> Type:
 
 @dataclass(slots=True)
 class PolicyChecker:
-    """Checks the expressions of one policy, each text once per set of names it may use."""
+    """Checks the expressions of one policy, each text once per set of names that it may use."""
 
     faults: list[Fault] = field(default_factory=list)
     known: dict[object, CheckedExpression | ExpressionFaults] = field(default_factory=dict)
@@ -108,7 +105,7 @@ class PolicyChecker:
     def check(
         self, expression: Expression, schema: Schema, key: object, expected: tuple[Type, ...]
     ) -> CheckedExpression | None:
-        """The typed expression, or `None` after noting every fault at its place in the file."""
+        """Return the typed expression, or `None` after adding its faults at their places."""
         found = self.known.get((expression.text, key))
         if found is None:
             try:
@@ -127,8 +124,8 @@ class PolicyChecker:
             return None
         return found
 
-    def refuse(self, expression: Expression, name: str, message: str) -> None:
-        """Note a fault where a name, else its root, first stands in an expression, or at its start."""
+    def reject(self, expression: Expression, name: str, message: str) -> None:
+        """Add a fault at the first occurrence of a name or of its root, otherwise at the start."""
         root = name.partition(".")[0]
         found = (at for at in map(expression.text.find, (name, root)) if at >= 0)
         before = expression.text[: next(found, 0)]
@@ -139,7 +136,7 @@ class PolicyChecker:
 
 
 def check_rule_set(effective: EffectiveRuleSet, checker: PolicyChecker) -> CheckedRuleSet:
-    """Check one effective rule set; what is faulty is left out of the result and noted in the checker."""
+    """Check one effective rule set; the result leaves out what is faulty."""
     own = effective.rule_set
     names = RuleSetScope(checker, {name: type_of(value) for name, value in own.params.items()})
     for variable in own.cohort_variables:
@@ -157,7 +154,7 @@ def check_rule_set(effective: EffectiveRuleSet, checker: PolicyChecker) -> Check
 
 
 class RuleSetScope:
-    """The names that one rule set's expressions may use, growing with each variable."""
+    """The names that a rule set's expressions may use; each variable adds one."""
 
     def __init__(self, checker: PolicyChecker, params: Mapping[str, Type]) -> None:
         self.checker = checker
@@ -166,20 +163,20 @@ class RuleSetScope:
         self.broken: set[str] = set()
 
     def check(self, expression: Expression, *expected: Type) -> CheckedExpression | None:
-        """Type an expression in this scope; silent about what only fails because a variable already did."""
+        """Check an expression in this scope; one that uses a faulty variable adds no fault."""
         if any(re.search(rf"\bvariables\.{name}\b", expression.text) for name in self.broken):
             return None
         return self.checker.check(expression, self.schema, self.key(), expected)
 
     def key(self) -> object:
-        """What tells apart scopes in which the same text may mean something else."""
+        """Return what distinguishes scopes in which the same text may have other types."""
         return (
             tuple(sorted((n, str(f.type)) for n, f in self.schema.roots["params"].items())),
             tuple((n, v.checked.text, str(v.checked.type)) for n, v in self.variables.items()),
         )
 
     def declare(self, variable: Variable, *, cohort: bool) -> None:
-        """Add a variable; those of the cohort may not read an endpoint."""
+        """Add a variable; a cohort variable may not read the endpoint."""
         checked = self.check(variable.expression)
         if checked is None:
             self.broken.add(variable.name)
@@ -188,7 +185,7 @@ class RuleSetScope:
             variable.name, checked, self.reads(checked), self.functions(checked)
         )
         if cohort and (endpoint := first_of(found.reads, "endpoint.")):
-            self.checker.refuse(
+            self.checker.reject(
                 variable.expression, endpoint, f"a cohort variable may not read {endpoint}"
             )
             self.broken.add(variable.name)
@@ -201,7 +198,7 @@ class RuleSetScope:
         self.schema = replace(self.schema, roots=roots)
 
     def behind(self, *expressions: CheckedExpression | None) -> tuple[CheckedVariable, ...]:
-        """The variables that expressions read, directly or through others, in the order they were declared."""
+        """Return the variables behind expressions, also through others, as they were declared."""
         wanted = {r for e in expressions if e for r in e.reads if r.startswith("variables.")}
         needed: set[str] = set()
         while wanted:
@@ -214,7 +211,7 @@ class RuleSetScope:
         return tuple(v for name, v in self.variables.items() if name in needed)
 
     def reads(self, checked: CheckedExpression) -> frozenset[str]:
-        """The facts an expression reads, through variables too."""
+        """Return the facts that an expression reads, also through variables."""
         own = frozenset(r for r in checked.reads if not r.startswith("variables."))
         if "endpoint" in own:
             own = (own - {"endpoint"}).union(
@@ -223,11 +220,11 @@ class RuleSetScope:
         return own.union(*(v.reads for v in self.behind(checked)))
 
     def functions(self, checked: CheckedExpression) -> frozenset[str]:
-        """The functions an expression calls, through variables too."""
+        """Return the functions that an expression calls, also through variables."""
         return checked.functions.union(*(v.functions for v in self.behind(checked)))
 
     def rule(self, rule: Rule) -> CheckedRule | None:
-        """Type one rule's expressions."""
+        """Check one rule's expressions."""
         expression = self.check(rule.expression, BOOL)
         when = self.check(rule.when, BOOL) if rule.when else None
         message = self.check(rule.message_expression, STRING) if rule.message_expression else None
@@ -243,7 +240,7 @@ class RuleSetScope:
         )
 
     def pool_rules(self, rules: Iterable[Rule]) -> Iterable[CheckedRule]:
-        """Pool rules read nothing of the request."""
+        """Check pool rules, which may not read the request."""
         for rule in rules:
             if checked := self.rule(rule):
                 sources = [e for e in (rule.expression, rule.when, rule.message_expression) if e]
@@ -252,18 +249,18 @@ class RuleSetScope:
                 yield checked
 
     def judged_only(self, source: Expression) -> None:
-        """Refuse an expression of a pool rule that reads what only a request brings."""
+        """Reject a pool rule's expression that reads facts of the request."""
         checked = self.check(source)
         for path in sorted(self.reads(checked)) if checked else ():
             if STAGE_OF.get(path) == REQUEST:
-                self.checker.refuse(
+                self.checker.reject(
                     source,
                     path,
-                    f"a pool rule may not read {path}: it is known only with a request",
+                    f"a pool rule may not read {path}, which is known only with a request",
                 )
 
     def request_rules(self, rules: Iterable[Rule]) -> Iterable[CheckedRule]:
-        """Request rules call nothing that only judging may, and are guarded by the request alone."""
+        """Check request rules: no functions for judging only, and guards that read no endpoint."""
         for rule in rules:
             if checked := self.rule(rule):
                 for source in (rule.expression, rule.when, rule.message_expression):
@@ -274,25 +271,25 @@ class RuleSetScope:
                 yield checked
 
     def planned(self, source: Expression) -> None:
-        """Refuse a call that belongs to judging in an expression that runs with each request."""
+        """Reject functions for judging only in an expression that runs with each request."""
         checked = self.check(source)
         for name in sorted(self.functions(checked) & JUDGING) if checked else ():
-            self.checker.refuse(
+            self.checker.reject(
                 source, name, f"{name} may only be used where no fact of the request is read"
             )
 
     def request_only(self, source: Expression) -> None:
-        """Refuse a guard that reads an endpoint."""
+        """Reject a guard that reads the endpoint."""
         checked = self.check(source)
         if checked and (endpoint := first_of(self.reads(checked), "endpoint")):
-            self.checker.refuse(
+            self.checker.reject(
                 source,
                 endpoint,
-                f"this `when` is asked once per request and may not read {endpoint}",
+                f"this `when` is evaluated once per request and may not read {endpoint}",
             )
 
     def keys(self, keys: Iterable[OrderKey]) -> Iterable[CheckedKey]:
-        """Order keys are numbers; weights are doubles."""
+        """Check order keys: expressions are numbers, weights are doubles."""
         for key in keys:
             source = key.expression or key.weight
             if source is None:
@@ -310,20 +307,20 @@ class RuleSetScope:
 
 
 def first_of(paths: Iterable[str], prefix: str) -> str | None:
-    """The first path, in order, that starts with a prefix."""
+    """Return the first path, in order, that starts with a prefix."""
     return next((path for path in sorted(paths) if path.startswith(prefix)), None)
 
 
 def check_guard(
     expression: Expression, checker: PolicyChecker, params: Mapping[str, Parameter]
 ) -> CheckedExpression | None:
-    """Check a binding's `when`: it reads the request, the tenant and the model."""
+    """Check a binding's `when`, which may read the request, the tenant and the model."""
     names = RuleSetScope(checker, {name: type_of(value) for name, value in params.items()})
     checked = names.check(expression, BOOL)
     if checked:
         names.planned(expression)
         for path in sorted(checked.reads):
             if path.partition(".")[0] not in ("request", "tenant", "model"):
-                checker.refuse(expression, path, f"a binding's `when` may not read {path}")
+                checker.reject(expression, path, f"a binding's `when` may not read {path}")
                 return None
     return checked

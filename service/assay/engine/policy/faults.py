@@ -1,4 +1,4 @@
-"""What is wrong with rule files: every fault with its place, all of them at once."""
+"""Faults of rule files, each with its place."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from assay.engine.policy.rule_set import Place
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing an author has to mend, and where it stands."""
+    """One fault for the author to fix, with its place."""
 
     place: Place
     message: str
 
     def __str__(self) -> str:
-        """The line that editors and terminals can jump from."""
+        """Return `file:line:column: message`, which editors and terminals can jump to."""
         return f"{self.place.file}:{self.place.line}:{self.place.column}: {self.message}"
 
 
 class PolicyFaults(AuthorError):
-    """Rule files with at least one fault; `faults` holds all of them, by place, each once."""
+    """Rule files have faults; `faults` holds each of them once, ordered by place."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(sorted(set(faults), key=_by_place))

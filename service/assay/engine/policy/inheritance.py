@@ -1,4 +1,4 @@
-"""Rule sets with what they extend folded in: params, variables, rules and order by name."""
+"""Inheritance between rule sets: params, variables, rules and order keys by name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Named = TypeVar("Named", Rule, Variable, OrderKey)
 
 @dataclass(frozen=True, slots=True)
 class EffectiveRuleSet:
-    """A rule set as it applies: everything inherited is in `rule_set`; `overridden` are rules it wrote anew."""
+    """A rule set with all that it inherits; `overridden` names the request rules it replaces."""
 
     rule_set: RuleSet
     evidence: EvidenceSpec
@@ -24,55 +24,57 @@ class EffectiveRuleSet:
     overridden: frozenset[str]
 
 
-def inherit(rule_sets: Iterable[RuleSet]) -> tuple[Mapping[str, EffectiveRuleSet], list[Fault]]:
-    """Fold every rule set over the one it extends; order keys that name nothing inherited are faults.
+def inherit_rule_sets(
+    rule_sets: Iterable[RuleSet],
+) -> tuple[Mapping[str, EffectiveRuleSet], list[Fault]]:
+    """Merge every rule set with the one it extends; return them by name, and the faults.
 
-    `extends` is known to name existing rule sets without cycles.
+    The caller has checked that `extends` names existing rule sets, without cycles.
     """
     by_name = {r.name: r for r in rule_sets}
     done: dict[str, EffectiveRuleSet] = {}
     faults: list[Fault] = []
     for name in by_name:
-        fold_in(name, by_name, done, faults)
+        _merge_by_name(name, by_name, done, faults)
     return done, faults
 
 
-def fold_in(
+def _merge_by_name(
     name: str,
     by_name: Mapping[str, RuleSet],
     done: dict[str, EffectiveRuleSet],
     faults: list[Fault],
 ) -> EffectiveRuleSet:
-    """The effective form of one rule set, parents first."""
+    """Merge one rule set, parents first."""
     if name in done:
         return done[name]
     own = by_name[name]
-    base = fold_in(own.extends, by_name, done, faults) if own.extends else None
-    done[name] = over(own, base, faults)
+    base = _merge_by_name(own.extends, by_name, done, faults) if own.extends else None
+    done[name] = _merge(own, base, faults)
     return done[name]
 
 
-def over(own: RuleSet, base: EffectiveRuleSet | None, faults: list[Fault]) -> EffectiveRuleSet:
-    """What `own` comes to over its base; a shadow rule set decides as its base does, its own rules only watch."""
+def _merge(own: RuleSet, base: EffectiveRuleSet | None, faults: list[Fault]) -> EffectiveRuleSet:
+    """Return `own` merged with its base; a shadow rule set decides as its base does."""
     parent = base.rule_set if base else RuleSet(name="", place=own.place, order=())
     shadow = own.mode == "shadow"
     if shadow:
-        faults.extend(decisive(own, parent))
-    mine = stamped(own.request, own, shadow=shadow)
+        faults.extend(_check_shadow(own, parent))
+    mine = _with_origin(own.request, own, shadow=shadow)
     rewritten = frozenset(r.name for r in mine) & frozenset(r.name for r in parent.request)
     merged = replace(
         own,
         params={**parent.params, **own.params},
         param_places={**parent.param_places, **own.param_places},
-        cohort_variables=by_names(parent.cohort_variables, own.cohort_variables),
-        variables=by_names(parent.variables, own.variables),
-        enter=block(parent.enter, own.enter, own),
-        stay=block(parent.stay or (parent.enter if shadow else None), own.stay, own),
+        cohort_variables=_replace_by_name(parent.cohort_variables, own.cohort_variables),
+        variables=_replace_by_name(parent.variables, own.variables),
+        enter=_merge_block(parent.enter, own.enter, own),
+        stay=_merge_block(parent.stay or (parent.enter if shadow else None), own.stay, own),
         minimum=parent.minimum if own.minimum is None else own.minimum,
-        request=parent.request + mine if shadow else by_names(parent.request, mine),
+        request=parent.request + mine if shadow else _replace_by_name(parent.request, mine),
         order=parent.order
         if own.order is None or shadow
-        else tuple(inherited_keys(own, parent, faults)),
+        else tuple(_order_keys(own, parent, faults)),
     )
     return EffectiveRuleSet(
         merged,
@@ -83,8 +85,8 @@ def over(own: RuleSet, base: EffectiveRuleSet | None, faults: list[Fault]) -> Ef
     )
 
 
-def decisive(own: RuleSet, parent: RuleSet) -> Iterable[Fault]:
-    """What a shadow rule set may not rewrite, since the rules it inherits would decide by it."""
+def _check_shadow(own: RuleSet, parent: RuleSet) -> Iterable[Fault]:
+    """Yield a fault for each part that a shadow rule set may not change."""
     words = f"a shadow rule set may not change what it inherits from {parent.name}"
     for name in own.params.keys() & parent.params.keys():
         yield Fault(own.param_places.get(name, own.place), f"{words}: params.{name}")
@@ -98,32 +100,32 @@ def decisive(own: RuleSet, parent: RuleSet) -> Iterable[Fault]:
             yield Fault(own.place, f"{words}: {name}")
 
 
-def block(
+def _merge_block(
     inherited: tuple[Rule, ...] | None, written: tuple[Rule, ...] | None, own: RuleSet
 ) -> tuple[Rule, ...] | None:
-    """A block of pool rules: as written, else as inherited; a shadow rule set's stand beside the inherited ones."""
+    """Return a block of pool rules; a shadow rule set adds to the inherited block."""
     if written is None:
         return inherited
     shadow = own.mode == "shadow"
-    return (inherited or () if shadow else ()) + stamped(written, own, shadow=shadow)
+    return (inherited or () if shadow else ()) + _with_origin(written, own, shadow=shadow)
 
 
-def stamped(rules: tuple[Rule, ...], own: RuleSet, *, shadow: bool) -> tuple[Rule, ...]:
-    """Rules that know the rule set they were written in, and that they only watch where it does."""
+def _with_origin(rules: tuple[Rule, ...], own: RuleSet, *, shadow: bool) -> tuple[Rule, ...]:
+    """Return the rules with their origin, as shadow rules if the rule set is a shadow."""
     return tuple(
         replace(r, origin=own.name, action="shadow" if shadow else r.action) for r in rules
     )
 
 
-def by_names(inherited: tuple[Named, ...], own: tuple[Named, ...]) -> tuple[Named, ...]:
-    """Own things replace inherited ones of their name in place; the rest follows in its order."""
+def _replace_by_name(inherited: tuple[Named, ...], own: tuple[Named, ...]) -> tuple[Named, ...]:
+    """Replace inherited items by own ones of the same name, and append the other own ones."""
     mine = {thing.name: thing for thing in own}
     kept = tuple(mine.pop(thing.name, thing) for thing in inherited)
     return kept + tuple(thing for thing in own if thing.name in mine)
 
 
-def inherited_keys(own: RuleSet, parent: RuleSet, faults: list[Fault]) -> Iterable[OrderKey]:
-    """The order as written, with the inherited key wherever only a name stands."""
+def _order_keys(own: RuleSet, parent: RuleSet, faults: list[Fault]) -> Iterable[OrderKey]:
+    """Yield the order's keys; a key with only a name is the inherited one."""
     known = {key.name: key for key in parent.order or ()}
     for key in own.order or ():
         if key.expression is not None or key.weight is not None:
@@ -134,6 +136,6 @@ def inherited_keys(own: RuleSet, parent: RuleSet, faults: list[Fault]) -> Iterab
             faults.append(
                 Fault(
                     key.place,
-                    f"order key {key.name} has no expression and none of that name is inherited",
+                    f"order key {key.name} has no expression, and no inherited key has its name",
                 )
             )

@@ -16,7 +16,7 @@ from assay.engine.policy.binding import (
 )
 from assay.engine.policy.compile import CheckedRuleSet, PolicyChecker, check_guard, check_rule_set
 from assay.engine.policy.faults import Fault, PolicyFaults
-from assay.engine.policy.inheritance import inherit
+from assay.engine.policy.inheritance import inherit_rule_sets
 from assay.engine.policy.rule_set import Binding, PolicySource, RuleSet
 
 
@@ -73,7 +73,7 @@ def compile_policy(
 
     With `accept_former`, rule files may use former names of facts, as those that earlier versions stored do.
     """
-    effective, faults = inherit(rule_sets)
+    effective, faults = inherit_rule_sets(rule_sets)
     checker = PolicyChecker(faults, accept_former=accept_former)
     checked = {name: check_rule_set(e, checker) for name, e in effective.items()}
     guarded = [(b, _check_when(b, checked, checker)) for b in bindings]

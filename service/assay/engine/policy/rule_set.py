@@ -1,4 +1,4 @@
-"""Rule sets and bindings as written: checked for form, not yet compiled; every expression keeps its place."""
+"""Rule sets and bindings as written, each expression with its place in the file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Parameter = bool | int | float | str | tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where something stands in a rule file; line and column count from 1."""
+    """A position in a rule file; line and column count from 1."""
 
     file: str
     line: int
@@ -23,10 +23,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """CEL text and where it stands.
+    """CEL text with its place.
 
-    `place` is that of the first character; the text's line n (from 0) begins at file line `place.line + n`, its
-    first character (n > 0) in column `indent + 1`.
+    `place` is the place of the first character. Line n of the text (from 0) is line
+    `place.line + n` of the file. From the second line on, text starts in column `indent + 1`.
     """
 
     text: str
@@ -34,7 +34,7 @@ class Expression:
     indent: int = 0
 
     def locate(self, line: int, column: int) -> Place:
-        """Where the text's own line and column (from 1) stand in the file."""
+        """Return the place of a line and column (from 1) of the text."""
         if line == 1:
             return Place(self.place.file, self.place.line, self.place.column + column - 1)
         return Place(self.place.file, self.place.line + line - 1, self.indent + column)
@@ -42,7 +42,7 @@ class Expression:
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A named expression that rules read as `variables.NAME`."""
+    """A named expression, read as `variables.NAME`."""
 
     name: str
     expression: Expression
@@ -50,9 +50,10 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One condition that must hold; `when` says whom it concerns, `on_missing` is `exclude` or `pass`.
+    """One condition that must hold for the endpoints and requests that match `when`.
 
-    `action` is `exclude` or `shadow`; `origin` names the rule set that wrote it.
+    `on_missing` is `exclude` or `pass`, `action` is `exclude` or `shadow`. `origin` names the rule
+    set that declares the rule.
     """
 
     name: str
@@ -69,9 +70,9 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class OrderKey:
-    """One key of an order: `expression` sorts (`direction`), `weight` draws; with neither it is inherited.
+    """One key of an order: `expression` sorts, `weight` draws; a key with neither is inherited.
 
-    A key whose request-only `when` does not hold is left out. `across_models` puts the key before the grouping by
+    A key is skipped if its `when` is false. `across_models` puts it before the grouping by
     requested model.
     """
 
@@ -86,13 +87,14 @@ class OrderKey:
 
 @dataclass(frozen=True, slots=True)
 class MemorySpec:
-    """How a pool remembers: what it takes to leave it, and for how long one who left stays outside.
+    """How a pool remembers: when members are evicted, and for how long.
 
-    Slow: `stay` broken at `slow_failures` closed hours in a row, at most `slow_evictions` an hour and model. Fast: a
-    CUSUM over the closed hours, weighing the errors that `accuracy` allows (the name of the parameter that holds it,
-    `None` for no fast way) against `change_odds` times as many; it evicts from `cusum_limit` on, and one hour counts
-    for at most `cusum_cap` effective calls. The k-th eviction holds for `hold` × `backoff`^(k−1), at most `hold_max`,
-    and leaves the share `keep_after_eviction` of what was known then.
+    A slow eviction follows `slow_failures` closed hours in a row with a broken `stay` rule, for at
+    most `slow_evictions` members per hour and model. A fast eviction follows a CUSUM of
+    `cusum_limit`: it weighs the errors that `accuracy` allows (the name of a parameter; `None`: no
+    fast evictions) against `change_odds` times as many, and one hour counts as at most `cusum_cap`
+    effective calls. The k-th eviction lasts `hold` × `backoff`^(k-1), at most `hold_max`. The share
+    `keep_after_eviction` of the evidence at that time still counts afterwards.
     """
 
     hold: timedelta = timedelta(hours=24)
@@ -109,7 +111,7 @@ class MemorySpec:
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
-    """One rule file; `None` for a block that the file leaves to the rule set it extends."""
+    """One rule file; a block is `None` if the file leaves it to the rule set that it extends."""
 
     name: str
     place: Place
@@ -132,7 +134,7 @@ class RuleSet:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """Which rule set applies when; exactly one of `variant`, `sort` and `when` is set, or none for the default."""
+    """Which rule set applies when: for a `variant`, a `sort`, a `when`, or as the default."""
 
     name: str
     rule_set: str
@@ -147,11 +149,11 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class PolicySource:
-    """A whole policy directory in memory: relative path -> text, tests left out; `digest` is its content's address."""
+    """The rule files of a policy directory: text by relative path, without test files."""
 
     files: Mapping[str, str]
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the canonical JSON of all files, in hex."""
+        """Return the SHA-256 of the canonical JSON of all files, in hex."""
         return address(canonical({"files": dict(self.files)}))
