@@ -268,7 +268,7 @@ class _Reader:
             elif key.text == "<<" and key.value == "<<":
                 self.fault(
                     key.place,
-                    "the merge key `<<` is not allowed: write it out, or use params and extends",
+                    "the merge key `<<` is not allowed: write it out, or use params or extends",
                 )
             elif key.text in seen:
                 self.fault(
