@@ -152,7 +152,7 @@ def test_a_decision_made_while_an_endpoint_was_demoted_is_replayed_with_the_demo
     [
         pytest.param(engine_version(), "differs", "attempts were", id="by this Assay"),
         pytest.param(
-            "0.0.9", "engine_differs", "made by Assay 0.0.9, replayed by", id="by another one"
+            "0.0.9", "engine_differs", "decided by Assay 0.0.9, replayed by", id="by another one"
         ),
     ],
 )
@@ -168,7 +168,7 @@ def test_a_difference_is_laid_to_another_engine_version_where_there_is_one(
     assert words in replayed.detail
     same = replay(one.decision_id, encode_record(replace(one, engine_version=version)))
     assert same.outcome == "identical"
-    assert same.detail == ("" if version == engine_version() else f"made by Assay {version}")
+    assert same.detail == ("" if version == engine_version() else f"decided by Assay {version}")
 
 
 def two_unlike(logged: list[DecisionRecord]) -> tuple[DecisionRecord, DecisionRecord]:

@@ -11,7 +11,13 @@ import pytest
 
 from assay.decision_log.auditor import columns_of
 from assay.decision_log.record import DecisionRecord, encode_record
-from assay.decision_log.verify import Start, StreamContents, StreamReport, StreamRow, verify_stream
+from assay.decision_log.verify import (
+    ChainPoint,
+    StreamContents,
+    StreamReport,
+    StreamRow,
+    verify_stream,
+)
 from assay.engine.decide.plan import Moment
 from assay.engine.world.request import Request
 from assay.journal.chain import Head, HeadSigner, chain_link, genesis_link
@@ -40,7 +46,7 @@ class Whole:
         *,
         heads: Sequence[Head] = (),
         outside: Sequence[Head] = (),
-        start: Start | None = None,
+        start: ChainPoint | None = None,
     ) -> StreamReport:
         keys: Mapping[str, bytes] = {self.signer.key_id: self.signer.public_key}
         return verify_stream(StreamContents(NAME, rows, start, heads, outside), keys, columns_of)
@@ -134,17 +140,17 @@ def column(rows: Rows, seq: int, name: str, value: object) -> Rows:
         pytest.param(
             lambda rows: without(rows, 5, 6, 7), "missing", 5, "records 5 to 7 are missing before id-8", id="some"
         ),
-        pytest.param(lambda rows: swapped(rows, 3, 4), "reordered", 3, "id-4 stands where id-3", id="neighbours"),
-        pytest.param(lambda rows: swapped(rows, 2, 8), "reordered", 2, "id-8 stands where id-2", id="two swapped"),
-        pytest.param(lambda rows: inserted(rows, 4), "inserted", 4, "id-99 stands before id-4", id="one inserted"),
+        pytest.param(lambda rows: swapped(rows, 3, 4), "reordered", 3, "id-4 is in the place of id-3", id="neighbours"),
+        pytest.param(lambda rows: swapped(rows, 2, 8), "reordered", 2, "id-8 is in the place of id-2", id="two swapped"),
+        pytest.param(lambda rows: inserted(rows, 4), "inserted", 4, "id-99 was inserted before id-4", id="one inserted"),
         pytest.param(
-            lambda rows: [*rows[:4], rows[3], *rows[4:]], "inserted", 4, "a second time at 4", id="one twice"
+            lambda rows: [*rows[:4], rows[3], *rows[4:]], "inserted", 4, "a second one at 4", id="one twice"
         ),
-        pytest.param(lambda rows: rows[:6], "truncated", 7, "ends at 6, a signed head stands at 9", id="the tail cut"),
+        pytest.param(lambda rows: rows[:6], "truncated", 7, "ends at 6, but there is a signed head at 9", id="the tail cut"),
         pytest.param(lambda _rows: [], "truncated", 1, "ends at 0", id="all deleted"),
         pytest.param(
             lambda rows: [*rows, logged(10, record(10), chain_link(rows[-1].chain, 10, RecordKind.DECISION, record(10)))],
-            "inserted", 10, "behind the last signed head", id="one appended",
+            "inserted", 10, "after the last signed head", id="one appended",
         ),
         pytest.param(rewritten, "altered", 9, "does not pass through the signed head", id="all rewritten"),
     ],
@@ -187,7 +193,7 @@ def test_heads_by_another_key_and_signatures_that_do_not_fit(whole: Whole) -> No
 
 
 def test_a_stream_is_verified_from_the_last_record_removed_by_age_on(whole: Whole) -> None:
-    start = Start(4, whole.rows[3].chain)
+    start = ChainPoint(4, whole.rows[3].chain)
     report = whole.check(whole.rows[4:], heads=[whole.head(LENGTH)], start=start)
     assert (report.fault, report.checked, report.pruned) == ("", LENGTH - 4, 4)
     report = whole.check(whole.rows[5:], heads=[whole.head(LENGTH)], start=start)

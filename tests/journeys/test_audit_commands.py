@@ -252,7 +252,7 @@ def test_replay_reports_differences_and_names_another_engine_version(kept: Audit
     ran = kept.audit("replay", kept.ids[1])
     assert ran.code == 1
     assert "engine_differs" in ran.out
-    assert "made by Assay 0.0." in ran.out
+    assert "decided by Assay 0.0." in ran.out
     shown = kept.audit("show", kept.ids[1], "--json").json
     assert shown["replay"]["outcome"] == "engine_differs"
     assert len(shown["attempts"]) > 3

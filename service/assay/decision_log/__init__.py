@@ -1,1 +1,1 @@
-"""The decision log: records, shipping into SQL, filters, replay, verification, export and retention."""
+"""The decision log: records, shipping, filters, replay, verification, export, retention."""

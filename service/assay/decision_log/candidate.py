@@ -1,4 +1,4 @@
-"""Another policy over logged decisions: how much of the log it can be judged on, then what would change."""
+"""Comparing logged decisions with those of a candidate policy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from assay.engine.snapshot.snapshot import Snapshot
 
 @dataclass(slots=True)
 class FirstAttemptTotals:
-    """First attempts under one policy: how many by provider, their list prices, their expected errors."""
+    """First attempts under one policy: providers, list prices and expected errors."""
 
     first: Counter[str] = field(default_factory=Counter)
     unserved: int = 0
@@ -29,7 +29,7 @@ class FirstAttemptTotals:
     errored_expected: float = 0.0
 
     def add(self, plan: Plan, facts: Mapping[str, Mapping[str, object]], tools: int) -> None:
-        """Count one plan; facts are those of the snapshot, by endpoint."""
+        """Count one plan; `facts` are those of the snapshot by endpoint id."""
         if not plan.attempts:
             self.unserved += 1
             return
@@ -49,18 +49,18 @@ class FirstAttemptTotals:
 
     @property
     def mean_price(self) -> float | None:
-        """The mean blended list price of first attempts that have one, USD per million tokens."""
+        """Mean blended list price of first attempts with a price, in USD per million tokens."""
         return self.blended_usd_per_mtok / self.priced if self.priced else None
 
     @property
     def error_rate(self) -> float | None:
-        """The share of tool-call requests expected to err, where the first attempt is measured."""
+        """Expected share of tool-call requests with errors, where the first attempt is measured."""
         return self.errored_expected / self.tool_decisions if self.tool_decisions else None
 
 
 @dataclass(slots=True)
 class PolicyComparison:
-    """What a candidate policy would have changed; `uncovered` counts why decisions could not be judged again."""
+    """What a candidate changes; `uncovered` counts why decisions could not be judged again."""
 
     decisions: int = 0
     covered: int = 0
@@ -73,7 +73,7 @@ class PolicyComparison:
 
     @property
     def shares(self) -> list[tuple[str, float, float]]:
-        """Each provider's share of first attempts before and after, the largest change first."""
+        """Each provider's share of first attempts before and after, largest change first."""
         if not self.covered:
             return []
         providers = self.before.first.keys() | self.after.first.keys()
@@ -84,18 +84,18 @@ class PolicyComparison:
         return sorted(moved, key=lambda row: (-abs(row[2] - row[1]), row[0]))
 
 
-NAMED = 20
-COVERED = frozenset({"identical", "engine_differs"})
+_MAX_IDS = 20
+_COVERED = frozenset({"identical", "engine_differs"})
 
 
 def compare(
     records: Iterable[tuple[str, bytes]], candidate: Policy, replay: Replayer
 ) -> PolicyComparison:
-    """Plan every logged decision again under both policies, from the same snapshot, seed and health."""
+    """Plan every decision under both policies, from the same snapshot, seed and health."""
     found = PolicyComparison()
 
     @lru_cache(maxsize=1024)
-    def judged(snapshot_id: str, models: tuple[str, ...]) -> Snapshot:
+    def judge(snapshot_id: str, models: tuple[str, ...]) -> Snapshot:
         snapshot = replay.snapshots(snapshot_id)
         if snapshot is None:
             raise KeyError(snapshot_id)
@@ -104,36 +104,34 @@ def compare(
     for decision_id, data in records:
         found.decisions += 1
         replayed = replay(decision_id, data)
-        if replayed.plan is None or replayed.outcome not in COVERED:
+        if replayed.plan is None or replayed.outcome not in _COVERED:
             found.uncovered[replayed.outcome] += 1
             continue
         record = decode_record(data)
         models = tuple(
             split_variants(slug)[0] for slug in (record.request.model, *record.request.models)
         )
-        snapshot = judged(record.snapshot_id, models)
+        snapshot = judge(record.snapshot_id, models)
         try:
-            after = replay.planned(record, snapshot)
+            after = replay.plan_again(record, snapshot)
         except AssayError:  # a variant that the candidate does not bind
             found.uncovered["refused"] += 1
             continue
-        note(found, record, (replayed.plan, after), facts_of(snapshot, models))
+        _count(found, record, (replayed.plan, after), _facts_of(snapshot, models))
     return found
 
 
-def facts_of(snapshot: Snapshot, models: Iterable[str]) -> Mapping[str, Mapping[str, object]]:
-    """The facts of these models' endpoints, by id."""
+def _facts_of(snapshot: Snapshot, models: Iterable[str]) -> Mapping[str, Mapping[str, object]]:
     views = [snapshot.models[model] for model in models]
     return {str(row["id"]): row for view in views for row in next(iter(view.rows.values()))}
 
 
-def note(
+def _count(
     found: PolicyComparison,
     record: DecisionRecord,
     plans: tuple[Plan, Plan],
     facts: Mapping[str, Mapping[str, object]],
 ) -> None:
-    """Count one decision on both sides."""
     before, after = plans
     tools = record.request.tools
     found.covered += 1
@@ -143,5 +141,5 @@ def note(
     found.changed_attempts += one != other
     if one[:1] != other[:1]:
         found.changed_first += 1
-        if len(found.changed_ids) < NAMED:
+        if len(found.changed_ids) < _MAX_IDS:
             found.changed_ids.append(record.decision_id)

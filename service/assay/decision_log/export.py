@@ -1,4 +1,4 @@
-"""Export: decisions as a file of rows, Parquet or JSON lines, both with the same columns."""
+"""Exporting decisions to a file, Parquet or JSON lines, with the same columns."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from assay.decision_log.decision_row import ROW_COLUMNS, WORD_KINDS, derive_row
 from assay.decision_log.streams import LoggedRecord
 from assay.engine.errors import OperatorError, quoted
 
-Row = dict[str, Any]
-Write = Callable[[list[Row]], None]
-Writer = Callable[[IO[bytes]], AbstractContextManager[Write]]
+Write = Callable[[list[dict[str, Any]]], None]
+ExportFormat = Callable[[IO[bytes]], AbstractContextManager[Write]]
 
-PIECE: Final = 5000
+_PIECE: Final = 5000
 _NUMBERS: Final = frozenset(
     name for name, column in ROW_COLUMNS.items() if isinstance(column.sql_type, Integer)
 )
@@ -29,15 +28,15 @@ _COLUMNS: Final = tuple(name for name in ROW_COLUMNS if name != "finding_set")
 
 
 class ExportFailed(OperatorError):
-    """The file could not be written, or a record in the log not be read."""
+    """The file cannot be written, or a record cannot be read."""
 
 
-def export(records: Iterable[LoggedRecord], path: Path, writer: Writer) -> int:
-    """Write every decision to a file that appears whole or not at all; says how many there were."""
-    rows, count = map(row_of, records), 0
+def export(records: Iterable[LoggedRecord], path: Path, format_: ExportFormat) -> int:
+    """Write every decision to a file, atomically; return how many."""
+    rows, count = map(_row_of, records), 0
     try:
-        with appearing(path) as file, writer(file) as write:
-            while piece := list(islice(rows, PIECE)):
+        with _replacing(path) as file, format_(file) as write:
+            while piece := list(islice(rows, _PIECE)):
                 write(piece)
                 count += len(piece)
     except OSError as error:
@@ -46,8 +45,8 @@ def export(records: Iterable[LoggedRecord], path: Path, writer: Writer) -> int:
 
 
 @contextmanager
-def appearing(path: Path) -> Iterator[IO[bytes]]:
-    """A file beside its place, which takes it when all went well."""
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file that replaces `path` at the end, unless there is an error."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with draft.open("xb") as file:
@@ -59,15 +58,13 @@ def appearing(path: Path) -> Iterator[IO[bytes]]:
         draft.unlink(missing_ok=True)
 
 
-def row_of(logged: LoggedRecord) -> Row:
-    """A record as a row: all of it is derived from its bytes, save its place in the log."""
+def _row_of(logged: LoggedRecord) -> dict[str, Any]:
+    """Return the row of a record, derived from its bytes except for its place in the log."""
     try:
         derived, text = derive_row(logged.payload), logged.payload.decode()
     except ValueError as error:
         place = f"record {logged.seq} of stream {logged.stream}"
-        raise ExportFailed(
-            f"{place} cannot be read: {error}; `assay audit verify` says more"
-        ) from error
+        raise ExportFailed(f"{place} cannot be read: {error}; run `assay audit verify`") from error
     return {
         "stream": logged.stream,
         "seq": logged.seq,
@@ -79,9 +76,9 @@ def row_of(logged: LoggedRecord) -> Row:
 
 @contextmanager
 def jsonl(file: IO[bytes]) -> Iterator[Write]:
-    """One JSON object a line."""
+    """Write one JSON object per line."""
 
-    def write(rows: list[Row]) -> None:
+    def write(rows: list[dict[str, Any]]) -> None:
         file.writelines(
             orjson.dumps(row, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE) for row in rows
         )
@@ -91,8 +88,8 @@ def jsonl(file: IO[bytes]) -> Iterator[Write]:
 
 @contextmanager
 def parquet(file: IO[bytes]) -> Iterator[Write]:
-    """Parquet with one group of rows a piece; times are in microseconds, UTC."""
-    import pyarrow as pa  # noqa: PLC0415 - takes a tenth of a second that other commands need not pay
+    """Write Parquet, one row group per piece; times are in microseconds, UTC."""
+    import pyarrow as pa  # noqa: PLC0415 - the import takes 0.1 s that other commands need not spend
     import pyarrow.parquet as pq  # noqa: PLC0415 - as above
 
     number, text, words = pa.int64(), pa.string(), pa.list_(pa.string())
@@ -111,4 +108,4 @@ def parquet(file: IO[bytes]) -> Iterator[Write]:
         yield lambda rows: into.write_table(pa.Table.from_pylist(rows, schema=schema))
 
 
-WRITERS: Final[dict[str, Writer]] = {"parquet": parquet, "jsonl": jsonl}
+WRITERS: Final[dict[str, ExportFormat]] = {"parquet": parquet, "jsonl": jsonl}

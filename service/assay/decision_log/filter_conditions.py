@@ -280,7 +280,8 @@ class FilterTranslator:
     def _over_words(self, node: tree.Macro, elements: WordList) -> Operand:
         if node.kind not in {"exists", "all", "exists_one"} or node.condition is None:
             raise UntranslatableError(
-                f"{node.kind} over a list field builds a list, which no query can: use exists or all"
+                f"{node.kind} over a list field builds a list, which no query can: "
+                "use exists or all"
             )
         self._budget.look_up(node)
         words = finding_set_word.alias()

@@ -110,7 +110,8 @@ def _stored_integer(element: _Microseconds, compiler: SQLCompiler, **how: Any) -
 
 @compiles(_Microseconds, "postgresql")
 def _extract_epoch(element: _Microseconds, compiler: SQLCompiler, **how: Any) -> str:  # noqa: ANN401 - SQLAlchemy's signature
-    return f"CAST(EXTRACT(EPOCH FROM {compiler.process(element.clause_expr, **how)}) * 1000000 AS BIGINT)"
+    seconds = f"EXTRACT(EPOCH FROM {compiler.process(element.clause_expr, **how)})"
+    return f"CAST({seconds} * 1000000 AS BIGINT)"
 
 
 @compiles(_Position)
@@ -273,9 +274,7 @@ def operate(name: str, type_: Type, operands: tuple[Operand, ...]) -> Operand:
         return _compare(name, type_, *operands)
     rule = _OPERATIONS_ON_FIELDS.get(name)
     if rule is None:
-        raise UntranslatableError(
-            _REJECTED.get(name, f"arithmetic works on constants only, not on fields: {name}")
-        )
+        raise UntranslatableError(_REJECTED.get(name, f"{_ARITHMETIC}: {name}"))
     return rule(type_, *operands)
 
 
@@ -434,13 +433,22 @@ _OPERATIONS_ON_FIELDS: Final[Mapping[str, Callable[..., Operand]]] = {
     "contains": _contains,
 }
 _ON_TENANT: Final = frozenset([*_COMPARISONS, "in", "startsWith", "endsWith", "contains"])
-_WHOLE_LISTS: Final = "list fields support in, size, exists and all only"
+_ARITHMETIC: Final = "arithmetic works on constants only, not on fields"
+_CONVERSION: Final = "conversion works on constants only, not on fields"
+_CONVERSIONS: Final = (
+    "double(int)",
+    "string(int)",
+    "string(bool)",
+    "string(string)",
+    "int(double)",
+)
 _REJECTED: Final = {
-    **dict.fromkeys(["deep ==", "deep !=", "deep in", "list []", "list +"], _WHOLE_LISTS),
-    **{f"int {sign}": f"arithmetic works on constants only, not on fields: {sign}" for sign in "+-*/%"},
-    "int -_": "arithmetic works on constants only, not on fields: -",
+    **dict.fromkeys(
+        ["deep ==", "deep !=", "deep in", "list []", "list +"],
+        "list fields support in, size, exists and all only",
+    ),
+    **{f"int {sign}": f"{_ARITHMETIC}: {sign}" for sign in "+-*/%"},
+    "int -_": f"{_ARITHMETIC}: -",
     "string +": "concatenation works on constants only, not on fields",
-    **{f"{to}({of})": f"conversion works on constants only, not on fields: {to}({of})" for to, of in (
-        ("double", "int"), ("string", "int"), ("string", "bool"), ("string", "string"), ("int", "double"),
-    )},
-}  # fmt: skip
+    **{name: f"{_CONVERSION}: {name}" for name in _CONVERSIONS},
+}

@@ -1,9 +1,14 @@
-"""Finding decisions: newest first, in pages, whatever the question.
+"""Finding decisions, newest first, in pages.
 
-A page is looked for in windows of time, from the newest back, each eight times as long as the one before. Where much
-matches, the first window, some thousand decisions, fills the page; where little does, an index finds it in the longer
-ones. So the cost stays near that of the better way, whichever the database chooses within a window, and it needs no
-statistics for that: SQLite has none, and PostgreSQL's say nothing of what comes together with what.
+How it works
+------------
+A filter that matches much is cheapest by walking the time index; one that matches little, by an
+index of its own. Neither database can tell them apart: SQLite has no statistics, and PostgreSQL's
+do not know which values occur together.
+
+So a page is looked for in windows of time, from the newest back, each eight times as long as the
+one before. If much matches, the first window, a few thousand decisions, fills the page. If little
+matches, the longer windows let an index find it. The cost stays near that of the better plan.
 """
 
 from __future__ import annotations
@@ -42,34 +47,36 @@ from assay.store.tables import tenant_pseudonym
 
 
 def distinct_values(column: Column[str]) -> Select[Any]:
-    """Select the values in order; `column` comes first in an index."""
+    """Select the distinct values of a column that comes first in an index, in order."""
     first = select(func.min(column).label("value")).cte("each_value", recursive=True)
     following = select(func.min(column)).where(column > first.c.value).scalar_subquery()
     values = first.union_all(select(following).where(first.c.value.is_not(None)))
     return select(values.c.value).where(values.c.value.is_not(None))
 
 
-CHECKED_EVERY: Final = 20_000  # steps of SQLite's machine: about a millisecond
+_PROGRESS_STEPS: Final = 20_000  # steps of SQLite's virtual machine: about a millisecond
 
 
 class QueryTooSlow(StoreUnavailable):
-    """The question was given up: it has to read more of the log than there is time for."""
+    """The query reads more of the log than the time limit allows."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"not answered within {seconds:g} s: ask for a shorter time, or for less")
+        super().__init__(
+            f"no result within {seconds:g} s: use a shorter time range or a narrower filter"
+        )
         self.seconds = seconds
 
 
 @dataclass(frozen=True, slots=True)
 class TimedConnection:
-    """A connection on which everything together has to be done by `deadline`."""
+    """A connection on which all queries together must end by `deadline`."""
 
     connection: Connection
     deadline: float
     seconds: float
 
     def rows(self, query: Executable) -> list[Row[Any]]:
-        """All rows of one query."""
+        """Return all rows of one query."""
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise QueryTooSlow(self.seconds)
@@ -86,7 +93,7 @@ class TimedConnection:
 
 @contextmanager
 def reading_for(database: Engine, seconds: float) -> Iterator[TimedConnection]:
-    """Read one consistent state, for so many seconds at most; raises QueryTooSlow."""
+    """Read one consistent state, within so many seconds; raise QueryTooSlow."""
     with reading(database) as connection:
         deadline = time.monotonic() + seconds
         timed = TimedConnection(connection, deadline, seconds)
@@ -94,7 +101,7 @@ def reading_for(database: Engine, seconds: float) -> Iterator[TimedConnection]:
             yield timed
             return
         driver: Any = connection.connection.driver_connection
-        driver.set_progress_handler(lambda: time.monotonic() >= deadline, CHECKED_EVERY)
+        driver.set_progress_handler(lambda: time.monotonic() >= deadline, _PROGRESS_STEPS)
         try:
             yield timed
         finally:
@@ -102,7 +109,7 @@ def reading_for(database: Engine, seconds: float) -> Iterator[TimedConnection]:
 
 
 def tenants_by_pseudonym(database: Engine) -> dict[str, str]:
-    """The tenant of every pseudonym that was not erased; a tenant may have several."""
+    """Return the tenant of every pseudonym; a tenant may have several."""
     with reading(database) as connection:
         rows = connection.execute(
             select(tenant_pseudonym.c.pseudonym, tenant_pseudonym.c.tenant)
@@ -111,7 +118,7 @@ def tenants_by_pseudonym(database: Engine) -> dict[str, str]:
 
 
 def pseudonyms_by_tenant(database: Engine) -> dict[str, str]:
-    """The newest pseudonym of every tenant, to go on with."""
+    """Return the newest pseudonym of every tenant."""
     query = select(tenant_pseudonym).order_by(
         tenant_pseudonym.c.created_at, tenant_pseudonym.c.pseudonym
     )
@@ -123,17 +130,17 @@ def pseudonyms_by_tenant(database: Engine) -> dict[str, str]:
 SECONDS: Final = 5.0
 FIRST_WINDOW: Final = 2000
 GROWTH: Final = 8
-RESOLVED: Final = 1000
-INSTANT: Final = timedelta(microseconds=1)
+_MAX_RESOLVED: Final = 1000
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def listed(row: Sequence[Any]) -> StoredDecision:
-    """Read a row of all columns of `decision`."""
+    """Return the decision of a row with all columns."""
     return StoredDecision(*row)
 
 
 def get_decision(database: Engine, decision_id: str) -> StoredDecision | None:
-    """One decision by its id; `audit_log.records_of` has its record."""
+    """Return one decision; `streams.records_of` has its record."""
     with reading_for(database, SECONDS) as timed:
         rows = timed.rows(select(decision).where(decision.c.decision_id == decision_id))
     return listed(rows[0]) if rows else None
@@ -149,46 +156,45 @@ def list_decisions(  # noqa: PLR0913 - the question, its time, its place in the 
     limit: int,
     seconds: float = SECONDS,
 ) -> tuple[StoredDecision, ...]:
-    """The newest decisions from `since` on and before `until` that `where` holds for, behind `after` in the list.
+    """Return the newest decisions from `since` and before `until`, after the key `after`.
 
-    Raises QueryTooSlow when there is no answer in time.
+    Raises QueryTooSlow.
     """
     with reading_for(database, seconds) as timed:
-        asked = None if where is None else resolved(timed, where)
+        asked = None if where is None else _resolve_lookups(timed, where)
         found: list[StoredDecision] = []
-        for window in windows(timed, since, until, after):
-            query = newest_first(select(decision).where(window), limit - len(found))
+        for window in _windows(timed, since, until, after):
+            query = _newest_first(select(decision).where(window), limit - len(found))
             found += map(listed, timed.rows(query if asked is None else query.where(asked)))
             if len(found) >= limit:
                 break
     return tuple(found)
 
 
-def newest_first(query: Select[Any], limit: int) -> Select[Any]:
-    """The first so many rows of the list."""
+def _newest_first(query: Select[Any], limit: int) -> Select[Any]:
     return query.order_by(decision.c.decided_at.desc(), decision.c.decision_id.desc()).limit(limit)
 
 
-def windows(
+def _windows(
     timed: TimedConnection, since: datetime, until: datetime, after: ListKey | None
 ) -> Iterator[ColumnElement[bool]]:
-    """The time from `since` to `until` that lies behind `after`, in pieces, the newest first."""
+    """Yield windows of the time from `since` to `until`, after the key `after`, newest first."""
     at = decision.c.decided_at
     if after is not None and after[0] < until:
         ends = and_(at <= after[0], or_(at < after[0], decision.c.decision_id < after[1]))
-        until = after[0] + INSTANT
+        until = after[0] + _MICROSECOND
     else:
         ends = at < until
-    begin = begin_of_first(timed, since, until)
+    begin = _begin_of_first_window(timed, since, until)
     while begin > since:
         yield and_(at >= begin, ends)
         ends = at < begin
-        begin = longer(since, begin, until)
+        begin = _next_begin(since, begin, until)
     yield and_(at >= since, ends)
 
 
-def begin_of_first(timed: TimedConnection, since: datetime, until: datetime) -> datetime:
-    """When the first of the last FIRST_WINDOW decisions before `until` was made, or `since`."""
+def _begin_of_first_window(timed: TimedConnection, since: datetime, until: datetime) -> datetime:
+    """Return the time of the FIRST_WINDOW-th last decision before `until`, or `since`."""
     at = decision.c.decided_at
     query = (
         select(at).where(at >= since, at < until).order_by(at.desc()).offset(FIRST_WINDOW).limit(1)
@@ -197,33 +203,33 @@ def begin_of_first(timed: TimedConnection, since: datetime, until: datetime) -> 
     return rows[0].decided_at if rows else since
 
 
-def longer(since: datetime, begin: datetime, until: datetime) -> datetime:
-    """Where the next window begins: GROWTH times as far from `until` as this one."""
-    return max(since, until - min(max(until - begin, INSTANT) * GROWTH, until - since))
+def _next_begin(since: datetime, begin: datetime, until: datetime) -> datetime:
+    """Return where the next window begins: GROWTH times as far from `until` as this one."""
+    return max(since, until - min(max(until - begin, _MICROSECOND) * GROWTH, until - since))
 
 
-def resolved(timed: TimedConnection, where: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Put in the place of each `column IN (SELECT …)` that depends on no decision what it selects, unless that is long.
+def _resolve_lookups(timed: TimedConnection, where: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Replace each `column IN (SELECT …)` that depends on no decision by its values, if few.
 
-    Then the database knows how many sets of findings or pseudonyms are meant before it chooses its way.
+    Then the database knows how many finding sets or pseudonyms it needs before it plans.
     """
 
-    def looked_up(element: Any, **_: Any) -> ColumnElement[bool] | None:  # noqa: ANN401 - as SQLAlchemy has it
-        if not is_lookup(element):
+    def values_of(element: Any, **_: Any) -> ColumnElement[bool] | None:  # noqa: ANN401 - SQLAlchemy's signature
+        if not _is_lookup(element):
             return None
-        rows = timed.rows(select(element.right.element.subquery()).limit(RESOLVED + 1))
+        rows = timed.rows(select(element.right.element.subquery()).limit(_MAX_RESOLVED + 1))
         values = [value for (value,) in rows]
-        if len(values) > RESOLVED:
+        if len(values) > _MAX_RESOLVED:
             return None
         column: Column[Any] = element.left
         return column.in_(values) if element.operator is operators.in_op else column.not_in(values)
 
-    replaced: ColumnElement[bool] = visitors.replacement_traverse(where, {}, looked_up)
+    replaced: ColumnElement[bool] = visitors.replacement_traverse(where, {}, values_of)
     return replaced
 
 
-def is_lookup(element: object) -> bool:
-    """Whether this is `column IN (SELECT …)`, or NOT IN, of a select that does not look at the decision."""
+def _is_lookup(element: object) -> bool:
+    """Return whether this is `column IN (SELECT …)` or NOT IN, without reading the decision."""
     return (
         isinstance(element, BinaryExpression)
         and element.operator in {operators.in_op, operators.not_in_op}

@@ -1,7 +1,7 @@
 """The decision record: what the journal stores of one answered decision, as canonical JSON bytes.
 
 Only the fields listed here are written. The tenant appears under its pseudonym; of the session only
-the seed is stored; no field can hold prompt text. Messages are rendered again when a record is read.
+the seed is stored; no field can hold prompt text. Messages are not stored but rendered on reading.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def _changed_fields(value: object, defaults: _Defaults) -> dict[str, Any]:
 
 
 def _request_fields(request: Request) -> dict[str, Any]:
-    """Return a request's fields that differ from their defaults, except tenant, session and seed."""
+    """Return the fields that differ from their defaults, except those in UNLOGGED."""
     found = _changed_fields(request, _REQUEST_DEFAULTS)
     if "provider" in found:
         preferences = _changed_fields(request.provider, _PROVIDER_DEFAULTS)

@@ -1,4 +1,4 @@
-"""Replay: decisions recomputed from what was logged, and compared byte for byte."""
+"""Replay: recompute decisions from their records and compare the plans byte for byte."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import lru_cache
 from sqlalchemy import Engine
 
 from assay.decision_log.record import UNREADABLE, DecisionRecord, decode_record
-from assay.engine.decide.plan import Plan, PlannedAttempt, plan
+from assay.engine.decide.plan import Plan, PlannedAttempt, plan as make_plan
 from assay.engine.errors import AssayError, AuthorError
 from assay.engine.policy.policy import Policy
 from assay.engine.policy.rule_set import PolicySource
@@ -18,14 +18,14 @@ from assay.engine.snapshot.snapshot import Snapshot, read_policy_source, restore
 from assay.store.snapshots import load_snapshot
 
 Compile = Callable[[PolicySource], Policy]
-KEPT = 8
+_MAX_SNAPSHOTS = 8
 
 
 def stored_snapshots(database: Engine, compile_source: Compile) -> Callable[[str], Snapshot | None]:
-    """A function that finds snapshots by id; the last few stay in memory."""
+    """Return a function that loads snapshots by id and caches the last few."""
     policies: dict[str, Policy] = {}
 
-    @lru_cache(maxsize=KEPT)
+    @lru_cache(maxsize=_MAX_SNAPSHOTS)
     def find(snapshot_id: str) -> Snapshot | None:
         stored = load_snapshot(database, snapshot_id)
         if stored is None:
@@ -44,10 +44,10 @@ Snapshots = Callable[[str], Snapshot | None]
 
 @dataclass(frozen=True, slots=True)
 class ReplayResult:
-    """What replaying one decision came to.
+    """The result of replaying one decision; `plan` is the recomputed one, if there is one.
 
-    `outcome` is `identical`, `differs`, `engine_differs` (another version of Assay, which may plan otherwise),
-    `snapshot_missing`, `tenant_erased` or `unreadable`; `plan` is there where one could be made.
+    `outcome` is `identical`, `differs`, `engine_differs` (another version of Assay decided),
+    `snapshot_missing`, `tenant_erased` or `unreadable`.
     """
 
     decision_id: str
@@ -58,7 +58,7 @@ class ReplayResult:
 
 @dataclass(frozen=True, slots=True)
 class Replayer:
-    """Recomputes records; `tenants` maps pseudonyms to names, `snapshots` finds a snapshot by its id."""
+    """Recomputes records; `tenants` maps pseudonyms to names, `snapshots` loads by id."""
 
     snapshots: Snapshots
     tenants: Mapping[str, str]
@@ -72,95 +72,80 @@ class Replayer:
             return ReplayResult(decision_id, "unreadable", str(error))
         try:
             snapshot = self.snapshots(record.snapshot_id)
-        except KeyError:  # a part of it is gone
+        except KeyError:  # one of its parts was deleted
             snapshot = None
         except AuthorError as error:
-            return self.differing(record, f"its policy is refused now: {error}", None)
+            return self._report_difference(record, f"its policy is rejected now: {error}", None)
         if snapshot is None:
-            return ReplayResult(
-                record.decision_id, "snapshot_missing", f"snapshot {record.snapshot_id} is not kept"
-            )
+            detail = f"snapshot {record.snapshot_id} is not stored any more"
+            return ReplayResult(record.decision_id, "snapshot_missing", detail)
         if record.tenant and record.tenant not in self.tenants:
-            return ReplayResult(
-                record.decision_id,
-                "tenant_erased",
-                "the tenant was erased, and its settings with it",
-            )
-        return self.compared(record, snapshot)
+            detail = "the tenant was erased together with its settings"
+            return ReplayResult(record.decision_id, "tenant_erased", detail)
+        return self._compare(record, snapshot)
 
-    def compared(self, record: DecisionRecord, snapshot: Snapshot) -> ReplayResult:
-        """Plan again, and compare byte for byte."""
+    def _compare(self, record: DecisionRecord, snapshot: Snapshot) -> ReplayResult:
         try:
-            made = self.planned(record, snapshot)
-            if made.canonical() != record.plan:
-                return self.differing(record, difference(record, made), made)
+            plan = self.plan_again(record, snapshot)
+            if plan.canonical() != record.plan:
+                return self._report_difference(record, _describe_difference(record, plan), plan)
         except AssayError as error:
-            return self.differing(record, f"it is refused now: {error}", None)
+            return self._report_difference(record, f"the request is rejected now: {error}", None)
         except UNREADABLE as error:
-            return ReplayResult(
-                record.decision_id, "unreadable", f"the logged plan cannot be read: {error}"
-            )
-        by = (
-            ""
-            if record.engine_version == self.engine_version
-            else f"made by Assay {record.engine_version}"
-        )
-        return ReplayResult(record.decision_id, "identical", by, made)
+            detail = f"the logged plan cannot be read: {error}"
+            return ReplayResult(record.decision_id, "unreadable", detail)
+        is_same_version = record.engine_version == self.engine_version
+        detail = "" if is_same_version else f"decided by Assay {record.engine_version}"
+        return ReplayResult(record.decision_id, "identical", detail, plan)
 
-    def planned(self, record: DecisionRecord, snapshot: Snapshot) -> Plan:
-        """The plan that the logged request, seed and health give in a snapshot."""
+    def plan_again(self, record: DecisionRecord, snapshot: Snapshot) -> Plan:
+        """Return the plan of the logged request, seed and health in a snapshot."""
         request = replace(record.request, tenant=self.tenants.get(record.tenant, ""))
-        return plan(request, snapshot, record.moment)
+        return make_plan(request, snapshot, record.moment)
 
-    def differing(self, record: DecisionRecord, detail: str, made: Plan | None) -> ReplayResult:
-        """A difference, laid to another engine version where there is one."""
+    def _report_difference(
+        self, record: DecisionRecord, detail: str, made: Plan | None
+    ) -> ReplayResult:
+        """Report a difference, as `engine_differs` if another version decided."""
         if record.engine_version != self.engine_version:
-            words = f"made by Assay {record.engine_version}, replayed by {self.engine_version}: {detail}"
-            return ReplayResult(record.decision_id, "engine_differs", words, made)
+            versions = (
+                f"decided by Assay {record.engine_version}, replayed by {self.engine_version}"
+            )
+            return ReplayResult(record.decision_id, "engine_differs", f"{versions}: {detail}", made)
         return ReplayResult(record.decision_id, "differs", detail, made)
 
 
 def logged_plan(record: DecisionRecord) -> Plan:
-    """The plan as it was answered, save tags and sentences, which a record leaves out."""
-    found = record.decoded_plan
-    verdicts = tuple(
-        Verdict(
-            endpoint_id,
-            model,
-            provider,
-            "",
-            findings(broken),
-            findings(abstained),
-            findings(shadow),
+    """Return the plan as it was answered, without tags and messages, which records omit."""
+    logged = record.decoded_plan
+    verdicts: list[Verdict] = []
+    for model, endpoint_id, provider, *findings in logged["verdicts"]:
+        broken, abstained, shadow = map(_findings, findings)
+        verdicts.append(Verdict(endpoint_id, model, provider, "", broken, abstained, shadow))
+    attempts: list[PlannedAttempt] = []
+    for rank, (place, rule_set) in enumerate(logged["attempts"], start=1):
+        tried = verdicts[place]
+        attempts.append(
+            PlannedAttempt(rank, tried.model, tried.endpoint_id, tried.provider, "", rule_set)
         )
-        for model, endpoint_id, provider, broken, abstained, shadow in found["verdicts"]
-    )
-    attempts = tuple(
-        PlannedAttempt(
-            rank,
-            verdicts[place].model,
-            verdicts[place].endpoint_id,
-            verdicts[place].provider,
-            "",
-            rule_set,
-        )
-        for rank, (place, rule_set) in enumerate(found["attempts"], 1)
-    )
     return Plan(
-        attempts, verdicts, found["availability"], record.snapshot_id, record.policy_revision
+        attempts=tuple(attempts),
+        verdicts=tuple(verdicts),
+        availability=logged["availability"],
+        snapshot_id=record.snapshot_id,
+        policy_revision=record.policy_revision,
     )
 
 
-def findings(spelled: Sequence[Sequence[str]]) -> tuple[RuleFinding, ...]:
-    """Findings as logged: [rule set, rule, reason, outcome]."""
+def _findings(spelled: Sequence[Sequence[str]]) -> tuple[RuleFinding, ...]:
     return tuple(
         RuleFinding(rule, reason, "", outcome, rule_set)
         for rule_set, rule, reason, outcome in spelled
     )
 
 
-def difference(record: DecisionRecord, made: Plan) -> str:
-    """The first difference between a logged plan and a recomputed one, in a sentence."""
+def _describe_difference(record: DecisionRecord, made: Plan) -> str:
+    """Return the first difference between a logged plan and a recomputed one."""
     logged = record.decoded_plan
     names = [logged["verdicts"][place][1] for place, _ in logged["attempts"]]
     now = [a.endpoint_id for a in made.attempts]
@@ -170,5 +155,6 @@ def difference(record: DecisionRecord, made: Plan) -> str:
     for verdict in made.verdicts:
         found = [f.reason for f in verdict.broken]
         if reasons.get(verdict.endpoint_id) != found:
-            return f"{verdict.endpoint_id} was left out for {reasons.get(verdict.endpoint_id)}, is for {found}"
+            before = reasons.get(verdict.endpoint_id)
+            return f"{verdict.endpoint_id} was excluded for {before}, is excluded for {found}"
     return "the plans differ in their details"

@@ -1,4 +1,4 @@
-"""Letting go of what is no record: snapshots that no decision needs any more, and the name of a tenant."""
+"""Deleting old records, unused snapshots, and the identity of a tenant."""
 
 from __future__ import annotations
 
@@ -48,46 +48,46 @@ from assay.store.tables import (
 )
 
 BATCH: Final = 1000
-PAUSE_S: Final = 0.01  # between batches, so that who waits for SQLite's one write lock gets it
+PAUSE_S: Final = 0.01  # between batches, so that others get SQLite's one write lock
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """What one batch removed: so many records, the last of them with this number."""
+class _DeletedBatch:
+    """What one batch deleted: how many records, and the number of the last."""
 
     count: int
     last: int
 
 
 def prune(database: Engine, before: datetime, *, now: datetime, batch: int = BATCH) -> int:
-    """Remove what was decided before `before`; says how many records went.
+    """Delete the records of decisions before `before`; return how many.
 
-    A stream keeps everything from its first younger decision on. The place of the last one removed is remembered: its
-    link is what verifying begins with.
+    A stream keeps everything from its first younger decision on. The link of the last deleted
+    record is stored, since verification starts from it.
     """
     removed = 0
     with reading(database) as connection:
         streams = connection.execute(distinct_values(decision.c.stream)).scalars().all()
     for stream in streams:
         last = 0
-        while piece := prune_batch(database, stream, (before, now), after=last, batch=batch):
+        while piece := _prune_batch(database, stream, (before, now), after=last, batch=batch):
             removed += piece.count
-            last = piece.last  # not looked for again from 0: PostgreSQL would step over every row it has just removed
+            last = piece.last  # from 0, PostgreSQL would step over every row just deleted
             time.sleep(PAUSE_S)
     if removed:
         forget_unused_sets(database)
     return removed
 
 
-def prune_batch(
+def _prune_batch(
     database: Engine,
     stream: str,
     before_and_now: tuple[datetime, datetime],
     *,
     after: int,
     batch: int,
-) -> Piece | None:
-    """Remove the next records of one stream and remember up to where, in one transaction; none when all are young."""
+) -> _DeletedBatch | None:
+    """Delete the next records of a stream in one transaction; return None if all are young."""
     before, now = before_and_now
     decided = select(decision.c.seq, decision.c.decided_at).where(
         decision.c.stream == stream, decision.c.seq > after
@@ -110,14 +110,14 @@ def prune_batch(
         count = connection.execute(
             delete(journal_record).where(own, journal_record.c.seq <= last)
         ).rowcount
-        if link is not None:  # else somebody removed that record, and verifying shall say so
+        if link is not None:  # otherwise the record was tampered with: verification must see that
             row = {"stream": stream, "seq": last, "chain": link, "pruned_at": now}
             advance(connection, pruned, row, by=("seq",))
-        return Piece(count, last)
+        return _DeletedBatch(count, last)
 
 
 def forget_unused_sets(database: Engine) -> int:
-    """Remove the sets of findings that no decision has any more; says how many."""
+    """Delete the finding sets that no decision uses any more; return how many."""
     unused = ~exists(
         select(decision.c.decision_id).where(
             decision.c.finding_set == finding_set_word.c.finding_set
@@ -131,7 +131,7 @@ def forget_unused_sets(database: Engine) -> int:
         )
     for start in range(0, len(names), BATCH):
         with translated(database), writing_concurrently(database) as connection:
-            alone_with_sets(connection)
+            _exclude_shippers(connection)
             piece = finding_set_word.c.finding_set.in_(names[start : start + BATCH])
             connection.execute(
                 delete(finding_set_word).where(and_(piece, unused))
@@ -139,8 +139,8 @@ def forget_unused_sets(database: Engine) -> int:
     return len(names)
 
 
-def alone_with_sets(connection: Connection) -> None:
-    """Wait until no shipper is between adding decisions and seeing to their words; from now on they wait for us."""
+def _exclude_shippers(connection: Connection) -> None:
+    """Exclude shippers, which must not run between adding decisions and adding their words."""
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(FINDING_SETS)))
 
@@ -150,23 +150,23 @@ TENANT_PART: Final = {"tenant", "settings", "preferences"}
 
 
 def prune_snapshots(database: Engine, before: datetime) -> int:
-    """Remove snapshots made before `before` that no decision in the log was made from; says how many.
+    """Delete snapshots created before `before` that no logged decision used; return how many.
 
-    Those in force at that time or later stay, so that a decision still on its way to the log finds its own.
+    Snapshots that were active at that time or later stay: decisions may still be on their way.
     """
-    return remove(database, unneeded(before))
+    return _delete_snapshots(database, _unneeded(before))
 
 
 def prune_published(database: Engine, before: datetime) -> int:
-    """Remove those of them alone that were in force once: a server may still decide from one that never was."""
+    """Delete only those that were once published: a server may still use an unpublished one."""
     shown = select(publication.c.sequence).where(
         publication.c.snapshot_id == snapshot.c.snapshot_id
     )
-    return remove(database, unneeded(before).where(exists(shown)))
+    return _delete_snapshots(database, _unneeded(before).where(exists(shown)))
 
 
-def remove(database: Engine, names_of: Select[tuple[str]]) -> int:
-    """Remove snapshots with their publications, and the parts that no other snapshot has; says how many."""
+def _delete_snapshots(database: Engine, names_of: Select[tuple[str]]) -> int:
+    """Delete snapshots, their publications, and parts no other snapshot has; return how many."""
     with writing(database) as connection:
         names = connection.execute(names_of).scalars().all()
         for start in range(0, len(names), CHUNK):
@@ -179,15 +179,15 @@ def remove(database: Engine, names_of: Select[tuple[str]]) -> int:
         return len(names)
 
 
-def unneeded(before: datetime) -> Select[tuple[str]]:
-    """The snapshots that may go."""
-    in_force = (
+def _unneeded(before: datetime) -> Select[tuple[str]]:
+    """Select the snapshots that may be deleted."""
+    active = (
         select(func.max(publication.c.sequence))
         .where(publication.c.published_at <= before)
         .scalar_subquery()
     )
     kept = or_(
-        publication.c.sequence >= func.coalesce(in_force, 0), publication.c.published_at > before
+        publication.c.sequence >= func.coalesce(active, 0), publication.c.published_at > before
     )
     shown = select(publication.c.sequence).where(
         publication.c.snapshot_id == snapshot.c.snapshot_id, kept
@@ -199,10 +199,10 @@ def unneeded(before: datetime) -> Select[tuple[str]]:
 
 
 def erase_tenant(database: Engine, tenant: str) -> int:
-    """Forget who a tenant's decisions belong to, and what it asked to be observed; says how many rows went.
+    """Delete a tenant's name, settings and preferences; return the number of rows.
 
-    The decisions stay under their pseudonyms, snapshots go without its part, and the chain stays whole. On SQLite the
-    bytes are overwritten; PostgreSQL reuses their place in its own time.
+    Its decisions stay under pseudonyms, snapshots lose its part, and the chain stays intact. SQLite
+    overwrites the bytes at once, PostgreSQL when it reuses the space.
     """
     with writing(database) as connection:
         if database.dialect.name == "sqlite":
@@ -219,13 +219,13 @@ def erase_tenant(database: Engine, tenant: str) -> int:
         )
         if wishes:
             bump(connection, PREFERENCES)
-        parts = erase_parts(connection, tenant)
-    empty_wal(database)
+        parts = _erase_parts(connection, tenant)
+    _truncate_wal(database)
     return names + unread + wishes + parts
 
 
-def erase_parts(connection: Connection, tenant: str) -> int:
-    """Take a tenant's parts out of all snapshots: canonical JSON, so that its name, the last of the keys, ends them."""
+def _erase_parts(connection: Connection, tenant: str) -> int:
+    """Delete a tenant's parts: in canonical JSON its name, the last key, ends the content."""
     ending = b'"tenant":%b}' % canonical(tenant)
     last = func.substr(part.c.content, func.length(part.c.content) - len(ending) + 1)
     found = connection.execute(select(part).where(last == literal(ending, LargeBinary())))
@@ -235,8 +235,8 @@ def erase_parts(connection: Connection, tenant: str) -> int:
     return len(digests)
 
 
-def empty_wal(database: Engine) -> None:
-    """Move SQLite's log of recent writes into the file and cut it, unless somebody is reading; others have none."""
+def _truncate_wal(database: Engine) -> None:
+    """Truncate SQLite's write-ahead log, unless a reader uses it; do nothing on PostgreSQL."""
     if database.dialect.name != "sqlite":
         return
     with translated(database):

@@ -1,4 +1,4 @@
-"""All tables together: who imports this module knows every table there is."""
+"""The metadata of all tables; importing this module registers every one."""
 
 from assay.decision_log import tables as audit_tables
 from assay.store import benchmarks as benchmark_tables, evidence_tables, pool_tables

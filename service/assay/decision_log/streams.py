@@ -1,7 +1,7 @@
-"""The log itself: every stream from its first record to its last, for verifying, replaying and exporting.
+"""Reading the log from its first record to its last, to verify, replay and export it.
 
-Read in pieces, each a short transaction of its own, so that a reading of hours holds nothing up. Rows are never
-changed; that a beginning was removed by age meanwhile shows in `streams`.
+Each piece is read in a short transaction of its own, so that reading for hours blocks nothing. Rows
+never change; `streams` shows which records were removed by age.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ from assay.decision_log.tables import (
     journal_record,
     pruned,
 )
+from assay.decision_log.verify import ChainPoint
 from assay.journal.chain import Head
 from assay.store.database import reading
 
-PIECE: Final = 500
-WINDOW: Final = 2000
+_PIECE: Final = 500
+_WINDOW: Final = 2000
 
-at_same_place = and_(
+_at_same_place = and_(
     decision.c.stream == journal_record.c.stream, decision.c.seq == journal_record.c.seq
 )
-time_and_id = tuple_(decision.c.decided_at, decision.c.decision_id)
+_time_and_id = tuple_(decision.c.decided_at, decision.c.decision_id)
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedRecord:
-    """A record as journalled, and the row it is found by: none where the bytes cannot be read or are no decision."""
+    """A record and the row that lists it, unless the record is unreadable or not a decision."""
 
     stream: str
     seq: int
@@ -48,16 +49,8 @@ class LoggedRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class ChainPoint:
-    """A place in a stream: a number and the link there."""
-
-    seq: int
-    chain: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class StreamState:
-    """What is known of a stream beside its records: what was removed by age, how far it has come, its newest head."""
+    """What was removed from a stream by age, how far it was shipped, and its newest head."""
 
     stream: str
     pruned: ChainPoint | None
@@ -69,60 +62,62 @@ class StreamState:
 def records(
     database: Engine, stream: str, *, after: int = 0, until: int | None = None
 ) -> Iterator[LoggedRecord]:
-    """The records of a stream in its order, those numbered above `after` and up to `until`."""
+    """Yield the records of a stream numbered above `after` and up to `until`, in order."""
     number = journal_record.c.seq
-    query = with_decision().where(
+    query = _select_with_decision().where(
         journal_record.c.stream == stream, true() if until is None else number <= until
     )
     while True:
-        rows = all_rows(database, query.where(number > after).order_by(number).limit(PIECE))
-        yield from map(logged, rows)
-        if len(rows) < PIECE:
+        rows = _fetch_all(database, query.where(number > after).order_by(number).limit(_PIECE))
+        yield from map(_record_of, rows)
+        if len(rows) < _PIECE:
             return
         after = rows[-1].seq
 
 
 def records_of(database: Engine, decision_ids: Sequence[str]) -> Iterator[LoggedRecord]:
-    """The records of these decisions, in their order; those that are not there are left out."""
-    for start in range(0, len(decision_ids), PIECE):
-        piece = decision_ids[start : start + PIECE]
-        rows = all_rows(database, with_decision().where(decision.c.decision_id.in_(piece)))
+    """Yield the records of these decisions in order, without those that do not exist."""
+    for start in range(0, len(decision_ids), _PIECE):
+        piece = decision_ids[start : start + _PIECE]
+        rows = _fetch_all(
+            database, _select_with_decision().where(decision.c.decision_id.in_(piece))
+        )
         found = {row.decision_id: row for row in rows}
-        yield from (logged(found[each]) for each in piece if each in found)
+        yield from (_record_of(found[each]) for each in piece if each in found)
 
 
 def records_between(
     database: Engine, where: ColumnElement[bool] | None, *, since: datetime, until: datetime
 ) -> Iterator[LoggedRecord]:
-    """The records of all decisions that `where` holds for, oldest first, however many and however long it takes."""
-    asked = true() if where is None else where
+    """Yield the records of all decisions for which `where` holds, oldest first."""
+    condition = true() if where is None else where
     begin: ColumnElement[bool] = decision.c.decided_at >= since
     while True:
-        end = end_of_window(database, begin, until)
-        ends = decision.c.decided_at < until if end is None else time_and_id <= end
+        end = _end_of_window(database, begin, until)
+        ends = decision.c.decided_at < until if end is None else _time_and_id <= end
         query = (
-            with_decision()
-            .where(begin, ends, asked)
+            _select_with_decision()
+            .where(begin, ends, condition)
             .order_by(decision.c.decided_at, decision.c.decision_id)
         )
-        yield from map(logged, all_rows(database, query))
+        yield from map(_record_of, _fetch_all(database, query))
         if end is None:
             return
-        begin = and_(decision.c.decided_at >= end[0], time_and_id > end)
+        begin = and_(decision.c.decided_at >= end[0], _time_and_id > end)
 
 
-def end_of_window(database: Engine, begin: ColumnElement[bool], until: datetime) -> ListKey | None:
-    """The place of the last of the next WINDOW decisions; none where there are fewer."""
+def _end_of_window(database: Engine, begin: ColumnElement[bool], until: datetime) -> ListKey | None:
+    """Return the key of the last of the next _WINDOW decisions, or None if there are fewer."""
     query = select(decision.c.decided_at, decision.c.decision_id).where(
         begin, decision.c.decided_at < until
     )
     query = query.order_by(decision.c.decided_at, decision.c.decision_id)
-    rows = all_rows(database, query.offset(WINDOW - 1).limit(1))
+    rows = _fetch_all(database, query.offset(_WINDOW - 1).limit(1))
     return (rows[0].decided_at, rows[0].decision_id) if rows else None
 
 
 def streams(database: Engine) -> tuple[StreamState, ...]:
-    """Every stream that anything is known of, the oldest first."""
+    """Return every known stream, oldest first."""
     with reading(database) as connection:
         removed = {row.stream: row for row in connection.execute(select(pruned))}
         shipped = {row.stream: row for row in connection.execute(select(journal_position))}
@@ -142,46 +137,44 @@ def streams(database: Engine) -> tuple[StreamState, ...]:
 
 
 def heads(database: Engine, stream: str) -> tuple[Head, ...]:
-    """The signed heads of a stream that are kept: the newest."""
+    """Return the signed heads of a stream that are stored: only the newest."""
     return tuple(
-        map(_head_of, all_rows(database, select(chain_head).where(chain_head.c.stream == stream)))
+        map(_head_of, _fetch_all(database, select(chain_head).where(chain_head.c.stream == stream)))
     )
 
 
 def strays(database: Engine) -> tuple[StoredDecision, ...]:
-    """Rows of decisions that no record is there for: nobody but a forger writes them."""
-    query = select(decision).where(~exists(select(journal_record.c.seq).where(at_same_place)))
-    return tuple(map(listed, all_rows(database, query.limit(PIECE))))
+    """Return decision rows without a record: only tampering creates them."""
+    query = select(decision).where(~exists(select(journal_record.c.seq).where(_at_same_place)))
+    return tuple(map(listed, _fetch_all(database, query.limit(_PIECE))))
 
 
 def words_of(
     database: Engine, finding_sets: Sequence[str]
 ) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
-    """The words of these sets of findings, by kind, in order."""
+    """Return the words of these finding sets, by kind, in order."""
     found: dict[str, dict[str, tuple[str, ...]]] = {name: {} for name in finding_sets}
-    for start in range(0, len(finding_sets), PIECE):
-        piece = finding_sets[start : start + PIECE]
+    for start in range(0, len(finding_sets), _PIECE):
+        piece = finding_sets[start : start + _PIECE]
         table = finding_set_word.c
         query = select(finding_set_word).where(table.finding_set.in_(piece))
-        for row in all_rows(database, query.order_by(table.finding_set, table.kind, table.word)):
+        for row in _fetch_all(database, query.order_by(table.finding_set, table.kind, table.word)):
             found[row.finding_set][row.kind] = (*found[row.finding_set].get(row.kind, ()), row.word)
     return found
 
 
 def snapshot_ids_in_use(database: Engine) -> tuple[str, ...]:
-    """The snapshots that decisions in the log were made from."""
-    return tuple(row[0] for row in all_rows(database, distinct_values(decision.c.snapshot_id)))
+    """Return the ids of all snapshots that logged decisions used."""
+    return tuple(row[0] for row in _fetch_all(database, distinct_values(decision.c.snapshot_id)))
 
 
-def with_decision() -> Select[Any]:
-    """Records, each with the row it is found by."""
+def _select_with_decision() -> Select[Any]:
     return select(journal_record, decision).select_from(
-        journal_record.outerjoin(decision, at_same_place)
+        journal_record.outerjoin(decision, _at_same_place)
     )
 
 
-def logged(row: Sequence[Any]) -> LoggedRecord:
-    """Read a row of `with_decision`."""
+def _record_of(row: Sequence[Any]) -> LoggedRecord:
     stream, seq, kind, payload, chain, *found = row
     return LoggedRecord(
         stream, seq, kind, bytes(payload), bytes(chain), None if found[0] is None else listed(found)
@@ -189,16 +182,13 @@ def logged(row: Sequence[Any]) -> LoggedRecord:
 
 
 def _head_of(row: Row[Any]) -> Head:
-    """Read a row of `chain_head`."""
     return Head(row.stream, row.seq, bytes(row.chain), bytes(row.signature), row.key_id)
 
 
 def _point_of(row: Row[Any] | None) -> ChainPoint | None:
-    """Read number and link of a row, if there is one."""
     return None if row is None else ChainPoint(row.seq, bytes(row.chain))
 
 
-def all_rows(database: Engine, query: Select[Any]) -> Sequence[Row[Any]]:
-    """The rows of one query."""
+def _fetch_all(database: Engine, query: Select[Any]) -> Sequence[Row[Any]]:
     with reading(database) as connection:
         return connection.execute(query).all()

@@ -13,9 +13,9 @@ Append = Callable[[int, bytes], None]
 
 
 class TenantPseudonyms:
-    """The pseudonym of each tenant, shared by all writers of one process; `known` are those in the log.
+    """The pseudonyms of tenants, shared by all writers of a process; `known` are those in the log.
 
-    A pseudonym is random. Only one record ties it to the tenant's name, and that record can be erased.
+    A pseudonym is random. Only one record maps it to the tenant's name, and that can be erased.
     """
 
     def __init__(self, known: Mapping[str, str] | None = None) -> None:

@@ -1,4 +1,19 @@
-"""Verification: whether a stream of the log is whole, and where it first is not."""
+"""Verification: whether a stream of the log is intact, and where its first fault is.
+
+How it works
+------------
+The verifier walks a stream in the order of its numbers and recomputes the chain (`journal.chain`).
+Each record must have the next number, its link must follow from the link before, and the row that
+lists it must equal the row derived from its bytes. Then the chain must pass through every signed
+head that is known: those in the database and those outside of it.
+
+After a link that does not fit, the next records tell why: if another record follows the chain here,
+this one was inserted or moved; otherwise its bytes were altered. Only the first fault is reported,
+since everything after it is unproven.
+
+A log in use grows meanwhile. Records after the last head that was read at the start are intact only
+if a newer head covers them by now.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +34,13 @@ from assay.engine.errors import OperatorError, quoted
 from assay.journal.chain import Head, chain_link, genesis_link, key_id, verify_head
 from assay.journal.sink import RecordKind
 
+_LOOK_AHEAD = 1000
+_Fault = tuple[str, int, str]
+DeriveColumns = Callable[[bytes], Mapping[str, object]]
+
 
 class KeyMissing(OperatorError):
-    """A file that should hold a key cannot be read or holds none."""
+    """A key file cannot be read or holds no Ed25519 key."""
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"key {quoted(str(path))}: {why}")
@@ -29,20 +48,16 @@ class KeyMissing(OperatorError):
 
 
 def read_public_keys(paths: Iterable[Path]) -> Mapping[str, bytes]:
-    """The public keys in these files, or the public halves of private ones, by their short names."""
-    keys = [public_key(path) for path in paths]
+    """Return the public keys of public or private PEM files by key id; raise KeyMissing."""
+    keys = [_read_public_key(path) for path in paths]
     return {key_id(key): key for key in keys}
 
 
-def public_key(path: Path) -> bytes:
-    """The public key in a file; raises KeyMissing."""
+def _read_public_key(path: Path) -> bytes:
     try:
         content = path.read_bytes()
-        key = (
-            load_pem_private_key(content, None)
-            if b"PRIVATE" in content
-            else load_pem_public_key(content)
-        )
+        is_private = b"PRIVATE" in content
+        key = load_pem_private_key(content, None) if is_private else load_pem_public_key(content)
     except OSError as error:
         raise KeyMissing(path, error.strerror or str(error)) from error
     except (TypeError, ValueError) as error:
@@ -54,13 +69,9 @@ def public_key(path: Path) -> bytes:
     return key.public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
-LOOK_AHEAD = 1000
-Fault = tuple[str, int, str]
-
-
 @dataclass(frozen=True, slots=True)
 class StreamRow:
-    """One record as the database has it: place, kind, bytes and link, and the row it is found by, if there is one."""
+    """One stored record with its link; `columns` is the row that lists it, if there is one."""
 
     seq: int
     kind: int
@@ -70,13 +81,13 @@ class StreamRow:
 
     @property
     def decision_id(self) -> str:
-        """The decision it is found by, else its number."""
+        """The decision's id, or its number if no row lists it."""
         return str(self.columns["decision_id"]) if self.columns else f"number {self.seq}"
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """From where a stream is verified: the last record removed by age and its link, or nothing removed."""
+class ChainPoint:
+    """A record's number and link."""
 
     seq: int
     chain: bytes
@@ -84,7 +95,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class StreamReport:
-    """A stream's state; `fault` is empty where it is whole, else what is wrong at `fault_seq`, in a word."""
+    """The state of a stream; `fault` names what is wrong at `fault_seq`, or is empty."""
 
     stream: str
     checked: int
@@ -96,113 +107,80 @@ class StreamReport:
 
 @dataclass(frozen=True, slots=True)
 class StreamContents:
-    """What verifying reads of one stream: rows in order of seq, heads of the database and those kept outside.
+    """What is known of one stream: rows in order, the heads in the database and those outside.
 
-    `newer` reads the heads of the database again, once the rows are read: a log that is in use grows meanwhile.
+    `start` is the last record removed by age. `newer` reads the heads in the database again.
     """
 
     stream: str
     rows: Iterable[StreamRow]
-    start: Start | None
+    start: ChainPoint | None
     heads: Sequence[Head]
     outside: Sequence[Head]
     newer: Callable[[], Iterable[Head]] = tuple
 
 
 def verify_stream(
-    stream: StreamContents,
-    public_keys: Mapping[str, bytes],
-    derive: Callable[[bytes], Mapping[str, object]],
+    stream: StreamContents, public_keys: Mapping[str, bytes], derive: DeriveColumns
 ) -> StreamReport:
-    """Check every row against its record, the chain and the signed heads; the first fault in the stream's order."""
-    start = stream.start or Start(0, genesis_link(stream.stream))
-    checker = Checker(stream, start.seq, start.chain, derive)
+    """Check rows, chain and heads of a stream; report its first fault."""
+    verifier = _StreamVerifier(stream, public_keys, derive)
     rows = iter(stream.rows)
     for row in rows:
-        if fault := checker.row(row) or checker.link_of(row, rows):
-            return checker.report(*fault)
-    fault = checker.against([*stream.heads, *stream.outside], public_keys)
-    return checker.report(*(fault or ("", 0, "")))
+        if fault := verifier.check_row(row) or verifier.check_link(row, rows):
+            return verifier.report(fault)
+    return verifier.report(verifier.check_heads())
 
 
-class Checker:
-    """Walks one stream."""
+class _StreamVerifier:
+    """Walks one stream; `seq` and `link` are those of the last valid record."""
 
     def __init__(
-        self,
-        stream: StreamContents,
-        seq: int,
-        link: bytes,
-        derive: Callable[[bytes], Mapping[str, object]],
+        self, stream: StreamContents, public_keys: Mapping[str, bytes], derive: DeriveColumns
     ) -> None:
+        start = stream.start or ChainPoint(0, genesis_link(stream.stream))
         self.stream = stream
-        self.first = self.seq = seq
-        self.link = link
+        self.public_keys = public_keys
         self.derive = derive
-        self.links: dict[int, bytes] = {seq: link}
-        self.wanted = {h.seq for h in (*stream.heads, *stream.outside)}
+        self.first = self.seq = start.seq
+        self.link = start.chain
+        self.links: dict[int, bytes] = {start.seq: start.chain}
+        self.head_seqs = {head.seq for head in (*stream.heads, *stream.outside)}
 
-    def row(self, row: StreamRow) -> Fault | None:
-        """What is wrong with the next row by itself."""
+    def check_row(self, row: StreamRow) -> _Fault | None:
+        """Check the next row by itself."""
         expected = self.seq + 1
         if row.seq != expected:
-            return self.misplaced(row, expected)
-        if wrong := self.derived(row):
-            return ("altered", row.seq, wrong)
+            return _describe_gap(row, expected)
+        if difference := self._difference_from_record(row):
+            return "altered", row.seq, difference
         return None
 
-    def link_of(self, row: StreamRow, rest: Iterator[StreamRow]) -> Fault | None:
-        """Take the next row into the chain; what is wrong with it there, judged by what follows."""
+    def check_link(self, row: StreamRow, rest: Iterator[StreamRow]) -> _Fault | None:
+        """Take the next row into the chain; explain a wrong link from the rows after it."""
         link = chain_link(self.link, row.seq, row.kind, row.record)
         if link != row.chain:
-            return self.unlinked(row, list(islice(rest, LOOK_AHEAD)))
+            return self._explain_wrong_link(row, list(islice(rest, _LOOK_AHEAD)))
         self.seq, self.link = row.seq, link
-        if row.seq in self.wanted:
+        if row.seq in self.head_seqs:
             self.links[row.seq] = link
         return None
 
-    def unlinked(self, row: StreamRow, later: Sequence[StreamRow]) -> Fault:
-        """Why a row does not follow in the chain: another one belongs there, or its record was changed."""
+    def _explain_wrong_link(self, row: StreamRow, later: Sequence[StreamRow]) -> _Fault:
+        record = f"record {row.decision_id}"
         for other in later:
             link = chain_link(self.link, row.seq, other.kind, other.record)
-            if link in (row.chain, other.chain):
+            if link in {row.chain, other.chain}:
                 moved = chain_link(link, row.seq + 1, row.kind, row.record)
-                if other.seq != row.seq + 1 or moved in (row.chain, other.chain):
-                    return (
-                        "reordered",
-                        row.seq,
-                        f"record {row.decision_id} stands where {other.decision_id} belongs",
-                    )
-                return (
-                    "inserted",
-                    row.seq,
-                    f"record {row.decision_id} stands before {other.decision_id}, which belongs here",
-                )
-        if row.seq > max(self.wanted, default=self.first):
-            return (
-                "inserted",
-                row.seq,
-                f"record {row.decision_id} stands behind the last signed head",
-            )
-        return (
-            "altered",
-            row.seq,
-            f"record {row.decision_id} is not the one that was chained here",
-        )
+                if other.seq != row.seq + 1 or moved in {row.chain, other.chain}:
+                    return "reordered", row.seq, f"{record} is in the place of {other.decision_id}"
+                detail = f"{record} was inserted before {other.decision_id}, which belongs here"
+                return "inserted", row.seq, detail
+        if row.seq > max(self.head_seqs, default=self.first):
+            return "inserted", row.seq, f"{record} comes after the last signed head"
+        return "altered", row.seq, f"{record} is not the record that was chained here"
 
-    def misplaced(self, row: StreamRow, expected: int) -> Fault:
-        """A row that does not follow the one before it."""
-        if row.seq < expected:
-            return (
-                "inserted",
-                row.seq,
-                f"record {row.decision_id} stands a second time at {row.seq}",
-            )
-        gap = f"{expected}" if row.seq == expected + 1 else f"{expected} to {row.seq - 1}"
-        return ("missing", expected, f"records {gap} are missing before {row.decision_id}")
-
-    def derived(self, row: StreamRow) -> str:
-        """What the row's columns say otherwise than its record."""
+    def _difference_from_record(self, row: StreamRow) -> str:
         if row.kind != RecordKind.DECISION:
             return ""
         if row.columns is None:
@@ -213,63 +191,58 @@ class Checker:
             return f"record {row.decision_id} cannot be read: {error}"
         for name, value in columns.items():
             if row.columns[name] != value:
-                return f"{name} of {row.decision_id} is {row.columns[name]!r}, its record says {value!r}"
+                stored = f"{name} of {row.decision_id} is {row.columns[name]!r}"
+                return f"{stored}, its record says {value!r}"
         return ""
 
-    def against(self, heads: Iterable[Head], public_keys: Mapping[str, bytes]) -> Fault | None:
+    def check_heads(self) -> _Fault | None:
         """Check that the chain passes through every signed head."""
-        known = sorted(heads, key=lambda h: h.seq)
-        for head in known:
-            key = public_keys.get(head.key_id)
-            if key is None:
-                return (
-                    "unsigned",
-                    head.seq,
-                    f"the head at {head.seq} is signed with the unknown key {head.key_id}",
-                )
-            if not verify_head(head, key):
-                return ("forged", head.seq, f"the signature of the head at {head.seq} does not fit")
-            if head.seq > self.seq:
-                return (
-                    "truncated",
-                    self.seq + 1,
-                    f"the log ends at {self.seq}, a signed head stands at {head.seq}",
-                )
-            if head.seq in self.links and self.links[head.seq] != head.chain:
-                return (
-                    "altered",
-                    head.seq,
-                    f"the chain does not pass through the signed head at {head.seq}",
-                )
-        last = known[-1].seq if known else self.first
-        if self.seq > last:
-            return self.grown(last, public_keys)
+        heads = sorted((*self.stream.heads, *self.stream.outside), key=lambda head: head.seq)
+        for head in heads:
+            if fault := self._check_head(head):
+                return fault
+        last = heads[-1].seq if heads else self.first
+        return self._check_growth(last) if self.seq > last else None
+
+    def _check_head(self, head: Head) -> _Fault | None:
+        seq = head.seq
+        if head.key_id not in self.public_keys:
+            detail = f"the head at {seq} is signed with the unknown key {head.key_id}"
+            return "unsigned", seq, detail
+        if not verify_head(head, self.public_keys[head.key_id]):
+            return "forged", seq, f"the signature of the head at {seq} is not valid"
+        if seq > self.seq:
+            detail = f"the log ends at {self.seq}, but there is a signed head at {seq}"
+            return "truncated", self.seq + 1, detail
+        if seq in self.links and self.links[seq] != head.chain:
+            return "altered", seq, f"the chain does not pass through the signed head at {seq}"
         return None
 
-    def grown(self, last: int, public_keys: Mapping[str, bytes]) -> Fault | None:
-        """Check records behind the last head that was known at the start: a newer one has to cover them by now."""
-        valid = (
-            h
-            for h in self.stream.newer()
-            if h.key_id in public_keys and verify_head(h, public_keys[h.key_id])
-        )
-        newest = max(valid, key=lambda h: h.seq, default=None)
+    def _check_growth(self, last: int) -> _Fault | None:
+        """Check that a newer head covers the records after the last head known before."""
+        valid = [head for head in self.stream.newer() if self._is_valid(head)]
+        newest = max(valid, key=lambda head: head.seq, default=None)
         if newest is None or newest.seq < self.seq:
-            return (
-                "inserted",
-                last + 1,
-                f"records from {last + 1} on stand behind the last signed head",
-            )
+            detail = f"the records from {last + 1} on come after the last signed head"
+            return "inserted", last + 1, detail
         if newest.seq == self.seq and newest.chain != self.link:
-            return (
-                "altered",
-                self.seq,
-                f"the chain does not pass through the signed head at {self.seq}",
-            )
+            detail = f"the chain does not pass through the signed head at {self.seq}"
+            return "altered", self.seq, detail
         return None
 
-    def report(self, fault: str, seq: int, detail: str) -> StreamReport:
-        """The stream's state as far as it was walked."""
-        return StreamReport(
-            self.stream.stream, self.seq - self.first, self.first, fault, seq, detail
-        )
+    def _is_valid(self, head: Head) -> bool:
+        key = self.public_keys.get(head.key_id)
+        return key is not None and verify_head(head, key)
+
+    def report(self, fault: _Fault | None) -> StreamReport:
+        """Return the state of the stream, as far as it was walked."""
+        word, seq, detail = fault or ("", 0, "")
+        checked = self.seq - self.first
+        return StreamReport(self.stream.stream, checked, self.first, word, seq, detail)
+
+
+def _describe_gap(row: StreamRow, expected: int) -> _Fault:
+    if row.seq < expected:
+        return "inserted", row.seq, f"record {row.decision_id} is a second one at {row.seq}"
+    gap = f"{expected}" if row.seq == expected + 1 else f"{expected} to {row.seq - 1}"
+    return "missing", expected, f"records {gap} are missing before {row.decision_id}"

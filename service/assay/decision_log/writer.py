@@ -1,4 +1,4 @@
-"""The journal of a process and its way into the database: recovered at start, shipped meanwhile, drained at the end."""
+"""The journal of a process: recovered at start, shipped by a thread, drained at the end."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ log = structlog.get_logger("assay.decision_log.writer")
 
 @dataclass(frozen=True, slots=True)
 class VerificationInputs:
-    """What the log is verified with: the keys that heads are signed with, and the heads kept outside the database."""
+    """What verification needs from outside the database: public keys and signed heads."""
 
     public_keys: Mapping[str, bytes] = field(default_factory=dict)
     heads: Callable[[], list[Head]] = list
@@ -42,7 +42,7 @@ NO_VERIFICATION_INPUTS = VerificationInputs()
 
 
 def read_verification_inputs(directory: Path) -> VerificationInputs:
-    """What the journal's directory knows of keys and heads, for who writes no journal."""
+    """Return the key and heads of a journal's directory, without opening the journal."""
     key = directory / KEY
     return VerificationInputs(
         read_public_keys([key]) if key.exists() else {}, HeadFile(directory / HEADS).read
@@ -54,52 +54,55 @@ class JournalUnusable(OperatorError):
 
 
 class DecisionLogWriter:
-    """Takes records from construction until `close`; what is not shipped by then is shipped by the next process."""
+    """Takes records until `close`; the next process ships what is left in the journal."""
 
     def __init__(self, directory: Path, database: Engine, mode: Mode = "write") -> None:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             for found in recover(directory):
                 log.info(
-                    "recovered", stream=found.stream, records=found.frames, cut_bytes=found.cut_bytes,
+                    "recovered",
+                    stream=found.stream,
+                    records=found.frames,
+                    cut_bytes=found.cut_bytes,
                     torn=found.torn_frames,
-                )  # fmt: skip
+                )
             signer = HeadSigner(directory / KEY)
             self.head_file = HeadFile(directory / HEADS)
             self.public_keys = {signer.key_id: signer.public_key}
-            notary = ChainSigner(signer, self.head_file, frozenset({RecordKind.DECISION}))
+            chain_signer = ChainSigner(signer, self.head_file, frozenset({RecordKind.DECISION}))
             self.journal = Journal(directory, mode=mode)
         except (JournalError, OSError) as error:
             raise JournalUnusable(f"journal {str(directory)!r}: {error}") from error
-        self.shipper = Shipper(directory, LogSink(database), notary, own=self.journal.stream)
+        self.shipper = Shipper(directory, LogSink(database), chain_signer, own=self.journal.stream)
         self.thread = threading.Thread(target=self.shipper.run, name="assay-shipper", daemon=True)
         self.thread.start()
 
     @property
     def accepting(self) -> bool:
-        """Whether the next decision could be logged."""
+        """Whether the next decision can be logged."""
         return self.journal.accepting
 
     @property
     def trouble(self) -> Exception | None:
-        """Why records cannot be shipped at the moment, if so; they are kept in the journal meanwhile."""
+        """Why records cannot be shipped at the moment; they stay in the journal meanwhile."""
         return self.shipper.trouble
 
     @property
-    def witnesses(self) -> VerificationInputs:
-        """What the log is verified with."""
+    def verification_inputs(self) -> VerificationInputs:
+        """The key and heads to verify the log with."""
         return VerificationInputs(self.public_keys, self.heads)
 
     def heads(self) -> list[Head]:
-        """The signed heads kept outside the database."""
+        """Return the signed heads stored outside the database."""
         return self.head_file.read()
 
     def drain(self, seconds: float = DRAIN_SECONDS) -> bool:
-        """Ship everything there is; whether that was possible in time."""
+        """Ship everything; return whether that was possible in time."""
         return self.shipper.drain(seconds)
 
     def close(self) -> None:
-        """Take no more records, ship what can be shipped in a few seconds, and let go of the files."""
+        """Reject further records, ship what is possible within seconds, and release the files."""
         self.journal.close()
         if not self.drain():
             log.warning(

@@ -1,1 +1,1 @@
-"""Append-only files that hold what has been answered until it is shipped: written before the answer, read after it."""
+"""Append-only files on the local disk that hold records until they are shipped."""

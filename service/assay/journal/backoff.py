@@ -11,7 +11,7 @@ _MAX_DOUBLINGS = 60
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """How long to wait after failures; times are in seconds, `draw` returns a number from 0 to 1."""
+    """How long to wait after failures, in seconds; `draw` returns a number from 0 to 1."""
 
     first: float = 0.1
     longest: float = 5.0

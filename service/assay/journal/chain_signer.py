@@ -57,7 +57,7 @@ class ChainSigner:
         return self._published.get(stream)
 
     def publish(self, stream: str, position: StreamPosition, *, now: bool = False) -> None:
-        """Publish a head, unless it is published already, or the last one is recent and not `now`."""
+        """Publish a head, unless it is known, or the last one is recent and not `now`."""
         newest = self._published.get(stream)
         at = time.monotonic()
         if position.seq <= (newest.seq if newest else 0):

@@ -42,7 +42,7 @@ def encode(kind: int, payload: bytes) -> bytes:
 
 
 def scan(data: bytes | mmap, offset: int = 0, *, base: int = 0) -> Iterator[Frame | TornBytes]:
-    """Yield frames and the damage between them, from `offset` on; `base` is the offset of `data`."""
+    """Yield frames and the damage between them; `base` is the offset of `data` in the file."""
     size = len(data)
     while offset < size:
         found = _frame(data, offset, base) or _next_frame(data, offset + 1, base)

@@ -14,8 +14,8 @@ from pathlib import Path
 from assay.journal.operating_system import REAL, FileOperations
 from assay.journal.uuid7 import uuid7
 
-# A segment is complete once its successor has the ending SEALED. NEXT marks the segment reserved ahead;
-# it may hold frames while the one before it is being sealed.
+# A segment is complete once its successor has the ending SEALED. NEXT marks the segment reserved
+# ahead; it may hold frames while the one before it is being sealed.
 SEALED = ".seg"
 NEXT = ".next"
 LOCK = "lock"

@@ -15,7 +15,7 @@ MAX_BYTES = 16 << 20  # payload bytes per read, unless one record is longer
 
 
 class StreamReader:
-    """Reads a stream's frames in order; `final` means that its writer is dead and nothing will follow."""
+    """Reads a stream's frames in order; if `final`, its writer is dead and nothing will follow."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class StreamReader:
         return later[0]
 
     def _read_here(self, limit: int, most: int, *, sealed: bool) -> list[Frame]:
-        """Return the next frames of this segment; unless it is sealed, damage may be a frame in progress."""
+        """Return the next frames; in an unsealed segment, damage may be a frame in progress."""
         try:
             descriptor = self._operations.open(
                 segment_path(self.path, self.segment), os.O_RDONLY, 0
@@ -86,7 +86,7 @@ class StreamReader:
     def _scan(
         self, data: bytes, limit: int, most: int, *, skip: bool = False
     ) -> tuple[list[Frame], bool]:
-        """Return the frames up to the first damage, or with `skip` beyond it, and whether it stopped there."""
+        """Return frames up to the first damage, or beyond with `skip`, and whether it stopped."""
         frames: list[Frame] = []
         for found in scan(data, base=self.offset):
             if isinstance(found, TornBytes):

@@ -31,7 +31,7 @@ from assay.journal.operating_system import REAL, FileOperations
 
 @dataclass(frozen=True, slots=True)
 class RecoveredStream:
-    """What was found in a stream: `cut_bytes` after the last frames, `torn_frames` of all damage."""
+    """What was found in a stream: `cut_bytes` at the ends of segments, `torn_frames` anywhere."""
 
     stream: str
     frames: int

@@ -15,7 +15,7 @@ When a segment is full, each thread tries to move the journal on. Exactly one ta
 permit (`list.pop` is atomic) and sets `current`; the others find it done.
 
 The janitor seals segments in order: a segment is sealed when it is not current and no slot is
-inside it. From then on no thread writes to it, and renaming its successor to `.seg` tells readers so.
+inside it. From then on no thread writes to it; renaming its successor to `.seg` shows that.
 
 INVARIANT: `current` only moves forward, and only its thread writes a slot. Both depend on the
 atomic loads and stores of references that CPython guarantees.

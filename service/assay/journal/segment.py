@@ -56,7 +56,8 @@ class Segment:
     def take_permit(self) -> bool:
         """Return True to exactly one caller: the one that moves the journal to the next segment."""
         try:
-            self._permit.pop()  # INVARIANT: list.pop is atomic; the winner must set the current segment
+            # INVARIANT: list.pop is atomic; the winner must set the current segment.
+            self._permit.pop()
         except IndexError:
             return False
         return True
@@ -102,7 +103,7 @@ class Segment:
 
 
 def prepare(path: Path, number: int, size: int, operations: FileOperations) -> Segment:
-    """Reserve a segment; its last quarter holds the frames that many threads begin near the limit."""
+    """Reserve a segment; its last quarter is for frames that many threads begin at the limit."""
     file = segment_path(path, number, NEXT)
     descriptor = operations.open(file, FLAGS, PRIVATE)
     try:

@@ -174,7 +174,7 @@ class StreamShipment:
         if not self._is_ready():
             return 0
         reader = self._reader or self._begin(sink)
-        # INVARIANT: after any failure below, `_reader` is None, so the sink's position is read again.
+        # INVARIANT: after a failure below, `_reader` is None: the sink's position is read again.
         self._reader = None
         count = self._ship_batch(reader, sink, limit)
         if reader.finished or any(number < reader.segment for number in segments(self.path)):

@@ -22,8 +22,8 @@ class RecordKind(IntEnum):
 class StreamPosition:
     """How far a stream is stored.
 
-    `segment` and `offset` are the end of the last frame, `seq` and `chain` are number and link of the
-    last chained record.
+    `segment` and `offset` are the end of the last frame, `seq` and `chain` are number and link of
+    the last chained record.
     """
 
     segment: int

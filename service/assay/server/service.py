@@ -292,7 +292,7 @@ class Service:
         settings = self.settings
         auditor = Auditor(settings.database, engine_version(), compile_stored)
         if self.log_writer is not None:
-            witnesses = self.log_writer.witnesses
+            witnesses = self.log_writer.verification_inputs
         else:
             witnesses = (
                 NO_VERIFICATION_INPUTS
