@@ -58,7 +58,7 @@ def log(store: Engine) -> Iterator[Engine]:
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a page takes several."""
     monkeypatch.setattr(audit_queries, "FIRST_WINDOW", 7)
-    monkeypatch.setattr(audit_log, "WINDOW", 7)
+    monkeypatch.setattr(audit_log, "_WINDOW", 7)
     monkeypatch.setattr(audit_log, "PIECE", 5)
 
 

@@ -118,7 +118,7 @@ def column(rows: Rows, seq: int, name: str, value: object) -> Rows:
         pytest.param(lambda rows: rows, "", 0, "", id="nothing"),
         pytest.param(
             lambda rows: at(rows, 4, record=record(99), columns=columns_of(record(99))), "altered", 4,
-            "is not the one that was chained here", id="a record edited",
+            "is not the record that was chained here", id="a record edited",
         ),
         pytest.param(
             lambda rows: at(rows, 4, record=record(99)), "altered", 4, "its record says", id="a record edited alone"
