@@ -59,7 +59,7 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a page takes several."""
     monkeypatch.setattr(audit_queries, "FIRST_WINDOW", 7)
     monkeypatch.setattr(audit_log, "_WINDOW", 7)
-    monkeypatch.setattr(audit_log, "PIECE", 5)
+    monkeypatch.setattr(audit_log, "_PIECE", 5)
 
 
 def has(kind: str, word: str) -> ColumnElement[bool]:
@@ -327,7 +327,7 @@ def test_lookups_are_resolved_before_the_database_chooses_its_way(log: Engine) -
 def test_a_long_lookup_stays_with_the_database(
     log: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit_queries, "RESOLVED", 2)
+    monkeypatch.setattr(audit_queries, "_MAX_RESOLVED", 2)
     rows = make_rows(200)
     ship(log, Stream(), rows)
     where, holds = QUESTIONS["an excluded provider"]
