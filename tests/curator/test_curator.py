@@ -1,4 +1,4 @@
-"""The curator's work: hours in order, each whole or not at all; between them what changed; nothing without a lease."""
+"""The work of the curator: hours in order, each whole or not at all; nothing without a lease."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_another_curator_judges_again_and_nothing_comes_of_it(
     for _ in range(2):
         CuratorBench(
             store, bench.now
-        ).work()  # whoever was admitted in that hour is judged as a member now
+        ).work()  # endpoints admitted in that hour are judged as members now
     publications = len(read_rows(store, publication))
     assert publications <= 2
     CuratorBench(store, bench.now).work()

@@ -1,4 +1,4 @@
-"""The lease: one of many has it, it changes hands within seconds, and whoever lost it commits nothing."""
+"""The lease: one of many holds it, it changes hands within seconds, and a loser commits nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import psycopg
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, create_engine
 from tests.support.curated_pool import START
 
 from assay.curator.lease import (
@@ -19,6 +19,7 @@ from assay.curator.lease import (
     RowLeaseClient,
     lease_client,
 )
+from assay.engine.errors import StoreUnavailable
 from assay.store.database import open_database, writing
 from assay.store.lease import Lease, LeaseLost, read_lease, require_lease
 
@@ -132,7 +133,7 @@ def test_a_row_that_is_not_renewed_runs_out(
     clock.pass_(LIFETIME - timedelta(seconds=1))
     assert other.acquire() is None
     clock.pass_(timedelta(seconds=1))
-    assert one.renew(lease)  # late, but nobody had taken it
+    assert one.renew(lease)  # late, but no other had taken it
     clock.pass_(LIFETIME)
     second = taken(other)
     assert not one.renew(lease)
@@ -204,3 +205,13 @@ def test_nobody_takes_what_changed_meanwhile(store: Engine, clock: Clock, backen
     assert read_lease(store) == lease
     assert (lease.token, lease.holder, lease.expires_at) == (1, "one", START + LIFETIME)
     one.release(lease)
+
+
+def test_a_failing_lease_is_an_error_and_not_held_by_another(clock: Clock) -> None:
+    database = create_engine("postgresql+psycopg://assay@127.0.0.1:1/none")
+    client = lease_client(database, "one", clock)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            client.acquire()
+    client.close()
+    database.dispose()

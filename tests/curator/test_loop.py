@@ -1,4 +1,4 @@
-"""A curator in a process: it works while it has the lease, tells what fails, and tries again, later each time."""
+"""The curator loop: it works while it holds the lease, reports failures, and retries later."""
 
 from __future__ import annotations
 

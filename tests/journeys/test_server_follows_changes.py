@@ -140,7 +140,7 @@ def test_a_policy_revision_ahead_of_the_server_is_rejected(small_server: grpc.Ch
 
     assert behind.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     assert behind.value.details() == (
-        f"min_policy_revision: {number + 1} is newer than the revision in force, {number}"
+        f"min_policy_revision: {number + 1} is newer than the active revision, {number}"
     )
 
 

@@ -1,1 +1,1 @@
-"""The one process that closes hours: it judges with memory, moves endpoints in and out of pools, and publishes."""
+"""Judging and publishing, under a lease that one process at a time holds."""

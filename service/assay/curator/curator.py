@@ -1,17 +1,18 @@
-"""The curator: it watches rules and world, judges when something is due, and stores or publishes the snapshot.
+"""The curator: it watches rules and world, judges what is due, and publishes snapshots.
 
 How it works
-    With a lease, the curator judges with memory. Every UTC hour that has closed is one tick, in order, also hours that
-    were missed; between hours it judges again if the rules or the world changed. A tick is one transaction: the snapshot,
-    its publication, changed states and changes are all written, or nothing is. The transaction compares the lease's
-    token, so that a curator that lost the lease without noticing writes nothing.
+    With a lease, the curator judges with memory. Every UTC hour that has closed is one tick, in
+    order, also hours that were missed; between hours it judges again if the rules or the world
+    changed. A tick is one transaction: the snapshot, its publication, changed states and changes
+    are all written, or nothing is. The transaction compares the lease's token, so that a curator
+    that lost the lease without noticing writes nothing.
 
-    Without a lease, it judges without memory, as of now or of a pinned time, whenever the rules or the world changed or
-    an hour closed. Such snapshots are stored for replay but not published. A service judges so as long as nothing was
-    published.
+    Without a lease, it judges without memory, as of now or of a pinned time, whenever the rules or
+    the world changed or an hour closed. Such snapshots are stored for replay but not published. A
+    service judges so as long as nothing was published.
 
-    The curator remembers nothing that the database does not hold, except which basis it judged last. Any other curator
-    can continue where it stopped.
+    The curator remembers nothing that the database does not hold, except which basis it judged
+    last. Any other curator can continue where it stopped.
 """
 
 from __future__ import annotations
@@ -56,12 +57,12 @@ class PolicySupplier(Protocol):
     """Where the rules come from: a `RuleDirectory`, or what a test supplies."""
 
     def refresh(self) -> Policy:
-        """Return the last good policy, not yet numbered; raises the error as long as there is none."""
+        """Return the last good policy, not numbered; raises while there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedSnapshot:
-    """A snapshot with the world it was judged from; `publication` is `None` if it was only stored."""
+    """A snapshot and its world; `publication` is `None` if it was only stored."""
 
     snapshot: Snapshot
     world: World
@@ -79,7 +80,7 @@ class _Basis:
 
 
 def hours_due(done: int | None, now: datetime) -> range:
-    """Return the hours to close now, numbered from 1970: all since the last one `done`, at first only one."""
+    """Return the hours to close, numbered from 1970: all since the last `done`, at first one."""
     closed = (now - SETTLING - EPOCH) // HOUR
     return range(closed if done is None else done + 1, closed + 1)
 
@@ -124,12 +125,15 @@ class Curator:
         self._pause_ends = steady()
 
     def judge_if_changed(self, pinned: datetime | None = None) -> bool:
-        """Judge without a lease if rules, world or hour changed, as of now or `pinned`; return whether it did."""
+        """Judge without a lease if anything changed, as of now or `pinned`.
+
+        Returns whether it judged.
+        """
         as_of = pinned or self._clock().astimezone(UTC)
         return self._judge_changes(self._rules.refresh(), as_of, None)
 
     def curate(self, lease: Lease, is_wanted: Callable[[], bool]) -> None:
-        """Close the hours that are due as long as that `is_wanted`, then judge changes; raises LeaseLost too."""
+        """Close the hours that are due while that `is_wanted`, then judge changes."""
         policy = self._rules.refresh()
         done = last_hour(self._database)
         for hour in hours_due(done, self._clock()):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def paused_collection(*, freeze: bool = False) -> Iterator[None]:
-    """Pause the garbage collector: a collection that walks a whole world stops every thread for up to a second.
+    """Pause the garbage collector, which stops every thread while it walks a whole world.
 
     With `freeze`, everything that exists at the end is exempt from later collections.
     """

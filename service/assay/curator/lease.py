@@ -1,7 +1,7 @@
 """Leader election among curators: by an advisory lock on PostgreSQL, by a row on SQLite.
 
-In both cases the row's token grows with every holder and is compared in each transaction of a tick, so that a holder that
-lost the lease without noticing commits nothing.
+In both cases the row's token grows with every holder and is compared in each transaction of a tick,
+so that a holder that lost the lease without noticing commits nothing.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ LIFETIME: Final = timedelta(seconds=8)
 LIFETIME_S: Final = int(LIFETIME.total_seconds())
 LOCK_KEY: Final = 0x41_73_73_61_63  # the advisory lock that the curator's own connection holds
 SESSION_SETTINGS: Final = (
-    f"SET idle_session_timeout = '{LIFETIME_S}s'",  # the server closes the session of a holder that hangs …
-    "SET tcp_keepalives_idle = 2",  # … or is cut off
+    f"SET idle_session_timeout = '{LIFETIME_S}s'",  # closes a holder that hangs …
+    "SET tcp_keepalives_idle = 2",  # … or that is cut off
     "SET tcp_keepalives_interval = 2",
     "SET tcp_keepalives_count = 3",
     f"SET tcp_user_timeout = '{LIFETIME_S}s'",
@@ -47,17 +47,17 @@ class LeaseClient(Protocol):
 
 
 def lease_client(database: Engine, holder: str, clock: Callable[[], datetime]) -> LeaseClient:
-    """Return the client for this database; `holder` is a name for people that no other process has."""
+    """Return the client for this database; `holder` names this process for people."""
     if database.dialect.name == "postgresql":
         return AdvisoryLeaseClient(database, holder, clock)
     return RowLeaseClient(database, holder, clock)
 
 
 class RowLeaseClient:
-    """The row is the lease: its holder moves its expiry on, and once that has passed, another may take it.
+    """The row is the lease: its holder extends it, and once it has expired, another may take it.
 
-    The expiry is compared with this machine's clock. In case that was set back, a row that did not change for a lifetime
-    by the steady clock is free as well.
+    The expiry is compared with this machine's clock. In case that was set back, a row that did not
+    change for a lifetime by the steady clock is free as well.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class RowLeaseClient:
 
 
 class AdvisoryLeaseClient:
-    """A lock that lives as long as its own connection, which the server closes if the holder hangs."""
+    """A lock that lives as long as its connection, which the server closes if the holder hangs."""
 
     def __init__(self, database: Engine, holder: str, clock: Callable[[], datetime]) -> None:
         self._database = database
@@ -126,7 +126,7 @@ class AdvisoryLeaseClient:
         return taken
 
     def renew(self, lease: Lease) -> bool:
-        """Keep the connection busy; return whether the row is unchanged, and so the lease still ours."""
+        """Keep the connection busy; return whether the row, and so the lease, is still ours."""
         if self._connection is None:
             return False
         try:
@@ -153,7 +153,7 @@ class AdvisoryLeaseClient:
             connection.close()
 
     def _unlock(self) -> None:
-        """Unlock explicitly, since the server releases the locks of a dropped connection only a moment later."""
+        """Unlock now; the server frees the locks of a dropped connection a moment later."""
         if self._connection is not None and not self._connection.invalidated:
             with suppress(DBAPIError):
                 unlock = text("SELECT pg_advisory_unlock(:key)")

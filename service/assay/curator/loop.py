@@ -1,4 +1,4 @@
-"""A curator at work in a process: one thread holds the lease, another one curates while there is one."""
+"""A curator at work in a process: one thread holds the lease, another one curates."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = structlog.get_logger("assay.curator")
 
 
 class LeaseHolder:
-    """Holds the lease whenever it is free, from one refresh to the next; `lease` is the one held now."""
+    """Takes the lease whenever it is free, and keeps it; `lease` is the one held now."""
 
     def __init__(self, client: LeaseClient) -> None:
         self.lease: Lease | None = None
@@ -33,7 +33,7 @@ class LeaseHolder:
         self._ended = False
 
     def refresh(self) -> None:
-        """Renew or take the lease; an unavailable database costs it only once another holder has taken it."""
+        """Renew or take the lease; an unavailable database alone does not lose it."""
         with self._lock:
             if self._ended:
                 return
@@ -99,7 +99,7 @@ class CuratorLoop:
 
     @property
     def trouble(self) -> Exception | None:
-        """Why nothing can be curated here at the moment; that another process curates is no trouble."""
+        """Why curating fails at the moment; that another process curates is no trouble."""
         return self._trouble or self.holder.trouble
 
     def __enter__(self) -> Self:
@@ -114,7 +114,7 @@ class CuratorLoop:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Release the lease; a tick under way can write nothing any more, and is abandoned after seconds."""
+        """Release the lease; a tick under way can write nothing more, and is abandoned."""
         self.end()
         for thread in self._threads:
             thread.join(JOIN_S)
@@ -125,7 +125,7 @@ class CuratorLoop:
         self.holder.end()
 
     def work(self) -> None:
-        """Curate if this process holds the lease; a failure is reported as trouble and tried again later."""
+        """Curate if this process holds the lease; a failure becomes trouble and is retried."""
         lease = self.holder.lease
         if lease is None:
             self._trouble = None

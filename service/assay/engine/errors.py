@@ -1,7 +1,7 @@
-"""Errors by whose fault they are: the caller's, the policy author's or the operator's.
+"""Errors by who must act: the caller, the policy author or the operator.
 
-A refusal is a value, not an error; these are raised where work cannot go on. Every class has a row in
-`assay.rpc.status` (a test fails when one is missing).
+An endpoint that rules exclude is a value, not an error; errors are raised where work cannot go on.
+Every class has a row in `assay.rpc.status`; a test fails if one is missing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ class AssayError(Exception):
 
 
 class CallerError(AssayError):
-    """The request cannot be answered as it was asked."""
+    """The request cannot be answered; the caller has to change it."""
 
 
 class InvalidField(CallerError):
@@ -36,39 +36,38 @@ class UnknownVariant(CallerError):
     """The suffix after `:` selects no binding and belongs to no catalog model."""
 
     def __init__(self, slug: str, variant: str, known: tuple[str, ...]) -> None:
-        super().__init__(
-            f"model: {quoted(slug)} has the unknown variant {quoted(variant)}, known are {', '.join(known)}"
-        )
+        unknown = f"model: {quoted(slug)} has the unknown variant {quoted(variant)}"
+        super().__init__(f"{unknown}, known are {', '.join(known)}")
         self.slug = slug
         self.variant = variant
         self.known = known
 
 
 class PolicyBehind(CallerError):
-    """The caller asked for a newer policy revision than the one in force."""
+    """The caller asked for a newer policy revision than the active one."""
 
     def __init__(self, wanted: int, current: int) -> None:
         super().__init__(
-            f"min_policy_revision: {wanted} is newer than the revision in force, {current}"
+            f"min_policy_revision: {wanted} is newer than the active revision, {current}"
         )
         self.wanted = wanted
         self.current = current
 
 
 class TooManyStreams(CallerError):
-    """As many streams are open as the server takes."""
+    """The server has as many open streams as it accepts."""
 
     def __init__(self, most: int) -> None:
-        super().__init__(f"{most} streams are open already, which is as many as this server takes")
+        super().__init__(f"{most} streams are open, the most that this server accepts")
         self.most = most
 
 
 class AuthorError(AssayError):
-    """Rule files that cannot be put into force."""
+    """Rule files that cannot be activated."""
 
 
 class OperatorError(AssayError):
-    """Something the person running Assay has to mend: settings, database, files."""
+    """The operator has to repair something: settings, database, files."""
 
 
 class SnapshotUnavailable(OperatorError):
@@ -79,14 +78,14 @@ class SnapshotUnavailable(OperatorError):
 
 
 class DecisionNotLogged(OperatorError):
-    """The journal takes no records, so nothing may be answered: what is answered has to be on record."""
+    """The journal accepts no records, so that no decision may be answered."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"the decision cannot be logged, so it is not answered: {why}")
 
 
 class EvidenceNotKept(OperatorError):
-    """The journal takes no records, so nothing may be acknowledged; all of the batch may be sent again."""
+    """The journal accepts no records; the whole batch may be sent again."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"the outcomes cannot be kept, send them again later: {why}")
@@ -97,11 +96,11 @@ class StoreUnavailable(OperatorError):
 
 
 class BadData(OperatorError):
-    """A file to import is not what it claims to be; nothing of it was kept."""
+    """A file to import is not what it claims to be; none of it was stored."""
 
 
 def quoted(value: object, limit: int = 80) -> str:
-    """Show a value from outside in an error: one line, printable, cut at `limit` characters."""
+    """Return a value from outside for a message: printable, on one line, cut at `limit`."""
     text = value if isinstance(value, str) else str(value)
     if len(text) <= limit:
         return ascii(text) if isinstance(value, str) else text

@@ -40,7 +40,7 @@ class RuleDirectory:
         self._rejected: tuple[str, AssayError] | None = None
 
     def refresh(self) -> Policy:
-        """Return the last good policy, not yet numbered; raises the error as long as there is none."""
+        """Return the last good policy, not numbered; raises while there is none."""
         try:
             self.policy = self._read()
             self.error = None

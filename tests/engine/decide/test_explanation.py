@@ -1,4 +1,4 @@
-"""Explaining a request plans it as deciding does, and tells every value that its rules read."""
+"""Explaining a request plans it as deciding does, and reports every value that its rules read."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ REQUESTS = [
         id="exacto and another model",
     ),
     pytest.param(make_request(f"{MODEL}:exacto", allow_fallbacks=False), id="without fallbacks"),
-    pytest.param(make_request(f"{MODEL}:nitro", only=("nobody",)), id="nobody left"),
+    pytest.param(make_request(f"{MODEL}:nitro", only=("unlisted",)), id="none left"),
 ]
 
 

@@ -52,7 +52,9 @@ ROOT = Path(__file__).resolve().parents[3]
 
 # --- requests, at random --------------------------------------------------------------------------------------------
 
-NAMES = sorted({name for e in mixed_world().endpoints for name in (e.provider, e.tag)} | {"nobody"})
+NAMES = sorted(
+    {name for e in mixed_world().endpoints for name in (e.provider, e.tag)} | {"unlisted"}
+)
 LISTS = st.lists(st.sampled_from(NAMES), max_size=4).map(tuple)
 LIMITS = st.one_of(st.none(), st.sampled_from([0.0, 0.1, 1.0, 2.5, 100.0]))
 POINTS = st.builds(Percentiles, p50=LIMITS, p90=LIMITS)
@@ -253,11 +255,9 @@ def test_a_policy_older_than_asked_for_is_refused() -> None:
     [
         pytest.param({"model": "lab/empty"}, "no_endpoints", id="a model without endpoints"),
         pytest.param({"model": "lab/empty:exacto"}, "no_endpoints", id="and its pool"),
-        pytest.param({"only": ("nobody",)}, "constraint_filtered", id="nobody left"),
-        pytest.param(
-            {"model": "lab/unseen:exacto"}, "constraint_filtered", id="nobody in the pool"
-        ),
-        pytest.param({}, "", id="somebody left"),
+        pytest.param({"only": ("unlisted",)}, "constraint_filtered", id="none left"),
+        pytest.param({"model": "lab/unseen:exacto"}, "constraint_filtered", id="none in the pool"),
+        pytest.param({}, "", id="some left"),
     ],
 )
 def test_no_endpoint_left_is_an_answer(more: dict[str, Any], availability: str) -> None:

@@ -90,7 +90,7 @@ def test_item_01_uptime_bands(trouble: dict[str, Any], place: int) -> None:
     [
         pytest.param({"order": ("c", "a")}, ["c", "a", "b"], id="the rest follows"),
         pytest.param(
-            {"order": ("nobody", "c")},
+            {"order": ("unlisted", "c")},
             ["c", "a", "b"],
             id="who does not serve the model is skipped",
         ),
@@ -100,7 +100,7 @@ def test_item_01_uptime_bands(trouble: dict[str, Any], place: int) -> None:
             id="no rest without fallbacks",
         ),
         pytest.param(
-            {"order": ("nobody",), "allow_fallbacks": False}, [], id="nobody without fallbacks"
+            {"order": ("unlisted",), "allow_fallbacks": False}, [], id="none without fallbacks"
         ),
         pytest.param(
             {"order": ("b",)}, ["b", "a", "c"], id="a named unstable one still comes first"
@@ -140,12 +140,12 @@ LAYERED = (
 @pytest.mark.parametrize(
     ("tenant", "wants", "expected"),
     [
-        pytest.param({}, {}, "abcd", id="nobody asks for anything"),
+        pytest.param({}, {}, "abcd", id="no preference at all"),
         pytest.param({"only": ("a", "b")}, {"only": ("b", "c")}, "b", id="only is an intersection"),
         pytest.param({"only": ("a",)}, {"only": ("b",)}, "", id="which may be empty"),
         pytest.param({"ignore": ("a",)}, {"ignore": ("b",)}, "cd", id="ignore is a union"),
         pytest.param({"ignore": ("a",)}, {"only": ("a", "b")}, "b", id="only does not undo ignore"),
-        pytest.param({"only": ("a", "b")}, {"order": ("c", "b")}, "ba", id="order lets nobody in"),
+        pytest.param({"only": ("a", "b")}, {"order": ("c", "b")}, "ba", id="order admits none"),
         pytest.param({}, {"zdr": True}, "ab", id="the request asks for zdr"),
         pytest.param({"zdr": True}, {}, "ab", id="the operator does"),
         pytest.param({"zdr": True}, {"zdr": False}, "ab", id="which no request relaxes"),
@@ -218,7 +218,7 @@ def test_item_04_max_price_removes(limit: MaxPrice, expected: str) -> None:
         pytest.param({"preferred_max_latency": Percentiles(p50=0.5)}, "abcd", id="in seconds"),
         pytest.param({"preferred_max_latency": Percentiles(p50=0.4)}, "bacd", id="latency"),
         pytest.param({"preferred_max_latency": Percentiles(p50=0.4), "preferred_min_throughput": Percentiles(p90=30.0)},
-                     "abcd", id="nobody does both"),
+                     "abcd", id="none does both"),
     ],
 )  # fmt: skip
 def test_item_04_preferred_only_demotes(wants: dict[str, Any], expected: str) -> None:
@@ -497,13 +497,13 @@ def test_item_09_below_the_floors_is_the_middle_tier(
     assert tags(plan_for(snapshot, tools=1)) == expected
 
 
-# --- 10: nobody left (the forwarder's 404 is made of this) ------------------------------------------------------------
+# --- 10: none left (the forwarder's 404 is made of this) ------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("wants", "excluded_by"),
     [
-        pytest.param({"only": ("nobody",)}, {"only"}, id="only"),
+        pytest.param({"only": ("unlisted",)}, {"only"}, id="only"),
         pytest.param({"ignore": ("a", "b")}, {"ignored"}, id="ignore"),
         pytest.param({"zdr": True}, {"data_policy:zdr"}, id="zero data retention"),
         pytest.param({"data_collection": "deny"}, {"data_policy:training"}, id="data collection"),

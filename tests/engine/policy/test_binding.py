@@ -220,8 +220,14 @@ def test_an_inherited_rule_is_asked_once(variants: str) -> None:
 
 @pytest.mark.parametrize("variants", ["one:two", "two:one"])
 def test_a_rule_written_anew_stands_for_the_inherited_one(variants: str) -> None:
-    anew = "request: [{name: limit, expression: endpoint.price.prompt <= 1.0, reason: max_price}]"
-    rule_sets = {"limited": LIMITED, "one": "extends: limited", "two": f"extends: limited\n{anew}"}
+    rewritten = (
+        "request: [{name: limit, expression: endpoint.price.prompt <= 1.0, reason: max_price}]"
+    )
+    rule_sets = {
+        "limited": LIMITED,
+        "one": "extends: limited",
+        "two": f"extends: limited\n{rewritten}",
+    }
     answer = plan_for(judge_world(OFFERS, policy(ONE, **rule_sets)), f"lab/one:{variants}")
     assert {tag: len(found) for tag, found in reasons(answer).items()} == {"b": 1, "c": 1}
 

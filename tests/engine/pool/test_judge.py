@@ -159,12 +159,12 @@ def ignoring(count: int, of: int) -> tuple[IgnoreVote, ...]:
     ("ignored", "tenants", "broken", "abstained"),
     [
         pytest.param(
-            0, 0, [], [("ignore_rate", "IGNORED_BY_USERS", "absent")], id="nobody has a say"
+            0, 0, [], [("ignore_rate", "IGNORED_BY_USERS", "absent")], id="no tenant has a say"
         ),
         pytest.param(
             29, 29, [], [("ignore_rate", "IGNORED_BY_USERS", "not_asked")], id="too few have"
         ),
-        pytest.param(0, 30, [], [], id="nobody ignores it"),
+        pytest.param(0, 30, [], [], id="no tenant ignores it"),
         pytest.param(7, 30, [], [], id="a rate that may be chance"),
         pytest.param(20, 30, ["IGNORED_BY_USERS"], [], id="most ignore it"),
     ],
@@ -271,7 +271,7 @@ def test_windows_of_unknown_endpoints_change_nothing() -> None:
         of,
         observations=(
             *of.observations,
-            make_observation("nobody"),
+            make_observation("unlisted"),
             make_observation("a", model="lab/none"),
         ),
     )

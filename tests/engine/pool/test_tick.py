@@ -70,7 +70,7 @@ from assay.engine.world.world import World
         pytest.param("gw", "ME", id="the fast way goes before the slow one"),
         pytest.param("g-g", "M.M", id="who leaves the catalog is forgotten"),
         pytest.param(
-            "gbb-ggg", "MMEEEMM", id="but an eviction is not: coming anew does not shorten it"
+            "gbb-ggg", "MMEEEMM", id="but an eviction is not: returning does not shorten it"
         ),
         pytest.param("gbb---g", "MMEEE.M", id="once it is over, it is"),
         pytest.param("gb-b", "MM.p", id="nor do failures outlive a departure"),

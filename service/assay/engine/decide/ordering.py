@@ -1,9 +1,10 @@
-"""Sort keys and weighted draws, as values that compare; anyone can recompute the draws from the seed.
+"""Sort keys and weighted draws that anyone can recompute from the seed.
 
-A weighted draw without replacement is a race (Efraimidis and Spirakis 2006): each endpoint draws an exponential time with
-its weight as the rate, and the earliest comes first. The time depends on the seed and the endpoint id alone. So a session
-keeps its endpoint only as long as the set of candidates does not change: when an endpoint joins or leaves, draws keyed by
-endpoint move the smallest possible share of sessions, those that the new endpoint wins or that the old one had.
+A weighted draw without replacement is a race (Efraimidis and Spirakis 2006): each endpoint draws an
+exponential time with its weight as the rate, and the earliest comes first. The time depends on the
+seed and the endpoint id alone. So a session keeps its endpoint only as long as the set of
+candidates does not change: when an endpoint joins or leaves, draws keyed by endpoint move the
+smallest possible share of sessions, those that the new endpoint wins or that the old one had.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ SERIES = tuple(1.0 / odd for odd in range(23, 2, -2))
 
 
 def sort_keys(column: Sequence[object], *, descending: bool) -> list[SortKey]:
-    """Return the values of one key, smallest first; missing, failed and NaN come last in both directions."""
+    """Return one key's values, smallest first; missing, failed and NaN always come last."""
     sign = -1.0 if descending else 1.0
     return [
         (0, sign * value) if isinstance(value, (int, float)) and value == value else LAST  # noqa: PLR0124 - false for NaN alone
@@ -29,7 +30,7 @@ def sort_keys(column: Sequence[object], *, descending: bool) -> list[SortKey]:
 
 
 def draw_keys(column: Sequence[object], ids: Sequence[str], seed: bytes) -> list[SortKey]:
-    """Return weights as keys: infinite weights first, positive ones drawn, then zero, then missing or negative."""
+    """Return weights as keys: infinite ones, drawn positive ones, zero, missing or negative."""
     race = ExponentialRace(seed)
     return [draw_key(weight, name, race) for weight, name in zip(column, ids, strict=True)]
 
@@ -54,7 +55,7 @@ class ExponentialRace:
         self._start = hashlib.blake2b(key=seed, digest_size=8)
 
     def time(self, endpoint_id: str) -> float:
-        """Return -ln(u), where u is the top 53 bits of the id's BLAKE2b (RFC 7693) keyed with the seed."""
+        """Return -ln(u), u being the top 53 bits of the id's BLAKE2b keyed by the seed."""
         mac = self._start.copy()
         mac.update(endpoint_id.encode())
         return minus_log(((int.from_bytes(mac.digest(), "big") >> 11) + 0.5) * 2.0**-53)
@@ -77,7 +78,7 @@ def minus_log(u: float) -> float:
 
 
 def seed_for(seed: bytes, tenant: str, model: str, session_id: str, decision_id: str) -> bytes:
-    """Return the request's own seed, else one that a session shares, else one per decision; 32 bytes.
+    """Return the request's seed, or one per session, or one per decision; 32 bytes.
 
     The parts are length-prefixed, so that no two requests spell the same input.
     """

@@ -1,19 +1,21 @@
-"""Planning: one request against one snapshot at one moment, into ordered attempts and a verdict for every endpoint.
+"""Planning: one request, snapshot and moment in; ordered attempts and all verdicts out.
 
 How it works
-    Each requested model passes the stages in turn: its name is split into model and variants; bindings are chosen for
-    variants, sort and tenant; the pools of the chosen bindings are intersected; request rules run over the endpoints.
-    Then the admitted endpoints of all models are ordered together, and become the attempts.
+    Each requested model passes the stages in turn: its name is split into model and variants;
+    bindings are chosen for variants, sort and tenant; the pools of the chosen bindings are
+    intersected; request rules run over the endpoints. Then the admitted endpoints of all models are
+    ordered together, and become the attempts.
 
-    Pools were judged before, with the snapshot. A request only adds findings to their verdicts, so nothing that it says
-    can admit an endpoint that is not a member. All verdicts of the snapshot are shared between requests and never
-    change: a finding makes a new verdict.
+    Pools were judged before, with the snapshot. A request only adds findings to their verdicts, so
+    nothing that it says can admit an endpoint that is not a member. All verdicts of the snapshot
+    are shared between requests and never change: a finding makes a new verdict.
 
-    Order keys are compared as tuples of plain numbers: keys that sort across models, the turn of the model (constant with
-    `partition: none`), keys within the model, the endpoint id. With `partition: none` the first model's order sorts all.
+    Order keys are compared as tuples of plain numbers: keys that sort across models, the turn of
+    the model (constant with `partition: none`), keys within the model, the endpoint id. With
+    `partition: none` the first model's order sorts all.
 
-    INVARIANT: request, snapshot and moment determine the plan. Its canonical bytes are equal on any machine, and replay
-    compares them.
+    INVARIANT: request, snapshot and moment determine the plan. Its canonical bytes are equal on any
+    machine, and replay compares them.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ _BY_KEYS = itemgetter(0)
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What planning needs from outside: the time at which prices hold (UTC), the seed of draws, and health.
+    """The time at which prices hold (UTC), the seed of draws, and the health of endpoints.
 
     `health` holds the endpoints that are demoted at this moment, by id, with the reason.
     """
@@ -73,10 +75,10 @@ class PlannedAttempt:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The answer to one request: attempts in order, and the verdict of every endpoint of the requested models.
+    """The answer to one request: attempts in order, and all verdicts of the requested models.
 
-    `availability` is empty if there are attempts, otherwise one of OpenRouter's codes: `no_endpoints` if the models have
-    none, `constraint_filtered` if rules excluded all.
+    `availability` is empty if there are attempts, otherwise one of OpenRouter's codes:
+    `no_endpoints` if the models have none, `constraint_filtered` if rules excluded all.
     """
 
     attempts: tuple[PlannedAttempt, ...]
@@ -87,15 +89,15 @@ class Plan:
 
     @property
     def excluded(self) -> tuple[Verdict, ...]:
-        """The endpoints that rules excluded, except those that another entry of the request admits."""
+        """The endpoints that rules excluded and that no other entry of the request admits."""
         attempted = {a.endpoint_id for a in self.attempts}
         return tuple(v for v in self.verdicts if v.broken and v.endpoint_id not in attempted)
 
     def canonical(self) -> bytes:
-        """Return bytes that are equal if request, snapshot and moment are: canonical JSON without messages.
+        """Return canonical JSON without messages, equal if request, snapshot and moment are.
 
-        `attempts` are [place among the verdicts, rule set]; a verdict is [model, endpoint_id, provider, broken,
-        abstained, shadow], a finding [rule set, rule, reason, outcome].
+        `attempts` are [place among the verdicts, rule set]; a verdict is [model, endpoint_id,
+        provider, broken, abstained, shadow], a finding [rule set, rule, reason, outcome].
         """
         places = {verdict.endpoint_id: place for place, verdict in enumerate(self.verdicts)}
         attempts = [_canonical_attempt(places[a.endpoint_id], a.rule_set) for a in self.attempts]
@@ -125,7 +127,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class RequestedModel:
-    """One requested model with the verdicts of all its endpoints; `verdicts` and `rows` follow the model's endpoints."""
+    """One requested model; `verdicts` and `rows` follow its endpoints."""
 
     place: int
     view: ModelView
@@ -207,7 +209,7 @@ def _judge_model(
 def rows_at(
     view: ModelView, rows: Sequence[Facts], request: Request, moment: Moment
 ) -> Sequence[Facts]:
-    """Return the rows with the prices and the health of the moment; the snapshot's own if nothing differs."""
+    """Return the rows with the prices and the health of the moment."""
     demoted: list[int] = []
     if moment.health:
         ids = enumerate(view.endpoints)
@@ -301,7 +303,7 @@ def _order(
 
 
 def _applying(order: CompiledOrder, models: Sequence[RequestedModel]) -> tuple[CompiledKey, ...]:
-    """Return the keys that apply to any of the models that are sorted together, so that all are sorted alike."""
+    """Return the keys that apply to any of the models that are sorted together."""
     if len(models) == 1:
         return order.applying(models[0].shared)
     applying = {key for model in models for key in order.applying(model.shared)}
@@ -324,7 +326,7 @@ def _rank(candidates: Iterable[_Candidate]) -> tuple[PlannedAttempt, ...]:
 
 
 def _with_single_choice(model: RequestedModel, choice: str) -> RequestedModel:
-    """Return the model with a finding against every admitted endpoint except the one that comes first."""
+    """Return the model with a finding against every admitted endpoint except the choice."""
     message = f"fallbacks are not allowed and {choice} comes first"
     excluded = RuleFindings(
         (RuleFinding("allow_fallbacks", "policy", message, "false", model.route.rule_set),)

@@ -26,7 +26,7 @@ NO_ROW: tuple[Facts, ...] = ({},)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CompiledKey:
-    """One order key; the values of `judged` keys are computed with the pool and found there by name."""
+    """One order key; the values of `judged` keys are computed with the pool."""
 
     name: str
     expression: CheckedExpression
@@ -38,7 +38,7 @@ class CompiledKey:
 
 @dataclass(slots=True)
 class CompiledOrder:
-    """Order keys of one binding, most significant first, fused together so that they share their variables."""
+    """Order keys of one binding, most significant first; keys fused together share variables."""
 
     binding: str
     keys: tuple[CompiledKey, ...]
@@ -52,7 +52,7 @@ class CompiledOrder:
         return tuple(key for key in self.keys if key.judged)
 
     def applying(self, shared: SharedFacts) -> tuple[CompiledKey, ...]:
-        """Return the keys whose `when` is not false: a key whose `when` lacks a fact still orders."""
+        """Return the keys whose `when` is not false; with a missing fact a key still orders."""
         guards = iter(self.guards(NO_ROW, shared))
         return tuple(k for k in self.keys if k.when is None or next(guards)[0] is not False)
 
@@ -68,10 +68,11 @@ class CompiledOrder:
 
 @dataclass(frozen=True, slots=True)
 class CompiledBinding:
-    """One binding's rule set with the binding's parameters inlined; `enter` is `None` if it has no pool.
+    """One binding's rule set with its parameters inlined; `enter` is `None` without a pool.
 
-    The order keys in `across` come before the turn of the requested models, those in `within` after it. `fold` names the
-    binding's way of folding evidence; snapshots keep a row of facts per endpoint under that name.
+    The order keys in `across` come before the turn of the requested models, those in `within` after
+    it. `fold` names the binding's way of folding evidence; snapshots keep a row of facts per
+    endpoint under that name.
     """
 
     binding: Binding
@@ -126,7 +127,7 @@ class CompiledBinding:
         shared: SharedFacts,
         members: frozenset[str] = frozenset(),
     ) -> list[RuleFindings]:
-        """Evaluate the pool's rules: `stay` for `members` (ids), `enter` for all others, in the order of `rows`."""
+        """Evaluate the pool's rules per row: `stay` for `members` (ids), otherwise `enter`."""
         if self.enter is None or self.stay is None:
             return [NO_FINDINGS] * len(rows)
         if not members:
@@ -140,7 +141,7 @@ class CompiledBinding:
         return not self.binding.tenants or tenant in self.binding.tenants
 
     def applies(self, shared: SharedFacts) -> bool:
-        """Whether the binding's `when` is true; a missing fact or an error does not count as true."""
+        """Whether the binding's `when` is true, not missing a fact or failing."""
         return self.when is not None and self.when(NO_ROW, shared)[0][0] is True
 
 
@@ -207,26 +208,27 @@ class PolicyRoute:
 
 @dataclass(slots=True)
 class RouteTable:
-    """The bindings of one policy, and every route that was made through them; a route never changes."""
+    """The bindings of one policy, and every route made through them, which never changes."""
 
     bindings: Mapping[str, CompiledBinding]
     programs: dict[object, RuleProgram] = field(default_factory=dict)
     _routes: dict[tuple[str, ...], PolicyRoute] = field(default_factory=dict)
 
     def variants(self, tenant: str) -> frozenset[str]:
-        """Return the routing variants that select a binding for a tenant; for others they are unknown."""
+        """Return the routing variants that select a binding for a tenant."""
         serving = [b for b in self.bindings.values() if b.serves(tenant)]
         return frozenset(b.binding.variant for b in serving if b.binding.variant)
 
-    # INVARIANT: bindings take part in file order; the order of suffixes only chooses which of them orders.
+    # INVARIANT: bindings take part in file order; the order of suffixes only chooses who orders.
     def route(
         self, variants: Sequence[str], sort: str | None, tenant: str, shared: SharedFacts
     ) -> PolicyRoute:
         """Return what applies to a request for one model.
 
-        Each variant selects one binding, the tenant's own before the general one. The last of them with an order of its
-        own orders, unless `provider.sort` selects a binding. If neither orders, bindings with a `when` that holds apply,
-        in file order. If nothing applies, the default does. Raises InvalidField for an unknown sort.
+        Each variant selects one binding, the tenant's own before the general one. The last of them
+        with an order of its own orders, unless `provider.sort` selects a binding. If neither
+        orders, bindings with a `when` that holds apply, in file order. If nothing applies, the
+        default does. Raises InvalidField for an unknown sort.
         """
         chosen = [b for v in dict.fromkeys(variants) if (b := self.pick(tenant, variant=v))]
         sorter = self._sorter(tenant, sort) if sort else None
@@ -277,7 +279,7 @@ class RouteTable:
         return self._routes[names]
 
     def _unite_rules(self, chosen: Sequence[CompiledBinding]) -> Iterable[RuleProgram]:
-        """Yield the request rules of all bindings, each rule once; an override replaces the inherited rule."""
+        """Yield the request rules of all bindings, each once; overrides replace inherited rules."""
         overridden = frozenset[str]().union(*(b.rules.effective.overridden for b in chosen))
         seen: set[object] = set()
         for bound in chosen:
@@ -294,7 +296,7 @@ class RouteTable:
 
 
 def _identity(checked: CheckedRule, scope: RuleScope) -> object:
-    """Return what makes two rules the same: all their words, and the variables and parameters behind them."""
+    """Return what makes two rules the same: their words, variables and parameters."""
     rule = checked.rule
     texts = (e.text if e else None for e in (rule.expression, rule.when, rule.message_expression))
     params = sorted(path for path in checked.reads if path.startswith("params."))

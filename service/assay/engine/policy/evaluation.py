@@ -1,4 +1,4 @@
-"""Evaluation of fused rules over endpoints: facts in, findings out. Pool rules and request rules share it."""
+"""Evaluation of pool and request rules over endpoints: facts in, findings out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EVIDENCE = ("endpoint.tools.", "endpoint.observed.", "endpoint.propensity.")
 
 @dataclass(frozen=True, slots=True)
 class RuleScope:
-    """What a rule set's expressions share: its variables in order, and its parameters by dotted path."""
+    """What a rule set's expressions share: variables in order, parameters by dotted path."""
 
     variables: Sequence[tuple[str, CheckedExpression]]
     constants: Mapping[str, object]
@@ -30,8 +30,8 @@ class RuleScope:
 class RuleProgram:
     """Rules of one scope fused into one function over endpoints.
 
-    In a `pool`, missing evidence has reasons of its own. `false` holds each rule's finding where it does not hold; a rule
-    that writes a sentence per endpoint replaces its message.
+    In a `pool`, missing evidence has reasons of its own. `false` holds each rule's finding where it
+    does not hold; a rule that writes a sentence per endpoint replaces its message.
     """
 
     rules: tuple[CheckedRule, ...]
@@ -118,7 +118,7 @@ def _false(rule: Rule) -> RuleFinding:
 def value_columns(
     named: Iterable[tuple[str, CheckedExpression]], scope: RuleScope, row: str = "endpoint"
 ) -> Column:
-    """Fuse expressions that are values rather than conditions; their variables are computed once for all."""
+    """Fuse expressions that are values; their variables are computed once for all."""
     items = [Item(name, expression) for name, expression in named]
     return fuse_columns(items, variables=scope.variables, row=row, constants=scope.constants)
 

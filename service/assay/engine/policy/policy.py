@@ -49,7 +49,7 @@ class Policy:
         return {binding.fold: binding.evidence for binding in self.bindings.values()}
 
     def warm(self) -> None:
-        """Fuse what most requests need, so that no request waits for it: single bindings, one guarded order key each.
+        """Fuse what most requests need: single bindings, with at most one guarded order key.
 
         The rest is fused on first use.
         """
@@ -71,7 +71,8 @@ def compile_policy(
 ) -> Policy:
     """Check and compile rule files; raises PolicyFaults with every fault of every file.
 
-    With `accept_former`, rule files may use former names of facts, as those that earlier versions stored do.
+    With `accept_former`, rule files may use former names of facts, as those that earlier versions
+    stored do.
     """
     effective, faults = inherit_rule_sets(rule_sets)
     checker = PolicyChecker(faults, accept_former=accept_former)

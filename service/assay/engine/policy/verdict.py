@@ -52,7 +52,8 @@ FactsRead = tuple[tuple[str, object], ...]
 class RuleFinding:
     """A rule that a verdict lists: it was broken, it abstained, or it only runs as a shadow.
 
-    `outcome` is `false`, `absent`, `error` or `not_asked`; `seen` holds the facts that the rule read, in explanations.
+    `outcome` is `false`, `absent`, `error` or `not_asked`; `seen` holds the facts that the rule
+    read, in explanations.
     """
 
     rule: str
@@ -77,7 +78,7 @@ NO_FINDINGS: Final = RuleFindings()
 
 @lru_cache(maxsize=1 << 16)
 def canonical_names(*names: str) -> bytes:
-    """Return names as they appear inside a canonical list; cached, since the same few occur in every plan."""
+    """Return names as they appear inside a canonical list."""
     return canonical(names)[1:-1]
 
 
@@ -95,10 +96,10 @@ def _canonical_findings(findings: tuple[RuleFinding, ...]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the rules found for one endpoint of one requested model: it is admitted if it broke none.
+    """The findings for one endpoint of one requested model; it is admitted if it broke no rule.
 
-    `canonical` is its part of a plan's canonical bytes. It follows from the other fields and is made with them, since a
-    snapshot's verdicts serve many requests.
+    `canonical` is its part of a plan's canonical bytes. It follows from the other fields and is
+    made with them, since a snapshot's verdicts serve many requests.
     """
 
     endpoint_id: str

@@ -1,18 +1,21 @@
-"""Judging: the world, a policy and what pools remember in; a snapshot, the new memory and every change out.
+"""Judging: world, policy and memory in; a snapshot, the new memory and every change out.
 
 How it works
-    Everything that judges goes through one loop, `judge_pools`: for every model and every binding that judges, evaluate
-    the pool's rules, compute the order keys that need no request, and make a `PoolView`. What differs is how a pool is
-    evaluated:
+    Everything that judges goes through one loop, `judge_pools`: for every model and every binding
+    that judges, evaluate the pool's rules, compute the order keys that need no request, and make a
+    `PoolView`. What differs is how a pool is evaluated:
 
-    - Without memory (`Members`): each endpoint by the `enter` rules, as if nothing had been before, but endpoints that
-      are assumed to be members by the `stay` rules. A service that nothing was published for yet, the command line and
-      policy tests judge so.
-    - With memory (`PoolMemory`): `PoolTick` reads the facts minus what was forgotten, by the rules of the state that each
-      endpoint is in, and then moves endpoints between states (`transition.py`). The curator judges so.
-    - From a snapshot (`rejudge.py`): the facts and standings that the snapshot holds, under another policy.
+    - Without memory (`Members`): each endpoint by the `enter` rules, as if nothing had been before,
+      but endpoints that are assumed to be members by the `stay` rules. A service that nothing was
+      published for yet, the command line and policy tests judge so.
+    - With memory (`PoolMemory`): `PoolTick` reads the facts minus what was forgotten, by the rules
+      of the state that each endpoint is in, and then moves endpoints between states
+      (`transition.py`). The curator judges so.
+    - From a snapshot (`rejudge.py`): the facts and standings that the snapshot holds, under another
+      policy.
 
-    `as_of` bounds evidence only: a window counts once it has ended. The order of the world's tuples does not matter.
+    `as_of` bounds evidence only: a window counts once it has ended. The order of the world's tuples
+    does not matter.
 """
 
 from __future__ import annotations
@@ -72,7 +75,7 @@ EvidenceByFold = Mapping[str, Mapping[str, EndpointEvidence]]
 
 @dataclass(frozen=True, slots=True)
 class Judgment:
-    """The result of judging; states that did not change are the very objects given, changes come by pool and endpoint."""
+    """The result of judging; unchanged states are the very objects given."""
 
     snapshot: Snapshot
     memory: PoolMemory = EMPTY_MEMORY
@@ -89,8 +92,9 @@ def judge(
 ) -> Judgment:
     """Judge every endpoint of every model by every binding that judges, as of an instant (UTC).
 
-    With a `PoolMemory`, endpoints come into pools and leave them. `closes_hour` closes the hour that ends at `as_of`;
-    missed hours must be closed in order. Otherwise the pools are judged between two hours.
+    With a `PoolMemory`, endpoints come into pools and leave them. `closes_hour` closes the hour
+    that ends at `as_of`; missed hours must be closed in order. Otherwise the pools are judged
+    between two hours.
     """
     views, evidence = gather_facts(world, policy, as_of)
     tenants = write_tenants(world.tenants, world.preferences)
@@ -107,7 +111,7 @@ def judge(
 def judge_pools(
     policy: Policy, views: Iterable[ModelView], evaluate: EvaluatePool
 ) -> list[PoolView]:
-    """Judge every model by every binding that judges; `evaluate` is called for bindings with a pool."""
+    """Judge every model by every binding; `evaluate` is called for bindings with a pool."""
     pools: list[PoolView] = []
     for view in views:
         for binding in policy.judged_bindings:
@@ -144,7 +148,7 @@ def _pool_view(binding: CompiledBinding, view: ModelView, evaluation: PoolEvalua
 def _judged_keys(
     binding: CompiledBinding, rows: Sequence[Facts], shared: SharedFacts
 ) -> Mapping[str, list[float | None]]:
-    """Return a column of values for each order key that needs no request, `None` where it has no number."""
+    """Return a column of numbers for each order key that needs no request."""
     columns: dict[str, list[float | None]] = {}
     for order in (binding.across, binding.within):
         values = order.values(order.judged_keys, rows, shared)
@@ -172,7 +176,7 @@ def _observed_in_hour(world: World, as_of: datetime) -> Mapping[str, HourCounts]
 def gather_facts(
     world: World, policy: Policy, as_of: datetime
 ) -> tuple[list[ModelView], EvidenceByFold]:
-    """Return every model with its endpoints' facts, and their evidence, per way of folding evidence."""
+    """Return every model with its facts, and the evidence, per way of folding evidence."""
     endpoints: defaultdict[str, list[Endpoint]] = defaultdict(list)
     for endpoint in sorted(world.endpoints, key=lambda e: e.endpoint_id):
         served = world.served.get(endpoint.endpoint_id)

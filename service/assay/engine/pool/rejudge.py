@@ -1,4 +1,4 @@
-"""Judging a snapshot again by another policy, from the facts it holds: what would have been decided then."""
+"""Judging a snapshot again by another policy, from the facts that it holds."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from assay.engine.snapshot.snapshot import Snapshot
 def rejudge(snapshot: Snapshot, policy: Policy, models: Iterable[str]) -> Snapshot:
     """Return the snapshot with the pools of these models as `policy` would judge them.
 
-    Evidence stays folded as it was; a way of folding that the snapshot does not hold is replaced by one that it does.
-    What pools remembered stays too, by the names of their bindings: members are judged by `stay`, and holds continue.
+    Evidence stays folded as it was; a way of folding that the snapshot does not hold is replaced by
+    one that it does. What pools remembered stays too, by the names of their bindings: members are
+    judged by `stay`, and holds continue.
     """
     folds = {binding.fold for binding in policy.bindings.values()}
     known = [snapshot.models[name] for name in models if name in snapshot.models]
@@ -61,7 +62,7 @@ class _StoredStandings:
 
 
 def _with_memory(found: RuleFindings, former: Verdict, standing: PoolStanding) -> RuleFindings:
-    """Return findings with those of the memory: a hold continues, and a member bears again what it bore."""
+    """Return findings with those of the memory: holds and borne rules continue."""
     if standing.state != MEMBER:
         held = tuple(f for f in former.broken if f.rule in MEMORY_RULES)
         return replace(found, broken=(*held, *found.broken))

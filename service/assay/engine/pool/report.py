@@ -1,4 +1,4 @@
-"""The pool of one binding and model for people to read: members, others with reasons, and their facts."""
+"""Pool reports: members, others with reasons, and their facts."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Scorecards: what an endpoint outside a pool misses by how much, and what would admit it.
 
-A provider that wants in reads the rules that its endpoint breaks with the values they saw, its accuracy with an interval,
-and how many further tool-call requests without a bad call the `enter` rules would ask for.
+A provider that wants in reads the rules that its endpoint breaks with the values they saw, its
+accuracy with an interval, and how many further tool-call requests without a bad call the `enter`
+rules would ask for.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from assay.engine.snapshot.snapshot import Snapshot
 MOST_REQUESTS = 1 << 24
 CONFIDENCE = 0.95
 COUNTED = (
-    "tools.requests", "tools.tool_call_requests", "observed.requests", "observed.tool_call_requests",
+    "tools.requests", "tools.tool_call_requests",
+    "observed.requests", "observed.tool_call_requests",
 )  # fmt: skip
 UNOBSERVED: Facts = {
     "tools.requests": 0.0,
@@ -36,7 +38,7 @@ UNOBSERVED: Facts = {
 
 @dataclass(frozen=True, slots=True)
 class AccuracyEstimate:
-    """A measured accuracy with its interval: one-sided Wilson bounds at 95 % each, of `requests` effective requests."""
+    """An accuracy over `requests` effective requests, with one-sided Wilson bounds at 95 % each."""
 
     value: float
     low: float
@@ -48,10 +50,10 @@ class AccuracyEstimate:
 class Scorecard:
     """One endpoint outside one pool.
 
-    `broken` are the `enter` rules that do not hold, with the facts and parameters they read in `seen`.
-    `clean_requests` is how many further tool-call requests, none with a bad call, would make all of them hold: 0 if they
-    hold, `None` if no number up to 16,777,216 would. `hours` is how long that takes at the present rate, `None` without
-    one.
+    `broken` are the `enter` rules that do not hold, with the facts and parameters they read in
+    `seen`. `clean_requests` is how many further tool-call requests, none with a bad call, would
+    make all of them hold: 0 if they hold, `None` if no number up to 16,777,216 would. `hours` is
+    how long that takes at the present rate, `None` without one.
     """
 
     endpoint: PoolEndpoint
@@ -104,7 +106,7 @@ def _scorecard(
 
 
 def _accuracy(row: Facts) -> AccuracyEstimate | None:
-    """Return the share of effective tool-call requests without a bad call, `None` if none were observed."""
+    """Return the share of tool-call requests without a bad call, `None` without any."""
     names = ("tool_call_requests", "errored_requests", "design_effect")
     calls, errored, effect = (row.get(f"tools.{name}") for name in names)
     if not (isinstance(calls, float) and isinstance(errored, float) and isinstance(effect, float)):
@@ -118,7 +120,7 @@ def _accuracy(row: Facts) -> AccuracyEstimate | None:
 
 
 def _with_clean_requests(row: Facts, more: int, binding: CompiledBinding) -> Facts:
-    """Return the row after further tool-call requests without a bad call, just seen; its propensity stays."""
+    """Return the row after further clean tool-call requests; its propensity stays."""
     design_effect = binding.evidence.design_effect
     fresh: dict[str, object] = {"tools.design_effect": design_effect, **UNOBSERVED, **row}
     fresh |= {"observed.stale": False, "observed.age_hours": 0.0}
@@ -129,7 +131,7 @@ def _with_clean_requests(row: Facts, more: int, binding: CompiledBinding) -> Fac
 
 
 def fewest(holds: Callable[[int], bool]) -> int | None:
-    """Return the smallest number from 0 to MOST_REQUESTS for which a monotonic condition holds, by bisection."""
+    """Return the smallest number up to MOST_REQUESTS for which a monotonic condition holds."""
     if holds(0):
         return 0
     high = 1

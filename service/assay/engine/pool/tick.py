@@ -1,4 +1,4 @@
-"""Pools with memory at one tick: endpoints are evaluated with what is remembered of them, moved, and judged."""
+"""Pools with memory at one tick: endpoints are evaluated, moved and judged."""
 
 from __future__ import annotations
 
@@ -45,9 +45,10 @@ class PoolEvaluation:
 
 @dataclass(frozen=True, slots=True)
 class PoolTick:
-    """One tick of all pools; it evaluates them one by one and collects the transitions of their endpoints.
+    """One tick of all pools; it collects the transitions of their endpoints.
 
-    `evidence` is by way of folding and endpoint; `observed` is what others than our own traffic saw in the closed hour.
+    `evidence` is by way of folding and endpoint; `observed` is what others than our own traffic saw
+    in the closed hour.
     """
 
     as_of: datetime
@@ -97,7 +98,7 @@ class PoolTick:
     def _evaluate_evicted(
         self, pool: ModelPool, rows: Sequence[Facts], moved: Sequence[Transition]
     ) -> list[Transition]:
-        """Evaluate the endpoints that were just evicted by the `enter` rules, which is what they need to return."""
+        """Evaluate the endpoints that were just evicted by the `enter` rules."""
         evicted: dict[int, EvaluatedEndpoint] = {}
         for index, t in enumerate(moved):
             if t.endpoint.is_member and not is_member(t.state):
@@ -123,7 +124,7 @@ def _without_forgotten(
 
 
 def _findings(pool: ModelPool, transition: Transition) -> RuleFindings:
-    """Return an endpoint's findings: a member breaks no rule, and every other endpoint breaks at least one."""
+    """Return an endpoint's findings: members break no rule, all others at least one."""
     found, state = transition.endpoint.findings, transition.state
     if is_member(state):
         if not found.broken:

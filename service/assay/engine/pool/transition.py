@@ -1,21 +1,23 @@
 """One pool at one tick: which endpoints come in, which are evicted, and which wait.
 
 How it works
-    unknown -> probation -> member -> evicted -> probation. An endpoint may take several steps in one tick, since nothing
-    makes it wait on probation once every `enter` rule holds. Each step is a `PoolChange` with its cause.
+    unknown -> probation -> member -> evicted -> probation. An endpoint may take several steps in
+    one tick, since nothing makes it wait on probation once every `enter` rule holds. Each step is a
+    `PoolChange` with its cause.
 
-    A member leaves in one of two ways. The slow way counts closed hours in a row in which a `stay` rule was broken; the
-    binding's `minimum` bounds it, and only a few endpoints of a model leave per hour, the least accurate first, since a
-    broken probe makes all endpoints look bad at once. The fast way is a CUSUM over the bad calls of closed hours
-    (service/STATISTICS.md#cusum): it notices within an hour or two that errors became `change_odds` times as frequent as
-    the accuracy allows. It has no lower bound: a pool rather is empty than serves broken tool calls.
+    A member leaves in one of two ways. The slow way counts closed hours in a row in which a `stay`
+    rule was broken; the binding's `minimum` bounds it, and only a few endpoints of a model leave
+    per hour, the least accurate first, since a broken probe makes all endpoints look bad at once.
+    The fast way is a CUSUM over the bad calls of closed hours (service/STATISTICS.md#cusum): it
+    notices within an hour or two that errors became `change_odds` times as frequent as the accuracy
+    allows. It has no lower bound: a pool rather is empty than serves broken tool calls.
 
-    An eviction holds for longer each time, up to `hold_max`, and forgets most of the evidence (`pool_memory.py`), so that
-    an endpoint has to earn its way back.
+    An eviction holds for longer each time, up to `hold_max`, and forgets most of the evidence
+    (`pool_memory.py`), so that an endpoint has to earn its way back.
 
-    INVARIANT: the result does not depend on the order of endpoints, and a state that does not change is the same object,
-    so that only changed states are written. Between hours (`closes_hour` is false) no counts are added, nothing leaves,
-    and only endpoints without a state may come in.
+    INVARIANT: the result does not depend on the order of endpoints, and a state that does not
+    change is the same object, so that only changed states are written. Between hours (`closes_hour`
+    is false) no counts are added, nothing leaves, and only endpoints without a state may come in.
 """
 
 from __future__ import annotations
@@ -48,9 +50,10 @@ from assay.engine.world.clock import HOUR
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedEndpoint:
-    """One endpoint of a pool with its state, the facts its rules read, their findings, and its closed hour.
+    """One endpoint of a pool: its state, its facts, its rules' findings, and its closed hour.
 
-    The counts `forgotten` are not in `row` any more. `findings` are those of `stay` for a member, otherwise of `enter`.
+    The counts `forgotten` are not in `row` any more. `findings` are those of `stay` for a member,
+    otherwise of `enter`.
     """
 
     endpoint_id: str
@@ -106,7 +109,7 @@ class ModelPool:
         return self._evict_slowly([self._close_hour(e) for e in endpoints])
 
     def _close_hour(self, endpoint: EvaluatedEndpoint) -> Transition:
-        """Move one endpoint at the end of an hour, except for slow evictions, which depend on the others."""
+        """Move one endpoint at the end of an hour, except for slow evictions."""
         state = endpoint.state
         if state is None:
             return self._arrive(endpoint)
@@ -123,7 +126,7 @@ class ModelPool:
         return self._enter_if_fit(transition)
 
     def _arrive(self, endpoint: EvaluatedEndpoint) -> Transition:
-        """Put an unknown endpoint on probation, once it was observed or if the rules need no observation."""
+        """Put an unknown endpoint on probation once it was observed or need not be."""
         was_observed = "tools.requests" in endpoint.row
         if endpoint.findings.broken and not was_observed:
             return Transition(endpoint, None)
@@ -165,13 +168,14 @@ class ModelPool:
         """Return what the fast way reports in place of a rule."""
         spec = self.spec
         message = (
-            f"{hour.errored:.0f} of {hour.calls:.0f} tool-call requests of the hour errored: the evidence for "
-            f"{spec.change_odds:g} times the allowed errors adds up to {total:.2f}, the limit is {spec.cusum_limit:g}"
+            f"{hour.errored:.0f} of {hour.calls:.0f} tool-call requests of the hour errored: the"
+            f" evidence for {spec.change_odds:g} times the allowed errors adds up to {total:.2f},"
+            f" the limit is {spec.cusum_limit:g}"
         )
         return RuleFinding("cusum", "ACCURACY", message, "false", self.binding.rules.name)
 
     def _evict_slowly(self, transitions: Sequence[Transition]) -> list[Transition]:
-        """Evict members that failed for long enough, the worst first, within the limits of the pool."""
+        """Evict members that failed for long enough, the worst first, within the pool's limits."""
         room = sum(is_member(t.state) for t in transitions) - self.binding.minimum
         moved = list(transitions)
         failed = [
@@ -238,13 +242,12 @@ class ModelPool:
             reasons=reasons,
             facts=self._facts(endpoint, before),
         )
-        state = replace(
-            before, state=after, since=self.as_of, cusum=0.0, slow_failures=0, failed_at=None, held_until=None
-        )  # fmt: skip
+        fresh = PoolState(before.binding, before.model, before.endpoint_id, after, self.as_of)
+        state = replace(fresh, evictions=before.evictions, forgotten=before.forgotten)
         return replace(transition, state=state, changes=(*transition.changes, change))
 
     def _facts(self, endpoint: EvaluatedEndpoint, state: PoolState) -> dict[str, object]:
-        """Return what is behind a change: the facts that rules read, the closed hour, and what was remembered."""
+        """Return the facts behind a change: those that rules read, the hour, and the memory."""
         program = self.stay if state.state == MEMBER else self.enter
         roots = {**self.shared, "endpoint": endpoint.row}
         read: dict[str, object] = {}
@@ -265,8 +268,8 @@ def update_memory(
 ) -> tuple[PoolMemory, tuple[PoolChange, ...]]:
     """Return the memory after all transitions, and all changes by pool and endpoint.
 
-    Endpoints of these bindings that left the catalog are forgotten. But an eviction outlives its endpoint until the hold
-    is over, so that leaving and returning does not shorten it.
+    Endpoints of these bindings that left the catalog are forgotten. But an eviction outlives its
+    endpoint until the hold is over, so that leaving and returning does not shorten it.
     """
     states = dict(memory.states)
     changes: list[PoolChange] = []

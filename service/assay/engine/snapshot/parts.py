@@ -1,7 +1,7 @@
 """The views that planning reads from a snapshot, and the parts in which they are stored.
 
-`write_…` turns a view into a part, a mapping for JSON; `read_…` turns a part back into an equal view. The JSON spelling of
-a part is fixed, since parts are named by their digest.
+`write_…` turns a view into a part, a mapping for JSON; `read_…` turns a part back into an equal
+view. The JSON spelling of a part is fixed, since parts are named by their digest.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Part = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class TimedPrices:
-    """The prices of an endpoint that depend on the hour or the prompt; `index` is its place in the model's rows."""
+    """Prices that depend on the hour or the prompt; `index` is the endpoint's place in the rows."""
 
     index: int
     base: Prices
@@ -35,8 +35,8 @@ class TimedPrices:
 class ModelView:
     """One model with its endpoints, in the order of their ids.
 
-    `endpoints` holds a verdict without findings for each. `rows` holds their facts and `cohort` those of all together,
-    per way of folding evidence; the rows are what fused rules run over.
+    `endpoints` holds a verdict without findings for each. `rows` holds their facts and `cohort`
+    those of all together, per way of folding evidence; the rows are what fused rules run over.
     """
 
     model: str
@@ -55,7 +55,8 @@ class ModelView:
 class JudgedEndpoint:
     """One endpoint as the pool rules of one binding judged it.
 
-    `keys` holds its values of the order keys that need no request. `standing` is `None` if it was judged without memory.
+    `keys` holds its values of the order keys that need no request. `standing` is `None` if it was
+    judged without memory.
     """
 
     verdict: Verdict
@@ -67,7 +68,8 @@ class JudgedEndpoint:
 class PoolView:
     """The pool of one binding and model; its endpoints come in the order of the model's.
 
-    `keys` names the order keys that need no request. A pool that `has_memory` knows where each endpoint stands.
+    `keys` names the order keys that need no request. A pool that `has_memory` knows where each
+    endpoint stands.
     """
 
     binding: str
@@ -133,7 +135,7 @@ def _override(written: Part) -> PriceOverride:
 
 
 def write_pool(view: PoolView) -> Part:
-    """Write one pool; order keys go by column, and JSON has no infinities, so that they become words."""
+    """Write one pool; order keys go by column, infinities as words."""
     part: Part = {
         "binding": view.binding,
         "model": view.model,
@@ -205,7 +207,7 @@ def _read_standing(part: Part) -> PoolStanding:
 def write_tenants(
     tenants: Iterable[TenantSettings], preferences: Iterable[Preference]
 ) -> list[Part]:
-    """Write each tenant as its own part, so that one can be erased while the rest stays as it is."""
+    """Write each tenant as its own part, so that each can be erased alone."""
     settings = {t.tenant: asdict(t) for t in tenants}
     own: dict[str, list[Part]] = {tenant: [] for tenant in settings}
     for p in sorted(preferences, key=lambda p: (p.tenant, p.kind, p.target, p.model or "")):

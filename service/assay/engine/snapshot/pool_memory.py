@@ -1,21 +1,24 @@
 """What a pool remembers of its endpoints from tick to tick, and which of their evidence it forgets.
 
 How it works
-    A pool with memory keeps one `PoolState` per endpoint: unknown, on probation, member or evicted. `pool/transition.py`
-    moves endpoints between these states; this module holds the values and the arithmetic of forgetting.
+    A pool with memory keeps one `PoolState` per endpoint: unknown, on probation, member or evicted.
+    `pool/transition.py` moves endpoints between these states; this module holds the values and the
+    arithmetic of forgetting.
 
-    An evicted endpoint must earn its way back with new evidence. But evidence is folded with time decay over weeks, so
-    the good calls that came before the eviction would readmit it as soon as its hold ends. Therefore an eviction
-    records in `ForgottenEvidence` all of the counts that the rules read at that moment, except a share `keep`. From then
-    on the rules read the endpoint's facts minus these counts.
+    An evicted endpoint must earn its way back with new evidence. But evidence is folded with time
+    decay over weeks, so the good calls that came before the eviction would readmit it as soon as
+    its hold ends. Therefore an eviction records in `ForgottenEvidence` all of the counts that the
+    rules read at that moment, except a share `keep`. From then on the rules read the endpoint's
+    facts minus these counts.
 
-    The folded counts keep decaying, and so must the forgotten ones, or they would outweigh what they are subtracted
-    from. The half-life adapts to traffic: a longer half-life than at the eviction gives old calls more weight, so the
-    forgotten calls are scaled by the quotient. Errors are not scaled: those behind the eviction are the newest evidence,
-    and in doubt they continue to count against the endpoint.
+    The folded counts keep decaying, and so must the forgotten ones, or they would outweigh what
+    they are subtracted from. The half-life adapts to traffic: a longer half-life than at the
+    eviction gives old calls more weight, so the forgotten calls are scaled by the quotient. Errors
+    are not scaled: those behind the eviction are the newest evidence, and in doubt they continue to
+    count against the endpoint.
 
-    INVARIANT: what remains is a possible count: 0 <= errored <= tool-call requests <= requests, and at least the share
-    `keep` of the tool-call requests remains.
+    INVARIANT: what remains is a possible count: 0 <= errored <= tool-call requests <= requests, and
+    at least the share `keep` of the tool-call requests remains.
 """
 
 from __future__ import annotations
@@ -59,7 +62,7 @@ NO_COUNTS: Final = DecayedCounts()
 
 @dataclass(frozen=True, slots=True)
 class ForgottenEvidence:
-    """Counts that no longer count since an eviction, as of `at`, when the half-life was `half_life`."""
+    """Counts forgotten at an eviction, as of `at`, when the half-life was `half_life`."""
 
     at: datetime
     half_life: timedelta
@@ -74,8 +77,8 @@ class ForgottenEvidence:
 class PoolState:
     """What one pool remembers of one endpoint; an unknown endpoint has none.
 
-    `cusum`, `slow_failures` and `failed_at` (the tick of the latest slow failure) belong to a member, `held_until` to an
-    evicted endpoint. `evictions` counts all evictions there ever were.
+    `cusum`, `slow_failures` and `failed_at` (the tick of the latest slow failure) belong to a
+    member, `held_until` to an evicted endpoint. `evictions` counts all evictions there ever were.
     """
 
     binding: str
@@ -114,8 +117,9 @@ EMPTY_MEMORY: Final = PoolMemory()
 class PoolChange:
     """One endpoint's step from one state to another.
 
-    `cause` is a key of CAUSES or DEPARTED, `message` a sentence. `reasons` are the rules that an evicted endpoint broke;
-    `facts` holds what the rules read and what was remembered, by path, as JSON values.
+    `cause` is a key of CAUSES or DEPARTED, `message` a sentence. `reasons` are the rules that an
+    evicted endpoint broke; `facts` holds what the rules read and what was remembered, by path, as
+    JSON values.
     """
 
     at: datetime
@@ -134,7 +138,8 @@ class PoolChange:
 class PoolStanding:
     """An endpoint's state in a pool with memory, as a snapshot holds it.
 
-    `rules` names the block that judged it, `enter` or `stay`; `forgotten` is what was subtracted from its facts.
+    `rules` names the block that judged it, `enter` or `stay`; `forgotten` is what was subtracted
+    from its facts.
     """
 
     state: str
@@ -151,7 +156,7 @@ def forgotten_counts(
     half_life: timedelta | None,
     keep: float,
 ) -> DecayedCounts:
-    """Return what to subtract from a row as of an instant: the forgotten counts, decayed, at most `1 - keep` of all."""
+    """Return what to subtract from a row: decayed forgotten counts, at most `1 - keep` of it."""
     if forgotten is None or half_life is None or "tools.tool_call_requests" not in row:
         return NO_COUNTS
     known, share = counts_in_row(row), 1.0 - keep
@@ -194,7 +199,7 @@ def forget_evidence(
     half_life: timedelta | None,
     keep: float,
 ) -> ForgottenEvidence | None:
-    """Return what an eviction forgets: what was `already` forgotten, and all but the share `keep` of `row`.
+    """Return what an eviction forgets: `already`, and all but the share `keep` of `row`.
 
     Returns None where nothing fresh was observed.
     """

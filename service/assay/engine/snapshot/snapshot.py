@@ -1,14 +1,16 @@
 """A snapshot: one immutable, content-addressed world as of an instant, judged.
 
 How it works
-    A snapshot is a manifest and its parts. A part is canonical JSON, named by its SHA-256: the policy's rule files, one
-    part per tenant, one per model with the facts of its endpoints, one per (binding, model) with its verdicts. The
-    manifest lists the names of all parts; the SHA-256 of the manifest is the snapshot's id. Hence equal worlds give
-    equal ids, and two snapshots share the parts that did not change.
+    A snapshot is a manifest and its parts. A part is canonical JSON, named by its SHA-256: the
+    policy's rule files, one part per tenant, one per model with the facts of its endpoints, one per
+    (binding, model) with its verdicts. The manifest lists the names of all parts; the SHA-256 of
+    the manifest is the snapshot's id. Hence equal worlds give equal ids, and two snapshots share
+    the parts that did not change.
 
-    Planning does not read parts but the views made with them (`parts.py`). A view read back from a part equals the view
-    that was written, so that a restored snapshot plans exactly as the judged one did. When a snapshot is restored beside
-    a former one, views of unchanged parts are shared: restoring costs what changed, not the size of the world.
+    Planning does not read parts but the views made with them (`parts.py`). A view read back from a
+    part equals the view that was written, so that a restored snapshot plans exactly as the judged
+    one did. When a snapshot is restored beside a former one, views of unchanged parts are shared:
+    restoring costs what changed, not the size of the world.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ class Manifest:
 
     @property
     def needed(self) -> frozenset[str]:
-        """The parts without which the snapshot cannot be restored; those of tenants may have been erased."""
+        """The parts that restoring needs; parts of tenants may have been erased."""
         return frozenset((self.policy, *self.models.values(), *self.pools.values()))
 
     @property
@@ -149,9 +151,9 @@ def restore_snapshot(
 ) -> Snapshot:
     """Restore a stored snapshot; parts of tenants may be missing, since tenants can be erased.
 
-    Views of parts that the `former` snapshot has too are shared with it. `rest` is called after each part, so that a
-    process can yield to its other threads. Raises KeyError for a missing part, and ValueError for an altered part or
-    another policy.
+    Views of parts that the `former` snapshot has too are shared with it. `rest` is called after
+    each part, so that a process can yield to its other threads. Raises KeyError for a missing part,
+    and ValueError for an altered part or another policy.
     """
     head = read_manifest(manifest)
     _require_unaltered(parts, {} if former is None else former.parts, rest)
@@ -174,7 +176,7 @@ def restore_snapshot(
 def _require_unaltered(
     parts: Mapping[str, bytes], checked: Mapping[str, bytes], rest: Callable[[], object]
 ) -> None:
-    """Raise ValueError if a part does not match its address; `checked` parts were compared before."""
+    """Raise ValueError for a part that does not match its address and is not `checked`."""
     for name, data in parts.items():
         if checked.get(name) is not data:
             if address(data) != name:
@@ -185,7 +187,7 @@ def _require_unaltered(
 def _views_by_address(
     snapshot: Snapshot | None,
 ) -> tuple[Mapping[str, ModelView], Mapping[tuple[str, str], PoolView]]:
-    """Return a snapshot's views by the addresses of their parts; a pool's view depends on its model's part too."""
+    """Return a snapshot's views by the addresses of the parts that they depend on."""
     if snapshot is None:
         return {}, {}
     head = read_manifest(snapshot.manifest)
