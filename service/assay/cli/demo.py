@@ -28,10 +28,10 @@ from assay.demo.traffic import (
 
 
 def demo_command() -> None:
-    """Show decisions on a real catalog, pools on simulated traffic, and a conversation through them.
+    """Show decisions on a real catalog, pools on simulated traffic, and a conversation.
 
-    Needs no setup, writes only to temporary directories, and takes about ten seconds. The conversation
-    uses OpenAI's client; without the extra assay[demo] it is skipped.
+    Needs no setup, writes only to temporary directories, and takes about ten seconds. The
+    conversation uses OpenAI's client; without the extra assay[demo] it is skipped.
 
     Exit codes: 0 done; 1 a part failed.
 

@@ -53,13 +53,13 @@ def pool_command(  # noqa: PLR0913 - one option per part of the question
     policy: PolicyDir = None,
     json: Json = False,
 ) -> None:
-    """Show the pool of a model and variant: its members, and the other endpoints with their broken rules.
+    """Show the pool of a model and variant, and the rules that other endpoints break.
 
     Shows the active pool, which the curator maintains. With --now or --policy, or if nothing was
     published, it judges the database without memory.
 
-    Exit codes: 0 shown; 1 the database failed; 2 the model, variant or an option is not valid; 3 the
-    rule files have faults.
+    Exit codes: 0 shown; 1 the database failed; 2 the model, variant or an option is not valid;
+    3 the rule files have faults.
 
     Example: assay pool moonshotai/kimi-k2-0905:exacto --now 2025-09-23T12:00:00Z
 

@@ -67,8 +67,8 @@ def serve_command(  # noqa: PLR0913 - one option per setting
     """Serve the gRPC API and curate pools, until SIGTERM or Ctrl-C.
 
     Serves RoutingService, EvidenceService, CatalogService and AuditService, with health and
-    reflection. Also curates: at the end of each hour it judges every endpoint and publishes the pools.
-    Decisions and outcomes are journaled on local disk and shipped into the database.
+    reflection. Also curates: at the end of each hour it judges every endpoint and publishes the
+    pools. Decisions and outcomes are journaled on local disk and shipped into the database.
 
     Exit codes: 0 stopped by a signal; 1 the database, journal or address cannot be used; 2 invalid
     options; 3 the rule files have faults, and no earlier policy was ever active.
