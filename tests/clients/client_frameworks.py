@@ -34,7 +34,7 @@ def test_chat_stream_and_tools(chain: Chain, name: str) -> None:
         timeout=120,
     )
     assert ran.returncode == 0, ran.stderr
-    told = json.loads(ran.stdout)
+    result = json.loads(ran.stdout)
 
-    assert all(len(told[part].split()) == 12 for part in ("chat", "stream", "tools"))
-    assert len(told["asked"]) == 1
+    assert all(len(result[part].split()) == 12 for part in ("chat", "stream", "tools"))
+    assert len(result["asked"]) == 1

@@ -27,10 +27,10 @@ answer = equipped.invoke([question])
 results = [
     ToolMessage(lookup.invoke(call["args"]), tool_call_id=call["id"]) for call in answer.tool_calls
 ]
-told = {
+result = {
     "chat": model.invoke("hello").content,
     "stream": "".join(chunk.content for chunk in model.stream("hello")),
     "tools": equipped.invoke([question, answer, *results]).content,
     "asked": [call["args"]["place"] for call in answer.tool_calls],
 }
-sys.stdout.write(json.dumps(told))
+sys.stdout.write(json.dumps(result))

@@ -28,10 +28,10 @@ def streamed() -> Iterator[str]:
     yield from Agent(model).run_stream_sync("hello").stream_text(delta=True)
 
 
-told = {
+result = {
     "chat": Agent(model).run_sync("hello").output,
     "stream": "".join(streamed()),
     "tools": Agent(model, tools=[weather]).run_sync("What is the weather in Oslo?").output,
     "asked": asked,
 }
-sys.stdout.write(json.dumps(told))
+sys.stdout.write(json.dumps(result))

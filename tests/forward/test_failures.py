@@ -157,9 +157,9 @@ def test_the_next_endpoint_answers_before_the_first_token(
     assert len(answer.text.split()) == 12
     assert answer.error is None
     assert [len(chain.seen(name)) for name in ("bad", "good")] == [int(case.fault is not None), 1]
-    told = answer.metadata
-    assert [attempt.get("failure") for attempt in told["attempts"]] == [row.name, None]
-    assert told["attempt"] == 2
+    metadata = answer.metadata
+    assert [attempt.get("failure") for attempt in metadata["attempts"]] == [row.name, None]
+    assert metadata["attempt"] == 2
     first, second = chain.recorder.of(answer.decision_id, 2)
     assert (first.attempt, first.result) == (1, row.result)
     assert (second.attempt, second.result, second.completion_tokens) == (2, pb.RESULT_ANSWERED, 12)
@@ -254,8 +254,8 @@ def test_a_request_that_one_model_rejects_goes_to_the_next_model(
 
     assert (answer.status, len(answer.text.split())) == (200, 12)
     assert [len(chain.seen(name)) for name in ("bad", "good")] == [1, 1]
-    told = answer.chunks[0] if stream else answer.json
-    assert told["model"] == "lab/other"
+    first = answer.chunks[0] if stream else answer.json
+    assert first["model"] == "lab/other"
 
 
 @BOTH

@@ -147,10 +147,10 @@ def test_a_key_belongs_to_its_tenant(tmp_path: Path) -> None:
     clients = read_clients(
         clients_file(tmp_path, ("acme", "one"), ("acme", "two"), ("other", "three"))
     )
-    told = [
+    tenants = [
         clients.tenant_of(header) for header in (b"Bearer one", b"bearer two", b"Bearer three ")
     ]
-    assert told == ["acme", "acme", "other"]
+    assert tenants == ["acme", "acme", "other"]
     for header in (b"", b"Bearer ", b"Bearer four", b"one", b"Basic one", b"Bearer \xff"):
         with pytest.raises(ErrorReply) as caught:
             clients.tenant_of(header)

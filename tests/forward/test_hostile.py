@@ -273,11 +273,11 @@ def test_endless_answers_are_cut_off(chain: Chain, *, stream: bool) -> None:
 def test_a_caller_that_does_not_read_slows_its_provider_down(chain: Chain) -> None:
     chain.providers.forget()
     chain.providers.play("slow", tokens=100_000)  # more than the buffers of all sockets
-    wanted = json.dumps({"model": "lab/slow", "messages": [HELLO], "stream": True}).encode()
+    body = json.dumps({"model": "lab/slow", "messages": [HELLO], "stream": True}).encode()
     with bounded(chain, 50), ExitStack() as stack:
         for _ in range(5):
             connection = stack.enter_context(connected(chain))
-            connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n%s" % (len(wanted), wanted))
+            connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
         eventually(lambda: chain.seen("slow"), lambda seen: len(seen) == 5)
         for _ in range(3):
             serves_others(chain)

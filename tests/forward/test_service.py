@@ -103,11 +103,11 @@ def house(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[H
 def test_a_dead_provider_is_demoted_for_the_next_requests(house: House, model: str) -> None:
     slow = [house.ask(model, KNOWN) for _ in range(6)]
     eventually(lambda: house.ask(model, KNOWN).seconds, lambda seconds: seconds < 0.25)
-    told = house.ask(model, {**KNOWN, **METADATA}).metadata
+    metadata = house.ask(model, {**KNOWN, **METADATA}).metadata
 
     assert {answer.status for answer in slow} == {200}
     assert max(answer.seconds for answer in slow) < 1.3
-    assert [attempt["provider"] for attempt in told["attempts"]] == ["good"]
+    assert [attempt["provider"] for attempt in metadata["attempts"]] == ["good"]
 
 
 @dataclass
@@ -156,8 +156,12 @@ def test_a_killed_service_costs_no_outcome_and_needs_no_restart_of_the_forwarder
             stack.enter_context(house.service())
             eventually(load.served, lambda served: len(served) > killed + 50)
         # every attempt of every answer: what was accepted is counted, and counted once
-        wanted = {answer.decision_id: len(answer.metadata["attempts"]) for answer in load.served()}
-        eventually(lambda: reported(house.database), lambda found: wanted.items() <= found.items())
+        expected = {
+            answer.decision_id: len(answer.metadata["attempts"]) for answer in load.served()
+        }
+        eventually(
+            lambda: reported(house.database), lambda found: expected.items() <= found.items()
+        )
         eventually(
             lambda: list((tmp_path / "spool").glob("*.outcomes")), lambda waiting: not waiting
         )
@@ -169,14 +173,14 @@ def test_a_killed_service_costs_no_outcome_and_needs_no_restart_of_the_forwarder
 
 
 def test_prompts_and_keys_are_stored_nowhere(house: House) -> None:
-    said = spoken(house)
+    texts = send_canaries(house)
     metrics = ask(house.http, "GET", "/metrics").body.decode()
     eventually(
         lambda: list((house.folder / "spool").glob("*.outcomes")), lambda waiting: not waiting
     )
     eventually(lambda: reported(house.database), lambda found: len(found) >= 8)
 
-    for canary in (*said, PROMPT, KEY, CLIENT_KEY):
+    for canary in (*texts, PROMPT, KEY, CLIENT_KEY):
         assert files_containing(house.folder, canary, except_suffix=".yaml") == []
         assert tables_in(house.database, canary) == set()
         assert canary not in metrics
@@ -190,10 +194,10 @@ def tables_in(url: str, text: str) -> set[str]:
     return found
 
 
-def spoken(house: House) -> list[str]:
+def send_canaries(house: House) -> list[str]:
     """Send good and bad requests with canaries in every field; return the texts of the answers."""
     canary = {"role": "user", "content": PROMPT}
-    said: list[str] = []
+    texts: list[str] = []
     for stream in (False, True):
         for fault in (
             {"kind": "status", "status": 401, "words": f"Incorrect API key provided: {KEY}"},
@@ -211,7 +215,7 @@ def spoken(house: House) -> list[str]:
             )
             assert KEY.encode() not in answer.body
             if answer.status == 200:
-                said.append(answer.text)
+                texts.append(answer.text)
         tool = {**WEATHER, "function": {**WEATHER["function"], "description": PROMPT}}
         answer = house.ask("lab/good", KNOWN, messages=[canary], tools=[tool], stream=stream)
         assert answer.status == 200
@@ -231,4 +235,4 @@ def spoken(house: House) -> list[str]:
         ).status
         == 401
     )
-    return said
+    return texts

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,21 @@ def test_a_late_decider_is_awaited_and_a_missing_one_is_a_503(
             eventually(lambda: world.decider.refused)
             world.decider.refusing = None
             assert len(late.seen(kept.decision_id)) == 1
+
+
+def test_an_attempt_takes_half_of_the_time_if_others_can_follow_and_else_all_of_it(
+    world: ScriptedForwarder, tmp_path: Path
+) -> None:
+    providers = read_providers(providers_file(tmp_path, world.provider.port, 1), {"KEY": KEY})
+    hurried = replace(providers, deadline=3.0)
+    with forwarding(world.decider_address, hurried, tmp_path / "spool") as where:
+        forwarder = ScriptedForwarder(
+            world.provider, world.decider, where, tmp_path / "spool", world.decider_address
+        )
+        assert forwarder.ask("lab/forever.good").json["provider"] == "good"
+        began = time.monotonic()
+        assert forwarder.ask("lab/forever").status == 503
+        assert time.monotonic() - began > 2.5
 
 
 def test_requests_in_progress_end_before_the_forwarder_does(

@@ -82,12 +82,12 @@ def test_tool_calls_are_complete_in_json_and_in_pieces_in_streams(
 
 def test_the_same_seed_gives_the_same_answers(stage: SimulatedProviders) -> None:
     with simulating("--seed", 7) as same, simulating("--seed", 8) as other:
-        said = [
+        answers = [
             [json.loads(one.complete("again")[1])["choices"] for _ in range(3)]
             for one in (stage, same, other)
         ]
 
-    assert said[0] == said[1] != said[2]
+    assert answers[0] == answers[1] != answers[2]
 
 
 def test_records_hold_no_key_and_no_prompt(stage: SimulatedProviders) -> None:
@@ -240,7 +240,7 @@ def test_configured_times_are_waited(stage: SimulatedProviders) -> None:
 
 
 @pytest.mark.parametrize(
-    "body",
+    "change",
     [
         pytest.param({"accuracy": 2}, id="out of range"),
         pytest.param({"odd": 1}, id="unknown"),
@@ -248,12 +248,12 @@ def test_configured_times_are_waited(stage: SimulatedProviders) -> None:
         "x",
     ],
 )
-def test_an_invalid_change_changes_nothing(stage: SimulatedProviders, body: object) -> None:
+def test_an_invalid_change_changes_nothing(stage: SimulatedProviders, change: object) -> None:
     before = stage.control("GET", "providers")
-    status, told = stage.ask("PATCH", "/control/providers/plain", body)
+    status, body = stage.ask("PATCH", "/control/providers/plain", change)
 
     assert status == 400
-    assert json.loads(told)["error"]["message"]
+    assert json.loads(body)["error"]["message"]
     assert stage.control("GET", "providers") == before
 
 

@@ -92,7 +92,7 @@ class Exchange:
         return bool(self.body.get("stream"))
 
     async def head(self, status: int, *headers: str) -> None:
-        self.writer.write("\r\n".join([f"HTTP/1.1 {status} Said", *headers, "", ""]).encode())
+        self.writer.write("\r\n".join([f"HTTP/1.1 {status} Status", *headers, "", ""]).encode())
         await self.writer.drain()
 
     async def whole(

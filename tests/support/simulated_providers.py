@@ -95,6 +95,6 @@ def simulating(
 
 def events(body: bytes) -> list[Any]:
     """Return the JSON values of a stream's events; the stream must end with `[DONE]`."""
-    *told, done, rest = body.decode().split("\n\n")
+    *parts, done, rest = body.decode().split("\n\n")
     assert (done, rest) == ("data: [DONE]", "")
-    return [json.loads(one.removeprefix("data: ")) for one in told]
+    return [json.loads(one.removeprefix("data: ")) for one in parts]
