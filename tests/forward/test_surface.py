@@ -20,7 +20,7 @@ from tests.support.scripted_decider import deciding
 from tests.support.scripted_forwarding import PROMPT, ScriptedForwarder, forwarding, providers_file
 from tests.support.waiting import eventually
 
-from assay.forward import chat
+from assay.forward import chat, reporting
 from assay.forward.settings import Clients, read_providers
 from assay.v1 import evidence_pb2 as pb
 
@@ -132,6 +132,21 @@ def test_too_many_requests_at_once_are_rejected(
     got = world.ask("lab/good")
     assert (got.status, got.headers["retry-after"]) == (503, "1")
     assert got.json["error"]["metadata"]["error_type"] == "overloaded"
+
+
+def test_only_a_failure_that_demotes_is_reported_at_once(
+    world: ScriptedForwarder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "_LINGER_SECONDS", 3.0)
+    time.sleep(0.5)  # until earlier outcomes are sent
+    callers = world.ask("lab/s400").decision_id
+    time.sleep(1)
+    outcomes = [each for batch in world.decider.batches for each in batch.outcomes]
+    assert callers not in {each.decision_id for each in outcomes}
+    began = time.monotonic()
+    world.seen(world.ask("lab/s500").decision_id)
+    assert time.monotonic() - began < 2.9
+    assert world.seen(callers)
 
 
 def test_unknown_routes_are_not_found(world: ScriptedForwarder) -> None:
