@@ -19,6 +19,7 @@ from tests.support.processes import environment
 
 from assay.decision_log.auditor import Auditor, DecisionQuery
 from assay.decision_log.record import DecisionRecord, decode_record, encode_record
+from assay.decision_log.replay import logged_plan
 from assay.decision_log.retention import erase_tenant
 from assay.decision_log.streams import records_of
 from assay.engine.decide.plan import Moment, plan
@@ -166,6 +167,8 @@ def test_a_difference_is_laid_to_another_engine_version_where_there_is_one(
     )
     assert replayed.outcome == outcome
     assert words in replayed.detail
+    attempts = logged_plan(one).attempts
+    assert [attempt.rank for attempt in attempts] == list(range(1, len(attempts) + 1))
     same = replay(one.decision_id, encode_record(replace(one, engine_version=version)))
     assert same.outcome == "identical"
     assert same.detail == ("" if version == engine_version() else f"decided by Assay {version}")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, delete, event, text, update
+from sqlalchemy import Engine, delete, event, func, select, text, update
 from tests.support.decision_streams import (
     OTHER,
     STREAM,
@@ -30,6 +30,8 @@ from assay.decision_log.tables import decision, journal_position, journal_record
 from assay.engine.errors import StoreUnavailable
 from assay.journal.sink import RecordKind, Sink, StreamPosition
 from assay.store.database import open_database, writing
+from assay.store.evidence_tables import tenant_activity
+from assay.store.outcome_counters import ToolActivity
 
 
 @pytest.fixture
@@ -92,12 +94,16 @@ def test_a_batch_sent_twice_is_kept_once(log: Engine) -> None:
 
 
 def test_a_batch_that_begins_before_the_position_is_kept_from_there(log: Engine) -> None:
-    stream, sink, rows = Stream(), make_sink(log), make_rows(50)
+    activity = ToolActivity(("lab/one",), ())
+    stream, sink, rows = Stream(), make_sink(log), make_rows(50, activity=activity)
     first = stream.records(payloads(rows[:30]))
     stream.into(sink, first)
     second = stream.records(payloads(rows[30:]))
     stream.into(sink, first[10:] + second)
     assert [record.seq for record in logged(log)] == list(range(1, 51))
+    with log.connect() as connection:
+        counted = connection.scalar(select(func.sum(tenant_activity.c.tool_decisions)))
+    assert counted == 50
 
 
 def test_the_position_never_goes_back(log: Engine) -> None:

@@ -212,3 +212,5 @@ def test_records_shipped_while_verifying_are_covered_by_a_newer_head(whole: Whol
     assert (
         verify_stream(replace(stream, newer=lambda: [forged]), keys, columns_of).fault == "inserted"
     )
+    newer = replace(stream, newer=lambda: [whole.head(LENGTH), whole.head(6)])
+    assert verify_stream(newer, keys, columns_of).fault == ""  # the newest head counts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import pytest
 from assay.journal.chain import Head, HeadSigner, chain_link, genesis_link, verify_head
 from assay.journal.errors import HeadFileDamaged, KeyUnusable
 from assay.journal.heads import HeadFile
+from assay.journal.operating_system import REAL
 
 STREAM = "01a204f143b17331b93e45a7285fd295"
 
@@ -166,3 +168,11 @@ def test_processes_append_whole_lines(tmp_path: Path) -> None:
         list(threads.map(file.append, signed))
     assert sorted(file.read(), key=lambda head: head.seq) == signed
     assert file.path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_key_that_does_not_fit_on_the_disk_is_not_left_behind(tmp_path: Path) -> None:
+    short = replace(REAL, write=lambda descriptor, data: os.write(descriptor, data[:10]))
+    with pytest.raises(KeyUnusable, match="room on the disk"):
+        HeadSigner(tmp_path / "key", short)
+    assert list(tmp_path.iterdir()) == []
+    assert HeadSigner(tmp_path / "key").key_id

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from assay.cli.options import DatabaseUrl, Json, instant
 from assay.cli.output import console, errors, print_json
-from assay.cli.questions import utc
+from assay.cli.questions import OptionsConflict, utc
 from assay.decision_log.retention import erase_tenant, prune, prune_snapshots
 from assay.engine.errors import CallerError, InvalidField, quoted
 from assay.engine.world.request import check_text
@@ -53,9 +53,7 @@ def prune_command(
     """
     now = wall_clock()
     if (before is None) == (older_than is None):
-        raise InvalidField(
-            "--before", before or "", "to be given alone: name either --before or --older-than"
-        )
+        raise OptionsConflict("give either --before or --older-than, and not both")
     limit = instant("--before", before) or (now - age(older_than or ""))
     if limit > now:
         raise InvalidField("--before", before, "in the past")

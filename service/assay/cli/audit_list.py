@@ -11,11 +11,19 @@ from cyclopts import Parameter
 
 from assay.cli.options import DatabaseUrl, Json
 from assay.cli.output import console, print_json, print_table
-from assay.cli.questions import Filter, Since, Until, at_least_one, auditing, question, utc
+from assay.cli.questions import (
+    Filter,
+    OptionsConflict,
+    Since,
+    Until,
+    at_least_one,
+    auditing,
+    question,
+    utc,
+)
 from assay.decision_log.auditor import Auditor, DecisionQuery
 from assay.decision_log.decision_row import StoredDecision
 from assay.decision_log.streams import words_of
-from assay.engine.errors import InvalidField
 
 Words = Mapping[str, tuple[str, ...]]
 PAGE = 100
@@ -45,7 +53,7 @@ def list_command(  # noqa: PLR0913 - one option per part of the question
     """
     at_least_one("--limit", limit)
     if oldest and after is not None:
-        raise InvalidField("--after", after, "to be used together with --oldest")
+        raise OptionsConflict("--after pages from the newest decision on; it excludes --oldest")
     asked = question(where, since, until)
     with auditing(url) as auditor:
         found = (

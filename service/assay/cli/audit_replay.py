@@ -13,11 +13,18 @@ from cyclopts import Parameter
 from assay.cli.audit_candidate import judge_by
 from assay.cli.options import DatabaseUrl, Json
 from assay.cli.output import console, counted, print_json, print_table
-from assay.cli.questions import Filter, Since, Until, at_least_one, auditing, question
+from assay.cli.questions import (
+    Filter,
+    OptionsConflict,
+    Since,
+    Until,
+    at_least_one,
+    auditing,
+    question,
+)
 from assay.decision_log.auditor import Auditor, DecisionQuery
 from assay.decision_log.replay import ReplayResult
 from assay.decision_log.streams import LoggedRecord
-from assay.engine.errors import InvalidField
 from assay.rule_files.compile import compile_source
 from assay.rule_files.directory import read_directory
 
@@ -54,13 +61,9 @@ def replay_command(  # noqa: PLR0913 - one option per part of the question
     at_least_one("--limit", limit)
     chosen = Chosen(tuple(decision_ids or ()), question(where, since, until), limit)
     if bool(chosen.ids) == (where is not None):
-        raise InvalidField(
-            "--filter", where or "", "to be given unless ids are: name decisions or a filter"
-        )
+        raise OptionsConflict("give either ids of decisions or --filter, and not both")
     if chosen.ids and (since or until or limit):
-        raise InvalidField(
-            "--since, --until and --limit", since or until or limit, "to be used together with ids"
-        )
+        raise OptionsConflict("--since, --until and --limit need --filter; ids need none of them")
     rules = None if candidate is None else compile_source(read_directory(candidate))
     with auditing(url) as auditor:
         if rules is not None:

@@ -11,12 +11,12 @@ from cyclopts import Parameter
 
 from assay.cli.options import DatabaseUrl, Json
 from assay.cli.output import console, print_json, print_table
-from assay.cli.questions import Filter, Since, Until, auditing, question, utc
+from assay.cli.questions import Filter, OptionsConflict, Since, Until, auditing, question, utc
 from assay.decision_log.auditor import Auditor, DecisionDetail, DecisionQuery
 from assay.decision_log.decision_row import LoggedVerdict
 from assay.decision_log.record import DecisionRecord, decode_record
 from assay.engine.decide.plan import Plan
-from assay.engine.errors import CallerError, InvalidField
+from assay.engine.errors import CallerError
 
 Rows = list[dict[str, Any]]
 
@@ -46,11 +46,9 @@ def show_command(  # noqa: PLR0913 - one option per part of the question
     Example: assay audit show --filter '"deepinfra" in decision.excluded_providers' --until 2025-09-23T12:00:00Z
     """
     if (decision_id is None) == (where is None):
-        raise InvalidField(
-            "ID", decision_id or "", "to be given alone: name either a decision or a --filter"
-        )
+        raise OptionsConflict("give either an ID or --filter, and not both")
     if decision_id is not None and (since is not None or until is not None):
-        raise InvalidField("--since and --until", since or until, "to be used together with an ID")
+        raise OptionsConflict("--since and --until need --filter; an id needs no time")
     asked = question(where, since, until)
     with auditing(url) as auditor:
         shown = auditor.show(decision_id or newest(auditor, asked))

@@ -61,10 +61,14 @@ def verify_command(  # noqa: PLR0913 - one option per thing to verify with
     url: DatabaseUrl = None,
     json: Json = False,
 ) -> int:
-    """Check each record against its row, the chain of hashes, and signed heads in and outside the database.
+    """Check each record against its row, the chain of hashes and the signed heads.
 
-    Of each stream the first record that is missing, altered, reordered, inserted or truncated is named; 1 if any is.
-    `openssl pkey -in signing.key -pubout` writes the public key for auditors who must not have the private one.
+    For each stream, print the first record that is missing, altered, reordered, inserted or
+    truncated; exit with 1 if there is any. The chain covers decisions. It does not cover reports,
+    outcomes and the records that map pseudonyms to tenants.
+
+    On another host, copy `heads.jsonl` and the public key of every journal that wrote to the log, and
+    name them by --heads and --key. `openssl pkey -in signing.key -pubout` writes the public key.
 
     Example: assay audit verify
 

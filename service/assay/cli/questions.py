@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from assay.cli.options import instant
 from assay.decision_log.auditor import Auditor, DecisionQuery
 from assay.decision_log.filter_sql import FIELDS
-from assay.engine.errors import InvalidField
+from assay.engine.errors import CallerError, InvalidField
 from assay.rule_files.compile import compile_stored
 from assay.server.database import open_current_database
 from assay.server.settings import engine_version, wall_clock
@@ -49,6 +49,10 @@ def at_least_one(name: str, number: int | None) -> None:
     """Refuse zero and less."""
     if number is not None and number < 1:
         raise InvalidField(name, number, "1 or more")
+
+
+class OptionsConflict(CallerError):
+    """Options that exclude or require each other; the message says which to use."""
 
 
 @contextmanager
