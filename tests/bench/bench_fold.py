@@ -24,7 +24,7 @@ from assay.importers.documents import CatalogDocument
 from assay.store.database import reading, writing
 from assay.store.imports.catalog import apply_catalog
 from assay.store.lease import read_lease, take_lease
-from assay.store.traffic_counts import load_tallies
+from assay.store.traffic import load_traffic
 from assay.store.world import load_world
 
 MODELS, ENDPOINTS, HOURS = 1000, 20, 7 * 24
@@ -123,7 +123,7 @@ def test_ticks(counters: Engine, database_url: str, backend: str, ledger: Ledger
 
     def add_up() -> None:
         with reading(counters) as connection:
-            (tallies,) = load_tallies(connection, policy.folds, as_of).values()
+            (tallies,) = load_traffic(connection, policy.folds, as_of).values()
         assert len(tallies) == MODELS * ENDPOINTS
 
     ledger.took(f"adding 3.36 M counters up, {backend}", spread(timed(add_up)))

@@ -15,8 +15,8 @@ import pytest
 from tests.bench.ledger import Ledger
 from tests.bench.measure import compared, measured
 
-from assay.toolcalls.check import OfferedTools, check
-from assay.toolcalls.schemas import canonical, compiled
+from assay.toolcalls import OfferedTools, check
+from assay.toolcalls.schemas import compile_schema, schema_key
 
 CORPUS = (
     Path(__file__).resolve().parents[3]
@@ -133,7 +133,7 @@ HOSTILE: dict[str, tuple[Schema, str]] = {
 
 def longest(schema: Schema, item: str) -> str:
     """Return a list of the greatest length that is still checked."""
-    room = min(compiled(canonical(schema)).longest, 1 << 20) - 2
+    room = min(compile_schema(schema_key(schema)).longest, 1 << 20) - 2
     return "[" + ",".join([item] * max(1, room // (len(item) + 1))) + "]"
 
 

@@ -18,7 +18,7 @@ from assay.rule_files.compile import compile_stored
 from assay.store.database import reading
 from assay.store.evidence_tables import evidence_counter, outcome
 from assay.store.migration import migrate
-from assay.store.pools import load_memory, pool_changes
+from assay.store.pools import list_pool_changes, load_memory
 from assay.store.snapshots import latest_published
 from assay.store.world import load_world
 
@@ -120,7 +120,7 @@ def test_pools_and_outcomes_of_the_released_version_are_remembered(released: Eng
     states = Counter(each.state for each in load_memory(released).states.values())
     assert states["member"] >= 3
     assert states["evicted"] == 1
-    (evicted,) = [c for c in pool_changes(released, "exacto", GLM) if c.after == "evicted"]
+    (evicted,) = [c for c in list_pool_changes(released, "exacto", GLM) if c.after == "evicted"]
     assert (evicted.endpoint_id, evicted.cause) == (f"{GLM}@deepinfra/fp4", "fast")
     with reading(released) as connection:
         attempts = connection.scalar(select(func.count()).select_from(outcome))

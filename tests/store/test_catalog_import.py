@@ -15,10 +15,10 @@ from assay.importers.documents import CatalogDocument, ImportCounts, Rejection
 from assay.store.imports import apply_catalog
 from assay.store.world import (
     WorldRevision,
-    endpoints,
+    list_endpoints,
+    list_models,
+    list_providers,
     load_world,
-    models,
-    providers,
     world_revision,
 )
 
@@ -90,7 +90,7 @@ def test_every_fact_comes_back_as_it_was(store: Engine) -> None:
     world = load_world(store)
     assert world.endpoints == (bare, FULL)
     assert world.models == (model, bare_model)
-    assert providers(store) == (
+    assert list_providers(store) == (
         Provider("groq"),
         Provider("novita", "Novita"),
         Provider("unused", "Unused"),
@@ -100,14 +100,16 @@ def test_every_fact_comes_back_as_it_was(store: Engine) -> None:
 def test_the_second_time_everything_is_unchanged(store: Engine) -> None:
     once = document(offer("groq"), offer("novita"))
     first = apply_catalog(store, once, now=NOON)
-    assert first.counts["models"] == ImportCounts(added=(MODEL,))
-    assert first.counts["endpoints"] == ImportCounts(added=(f"{MODEL}@groq", f"{MODEL}@novita"))
+    assert first.counts["list_models"] == ImportCounts(added=(MODEL,))
+    assert first.counts["list_endpoints"] == ImportCounts(
+        added=(f"{MODEL}@groq", f"{MODEL}@novita")
+    )
     assert world_revision(store) == WorldRevision(catalog=1, evidence=0, preferences=0)
     second = apply_catalog(store, once, now=NOON + DAY)
     assert second.counts == {
-        "providers": ImportCounts(unchanged=2),
-        "models": ImportCounts(unchanged=1),
-        "endpoints": ImportCounts(unchanged=2),
+        "list_providers": ImportCounts(unchanged=2),
+        "list_models": ImportCounts(unchanged=1),
+        "list_endpoints": ImportCounts(unchanged=2),
     }
     assert world_revision(store) == WorldRevision(catalog=1, evidence=0, preferences=0)
 
@@ -119,8 +121,8 @@ def test_changes_departures_and_returns_are_counted(store: Engine) -> None:
     )
     cheaper = offer("novita", prices=price(0.1))
     report = apply_catalog(store, document(offer("baseten"), cheaper, at=NOON + DAY), now=NOON)
-    assert report.counts["models"] == ImportCounts(gone=(other,), unchanged=1)
-    assert report.counts["endpoints"] == ImportCounts(
+    assert report.counts["list_models"] == ImportCounts(gone=(other,), unchanged=1)
+    assert report.counts["list_endpoints"] == ImportCounts(
         added=(f"{MODEL}@baseten",),
         changed=(f"{MODEL}@novita",),
         gone=(f"{MODEL}@groq", f"{other}@z-ai"),
@@ -131,8 +133,8 @@ def test_changes_departures_and_returns_are_counted(store: Engine) -> None:
     ]
     assert [each.model for each in load_world(store).models] == [MODEL]
     back = apply_catalog(store, document(offer("groq"), at=NOON + 2 * DAY), now=NOON)
-    assert back.counts["endpoints"].added == (f"{MODEL}@groq",)
-    (groq,) = endpoints(store, MODEL)
+    assert back.counts["list_endpoints"].added == (f"{MODEL}@groq",)
+    (groq,) = list_endpoints(store, MODEL)
     assert (groq.first_seen_at, groq.last_seen_at, groq.gone_at) == (NOON, NOON + 2 * DAY, None)
 
 
@@ -154,11 +156,13 @@ def test_departure_is_per_source(store: Engine) -> None:
     apply_catalog(store, document(offer("groq"), offer("novita"), at=NOON), now=NOON)
     apply_catalog(store, document(offer("novita"), source="theirs", at=NOON), now=NOON)
     apply_catalog(store, document(offer("groq"), at=NOON + DAY), now=NOON)
-    listed = {each.value.tag: each.sources for each in endpoints(store, MODEL)}
+    listed = {each.value.tag: each.sources for each in list_endpoints(store, MODEL)}
     assert listed == {"groq": ("ours",), "novita": ("theirs",)}
     apply_catalog(store, document(offer("baseten"), source="theirs", at=NOON + DAY), now=NOON)
     assert [each.tag for each in load_world(store).endpoints] == ["baseten", "groq"]
-    gone = {each.value.tag: each.gone_at for each in endpoints(store, MODEL, include_gone=True)}
+    gone = {
+        each.value.tag: each.gone_at for each in list_endpoints(store, MODEL, include_gone=True)
+    }
     assert gone == {"baseten": None, "groq": None, "novita": NOON + DAY}
 
 
@@ -191,7 +195,7 @@ def test_a_newer_file_that_changes_nothing_can_still_change_the_world(store: Eng
     report = apply_catalog(
         store, document(offer("groq", prices=price(1.0)), at=NOON + 2 * DAY), now=NOON
     )
-    assert report.counts["endpoints"] == ImportCounts(unchanged=1)
+    assert report.counts["list_endpoints"] == ImportCounts(unchanged=1)
     assert load_world(store).endpoints[0].prices.prompt == 1.0
     assert world_revision(store).catalog == before + 1
 
@@ -207,9 +211,9 @@ def test_twins_of_one_tag_keep_their_ids_in_any_order_even_where_another_source_
         now=NOON,
     )
     report = apply_catalog(store, document(large, small, at=NOON + DAY), now=NOON)
-    assert report.counts["endpoints"] == ImportCounts(unchanged=2)
+    assert report.counts["list_endpoints"] == ImportCounts(unchanged=2)
     apply_catalog(store, document(large, at=NOON + 3 * DAY), now=NOON)
-    found = {each.value.endpoint_id: each.sources for each in endpoints(store, MODEL)}
+    found = {each.value.endpoint_id: each.sources for each in list_endpoints(store, MODEL)}
     assert found == {f"{MODEL}@groq": ("theirs",), f"{MODEL}@groq~2": ("ours",)}
 
 
@@ -225,9 +229,9 @@ def test_models_come_page_by_page(store: Engine) -> None:
     apply_catalog(
         store, document(*(offer("groq", name) for name in names[1:]), at=NOON + DAY), now=NOON
     )
-    first = models(store, limit=2)
+    first = list_models(store, limit=2)
     assert [each.value.model for each in first] == names[1:3]
-    assert [each.value.model for each in models(store, after=names[2], limit=9)] == names[3:]
-    (gone, *_) = models(store, include_gone=True)
+    assert [each.value.model for each in list_models(store, after=names[2], limit=9)] == names[3:]
+    (gone, *_) = list_models(store, include_gone=True)
     assert (gone.value.model, gone.gone_at, gone.sources) == (names[0], NOON + DAY, ())
-    assert endpoints(store, "author/unknown") == ()
+    assert list_endpoints(store, "author/unknown") == ()

@@ -21,7 +21,7 @@ from assay.decision_log.schema import metadata
 from assay.decision_log.streams import records
 from assay.engine.errors import StoreUnavailable
 from assay.store.database import open_database, reading, writing
-from assay.store.migration import configured, migrate, require_current
+from assay.store.migration import alembic_config, migrate, require_current
 
 HEAD = "0005"
 DIGESTS = {
@@ -78,7 +78,7 @@ def test_a_failing_migration_leaves_nothing(empty: Engine, migrations: Path) -> 
 
 
 def test_alembic_by_url(empty_database_url: str, migrations: Path) -> None:
-    config = configured(migrations)
+    config = alembic_config(migrations)
     config.set_main_option("sqlalchemy.url", empty_database_url.replace("%", "%%"))
     command.upgrade(config, "head")
     database = open_database(empty_database_url)

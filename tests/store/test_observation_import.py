@@ -21,7 +21,7 @@ from assay.importers.documents import (
 from assay.store.database import reading
 from assay.store.imports import apply_catalog, apply_observations
 from assay.store.tables import observation
-from assay.store.world import WorldRevision, endpoints, load_world, world_revision
+from assay.store.world import WorldRevision, list_endpoints, load_world, world_revision
 
 NOON = datetime(2026, 7, 4, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -90,7 +90,7 @@ def test_an_unknown_endpoint_is_refused_by_name_and_the_rest_is_taken(store: Eng
 
 def test_an_endpoint_can_be_made_of_what_was_seen(store: Engine) -> None:
     report = take(store, row("novita/fp8"), create=True)
-    assert report.counts["endpoints"] == ImportCounts(added=(f"{MODEL}@novita/fp8",))
+    assert report.counts["list_endpoints"] == ImportCounts(added=(f"{MODEL}@novita/fp8",))
     assert report.counts["models"] == ImportCounts(added=(MODEL,))
     assert report.counts["providers"] == ImportCounts(added=("novita",))
     world = load_world(store)
@@ -103,7 +103,7 @@ def test_an_endpoint_can_be_made_of_what_was_seen(store: Engine) -> None:
         "novita/fp8",
         supported_parameters=("tools", "tool_choice"),
     )
-    (listed,) = endpoints(store, MODEL)
+    (listed,) = list_endpoints(store, MODEL)
     assert (listed.sources, listed.first_seen_at, listed.last_seen_at) == (
         ("verifier",),
         NOON,

@@ -33,8 +33,8 @@ from assay.store.pools import (
     change_cells,
     change_of,
     last_hour,
+    list_pool_changes,
     load_memory,
-    pool_changes,
     save_tick,
     state_cells,
     state_of,
@@ -146,9 +146,9 @@ def test_changes_come_back_in_order_pool_by_pool(store: Engine, lease: Lease) ->
     second = (change("lab/one@a", MEMBER, EVICTED, at=NOON + HOUR),)
     save_tick(store, tick(changes=first), lease, now=NOON)
     save_tick(store, tick(changes=second, hour=2), lease, now=NOON + HOUR)
-    assert pool_changes(store, "exacto", "lab/one") == (*first[:2], *second)
-    assert pool_changes(store, "exacto", "lab/two") == first[2:]
-    assert pool_changes(store, "other", "lab/one") == ()
+    assert list_pool_changes(store, "exacto", "lab/one") == (*first[:2], *second)
+    assert list_pool_changes(store, "exacto", "lab/two") == first[2:]
+    assert list_pool_changes(store, "other", "lab/one") == ()
     with reading(store) as connection:
         rows = connection.execute(select(pool_change).order_by("change_id")).all()
     assert [(row.change_id, row.publication) for row in rows] == [(1, 1), (2, 1), (3, 1), (4, 2)]

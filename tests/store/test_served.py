@@ -14,7 +14,7 @@ from assay.engine.world.measurements import ServedSpeed
 from assay.outcomes.counting import bounds, bucket_of
 from assay.store.database import reading, writing
 from assay.store.evidence_tables import service_counter
-from assay.store.served import load_served, silent
+from assay.store.traffic import endpoints_without_speed, load_served
 from assay.store.upserts import add_up
 
 NOW = datetime(2026, 7, 4, 14, 30, tzinfo=UTC)
@@ -67,4 +67,4 @@ def test_asked_for_are_those_of_which_something_is_open() -> None:
     down = Endpoint("m@down", "m", "p", "p", latency_s=slow, throughput_tps=fast)
     quick = Endpoint("m@quick", "m", "p", "p", latency_s=slow, uptime_1d_percent=99.0)
     told = replace(down, endpoint_id="m@told", uptime_30m_percent=99.0)
-    assert silent([told, down, quick]) == ["m@down", "m@quick"]
+    assert endpoints_without_speed([told, down, quick]) == ["m@down", "m@quick"]

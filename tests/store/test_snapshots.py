@@ -11,7 +11,7 @@ from sqlalchemy import Engine, func, select, update
 
 from assay.engine.errors import StoreUnavailable
 from assay.store.database import reading, writing
-from assay.store.policies import latest_policy, policy, record_policy
+from assay.store.policies import latest_policy, load_policy, record_policy
 from assay.store.snapshots import (
     Publication,
     StoredSnapshot,
@@ -112,7 +112,7 @@ def test_policy_revisions_are_numbered_as_they_come_into_force(store: Engine) ->
         NOON + HOUR,
         "rollback",
     )
-    middle = policy(store, 2)
+    middle = load_policy(store, 2)
     assert middle is not None
     assert middle.files == second
-    assert policy(store, 4) is None
+    assert load_policy(store, 4) is None

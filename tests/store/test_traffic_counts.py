@@ -16,11 +16,10 @@ from sqlalchemy import Connection, Engine, Select, delete, inspect
 from assay.engine.evidence.decay import EvidenceSpec
 from assay.engine.world.clock import EPOCH, HOUR
 from assay.engine.world.measurements import Counts, TrafficCounts
-from assay.store.counter_cache import TableCache
 from assay.store.database import reading, writing
 from assay.store.evidence_tables import evidence_counter, evidence_day
-from assay.store.outcome_counters import by_day
-from assay.store.traffic_counts import CounterCache, load_tallies
+from assay.store.outcome_counters import count_days
+from assay.store.traffic import CounterCache, TableCache, load_traffic
 from assay.store.upserts import add_up
 
 SPEC = EvidenceSpec(max_age=timedelta(days=9))
@@ -48,7 +47,7 @@ def count(database: Engine, rows: Iterable[Row]) -> None:
         add_up(
             connection, evidence_counter, sorted((*cell, *counts) for cell, counts in cells.items())
         )
-        add_up(connection, evidence_day, by_day(cells))
+        add_up(connection, evidence_day, count_days(cells))
 
 
 def read(
@@ -56,7 +55,7 @@ def read(
 ) -> list[tuple[TrafficCounts, ...]]:
     with reading(database) as connection:
         return list(
-            load_tallies(connection, {s.key: s for s in specs}, EPOCH + end * HOUR, cache).values()
+            load_traffic(connection, {s.key: s for s in specs}, EPOCH + end * HOUR, cache).values()
         )
 
 
@@ -238,8 +237,8 @@ def test_a_book_whose_reading_broke_off_begins_anew(counters: Engine) -> None:
     )
     with reading(counters) as connection:
         with pytest.raises(ConnectionResetError):
-            shelf.renew(cast("Connection", BreakingOff(connection)), spans)
-        shelf.renew(connection, spans)
+            shelf.refresh(cast("Connection", BreakingOff(connection)), spans)
+        shelf.refresh(connection, spans)
     found = shelf.sums([dict.fromkeys(spans, 1)], {}, NOON - 1)
     assert {cell[0]: sums.counts[0] for cell, sums in found.items()} == {"m@a": 24, "m@b": 12}
 
@@ -297,9 +296,9 @@ def test_a_busy_endpoint_forgets_faster(counters: Engine) -> None:
 def test_reading_leaves_nothing_behind(counters: Engine) -> None:
     count(counters, [row(NOON - 1, 10, 5, 1)])
     with reading(counters) as connection:
-        once = load_tallies(connection, {SPEC.key: SPEC, OTHER.key: OTHER}, EPOCH + NOON * HOUR)
+        once = load_traffic(connection, {SPEC.key: SPEC, OTHER.key: OTHER}, EPOCH + NOON * HOUR)
         assert (
-            load_tallies(connection, {SPEC.key: SPEC, OTHER.key: OTHER}, EPOCH + NOON * HOUR)
+            load_traffic(connection, {SPEC.key: SPEC, OTHER.key: OTHER}, EPOCH + NOON * HOUR)
             == once
         )
         assert inspect(connection).get_temp_table_names() == []

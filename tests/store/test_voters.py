@@ -19,7 +19,7 @@ from assay.store.evidence_tables import (
     tenant_provider,
 )
 from assay.store.tables import tenant_pseudonym
-from assay.store.voters import load_ballots, voters
+from assay.store.traffic import load_ignore_votes, load_voters
 
 NOW = datetime(2026, 7, 4, 14, 30, tzinfo=UTC)
 TODAY = (NOW - datetime(1970, 1, 1, tzinfo=UTC)).days
@@ -36,7 +36,7 @@ def put(store: Engine, table: Table, *rows: tuple[object, ...]) -> None:
 
 def read(store: Engine, *preferences: Preference) -> tuple[IgnoreVote, ...]:
     with reading(store) as connection:
-        return load_ballots(connection, preferences, NOW)
+        return load_ignore_votes(connection, preferences, NOW)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_a_tenant_is_one_whatever_its_pseudonyms(seen: Engine) -> None:
     put(seen, tenant_activity, ("p-zeta", OTHER, TODAY - 28, 7))
     put(seen, tenant_affiliation, ("zeta", "groq"))
     with reading(seen) as connection:
-        acme, zeta = voters(connection, NOW)
+        acme, zeta = load_voters(connection, NOW)
     assert acme == Voter(
         "acme",
         NOW - 20 * DAY,

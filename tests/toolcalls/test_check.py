@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from assay.toolcalls.check import CallClass, OfferedTools, check
+from assay.toolcalls import CallClass, OfferedTools, check
 
 VALID, INVALID, UNKNOWN, MISMATCH = CallClass
 ABSENT = object()

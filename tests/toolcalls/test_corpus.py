@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from assay.toolcalls.check import CallClass, OfferedTools, check
-from assay.toolcalls.schemas import CompiledSchema, canonical, compiled
+from assay.toolcalls import CallClass, OfferedTools, check
+from assay.toolcalls.schemas import CompiledSchema, compile_schema, schema_key
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "toolcalls"
 SUITE = DATA / "json_schema_test_suite_draft7"
@@ -28,7 +28,7 @@ None: 103 requests whose schemas name the types dict, float, any, long or String
 
 
 def schema(parameters: object) -> CompiledSchema:
-    return compiled(canonical(parameters))
+    return compile_schema(schema_key(parameters))
 
 
 def corpus() -> Iterator[dict[str, Any]]:

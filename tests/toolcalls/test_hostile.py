@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from assay.toolcalls.check import CallClass, check
-from assay.toolcalls.schemas import canonical, compiled
+from assay.toolcalls import CallClass, check
+from assay.toolcalls.schemas import compile_schema, schema_key
 
 VALID, INVALID, UNKNOWN, MISMATCH = CallClass
 
@@ -29,7 +29,7 @@ def verdict(parameters: object, arguments: object) -> CallClass:
 
 
 def judged(parameters: object) -> bool:
-    return compiled(canonical(parameters)).longest >= 0
+    return compile_schema(schema_key(parameters)).longest >= 0
 
 
 def nested(levels: int, wrap: Callable[[Any], Any], inmost: Any) -> Any:
@@ -204,7 +204,7 @@ def test_arguments_have_bounds(arguments: object, expected: CallClass) -> None:
 
 def test_long_arguments_of_a_heavy_schema_are_valid_unjudged() -> None:
     heavy = {"items": {"allOf": [{"maximum": i} for i in range(1000)]}}
-    longest = compiled(canonical(heavy)).longest
+    longest = compile_schema(schema_key(heavy)).longest
     assert verdict(heavy, json.dumps([7] * 100)) is MISMATCH
     assert verdict(heavy, "[7]" + " " * (longest - 3)) is MISMATCH
     assert verdict(heavy, "[7]" + " " * (longest - 2)) is VALID

@@ -12,7 +12,7 @@ from assay.cli.options import DatabaseUrl, Json
 from assay.cli.output import console, print_json, print_table
 from assay.cli.questions import at_least_one, auditing, utc
 from assay.engine.errors import CallerError
-from assay.store.policies import PolicyRevision, policy
+from assay.store.policies import PolicyRevision, load_policy
 
 PAGE = 100
 Files = Mapping[str, str]
@@ -43,10 +43,10 @@ def revisions_command(
         if number is None:
             show_all(auditor.revisions(limit=limit), json=json)
             return
-        revision = None if number < 1 else policy(auditor.database, number)
+        revision = None if number < 1 else load_policy(auditor.database, number)
         if revision is None:
             raise UnknownRevision(number)
-        before = policy(auditor.database, number - 1)
+        before = load_policy(auditor.database, number - 1)
     show_change(revision, before.files if before else {}, json=json)
 
 

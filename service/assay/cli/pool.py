@@ -20,7 +20,7 @@ from assay.engine.snapshot.pool_memory import PoolChange
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.server.database import open_current_database, published_snapshot, snapshot_now
 from assay.server.settings import wall_clock
-from assay.store.pools import pool_changes
+from assay.store.pools import list_pool_changes
 from assay.store.snapshots import first_published
 
 HOURS_PER_DAY = 24
@@ -74,7 +74,7 @@ def pool_command(  # noqa: PLR0913 - one option per part of the question
             snapshot = _snapshot_at(database, at)
         report = pool_report(snapshot, model, tenant)
         cards = {card.endpoint.verdict.endpoint_id: card for card in scorecards(snapshot, report)}
-        changes = pool_changes(database, report.binding, report.model) if history else ()
+        changes = list_pool_changes(database, report.binding, report.model) if history else ()
     if history and json:
         print_json(_history_json(report, changes))
     elif history:

@@ -41,7 +41,7 @@ from assay.store.lease import Lease, require_lease
 from assay.store.policies import latest_policy, number_policy
 from assay.store.pools import TickResult, last_hour, load_memory, save_tick
 from assay.store.snapshots import Publication, StoredSnapshot, save_snapshot
-from assay.store.traffic_counts import CounterCache
+from assay.store.traffic import CounterCache
 from assay.store.world import WorldRevision, load_world, world_revision
 
 SETTLING: Final = timedelta(seconds=30)

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from assay.store.database import translated
+from assay.store.database import translate_errors
 from assay.store.lease import Lease, lease_row, read_lease, renew_lease, return_lease, take_lease
 
 LIFETIME: Final = timedelta(seconds=8)
@@ -114,7 +114,7 @@ class AdvisoryLeaseClient:
             raise
 
     def _acquire(self) -> Lease | None:
-        with translated(self._database):
+        with translate_errors(self._database):
             self._connection = self._connection or self._connect()
             lock = text("SELECT pg_try_advisory_lock(:key)")
             if not self._connection.scalar(lock, {"key": LOCK_KEY}):

@@ -29,7 +29,7 @@ from assay.decision_log.verify import StreamContents, StreamReport, StreamRow, v
 from assay.engine.errors import CallerError, InvalidField, quoted
 from assay.engine.policy.policy import Policy
 from assay.journal.chain import Head
-from assay.store.policies import PolicyRevision, policies
+from assay.store.policies import PolicyRevision, list_policies
 
 DEFAULT_SPAN = timedelta(days=31)
 _CACHED_WORDS = 4096
@@ -164,7 +164,7 @@ class Auditor:
         self, *, below: int | None = None, limit: int = 100
     ) -> tuple[PolicyRevision, ...]:
         """Return the newest policy revisions numbered below `below`."""
-        return policies(self.database, below=below, limit=limit)
+        return list_policies(self.database, below=below, limit=limit)
 
     def compare(self, found: Iterable[LoggedRecord], candidate: Policy) -> PolicyComparison:
         """Compare logged decisions with those of a candidate policy."""

@@ -33,9 +33,8 @@ from assay.decision_log.tables import (
 )
 from assay.engine.canonical import canonical
 from assay.journal.sink import RecordKind
-from assay.store.database import reading, translated, writing, writing_concurrently
+from assay.store.database import reading, translate_errors, writing, writing_concurrently
 from assay.store.evidence_tables import tenant_affiliation
-from assay.store.imports.log import bump
 from assay.store.imports.tenants import PREFERENCES
 from assay.store.tables import (
     part,
@@ -92,7 +91,7 @@ def _prune_batch(
     decided = select(decision.c.seq, decision.c.decided_at).where(
         decision.c.stream == stream, decision.c.seq > after
     )
-    with translated(database), writing_concurrently(database) as connection:
+    with translate_errors(database), writing_concurrently(database) as connection:
         found = connection.execute(decided.order_by(decision.c.seq).limit(batch)).all()
         young = next(
             (place for place, row in enumerate(found) if row.decided_at >= before), len(found)
@@ -130,7 +129,7 @@ def forget_unused_sets(database: Engine) -> int:
             .all()
         )
     for start in range(0, len(names), BATCH):
-        with translated(database), writing_concurrently(database) as connection:
+        with translate_errors(database), writing_concurrently(database) as connection:
             _exclude_shippers(connection)
             piece = finding_set_word.c.finding_set.in_(names[start : start + BATCH])
             connection.execute(
@@ -218,7 +217,7 @@ def erase_tenant(database: Engine, tenant: str) -> int:
             for table in (preference, tenant_settings, tenant_affiliation)
         )
         if wishes:
-            bump(connection, PREFERENCES)
+            count_change(connection, PREFERENCES)
         parts = _erase_parts(connection, tenant)
     _truncate_wal(database)
     return names + unread + wishes + parts
@@ -239,7 +238,7 @@ def _truncate_wal(database: Engine) -> None:
     """Truncate SQLite's write-ahead log, unless a reader uses it; do nothing on PostgreSQL."""
     if database.dialect.name != "sqlite":
         return
-    with translated(database):
+    with translate_errors(database):
         connection = database.raw_connection()
         try:
             connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -53,8 +53,8 @@ from assay.decision_log.tables import (
 )
 from assay.journal.chain import Head
 from assay.journal.sink import JournalRecord, StreamPosition
-from assay.store.database import reading, translated, writing_concurrently
-from assay.store.outcome_counters import EvidenceRows, count_once, count_rows, note_activity
+from assay.store.database import reading, translate_errors, writing_concurrently
+from assay.store.outcome_counters import EvidenceRows, count_activity, count_once, count_rows
 from assay.store.tables import tenant_pseudonym
 from assay.store.types import UtcTime
 
@@ -90,7 +90,7 @@ class LogSink:
         """Store records, position and head, except what the stored position already covers."""
         batch = batch_of(stream, records, self._readers, self.database.dialect)
         evidence = count_rows(batch.outcomes)
-        with translated(self.database):
+        with translate_errors(self.database):
             try:
                 self._store(load, batch, evidence, position, head)
             except (IntegrityError, DataError):
@@ -119,7 +119,7 @@ class LogSink:
             _add_missing(connection, tenant_pseudonym, batch.pseudonyms)
             _add_missing(connection, unreadable_record, batch.unreadable)
             count_once(connection, stream, evidence)
-            note_activity(connection, batch.activity)
+            count_activity(connection, batch.activity)
             _store_progress(connection, stream, position, head)
 
 

@@ -29,7 +29,7 @@ from assay.server.decider import Decider
 from assay.server.service import Service, ServiceSettings
 from assay.server.settings import policy_dir
 from assay.store.imports.catalog import apply_catalog
-from assay.store.pools import pool_changes
+from assay.store.pools import list_pool_changes
 
 MODELS: Final = (
     "moonshotai/kimi-k2-0905",
@@ -135,7 +135,9 @@ def _run_hours(service: Service, clock: SteppedClock) -> TrafficSimulation:
         if hour in SHOWN:
             states[hour] = _pool_states(service.decider)
     database = service.settings.database
-    changes = [change for model in MODELS for change in pool_changes(database, "exacto", model)]
+    changes = [
+        change for model in MODELS for change in list_pool_changes(database, "exacto", model)
+    ]
     changes.sort(key=lambda change: change.at)
     return TrafficSimulation(accuracies, worsening.endpoint_id, states, changes)
 

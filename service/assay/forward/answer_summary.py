@@ -10,7 +10,7 @@ import orjson
 
 from assay.forward.request import ChatRequest, EndpointCapabilities
 from assay.forward.taxonomy import HTTP_OK, MALFORMED, AttemptError, error_in_answer
-from assay.toolcalls.check import CallClass, check
+from assay.toolcalls import CallClass, check
 from assay.v1 import evidence_pb2 as pb
 
 _MAX_CALLS: Final = 1024

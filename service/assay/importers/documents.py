@@ -119,6 +119,11 @@ class ImportCounts:
     gone: tuple[str, ...] = ()
     unchanged: int = 0
 
+    @property
+    def has_changes(self) -> bool:
+        """Whether anything differs from before."""
+        return bool(self.added or self.changed or self.gone)
+
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:

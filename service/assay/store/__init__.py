@@ -1,1 +1,1 @@
-"""What Assay remembers: SQLAlchemy Core tables and queries, the same on SQLite and PostgreSQL."""
+"""The database: SQLAlchemy Core tables and queries, the same on SQLite and PostgreSQL."""

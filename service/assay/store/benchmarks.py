@@ -1,8 +1,9 @@
-"""The table of benchmark runs: every revision of every run, the one that holds now not superseded."""
+"""The table of benchmark runs: every revision of every run; the current one is not superseded."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Container
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -12,6 +13,7 @@ from sqlalchemy import (
     Double,
     Index,
     Integer,
+    Row,
     Table,
     Text,
     select,
@@ -19,11 +21,12 @@ from sqlalchemy import (
 
 from assay.engine.evidence.benchmarks import run_order
 from assay.engine.world.measurements import BenchmarkRun, Series
+from assay.store.rows import Cells
 from assay.store.tables import metadata
 from assay.store.types import NAME, UtcTime
 
 IDENTITY = ("endpoint_id", "source", "suite", "suite_version", "judge", "metric", "run")
-"""What makes a run the same one in another file; its unit may be corrected like any other figure."""
+"""The columns that identify a run across files; its unit may be corrected like any other figure."""
 
 benchmark_run = Table(
     "benchmark_run",
@@ -34,7 +37,7 @@ benchmark_run = Table(
     Column("suite_version", NAME, primary_key=True),
     Column("judge", NAME, primary_key=True),
     Column("metric", NAME, primary_key=True),
-    Column("run", NAME, primary_key=True),  # empty where the source keeps one figure
+    Column("run", NAME, primary_key=True),  # empty if the source keeps one figure
     Column("revision", Integer, primary_key=True, autoincrement=False),
     Column("unit", NAME, nullable=False),
     Column("score", Double, nullable=False),
@@ -46,7 +49,8 @@ benchmark_run = Table(
     Column("imported_at", UtcTime, nullable=False),
     Column("superseded_at", UtcTime),
     CheckConstraint(
-        "unit = 'fraction' AND score BETWEEN 0 AND 1 OR unit = 'percent' AND score BETWEEN 0 AND 100 "
+        "unit = 'fraction' AND score BETWEEN 0 AND 1 "
+        "OR unit = 'percent' AND score BETWEEN 0 AND 100 "
         "OR unit = 'number' AND score BETWEEN -1e12 AND 1e12",
         name="score",
     ),
@@ -61,15 +65,7 @@ Index(
     postgresql_where=current,
 )
 
-
-if TYPE_CHECKING:
-    from collections.abc import Container
-
-    from sqlalchemy import Row
-
-    from assay.store.rows import Cells
-
-SERIES = {
+_SERIES = {
     "suite": "suite",
     "version": "suite_version",
     "judge": "judge",
@@ -78,25 +74,27 @@ SERIES = {
 }
 """Field of a series → column."""
 
-FIGURES = (
-    "endpoint_id", "source", "run", "score", "run_at", "tasks_total", "tasks_completed", "trials", "source_revision",
+_FIGURES = (
+    "endpoint_id", "source", "run", "score", "run_at", "tasks_total", "tasks_completed", "trials",
+    "source_revision",
 )  # fmt: skip
 
 
 def run_cells(run: BenchmarkRun) -> Cells:
-    """Spell a run as columns."""
-    figures: Cells = {name: getattr(run, name) for name in FIGURES}
-    return figures | {column: getattr(run.series, name) for name, column in SERIES.items()}
+    """Return a run as columns."""
+    figures: Cells = {name: getattr(run, name) for name in _FIGURES}
+    return figures | {column: getattr(run.series, name) for name, column in _SERIES.items()}
 
 
 def run_of(row: Row[Any]) -> BenchmarkRun:
-    """Read a run."""
-    series = Series(**{name: getattr(row, column) for name, column in SERIES.items()})
-    return BenchmarkRun(series=series, **{name: getattr(row, name) for name in FIGURES})
+    """Read a run from its row."""
+    series = Series(**{name: getattr(row, column) for name, column in _SERIES.items()})
+    return BenchmarkRun(series=series, **{name: getattr(row, name) for name in _FIGURES})
 
 
 def benchmark_runs(connection: Connection, endpoints: Container[str]) -> tuple[BenchmarkRun, ...]:
-    """Read the runs that hold now of endpoints that are there."""
-    runs = (run_of(row) for row in connection.execute(select(benchmark_run).where(current)))
-    kept = (run for run in runs if run.endpoint_id in endpoints)
-    return tuple(sorted(kept, key=lambda run: (run.endpoint_id, run.series, *run_order(run))))
+    """Read the current runs of these endpoints."""
+    runs = [run_of(row) for row in connection.execute(select(benchmark_run).where(current))]
+    known = [run for run in runs if run.endpoint_id in endpoints]
+    known.sort(key=lambda run: (run.endpoint_id, run.series, *run_order(run)))
+    return tuple(known)

@@ -1,4 +1,4 @@
-"""Letting go of what became of attempts, and of what only tells that a batch was counted; counters stay."""
+"""Retention of outcomes and of the records of counted batches; counters are kept."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from sqlalchemy import Column, Engine, delete, select, tuple_
 
 from assay.engine.world.clock import EPOCH
-from assay.store.database import translated, writing_concurrently
+from assay.store.database import translate_errors, writing_concurrently
 from assay.store.evidence_tables import (
     evidence_batch,
     outcome,
@@ -18,37 +18,39 @@ from assay.store.evidence_tables import (
     tenant_provider,
 )
 
-BATCH: Final = 1000
-PAUSE_S: Final = 0.01  # between batches, so that who waits for SQLite's one write lock gets it
-RESENT: Final = timedelta(days=30)
-"""How late a batch may still come again: it may lie in the journal of a machine that is down."""
+_BATCH: Final = 1000
+_PAUSE_S: Final = 0.01  # between transactions, so that others get SQLite's one write lock
+_RESENT: Final = timedelta(days=30)
+"""How late a batch may arrive again, from the journal of a machine that was down."""
 
-ASKED: Final = timedelta(days=60)
-"""How far back anybody asks what tenants did: 28 days, as of hours that may be closed late."""
+_ACTIVITY: Final = timedelta(days=60)
+"""How long activity is kept: voting reads 28 days, as of hours that may be closed late."""
 
 
-def prune_outcomes(database: Engine, before: datetime, *, now: datetime, batch: int = BATCH) -> int:
-    """Remove the outcomes of attempts before `before`; says how many. All else stays as long as it is needed."""
-    removed = remove(database, outcome.c.at, before, batch)
-    remove(database, evidence_batch.c.received_at, min(before, now - RESENT), batch)
-    day = (min(before, now - ASKED) - EPOCH).days
+def prune_outcomes(
+    database: Engine, before: datetime, *, now: datetime, batch: int = _BATCH
+) -> int:
+    """Delete the outcomes of earlier attempts, and return how many; the rest stays while needed."""
+    deleted = _delete(database, outcome.c.at, before, batch)
+    _delete(database, evidence_batch.c.received_at, min(before, now - _RESENT), batch)
+    day = (min(before, now - _ACTIVITY) - EPOCH).days
     for table in (tenant_activity, tenant_ignore, tenant_provider):
-        remove(database, table.c.day, day, batch)
-    return removed
+        _delete(database, table.c.day, day, batch)
+    return deleted
 
 
-def remove(
+def _delete(
     database: Engine, column: Column[datetime] | Column[int], before: datetime | int, batch: int
 ) -> int:
-    """Remove the rows with less in this column, in small transactions."""
+    """Delete the rows with a lower value in this column, in small transactions."""
     table = column.table
     key = tuple_(*table.primary_key)
     oldest = select(*table.primary_key).where(column < before).limit(batch)
-    removed = 0
+    deleted = 0
     while True:
-        with translated(database), writing_concurrently(database) as connection:
+        with translate_errors(database), writing_concurrently(database) as connection:
             count = connection.execute(delete(table).where(key.in_(oldest))).rowcount
-        removed += count
+        deleted += count
         if count < batch:
-            return removed
-        time.sleep(PAUSE_S)
+            return deleted
+        time.sleep(_PAUSE_S)

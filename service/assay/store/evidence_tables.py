@@ -1,8 +1,9 @@
-"""The tables of evidence from traffic: counters that only ever grow, and what tells that a batch was counted.
+"""The tables of evidence from traffic: counters that only grow, and the batches already counted.
 
-Times are whole UTC hours and days since 1970. `tenant` is the pseudonym that the decision log knows a tenant by, empty
-where none was named. A tenant may have several, one for each process that met it first: whoever counts tenants goes by
-`tenant_pseudonym.tenant`, whose least `created_at` also tells since when Assay has known the tenant.
+Hours and days are whole UTC ones since 1970. `tenant` is the pseudonym in the decision log; it is
+empty if no tenant was named. A tenant may have several, one for each process that met it first, so
+queries that count tenants join `tenant_pseudonym` and group by its `tenant`. The least `created_at`
+is when Assay first saw the tenant.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from sqlalchemy import BigInteger, Column, Index, Integer, PrimaryKeyConstraint,
 from assay.store.tables import metadata
 from assay.store.types import NAME, UtcTime
 
-# Requests that offered tools and were answered. A stratum is 3 * turn + bucket: turn 0 first, 1 after a tool result;
-# bucket 0 for 1 to 3 tools, 1 for 4 to 15, 2 from 16 on.
+# Answered requests with tools. A stratum is 3 * turn + bucket: turn 1 follows a tool result; bucket
+# 0 has 1 to 3 tools, 1 has 4 to 15, 2 has 16 and more.
 evidence_counter = Table(
     "evidence_counter",
     metadata,
@@ -25,15 +26,14 @@ evidence_counter = Table(
     Column("requests", BigInteger, nullable=False),
     Column("tool_call_requests", BigInteger, nullable=False),
     Column("errored_requests", BigInteger, nullable=False),
-    Column("auto_requests", BigInteger, nullable=False),  # those of them with tool_choice auto
+    Column("auto_requests", BigInteger, nullable=False),  # with tool_choice auto
     Column("auto_tool_call_requests", BigInteger, nullable=False),
-    PrimaryKeyConstraint(
-        "hour", "endpoint_id", "source", "tenant", "stratum"
-    ),  # hours are read and grow together
+    # the hour first: its rows are read and grow together
+    PrimaryKeyConstraint("hour", "endpoint_id", "source", "tenant", "stratum"),
     sqlite_with_rowid=False,
 )
 
-# The same by UTC day: what is older than yesterday is read from here, one row instead of twenty-four.
+# The same by UTC day; days before yesterday are read from here, one row instead of 24.
 evidence_day = Table(
     "evidence_day",
     metadata,
@@ -50,8 +50,9 @@ evidence_day = Table(
     sqlite_with_rowid=False,
 )
 
-# All requests, with or without tools. Metrics: `answered` and `failed` (bucket 0) for uptime; `latency_ms` to the first
-# token and `throughput_mtps` (thousandths of a token per second) in the buckets of `assay.outcomes.counting`.
+# All requests, with or without tools. Metrics: `answered` and `failed` (bucket 0) for uptime;
+# `latency_ms` to the first token and `throughput_mtps` (thousandths of a token per second) in the
+# buckets of `assay.outcomes.counting`.
 service_counter = Table(
     "service_counter",
     metadata,
@@ -64,7 +65,7 @@ service_counter = Table(
     sqlite_with_rowid=False,
 )
 
-# A batch that stands here was counted, by whichever stream brought it first, in the same transaction.
+# Counted batches: the row is written in the transaction that counts the batch.
 evidence_batch = Table(
     "evidence_batch",
     metadata,
@@ -75,7 +76,7 @@ evidence_batch = Table(
     Index(None, "received_at"),
 )
 
-# What became of the attempts of decisions, where the reporter named the decision; the first report of one stands.
+# Outcomes of the attempts of decisions, if the report named the decision; the first report counts.
 outcome = Table(
     "outcome",
     metadata,
@@ -95,7 +96,7 @@ outcome = Table(
     Index(None, "at"),
 )
 
-# Decisions for requests that offered tools, by every model that was asked for (without routing variants).
+# Decisions for requests with tools, by every requested model, without routing variants.
 tenant_activity = Table(
     "tenant_activity",
     metadata,
@@ -105,7 +106,7 @@ tenant_activity = Table(
     Column("tool_decisions", BigInteger, nullable=False),
 )
 
-# `provider.ignore` in such requests: a provider's slug or a tag, as written.
+# `provider.ignore` in such requests: provider slugs or tags, as written.
 tenant_ignore = Table(
     "tenant_ignore",
     metadata,
@@ -115,7 +116,7 @@ tenant_ignore = Table(
     Column("day", Integer, primary_key=True, autoincrement=False),
 )
 
-# Requests that ended in tool calls, over all endpoints of a provider; the day is that of the outcome.
+# Requests that ended in tool calls, over all endpoints of a provider, by the outcome's day.
 tenant_provider = Table(
     "tenant_provider",
     metadata,
@@ -125,7 +126,7 @@ tenant_provider = Table(
     Column("tool_call_requests", BigInteger, nullable=False),
 )
 
-# Set by the operator: a tenant, by its own name, that belongs to a provider and has no say about it.
+# Set by the operator: the provider that a tenant, by its own name, belongs to and cannot vote on.
 tenant_affiliation = Table(
     "tenant_affiliation",
     metadata,

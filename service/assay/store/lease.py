@@ -1,4 +1,4 @@
-"""The row that says who curates; its token fences off whoever went on after losing the lease."""
+"""The curator's lease: one row whose token fences off a curator that has lost it."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from assay.engine.world.clock import EPOCH
 from assay.store.database import reading, writing
 from assay.store.pool_tables import curator_lease
 
-LEASE = "curator"
-NOBODY = ""
+_LEASE = "curator"
+_NO_HOLDER = ""
 
 
 class LeaseLost(OperatorError):
-    """Somebody else curates now; nothing of what was under way was kept."""
+    """Another curator holds the lease; nothing of the transaction was stored."""
 
     def __init__(self, token: int) -> None:
-        super().__init__(f"the curator's lease {token} is not ours any more")
+        super().__init__(f"this curator has lost its lease {token} to another")
         self.token = token
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The lease as it stands: whose it is, under which token, and until when unless it is renewed."""
+    """The stored lease: its token, its holder, and when it expires unless renewed."""
 
     token: int
     holder: str
@@ -34,57 +34,54 @@ class Lease:
 
 
 def read_lease(database: Engine) -> Lease | None:
-    """The lease as it stands; `None` where nobody ever took it."""
+    """Return the stored lease; `None` if it was never taken."""
     with reading(database) as connection:
         return lease_row(connection)
 
 
 def lease_row(connection: Connection) -> Lease | None:
     """Read the one row."""
-    row = connection.execute(
-        select(curator_lease).where(curator_lease.c.lease == LEASE)
-    ).one_or_none()
+    query = select(curator_lease).where(curator_lease.c.lease == _LEASE)
+    row = connection.execute(query).one_or_none()
     return None if row is None else Lease(row.token, row.holder, row.expires_at)
 
 
 def take_lease(
     database: Engine, holder: str, expires_at: datetime, *, seen: Lease | None
 ) -> Lease | None:
-    """Take the lease under the next token, unless it is not any more as it was `seen`."""
+    """Take the lease under the next token, unless it has changed since it was `seen`."""
     with writing(database) as connection:
         if lease_row(connection) != seen:
             return None
         taken = Lease(1 if seen is None else seen.token + 1, holder, expires_at)
         values = {"token": taken.token, "holder": holder, "expires_at": expires_at}
         if seen is None:
-            connection.execute(insert(curator_lease).values(lease=LEASE, **values))
+            connection.execute(insert(curator_lease).values(lease=_LEASE, **values))
         else:
-            connection.execute(
-                update(curator_lease).where(curator_lease.c.lease == LEASE).values(**values)
-            )
+            own = curator_lease.c.lease == _LEASE
+            connection.execute(update(curator_lease).where(own).values(**values))
         return taken
 
 
 def renew_lease(database: Engine, lease: Lease, expires_at: datetime) -> bool:
-    """Keep the lease until later; whether it is still ours."""
-    return changed(database, lease, {"expires_at": expires_at})
+    """Extend the lease; return whether it is still held."""
+    return _change(database, lease, {"expires_at": expires_at})
 
 
 def return_lease(database: Engine, lease: Lease) -> bool:
-    """Give the lease back, so that nobody has to wait and nothing under way is kept; whether it was still ours."""
-    return changed(database, lease, {"holder": NOBODY, "expires_at": EPOCH})
+    """Release the lease, so that another can take it at once; return whether it was still held."""
+    return _change(database, lease, {"holder": _NO_HOLDER, "expires_at": EPOCH})
 
 
-def changed(database: Engine, lease: Lease, values: dict[str, object]) -> bool:
-    """Change the row if it is ours."""
+def _change(database: Engine, lease: Lease, values: dict[str, object]) -> bool:
     row = curator_lease.c
-    own = (row.lease == LEASE, row.token == lease.token, row.holder == lease.holder)
+    own = (row.lease == _LEASE, row.token == lease.token, row.holder == lease.holder)
     with writing(database) as connection:
         return connection.execute(update(curator_lease).where(*own).values(**values)).rowcount == 1
 
 
 def require_lease(connection: Connection, lease: Lease) -> None:
-    """Fence: raises LeaseLost in a transaction of `writing` whose author does not have the lease any more."""
+    """Raise LeaseLost, in a transaction of `writing`, unless the lease is still held."""
     found = lease_row(connection)
     if found is None or (found.token, found.holder) != (lease.token, lease.holder):
         raise LeaseLost(lease.token)

@@ -1,4 +1,4 @@
-"""Listings: what one source says of a provider, model or endpoint, and which of several sayings holds."""
+"""Listings: what each source states of a provider, model or endpoint, and which listing is used."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OBSERVED = "observed"
 
 @dataclass(frozen=True, slots=True)
 class SourceListing(Generic[Value]):
-    """What one source says of one thing, and since when."""
+    """What one source states of one item, and since when; `gone_at` is when it stopped listing it."""
 
     value: Value
     kind: str
@@ -30,15 +30,10 @@ class SourceListing(Generic[Value]):
     last_seen_at: datetime
     gone_at: datetime | None
 
-    @property
-    def stated_by(self) -> tuple[str, str]:
-        """Who says it."""
-        return self.kind, self.source
-
 
 @dataclass(frozen=True, slots=True)
 class ListingKind(Generic[Value]):
-    """One kind of thing and where it is kept: an identity row, and a listing row for each source."""
+    """One kind of item and its tables: an identity row, and a listing row for each source."""
 
     name: str
     identity: Table
@@ -49,8 +44,13 @@ class ListingKind(Generic[Value]):
     value: Callable[[Row[Any]], Value]
 
     def key_of(self, value: Value) -> str:
-        """Name the thing."""
+        """Return the id or slug of an item."""
         return str(getattr(value, self.key))
+
+    @property
+    def key_column(self) -> str:
+        """The column that holds the id or slug."""
+        return str(self.identity.primary_key.columns[0].name)
 
 
 PROVIDERS: ListingKind[Provider] = ListingKind(
@@ -76,51 +76,39 @@ ENDPOINTS: ListingKind[Endpoint] = ListingKind(
     identity=tables.endpoint,
     listing=tables.endpoint_listing,
     key="endpoint_id",
-    identify=lambda endpoint: {
-        "endpoint_id": endpoint.endpoint_id,
-        "model": endpoint.model,
-        "tag": endpoint.tag,
+    identify=lambda each: {
+        "endpoint_id": each.endpoint_id,
+        "model": each.model,
+        "tag": each.tag,
     },
     cells=rows.endpoint_cells,
     value=rows.endpoint_of,
 )
 
 
-def listings(
-    connection: Connection, shelf: ListingKind[Value], *conditions: ColumnElement[bool]
+def read_listings(
+    connection: Connection, kind: ListingKind[Value], *conditions: ColumnElement[bool]
 ) -> dict[str, list[SourceListing[Value]]]:
-    """Read what every source says, gone listings too, by the name of the thing."""
-    identity = [
-        column
-        for column in shelf.identity.c
-        if column.name not in {"created_at", *shelf.listing.c.keys()}
-    ]
-    query = (
-        select(shelf.listing, *identity).join_from(shelf.listing, shelf.identity).where(*conditions)
-    )
+    """Read every source's listings, gone ones too, by the item's id or slug."""
+    skipped = {"created_at", *kind.listing.c.keys()}
+    identity = [column for column in kind.identity.c if column.name not in skipped]
+    query = select(kind.listing, *identity).join_from(kind.listing, kind.identity)
     found: dict[str, list[SourceListing[Value]]] = defaultdict(list)
-    for row in connection.execute(query):
-        value = shelf.value(row)
-        said = SourceListing(
-            value, row.kind, row.source, row.first_seen_at, row.last_seen_at, row.gone_at
-        )
-        found[shelf.key_of(value)].append(said)
+    for row in connection.execute(query.where(*conditions)):
+        value = kind.value(row)
+        times = (row.first_seen_at, row.last_seen_at, row.gone_at)
+        found[kind.key_of(value)].append(SourceListing(value, row.kind, row.source, *times))
     return dict(found)
 
 
-def holding(said: Iterable[SourceListing[Value]]) -> SourceListing[Value]:
-    """Choose the listing that holds: one not gone, from a catalog, the newest; the first source's name at a tie."""
-    by_name = sorted(said, key=lambda listing: listing.source)
+def select_listing(listings: Iterable[SourceListing[Value]]) -> SourceListing[Value]:
+    """Select the listing to use: not gone, from a catalog, the newest; then by the source's name."""
     return max(
-        by_name,
-        key=lambda listing: (
-            listing.gone_at is None,
-            listing.kind == CATALOG,
-            listing.last_seen_at,
-        ),
+        sorted(listings, key=lambda listing: listing.source),
+        key=lambda each: (each.gone_at is None, each.kind == CATALOG, each.last_seen_at),
     )
 
 
-def is_gone(said: Iterable[SourceListing[Value]]) -> bool:
-    """Whether nobody lists it any more."""
-    return all(listing.gone_at is not None for listing in said)
+def is_gone(listings: Iterable[SourceListing[Value]]) -> bool:
+    """Whether no source lists the item any more."""
+    return all(listing.gone_at is not None for listing in listings)

@@ -1,7 +1,7 @@
-"""What shipping makes of evidence: counters that grow by each batch once, and what decisions tell of tenants.
+"""Counters of outcomes in SQL: each batch is counted once, and decisions add their tenant's activity.
 
-All of it happens inside the shipper's own transaction, tables and rows always in the same order, so that no two
-shippers wait for each other in a circle.
+All of it runs in the shipper's transaction. INVARIANT: tables and rows are always written in the
+same order, so two shippers cannot deadlock.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
@@ -29,13 +30,12 @@ from assay.store.evidence_tables import (
 )
 from assay.store.upserts import Cells, add_up, keep_first
 
-NO_TOOLS = ToolUse(0)
-NOTHING = (0, 0, 0, 0, 0)
+_NO_TOOLS = ToolUse(0)
+_BatchName = tuple[str, str]  # source and batch_id
 
 
-@dataclass(frozen=True, slots=True)
-class ToolActivity:
-    """A tenant's request with tools: its models and the providers or tags it ignored, each once."""
+class ToolActivity(NamedTuple):
+    """The models that a tenant asked for with tools, without routing variants, and its ignores."""
 
     models: tuple[str, ...]
     ignored: tuple[str, ...]
@@ -43,92 +43,89 @@ class ToolActivity:
 
 @dataclass(frozen=True, slots=True)
 class EvidenceRows:
-    """Batches on their way, each name once, and the rows they come to; made before any lock is taken."""
+    """Named batches with the rows that count them; computed before any lock is taken."""
 
-    batches: Mapping[tuple[str, str], OutcomeBatch]
+    batches: Mapping[_BatchName, OutcomeBatch]
     rows: Mapping[Table, Sequence[Cells]]
 
 
 def count_rows(batches: Iterable[OutcomeBatch]) -> EvidenceRows:
-    """What batches come to; of those with the same name the first counts."""
-    named: dict[tuple[str, str], OutcomeBatch] = {}
+    """Count batches; of those with the same name the first counts."""
+    named: dict[_BatchName, OutcomeBatch] = {}
     for batch in batches:
         named.setdefault((batch.source, batch.batch_id), batch)
     cells = count_outcomes(named.values())
     rows: dict[Table, Sequence[Cells]] = {
         evidence_counter: sorted((*cell, *counts) for cell, counts in cells.evidence.items()),
-        evidence_day: by_day(cells.evidence),
+        evidence_day: count_days(cells.evidence),
         service_counter: sorted((*cell, count) for cell, count in cells.service.items()),
-        outcome: outcome_rows(named.values()),
+        outcome: _outcome_rows(named.values()),
         tenant_provider: sorted((*cell, count) for cell, count in cells.providers.items()),
     }
     return EvidenceRows(named, rows)
 
 
 def count_once(connection: Connection, stream: str, evidence: EvidenceRows) -> None:
-    """Count the batches that nobody has counted yet, and remember that they were."""
+    """Add the batches that are not counted yet, and record that they are."""
     if not evidence.batches:
         return
-    new = unknown(connection, stream, evidence.batches)
+    new = _claim_batches(connection, stream, evidence.batches)
     if len(new) < len(evidence.batches):
         evidence = count_rows(evidence.batches[name] for name in new)
     for table, rows in evidence.rows.items():
-        (keep_first if table is outcome else add_up)(connection, table, rows)
+        write = keep_first if table is outcome else add_up
+        write(connection, table, rows)
 
 
-def by_day(hours: Mapping[EvidenceCell, Sequence[int]]) -> Sequence[Cells]:
-    """The same counts by day."""
-    days: dict[EvidenceCell, list[int]] = {}
+def count_days(hours: Mapping[EvidenceCell, Sequence[int]]) -> Sequence[Cells]:
+    """Return the rows of the same counts by day."""
+    days: dict[EvidenceCell, Sequence[int]] = {}
     for (endpoint_id, source, tenant, stratum, hour), counts in sorted(hours.items()):
-        cell = (endpoint_id, source, tenant, stratum, hour // HOURS_PER_DAY)
-        days[cell] = [
-            before + more for before, more in zip(days.get(cell, NOTHING), counts, strict=True)
-        ]
-    return [(*cell, *counts) for cell, counts in days.items()]
+        key = (endpoint_id, source, tenant, stratum, hour // HOURS_PER_DAY)
+        before = days.get(key, (0,) * len(counts))
+        days[key] = [a + b for a, b in zip(before, counts, strict=True)]
+    return [(*key, *counts) for key, counts in days.items()]
 
 
-def outcome_rows(batches: Iterable[OutcomeBatch]) -> Sequence[Cells]:
-    """The attempts of decisions, by decision and rank; where one is reported twice the first stands."""
+def _outcome_rows(batches: Iterable[OutcomeBatch]) -> Sequence[Cells]:
+    """Return the attempts of decisions by decision and rank; the first report of one counts."""
     rows: dict[tuple[str, int], Cells] = {}
     for batch in batches:
         for group in batch.groups:
             for each in group.outcomes:
                 if each.decision_id:
-                    rows.setdefault(
-                        (each.decision_id, each.attempt),
-                        cells_of(each, group.endpoint_id, batch.source),
-                    )
+                    cells = _outcome_cells(each, group.endpoint_id, batch.source)
+                    rows.setdefault((each.decision_id, each.attempt), cells)
     return [(*name, *rows[name]) for name in sorted(rows)]
 
 
-def cells_of(each: Outcome, endpoint_id: str, source: str) -> Cells:
-    """The columns of an outcome behind its key."""
-    tools = each.tools or NO_TOOLS
+def _outcome_cells(each: Outcome, endpoint_id: str, source: str) -> Cells:
+    """Return the columns of an outcome after its key."""
+    tools = each.tools or _NO_TOOLS
     return (
         each.at_us,
         endpoint_id,
         source,
         each.result,
-        milliseconds(each.first_token_s),
-        milliseconds(each.duration_s),
+        _milliseconds(each.first_token_s),
+        _milliseconds(each.duration_s),
         each.completion_tokens,
-        milliseconds(each.retry_after_s),
+        _milliseconds(each.retry_after_s),
         tools.offered,
         tools.tool_calls,
         tools.invalid_json + tools.unknown_name + tools.schema_mismatch,
     )
 
 
-def milliseconds(seconds: float | None) -> int | None:
-    """Whole milliseconds."""
+def _milliseconds(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * 1000)
 
 
-def unknown(
-    connection: Connection, stream: str, batches: Mapping[tuple[str, str], OutcomeBatch]
-) -> Sequence[tuple[str, str]]:
-    """Take the names of batches; those that were free until now, in order. Waits for who is just taking one."""
-    add = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(evidence_batch)
+def _claim_batches(
+    connection: Connection, stream: str, batches: Mapping[_BatchName, OutcomeBatch]
+) -> Sequence[_BatchName]:
+    """Record batches as counted; return those that were not. Waits for another claim of the same."""
+    insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(evidence_batch)
     columns = evidence_batch.c.source, evidence_batch.c.batch_id
     rows = [
         {
@@ -139,19 +136,22 @@ def unknown(
         }
         for (source, batch_id), batch in sorted(batches.items())
     ]
-    taken = connection.execute(add.on_conflict_do_nothing().returning(*columns), rows)
-    return sorted((row.source, row.batch_id) for row in taken)
+    claimed = connection.execute(insert.on_conflict_do_nothing().returning(*columns), rows)
+    return sorted((row.source, row.batch_id) for row in claimed)
 
 
-def note_activity(
+def count_activity(
     connection: Connection, found: Iterable[tuple[int, str, int, ToolActivity]]
 ) -> None:
-    """Count the decisions of tenants that offered tools, and remember what they ruled out."""
+    """Count the decisions of tenants that offered tools, and store what they ignored.
+
+    Each item has the decision's number in the stream, tenant, day and activity.
+    """
     decisions: Counter[tuple[str, str, int]] = Counter()
     ignored: set[tuple[str, str, str, int]] = set()
-    for _, tenant, day, asked in found:
-        for model in asked.models:
+    for _, tenant, day, activity in found:
+        for model in activity.models:
             decisions[tenant, model, day] += 1
-            ignored.update((tenant, model, target, day) for target in asked.ignored)
+            ignored.update((tenant, model, target, day) for target in activity.ignored)
     add_up(connection, tenant_activity, sorted((*cell, count) for cell, count in decisions.items()))
     keep_first(connection, tenant_ignore, sorted(ignored))

@@ -1,4 +1,4 @@
-"""Policy revisions: every set of rule files that was in force, numbered in the order in which they came into it."""
+"""Policy revisions: every set of rule files that was active, numbered in order of activation."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def record_policy(
     now: datetime,
     note: str | None = None,
 ) -> int:
-    """Number a revision: the newest keeps its number, anything else, also an older one again, gets the next."""
+    """Return the number of a revision: the newest keeps its number, any other gets the next."""
     with writing(database) as connection:
         return number_policy(connection, digest, files, now=now, note=note)
 
@@ -46,58 +46,53 @@ def number_policy(
     now: datetime,
     note: str | None = None,
 ) -> int:
-    """Number a revision in a transaction of `writing`."""
-    newest = first(connection, newest_first())
+    """Return the number of a revision, in a transaction of `writing`."""
+    newest = _read_first(connection, _newest_first())
     if newest is not None and newest.digest == digest:
         return newest.number
     number = 1 if newest is None else newest.number + 1
-    insert_missing(
-        connection, policy_source, [{"digest": digest, "files": dict(sorted(files.items()))}]
-    )
+    source = {"digest": digest, "files": dict(sorted(files.items()))}
+    insert_missing(connection, policy_source, [source])
     row = {"number": number, "digest": digest, "created_at": now, "note": note}
     connection.execute(insert(policy_revision), row)
     return number
 
 
-def policy(database: Engine, number: int) -> PolicyRevision | None:
+def load_policy(database: Engine, number: int) -> PolicyRevision | None:
     """Read a revision by number."""
     with reading(database) as connection:
-        return first(connection, revisions().where(policy_revision.c.number == number))
+        return _read_first(connection, _select().where(policy_revision.c.number == number))
 
 
 def latest_policy(database: Engine) -> PolicyRevision | None:
     """Read the newest revision."""
     with reading(database) as connection:
-        return first(connection, newest_first())
+        return _read_first(connection, _newest_first())
 
 
-def policies(
+def list_policies(
     database: Engine, *, below: int | None = None, limit: int
 ) -> tuple[PolicyRevision, ...]:
-    """The newest revisions, those numbered lower than `below`."""
-    query = newest_first().limit(limit)
+    """Return the newest revisions, those with numbers lower than `below`."""
+    query = _newest_first().limit(limit)
     if below is not None:
         query = query.where(policy_revision.c.number < below)
     with reading(database) as connection:
-        return tuple(map(read, connection.execute(query)))
+        return tuple(map(_revision_of, connection.execute(query)))
 
 
-def revisions() -> Select[Any]:
-    """Select revisions with their files."""
+def _select() -> Select[Any]:
     return select(policy_revision, policy_source.c.files).join(policy_source)
 
 
-def newest_first() -> Select[Any]:
-    """Select the newest revision."""
-    return revisions().order_by(policy_revision.c.number.desc()).limit(1)
+def _newest_first() -> Select[Any]:
+    return _select().order_by(policy_revision.c.number.desc())
 
 
-def first(connection: Connection, query: Select[Any]) -> PolicyRevision | None:
-    """Read one revision."""
-    row: Row[Any] | None = connection.execute(query).first()
-    return None if row is None else read(row)
+def _read_first(connection: Connection, query: Select[Any]) -> PolicyRevision | None:
+    row: Row[Any] | None = connection.execute(query.limit(1)).first()
+    return None if row is None else _revision_of(row)
 
 
-def read(row: Row[Any]) -> PolicyRevision:
-    """Read a row of `revisions`."""
+def _revision_of(row: Row[Any]) -> PolicyRevision:
     return PolicyRevision(row.number, row.digest, row.files, row.created_at, row.note)

@@ -1,4 +1,4 @@
-"""The tables of the curator: what pools remember, every change of theirs, who curates, and which hours are done."""
+"""The tables of the curator: pool memory and its changes, the lease, and the closed hours."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sqlalchemy import JSON, BigInteger, Column, Double, Index, Integer, Table, 
 from assay.store.tables import metadata
 from assay.store.types import NAME, UtcTime
 
-# What a binding's pool remembers of an endpoint; without a row the endpoint is unknown to it.
+# The memory that a binding's pool has of an endpoint; without a row it has none.
 pool_state = Table(
     "pool_state",
     metadata,
@@ -21,21 +21,19 @@ pool_state = Table(
     Column("failed_at", UtcTime),
     Column("evictions", Integer, nullable=False),
     Column("held_until", UtcTime),
-    Column(
-        "forgotten_at", UtcTime
-    ),  # of what an eviction made not count any more: all five or none
+    Column("forgotten_at", UtcTime),  # evidence that an eviction discarded: all five or none
     Column("forgotten_half_life_us", BigInteger),
     Column("forgotten_requests", Double),
     Column("forgotten_calls", Double),
     Column("forgotten_errored", Double),
 )
 
-# Only ever added to, and numbered in the order in which it happened; late evidence changes nothing here.
+# Append-only, numbered in order; late evidence changes nothing here.
 pool_change = Table(
     "pool_change",
     metadata,
     Column("change_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("at", UtcTime, nullable=False),  # the end of the hour that was judged
+    Column("at", UtcTime, nullable=False),  # the end of the judged hour
     Column("binding", NAME, nullable=False),
     Column("model", NAME, nullable=False),
     Column("endpoint_id", NAME, nullable=False),
@@ -45,21 +43,21 @@ pool_change = Table(
     Column("message", Text, nullable=False),
     Column("reasons", JSON, nullable=False),
     Column("facts", JSON, nullable=False),
-    Column("publication", Integer, nullable=False),  # the sequence under which it came into force
+    Column("publication", Integer, nullable=False),  # the sequence that activated it
     Index(None, "binding", "model", "change_id"),
 )
 
-# One row: the token grows each time that somebody takes the lease, and is compared in every transaction of a tick.
+# One row. The token grows each time the lease is taken; every transaction of a tick compares it.
 curator_lease = Table(
     "curator_lease",
     metadata,
     Column("lease", NAME, primary_key=True),
     Column("token", BigInteger, nullable=False),
-    Column("holder", NAME, nullable=False),  # empty once it was given back
+    Column("holder", NAME, nullable=False),  # empty once released
     Column("expires_at", UtcTime, nullable=False),
 )
 
-# The hours that were closed, by their end in whole UTC hours since 1970: none twice.
+# Closed hours, by their end in whole UTC hours since 1970.
 curator_tick = Table(
     "curator_tick",
     metadata,

@@ -1,10 +1,10 @@
-"""What pools remember, and how they changed: one tick is written in one transaction, whole or not at all."""
+"""The memory and the changes of pools: one tick is written in one transaction."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert, select
@@ -21,18 +21,31 @@ from assay.engine.snapshot.pool_memory import (
 from assay.store.database import reading, writing
 from assay.store.lease import Lease, require_lease
 from assay.store.pool_tables import curator_tick, pool_change, pool_state
-from assay.store.snapshots import Publication, StoredSnapshot, keep_snapshot, publish, verify
+from assay.store.snapshots import (
+    Publication,
+    StoredSnapshot,
+    keep_snapshot,
+    publish,
+    require_digests,
+)
+from assay.store.types import MICROSECOND
 
-MICROSECOND = timedelta(microseconds=1)
-FINDING = ("rule", "rule_set", "reason", "message", "outcome")
-Key = tuple[str, str]
+_FINDING = ("rule", "rule_set", "reason", "message", "outcome")
+_STATE = (
+    "binding", "model", "endpoint_id", "state", "since", "cusum", "slow_failures", "failed_at",
+    "evictions", "held_until",
+)  # fmt: skip
+_CHANGE = (
+    "at", "binding", "model", "endpoint_id", "before", "after", "cause", "message",
+)  # fmt: skip
+_Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class TickResult:
-    """What came of one tick: the snapshot to publish, the memory before and after, and every change of it.
+    """The result of one tick: the snapshot to publish, the memory before and after, and its changes.
 
-    `hour` is the hour that was closed; `None` where the pools were judged again between ticks.
+    `hour` is the hour that was closed; `None` if the pools were judged between ticks.
     """
 
     snapshot: StoredSnapshot
@@ -44,7 +57,7 @@ class TickResult:
 
 @dataclass(frozen=True, slots=True)
 class SavedTick:
-    """How a tick came into force, and how much had to be written."""
+    """The publication of a tick, and how many parts and states were written."""
 
     publication: Publication
     parts: int
@@ -52,28 +65,31 @@ class SavedTick:
 
 
 def load_memory(database: Engine) -> PoolMemory:
-    """Read all that pools remember."""
+    """Read the memory of all pools."""
     with reading(database) as connection:
         states = map(state_of, connection.execute(select(pool_state)))
         return PoolMemory({(state.binding, state.endpoint_id): state for state in states})
 
 
 def last_hour(database: Engine) -> int | None:
-    """Tell the last hour that was closed."""
+    """Return the last closed hour."""
     with reading(database) as connection:
         hour: int | None = connection.scalar(select(func.max(curator_tick.c.hour)))
     return hour
 
 
 def save_tick(database: Engine, result: TickResult, lease: Lease, *, now: datetime) -> SavedTick:
-    """Write a tick: states, changes, new parts, publication and hour; raises LeaseLost, and then wrote nothing."""
-    verify(database, result.snapshot)
+    """Write a tick's states, changes, parts, publication and hour.
+
+    Raises LeaseLost; then nothing is written.
+    """
+    require_digests(database, result.snapshot)
     with writing(database) as connection:
         require_lease(connection, lease)
         parts = keep_snapshot(connection, result.snapshot, now)
         publication = publish(connection, result.snapshot.snapshot_id, now)
-        states = store_states(connection, result.before.states, result.after.states)
-        store_changes(connection, result.changes, publication.sequence)
+        states = _store_states(connection, result.before.states, result.after.states)
+        _store_changes(connection, result.changes, publication.sequence)
         if result.hour is not None:
             row = {
                 "hour": result.hour,
@@ -86,28 +102,25 @@ def save_tick(database: Engine, result: TickResult, lease: Lease, *, now: dateti
     return SavedTick(publication, parts, states)
 
 
-def store_states(
-    connection: Connection, before: Mapping[Key, PoolState], after: Mapping[Key, PoolState]
+def _store_states(
+    connection: Connection, before: Mapping[_Key, PoolState], after: Mapping[_Key, PoolState]
 ) -> int:
-    """Write the states that differ; says how many."""
-    changed = [state for key, state in after.items() if before.get(key) != state]
-    gone = [key for key in before if key not in after or before[key] != after[key]]
+    """Write the states that differ, and return how many."""
+    changed = {key: state for key, state in after.items() if before.get(key) != state}
+    gone = [key for key in before if key in changed or key not in after]
     if gone:
         own = (
             pool_state.c.binding == bindparam("of_binding"),
             pool_state.c.endpoint_id == bindparam("of_endpoint"),
         )
-        keys = [
-            {"of_binding": binding, "of_endpoint": endpoint_id} for binding, endpoint_id in gone
-        ]
+        keys = [dict(zip(("of_binding", "of_endpoint"), key, strict=True)) for key in gone]
         connection.execute(delete(pool_state).where(*own), keys)
     if changed:
-        connection.execute(insert(pool_state), [state_cells(state) for state in changed])
-    return len({*gone, *((state.binding, state.endpoint_id) for state in changed)})
+        connection.execute(insert(pool_state), [state_cells(each) for each in changed.values()])
+    return len(changed.keys() | set(gone))
 
 
-def store_changes(connection: Connection, changes: Iterable[PoolChange], sequence: int) -> None:
-    """Add changes in their order."""
+def _store_changes(connection: Connection, changes: Iterable[PoolChange], sequence: int) -> None:
     newest = connection.scalar(select(func.max(pool_change.c.change_id))) or 0
     rows = [
         {**change_cells(change), "change_id": number, "publication": sequence}
@@ -117,28 +130,19 @@ def store_changes(connection: Connection, changes: Iterable[PoolChange], sequenc
         connection.execute(insert(pool_change), rows)
 
 
-def pool_changes(database: Engine, binding: str, model: str) -> tuple[PoolChange, ...]:
-    """Every change of one pool, in the order in which they came."""
+def list_pool_changes(database: Engine, binding: str, model: str) -> tuple[PoolChange, ...]:
+    """Return every change of one pool, in order."""
     own = (pool_change.c.binding == binding, pool_change.c.model == model)
+    query = select(pool_change).where(*own).order_by(pool_change.c.change_id)
     with reading(database) as connection:
-        rows = connection.execute(select(pool_change).where(*own).order_by(pool_change.c.change_id))
-        return tuple(map(change_of, rows))
+        return tuple(map(change_of, connection.execute(query)))
 
 
 def state_cells(state: PoolState) -> dict[str, object]:
-    """Spell a state as columns."""
+    """Return a state as columns."""
     forgotten = state.forgotten
     return {
-        "binding": state.binding,
-        "model": state.model,
-        "endpoint_id": state.endpoint_id,
-        "state": state.state,
-        "since": state.since,
-        "cusum": state.cusum,
-        "slow_failures": state.slow_failures,
-        "failed_at": state.failed_at,
-        "evictions": state.evictions,
-        "held_until": state.held_until,
+        **{name: getattr(state, name) for name in _STATE},
         "forgotten_at": forgotten and forgotten.at,
         "forgotten_half_life_us": forgotten and forgotten.half_life // MICROSECOND,
         "forgotten_requests": forgotten and forgotten.amounts.requests,
@@ -148,54 +152,28 @@ def state_cells(state: PoolState) -> dict[str, object]:
 
 
 def state_of(row: Row[Any]) -> PoolState:
-    """Read a state."""
+    """Read a state from its row."""
     forgotten = None
     if row.forgotten_at is not None:
         half_life = row.forgotten_half_life_us * MICROSECOND
         amounts = DecayedCounts(row.forgotten_requests, row.forgotten_calls, row.forgotten_errored)
         forgotten = ForgottenEvidence(row.forgotten_at, half_life, amounts)
-    return PoolState(
-        binding=row.binding,
-        model=row.model,
-        endpoint_id=row.endpoint_id,
-        state=row.state,
-        since=row.since,
-        cusum=row.cusum,
-        slow_failures=row.slow_failures,
-        failed_at=row.failed_at,
-        evictions=row.evictions,
-        held_until=row.held_until,
-        forgotten=forgotten,
-    )
+    return PoolState(**{name: getattr(row, name) for name in _STATE}, forgotten=forgotten)
 
 
 def change_cells(change: PoolChange) -> dict[str, object]:
-    """Spell a change as columns."""
+    """Return a change as columns."""
     return {
-        "at": change.at,
-        "binding": change.binding,
-        "model": change.model,
-        "endpoint_id": change.endpoint_id,
-        "before": change.before,
-        "after": change.after,
-        "cause": change.cause,
-        "message": change.message,
-        "reasons": [{name: getattr(found, name) for name in FINDING} for found in change.reasons],
+        **{name: getattr(change, name) for name in _CHANGE},
+        "reasons": [{name: getattr(found, name) for name in _FINDING} for found in change.reasons],
         "facts": dict(change.facts),
     }
 
 
 def change_of(row: Row[Any]) -> PoolChange:
-    """Read a change."""
+    """Read a change from its row."""
     return PoolChange(
-        at=row.at,
-        binding=row.binding,
-        model=row.model,
-        endpoint_id=row.endpoint_id,
-        before=row.before,
-        after=row.after,
-        cause=row.cause,
-        message=row.message,
+        **{name: getattr(row, name) for name in _CHANGE},
         reasons=tuple(RuleFinding(**reason) for reason in row.reasons),
         facts={FORMER_NAMES.get(path, path): value for path, value in row.facts.items()},
     )

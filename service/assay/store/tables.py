@@ -1,4 +1,7 @@
-"""The tables: columns say their unit, instants are UTC, no source overwrites what another said."""
+"""The tables of catalog, policies and snapshots.
+
+Column names state the unit, instants are UTC, and no source overwrites the rows of another.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +34,10 @@ metadata = MetaData(
 )
 
 
-def provenance() -> list[Column[object]]:
-    """Who lists a thing, since when, and since when no longer; times are the source's own where its files have one."""
+def _provenance() -> list[Column[object]]:
+    """Return the columns of who lists an item, and when, by the source's own time if it states one."""
     return [
-        Column(
-            "kind", NAME, primary_key=True
-        ),  # catalog: from a catalog file; observed: made from an observation
+        Column("kind", NAME, primary_key=True),  # catalog (from a file), observed (from counts)
         Column("source", NAME, primary_key=True),
         Column("first_seen_at", UtcTime, nullable=False),
         Column("last_seen_at", UtcTime, nullable=False),
@@ -55,7 +56,7 @@ provider_listing = Table(
     "provider_listing",
     metadata,
     Column("provider", NAME, ForeignKey("provider.provider"), primary_key=True),
-    *provenance(),
+    *_provenance(),
     Column("name", Text),
 )
 
@@ -70,7 +71,7 @@ model_listing = Table(
     "model_listing",
     metadata,
     Column("model", NAME, ForeignKey("model.model"), primary_key=True),
-    *provenance(),
+    *_provenance(),
     *declared_columns(Model),
 )
 
@@ -79,9 +80,7 @@ endpoint = Table(
     metadata,
     Column("endpoint_id", NAME, primary_key=True),
     Column("model", NAME, ForeignKey("model.model"), nullable=False),
-    Column(
-        "tag", NAME, nullable=False
-    ),  # an id is never handed to an offer of another tag; not unique per model
+    Column("tag", NAME, nullable=False),  # an id keeps its tag; a tag may have several ids
     Column("created_at", UtcTime, nullable=False),
     Index(None, "model", "tag"),
 )
@@ -90,7 +89,7 @@ endpoint_listing = Table(
     "endpoint_listing",
     metadata,
     Column("endpoint_id", NAME, ForeignKey("endpoint.endpoint_id"), primary_key=True),
-    *provenance(),
+    *_provenance(),
     Column("provider", NAME, ForeignKey("provider.provider"), nullable=False, index=True),
     *declared_columns(Endpoint, "provider"),
     Column("price_overrides", JSON, nullable=False),
@@ -148,7 +147,7 @@ Index(
     sqlite_where=for_all_models,
     postgresql_where=for_all_models,
 )
-Index(  # NULLs are distinct here, so this one holds for rows that name a model
+Index(  # NULLs are distinct, so this covers the rows that name a model
     "uq_preference_for_model",
     preference.c.tenant,
     preference.c.kind,

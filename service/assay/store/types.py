@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import BigInteger, Text, TypeDecorator
+from sqlalchemy import BigInteger, Dialect, Text, TypeDecorator
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.types import TypeEngine
 
 from assay.engine.world.clock import EPOCH
 
-if TYPE_CHECKING:
-    from sqlalchemy import Dialect
-    from sqlalchemy.types import TypeEngine
-
 MICROSECOND = timedelta(microseconds=1)
 
-# Names sort and compare by code point on both databases, whatever the server's locale is.
+# Names are compared by code point on both databases, whatever the server's locale.
 NAME = Text().with_variant(Text(collation="C"), "postgresql")
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """An instant: microseconds since 1970 on SQLite, `timestamptz` on PostgreSQL; naive times are refused."""
+    """An instant: microseconds since 1970 on SQLite, `timestamptz` on PostgreSQL; never naive."""
 
     impl = BigInteger
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """Choose the column type."""
-        if dialect.name == "postgresql":
-            return dialect.type_descriptor(postgresql.TIMESTAMP(timezone=True))
-        return dialect.type_descriptor(BigInteger())
+        is_postgresql = dialect.name == "postgresql"
+        own = postgresql.TIMESTAMP(timezone=True) if is_postgresql else BigInteger()
+        return dialect.type_descriptor(own)
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:  # noqa: ANN401 - as SQLAlchemy has it
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:  # noqa: ANN401 - SQLAlchemy's signature
         """Store an aware instant."""
         if value is None:
             return None
@@ -41,8 +38,8 @@ class UtcTime(TypeDecorator[datetime]):
             raise ValueError(message)
         return value if dialect.name == "postgresql" else (value - EPOCH) // MICROSECOND
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ANN401 - as SQLAlchemy has it
-        """Read the instant back, in UTC."""
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ANN401 - SQLAlchemy's signature
+        """Read an instant, in UTC."""
         if value is None:
             return None
         stored: datetime = value if dialect.name == "postgresql" else EPOCH + value * MICROSECOND

@@ -1,4 +1,4 @@
-"""Rows by the thousand into tables that have some of their keys: counts are added up, all else stays as it is."""
+"""Writes of many rows in one statement that add to existing rows, or leave them as they are."""
 
 from __future__ import annotations
 
@@ -11,84 +11,77 @@ from sqlalchemy import BigInteger, Column, Connection, Integer, Table
 from assay.store.types import UtcTime
 
 Cells = tuple[Any, ...]
-ARRAYS: Final = ((UtcTime, "int8"), (BigInteger, "int8"), (Integer, "int4"))
+"""The values of one row in the order of the table's columns; times are in microseconds."""
+
+_ARRAYS: Final = ((UtcTime, "int8"), (BigInteger, "int8"), (Integer, "int4"))
 
 
 def add_up(connection: Connection, table: Table, rows: Sequence[Cells]) -> None:
-    """Add to every column outside the key; cells come in the order of the columns, each key once."""
+    """Insert rows, or add to every column outside the key; each key occurs once."""
     if rows:
-        write(connection, table, rows, adding(table))
+        _write(connection, table, rows, _adding(table))
 
 
 def keep_first(connection: Connection, table: Table, rows: Sequence[Cells]) -> None:
-    """Add the rows whose key is not there yet; cells come in the order of the columns, times in microseconds."""
+    """Insert the rows whose key does not exist yet."""
     if rows:
-        write(connection, table, rows, "DO NOTHING")
+        _write(connection, table, rows, "DO NOTHING")
 
 
 @cache
-def adding(table: Table) -> str:
-    """What to do where the key is there."""
+def _adding(table: Table) -> str:
     counts = [column.name for column in table.columns if not column.primary_key]
-    return "DO UPDATE SET " + ", ".join(
-        f"{name} = {table.name}.{name} + excluded.{name}" for name in counts
-    )
+    sums = (f"{name} = {table.name}.{name} + excluded.{name}" for name in counts)
+    return "DO UPDATE SET " + ", ".join(sums)
 
 
-def write(connection: Connection, table: Table, rows: Sequence[Cells], meeting: str) -> None:
-    """One statement for all rows: SQLite's driver repeats it, PostgreSQL takes each column as an array."""
+def _write(connection: Connection, table: Table, rows: Sequence[Cells], conflict: str) -> None:
+    """Run one statement: SQLite's driver repeats it per row, PostgreSQL gets columns as arrays."""
     if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql(repeated(table, meeting), list(rows))
+        connection.exec_driver_sql(_insert_row(table, conflict), list(rows))
     else:
         columns = zip(table.columns, zip(*rows, strict=True), strict=True)
-        connection.exec_driver_sql(
-            at_once(table, meeting), tuple(array(column, cells) for column, cells in columns)
-        )
+        arrays = tuple(_array(column, cells) for column, cells in columns)
+        connection.exec_driver_sql(_insert_arrays(table, conflict), arrays)
 
 
 @cache
-def repeated(table: Table, meeting: str) -> str:
-    """Inserts one row."""
+def _insert_row(table: Table, conflict: str) -> str:
     marks = ", ".join("?" for _ in table.columns)
-    return f"INSERT INTO {table.name} ({names(table)}) VALUES ({marks}) ON CONFLICT ({key(table)}) {meeting}"  # noqa: S608 - our own names
+    return _insert(table, f"VALUES ({marks})", conflict)
 
 
 @cache
-def at_once(table: Table, meeting: str) -> str:
-    """Inserts all rows."""
-    arrays = ", ".join(f"CAST(%s AS {array_of(column)}[])" for column in table.columns)
-    values = ", ".join(value_of(column) for column in table.columns)
-    return (
-        f"INSERT INTO {table.name} ({names(table)}) SELECT {values} FROM unnest({arrays}) AS row ({names(table)})"  # noqa: S608 - our own names
-        f" ON CONFLICT ({key(table)}) {meeting}"
-    )
+def _insert_arrays(table: Table, conflict: str) -> str:
+    arrays = ", ".join(f"CAST(%s AS {_array_type(column)}[])" for column in table.columns)
+    values = ", ".join(_value(column) for column in table.columns)
+    source = f"SELECT {values} FROM unnest({arrays}) AS row ({_names(table.columns)})"  # noqa: S608 - our own names
+    return _insert(table, source, conflict)
 
 
-def names(table: Table) -> str:
-    """The columns."""
-    return ", ".join(f'"{column.name}"' for column in table.columns)
+def _insert(table: Table, source: str, conflict: str) -> str:
+    key = _names(table.primary_key)
+    return f"INSERT INTO {table.name} ({_names(table.columns)}) {source} ON CONFLICT ({key}) {conflict}"
 
 
-def key(table: Table) -> str:
-    """The columns of the key."""
-    return ", ".join(f'"{column.name}"' for column in table.primary_key)
+def _names(columns: Any) -> str:  # noqa: ANN401 - two of SQLAlchemy's collections of columns
+    return ", ".join(f'"{column.name}"' for column in columns)
 
 
-def array(column: Column[Any], cells: Sequence[Any]) -> str:
-    """Cells as PostgreSQL spells arrays: the driver would look at each of them. No text of ours holds NUL."""
-    if array_of(column) != "text":
+def _array(column: Column[Any], cells: Sequence[Any]) -> str:
+    """Return cells as PostgreSQL's array text; the driver would inspect each. INVARIANT: no NUL."""
+    if _array_type(column) != "text":
         return "{" + ",".join("NULL" if cell is None else str(cell) for cell in cells) + "}"
     escaped = "\0".join(cells).replace("\\", "\\\\").replace('"', '\\"')
     return '{"' + escaped.replace("\0", '","') + '"}'
 
 
-def array_of(column: Column[Any]) -> str:
-    """The type in which PostgreSQL gets a column's cells."""
-    return next((spelled for kind, spelled in ARRAYS if isinstance(column.type, kind)), "text")
+def _array_type(column: Column[Any]) -> str:
+    return next((spelled for kind, spelled in _ARRAYS if isinstance(column.type, kind)), "text")
 
 
-def value_of(column: Column[Any]) -> str:
-    """A cell as the column takes it: microseconds become an instant, exactly."""
+def _value(column: Column[Any]) -> str:
+    """Return the SQL of a cell; microseconds become an instant exactly."""
     if isinstance(column.type, UtcTime):
         return f"TIMESTAMPTZ 'epoch' + \"{column.name}\" * INTERVAL '1 microsecond'"
     return f'"{column.name}"'

@@ -1,9 +1,9 @@
-"""What judging and the catalog service read: the world as all sources together state it."""
+"""The world as judging and the catalog service read it: what all sources together state."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -23,23 +23,26 @@ from assay.store.listings import (
     MODELS,
     PROVIDERS,
     SourceListing,
-    Value,
-    holding,
     is_gone,
-    listings,
+    read_listings,
+    select_listing,
 )
 from assay.store.rows import observation_of, preference_of, tenant_of
-from assay.store.served import load_served, silent
-from assay.store.traffic_counts import CounterCache, load_tallies
-from assay.store.voters import load_ballots
+from assay.store.traffic import (
+    CounterCache,
+    endpoints_without_speed,
+    load_ignore_votes,
+    load_served,
+    load_traffic,
+)
 
-Thing = TypeVar("Thing", Model, Endpoint)
-NO_FOLDS: Mapping[str, EvidenceSpec] = {}
+Item = TypeVar("Item", Model, Endpoint)
+NO_SPECS: Mapping[str, EvidenceSpec] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class WorldRevision:
-    """Counts of changes: as long as they are equal, `load_world` returns the same."""
+    """Counts of changes; while they are equal, `load_world` returns the same."""
 
     catalog: int
     evidence: int
@@ -47,10 +50,10 @@ class WorldRevision:
 
 
 @dataclass(frozen=True, slots=True)
-class CatalogEntry(Generic[Thing]):
-    """A model or endpoint as listed: what holds of it, who lists it now, and since when nobody does."""
+class CatalogEntry(Generic[Item]):
+    """A model or endpoint, the sources that list it now, and when; `gone_at` if none does."""
 
-    value: Thing
+    value: Item
     sources: tuple[str, ...]
     first_seen_at: datetime
     last_seen_at: datetime
@@ -58,7 +61,7 @@ class CatalogEntry(Generic[Thing]):
 
 
 def world_revision(database: Engine) -> WorldRevision:
-    """Tell cheaply whether anything that judging reads has changed."""
+    """Return a cheap sign of whether anything that judging reads has changed."""
     with reading(database) as connection:
         rows = connection.execute(select(tables.world_revision)).all()
     return WorldRevision(**{row.kind: row.number for row in rows})
@@ -67,152 +70,141 @@ def world_revision(database: Engine) -> WorldRevision:
 def load_world(
     database: Engine,
     as_of: datetime | None = None,
-    folds: Mapping[str, EvidenceSpec] = NO_FOLDS,
+    specs: Mapping[str, EvidenceSpec] = NO_SPECS,
     *,
     cache: CounterCache | None = None,
 ) -> World:
-    """Read everything that is there now, of one instant, in order of name.
+    """Read the current catalog, in order of name, and traffic as of `as_of` for each evidence spec.
 
-    What traffic tells is added up as of another: told when, it is part of the world, in each of the ways of folding.
-    Who comes again keeps a `book`, so that less is read.
+    Without `as_of`, the world holds no traffic. With a `cache` that is kept, less is read.
     """
     with reading(database) as connection:
-        endpoints = present(listings(connection, ENDPOINTS))
-        wishes = preferences(connection)
+        listings = read_listings(connection, ENDPOINTS)
+        endpoints = {
+            name: select_listing(listings[name]).value
+            for name in sorted(listings)
+            if not is_gone(listings[name])
+        }
+        preferences = _read_preferences(connection)
         world = World(
-            models=known_models(connection, {each.model for each in endpoints.values()}),
+            models=_read_models(connection, {each.model for each in endpoints.values()}),
             endpoints=tuple(endpoints.values()),
-            observations=observations(connection, endpoints),
-            preferences=wishes,
-            tenants=tenants(connection),
+            observations=_read_observations(connection, endpoints),
+            preferences=preferences,
+            tenants=_read_tenants(connection),
             benchmarks=benchmark_runs(connection, endpoints),
         )
         if as_of is None:
             return world
         return replace(
             world,
-            traffic=load_tallies(connection, folds, as_of, cache),
-            ignore_votes=load_ballots(connection, wishes, as_of),
-            served=load_served(connection, silent(world.endpoints), as_of),
+            traffic=load_traffic(connection, specs, as_of, cache),
+            ignore_votes=load_ignore_votes(connection, preferences, as_of),
+            served=load_served(connection, endpoints_without_speed(world.endpoints), as_of),
         )
 
 
-def present(found: Mapping[str, list[SourceListing[Value]]]) -> dict[str, Value]:
-    """Keep what somebody lists."""
-    return {name: holding(found[name]).value for name in sorted(found) if not is_gone(found[name])}
-
-
-def known_models(connection: Connection, served: set[str]) -> tuple[Model, ...]:
+def _read_models(connection: Connection, served: set[str]) -> tuple[Model, ...]:
     """Read the models that a catalog lists, or that an endpoint serves."""
-    found = listings(connection, MODELS)
-    facts = {
-        name: holding(said).value
-        for name, said in found.items()
-        if name in served or not is_gone(said)
+    found = {
+        name: select_listing(listings).value
+        for name, listings in read_listings(connection, MODELS).items()
+        if name in served or not is_gone(listings)
     }
-    return tuple(facts.get(name, Model(name)) for name in sorted(facts.keys() | served))
+    return tuple(found.get(name, Model(name)) for name in sorted(found.keys() | served))
 
 
-def observations(
-    connection: Connection, endpoints: Mapping[str, Endpoint]
+def _read_observations(
+    connection: Connection, endpoints: Container[str]
 ) -> tuple[Observation, ...]:
-    """Read the current windows of endpoints that are there."""
-    seen = [
-        observation_of(row)
-        for row in connection.execute(select(tables.observation).where(tables.current))
-    ]
-    kept = (each for each in seen if each.endpoint_id in endpoints)
-    return tuple(
-        sorted(kept, key=lambda o: (o.endpoint_id, o.source, o.observed_from, o.observed_to))
+    """Read the current windows of listed endpoints."""
+    rows = connection.execute(select(tables.observation).where(tables.current))
+    found = [observation_of(row) for row in rows if row.endpoint_id in endpoints]
+    found.sort(
+        key=lambda each: (each.endpoint_id, each.source, each.observed_from, each.observed_to)
     )
+    return tuple(found)
 
 
-def preferences(connection: Connection) -> tuple[Preference, ...]:
-    """Read the standing preferences."""
+def _read_preferences(connection: Connection) -> tuple[Preference, ...]:
     found = [preference_of(row) for row in connection.execute(select(tables.preference))]
     return tuple(sorted(found, key=lambda p: (p.tenant, p.kind, p.target, p.model or "")))
 
 
-def tenants(connection: Connection) -> tuple[TenantSettings, ...]:
-    """Read the tenants' settings."""
+def _read_tenants(connection: Connection) -> tuple[TenantSettings, ...]:
     found = [tenant_of(row) for row in connection.execute(select(tables.tenant_settings))]
     return tuple(sorted(found, key=lambda each: each.tenant))
 
 
-def providers(database: Engine) -> tuple[Provider, ...]:
-    """List all providers; a name given by any catalog is better than none."""
+def list_providers(database: Engine) -> tuple[Provider, ...]:
+    """Return all providers, with the name that a catalog gives them."""
+    has_name = tables.provider_listing.c.name.is_not(None)
     with reading(database) as connection:
         slugs = connection.execute(select(tables.provider.c.provider)).scalars().all()
-        found = listings(connection, PROVIDERS, tables.provider_listing.c.name.is_not(None))
+        found = read_listings(connection, PROVIDERS, has_name)
     return tuple(
-        holding(found[slug]).value if slug in found else Provider(slug) for slug in sorted(slugs)
+        select_listing(found[slug]).value if slug in found else Provider(slug)
+        for slug in sorted(slugs)
     )
 
 
-def models(
+def list_models(
     database: Engine, *, after: str = "", limit: int = 100, include_gone: bool = False
 ) -> tuple[CatalogEntry[Model], ...]:
-    """Return one page of models in order of name, from the one that follows `after`."""
+    """Return a page of models in order of name, from the one that follows `after`.
+
+    The times of a model include those of its endpoints.
+    """
     name = tables.model.c.model
+    wanted = (name > after, true() if include_gone else _is_listed())
     with reading(database) as connection:
-        query = (
-            select(tables.model)
-            .where(name > after, true() if include_gone else is_there())
-            .order_by(name)
-            .limit(limit)
-        )
-        rows = connection.execute(query).all()
-        page = [row.model for row in rows]
-        said = listings(connection, MODELS, name.in_(page))
-        offers = listings(connection, ENDPOINTS, tables.endpoint.c.model.in_(page))
+        query = select(name).where(*wanted).order_by(name).limit(limit)
+        page = connection.execute(query).scalars().all()
+        models = read_listings(connection, MODELS, name.in_(page))
+        endpoints = read_listings(connection, ENDPOINTS, tables.endpoint.c.model.in_(page))
     served: dict[str, list[SourceListing[Endpoint]]] = defaultdict(list)
-    for offer in offers.values():
-        served[offer[0].value.model].extend(offer)
-    return tuple(listed_model(each, said.get(each, []), served[each]) for each in page)
+    for listings in endpoints.values():
+        served[listings[0].value.model].extend(listings)
+    entries = []
+    for each in page:
+        own = models.get(each, [])
+        value = select_listing(own).value if own else Model(each)
+        entries.append(_entry(value, [*own, *served[each]]))
+    return tuple(entries)
 
 
-def is_there() -> ColumnElement[bool]:
-    """Whether a model is listed, or an endpoint of it is."""
-    listing, offer = tables.model_listing.c, tables.endpoint_listing.c
-    by_name = exists().where(listing.model == tables.model.c.model, listing.gone_at.is_(None))
-    by_offer = exists().where(
-        tables.endpoint.c.endpoint_id == offer.endpoint_id,
-        tables.endpoint.c.model == tables.model.c.model,
-        offer.gone_at.is_(None),
+def _is_listed() -> ColumnElement[bool]:
+    """Whether a source lists a model, or an endpoint of it."""
+    model, listing, endpoint = tables.model.c, tables.model_listing.c, tables.endpoint_listing.c
+    by_name = exists().where(listing.model == model.model, listing.gone_at.is_(None))
+    by_endpoint = exists().where(
+        tables.endpoint.c.endpoint_id == endpoint.endpoint_id,
+        tables.endpoint.c.model == model.model,
+        endpoint.gone_at.is_(None),
     )
-    return or_(by_name, by_offer)
+    return or_(by_name, by_endpoint)
 
 
-def listed_model(
-    name: str, said: list[SourceListing[Model]], offers: list[SourceListing[Endpoint]]
-) -> CatalogEntry[Model]:
-    """Put together what is said of a model and, for its times, of its endpoints."""
-    value = holding(said).value if said else Model(name)
-    return listed(value, [*said, *offers])
-
-
-def endpoints(
+def list_endpoints(
     database: Engine, model: str, *, include_gone: bool = False
 ) -> tuple[CatalogEntry[Endpoint], ...]:
     """Return the endpoints of a model in order of id."""
     with reading(database) as connection:
-        found = listings(connection, ENDPOINTS, tables.endpoint.c.model == model)
+        found = read_listings(connection, ENDPOINTS, tables.endpoint.c.model == model)
     return tuple(
-        listed(holding(found[name]).value, found[name])
+        _entry(select_listing(found[name]).value, found[name])
         for name in sorted(found)
         if include_gone or not is_gone(found[name])
     )
 
 
-def listed(value: Thing, said: Iterable[SourceListing[Any]]) -> CatalogEntry[Thing]:
-    """Sum up what several sources say of one thing."""
-    said = tuple(said)
-    now = sorted({listing.source for listing in said if listing.gone_at is None})
-    departures = [listing.gone_at for listing in said if listing.gone_at is not None]
+def _entry(value: Item, listings: Sequence[SourceListing[Any]]) -> CatalogEntry[Item]:
+    sources = sorted({listing.source for listing in listings if listing.gone_at is None})
+    departures = [listing.gone_at for listing in listings if listing.gone_at is not None]
     return CatalogEntry(
         value=value,
-        sources=tuple(now),
-        first_seen_at=min(listing.first_seen_at for listing in said),
-        last_seen_at=max(listing.last_seen_at for listing in said),
-        gone_at=None if now else max(departures),
+        sources=tuple(sources),
+        first_seen_at=min(listing.first_seen_at for listing in listings),
+        last_seen_at=max(listing.last_seen_at for listing in listings),
+        gone_at=None if sources else max(departures),
     )

@@ -1,4 +1,4 @@
-"""A schema put into words that a strict compiler takes, meaning what `@cfworker/json-schema` makes of it in Draft 7."""
+"""Schemas rewritten so that a strict compiler reads them as `@cfworker/json-schema` does in Draft 7."""
 
 from __future__ import annotations
 
@@ -8,49 +8,51 @@ from urllib.parse import quote
 
 Node = dict[str, Any]
 
-TYPES: Final = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
-FORMATS: Final = frozenset({
-    "date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "json-pointer", "relative-json-pointer",
-    "time", "uri", "uri-reference", "uri-template", "uuid",
+_TYPES: Final = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
+_FORMATS: Final = frozenset({
+    "date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "json-pointer",
+    "relative-json-pointer", "time", "uri", "uri-reference", "uri-template", "uuid",
 })  # fmt: skip
-UNASSERTED: Final = (
-    "$comment", "$schema", "contentEncoding", "contentMediaType", "default", "description", "examples", "readOnly",
-    "title", "writeOnly",
+_UNASSERTED: Final = (
+    "$comment", "$schema", "contentEncoding", "contentMediaType", "default", "description",
+    "examples", "readOnly", "title", "writeOnly",
 )  # fmt: skip
-LINKS: Final = ("$id", "$ref")
-IN_LINKS: Final = "!#$%&'()*+,/:;=?@~"
+_LINKS: Final = ("$id", "$ref")
+_IN_LINKS: Final = "!#$%&'()*+,/:;=?@~"
 
-BESIDE: Final = ("allOf", "anyOf", "else", "if", "not", "oneOf", "then")
-"""Keywords whose schemas judge the very value that their own schema judges."""
+SAME_VALUE: Final = ("allOf", "anyOf", "else", "if", "not", "oneOf", "then")
+"""Keywords whose subschemas check the same value as the schema itself."""
 
-BESIDE_BY_NAME: Final = ("dependencies",)
-TOGETHER: Final = (*BESIDE, "additionalItems", "additionalProperties", "contains", "propertyNames")
-"""Keywords whose schemas may judge one value with those of the other ones, be it that value or one in it."""
+SAME_VALUE_BY_NAME: Final = ("dependencies",)
+ALL_OF_ONE: Final = (
+    *SAME_VALUE, "additionalItems", "additionalProperties", "contains", "propertyNames",
+)  # fmt: skip
+"""Keywords whose subschemas may all check one value: the schema's own, or one inside it."""
 
-TOGETHER_BY_NAME: Final = (*BESIDE_BY_NAME, "patternProperties")
-BY_NAME: Final = (*TOGETHER_BY_NAME, "properties", "$defs", "definitions")
-DATA: Final = ("const", "enum")
-
-FLAGS_ELSEWHERE: Final = ("exclusiveMaximum", "exclusiveMinimum", "required")
-"""What other drafts say with true or false."""
+ALL_OF_ONE_BY_NAME: Final = (*SAME_VALUE_BY_NAME, "patternProperties")
+_BY_NAME: Final = (*ALL_OF_ONE_BY_NAME, "properties", "$defs", "definitions")
+_DATA: Final = ("const", "enum")
+_BOOLEAN_ELSEWHERE: Final = ("exclusiveMaximum", "exclusiveMinimum", "required")
+"""Keywords that other drafts set to true or false."""
 
 
 def lower(schema: object) -> list[Node]:
-    """Rewrite a schema in place, and return the schemas that it consists of, itself first.
+    """Rewrite a schema in place, and return all its subschemas, itself first.
 
-    What asserts nothing goes, so that an ill-formed title spoils no schema; a type name that Draft 7 does not know
-    matches nothing; a link may hold any character; a format that is not asserted there is not asserted here.
+    Keywords that assert nothing are removed, so an invalid title does not spoil a schema. A type
+    name outside Draft 7 matches nothing, a link may hold any character, and formats that are not
+    asserted there are removed here.
     """
     nodes = [schema] if isinstance(schema, dict) else []
-    for node in nodes:  # grows while it is walked
+    for node in nodes:  # grows during the loop
         _rewrite(node)
-        within = (word for word in node if word not in BY_NAME and word not in DATA)
-        nodes.extend(part for part in parts(node, within, BY_NAME) if isinstance(part, dict))
+        plain = [word for word in node if word not in _BY_NAME and word not in _DATA]
+        nodes.extend(part for part in subschemas(node, plain, _BY_NAME) if isinstance(part, dict))
     return nodes
 
 
-def parts(node: Node, plain: Iterable[str], by_name: Iterable[str]) -> Iterator[object]:
-    """What stands where these keywords keep their schemas."""
+def subschemas(node: Node, plain: Iterable[str], by_name: Iterable[str]) -> Iterator[object]:
+    """Yield the subschemas under these keywords: single ones or lists, and mappings of names."""
     for word in plain:
         if word in node:
             value = node[word]
@@ -61,16 +63,14 @@ def parts(node: Node, plain: Iterable[str], by_name: Iterable[str]) -> Iterator[
 
 
 def _rewrite(node: Node) -> None:
-    for word in UNASSERTED:
-        node.pop(word, None)
-    for word in [word for word, value in node.items() if _says_nothing(word, value)]:
+    for word in [word for word, value in node.items() if _asserts_nothing(word, value)]:
         del node[word]
-    for word in LINKS:
+    for word in _LINKS:
         if isinstance(link := node.get(word), str):
-            node[word] = quote(link, safe=IN_LINKS)
+            node[word] = quote(link, safe=_IN_LINKS)
     if "type" in node:
         named = node["type"] if isinstance(node["type"], list) else [node["type"]]
-        known = sorted({name for name in named if isinstance(name, str)} & TYPES)
+        known = sorted({name for name in named if isinstance(name, str)} & _TYPES)
         if known:
             node["type"] = known
         else:
@@ -78,10 +78,10 @@ def _rewrite(node: Node) -> None:
             node["enum"] = []
 
 
-def _says_nothing(word: str, value: object) -> bool:
-    """Whether a keyword asserts nothing with this value, which Draft 7's own schema may refuse."""
-    if word in FLAGS_ELSEWHERE:
+def _asserts_nothing(word: str, value: object) -> bool:
+    """Whether a keyword asserts nothing with this value, which Draft 7's own schema may reject."""
+    if word in _BOOLEAN_ELSEWHERE:
         return isinstance(value, bool)
     if word == "format":
-        return not isinstance(value, str) or value not in FORMATS
-    return word in BY_NAME and value == []  # as PHP writes an empty mapping
+        return not isinstance(value, str) or value not in _FORMATS
+    return word in _UNASSERTED or (word in _BY_NAME and value == [])  # PHP's empty mapping

@@ -1,4 +1,4 @@
-"""JSON as JavaScript's `JSON.parse` reads it: what it takes and stricter readers refuse, and its numbers."""
+"""JSON as JavaScript's `JSON.parse` reads it: its numbers, and text that stricter parsers reject."""
 
 from __future__ import annotations
 
@@ -12,60 +12,60 @@ import orjson
 from msgspec import DecodeError, ValidationError
 from msgspec.json import Decoder
 
-LONGEST: Final = 1 << 20
-DEEPEST: Final = 128
-SHORT: Final = 2 * DEEPEST
-"""Text of so many characters cannot nest deeper than that."""
+_LONGEST: Final = 1 << 20
+_DEEPEST: Final = 128
+SHORT: Final = 2 * _DEEPEST
+"""Text of so few characters cannot nest too deeply."""
 
-EXACT_DIGITS: Final = 15
-HALF_A_PAIR: Final = re.compile("[\ud800-\udfff]")
+_EXACT_DIGITS: Final = 15
+_LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 decode: Final = Decoder().decode
-"""Reads short text fastest; for numbers such as 1e300 it takes its time."""
+"""The fastest parser of short text; slow for numbers such as 1e300."""
 
 
 class NotJsonError(ValueError):
-    """Text that is no JSON, or more of it than is read."""
+    """Text that is not JSON, or more of it than is read."""
 
 
 def parse(text: str) -> Any:  # noqa: ANN401 - any JSON value
-    """The value of JSON text, with integers as they are; raises `NotJsonError`."""
-    if len(text) > LONGEST:
+    """Parse JSON text with exact integers; raise `NotJsonError`."""
+    if len(text) > _LONGEST:
         raise NotJsonError
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
         try:
-            value = with_doubles(text)
+            value = parse_with_doubles(text)
         except RecursionError as error:
             raise NotJsonError from error
-    if len(text) > SHORT and text.count("[") + text.count("{") > DEEPEST and deeper(value, DEEPEST):
+    may_be_deep = len(text) > SHORT and text.count("[") + text.count("{") > _DEEPEST
+    if may_be_deep and is_deeper(value, _DEEPEST):
         raise NotJsonError
     return value
 
 
-def hopeless(text: object, error: DecodeError) -> bool:
-    """Whether `JSON.parse` too would refuse text for which `decode` raised this."""
-    beyond_doubles = isinstance(error, ValidationError)
-    return (
-        isinstance(text, str) and not beyond_doubles and "\\u" not in text
-    )  # half a pair, if not written out
+def parses_nowhere(text: object, error: DecodeError) -> bool:
+    """Whether `JSON.parse` too would reject text for which `decode` raised this error."""
+    is_beyond_doubles = isinstance(error, ValidationError)
+    may_have_lone_surrogate = not isinstance(text, str) or "\\u" in text
+    return not is_beyond_doubles and not may_have_lone_surrogate
 
 
-def with_doubles(text: str) -> Any:  # noqa: ANN401 - any JSON value
-    """The value with integers beyond 2^53 as doubles; infinities and halves of surrogate pairs are replaced.
+def parse_with_doubles(text: str) -> Any:  # noqa: ANN401 - any JSON value
+    """Parse JSON text with integers beyond 2^53 as doubles; replace infinities and lone surrogates.
 
-    Raises `NotJsonError`, and `RecursionError` if the text nests deeper than the stack has room for.
+    Raises `NotJsonError`, and `RecursionError` for text that nests deeper than the stack allows.
     """
     try:
-        value = JAVASCRIPT.decode(text)
-        return orjson.loads(HALF_A_PAIR.sub("\ufffd", json.dumps(value, ensure_ascii=False)))
+        value = _JAVASCRIPT.decode(text)
+        return orjson.loads(_LONE_SURROGATE.sub("\ufffd", json.dumps(value, ensure_ascii=False)))
     except ValueError as error:
         raise NotJsonError from error
 
 
-def written(value: object) -> str:
-    """The text of arguments, which may be bytes or have been read already; raises `NotJsonError`."""
+def text_of(value: object) -> str:
+    """Return the text of arguments, which may be bytes or parsed already; raise `NotJsonError`."""
     if isinstance(value, str):
         return value
     try:
@@ -78,29 +78,27 @@ def written(value: object) -> str:
     raise NotJsonError
 
 
-def deeper(value: object, levels: int) -> bool:
-    """Whether a value nests deeper than so many levels."""
+def is_deeper(value: object, levels: int) -> bool:
+    """Whether a value nests deeper than this many levels."""
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(levels):
-        below = chain.from_iterable(
-            whole.values() if isinstance(whole, dict) else whole for whole in level
-        )
-        level = [part for part in below if isinstance(part, dict | list)]
+        items = (item.values() if isinstance(item, dict) else item for item in level)
+        level = [item for item in chain.from_iterable(items) if isinstance(item, dict | list)]
     return bool(level)
 
 
 def _integer(text: str) -> int | float:
-    return int(text) if len(text) <= EXACT_DIGITS else _double(text)
+    return int(text) if len(text) <= _EXACT_DIGITS else _double(text)
 
 
 def _double(text: str) -> float:
     return max(-float_info.max, min(float_info.max, float(text)))
 
 
-def _refused(text: str) -> NoReturn:
+def _reject_constant(text: str) -> NoReturn:
     raise NotJsonError(text)
 
 
-JAVASCRIPT: Final = json.JSONDecoder(
-    parse_int=_integer, parse_float=_double, parse_constant=_refused
+_JAVASCRIPT: Final = json.JSONDecoder(
+    parse_int=_integer, parse_float=_double, parse_constant=_reject_constant
 )

@@ -15,7 +15,7 @@ from tests.bench.admission.traffic import Ints, traffic
 from assay.engine.world.clock import HOURS_PER_DAY
 from assay.engine.world.measurements import TrafficCounts
 from assay.store.evidence_tables import evidence_counter, evidence_day
-from assay.store.traffic_counts import load_tallies
+from assay.store.traffic import load_traffic
 
 HOURS = 11 * HOURS_PER_DAY + 7
 
@@ -29,7 +29,7 @@ def test_counts_are_discounted_as_the_store_discounts_them(store: Engine) -> Non
     write(store, evidence_counter, "hour", names, counted, 1)
     write(store, evidence_day, "day", names, counted, HOURS_PER_DAY)
     with store.connect() as connection:
-        (loaded,) = load_tallies(connection, {spec.key: spec}, START + HOURS * HOUR).values()
+        (loaded,) = load_traffic(connection, {spec.key: spec}, START + HOURS * HOUR).values()
     ours = counted.tallies(names, spec, counted.steps(spec))
     stored = tuple(t for t in loaded if t.observed.tool_call_requests)
     assert [when_unknown(t) for t in ours] == [when_unknown(t) for t in stored]

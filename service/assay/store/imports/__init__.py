@@ -1,4 +1,4 @@
-"""Imports: each is one transaction, can be repeated without duplicates, and says what it did."""
+"""Imports: each is one transaction, can be repeated without duplicates, and reports what it did."""
 
 from assay.store.imports.benchmarks import apply_benchmarks
 from assay.store.imports.catalog import apply_catalog

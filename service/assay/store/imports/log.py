@@ -1,4 +1,4 @@
-"""The import log, and the counters that tell deciders that the world has changed."""
+"""The import log, and the counters that show that the world has changed."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from datetime import datetime
 from sqlalchemy import Connection, Table, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from assay.importers.documents import ImportCounts, Rejection
+from assay.importers.documents import ImportCounts, ImportReport, Rejection
 from assay.store.tables import import_log, world_revision
 
 
 @dataclass(frozen=True, slots=True)
-class Import:
-    """One file of one source, as it is about to be taken or was taken before."""
+class ImportedFile:
+    """One file of one source, during its import or afterwards."""
 
     kind: str
     source: str
@@ -25,80 +25,65 @@ class Import:
 
     @property
     def stated_at(self) -> datetime:
-        """When the source said so: by its own time, else when we heard it."""
+        """The file's own time; otherwise when it was imported."""
         return self.generated_at or self.imported_at
 
 
-def newest_import(connection: Connection, kind: str, source: str) -> Import | None:
-    """Return the last file taken from a source."""
+def newest_import(connection: Connection, kind: str, source: str) -> ImportedFile | None:
+    """Return the last imported file of a source."""
     log = import_log.c
-    query = (
-        select(import_log)
-        .where(log.kind == kind, log.source == source)
-        .order_by(log.import_id.desc())
-        .limit(1)
-    )
-    row = connection.execute(query).one_or_none()
-    return (
-        None
-        if row is None
-        else Import(row.kind, row.source, row.digest, row.generated_at, row.imported_at)
-    )
+    own = select(import_log).where(log.kind == kind, log.source == source)
+    row = connection.execute(own.order_by(log.import_id.desc()).limit(1)).one_or_none()
+    if row is None:
+        return None
+    return ImportedFile(row.kind, row.source, row.digest, row.generated_at, row.imported_at)
 
 
-def note(
+def finish_import(
     connection: Connection,
-    taken: Import,
-    tallies: Mapping[str, ImportCounts],
-    refused: Sequence[Rejection] = (),
-) -> None:
-    """Log an import, unless it repeats the last one of its source and changed nothing."""
-    last = newest_import(connection, taken.kind, taken.source)
-    if (
-        last is not None
-        and last.digest == taken.digest
-        and not any(changed(tally) for tally in tallies.values())
-    ):
-        return
-    counts: dict[str, object] = {name: counted(tally) for name, tally in tallies.items()}
-    row = {
-        "kind": taken.kind,
-        "source": taken.source,
-        "digest": taken.digest,
-        "generated_at": taken.generated_at,
-        "imported_at": taken.imported_at,
-        "counts": counts | {"refused": len(refused)},
-    }
-    connection.execute(insert(import_log), row)
+    file: ImportedFile,
+    counts: dict[str, ImportCounts],
+    rejected: Sequence[Rejection],
+) -> ImportReport:
+    """Log an import, unless it repeats its source's last file and changed nothing; report it."""
+    last = newest_import(connection, file.kind, file.source)
+    is_repeated = last is not None and last.digest == file.digest
+    if not is_repeated or any(each.has_changes for each in counts.values()):
+        row = {
+            "kind": file.kind,
+            "source": file.source,
+            "digest": file.digest,
+            "generated_at": file.generated_at,
+            "imported_at": file.imported_at,
+            "counts": {
+                **{name: _numbers(each) for name, each in counts.items()},
+                "refused": len(rejected),
+            },
+        }
+        connection.execute(insert(import_log), row)
+    return ImportReport(file.source, counts, tuple(rejected))
 
 
-def counted(tally: ImportCounts) -> dict[str, int]:
-    """Reduce names to numbers."""
+def _numbers(counts: ImportCounts) -> dict[str, int]:
     return {
-        "added": len(tally.added),
-        "changed": len(tally.changed),
-        "gone": len(tally.gone),
-        "unchanged": tally.unchanged,
+        "added": len(counts.added),
+        "changed": len(counts.changed),
+        "gone": len(counts.gone),
+        "unchanged": counts.unchanged,
     }
 
 
-def changed(tally: ImportCounts) -> bool:
-    """Whether anything is different now."""
-    return bool(tally.added or tally.changed or tally.gone)
-
-
-def bump(connection: Connection, kind: str) -> None:
+def count_change(connection: Connection, kind: str) -> None:
     """Count a change of `catalog`, `evidence` or `preferences`, in the transaction that makes it."""
     counter = world_revision.c
-    connection.execute(
-        update(world_revision).where(counter.kind == kind).values(number=counter.number + 1)
-    )
+    query = update(world_revision).where(counter.kind == kind)
+    connection.execute(query.values(number=counter.number + 1))
 
 
 def insert_missing(
     connection: Connection, table: Table, rows: Sequence[Mapping[str, object]]
 ) -> None:
-    """Insert the rows whose primary key is not there yet."""
+    """Insert the rows whose primary key does not exist yet."""
     if rows:
         dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
         connection.execute(dialect.insert(table).on_conflict_do_nothing(), rows)

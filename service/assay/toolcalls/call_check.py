@@ -1,0 +1,159 @@
+"""Classification of tool calls, as OpenRouter counts them for its Tool Call Error Rate.
+
+`check` answers as `@cfworker/json-schema` 4.1 (Draft 7) does behind JavaScript's `JSON.parse`.
+Arguments come from the endpoint, so unreadable arguments count against it. Schemas come from the
+caller, so a schema that cannot be used counts for the endpoint: if it is missing, does not compile,
+has more than 65,536 bytes or 100 levels, or would cost too much, every call that is JSON is valid.
+
+Results differ from those of `@cfworker/json-schema` in these cases:
+
+- A schema must be valid under Draft 7's own schema in what it asserts; otherwise it does not
+  compile. There it throws when a value meets the invalid part. Boolean `exclusiveMinimum`,
+  `exclusiveMaximum` and `required`, as in drafts 3 and 4, assert nothing here; there the first two
+  are compared as 0 or 1, and the third throws.
+- Keywords of later drafts (`prefixItems`, `dependentRequired`, `unevaluatedProperties`) assert
+  nothing, as OpenRouter documents; there the code enforces them in every draft.
+- Patterns run in linear time, so a schema with look-around or a back reference does not compile;
+  JavaScript's engine accepts such patterns, without a bound on time.
+- A `$ref` is never fetched. A schema with a reference to the outside, or with references in a cycle
+  that goes no deeper into the value, does not compile; there the call throws on reaching it.
+- The formats `regex` (which would compile text of the endpoint's), `url` and
+  `json-pointer-uri-fragment` are not asserted; `email`, `hostname`, `ipv4`, `uri` and
+  `uri-reference` follow their RFCs in corner cases such as `01.2.3.4`.
+- An integer beyond 2^53 is compared exactly first, and as `JSON.parse`'s double only if that fails.
+- A number beyond the doubles is the largest double, not infinity; a lone surrogate is U+FFFD.
+- Arguments of more than 1,048,576 characters, or nested deeper than 128 levels, are invalid JSON.
+- A call without `arguments` is invalid JSON. A type name outside Draft 7, such as `dict`, matches
+  nothing, as it does there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any
+
+from msgspec import DecodeError, Struct
+
+from assay.toolcalls.javascript import (
+    SHORT,
+    NotJsonError,
+    decode,
+    parse,
+    parse_with_doubles,
+    parses_nowhere,
+    text_of,
+)
+from assay.toolcalls.schemas import CompiledSchema, compile_schema, schema_key
+
+
+class CallClass(StrEnum):
+    """The class of one tool call, in OpenRouter's words."""
+
+    VALID = "Valid"
+    INVALID_JSON = "InvalidJson"
+    UNKNOWN_NAME = "UnknownName"
+    SCHEMA_MISMATCH = "SchemaMismatch"
+
+
+class ToolCallCheck(Struct, frozen=True):
+    """The class of every call of one answer, in their order."""
+
+    calls: tuple[CallClass, ...]
+
+    @property
+    def errored(self) -> bool:
+        """Whether any call is not valid, so that the request counts as errored."""
+        return any(found is not CallClass.VALID for found in self.calls)
+
+
+_Function = Mapping[str, Any]  # the `function` of a tool or a call
+
+
+class OfferedTools(dict[str, CompiledSchema | None]):
+    """The tools of one or several requests, as in OpenAI's API; each schema is compiled on first use.
+
+    An unknown name maps to `None`. Of two tools with one name the later counts; items that are not
+    functions are skipped.
+    """
+
+    __slots__ = ("_functions",)
+
+    def __init__(self, tools: Iterable[object] | None) -> None:
+        listed: list[Any] = tools if isinstance(tools, list) else list(tools or ())
+        self._functions: dict[str, _Function]
+        try:
+            self._functions = {tool["function"]["name"]: tool["function"] for tool in listed}
+        except (KeyError, TypeError):
+            self._functions = {
+                name: function
+                for function in map(_function_of, listed)
+                if isinstance(name := function.get("name"), str)
+            }
+
+    def __missing__(self, name: str) -> CompiledSchema | None:
+        function = self._functions.get(name)
+        if function is None:
+            return None
+        schema = self[name] = compile_schema(schema_key(function.get("parameters")))
+        return schema
+
+
+def check(
+    tools: OfferedTools | Iterable[object] | None, tool_calls: Iterable[object] | None
+) -> ToolCallCheck:
+    """Classify every call of an answer by the tools that its request offered.
+
+    Arguments are JSON text, or already parsed values. Passing `OfferedTools` for several answers to
+    one request saves looking its schemas up again.
+    """
+    known = tools if isinstance(tools, OfferedTools) else OfferedTools(tools)
+    return ToolCallCheck(tuple([_classify(call, known) for call in tool_calls or ()]))
+
+
+def _classify(item: Any, tools: OfferedTools) -> CallClass:  # noqa: ANN401 - any value, known or not
+    """Classify a call: fast if it is short and plain, as almost all are, otherwise with care."""
+    text = None
+    try:
+        call = item["function"]
+        text = call["arguments"]
+        if len(text) <= SHORT:
+            value = decode(text)
+            schema = tools[call["name"]]
+            if schema is None:
+                return CallClass.UNKNOWN_NAME
+            if schema.accepts(value):
+                return CallClass.VALID
+            if not schema.rounds:
+                return CallClass.SCHEMA_MISMATCH
+    except DecodeError as error:
+        if parses_nowhere(text, error):
+            return CallClass.INVALID_JSON
+    except (KeyError, RecursionError, TypeError, UnicodeError):
+        pass  # not plain
+    return _classify_carefully(_function_of(item), tools)
+
+
+def _classify_carefully(call: _Function, tools: OfferedTools) -> CallClass:
+    try:
+        text = text_of(call.get("arguments"))
+        value = parse(text)
+    except NotJsonError:
+        return CallClass.INVALID_JSON
+    name = call.get("name")
+    schema = tools[name] if isinstance(name, str) else None
+    if schema is None:
+        return CallClass.UNKNOWN_NAME
+    if len(text) > schema.longest or schema.accepts(value):
+        return CallClass.VALID
+    if schema.rounds and schema.accepts(parse_with_doubles(text)):
+        return CallClass.VALID
+    return CallClass.SCHEMA_MISMATCH
+
+
+def _function_of(item: object) -> _Function:
+    """Return the function of a tool or call; the Responses API has its fields in the item itself."""
+    if not isinstance(item, dict):
+        return {}
+    function = item.get("function", item)
+    return function if isinstance(function, dict) else {}
