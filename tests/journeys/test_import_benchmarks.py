@@ -17,10 +17,10 @@ SIX = "tau2/results_telecom_gpt-4o_first6sims_trimmed.json"
 TABLE = "provider_quality/kimi_k3_provider_benchmarks_latest.csv"
 RUN_IDS = "2wRuCQ9hGYaGPyAdoobgYV/mj7khqpMM4GBCfVQozKgzB"
 UNPINNED = (
-    "the run is pinned to no provider, so it measured whoever answered: "
+    "the run is pinned to no provider, so any of them may have answered: "
     "name the endpoint with --endpoint"
 )
-CANCELLED = "status: 'cancelled' is not success: the run did not come to its end"
+CANCELLED = "status: 'cancelled' is not success: the run did not complete"
 INSPECT = {
     "generated_ok_eval_0.3.140.eval": 6,
     "generated_ok_eval_0.3.285.eval": 6,

@@ -168,7 +168,7 @@ def test_a_pin_that_leaves_one_endpoint_names_it(
             id="a mixture",
         ),
         pytest.param(
-            EndpointMention("log", None, ("groq",)), "no model of a catalog is named", id="no model"
+            EndpointMention("log", None, ("groq",)), "names no model of a catalog", id="no model"
         ),
         pytest.param(
             EndpointMention("log", "lab/three", ("groq",)),
@@ -327,7 +327,7 @@ def test_what_is_older_than_what_is_kept_does_not_supersede_it(store: Engine) ->
     for _ in range(2):
         report = take(store, (PINNED, figure))
         assert reasons(report) == [
-            "row 0: dated 2026-07-03, inspect has said something newer on 2026-07-04"
+            "row 0: the run is dated 2026-07-03, inspect already has a newer one of 2026-07-04"
         ]
     assert [run.score for run in load_world(store).benchmarks] == [0.7]
 
@@ -361,9 +361,9 @@ def test_what_cannot_be_is_refused_and_the_rest_is_taken(store: Engine) -> None:
         (EndpointMention("log"), RUN),
     )
     assert [each.reason.partition(":")[0] for each in report.rejected] == [
-        "the run is pinned to no provider, so it measured whoever answered",
+        "the run is pinned to no provider, so any of them may have answered",
         "repeats the run of row 0",
-        "the run is dated 2099-01-01, which is yet to come",
+        "the run is dated 2099-01-01, which is in the future",
     ]
     assert [run.score for run in load_world(store).benchmarks] == [0.5]
 

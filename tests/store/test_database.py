@@ -45,17 +45,17 @@ def test_sqlite_makes_its_directory_and_is_set_up_for_many_readers(tmp_path: Pat
             "unknown kind 'postgresql+psycopg2'",
             id="other driver",
         ),
-        pytest.param("sqlite://", "a file is needed", id="in memory"),
-        pytest.param("sqlite:///x.db?timeout=x", "SQLite takes no options after `?`", id="options"),
+        pytest.param("sqlite://", "SQLite needs a file", id="in memory"),
+        pytest.param("sqlite:///x.db?timeout=x", "SQLite has no options after `?`", id="options"),
         pytest.param("sqlite:////dev/null/x/secret.db", "Not a directory", id="no directory"),
         pytest.param("sqlite:////proc/assay.db", "unable to open database file", id="no file"),
-        pytest.param("u:secret@h", "the database URL cannot be read, expected", id="no URL"),
+        pytest.param("u:secret@h", "the database URL is not valid, expected", id="no URL"),
         pytest.param(
             "postgresql://u:secret@h:port/d",
-            "the database URL cannot be read, expected",
+            "the database URL is not valid, expected",
             id="no port",
         ),
-        pytest.param("", "the database URL cannot be read, expected", id="nothing"),
+        pytest.param("", "the database URL is not valid, expected", id="nothing"),
     ],
 )
 def test_what_cannot_be_opened_is_said_in_one_line(url: str, message: str) -> None:

@@ -178,7 +178,7 @@ def test_without_the_lease_nothing_is_written(store: Engine, lease: Lease, lost:
         assert take_lease(store, "other", NOON + HOUR, seen=read_lease(store))
     else:
         lease = replace(lease, holder="nobody")
-    with pytest.raises(LeaseLost, match=f"lease {lease.token} is not ours"):
+    with pytest.raises(LeaseLost, match=f"lease {lease.token} is lost"):
         save_tick(
             store, tick(FAILING, changes=(change("lab/one@a", "unknown", MEMBER),)), lease, now=NOON
         )

@@ -79,12 +79,12 @@ def test_publishing_goes_forward_only(ruled: Engine) -> None:
 def test_what_is_not_what_its_name_says_is_neither_kept_nor_read(ruled: Engine) -> None:
     good = snapshot(b"a")
     wrong = StoredSnapshot(good.snapshot_id, NOON, 1, good.manifest, {"0" * 64: b"a"})
-    with pytest.raises(StoreUnavailable, match="is not its content's digest"):
+    with pytest.raises(StoreUnavailable, match="is not the digest of its content"):
         save_snapshot(ruled, wrong, published=True, now=NOON)
     save_snapshot(ruled, good, published=True, now=NOON)
     with writing(ruled) as connection:
         connection.execute(update(part).values(content=b"tampered"))
-    with pytest.raises(StoreUnavailable, match="is not its content's digest"):
+    with pytest.raises(StoreUnavailable, match="is not the digest of its content"):
         load_snapshot(ruled, good.snapshot_id)
 
 

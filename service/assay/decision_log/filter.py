@@ -63,12 +63,12 @@ def read_filter(text: str) -> Filter:
         raise InvalidFilter(text, error.faults) from error
     translator = FilterTranslator()
     try:
-        translate_errors = translator.translate(checked.tree)
+        translated = translator.translate(checked.tree)
     except TooComplex as error:
         raise InvalidFilter(text, translator.faults | {error.fault}) from error
     if translator.faults:
         raise InvalidFilter(text, translator.faults)
-    return Filter(checked, condition(translate_errors))
+    return Filter(checked, condition(translated))
 
 
 def filter_row(row: DerivedDecision, tenants: Mapping[str, str]) -> dict[str, object]:

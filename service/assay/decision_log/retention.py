@@ -35,6 +35,7 @@ from assay.engine.canonical import canonical
 from assay.journal.sink import RecordKind
 from assay.store.database import reading, translate_errors, writing, writing_concurrently
 from assay.store.evidence_tables import tenant_affiliation
+from assay.store.imports.log import count_change
 from assay.store.imports.tenants import PREFERENCES
 from assay.store.tables import (
     part,

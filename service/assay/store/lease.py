@@ -20,7 +20,7 @@ class LeaseLost(OperatorError):
     """Another curator holds the lease; nothing of the transaction was stored."""
 
     def __init__(self, token: int) -> None:
-        super().__init__(f"this curator has lost its lease {token} to another")
+        super().__init__(f"the curator's lease {token} is lost")
         self.token = token
 
 
