@@ -283,15 +283,15 @@ def test_values_that_contradict_their_column_are_refused(
             id="an unknown column",
         ),
         pytest.param(
-            b"model,provider,tag,tag\n", "line 1: column tag stands twice", id="a column twice"
+            b"model,provider,tag,tag\n", "line 1: column tag occurs twice", id="a column twice"
         ),
         pytest.param(
             b"model,provider,tag\nlab/one,acme,\xff\n",
-            "line 2: the file is not in UTF-8",
+            "line 2: the file is not UTF-8",
             id="latin-1",
         ),
         pytest.param(
-            "model,provider,tag\n".encode("utf-16"), "line 1: the file is not in UTF-8", id="utf-16"
+            "model,provider,tag\n".encode("utf-16"), "line 1: the file is not UTF-8", id="utf-16"
         ),
         pytest.param(
             b"model,provider,tag\nlab/one,acme,\0\n", "line 2: the file holds a NUL byte", id="NUL"

@@ -467,7 +467,7 @@ BOMB = bytes(4 * HEADER_LIMIT)
         pytest.param(lambda: b'{"version": "\xff"}', "not JSON: ", id="not UTF-8"),
         pytest.param(
             lambda: JSON.replace(b'"status"', b'"status": "cancelled", "status"'),
-            "key 'status' stands twice",
+            "key 'status' occurs twice",
             id="a key twice",
         ),
     ],
@@ -510,5 +510,5 @@ def test_a_real_log_of_a_cancelled_run_that_has_an_accuracy() -> None:
     document = read_inspect((LOGS / "upstream_popularity_cancelled.json").read_bytes())
     assert document.rows == ()
     assert document.rejected == (
-        Rejection("log", "status: 'cancelled' is not success: the run did not come to its end"),
+        Rejection("log", "status: 'cancelled' is not success: the run did not complete"),
     )

@@ -262,17 +262,17 @@ def test_a_model_id_with_hidden_characters_is_refused() -> None:
         ),
         pytest.param(
             b'{"generated": "2026-07-04T00:00:00Z", "models": [], "endpoints": {}}',
-            "holds no model",
+            "holds no valid model",
             id="empty lists",
         ),
         pytest.param(
             b'{"generated": "2026-07-04T00:00:00Z", "models": [{"id": "a/b"}], "endpoints": {"a/b": 1, "c/d": []}}',
-            "endpoints: 2 of 2 cannot be taken, first endpoints.a/b: body: 1 is not an object",
+            "endpoints: 2 of 2 are not valid, first endpoints.a/b: body: 1 is not an object",
             id="more than half refused",
         ),
         pytest.param(
             b'{"generated": "2026-07-04T00:00:00Z", "models": [{"id": "a/b"}, {"id": "a/b"}, 7], "endpoints": {}}',
-            "models: 2 of 3 cannot be taken, first models[1]: id: 'a/b' is not new",
+            "models: 2 of 3 are not valid, first models[1]: id: 'a/b' is not new",
             id="repeated models",
         ),
     ],

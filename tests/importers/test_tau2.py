@@ -161,7 +161,7 @@ def test_pass_k_is_the_chance_that_k_trials_all_succeed(tasks: list[list[bool]])
         ),
         pytest.param("tasks", [], "0 is not at least 95 % of 0 tasks", id="no tasks"),
         pytest.param(
-            "tasks", [{"id": "a"}, {"id": "a"}], "an id that stands twice", id="a task twice"
+            "tasks", [{"id": "a"}, {"id": "a"}], "an id that occurs twice", id="a task twice"
         ),
         pytest.param(
             "simulations.3",
@@ -189,7 +189,7 @@ def test_pass_k_is_the_chance_that_k_trials_all_succeed(tasks: list[list[bool]])
             "timestamp", "yesterday", "timestamp: 'yesterday' is not an ISO time", id="no time"
         ),
         pytest.param("simulations", ..., "simulations: 'null' is not a list", id="no simulations"),
-        pytest.param("tasks", ..., "neither tau2 results", id="something else"),
+        pytest.param("tasks", ..., "not tau2 results", id="something else"),
     ],
 )
 def test_a_run_that_stands_for_nothing_is_refused(path: str, value: object, reason: str) -> None:
@@ -290,7 +290,7 @@ def test_both_forms_say_the_same() -> None:
     [
         pytest.param(None, INDEX, "the simulations themselves are missing", id="the index alone"),
         pytest.param(
-            dict(list(FILES.items())[:3]), INDEX, "no sound file of 'b-1'", id="a file too few"
+            dict(list(FILES.items())[:3]), INDEX, "no valid file of 'b-1'", id="a file too few"
         ),
         pytest.param(
             FILES, INDEX[:3], "simulation_index: 'b-1' is not listed", id="one that is not listed"
@@ -311,7 +311,7 @@ def test_both_forms_say_the_same() -> None:
             id="no simulation",
         ),
         pytest.param(
-            FILES, [{"id": "../a-0"}], "no sound file of '../a-0'", id="a path in the index"
+            FILES, [{"id": "../a-0"}], "no valid file of '../a-0'", id="a path in the index"
         ),
         pytest.param(FILES, "all", "simulation_index: 'all' is not a list", id="no index"),
     ],
@@ -477,5 +477,5 @@ def test_the_schema_of_submissions_is_no_submission() -> None:
     (refusal,) = read_tau2((TAU2 / "submission_schema.json").read_bytes()).rejected
     assert refusal == Rejection(
         "file",
-        "neither tau2 results, which have info and tasks, nor a submission, which has model_organization",
+        "not tau2 results (keys info and tasks) nor a submission (key model_organization)",
     )

@@ -65,7 +65,7 @@ def test_tenants() -> None:
     [
         pytest.param(
             "- tenant: acme",
-            "tenant: 'acme' is not new: it stands above already",
+            "tenant: 'acme' is not new: it is listed above",
             id="a tenant twice",
         ),
         pytest.param(
@@ -124,11 +124,11 @@ def test_a_bad_tenant_is_refused_with_its_line(item: str, reason: str) -> None:
     ("data", "message"),
     [
         pytest.param(b"", "the file is empty", id="empty"),
-        pytest.param(b"# nobody\n", "line 1: a list of tenants is expected", id="only a comment"),
-        pytest.param(b"tenant: acme\n", "line 1: a list of tenants is expected", id="no list"),
+        pytest.param(b"# nobody\n", "line 1: expected a list of tenants", id="only a comment"),
+        pytest.param(b"tenant: acme\n", "line 1: expected a list of tenants", id="no list"),
         pytest.param(b"- {tenant: a\n", "not YAML", id="cut off"),
         pytest.param(b"- tenant: \x07\n", "not YAML", id="a control character"),
-        pytest.param(b"- \xff\n", "not in UTF-8", id="latin-1"),
+        pytest.param(b"- \xff\n", "not UTF-8", id="latin-1"),
         pytest.param(b"- []\n---\n- []\n", "not YAML", id="two documents"),
         pytest.param(
             b"- &a {tenant: x}\n- *a\n", "line 2: aliases are not allowed here", id="an alias"

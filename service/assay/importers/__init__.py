@@ -1,1 +1,1 @@
-"""Importers: one module per outside format, from bytes to engine values and refusals; no file, SQL or clock."""
+"""Importers: one module per file format, from bytes to values and rejections; no I/O, SQL or clock."""

@@ -1,87 +1,73 @@
-"""Benchmark tables: a score of one endpoint in one suite a row, in our form or in that of published provider tables.
+"""Benchmark tables: a row holds one score of one endpoint, in our form or in published tables' own.
 
-    model,provider,tag,suite,suite_version,judge,metric,unit,score,tasks_total,tasks_completed,trials,run_at,run,…
+    model,provider,tag,suite,suite_version,judge,metric,unit,score,tasks_total,tasks_completed,
+    trials,run_at,run,source,source_revision
 
-Published tables call some of these otherwise (`NAMES`). The unit is `fraction` unless stated. The provider may be a
-slug or the name that a catalog gives it; `tag` says more exactly which of its endpoints. A row without `run` is the
-source's one figure of its series: a later one revises it.
+Published tables name some of these columns otherwise (`_NAMES`). The unit is `fraction` unless stated.
+The provider may be a slug or the name that a catalog gives it; `tag` selects one of its endpoints. A
+row without `run` is the source's only figure of its series: a later one revises it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from assay.engine.errors import BadData
 from assay.engine.world.measurements import UNKNOWN, BenchmarkRun, Series
 from assay.importers import cells, scores
-from assay.importers.cells import Form, InvalidItemError
-from assay.importers.documents import BenchmarkDocument, EndpointMention, Rejection, ReportedRun
+from assay.importers.cells import Form
+from assay.importers.documents import BenchmarkDocument, EndpointMention, ReportedRun
 from assay.importers.table import CsvRow, read_table
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-NAMES = {
+_NAMES = {
     "benchmark": "suite",
     "score_raw": "score",
     "revision_date": "run_at",
     "source_commit": "source_revision",
 }
-REQUIRED = ("model", "provider")
-OPTIONAL = (
-    "tag", "source", "suite", "suite_version", "judge", "metric", "unit", "score", "tasks_total", "tasks_completed",
-    "trials", "run_at", "run", "source_revision", "licence", *NAMES,
+_REQUIRED = ("model", "provider")
+_OPTIONAL = (
+    "tag", "source", "suite", "suite_version", "judge", "metric", "unit", "score", "tasks_total",
+    "tasks_completed", "trials", "run_at", "run", "source_revision", "licence", *_NAMES,
 )  # fmt: skip
-MODEL = Form(cells.MODEL.pattern, 200, "a model id such as author/slug, or its slug")
-Key = tuple[str, tuple[str, ...], str, Series, str]
+_MODEL = Form(cells.MODEL.pattern, 200, "a model id such as author/slug, or its slug")
+_Key = tuple[str, tuple[str, ...], str, Series, str]
 
 
 def read_benchmarks(data: bytes, *, source: str, named: str | None = None) -> BenchmarkDocument:
-    """Read a table; `named` is who says so, for all rows, `source` where neither that nor the row tells."""
-    table = read_table(data, required=REQUIRED, optional=OPTIONAL)
-    rows: list[ReportedRun] = []
-    refused = list(table.rejected)
-    seen: dict[Key, str] = {}
-    for row in table.rows:
-        try:
-            reported = _reported(_renamed(row), source, named)
-        except InvalidItemError as error:
-            refused.append(Rejection(row.where, str(error)))
-            continue
-        first = seen.setdefault(_key(reported), row.where)
-        if first == row.where:
-            rows.append(reported)
-        else:
-            refused.append(Rejection(row.where, f"the same endpoint, source and series as {first}"))
-    refused.sort(key=lambda refusal: int(refusal.where.removeprefix("line ")))
-    return BenchmarkDocument(table.digest, tuple(rows), tuple(refused))
+    """Read a table. `named` is the source of all rows; without it, `source` is that of rows that name none."""
+    table = read_table(data, required=_REQUIRED, optional=_OPTIONAL)
+
+    def read_row(row: CsvRow) -> ReportedRun:
+        return _read_row(_rename_columns(row), source, named)
+
+    found = table.read(read_row, _key_of, "the same endpoint, source and series")
+    return BenchmarkDocument(table.digest, *found)
 
 
-def _renamed(row: CsvRow) -> CsvRow:
-    """Call every column as our form does."""
-    cells_: dict[str, str] = {}
+def _rename_columns(row: CsvRow) -> CsvRow:
+    """Give every column its name in our form."""
+    renamed: dict[str, str] = {}
     for column, cell in row.cells.items():
-        name = NAMES.get(column, column)
-        if name in cells_:
-            raise BadData(f"line 1: two columns say {name}")
-        cells_[name] = cell
-    return CsvRow(row.line, cells_)
+        name = _NAMES.get(column, column)
+        if name in renamed:
+            raise BadData(f"line 1: two columns state {name}")
+        renamed[name] = cell
+    return CsvRow(row.line, renamed)
 
 
-def _key(reported: ReportedRun) -> Key:
+def _key_of(reported: ReportedRun) -> _Key:
     run = reported.run
     return reported.subject.model or "", reported.subject.pins, run.source, run.series, run.run
 
 
-def _reported(row: CsvRow, source: str, named: str | None) -> ReportedRun:
-    model = row.need("model", _model)
+def _read_row(row: CsvRow, source: str, named: str | None) -> ReportedRun:
+    model = row.need("model", _read_model)
     provider = row.need("provider", cells.title)
-    tag = row.read("tag", _of(cells.TAG))
+    tag = row.read("tag", cells.TAG)
     series = Series(
-        suite=row.need("suite", _of(scores.SUITE)),
-        version=row.read("suite_version", _of(scores.VERSION)) or UNKNOWN,
+        suite=row.need("suite", scores.SUITE),
+        version=row.read("suite_version", scores.VERSION) or UNKNOWN,
         judge=row.read("judge", cells.title) or UNKNOWN,
-        metric=row.read("metric", _of(scores.METRIC)) or "score",
+        metric=row.read("metric", scores.METRIC) or "score",
         unit=row.read("unit", scores.unit) or "fraction",
     )
     run = BenchmarkRun(
@@ -90,7 +76,7 @@ def _reported(row: CsvRow, source: str, named: str | None) -> ReportedRun:
         series=series,
         score=row.need("score", lambda field, text: scores.score(field, text, series.unit)),
         run_at=row.need("run_at", scores.day),
-        run=row.read("run", _of(cells.TENANT)) or "",
+        run=row.read("run", cells.TENANT) or "",
         tasks_total=row.read("tasks_total", cells.whole),
         tasks_completed=row.read("tasks_completed", cells.whole),
         trials=row.read(
@@ -100,15 +86,11 @@ def _reported(row: CsvRow, source: str, named: str | None) -> ReportedRun:
     )
     if run.tasks_completed is not None and run.tasks_total is not None:
         scores.completed("tasks_completed", run.tasks_completed, run.tasks_total)
-    subject = EndpointMention(row.where, model, (provider,) if tag is None else (tag,), provider)
-    return ReportedRun(row.where, subject, run)
+    pins = (provider,) if tag is None else (tag,)
+    return ReportedRun(row.where, EndpointMention(row.where, model, pins, provider), run)
 
 
-def _model(field: str, text: str) -> str:
-    """Read a model's name, which published tables write without its author."""
-    cells.named(field, text if "/" in text else f"any/{text}", MODEL)
+def _read_model(field: str, text: str) -> str:
+    """Read a model's name; published tables leave its author out."""
+    _MODEL(field, text if "/" in text else f"any/{text}")
     return text
-
-
-def _of(form: Form) -> Callable[[str, str], str]:
-    return lambda field, text: cells.named(field, text, form)

@@ -31,18 +31,14 @@ REQUIRED = ("model", "provider", "tag")
 Reader = Callable[[str, str], object]
 
 
-def _form(form: cells.Form) -> Reader:
-    return lambda column, text: cells.named(column, text, form)
-
-
 _BY_COLUMN: Mapping[str, Reader] = {
-    "model": _form(cells.MODEL),
-    "provider": _form(cells.PROVIDER),
-    "tag": _form(cells.TAG),
+    "model": cells.MODEL,
+    "provider": cells.PROVIDER,
+    "tag": cells.TAG,
     "data_collection": cells.collection,
 }
 _BY_TYPE: Mapping[tuple[type, str], Reader] = {
-    (str, ""): _form(cells.WORD),
+    (str, ""): cells.WORD,
     (int, ""): cells.signed,
     (int, "tokens"): lambda column, text: cells.whole(column, text) or None,
     (float, "USD"): cells.usd,

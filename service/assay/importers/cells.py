@@ -1,4 +1,4 @@
-"""Values typed by others: each is read by its form, or refused with its name, itself and what was expected."""
+"""Readers of values from outside: each is valid, or rejected by field, value and what was expected."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from decimal import Decimal
 
 from assay.engine.errors import quoted
 
-MOST = 2**53  # the largest count that stays exact in every language that reads it
 MTOK = Decimal(1_000_000)
-DEAREST_USD = Decimal(
-    10_000
-)  # per million tokens, or per request or image; the dearest listed model asks 600
 MANY_WORDS = 128
+DEAREST_USD = Decimal(10_000)
+"""The limit of a price per million tokens, request or image; the highest listed one is 600."""
+
+_MOST = 2**53  # the largest count that is exact in every language
 
 
 class InvalidItemError(Exception):
-    """One item cannot be taken; the reason goes into a `Refusal`, never to the user as an error."""
+    """An item that is rejected; the reason goes into a `Rejection`."""
 
     def __init__(self, field: str, value: object, expected: str) -> None:
         super().__init__(f"{field}: {quoted(value)} is not {expected}")
@@ -26,11 +26,17 @@ class InvalidItemError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a name must be spelled: plain ASCII, so that two names that look alike are alike."""
+    """The form of a name: plain ASCII, so that names that look alike are equal."""
 
     pattern: re.Pattern[str]
     longest: int
     expected: str
+
+    def __call__(self, field: str, text: str) -> str:
+        """Read a name of this form."""
+        if len(text) > self.longest or not self.pattern.fullmatch(text):
+            raise InvalidItemError(field, text, self.expected)
+        return text
 
 
 MODEL = Form(
@@ -54,20 +60,13 @@ TENANT = Form(
 )
 
 WHOLE = re.compile(r"[0-9]{1,16}", re.ASCII)
-SIGNED = re.compile(r"-?[0-9]{1,6}", re.ASCII)
-DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,2})?", re.ASCII)
-TRUTH = {"true": True, "false": False}
-
-
-def named(field: str, text: str, form: Form) -> str:
-    """Read a name of the given form."""
-    if len(text) > form.longest or not form.pattern.fullmatch(text):
-        raise InvalidItemError(field, text, form.expected)
-    return text
+_SIGNED = re.compile(r"-?[0-9]{1,6}", re.ASCII)
+_DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,2})?", re.ASCII)
+_TRUTH = {"true": True, "false": False}
 
 
 def title(field: str, text: str) -> str:
-    """Read a name for people: any script, one printable line."""
+    """Read a display name: any script, one printable line."""
     if len(text) > 200 or not text.isprintable():  # noqa: PLR2004 - stated in the message
         raise InvalidItemError(field, text, "a printable name of at most 200 characters")
     return text
@@ -75,27 +74,27 @@ def title(field: str, text: str) -> str:
 
 def whole(field: str, text: str) -> int:
     """Read a count."""
-    if not WHOLE.fullmatch(text) or int(text) > MOST:
+    if not WHOLE.fullmatch(text) or int(text) > _MOST:
         raise InvalidItemError(field, text, "a whole number from 0 to 2^53")
     return int(text)
 
 
 def signed(field: str, text: str) -> int:
-    """Read a small code that may be negative."""
-    if not SIGNED.fullmatch(text):
+    """Read a short whole number that may be negative."""
+    if not _SIGNED.fullmatch(text):
         raise InvalidItemError(field, text, "a whole number")
     return int(text)
 
 
 def decimal(field: str, text: str) -> Decimal:
     """Read an exact number that is not negative, NaN or infinite."""
-    if not DECIMAL.fullmatch(text):
+    if not _DECIMAL.fullmatch(text):
         raise InvalidItemError(field, text, "a number that is zero or more")
     return Decimal(text)
 
 
 def usd(field: str, text: str) -> float:
-    """Read a price per million tokens or per piece."""
+    """Read a price per million tokens, or per request or image."""
     amount = decimal(field, text)
     if amount > DEAREST_USD:
         raise InvalidItemError(
@@ -105,7 +104,7 @@ def usd(field: str, text: str) -> float:
 
 
 def percent(field: str, text: str) -> float:
-    """Read a percentage; a value between 0 and 1 is taken as less than one per cent, never as a fraction."""
+    """Read a percentage; 0.5 means half a percent, never a fraction."""
     amount = decimal(field, text)
     if amount > 100:  # noqa: PLR2004 - a hundred per cent
         raise InvalidItemError(field, text, "a percentage from 0 to 100")
@@ -122,12 +121,12 @@ def positive(field: str, text: str) -> float:
 
 def truth(field: str, text: str) -> bool:
     """Read `true` or `false`."""
-    return _one_of(field, text, TRUTH)
+    return _one_of(field, text, _TRUTH)
 
 
 def collection(field: str, text: str) -> bool:
-    """Read whether data is collected, in our words or in OpenRouter's."""
-    return _one_of(field, text, {**TRUTH, "allow": True, "deny": False})
+    """Read whether data is collected: true, false, or OpenRouter's allow and deny."""
+    return _one_of(field, text, {**_TRUTH, "allow": True, "deny": False})
 
 
 def moment(field: str, text: str) -> datetime:
@@ -142,11 +141,11 @@ def moment(field: str, text: str) -> datetime:
 
 
 def words(field: str, text: str) -> tuple[str, ...]:
-    """Read a list parted by spaces."""
+    """Read a list of words separated by spaces."""
     parts = text.split()
     if len(parts) > MANY_WORDS:
         raise InvalidItemError(field, text, f"a list of at most {MANY_WORDS}")
-    return tuple(named(field, part, WORD) for part in parts)
+    return tuple(WORD(field, part) for part in parts)
 
 
 def _one_of(field: str, text: str, table: dict[str, bool]) -> bool:

@@ -1,4 +1,4 @@
-"""What importers hand to the store: parsed values, and every refused row with its line and reason."""
+"""The results of importers: parsed values, and every rejected item with its place and reason."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from assay.engine.world.tenants import Preference, TenantSettings
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """One row or item that was not taken: where it stood (`line 12`, `endpoints.x/y[3]`) and why."""
+    """One rejected row or item: its place (`line 12`, `endpoints.x/y[3]`) and why."""
 
     where: str
     reason: str
@@ -21,10 +21,10 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class CatalogDocument:
-    """One catalog file of one source, whole: what it does not list is gone from that source.
+    """One catalog file of one source; what it does not list is gone from that source.
 
-    Endpoints come in file order with provisional ids (`model@tag`, `~2` where a tag repeats); the store keeps ids
-    across imports. `generated_at` is the file's own time, `None` where the form has none.
+    Endpoints are in file order, with provisional ids: `model@tag`, then `~2` for a repeated tag. The
+    store keeps ids across imports. `generated_at` is the file's own time, if its form has one.
     """
 
     source: str
@@ -38,7 +38,7 @@ class CatalogDocument:
 
 @dataclass(frozen=True, slots=True)
 class ObservedRow:
-    """One observation with the names it came under; `observation.endpoint_id` is `model@tag`."""
+    """One observation with the names in its row; `observation.endpoint_id` is `model@tag`."""
 
     where: str
     model: str
@@ -58,10 +58,10 @@ class ObservationDocument:
 
 @dataclass(frozen=True, slots=True)
 class EndpointMention:
-    """What a file says of the endpoint that was measured, and where it says so.
+    """What a file states about the measured endpoint, and where.
 
-    `model` may lack its author; `pins` are providers (by slug or name) or tags, any of which may have answered;
-    `provider` is its provider where that is stated. Nothing more is known: who reads this must not guess.
+    `model` may lack its author. `pins` are providers, by slug or name, or tags; any of them may have
+    answered. `provider` is the stated provider. The endpoint must not be guessed from less.
     """
 
     where: str
@@ -72,7 +72,7 @@ class EndpointMention:
 
 @dataclass(frozen=True, slots=True)
 class ReportedRun:
-    """One score and whom it speaks of; `run.endpoint_id` is still empty."""
+    """One score and the endpoint it mentions; `run.endpoint_id` is still empty."""
 
     where: str
     subject: EndpointMention
@@ -81,7 +81,7 @@ class ReportedRun:
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkDocument:
-    """Scores of one file, of one run or of many."""
+    """The scores of one file, of one run or many."""
 
     digest: str
     rows: tuple[ReportedRun, ...] = ()
@@ -90,7 +90,7 @@ class BenchmarkDocument:
 
 @dataclass(frozen=True, slots=True)
 class PreferenceDocument:
-    """Standing preferences of every tenant the file names: a named tenant's earlier ones are replaced."""
+    """The preferences of every tenant in the file; they replace the tenant's earlier ones."""
 
     digest: str
     preferences: tuple[Preference, ...] = ()
@@ -99,9 +99,9 @@ class PreferenceDocument:
 
 @dataclass(frozen=True, slots=True)
 class TenantDocument:
-    """Settings of every tenant the file names: a named tenant's earlier ones are replaced.
+    """The settings of every tenant in the file; they replace the tenant's earlier ones.
 
-    `affiliated` holds the provider that a tenant belongs to, where it belongs to one.
+    `affiliated` maps a tenant to the provider that it belongs to, if any.
     """
 
     digest: str
@@ -112,7 +112,7 @@ class TenantDocument:
 
 @dataclass(frozen=True, slots=True)
 class ImportCounts:
-    """Names of what an import did to one kind of thing."""
+    """The names of what an import changed in one kind of item."""
 
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
@@ -127,7 +127,7 @@ class ImportCounts:
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What one import did, by kind (`models`, `endpoints`, `observations` …), and every refusal."""
+    """The result of one import by kind (`models`, `endpoints`, …), and every rejection."""
 
     source: str
     counts: dict[str, ImportCounts] = field(default_factory=dict)

@@ -1,7 +1,7 @@
-"""Inspect AI logs, `.eval` (zip) or JSON: every score of a run that came to its end, whatever the task.
+"""Logs of Inspect AI, `.eval` (zip) or JSON: every score of a completed run, of any task.
 
-OpenBench, which runs LiveMCPBench, writes these. Which endpoint was measured stands in the log only where OpenRouter
-was asked (`openrouter/…`) and the run was pinned to a provider; see `EndpointMention`.
+OpenBench, which runs LiveMCPBench, writes them. A log names the measured endpoint only if the model
+was called through OpenRouter (`openrouter/…`) and pinned to a provider; see `EndpointMention`.
 """
 
 from __future__ import annotations
@@ -24,16 +24,14 @@ from assay.importers.documents import BenchmarkDocument, EndpointMention, Reject
 from assay.importers.json_fields import Object, read_object
 from assay.importers.packing import digest, unpacked
 
-ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")
-ENTRY_MAGIC = b"PK\x01\x02"
+_ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")
+_ENTRY_MAGIC = b"PK\x01\x02"
 MANY_ENTRIES = 200_000
-ZSTANDARD = (
-    93  # a method that Python 3.11's zipfile does not know; written by Inspect since 0.3.285
-)
-METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, ZSTANDARD}
-ENCRYPTED = 0x1
-LOCAL_HEADER = struct.Struct("<4s22xHH")
-UNREADABLE = (
+_ZSTANDARD = 93  # unknown to Python 3.11's zipfile; Inspect writes it since 0.3.285
+_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, _ZSTANDARD}
+_ENCRYPTED = 0x1
+_LOCAL_HEADER = struct.Struct("<4s22xHH")
+_UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
     struct.error,
@@ -45,19 +43,19 @@ UNREADABLE = (
 )
 
 
-def is_zip(data: bytes) -> bool:
-    """Whether the bytes begin as a zip file does."""
-    return data.startswith(ZIP_MAGICS)
+def _is_zip(data: bytes) -> bool:
+    """Whether the bytes start like a zip file."""
+    return data.startswith(_ZIP_MAGICS)
 
 
-def member(data: bytes, name: str, limit: int) -> bytes:
-    """Read the one member of that name; never holds more than `limit` bytes of it. Raises BadData."""
-    if data.count(ENTRY_MAGIC) > MANY_ENTRIES:
+def _member(data: bytes, name: str, limit: int) -> bytes:
+    """Read the only member of that name, at most `limit` bytes of it; raise BadData."""
+    if data.count(_ENTRY_MAGIC) > MANY_ENTRIES:
         raise BadData(f"the zip file holds more than {MANY_ENTRIES} members")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             content = _content(data, archive, _entry(archive, name), limit)
-    except UNREADABLE as error:
+    except _UNREADABLE as error:
         raise BadData(
             f"broken zip file: {' '.join(str(error).split())[:200] or 'cut off'}"
         ) from error
@@ -73,9 +71,9 @@ def _entry(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
     if len(found) > 1:
         raise BadData(f"the zip file has {name} {len(found)} times")
     (entry,) = found
-    if entry.flag_bits & ENCRYPTED:
+    if entry.flag_bits & _ENCRYPTED:
         raise BadData(f"{name} is encrypted")
-    if entry.compress_type not in METHODS:
+    if entry.compress_type not in _METHODS:
         raise BadData(
             f"{name} is compressed in an unreadable way, zip method {entry.compress_type}"
         )
@@ -83,7 +81,7 @@ def _entry(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
 
 
 def _content(data: bytes, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int) -> bytes:
-    if entry.compress_type != ZSTANDARD:
+    if entry.compress_type != _ZSTANDARD:
         with archive.open(entry) as packed:
             return packed.read(limit + 1)
     content = _unpacked(_packed(data, entry), limit)
@@ -93,28 +91,28 @@ def _content(data: bytes, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limi
 
 
 def _packed(data: bytes, entry: zipfile.ZipInfo) -> bytes:
-    """Find the member's own bytes, which the local header stands before."""
-    magic, name, extra = LOCAL_HEADER.unpack_from(data, entry.header_offset)
-    start = entry.header_offset + LOCAL_HEADER.size + name + extra
+    """Return the member's bytes, which follow its local header."""
+    magic, name, extra = _LOCAL_HEADER.unpack_from(data, entry.header_offset)
+    start = entry.header_offset + _LOCAL_HEADER.size + name + extra
     packed = data[start : start + entry.compress_size]
-    if magic != ZIP_MAGICS[0] or len(packed) != entry.compress_size:
+    if magic != _ZIP_MAGICS[0] or len(packed) != entry.compress_size:
         raise BadData(f"{quoted(entry.filename)} is cut off")
     return packed
 
 
 def _unpacked(packed: bytes, limit: int) -> bytes:
-    import pyarrow as pa  # noqa: PLC0415 - takes a tenth of a second that other files need not pay
+    import pyarrow as pa  # noqa: PLC0415 - a slow import that few files need
 
     with pa.CompressedInputStream(pa.BufferReader(packed), "zstd") as stream:
         found: bytes = stream.read(limit + 1)
     return found
 
 
-JUDGES = ("grader_model", "judge_model", "grader", "judge")
+_JUDGES = ("grader_model", "judge_model", "grader", "judge")
 
 
-def judge_of(score: Object, eval_: Object) -> str:
-    """Name the model that judged a score: by the scorer's own settings, the task's, or the model's role; or unknown."""
+def _judge_of(score: Object, eval_: Object) -> str:
+    """Return the model that judged a score, by the settings of scorer, task or role; or unknown."""
     scorer = score.get("scorer")
     listed = eval_.get("scorers")
     own = (
@@ -124,9 +122,9 @@ def judge_of(score: Object, eval_: Object) -> str:
     )
     roles = eval_.get("model_roles")
     places = (
-        *((part, ("model", *JUDGES)) for part in (score.get("params"), *own)),
-        *((eval_.get(name), JUDGES) for name in ("task_args", "task_args_passed")),
-        (roles, JUDGES),
+        *((part, ("model", *_JUDGES)) for part in (score.get("params"), *own)),
+        *((eval_.get(name), _JUDGES) for name in ("task_args", "task_args_passed")),
+        (roles, _JUDGES),
     )
     for part, names in places:
         if isinstance(part, dict):
@@ -141,7 +139,7 @@ def _is(item: object, scorer: object) -> bool:
 
 
 def _named(value: object) -> str:
-    """Spell a model, several of them, or a role that a model plays."""
+    """Return the name of a model, of several, or of the model in a role."""
     if isinstance(value, dict):
         value = value.get("model")
     if isinstance(value, list):
@@ -149,18 +147,18 @@ def _named(value: object) -> str:
     return value.strip() if isinstance(value, str) else ""
 
 
-VERSION = 2
-HEADER = "header.json"
+_VERSION = 2
+_HEADER = "header.json"
 HEADER_LIMIT = 16 * 1024 * 1024
-MANY_SCORES, MANY_METRICS = 64, 256
-ROUTER = "openrouter/"
-SHARES = ("accuracy", "_accuracy")  # how names of metrics that are fractions end
-NO_SCORES = ("stderr", "std", "var", "_count")  # how names of metrics that are no scores end
+_MANY_SCORES, _MANY_METRICS = 64, 256
+_ROUTER = "openrouter/"
+_SHARES = ("accuracy", "_accuracy")  # suffixes of metrics that are fractions
+_NO_SCORES = ("stderr", "std", "var", "_count")  # suffixes of metrics that are not scores
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """What all scores of a log have in common; `log` and `eval_` are the log itself and its part `eval`."""
+class _LogRun:
+    """What all scores of a log share; `eval_` is its part `eval`."""
 
     log: Object
     eval_: Object
@@ -175,9 +173,9 @@ class Run:
 
 
 def read_inspect(data: bytes, *, source: str = "inspect") -> BenchmarkDocument:
-    """Read one log; a log that cannot be read, or whose run did not come to its end, is a refusal."""
+    """Read one log; one that is not valid, or whose run did not complete, is a rejection."""
     try:
-        log = read_object(member(data, HEADER, HEADER_LIMIT) if is_zip(data) else unpacked(data))
+        log = read_object(_member(data, _HEADER, HEADER_LIMIT) if _is_zip(data) else unpacked(data))
         run = _run(log, source)
         subject, found = _subject(run.eval_), list(_scores(run))
     except (BadData, InvalidItemError) as error:
@@ -193,25 +191,23 @@ def read_inspect(data: bytes, *, source: str = "inspect") -> BenchmarkDocument:
     )
 
 
-def _run(log: Object, source: str) -> Run:
-    if log.get("version") != VERSION:
+def _run(log: Object, source: str) -> _LogRun:
+    if log.get("version") != _VERSION:
         raise InvalidItemError(
-            "version", json_fields.shown(log.get("version")), f"{VERSION}, the form that is known"
+            "version", json_fields.shown(log.get("version")), f"{_VERSION}, the known format"
         )
     _check_ended(log)
     eval_ = json_fields.an_object("eval", log.get("eval"))
     results = json_fields.an_object("results", log.get("results"))
     total, done = (_count(results, name) for name in ("total_samples", "completed_samples"))
     scores.completed("results.completed_samples", done, total)
-    config = _part(eval_, "config")
+    config = json_fields.part(eval_, "config")
     trials = json_fields.whole(config, "epochs")
-    return Run(
+    return _LogRun(
         log=log,
         eval_=eval_,
         source=source,
-        suite=cells.named(
-            "eval.task", json_fields.text("eval.task", eval_.get("task")), scores.SUITE
-        ),
+        suite=json_fields.name("eval.task", eval_.get("task"), scores.SUITE),
         version=_version(eval_, config),
         run=_run_id(eval_),
         run_at=_ended_at(log, eval_),
@@ -222,12 +218,12 @@ def _run(log: Object, source: str) -> Run:
 
 
 def _check_ended(log: Object) -> None:
-    """Refuse what Inspect itself does not call a success, whatever scores stand in it."""
+    """Reject a run that Inspect does not call a success, whatever scores it has."""
     status = json_fields.text("status", log.get("status"))
     if status != "success":
-        raise InvalidItemError("status", status, "success: the run did not come to its end")
+        raise InvalidItemError("status", status, "success: the run did not complete")
     if log.get("invalidated"):
-        raise InvalidItemError("invalidated", "true", "false: who ran it took it back")
+        raise InvalidItemError("invalidated", "true", "false: the run was withdrawn")
 
 
 def _count(results: Object, name: str) -> int:
@@ -237,16 +233,13 @@ def _count(results: Object, name: str) -> int:
     return value
 
 
-def _part(item: Object, name: str) -> Object:
-    value = item.get(name)
-    return {} if value is None else json_fields.an_object(name, value)
-
-
 def _version(eval_: Object, config: Object) -> str:
-    """Tell runs apart that did not ask the same: by the task's version, its arguments and how much of it was run."""
+    """Return a version that differs for other tasks: by its own version, limit and arguments."""
     if config.get("sample_id") is not None:
         raise InvalidItemError(
-            "eval.config.sample_id", "a choice of samples", "absent: the score is not of the suite"
+            "eval.config.sample_id",
+            "a choice of samples",
+            "missing: the score is not of the whole suite",
         )
     version = json_fields.number_text("eval.task_version", eval_.get("task_version", 0))
     limit = config.get("limit")
@@ -259,29 +252,31 @@ def _version(eval_: Object, config: Object) -> str:
         version += "+limit=" + "-".join(
             json_fields.number_text("eval.config.limit", each) for each in span
         )
-    stated = _part(eval_, "task_args_passed" if "task_args_passed" in eval_ else "task_args")
-    arguments = {name: value for name, value in stated.items() if name not in JUDGES}
+    stated = json_fields.part(
+        eval_, "task_args_passed" if "task_args_passed" in eval_ else "task_args"
+    )
+    arguments = {name: value for name, value in stated.items() if name not in _JUDGES}
     if arguments:
         version += f"+arguments={_fingerprint(arguments)}"
-    return cells.named("eval.task_version", version, scores.VERSION)
+    return scores.VERSION("eval.task_version", version)
 
 
 def _fingerprint(arguments: Object) -> str:
     try:
         return hashlib.sha256(canonical(arguments)).hexdigest()[:8]
-    except ValueError as error:  # NaN, or half a surrogate pair
-        raise InvalidItemError("eval.task_args", "an object", "JSON that can be written") from error
+    except ValueError as error:  # NaN, or a lone surrogate
+        raise InvalidItemError("eval.task_args", "an object", "valid JSON") from error
 
 
 def _run_id(eval_: Object) -> str:
-    """Name the run; logs from before 2025 have no id of their own."""
+    """Return the run's id; logs from before 2025 have none of their own."""
     names = ("eval_id",) if eval_.get("eval_id") is not None else ("run_id", "task_id")
     parts = (json_fields.text(f"eval.{name}", eval_.get(name)) for name in names)
-    return cells.named("eval.eval_id", "/".join(parts), TENANT)
+    return TENANT("eval.eval_id", "/".join(parts))
 
 
 def _ended_at(log: Object, eval_: Object) -> datetime:
-    ended = _part(log, "stats").get("completed_at") or None
+    ended = json_fields.part(log, "stats").get("completed_at") or None
     field, value = (
         ("eval.created", eval_.get("created")) if ended is None else ("stats.completed_at", ended)
     )
@@ -289,17 +284,17 @@ def _ended_at(log: Object, eval_: Object) -> datetime:
 
 
 def _subject(eval_: Object) -> EndpointMention:
-    """Say which model and providers the log names; only OpenRouter's names are the catalog's."""
+    """Return the model and providers that the log names; only OpenRouter uses the catalog's names."""
     model = json_fields.text("eval.model", eval_.get("model"))
-    if not model.startswith(ROUTER):
+    if not model.startswith(_ROUTER):
         return EndpointMention("eval.model")
-    name = cells.named("eval.model", model.removeprefix(ROUTER), cells.MODEL)
-    return EndpointMention("eval.model_args", name, _pins(_part(eval_, "model_args")))
+    name = cells.MODEL("eval.model", model.removeprefix(_ROUTER))
+    return EndpointMention("eval.model_args", name, _pins(json_fields.part(eval_, "model_args")))
 
 
 def _pins(arguments: Object) -> tuple[str, ...]:
-    """Read what OpenBench (`only`) or Inspect itself (`provider.only`) handed to OpenRouter."""
-    stated = arguments.get("only") or _part(arguments, "provider").get("only") or ()
+    """Read the providers that OpenBench (`only`) or Inspect (`provider.only`) passed to OpenRouter."""
+    stated = arguments.get("only") or json_fields.part(arguments, "provider").get("only") or ()
     names = stated.split(",") if isinstance(stated, str) else stated
     listed = json_fields.a_list(
         "eval.model_args.only", list(names) if names == () else names, cells.MANY_WORDS
@@ -308,10 +303,10 @@ def _pins(arguments: Object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(cells.title("eval.model_args.only", text) for text in texts))
 
 
-def _scores(run: Run) -> Iterator[tuple[str, BenchmarkRun | str]]:
-    """Yield every score with its place, or why it cannot be taken."""
+def _scores(run: _LogRun) -> Iterator[tuple[str, BenchmarkRun | str]]:
+    """Yield every score with its place, or why it is rejected."""
     results = json_fields.an_object("results", run.log.get("results"))
-    items = json_fields.a_list("results.scores", results.get("scores"), MANY_SCORES)
+    items = json_fields.a_list("results.scores", results.get("scores"), _MANY_SCORES)
     if not items:
         raise InvalidItemError("results.scores", "an empty list", "a list with a score")
     for place, item in enumerate(items):
@@ -327,33 +322,33 @@ def _scores(run: Run) -> Iterator[tuple[str, BenchmarkRun | str]]:
 
 
 def _metrics(score: Object) -> Object:
-    """Give what a scorer measured; refuses a score over a part of the samples, where the log tells."""
+    """Return the scores of a scorer; reject it if the log shows that it skipped samples."""
     scored, unscored = (
         json_fields.whole(score, name) for name in ("scored_samples", "unscored_samples")
     )
     if scored is not None and unscored:
         scores.completed("scored_samples", scored, scored + unscored)
     metrics = json_fields.an_object("metrics", score.get("metrics"))
-    if len(metrics) > MANY_METRICS:
+    if len(metrics) > _MANY_METRICS:
         raise InvalidItemError(
-            "metrics", f"{len(metrics)} items", f"an object of at most {MANY_METRICS}"
+            "metrics", f"{len(metrics)} items", f"an object of at most {_MANY_METRICS}"
         )
-    found = {name: metric for name, metric in metrics.items() if not name.endswith(NO_SCORES)}
+    found = {name: metric for name, metric in metrics.items() if not name.endswith(_NO_SCORES)}
     if not found:
         raise InvalidItemError("metrics", ", ".join(metrics), "an object with a score")
     return found
 
 
-def _score(run: Run, score: Object, name: str, metric: object) -> BenchmarkRun | str:
+def _score(run: _LogRun, score: Object, name: str, metric: object) -> BenchmarkRun | str:
     try:
-        unit = "fraction" if name.endswith(SHARES) else "number"
+        unit = "fraction" if name.endswith(_SHARES) else "number"
         value = json_fields.an_object(name, metric).get("value")
-        commit = _part(run.eval_, "revision").get("commit")
+        commit = json_fields.part(run.eval_, "revision").get("commit")
         return BenchmarkRun(
             endpoint_id="",
             source=run.source,
             series=Series(
-                run.suite, run.version, judge_of(score, run.eval_), _metric(score, name), unit
+                run.suite, run.version, _judge_of(score, run.eval_), _metric(score, name), unit
             ),
             score=scores.score(name, json_fields.number_text(name, value), unit),
             run_at=run.run_at,
@@ -363,22 +358,20 @@ def _score(run: Run, score: Object, name: str, metric: object) -> BenchmarkRun |
             trials=run.trials,
             source_revision=None
             if commit is None
-            else cells.title("eval.revision.commit", _text(commit)),
+            else cells.title(
+                "eval.revision.commit", json_fields.text("eval.revision.commit", commit)
+            ),
         )
     except InvalidItemError as error:
         return str(error)
 
 
-def _text(commit: object) -> str:
-    return json_fields.text("eval.revision.commit", commit)
-
-
 def _metric(score: Object, name: str) -> str:
-    """Name a metric with its scorer, and with the way trials were put together where that is not their mean."""
+    """Return a metric's name with its scorer, and with the reducer of trials unless it is the mean."""
     scorer, reducer = json_fields.text("name", score.get("name")), score.get("reducer")
     parts = (
         [scorer, name]
         if reducer in {None, "mean"}
         else [scorer, name, json_fields.text("reducer", reducer)]
     )
-    return cells.named("metric", "_".join("/".join(parts).split()), scores.METRIC)
+    return scores.METRIC("metric", "_".join("/".join(parts).split()))

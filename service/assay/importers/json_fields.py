@@ -1,16 +1,13 @@
-"""Fields of a JSON object from outside: each is of its kind, absent, or refused; unknown keys are never looked at."""
+"""Readers of JSON from outside: a field has its type, is missing, or is rejected; others are ignored."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from assay.engine.errors import BadData, quoted
 from assay.importers import cells
-from assay.importers.cells import InvalidItemError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from assay.importers.cells import Form, InvalidItemError
 
 Object = dict[str, object]
 
@@ -38,21 +35,32 @@ def text(field: str, value: object) -> str:
     return value
 
 
+def name(field: str, value: object, form: Form) -> str:
+    """Read a name of the given form."""
+    return form(field, text(field, value))
+
+
+def part(item: Mapping[str, object], field: str) -> Object:
+    """Read an object that may be missing or null; then it is empty."""
+    value = item.get(field)
+    return {} if value is None else an_object(field, value)
+
+
 def title(item: Mapping[str, object], field: str) -> str | None:
-    """Read a name for people, if there is one."""
+    """Read a display name, if there is one."""
     value = item.get(field)
     return None if value is None else cells.title(field, text(field, value))
 
 
 def number_text(field: str, value: object) -> str:
-    """Return a number, written as a number or as text, as it was written."""
+    """Return the text of a number, which may be a JSON number or string."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise InvalidItemError(field, shown(value), "a number")
     return value if isinstance(value, str) else repr(value)
 
 
 def number(field: str, value: object) -> float | None:
-    """Read a measurement that is zero or more, if there is one."""
+    """Read a measurement, zero or more, if there is one."""
     return None if value is None else cells.positive(field, _plain_number(field, value))
 
 
@@ -68,18 +76,18 @@ def whole(item: Mapping[str, object], field: str) -> int | None:
 
 
 def limit(item: Mapping[str, object], field: str) -> int | None:
-    """Read a limit in tokens, if one is stated; zero states none."""
+    """Read a limit in tokens, if there is one; zero means none."""
     return whole(item, field) or None
 
 
 def code(item: Mapping[str, object], field: str) -> int | None:
-    """Read a small code that may be negative, if there is one."""
+    """Read a short whole number that may be negative, if there is one."""
     value = item.get(field)
     return None if value is None else cells.signed(field, _integer(field, value))
 
 
 def flag(item: Mapping[str, object], field: str) -> bool | None:
-    """Read a truth, if there is one."""
+    """Read true or false, if there is one."""
     value = item.get(field)
     if value is not None and not isinstance(value, bool):
         raise InvalidItemError(field, shown(value), "true or false")
@@ -87,16 +95,16 @@ def flag(item: Mapping[str, object], field: str) -> bool | None:
 
 
 def words(item: Mapping[str, object], field: str) -> tuple[str, ...] | None:
-    """Read a list of plain words, if there is one, each kept once."""
+    """Read a list of plain words, if there is one, without repetitions."""
     value = item.get(field)
     if value is None:
         return None
     parts = a_list(field, value, cells.MANY_WORDS)
-    return tuple(dict.fromkeys(cells.named(field, text(field, part), cells.WORD) for part in parts))
+    return tuple(dict.fromkeys(name(field, each, cells.WORD) for each in parts))
 
 
 def shown(value: object) -> object:
-    """Show a value in a refusal as JSON would name it."""
+    """Return a value for a message, with JSON's name for a type."""
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, list):
@@ -119,7 +127,7 @@ def _plain_number(field: str, value: object) -> str:
 
 
 def read_object(content: bytes) -> Object:
-    """Read a JSON object in UTF-8; raises BadData."""
+    """Parse a JSON object in UTF-8; raise BadData."""
     try:
         found = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_without_repetition)
     except RecursionError as error:
@@ -136,5 +144,5 @@ def _without_repetition(pairs: list[tuple[str, object]]) -> Object:
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise BadData(f"key {quoted(twice)} stands twice in one object")
+        raise BadData(f"key {quoted(twice)} occurs twice in one object")
     return found

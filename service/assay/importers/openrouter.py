@@ -1,11 +1,10 @@
-"""OpenRouter catalog snapshots: `generated`, `models`, `endpoints` by model id, sometimes `providers`; JSON or gzip.
+"""Snapshots of OpenRouter's catalog: `generated`, `models`, `endpoints`, sometimes `providers`.
 
-Which model an endpoint is of: the id its list stands under, for that is the name it was asked for. A body's own
-`data.id` may differ where the id is an alias (`google/gemini-2.5-pro-preview` answers as `google/gemini-2.5-pro`); its
-rows may state either. A list under an id that is no model row makes a model of its own if it holds endpoints, and says
-nothing if it is empty: the 2026-07-04 snapshot asked for base ids where only the `:free` variant is listed, and got
-empty lists. Nothing is ever moved between a base id and its variants, so a listed variant without a list of its own has
-no endpoints.
+An endpoint belongs to the model whose id is the key of its list. The list's own `data.id` may differ
+if the key is an alias (`google/gemini-2.5-pro-preview` answers as `google/gemini-2.5-pro`); its rows
+may state either. A list whose key is not a listed model adds a model if it has endpoints; an empty one
+is ignored: the snapshot of 2026-07-04 has empty lists for base ids of which only `:free` is listed.
+Endpoints are never moved between a base id and its variants.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from assay.importers.packing import digest, unpacked
 
 
 def provider_slugs(listed: Mapping[str, str], offers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Map display names to slugs, from the names listed and from pairs of display name and tag."""
+    """Map display names to slugs, by listed names and by pairs of display name and tag."""
     carried = Counter((name, tag.partition("/")[0]) for name, tag in offers)
 
     def claim(pair: tuple[str, str]) -> tuple[bool, bool, int, str]:
@@ -48,26 +47,26 @@ def _hyphenated(name: str) -> str:
     return "-".join(name.lower().split())
 
 
-POINTS = ("p50", "p75", "p90", "p99")
-MS = 1000
+_POINTS = ("p50", "p75", "p90", "p99")
+_MS = 1000
 
 
-def read_offer(
+def _read_offer(
     item: Object, model: str, *, names: Container[object], slugs: Mapping[str, str]
 ) -> tuple[Endpoint, tuple[Rejection, ...]]:
-    """Read an endpoint of `model`, which its row may call by any of `names`; price overrides are refused alone."""
+    """Read an endpoint of `model`, which its row may call by any of `names`, and rejected overrides."""
     stated = item.get("model_id")
     if stated is not None and stated not in names:
         raise InvalidItemError(
             "model_id", json_fields.shown(stated), f"the model of this list, {model}"
         )
-    provider, tag = read_seller(item)
+    provider, tag = _read_seller(item)
     if provider not in slugs:
         raise InvalidItemError(
-            "provider_name", provider, "listed in providers, and its tags are all of others"
+            "provider_name", provider, "listed in providers, and its tags belong to others"
         )
     pricing = item.get("pricing")
-    prices, overrides, refused = read_pricing(
+    prices, overrides, rejected = read_pricing(
         {} if pricing is None else json_fields.an_object("pricing", pricing)
     )
     quantization = item.get("quantization")
@@ -86,38 +85,39 @@ def read_offer(
         status=json_fields.code(item, "status"),
         uptime_30m_percent=json_fields.percent("uptime_last_30m", item.get("uptime_last_30m")),
         uptime_1d_percent=json_fields.percent("uptime_last_1d", item.get("uptime_last_1d")),
-        latency_s=_percentiles(item, "latency_last_30m", rising=True, unit=MS),
+        latency_s=_percentiles(item, "latency_last_30m", rising=True, unit=_MS),
         throughput_tps=_percentiles(item, "throughput_last_30m", rising=False),
         implicit_caching=json_fields.flag(item, "supports_implicit_caching"),
     )
-    return endpoint, refused
+    return endpoint, rejected
 
 
-def read_seller(item: Object) -> tuple[str, str]:
-    """Read who offers: the provider's display name and the endpoint's tag."""
+def _read_seller(item: Object) -> tuple[str, str]:
+    """Read the provider's display name and the endpoint's tag."""
     name = cells.title(
         "provider_name", json_fields.text("provider_name", item.get("provider_name"))
     )
     if not name.strip():
         raise InvalidItemError("provider_name", name, "a name")
-    return name, cells.named("tag", json_fields.text("tag", item.get("tag")), cells.TAG)
+    return name, json_fields.name("tag", item.get("tag"), cells.TAG)
 
 
 def _word(field: str, value: object) -> str:
-    return cells.named(field, json_fields.text(field, value), cells.WORD)
+    return cells.WORD(field, json_fields.text(field, value))
 
 
 def _percentiles(item: Object, field: str, *, rising: bool, unit: int = 1) -> Percentiles:
     """Read one number (the median) or the points of a distribution.
 
-    Ours get worse with p: `p90` of a latency is met, of a throughput exceeded, by 90 %. OpenRouter documents the same,
-    but real throughput points rise, so they are quantiles, of which only the median says what ours says: it is kept.
+    Ours get worse with p: 90 % of requests meet the `p90` of a latency, or exceed that of a throughput.
+    OpenRouter documents the same, but its throughput points rise, so they are quantiles; only their
+    median means the same, and only it is read.
     """
     value = item.get(field)
     if not isinstance(value, dict):
         return Percentiles(p50=_scaled(json_fields.number(field, value), unit))
     points = Percentiles(
-        *(_scaled(json_fields.number(f"{field}.{p}", value.get(p)), unit) for p in POINTS)
+        *(_scaled(json_fields.number(f"{field}.{p}", value.get(p)), unit) for p in _POINTS)
     )
     stated = [point for point in astuple(points) if point is not None]
     return points if stated == sorted(stated, reverse=not rising) else Percentiles(p50=points.p50)
@@ -127,26 +127,26 @@ def _scaled(value: float | None, unit: int) -> float | None:
     return None if value is None else value / unit
 
 
-MANY_ROWS = 100_000
-MANY_OFFERS = 512  # of one model; the most seen is 32
+_MANY_ROWS = 100_000
+_MANY_OFFERS = 512  # of one model; the most seen is 32
 
 
 @dataclass(frozen=True, slots=True)
-class Offers:
-    """The endpoint rows under one id, still as they came; a row may call its model by any of `names`."""
+class _EndpointList:
+    """The unread endpoint rows of one model; a row may call the model by any of `names`."""
 
     model: Model
     names: tuple[object, ...]
     rows: tuple[object, ...]
 
     def where(self, place: int) -> str:
-        """Name a row in refusals."""
+        """Return a row's name in rejections."""
         return f"endpoints.{self.model.model}[{place}]"
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """The parts of a snapshot, of the right kinds, nothing of theirs looked at yet."""
+class _Snapshot:
+    """The parts of a snapshot, of the right types but not read yet."""
 
     generated_at: datetime
     models: list[object]
@@ -155,18 +155,18 @@ class Parts:
 
 
 def read_openrouter(data: bytes, *, source: str = "openrouter") -> CatalogDocument:
-    """Read a whole snapshot; raise `BadData` when it is none, lists no model, or more than half would be refused."""
+    """Read a snapshot; raise BadData if it is not valid, lists no model, or loses more than half."""
     content = unpacked(data)
     parts = _parts(content)
-    providers, refused_providers = _providers(parts.providers)
-    models, refused_models = _models(parts.models)
-    lists, refused_lists = _lists(parts.endpoints)
+    providers, rejected_providers = _providers(parts.providers)
+    models, rejected_models = _models(parts.models)
+    lists, rejected_lists = _lists(parts.endpoints)
     slugs = provider_slugs({p.name: p.slug for p in providers if p.name}, _sellers(lists))
-    endpoints, refused_endpoints, refused_overrides = _endpoints(lists, slugs)
+    endpoints, rejected_endpoints, rejected_overrides = _endpoints(lists, slugs)
     if not models:
-        raise BadData("models: the list holds no model that can be taken")
-    _check_half("models", len(models), refused_models)
-    _check_half("endpoints", len(endpoints), [*refused_lists, *refused_endpoints])
+        raise BadData("models: the list holds no valid model")
+    _check_half("models", len(models), rejected_models)
+    _check_half("endpoints", len(endpoints), [*rejected_lists, *rejected_endpoints])
     used = {endpoint.provider: None for endpoint in endpoints}
     names = {slug: name for name, slug in slugs.items()}
     known = {provider.slug: provider for provider in providers}
@@ -184,28 +184,28 @@ def read_openrouter(data: bytes, *, source: str = "openrouter") -> CatalogDocume
         ),
         endpoints=provisional_ids(endpoints),
         rejected=(
-            *refused_providers,
-            *refused_models,
-            *refused_lists,
-            *refused_endpoints,
-            *refused_overrides,
+            *rejected_providers,
+            *rejected_models,
+            *rejected_lists,
+            *rejected_endpoints,
+            *rejected_overrides,
         ),
     )
 
 
-def _parts(content: bytes) -> Parts:
+def _parts(content: bytes) -> _Snapshot:
     try:
         root = json_fields.an_object("file", orjson.loads(content))
         providers = root.get("providers")
-        return Parts(
+        return _Snapshot(
             generated_at=cells.moment(
                 "generated", json_fields.text("generated", root.get("generated"))
             ),
-            models=json_fields.a_list("models", _data(root.get("models")), MANY_ROWS),
+            models=json_fields.a_list("models", _data(root.get("models")), _MANY_ROWS),
             endpoints=json_fields.an_object("endpoints", root.get("endpoints")),
             providers=[]
             if providers is None
-            else json_fields.a_list("providers", _data(providers), MANY_ROWS),
+            else json_fields.a_list("providers", _data(providers), _MANY_ROWS),
         )
     except orjson.JSONDecodeError as error:
         raise BadData(f"not JSON: {error}") from error
@@ -214,40 +214,40 @@ def _parts(content: bytes) -> Parts:
 
 
 def _data(body: object) -> object:
-    """Unwrap an API answer; snapshots also hold the bare value."""
+    """Return the `data` of an API answer; snapshots may hold the bare value."""
     return body["data"] if isinstance(body, dict) and "data" in body else body
 
 
 def _providers(rows: list[object]) -> tuple[list[Provider], list[Rejection]]:
-    taken: list[Provider] = []
-    refused: list[Rejection] = []
+    found: list[Provider] = []
+    rejected: list[Rejection] = []
     for place, row in enumerate(rows):
         try:
             item = json_fields.an_object("provider", row)
-            slug = cells.named("slug", json_fields.text("slug", item.get("slug")), cells.PROVIDER)
-            taken.append(Provider(slug, json_fields.title(item, "name")))
+            slug = json_fields.name("slug", item.get("slug"), cells.PROVIDER)
+            found.append(Provider(slug, json_fields.title(item, "name")))
         except InvalidItemError as error:
-            refused.append(Rejection(f"providers[{place}]", str(error)))
-    return taken, refused
+            rejected.append(Rejection(f"providers[{place}]", str(error)))
+    return found, rejected
 
 
 def _models(rows: list[object]) -> tuple[dict[str, Model], list[Rejection]]:
-    taken: dict[str, Model] = {}
-    refused: list[Rejection] = []
+    found: dict[str, Model] = {}
+    rejected: list[Rejection] = []
     for place, row in enumerate(rows):
         try:
             item = json_fields.an_object("model", row)
-            model = _model(item, _new_id(item, taken))
-            taken[model.model] = model
+            model = _model(item, _new_id(item, found))
+            found[model.model] = model
         except InvalidItemError as error:
-            refused.append(Rejection(f"models[{place}]", str(error)))
-    return taken, refused
+            rejected.append(Rejection(f"models[{place}]", str(error)))
+    return found, rejected
 
 
-def _new_id(item: Object, taken: dict[str, Model]) -> str:
-    model = cells.named("id", json_fields.text("id", item.get("id")), cells.MODEL)
-    if model in taken:
-        raise InvalidItemError("id", model, "new: the model stands above already")
+def _new_id(item: Object, found: dict[str, Model]) -> str:
+    model = json_fields.name("id", item.get("id"), cells.MODEL)
+    if model in found:
+        raise InvalidItemError("id", model, "new: the model is listed above")
     return model
 
 
@@ -263,58 +263,60 @@ def _model(item: Object, model: str) -> Model:
     )
 
 
-def _lists(bodies: Object) -> tuple[list[Offers], list[Rejection]]:
-    taken: list[Offers] = []
-    refused: list[Rejection] = []
+def _lists(bodies: Object) -> tuple[list[_EndpointList], list[Rejection]]:
+    found: list[_EndpointList] = []
+    rejected: list[Rejection] = []
     for key, body in bodies.items():
         try:
-            model = cells.named("model", key, cells.MODEL)
+            model = cells.MODEL("model", key)
             item = json_fields.an_object("body", _data(body))
-            rows = json_fields.a_list("endpoints", item.get("endpoints"), MANY_OFFERS)
-            taken.append(Offers(_model(item, model), (key, item.get("id")), tuple(rows)))
+            rows = json_fields.a_list("endpoints", item.get("endpoints"), _MANY_OFFERS)
+            found.append(_EndpointList(_model(item, model), (key, item.get("id")), tuple(rows)))
         except InvalidItemError as error:
-            refused.append(Rejection(f"endpoints.{quoted(key)[1:-1]}", str(error)))
-    return taken, refused
+            rejected.append(Rejection(f"endpoints.{quoted(key)[1:-1]}", str(error)))
+    return found, rejected
 
 
-def _sellers(lists: list[Offers]) -> Iterator[tuple[str, str]]:
+def _sellers(lists: list[_EndpointList]) -> Iterator[tuple[str, str]]:
     for row in (row for offers in lists for row in offers.rows if isinstance(row, dict)):
-        with suppress(InvalidItemError):  # the row will be refused by its own name
-            yield read_seller(row)
+        with suppress(InvalidItemError):  # rejected later, by its own name
+            yield _read_seller(row)
 
 
 def _endpoints(
-    lists: list[Offers], slugs: dict[str, str]
+    lists: list[_EndpointList], slugs: dict[str, str]
 ) -> tuple[list[Endpoint], list[Rejection], list[Rejection]]:
-    taken: list[Endpoint] = []
-    refused: list[Rejection] = []
+    found: list[Endpoint] = []
+    rejected: list[Rejection] = []
     overrides: list[Rejection] = []
     for offers in lists:
         for place, row in enumerate(offers.rows):
             where = offers.where(place)
             try:
                 item = json_fields.an_object("endpoint", row)
-                endpoint, parts = read_offer(
+                endpoint, parts = _read_offer(
                     item, offers.model.model, names=offers.names, slugs=slugs
                 )
             except InvalidItemError as error:
-                refused.append(Rejection(where, str(error)))
+                rejected.append(Rejection(where, str(error)))
             else:
-                taken.append(endpoint)
+                found.append(endpoint)
                 overrides.extend(replace(part, where=where + part.where) for part in parts)
-    return taken, refused, overrides
+    return found, rejected, overrides
 
 
-def _unlisted(lists: list[Offers], models: dict[str, Model], served: set[str]) -> list[Model]:
-    """Models of their own: not listed, but with endpoints."""
+def _unlisted(
+    lists: list[_EndpointList], models: dict[str, Model], served: set[str]
+) -> list[Model]:
+    """Return the models that have endpoints but are not listed."""
     named = (offers.model for offers in lists)
     return [model for model in named if model.model in served and model.model not in models]
 
 
-def _check_half(kind: str, taken: int, refused: list[Rejection]) -> None:
-    """Refuse the whole file when more than half would be left out, for all that would look like departure."""
-    if len(refused) > taken:
+def _check_half(kind: str, found: int, rejected: list[Rejection]) -> None:
+    """Reject the file if more than half of its items are not valid: they would look like departures."""
+    if len(rejected) > found:
         raise BadData(
-            f"{kind}: {len(refused)} of {len(refused) + taken} cannot be taken, "
-            f"first {refused[0].where}: {refused[0].reason}"
+            f"{kind}: {len(rejected)} of {len(rejected) + found} are not valid, "
+            f"first {rejected[0].where}: {rejected[0].reason}"
         )

@@ -1,85 +1,74 @@
-"""OpenRouter's `pricing`: what it says in USD per token, as prices per million tokens, exactly.
+"""OpenRouter's `pricing`: USD per token, read exactly as prices per million tokens.
 
-- Listed prices are what is charged now: `discount` is already taken off. In both captured snapshots
-  price / (1 - discount) gives the rounder number (0.3705 at 35 % off is 0.57): applying it again would understate.
-- "-1" marks a router that prices by the model it picks: no price is known. Any other negative price is refused.
-- No `request` key means no fee per request, where the prompt price is known.
-- `image` equals `prompt` on every endpoint captured: it is a price per image *token*. Such a value says nothing of what
-  an image costs and is left out, unless it is zero; a value of its own is USD per image, as documented.
-- An override with a condition or price that is not understood cannot be judged, and leaving it out could understate the
-  price: the prices it names become unknown on that endpoint, which fails a price limit and sorts last.
+- Listed prices are charged as they are: `discount` is already included. In both captured snapshots
+  price / (1 - discount) is the rounder number (0.3705 at 35 % off is 0.57).
+- "-1" marks a router that prices by the model it picks: the price is unknown. Other negative prices
+  are rejected.
+- Without the key `request` there is no fee per request, if the prompt price is known.
+- `image` equals `prompt` on every captured endpoint: it is a price per image *token*, which does not
+  say what an image costs. It is ignored unless it is zero; another value is USD per image.
+- An override with an unknown condition or price is rejected. Ignoring it could understate the price, so
+  the prices that it names become unknown on that endpoint: it fails price limits and sorts last.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING
 
 from assay.engine.world.catalog import PriceOverride, Prices
 from assay.importers import cells, json_fields
 from assay.importers.cells import InvalidItemError
 from assay.importers.documents import Rejection
+from assay.importers.json_fields import Object
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from assay.importers.json_fields import Object
-
-PER_TOKEN = {
+_PER_TOKEN = {
     "prompt": "prompt",
     "completion": "completion",
     "input_cache_read": "cache_read",
     "input_cache_write": "cache_write",
     "audio": "audio",
 }
-PER_PIECE = {"request": "request_usd", "image": "image_usd"}
-NAMES = PER_TOKEN | PER_PIECE
-NOT_KEPT = frozenset(
-    (
-        *(
-            "input_cache_write_1h",
-            "image_output",
-            "image_token",
-            "audio_output",
-            "input_audio_cache",
-        ),
-        *("web_search", "internal_reasoning", "discount"),
-    )
-)
-CONDITIONS = frozenset(("min_prompt_tokens", "utc_start", "utc_end", "utc_days"))
-MANY_OVERRIDES = 32
-DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-DAY_MINUTES = 24 * 60
+_PER_PIECE = {"request": "request_usd", "image": "image_usd"}
+_NAMES = _PER_TOKEN | _PER_PIECE
+_IGNORED = frozenset({
+    "input_cache_write_1h", "image_output", "image_token", "audio_output", "input_audio_cache",
+    "web_search", "internal_reasoning", "discount",
+})  # fmt: skip
+_CONDITIONS = frozenset(("min_prompt_tokens", "utc_start", "utc_end", "utc_days"))
+_MANY_OVERRIDES = 32
+_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_DAY_MINUTES = 24 * 60
 
-Priced = tuple[Prices, tuple[PriceOverride, ...], tuple[Rejection, ...]]
+_Priced = tuple[Prices, tuple[PriceOverride, ...], tuple[Rejection, ...]]
 
 
-def read_pricing(pricing: Object) -> Priced:
-    """Read prices and overrides, and name each override that was not understood."""
+def read_pricing(pricing: Object) -> _Priced:
+    """Read prices and overrides, and reject each override that is not understood."""
     base = _prices(pricing)
     if base.prompt is not None and "request" not in pricing:
         base = replace(base, request_usd=0.0)
-    taken: list[PriceOverride] = []
-    refused: list[Rejection] = []
+    found: list[PriceOverride] = []
+    rejected: list[Rejection] = []
     unknown: set[str] = set()
     listed = pricing.get("overrides")
     for place, item in enumerate(
-        json_fields.a_list("overrides", [] if listed is None else listed, MANY_OVERRIDES)
+        json_fields.a_list("overrides", [] if listed is None else listed, _MANY_OVERRIDES)
     ):
         try:
-            taken.append(_override(json_fields.an_object("override", item)))
+            found.append(_override(json_fields.an_object("override", item)))
         except InvalidItemError as error:
             touched = _touched(item)
             unknown |= touched
             names = ", ".join(sorted(touched)) or "none"
-            refused.append(
+            rejected.append(
                 Rejection(f".pricing.overrides[{place}]", f"{error}; prices now unknown: {names}")
             )
-    return _without(base, unknown), _known(taken, unknown), tuple(refused)
+    return _without(base, unknown), _known(found, unknown), tuple(rejected)
 
 
 def _prices(item: Mapping[str, object]) -> Prices:
-    prices = Prices(**{NAMES[key]: _price(key, item.get(key)) for key in NAMES})
+    prices = Prices(**{_NAMES[key]: _price(key, item.get(key)) for key in _NAMES})
     per_token = prices.image_usd and prices.prompt == _price("prompt", item.get("image"))
     return replace(prices, image_usd=None) if per_token else prices
 
@@ -91,18 +80,18 @@ def _price(key: str, value: object) -> float | None:
     if text.removesuffix(".0") == "-1":
         return None
     per_token = cells.decimal(key, text)
-    amount = per_token * cells.MTOK if key in PER_TOKEN else per_token
+    amount = per_token * cells.MTOK if key in _PER_TOKEN else per_token
     if amount > cells.DEAREST_USD:
         raise InvalidItemError(key, value, "a price in USD per token: is the unit right?")
     return float(amount)
 
 
 def _override(item: Object) -> PriceOverride:
-    strange = item.keys() - NAMES.keys() - NOT_KEPT - CONDITIONS
+    strange = item.keys() - _NAMES.keys() - _IGNORED - _CONDITIONS
     if strange:
         raise InvalidItemError("override", min(strange), "a known key")
     prices = _prices(item)
-    if any(item.get(key) is not None and _price(key, item.get(key)) is None for key in NAMES):
+    if any(item.get(key) is not None and _price(key, item.get(key)) is None for key in _NAMES):
         raise InvalidItemError("override", "-1", "a price")
     start, end = _minute(item, "utc_start"), _minute(item, "utc_end")
     if (start is None) != (end is None) or (start is not None and start == end):
@@ -116,7 +105,7 @@ def _override(item: Object) -> PriceOverride:
 
 
 def _minute(item: Object, key: str) -> int | None:
-    """Read HHMM, as a number or as text, with or without a colon."""
+    """Read a time HHMM, a number or text, with or without a colon."""
     value = item.get(key)
     if value is None:
         return None
@@ -125,38 +114,38 @@ def _minute(item: Object, key: str) -> int | None:
         raise InvalidItemError(key, value, "a time HHMM")
     hours, minutes = int(digits[:2]), int(digits[2:])
     minute = hours * 60 + minutes
-    if minutes > 59 or minute > (DAY_MINUTES if key == "utc_end" else DAY_MINUTES - 1):  # noqa: PLR2004 - as on a clock
+    if minutes > 59 or minute > (_DAY_MINUTES if key == "utc_end" else _DAY_MINUTES - 1):  # noqa: PLR2004 - as on a clock
         raise InvalidItemError(key, value, "a time HHMM")
     return minute
 
 
 def _days(item: Object) -> tuple[int, ...]:
-    """Read weekdays by English name or number; 0 and 7 are both Sunday, 1 is Monday in either count."""
+    """Read weekdays by English name or number: 1 is Monday, 0 and 7 are Sunday."""
     value = item.get("utc_days")
     if value is None:
         return ()
-    days = {_day(day) for day in json_fields.a_list("utc_days", value, len(DAYS))}
+    days = {_day(day) for day in json_fields.a_list("utc_days", value, len(_DAYS))}
     if not days:
         raise InvalidItemError("utc_days", "[]", "a list with weekdays")
     return tuple(sorted(days))
 
 
 def _day(value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= len(DAYS):
-        return value or len(DAYS)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= len(_DAYS):
+        return value or len(_DAYS)
     name = value.lower() if isinstance(value, str) else ""
-    for number, day in enumerate(DAYS, start=1):
+    for number, day in enumerate(_DAYS, start=1):
         if name in (day, day[:3]):
             return number
     raise InvalidItemError("utc_days", json_fields.shown(value), "a weekday")
 
 
 def _touched(item: object) -> set[str]:
-    """Which prices an override that is not understood may change: those it names, all where it names none."""
+    """Return the prices that a rejected override may change: those it names, or all."""
     everything = {field.name for field in fields(Prices)}
     if not isinstance(item, dict):
         return everything
-    return {NAMES[key] for key in item.keys() & NAMES.keys()} or everything
+    return {_NAMES[key] for key in item.keys() & _NAMES.keys()} or everything
 
 
 def _without(prices: Prices, names: set[str]) -> Prices:

@@ -1,4 +1,4 @@
-"""How a file is packed: plain or gzip, of bounded size, and the digest of what is inside."""
+"""Unpacking of files, plain or gzip, within a size limit, and the digest of their content."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import zlib
 
 from assay.engine.errors import BadData
 
-GZIP_MAGIC = b"\x1f\x8b"
-UNPACKED_LIMIT = 256 * 1024 * 1024  # a hundred times the largest snapshot seen
+_GZIP_MAGIC = b"\x1f\x8b"
+_UNPACKED_LIMIT = 256 * 1024 * 1024  # a hundred times the largest snapshot seen
 TABLE_LIMIT = 64 * 1024 * 1024
 
 
-def unpacked(data: bytes, limit: int = UNPACKED_LIMIT) -> bytes:
-    """Return the content of a plain or gzip file; never holds more than `limit` bytes of it."""
-    if not data.startswith(GZIP_MAGIC):
+def unpacked(data: bytes, limit: int = _UNPACKED_LIMIT) -> bytes:
+    """Return the content of a plain or gzip file, reading at most `limit` bytes; raise BadData."""
+    if not data.startswith(_GZIP_MAGIC):
         content = data
     else:
         try:
@@ -32,5 +32,5 @@ def unpacked(data: bytes, limit: int = UNPACKED_LIMIT) -> bytes:
 
 
 def digest(content: bytes) -> str:
-    """Name the unpacked content, so that the same content is the same file however it was packed."""
+    """Return the digest of unpacked content, which is the same however the file was packed."""
     return hashlib.sha256(content).hexdigest()

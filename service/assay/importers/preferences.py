@@ -1,70 +1,59 @@
-"""Standing preferences of tenants, as a table of ours.
+"""Standing preferences of tenants, as a table in our form.
 
     tenant,kind,target,model
     acme,ignore,deepinfra,
     acme,pin,novita/fp8,moonshotai/kimi-k2-0905
 
-`kind` is `pin` or `ignore`; `target` is a provider slug or an endpoint tag; a blank `model` means all models, and the
-column may be left out. The file replaces everything said before of the tenants it names.
+`kind` is `pin` or `ignore`; `target` is a provider slug or an endpoint tag; a blank `model`, or no such
+column, means all models. The file replaces all preferences of the tenants it names.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from assay.engine.world.tenants import Preference
 from assay.importers import cells
 from assay.importers.cells import InvalidItemError
-from assay.importers.documents import PreferenceDocument, Rejection
-from assay.importers.table import read_table
+from assay.importers.documents import PreferenceDocument
+from assay.importers.table import CsvRow, read_table
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from assay.importers.table import CsvRow
-
-REQUIRED = ("tenant", "kind", "target")
-OPTIONAL = ("model",)
-KINDS = ("pin", "ignore")
-
-Key = tuple[str, str, str | None]  # tenant, target, model
+_KINDS = ("pin", "ignore")
+_Key = tuple[str, str, str | None]  # tenant, target, model
 
 
 def read_preferences(data: bytes) -> PreferenceDocument:
-    """Read a preference table; a target both pinned and ignored for one model is refused the second time."""
-    table = read_table(data, required=REQUIRED, optional=OPTIONAL)
-    taken: dict[Key, Preference] = {}
-    refused = list(table.rejected)
-    for row in table.rows:
-        try:
-            preference = _preference(row)
-            taken[_new(preference, taken)] = preference
-        except InvalidItemError as error:
-            refused.append(Rejection(row.where, str(error)))
-    refused.sort(key=lambda refusal: int(refusal.where.removeprefix("line ")))
-    return PreferenceDocument(table.digest, tuple(taken.values()), tuple(refused))
+    """Read a preference table; a second preference for one target and model is rejected."""
+    table = read_table(data, required=("tenant", "kind", "target"), optional=("model",))
+    seen: dict[_Key, Preference] = {}
+    found = table.read(lambda row: _read_row(row, seen), _key_of, "the same preference")
+    return PreferenceDocument(table.digest, *found)
 
 
-def _new(preference: Preference, taken: Mapping[Key, Preference]) -> Key:
-    key = (preference.tenant, preference.target, preference.model)
-    if key in taken:
-        kind = taken[key].kind
-        raise InvalidItemError(
-            "target", preference.target, f"new for this tenant and model: it has its {kind} above"
-        )
-    return key
-
-
-def _preference(row: CsvRow) -> Preference:
-    return Preference(
-        tenant=row.need("tenant", lambda field, text: cells.named(field, text, cells.TENANT)),
-        kind=row.need("kind", _kind),
-        target=row.need("target", lambda field, text: cells.named(field, text, cells.TAG)),
-        model=row.read("model", lambda field, text: cells.named(field, text, cells.MODEL)),
+def _read_row(row: CsvRow, seen: dict[_Key, Preference]) -> Preference:
+    preference = Preference(
+        tenant=row.need("tenant", cells.TENANT),
+        kind=row.need("kind", _read_kind),
+        target=row.need("target", cells.TAG),
+        model=row.read("model", cells.MODEL),
     )
+    _require_new(preference, seen)
+    seen[_key_of(preference)] = preference
+    return preference
 
 
-def _kind(field: str, text: str) -> str:
-    if text not in KINDS:
+def _require_new(preference: Preference, seen: Mapping[_Key, Preference]) -> None:
+    first = seen.get(_key_of(preference))
+    if first is not None:
+        expected = f"new for this tenant and model: it has its {first.kind} above"
+        raise InvalidItemError("target", preference.target, expected)
+
+
+def _key_of(preference: Preference) -> _Key:
+    return preference.tenant, preference.target, preference.model
+
+
+def _read_kind(field: str, text: str) -> str:
+    if text not in _KINDS:
         raise InvalidItemError(field, text, "pin or ignore")
     return text

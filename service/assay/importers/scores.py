@@ -1,4 +1,4 @@
-"""Benchmark scores typed by others: names of suites and metrics, scores in their unit, runs that came to their end."""
+"""Readers of benchmark scores: names of suites and metrics, scores in their unit, complete runs."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ SUITE = Form(
 )
 VERSION = Form(re.compile(r"[A-Za-z0-9][\w.:/+=,-]*", re.ASCII), 100, "a plain version")
 METRIC = Form(re.compile(r"[A-Za-z0-9][\w.:/^+()\[\]=,%@-]*", re.ASCII), 128, "a plain metric name")
-NUMBER = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,2})?", re.ASCII)
-MANY_TRIALS = 1000
+_NUMBER = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,2})?", re.ASCII)
+_MANY_TRIALS = 1000
 
 
 def score(field: str, text: str, unit: str) -> float:
-    """Read a score that lies within its unit."""
+    """Read a score within the range of its unit."""
     lowest, highest = UNITS[unit]
     expected = f"a {unit} from {lowest:g} to {highest:g}"
-    if not NUMBER.fullmatch(text):
+    if not _NUMBER.fullmatch(text):
         raise InvalidItemError(field, text, expected)
     value = float(Decimal(text))
     if not in_unit(value, unit):
@@ -35,14 +35,14 @@ def score(field: str, text: str, unit: str) -> float:
 
 
 def unit(field: str, text: str) -> str:
-    """Read what a score counts in."""
+    """Read the unit of a score."""
     if text not in UNITS:
         raise InvalidItemError(field, text, f"one of {', '.join(UNITS)}")
     return text
 
 
 def day(field: str, text: str) -> datetime:
-    """Read a time with its zone, or a day, which begins in UTC."""
+    """Read a time with its zone, or a day, which means its beginning in UTC."""
     try:
         found = date.fromisoformat(text) if len(text) == len("2026-08-13") else None
     except ValueError:
@@ -58,14 +58,14 @@ def day(field: str, text: str) -> datetime:
 
 
 def trials(field: str, value: int) -> int:
-    """Bound how often each task was tried."""
-    if not 1 <= value <= MANY_TRIALS:
-        raise InvalidItemError(field, value, f"from 1 to {MANY_TRIALS}")
+    """Reject a number of trials out of range."""
+    if not 1 <= value <= _MANY_TRIALS:
+        raise InvalidItemError(field, value, f"from 1 to {_MANY_TRIALS}")
     return value
 
 
 def completed(field: str, done: int, total: int) -> None:
-    """Refuse a run that left out too much for its score to stand for the suite."""
+    """Reject a run that completed too few tasks to represent the suite."""
     if done > total:
         raise InvalidItemError(field, done, f"at most all {total} tasks")
     if not is_complete(done, total):

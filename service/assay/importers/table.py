@@ -1,37 +1,36 @@
-"""A CSV file of ours: named columns, and rows that know the line they stood on."""
+"""CSV files in our forms: named columns, and rows with their line numbers."""
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from assay.engine.errors import BadData, quoted
 from assay.importers.cells import InvalidItemError
 from assay.importers.documents import Rejection
 from assay.importers.packing import TABLE_LIMIT, digest, unpacked
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-LONGEST_CELL = 4096
-MANY_ROWS = 500_000
+_LONGEST_CELL = 4096
+_MANY_ROWS = 500_000
 
 T = TypeVar("T")
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
 class CsvRow:
-    """One row: its line (the header is line 1) and its cells by column; a blank cell is absent."""
+    """One row: its line (the header is line 1) and its cells by column, without blank ones."""
 
     line: int
     cells: Mapping[str, str]
 
     @property
     def where(self) -> str:
-        """Name the row in refusals."""
+        """The row's name in rejections."""
         return f"line {self.line}"
 
     def read(self, column: str, reader: Callable[[str, str], T]) -> T | None:
@@ -46,15 +45,38 @@ class CsvRow:
 
 @dataclass(frozen=True, slots=True)
 class CsvTable:
-    """A CSV file by rows; rows that are none (wrong width, over-long, said before) are refused already."""
+    """The rows of a CSV file; those of a wrong width, too long, or repeated are rejected already."""
 
     digest: str
     rows: tuple[CsvRow, ...]
     rejected: tuple[Rejection, ...]
 
+    def read(
+        self, reader: Callable[[CsvRow], T], key_of: Callable[[T], Key], repeated: str
+    ) -> tuple[tuple[T, ...], tuple[Rejection, ...]]:
+        """Read each row on its own; of two with one key the second is rejected, as `repeated`.
+
+        Rejections are in the order of lines.
+        """
+        found: list[T] = []
+        rejected = [(int(each.where.removeprefix("line ")), each) for each in self.rejected]
+        seen: dict[Key, str] = {}
+        for row in self.rows:
+            try:
+                item = reader(row)
+            except InvalidItemError as error:
+                rejected.append((row.line, Rejection(row.where, str(error))))
+                continue
+            first = seen.setdefault(key_of(item), row.where)
+            if first == row.where:
+                found.append(item)
+            else:
+                rejected.append((row.line, Rejection(row.where, f"{repeated} as {first}")))
+        return tuple(found), tuple(each for _, each in sorted(rejected, key=lambda pair: pair[0]))
+
 
 def read_table(data: bytes, *, required: Sequence[str], optional: Sequence[str] = ()) -> CsvTable:
-    """Read a plain or gzip CSV in UTF-8 whose header names known columns in any order."""
+    """Read a plain or gzip CSV file in UTF-8 whose header names known columns in any order."""
     content = unpacked(data, TABLE_LIMIT)
     lines = _lines(_text(content))
     _, header = next(lines, (1, []))
@@ -63,8 +85,8 @@ def read_table(data: bytes, *, required: Sequence[str], optional: Sequence[str] 
     refused: list[Rejection] = []
     seen: dict[tuple[str, ...], int] = {}
     for line, cells in lines:
-        if len(seen) + len(refused) >= MANY_ROWS:
-            raise BadData(f"line {line}: more than {MANY_ROWS} rows")
+        if len(seen) + len(refused) >= _MANY_ROWS:
+            raise BadData(f"line {line}: more than {_MANY_ROWS} rows")
         try:
             rows.append(CsvRow(line, _named_cells(columns, cells)))
         except InvalidItemError as error:
@@ -82,7 +104,7 @@ def _text(content: bytes) -> str:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise BadData(f"line {line}: the file is not in UTF-8") from error
+        raise BadData(f"line {line}: the file is not UTF-8") from error
     if "\0" in text:
         raise BadData(
             f"line {text.count(chr(10), 0, text.index(chr(0))) + 1}: the file holds a NUL byte"
@@ -111,7 +133,7 @@ def _checked(header: list[str], required: Sequence[str], optional: Sequence[str]
             hint = f", did you mean {near[0]}?" if near else f", known are {', '.join(known)}"
             raise BadData(f"line 1: unknown column {quoted(name, 40)}{hint}")
         if name in header[:place]:
-            raise BadData(f"line 1: column {name} stands twice")
+            raise BadData(f"line 1: column {name} occurs twice")
     missing = [name for name in required if name not in header]
     if missing:
         raise BadData(f"line 1: missing column {', '.join(missing)}")
@@ -125,6 +147,6 @@ def _named_cells(columns: Sequence[str], cells: Sequence[str]) -> dict[str, str]
         )
     named = {column: cell.strip() for column, cell in zip(columns, cells, strict=True)}
     for column, cell in named.items():
-        if len(cell) > LONGEST_CELL:
-            raise InvalidItemError(column, cell, f"of at most {LONGEST_CELL} characters")
+        if len(cell) > _LONGEST_CELL:
+            raise InvalidItemError(column, cell, f"of at most {_LONGEST_CELL} characters")
     return {column: cell for column, cell in named.items() if cell}

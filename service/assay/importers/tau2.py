@@ -1,8 +1,9 @@
-"""tau2-bench: results of a run, as one file or as `results.json` beside `simulations/`, and leaderboard submissions.
+"""tau2-bench: results of a run, in one file or with a directory `simulations/`, and submissions.
 
-A run's score is pass^k, the mean over its tasks of C(successes, k) / C(trials, k); a success is a reward of 1, and runs
-that ended in an infrastructure error are left out. None of the forms says who hosted the model, so the endpoint is the
-operator's to name. The user simulator is kept as the judge: it shapes scores as a judge does.
+A run's score is pass^k: the mean over its tasks of C(successes, k) / C(trials, k). A success is a
+reward of 1; simulations that ended in an infrastructure error are left out. No form names the host of
+the model, so the operator names the endpoint. The user simulator is stored as the judge, since it
+influences scores as a judge does.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ from assay.importers.documents import BenchmarkDocument, EndpointMention, Reject
 from assay.importers.json_fields import Object, read_object
 from assay.importers.packing import digest, unpacked
 
-MANY_DOMAINS = 64
-PASSES = {f"pass_{k}": f"pass^{k}" for k in range(1, 5)}
+_MANY_DOMAINS = 64
+_PASSES = {f"pass_{k}": f"pass^{k}" for k in range(1, 5)}
 
 
-def read_submission(
+def _read_submission(
     item: Object, source: str
 ) -> tuple[tuple[ReportedRun, ...], tuple[Rejection, ...]]:
-    """Read every figure that is stated; a submission is revised in place, so its figures have no run of their own."""
-    methodology = _part(item, "methodology")
+    """Read every score; a submission is revised in place, so its scores have no run id."""
+    methodology = json_fields.part(item, "methodology")
     domains = json_fields.an_object("results", item.get("results"))
-    if len(domains) > MANY_DOMAINS:
+    if len(domains) > _MANY_DOMAINS:
         raise InvalidItemError(
-            "results", f"{len(domains)} items", f"an object of at most {MANY_DOMAINS}"
+            "results", f"{len(domains)} items", f"an object of at most {_MANY_DOMAINS}"
         )
     version, judge, run_at = (
         _version(item, methodology),
@@ -43,16 +44,16 @@ def read_submission(
         _day(item, methodology),
     )
     rows: list[ReportedRun] = []
-    refused: list[Rejection] = []
+    rejected: list[Rejection] = []
     for where, series, value in _figures(domains, version, judge):
         try:
             score = scores.score(
                 series.metric, json_fields.number_text(series.metric, value), series.unit
             )
-            cells.named("suite", series.suite, scores.SUITE)
-            cells.named("version", series.version, scores.VERSION)
+            scores.SUITE("suite", series.suite)
+            scores.VERSION("version", series.version)
         except InvalidItemError as error:
-            refused.append(Rejection(where, str(error)))
+            rejected.append(Rejection(where, str(error)))
         else:
             rows.append(
                 ReportedRun(
@@ -61,13 +62,13 @@ def read_submission(
                     BenchmarkRun("", source, series, score, run_at),
                 )
             )
-    if not rows and not refused:
+    if not rows and not rejected:
         raise InvalidItemError("results", "null everywhere", "an object with a score")
-    return tuple(rows), tuple(refused)
+    return tuple(rows), tuple(rejected)
 
 
 def _figures(domains: Object, version: str, judge: str) -> Iterator[tuple[str, Series, object]]:
-    """Yield what is not null; how knowledge is retrieved makes another test of a domain."""
+    """Yield the scores that are not null; another retrieval makes another test of a domain."""
     for domain, stated in domains.items():
         if stated is None:
             continue
@@ -78,20 +79,15 @@ def _figures(domains: Object, version: str, judge: str) -> Iterator[tuple[str, S
             if retrieval is None
             else f"+retrieval={json_fields.text('retrieval_config', retrieval)}"
         )
-        for name, metric in PASSES.items():
+        for name, metric in _PASSES.items():
             if results.get(name) is not None:
                 series = Series(f"tau2/{domain}", version + mark, judge, metric, "percent")
                 yield f"results.{domain[:100]}.{name}", series, results[name]
 
 
-def _part(item: Object, name: str) -> Object:
-    value = item.get(name)
-    return {} if value is None else json_fields.an_object(name, value)
-
-
 def _version(item: Object, methodology: Object) -> str:
-    """Name the benchmark's version, and what was changed of it; who left questions out has no score."""
-    verification = _part(methodology, "verification")
+    """Return the benchmark's version and its changes; reject a run that left questions out."""
+    verification = json_fields.part(methodology, "verification")
     if json_fields.flag(verification, "omitted_questions"):
         raise InvalidItemError(
             "methodology.verification.omitted_questions", "true", "false: the run is incomplete"
@@ -129,13 +125,13 @@ def _day(item: Object, methodology: Object) -> datetime:
     return scores.day(name, json_fields.text(name, value))
 
 
-MANY_SIMULATIONS = 1_000_000
-LEFT_OUT = "infrastructure_error"
+_MANY_SIMULATIONS = 1_000_000
+_LEFT_OUT = "infrastructure_error"
 
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """One trial of one task; without a reward where nobody could say how it went."""
+    """One trial of one task; without a reward if its outcome is unknown."""
 
     id: str
     task: str
@@ -143,23 +139,23 @@ class Simulation:
     reward: float | None
 
 
-def gathered(
+def _gathered(
     item: Object, files: Iterable[tuple[str, bytes]] | None, tasks: Sequence[str], trials: int
 ) -> tuple[list[Simulation], list[Rejection]]:
-    """Read every simulation; those that cannot be read are refused one by one, a trial told twice refuses them all."""
+    """Read every simulation; those that cannot be read are rejected one by one, a trial told twice refuses them all."""
     if files is None and "simulations" not in item and "simulation_index" in item:
         raise BadData(
             "simulation_index: the simulations themselves are missing, import their directory"
         )
     rows = _listed(item, "simulations") if files is None else _files(files)
     found: dict[tuple[str, int], Simulation] = {}
-    refused: list[Rejection] = []
+    rejected: list[Rejection] = []
     known = frozenset(tasks)
     for where, row in rows:
         try:
             simulation = _simulation(row, known, trials)
         except InvalidItemError as error:
-            refused.append(Rejection(where, str(error)))
+            rejected.append(Rejection(where, str(error)))
             continue
         first = found.setdefault((simulation.task, simulation.trial), simulation)
         if first is not simulation:
@@ -168,7 +164,7 @@ def gathered(
             )
     if files is not None and item.get("simulation_index") is not None:
         _check_index(_listed(item, "simulation_index"), {each.id: each for each in found.values()})
-    return list(found.values()), refused
+    return list(found.values()), rejected
 
 
 def _files(files: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, object]]:
@@ -184,7 +180,7 @@ def _files(files: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, object]]:
 
 
 def _listed(item: Object, name: str) -> Iterator[tuple[str, object]]:
-    rows = json_fields.a_list(name, item.get(name), MANY_SIMULATIONS)
+    rows = json_fields.a_list(name, item.get(name), _MANY_SIMULATIONS)
     return ((f"{name}[{place}]", row) for place, row in enumerate(rows))
 
 
@@ -200,7 +196,7 @@ def _simulation(value: object, tasks: frozenset[str], trials: int) -> Simulation
 
 
 def _reward(row: Object) -> float | None:
-    if row.get("termination_reason") == LEFT_OUT:
+    if row.get("termination_reason") == _LEFT_OUT:
         return None
     stated = row.get("reward_info")
     reward = (
@@ -216,30 +212,30 @@ def _reward(row: Object) -> float | None:
 
 
 def _check_index(index: Iterable[tuple[str, object]], found: dict[str, Simulation]) -> None:
-    """Refuse a directory whose index names other simulations than lie there, or another reward."""
+    """Reject a directory whose index names other simulations than it holds, or another reward."""
     names = []
     for where, value in index:
         row = json_fields.an_object(where, value)
         names.append(name := json_fields.text("id", row.get("id")))
         simulation = found.get(name)
         if simulation is None:
-            raise BadData(f"{where}: simulations/ has no sound file of {quoted(name)}")
+            raise BadData(f"{where}: simulations/ has no valid file of {quoted(name)}")
         if row.get("reward") is not None and _reward(row) != simulation.reward:
-            raise BadData(f"{where}: the reward of {quoted(name)} is another one in its own file")
+            raise BadData(f"{where}: the reward of {quoted(name)} differs in its own file")
     if extra := found.keys() - set(names):
         raise BadData(f"simulation_index: {quoted(min(extra))} is not listed")
 
 
-SUBMISSION = "model_organization"  # a key that submissions have and results have not
-ROUTER = "openrouter/"
-MANY_TASKS = 100_000
-SUCCESS = 1 - 1e-6
-SHORT = 12
+_SUBMISSION = "model_organization"  # a key of submissions that results lack
+_ROUTER = "openrouter/"
+_MANY_TASKS = 100_000
+_SUCCESS = 1 - 1e-6
+_SHORT = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """What all figures of a results file have in common."""
+class _Setting:
+    """What all scores of a results file share."""
 
     suite: str
     version: str
@@ -253,15 +249,15 @@ class Setting:
 def read_tau2(
     data: bytes, simulations: Iterable[tuple[str, bytes]] | None = None, *, source: str = "tau2"
 ) -> BenchmarkDocument:
-    """Read a results file or a submission; `simulations` are the files of the directory form by name, if it is one.
+    """Read a results file or a submission; what is not valid is a rejection.
 
-    What cannot be read is a refusal.
+    `simulations` are the files of the directory form by name, if there is one.
     """
     try:
         item = read_object(unpacked(data))
         read = (
-            read_submission(item, source)
-            if SUBMISSION in item
+            _read_submission(item, source)
+            if _SUBMISSION in item
             else _results(item, simulations, source)
         )
     except (BadData, InvalidItemError) as error:
@@ -274,17 +270,17 @@ def _results(
 ) -> tuple[tuple[ReportedRun, ...], tuple[Rejection, ...]]:
     if not item.keys() >= {"info", "tasks"}:
         raise BadData(
-            "neither tau2 results, which have info and tasks, nor a submission, which has model_organization"
+            "not tau2 results (keys info and tasks) nor a submission (key model_organization)"
         )
     info = json_fields.an_object("info", item.get("info"))
     setting = _setting(item, info)
-    simulations, refused = gathered(item, files, setting.tasks, setting.trials)
+    simulations, rejected = _gathered(item, files, setting.tasks, setting.trials)
     judged = [each for each in simulations if each.reward is not None]
     expected = len(setting.tasks) * setting.trials
     try:
         scores.completed("simulations", len(judged), expected)
     except InvalidItemError as error:
-        return (), (*refused, Rejection("file", str(error)))
+        return (), (*rejected, Rejection("file", str(error)))
     runs = (
         BenchmarkRun(
             endpoint_id="",
@@ -301,15 +297,15 @@ def _results(
         for k, score in passes(judged).items()
     )
     subject = _subject(info)
-    return tuple(ReportedRun(run.series.metric, subject, run) for run in runs), tuple(refused)
+    return tuple(ReportedRun(run.series.metric, subject, run) for run in runs), tuple(rejected)
 
 
 def passes(simulations: Iterable[Simulation]) -> Mapping[int, float]:
-    """Work out pass^k, for every k up to the fewest trials that any task has."""
+    """Compute pass^k, for every k up to the fewest trials of any task."""
     tasks: dict[str, list[bool]] = defaultdict(list)
     for each in simulations:
         if each.reward is not None:
-            tasks[each.task].append(each.reward >= SUCCESS)
+            tasks[each.task].append(each.reward >= _SUCCESS)
     most = min(map(len, tasks.values()), default=0)
     return {
         k: float(
@@ -319,17 +315,17 @@ def passes(simulations: Iterable[Simulation]) -> Mapping[int, float]:
     }
 
 
-def _setting(item: Object, info: Object) -> Setting:
-    listed = json_fields.a_list("tasks", item.get("tasks"), MANY_TASKS)
+def _setting(item: Object, info: Object) -> _Setting:
+    listed = json_fields.a_list("tasks", item.get("tasks"), _MANY_TASKS)
     tasks = tuple(_task_id(json_fields.an_object("task", each).get("id")) for each in listed)
     if len(set(tasks)) < len(tasks):
-        raise InvalidItemError("tasks", "an id that stands twice", "a list of different tasks")
+        raise InvalidItemError("tasks", "an id that occurs twice", "a list of different tasks")
     trials = json_fields.whole(info, "num_trials")
     environment = json_fields.an_object("info.environment_info", info.get("environment_info"))
     domain = json_fields.text("info.environment_info.domain_name", environment.get("domain_name"))
     timestamp = json_fields.text("timestamp", item.get("timestamp"))
-    return Setting(
-        suite=cells.named("domain_name", f"tau2/{domain}", scores.SUITE),
+    return _Setting(
+        suite=scores.SUITE("domain_name", f"tau2/{domain}"),
         version=_simulations_version(info, len(tasks)),
         judge=_llm(info, "user_info") or UNKNOWN,
         trials=scores.trials("info.num_trials", trials or 0),
@@ -344,8 +340,8 @@ def _task_id(value: object) -> str:
 
 
 def _simulations_version(info: Object, tasks: int) -> str:
-    """Tell runs apart that did not ask the same: by commit, tasks, agent and retrieval."""
-    version = f"{(_commit(info) or UNKNOWN)[:SHORT]}+tasks={tasks}"
+    """Return a version that differs for other tests: by commit, tasks, agent and retrieval."""
+    version = f"{(_commit(info) or UNKNOWN)[:_SHORT]}+tasks={tasks}"
     agent = json_fields.an_object("info.agent_info", info.get("agent_info")).get("implementation")
     marks = {
         "agent": None if agent == "llm_agent" else agent,
@@ -354,16 +350,12 @@ def _simulations_version(info: Object, tasks: int) -> str:
     for name, mark in marks.items():
         if mark is not None:
             version += f"+{name}={json_fields.text(name, mark)}"
-    return cells.named("version", version, scores.VERSION)
+    return scores.VERSION("version", version)
 
 
 def _commit(info: Object) -> str | None:
     commit = info.get("git_commit")
-    return (
-        cells.named("info.git_commit", json_fields.text("info.git_commit", commit), cells.WORD)
-        if commit
-        else None
-    )
+    return json_fields.name("info.git_commit", commit, cells.WORD) if commit else None
 
 
 def _llm(info: Object, name: str) -> str:
@@ -377,15 +369,15 @@ def _llm(info: Object, name: str) -> str:
 
 
 def _subject(info: Object) -> EndpointMention:
-    """Say which model of the catalog was asked, where OpenRouter was; nothing here says who answered."""
+    """Return the catalog's model, if OpenRouter was called; no field names who answered."""
     model = _llm(info, "agent_info")
     return EndpointMention(
-        "info.agent_info", model.removeprefix(ROUTER) if model.startswith(ROUTER) else None
+        "info.agent_info", model.removeprefix(_ROUTER) if model.startswith(_ROUTER) else None
     )
 
 
 def _moment(field: str, text: str) -> datetime:
-    """Read a time; tau2 writes its own without a zone, which is taken for UTC."""
+    """Read a time; tau2 writes its own without a zone, in UTC."""
     try:
         found = (
             datetime.fromisoformat(text) if len(text) <= len("2025-08-10T02:44:06.511475") else None

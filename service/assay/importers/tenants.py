@@ -1,18 +1,19 @@
-"""What the operator allows each tenant, as YAML of ours.
+"""Settings that the operator makes for tenants, as YAML in our form.
 
     - tenant: acme
-      only: [novita, deepinfra]     # provider slugs or endpoint tags; left out: all
+      only: [novita, deepinfra]     # provider slugs or endpoint tags; without it: all
       ignore: [fireworks]
-      zdr: true                     # only endpoints known to keep nothing
+      zdr: true                     # only endpoints known to retain no data
       deny_data_collection: true
-      affiliated_provider: novita   # it belongs to this provider and has no say about it
+      affiliated_provider: novita   # the tenant belongs to this provider and cannot vote on it
 
-Only `tenant` is required. The file replaces everything said before of the tenants it names.
+Only `tenant` is required. The file replaces all settings of the tenants it names.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import yaml
 
@@ -23,30 +24,27 @@ from assay.importers.cells import InvalidItemError
 from assay.importers.documents import Rejection, TenantDocument
 from assay.importers.packing import digest, unpacked
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-KEYS = ("tenant", "only", "ignore", "zdr", "deny_data_collection", "affiliated_provider")
-FILE_LIMIT = 1024 * 1024
-DEEPEST = 8
-STRING = "tag:yaml.org,2002:str"
-BOOL = "tag:yaml.org,2002:bool"
+_KEYS = ("tenant", "only", "ignore", "zdr", "deny_data_collection", "affiliated_provider")
+_FILE_LIMIT = 1024 * 1024
+_DEEPEST = 8
+_STRING = "tag:yaml.org,2002:str"
+_BOOL = "tag:yaml.org,2002:bool"
 
 T = TypeVar("T")
 
 
-class Loader(yaml.SafeLoader):
-    """A safe loader that keeps lines, and refuses aliases and deep nesting, which small files can explode with."""
+class _Loader(yaml.SafeLoader):
+    """A safe loader that keeps lines and rejects aliases and deep nesting, which can expand hugely."""
 
     depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Compose one node, counting how deep it lies."""
-        line = self.peek_event().start_mark.line + 1  # type: ignore[no-untyped-call] # the stubs leave it bare
+        """Compose one node and count its depth."""
+        line = self.peek_event().start_mark.line + 1  # type: ignore[no-untyped-call]  # the stubs do not type it
         if self.check_event(yaml.AliasEvent):
             raise BadData(f"line {line}: aliases are not allowed here")
-        if self.depth >= DEEPEST:
-            raise BadData(f"line {line}: nested deeper than {DEEPEST}")
+        if self.depth >= _DEEPEST:
+            raise BadData(f"line {line}: nested deeper than {_DEEPEST}")
         self.depth += 1
         try:
             return super().compose_node(parent, index)
@@ -55,8 +53,8 @@ class Loader(yaml.SafeLoader):
 
 
 def read_tenants(data: bytes) -> TenantDocument:
-    """Read tenant settings; each tenant is taken or refused as a whole."""
-    content = unpacked(data, FILE_LIMIT)
+    """Read tenant settings; each tenant is accepted or rejected as a whole."""
+    content = unpacked(data, _FILE_LIMIT)
     root = _root(content)
     taken: dict[str, TenantSettings] = {}
     affiliated: dict[str, str] = {}
@@ -78,24 +76,24 @@ def read_tenants(data: bytes) -> TenantDocument:
 
 def _new(tenant: str, taken: Mapping[str, TenantSettings]) -> str:
     if tenant in taken:
-        raise InvalidItemError("tenant", tenant, "new: it stands above already")
+        raise InvalidItemError("tenant", tenant, "new: it is listed above")
     return tenant
 
 
 def _root(content: bytes) -> yaml.SequenceNode:
     try:
         text = content.decode("utf-8-sig")
-        loader = Loader(text)
+        loader = _Loader(text)
         root = loader.get_single_node()
     except UnicodeDecodeError as error:
-        raise BadData("the file is not in UTF-8") from error
+        raise BadData("the file is not UTF-8") from error
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise BadData(f"line {line}: not YAML: {error.problem or error.context}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BadData(f"not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(root, yaml.SequenceNode):
-        raise BadData("line 1: a list of tenants is expected")
+        raise BadData("line 1: expected a list of tenants")
     return root
 
 
@@ -104,8 +102,8 @@ def _fields(node: yaml.Node) -> dict[str, yaml.Node]:
         raise InvalidItemError("item", _shown(node), "a mapping with the key tenant")
     fields: dict[str, yaml.Node] = {}
     for key, value in node.value:
-        if key.value not in KEYS:
-            raise InvalidItemError("key", _shown(key), f"one of {', '.join(KEYS)}")
+        if key.value not in _KEYS:
+            raise InvalidItemError("key", _shown(key), f"one of {', '.join(_KEYS)}")
         if key.value in fields:
             raise InvalidItemError("key", _shown(key), "given once")
         fields[key.value] = value
@@ -116,7 +114,7 @@ def _fields(node: yaml.Node) -> dict[str, yaml.Node]:
 
 def _settings(fields: Mapping[str, yaml.Node]) -> TenantSettings:
     return TenantSettings(
-        tenant=cells.named("tenant", _text("tenant", fields["tenant"]), cells.TENANT),
+        tenant=cells.TENANT("tenant", _text("tenant", fields["tenant"])),
         only=_optional(fields, "only", _only, ()),
         ignore=_optional(fields, "ignore", _targets, ()),
         zdr=_optional(fields, "zdr", _flag, default=False),
@@ -131,14 +129,14 @@ def _optional(
 
 
 def _shown(node: yaml.Node) -> str:
-    """Show what stands there instead, without the parser's own words."""
+    """Return what is there instead, without the parser's own words."""
     if isinstance(node, yaml.ScalarNode):
         return str(node.value)
     return "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
 
 
 def _only(key: str, node: yaml.Node) -> tuple[str, ...]:
-    """Read an allow-list; an empty one would allow all where its writer may have meant nobody."""
+    """Read an allow-list; an empty one would allow all, though its author may have meant none."""
     targets = _targets(key, node)
     if not targets:
         raise InvalidItemError(key, "[]", "a list with entries; leave the key out to allow all")
@@ -148,24 +146,22 @@ def _only(key: str, node: yaml.Node) -> tuple[str, ...]:
 def _targets(key: str, node: yaml.Node) -> tuple[str, ...]:
     if not isinstance(node, yaml.SequenceNode):
         raise InvalidItemError(key, _shown(node), "a list")
-    return tuple(
-        dict.fromkeys(cells.named(key, _text(key, item), cells.TAG) for item in node.value)
-    )
+    return tuple(dict.fromkeys(cells.TAG(key, _text(key, item)) for item in node.value))
 
 
 def _provider(key: str, node: yaml.Node) -> str:
-    return cells.named(key, _text(key, node), cells.PROVIDER)
+    return cells.PROVIDER(key, _text(key, node))
 
 
 def _text(key: str, node: yaml.Node) -> str:
-    if not isinstance(node, yaml.ScalarNode) or node.tag != STRING:
+    if not isinstance(node, yaml.ScalarNode) or node.tag != _STRING:
         raise InvalidItemError(
-            key, _shown(node), "text (quote it if it looks like a number or a truth)"
+            key, _shown(node), "text (quote it if it looks like a number or a boolean)"
         )
     return str(node.value)
 
 
 def _flag(key: str, node: yaml.Node) -> bool:
-    if not isinstance(node, yaml.ScalarNode) or node.tag != BOOL:
+    if not isinstance(node, yaml.ScalarNode) or node.tag != _BOOL:
         raise InvalidItemError(key, _shown(node), "true or false")
     return node.value.lower() in ("true", "yes", "on")
