@@ -298,7 +298,7 @@ def test_both_forms_say_the_same() -> None:
         pytest.param(
             FILES,
             [*INDEX[:3], INDEX[3] | {"reward": 0.0}],
-            "the reward of 'b-1' is another",
+            "the reward of 'b-1' differs",
             id="reward",
         ),
         pytest.param(
