@@ -176,7 +176,9 @@ def test_another(column: str) -> None:
         ),
         pytest.param("model,suite,score", "missing column provider", id="no provider"),
         pytest.param(
-            "model,provider,suite,benchmark", "line 1: two columns state suite", id="one thing twice"
+            "model,provider,suite,benchmark",
+            "line 1: two columns state suite",
+            id="one thing twice",
         ),
     ],
 )

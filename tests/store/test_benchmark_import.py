@@ -156,7 +156,7 @@ def test_a_pin_that_leaves_one_endpoint_names_it(
     [
         pytest.param(
             EndpointMention("log", MODEL),
-            "log: the run is pinned to no provider, so it measured whoever",
+            "log: the run is pinned to no provider, so any of them may have",
             id="unpinned",
         ),
         pytest.param(

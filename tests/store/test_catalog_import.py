@@ -100,16 +100,14 @@ def test_every_fact_comes_back_as_it_was(store: Engine) -> None:
 def test_the_second_time_everything_is_unchanged(store: Engine) -> None:
     once = document(offer("groq"), offer("novita"))
     first = apply_catalog(store, once, now=NOON)
-    assert first.counts["list_models"] == ImportCounts(added=(MODEL,))
-    assert first.counts["list_endpoints"] == ImportCounts(
-        added=(f"{MODEL}@groq", f"{MODEL}@novita")
-    )
+    assert first.counts["models"] == ImportCounts(added=(MODEL,))
+    assert first.counts["endpoints"] == ImportCounts(added=(f"{MODEL}@groq", f"{MODEL}@novita"))
     assert world_revision(store) == WorldRevision(catalog=1, evidence=0, preferences=0)
     second = apply_catalog(store, once, now=NOON + DAY)
     assert second.counts == {
-        "list_providers": ImportCounts(unchanged=2),
-        "list_models": ImportCounts(unchanged=1),
-        "list_endpoints": ImportCounts(unchanged=2),
+        "providers": ImportCounts(unchanged=2),
+        "models": ImportCounts(unchanged=1),
+        "endpoints": ImportCounts(unchanged=2),
     }
     assert world_revision(store) == WorldRevision(catalog=1, evidence=0, preferences=0)
 
@@ -121,8 +119,8 @@ def test_changes_departures_and_returns_are_counted(store: Engine) -> None:
     )
     cheaper = offer("novita", prices=price(0.1))
     report = apply_catalog(store, document(offer("baseten"), cheaper, at=NOON + DAY), now=NOON)
-    assert report.counts["list_models"] == ImportCounts(gone=(other,), unchanged=1)
-    assert report.counts["list_endpoints"] == ImportCounts(
+    assert report.counts["models"] == ImportCounts(gone=(other,), unchanged=1)
+    assert report.counts["endpoints"] == ImportCounts(
         added=(f"{MODEL}@baseten",),
         changed=(f"{MODEL}@novita",),
         gone=(f"{MODEL}@groq", f"{other}@z-ai"),
@@ -133,7 +131,7 @@ def test_changes_departures_and_returns_are_counted(store: Engine) -> None:
     ]
     assert [each.model for each in load_world(store).models] == [MODEL]
     back = apply_catalog(store, document(offer("groq"), at=NOON + 2 * DAY), now=NOON)
-    assert back.counts["list_endpoints"].added == (f"{MODEL}@groq",)
+    assert back.counts["endpoints"].added == (f"{MODEL}@groq",)
     (groq,) = list_endpoints(store, MODEL)
     assert (groq.first_seen_at, groq.last_seen_at, groq.gone_at) == (NOON, NOON + 2 * DAY, None)
 
@@ -195,7 +193,7 @@ def test_a_newer_file_that_changes_nothing_can_still_change_the_world(store: Eng
     report = apply_catalog(
         store, document(offer("groq", prices=price(1.0)), at=NOON + 2 * DAY), now=NOON
     )
-    assert report.counts["list_endpoints"] == ImportCounts(unchanged=1)
+    assert report.counts["endpoints"] == ImportCounts(unchanged=1)
     assert load_world(store).endpoints[0].prices.prompt == 1.0
     assert world_revision(store).catalog == before + 1
 
@@ -211,7 +209,7 @@ def test_twins_of_one_tag_keep_their_ids_in_any_order_even_where_another_source_
         now=NOON,
     )
     report = apply_catalog(store, document(large, small, at=NOON + DAY), now=NOON)
-    assert report.counts["list_endpoints"] == ImportCounts(unchanged=2)
+    assert report.counts["endpoints"] == ImportCounts(unchanged=2)
     apply_catalog(store, document(large, at=NOON + 3 * DAY), now=NOON)
     found = {each.value.endpoint_id: each.sources for each in list_endpoints(store, MODEL)}
     assert found == {f"{MODEL}@groq": ("theirs",), f"{MODEL}@groq~2": ("ours",)}

@@ -90,7 +90,7 @@ def test_an_unknown_endpoint_is_refused_by_name_and_the_rest_is_taken(store: Eng
 
 def test_an_endpoint_can_be_made_of_what_was_seen(store: Engine) -> None:
     report = take(store, row("novita/fp8"), create=True)
-    assert report.counts["list_endpoints"] == ImportCounts(added=(f"{MODEL}@novita/fp8",))
+    assert report.counts["endpoints"] == ImportCounts(added=(f"{MODEL}@novita/fp8",))
     assert report.counts["models"] == ImportCounts(added=(MODEL,))
     assert report.counts["providers"] == ImportCounts(added=("novita",))
     world = load_world(store)
