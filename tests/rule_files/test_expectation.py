@@ -1,4 +1,4 @@
-"""A plan that is not what a case expects is told in one line for each difference."""
+"""A plan that is not what a case expects is reported in one line for each difference."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_differences_are_told(
             "table: later",
             plan(abstained="turbo"),
             ("expected first attempt turbo, got none",),
-            id="nobody",
+            id="no endpoint",
         ),
     ],
 )

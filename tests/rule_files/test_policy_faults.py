@@ -30,7 +30,7 @@ def test_ten_faults_are_reported_as_ten() -> None:
 def test_faults_of_all_files_come_together(policy: Policy, faults: Faults) -> None:
     files = policy(
         "  mode: off\n",
-        "  - {name: default, ruleSet: nobody}\n",
+        "  - {name: default, ruleSet: missing}\n",
         broken="  a: [\n",
         other="  extends: x\n",
     )

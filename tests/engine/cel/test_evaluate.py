@@ -95,7 +95,7 @@ def fails(message: str, column: int) -> Failure:
         pytest.param("e.accuracy > 0.5 || true", True, id="true absorbs on the right"),
         pytest.param("e.accuracy > 0.5 && true", ABSENT, id="true does not absorb in and"),
         pytest.param(
-            "e.accuracy > 0.5 && e.n / 0 > 1", ABSENT, id="of two errors the left one is told"
+            "e.accuracy > 0.5 && e.n / 0 > 1", ABSENT, id="of two errors the left one is reported"
         ),
         pytest.param(
             "e.n / 0 > 1 || e.accuracy > 0.5", fails("division by zero", 5), id="whichever it is"

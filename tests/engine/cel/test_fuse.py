@@ -1,4 +1,4 @@
-"""Fused rules: guards, lazy variables, constants, and what each row is told."""
+"""Fused rules: guards, lazy variables, constants, and the outcome of each row."""
 
 from __future__ import annotations
 

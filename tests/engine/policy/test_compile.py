@@ -174,10 +174,10 @@ def test_all_faults_of_all_rule_sets_come_at_once() -> None:
       - {name: c, reason: policy, expression: cohort.size}
     order:
       - {name: d, expression: endpoint.tag}
-      - {name: nobody}
+      - {name: missing}
     """
     found = policy_faults(
-        "- {name: x, ruleSet: strict, when: cohort.size > 1}", strict=strict, other=rule("nobody")
+        "- {name: x, ruleSet: strict, when: cohort.size > 1}", strict=strict, other=rule("missing")
     )
     assert [line.split(": ")[0].rpartition(":")[0] for line in found] == [
         "bindings.yaml:5", "other.yaml:6", "strict.yaml:7", "strict.yaml:10", "strict.yaml:13", "strict.yaml:15",
