@@ -1,4 +1,4 @@
-"""The neutral catalog table: one endpoint per row, units in the column names; a blank cell is unknown.
+"""The neutral catalog table: one endpoint per row, units in column names; blank means unknown.
 
 The columns are those that `Endpoint` declares, in any order; `model`, `provider` and `tag` are
 required. Lists are separated by spaces. Two endpoints may share a tag if their rows differ. A

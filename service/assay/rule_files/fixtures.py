@@ -1,4 +1,4 @@
-"""The fixtures of a test file: models, endpoints and evidence under short keys."""
+"""The fixtures of a rule test file: models, endpoints and evidence under short keys."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SOURCE = "fixture"
 
 @dataclass(frozen=True, slots=True)
 class Fixtures:
-    """What a file's tests share, by key."""
+    """The values that a file's tests share, by key."""
 
     models: Mapping[str, Model]
     endpoints: Mapping[str, Endpoint]
@@ -41,7 +41,7 @@ class Fixtures:
     ignore_votes: tuple[IgnoreVote, ...] = ()
 
     def world(self, endpoints: Collection[str], observations: Collection[str]) -> World:
-        """The world in which only these endpoints exist and only these observations were made."""
+        """Return the world with only these endpoints and observations."""
         present = tuple(endpoint for key, endpoint in self.endpoints.items() if key in endpoints)
         ids = {endpoint.endpoint_id for endpoint in present}
         listed = {model.model: model for model in self.models.values()}
@@ -59,7 +59,7 @@ class Fixtures:
 
 
 def fixtures(block: Table, now: datetime, faults: list[Fault]) -> Fixtures:
-    """The fixtures of a file; leniently read where they are faulty, so that every fault is found."""
+    """Return the fixtures of a file; reading goes on after a fault, so that all are found."""
     models = {key: _model(table) for key, table in block.table("models").sub_tables().items()}
     offers = block.table("endpoints").sub_tables()
     placed = provisional_ids(_endpoint(table, models, faults) for table in offers.values())
@@ -77,7 +77,7 @@ def fixtures(block: Table, now: datetime, faults: list[Fault]) -> Fixtures:
             _benchmark(table, endpoints, now, faults) for table in block.tables("benchmarks")
         ),
         ignore_votes=tuple(
-            ballot for table in block.tables("ballots") for ballot in _votes(table, models)
+            vote for table in block.tables("ballots") for vote in _votes(table, models)
         ),
     )
 
@@ -87,7 +87,7 @@ def _model(table: Table) -> Model:
 
 
 def named_model(text: str, models: Mapping[str, Model]) -> str:
-    """A model's name in full: a key stands for its model, with or without suffixes."""
+    """Return a model's full name: a key stands for its model, with or without suffixes."""
     key, colon, suffixes = text.partition(":")
     return f"{models[key].model}{colon}{suffixes}" if key in models else text
 
@@ -123,7 +123,7 @@ def _price_override(table: Table) -> PriceOverride:
 def _observation(
     table: Table, endpoints: Mapping[str, Endpoint], now: datetime, faults: list[Fault]
 ) -> Observation:
-    """Counts of one endpoint in one window, by default the day before now."""
+    """Read counts of one endpoint in one window, by default the day before `now`."""
     until = moment(table, "to", now, faults)
     since = moment(table, "from", until - WINDOW, faults)
     counts = [
@@ -133,13 +133,13 @@ def _observation(
         faults.append(
             Fault(
                 table.place_of("from" if "from" in table.entries else "to"),
-                "`from` is not before `to`",
+                "`from` must be before `to`",
             )
         )
     if counts != sorted(counts, reverse=True):
         message = f"requests, tool_call_requests and errored_requests must not grow, found {counts}"
         faults.append(Fault(table.place, message))
-    known = key_of(table, "endpoint", endpoints, faults)
+    known = _key_of(table, "endpoint", endpoints, faults)
     return Observation(
         endpoint_id=endpoints[known].endpoint_id if known else "",
         source=table.text("source", SOURCE),
@@ -155,7 +155,7 @@ def _observation(
 def _benchmark(
     table: Table, endpoints: Mapping[str, Endpoint], now: datetime, faults: list[Fault]
 ) -> BenchmarkRun:
-    """One score of one endpoint, by default of now."""
+    """Read one score of one endpoint, by default of `now`."""
     unit, score = table.text("unit", "fraction"), _double(table, "score") or 0.0
     if unit in UNITS and not in_unit(score, unit):
         lowest, highest = UNITS[unit]
@@ -166,7 +166,7 @@ def _benchmark(
             )
         )
     version, judge = table.text("version", UNKNOWN), table.text("judge", UNKNOWN)
-    known = key_of(table, "endpoint", endpoints, faults)
+    known = _key_of(table, "endpoint", endpoints, faults)
     return BenchmarkRun(
         endpoint_id=endpoints[known].endpoint_id if known else "",
         source=table.text("source", SOURCE),
@@ -177,7 +177,6 @@ def _benchmark(
 
 
 def _preference(table: Table, models: Mapping[str, Model]) -> Preference:
-    """A tenant's pin or ignore."""
     name = table.maybe_text("model")
     return Preference(
         tenant=table.text("tenant"),
@@ -188,7 +187,7 @@ def _preference(table: Table, models: Mapping[str, Model]) -> Preference:
 
 
 def _votes(table: Table, models: Mapping[str, Model]) -> Iterator[IgnoreVote]:
-    """The ballots of so many eligible tenants, of whom the first so many ignore each target."""
+    """Return the votes of some eligible tenants, of which the first ones ignore each target."""
     against = table.table("ignores")
     counts = {target: against.whole(target) or 0 for target in against.entries}
     for number in range(table.whole("tenants") or 0):
@@ -199,7 +198,6 @@ def _votes(table: Table, models: Mapping[str, Model]) -> Iterator[IgnoreVote]:
 
 
 def _tenant(table: Table) -> TenantSettings:
-    """What a tenant may use."""
     return TenantSettings(
         tenant=table.text("tenant"),
         only=table.texts("only"),
@@ -209,8 +207,10 @@ def _tenant(table: Table) -> TenantSettings:
     )
 
 
-def key_of(table: Table, name: str, known: Mapping[str, object], faults: list[Fault]) -> str | None:
-    """The fixture's key that a table names, if there is such a fixture."""
+def _key_of(
+    table: Table, name: str, known: Mapping[str, object], faults: list[Fault]
+) -> str | None:
+    """Return the key of the fixture that a table names, or `None` if there is none."""
     found = table.scalar(name)
     if found and found.text not in known:
         faults.append(Fault(found.place, unknown_word_message("endpoint", found.text, known)))
@@ -218,14 +218,14 @@ def key_of(table: Table, name: str, known: Mapping[str, object], faults: list[Fa
 
 
 def moment(table: Table, key: str, default: datetime, faults: list[Fault]) -> datetime:
-    """A time with its zone, in UTC."""
+    """Read a time with its zone; the result is in UTC."""
     text = table.maybe_text(key)
     if text is None:
         return default
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):
-        faults.append(Fault(table.place_of(key), f"there is no such time: `{text[:40]}`"))
+        faults.append(Fault(table.place_of(key), f"not a valid time: `{text[:40]}`"))
         return default
 
 

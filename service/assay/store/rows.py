@@ -32,7 +32,7 @@ _MODEL, _ENDPOINT, _PRICES = _stored(Model), _stored(Endpoint), _stored(Prices)
 
 
 def declared_columns(owner: type, *besides: str) -> list[Column[Any]]:
-    """Return the columns that store a declared value, except `besides`; optional fields are nullable."""
+    """Return the columns of a declared value, except `besides`; optional ones are nullable."""
     return [
         Column(name, _column_type(item), nullable=item.is_optional)
         for name, item in _stored(owner)
@@ -52,12 +52,12 @@ _COLUMN_TYPES: Mapping[type, type[TypeEngine[Any]]] = {bool: Boolean, float: Dou
 
 
 def provider_cells(provider: Provider) -> Cells:
-    """Spell a provider as columns."""
+    """Return a provider as columns."""
     return {"name": provider.name}
 
 
 def provider_of(row: Row[Any]) -> Provider:
-    """Read a provider."""
+    """Return the provider that a listing states."""
     return Provider(row.provider, row.name)
 
 
@@ -102,7 +102,7 @@ def _values(row: Row[Any], stored: Sequence[tuple[str, Field]]) -> dict[str, obj
 
 
 def override_cells(override: PriceOverride) -> Cells:
-    """Spell an override as JSON, under the names of the price columns, leaving out what it does not state."""
+    """Return what an override states as JSON, under the names of the price columns."""
     stated: Cells = {column: item.get(override.prices) for column, item in _PRICES}
     stated |= {name: getattr(override, name) for name in _CONDITIONS}
     stated["utc_days"] = list(override.utc_days) or None
@@ -110,7 +110,7 @@ def override_cells(override: PriceOverride) -> Cells:
 
 
 def override_of(stated: dict[str, Any]) -> PriceOverride:
-    """Read an override."""
+    """Return the override that JSON states."""
     return PriceOverride(
         prices=build(Prices, {item.path: stated.get(column) for column, item in _PRICES}),
         utc_days=tuple(stated.get("utc_days", ())),
@@ -119,22 +119,22 @@ def override_of(stated: dict[str, Any]) -> PriceOverride:
 
 
 def observation_of(row: Row[Any]) -> Observation:
-    """Read an observation."""
+    """Return the observation of a row."""
     return Observation(**{each.name: getattr(row, each.name) for each in fields(Observation)})
 
 
 def tenant_cells(settings: TenantSettings) -> Cells:
-    """Spell a tenant's settings as columns."""
+    """Return a tenant's settings as columns."""
     return {each.name: getattr(settings, each.name) for each in fields(TenantSettings)}
 
 
 def tenant_of(row: Row[Any]) -> TenantSettings:
-    """Read a tenant's settings."""
+    """Return the tenant's settings of a row."""
     return TenantSettings(
         row.tenant, tuple(row.only), tuple(row.ignore), row.zdr, row.deny_data_collection
     )
 
 
 def preference_of(row: Row[Any]) -> Preference:
-    """Read a preference."""
+    """Return the preference of a row."""
     return Preference(row.tenant, row.kind, row.target, row.model)

@@ -89,7 +89,7 @@ def test_order_does_not_matter(runs: list[BenchmarkRun], random: object) -> None
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_nan_and_infinity_lie_in_no_unit(unit: str) -> None:
+def test_nan_and_infinity_are_in_no_unit(unit: str) -> None:
     assert not any(in_unit(score, unit) for score in (math.nan, math.inf, -math.inf))
 
 

@@ -1,4 +1,4 @@
-"""Whose ignores count: of eligible tenants that use the model, each once, and nobody's about its own provider."""
+"""Ignores count once per eligible tenant that uses the model, except about its own provider."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from assay.engine.world.tenants import Preference
 
 DAY = timedelta(days=1)
 MOMENT = timedelta(microseconds=1)
-NOBODY: frozenset[str] = frozenset()
+NO_TENANTS: frozenset[str] = frozenset()
 
 
 def voter(
@@ -32,7 +32,7 @@ def voter(
     asked: dict[str, set[str]] | None = None,
     affiliated: str = "",
 ) -> Voter:
-    """Without more, an eligible tenant that asked for tools of one model and ignores nobody."""
+    """By default, an eligible tenant that requested tools of one model and ignores no provider."""
     return Voter(
         tenant,
         AS_OF - known,
@@ -60,7 +60,7 @@ def voter(
         pytest.param(voter(calls={}), False, id="none"),
     ],
 )
-def test_who_is_eligible(of: Voter, *, eligible: bool) -> None:
+def test_a_known_and_active_tenant_is_eligible(of: Voter, *, eligible: bool) -> None:
     assert is_eligible(of, AS_OF) is eligible
     assert bool(ignore_votes([of], [], AS_OF)) is eligible
 
@@ -75,12 +75,16 @@ def counted(
 @pytest.mark.parametrize(
     ("asked", "preferences", "expected"),
     [
-        pytest.param({}, [], None, id="who never asked for tools of the model has no say"),
-        pytest.param({OTHER: {"acme"}}, [], None, id="nor who did so of another one"),
+        pytest.param(
+            {}, [], None, id="a tenant that never requested tools of the model has no vote"
+        ),
+        pytest.param(
+            {OTHER: {"acme"}}, [], None, id="nor one that requested those of another model"
+        ),
         pytest.param(
             {OTHER: {"acme"}}, [("ignore", "acme", MODEL)], None, id="whatever it prefers"
         ),
-        pytest.param({MODEL: set()}, [], IgnoreCounts(1, 0), id="who did counts below the line"),
+        pytest.param({MODEL: set()}, [], IgnoreCounts(1, 0), id="one that did is counted"),
         pytest.param(
             {MODEL: {"acme"}}, [], IgnoreCounts(1, 1), id="a request ignored the provider"
         ),
@@ -104,17 +108,17 @@ def counted(
             {MODEL: set()}, [("ignore", "acme", OTHER)], IgnoreCounts(1, 0), id="for another one"
         ),
         pytest.param(
-            {MODEL: set()}, [("pin", "acme", None)], IgnoreCounts(1, 0), id="a pin is no ignore"
+            {MODEL: set()}, [("pin", "acme", None)], IgnoreCounts(1, 0), id="a pin is not an ignore"
         ),
         pytest.param(
             {MODEL: {"acme", "acme/fp8"}},
             [("ignore", "acme", None)],
             IgnoreCounts(1, 1),
-            id="one vote a tenant",
+            id="one vote per tenant",
         ),
     ],
 )
-def test_what_an_ignore_is(
+def test_a_tenant_ignores_by_request_or_preference(
     asked: dict[str, set[str]],
     preferences: list[tuple[str, str, str | None]],
     expected: IgnoreCounts | None,
@@ -136,7 +140,7 @@ def test_cheap_tenants_do_not_count() -> None:
     assert counted([*honest, *cheap]) == IgnoreCounts(400, 8)
 
 
-def test_who_belongs_to_a_provider_has_no_say_about_it() -> None:
+def test_a_providers_own_tenants_have_no_vote_about_it() -> None:
     own = voter("own", asked={MODEL: {"rival", "acme"}}, affiliated="acme")
     assert counted([own, voter()]) == IgnoreCounts(1, 0)
     assert counted([own, voter()], tag="rival") == IgnoreCounts(2, 1)
@@ -163,7 +167,7 @@ def test_a_providers_name_does_not_mean_its_service_tiers() -> None:
     ),
     st.data(),
 )
-def test_order_of_ballots_does_not_matter(cast: list[IgnoreVote], data: st.DataObject) -> None:
+def test_order_of_votes_does_not_matter(cast: list[IgnoreVote], data: st.DataObject) -> None:
     found = votes_by_model(cast)
     assert votes_by_model(data.draw(st.permutations(cast))) == found
     for poll in found.values():

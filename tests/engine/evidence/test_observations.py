@@ -87,7 +87,7 @@ def test_every_endpoint_is_folded_by_itself() -> None:
     }
 
 
-def test_what_is_known_of_the_windows_is_kept() -> None:
+def test_folding_keeps_sources_times_and_counts() -> None:
     early = make_observation(
         "a", source="lab", age=30 * HOUR, length=2 * HOUR, requests=10, calls=5
     )
@@ -195,7 +195,9 @@ def test_discounted_is_never_more_than_observed(windows: list[Observation]) -> N
         pytest.param({"lab": 100, "gateway": 100}, "lab", id="of equals the last by name"),
     ],
 )
-def test_one_source_speaks_for_propensity(requests: dict[str, int], main: str) -> None:
+def test_the_source_with_most_requests_decides_propensity(
+    requests: dict[str, int], main: str
+) -> None:
     found = known(
         *(make_observation("a", source=s, requests=n, calls=n // 2) for s, n in requests.items())
     )
@@ -247,7 +249,7 @@ def test_the_vendors_own_endpoint_is_the_reference_of_all() -> None:
     assert peer_propensities(evidence)[f"{MODEL}@own"].reference == pytest.approx(0.45)
 
 
-def test_peers_are_all_that_the_source_saw_whoever_saw_more_of_them() -> None:
+def test_peers_include_endpoints_with_another_main_source() -> None:
     bench = make_observation("x", calls=30, requests=100, source="bench")
     also = make_observation("y", calls=20, requests=100, source="bench")
     traffic = make_observation("y", calls=1000, requests=9000, source="traffic")

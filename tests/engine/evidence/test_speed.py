@@ -79,7 +79,7 @@ def test_uptime(answered: int, failed: int, share: float | None) -> None:
     assert uptime(answered, failed) == share
 
 
-def test_what_the_catalog_says_stands() -> None:
+def test_the_catalog_has_precedence() -> None:
     said = ServedSpeed(Percentiles(p50=1.0, p90=2.0), Percentiles(p50=50.0), 97.0)
     silent = endpoint("a")
     assert fill_from_traffic(silent, None) is silent
@@ -98,7 +98,7 @@ def test_what_the_catalog_says_stands() -> None:
     assert fill_from_traffic(told, said) == told
 
 
-def test_rules_read_it_as_if_the_catalog_said_it() -> None:
+def test_rules_read_measured_speed_like_the_catalogs() -> None:
     of = world(endpoint("a"), endpoint("b"))
     served = {
         of.endpoints[0].endpoint_id: ServedSpeed(Percentiles(p50=0.5), Percentiles(p90=80.0), 99.0)

@@ -61,7 +61,7 @@ def test_beta_tail(good: float, bad: float, threshold: float, expected: float) -
     assert probability_at_least(good, bad, threshold) == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_shipped_prior_admits_nobody() -> None:
+def test_the_shipped_prior_alone_admits_no_endpoint() -> None:
     assert probability_at_least(19.0, 1.0, 0.95) < 0.95
 
 
@@ -124,20 +124,20 @@ def test_logit_is_scipys_and_odd(share: float) -> None:
         pytest.param(lambda: probability_at_least(0.0, 1.0, 0.5), id="nothing good"),
         pytest.param(lambda: probability_at_least(1.0, 0.0, 0.5), id="nothing bad"),
         pytest.param(lambda: probability_at_least(-1.0, 1.0, 0.5), id="a negative count"),
-        pytest.param(lambda: probability_at_least(NAN, 1.0, 0.5), id="a count that is none"),
-        pytest.param(lambda: probability_at_least(INF, 1.0, 0.5), id="endlessly many"),
+        pytest.param(lambda: probability_at_least(NAN, 1.0, 0.5), id="NaN as a count"),
+        pytest.param(lambda: probability_at_least(INF, 1.0, 0.5), id="an infinite count"),
         pytest.param(lambda: probability_at_least(1.0, 1.0, 1.5), id="a threshold above one"),
         pytest.param(lambda: probability_at_least(1.0, 1.0, -0.1), id="a threshold below zero"),
-        pytest.param(lambda: probability_at_least(1.0, 1.0, NAN), id="a threshold that is none"),
+        pytest.param(lambda: probability_at_least(1.0, 1.0, NAN), id="NaN as a threshold"),
         pytest.param(lambda: wilson_lower(0, 0, 0.95), id="no trials"),
         pytest.param(lambda: wilson_lower(2, 1, 0.95), id="more successes than trials"),
         pytest.param(lambda: wilson_lower(-1, 1, 0.95), id="negative successes"),
-        pytest.param(lambda: wilson_upper(NAN, 1, 0.95), id="successes that are none"),
-        pytest.param(lambda: wilson_upper(1, NAN, 0.95), id="trials that are none"),
+        pytest.param(lambda: wilson_upper(NAN, 1, 0.95), id="NaN successes"),
+        pytest.param(lambda: wilson_upper(1, NAN, 0.95), id="NaN trials"),
         pytest.param(lambda: wilson_upper(1, INF, 0.95), id="endless trials"),
         pytest.param(lambda: wilson_upper(1, 2, 1.0), id="certainty"),
         pytest.param(lambda: wilson_upper(1, 2, 0.0), id="no confidence"),
-        pytest.param(lambda: wilson_upper(1, 2, NAN), id="a confidence that is none"),
+        pytest.param(lambda: wilson_upper(1, 2, NAN), id="NaN as confidence"),
         pytest.param(lambda: median([]), id="median of nothing"),
         pytest.param(lambda: median([1.0, NAN]), id="median with NaN"),
         pytest.param(lambda: median([INF, -INF]), id="median with infinities"),
@@ -146,7 +146,7 @@ def test_logit_is_scipys_and_odd(share: float) -> None:
         pytest.param(lambda: quantile([], 0.5), id="quantile of nothing"),
         pytest.param(lambda: quantile([1.0], 1.1), id="a share above one"),
         pytest.param(lambda: quantile([1.0], -0.1), id="a share below zero"),
-        pytest.param(lambda: quantile([1.0], NAN), id="a share that is none"),
+        pytest.param(lambda: quantile([1.0], NAN), id="NaN as a share"),
         pytest.param(lambda: quantile([NAN], 0.5), id="quantile of NaN"),
         pytest.param(lambda: quantile([INF, INF], 0.5), id="quantile of infinities"),
         pytest.param(lambda: logit(0.0), id="logit of none"),
@@ -154,7 +154,7 @@ def test_logit_is_scipys_and_odd(share: float) -> None:
         pytest.param(lambda: logit(NAN), id="logit of NaN"),
     ],
 )
-def test_what_has_no_value_is_refused(call: Callable[[], float]) -> None:
+def test_undefined_values_are_rejected(call: Callable[[], float]) -> None:
     with pytest.raises(
         ValueError, match=r"^(probability_at_least|a Wilson bound|median|mad|quantile|logit) "
     ):

@@ -27,7 +27,7 @@ def pooled(*endpoints: Strata) -> Strata:
     }
 
 
-def test_the_better_endpoint_is_the_better_one_on_the_same_prompts() -> None:
+def test_standardizing_resolves_simpsons_paradox() -> None:
     a, b = mixed(A_RATES, A_MIX), mixed(B_RATES, B_MIX)
     assert together(a.values()).rate() == pytest.approx(0.927, abs=0.001)
     assert together(b.values()).rate() == pytest.approx(0.972, abs=0.001)
@@ -40,15 +40,15 @@ def test_the_better_endpoint_is_the_better_one_on_the_same_prompts() -> None:
     ("own", "pool", "size", "rate"),
     [
         pytest.param({0: (100, 7)}, {0: (100, 7)}, 100, 0.07, id="alone in one stratum: as it is"),
-        pytest.param({0: (100, 7)}, {0: (900, 300)}, 100, 0.07, id="one stratum is no reason to change anything"),
-        pytest.param({0: (20, 5)}, {0: (500, 0), 1: (500, 0)}, 20, 0.25, id="too little to divide: as it is"),
+        pytest.param({0: (100, 7)}, {0: (900, 300)}, 100, 0.07, id="one stratum: as it is"),
+        pytest.param({0: (20, 5)}, {0: (500, 0), 1: (500, 0)}, 20, 0.25, id="too few requests: as it is"),
         pytest.param({0: (60, 6), 1: (40, 8)}, {0: (600, 0), 1: (400, 0)}, 100, 0.14, id="its mix is the pool's"),
         pytest.param({0: (90, 9), 1: (90, 18)}, {0: (600, 0), 1: (400, 0)}, 173.08, 0.14,
-                     id="another mix: the pool's weights, and a little less is told"),
+                     id="another mix: the pool's weights, a little less certain"),
         pytest.param({0: (100, 10)}, {0: (500, 0), 1: (500, 100)}, 100, 0.15,
-                     id="of a stratum it never had it borrows the pool's rate, and is told nothing by it"),
+                     id="a stratum without requests borrows the pool's rate and adds no certainty"),
         pytest.param({0: (100, 10), 1: (29, 29)}, {0: (500, 0), 1: (500, 100)}, 100, 0.15,
-                     id="as of one with fewer than thirty requests"),
+                     id="so does one with fewer than thirty requests"),
         pytest.param({0: (100, 10), 1: (30, 30)}, {0: (500, 0), 1: (500, 100)}, 92.31, 0.55, id="thirty are enough"),
         pytest.param({0: (20, 2), 1: (20, 4)}, {0: (500, 50), 1: (500, 50)}, 40, 0.15,
                      id="thin strata are taken together, in the shape of the pool's rates"),
@@ -68,6 +68,42 @@ def test_rates_on_the_pools_mix(
     assert found.rate() == pytest.approx(rate)
 
 
+@pytest.mark.parametrize(
+    ("own", "pool", "rate"),
+    [
+        pytest.param({0: (20, 0), 1: (20, 0)}, {0: (500, 0), 1: (500, 0), 2: (500, 150)}, 0.1,
+                     id="no hits expected: the pool's rates as they are"),
+        pytest.param({0: (20, 8), 1: (20, 4)}, {0: (500, 50), 1: (500, 50), 2: (500, 150)}, 0.5,
+                     id="three times the hits expected: three times the pool's rates"),
+    ],
+)  # fmt: skip
+def test_thin_strata_scale_the_pools_rates(
+    own: dict[int, tuple[float, float]], pool: dict[int, tuple[float, float]], rate: float
+) -> None:
+    found = standardize(
+        {k: HitCounts(*v) for k, v in own.items()}, mix({k: HitCounts(*v) for k, v in pool.items()})
+    )
+    assert found.rate() == pytest.approx(rate)
+
+
+def test_smoothing_adds_hits_and_misses_alike() -> None:
+    own = {0: HitCounts(20, 4), 1: HitCounts(20, 4)}
+    pool = {0: HitCounts(500, 49.6), 1: HitCounts(500, 49.6)}
+    pool_rate = 50.1 / 501
+    ratio = 8.5 / (40 * pool_rate + 0.5)
+    assert standardize(own, mix(pool, 0.5)).rate() == pytest.approx(pool_rate * ratio)
+    few = standardize({0: HitCounts(10, 4)}, mix(pool, 0.5))
+    assert (few.size, few.hits) == (11, 4.5)
+
+
+def test_strata_with_thirty_requests_in_all_are_not_borrowed() -> None:
+    pool = mix({0: HitCounts(500, 50), 1: HitCounts(500, 50), 2: HitCounts(500, 50)})
+    thirty = {0: HitCounts(100, 0), 1: HitCounts(15, 15), 2: HitCounts(15, 15)}
+    assert standardize(thirty, pool).rate() == pytest.approx(2 / 3)
+    fewer = {0: HitCounts(100, 0), 1: HitCounts(15, 15), 2: HitCounts(14, 14)}
+    assert standardize(fewer, pool).rate() == pytest.approx(0.2 / 3)
+
+
 SHARES = st.builds(
     lambda size, part: HitCounts(size, size * part), st.floats(1e-3, 1e9), st.floats(0, 1)
 )
@@ -75,7 +111,7 @@ STRATA = st.dictionaries(st.integers(0, 5), SHARES, min_size=1, max_size=6)
 
 
 @given(STRATA, STRATA)
-def test_a_rate_is_a_rate_and_nothing_tells_more_than_there_is(own: Strata, others: Strata) -> None:
+def test_rates_are_between_0_and_1_and_sizes_never_grow(own: Strata, others: Strata) -> None:
     pool = pooled(own, others)
     plain, smooth = standardize(own, mix(pool)), standardize(own, mix(pool, 0.5))
     assert 0 <= plain.rate() <= 1 + 1e-9

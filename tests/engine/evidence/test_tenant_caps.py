@@ -1,4 +1,4 @@
-"""What single tenants may move: caps, shares, trimmed means, and how much their errors cluster."""
+"""Caps and shares of tenants, trimmed means over them, and how much their errors cluster."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def test_shares(tenants: int, share: float) -> None:
     st.dictionaries(st.text(max_size=3), st.floats(1e-3, 1e9), min_size=1, max_size=80),
     st.floats(1, 1e6),
 )
-def test_nobody_has_more_than_the_cap_or_the_share(counts: dict[str, float], most: float) -> None:
+def test_no_tenant_has_more_than_the_cap_or_the_share(
+    counts: dict[str, float], most: float
+) -> None:
     found = factors(counts, most)
     held = {tenant: found[tenant] * counts[tenant] for tenant in counts}
     assert all(0 < f <= 1 for f in found.values())
@@ -73,6 +75,51 @@ def test_small_tenants_are_ranked_together() -> None:
     small = [excess(f"{n:02}", 7, 1) for n in range(10)]
     found = groups([*small, excess("big", 500, 3), excess("last", 19, 19)])
     assert Counter(round(each.calls) for each in found) == {21: 3, 500: 1, 26: 1}
+
+
+def test_twenty_calls_are_enough_to_rank() -> None:
+    assert groups([excess("a", 20, 1)]) == [excess("a", 20, 1)]
+    between = groups([excess("a", 10, 1), excess("b", 20, 1), excess("c", 10, 1)])
+    assert [each.calls for each in between] == [20, 20]
+    (joined,) = groups([excess("a", 10, 1), excess("b", 10, 2)])
+    assert (joined.tenant, joined.calls) == ("b", 20)
+    assert (joined.excess, joined.variance) == pytest.approx((1.0, 1.8))
+
+
+def test_the_skew_of_rare_errors_is_at_most_their_variance() -> None:
+    rare = [ExcessErrors(f"{n:02}", 100, 0.0, 0.05) for n in range(30)]
+    assert trimmed(rare, FIFTHS) == pytest.approx(0.0005)
+    common = [ExcessErrors(f"{n:02}", 100, 0.0, 9.0) for n in range(30)]
+    assert trimmed(common, FIFTHS) == pytest.approx(0.00125)
+
+
+def compared(found: list[ExcessErrors], factor: dict[str, float]) -> tuple[float, float]:
+    result = clustering(found, factor, PRIOR)
+    assert result is not None
+    return result.effect, result.weight
+
+
+def test_clustering_weighs_what_was_compared() -> None:
+    found = [
+        ExcessErrors(name, 100, odd, 1.0) for name, odd in (("a", 1.0), ("b", -2.0), ("c", 1.0))
+    ]
+    whole = dict.fromkeys("abc", 1.0)
+    assert compared(found, whole) == pytest.approx((6 / 3 * 3 / 2, 2))
+    rare = [ExcessErrors(each.tenant, 100, each.excess, 0.5) for each in found]
+    assert compared(rare, whole) == pytest.approx((6 / 1.5 * 3 / 2, 1.5))
+
+
+def test_a_tenant_counts_for_three_standard_deviations_and_by_its_factor() -> None:
+    found = [ExcessErrors("a", 100, 0.0, 1.0), ExcessErrors("b", 100, 50.0, 1.0)]
+    clipped = compared(found, {"a": 1.0, "b": 1.0})
+    assert clipped == pytest.approx((9 * PRIOR / 2 * 2, 1))
+    scaled = compared(found, {"a": 1.0, "b": 0.1})
+    assert scaled == pytest.approx((9 * PRIOR * 0.1 / 1.1 * 2, 1))
+
+
+def test_two_tenants_can_be_compared() -> None:
+    found = [ExcessErrors("a", 100, 1.0, 1.0), ExcessErrors("b", 100, -1.0, 1.0)]
+    assert compared(found, {"a": 1.0, "b": 1.0}) == pytest.approx((2.0, 1))
 
 
 @pytest.mark.parametrize(
@@ -148,10 +195,10 @@ def test_the_design_effect_is_drawn_to_the_prior_and_bounded(
 @pytest.mark.parametrize(
     "excesses",
     [
-        pytest.param([], id="nobody"),
+        pytest.param([], id="no tenants"),
         pytest.param([excess("a", 100, 10)], id="one tenant"),
         pytest.param([excess("a", 9, 0, 0.0), excess("b", 9, 0, 0.0)], id="no errors"),
     ],
 )
-def test_where_nothing_can_be_compared_nothing_is_said(excesses: list[ExcessErrors]) -> None:
+def test_clustering_needs_two_tenants_and_errors(excesses: list[ExcessErrors]) -> None:
     assert clustering(excesses, {"a": 1.0, "b": 1.0}, PRIOR) is None

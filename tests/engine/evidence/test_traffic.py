@@ -1,4 +1,4 @@
-"""Traffic becomes evidence: capped by tenant, standardised by strata, beside what was imported; a few move nothing."""
+"""Traffic becomes evidence, capped by tenant, standardized by strata, joined with imports."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ from assay.engine.evidence.observations import (
     fold_observations,
     peer_propensities,
 )
-from assay.engine.evidence.traffic import add_traffic
+from assay.engine.evidence.strata import HitCounts
+from assay.engine.evidence.tenant_caps import FIFTHS
+from assay.engine.evidence.traffic import _capped_and_trimmed, add_traffic
 from assay.engine.policy.verdict import Verdict
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.measurements import Counts, TrafficCounts
@@ -48,15 +50,55 @@ def verdicts(snapshot: Snapshot, model: str = MODEL) -> dict[str, Verdict]:
     return {verdict.tag: verdict for verdict in snapshot.pools["exacto", model].verdicts}
 
 
-def trafficked(*tallies: TrafficCounts, tags: str = "a") -> World:
-    return replace(world(*(endpoint(tag) for tag in tags)), traffic={KEY: tallies})
+def trafficked(*counts: TrafficCounts, tags: str = "a") -> World:
+    return replace(world(*(endpoint(tag) for tag in tags)), traffic={KEY: counts})
+
+
+# --- capped and trimmed counts ---
+
+
+@pytest.mark.parametrize(
+    ("bad", "expected"),
+    [
+        pytest.param(10, 51.25, id="as usual: the standardized hits, plus the skew"),
+        pytest.param(
+            20, 151.25, id="ten in a hundred more than usual, of a thousand named requests"
+        ),
+        pytest.param(4, 0.0, id="never below none"),
+        pytest.param(100, 900.0 + 51.25, id="all of them"),
+    ],
+)
+def test_trimmed_errors_are_scaled_to_the_sources_that_name_tenants(
+    bad: float, expected: float
+) -> None:
+    named, other = HitCounts(1000, 40), HitCounts(3000, 10)
+    parts = [(make_counts(100, bad, tenant=f"{n}"), 100.0, float(bad)) for n in range(30)]
+    usual = {"gateway": {0: HitCounts(3000, 300)}}
+    whole, errors = _capped_and_trimmed({"gateway": named, "vendor": other}, parts, usual, FIFTHS)
+    assert whole == HitCounts(4000, 50)
+    assert errors == pytest.approx(expected, abs=1e-6)
+
+
+def test_trimmed_errors_are_at_most_the_requests() -> None:
+    parts = [(make_counts(100, 100, tenant=f"{n}"), 100.0, 100.0) for n in range(30)]
+    usual = {"gateway": {0: HitCounts(3000, 300)}}
+    found = {"gateway": HitCounts(1000, 400)}
+    assert _capped_and_trimmed(found, parts, usual, FIFTHS)[1] == 1000
+
+
+def test_trimming_needs_as_many_counts_as_tenants() -> None:
+    parts = [(make_counts(100, 10, tenant=f"{n}"), 100.0, 10.0) for n in range(30)]
+    usual = {"gateway": {0: HitCounts(3000, 300)}}
+    found = {"gateway": HitCounts(1000, 40)}
+    assert _capped_and_trimmed(found, parts, usual, FIFTHS)[1] is not None
+    assert _capped_and_trimmed(found, parts[1:], usual, FIFTHS)[1] is None
 
 
 # --- one endpoint ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("tallies", "calls", "errored"),
+    ("counts", "calls", "errored"),
     [
         pytest.param([make_counts(100, 5)], 100, 5, id="one tenant"),
         pytest.param([make_counts(100, 5), make_counts(50, 1, tenant="u")], 150, 6, id="two"),
@@ -70,16 +112,16 @@ def trafficked(*tallies: TrafficCounts, tags: str = "a") -> World:
         pytest.param([make_counts(0, 0, requests=10**6)], 0, 0, id="requests without calls"),
     ],
 )  # fmt: skip
-def test_what_tallies_of_one_endpoint_come_to(
-    tallies: list[TrafficCounts], calls: float, errored: float
+def test_counts_of_one_endpoint_are_capped_and_added(
+    counts: list[TrafficCounts], calls: float, errored: float
 ) -> None:
-    found = blend_counts(*tallies)["a"]
+    found = blend_counts(*counts)["a"]
     assert found.discounted.tool_call_requests == pytest.approx(calls)
     assert found.discounted.errored_requests == pytest.approx(errored)
     assert found.lenient_errored is None
 
 
-def test_what_was_observed_is_told_as_it_was() -> None:
+def test_observed_counts_are_not_capped() -> None:
     early = make_counts(10**6, 10**5, source="one")
     late = replace(
         make_counts(50, 1, tenant="u", source="two"), first_hour=NOW - 3, last_hour=NOW - 2
@@ -92,7 +134,7 @@ def test_what_was_observed_is_told_as_it_was() -> None:
     assert found.half_life == 24 * HOUR
 
 
-def test_imported_observations_stand_beside_and_are_not_capped() -> None:
+def test_imported_observations_are_added_and_not_capped() -> None:
     imported = fold_observations(
         [make_observation("a", errored=90, calls=30_000, requests=50_000, age=0 * HOUR)],
         SPEC,
@@ -109,14 +151,14 @@ def test_imported_observations_stand_beside_and_are_not_capped() -> None:
     assert found.hour == HourCounts(0, 0)
 
 
-def test_without_traffic_nothing_is_different() -> None:
+def test_without_traffic_nothing_changes() -> None:
     imported = fold_observations([make_observation("a")], SPEC, AS_OF)
     assert add_traffic(imported, [], SPEC) is imported
     of = mixed_world()
     assert judge_world(replace(of, traffic={KEY: ()})).snapshot_id == judge_world(of).snapshot_id
 
 
-def test_what_is_stale_says_so() -> None:
+def test_stale_traffic_is_reported_as_stale() -> None:
     gone = make_counts(0, requests=0)
     assert add_traffic({}, [gone], SPEC) == {f"{MODEL}@a": EndpointEvidence(None, stale=True)}
     assert [f.reason for f in verdicts(judge_world(trafficked(gone)))["a"].broken] == [
@@ -127,7 +169,7 @@ def test_what_is_stale_says_so() -> None:
     )
 
 
-def test_other_models_and_other_ways_of_folding_are_no_matter() -> None:
+def test_other_models_and_evidence_specs_do_not_matter() -> None:
     of = replace(
         world(endpoint("a"), endpoint("a", OTHER)),
         traffic={KEY: (make_counts(2000),), "another": (make_counts(9),)},
@@ -149,7 +191,7 @@ def mix(tag: str, rates: tuple[float, ...], parts: tuple[float, ...]) -> list[Tr
     ]
 
 
-def test_an_endpoint_that_gets_the_hard_prompts_is_not_taken_for_a_bad_one() -> None:
+def test_an_endpoint_with_hard_prompts_is_not_rejected() -> None:
     better, worse = (0.99, 0.96, 0.90), (0.985, 0.952, 0.89)  # statistics.md §5.6
     found = blend_counts(
         *mix("a", better, (0.13, 0.26, 0.61)), *mix("b", worse, (0.70, 0.25, 0.05))
@@ -168,7 +210,7 @@ def test_an_endpoint_that_gets_the_hard_prompts_is_not_taken_for_a_bad_one() -> 
     )
 
 
-def test_sources_are_standardised_apart() -> None:
+def test_sources_are_standardized_apart() -> None:
     one = [
         make_counts(100, 20, tag="a", source="hard"),
         make_counts(100, 0, tag="b", source="easy"),
@@ -178,7 +220,7 @@ def test_sources_are_standardised_apart() -> None:
     assert found["b"].discounted == Counts(200, 100, 0)
 
 
-def test_propensity_is_of_requests_that_left_the_choice_and_on_the_same_mix() -> None:
+def test_propensity_counts_requests_with_free_choice_on_the_pools_mix() -> None:
     requests = [  # in the first stratum one in ten ends in calls, in the last nine in ten
         *(make_counts(1000, tag="a", tenant=f"t{n}", stratum=0, auto=(990, 99)) for n in range(40)),
         *(make_counts(1000, tag="a", tenant=f"t{n}", stratum=5, auto=(10, 9)) for n in range(40)),
@@ -212,7 +254,7 @@ def test_one_tenant_does_not_move_propensity() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tallies", "calls", "errored"),
+    ("counts", "calls", "errored"),
     [
         pytest.param([make_counts(100, 9, hour=(10, 3))], 10, 3, id="as counted"),
         pytest.param(
@@ -222,18 +264,18 @@ def test_one_tenant_does_not_move_propensity() -> None:
             [make_counts(4 * CAP, 0, tenant="", hour=(400, 40))],
             400,
             40,
-            id="all of it where nobody is named",
+            id="all of it without tenant names",
         ),
         pytest.param([make_counts(4 * CAP)], 0, 0, id="nothing"),
     ],
 )
-def test_the_closed_hour(tallies: list[TrafficCounts], calls: float, errored: float) -> None:
-    found = blend_counts(*tallies)["a"].hour
+def test_the_closed_hour(counts: list[TrafficCounts], calls: float, errored: float) -> None:
+    found = blend_counts(*counts)["a"].hour
     assert found is not None
     assert [found.calls, found.errored] == pytest.approx([calls, errored])
 
 
-def test_who_came_new_in_the_hour_has_no_more_than_a_share_of_it() -> None:
+def test_a_tenant_new_in_the_hour_has_at_most_its_share() -> None:
     usual = [make_counts(100, 1, tenant=f"t{n:03}", hour=(1, 0)) for n in range(400)]
     found = blend_counts(*usual, make_counts(1000, 1000, tenant="new", hour=(1000, 1000)))["a"].hour
     assert found is not None
@@ -244,7 +286,7 @@ def test_who_came_new_in_the_hour_has_no_more_than_a_share_of_it() -> None:
 # --- the design effect ----------------------------------------------------------------------------------------------
 
 
-def test_the_design_effect_is_the_models() -> None:
+def test_the_design_effect_is_that_of_the_model() -> None:
     alike = [make_counts(100, 5, tag=tag, tenant=f"t{n}") for n in range(200) for tag in "ab"]
     found = blend_counts(
         *alike, evidence=dict(fold_observations([make_observation("c")], SPEC, AS_OF))
@@ -306,7 +348,7 @@ def test_hostile_tenants_do_not_put_a_good_member_out(tenants: int, calls: int, 
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_what_all_tenants_see_shows_within_the_hour(seed: int) -> None:
+def test_errors_of_all_tenants_show_within_the_hour(seed: int) -> None:
     found = blend_counts(*honest_tenants(0.015, seed=seed, now=0.10))["a"].hour
     assert found is not None
     assert found.errored / found.calls == pytest.approx(0.10, abs=0.025)
@@ -314,7 +356,7 @@ def test_what_all_tenants_see_shows_within_the_hour(seed: int) -> None:
 
 # --- order ----------------------------------------------------------------------------------------------------------
 
-TALLIES = st.lists(
+TRAFFIC = st.lists(
     st.builds(
         lambda tag, tenant, source, stratum, parts, hour: make_counts(
             parts[1], parts[0], tag=tag, tenant=tenant, source=source, stratum=stratum, requests=parts[2], hour=hour,
@@ -333,17 +375,15 @@ TALLIES = st.lists(
 
 
 @settings(max_examples=60)
-@given(TALLIES, st.data())
-def test_order_of_tallies_does_not_matter(
-    tallies: list[TrafficCounts], data: st.DataObject
-) -> None:
-    assert blend_counts(*data.draw(st.permutations(tallies))) == blend_counts(*tallies)
+@given(TRAFFIC, st.data())
+def test_order_of_counts_does_not_matter(counts: list[TrafficCounts], data: st.DataObject) -> None:
+    assert blend_counts(*data.draw(st.permutations(counts))) == blend_counts(*counts)
 
 
 @settings(max_examples=100)
-@given(TALLIES)
-def test_what_counts_is_never_more_than_there_was(tallies: list[TrafficCounts]) -> None:
-    for found in blend_counts(*tallies).values():
+@given(TRAFFIC)
+def test_counts_never_grow(traffic: list[TrafficCounts]) -> None:
+    for found in blend_counts(*traffic).values():
         counts = found.discounted
         slack = 1 + 1e-9
         assert 0 <= counts.errored_requests <= counts.tool_call_requests * slack

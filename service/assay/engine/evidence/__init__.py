@@ -1,1 +1,1 @@
-"""Counts of what endpoints did, turned into facts: time decay, caps, strata, ignore rates, statistics."""
+"""Counts of what endpoints did, folded: time decay, caps, strata, ignore votes, statistics."""

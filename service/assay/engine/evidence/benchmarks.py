@@ -1,4 +1,4 @@
-"""Benchmark runs: which of them count, and which is the latest (service/STATISTICS.md#benchmarks)."""
+"""Benchmark runs: which count, and which is the latest (service/STATISTICS.md#benchmarks)."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """Time decay of traffic in whole numbers (service/STATISTICS.md#time-decay).
 
-How it works. Every counter has an integer weight, a multiple of 2^-20, and sums of integers are the
-same in any order and in any database. Half-lives are steps of a ladder, so that SQL needs one table
-of weights per step instead of one per endpoint. Ages run from the end of an hour. The hours of today
-and yesterday have a weight each; an earlier day is one row and has the mean weight of its hours.
+How it works. Every counter has an integer weight, a multiple of 2^-20, and sums of integers are
+the same in any order and in any database. Half-lives are steps of a ladder, so that SQL needs one
+table of weights per step instead of one per endpoint. Ages run from the end of an hour. The hours
+of today and yesterday have a weight each; an earlier day is one row and has the mean weight of
+its hours.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ WEIGHT_SCALE: Final = 1 << 20
 class EvidenceSpec:
     """How counts are discounted: age limit, half-life bounds and design effect.
 
-    The half-life is `half_life_target` effective tool-call requests at the endpoint's own rate, clamped to
-    [`half_life_min`, `half_life_max`]; `design_effect` divides counts that come in clusters.
+    In a half-life, `half_life_target` effective tool-call requests arrive at the endpoint's own
+    rate; it is clamped to [`half_life_min`, `half_life_max`]. `design_effect` divides counts that
+    come in clusters.
     """
 
     max_age: timedelta = timedelta(days=90)
@@ -38,7 +40,7 @@ class EvidenceSpec:
 
     @property
     def key(self) -> str:
-        """The specification's content as text, by which worlds and snapshots store what was folded by it."""
+        """The content as text; worlds and snapshots store by it what was folded so."""
         spans = (s.total_seconds() for s in (self.max_age, self.half_life_min, self.half_life_max))
         return canonical([*spans, self.half_life_target, self.design_effect]).decode()
 
@@ -71,7 +73,7 @@ def counting_window(spec: EvidenceSpec, as_of: datetime) -> CountingWindow:
 
 @lru_cache
 def half_lives(spec: EvidenceSpec) -> tuple[float, ...]:
-    """Return the ladder of half-lives in hours: four per octave from the shortest, then the longest."""
+    """Return the ladder of half-lives in hours: four per octave, and the longest."""
     shortest, longest = spec.half_life_min / HOUR, spec.half_life_max / HOUR
     steps = ceil(_STEPS_PER_OCTAVE * log2(longest / shortest))
     return (*(shortest * exp2(step / _STEPS_PER_OCTAVE) for step in range(steps)), longest)

@@ -48,7 +48,7 @@ class ModelVotes:
 
 @dataclass(frozen=True, slots=True)
 class IgnoreCounts:
-    """Eligible tenants that requested tools of the model, and those of them that ignore the endpoint."""
+    """Eligible tenants that requested tools of the model, and those that ignore the endpoint."""
 
     tenants: int
     ignoring: int

@@ -1,7 +1,7 @@
 """Imported observations folded per endpoint: counts discounted by age, and propensities of peers.
 
-See service/STATISTICS.md#time-decay and service/STATISTICS.md#propensity. A window counts once it has
-ended; its age runs from its end.
+See service/STATISTICS.md#time-decay and service/STATISTICS.md#propensity. A window counts once it
+has ended; its age runs from its end.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class HourCounts:
 class FoldedCounts:
     """All fresh counts of one endpoint: as observed, discounted by age, and undiscounted by source.
 
-    `half_life` is that of the discount; `references` are the sources that call it the model vendor's
-    own endpoint. Only traffic states the rest: the lower count of errors where two differ;
+    `half_life` is that of the discount; `references` are the sources that call it the vendor's own
+    endpoint. Only traffic states the rest: the lower count of errors where two differ;
     standardized propensities by source, `None` if the model never had a choice; the model's design
     effect; the last closed hour.
     """
@@ -110,7 +110,7 @@ def discount(half_life: timedelta, as_of: datetime) -> Weight:
 
 
 def half_life_of(fresh: Sequence[Observation], spec: EvidenceSpec) -> timedelta:
-    """Return the time in which the target number of effective requests arrives, within its bounds."""
+    """Return the time in which the target number of effective requests arrives, bounded."""
     hours = sum((o.observed_to - o.observed_from) / HOUR for o in fresh)
     calls = sum(o.tool_call_requests for o in fresh)
     if calls <= 0 or hours <= 0:
@@ -161,7 +161,7 @@ def peer_propensities(
 
 @dataclass(frozen=True, slots=True)
 class SourcePropensities:
-    """The propensities that one source saw, the place of each endpoint among them, and the vendor's."""
+    """The propensities by one source, the place of each endpoint among them, and the vendor's."""
 
     places: Mapping[str, int]
     shares: tuple[float, ...]

@@ -69,7 +69,7 @@ def median(values: Sequence[float]) -> float:
 
 
 def mad(values: Sequence[float]) -> float:
-    """Return the median absolute deviation from the median; × 1.4826 estimates a standard deviation."""
+    """Return the median absolute deviation; × 1.4826 it estimates a standard deviation."""
     center = median(values)
     return median([abs(value - center) for value in values])
 

@@ -104,8 +104,9 @@ class _ThinStrata:
 def standardize(own: Strata, pool: RequestMix) -> HitCounts:
     """Return an endpoint's counts on the pool's mix.
 
-    The plain counts are returned if there is one stratum, or too few requests. The size is the number
-    of requests of that mix that would be as certain: never more than there are, except smoothing.
+    The plain counts are returned if there is one stratum, or too few requests. The size is the
+    number of requests of that mix that would be as certain: never more than there are, except
+    smoothing.
     """
     smoothing = pool.smoothing
     everything = together(own[k] for k in sorted(own))

@@ -105,7 +105,7 @@ THIRDS: Final = Trim(1 / 3, 9)
 
 @dataclass(frozen=True, slots=True)
 class ExcessErrors:
-    """A tenant's calls, its errors above those usual for such requests, and their chance variance."""
+    """A tenant's calls, its errors above the usual ones, and their variance by chance."""
 
     tenant: str
     calls: float
@@ -114,7 +114,7 @@ class ExcessErrors:
 
 
 def excesses(parts: Iterable[Part], usual: Mapping[str, Strata]) -> list[ExcessErrors]:
-    """Return each tenant's errors above those of `usual` requests of the same source and stratum."""
+    """Return each tenant's errors above the `usual` ones of the same source and stratum."""
     sums: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
     for counts, calls, errored in parts:
         if calls:

@@ -5,8 +5,9 @@ How it works. `add_traffic` takes all counts of one model and proceeds in five s
 1. Estimate how much errors cluster by tenant, which gives the model's design effect.
 2. Cap each tenant's counts per endpoint, in effective calls.
 3. Find the mix of requests of the whole pool, by source and stratum.
-4. Fold each endpoint: standardize its rates on that mix. With many tenants, count its errors in two
-   robust ways, capped and trimmed; the higher count decides about entering, the lower about staying.
+4. Fold each endpoint: standardize its rates on that mix. With many tenants, count its errors in
+   two robust ways, capped and trimmed; the higher count decides about entering, the lower about
+   staying.
 5. Join the result with the observations of the endpoint.
 
 INVARIANT: sums are added in the order of endpoint, source, tenant and stratum, so that the result,
@@ -71,7 +72,7 @@ class PoolMixes:
 def add_traffic(
     evidence: Mapping[str, EndpointEvidence], counts: Iterable[TrafficCounts], spec: EvidenceSpec
 ) -> Mapping[str, EndpointEvidence]:
-    """Join one model's traffic with its folded observations; the order of `counts` does not matter."""
+    """Join one model's traffic with its observations; the order of `counts` does not matter."""
     by_endpoint: defaultdict[str, list[TrafficCounts]] = defaultdict(list)
     for each in sorted(counts, key=lambda c: (c.endpoint_id, c.source, c.tenant, c.stratum)):
         by_endpoint[each.endpoint_id].append(each)
@@ -101,13 +102,13 @@ def _pool_mixes(capped: Sequence[CappedCounts]) -> PoolMixes:
 
 
 def _calls_of(each: CappedCounts) -> Part:
-    """Tool-call requests, as far as they count, and those of them with a bad call."""
+    """Return the tool-call requests that count, and those of them with a bad call."""
     counts, factor = each.counts, each.calls
     return counts, factor * counts.tool_call_requests, factor * counts.errored_requests
 
 
 def _autos_of(each: CappedCounts) -> Part:
-    """Requests with free choice, as far as they count, and those that ended in tool calls."""
+    """Return the requests with free choice that count, and those that ended in tool calls."""
     counts, factor = each.counts, each.autos
     return counts, factor * counts.auto_requests, factor * counts.auto_tool_call_requests
 
@@ -185,8 +186,8 @@ def _accuracy(
 def _closed_hour(own: Sequence[CappedCounts]) -> HourCounts:
     """Return the closed hour's calls and the lower count of errors, with tenants' overall caps.
 
-    With many tenants, none has more than its share of the hour either: the overall cap does not bound
-    a tenant that is new in this hour.
+    With many tenants, none has more than its share of the hour either: the overall cap does not
+    bound a tenant that is new in this hour.
     """
     held = [each for each in own if each.held]
     calls = by_tenant((each.counts, each.calls * each.counts.hour_calls) for each in held)
@@ -217,7 +218,7 @@ def _closed_hour(own: Sequence[CappedCounts]) -> HourCounts:
 def _capped_and_trimmed(
     found: Mapping[str, HitCounts], held: Sequence[Part], usual: Mapping[str, Strata], trim: Trim
 ) -> tuple[HitCounts, float | None]:
-    """Return the counts of all sources together, and the errors by the trimmed mean over tenants."""
+    """Return the counts of all sources together, and the errors by the trimmed mean."""
     whole = together(found.values())
     odd = trimmed(excesses(held, usual), trim) if len(held) >= trim.least else None
     if odd is None:

@@ -29,7 +29,7 @@ _TYPES: Mapping[type, Type] = {
 
 @dataclass(frozen=True, slots=True)
 class DeclaredFact:
-    """One fact: `judged` facts are known when pools are judged, `request` facts only with a request."""
+    """One fact; a fact of the stage `request` is known only together with a request."""
 
     path: str
     type: Type
@@ -55,7 +55,7 @@ class DeclaredFact:
 
 
 def _declared(owner: type, root: str) -> Iterator[DeclaredFact]:
-    """The facts that are fields; prices depend on the request's time and length."""
+    """Yield the facts that are fields; prices depend on the request's time and length."""
     for item in declared_fields(owner):
         stated = item.spellings
         if stated.fact is None:
@@ -274,7 +274,8 @@ def schema_for(
 ) -> Schema:
     """Return the facts and functions that expressions of a stage may name.
 
-    Planning may also name the facts of judging. With `accept_former`, a former name reads the fact of today.
+    Planning may also name the facts of judging. With `accept_former`, a former name is accepted for
+    the current fact.
     """
     roots: dict[str, dict[str, Fact]] = {
         "params": {n: Fact(t) for n, t in (params or {}).items()},

@@ -55,7 +55,7 @@ def price_facts(prices: Prices) -> Facts:
 
 
 def _blended(prices: Prices) -> float | None:
-    """The price that the default order draws by."""
+    """Return the price that the default order draws by."""
     if prices.prompt is None or prices.completion is None:
         return None
     return 0.75 * prices.prompt + 0.25 * prices.completion
@@ -221,7 +221,7 @@ def _add_known(facts: Facts, holder: object, fields: Sequence[tuple[str, str, ty
 def tenant_facts(
     name: str, settings: TenantSettings | None, preferences: Sequence[Preference], model: str
 ) -> Facts:
-    """Return what the operator allows the tenant, with the tenant's own preferences for the model."""
+    """Return what the operator allows a tenant, and its own preferences for the model."""
     own = [p for p in preferences if p.model in (None, model)]
     only, ignore = (settings.only, settings.ignore) if settings else ((), ())
     return {

@@ -29,7 +29,7 @@ class Percentiles:
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What an endpoint charges; `None` is a price that is not stated, which is not the same as free."""
+    """What an endpoint charges; `None` means that no price is stated, which is not free."""
 
     prompt: float | None = optional("of a prompt", _MTOK, column="prompt_usd_per_mtok")
     completion: float | None = optional("of a completion", _MTOK, column="completion_usd_per_mtok")
@@ -46,7 +46,7 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class PriceOverride:
-    """Prices that replace the base prices while all stated conditions hold; per price, the last one wins.
+    """Prices that replace the base prices while all conditions hold; per price, the last one wins.
 
     The prompt must be longer than `min_prompt_tokens`. `utc_start` and `utc_end` are minutes of the
     UTC day, half-open, and may wrap over midnight; `utc_days` are ISO weekdays (Monday is 1).

@@ -4,12 +4,14 @@ How it works. A class such as `Endpoint` declares each field once, next to its t
 
     region: str | None = optional("region that it serves from")
 
-`declared_fields(Endpoint)` returns the fields in order, with the type that the annotation states. Code that spells
-fields loops over this list, at import time: facts, SQL rows, CSV import, fixtures of rule tests, messages and the
-reference table. A spelling defaults to the field's own name; `None` means that there is none.
+`declared_fields(Endpoint)` returns the fields in order, with the type that the annotation states.
+Code that spells fields loops over this list, at import time: facts, SQL rows, CSV import, fixtures
+of rule tests, messages and the reference table. A spelling defaults to the field's own name; `None`
+means that there is none.
 
-A field that holds another declared class (`latency_s: Percentiles`) stands for the fields of that class. There, `{}`
-in the outer spelling or description is replaced by the inner one: `latency.{}_s` and `p50` give `latency.p50_s`.
+A field that holds another declared class (`latency_s: Percentiles`) stands for the fields of that
+class. There, `{}` in the outer spelling or description is replaced by the inner one:
+`latency.{}_s` and `p50` give `latency.p50_s`.
 """
 
 from __future__ import annotations
@@ -28,7 +30,10 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class Spellings:
-    """What a declaration states of a field; a `reading` changes with time and does not identify an endpoint."""
+    """What a declaration states of a field.
+
+    A reading changes with time and does not identify an endpoint.
+    """
 
     description: str
     unit: str = ""
@@ -38,7 +43,7 @@ class Spellings:
     is_reading: bool = False
 
     def named(self, name: str) -> Spellings:
-        """Return the spellings with the field's own name where none is stated; CSV follows the column."""
+        """Return the spellings, by default the field's own name; CSV follows the column."""
         fact, column, csv = self.fact, self.column, self.csv
         column = name if column == OWN_NAME else column
         return Spellings(
@@ -102,7 +107,7 @@ def _hints(owner: Hashable) -> dict[str, Any]:
 
 @cache
 def declared_fields(owner: type) -> tuple[Field, ...]:
-    """Return the declared fields of a class in order, those of declared classes inside it included."""
+    """Return the declared fields of a class in order, with those of declared classes inside it."""
     found: list[Field] = []
     hints = _hints(owner)
     for item in fields(owner):
@@ -120,7 +125,7 @@ def declared_fields(owner: type) -> tuple[Field, ...]:
 
 
 def build(owner: type[Value], values: Mapping[str, object], **others: object) -> Value:
-    """Build a value from those of its declared fields, by path; `others` are fields without a declaration."""
+    """Build a value from its declared fields by path; `others` are not declared."""
     own: dict[str, Any] = dict(others)
     inside: dict[str, dict[str, object]] = {}
     for path, value in values.items():

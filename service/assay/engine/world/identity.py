@@ -1,7 +1,11 @@
-"""Identity: which endpoint of an import is which endpoint known before.
+"""The identity of endpoints across imports: which imported endpoint is which known one.
 
-Neither (model, provider) nor (model, tag) is a key, so an endpoint has a surrogate id, `model@tag`, with `~2`, `~3`
-where a tag repeats. An id stays with its offer across imports and is never handed to an offer of another tag.
+How it works. Neither (model, provider) nor (model, tag) is a key, so an endpoint has a surrogate
+id, `model@tag`, with `~2`, `~3` … where a tag repeats. An id stays with its offer across imports
+and is never given to an offer of another tag. Offers are matched by tag. Where a tag repeats,
+unchanged offers are matched first, then those with the fewest different fields: the terms of the
+offer count before its readings (status, uptime, speed). Offers that are equal keep their ids in
+file order, so that a second import of the same file changes nothing.
 """
 
 from __future__ import annotations
@@ -19,11 +23,10 @@ Content = tuple[object, ...]
 
 
 def assign_ids(existing: Sequence[Endpoint], incoming: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
-    """Return `incoming` in its order, each under its lasting id; all endpoints are of one model.
+    """Return `incoming` in its order with lasting ids; all endpoints are of one model.
 
-    `existing` holds every endpoint the model ever had, those that are gone included. Offers are matched by tag; where a
-    tag repeats, by the number of equal fields (the terms of the offer count before its health of the moment), then
-    by file order, which the suffixes keep. What stays unmatched gets the lowest suffix that nothing ever had.
+    `existing` holds every endpoint that the model ever had, those no longer listed included. An
+    unmatched offer gets the lowest suffix that was never used.
     """
     known = _by_tag(existing)
     matched: dict[int, str] = {}
@@ -42,7 +45,7 @@ def assign_ids(existing: Sequence[Endpoint], incoming: Sequence[Endpoint]) -> tu
 
 
 def provisional_ids(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
-    """Give ids in file order, as if nothing had been imported before; the endpoints may be of many models."""
+    """Return endpoints of any models with ids in file order, as if this were the first import."""
     everything = tuple(endpoints)
     ids = _with_new({}, set(), everything)
     return tuple(
@@ -51,7 +54,7 @@ def provisional_ids(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
 
 
 def _match(known: Sequence[Endpoint], offers: Mapping[int, Endpoint]) -> dict[int, str]:
-    """Pair the offers of one tag with the ids known for it, unchanged ones first, then the most alike."""
+    """Match offers of one tag, by their place, with known ids: unchanged first, then most alike."""
     found: dict[int, str] = {}
     unchanged: dict[Content, list[Endpoint]] = defaultdict(list)
     for endpoint in reversed(known):
@@ -75,7 +78,7 @@ def _match(known: Sequence[Endpoint], offers: Mapping[int, Endpoint]) -> dict[in
 def _most_alike_first(
     known: Sequence[Endpoint], offers: Mapping[int, Endpoint]
 ) -> list[tuple[int, int]]:
-    """Pair every offer's place with the order of every known endpoint, by how many terms, then readings, differ."""
+    """Return pairs of an offer's place and a known endpoint's index, the most alike first."""
     before = [(_terms(endpoint), _readings(endpoint)) for endpoint in known]
     now = {place: (_terms(offer), _readings(offer)) for place, offer in offers.items()}
     pairs = sorted(
@@ -89,7 +92,7 @@ def _most_alike_first(
 def _with_new(
     matched: Mapping[int, str], used: set[str], incoming: Sequence[Endpoint]
 ) -> list[str]:
-    """Fill in ids for what was not matched: per tag the lowest suffix not in `used` (which this extends)."""
+    """Return all ids; an unmatched offer gets the lowest suffix not in `used`, which grows."""
     suffixes = defaultdict[tuple[str, str], "count[int]"](lambda: count(1))
     ids = []
     for place, endpoint in enumerate(incoming):
@@ -103,7 +106,7 @@ def _with_new(
 
 
 def _in_file_order(ids: Sequence[str], incoming: Sequence[Endpoint]) -> list[str]:
-    """Hand the ids of offers that nothing tells apart out in file order, so that a second import changes nothing."""
+    """Reorder the ids of equal offers to file order."""
     alike: dict[tuple[str, Content], list[int]] = defaultdict(list)
     for place, endpoint in enumerate(incoming):
         alike[endpoint.tag, _content(endpoint)].append(place)
@@ -138,7 +141,7 @@ def _spelled(endpoint: Endpoint, suffix: int) -> str:
 
 
 def _suffix(endpoint: Endpoint) -> tuple[int, str]:
-    """Order of an id among those of its tag: 1 for the bare one, then as numbered."""
+    """Return the sort key of an id among those of its tag: 1 for the bare one, then its number."""
     number = endpoint.endpoint_id.removeprefix(f"{endpoint.model}@{endpoint.tag}").removeprefix("~")
     return (int(number) if number.isdecimal() else 1), endpoint.endpoint_id
 

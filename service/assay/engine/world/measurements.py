@@ -1,4 +1,4 @@
-"""What was measured of endpoints: observed counts, traffic, speed, benchmark runs, and tenants' ignores."""
+"""Measurements of endpoints: observed counts, traffic, speed, benchmark runs, ignore votes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Requests that offered tools, those that ended in tool calls, and those of them with a bad call."""
+    """Requests that offered tools, those that ended in tool calls, those with a bad call."""
 
     requests: float
     tool_call_requests: float
@@ -47,10 +47,11 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class TrafficCounts:
-    """One tenant's requests of one stratum at one endpoint, as one source reported them up to the end of an hour.
+    """One tenant's requests of one stratum at one endpoint, from one source, up to a closed hour.
 
-    Counts are discounted by age, with `half_life`; `observed` are undiscounted; `hour_calls` and `hour_errored` belong
-    to the last closed hour. Hours are numbered from 1970. If `observed` is zero, all counts are stale.
+    Counts are discounted by age, with `half_life`; `observed` is undiscounted; `hour_calls` and
+    `hour_errored` belong to the last closed hour. Hours are numbered from 1970. If `observed` is
+    zero, all counts are stale.
     """
 
     endpoint_id: str
@@ -72,7 +73,7 @@ class TrafficCounts:
 
 @dataclass(frozen=True, slots=True)
 class ServedSpeed:
-    """One day's seconds to the first token, tokens per second, and percentage of requests answered."""
+    """One day's seconds to the first token, tokens per second, and requests answered in percent."""
 
     latency_s: Percentiles = field(default_factory=Percentiles)
     throughput_tps: Percentiles = field(default_factory=Percentiles)
@@ -91,7 +92,7 @@ class Series:
 
     @property
     def name(self) -> str:
-        """A line that identifies the series: `livemcpbench@0 scorer/accuracy fraction by gpt-4.1`."""
+        """A line that identifies the series: `bench@0 scorer/accuracy fraction by gpt-4.1`."""
         return f"{self.suite}@{self.version} {self.metric} {self.unit} by {self.judge}"
 
 
@@ -99,9 +100,9 @@ class Series:
 class BenchmarkRun:
     """One score of one endpoint, as a source reports it.
 
-    `run` is the run's own id: the same id with another score revises the run. It is empty where the source keeps one
-    figure per series, as published tables do. `source_revision` is the source's name for the state of its files.
-    Tasks are counted with their trials.
+    `run` is the run's own id: the same id with another score revises the run. It is empty if the
+    source keeps one figure per series, as published tables do. `source_revision` is the source's
+    name for the state of its files. Tasks are counted with their trials.
     """
 
     endpoint_id: str
@@ -118,7 +119,7 @@ class BenchmarkRun:
 
 @dataclass(frozen=True, slots=True)
 class IgnoreVote:
-    """What an eligible tenant that requested tools of a model ignores there, and its affiliated providers."""
+    """What an eligible tenant that requested tools of a model ignores, and its own providers."""
 
     tenant: str
     model: str

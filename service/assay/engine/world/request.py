@@ -1,4 +1,4 @@
-"""What a caller may ask: a request without any prompt text, checked when it is made."""
+"""A request, without any prompt text; its values are checked when it is built."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ MAX_MODELS = 32
 INT64_MAX = 2**63 - 1
 
 QUANTIZATIONS = (
-    "int4", "int8", "fp4", "mxfp4", "nvfp4", "fp6", "fp8", "mxfp8", "fp16", "bf16", "fp32", "unknown",
+    "int4", "int8", "fp4", "mxfp4", "nvfp4", "fp6", "fp8", "mxfp8", "fp16", "bf16", "fp32",
+    "unknown",
 )  # fmt: skip
 SORTS = ("price", "throughput", "latency", "exacto")
 PARTITIONS = ("model", "none")
@@ -78,7 +79,7 @@ class ProviderPreferences:
     )
 
     def __post_init__(self) -> None:
-        """Refuse what no endpoint could mean."""
+        """Reject values that OpenRouter does not define."""
         for name in ("order", "only", "ignore"):
             check_texts(f"provider.{name}", getattr(self, name))
         check_texts("provider.quantizations", self.quantizations)
@@ -131,7 +132,7 @@ class Request:
     )
 
     def __post_init__(self) -> None:
-        """Refuse out-of-range values, each by its name."""
+        """Reject values out of range."""
         if not self.model:
             raise InvalidField("model", self.model, "a model name such as author/slug")
         check_texts("models", self.models, limit=MAX_MODELS)
@@ -150,7 +151,7 @@ class Request:
 
 
 def check_text(name: str, value: str) -> None:
-    """Refuse over-long text and anything that is not printable."""
+    """Reject text that is too long or not printable."""
     if len(value) > MAX_TEXT:
         raise InvalidField(name, value, f"at most {MAX_TEXT} characters")
     if not value.isprintable():
@@ -158,7 +159,7 @@ def check_text(name: str, value: str) -> None:
 
 
 def check_texts(name: str, values: tuple[str, ...], limit: int = MAX_LIST) -> None:
-    """Refuse over-long lists and empty or unprintable members."""
+    """Reject lists that are too long, and empty or unprintable members."""
     if len(values) > limit:
         raise InvalidField(name, f"{len(values)} items", f"a list of at most {limit}")
     for index, value in enumerate(values):
@@ -168,12 +169,12 @@ def check_texts(name: str, values: tuple[str, ...], limit: int = MAX_LIST) -> No
 
 
 def check_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Refuse a word outside its list."""
+    """Reject a word that is not listed."""
     if value not in allowed:
         raise InvalidField(name, value, f"one of {', '.join(allowed)}")
 
 
 def check_not_negative(name: str, value: float | None) -> None:
-    """Refuse negative, infinite and NaN numbers, and integers beyond 64 bits."""
+    """Reject negative, infinite and NaN numbers, and integers beyond 64 bits."""
     if value is not None and not (math.isfinite(value) and 0 <= value <= INT64_MAX):
         raise InvalidField(name, value, "a finite number, zero or more")

@@ -1,7 +1,7 @@
 """Model names with suffixes: `author/slug[:catalog variant][:routing variant]…`.
 
-Source of the grammar: OpenRouter's model variants (reference/openrouter.md §5): split on `:`, at most one catalog
-variant, any number of routing variants in any order.
+The grammar is that of OpenRouter's model variants: split on `:`, at most one catalog variant, any
+number of routing variants in any order.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ NAME = re.compile(r"[A-Za-z0-9~][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*", re.
 
 @dataclass(frozen=True, slots=True)
 class Slug:
-    """A model of the catalog (`model` includes its catalog variant) and the routing variants in the order given."""
+    """A model, catalog variant included, and the routing variants in the order given."""
 
     model: str
     variants: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """The slug as one would write it."""
+        """Return the slug as a caller writes it."""
         return ":".join((self.model, *self.variants))
 
 
 def parse_slug(text: str, *, models: Container[str], variants: Collection[str]) -> Slug:
-    """Split a requested name against the models and routing variants that exist.
+    """Split a requested name, given the models and routing variants that exist.
 
-    Raises InvalidField for malformed names, UnknownModel and UnknownVariant naming the value.
+    Raises `InvalidField` for malformed names, `UnknownModel` and `UnknownVariant`.
     """
     if len(text) > MAX_SLUG:
         raise InvalidField("model", text, f"a name of at most {MAX_SLUG} characters")
@@ -55,10 +55,10 @@ def parse_slug(text: str, *, models: Container[str], variants: Collection[str]) 
 
 
 def provider_matches(name: str, provider: str, tag: str, service_tier: str) -> bool:
-    """Whether a provider name in a request or preference means the endpoint of that provider, tag and tier.
+    """Return whether a name in a request or preference means an endpoint.
 
-    A provider's slug means all its endpoints save service tiers; any other name means exactly one tag
-    (reference/openrouter.md §4.1).
+    As at OpenRouter, a provider's slug means all its endpoints except service tiers; any other name
+    means exactly one tag.
     """
     if name == provider:
         return not service_tier or tag == name

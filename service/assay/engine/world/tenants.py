@@ -1,4 +1,4 @@
-"""What tenants prefer, and what the operator allows them."""
+"""Tenants' preferences and the settings that the operator gives them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """A tenant's pin or ignore of a provider (slug) or an endpoint (tag), for one model or for all (`None`)."""
+    """A tenant's pin or ignore of a provider (slug) or endpoint (tag), for one model or for all."""
 
     tenant: str
     kind: str  # "pin" | "ignore"

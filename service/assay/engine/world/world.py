@@ -20,8 +20,8 @@ from assay.engine.world.tenants import Preference, TenantSettings
 class World:
     """Everything that judging reads, besides policy; each tuple may come in any order.
 
-    Endpoints that no source lists any more are left out. `traffic` is keyed by `EvidenceSpec.key`, because counts are
-    discounted while they are loaded; `served` by endpoint id.
+    Endpoints that no source lists any more are left out. `traffic` is keyed by `EvidenceSpec.key`,
+    because counts are discounted while they are loaded; `served` by endpoint id.
     """
 
     models: tuple[Model, ...] = ()

@@ -1,4 +1,4 @@
-"""From catalog values and pools to messages."""
+"""Catalog values and pools as messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 
 def stamp(at: datetime | None) -> Timestamp | None:
-    """An instant, `None` where there is none."""
+    """Return an instant as a timestamp; `None` stays `None`."""
     if at is None:
         return None
     made = Timestamp()
@@ -68,7 +68,7 @@ def _copied(value: object, message: AnyMessage) -> AnyMessage:
 
 
 def pool(value: PoolReport) -> pb.Pool:
-    """A pool with the verdict and the facts of every endpoint of its model."""
+    """Return a pool as a message, with the verdict and the facts of every endpoint."""
     return pb.Pool(
         model=value.model,
         variant=value.variant,
@@ -76,13 +76,12 @@ def pool(value: PoolReport) -> pb.Pool:
         rule_set=value.rule_set,
         as_of=stamp(value.as_of),
         snapshot_id=value.snapshot_id,
-        members=map(pool_endpoint, value.members),
-        others=map(pool_endpoint, value.others),
+        members=map(_pool_endpoint, value.members),
+        others=map(_pool_endpoint, value.others),
     )
 
 
-def pool_endpoint(value: PoolEndpoint) -> pb.PoolEndpoint:
-    """One endpoint as its pool sees it."""
+def _pool_endpoint(value: PoolEndpoint) -> pb.PoolEndpoint:
     verdict = value.verdict
     return pb.PoolEndpoint(
         endpoint_id=verdict.endpoint_id,

@@ -12,17 +12,16 @@ from assay.v1 import evidence_pb2 as pb
 
 
 def scorecard_response(report: PoolReport, cards: Iterable[Scorecard]) -> pb.GetScorecardResponse:
-    """What stands between endpoints and a pool."""
+    """Return the scorecards of a pool as a response."""
     return pb.GetScorecardResponse(
         snapshot_id=report.snapshot_id,
         as_of=stamp(report.as_of),
         binding=report.binding,
-        scorecards=map(scorecard, cards),
+        scorecards=map(_scorecard, cards),
     )
 
 
-def scorecard(card: Scorecard) -> pb.Scorecard:
-    """What stands between one endpoint and a pool."""
+def _scorecard(card: Scorecard) -> pb.Scorecard:
     judged = card.endpoint
     return pb.Scorecard(
         endpoint_id=judged.verdict.endpoint_id,
@@ -31,15 +30,14 @@ def scorecard(card: Scorecard) -> pb.Scorecard:
         state=judged.state or "",
         since=stamp(judged.since),
         held_until=stamp(card.held_until),
-        accuracy=share(card.accuracy),
+        accuracy=_share(card.accuracy),
         broken=map(finding, card.broken),
         clean_requests=card.clean_requests,
         hours=card.hours,
     )
 
 
-def share(value: AccuracyEstimate | None) -> pb.MeasuredShare | None:
-    """A share with its interval, where there is one."""
+def _share(value: AccuracyEstimate | None) -> pb.MeasuredShare | None:
     if value is None:
         return None
     return pb.MeasuredShare(
