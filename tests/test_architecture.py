@@ -1,9 +1,13 @@
-"""Packages and modules are as `service/README.md` describes them."""
+"""Packages, modules and class names are as `service/README.md` describes them."""
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from tests.support.catalogs import ROOT
@@ -13,6 +17,11 @@ ASSAY = ROOT / "service" / "assay"
 PAGES = ("README.md", "service/AUDIT.md", "service/OPERATIONS.md", "service/README.md")
 MAP = page("service/README.md")
 MODULE = re.compile(r"`((?:[a-z_0-9]+/)+[a-z_0-9]+\.(?:py|yaml|proto|md|json))`")
+
+
+def modules() -> Iterator[Path]:
+    """Yield the modules of the service, without generated code."""
+    return (path for path in ASSAY.rglob("*.py") if path.relative_to(ASSAY).parts[0] != "v1")
 
 
 def contracts() -> list[dict[str, Any]]:
@@ -87,3 +96,13 @@ def test_every_package_is_a_subject_of_its_own() -> None:
     loose = [path.name for path in ASSAY.glob("*.py") if path.name != "__init__.py"]
 
     assert loose == []
+
+
+def test_public_class_names_are_unique() -> None:
+    places: defaultdict[str, list[str]] = defaultdict(list)
+    for path in modules():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(str(path.relative_to(ASSAY)))
+
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}

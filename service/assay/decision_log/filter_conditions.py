@@ -35,10 +35,10 @@ from assay.decision_log.filter_sql import (
     TENANT_VALUE,
     UNKNOWN,
     WORD_LIST,
-    Constant,
     ItemList,
     Operand,
     RowValue,
+    SqlConstant,
     Unknown,
     UntranslatableError,
     WordList,
@@ -129,7 +129,7 @@ class FilterTranslator:
         self._rules: Mapping[type[tree.CheckedNode], Callable[[Any], Operand]] = {
             tree.Literal: self._literal,
             tree.FactRead: self._fact,
-            tree.HasFact: lambda _: Constant(value=True),
+            tree.HasFact: lambda _: SqlConstant(value=True),
             tree.LocalRead: self._local,
             tree.Operation: self._operation,
             tree.Logic: self._logic,
@@ -155,7 +155,7 @@ class FilterTranslator:
         return UNKNOWN
 
     def _literal(self, node: tree.Literal) -> Operand:
-        return Constant(node.value)
+        return SqlConstant(node.value)
 
     def _fact(self, node: tree.FactRead) -> Operand:
         field = _FIELDS[node.key]
@@ -177,7 +177,7 @@ class FilterTranslator:
             return UNKNOWN
         if node.name == "!":
             return negate(operands[0])
-        values = [operand.value for operand in operands if isinstance(operand, Constant)]
+        values = [operand.value for operand in operands if isinstance(operand, SqlConstant)]
         if len(values) < len(operands):
             self._budget.look_up(
                 node,
@@ -187,7 +187,7 @@ class FilterTranslator:
             )
             return operate(node.name, node.operands[0].type, operands)
         try:
-            return Constant(OPERATIONS[node.name](*values))
+            return SqlConstant(OPERATIONS[node.name](*values))
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise UntranslatableError(str(error)) from None
 
@@ -199,15 +199,15 @@ class FilterTranslator:
         test, then, otherwise = map(self.translate, (node.condition, node.then, node.otherwise))
         if any(isinstance(part, Unknown) for part in (test, then, otherwise)):
             return UNKNOWN
-        if isinstance(test, Constant):
+        if isinstance(test, SqlConstant):
             return then if test.value else otherwise
-        if node.type == BOOL and isinstance(then, Constant):
+        if node.type == BOOL and isinstance(then, SqlConstant):
             return (
                 combine("||", [test, otherwise])
                 if then.value
                 else combine("&&", [negate(test), otherwise])
             )
-        if node.type == BOOL and isinstance(otherwise, Constant):
+        if node.type == BOOL and isinstance(otherwise, SqlConstant):
             return (
                 combine("||", [negate(test), then])
                 if otherwise.value
@@ -229,17 +229,17 @@ class FilterTranslator:
         parts = list_operand([self.translate(part) for entry in node.entries for part in entry])
         if isinstance(parts, Unknown):
             return UNKNOWN
-        if not isinstance(parts, Constant):
+        if not isinstance(parts, SqlConstant):
             raise UntranslatableError("a map holds constants only")
         try:
-            return Constant(OPERATIONS["map"](*parts.value))
+            return SqlConstant(OPERATIONS["map"](*parts.value))
         except LookupError as error:
             raise UntranslatableError(str(error)) from None
 
     def _match(self, node: tree.Match) -> Operand:
         operand = self.translate(node.operand)
-        if isinstance(operand, Constant):
-            return Constant(node.search(operand.value) is not None)
+        if isinstance(operand, SqlConstant):
+            return SqlConstant(node.search(operand.value) is not None)
         if isinstance(operand, Unknown):
             return UNKNOWN
         raise UntranslatableError(
@@ -252,30 +252,34 @@ class FilterTranslator:
         if isinstance(elements, WordList):
             return self._over_words(node, elements)
         return (
-            self._unrolled(node, elements) if isinstance(elements, Constant | ItemList) else UNKNOWN
+            self._unrolled(node, elements)
+            if isinstance(elements, SqlConstant | ItemList)
+            else UNKNOWN
         )
 
-    def _unrolled(self, node: tree.Macro, elements: Constant | ItemList) -> Operand:
+    def _unrolled(self, node: tree.Macro, elements: SqlConstant | ItemList) -> Operand:
         kept: list[Operand] = []
         made: list[Operand] = []
         for item in items_of(elements):
             self._locals.append(item)
             holds = (
-                Constant(value=True) if node.condition is None else self.translate(node.condition)
+                SqlConstant(value=True)
+                if node.condition is None
+                else self.translate(node.condition)
             )
             result = item if node.result is None else self.translate(node.result)
             self._locals.pop()
             kept.append(holds)
-            made += [result] if isinstance(holds, Constant) and holds.value else []
+            made += [result] if isinstance(holds, SqlConstant) and holds.value else []
         if node.kind in {"exists", "all"}:
             return combine("||" if node.kind == "exists" else "&&", kept)
         if any(isinstance(holds, Unknown) for holds in kept):
             return UNKNOWN
-        if not all(isinstance(holds, Constant) for holds in kept):
+        if not all(isinstance(holds, SqlConstant) for holds in kept):
             raise UntranslatableError(
                 f"{node.kind} over a list literal needs conditions on constants"
             )
-        return Constant(len(made) == 1) if node.kind == "exists_one" else list_operand(made)
+        return SqlConstant(len(made) == 1) if node.kind == "exists_one" else list_operand(made)
 
     def _over_words(self, node: tree.Macro, elements: WordList) -> Operand:
         if node.kind not in {"exists", "all", "exists_one"} or node.condition is None:
@@ -294,7 +298,7 @@ class FilterTranslator:
             return UNKNOWN
         if node.kind == "exists_one":
             return RowValue(
-                count_words(words, elements.kind, condition(test)) == to_sql(Constant(1))
+                count_words(words, elements.kind, condition(test)) == to_sql(SqlConstant(1))
             )
         each = node.kind == "all"
         holds = not_(condition(test)) if each else condition(test)
@@ -314,7 +318,7 @@ class FilterTranslator:
         """Return whether a body reads the row or another macro's words, and so is per row."""
         if isinstance(node, tree.LocalRead):
             known = self._locals[node.slot] if node.slot < len(self._locals) else word
-            return not isinstance(known, Constant) and known is not word
+            return not isinstance(known, SqlConstant) and known is not word
         return isinstance(node, tree.FactRead) or any(
             self._reads_other_cells(part, word) for part in _parts_of(node)
         )

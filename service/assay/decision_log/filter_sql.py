@@ -136,7 +136,7 @@ def _right(element: _Ending, compiler: SQLCompiler, **how: Any) -> str:  # noqa:
 
 
 @dataclass(frozen=True, slots=True)
-class Constant:
+class SqlConstant:
     """A value that is the same for every row."""
 
     value: Any
@@ -170,20 +170,22 @@ class Unknown:
 
 
 UNKNOWN: Final = Unknown()
-Operand = Constant | RowValue | WordList | ItemList | Unknown
+Operand = SqlConstant | RowValue | WordList | ItemList | Unknown
 
 
-def items_of(operand: Constant | ItemList) -> tuple[Operand, ...]:
+def items_of(operand: SqlConstant | ItemList) -> tuple[Operand, ...]:
     """Return the items of a list, or the keys of a map."""
-    return operand.items if isinstance(operand, ItemList) else tuple(map(Constant, operand.value))
+    return (
+        operand.items if isinstance(operand, ItemList) else tuple(map(SqlConstant, operand.value))
+    )
 
 
 def list_operand(items: Sequence[Operand]) -> Operand:
     """Return the list of the items, as a constant if all of them are."""
     if any(isinstance(item, Unknown) for item in items):
         return UNKNOWN
-    values = [item.value for item in items if isinstance(item, Constant)]
-    return Constant(values) if len(values) == len(items) else ItemList(tuple(items))
+    values = [item.value for item in items if isinstance(item, SqlConstant)]
+    return SqlConstant(values) if len(values) == len(items) else ItemList(tuple(items))
 
 
 def to_sql(operand: Operand) -> ColumnElement[Any]:
@@ -194,7 +196,7 @@ def to_sql(operand: Operand) -> ColumnElement[Any]:
             if operand.field in _STORED_OTHERWISE
             else operand.expression
         )
-    value = operand.value if isinstance(operand, Constant) else None
+    value = operand.value if isinstance(operand, SqlConstant) else None
     if isinstance(value, str):
         if "\0" in value:
             raise UntranslatableError("no field holds the character NUL")
@@ -218,7 +220,7 @@ TENANT_VALUE: Final = RowValue(decision.c.tenant, TENANT)
 
 def condition(operand: Operand) -> ColumnElement[bool]:
     """Return a bool as SQL."""
-    if isinstance(operand, Constant):
+    if isinstance(operand, SqlConstant):
         return true() if operand.value else false()
     if isinstance(operand, RowValue):
         return operand.expression
@@ -228,8 +230,8 @@ def condition(operand: Operand) -> ColumnElement[bool]:
 def negate(operand: Operand) -> Operand:
     """Return the negation of a bool."""
     return (
-        Constant(not operand.value)
-        if isinstance(operand, Constant)
+        SqlConstant(not operand.value)
+        if isinstance(operand, SqlConstant)
         else RowValue(not_(condition(operand)))
     )
 
@@ -239,11 +241,11 @@ def combine(symbol: str, parts: Sequence[Operand]) -> Operand:
     if any(isinstance(part, Unknown) for part in parts):
         return UNKNOWN
     decisive = symbol == "||"
-    if any(isinstance(part, Constant) and part.value is decisive for part in parts):
-        return Constant(decisive)
-    translated = [condition(part) for part in parts if not isinstance(part, Constant)]
+    if any(isinstance(part, SqlConstant) and part.value is decisive for part in parts):
+        return SqlConstant(decisive)
+    translated = [condition(part) for part in parts if not isinstance(part, SqlConstant)]
     if not translated:
-        return Constant(not decisive)
+        return SqlConstant(not decisive)
     return RowValue(or_(*translated) if decisive else and_(*translated))
 
 
@@ -267,7 +269,7 @@ _LAST_CHARACTER: Final = "\U0010ffff"
 def operate(name: str, type_: Type, operands: tuple[Operand, ...]) -> Operand:
     """Translate an operation on operands of which the first is of `type_`; not all are constant."""
     if name in _ON_TENANT and any(isinstance(o, RowValue) and o.field == TENANT for o in operands):
-        others = [o for o in operands if isinstance(o, Constant)]
+        others = [o for o in operands if isinstance(o, SqlConstant)]
         if len(others) == len(operands) - 1:
             return _of_tenant(name, type_, operands)
     if name in _COMPARISONS:
@@ -286,10 +288,10 @@ def _of_tenant(name: str, type_: Type, operands: tuple[Operand, ...]) -> Operand
         type_,
         tuple(RowValue(names.c.tenant) if isinstance(o, RowValue) else o for o in operands),
     )
-    if isinstance(translated, Constant):
+    if isinstance(translated, SqlConstant):
         return translated
     holds_for_no_name = OPERATIONS[name](
-        *(o.value if isinstance(o, Constant) else "" for o in operands)
+        *(o.value if isinstance(o, SqlConstant) else "" for o in operands)
     )
     wanted = not_(condition(translated)) if holds_for_no_name else condition(translated)
     pseudonyms = select(names.c.pseudonym).where(wanted).correlate_except(names)
@@ -299,13 +301,13 @@ def _of_tenant(name: str, type_: Type, operands: tuple[Operand, ...]) -> Operand
 
 def _compare(symbol: str, type_: Type, left: Operand, right: Operand) -> Operand:
     """Compare two bools, ints or texts."""
-    if isinstance(left, Constant) and isinstance(right, Constant):
-        return Constant(OPERATIONS[symbol](left.value, right.value))
-    if isinstance(left, Constant):
+    if isinstance(left, SqlConstant) and isinstance(right, SqlConstant):
+        return SqlConstant(OPERATIONS[symbol](left.value, right.value))
+    if isinstance(left, SqlConstant):
         symbol, left, right = _MIRRORED[symbol], right, left
     if type_ == BOOL:
         return _compare_bools(symbol, left, right)
-    if isinstance(left, RowValue) and left.field == TIME and isinstance(right, Constant):
+    if isinstance(left, RowValue) and left.field == TIME and isinstance(right, SqlConstant):
         return _compare_time(symbol, left.expression, right.value)
     return RowValue(_COMPARISONS[symbol](to_sql(left), to_sql(right)))
 
@@ -313,7 +315,7 @@ def _compare(symbol: str, type_: Type, left: Operand, right: Operand) -> Operand
 def _compare_time(symbol: str, instant: ColumnElement[Any], microseconds: int) -> Operand:
     """Compare the column itself, so that its index is used; out of range the result is constant."""
     if not _FIRST_TIME <= microseconds <= _LAST_TIME:
-        return Constant(_COMPARISONS[symbol](0, microseconds))
+        return SqlConstant(_COMPARISONS[symbol](0, microseconds))
     instant_sql = literal(EPOCH + microseconds * MICROSECOND, UtcTime())
     return RowValue(_COMPARISONS[symbol](instant, instant_sql))
 
@@ -321,7 +323,7 @@ def _compare_time(symbol: str, instant: ColumnElement[Any], microseconds: int) -
 def _compare_bools(symbol: str, left: Operand, right: Operand) -> Operand:
     """Compare bools by logic: false is less than true."""
     if symbol in {"==", "!="}:
-        if isinstance(right, Constant):
+        if isinstance(right, SqlConstant):
             return left if right.value is (symbol == "==") else negate(left)
         sides = Grouping(condition(left)), Grouping(condition(right))
         return RowValue(
@@ -337,12 +339,12 @@ def _compare_bools(symbol: str, left: Operand, right: Operand) -> Operand:
 def _is_in(type_: Type, element: Operand, container: Operand) -> Operand:
     if isinstance(container, WordList):
         return _has_word(container.kind, element)
-    if not isinstance(container, Constant | ItemList):
+    if not isinstance(container, SqlConstant | ItemList):
         raise UntranslatableError("in needs a list field or a list literal")
     items = items_of(container)
-    constants = [item for item in items if isinstance(item, Constant)]
-    rest = [item for item in items if not isinstance(item, Constant)]
-    if isinstance(element, Constant) or type_ == BOOL:
+    constants = [item for item in items if isinstance(item, SqlConstant)]
+    rest = [item for item in items if not isinstance(item, SqlConstant)]
+    if isinstance(element, SqlConstant) or type_ == BOOL:
         return combine("||", [_compare("==", type_, element, item) for item in items])
     parts = [_compare("==", type_, element, item) for item in rest]
     if constants:
@@ -353,7 +355,7 @@ def _is_in(type_: Type, element: Operand, container: Operand) -> Operand:
 def _has_word(kind: str, element: Operand) -> Operand:
     """Test for a word; a constant word finds its sets by index."""
     words = finding_set_word.alias()
-    if isinstance(element, Constant):
+    if isinstance(element, SqlConstant):
         sets = select(words.c.finding_set).where(
             words.c.kind == kind, words.c.word == to_sql(element)
         )
@@ -383,7 +385,7 @@ def _size(_type: Type, operand: Operand) -> Operand:
     if isinstance(operand, WordList):
         return RowValue(count_words(finding_set_word.alias(), operand.kind))
     if isinstance(operand, ItemList):
-        return Constant(len(operand.items))
+        return SqlConstant(len(operand.items))
     return RowValue(_length(to_sql(operand)))
 
 
@@ -393,15 +395,15 @@ def _length(text: ColumnElement[Any]) -> ColumnElement[int]:
 
 def _starts_with(_type: Type, text: Operand, part: Operand) -> Operand:
     """Test a constant prefix as a range, which an index serves; otherwise by position."""
-    if part == Constant(""):
-        return Constant(value=True)
+    if part == SqlConstant(""):
+        return SqlConstant(value=True)
     whole, start = to_sql(text), to_sql(part)
-    if not isinstance(part, Constant) or not isinstance(whole, Column):
+    if not isinstance(part, SqlConstant) or not isinstance(whole, Column):
         return RowValue(_Position(whole, start) == literal(1, Integer()))
     ranges = [RowValue(whole >= start)]
     end = text_after_prefix(part.value)
     if end is not None:
-        ranges.append(RowValue(whole < to_sql(Constant(end))))
+        ranges.append(RowValue(whole < to_sql(SqlConstant(end))))
     return combine("&&", ranges)
 
 
@@ -417,7 +419,7 @@ def text_after_prefix(prefix: str) -> str | None:
 def _ends_with(_type: Type, text: Operand, part: Operand) -> Operand:
     """Compare as many characters from the end; a shorter text is never equal."""
     end = to_sql(part)
-    size = literal(len(part.value), Integer()) if isinstance(part, Constant) else _length(end)
+    size = literal(len(part.value), Integer()) if isinstance(part, SqlConstant) else _length(end)
     return RowValue(_Ending(to_sql(text), size) == end)
 
 
