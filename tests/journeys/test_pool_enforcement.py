@@ -214,16 +214,19 @@ def test_preferences_exclude_what_they_name(
 
 CANONICAL = """
 import sys
-from assay.engine.request import Request
-from assay.cli.options import instant
-from assay.wiring import decider_for, judged_now, open_database
+from datetime import datetime
+from assay.engine.decide.ordering import seed_for
+from assay.engine.decide.plan import Moment, plan
+from assay.engine.world.request import Request
+from assay.server.database import open_current_database, snapshot_now
 url, now, *models = sys.argv[1:]
-with open_database(url) as engine:
-    _, snapshot = judged_now(engine, None, instant("now", now))
-decider = decider_for(snapshot, instant("now", now))
+at = datetime.fromisoformat(now)
+with open_current_database(url) as database:
+    snapshot = snapshot_now(database, None, at)
 for model in models:
-    plan = decider.decide(Request(model, tools=2, session_id="s", tenant="t")).plan
-    print(plan.canonical().hex())
+    request = Request(model, tools=2, session_id="s", tenant="t")
+    seed = seed_for(b"", "t", model, "s", "")
+    print(plan(request, snapshot, Moment(at, seed)).canonical().hex())
 """
 
 
