@@ -1,4 +1,4 @@
-"""`assay import benchmarks|inspect|tau2`: scores of endpoints, as evidence."""
+"""The commands `assay import benchmarks`, `inspect` and `tau2`: scores of endpoints."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from sqlalchemy import Engine
 
-from assay.cli.importing import Files, named, run
+from assay.cli.importing import Files, choose_source, import_files
 from assay.cli.options import DatabaseUrl, Json
 from assay.engine.errors import BadData
 from assay.importers.benchmarks import read_benchmarks
@@ -25,11 +25,13 @@ LARGEST = 256 * 1024 * 1024
 Endpoint = Annotated[
     str | None,
     Parameter(
-        help="The endpoint that was measured, where the files do not say; they may not deny it."
+        help="The id of the measured endpoint, if the files do not identify it; "
+        "scores of files that contradict it are rejected."
     ),
 ]
 Source = Annotated[
-    str | None, Parameter(help="Who says so; what a source says again revises what it said.")
+    str | None,
+    Parameter(help="The name of the source; a newer score of the same source revises the older."),
 ]
 
 
@@ -43,19 +45,19 @@ def benchmarks_command(
 ) -> int:
     """Import tables of scores: CSV with model, provider, suite, score, unit, run_at and more.
 
-    The source is --source, else the table's own column, else the file's name.
+    The source is --source; otherwise the table's own column, otherwise the file's name.
 
     Example: assay import benchmarks provider_benchmarks.csv
     """
-    said = None if source is None else named(source, "")
+    chosen_source = None if source is None else choose_source(source, "")
 
     def take(database: Engine, path: Path, data: bytes) -> ImportReport:
         document = read_benchmarks(
-            data, source=path.name.partition(".")[0] or path.name, named=said
+            data, source=path.name.partition(".")[0] or path.name, named=chosen_source
         )
         return apply_benchmarks(database, document, endpoint=endpoint, now=wall_clock())
 
-    return run(files, url, take, json=json)
+    return import_files(files, url, take, json=json)
 
 
 def inspect_command(
@@ -66,20 +68,21 @@ def inspect_command(
     url: DatabaseUrl = None,
     json: Json = False,
 ) -> int:
-    """Import logs of Inspect AI, .eval or JSON: OpenBench's LiveMCPBench and any other task.
+    """Import logs of Inspect AI (.eval or JSON), such as those of OpenBench's LiveMCPBench.
 
-    Runs that were pinned to one provider through OpenRouter name their endpoint; any other needs --endpoint.
+    A run that was pinned to one provider through OpenRouter identifies its endpoint; any other
+    needs --endpoint.
 
     Example: assay import inspect logs/livemcpbench.eval
     """
-    said = named(source, "inspect")
+    chosen_source = choose_source(source, "inspect")
 
     def take(database: Engine, _path: Path, data: bytes) -> ImportReport:
         return apply_benchmarks(
-            database, read_inspect(data, source=said), endpoint=endpoint, now=wall_clock()
+            database, read_inspect(data, source=chosen_source), endpoint=endpoint, now=wall_clock()
         )
 
-    return run(files, url, take, json=json)
+    return import_files(files, url, take, json=json)
 
 
 def tau2_command(
@@ -90,36 +93,37 @@ def tau2_command(
     url: DatabaseUrl = None,
     json: Json = False,
 ) -> int:
-    """Import results of tau2-bench (a file, or the directory with results.json) and submissions to its leaderboard.
+    """Import results of tau2-bench and submissions to its leaderboard.
 
-    None of them names an endpoint, so --endpoint has to.
+    Results are a file, or the directory with results.json. Neither results nor submissions name an
+    endpoint, so --endpoint is required.
 
     Example: assay import tau2 results.json --endpoint moonshotai/kimi-k2-0905@groq
     """
-    said = named(source, "tau2")
+    chosen_source = choose_source(source, "tau2")
 
     def take(database: Engine, path: Path, data: bytes) -> ImportReport:
-        document = read_tau2(data, simulations_of(path), source=said)
+        document = read_tau2(data, _simulations_of(path), source=chosen_source)
         return apply_benchmarks(database, document, endpoint=endpoint, now=wall_clock())
 
-    return run(files, url, take, json=json, read=read_results)
+    return import_files(files, url, take, json=json, read=_read_results)
 
 
-def read_results(path: Path) -> bytes:
-    """Read the results file, which the directory form holds under a fixed name."""
+def _read_results(path: Path) -> bytes:
+    """Read the results file, which has a fixed name in a directory."""
     return (path / RESULTS if path.is_dir() else path).read_bytes()
 
 
-def simulations_of(path: Path) -> Iterator[tuple[str, bytes]] | None:
-    """The simulation files of the directory form by name, one after the other; `None` where it is one file."""
+def _simulations_of(path: Path) -> Iterator[tuple[str, bytes]] | None:
+    """Return the simulation files of a results directory, or `None` for a single file."""
     if not path.is_dir() and path.name != RESULTS:
         return None
     directory = (path if path.is_dir() else path.parent) / SIMULATIONS
-    return simulation_files(directory) if path.is_dir() or directory.is_dir() else None
+    return _simulation_files(directory) if path.is_dir() or directory.is_dir() else None
 
 
-def simulation_files(directory: Path) -> Iterator[tuple[str, bytes]]:
-    """Read files that lie in the directory itself: links may lead anywhere and are refused."""
+def _simulation_files(directory: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield each file of the directory with its name; reject links, which may lead anywhere."""
     for path in sorted(directory.glob("*.json")):
         if path.is_symlink() or not path.is_file():
             raise BadData(f"{SIMULATIONS}/{path.name}: not a plain file")

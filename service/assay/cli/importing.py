@@ -1,4 +1,4 @@
-"""Files into the database: each is one transaction, and what all of them did is told at the end."""
+"""The import of files, one transaction each, and the report of all imports at the end."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from assay.engine.world.request import check_text
 from assay.importers.documents import ImportCounts, ImportReport
 from assay.server.database import open_current_database
 
-SHOWN = 20
+_MOST_SHOWN = 20
 Files = Annotated[list[Path], Parameter(help="One or more files; each is one transaction.")]
 
 
-def named(source: str | None, default: str) -> str:
-    """The source to import under; raises InvalidField where the given one is no name."""
+def choose_source(source: str | None, default: str) -> str:
+    """Return the name of the source; raise InvalidField if the given one is not valid."""
     if source is None:
         return default
     if not source:
@@ -31,7 +31,7 @@ def named(source: str | None, default: str) -> str:
     return source
 
 
-def run(
+def import_files(
     files: Sequence[Path],
     url: str | None,
     take: Callable[[Engine, Path, bytes], ImportReport],
@@ -39,25 +39,31 @@ def run(
     json: bool,
     read: Callable[[Path], bytes] = Path.read_bytes,
 ) -> int:
-    """Import each file and say what it did; 3 where anything was refused."""
+    """Import each file and report the result; return 3 if any item was rejected, else 0."""
     reports: list[tuple[Path, ImportReport]] = []
     progress = Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=errors, transient=True,
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        console=errors,
+        transient=True,
         disable=not errors.is_terminal,
-    )  # fmt: skip
+    )
     try:
         with open_current_database(url) as database, progress:
             for path in files:
                 task = progress.add_task(f"importing {escape(path.name)}")
-                reports.append((path, taken(path, lambda path: take(database, path, read(path)))))
+                reports.append(
+                    (path, _import_file(path, lambda path: take(database, path, read(path))))
+                )
                 progress.remove_task(task)
-    finally:  # what came before a faulty file is in the database, and is told
-        tell(reports, json=json)
+    finally:  # files before a faulty one are in the database, so report them
+        _print_reports(reports, json=json)
     return 3 if any(report.rejected for _, report in reports) else 0
 
 
-def taken(path: Path, take: Callable[[Path], ImportReport]) -> ImportReport:
-    """Import one file; raises BadData naming it."""
+def _import_file(path: Path, take: Callable[[Path], ImportReport]) -> ImportReport:
+    """Import one file; raise BadData with its name."""
     try:
         return take(path)
     except OSError as error:
@@ -66,23 +72,23 @@ def taken(path: Path, take: Callable[[Path], ImportReport]) -> ImportReport:
         raise BadData(f"file {quoted(str(path))}: {error}") from error
 
 
-def tell(reports: Sequence[tuple[Path, ImportReport]], *, json: bool) -> None:
-    """Say what the imports did."""
+def _print_reports(reports: Sequence[tuple[Path, ImportReport]], *, json: bool) -> None:
+    """Print the results of the imports."""
     if json and reports:
-        print_json([as_json(path, report) for path, report in reports])
+        print_json([_report_json(path, report) for path, report in reports])
     elif not json:
         for path, report in reports:
-            show(path, report)
+            _print_report(path, report)
 
 
-def as_json(path: Path, report: ImportReport) -> dict[str, object]:
-    """One import for programs: counts, and the names behind them."""
+def _report_json(path: Path, report: ImportReport) -> dict[str, object]:
+    """Return the JSON form of one report: counts and names."""
     return {
         "file": str(path),
         "source": report.source,
         **{
             kind: {
-                "total": total(tally),
+                "total": _total_of(tally),
                 "added": list(tally.added),
                 "changed": list(tally.changed),
                 "gone": list(tally.gone),
@@ -94,24 +100,24 @@ def as_json(path: Path, report: ImportReport) -> dict[str, object]:
     }
 
 
-def total(tally: ImportCounts) -> int:
-    """How many the file lists."""
+def _total_of(tally: ImportCounts) -> int:
+    """Return how many items the file lists."""
     return len(tally.added) + len(tally.changed) + tally.unchanged
 
 
-def show(path: Path, report: ImportReport) -> None:
-    """One import for people."""
+def _print_report(path: Path, report: ImportReport) -> None:
+    """Print one report as tables."""
     rows = [
-        (kind, total(t), len(t.added), len(t.changed), len(t.gone), t.unchanged)
+        (kind, _total_of(t), len(t.added), len(t.changed), len(t.gone), t.unchanged)
         for kind, t in report.counts.items()
     ]
     title = f"{path.name} from {report.source}" if report.source else path.name
     print_table(title, ("", "listed", "added", "changed", "gone", "unchanged"), rows)
     if report.rejected:
         print_table(
-            f"{len(report.rejected)} refused",
+            f"{len(report.rejected)} rejected",
             ("where", "reason"),
-            [(r.where, r.reason) for r in report.rejected[:SHOWN]],
+            [(r.where, r.reason) for r in report.rejected[:_MOST_SHOWN]],
         )
-        if len(report.rejected) > SHOWN:
-            console.print(f"… and {len(report.rejected) - SHOWN} more; --json shows all")
+        if len(report.rejected) > _MOST_SHOWN:
+            console.print(f"… and {len(report.rejected) - _MOST_SHOWN} more; --json lists all")

@@ -1,4 +1,4 @@
-"""`assay import …`: files into the database, one transaction each."""
+"""The `assay import` commands: each imports files into the database, one transaction per file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from sqlalchemy import Engine
 
 from assay.cli.import_benchmarks import benchmarks_command, inspect_command, tau2_command
-from assay.cli.importing import Files, named, run
+from assay.cli.importing import Files, choose_source, import_files
 from assay.cli.options import DatabaseUrl, Json
 from assay.importers.catalog_csv import read_catalog
 from assay.importers.documents import ImportReport
@@ -26,10 +26,11 @@ from assay.store.imports.tenants import apply_preferences, apply_tenants
 
 DATED = re.compile(r"[_-]?\d{4}-\d{2}-\d{2}.*$")
 Source = Annotated[
-    str | None, Parameter(help="Who says so; what this source no longer lists is marked as gone.")
+    str | None,
+    Parameter(help="The name of the source; items that it no longer lists are marked as gone."),
 ]
 
-imports = cyclopts.App(name="import", help="Read files into the database.")
+imports = cyclopts.App(name="import", help="Import files into the database.")
 imports.command(benchmarks_command, name="benchmarks")
 imports.command(inspect_command, name="inspect")
 imports.command(tau2_command, name="tau2")
@@ -39,7 +40,9 @@ imports.command(tau2_command, name="tau2")
 def catalog(
     files: Files, *, source: Source = None, url: DatabaseUrl = None, json: Json = False
 ) -> int:
-    """Import our neutral catalog CSV. The source is by default the file's name without its date.
+    """Import a catalog in Assay's CSV format.
+
+    The default source is the file's name without its date.
 
     Example: assay import catalog endpoints_2026-07-04.csv --source openrouter
     """
@@ -47,10 +50,10 @@ def catalog(
     def take(database: Engine, path: Path, data: bytes) -> ImportReport:
         undated = DATED.sub("", path.name.partition(".")[0]) or path.stem
         return apply_catalog(
-            database, read_catalog(data, source=named(source, undated)), now=wall_clock()
+            database, read_catalog(data, source=choose_source(source, undated)), now=wall_clock()
         )
 
-    return run(files, url, take, json=json)
+    return import_files(files, url, take, json=json)
 
 
 @imports.command(name="openrouter")
@@ -64,10 +67,12 @@ def openrouter(
 
     def take(database: Engine, _path: Path, data: bytes) -> ImportReport:
         return apply_catalog(
-            database, read_openrouter(data, source=named(source, "openrouter")), now=wall_clock()
+            database,
+            read_openrouter(data, source=choose_source(source, "openrouter")),
+            now=wall_clock(),
         )
 
-    return run(files, url, take, json=json)
+    return import_files(files, url, take, json=json)
 
 
 @imports.command(name="observations")
@@ -76,12 +81,12 @@ def observations(
     *,
     create_endpoints: Annotated[
         bool,
-        Parameter(negative="", help="Create models and endpoints that the catalog does not know."),
+        Parameter(negative="", help="Create models and endpoints that no catalog lists."),
     ] = False,
     url: DatabaseUrl = None,
     json: Json = False,
 ) -> int:
-    """Import counts of tool calls per endpoint and window.
+    """Import counts of tool calls by endpoint and time window.
 
     Example: assay import observations --create-endpoints kimi-k2-0905_2025-09-22.csv
     """
@@ -91,12 +96,12 @@ def observations(
             database, read_observations(data), create_endpoints=create_endpoints, now=wall_clock()
         )
 
-    return run(files, url, take, json=json)
+    return import_files(files, url, take, json=json)
 
 
 @imports.command(name="preferences")
 def preferences(files: Files, *, url: DatabaseUrl = None, json: Json = False) -> int:
-    """Import tenants' standing pins and ignores: CSV with tenant, kind, target, model.
+    """Import tenants' standing pins and ignores: CSV with tenant, kind, target and model.
 
     Example: assay import preferences preferences.csv
     """
@@ -104,12 +109,14 @@ def preferences(files: Files, *, url: DatabaseUrl = None, json: Json = False) ->
     def take(database: Engine, _path: Path, data: bytes) -> ImportReport:
         return apply_preferences(database, read_preferences(data), now=wall_clock())
 
-    return run(files, url, take, json=json)
+    return import_files(files, url, take, json=json)
 
 
 @imports.command(name="tenants")
 def tenants(files: Files, *, url: DatabaseUrl = None, json: Json = False) -> int:
-    """Import what the operator says of tenants: YAML with only, ignore, zdr, deny_data_collection, affiliated_provider.
+    """Import tenant settings: YAML with the keys of each tenant.
+
+    The keys are tenant, only, ignore, zdr, deny_data_collection and affiliated_provider.
 
     Example: assay import tenants tenants.yaml
     """
@@ -117,4 +124,4 @@ def tenants(files: Files, *, url: DatabaseUrl = None, json: Json = False) -> int
     def take(database: Engine, _path: Path, data: bytes) -> ImportReport:
         return apply_tenants(database, read_tenants(data), now=wall_clock())
 
-    return run(files, url, take, json=json)
+    return import_files(files, url, take, json=json)

@@ -1,1 +1,4 @@
-"""Importers: one module per file format, from bytes to values and rejections; no I/O, SQL or clock."""
+"""Importers: one module per file format.
+
+They turn bytes into values and rejections, without I/O, SQL or the clock.
+"""

@@ -3,9 +3,9 @@
     model,provider,tag,suite,suite_version,judge,metric,unit,score,tasks_total,tasks_completed,
     trials,run_at,run,source,source_revision
 
-Published tables name some of these columns otherwise (`_NAMES`). The unit is `fraction` unless stated.
-The provider may be a slug or the name that a catalog gives it; `tag` selects one of its endpoints. A
-row without `run` is the source's only figure of its series: a later one revises it.
+Published tables use other names for some of these columns (`_NAMES`). The default unit is
+`fraction`. The provider may be a slug or the name that a catalog gives it; `tag` selects one of its
+endpoints. A row without `run` is the source's only figure of its series: a later one revises it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ _Key = tuple[str, tuple[str, ...], str, Series, str]
 
 
 def read_benchmarks(data: bytes, *, source: str, named: str | None = None) -> BenchmarkDocument:
-    """Read a table. `named` is the source of all rows; without it, `source` is that of rows that name none."""
+    """Read a table.
+
+    `named` is the source of all rows. Without it, rows without a source get `source`.
+    """
     table = read_table(data, required=_REQUIRED, optional=_OPTIONAL)
 
     def read_row(row: CsvRow) -> ReportedRun:
@@ -91,6 +94,6 @@ def _read_row(row: CsvRow, source: str, named: str | None) -> ReportedRun:
 
 
 def _read_model(field: str, text: str) -> str:
-    """Read a model's name; published tables leave its author out."""
+    """Read a model's name; published tables omit its author."""
     _MODEL(field, text if "/" in text else f"any/{text}")
     return text

@@ -1,4 +1,4 @@
-"""Readers of values from outside: each is valid, or rejected by field, value and what was expected."""
+"""Readers of external values; a rejection states the field, the value and what was expected."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ MANY_WORDS = 128
 DEAREST_USD = Decimal(10_000)
 """The limit of a price per million tokens, request or image; the highest listed one is 600."""
 
+_LONGEST_TIME = 40  # in characters; no valid time is longer
 _MOST = 2**53  # the largest count that is exact in every language
 
 
@@ -132,7 +133,7 @@ def collection(field: str, text: str) -> bool:
 def moment(field: str, text: str) -> datetime:
     """Read an ISO 8601 time that states its zone; the result is in UTC."""
     try:
-        time = datetime.fromisoformat(text) if len(text) <= 40 else None  # noqa: PLR2004 - longer than any such time
+        time = datetime.fromisoformat(text) if len(text) <= _LONGEST_TIME else None
         if time is not None and time.tzinfo is not None:
             return time.astimezone(UTC)
     except (ValueError, OverflowError):

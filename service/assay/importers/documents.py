@@ -21,10 +21,10 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class CatalogDocument:
-    """One catalog file of one source; what it does not list is gone from that source.
+    """One catalog file of one source; items that it does not list are gone from that source.
 
-    Endpoints are in file order, with provisional ids: `model@tag`, then `~2` for a repeated tag. The
-    store keeps ids across imports. `generated_at` is the file's own time, if its form has one.
+    Endpoints are in file order, with provisional ids: `model@tag`, then `~2` for a repeated tag.
+    The store keeps ids across imports. `generated_at` is the file's own time, if its form has one.
     """
 
     source: str
@@ -60,8 +60,9 @@ class ObservationDocument:
 class EndpointMention:
     """What a file states about the measured endpoint, and where.
 
-    `model` may lack its author. `pins` are providers, by slug or name, or tags; any of them may have
-    answered. `provider` is the stated provider. The endpoint must not be guessed from less.
+    `model` may lack its author. `pins` are providers, by slug or name, or tags; any of them may
+    have answered. `provider` is the stated provider. If these do not identify one endpoint, it must
+    not be guessed.
     """
 
     where: str

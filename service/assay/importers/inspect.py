@@ -284,7 +284,10 @@ def _ended_at(log: Object, eval_: Object) -> datetime:
 
 
 def _subject(eval_: Object) -> EndpointMention:
-    """Return the model and providers that the log names; only OpenRouter uses the catalog's names."""
+    """Return the model and providers that the log names.
+
+    Only logs of calls through OpenRouter use the catalog's names.
+    """
     model = json_fields.text("eval.model", eval_.get("model"))
     if not model.startswith(_ROUTER):
         return EndpointMention("eval.model")
@@ -293,7 +296,10 @@ def _subject(eval_: Object) -> EndpointMention:
 
 
 def _pins(arguments: Object) -> tuple[str, ...]:
-    """Read the providers that OpenBench (`only`) or Inspect (`provider.only`) passed to OpenRouter."""
+    """Read the providers that were passed to OpenRouter.
+
+    OpenBench passes them as `only`, Inspect as `provider.only`.
+    """
     stated = arguments.get("only") or json_fields.part(arguments, "provider").get("only") or ()
     names = stated.split(",") if isinstance(stated, str) else stated
     listed = json_fields.a_list(
@@ -367,7 +373,7 @@ def _score(run: _LogRun, score: Object, name: str, metric: object) -> BenchmarkR
 
 
 def _metric(score: Object, name: str) -> str:
-    """Return a metric's name with its scorer, and with the reducer of trials unless it is the mean."""
+    """Return a metric's name with its scorer, and its reducer of trials unless that is the mean."""
     scorer, reducer = json_fields.text("name", score.get("name")), score.get("reducer")
     parts = (
         [scorer, name]

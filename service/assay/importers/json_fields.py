@@ -1,4 +1,7 @@
-"""Readers of JSON from outside: a field has its type, is missing, or is rejected; others are ignored."""
+"""Readers of external JSON.
+
+A field with a wrong type is rejected; an unknown field is ignored.
+"""
 
 from __future__ import annotations
 

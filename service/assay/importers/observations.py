@@ -1,4 +1,7 @@
-"""Our neutral observation table: a row counts one endpoint's requests, by one source, in one window."""
+"""The neutral observation table.
+
+Each row counts one endpoint's requests in one window, as one source reports them.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Snapshots of OpenRouter's catalog: `generated`, `models`, `endpoints`, sometimes `providers`.
 
-An endpoint belongs to the model whose id is the key of its list. The list's own `data.id` may differ
-if the key is an alias (`google/gemini-2.5-pro-preview` answers as `google/gemini-2.5-pro`); its rows
-may state either. A list whose key is not a listed model adds a model if it has endpoints; an empty one
-is ignored: the snapshot of 2026-07-04 has empty lists for base ids of which only `:free` is listed.
-Endpoints are never moved between a base id and its variants.
+An endpoint belongs to the model whose id is the key of its list. The list's own `data.id` may
+differ if the key is an alias (`google/gemini-2.5-pro-preview` answers as `google/gemini-2.5-pro`);
+its rows may state either. A list whose key is not a listed model adds a model if it has endpoints.
+An empty list is ignored: the snapshot of 2026-07-04 has empty lists for base ids of which only
+`:free` is listed. Endpoints are never moved between a base id and its variants.
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ _MS = 1000
 def _read_offer(
     item: Object, model: str, *, names: Container[object], slugs: Mapping[str, str]
 ) -> tuple[Endpoint, tuple[Rejection, ...]]:
-    """Read an endpoint of `model`, which its row may call by any of `names`, and rejected overrides."""
+    """Read an endpoint of `model`, and its rejected price overrides.
+
+    The row may call the model by any of `names`.
+    """
     stated = item.get("model_id")
     if stated is not None and stated not in names:
         raise InvalidItemError(
@@ -109,9 +112,9 @@ def _word(field: str, value: object) -> str:
 def _percentiles(item: Object, field: str, *, rising: bool, unit: int = 1) -> Percentiles:
     """Read one number (the median) or the points of a distribution.
 
-    Ours get worse with p: 90 % of requests meet the `p90` of a latency, or exceed that of a throughput.
-    OpenRouter documents the same, but its throughput points rise, so they are quantiles; only their
-    median means the same, and only it is read.
+    Our percentiles get worse with p: 90 % of requests have at most the `p90` latency, or at least
+    the `p90` throughput. OpenRouter documents the same, but its throughput points rise, so they are
+    quantiles. Only their median has the same meaning, so only the median is read.
     """
     value = item.get(field)
     if not isinstance(value, dict):
@@ -155,7 +158,10 @@ class _Snapshot:
 
 
 def read_openrouter(data: bytes, *, source: str = "openrouter") -> CatalogDocument:
-    """Read a snapshot; raise BadData if it is not valid, lists no model, or loses more than half."""
+    """Read a snapshot.
+
+    Raises BadData if it is not valid, lists no model, or more than half of its items are not valid.
+    """
     content = unpacked(data)
     parts = _parts(content)
     providers, rejected_providers = _providers(parts.providers)
@@ -314,7 +320,10 @@ def _unlisted(
 
 
 def _check_half(kind: str, found: int, rejected: list[Rejection]) -> None:
-    """Reject the file if more than half of its items are not valid: they would look like departures."""
+    """Reject the file if more than half of its items are not valid.
+
+    The store would otherwise mark all of these items as gone.
+    """
     if len(rejected) > found:
         raise BadData(
             f"{kind}: {len(rejected)} of {len(rejected) + found} are not valid, "

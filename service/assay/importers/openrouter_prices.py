@@ -5,10 +5,12 @@
 - "-1" marks a router that prices by the model it picks: the price is unknown. Other negative prices
   are rejected.
 - Without the key `request` there is no fee per request, if the prompt price is known.
-- `image` equals `prompt` on every captured endpoint: it is a price per image *token*, which does not
-  say what an image costs. It is ignored unless it is zero; another value is USD per image.
-- An override with an unknown condition or price is rejected. Ignoring it could understate the price, so
-  the prices that it names become unknown on that endpoint: it fails price limits and sorts last.
+- `image` equals `prompt` on every captured endpoint: it is a price per image *token*, from which
+  the price of an image does not follow. It is ignored unless it is zero; another value is USD per
+  image.
+- An override with an unknown condition or price is rejected. Ignoring it could understate the
+  price, so the prices that it names become unknown on that endpoint: it fails price limits and
+  sorts last.
 """
 
 from __future__ import annotations
@@ -114,7 +116,8 @@ def _minute(item: Object, key: str) -> int | None:
         raise InvalidItemError(key, value, "a time HHMM")
     hours, minutes = int(digits[:2]), int(digits[2:])
     minute = hours * 60 + minutes
-    if minutes > 59 or minute > (_DAY_MINUTES if key == "utc_end" else _DAY_MINUTES - 1):  # noqa: PLR2004 - as on a clock
+    latest = _DAY_MINUTES if key == "utc_end" else _DAY_MINUTES - 1
+    if minutes > 59 or minute > latest:  # noqa: PLR2004 - as on a clock
         raise InvalidItemError(key, value, "a time HHMM")
     return minute
 

@@ -4,8 +4,9 @@
     acme,ignore,deepinfra,
     acme,pin,novita/fp8,moonshotai/kimi-k2-0905
 
-`kind` is `pin` or `ignore`; `target` is a provider slug or an endpoint tag; a blank `model`, or no such
-column, means all models. The file replaces all preferences of the tenants it names.
+`kind` is `pin` or `ignore`; `target` is a provider slug or an endpoint tag. If `model` is blank, or
+there is no such column, the preference applies to all models. The file replaces all preferences of
+the tenants it names.
 """
 
 from __future__ import annotations

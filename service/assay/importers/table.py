@@ -45,7 +45,10 @@ class CsvRow:
 
 @dataclass(frozen=True, slots=True)
 class CsvTable:
-    """The rows of a CSV file; those of a wrong width, too long, or repeated are rejected already."""
+    """The rows of a CSV file.
+
+    Rows of a wrong width, with too long cells, or repeated are already in `rejected`.
+    """
 
     digest: str
     rows: tuple[CsvRow, ...]

@@ -1,9 +1,9 @@
 """tau2-bench: results of a run, in one file or with a directory `simulations/`, and submissions.
 
 A run's score is pass^k: the mean over its tasks of C(successes, k) / C(trials, k). A success is a
-reward of 1; simulations that ended in an infrastructure error are left out. No form names the host of
-the model, so the operator names the endpoint. The user simulator is stored as the judge, since it
-influences scores as a judge does.
+reward of 1; simulations that ended in an infrastructure error are left out. None of the forms names
+the host of the model, so the operator names the endpoint. The user simulator is stored as the
+judge, since it influences scores as a judge does.
 """
 
 from __future__ import annotations
@@ -142,7 +142,10 @@ class Simulation:
 def _gathered(
     item: Object, files: Iterable[tuple[str, bytes]] | None, tasks: Sequence[str], trials: int
 ) -> tuple[list[Simulation], list[Rejection]]:
-    """Read every simulation; those that cannot be read are rejected one by one, a trial told twice refuses them all."""
+    """Read every simulation.
+
+    A simulation that is not valid is rejected alone; a repeated trial rejects the whole file.
+    """
     if files is None and "simulations" not in item and "simulation_index" in item:
         raise BadData(
             "simulation_index: the simulations themselves are missing, import their directory"

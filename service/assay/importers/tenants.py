@@ -34,13 +34,14 @@ T = TypeVar("T")
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader that keeps lines and rejects aliases and deep nesting, which can expand hugely."""
+    """A safe loader that keeps lines and rejects deep nesting and aliases, which expand hugely."""
 
     depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """Compose one node and count its depth."""
-        line = self.peek_event().start_mark.line + 1  # type: ignore[no-untyped-call]  # the stubs do not type it
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs do not type it
+        line = event.start_mark.line + 1
         if self.check_event(yaml.AliasEvent):
             raise BadData(f"line {line}: aliases are not allowed here")
         if self.depth >= _DEEPEST:

@@ -1,4 +1,7 @@
-"""Access to the database: open it by URL, read one state, write one transaction, translate errors."""
+"""Access to the database.
+
+Opens it by URL, reads one consistent state, writes one transaction, and translates errors.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ _UNSTORABLE = (DataError, OverflowError, UnicodeError)  # out of range, NUL or a
 _SQLITE_PRAGMAS = (
     f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}",
     "PRAGMA journal_mode = WAL",
-    "PRAGMA synchronous = FULL",  # the journal deletes what was shipped, so a commit is the only copy
+    "PRAGMA synchronous = FULL",  # a commit is the only copy: the journal deletes shipped records
     "PRAGMA foreign_keys = ON",
 )
 _EXPECTED = "expected sqlite:///PATH or postgresql://USER@HOST/DATABASE"

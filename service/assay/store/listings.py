@@ -1,4 +1,4 @@
-"""Listings: what each source states of a provider, model or endpoint, and which listing is used."""
+"""Listings: each source's values of a provider, model or endpoint, and the choice among them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ OBSERVED = "observed"
 
 @dataclass(frozen=True, slots=True)
 class SourceListing(Generic[Value]):
-    """What one source states of one item, and since when; `gone_at` is when it stopped listing it."""
+    """The values that one source states for one item, and since when.
+
+    `gone_at` is the time when the source stopped listing the item.
+    """
 
     value: Value
     kind: str
@@ -102,7 +105,11 @@ def read_listings(
 
 
 def select_listing(listings: Iterable[SourceListing[Value]]) -> SourceListing[Value]:
-    """Select the listing to use: not gone, from a catalog, the newest; then by the source's name."""
+    """Select the listing to use.
+
+    A listing that is not gone comes first, then one from a catalog, then the newest; ties are
+    broken by the source's name.
+    """
     return max(
         sorted(listings, key=lambda listing: listing.source),
         key=lambda each: (each.gone_at is None, each.kind == CATALOG, each.last_seen_at),

@@ -1,6 +1,7 @@
-"""Counters of outcomes in SQL: each batch is counted once, and decisions add their tenant's activity.
+"""Counters of outcomes in SQL.
 
-All of it runs in the shipper's transaction. INVARIANT: tables and rows are always written in the
+Each batch is counted once; decisions add to the activity of their tenants. All of it runs in the
+shipper's transaction. INVARIANT: tables and rows are always written in the
 same order, so two shippers cannot deadlock.
 """
 
@@ -35,7 +36,7 @@ _BatchName = tuple[str, str]  # source and batch_id
 
 
 class ToolActivity(NamedTuple):
-    """The models that a tenant asked for with tools, without routing variants, and its ignores."""
+    """The models that a tenant requested with tools, without routing variants, and its ignores."""
 
     models: tuple[str, ...]
     ignored: tuple[str, ...]
@@ -124,7 +125,10 @@ def _milliseconds(seconds: float | None) -> int | None:
 def _claim_batches(
     connection: Connection, stream: str, batches: Mapping[_BatchName, OutcomeBatch]
 ) -> Sequence[_BatchName]:
-    """Record batches as counted; return those that were not. Waits for another claim of the same."""
+    """Record batches as counted; return those that were not counted before.
+
+    Waits for a concurrent claim of the same batch.
+    """
     insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(evidence_batch)
     columns = evidence_batch.c.source, evidence_batch.c.batch_id
     rows = [

@@ -43,7 +43,7 @@ _Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class TickResult:
-    """The result of one tick: the snapshot to publish, the memory before and after, and its changes.
+    """The result of one tick: a snapshot to publish, the memory before and after, and the changes.
 
     `hour` is the hour that was closed; `None` if the pools were judged between ticks.
     """

@@ -35,7 +35,10 @@ metadata = MetaData(
 
 
 def _provenance() -> list[Column[object]]:
-    """Return the columns of who lists an item, and when, by the source's own time if it states one."""
+    """Return the columns that state which source lists an item, and since when.
+
+    Times are the source's own, if it states them.
+    """
     return [
         Column("kind", NAME, primary_key=True),  # catalog (from a file), observed (from counts)
         Column("source", NAME, primary_key=True),

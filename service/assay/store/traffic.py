@@ -67,7 +67,8 @@ from assay.store.upserts import keep_first
 
 _CELL: Final = ("endpoint_id", "source", "tenant", "stratum")
 _COUNTS: Final = (
-    "requests", "tool_call_requests", "errored_requests", "auto_requests", "auto_tool_call_requests",
+    "requests", "tool_call_requests", "errored_requests",
+    "auto_requests", "auto_tool_call_requests",
 )  # fmt: skip
 _Cell = tuple[str, str, str, int]
 _Size = tuple[int, int]  # rows, and the requests in them

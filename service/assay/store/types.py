@@ -29,7 +29,7 @@ class UtcTime(TypeDecorator[datetime]):
         own = postgresql.TIMESTAMP(timezone=True) if is_postgresql else BigInteger()
         return dialect.type_descriptor(own)
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:  # noqa: ANN401 - SQLAlchemy's signature
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | int | None:
         """Store an aware instant."""
         if value is None:
             return None
@@ -38,7 +38,11 @@ class UtcTime(TypeDecorator[datetime]):
             raise ValueError(message)
         return value if dialect.name == "postgresql" else (value - EPOCH) // MICROSECOND
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ANN401 - SQLAlchemy's signature
+    def process_result_value(
+        self,
+        value: Any,  # noqa: ANN401 - SQLAlchemy's signature
+        dialect: Dialect,
+    ) -> datetime | None:
         """Read an instant, in UTC."""
         if value is None:
             return None

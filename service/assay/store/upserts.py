@@ -55,13 +55,15 @@ def _insert_row(table: Table, conflict: str) -> str:
 def _insert_arrays(table: Table, conflict: str) -> str:
     arrays = ", ".join(f"CAST(%s AS {_array_type(column)}[])" for column in table.columns)
     values = ", ".join(_value(column) for column in table.columns)
-    source = f"SELECT {values} FROM unnest({arrays}) AS row ({_names(table.columns)})"  # noqa: S608 - our own names
+    rows = f"unnest({arrays}) AS row ({_names(table.columns)})"
+    source = f"SELECT {values} FROM {rows}"  # noqa: S608 - our own names
     return _insert(table, source, conflict)
 
 
 def _insert(table: Table, source: str, conflict: str) -> str:
     key = _names(table.primary_key)
-    return f"INSERT INTO {table.name} ({_names(table.columns)}) {source} ON CONFLICT ({key}) {conflict}"
+    target = f"{table.name} ({_names(table.columns)})"
+    return f"INSERT INTO {target} {source} ON CONFLICT ({key}) {conflict}"
 
 
 def _names(columns: Any) -> str:  # noqa: ANN401 - two of SQLAlchemy's collections of columns

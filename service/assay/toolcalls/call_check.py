@@ -71,10 +71,10 @@ _Function = Mapping[str, Any]  # the `function` of a tool or a call
 
 
 class OfferedTools(dict[str, CompiledSchema | None]):
-    """The tools of one or several requests, as in OpenAI's API; each schema is compiled on first use.
+    """The tools of one or several requests, as in OpenAI's API.
 
-    An unknown name maps to `None`. Of two tools with one name the later counts; items that are not
-    functions are skipped.
+    Each schema is compiled on first use. An unknown name maps to `None`. Of two tools with one name
+    the later counts; items that are not functions are skipped.
     """
 
     __slots__ = ("_functions",)
@@ -111,7 +111,7 @@ def check(
     return ToolCallCheck(tuple([_classify(call, known) for call in tool_calls or ()]))
 
 
-def _classify(item: Any, tools: OfferedTools) -> CallClass:  # noqa: ANN401 - any value, known or not
+def _classify(item: Any, tools: OfferedTools) -> CallClass:  # noqa: ANN401 - unchecked JSON
     """Classify a call: fast if it is short and plain, as almost all are, otherwise with care."""
     text = None
     try:
@@ -152,7 +152,10 @@ def _classify_carefully(call: _Function, tools: OfferedTools) -> CallClass:
 
 
 def _function_of(item: object) -> _Function:
-    """Return the function of a tool or call; the Responses API has its fields in the item itself."""
+    """Return the function of a tool or call.
+
+    In the Responses API, the item itself has the fields of the function.
+    """
     if not isinstance(item, dict):
         return {}
     function = item.get("function", item)

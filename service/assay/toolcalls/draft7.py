@@ -1,4 +1,7 @@
-"""Schemas rewritten so that a strict compiler reads them as `@cfworker/json-schema` does in Draft 7."""
+"""Rewriting of schemas for a strict compiler.
+
+The compiler then reads them as `@cfworker/json-schema` does in Draft 7.
+"""
 
 from __future__ import annotations
 

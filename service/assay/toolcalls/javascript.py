@@ -1,4 +1,7 @@
-"""JSON as JavaScript's `JSON.parse` reads it: its numbers, and text that stricter parsers reject."""
+"""JSON as JavaScript's `JSON.parse` reads it.
+
+Numbers follow JavaScript's rules, and some text that stricter parsers reject is accepted.
+"""
 
 from __future__ import annotations
 

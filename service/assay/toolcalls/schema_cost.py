@@ -196,7 +196,7 @@ class _CostModel:
         return all_of_one, [] if "$ref" in node else one_each
 
     def _follow(self, node: Node, own: Iterator[object]) -> Iterator[object]:
-        """Yield the schema that a reference leads to; without a reference, the schema's own parts."""
+        """Yield the schema that a reference leads to, or the schema's own parts."""
         if "$ref" not in node:
             yield from own
             return

@@ -121,7 +121,10 @@ def _format(name: str) -> Callable[[str], bool]:
 
 
 def _is_date_time(text: str) -> bool:
-    """Whether a date and a time are separated by T or, as models write and cfworker accepts, a space."""
+    """Whether text is an RFC 3339 date and time.
+
+    The separator may be a space, as models write it and cfworker accepts it.
+    """
     return _is_rfc3339(f"{text[:10]}T{text[11:]}" if text[10:11].isspace() else text)
 
 

@@ -1,4 +1,4 @@
-"""Import of benchmark scores: each is stored as a revision of its run, or rejected with the reason."""
+"""Import of benchmark scores: each is stored as a revision of its run, or rejected."""
 
 from __future__ import annotations
 
@@ -181,7 +181,10 @@ class _EndpointResolver:
 
 
 def _is_model(model: str, name: str) -> bool:
-    """Whether a file's name means a model of the catalog: its id, without author or routing variant."""
+    """Whether a file's name means a model of the catalog.
+
+    A name means a model if it is the model's id, possibly without author or routing variant.
+    """
     if "/" not in name:
         return model.partition("/")[2] == name
     base, *variants = name.split(":")

@@ -1,4 +1,7 @@
-"""Import of a catalog file: a source's listings become those of the file; what it omits is gone."""
+"""Import of a catalog file: it replaces all listings of its source.
+
+Items that the file omits are marked as gone.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class _Difference(Generic[Value]):
-    """What a source lists now, against what it listed before."""
+    """The difference between the present and the previous listings of a source."""
 
     added: tuple[Value, ...]
     returned: tuple[Value, ...]
@@ -84,9 +87,8 @@ def _reject_older(file: ImportedFile, previous: ImportedFile | None) -> None:
         return
     if file.generated_at < previous.generated_at:
         this, newest = file.generated_at.isoformat(), previous.generated_at.isoformat()
-        raise BadData(
-            f"source {quoted(file.source)}: this file is of {this}, one of {newest} was imported before"
-        )
+        fault = f"this file is of {this}, one of {newest} was imported before"
+        raise BadData(f"source {quoted(file.source)}: {fault}")
 
 
 def _update_all(
@@ -236,7 +238,10 @@ def _confirm_all(connection: Connection, statement: Statement) -> int:
 
 
 def _has_rival(connection: Connection, statement: Statement) -> bool:
-    """Whether another catalog lists models too: then a newer time alone may change which is used."""
+    """Whether another catalog lists models too.
+
+    In this case a newer time alone may change which listing is used.
+    """
     listing = model_listing.c
     other = (listing.kind == CATALOG, listing.source != statement.source, listing.gone_at.is_(None))
     return connection.execute(select(listing.model).where(*other).limit(1)).first() is not None

@@ -74,7 +74,10 @@ def _numbers(counts: ImportCounts) -> dict[str, int]:
 
 
 def count_change(connection: Connection, kind: str) -> None:
-    """Count a change of `catalog`, `evidence` or `preferences`, in the transaction that makes it."""
+    """Count a change of a kind (`catalog`, `evidence` or `preferences`).
+
+    Call it in the transaction that makes the change.
+    """
     counter = world_revision.c
     query = update(world_revision).where(counter.kind == kind)
     connection.execute(query.values(number=counter.number + 1))

@@ -129,7 +129,7 @@ class _EndpointNames:
     def find(self, row: ObservedRow) -> Sequence[str]:
         """Return the ids of the endpoints that a row may mean.
 
-        Where a tag repeats, the column may hold a full id (`model@tag~2`) or its part after the `@`.
+        If a tag repeats, the column may hold a full id (`model@tag~2`) or its part after the `@`.
         """
         shared = self._by_tag.get((row.model, row.tag), [])
         if shared:

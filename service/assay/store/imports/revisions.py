@@ -1,4 +1,7 @@
-"""Revised rows: a source's new figure supersedes the stored one, which stays as an older revision."""
+"""Revised rows: a source's new figure supersedes the stored one.
+
+The superseded row stays as an older revision.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ Key = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class RevisedTable(Generic[Value]):
-    """A table with `revision`, `imported_at` and `superseded_at`; `identity` names the key columns."""
+    """A table with the columns `revision`, `imported_at` and `superseded_at`.
+
+    `identity` names the key columns.
+    """
 
     table: Table
     identity: Sequence[str]

@@ -1,4 +1,7 @@
-"""Import of preferences and tenant settings: each tenant that a file names is replaced as a whole."""
+"""Import of preferences and tenant settings.
+
+A file replaces everything that is stored for the tenants it names.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,10 @@ def read_targets(connection: Connection) -> PreferenceTargets:
 def apply_preferences(
     database: Engine, document: PreferenceDocument, *, now: datetime
 ) -> ImportReport:
-    """Replace the preferences of every tenant in the document; reject those with unknown targets."""
+    """Replace the preferences of every tenant in the document.
+
+    Preferences with unknown targets are rejected.
+    """
     with writing(database) as connection:
         targets = read_targets(connection)
         wanted, rejected = [], list(document.rejected)
