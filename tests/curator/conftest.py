@@ -1,4 +1,4 @@
-"""Lets test modules share their worlds: in importlib mode pytest does not put the repository on the path."""
+"""Configure logs for the tests of the curator as a server does."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from assay.cli.output import configure_logs
 
 @pytest.fixture(autouse=True)
 def logs() -> None:
-    """As a server writes them: the default shows every value behind an unforeseen error."""
+    """Configure logs as a server does; the default shows the values behind unexpected errors."""
     configure_logs(logging.INFO)

@@ -1,4 +1,4 @@
-"""The work of the curator: hours in order, each whole or not at all; nothing without a lease."""
+"""The curator processes hours in order, each atomically, and writes only with a lease."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which hours are due: each closed one, once, in order."""
+"""Every closed hour is due once, in order."""
 
 from __future__ import annotations
 

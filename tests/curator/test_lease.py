@@ -1,4 +1,4 @@
-"""The lease: one of many holds it, it changes hands within seconds, and a loser commits nothing."""
+"""One process holds the lease; failover takes seconds, and a process without it cannot commit."""
 
 from __future__ import annotations
 
@@ -162,8 +162,9 @@ def test_the_lock_goes_with_its_connection(
     assert other.acquire() is None
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid <> "
-            "pg_backend_pid() AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND "
+            "granted AND pid <> pg_backend_pid() AND database = (SELECT oid FROM pg_database "
+            "WHERE datname = current_database())"
         )
     second = eventually(other.acquire)
     assert second.token == lease.token + 1

@@ -1,4 +1,4 @@
-"""The curator loop: it works while it holds the lease, reports failures, and retries later."""
+"""The curator loop works while it holds the lease, reports failures, and retries with backoff."""
 
 from __future__ import annotations
 

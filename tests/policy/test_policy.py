@@ -1,4 +1,4 @@
-"""The shipped rule files: each has cases, the cases hold, and together they show every rule holding and broken."""
+"""The shipped rule files have cases that pass and show every rule holding and broken."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ CONFIGURED_CASES = read_cases(
 RULE_FILES = sorted(name for name in POLICY.source.files)
 
 Asked = tuple[str, str, str]
-"""A rule by the rule set that wrote it, the block it stands in, and its name."""
+"""A rule by the rule set that defines it, its block, and its name."""
 
 
-# -- the cases -------------------------------------------------------------------------------------------------------
+# -- the cases -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", RULE_FILES)
@@ -103,7 +103,7 @@ def test_what_the_benchmark_rule_read_is_told() -> None:
     }
 
 
-# -- what the cases show ---------------------------------------------------------------------------------------------
+# -- what the cases show ---------------------------------------------------------------------------
 
 
 def snapshot_of(case: Case, policy: Policy = POLICY) -> Snapshot:
@@ -122,7 +122,7 @@ def written() -> set[Asked]:
 
 
 def outcomes() -> dict[str, set[Asked]]:
-    """Under `holds`, `false`, `absent` and `not_asked`: the rules that came to it for some endpoint of some case."""
+    """The rules with each outcome (`holds`, `false`, `absent`, `not_asked`) in some case."""
     seen: dict[str, set[Asked]] = defaultdict(set)
     for case, policy in (
         *((case, POLICY) for case in CASES),
@@ -144,7 +144,7 @@ def outcomes() -> dict[str, set[Asked]]:
 def pooled(
     route: PolicyRoute, view: ModelView, snapshot: Snapshot, members: frozenset[str]
 ) -> Iterator[tuple[str, Asked]]:
-    """What the pool rules said: a verdict lists all that did not hold."""
+    """Yield the outcomes of pool rules; a verdict lists all rules that do not hold."""
     for bound in route.pools:
         for verdict in snapshot.pools[bound.name, view.model].verdicts:
             block, program = (
@@ -159,7 +159,7 @@ def pooled(
 def judged(
     program: RuleProgram, row: dict[int, Outcome], block: str
 ) -> Iterator[tuple[str, Asked]]:
-    """What request rules said of one endpoint: those not listed hold, or are not asked of this request."""
+    """Yield outcomes of request rules for one endpoint; a rule that is not listed holds."""
     for index, checked in enumerate(program.rules):
         told = program.finding(index, row[index], {}).outcome if index in row else "holds"
         yield told, (checked.rule.origin, block, checked.name)
@@ -253,7 +253,7 @@ def test_every_order_key_decides_a_case(file: str, key: str) -> None:
     assert any(run_case(replace(case, draws=min(case.draws, 5)), changed) for case in own)
 
 
-# -- what goes wrong -------------------------------------------------------------------------------------------------
+# -- what goes wrong -------------------------------------------------------------------------------
 
 
 @pytest.fixture

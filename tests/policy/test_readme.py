@@ -1,4 +1,4 @@
-"""The tutorial in `policy/README.md`: its files are written and its commands run, in their order."""
+"""The tutorial in `policy/README.md` works: its files are written and its commands run."""
 
 from __future__ import annotations
 

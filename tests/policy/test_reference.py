@@ -1,4 +1,4 @@
-"""The tables of `policy/REFERENCE.md` are those that the code generates."""
+"""The tables of `policy/REFERENCE.md` match those that the code generates."""
 
 from __future__ import annotations
 

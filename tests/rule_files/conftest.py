@@ -1,4 +1,4 @@
-"""Policies and suites that the tests of rule files share."""
+"""Fixtures shared by the tests of rule files: policies and test suites."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFAULT = "  - {name: default, ruleSet: strict}\n"
 
 
 class Policy(Protocol):
-    """Texts of a policy of two files and more, each given by what stands under `spec`."""
+    """Texts of a policy of two or more files, each given by its `spec`."""
 
     def __call__(
         self, strict: str = "", bindings: str = DEFAULT, **more: str

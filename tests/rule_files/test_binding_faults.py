@@ -1,4 +1,4 @@
-"""Each fault that an author can make in bindings, or between files, is found at its place and in words."""
+"""Every fault in bindings, or between files, is reported with its position."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ Faults = Callable[[dict[str, str]], list[str]]
             id="name twice",
         ),
         pytest.param(
-            "  - {name: a, ruleSet: strict}\n  - {name: b, variant: x, sort: price, ruleSet: strict}\n",
+            "  - {name: a, ruleSet: strict}\n"
+            "  - {name: b, variant: x, sort: price, ruleSet: strict}\n",
             ["6:27: a binding has one of variant, sort and when, found variant and sort"],
             id="two selectors",
         ),
@@ -45,15 +46,16 @@ Faults = Callable[[dict[str, str]], list[str]]
             id="variant twice",
         ),
         pytest.param(
-            "  - {name: a, ruleSet: strict}\n  - {name: b, variant: x, ruleSet: strict, tenants: [k, l]}\n"
+            "  - {name: a, ruleSet: strict}\n"
+            "  - {name: b, variant: x, ruleSet: strict, tenants: [k, l]}\n"
             "  - {name: c, variant: x, ruleSet: strict, tenants: [m, l]}\n",
             ["7:57: variant `x` is already bound for the tenant `l` by `b` on line 6"],
             id="tenants overlap",
         ),
         pytest.param(
             "  - {name: a, ruleSet: strict}\n  - {name: b, sort: price, ruleSet: strict}\n"
-            "  - {name: c, variant: price, ruleSet: strict}\n  - {name: d, variant: price, ruleSet: strict, "
-            "tenants: [k]}\n",
+            "  - {name: c, variant: price, ruleSet: strict}\n"
+            "  - {name: d, variant: price, ruleSet: strict, tenants: [k]}\n",
             [],
             id="sorts, variants and tenants do not meet",
         ),
@@ -61,8 +63,8 @@ Faults = Callable[[dict[str, str]], list[str]]
             "  - {name: a, ruleSet: strict}\n  - {name: b, variant: free, ruleSet: strict}\n",
             [
                 (
-                    "6:24: free, batch, thinking and extended are parts of model names and cannot be"
-                    " bound, found `free`"
+                    "6:24: free, batch, thinking and extended are parts of model names and cannot "
+                    "be bound, found `free`"
                 )
             ],
             id="catalog variant",
@@ -78,17 +80,22 @@ Faults = Callable[[dict[str, str]], list[str]]
             id="unknown rule set",
         ),
         pytest.param(
-            "  - {name: a, ruleSet: strict, params: {acuracy: 0.9, accuracy: 1, limit: 2.0, words: no}}\n",
+            "  - {name: a, ruleSet: strict, params: {acuracy: 0.9, accuracy: 1, limit: 2.0, "
+            "words: no}}\n",
             [
                 "5:50: unknown parameter of rule set strict `acuracy`, did you mean `accuracy`?",
-                "5:65: `accuracy` is a number with a decimal point in strict, found a whole number; write 1.0",
+                (
+                    "5:65: `accuracy` is a number with a decimal point in strict, "
+                    "found a whole number; write 1.0"
+                ),
                 "5:75: `limit` is a whole number in strict, found a number with a decimal point",
                 "5:87: `words` is a list in strict, found text",
             ],
             id="parameters",
         ),
         pytest.param(
-            "  - {name: a, ruleSet: strict, params: {accuracy: 0.9, limit: 2, words: [], on: true}}\n",
+            "  - {name: a, ruleSet: strict, params: {accuracy: 0.9, limit: 2, words: [], "
+            "on: true}}\n",
             [],
             id="right parameters",
         ),

@@ -1,4 +1,4 @@
-"""Test files become cases: worlds, requests and expectations, or faults at their places."""
+"""Test files are read into cases: worlds, requests and expectations, or located faults."""
 
 from __future__ import annotations
 
@@ -114,7 +114,8 @@ def test_seeds_are_fixed(cases: dict[str, Case], suite: str) -> None:
         pytest.param(
             "errored_requests: 1,",
             "errored_requests: 801,",
-            "23:13: requests, tool_call_requests and errored_requests must not grow, found [2000, 800, 801]",
+            "23:13: requests, tool_call_requests and errored_requests must not grow, "
+            "found [2000, 800, 801]",
             id="more errors than calls",
         ),
         pytest.param(
@@ -138,11 +139,11 @@ def test_seeds_are_fixed(cases: dict[str, Case], suite: str) -> None:
         pytest.param(
             "again: [ACCURACY,",
             "again: [ACURACY,",
-            "40:63: expected one of EVIDENCE_ABSENT, EVIDENCE_THIN, "
-            "EVIDENCE_STALE, ACCURACY, PROPENSITY, IGNORED_BY_USERS, BENCHMARK, HELD, HELD_BY_MINIMUM, EVAL_ERROR, "
-            "geo, data_region, data_policy:zdr, data_policy:training, max_price, context_length, require_parameters, "
-            "quantization, "
-            "allowed_providers, ignored, only, tools, health, policy, found `ACURACY`, did you mean `ACCURACY`?",
+            "40:63: expected one of EVIDENCE_ABSENT, EVIDENCE_THIN, EVIDENCE_STALE, ACCURACY, "
+            "PROPENSITY, IGNORED_BY_USERS, BENCHMARK, HELD, HELD_BY_MINIMUM, EVAL_ERROR, geo, "
+            "data_region, data_policy:zdr, data_policy:training, max_price, context_length, "
+            "require_parameters, quantization, allowed_providers, ignored, only, tools, health, "
+            "policy, found `ACURACY`, did you mean `ACCURACY`?",
             id="unknown reason",
         ),
         pytest.param(

@@ -1,4 +1,4 @@
-"""A policy directory is read whole and the same way each time, or not at all."""
+"""A policy directory is read atomically and deterministically."""
 
 from __future__ import annotations
 

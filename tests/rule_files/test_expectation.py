@@ -1,4 +1,4 @@
-"""A plan that is not what a case expects is reported in one line for each difference."""
+"""Each difference between a plan and a case's expectation is reported in one line."""
 
 from __future__ import annotations
 

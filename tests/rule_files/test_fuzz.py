@@ -1,4 +1,4 @@
-"""Whatever the text, reading ends, and with nothing but faults."""
+"""Reading arbitrary text terminates and raises only faults."""
 
 from __future__ import annotations
 

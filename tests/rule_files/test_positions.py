@@ -1,4 +1,4 @@
-"""Every character of an expression is found again at its place in the file."""
+"""Every character of an expression is mapped to its position in the file."""
 
 from __future__ import annotations
 

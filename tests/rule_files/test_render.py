@@ -1,4 +1,4 @@
-"""Faults as people read them."""
+"""Rendering of faults with excerpts of the file."""
 
 from __future__ import annotations
 

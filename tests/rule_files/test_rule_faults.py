@@ -1,4 +1,4 @@
-"""Each fault that an author can make in a rule set is found, at its place and in words."""
+"""Every fault in a rule set is reported with its position."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 Policy = Callable[..., dict[str, str]]
 Faults = Callable[[dict[str, str]], list[str]]
 NAME = (
-    "a name that expressions read is up to 64 lowercase letters, digits and `_`, starting with a letter, "
-    "and not a reserved word of CEL"
+    "a name that expressions read is up to 64 lowercase letters, digits and `_`, "
+    "starting with a letter, and not a reserved word of CEL"
 )
 
 
@@ -39,7 +39,8 @@ NAME = (
         ),
         pytest.param(
             "  evidence: {maxAge: 1.5d}\n",
-            "5:22: a duration is a whole number and one of s, m, h, d, such as 90d or 12h, found `1.5d`",
+            "5:22: a duration is a whole number and one of s, m, h, d, such as 90d or 12h, "
+            "found `1.5d`",
             id="fractional duration",
         ),
         pytest.param(
@@ -122,7 +123,8 @@ NAME = (
             id="variable twice",
         ),
         pytest.param(
-            "  cohortVariables:\n    - {name: x, expression: 1}\n  variables:\n    - {name: x, expression: 2}\n",
+            "  cohortVariables:\n    - {name: x, expression: 1}\n  variables:\n"
+            "    - {name: x, expression: 2}\n",
             "8:14: duplicate variable `x`, first defined on line 6",
             id="variable of the cohort again",
         ),
@@ -138,9 +140,9 @@ NAME = (
         ),
         pytest.param(
             "  request:\n    - {name: a, expression: x, reason: EVAL_ERROR}\n",
-            "6:40: expected one of geo, data_region, data_policy:zdr, data_policy:training, max_price, "
-            "context_length, require_parameters, quantization, allowed_providers, ignored, only, tools, health, "
-            "policy, found `EVAL_ERROR`",
+            "6:40: expected one of geo, data_region, data_policy:zdr, data_policy:training, "
+            "max_price, context_length, require_parameters, quantization, allowed_providers, "
+            "ignored, only, tools, health, policy, found `EVAL_ERROR`",
             id="a reason that only the engine gives",
         ),
         pytest.param(
@@ -170,7 +172,8 @@ NAME = (
         ),
         pytest.param(
             "  order:\n    - {name: a, when: x}\n",
-            "6:17: `when` needs an expression beside it: a key with only a name is inherited as it is",
+            "6:17: `when` needs an expression beside it: a key with only a name is "
+            "inherited as it is",
             id="what would do nothing",
         ),
         pytest.param(

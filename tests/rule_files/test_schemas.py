@@ -1,4 +1,4 @@
-"""The shipped schemas say the same as the code."""
+"""The shipped schemas agree with the code."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def test_a_case_has_all_of_a_test_but_further_cases() -> None:
 
 CHECKS = {"pattern": "patternErrorMessage", "not": "errorMessage"}
 SILENT = {
-    "$schema", "$id", "$ref", "$defs", "title", "description", "default", "properties", "items", "additionalProperties",
-    "patternProperties", *CHECKS.values(),
+    "$schema", "$id", "$ref", "$defs", "title", "description", "default", "properties", "items",
+    "additionalProperties", "patternProperties", *CHECKS.values(),
 }  # fmt: skip
 
 

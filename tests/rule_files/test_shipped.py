@@ -1,4 +1,4 @@
-"""The rule files that ship are well-formed and say what their names promise."""
+"""The shipped rule files load, and `exacto` is read as written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of YAML a rule file may use, and what is refused where."""
+"""The YAML subset of rule files, and the faults for everything outside it."""
 
 from __future__ import annotations
 

@@ -237,7 +237,8 @@ class _Reader:
         if isinstance(event, yaml.AliasEvent):
             self.fault(
                 place,
-                f"the alias `*{event.anchor}` is not allowed: write it out, or use params or extends",
+                f"the alias `*{event.anchor}` is not allowed: "
+                "write it out, or use params or extends",
             )
             return Scalar(place, "", None, None)
         if getattr(event, "anchor", None):

@@ -1,4 +1,4 @@
-"""Checking an expression: every fault at its place, all at once, in words that say what to write instead."""
+"""The checker reports all faults of an expression at once, each with position and remedy."""
 
 from __future__ import annotations
 
@@ -145,7 +145,10 @@ def test_what_an_expression_is_and_reads(text: str, type_: Type | None, reads: s
         pytest.param(
             "endpoint.tols.tool_call_requests > 0.0",
             [
-                "1:1 endpoint.tols.tool_call_requests is not declared, did you mean endpoint.tools.tool_call_requests?"
+                (
+                    "1:1 endpoint.tols.tool_call_requests is not declared, "
+                    "did you mean endpoint.tools.tool_call_requests?"
+                )
             ],
             id="a misspelt fact",
         ),
@@ -170,7 +173,10 @@ def test_what_an_expression_is_and_reads(text: str, type_: Type | None, reads: s
         pytest.param(
             "endpoint.context == null",
             [
-                "1:18 == cannot take int and null: only null equals null, ask has(…) whether a fact is there"
+                (
+                    "1:18 == cannot take int and null: only null equals null, "
+                    "ask has(…) whether a fact is there"
+                )
             ],
             id="null for absent",
         ),

@@ -1,4 +1,4 @@
-"""The cel-spec simple tests: each case runs and agrees, or belongs to a named group that says why it cannot."""
+"""The cel-spec simple tests: each case agrees, or belongs to a named group with a reason."""
 
 from __future__ import annotations
 
@@ -108,7 +108,8 @@ GROUPS = (
     ),
     Group(
         "mixed types",
-        "lists, maps and comparisons of several types are an author's mistake, and engines differ on them",
+        "lists, maps and comparisons of several types are an author's mistake, "
+        "and engines differ on them",
         one_of(
             named("comparisons", "eq_literal"),
             named("comparisons", "in_list_literal", "elem_in_mixed_type_list"),
@@ -123,7 +124,7 @@ GROUPS = (
     ),
 )
 MUST_RUN = 510
-"""Fewer than at the time of writing would mean that the checker has grown stricter than the groups say."""
+"""The least number of cases that run: with fewer, the checker is stricter than the groups allow."""
 
 
 def cases() -> list[Case]:
@@ -177,7 +178,7 @@ def compile_case(case: Case) -> tuple[CheckedExpression, dict[str, Any]]:
 
 
 def judge(case: Case) -> str:
-    """Say how a case came out: `ran`, `refused` (and an error is expected), `wrong`, or the group it belongs to."""
+    """Return the outcome: `ran`, `refused` (an error is expected), `wrong`, or the case's group."""
     group = next((group.name for group in GROUPS if group.holds(case)), None)
     try:
         checked, activation = compile_case(case)
@@ -209,8 +210,9 @@ def test_every_case_agrees_or_is_left_out_for_a_named_reason(
     ]
     counts = Counter(result for _, result in results if not result.startswith("wrong"))
     with capsys.disabled():
+        total = ", ".join(f"{name} {n}" for name, n in counts.most_common())
         print(  # noqa: T201 - the count is for the reader of a test run
-            f"\ncel-spec, {len(results)} cases: {', '.join(f'{name} {n}' for name, n in counts.most_common())}"
+            f"\ncel-spec, {len(results)} cases: {total}"
         )
     assert not wrong, "\n".join(wrong)
     assert counts["ran"] >= MUST_RUN

@@ -1,4 +1,4 @@
-"""Generated code, the exact evaluator, cel-python and Google's C++ CEL give the same on random typed expressions."""
+"""Random typed expressions: all evaluators agree with cel-python and Google's C++ CEL."""
 
 from __future__ import annotations
 
@@ -48,12 +48,13 @@ def test_generated_code_and_exact_evaluator_agree_with_google_cel() -> None:
 
 
 def test_cel_python_agrees_on_the_portable_subset() -> None:
-    """Left out by the portable generator, each measured wrong or missing in cel-python 0.5.0.
+    """The portable generator omits operations that are wrong or missing in cel-python 0.5.0.
 
-    Dividing doubles (always +inf by zero), negative indexes (count from the end), `map` with a filter (unpacking
-    error), int of an infinity (OverflowError), `string(1.0)` ("1.0"), methods on what `+` made of strings (a bare
-    Python str, which has no `contains`). One difference depends on data: an error within `map` or `filter` escapes
-    the `||` or `&&` around it; such pairs are counted and few.
+    These are division of doubles by zero (always +inf), negative indexes (counted from the end),
+    `map` with a filter (unpacking error), int of an infinity (OverflowError), `string(1.0)`
+    ("1.0"), and methods on concatenated strings (a bare Python str, which has no `contains`). One
+    difference depends on data: an error within `map` or `filter` escapes the `||` or `&&` around
+    it. Such pairs are counted and few.
     """
     random, oracle = Random(7), CelpyOracle()
     errors = escaped = 0

@@ -1,4 +1,4 @@
-"""What expressions come to, in the exact evaluator and in generated code alike."""
+"""The exact evaluator and generated code return the same outcomes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostile expressions are refused as faults, never by a RecursionError or an endless parse."""
+"""Hostile expressions are rejected with faults, without RecursionError or endless parsing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Explaining a request plans it as deciding does, and reports every value that its rules read."""
+"""`explain` returns the same plan as `plan`, with every value that the rules read."""
 
 from __future__ import annotations
 
@@ -140,10 +140,17 @@ def test_what_is_forgotten_was_not_read() -> None:
 def test_pool_rules_tell_the_evidence_as_their_own_binding_folds_it() -> None:
     strict = """
     evidence: {maxAge: 1h}
-    pool: {enter: [{name: fresh, expression: endpoint.tools.tool_call_requests > 0.0, reason: EVIDENCE_THIN}]}
+    pool:
+      enter:
+        - name: fresh
+          expression: endpoint.tools.tool_call_requests > 0.0
+          reason: EVIDENCE_THIN
     """
     quick = "order: [{name: price, expression: endpoint.price.prompt}]"
-    bindings = "- {name: strict, variant: strict, ruleSet: strict}\n- {name: quick, variant: quick, ruleSet: quick}"
+    bindings = (
+        "- {name: strict, variant: strict, ruleSet: strict}\n"
+        "- {name: quick, variant: quick, ruleSet: quick}"
+    )
     of = world(
         endpoint("a"),
         observations=[

@@ -1,4 +1,4 @@
-"""Sort keys, and weighted draws that anyone can recompute: fair, stable, and the same for the same seed."""
+"""Sort keys and weighted draws: fair, stable, and deterministic for a seed."""
 
 from __future__ import annotations
 

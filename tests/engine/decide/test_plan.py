@@ -1,4 +1,4 @@
-"""One request against one snapshot at one moment: attempts in order, a verdict for everyone, nothing by accident."""
+"""A plan has ordered attempts and a verdict for every endpoint, and it is deterministic."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ from assay.rule_files.read import read_policy
 
 ROOT = Path(__file__).resolve().parents[3]
 
-# --- requests, at random --------------------------------------------------------------------------------------------
+# --- requests, at random --------------------------------------------------------------------------
 
 NAMES = sorted(
     {name for e in mixed_world().endpoints for name in (e.provider, e.tag)} | {"unlisted"}
@@ -228,7 +228,7 @@ def test_two_processes_give_the_same_bytes() -> None:
     assert runs[0].split() == runs[1].split() == here
 
 
-# --- answers --------------------------------------------------------------------------------------------------------
+# --- answers --------------------------------------------------------------------------------------
 
 
 def test_an_unknown_model_is_an_error_wherever_it_is_named() -> None:
@@ -301,9 +301,8 @@ def test_pool_and_request_reasons_unite() -> None:
 def test_an_attempt_says_who_serves_by_which_rules() -> None:
     answer = plan_for(mixed_snapshot(), f"{MODEL}:exacto:floor")
     first = answer.attempts[0]
-    assert (first.rank, first.model, first.endpoint_id, first.provider, first.tag, first.rule_set) == (
-        1, MODEL, f"{MODEL}@good1", "good1", "good1", "exacto+floor",
-    )  # fmt: skip
+    assert (first.rank, first.model, first.endpoint_id) == (1, MODEL, f"{MODEL}@good1")
+    assert (first.provider, first.tag, first.rule_set) == ("good1", "good1", "exacto+floor")
 
 
 def test_without_fallbacks_the_first_is_the_only_one() -> None:
@@ -456,7 +455,11 @@ def test_reasons_of_request_rules_are_of_the_closed_list() -> None:
 
 def test_a_request_rule_that_abstains_is_listed() -> None:
     lenient = """
-    request: [{name: quick, expression: endpoint.latency.p50_s < 1.0, reason: policy, onMissing: pass}]
+    request:
+      - name: quick
+        expression: endpoint.latency.p50_s < 1.0
+        reason: policy
+        onMissing: pass
     order: [{name: price, expression: endpoint.price.prompt}]
     """
     by = policy("- {name: lenient, variant: lenient, ruleSet: lenient}", lenient=lenient)

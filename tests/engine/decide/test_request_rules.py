@@ -1,7 +1,7 @@
-"""The compatibility checklist: OpenRouter's documented routing, item by item, by the rule sets that ship.
+"""The shipped rule sets reproduce OpenRouter's documented routing; the numbers are its items.
 
-Item 6 is as our own design has it: `exacto` filters and never sorts. Item 11 (failure before and after the first token)
-is the forwarding layer's and is tested there once it is built; of item 10 the 429 and 503 are that layer's too.
+Item 6 differs on purpose: `exacto` filters and never sorts. Item 11 (failure before and after the
+first token) and the 429 and 503 of item 10 belong to the forwarder and its tests.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ PRICED = (
 )
 
 
-# --- 1: the price draw ----------------------------------------------------------------------------------------------
+# --- 1: the price draw ----------------------------------------------------------------------------
 
 
 def test_item_01_price_draw_is_nine_to_one_and_the_unstable_come_last() -> None:
@@ -82,7 +82,7 @@ def test_item_01_uptime_bands(trouble: dict[str, Any], place: int) -> None:
     assert answer.index("a") == place
 
 
-# --- 2: order -------------------------------------------------------------------------------------------------------
+# --- 2: order -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_item_02_order_draws_no_lots() -> None:
     assert plans == {("b", "a", "c")}
 
 
-# --- 3: layers ------------------------------------------------------------------------------------------------------
+# --- 3: layers ------------------------------------------------------------------------------------
 
 
 LAYERED = (
@@ -179,7 +179,7 @@ def test_item_03_every_layer_has_a_reason_of_its_own() -> None:
     }
 
 
-# --- 4: price limits remove, speed wishes demote ----------------------------------------------------------------------
+# --- 4: price limits remove, speed wishes demote --------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -212,12 +212,16 @@ def test_item_04_max_price_removes(limit: MaxPrice, expected: str) -> None:
     ("wants", "expected"),
     [
         pytest.param({}, "abcd", id="by price"),
-        pytest.param({"preferred_min_throughput": Percentiles(p50=50.0)}, "abcd", id="all but the unknown are fast"),
-        pytest.param({"preferred_min_throughput": Percentiles(p50=60.0)}, "bcad", id="the slow come after"),
-        pytest.param({"preferred_min_throughput": Percentiles(p50=60.0, p90=30.0)}, "cabd", id="both must hold"),
+        pytest.param({"preferred_min_throughput": Percentiles(p50=50.0)}, "abcd",
+                     id="all but the unknown are fast"),
+        pytest.param({"preferred_min_throughput": Percentiles(p50=60.0)}, "bcad",
+                     id="the slow come after"),
+        pytest.param({"preferred_min_throughput": Percentiles(p50=60.0, p90=30.0)}, "cabd",
+                     id="both must hold"),
         pytest.param({"preferred_max_latency": Percentiles(p50=0.5)}, "abcd", id="in seconds"),
         pytest.param({"preferred_max_latency": Percentiles(p50=0.4)}, "bacd", id="latency"),
-        pytest.param({"preferred_max_latency": Percentiles(p50=0.4), "preferred_min_throughput": Percentiles(p90=30.0)},
+        pytest.param({"preferred_max_latency": Percentiles(p50=0.4),
+                      "preferred_min_throughput": Percentiles(p90=30.0)},
                      "abcd", id="none does both"),
     ],
 )  # fmt: skip
@@ -231,7 +235,7 @@ def test_item_04_preferred_only_demotes(wants: dict[str, Any], expected: str) ->
     assert "".join(tags(plan_for(snapshot, sort="price", **wants))) == expected
 
 
-# --- 5: whom a name means -------------------------------------------------------------------------------------------
+# --- 5: what a provider name matches --------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -305,11 +309,11 @@ def test_item_05_a_tier_that_is_asked_for_comes_first() -> None:
     ]
 
 
-# --- 6: suffixes together (DESIGN §3: exacto filters, the last suffix that sorts sorts) -----------------------------
+# --- 6: suffixes together (DESIGN §3: exacto filters, the last suffix that sorts sorts) -----------
 
 
 def vetted() -> Snapshot:
-    """Good and weak endpoints of a model and of its free row; by price a, b, w, by throughput w, b, a."""
+    """Good and weak endpoints of a model and its free row: a, b, w by price, w, b, a by speed."""
     free = f"{MODEL}:free"
     tagged = (("a", 1.0, 10.0), ("b", 2.0, 20.0), ("w", 3.0, 30.0))
     return served(
@@ -361,7 +365,7 @@ def test_item_06_a_missing_catalog_row_never_falls_back_to_the_base() -> None:
         plan_for(vetted(), f"{MODEL}:batch:nitro")
 
 
-# --- 7: several models ----------------------------------------------------------------------------------------------
+# --- 7: several models ----------------------------------------------------------------------------
 
 
 def test_item_07_each_model_has_its_own_suffix() -> None:
@@ -384,7 +388,7 @@ def test_item_07_the_suffix_of_the_first_model_orders_all_together() -> None:
     assert [a.tag for a in answer.attempts] == ["w", "w", "b", "b", "a", "a"]
 
 
-# --- 8, 9: the soft tiers -------------------------------------------------------------------------------------------
+# --- 8, 9: the soft tiers -------------------------------------------------------------------------
 
 
 def tiered(**errored: int | None) -> Snapshot:
@@ -497,7 +501,7 @@ def test_item_09_below_the_floors_is_the_middle_tier(
     assert tags(plan_for(snapshot, tools=1)) == expected
 
 
-# --- 10: none left (the forwarder's 404 is made of this) ------------------------------------------------------------
+# --- 10: none left (the forwarder's 404 is made of this) ------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -588,7 +592,7 @@ def test_item_10_completion_limit(limits: dict[str, Any], max_tokens: int, *, fi
     assert bool(plan_for(served(endpoint("a", **limits)), max_tokens=max_tokens).attempts) is fits
 
 
-# --- 12: the importer -----------------------------------------------------------------------------------------------
+# --- 12: the importer -----------------------------------------------------------------------------
 
 OFFER = {
     "provider_name": "Acme",
@@ -604,13 +608,18 @@ OFFER = {
         pytest.param({"pricing": {"prompt": 0.000001, "completion": 0.000002}}, "prices",
                      Prices(1.0, 2.0, request_usd=0.0), id="prices as numbers"),
         pytest.param({"pricing": {}}, "prices", Prices(), id="no prices"),
-        pytest.param({"uptime_last_30m": None, "latency_last_30m": None, "throughput_last_30m": None}, "latency_s",
+        pytest.param({"uptime_last_30m": None, "latency_last_30m": None,
+                      "throughput_last_30m": None}, "latency_s",
                      Percentiles(), id="metrics that are null"),
-        pytest.param({"latency_last_30m": 850}, "latency_s", Percentiles(p50=0.85), id="latency as one number"),
-        pytest.param({"latency_last_30m": {"p50": 250, "p75": 400, "p90": 900, "p99": 2000}}, "latency_s",
+        pytest.param({"latency_last_30m": 850}, "latency_s", Percentiles(p50=0.85),
+                     id="latency as one number"),
+        pytest.param({"latency_last_30m": {"p50": 250, "p75": 400, "p90": 900, "p99": 2000}},
+                     "latency_s",
                      Percentiles(0.25, 0.4, 0.9, 2.0), id="latency as percentiles"),
-        pytest.param({"throughput_last_30m": 42}, "throughput_tps", Percentiles(p50=42.0), id="one throughput"),
-        pytest.param({"something_new": {"deep": [1]}, "native_tools": None}, "provider", "acme", id="unknown keys"),
+        pytest.param({"throughput_last_30m": 42}, "throughput_tps", Percentiles(p50=42.0),
+                     id="one throughput"),
+        pytest.param({"something_new": {"deep": [1]}, "native_tools": None}, "provider", "acme",
+                     id="unknown keys"),
     ],
 )  # fmt: skip
 def test_item_12_importer_accepts(changes: dict[str, Any], field: str, expected: object) -> None:

@@ -1,4 +1,4 @@
-"""Which benchmark run counts: the latest of its series up to an instant, whatever came first."""
+"""The latest run of a series up to an instant counts, in any order of input."""
 
 from __future__ import annotations
 

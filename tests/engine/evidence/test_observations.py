@@ -1,4 +1,4 @@
-"""Observations become evidence as of an instant: ended windows, discounted by age, held against peers."""
+"""Ended windows are folded into evidence, discounted by age and compared with peers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Speed and uptime from traffic stand in where the catalog is silent, once there are enough requests."""
+"""Speed and uptime from enough traffic fill in for values missing from the catalog."""
 
 from __future__ import annotations
 

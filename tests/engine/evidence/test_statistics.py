@@ -1,4 +1,4 @@
-"""Statistics agree with SciPy, NumPy and closed forms; what has no value is refused, never answered by a guess."""
+"""Statistics agree with SciPy, NumPy and closed forms; undefined values raise errors."""
 
 from __future__ import annotations
 
@@ -163,5 +163,8 @@ def test_undefined_values_are_rejected(call: Callable[[], float]) -> None:
 
 @pytest.mark.slow
 def test_planning_never_imports_scipy() -> None:
-    code = "import sys, assay.engine.decide.plan, assay.engine.snapshot.snapshot, assay.server.decider; sys.exit('scipy' in sys.modules)"
+    code = (
+        "import sys, assay.engine.decide.plan, assay.engine.snapshot.snapshot, "
+        "assay.server.decider; sys.exit('scipy' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""The formulas that the code cites are on the page of statistics."""
+"""STATISTICS.md has every formula that the code cites."""
 
 from __future__ import annotations
 

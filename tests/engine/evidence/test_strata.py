@@ -1,4 +1,4 @@
-"""Standardisation: endpoints are compared on the same mix of requests, whatever mix they got."""
+"""Standardization: endpoints are compared on the same mix of requests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 
 from assay.engine.evidence.strata import HitCounts, Strata, mix, standardize, together
 
-# statistics.md §5.6: A is better in every stratum, and yet looks worse, since it gets the hard prompts.
+# STATISTICS.md: A is better in every stratum but looks worse, because it gets the hard prompts.
 A_RATES, B_RATES = (0.99, 0.96, 0.90), (0.985, 0.952, 0.89)
 A_MIX, B_MIX = (0.13, 0.26, 0.61), (0.70, 0.25, 0.05)
 SIZE = 100_000
@@ -41,18 +41,22 @@ def test_standardizing_resolves_simpsons_paradox() -> None:
     [
         pytest.param({0: (100, 7)}, {0: (100, 7)}, 100, 0.07, id="alone in one stratum: as it is"),
         pytest.param({0: (100, 7)}, {0: (900, 300)}, 100, 0.07, id="one stratum: as it is"),
-        pytest.param({0: (20, 5)}, {0: (500, 0), 1: (500, 0)}, 20, 0.25, id="too few requests: as it is"),
-        pytest.param({0: (60, 6), 1: (40, 8)}, {0: (600, 0), 1: (400, 0)}, 100, 0.14, id="its mix is the pool's"),
+        pytest.param({0: (20, 5)}, {0: (500, 0), 1: (500, 0)}, 20, 0.25,
+                     id="too few requests: as it is"),
+        pytest.param({0: (60, 6), 1: (40, 8)}, {0: (600, 0), 1: (400, 0)}, 100, 0.14,
+                     id="its mix is the pool's"),
         pytest.param({0: (90, 9), 1: (90, 18)}, {0: (600, 0), 1: (400, 0)}, 173.08, 0.14,
                      id="another mix: the pool's weights, a little less certain"),
         pytest.param({0: (100, 10)}, {0: (500, 0), 1: (500, 100)}, 100, 0.15,
                      id="a stratum without requests borrows the pool's rate and adds no certainty"),
         pytest.param({0: (100, 10), 1: (29, 29)}, {0: (500, 0), 1: (500, 100)}, 100, 0.15,
                      id="so does one with fewer than thirty requests"),
-        pytest.param({0: (100, 10), 1: (30, 30)}, {0: (500, 0), 1: (500, 100)}, 92.31, 0.55, id="thirty are enough"),
+        pytest.param({0: (100, 10), 1: (30, 30)}, {0: (500, 0), 1: (500, 100)}, 92.31, 0.55,
+                     id="thirty are enough"),
         pytest.param({0: (20, 2), 1: (20, 4)}, {0: (500, 50), 1: (500, 50)}, 40, 0.15,
                      id="thin strata are taken together, in the shape of the pool's rates"),
-        pytest.param({0: (20, 20), 1: (20, 20)}, {0: (500, 50), 1: (500, 50)}, 40, 1.0, id="never above all"),
+        pytest.param({0: (20, 20), 1: (20, 20)}, {0: (500, 50), 1: (500, 50)}, 40, 1.0,
+                     id="never above all"),
     ],
 )  # fmt: skip
 def test_rates_on_the_pools_mix(

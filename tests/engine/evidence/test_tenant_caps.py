@@ -1,4 +1,4 @@
-"""Caps and shares of tenants, trimmed means over them, and how much their errors cluster."""
+"""Caps and shares of tenants, trimmed means over tenants, and the clustering of their errors."""
 
 from __future__ import annotations
 
@@ -30,14 +30,20 @@ PRIOR = 2.2
     [
         pytest.param({"a": 100}, 1100, {"a": 100}, id="below the cap"),
         pytest.param({"a": 1100}, 1100, {"a": 1100}, id="at it"),
-        pytest.param({"a": 10**7, "b": 10}, 1100, {"a": 1100, "b": 10}, id="above it, whatever the others have"),
-        pytest.param({f"{n}": 10 for n in range(28)} | {"a": 1000}, 1100, {"a": 1000}, id="29 have no shares"),
+        pytest.param({"a": 10**7, "b": 10}, 1100, {"a": 1100, "b": 10},
+                     id="above it, whatever the others have"),
+        pytest.param({f"{n}": 10 for n in range(28)} | {"a": 1000}, 1100, {"a": 1000},
+                     id="29 have no shares"),
         pytest.param({f"{n}": 10 for n in range(29)} | {"a": 1000}, 1100, {"a": 290 / 9},
                      id="30 have: a tenth, 290 by the others are nine"),
-        pytest.param({f"{n}": 10 for n in range(99)} | {"a": 1000}, 1100, {"a": 990 * 3 / 97}, id="100 have: 3 %"),
-        pytest.param({f"{n}": 10 for n in range(999)} | {"a": 1000}, 1100, {"a": 9990 / 99}, id="1000 have: 1 %"),
-        pytest.param({f"{n}": 10 for n in range(400)}, 1100, {"7": 10}, id="equals are below their share"),
-        pytest.param({f"{n}": 5000 for n in range(400)}, 1100, {"7": 1100}, id="and held by the cap alone"),
+        pytest.param({f"{n}": 10 for n in range(99)} | {"a": 1000}, 1100, {"a": 990 * 3 / 97},
+                     id="100 have: 3 %"),
+        pytest.param({f"{n}": 10 for n in range(999)} | {"a": 1000}, 1100, {"a": 9990 / 99},
+                     id="1000 have: 1 %"),
+        pytest.param({f"{n}": 10 for n in range(400)}, 1100, {"7": 10},
+                     id="equals are below their share"),
+        pytest.param({f"{n}": 5000 for n in range(400)}, 1100, {"7": 1100},
+                     id="and held by the cap alone"),
     ],
 )  # fmt: skip
 def test_caps(counts: dict[str, float], most: float, held: dict[str, float]) -> None:

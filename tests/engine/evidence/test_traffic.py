@@ -94,7 +94,7 @@ def test_trimming_needs_as_many_counts_as_tenants() -> None:
     assert _capped_and_trimmed(found, parts[1:], usual, FIFTHS)[1] is None
 
 
-# --- one endpoint ---------------------------------------------------------------------------------------------------
+# --- one endpoint ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -103,11 +103,16 @@ def test_trimming_needs_as_many_counts_as_tenants() -> None:
         pytest.param([make_counts(100, 5)], 100, 5, id="one tenant"),
         pytest.param([make_counts(100, 5), make_counts(50, 1, tenant="u")], 150, 6, id="two"),
         pytest.param([make_counts(100 * CAP, 10 * CAP)], CAP, CAP / 10, id="one far above its cap"),
-        pytest.param([make_counts(2 * CAP, 0), make_counts(2 * CAP, 4, source="other")], CAP, 1, id="one over two sources"),
-        pytest.param([make_counts(2 * CAP, 0), make_counts(2 * CAP, 4, stratum=1)], CAP, 1, id="one over two strata"),
-        pytest.param([make_counts(10 * CAP, 5, tenant="")], 10 * CAP, 5, id="a source without tenants vouches for itself"),
-        pytest.param([make_counts(10 * CAP, 0, tenant=""), make_counts(100, 0)], CAP + 100, 0, id="one with tenants does not"),
-        pytest.param([make_counts(10 * CAP, 0, tenant="", source="bare"), make_counts(100, 0)], 10 * CAP + 100, 0,
+        pytest.param([make_counts(2 * CAP, 0), make_counts(2 * CAP, 4, source="other")], CAP, 1,
+                     id="one over two sources"),
+        pytest.param([make_counts(2 * CAP, 0), make_counts(2 * CAP, 4, stratum=1)], CAP, 1,
+                     id="one over two strata"),
+        pytest.param([make_counts(10 * CAP, 5, tenant="")], 10 * CAP, 5,
+                     id="a source without tenants vouches for itself"),
+        pytest.param([make_counts(10 * CAP, 0, tenant=""), make_counts(100, 0)], CAP + 100, 0,
+                     id="one with tenants does not"),
+        pytest.param([make_counts(10 * CAP, 0, tenant="", source="bare"), make_counts(100, 0)],
+                     10 * CAP + 100, 0,
                      id="each source by itself"),
         pytest.param([make_counts(0, 0, requests=10**6)], 0, 0, id="requests without calls"),
     ],
@@ -179,7 +184,7 @@ def test_other_models_and_evidence_specs_do_not_matter() -> None:
     assert not verdicts(found, OTHER)["a"].admitted
 
 
-# --- strata ---------------------------------------------------------------------------------------------------------
+# --- strata ---------------------------------------------------------------------------------------
 
 
 def mix(tag: str, rates: tuple[float, ...], parts: tuple[float, ...]) -> list[TrafficCounts]:
@@ -250,7 +255,7 @@ def test_one_tenant_does_not_move_propensity() -> None:
     assert before == pytest.approx(after, abs=0.006)
 
 
-# --- the closed hour ------------------------------------------------------------------------------------------------
+# --- the closed hour ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -283,7 +288,7 @@ def test_a_tenant_new_in_the_hour_has_at_most_its_share() -> None:
     assert found.errored < 5
 
 
-# --- the design effect ----------------------------------------------------------------------------------------------
+# --- the design effect ----------------------------------------------------------------------------
 
 
 def test_the_design_effect_is_that_of_the_model() -> None:
@@ -301,7 +306,7 @@ def test_the_design_effect_is_that_of_the_model() -> None:
     )
 
 
-# --- manipulation: statistics.md §5.7 ---------------------------------------------------------------------------------
+# --- manipulation: statistics.md §5.7 -------------------------------------------------------------
 
 ATTACKS = [
     pytest.param(1, 10**5, id="one with 1e5"),
@@ -354,20 +359,22 @@ def test_errors_of_all_tenants_show_within_the_hour(seed: int) -> None:
     assert found.errored / found.calls == pytest.approx(0.10, abs=0.025)
 
 
-# --- order ----------------------------------------------------------------------------------------------------------
+# --- order ----------------------------------------------------------------------------------------
 
 TRAFFIC = st.lists(
     st.builds(
         lambda tag, tenant, source, stratum, parts, hour: make_counts(
-            parts[1], parts[0], tag=tag, tenant=tenant, source=source, stratum=stratum, requests=parts[2], hour=hour,
-            half_life=timedelta(hours=12),
+            parts[1], parts[0], tag=tag, tenant=tenant, source=source, stratum=stratum,
+            requests=parts[2], hour=hour, half_life=timedelta(hours=12),
         ),
         st.sampled_from("abc"),
         st.sampled_from(["", *(f"t{n}" for n in range(40))]),
         st.sampled_from(["one", "two"]),
         st.integers(0, 5),
         st.lists(st.integers(0, 10**6) | st.integers(0, 60), min_size=3, max_size=3).map(sorted),
-        st.lists(st.integers(0, 99), min_size=2, max_size=2).map(lambda pair: (max(pair), min(pair))),
+        st.lists(st.integers(0, 99), min_size=2, max_size=2).map(
+            lambda pair: (max(pair), min(pair))
+        ),
     ),
     max_size=60,
     unique_by=lambda t: (t.endpoint_id, t.source, t.tenant, t.stratum),

@@ -1,4 +1,4 @@
-"""Which bindings take part in a request, who of them orders, and what their rules come to together."""
+"""The bindings that apply to a request, the one that orders, and their combined rules."""
 
 from __future__ import annotations
 
@@ -26,9 +26,14 @@ from assay.engine.policy.policy import Policy
 from assay.engine.world.request import ProviderPreferences
 
 RULE_SETS = {
-    "strict": "extends: default\npool: {enter: [{name: no, expression: 'false', reason: ACCURACY}]}",
+    "strict": (
+        "extends: default\npool: {enter: [{name: no, expression: 'false', reason: ACCURACY}]}"
+    ),
     "cheap": "extends: default\norder: [{name: price}]",
-    "quick": "extends: default\norder: [{name: t, expression: endpoint.throughput.p50_tps, direction: descending}]",
+    "quick": (
+        "extends: default\n"
+        "order: [{name: t, expression: endpoint.throughput.p50_tps, direction: descending}]"
+    ),
     "plain": "extends: default",
 }
 BINDINGS = """
@@ -63,30 +68,48 @@ def routed(bound: Policy, variants: str, **more: Any) -> PolicyRoute:
     ("variants", "more", "taking_part", "ordering"),
     [
         pytest.param("", {}, ["default"], "default", id="nothing applies: the default"),
-        pytest.param("strict", {}, ["strict"], "strict", id="a variant without an order inherits one"),
+        pytest.param("strict", {}, ["strict"], "strict",
+                     id="a variant without an order inherits one"),
         pytest.param("cheap", {}, ["cheap"], "cheap", id="a variant with an order"),
-        pytest.param("cheap:quick", {}, ["cheap", "quick"], "quick", id="the last variant with an order of its own"),
+        pytest.param("cheap:quick", {}, ["cheap", "quick"], "quick",
+                     id="the last variant with an order of its own"),
         pytest.param("quick:cheap", {}, ["cheap", "quick"], "cheap", id="the other way round"),
-        pytest.param("quick:strict", {}, ["strict", "quick"], "quick", id="one without an order does not take over"),
-        pytest.param("strict:quick", {}, ["strict", "quick"], "quick", id="nor does it when it comes first"),
-        pytest.param("quick:cheap:quick", {}, ["cheap", "quick"], "cheap", id="a variant twice counts once"),
-        pytest.param("quick", {"tenant": "acme"}, ["quick-acme"], "quick-acme", id="the tenant's own binding"),
-        pytest.param("quick", {"tenant": "zeta"}, ["quick-acme"], "quick-acme", id="of each of its tenants"),
+        pytest.param("quick:strict", {}, ["strict", "quick"], "quick",
+                     id="one without an order does not take over"),
+        pytest.param("strict:quick", {}, ["strict", "quick"], "quick",
+                     id="nor does it when it comes first"),
+        pytest.param("quick:cheap:quick", {}, ["cheap", "quick"], "cheap",
+                     id="a variant twice counts once"),
+        pytest.param("quick", {"tenant": "acme"}, ["quick-acme"], "quick-acme",
+                     id="the tenant's own binding"),
+        pytest.param("quick", {"tenant": "zeta"}, ["quick-acme"], "quick-acme",
+                     id="of each of its tenants"),
         pytest.param("quick", {"tenant": "else"}, ["quick"], "quick", id="and of no other"),
-        pytest.param("hidden", {"tenant": "acme"}, ["hidden"], "hidden", id="a variant for one tenant alone"),
+        pytest.param("hidden", {"tenant": "acme"}, ["hidden"], "hidden",
+                     id="a variant for one tenant alone"),
         pytest.param("", {"sort": "price"}, ["by-price"], "by-price", id="a sort"),
-        pytest.param("", {"sort": "price", "tenant": "acme"}, ["by-price-acme"], "by-price-acme", id="a tenant's sort"),
-        pytest.param("quick", {"sort": "price"}, ["quick", "by-price"], "by-price", id="a sort beats a suffix"),
-        pytest.param("strict", {"sort": "throughput"}, ["strict", "by-speed"], "by-speed", id="a pool stays under it"),
+        pytest.param("", {"sort": "price", "tenant": "acme"}, ["by-price-acme"], "by-price-acme",
+                     id="a tenant's sort"),
+        pytest.param("quick", {"sort": "price"}, ["quick", "by-price"], "by-price",
+                     id="a sort beats a suffix"),
+        pytest.param("strict", {"sort": "throughput"}, ["strict", "by-speed"], "by-speed",
+                     id="a pool stays under it"),
         pytest.param("", {"tools": 1}, ["tools"], "tools", id="a guard that holds"),
-        pytest.param("", {"tools": 6}, ["tools", "many-tools"], "many-tools", id="all guards that hold, one order"),
-        pytest.param("", {"tools": 7}, ["tools", "many-tools", "more-tools"], "many-tools", id="the first in the file"),
-        pytest.param("strict", {"tools": 7}, ["strict", "tools", "many-tools", "more-tools"], "many-tools",
+        pytest.param("", {"tools": 6}, ["tools", "many-tools"], "many-tools",
+                     id="all guards that hold, one order"),
+        pytest.param("", {"tools": 7}, ["tools", "many-tools", "more-tools"], "many-tools",
+                     id="the first in the file"),
+        pytest.param("strict", {"tools": 7}, ["strict", "tools", "many-tools", "more-tools"],
+                     "many-tools",
                      id="guards apply beside a variant without an order"),
-        pytest.param("quick", {"tools": 7}, ["quick"], "quick", id="no guard beside a variant that orders"),
-        pytest.param("", {"tools": 7, "sort": "price"}, ["by-price"], "by-price", id="nor beside a sort"),
-        pytest.param("", {"tools": 1, "tenant": "acme"}, ["tools", "acme-tools"], "acme-tools", id="a tenant's guard"),
-        pytest.param("", {"max_tokens": 6}, ["broken"], "broken", id="a guard over a fact that is there"),
+        pytest.param("quick", {"tools": 7}, ["quick"], "quick",
+                     id="no guard beside a variant that orders"),
+        pytest.param("", {"tools": 7, "sort": "price"}, ["by-price"], "by-price",
+                     id="nor beside a sort"),
+        pytest.param("", {"tools": 1, "tenant": "acme"}, ["tools", "acme-tools"], "acme-tools",
+                     id="a tenant's guard"),
+        pytest.param("", {"max_tokens": 6}, ["broken"], "broken",
+                     id="a guard over a fact that is there"),
     ],
 )  # fmt: skip
 def test_route(
@@ -171,7 +194,11 @@ def test_pools_with_other_parameters_are_pools_of_their_own() -> None:
     pool = """
     extends: default
     params: {floor: 15.0}
-    pool: {enter: [{name: t, expression: endpoint.throughput.p50_tps > params.floor, reason: BENCHMARK}]}
+    pool:
+      enter:
+        - name: t
+          expression: endpoint.throughput.p50_tps > params.floor
+          reason: BENCHMARK
     """
     bindings = """
     - {name: quick, variant: quick, ruleSet: pool}
@@ -234,7 +261,10 @@ def test_a_rule_written_anew_stands_for_the_inherited_one(variants: str) -> None
 
 @pytest.mark.parametrize("variants", ["one:two", "two:one"])
 def test_rules_of_one_name_written_twice_both_hold(variants: str) -> None:
-    rule = "order: [{name: p, expression: endpoint.price.prompt}]\nrequest: [{name: r, expression: %s, reason: policy}]"
+    rule = (
+        "order: [{name: p, expression: endpoint.price.prompt}]\n"
+        "request: [{name: r, expression: %s, reason: policy}]"
+    )
     rule_sets = {"one": rule % "endpoint.tag != 'a'", "two": rule % "endpoint.tag != 'c'"}
     assert tags(plan_for(judge_world(OFFERS, policy(ONE, **rule_sets)), f"lab/one:{variants}")) == [
         "b"

@@ -1,4 +1,4 @@
-"""Facts renamed since a release: stored rule files and snapshots keep their names, new rule files may not use them."""
+"""Stored rule files and snapshots may use former fact names; new rule files may not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A rule set over the one it extends: everything goes by name, the order by what is written."""
+"""A rule set extends another: everything is inherited by name, order keys as written."""
 
 from __future__ import annotations
 
@@ -33,8 +33,10 @@ BASE = """
       - {name: cheap, expression: endpoint.price.prompt < params.low}
       - {name: small, expression: cohort.size < 2}
     pool:
-      enter: [{name: seen, expression: endpoint.tools.tool_call_requests > 0.0, reason: EVIDENCE_THIN}]
-      stay: [{name: kept, expression: endpoint.tools.tool_call_requests > 0.0, reason: EVIDENCE_THIN}]
+      enter:
+        - {name: seen, expression: endpoint.tools.tool_call_requests > 0.0, reason: EVIDENCE_THIN}
+      stay:
+        - {name: kept, expression: endpoint.tools.tool_call_requests > 0.0, reason: EVIDENCE_THIN}
       minimum: 3
     request:
       - {name: first, expression: "endpoint.price.prompt >= 0.0", reason: max_price}
@@ -88,7 +90,8 @@ def test_variables_are_replaced_in_place_and_new_ones_follow() -> None:
 
 def test_request_rules_are_replaced_in_place_and_new_ones_follow() -> None:
     child = effective(
-        "request: [{name: late, expression: 'true', reason: tools}, {name: second, expression: 'true', reason: health}]"
+        "request: [{name: late, expression: 'true', reason: tools}, {name: second, expression: "
+        "'true', reason: health}]"
     )
     assert [(r.name, r.origin) for r in child.rule_set.request] == [
         ("first", "base"), ("second", "child"), ("third", "base"), ("late", "child"),
@@ -122,7 +125,10 @@ def test_a_minimum_is_inherited_unless_written(child: str, minimum: int) -> None
 def test_what_a_memory_looks_for_must_be_possible_under_every_binding() -> None:
     bindings = "- {name: low, variant: low, ruleSet: base, params: {level: 0.5}}"
     assert policy_faults(bindings, base=BASE) == [
-        "bindings.yaml:5:62: 2 × (1 − level) must lie between 0 and 1: the share of errors to look for, found 0.5"
+        (
+            "bindings.yaml:5:62: 2 × (1 − level) must lie between 0 and 1: "
+            "the share of errors to look for, found 0.5"
+        )
     ]
 
 
@@ -188,7 +194,8 @@ def test_a_shadow_rule_set_decides_as_the_one_it_extends() -> None:
         ("never", "shadow"),
     ]
     assert [(r.name, r.action) for r in own.request] == [
-        ("first", "exclude"), ("second", "exclude"), ("third", "exclude"), ("second", "shadow"), ("late", "shadow"),
+        ("first", "exclude"), ("second", "exclude"), ("third", "exclude"),
+        ("second", "shadow"), ("late", "shadow"),
     ]  # fmt: skip
     assert [k.name for k in own.order or ()] == ["price", "speed"]
     assert not child.owns_order
@@ -216,7 +223,8 @@ OFFERS = world(
     [
         pytest.param("- {name: v, variant: trial, ruleSet: watching}", id="alone"),
         pytest.param(
-            "- {name: w, variant: trial, ruleSet: mine}\n- {name: v, when: 'true', ruleSet: watching}",
+            "- {name: w, variant: trial, ruleSet: mine}\n"
+            "- {name: v, when: 'true', ruleSet: watching}",
             id="beside what it extends",
         ),
     ],

@@ -1,4 +1,4 @@
-"""The fast way out: how much one hour says for twice the errors that the accuracy allows."""
+"""Fast evictions: the log-likelihood ratio of one hour for twice the allowed error rate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judging: every endpoint of every model gets a verdict, with reasons of its own where evidence is missing."""
+"""Judging gives every endpoint a verdict; missing evidence has its own reasons."""
 
 from __future__ import annotations
 
@@ -53,25 +53,34 @@ def test_members_are_those_with_good_evidence() -> None:
 @pytest.mark.parametrize(
     ("observations", "broken"),
     [
-        pytest.param([], [("tool_accuracy", "EVIDENCE_ABSENT", "absent"), ("sample_size", "EVIDENCE_ABSENT", "absent")],
+        pytest.param([],
+                     [("tool_accuracy", "EVIDENCE_ABSENT", "absent"),
+                     ("sample_size", "EVIDENCE_ABSENT", "absent")],
                      id="nothing was observed"),
         pytest.param([make_observation("a", age=-HOUR)],
-                     [("tool_accuracy", "EVIDENCE_ABSENT", "absent"), ("sample_size", "EVIDENCE_ABSENT", "absent")],
+                     [("tool_accuracy", "EVIDENCE_ABSENT", "absent"),
+                     ("sample_size", "EVIDENCE_ABSENT", "absent")],
                      id="the only window is still open"),
         pytest.param([make_observation("a", age=91 * DAY)],
-                     [("tool_accuracy", "EVIDENCE_STALE", "absent"), ("sample_size", "EVIDENCE_STALE", "absent")],
+                     [("tool_accuracy", "EVIDENCE_STALE", "absent"),
+                     ("sample_size", "EVIDENCE_STALE", "absent")],
                      id="all that was observed is old"),
-        pytest.param([make_observation("a", calls=100, requests=150)], [("sample_size", "EVIDENCE_THIN", "false")],
+        pytest.param([make_observation("a", calls=100, requests=150)],
+                     [("sample_size", "EVIDENCE_THIN", "false")],
                      id="too little was observed, however good"),
         pytest.param([make_observation("a", errored=2, calls=100, requests=150)],
-                     [("tool_accuracy", "ACCURACY", "false"), ("sample_size", "EVIDENCE_THIN", "false")],
+                     [("tool_accuracy", "ACCURACY", "false"),
+                     ("sample_size", "EVIDENCE_THIN", "false")],
                      id="too little to be sure that it is good"),
         pytest.param([make_observation("a", calls=0)],
-                     [("tool_accuracy", "ACCURACY", "false"), ("sample_size", "EVIDENCE_THIN", "false")],
+                     [("tool_accuracy", "ACCURACY", "false"),
+                     ("sample_size", "EVIDENCE_THIN", "false")],
                      id="it never called a tool"),
-        pytest.param([make_observation("a", errored=300)], [("tool_accuracy", "ACCURACY", "false")], id="too many bad calls"),
+        pytest.param([make_observation("a", errored=300)], [("tool_accuracy", "ACCURACY", "false")],
+                     id="too many bad calls"),
         pytest.param([make_observation("a", errored=10)], [], id="good enough"),
-        pytest.param([make_observation("a", errored=10), make_observation("a", errored=2000, age=91 * DAY)], [],
+        pytest.param([make_observation("a", errored=10),
+                      make_observation("a", errored=2000, age=91 * DAY)], [],
                      id="old trouble is forgotten"),
     ],
 )  # fmt: skip
@@ -222,7 +231,8 @@ def test_members_of_one_binding_are_none_of_another() -> None:
 
 def test_what_goes_wrong_in_a_rule_excludes_and_tells_where() -> None:
     strict = """
-    pool: {enter: [{name: half, expression: cohort.size / (cohort.size - 1) > 1, reason: BENCHMARK, onMissing: pass}]}
+    pool: {enter: [{name: half, expression: cohort.size / (cohort.size - 1) > 1,
+                    reason: BENCHMARK, onMissing: pass}]}
     order: [{name: price, expression: endpoint.price.prompt}]
     """
     by = policy("- {name: strict, variant: strict, ruleSet: strict}", strict=strict)

@@ -1,4 +1,4 @@
-"""What is forgotten of an endpoint's evidence, and for how long."""
+"""Pool memory forgets part of an evicted endpoint's evidence, decayed over time."""
 
 from __future__ import annotations
 
@@ -47,9 +47,11 @@ def forgotten(
         pytest.param(0, 12, (180.0, 120.0, 4.0), id="at once"),
         pytest.param(12, 12, (90.0, 60.0, 2.0), id="it fades as evidence does"),
         pytest.param(24, 12, (45.0, 30.0, 1.0), id="half-life by half-life"),
-        pytest.param(24, 24, (180.0, 120.0, 2.0), id="a longer half-life makes more of old calls, not of errors"),
+        pytest.param(24, 24, (180.0, 120.0, 2.0),
+                     id="a longer half-life makes more of old calls, not of errors"),
         pytest.param(12, 6, (22.5, 15.0, 1.0), id="a shorter one less"),
-        pytest.param(24, 168, (270.0, 180.0, 3.622), id="never more than the share that may be forgotten"),
+        pytest.param(24, 168, (270.0, 180.0, 3.622),
+                     id="never more than the share that may be forgotten"),
     ],
 )  # fmt: skip
 def test_what_is_left_out_of_a_row(
@@ -79,7 +81,8 @@ def test_there_may_be_nothing_to_leave_out(
 def test_the_rules_read_what_is_left_and_all_else_as_it_is() -> None:
     of = {**ROW, "tools.errored_requests_lenient": 3.0}
     assert subtract_counts(of, DecayedCounts(30.0, 20.0, 4.0)) == {
-        "id": "a", "tools.requests": 270.0, "tools.tool_call_requests": 180.0, "tools.errored_requests": 6.0, "tools.errored_requests_lenient": 0.0,
+        "id": "a", "tools.requests": 270.0, "tools.tool_call_requests": 180.0,
+        "tools.errored_requests": 6.0, "tools.errored_requests_lenient": 0.0,
     }  # fmt: skip
 
 

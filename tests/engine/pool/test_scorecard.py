@@ -1,4 +1,4 @@
-"""Scorecards: what an endpoint outside a pool misses by how much, and what would admit it."""
+"""Scorecards: what an endpoint outside a pool lacks, and what would admit it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pools with memory: who comes in, who goes, who waits; written as lives of endpoints, a letter an hour."""
+"""Pools with memory, tested with histories of endpoints: one letter is one hour."""
 
 from __future__ import annotations
 
@@ -36,9 +36,10 @@ from assay.engine.snapshot.snapshot import Snapshot, restore_snapshot
 from assay.engine.world.measurements import Observation
 from assay.engine.world.world import World
 
-# g good, m good enough to stay, b bad, x many bad calls at once, c a few too many, w both, n/0 good/bad and nothing
-# observed, - not in the catalog; the pool holds for 3 h, then 6 h, then 8 h at most.
-# . unknown, p probation, M member, E evicted
+# Hours: g good, m good enough to stay, b bad, x many bad calls at once, c a few too many, w both,
+# n/0 good/bad and nothing observed, - not in the catalog.
+# States: . unknown, p probation, M member, E evicted.
+# An eviction holds for 3 h, then 6 h, then 8 h at most.
 
 
 @pytest.mark.parametrize(
@@ -84,24 +85,37 @@ def test_the_life_of_one_endpoint(life: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("lives", "minimum", "memory", "expected"),
     [
-        pytest.param({"a": "gbbb", "b": "gbbb", "c": "gbbb"}, 0, "", {"a": "MMEE", "b": "MMME", "c": "MMMM"},
+        pytest.param({"a": "gbbb", "b": "gbbb", "c": "gbbb"}, 0, "",
+                     {"a": "MMEE", "b": "MMME", "c": "MMMM"},
                      id="one slow eviction an hour, alike ones by id"),
-        pytest.param({"a": "gbb", "b": "gbb", "c": "gbb"}, 0, "slowEvictions: 2", {"a": "MME", "b": "MME", "c": "MMM"},
+        pytest.param({"a": "gbb", "b": "gbb", "c": "gbb"}, 0, "slowEvictions: 2",
+                     {"a": "MME", "b": "MME", "c": "MMM"},
                      id="or as many as are written"),
-        pytest.param({"a": "gbbb", "b": "cbbb"}, 0, "", {"a": "MMME", "b": "MMEE"}, id="the less accurate goes first"),
+        pytest.param({"a": "gbbb", "b": "cbbb"}, 0, "", {"a": "MMME", "b": "MMEE"},
+                     id="the less accurate goes first"),
         pytest.param({"a": "gbbgg", "b": "gbbgg"}, 0, "", {"a": "MMEEE", "b": "MMMMM"},
                      id="who has to wait for its turn may recover"),
-        pytest.param({"a": "gxx", "b": "gxx"}, 0, "", {"a": "MEE", "b": "MEE"}, id="the fast way has no such limit"),
-        pytest.param({"a": "gbbb", "b": "gbbb"}, 1, "", {"a": "MMEE", "b": "MMMM"}, id="the minimum stays"),
-        pytest.param({"a": "gbbb", "b": "gggg"}, 2, "", {"a": "MMMM", "b": "MMMM"}, id="also where only one is bad"),
-        pytest.param({"a": "gx", "b": "gg"}, 2, "", {"a": "ME", "b": "MM"}, id="but the fast way is always open"),
-        pytest.param({"a": "gbb", "b": "bbg"}, 1, "", {"a": "MME", "b": "ppM"}, id="a newcomer makes room at once"),
-        pytest.param({"a": "gxbb", "b": "gbbb"}, 1, "", {"a": "MEEE", "b": "MMMM"}, id="who went makes none"),
-        pytest.param({"a": "gbb", "b": "gbb"}, 5, "", {"a": "MMM", "b": "MMM"}, id="a minimum above their number"),
-        pytest.param({"a": "gb", "b": "gg"}, 0, "slowFailures: 1", {"a": "ME", "b": "MM"}, id="one failure"),
-        pytest.param({"a": "gbbb", "b": "gg"}, 0, "slowFailures: 3", {"a": "MMME", "b": "MM"}, id="three failures"),
+        pytest.param({"a": "gxx", "b": "gxx"}, 0, "", {"a": "MEE", "b": "MEE"},
+                     id="the fast way has no such limit"),
+        pytest.param({"a": "gbbb", "b": "gbbb"}, 1, "", {"a": "MMEE", "b": "MMMM"},
+                     id="the minimum stays"),
+        pytest.param({"a": "gbbb", "b": "gggg"}, 2, "", {"a": "MMMM", "b": "MMMM"},
+                     id="also where only one is bad"),
+        pytest.param({"a": "gx", "b": "gg"}, 2, "", {"a": "ME", "b": "MM"},
+                     id="but the fast way is always open"),
+        pytest.param({"a": "gbb", "b": "bbg"}, 1, "", {"a": "MME", "b": "ppM"},
+                     id="a newcomer makes room at once"),
+        pytest.param({"a": "gxbb", "b": "gbbb"}, 1, "", {"a": "MEEE", "b": "MMMM"},
+                     id="who went makes none"),
+        pytest.param({"a": "gbb", "b": "gbb"}, 5, "", {"a": "MMM", "b": "MMM"},
+                     id="a minimum above their number"),
+        pytest.param({"a": "gb", "b": "gg"}, 0, "slowFailures: 1", {"a": "ME", "b": "MM"},
+                     id="one failure"),
+        pytest.param({"a": "gbbb", "b": "gg"}, 0, "slowFailures: 3", {"a": "MMME", "b": "MM"},
+                     id="three failures"),
         pytest.param({"a": "gcc"}, 0, "cusumLimit: 4.0", {"a": "MEE"}, id="a lower limit"),
-        pytest.param({"a": "gcc"}, 0, "cusumCap: 100.0", {"a": "MMM"}, id="an hour that may say less"),
+        pytest.param({"a": "gcc"}, 0, "cusumCap: 100.0", {"a": "MMM"},
+                     id="an hour that may say less"),
     ],
 )  # fmt: skip
 def test_the_life_of_a_pool(
@@ -243,7 +257,7 @@ def test_pools_of_other_policies_are_carried_along() -> None:
     assert done.memory.states[elsewhere.key] is elsewhere
 
 
-# -- under the shipped policy ----------------------------------------------------------------------------------------
+# -- under the shipped policy ----------------------------------------------------------------------
 
 
 def test_the_first_tick_admits_whom_judging_without_memory_admits() -> None:
@@ -332,7 +346,7 @@ def verdict_in(snapshot: Snapshot, tag: str) -> Verdict:
     return next(v for v in snapshot.pools["exacto", MODEL].verdicts if v.tag == tag)
 
 
-# -- holds and words -------------------------------------------------------------------------------------------------
+# -- holds and words -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -344,8 +358,8 @@ def test_holds_grow_up_to_a_week(evictions: int, hours: int) -> None:
 
 @pytest.mark.parametrize(
     ("number", "word"),
-    [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (12, "12th"), (13, "13th"), (21, "21st"),
-     (102, "102nd"), (111, "111th")],
+    [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (12, "12th"), (13, "13th"),
+     (21, "21st"), (102, "102nd"), (111, "111th")],
 )  # fmt: skip
 def test_numbers_are_said_as_people_say_them(number: int, word: str) -> None:
     assert ordinal(number) == word

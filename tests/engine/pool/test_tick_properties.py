@@ -1,4 +1,4 @@
-"""Whatever happens to endpoints, pools with memory keep their promises."""
+"""Properties of pools with memory, under random histories of endpoints."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ from assay.engine.snapshot.pool_memory import (
 from assay.engine.world.world import World
 
 EDGES = {
-    ("unknown", "probation"), ("probation", "member"), ("member", "evicted"), ("evicted", "probation"),
-    ("probation", "unknown"), ("member", "unknown"), ("evicted", "unknown"),
+    ("unknown", "probation"), ("probation", "member"), ("member", "evicted"),
+    ("evicted", "probation"), ("probation", "unknown"), ("member", "unknown"),
+    ("evicted", "unknown"),
 }  # fmt: skip
 LENGTH = 14
 OFTEN = "ggmbbxwcn0-"

@@ -1,4 +1,4 @@
-"""A snapshot is its parts: what is read back plans the same, what was altered is refused."""
+"""A restored snapshot plans the same bytes; an altered part is rejected."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from assay.engine.world.world import World
 
 
 def full_world() -> World:
-    """The mixed world with tenants, preferences, and a price that depends on hour, day and prompt."""
+    """The mixed world with tenants, preferences, and a price by hour, day and prompt length."""
     night = PriceOverride(Prices(prompt=0.01), utc_start=22 * 60, utc_end=6 * 60)
     long = PriceOverride(Prices(completion=7.0), min_prompt_tokens=1000, utc_days=(1, 2))
     of = mixed_world()

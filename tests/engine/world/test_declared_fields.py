@@ -1,4 +1,4 @@
-"""A field that is declared once appears wherever fields are spelled."""
+"""A field that is declared once appears in proto, SQL, facts, fixtures and tables."""
 
 from __future__ import annotations
 

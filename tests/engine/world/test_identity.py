@@ -1,4 +1,4 @@
-"""An endpoint keeps its id for as long as its offer can be recognised."""
+"""An endpoint keeps its id for as long as its offer can be recognized."""
 
 from __future__ import annotations
 

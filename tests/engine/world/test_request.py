@@ -1,4 +1,4 @@
-"""What a request may hold: every refusal names the field and shows the value."""
+"""Validation of requests: every error names the field and shows the value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names with suffixes are read by one grammar; what is not known is refused by name."""
+"""Model names with suffixes follow one grammar; unknown parts are rejected by name."""
 
 from __future__ import annotations
 
