@@ -60,7 +60,8 @@ def accuracy(row: Row, calls: float, broken: list[RuleFinding]) -> None:
         return
     message = (
         f"{errored:.1f} of {calls:.1f} tool-call requests errored: "
-        f"P(accuracy >= {ACCURACY * 100:.1f}%) is {probability * 100:.1f}%; the rule requires {CONFIDENCE * 100:.1f}%"
+        f"P(accuracy >= {ACCURACY * 100:.1f}%) is {probability * 100:.1f}%; "
+        f"the rule requires {CONFIDENCE * 100:.1f}%"
     )
     broken.append(RuleFinding("tool_accuracy", "ACCURACY", message, "false", "exacto"))
 
@@ -87,8 +88,8 @@ def propensity(row: Row, broken: list[RuleFinding], abstained: list[RuleFinding]
     elif not distance <= SPREAD:
         source = row["propensity.source"]
         message = (
-            f"{share * 100:.1f}% of requests end in tool calls, {distance:.1f} spreads from the other"
-            f" endpoints of {source}; the rule allows {SPREAD:.1f}"
+            f"{share * 100:.1f}% of requests end in tool calls, {distance:.1f} spreads from the "
+            f"other endpoints of {source}; the rule allows {SPREAD:.1f}"
         )
         broken.append(RuleFinding("propensity_in_band", "PROPENSITY", message, "false", "exacto"))
 

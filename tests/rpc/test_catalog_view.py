@@ -1,4 +1,4 @@
-"""The catalog service over a world judged by the shipped rule files, and a real decider behind Explain."""
+"""The catalog of a world that the shipped rule files judge, and explanations of a real decider."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def view(snapshot: Snapshot) -> CatalogView:
     return CatalogView(WORLD, snapshot)
 
 
-def test_lists_come_by_key(view: CatalogView) -> None:
+def test_lists_are_sorted_by_key(view: CatalogView) -> None:
     assert [m.model for m in view.models()] == ["a/b", "a/c"]
     assert [e.endpoint_id for e in view.endpoints(None)] == [BAD, GOOD]
     assert list(view.endpoints("a/c")) == []
@@ -63,7 +63,7 @@ def test_lists_come_by_key(view: CatalogView) -> None:
     assert bindings == sorted(bindings)
 
 
-def test_a_pool_tells_members_others_and_facts(view: CatalogView, snapshot: Snapshot) -> None:
+def test_a_pool_lists_members_others_and_facts(view: CatalogView, snapshot: Snapshot) -> None:
     pool = to.pool(view.pool("a/b", "exacto", "acme"))
 
     assert (pool.model, pool.variant, pool.rule_set) == ("a/b", "exacto", "exacto")
@@ -83,7 +83,7 @@ def test_a_pool_tells_members_others_and_facts(view: CatalogView, snapshot: Snap
     }
 
 
-def test_what_is_not_there_is_named(view: CatalogView) -> None:
+def test_an_unknown_name_is_reported(view: CatalogView) -> None:
     with pytest.raises(UnknownModel):
         view.model("no/such")
     with pytest.raises(UnknownModel):
@@ -98,7 +98,7 @@ def test_what_is_not_there_is_named(view: CatalogView) -> None:
         view.pool("a/b", "nitro", "")
 
 
-def test_every_fact_that_rules_read_can_be_shown(snapshot: Snapshot) -> None:
+def test_an_explanation_shows_the_facts_that_rules_read(snapshot: Snapshot) -> None:
     decider = Decider(clock=lambda: NOON, snapshot=snapshot)
     request = Request("a/b:exacto", tools=2, parameters=("temperature",), prompt_tokens=10)
     explained = explain_response(decider.explain(request))

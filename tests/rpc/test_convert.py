@@ -1,4 +1,4 @@
-"""Messages and engine values say the same thing."""
+"""Conversion between messages and engine values: requests in, decisions and catalog out."""
 
 from __future__ import annotations
 
@@ -75,20 +75,20 @@ requests = st.builds(
 
 
 @given(requests)
-def test_every_request_survives_the_wire(request: Request) -> None:
+def test_every_request_round_trips(request: Request) -> None:
     data = message_from(request).SerializeToString()
 
     assert request_from(pb.DecideRequest.FromString(data)) == request
 
 
-def test_what_is_absent_takes_the_documented_default() -> None:
+def test_an_unset_field_takes_the_documented_default() -> None:
     assert request_from(pb.DecideRequest(model="a/b")) == Request(model="a/b")
     assert request_from(
         pb.DecideRequest(model="a/b", provider=pb.ProviderPreferences())
     ) == Request(model="a/b")
 
 
-def test_contract_and_engine_know_the_same_request_fields() -> None:
+def test_contract_and_engine_have_the_same_request_fields() -> None:
     preferences = {f.name for f in fields(ProviderPreferences)} - {"partition"}  # travels in `sort`
 
     assert {f.name for f in fields(Request)} == set(pb.DecideRequest.DESCRIPTOR.fields_by_name)
@@ -97,7 +97,7 @@ def test_contract_and_engine_know_the_same_request_fields() -> None:
     assert {f.name for f in fields(Percentiles)} == set(pb.Percentiles.DESCRIPTOR.fields_by_name)
 
 
-def test_contract_and_engine_know_the_same_catalog_fields() -> None:
+def test_contract_and_engine_have_the_same_catalog_fields() -> None:
     assert {f.name for f in fields(Endpoint)} | {"service_tier", "facts"} == set(
         catalog_pb2.Endpoint.DESCRIPTOR.fields_by_name
     )
@@ -105,7 +105,7 @@ def test_contract_and_engine_know_the_same_catalog_fields() -> None:
 
 
 def provider(**given: object) -> pb.DecideRequest:
-    return pb.DecideRequest(model="a/b", provider=pb.ProviderPreferences(**given))  # type: ignore[arg-type] # wrong ones too
+    return pb.DecideRequest(model="a/b", provider=pb.ProviderPreferences(**given))  # type: ignore[arg-type] # invalid values too
 
 
 NAN, INFINITE = float("nan"), float("inf")
@@ -183,7 +183,9 @@ NAN, INFINITE = float("nan"), float("inf")
         ),
     ],
 )
-def test_out_of_range_is_refused_by_its_path(message: pb.DecideRequest, field: str) -> None:
+def test_an_invalid_value_is_rejected_with_the_path_of_its_field(
+    message: pb.DecideRequest, field: str
+) -> None:
     with pytest.raises(InvalidField) as refused:
         request_from(message)
 
@@ -214,7 +216,7 @@ def decision(plan: Plan) -> Decision:
     return Decision("id", Request(model="a/b"), moment, plan, "digest")
 
 
-def test_a_decision_lists_attempts_and_why_the_others_are_left_out() -> None:
+def test_a_decision_lists_attempts_and_the_reasons_of_the_others() -> None:
     answer = decide_response(decision(SERVED))
 
     assert answer == pb.DecideResponse(
@@ -275,7 +277,7 @@ def test_a_decision_lists_attempts_and_why_the_others_are_left_out() -> None:
     )
 
 
-def test_no_attempt_comes_with_how_many_endpoints_each_reason_left_out() -> None:
+def test_a_decision_without_attempts_counts_the_endpoints_of_each_reason() -> None:
     answer = decide_response(decision(NO_ATTEMPTS))
 
     assert answer.availability == "constraint_filtered"
@@ -285,7 +287,7 @@ def test_no_attempt_comes_with_how_many_endpoints_each_reason_left_out() -> None
     ]
 
 
-def test_an_explanation_shows_the_values_each_rule_saw() -> None:
+def test_an_explanation_shows_the_values_that_each_rule_read() -> None:
     answer = explain_response(Explanation(SERVED, ((("endpoint.zdr", True),), ()), "digest"))
     good, bad = answer.verdicts
 
@@ -302,7 +304,7 @@ def test_an_explanation_shows_the_values_each_rule_saw() -> None:
 @pytest.mark.parametrize(
     ("value", "kind"),
     [
-        pytest.param(True, "bool_value", id="a bool is no number"),
+        pytest.param(True, "bool_value", id="a bool is not a number"),
         pytest.param(1, "int_value", id="a whole number"),
         pytest.param(1.0, "double_value", id="a whole double stays a double"),
         pytest.param("", "string_value", id="empty text is a value"),
@@ -322,7 +324,7 @@ def test_values_keep_their_type(value: object, kind: str) -> None:
         lambda v: st.lists(v).map(tuple),
     )
 )
-def test_values_keep_what_they_say(value: object) -> None:
+def test_values_round_trip(value: object) -> None:
     def read(message: pb.FactValue) -> object:
         if message.WhichOneof("kind") == "list_value":
             return tuple(map(read, message.list_value.values))
@@ -334,7 +336,7 @@ def test_values_keep_what_they_say(value: object) -> None:
     assert read(message) == value
 
 
-def test_an_endpoint_says_what_is_known_and_leaves_the_rest_unset() -> None:
+def test_unknown_fields_of_an_endpoint_are_unset() -> None:
     bare = catalog_convert.endpoint(Endpoint("a/b@p/flex", "a/b", "p", "p/flex"))
     full = catalog_convert.endpoint(
         Endpoint(
@@ -359,7 +361,7 @@ def test_an_endpoint_says_what_is_known_and_leaves_the_rest_unset() -> None:
     assert list(full.overrides[0].utc_days) == [1, 7]
 
 
-def test_a_pool_shows_members_and_others_with_facts() -> None:
+def test_a_pool_has_members_and_others_with_facts() -> None:
     def shown(verdict: Verdict) -> PoolEndpoint:
         return PoolEndpoint(verdict, (("endpoint.tools.tool_call_requests", 61.5),))
 

@@ -1,4 +1,4 @@
-"""EvidenceService over a real socket: nothing is acknowledged that is not kept, and streams are in nobody's way."""
+"""EvidenceService over a socket: outcomes are journaled before they are acknowledged."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from assay.store.preferences import PreferenceStore
 from assay.v1 import evidence_pb2 as pb, evidence_pb2_grpc as pb_grpc, routing_pb2, routing_pb2_grpc
 
 ENDPOINT = f"{MODEL}@provider-03"
-CANARY = "what the user said"
+CANARY = "text of a prompt"
 
 
-class Kept:
-    """A journal in memory, which can be full, and can take its time."""
+class MemoryJournal:
+    """A journal in memory that a test can fill up or block."""
 
     def __init__(self, tmp_path: Any) -> None:
         self.records: list[tuple[int, bytes]] = []
@@ -61,10 +61,10 @@ class Kept:
 
 
 @pytest.fixture
-def journal(tmp_path: Any) -> Iterator[Kept]:
-    kept = Kept(tmp_path)
-    yield kept
-    kept.free.set()
+def journal(tmp_path: Any) -> Iterator[MemoryJournal]:
+    journal = MemoryJournal(tmp_path)
+    yield journal
+    journal.free.set()
 
 
 @pytest.fixture
@@ -73,9 +73,9 @@ def health() -> EndpointHealth:
 
 
 @pytest.fixture
-def server(journal: Kept, health: EndpointHealth) -> Iterator[GrpcServer]:
+def server(journal: MemoryJournal, health: EndpointHealth) -> Iterator[GrpcServer]:
     decider = Decider(clock, snapshot(), health.now, journal.append)
-    preferences = PreferenceStore(create_engine("sqlite://"), clock)  # none are asked for here
+    preferences = PreferenceStore(create_engine("sqlite://"), clock)  # these tests use none
     evidence = evidence_service(
         EvidenceServicer(
             OutcomeIntake(decider.current, decider.pseudonyms.get, journal.append, health.update),
@@ -126,25 +126,27 @@ def streamed(*outcomes: pb.Outcome, batch_id: str, source: str = "gw") -> pb.Str
     return pb.StreamOutcomesRequest(source=source, batch_id=batch_id, outcomes=outcomes)
 
 
-def refusal(call: Any) -> tuple[str, str]:
+def error_of(call: Any) -> tuple[str, str]:
     return call.code().name, dict(call.trailing_metadata()).get(REASON_KEY, "")
 
 
-def test_what_is_sent_is_what_is_kept(evidence: pb_grpc.EvidenceServiceStub, journal: Kept) -> None:
+def test_outcomes_are_journaled_with_all_their_fields(
+    evidence: pb_grpc.EvidenceServiceStub, journal: MemoryJournal
+) -> None:
     full = outcome(
-        tenant="acme", decision_id="0198f2a4-5b6c-7d8e-9f01-23456789abcd", attempt=2, first_token_s=0.25,
-        duration_s=2.5, completion_tokens=0, retry_after_s=0.0,
+        tenant="acme", decision_id="0198f2a4-5b6c-7d8e-9f01-23456789abcd", attempt=2,
+        first_token_s=0.25, duration_s=2.5, completion_tokens=0, retry_after_s=0.0,
         tools=pb.ToolUse(
-            offered=9, tool_choice="required", after_tool_result=True, tool_call_requests=1, errored_requests=1,
-            tool_calls=6, invalid_json=1, unknown_name=2, schema_mismatch=3,
+            offered=9, tool_choice="required", after_tool_result=True, tool_call_requests=1,
+            errored_requests=1, tool_calls=6, invalid_json=1, unknown_name=2, schema_mismatch=3,
         ),
     )  # fmt: skip
     bare = outcome(result=pb.RESULT_CUT, requests=3)
     answer = evidence.ReportOutcomes(batch(full, bare))
     assert (answer.accepted, list(answer.refused)) == (2, [])
-    (kept,) = journal.batches
-    assert (kept.source, kept.batch_id) == ("gw", "b-1")
-    one, other = kept.groups
+    (journaled,) = journal.batches
+    assert (journaled.source, journaled.batch_id) == ("gw", "b-1")
+    one, other = journaled.groups
     assert (one.endpoint_id, one.provider, other.tenant) == (ENDPOINT, "provider-03", "")
     (first,), (second,) = one.outcomes, other.outcomes
     at = full.at.seconds * 1_000_000 + full.at.nanos // 1000
@@ -171,39 +173,40 @@ def test_what_is_sent_is_what_is_kept(evidence: pb_grpc.EvidenceServiceStub, jou
     assert second.tools is None
 
 
-def test_every_result_has_its_word(evidence: pb_grpc.EvidenceServiceStub, journal: Kept) -> None:
+def test_every_result_of_the_contract_has_a_name(
+    evidence: pb_grpc.EvidenceServiceStub, journal: MemoryJournal
+) -> None:
     numbers = [number for number in pb.Result.values() if number]
     evidence.ReportOutcomes(batch(*(outcome(result=number) for number in numbers)))
-    ((group,),) = [kept.groups for kept in journal.batches]
-    words = [each.result for each in group.outcomes]
-    assert [pb.Result.Value(f"RESULT_{word.upper()}") for word in words] == numbers
+    ((group,),) = [batch.groups for batch in journal.batches]
+    names = [each.result for each in group.outcomes]
+    assert [pb.Result.Value(f"RESULT_{name.upper()}") for name in names] == numbers
 
 
-def test_bad_records_are_refused_one_by_one(
-    evidence: pb_grpc.EvidenceServiceStub, journal: Kept
+def test_invalid_outcomes_are_rejected_one_by_one(
+    evidence: pb_grpc.EvidenceServiceStub, journal: MemoryJournal
 ) -> None:
     sent = [
-        outcome(), outcome(endpoint_id="lab/none@x"), outcome(result=77), outcome(at=Timestamp(seconds=4_070_908_800)),
-        outcome(at=Timestamp(seconds=2**62)), pb.Outcome(), outcome(duration_s=float("nan")), outcome(requests=0),
+        outcome(), outcome(endpoint_id="lab/none@x"), outcome(result=77),
+        outcome(at=Timestamp(seconds=4_070_908_800)), outcome(at=Timestamp(seconds=2**62)),
+        pb.Outcome(), outcome(duration_s=float("nan")), outcome(requests=0),
         outcome(requests=-(2**63)), outcome(),
     ]  # fmt: skip
     answer = evidence.ReportOutcomes(batch(*sent))
     assert answer.accepted == 2
     assert [(each.index, each.reason) for each in answer.refused] == [
-        (1, "unknown-endpoint"), (2, "unknown-result"), (3, "future"), (4, "future"), (5, "unknown-endpoint"),
-        (6, "not-a-number"), (7, "no-requests"), (8, "negative"),
+        (1, "unknown-endpoint"), (2, "unknown-result"), (3, "future"), (4, "future"),
+        (5, "unknown-endpoint"), (6, "not-a-number"), (7, "no-requests"), (8, "negative"),
     ]  # fmt: skip
     assert "2099" in answer.refused[2].message
-    assert [len(group.outcomes) for kept in journal.batches for group in kept.groups] == [2]
+    assert [len(group.outcomes) for batch in journal.batches for group in batch.groups] == [2]
 
 
-def test_nothing_is_kept_of_a_batch_in_which_nothing_is_sound(
-    evidence: pb_grpc.EvidenceServiceStub, journal: Kept
+def test_a_batch_without_a_valid_outcome_is_not_journaled(
+    evidence: pb_grpc.EvidenceServiceStub, journal: MemoryJournal
 ) -> None:
-    assert (
-        evidence.ReportOutcomes(batch(outcome(endpoint_id="lab/none@x", tenant="acme"))).accepted
-        == 0
-    )
+    invalid = outcome(endpoint_id="lab/none@x", tenant="acme")
+    assert evidence.ReportOutcomes(batch(invalid)).accepted == 0
     assert evidence.ReportOutcomes(batch()).accepted == 0
     assert journal.records == []
 
@@ -212,25 +215,25 @@ def test_nothing_is_kept_of_a_batch_in_which_nothing_is_sound(
     "sent",
     [
         pytest.param(batch(source=""), id="no source"),
-        pytest.param(batch(batch_id="two words"), id="no name"),
+        pytest.param(batch(batch_id="two words"), id="a space in the batch id"),
         pytest.param(batch(*[outcome()] * 1001), id="1001 outcomes"),
     ],
 )
-def test_a_batch_that_cannot_be_taken(
-    evidence: pb_grpc.EvidenceServiceStub, journal: Kept, sent: pb.ReportOutcomesRequest
+def test_an_invalid_batch_is_rejected(
+    evidence: pb_grpc.EvidenceServiceStub, journal: MemoryJournal, sent: pb.ReportOutcomesRequest
 ) -> None:
     with pytest.raises(grpc.RpcError) as failed:
         evidence.ReportOutcomes(sent)
-    assert refusal(failed.value) == ("INVALID_ARGUMENT", "invalid-field")
+    assert error_of(failed.value) == ("INVALID_ARGUMENT", "invalid-field")
     assert journal.records == []
 
 
-def test_a_thousand_outcomes_are_a_batch(evidence: pb_grpc.EvidenceServiceStub) -> None:
+def test_a_batch_may_have_a_thousand_outcomes(evidence: pb_grpc.EvidenceServiceStub) -> None:
     assert evidence.ReportOutcomes(batch(*[outcome()] * 1000)).accepted == 1000
 
 
-def test_nothing_is_acknowledged_before_it_is_kept(
-    evidence: pb_grpc.EvidenceServiceStub, journal: Kept
+def test_outcomes_are_acknowledged_only_after_they_are_journaled(
+    evidence: pb_grpc.EvidenceServiceStub, journal: MemoryJournal
 ) -> None:
     journal.free.clear()
     call = evidence.ReportOutcomes.future(batch(outcome()))
@@ -241,22 +244,22 @@ def test_nothing_is_acknowledged_before_it_is_kept(
     assert len(journal.batches) == 1
 
 
-def test_a_full_journal_refuses_all_of_it(
-    evidence: pb_grpc.EvidenceServiceStub, journal: Kept, health: EndpointHealth
+def test_a_full_journal_rejects_the_batch_and_demotes_no_endpoint(
+    evidence: pb_grpc.EvidenceServiceStub, journal: MemoryJournal, health: EndpointHealth
 ) -> None:
     journal.full = True
     failing = [outcome(result=pb.RESULT_TIMEOUT) for _ in range(3)]
     with pytest.raises(grpc.RpcError) as failed:
         evidence.ReportOutcomes(batch(*failing))
-    assert refusal(failed.value) == ("RESOURCE_EXHAUSTED", "evidence-not-kept")
+    assert error_of(failed.value) == ("RESOURCE_EXHAUSTED", "evidence-not-kept")
     assert health.now() == {}
     journal.full = False
     assert evidence.ReportOutcomes(batch(*failing)).accepted == 3
     assert health.now() == {ENDPOINT: "failing"}
 
 
-def test_tenants_go_by_pseudonyms_and_the_same_as_in_decisions(
-    evidence: pb_grpc.EvidenceServiceStub, channel: grpc.Channel, journal: Kept
+def test_tenants_have_the_same_pseudonyms_as_in_decisions(
+    evidence: pb_grpc.EvidenceServiceStub, channel: grpc.Channel, journal: MemoryJournal
 ) -> None:
     routing_pb2_grpc.RoutingServiceStub(channel).Decide(
         routing_pb2.DecideRequest(model=MODEL, tenant="acme")
@@ -266,17 +269,17 @@ def test_tenants_go_by_pseudonyms_and_the_same_as_in_decisions(
     )
     kinds = [kind for kind, _ in journal.records]
     assert kinds.count(RecordKind.TENANT) == 2
-    (kept,) = [payload for kind, payload in journal.records if kind == RecordKind.OUTCOMES]
-    assert b"acme" not in kept.replace(MODEL.encode(), b"")
-    assert b"beta" not in kept
-    names = [group.tenant for group in decode_outcomes(kept).groups]
+    (payload,) = [payload for kind, payload in journal.records if kind == RecordKind.OUTCOMES]
+    assert b"acme" not in payload.replace(MODEL.encode(), b"")
+    assert b"beta" not in payload
+    names = [group.tenant for group in decode_outcomes(payload).groups]
     assert len(set(names)) == 2
     assert names[0].encode() in next(
         payload for kind, payload in journal.records if kind == RecordKind.TENANT
     )
 
 
-def test_nothing_beyond_the_fields_is_kept(channel: grpc.Channel, journal: Kept) -> None:
+def test_unknown_fields_are_not_journaled(channel: grpc.Channel, journal: MemoryJournal) -> None:
     text = CANARY.encode()
     unknown = bytes([0xFA, 0x07, len(text)]) + text  # field 127, length-delimited
     inner = outcome(tools=pb.ToolUse(offered=1)).SerializeToString()
@@ -295,15 +298,15 @@ def test_nothing_beyond_the_fields_is_kept(channel: grpc.Channel, journal: Kept)
     assert all(text not in payload for _, payload in journal.records)
 
 
-def test_malformed_bytes_are_the_callers_fault(channel: grpc.Channel) -> None:
+def test_malformed_bytes_are_an_invalid_argument(channel: grpc.Channel) -> None:
     raw: Any = channel.stream_stream("/assay.v1.EvidenceService/StreamOutcomes")
     with pytest.raises(grpc.RpcError) as failed:
         list(raw(iter([b"\x0a\xff\xff"])))
-    assert refusal(failed.value) == ("INVALID_ARGUMENT", "malformed-message")
+    assert error_of(failed.value) == ("INVALID_ARGUMENT", "malformed-message")
 
 
-class Talk:
-    """A stream that is sent to batch by batch."""
+class OutcomeStream:
+    """A client's stream that sends one batch and waits for its answer."""
 
     def __init__(self, evidence: pb_grpc.EvidenceServiceStub) -> None:
         self.queue: SimpleQueue[pb.StreamOutcomesRequest | None] = SimpleQueue()
@@ -322,79 +325,79 @@ class Talk:
 
 
 def test_a_stream_is_answered_batch_by_batch(
-    evidence: pb_grpc.EvidenceServiceStub, journal: Kept
+    evidence: pb_grpc.EvidenceServiceStub, journal: MemoryJournal
 ) -> None:
-    talk = Talk(evidence)
+    stream = OutcomeStream(evidence)
     for number in range(3):
-        answer = talk.send(
+        answer = stream.send(
             streamed(outcome(), outcome(endpoint_id="lab/none@x"), batch_id=f"b-{number}")
         )
         assert (answer.batch_id, answer.accepted) == (f"b-{number}", 1)
         assert [each.reason for each in answer.refused] == ["unknown-endpoint"]
-        assert [kept.batch_id for kept in journal.batches] == [f"b-{n}" for n in range(number + 1)]
-    talk.end()
-    assert list(talk.call) == []
-    assert talk.call.code() is grpc.StatusCode.OK
+        assert [each.batch_id for each in journal.batches] == [f"b-{n}" for n in range(number + 1)]
+    stream.end()
+    assert list(stream.call) == []
+    assert stream.call.code() is grpc.StatusCode.OK
 
 
-def test_a_batch_that_cannot_be_taken_ends_the_stream_and_takes_nothing_back(
-    evidence: pb_grpc.EvidenceServiceStub, journal: Kept
+def test_a_rejected_batch_ends_the_stream_and_keeps_earlier_batches(
+    evidence: pb_grpc.EvidenceServiceStub, journal: MemoryJournal
 ) -> None:
-    talk = Talk(evidence)
-    assert talk.send(streamed(outcome(), batch_id="b-1")).accepted == 1
+    stream = OutcomeStream(evidence)
+    assert stream.send(streamed(outcome(), batch_id="b-1")).accepted == 1
     journal.full = True
     with pytest.raises(grpc.RpcError) as failed:
-        talk.send(streamed(outcome(), batch_id="b-2"))
-    assert refusal(failed.value) == ("RESOURCE_EXHAUSTED", "evidence-not-kept")
-    assert [kept.batch_id for kept in journal.batches] == ["b-1"]
-    talk.end()
+        stream.send(streamed(outcome(), batch_id="b-2"))
+    assert error_of(failed.value) == ("RESOURCE_EXHAUSTED", "evidence-not-kept")
+    assert [each.batch_id for each in journal.batches] == ["b-1"]
+    stream.end()
 
 
-def test_open_streams_leave_unary_calls_their_threads(
+def test_open_streams_do_not_occupy_the_threads_of_unary_calls(
     evidence: pb_grpc.EvidenceServiceStub, channel: grpc.Channel
 ) -> None:
-    talks = [Talk(evidence) for _ in range(2 * THREADS)]
-    for number, talk in enumerate(talks):
-        assert talk.send(streamed(outcome(), batch_id=f"b-{number}")).accepted == 1
+    streams = [OutcomeStream(evidence) for _ in range(2 * THREADS)]
+    for number, stream in enumerate(streams):
+        assert stream.send(streamed(outcome(), batch_id=f"b-{number}")).accepted == 1
     stub = routing_pb2_grpc.RoutingServiceStub(channel)
     assert stub.Decide(routing_pb2.DecideRequest(model=MODEL), timeout=10).attempts
-    for talk in talks:
-        talk.end()
+    for stream in streams:
+        stream.end()
 
 
-def test_there_are_only_so_many_streams_and_whoever_leaves_makes_room(
+def test_streams_are_limited_and_an_ended_stream_makes_room(
     evidence: pb_grpc.EvidenceServiceStub,
 ) -> None:
-    talks = [Talk(evidence) for _ in range(MAX_STREAMS)]
-    for number, talk in enumerate(talks):
-        talk.send(streamed(batch_id=f"b-{number}"))
-    late = Talk(evidence)
+    streams = [OutcomeStream(evidence) for _ in range(MAX_STREAMS)]
+    for number, stream in enumerate(streams):
+        stream.send(streamed(batch_id=f"b-{number}"))
+    extra = OutcomeStream(evidence)
     with pytest.raises(grpc.RpcError) as failed:
-        late.answer()
-    assert refusal(failed.value) == ("RESOURCE_EXHAUSTED", "too-many-streams")
-    talks[0].end()
-    list(talks[0].call)
-    talks[1].call.cancel()
-    taken, deadline = 0, time.monotonic() + 10
-    while taken < 2:  # the server learns of a cancelled call in its own time
+        extra.answer()
+    assert error_of(failed.value) == ("RESOURCE_EXHAUSTED", "too-many-streams")
+    streams[0].end()
+    list(streams[0].call)
+    streams[1].call.cancel()
+    opened, deadline = 0, time.monotonic() + 10
+    while opened < 2:  # the server notices a cancelled call later
         assert time.monotonic() < deadline
         try:
-            Talk(evidence).send(streamed(batch_id="b-x"))
-            taken += 1
+            OutcomeStream(evidence).send(streamed(batch_id="b-x"))
+            opened += 1
         except grpc.RpcError:
             continue
-    for talk in (*talks, late):
-        talk.end()
+    for stream in (*streams, extra):
+        stream.end()
 
 
-def test_an_orderly_stop_does_not_wait_for_silent_streams(
-    server: GrpcServer, evidence: pb_grpc.EvidenceServiceStub, journal: Kept
+def test_a_graceful_stop_does_not_wait_for_idle_streams(
+    server: GrpcServer, evidence: pb_grpc.EvidenceServiceStub, journal: MemoryJournal
 ) -> None:
-    talk = Talk(evidence)
-    assert talk.send(streamed(outcome(), batch_id="b-1")).accepted == 1
-    with ThreadPoolExecutor(1) as aside:
-        assert aside.submit(server.stop, 60).result(10) is None
+    stream = OutcomeStream(evidence)
+    assert stream.send(streamed(outcome(), batch_id="b-1")).accepted == 1
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(server.stop, 60).result(10) is None
     with pytest.raises(grpc.RpcError):
-        talk.answer()
+        stream.answer()
     assert len(journal.batches) == 1
-    talk.end()
+    stream.end()

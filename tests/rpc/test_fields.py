@@ -1,4 +1,4 @@
-"""Pages hold while items come and go."""
+"""Pages and their tokens stay valid while items are added and removed."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from assay.engine.errors import InvalidField
 from assay.rpc.fields import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, page, token_of
 
 
-def itself(item: str) -> str:
+def same(item: str) -> str:
     return item
 
 
 @given(st.lists(st.text(min_size=1), unique=True).map(sorted), st.integers(1, 5))
-def test_pages_together_are_the_whole(items: list[str], size: int) -> None:
+def test_all_pages_together_have_every_item_once(items: list[str], size: int) -> None:
     seen: list[str] = []
-    shown, token = page(items, itself, size=size, token="")
+    shown, token = page(items, same, size=size, token="")
     seen += shown
     while token:
-        shown, token = page(items, itself, size=size, token=token)
+        shown, token = page(items, same, size=size, token=token)
         assert 1 <= len(shown) <= size
         seen += shown
 
     assert seen == items
 
 
-def test_the_item_behind_the_token_may_be_gone() -> None:
-    assert page(["a", "c"], itself, size=1, token=token_of("b")) == (["c"], "")
+def test_a_token_stays_valid_after_its_item_was_removed() -> None:
+    assert page(["a", "c"], same, size=1, token=token_of("b")) == (["c"], "")
 
 
 @pytest.mark.parametrize(
@@ -38,10 +38,10 @@ def test_the_item_behind_the_token_may_be_gone() -> None:
         pytest.param(10**9, MAX_PAGE_SIZE, id="a huge size is cut"),
     ],
 )
-def test_size(size: int, shown: int) -> None:
+def test_the_size_of_a_page_has_a_default_and_a_limit(size: int, shown: int) -> None:
     items = [f"{n:05}" for n in range(5000)]
 
-    assert len(page(items, itself, size=size, token="")[0]) == shown
+    assert len(page(items, same, size=size, token="")[0]) == shown
 
 
 @pytest.mark.parametrize(
@@ -53,8 +53,8 @@ def test_size(size: int, shown: int) -> None:
         pytest.param(1, "____", "page_token", id="not UTF-8 inside"),
     ],
 )
-def test_what_is_no_page_is_refused(size: int, token: str, field: str) -> None:
-    with pytest.raises(InvalidField) as refused:
-        page(["a"], itself, size=size, token=token)
+def test_an_invalid_page_is_rejected(size: int, token: str, field: str) -> None:
+    with pytest.raises(InvalidField) as rejected:
+        page(["a"], same, size=size, token=token)
 
-    assert refused.value.field == field
+    assert rejected.value.field == field

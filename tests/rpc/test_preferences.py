@@ -24,8 +24,8 @@ from assay.store.world import load_world, world_revision
 from assay.v1 import evidence_pb2 as pb, evidence_pb2_grpc as pb_grpc
 
 
-class Nothing:
-    """A journal for a service that is not sent outcomes."""
+class UnusedJournal:
+    """A journal that fails the test on any write."""
 
     def append(self, kind: int, payload: bytes) -> None:
         raise AssertionError((kind, payload))
@@ -35,13 +35,13 @@ def clock() -> datetime:
     return datetime.now(UTC)
 
 
-def refusal(call: Any) -> tuple[str, str]:
+def error_of(call: Any) -> tuple[str, str]:
     return call.code().name, dict(call.trailing_metadata()).get(REASON_KEY, "")
 
 
 @pytest.fixture
 def catalog(store: Engine) -> Engine:
-    """Two providers, one endpoint each."""
+    """Store two providers with one endpoint each."""
     at = datetime(2026, 7, 4, tzinfo=UTC)
     with store.begin() as connection:
         for slug in ("one", "two"):
@@ -55,7 +55,7 @@ def catalog(store: Engine) -> Engine:
     return store
 
 
-def wish(
+def preference(
     tenant: str, target: str, kind: pb.PreferenceKind.ValueType, of: str = ""
 ) -> pb.SetPreferenceRequest:
     return pb.SetPreferenceRequest(tenant=tenant, target=target, model=of, kind=kind)
@@ -65,7 +65,7 @@ def wish(
 def evidence(catalog: Engine) -> Iterator[pb_grpc.EvidenceServiceStub]:
     decider = Decider(clock)
     reporter = OutcomeIntake(
-        decider.current, decider.pseudonyms.get, Nothing().append, EndpointHealth().update
+        decider.current, decider.pseudonyms.get, UnusedJournal().append, EndpointHealth().update
     )
     server = GrpcServer(
         [evidence_service(EvidenceServicer(reporter, PreferenceStore(catalog, clock)))],
@@ -79,17 +79,17 @@ def evidence(catalog: Engine) -> Iterator[pb_grpc.EvidenceServiceStub]:
 PIN, IGNORE, NONE = pb.PREFERENCE_KIND_PIN, pb.PREFERENCE_KIND_IGNORE, pb.PREFERENCE_KIND_NONE
 
 
-def test_a_preference_stands_until_it_is_replaced_or_taken_back(
+def test_a_preference_is_active_until_it_is_replaced_or_removed(
     catalog: Engine, evidence: pb_grpc.EvidenceServiceStub
 ) -> None:
     steps = [
-        (wish("acme", "one", IGNORE), True, ["ignore"]),
-        (wish("acme", "one", IGNORE), False, ["ignore"]),
-        (wish("acme", "one", PIN), True, ["pin"]),
-        (wish("acme", "one", IGNORE, "lab/m"), True, ["ignore", "pin"]),
-        (wish("acme", "one", NONE), True, ["ignore"]),
-        (wish("acme", "one", NONE), False, ["ignore"]),
-        (wish("acme", "one", NONE, "lab/m"), True, []),
+        (preference("acme", "one", IGNORE), True, ["ignore"]),
+        (preference("acme", "one", IGNORE), False, ["ignore"]),
+        (preference("acme", "one", PIN), True, ["pin"]),
+        (preference("acme", "one", IGNORE, "lab/m"), True, ["ignore", "pin"]),
+        (preference("acme", "one", NONE), True, ["ignore"]),
+        (preference("acme", "one", NONE), False, ["ignore"]),
+        (preference("acme", "one", NONE, "lab/m"), True, []),
     ]
     for request, new, kinds in steps:
         before = world_revision(catalog).preferences
@@ -98,12 +98,12 @@ def test_a_preference_stands_until_it_is_replaced_or_taken_back(
         assert sorted(each.kind for each in load_world(catalog).preferences) == kinds
 
 
-def test_preferences_of_others_are_left_alone(
+def test_preferences_of_other_tenants_and_targets_are_unchanged(
     catalog: Engine, evidence: pb_grpc.EvidenceServiceStub
 ) -> None:
     for tenant, target in (("acme", "one"), ("acme", "one/fp8"), ("beta", "one")):
-        evidence.SetPreference(wish(tenant, target, IGNORE))
-    evidence.SetPreference(wish("acme", "one", NONE))
+        evidence.SetPreference(preference(tenant, target, IGNORE))
+    evidence.SetPreference(preference("acme", "one", NONE))
     found = load_world(catalog).preferences
     assert found == (Preference("acme", "ignore", "one/fp8"), Preference("beta", "ignore", "one"))
 
@@ -111,8 +111,8 @@ def test_preferences_of_others_are_left_alone(
 @pytest.mark.usefixtures("catalog")
 def test_preferences_are_listed_in_pages(evidence: pb_grpc.EvidenceServiceStub) -> None:
     for tenant in ("gamma", "acme", "beta"):
-        evidence.SetPreference(wish(tenant, "two", PIN))
-    evidence.SetPreference(wish("acme", "one/fp8", IGNORE, "lab/m"))
+        evidence.SetPreference(preference(tenant, "two", PIN))
+    evidence.SetPreference(preference("acme", "one/fp8", IGNORE, "lab/m"))
     seen: list[pb.StandingPreference] = []
     token = ""
     while True:
@@ -132,18 +132,20 @@ def test_preferences_are_listed_in_pages(evidence: pb_grpc.EvidenceServiceStub) 
 @pytest.mark.parametrize(
     ("request_", "reason"),
     [
-        pytest.param(wish("", "one", PIN), "invalid-field", id="nobody"),
-        pytest.param(wish("acme", "", PIN), "invalid-field", id="no target"),
-        pytest.param(wish("acme\0", "one", PIN), "invalid-field", id="unprintable"),
+        pytest.param(preference("", "one", PIN), "invalid-field", id="no tenant"),
+        pytest.param(preference("acme", "", PIN), "invalid-field", id="no target"),
+        pytest.param(preference("acme\0", "one", PIN), "invalid-field", id="unprintable"),
         pytest.param(
-            wish("acme", "one", pb.PREFERENCE_KIND_UNSPECIFIED), "invalid-field", id="nothing said"
+            preference("acme", "one", pb.PREFERENCE_KIND_UNSPECIFIED), "invalid-field", id="no kind"
         ),
-        pytest.param(wish("acme", "one", 9), "invalid-field", id="an unknown kind"),  # type: ignore[arg-type] # on purpose
-        pytest.param(wish("acme", "three", PIN), "unknown-target", id="an unknown provider"),
-        pytest.param(wish("acme", "one", PIN, "lab/x"), "unknown-target", id="an unknown model"),
+        pytest.param(preference("acme", "one", 9), "invalid-field", id="an unknown kind"),  # type: ignore[arg-type] # invalid on purpose
+        pytest.param(preference("acme", "three", PIN), "unknown-target", id="an unknown provider"),
+        pytest.param(
+            preference("acme", "one", PIN, "lab/x"), "unknown-target", id="an unknown model"
+        ),
     ],
 )
-def test_a_preference_that_means_nothing_is_refused(
+def test_an_invalid_preference_is_rejected(
     catalog: Engine,
     evidence: pb_grpc.EvidenceServiceStub,
     request_: pb.SetPreferenceRequest,
@@ -151,14 +153,16 @@ def test_a_preference_that_means_nothing_is_refused(
 ) -> None:
     with pytest.raises(grpc.RpcError) as failed:
         evidence.SetPreference(request_)
-    assert refusal(failed.value) == ("INVALID_ARGUMENT", reason)
+    assert error_of(failed.value) == ("INVALID_ARGUMENT", reason)
     assert load_world(catalog).preferences == ()
 
 
 @pytest.mark.parametrize(
-    "token", [pytest.param("x", id="no token"), pytest.param("LTE=", id="not a number")]
+    "token", [pytest.param("x", id="not base64"), pytest.param("LTE=", id="not a number")]
 )
-def test_a_page_that_is_none(evidence: pb_grpc.EvidenceServiceStub, token: str) -> None:
+def test_an_invalid_page_token_is_rejected(
+    evidence: pb_grpc.EvidenceServiceStub, token: str
+) -> None:
     with pytest.raises(grpc.RpcError) as failed:
         evidence.ListPreferences(pb.ListPreferencesRequest(page_token=token))
-    assert refusal(failed.value) == ("INVALID_ARGUMENT", "invalid-field")
+    assert error_of(failed.value) == ("INVALID_ARGUMENT", "invalid-field")

@@ -1,4 +1,4 @@
-"""GetScorecard over a real socket: what stands between endpoints and a pool."""
+"""GetScorecard over a real socket: what each endpoint outside a pool lacks."""
 
 from __future__ import annotations
 
@@ -43,16 +43,18 @@ def service(tmp_path: Path) -> Iterator[pb_grpc.EvidenceServiceStub]:
         server.stop(grace=1)
 
 
-def test_everyone_outside_has_one(service: pb_grpc.EvidenceServiceStub) -> None:
-    told = service.GetScorecard(pb.GetScorecardRequest(model=MODEL, variant="exacto"))
-    assert [card.provider for card in told.scorecards] == [
+def test_every_endpoint_outside_the_pool_has_a_scorecard(
+    service: pb_grpc.EvidenceServiceStub,
+) -> None:
+    answer = service.GetScorecard(pb.GetScorecardRequest(model=MODEL, variant="exacto"))
+    assert [card.provider for card in answer.scorecards] == [
         f"provider-{n:02}" for n in range(10, 20)
     ]
-    assert (told.snapshot_id, told.binding) == (snapshot().snapshot_id, "exacto")
-    assert told.as_of.ToDatetime(UTC) == AS_OF
+    assert (answer.snapshot_id, answer.binding) == (snapshot().snapshot_id, "exacto")
+    assert answer.as_of.ToDatetime(UTC) == AS_OF
 
 
-def test_one_is_told_by_itself(service: pb_grpc.EvidenceServiceStub) -> None:
+def test_the_scorecard_of_one_endpoint(service: pb_grpc.EvidenceServiceStub) -> None:
     asked = pb.GetScorecardRequest(model=MODEL, variant="exacto", endpoint_id=INACCURATE)
     [card] = service.GetScorecard(asked).scorecards
     [broken] = card.broken
@@ -65,7 +67,7 @@ def test_one_is_told_by_itself(service: pb_grpc.EvidenceServiceStub) -> None:
     assert card.state == ""
 
 
-def test_where_nothing_was_seen_there_is_no_share_and_no_rate(
+def test_without_evidence_accuracy_and_hours_are_unset(
     service: pb_grpc.EvidenceServiceStub,
 ) -> None:
     [card] = service.GetScorecard(
@@ -87,10 +89,10 @@ def test_where_nothing_was_seen_there_is_no_share_and_no_rate(
         ({"model": MODEL, "variant": "exacto", "endpoint_id": "x@y"}, "NOT_FOUND", "'x@y'"),
     ],
 )
-def test_what_is_not_there_is_refused_by_name(
+def test_an_unknown_name_is_rejected_with_the_name(
     service: pb_grpc.EvidenceServiceStub, asked: dict[str, str], code: str, words: str
 ) -> None:
-    with pytest.raises(grpc.RpcError) as refused:
+    with pytest.raises(grpc.RpcError) as rejected:
         service.GetScorecard(pb.GetScorecardRequest(**asked))
-    assert refused.value.code().name == code
-    assert words in str(refused.value.details())
+    assert rejected.value.code().name == code
+    assert words in str(rejected.value.details())

@@ -1,4 +1,4 @@
-"""A real client on a real socket."""
+"""The gRPC server through a real socket: answers, errors, health and shutdown."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ from assay.v1 import catalog_pb2, catalog_pb2_grpc, routing_pb2 as pb, routing_p
 MOMENT = Moment(datetime(2026, 7, 15, tzinfo=UTC), bytes(32))
 
 
-class Known(CatalogView):
-    """Knows two models with one endpoint each; `a/broken` is a fault of ours, `a/slow` waits until told."""
+class ScriptedService(CatalogView):
+    """Two models with one endpoint each; `a/broken` raises a bug, `a/slow` waits for `release`."""
 
     def __init__(self) -> None:
         self.entered = Event()
@@ -88,16 +88,19 @@ class Known(CatalogView):
 
 
 @pytest.fixture
-def known() -> Known:
-    return Known()
+def scripted() -> ScriptedService:
+    return ScriptedService()
 
 
 @pytest.fixture
-def server(known: Known, tmp_path: Path) -> Iterator[GrpcServer]:
-    services = (routing_service(known.decide, known.explain), catalog_service(lambda: known))
+def server(scripted: ScriptedService, tmp_path: Path) -> Iterator[GrpcServer]:
+    services = (
+        routing_service(scripted.decide, scripted.explain),
+        catalog_service(lambda: scripted),
+    )
     server = GrpcServer(services, ("127.0.0.1:0", f"unix:{tmp_path}/s"))
     yield server
-    known.release.set()
+    scripted.release.set()
     server.stop(grace=1)
 
 
@@ -112,12 +115,12 @@ def routing(channel: grpc.Channel) -> pb_grpc.RoutingServiceStub:
     return pb_grpc.RoutingServiceStub(channel)
 
 
-def refusal(call: Any) -> tuple[grpc.StatusCode, str, str]:
+def error_of(call: Any) -> tuple[grpc.StatusCode, str, str]:
     return call.code(), call.details(), dict(call.trailing_metadata()).get(REASON_KEY, "")
 
 
 def health_stub(channel: grpc.Channel) -> Any:
-    """The stub's published types lack its methods."""
+    """Return a health stub; its published types lack its methods."""
     stub: Any = health_pb2_grpc.HealthStub
     return stub(channel)
 
@@ -129,7 +132,7 @@ def test_both_sockets_answer(server: GrpcServer) -> None:
             assert [a.endpoint_id for a in answer.attempts] == ["a/b@p"]
 
 
-def test_explain_answers_the_same_question(routing: pb_grpc.RoutingServiceStub) -> None:
+def test_explain_returns_the_attempts_of_decide(routing: pb_grpc.RoutingServiceStub) -> None:
     answer = routing.Explain(pb.ExplainRequest(request=pb.DecideRequest(model="a/b")))
 
     assert [a.endpoint_id for a in answer.attempts] == ["a/b@p"]
@@ -156,45 +159,43 @@ def test_explain_answers_the_same_question(routing: pb_grpc.RoutingServiceStub) 
             "model: 'no/such' is not in",
             id="unknown model",
         ),
-        pytest.param(
-            "a/broken", "INTERNAL", "internal", "internal error", id="our fault is masked"
-        ),
+        pytest.param("a/broken", "INTERNAL", "internal", "internal error", id="a bug is masked"),
     ],
 )
-def test_errors_are_statuses(
+def test_an_error_becomes_a_status_with_a_reason(
     routing: pb_grpc.RoutingServiceStub, model: str, code: str, reason: str, details: str
 ) -> None:
     with pytest.raises(grpc.RpcError) as failed:
         routing.Decide(pb.DecideRequest(model=model))
 
-    seen_code, seen_details, seen_reason = refusal(failed.value)
+    seen_code, seen_details, seen_reason = error_of(failed.value)
     assert (seen_code.name, seen_reason) == (code, reason)
     assert seen_details.startswith(details)
     assert "inner detail" not in seen_details
 
 
-def test_malformed_bytes_are_the_callers_fault_and_the_server_stays_up(
+def test_malformed_bytes_are_an_invalid_argument_and_the_server_stays_up(
     channel: grpc.Channel, routing: pb_grpc.RoutingServiceStub
 ) -> None:
     raw: Any = channel.unary_unary("/assay.v1.RoutingService/Decide")
     with pytest.raises(grpc.RpcError) as failed:
         raw(b"\x0a\xff\xff")
 
-    assert refusal(failed.value)[::2] == (grpc.StatusCode.INVALID_ARGUMENT, "malformed-message")
+    assert error_of(failed.value)[::2] == (grpc.StatusCode.INVALID_ARGUMENT, "malformed-message")
     assert routing.Decide(pb.DecideRequest(model="a/b")).attempts
 
 
-def test_an_oversized_message_is_refused_and_the_server_stays_up(
+def test_an_oversized_message_is_rejected_and_the_server_stays_up(
     routing: pb_grpc.RoutingServiceStub,
 ) -> None:
     with pytest.raises(grpc.RpcError) as failed:
         routing.Decide(pb.DecideRequest(model="x" * MAX_MESSAGE_BYTES))
 
-    assert refusal(failed.value)[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert error_of(failed.value)[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert routing.Decide(pb.DecideRequest(model="a/b")).attempts
 
 
-def test_a_batch_answers_each_request_on_its_own(routing: pb_grpc.RoutingServiceStub) -> None:
+def test_a_batch_returns_one_result_per_request(routing: pb_grpc.RoutingServiceStub) -> None:
     models = ["a/b", "no/such", "a/broken", "", "a/b"]
     results = routing.BatchDecide(
         pb.BatchDecideRequest(requests=[pb.DecideRequest(model=m) for m in models])
@@ -216,26 +217,28 @@ def test_a_batch_answers_each_request_on_its_own(routing: pb_grpc.RoutingService
 
 
 @pytest.mark.parametrize(
-    "size", [pytest.param(0, id="none"), pytest.param(MAX_BATCH, id="as many as may be")]
+    "size", [pytest.param(0, id="none"), pytest.param(MAX_BATCH, id="the limit")]
 )
-def test_a_batch_may_hold(routing: pb_grpc.RoutingServiceStub, size: int) -> None:
+def test_a_batch_of_up_to_the_limit_is_answered(
+    routing: pb_grpc.RoutingServiceStub, size: int
+) -> None:
     requests = [pb.DecideRequest(model="a/b")] * size
 
     assert len(routing.BatchDecide(pb.BatchDecideRequest(requests=requests)).results) == size
 
 
-def test_a_longer_batch_is_refused_whole(routing: pb_grpc.RoutingServiceStub) -> None:
+def test_a_longer_batch_is_rejected(routing: pb_grpc.RoutingServiceStub) -> None:
     requests = [pb.DecideRequest(model="a/b")] * (MAX_BATCH + 1)
     with pytest.raises(grpc.RpcError) as failed:
         routing.BatchDecide(pb.BatchDecideRequest(requests=requests))
 
-    assert refusal(failed.value)[:2] == (
+    assert error_of(failed.value)[:2] == (
         grpc.StatusCode.INVALID_ARGUMENT,
         "requests: '257 items' is not a list of at most 256",
     )
 
 
-def test_the_catalog_is_read_in_pages(channel: grpc.Channel) -> None:
+def test_the_catalog_is_listed_in_pages(channel: grpc.Channel) -> None:
     stub = catalog_pb2_grpc.CatalogServiceStub(channel)
     first = stub.ListModels(catalog_pb2.ListModelsRequest(page_size=1))
     second = stub.ListModels(
@@ -255,7 +258,7 @@ def test_the_catalog_is_read_in_pages(channel: grpc.Channel) -> None:
     assert not stub.ListPools(catalog_pb2.ListPoolsRequest(model="a/b")).pools
 
 
-def test_what_the_catalog_does_not_hold_is_not_found(channel: grpc.Channel) -> None:
+def test_unknown_names_of_the_catalog_are_rejected_with_a_reason(channel: grpc.Channel) -> None:
     stub = catalog_pb2_grpc.CatalogServiceStub(channel)
     calls: list[Callable[[], object]] = [
         lambda: stub.GetModel(catalog_pb2.GetModelRequest(model="no/such")),
@@ -267,12 +270,12 @@ def test_what_the_catalog_does_not_hold_is_not_found(channel: grpc.Channel) -> N
     for call in calls:
         with pytest.raises(grpc.RpcError) as failed:
             call()
-        seen.append(refusal(failed.value)[2])
+        seen.append(error_of(failed.value)[2])
 
     assert seen == ["unknown-model", "unknown-endpoint", "invalid-field", "unknown-variant"]
 
 
-def test_health_is_told_by_service(server: GrpcServer, channel: grpc.Channel) -> None:
+def test_health_is_reported_per_service(server: GrpcServer, channel: grpc.Channel) -> None:
     stub = health_stub(channel)
 
     def status(name: str) -> str:
@@ -286,7 +289,7 @@ def test_health_is_told_by_service(server: GrpcServer, channel: grpc.Channel) ->
     assert status("assay.v1.CatalogService") == "SERVING"
 
 
-def test_watchers_leave_the_workers_free(
+def test_health_watchers_do_not_occupy_worker_threads(
     channel: grpc.Channel, routing: pb_grpc.RoutingServiceStub
 ) -> None:
     stub = health_stub(channel)
@@ -300,29 +303,32 @@ def test_watchers_leave_the_workers_free(
         watch.cancel()
 
 
-def test_stopping_lets_a_running_call_end_and_tells_watchers(
-    known: Known, server: GrpcServer, channel: grpc.Channel, routing: pb_grpc.RoutingServiceStub
+def test_a_stop_lets_a_running_call_end_and_notifies_watchers(
+    scripted: ScriptedService,
+    server: GrpcServer,
+    channel: grpc.Channel,
+    routing: pb_grpc.RoutingServiceStub,
 ) -> None:
     watch = health_stub(channel).Watch(health_pb2.HealthCheckRequest(service=""))
     seen = islice(watch, 2)
     assert next(seen).status == health_pb2.HealthCheckResponse.SERVING
     running = routing.Decide.future(pb.DecideRequest(model="a/slow"))
-    known.entered.wait(5)
+    scripted.entered.wait(5)
     with ThreadPoolExecutor(1) as pool:
         stopping = pool.submit(server.stop, 5)
         assert next(seen).status == health_pb2.HealthCheckResponse.NOT_SERVING
-        known.release.set()
+        scripted.release.set()
         stopping.result(3)
 
     assert running.result(5).attempts
 
 
-def test_watchers_that_come_and_go_while_states_change_stop_nothing(
+def test_watchers_that_connect_while_states_change_do_not_block_the_server(
     server: GrpcServer, routing: pb_grpc.RoutingServiceStub
 ) -> None:
-    """With grpcio's own health servicer this deadlocks the server within a few rounds."""
+    """Watch and cancel in a loop; grpcio's own health servicer deadlocks within a few rounds."""
 
-    def come_and_go() -> None:
+    def watch_and_cancel() -> None:
         with grpc.insecure_channel(server.addresses[0]) as channel:
             for _ in range(100):
                 watch = health_stub(channel).Watch(health_pb2.HealthCheckRequest(service=""))
@@ -330,7 +336,7 @@ def test_watchers_that_come_and_go_while_states_change_stop_nothing(
                 watch.cancel()
 
     with ThreadPoolExecutor(3) as pool:
-        running = [pool.submit(come_and_go) for _ in range(3)]
+        running = [pool.submit(watch_and_cancel) for _ in range(3)]
         while wait(running, timeout=0.001).not_done:
             server.health.set_serving("", serving=False)
             server.health.set_serving("", serving=True)
@@ -340,17 +346,17 @@ def test_watchers_that_come_and_go_while_states_change_stop_nothing(
     assert routing.Decide(pb.DecideRequest(model="a/b"), timeout=5).attempts
 
 
-def test_an_unknown_service_is_told_apart(channel: grpc.Channel) -> None:
+def test_an_unknown_service_is_reported_as_unknown(channel: grpc.Channel) -> None:
     stub = health_stub(channel)
     watch = stub.Watch(health_pb2.HealthCheckRequest(service="no.such.Service"))
     with pytest.raises(grpc.RpcError) as failed:
         stub.Check(health_pb2.HealthCheckRequest(service="no.such.Service"))
 
-    assert refusal(failed.value)[0] is grpc.StatusCode.NOT_FOUND
+    assert error_of(failed.value)[0] is grpc.StatusCode.NOT_FOUND
     assert next(watch).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
-def test_an_idle_watcher_does_not_hold_up_a_stop(server: GrpcServer, channel: grpc.Channel) -> None:
+def test_an_idle_watcher_does_not_delay_a_stop(server: GrpcServer, channel: grpc.Channel) -> None:
     watch = health_stub(channel).Watch(health_pb2.HealthCheckRequest(service=""))
     assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
     with ThreadPoolExecutor(1) as pool:
@@ -359,19 +365,21 @@ def test_an_idle_watcher_does_not_hold_up_a_stop(server: GrpcServer, channel: gr
     assert [reply.status for reply in watch] == [health_pb2.HealthCheckResponse.NOT_SERVING]
 
 
-def test_a_port_in_use_is_refused_and_named(known: Known, server: GrpcServer) -> None:
-    with pytest.raises(CannotListen) as refused:
-        GrpcServer((routing_service(known.decide, known.explain),), (server.addresses[0],))
+def test_a_port_in_use_is_rejected_with_its_address(
+    scripted: ScriptedService, server: GrpcServer
+) -> None:
+    with pytest.raises(CannotListen) as rejected:
+        GrpcServer((routing_service(scripted.decide, scripted.explain),), (server.addresses[0],))
 
-    assert server.addresses[0] in str(refused.value)
+    assert server.addresses[0] in str(rejected.value)
 
 
-def test_plaintext_beyond_this_machine_is_refused(known: Known) -> None:
+def test_a_plaintext_address_off_loopback_is_rejected(scripted: ScriptedService) -> None:
     with pytest.raises(PlaintextRefused):
-        GrpcServer((routing_service(known.decide, known.explain),), ("0.0.0.0:0",))
+        GrpcServer((routing_service(scripted.decide, scripted.explain),), ("0.0.0.0:0",))
 
 
-def test_a_stock_client_needs_reflection_only(server: GrpcServer) -> None:
+def test_a_generic_client_needs_only_reflection(server: GrpcServer) -> None:
     buf = Path(sys.executable).with_name("buf")
     command = [
         str(buf if buf.exists() else shutil.which("buf")),
@@ -390,7 +398,10 @@ def test_a_stock_client_needs_reflection_only(server: GrpcServer) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_the_server(number: signal.Signals) -> None:
-    program = "from assay.rpc import server; s = server.GrpcServer((), ['127.0.0.1:0']); print(*s.addresses, flush=True); s.run()"
+    program = (
+        "from assay.rpc.server import GrpcServer; server = GrpcServer((), ['127.0.0.1:0']); "
+        "print(*server.addresses, flush=True); server.run()"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
     ) as process:

@@ -1,4 +1,4 @@
-"""Every error has a status, and nothing else gets out."""
+"""Every error of Assay has a status and a reason; other errors are masked."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from assay.engine import errors
 from assay.rpc.status import MASKED, STATUS_CODES, code_of, reason_of, status_of
 
 
-def kinds(base: type[errors.AssayError]) -> Iterator[type[errors.AssayError]]:
+def subclasses(base: type[errors.AssayError]) -> Iterator[type[errors.AssayError]]:
     yield base
     for kind in base.__subclasses__():
-        yield from kinds(kind)
+        yield from subclasses(kind)
 
 
-def everywhere() -> list[type[errors.AssayError]]:
+def all_errors() -> list[type[errors.AssayError]]:
     for module in pkgutil.walk_packages(assay.__path__, "assay."):
         importlib.import_module(module.name)
-    return sorted(set(kinds(errors.AssayError)), key=lambda kind: kind.__qualname__)
+    return sorted(set(subclasses(errors.AssayError)), key=lambda kind: kind.__qualname__)
 
 
 DECLARED = [
@@ -34,35 +34,31 @@ DECLARED = [
 
 
 @pytest.mark.parametrize("kind", DECLARED, ids=lambda kind: kind.__name__)
-def test_every_declared_error_has_a_row_of_its_own(kind: type[errors.AssayError]) -> None:
+def test_every_declared_error_has_its_own_status(kind: type[errors.AssayError]) -> None:
     assert kind in STATUS_CODES
 
 
-def test_every_error_anywhere_is_someones_fault() -> None:
-    nobodys = [
-        k
-        for k in everywhere()
-        if k is not errors.AssayError and code_of(k) is grpc.StatusCode.INTERNAL
-    ]
+def test_no_error_of_assay_is_internal() -> None:
+    internal = [kind for kind in all_errors() if code_of(kind) is grpc.StatusCode.INTERNAL]
 
-    assert nobodys == []
+    assert internal == [errors.AssayError]
 
 
-def test_every_error_has_a_reason_of_its_own() -> None:
-    reasons = [reason_of(kind) for kind in everywhere()]
+def test_every_error_has_its_own_reason() -> None:
+    reasons = [reason_of(kind) for kind in all_errors()]
 
     assert len(set(reasons)) == len(reasons)
     assert reason_of(errors.UnknownModel) == "unknown-model"
 
 
-def test_the_nearest_class_decides() -> None:
+def test_a_subclass_has_the_status_of_its_nearest_base() -> None:
     class Narrower(errors.UnknownModel):
         pass
 
     assert code_of(Narrower) is grpc.StatusCode.NOT_FOUND
 
 
-def test_our_errors_are_told_as_they_are() -> None:
+def test_errors_of_assay_are_returned_unchanged() -> None:
     with capture_logs() as logged:
         status = status_of(errors.UnknownModel("a/b"), "assay.v1.RoutingService/Decide")
 

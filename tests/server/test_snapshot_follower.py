@@ -1,4 +1,4 @@
-"""Following what is published: soon, never back, and the last good one whatever goes wrong."""
+"""Following publications: only newer ones, and the last valid snapshot survives every error."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from assay.store.tables import part, publication
 
 @dataclass
 class Follower:
-    """A decider's view of what is published, with everything it saw."""
+    """A snapshot follower that records every snapshot it activates and every policy it compiles."""
 
     database: Engine
     seen: list[Snapshot] = field(default_factory=list)
@@ -76,15 +76,15 @@ def follower(store: Engine) -> Follower:
 
 
 def published(bench: CuratorBench) -> list[str]:
-    return [told.snapshot.snapshot_id for told in bench.heard]
+    return [each.snapshot.snapshot_id for each in bench.heard]
 
 
-def test_before_anything_is_published_there_is_nothing(follower: Follower) -> None:
+def test_without_a_publication_there_is_no_snapshot(follower: Follower) -> None:
     assert not follower.following.follow()
     assert (follower.following.snapshot, follower.trouble) == (None, "")
 
 
-def test_the_newest_is_followed_and_plans_as_the_one_that_was_judged(
+def test_the_newest_publication_is_activated_and_plans_as_the_judged_snapshot(
     bench: CuratorBench, follower: Follower
 ) -> None:
     bench.work_until(3)
@@ -106,11 +106,11 @@ def test_the_newest_is_followed_and_plans_as_the_one_that_was_judged(
 
 
 def fetched(database: Engine) -> list[str]:
-    """Every part that is asked for from now on."""
+    """Return a list to which every part is added that is read from now on."""
     found: list[str] = []
 
-    def note(*said: Any) -> None:
-        _, _, statement, parameters, _, _ = said
+    def note(*arguments: Any) -> None:
+        _, _, statement, parameters, _, _ = arguments
         if "part.content" in statement and statement.startswith("SELECT"):
             found.extend(parameters.values() if isinstance(parameters, dict) else parameters)
 
@@ -118,9 +118,7 @@ def fetched(database: Engine) -> list[str]:
     return found
 
 
-def test_only_parts_that_are_not_at_hand_are_fetched(
-    bench: CuratorBench, follower: Follower, store: Engine
-) -> None:
+def test_only_new_parts_are_fetched(bench: CuratorBench, follower: Follower, store: Engine) -> None:
     other = observations_by_hour(START, 1)
     rows = tuple(row for row in other.rows if row.tag == "steady")
     for name in ("lab/still", "lab/quiet"):
@@ -143,7 +141,7 @@ def test_only_parts_that_are_not_at_hand_are_fetched(
 
 
 def renamed(row: Any, model: str) -> Any:
-    """A row of another model."""
+    """Return the row under the name of another model."""
     seen = row.observation
     moved = type(seen)(
         f"{model}@{row.tag}", seen.source, seen.observed_from, seen.observed_to, seen.requests,
@@ -152,7 +150,9 @@ def renamed(row: Any, model: str) -> Any:
     return type(row)(row.where, model, row.provider, row.tag, moved)
 
 
-def test_it_never_goes_back(bench: CuratorBench, follower: Follower, store: Engine) -> None:
+def test_an_older_publication_is_never_activated(
+    bench: CuratorBench, follower: Follower, store: Engine
+) -> None:
     bench.work_until(3)
     older = bench.heard[-1]
     bench.work_until(4)
@@ -170,19 +170,21 @@ def test_it_never_goes_back(bench: CuratorBench, follower: Follower, store: Engi
     with writing(store) as connection:
         row = {"sequence": 3, "snapshot_id": older.snapshot.snapshot_id, "published_at": START}
         connection.execute(insert(publication), row)
-    assert follower.following.follow()  # the same content again, but newer
+    assert follower.following.follow()  # the same content under a newer number
     assert (follower.ids[-1], follower.trouble) == (older.snapshot.snapshot_id, "")
 
 
-def test_however_they_race_numbers_only_grow(bench: CuratorBench, follower: Follower) -> None:
+def test_concurrent_activations_keep_the_order_of_publications(
+    bench: CuratorBench, follower: Follower
+) -> None:
     bench.work_until(1)
     bench.work_until(12)
     shuffled = [bench.heard[place] for place in (0, 5, 2, 9, 1, 11, 4, 3, 8, 10, 6, 7)]
     threads = [
         threading.Thread(
-            target=follower.following.take, args=(told.publication, told.world, told.snapshot)
+            target=follower.following.take, args=(each.publication, each.world, each.snapshot)
         )
-        for told in shuffled
+        for each in shuffled
     ]
     for thread in threads:
         thread.start()
@@ -195,9 +197,9 @@ def test_however_they_race_numbers_only_grow(bench: CuratorBench, follower: Foll
     assert places[-1] == 11
 
 
-@pytest.mark.parametrize("harm", ["missing", "altered"])
-def test_a_part_that_is_not_as_it_should_be_keeps_the_last_good_one(
-    bench: CuratorBench, follower: Follower, store: Engine, harm: str
+@pytest.mark.parametrize("damage", ["missing", "altered"])
+def test_a_damaged_part_keeps_the_last_valid_snapshot_active(
+    bench: CuratorBench, follower: Follower, store: Engine, damage: str
 ) -> None:
     bench.work_until(3)
     follower.following.follow()
@@ -205,7 +207,7 @@ def test_a_part_that_is_not_as_it_should_be_keeps_the_last_good_one(
     new = read_manifest(bench.heard[-1].snapshot.manifest)
     name = min(new.needed - read_manifest(bench.heard[-2].snapshot.manifest).parts)
     content = bench.heard[-1].snapshot.parts[name]
-    change(store, name, b"{}" if harm == "altered" else None)
+    change(store, name, b"{}" if damage == "altered" else None)
     for _ in range(3):
         assert not follower.following.follow()
     assert (
@@ -220,7 +222,7 @@ def test_a_part_that_is_not_as_it_should_be_keeps_the_last_good_one(
 
 
 def change(database: Engine, name: str, content: bytes | None) -> None:
-    """Give a part another content, or have its row be elsewhere for the time being."""
+    """Replace the content of a part; None hides its row until the content is restored."""
     with database.connect() as connection:
         away = f"away {name}"
         known = connection.execute(select(part.c.digest).where(part.c.digest == name)).first()
@@ -237,11 +239,11 @@ def change(database: Engine, name: str, content: bytes | None) -> None:
 
 
 def free(connection: Any, name: str) -> None:
-    """Let go of the links to a part, which following does not read."""
+    """Delete the links to a part, which a follower does not read."""
     connection.exec_driver_sql(f"DELETE FROM snapshot_part WHERE digest = '{name}'")  # noqa: S608 - a digest
 
 
-def test_rules_that_this_engine_cannot_compile_are_tried_once(
+def test_rules_that_do_not_compile_are_compiled_once(
     bench: CuratorBench, follower: Follower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.work_until(3)
@@ -250,11 +252,11 @@ def test_rules_that_this_engine_cannot_compile_are_tried_once(
     bench.work()
     good = follower.compile
 
-    def refuse(source: PolicySource) -> Policy:
+    def fail(source: PolicySource) -> Policy:
         follower.compiled.append(source.digest)
         raise ValueError("an unknown word")
 
-    monkeypatch.setattr(follower.following, "_compile", refuse)
+    monkeypatch.setattr(follower.following, "_compile", fail)
     for _ in range(3):
         assert not follower.following.follow()
     assert follower.trouble == "publication 2 cannot be read: an unknown word"
@@ -267,8 +269,8 @@ def test_rules_that_this_engine_cannot_compile_are_tried_once(
     assert (follower.ids[-1], follower.trouble) == (published(bench)[-1], "")
 
 
-def away(database: Engine, number: int) -> Callable[[], int]:
-    """Have the database go away at the n-th statement; the function given brings it back, and says how many came."""
+def interrupt(database: Engine, number: int) -> Callable[[], int]:
+    """Fail every statement from the n-th on; return a function that stops it and counts them."""
     count = 0
 
     def fail(*_: object) -> None:
@@ -279,14 +281,14 @@ def away(database: Engine, number: int) -> Callable[[], int]:
 
     event.listen(database, "before_cursor_execute", fail)
 
-    def back() -> int:
+    def restore() -> int:
         event.remove(database, "before_cursor_execute", fail)
         return count
 
-    return back
+    return restore
 
 
-def test_a_database_that_goes_away_anywhere_costs_nothing(
+def test_the_follower_recovers_from_an_outage_at_any_statement(
     bench: CuratorBench, store: Engine
 ) -> None:
     bench.work_until(3)
@@ -294,12 +296,11 @@ def test_a_database_that_goes_away_anywhere_costs_nothing(
         follower = Follower(store)
         assert follower.following.follow()
         bench.work_until(3 + number)
-        back = away(store, number)
-        taken = follower.following.follow()
-        if taken:
-            assert back() < number
+        restore = interrupt(store, number)
+        if follower.following.follow():
+            assert restore() < number
             break
-        back()
+        restore()
         assert "gone away" in follower.trouble
         assert len(follower.ids) == 1
         assert follower.following.follow()
@@ -307,20 +308,20 @@ def test_a_database_that_goes_away_anywhere_costs_nothing(
     assert number > 3
 
 
-def test_a_take_unpublished_is_in_force_until_something_is_published(
+def test_an_unpublished_snapshot_is_active_until_the_first_publication(
     bench: CuratorBench, follower: Follower
 ) -> None:
     bench.work_until(3)
-    told = bench.heard[-1]
-    assert follower.following.take_unpublished(told.world, told.snapshot)
+    judged = bench.heard[-1]
+    assert follower.following.take_unpublished(judged.world, judged.snapshot)
     assert follower.following.snapshot is None
     bench.work_until(4)
     assert follower.following.follow()
-    assert not follower.following.take_unpublished(told.world, told.snapshot)
+    assert not follower.following.take_unpublished(judged.world, judged.snapshot)
     assert follower.ids == published(bench)
 
 
-def test_the_world_is_read_again_only_where_a_catalog_changed(
+def test_the_world_is_read_again_only_after_the_catalog_changed(
     bench: CuratorBench, store: Engine
 ) -> None:
     listed = CatalogWorld(store)
@@ -335,30 +336,31 @@ def test_the_world_is_read_again_only_where_a_catalog_changed(
     assert [model.model for model in listed.load().models] == ["lab/other", MODEL]
 
 
-def test_the_collector_is_at_work_again_whatever_happened(
+def test_the_garbage_collector_is_enabled_after_success_and_failure(
     bench: CuratorBench, follower: Follower, store: Engine
 ) -> None:
     bench.work_until(3)
     assert follower.following.follow()
     assert gc.isenabled()
     bench.work_until(4)
-    back = away(store, 3)
+    restore = interrupt(store, 3)
     assert not follower.following.follow()
-    back()
+    restore()
     assert gc.isenabled()
 
 
 @pytest.fixture
-def apart(store: Engine) -> Iterator[Engine]:
-    """The same database as another process has it."""
+def other_connection(store: Engine) -> Iterator[Engine]:
+    """Open the same database a second time, as another process does."""
     database = open_database(store.url.render_as_string(hide_password=False))
     yield database
     database.dispose()
 
 
-def test_many_publications_are_followed_while_they_come(bench: CuratorBench, apart: Engine) -> None:
-    """A decider that looks all the while: it sees a part of them, in their order, and the last one in the end."""
-    follower, ended = Follower(apart), threading.Event()
+def test_a_polling_follower_activates_publications_in_order_and_the_last_one(
+    bench: CuratorBench, other_connection: Engine
+) -> None:
+    follower, ended = Follower(other_connection), threading.Event()
     close_hour(bench.database, FIRST)
 
     def follow() -> None:
@@ -374,7 +376,7 @@ def test_many_publications_are_followed_while_they_come(bench: CuratorBench, apa
     order = {name: place for place, name in enumerate(published(bench))}
     places = [order[name] for name in follower.ids]
     assert places == sorted(set(places))
-    with reading(apart) as connection:
+    with reading(other_connection) as connection:
         newest = connection.execute(
             select(publication).order_by(publication.c.sequence.desc()).limit(1)
         ).one()

@@ -32,7 +32,8 @@ INTERRUPTED = 130
 app = cyclopts.App(
     name="assay",
     help="Decide which provider endpoints may serve an LLM request, and in what order.\n\n"
-    "Exit codes: 0 success; 1 failure; 2 invalid usage; 3 invalid rule files or data.\n\nExample: assay demo",
+    "Exit codes: 0 success; 1 failure; 2 invalid usage; 3 invalid rule files or data.\n\n"
+    "Example: assay demo",
     version=engine_version,
     default_parameter=cyclopts.Parameter(negative=""),
     version_flags=["--version"],

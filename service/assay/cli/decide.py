@@ -147,7 +147,7 @@ def decide_command(
 
     Example: assay decide moonshotai/kimi-k2-0905:exacto --tools 2
 
-    Example: assay decide openai/gpt-oss-120b --provider '{"sort": "price", "ignore": ["groq"]}' --json
+    Example: assay decide openai/gpt-oss-120b --provider '{"sort": "price"}' --json
 
     Example: assay decide openai/gpt-oss-120b:nitro --tenant acme --record
 

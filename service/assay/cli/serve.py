@@ -25,7 +25,8 @@ log = structlog.get_logger("assay.serve")
 Listen = Annotated[
     list[str] | None,
     Parameter(
-        help="Listen here: HOST:PORT on loopback, or unix:PATH; may be repeated. Default: 127.0.0.1:7333."
+        help="Listen here: HOST:PORT on loopback, or unix:PATH; may be repeated. "
+        "Default: 127.0.0.1:7333."
     ),
 ]
 Interval = Annotated[
@@ -35,16 +36,16 @@ Interval = Annotated[
 JournalMode = Annotated[
     Mode,
     Parameter(
-        help="When a decision counts as logged: `write` survives a crash of the process, `sync` also a "
-        "power failure, but every answer waits for the disk."
+        help="When a decision counts as logged: `write` survives a crash of the process, `sync` "
+        "also a power failure, but every answer waits for the disk."
     ),
 ]
 Targets = Annotated[
     Target,
     Parameter(
-        help="`decide` serves RoutingService and EvidenceService from published snapshots. `query` serves "
-        "CatalogService and AuditService. `curate` judges and publishes; several may run, and one at a time "
-        "is active. `all` does all of this."
+        help="`decide` serves RoutingService and EvidenceService from published snapshots. "
+        "`query` serves CatalogService and AuditService. `curate` judges and publishes; several "
+        "may run, and one at a time is active. `all` does all of this."
     ),
 ]
 Metrics = Annotated[

@@ -127,7 +127,7 @@ class HourlyService:
 
 @contextmanager
 def _assay_process(event: str, *arguments: object) -> Iterator[Mapping[str, Any]]:
-    """Run an `assay` command as a process; yield its log line for `event`, which says it listens."""
+    """Run an `assay` command as a process; yield its log line for `event` once it listens."""
     command = [sys.executable, "-m", "assay.cli", *map(str, arguments)]
     with subprocess.Popen(  # noqa: S603 - our own command, its arguments made here
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True

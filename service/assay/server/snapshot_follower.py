@@ -61,8 +61,8 @@ class WorkPauses:
 class SnapshotFollower:
     """Passes every newer publication to `publish`, never an older one.
 
-    If that fails, the last good snapshot stays active and `trouble` holds the error. `world` returns
-    the world to publish with a snapshot.
+    If that fails, the last valid snapshot stays active and `trouble` holds the error. `world`
+    returns the world to publish with a snapshot.
     """
 
     def __init__(
@@ -84,7 +84,10 @@ class SnapshotFollower:
         self._turn = threading.Lock()
 
     def follow(self) -> bool:
-        """Activate the newest publication if it is newer; return whether. Errors go to `trouble`."""
+        """Activate the newest publication if it is newer; return whether it did.
+
+        An error is stored in `trouble`, not raised.
+        """
         try:
             taken = self._follow()
         except AssayError as error:
@@ -162,7 +165,7 @@ class SnapshotFollower:
         return {name: at_hand[name] for name in head.parts if name in at_hand}
 
     def _policy(self, source: PolicySource, revision: int, former: Snapshot | None) -> Policy:
-        """Return a snapshot's policy; compile it only if its rule files differ from the former's."""
+        """Return a snapshot's policy; compile it only if its rule files have changed."""
         if former is not None and former.policy.digest == source.digest:
             return replace(former.policy, revision=revision)
         policy = self._compile(source)
