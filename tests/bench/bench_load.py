@@ -20,10 +20,10 @@ def done(name):
     steps[name] = [b - a for a, b in zip(since, now)]
     since = now
 start = since = spent()
-from assay.shipped import policy_dir
-from assay.rulefiles.directory import read_directory
-from assay.rulefiles.read import read_policy
-from assay.engine.policy import compile_policy
+from assay.server.settings import policy_dir
+from assay.rule_files.directory import read_directory
+from assay.rule_files.read import read_policy
+from assay.engine.policy.policy import compile_policy
 done("imports")
 from assay.engine.cel.syntax import _environment
 _environment()
@@ -31,15 +31,15 @@ done("cel-python's grammar")
 source = read_directory(policy_dir())
 rule_sets, bindings = read_policy(source.files)
 done("read YAML")
-from assay.engine import policy as compiling
-bind, seconds = compiling.bind, [0.0, 0.0]
-def timed(*given):
+from assay.engine.policy import policy as compiling
+compile_binding, seconds = compiling.compile_binding, [0.0, 0.0]
+def timed(*arguments):
     before = spent()
-    result = bind(*given)
+    result = compile_binding(*arguments)
     for i, (a, b) in enumerate(zip(before, spent())):
         seconds[i] += b - a
     return result
-compiling.bind = timed
+compiling.compile_binding = timed
 policy = compile_policy(rule_sets, bindings, source)
 done("check")
 steps["check"] = [whole - part for whole, part in zip(steps["check"], seconds)]

@@ -145,8 +145,16 @@ def _assay_process(event: str, *arguments: object) -> Iterator[Mapping[str, Any]
             Thread(target=deque, args=(running.stderr, 0), daemon=True).start()
             yield fields
         finally:
-            running.terminate()
-            running.wait()
+            _stop(running)
+
+
+def _stop(running: subprocess.Popen[str]) -> None:
+    """End a process; kill it if it does not end in time."""
+    running.terminate()
+    try:
+        running.wait(TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        running.kill()
 
 
 @contextmanager
@@ -206,7 +214,9 @@ def run_conversation() -> Conversation:
 async def _converse(service: HourlyService, front: str, upstream: str) -> Conversation:
     from openai import AsyncOpenAI  # noqa: PLC0415 - an optional dependency of the demo
 
-    async with AsyncOpenAI(base_url=f"http://{front}/v1", api_key="none", max_retries=0) as client:
+    async with AsyncOpenAI(
+        base_url=f"http://{front}/v1", api_key="none", max_retries=0, timeout=TIMEOUT_S
+    ) as client:
         await asyncio.gather(*(_send_requests(client, name) for name in PROVIDERS))
         service.arrived.wait_for(REQUESTS * len(PROVIDERS))
         before = service.close_hour()

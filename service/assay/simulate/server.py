@@ -251,9 +251,11 @@ def serve(settings: SimulationSettings, listening: socket.socket) -> None:
         lifespan="off", backlog=_BACKLOG, log_config=None, log_level="critical", access_log=False,
         server_header=False, timeout_graceful_shutdown=_GRACE_SECONDS,
     )  # fmt: skip
-    # uvicorn raises SIGTERM once more when it has ended.
-    previous = signal.signal(signal.SIGTERM, lambda *_: None)
+    server = uvicorn.Server(config)
+    # uvicorn handles SIGTERM only while it serves: a signal must not get lost before, and uvicorn
+    # raises it once more at its end.
+    previous = signal.signal(signal.SIGTERM, server.handle_exit)
     try:
-        uvicorn.Server(config).run(sockets=[listening])
+        server.run(sockets=[listening])
     finally:
         signal.signal(signal.SIGTERM, previous)
