@@ -55,9 +55,9 @@ def hours(database: Engine) -> list[int]:
         ]
 
 
-def sequence(told: JudgedSnapshot) -> int:
-    assert told.publication is not None
-    return told.publication.sequence
+def sequence(judged: JudgedSnapshot) -> int:
+    assert judged.publication is not None
+    return judged.publication.sequence
 
 
 def members(bench: CuratorBench) -> set[str]:
@@ -65,53 +65,56 @@ def members(bench: CuratorBench) -> set[str]:
     return {verdict.tag for verdict in pool.verdicts if verdict.admitted}
 
 
-def test_the_first_tick_is_the_last_closed_hour(bench: CuratorBench) -> None:
+def test_the_first_tick_closes_the_last_hour(bench: CuratorBench) -> None:
     bench.work_until(3)
     assert hours(bench.database) == [3]
-    (told,) = bench.heard
-    assert told.snapshot.as_of == START + 3 * HOUR
+    (judged,) = bench.heard
+    assert judged.snapshot.as_of == START + 3 * HOUR
     assert members(bench) == {"steady", "sinking", "wavering"}
     newest = latest_published(bench.database)
-    assert newest == told.publication
-    stored = load_snapshot(bench.database, told.snapshot.snapshot_id)
+    assert newest == judged.publication
+    stored = load_snapshot(bench.database, judged.snapshot.snapshot_id)
     assert stored is not None
-    assert (stored.manifest, stored.policy_revision) == (told.snapshot.manifest, 1)
+    assert (stored.manifest, stored.policy_revision) == (judged.snapshot.manifest, 1)
 
 
 def test_missed_ticks_run_in_order(bench: CuratorBench) -> None:
     bench.work_until(3)
     bench.work_until(9)
     assert hours(bench.database) == list(range(3, 10))
-    assert [told.snapshot.as_of for told in bench.heard] == [START + n * HOUR for n in range(3, 10)]
-    assert [sequence(told) for told in bench.heard] == list(range(1, 8))
+    assert [judged.snapshot.as_of for judged in bench.heard] == [
+        START + n * HOUR for n in range(3, 10)
+    ]
+    assert [sequence(judged) for judged in bench.heard] == list(range(1, 8))
 
 
-def test_ticks_that_were_missed_change_pools_as_those_in_time(
-    bench: CuratorBench, store: Engine
-) -> None:
+def test_late_ticks_change_pools_as_ticks_in_time_do(bench: CuratorBench, store: Engine) -> None:
     bench.work_until(1)
     for hour in range(2, 25):
         bench.work_until(hour)
-    in_time, published = pool_changes(store), [told.snapshot.snapshot_id for told in bench.heard]
+    in_time, published = (
+        pool_changes(store),
+        [judged.snapshot.snapshot_id for judged in bench.heard],
+    )
     clear(store)
     late = CuratorBench(store)
     late.work_until(1)
     late.work_until(24)
     assert pool_changes(store) == in_time
-    assert [told.snapshot.snapshot_id for told in late.heard] == published
+    assert [judged.snapshot.snapshot_id for judged in late.heard] == published
     assert ("sinking", MEMBER, EVICTED, "fast") in in_time
     assert ("late", "probation", MEMBER, "admitted") in in_time
 
 
 def clear(database: Engine) -> None:
-    """Forget all that was curated; policy revisions stay, since they are in manifests."""
+    """Delete all curated state except policy revisions, which manifests refer to."""
     with database.connect() as connection:
         for table in (curator_tick, pool_change, pool_state, publication):
             connection.execute(table.delete())
         connection.commit()
 
 
-def test_any_other_curator_goes_on_where_one_stopped(bench: CuratorBench, store: Engine) -> None:
+def test_another_curator_continues_where_one_stopped(bench: CuratorBench, store: Engine) -> None:
     bench.work_until(1)
     bench.work_until(24)
     alone = pool_changes(store)
@@ -122,7 +125,7 @@ def test_any_other_curator_goes_on_where_one_stopped(bench: CuratorBench, store:
     assert pool_changes(store) == alone
 
 
-def test_nothing_is_done_twice(bench: CuratorBench) -> None:
+def test_a_closed_hour_is_processed_once(bench: CuratorBench) -> None:
     bench.work_until(3)
     before = read_state(bench.database)
     bench.work()
@@ -131,29 +134,29 @@ def test_nothing_is_done_twice(bench: CuratorBench) -> None:
     assert len(bench.heard) == 1
 
 
-def test_a_clock_that_was_set_back_makes_nothing_due(bench: CuratorBench) -> None:
+def test_no_hour_is_due_after_the_clock_is_set_back(bench: CuratorBench) -> None:
     bench.work_until(5)
     before = read_state(bench.database)
     bench.work_until(2)
     assert read_state(bench.database) == before
 
 
-def test_between_ticks_other_rules_are_taken_up_as_of_the_last_hour(bench: CuratorBench) -> None:
+def test_changed_rules_are_applied_between_ticks_as_of_the_last_hour(bench: CuratorBench) -> None:
     bench.work_until(3)
     bench.rules.policy = edited_policy("between")
     bench.now += LATER
     bench.work()
-    assert [(sequence(told), told.snapshot.policy.revision) for told in bench.heard] == [
+    assert [(sequence(judged), judged.snapshot.policy.revision) for judged in bench.heard] == [
         (1, 1),
         (2, 2),
     ]
-    assert {told.snapshot.as_of for told in bench.heard} == {START + 3 * HOUR}
+    assert {judged.snapshot.as_of for judged in bench.heard} == {START + 3 * HOUR}
     assert hours(bench.database) == [3]
     bench.work()
     assert len(bench.heard) == 2
 
 
-def test_between_ticks_a_new_endpoint_may_come_in_and_nobody_goes(bench: CuratorBench) -> None:
+def test_between_ticks_endpoints_are_admitted_but_not_evicted(bench: CuratorBench) -> None:
     bench.work_until(7)
     before = members(bench)
     changed = observations_by_hour(START - HOUR, 8)
@@ -185,15 +188,11 @@ def test_between_ticks_a_new_endpoint_may_come_in_and_nobody_goes(bench: Curator
     assert "steady" not in members(bench)
 
 
-def test_another_curator_judges_again_and_nothing_comes_of_it(
-    bench: CuratorBench, store: Engine
-) -> None:
+def test_rejudging_by_another_curator_changes_nothing(bench: CuratorBench, store: Engine) -> None:
     bench.work_until(7)
     moved = pool_changes(store)
-    for _ in range(2):
-        CuratorBench(
-            store, bench.now
-        ).work()  # endpoints admitted in that hour are judged as members now
+    for _ in range(2):  # endpoints admitted in that hour are judged as members now
+        CuratorBench(store, bench.now).work()
     publications = len(read_rows(store, publication))
     assert publications <= 2
     CuratorBench(store, bench.now).work()
@@ -204,15 +203,14 @@ def test_another_curator_judges_again_and_nothing_comes_of_it(
     )
 
 
-def test_only_what_changed_is_written(bench: CuratorBench) -> None:
+def test_only_changed_parts_and_states_are_written(bench: CuratorBench) -> None:
     bench.work_until(7)
     bench.work()
     parts, states = len(read_rows(bench.database, part)), load_memory(bench.database).states
     bench.rules.policy = edited_policy("nothing else")
     bench.work()
-    assert (
-        len(read_rows(bench.database, part)) <= parts + 2
-    )  # the rule files themselves, and who was just admitted
+    # one part for the rule files, one for the endpoints just admitted
+    assert len(read_rows(bench.database, part)) <= parts + 2
     assert load_memory(bench.database).states == states
     writes = record_writes(bench.database, pool_state)
     bench.work_until(9)
@@ -222,7 +220,7 @@ def test_only_what_changed_is_written(bench: CuratorBench) -> None:
     assert len(writes) <= 2 * len(differing) < 2 * 2 * len(later)
 
 
-def test_a_fault_anywhere_leaves_the_whole_tick_or_nothing(store: Engine) -> None:
+def test_a_tick_is_atomic_at_every_point_of_failure(store: Engine) -> None:
     import_observations(store)
     bench = CuratorBench(store)
     bench.work_until(7)
@@ -247,27 +245,26 @@ def test_a_fault_anywhere_leaves_the_whole_tick_or_nothing(store: Engine) -> Non
     }
     assert seen.count(before) > 20
     assert all(each in (before, after) for each in seen)
-    assert [told.snapshot.as_of for told in bench.heard] == [START + 7 * HOUR, START + 8 * HOUR]
+    assert [judged.snapshot.as_of for judged in bench.heard] == [START + 7 * HOUR, START + 8 * HOUR]
 
 
-def test_changes_without_end_do_not_keep_it_busy(store: Engine) -> None:
+def test_rejudging_is_limited_when_rules_change_constantly(store: Engine) -> None:
     import_observations(store)
     seconds = iter(range(1000))
-    bench = CuratorBench(
-        store, steady=lambda: next(seconds)
-    )  # each tick takes a second, each look another one
+    # each tick takes a second, and each check another one
+    bench = CuratorBench(store, steady=lambda: next(seconds))
     bench.work_until(3)
     for number in range(50):
         bench.rules.policy = edited_policy(f"edit {number}")
         bench.work()
-    again = len(bench.heard) - 1
-    assert 50 / 6 <= again <= 50 / 3
-    assert bench.heard[-1].snapshot.policy.revision == 1 + again
+    rejudged = len(bench.heard) - 1
+    assert 50 / 6 <= rejudged <= 50 / 3
+    assert bench.heard[-1].snapshot.policy.revision == 1 + rejudged
     bench.work_until(4)
     assert bench.heard[-1].snapshot.as_of == START + 4 * HOUR
 
 
-def test_who_lost_the_lease_in_the_middle_of_a_tick_writes_nothing(
+def test_a_curator_that_loses_the_lease_during_a_tick_writes_nothing(
     bench: CuratorBench, store: Engine
 ) -> None:
     bench.work_until(3)
@@ -281,7 +278,7 @@ def test_who_lost_the_lease_in_the_middle_of_a_tick_writes_nothing(
     assert other.token == bench.lease.token + 1
 
 
-def test_the_lease_is_asked_for_between_missed_ticks(bench: CuratorBench) -> None:
+def test_the_lease_is_checked_between_missed_ticks(bench: CuratorBench) -> None:
     bench.work_until(1)
     left = iter([True, True, False])
     bench.now = START + 9 * HOUR + LATER
@@ -289,7 +286,7 @@ def test_the_lease_is_asked_for_between_missed_ticks(bench: CuratorBench) -> Non
     assert hours(bench.database) == [1, 2, 3]
 
 
-def test_faulty_rules_before_there_were_any_stand_in_the_way(bench: CuratorBench) -> None:
+def test_curating_fails_without_any_valid_policy(bench: CuratorBench) -> None:
     bench.rules.trouble = StoreUnavailable("no rules")
     before = read_state(bench.database)
     with pytest.raises(StoreUnavailable):
@@ -297,7 +294,7 @@ def test_faulty_rules_before_there_were_any_stand_in_the_way(bench: CuratorBench
     assert read_state(bench.database) == before
 
 
-def test_changes_of_an_hour_are_those_of_one_after_the_other(bench: CuratorBench) -> None:
+def test_stored_changes_form_a_consistent_sequence(bench: CuratorBench) -> None:
     bench.work_until(1)
     bench.work_until(24)
     where = dict.fromkeys(ENDPOINTS, "unknown")
@@ -311,7 +308,7 @@ def test_changes_of_an_hour_are_those_of_one_after_the_other(bench: CuratorBench
     assert {tag: word for tag, word in where.items() if word != "unknown"} == kept
 
 
-def test_publications_do_not_pile_up(bench: CuratorBench, store: Engine) -> None:
+def test_old_publications_and_snapshots_are_deleted(bench: CuratorBench, store: Engine) -> None:
     for hour in range(3):
         bench.work_until(hour)
     draft = StoredSnapshot(sha256(b"draft").hexdigest(), START, 1, b"draft", {})

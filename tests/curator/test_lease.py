@@ -28,7 +28,7 @@ DEADLINE_S = 15.0
 
 @dataclass
 class Clock:
-    """Wall and steady clock of a test, moved by hand."""
+    """Wall clock and monotonic clock of a test, set by the test."""
 
     now: datetime = START
     seconds: float = 0.0
@@ -51,23 +51,23 @@ def clock() -> Clock:
 
 @pytest.fixture
 def make(database_url: str, clock: Clock) -> Iterator[Callable[[str], LeaseClient]]:
-    """Curators of one database, each with an engine of its own as processes have."""
+    """Clients of one database, each with its own connections, as separate processes have."""
     made: list[tuple[Engine, LeaseClient]] = []
 
     def one(holder: str) -> LeaseClient:
         database = open_database(database_url)
         sqlite = database.dialect.name == "sqlite"
-        way = (
+        client = (
             RowLeaseClient(database, holder, clock, clock.steady)
             if sqlite
             else lease_client(database, holder, clock)
         )
-        made.append((database, way))
-        return way
+        made.append((database, client))
+        return client
 
     yield one
-    for database, way in made:
-        way.close()
+    for database, client in made:
+        client.close()
         database.dispose()
 
 
@@ -78,7 +78,7 @@ def taken(leasing_: LeaseClient) -> Lease:
 
 
 def fenced(store: Engine, lease: Lease) -> bool:
-    """Whether a transaction under this lease is refused."""
+    """Whether a transaction under this lease is rejected."""
     try:
         with writing(store) as connection:
             require_lease(connection, lease)
@@ -87,7 +87,9 @@ def fenced(store: Engine, lease: Lease) -> bool:
     return False
 
 
-def test_one_of_two_has_it(make: Callable[[str], LeaseClient], store: Engine, clock: Clock) -> None:
+def test_one_of_two_processes_holds_the_lease(
+    make: Callable[[str], LeaseClient], store: Engine, clock: Clock
+) -> None:
     one, other = make("one"), make("other")
     lease = taken(one)
     assert lease.holder == "one"
@@ -99,7 +101,7 @@ def test_one_of_two_has_it(make: Callable[[str], LeaseClient], store: Engine, cl
     one.release(lease)
 
 
-def test_given_back_it_is_the_others_at_once(
+def test_a_released_lease_is_free_at_once(
     make: Callable[[str], LeaseClient], store: Engine
 ) -> None:
     one, other = make("one"), make("other")
@@ -114,7 +116,9 @@ def test_given_back_it_is_the_others_at_once(
     other.release(second)
 
 
-def test_the_same_one_may_take_it_again(make: Callable[[str], LeaseClient], store: Engine) -> None:
+def test_the_former_holder_may_acquire_the_lease_again(
+    make: Callable[[str], LeaseClient], store: Engine
+) -> None:
     one = make("one")
     first = taken(one)
     one.release(first)
@@ -125,7 +129,7 @@ def test_the_same_one_may_take_it_again(make: Callable[[str], LeaseClient], stor
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-def test_a_row_that_is_not_renewed_runs_out(
+def test_a_lease_row_expires_unless_it_is_renewed(
     make: Callable[[str], LeaseClient], store: Engine, clock: Clock
 ) -> None:
     one, other = make("one"), make("other")
@@ -142,7 +146,7 @@ def test_a_row_that_is_not_renewed_runs_out(
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-def test_a_clock_that_was_set_back_holds_nobody_up(
+def test_a_clock_that_is_set_back_does_not_block_failover(
     make: Callable[[str], LeaseClient], clock: Clock
 ) -> None:
     one, other = make("one"), make("other")
@@ -154,7 +158,7 @@ def test_a_clock_that_was_set_back_holds_nobody_up(
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-def test_the_lock_goes_with_its_connection(
+def test_a_lost_connection_releases_the_advisory_lock(
     make: Callable[[str], LeaseClient], store: Engine, database_url: str
 ) -> None:
     one, other = make("one"), make("other")
@@ -172,12 +176,14 @@ def test_the_lock_goes_with_its_connection(
     assert fenced(store, lease)
     assert one.acquire() is None
     other.release(second)
-    assert eventually(one.acquire).token == second.token + 1  # the server lets go in its own time
+    assert (
+        eventually(one.acquire).token == second.token + 1
+    )  # the server releases the lock with a delay
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-def test_the_server_hangs_up_on_a_holder_that_stands_still(
+def test_the_server_disconnects_a_holder_that_hangs(
     make: Callable[[str], LeaseClient], store: Engine
 ) -> None:
     one, other = make("one"), make("other")
@@ -191,7 +197,7 @@ def test_the_server_hangs_up_on_a_holder_that_stands_still(
 
 
 def eventually(acquire: Callable[[], Lease | None]) -> Lease:
-    """Try until it is to be had."""
+    """Retry until the lease is acquired."""
     deadline = time.monotonic() + DEADLINE_S
     while (lease := acquire()) is None:
         assert time.monotonic() < deadline
@@ -199,7 +205,9 @@ def eventually(acquire: Callable[[], Lease | None]) -> Lease:
     return lease
 
 
-def test_nobody_takes_what_changed_meanwhile(store: Engine, clock: Clock, backend: str) -> None:
+def test_an_acquired_lease_is_stored_with_token_holder_and_expiry(
+    store: Engine, clock: Clock, backend: str
+) -> None:
     kind = AdvisoryLeaseClient if backend == "postgresql" else RowLeaseClient
     one = kind(store, "one", clock)
     lease = taken(one)
@@ -208,7 +216,7 @@ def test_nobody_takes_what_changed_meanwhile(store: Engine, clock: Clock, backen
     one.release(lease)
 
 
-def test_a_failing_lease_is_an_error_and_not_held_by_another(clock: Clock) -> None:
+def test_an_unreachable_database_is_an_error_and_not_a_held_lease(clock: Clock) -> None:
     database = create_engine("postgresql+psycopg://assay@127.0.0.1:1/none")
     client = lease_client(database, "one", clock)
     for _ in range(2):

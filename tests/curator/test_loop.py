@@ -23,8 +23,8 @@ WITHOUT_JITTER = replace(BACKOFF, draw=lambda: 1.0)
 
 
 @dataclass
-class Counter:
-    """A lease that is had or not as a test says."""
+class FakeLeaseClient:
+    """A lease client whose answers the test sets."""
 
     free: bool = True
     ours: bool = True
@@ -50,21 +50,21 @@ class Counter:
         self.words.append("close")
 
 
-def test_a_lease_is_taken_kept_lost_and_taken_again() -> None:
-    counter = Counter(free=False)
-    holder = LeaseHolder(counter)
+def test_the_holder_acquires_renews_and_reacquires_its_lease() -> None:
+    client = FakeLeaseClient(free=False)
+    holder = LeaseHolder(client)
     holder.refresh()
-    assert held(holder) is None
-    counter.free = True
+    assert current_lease(holder) is None
+    client.free = True
     holder.refresh()
     holder.refresh()
-    counter.ours = False
+    client.ours = False
     holder.refresh()
-    assert held(holder) is None
+    assert current_lease(holder) is None
     holder.refresh()
     holder.end()
     holder.refresh()
-    assert counter.words == [
+    assert client.words == [
         "acquire",
         "acquire",
         "renew 2",
@@ -75,25 +75,25 @@ def test_a_lease_is_taken_kept_lost_and_taken_again() -> None:
     ]
 
 
-def test_a_database_that_is_away_is_told_and_costs_no_lease() -> None:
-    counter = Counter()
-    holder = LeaseHolder(counter)
+def test_an_unavailable_database_is_reported_and_the_lease_is_kept() -> None:
+    client = FakeLeaseClient()
+    holder = LeaseHolder(client)
     holder.refresh()
-    lease, counter.trouble = holder.lease, StoreUnavailable("away")
+    lease, client.trouble = holder.lease, StoreUnavailable("away")
     holder.refresh()
-    assert (held(holder), told(holder)) == (lease, "away")
-    counter.trouble = None
+    assert (current_lease(holder), reported_trouble(holder)) == (lease, "away")
+    client.trouble = None
     holder.refresh()
-    assert (held(holder), told(holder)) == (lease, "")
+    assert (current_lease(holder), reported_trouble(holder)) == (lease, "")
 
 
-def held(holder: LeaseHolder) -> Lease | None:
-    """The lease it has now."""
+def current_lease(holder: LeaseHolder) -> Lease | None:
+    """The current lease."""
     return holder.lease
 
 
-def told(curating: LeaseHolder | CuratorLoop) -> str:
-    """What is said to be in the way."""
+def reported_trouble(curating: LeaseHolder | CuratorLoop) -> str:
+    """The reported trouble, or an empty string."""
     return str(curating.trouble or "")
 
 
@@ -105,7 +105,7 @@ def bench(store: Engine) -> CuratorBench:
 
 @pytest.fixture
 def start(bench: CuratorBench) -> Iterator[Callable[[str], CuratorLoop]]:
-    """Curators of one database, each with an engine of its own as processes have."""
+    """Curators of one database, each with its own connections, as separate processes have."""
     databases: list[Engine] = []
 
     def one(name: str) -> CuratorLoop:
@@ -119,59 +119,59 @@ def start(bench: CuratorBench) -> Iterator[Callable[[str], CuratorLoop]]:
         database.dispose()
 
 
-def test_without_the_lease_nothing_is_done(bench: CuratorBench) -> None:
-    loop = CuratorLoop(bench.curator, Counter(free=False), 0.01)
+def test_the_loop_does_nothing_without_the_lease(bench: CuratorBench) -> None:
+    loop = CuratorLoop(bench.curator, FakeLeaseClient(free=False), 0.01)
     loop.holder.refresh()
     loop.work()
-    assert (bench.heard, told(loop)) == ([], "")
+    assert (bench.heard, reported_trouble(loop)) == ([], "")
 
 
-def test_what_fails_is_told_left_as_it_was_and_tried_again(bench: CuratorBench) -> None:
+def test_failures_are_reported_and_retried(bench: CuratorBench) -> None:
     now = 0.0
-    counter = Counter()
-    loop = CuratorLoop(bench.curator, counter, 0.01, WITHOUT_JITTER, lambda: now)
+    client = FakeLeaseClient()
+    loop = CuratorLoop(bench.curator, client, 0.01, WITHOUT_JITTER, lambda: now)
     loop.holder.lease = bench.lease
     for trouble in (StoreUnavailable("away"), ZeroDivisionError("a fault of ours")):
         bench.rules.trouble = trouble
         now += 100
         loop.work()
-        assert told(loop) == str(trouble)
+        assert reported_trouble(loop) == str(trouble)
     bench.rules.trouble = None
     loop.work()
-    assert told(loop)  # not tried again yet
+    assert reported_trouble(loop)  # not retried yet
     now += 100
     loop.work()
-    assert not told(loop)
+    assert not reported_trouble(loop)
     assert len(bench.heard) == 1
 
 
-def test_waits_after_failures_double_up_to_a_limit_and_start_over(bench: CuratorBench) -> None:
+def test_backoff_doubles_up_to_a_limit_and_resets_after_success(bench: CuratorBench) -> None:
     now = 0.0
-    loop = CuratorLoop(bench.curator, Counter(), 0.01, WITHOUT_JITTER, lambda: now)
+    loop = CuratorLoop(bench.curator, FakeLeaseClient(), 0.01, WITHOUT_JITTER, lambda: now)
     loop.holder.lease = bench.lease
     waits = []
     for trouble in (*[StoreUnavailable("away")] * 8, None, StoreUnavailable("away again")):
         bench.rules.trouble = trouble
         loop.work()
-        assert told(loop) == str(trouble or "")
+        assert reported_trouble(loop) == str(trouble or "")
         if trouble is None:
             continue
         waits.append(loop._due_at - now)
         bench.rules.trouble = ZeroDivisionError("tried before it was due")
         loop.work()
-        assert told(loop) == str(trouble)
+        assert reported_trouble(loop) == str(trouble)
         now += waits[-1]
     assert waits == [1, 2, 4, 8, 16, 30, 30, 30, 1]
 
 
-def test_a_lease_that_a_tick_found_lost_is_dropped(bench: CuratorBench) -> None:
-    loop = CuratorLoop(bench.curator, Counter(), 0.01)
+def test_the_loop_drops_a_lease_that_a_tick_finds_lost(bench: CuratorBench) -> None:
+    loop = CuratorLoop(bench.curator, FakeLeaseClient(), 0.01)
     loop.holder.lease = Lease(bench.lease.token - 1, "before", START)
     loop.work()
-    assert (held(loop.holder), told(loop)) == (None, "")
+    assert (current_lease(loop.holder), reported_trouble(loop)) == (None, "")
 
 
-def test_of_two_one_works_and_the_other_goes_on_at_once_when_it_ends(
+def test_one_of_two_loops_works_and_the_other_takes_over_when_it_ends(
     bench: CuratorBench, start: Callable[[str], CuratorLoop]
 ) -> None:
     bench.work_until(1)
@@ -180,9 +180,8 @@ def test_of_two_one_works_and_the_other_goes_on_at_once_when_it_ends(
     one, other = start("one"), start("other")
     with other, one:
         eventually(lambda: one.holder.lease or other.holder.lease)
-        bench.now = START.replace(
-            hour=9, minute=5
-        )  # who looks for the first time only now may find the lease run out
+        # a loop that checks for the first time only now may find the lease expired
+        bench.now = START.replace(hour=9, minute=5)
         eventually(lambda: len(ticks(bench)) == 9)
         eventually(lambda: (one.holder.lease is None) != (other.holder.lease is None))
         first, second = (one, other) if one.holder.lease else (other, one)
@@ -198,7 +197,7 @@ def test_of_two_one_works_and_the_other_goes_on_at_once_when_it_ends(
 
 
 def ticks(bench: CuratorBench) -> list[tuple[int, int]]:
-    """The hours done, with the token they were done under."""
+    """The processed hours with the fencing token of each."""
     with bench.database.connect() as connection:
         rows = connection.execute(curator_tick.select().order_by("hour")).all()
     return [(row.hour, row.token) for row in rows]

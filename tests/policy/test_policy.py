@@ -63,36 +63,36 @@ Asked = tuple[str, str, str]
 
 
 @pytest.mark.parametrize("name", RULE_FILES)
-def test_every_file_has_cases_beside_it(name: str) -> None:
-    beside = name.replace(".yaml", "_test.yaml")
-    assert any(case.file == beside and not case.skipped for case in CASES)
+def test_every_rule_file_has_a_test_file(name: str) -> None:
+    test_file = name.replace(".yaml", "_test.yaml")
+    assert any(case.file == test_file and not case.skipped for case in CASES)
 
 
-def test_check_finds_no_fault(capsys: pytest.CaptureFixture[str]) -> None:
+def test_policy_check_finds_no_fault(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["policy", "check", str(DIRECTORY), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["faults"] == []
 
 
 def test_every_case_passes(capsys: pytest.CaptureFixture[str]) -> None:
     code = run(["policy", "test", str(DIRECTORY), "--json"])
-    told = json.loads(capsys.readouterr().out)
-    assert [(case["case"], case["mismatches"]) for case in told if not case["passed"]] == []
-    assert len(told) == len(CASES)
+    output = json.loads(capsys.readouterr().out)
+    assert [(case["case"], case["mismatches"]) for case in output if not case["passed"]] == []
+    assert len(output) == len(CASES)
     assert code == 0
 
 
-def test_every_case_says_what_is_expected_of_everybody() -> None:
+def test_all_cases_but_two_state_the_complete_plan() -> None:
     # what follows in their order is another rule's business
     partial = {"an order leaves the sort aside", "an order leaves sort exacto aside"}
     assert {c.name.partition(": ")[2] for c in CASES if not c.expected.complete} == partial
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CONFIGURED_CASES])
-def test_a_series_that_is_named_is_asked_for(case: Case) -> None:
+def test_a_named_series_is_required(case: Case) -> None:
     assert run_case(case, CONFIGURED) == ()
 
 
-def test_what_the_benchmark_rule_read_is_told() -> None:
+def test_the_benchmark_rule_reports_the_values_that_it_read() -> None:
     enter = CONFIGURED.bindings["exacto-benchmarked"].enter
     assert enter
     (rule,) = (rule for rule in enter.rules if rule.name == "benchmark")
@@ -103,7 +103,7 @@ def test_what_the_benchmark_rule_read_is_told() -> None:
     }
 
 
-# -- what the cases show ---------------------------------------------------------------------------
+# -- coverage of the cases -------------------------------------------------------------------------
 
 
 def snapshot_of(case: Case, policy: Policy = POLICY) -> Snapshot:
@@ -151,9 +151,9 @@ def pooled(
                 ("stay", bound.stay) if verdict.endpoint_id in members else ("enter", bound.enter)
             )
             assert program
-            told = {f.rule: f.outcome for f in (*verdict.broken, *verdict.abstained)}
+            output = {f.rule: f.outcome for f in (*verdict.broken, *verdict.abstained)}
             for checked in program.rules:
-                yield told.get(checked.name, "holds"), (checked.rule.origin, block, checked.name)
+                yield output.get(checked.name, "holds"), (checked.rule.origin, block, checked.name)
 
 
 def judged(
@@ -161,8 +161,8 @@ def judged(
 ) -> Iterator[tuple[str, Asked]]:
     """Yield outcomes of request rules for one endpoint; a rule that is not listed holds."""
     for index, checked in enumerate(program.rules):
-        told = program.finding(index, row[index], {}).outcome if index in row else "holds"
-        yield told, (checked.rule.origin, block, checked.name)
+        output = program.finding(index, row[index], {}).outcome if index in row else "holds"
+        yield output, (checked.rule.origin, block, checked.name)
 
 
 @pytest.fixture(scope="module")
@@ -170,19 +170,19 @@ def seen() -> dict[str, set[Asked]]:
     return outcomes()
 
 
-def test_every_rule_is_seen_to_hold(seen: dict[str, set[Asked]]) -> None:
+def test_every_rule_holds_in_some_case(seen: dict[str, set[Asked]]) -> None:
     assert written() - seen["holds"] == set()
 
 
-def test_every_rule_is_seen_broken(seen: dict[str, set[Asked]]) -> None:
+def test_every_rule_is_broken_in_some_case(seen: dict[str, set[Asked]]) -> None:
     assert written() - seen["false"] == set()
 
 
-def test_every_pool_rule_is_seen_without_its_facts(seen: dict[str, set[Asked]]) -> None:
+def test_every_pool_rule_lacks_its_facts_in_some_case(seen: dict[str, set[Asked]]) -> None:
     assert {rule for rule in written() if rule[1] != "request"} - seen["absent"] == set()
 
 
-def test_every_binding_is_taken() -> None:
+def test_every_binding_applies_in_some_case() -> None:
     taken = {
         bound.name
         for case in CASES
@@ -216,7 +216,7 @@ def fused(policy: Policy) -> int:
         pytest.param({"provider": ProviderPreferences(order=("a",))}, id="an order"),
     ],
 )
-def test_a_common_request_finds_everything_compiled(request_: dict[str, Any]) -> None:
+def test_a_common_request_compiles_nothing(request_: dict[str, Any]) -> None:
     case = next(case for case in CASES if case.world.endpoints)
     policy = compile_source(POLICY.source)
     policy.warm()
@@ -253,7 +253,7 @@ def test_every_order_key_decides_a_case(file: str, key: str) -> None:
     assert any(run_case(replace(case, draws=min(case.draws, 5)), changed) for case in own)
 
 
-# -- what goes wrong -------------------------------------------------------------------------------
+# -- failures --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -262,7 +262,7 @@ def copy(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("file", "before", "after", "told"),
+    ("file", "before", "after", "output"),
     [
         pytest.param(
             "nitro_test.yaml",
@@ -282,17 +282,17 @@ def copy(tmp_path: Path) -> Path:
     ],
 )
 def test_a_broken_case_fails(
-    copy: Path, capsys: pytest.CaptureFixture[str], file: str, before: str, after: str, told: str
+    copy: Path, capsys: pytest.CaptureFixture[str], file: str, before: str, after: str, output: str
 ) -> None:
     text = (copy / file).read_text(encoding="utf-8")
     assert before in text
     (copy / file).write_text(text.replace(before, after), encoding="utf-8")
     assert run(["policy", "test", str(copy), "--only", "nitro_test.yaml", "--json"]) == 1
     failed = [case for case in json.loads(capsys.readouterr().out) if not case["passed"]]
-    assert any(told in line for case in failed for line in case["mismatches"])
+    assert any(output in line for case in failed for line in case["mismatches"])
 
 
-def test_no_case_run_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
+def test_running_no_case_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["policy", "test", str(DIRECTORY), "--only", "no such case"]) == 1
     assert "0 passed" in capsys.readouterr().out
 
@@ -347,7 +347,9 @@ def places(*marked: tuple[int, str, str]) -> list[tuple[int, int, str]]:
     return [(line, lines[line - 1].index(text) + 1, message) for line, text, message in marked]
 
 
-def test_a_file_with_ten_faults(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_ten_faults_of_a_file_are_reported(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (copy / "faulty.yaml").write_text(TEN_FAULTS, encoding="utf-8")
     expected = places(
         (10, "<=", "<= cannot take double and int: convert with double(…)"),
@@ -380,19 +382,21 @@ def test_a_file_with_ten_faults(copy: Path, capsys: pytest.CaptureFixture[str]) 
     assert {f["file"] for f in faults} == {"faulty.yaml"}
 
     assert run(["policy", "check", str(copy)]) == 3
-    told = capsys.readouterr().err.splitlines()
-    assert told[-1] == "10 faults"
+    output = capsys.readouterr().err.splitlines()
+    assert output[-1] == "10 faults"
     lines = TEN_FAULTS.splitlines()
     for line, column, _ in expected:
         start = next(
-            n for n, text in enumerate(told) if text.startswith(f"faulty.yaml:{line}:{column}: ")
+            n for n, text in enumerate(output) if text.startswith(f"faulty.yaml:{line}:{column}: ")
         )
-        excerpt = next(n for n in range(start, len(told)) if told[n].startswith(f" {line} | "))
-        assert told[excerpt] == f" {line} | {lines[line - 1]}"
-        assert told[excerpt + 1] == f"    | {' ' * (column - 1)}^"
+        excerpt = next(n for n in range(start, len(output)) if output[n].startswith(f" {line} | "))
+        assert output[excerpt] == f" {line} | {lines[line - 1]}"
+        assert output[excerpt + 1] == f"    | {' ' * (column - 1)}^"
 
 
-def test_faulty_cases_are_bad_policy(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_faulty_test_file_is_a_policy_error(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = (copy / "floor_test.yaml").read_text(encoding="utf-8")
     (copy / "floor_test.yaml").write_text(
         text.replace("provider: e,", "provder: e,"), encoding="utf-8"

@@ -48,7 +48,7 @@ def test_every_file_and_command_of_the_tutorial_works(
     assert ran == TUTORIAL.count("\n$ ") >= 4
 
 
-def test_the_cases_of_shipped_rule_sets_pass_beside_those_of_the_tutorial(tmp_path: Path) -> None:
+def test_the_shipped_cases_pass_together_with_the_tutorials(tmp_path: Path) -> None:
     copy_policy(tmp_path)
     for kind, block in BLOCKS:
         name = block.partition("\n")[0].removeprefix("# ")

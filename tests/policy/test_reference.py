@@ -27,7 +27,7 @@ TEXT = PAGE.read_text(encoding="utf-8")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-def test_the_page_is_current() -> None:
+def test_the_page_is_up_to_date() -> None:
     assert update_reference(TEXT) == TEXT, "run `make reference`"
 
 
@@ -37,12 +37,12 @@ def test_every_fact_function_and_reason_is_on_the_page() -> None:
     assert [f.name for f in FUNCTIONS if not re.search(rf"`\S*\b{f.name}\(", TEXT)] == []
 
 
-def test_every_key_has_a_meaning() -> None:
+def test_every_key_has_a_description() -> None:
     tables = [t for name, t in reference_tables().items() if name.startswith("keys of ")]
     assert [row for table in tables for row in table.splitlines() if row.endswith("|  |")] == []
 
 
-def test_every_shipped_reason_is_one_of_its_stage() -> None:
+def test_every_shipped_reason_belongs_to_its_stage() -> None:
     for rule_set in compile_source(read_directory(policy_dir())).rule_sets.values():
         pool = (*(rule_set.enter or ()), *rule_set.stay)
         assert {rule.rule.reason for rule in pool} <= POOL_REASONS.keys()
@@ -52,9 +52,7 @@ def test_every_shipped_reason_is_one_of_its_stage() -> None:
 @pytest.mark.parametrize(
     ("block", "spec"), [("evidence", EvidenceSpec()), ("memory", MemorySpec())]
 )
-def test_the_stated_defaults_are_those_that_apply(
-    block: str, spec: EvidenceSpec | MemorySpec
-) -> None:
+def test_the_documented_defaults_apply(block: str, spec: EvidenceSpec | MemorySpec) -> None:
     for key, value in load_schema("RuleSet")["$defs"][block]["properties"].items():
         name = re.sub(r"([A-Z])", lambda match: f"_{match[1].lower()}", key)
         assert parsed(value.get("default")) == getattr(spec, name)
@@ -66,14 +64,14 @@ def parsed(default: Any) -> Any:
     return timedelta(**{UNITS[default[-1]]: int(default[:-1])})
 
 
-def test_a_table_without_a_place_is_reported() -> None:
+def test_a_table_without_markers_is_reported() -> None:
     with pytest.raises(ValueError, match="tables and markers differ: limits"):
         update_reference(TEXT.replace("<!-- generated: limits -->", ""))
     with pytest.raises(ValueError, match="tables and markers differ: jokes"):
         update_reference(f"{TEXT}<!-- generated: jokes -->\n<!-- end -->\n")
 
 
-def test_the_command_prints_the_tables_and_brings_a_page_up_to_date(tmp_path: Path) -> None:
+def test_the_command_prints_the_tables_and_updates_a_page(tmp_path: Path) -> None:
     shown = assay("policy", "reference")
     assert shown.code == 0
     assert reference_tables()["functions"] in shown.out

@@ -57,7 +57,7 @@ Faults = Callable[[dict[str, str]], list[str]]
             "  - {name: c, variant: price, ruleSet: strict}\n"
             "  - {name: d, variant: price, ruleSet: strict, tenants: [k]}\n",
             [],
-            id="sorts, variants and tenants do not meet",
+            id="sorts, variants and tenants do not conflict",
         ),
         pytest.param(
             "  - {name: a, ruleSet: strict}\n  - {name: b, variant: free, ruleSet: strict}\n",
@@ -109,7 +109,9 @@ Faults = Callable[[dict[str, str]], list[str]]
         ),
     ],
 )
-def test_bindings(bindings: str, expected: list[str], policy: Policy, faults: Faults) -> None:
+def test_a_fault_in_bindings_is_reported(
+    bindings: str, expected: list[str], policy: Policy, faults: Faults
+) -> None:
     files = policy("  params: {accuracy: 0.95, limit: 3, words: [a], on: false}\n", bindings)
     assert faults(files) == [f"bindings.yaml:{line}" for line in expected]
 
@@ -127,6 +129,6 @@ def test_parameters_are_inherited(policy: Policy, faults: Faults) -> None:
     ]
 
 
-def test_a_circle_is_reported_once(policy: Policy, faults: Faults) -> None:
+def test_a_cycle_of_rule_sets_is_reported_once(policy: Policy, faults: Faults) -> None:
     files = policy("  extends: b\n", a="  extends: b\n", b="  extends: c\n", c="  extends: a\n")
     assert faults(files) == ["a.yaml:5:12: rule sets extend each other in a circle: a → b → c → a"]

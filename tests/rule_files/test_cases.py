@@ -24,7 +24,7 @@ def test_every_row_is_a_case(cases: dict[str, Case]) -> None:
     assert [case.place.line for case in cases.values()] == [38, 53, 54, 58]
 
 
-def test_the_world_is_that_of_the_fixtures(cases: dict[str, Case]) -> None:
+def test_the_world_is_built_from_the_fixtures(cases: dict[str, Case]) -> None:
     world = cases["plain"].world
     assert world.models == (
         Model(KIMI, context_length=262144, input_modalities=("text",), distillable=True),
@@ -51,7 +51,7 @@ def test_the_world_is_that_of_the_fixtures(cases: dict[str, Case]) -> None:
     assert world.tenants == (TenantSettings("acme", only=("moonshotai",), zdr=True),)
 
 
-def test_rows_are_laid_over_their_test(cases: dict[str, Case]) -> None:
+def test_rows_are_merged_into_their_test(cases: dict[str, Case]) -> None:
     plain, same, cheaper, later = cases.values()
     assert (plain.request.model, plain.request.tools) == (KIMI, 2)
     assert (same.request.model, same.request.models) == (
@@ -128,7 +128,7 @@ def test_seeds_are_fixed(cases: dict[str, Case], suite: str) -> None:
             "sort: {by: price",
             "sort: {by: prize",
             "46:51: provider.sort: 'prize' is not one of price, throughput, latency, exacto",
-            id="what a caller could not send",
+            id="a request that a caller cannot send",
         ),
         pytest.param(
             "attempts: [first, turbo]",
@@ -184,14 +184,16 @@ def test_seeds_are_fixed(cases: dict[str, Case], suite: str) -> None:
         ),
     ],
 )
-def test_faults(old: str, new: str, fault: str, suite: str) -> None:
+def test_every_fault_is_reported_at_its_position(
+    old: str, new: str, fault: str, suite: str
+) -> None:
     assert old in suite
     with pytest.raises(PolicyFaults) as caught:
         read_cases({"pool_test.yaml": suite.replace(old, new, 1)})
     assert [str(f) for f in caught.value.faults] == [f"pool_test.yaml:{fault}"]
 
 
-def test_a_case_expects_something(suite: str) -> None:
+def test_a_case_without_an_expectation_is_a_fault(suite: str) -> None:
     with pytest.raises(PolicyFaults, match="key `expected` is missing"):
         read_cases(
             {

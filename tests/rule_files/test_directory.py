@@ -19,7 +19,7 @@ def write(root: Path, *names: str) -> None:
         (root / name).write_text(f"# {name}\n", encoding="utf-8")
 
 
-def test_rule_files_and_tests_are_told_apart(tmp_path: Path) -> None:
+def test_rule_files_and_test_files_are_distinguished(tmp_path: Path) -> None:
     write(
         tmp_path, "b.yaml", "a.yaml", "a_test.yaml", "team/c.yaml", "team/c_test.yaml", "README.md"
     )
@@ -35,7 +35,7 @@ def test_a_mounted_config_map_is_read(tmp_path: Path) -> None:
     assert dict(read_directory(tmp_path).files) == {"a.yaml": "# ..2025_09_23/a.yaml\n"}
 
 
-def test_the_directory_itself_may_be_a_link(tmp_path: Path) -> None:
+def test_the_directory_may_be_a_symbolic_link(tmp_path: Path) -> None:
     write(tmp_path, "v1/a.yaml")
     (tmp_path / "current").symlink_to("v1")
     assert list(read_directory(tmp_path / "current").files) == ["a.yaml"]
@@ -83,7 +83,9 @@ def circle(root: Path) -> None:
         ),
     ],
 )
-def test_what_the_operator_has_to_mend(prepare: object, why: str, tmp_path: Path) -> None:
+def test_an_unreadable_directory_is_an_operator_error(
+    prepare: object, why: str, tmp_path: Path
+) -> None:
     assert callable(prepare)
     prepare(tmp_path)
     with pytest.raises(OperatorError, match=why):
@@ -99,7 +101,7 @@ def test_what_the_operator_has_to_mend(prepare: object, why: str, tmp_path: Path
         ),
     ],
 )
-def test_what_the_author_has_to_mend(content: bytes, why: str, tmp_path: Path) -> None:
+def test_an_invalid_file_is_an_author_error(content: bytes, why: str, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_bytes(content)
     source = read_directory(tmp_path)
     assert len(source.digest) == 64

@@ -85,7 +85,7 @@ FITTING = {"again": "ACCURACY PROPENSITY", "other": "tools"}
         ),
     ],
 )
-def test_differences_are_told(
+def test_each_difference_is_one_line(
     made: Plan, expected: tuple[str, ...], cases: dict[str, Case]
 ) -> None:
     assert check_case(cases["plain"], made) == expected
@@ -101,7 +101,7 @@ def test_differences_are_told(
                 f"{OTHER} was excluded for [x], which the case does not expect",
                 f"{AGAIN} was excluded for [x], which the case does not expect",
             ),
-            id="whom the case does not know goes by the id",
+            id="an unknown endpoint is named by its id",
         ),
         pytest.param(
             "table: as it is",
@@ -126,7 +126,9 @@ def test_differences_are_told(
             ),
             id="some of the reasons",
         ),
-        pytest.param("table: later", plan("turbo", abstained="turbo"), (), id="only what is asked"),
+        pytest.param(
+            "table: later", plan("turbo", abstained="turbo"), (), id="only the requested endpoints"
+        ),
         pytest.param(
             "table: later",
             plan("first"),
@@ -144,7 +146,7 @@ def test_differences_are_told(
         ),
     ],
 )
-def test_other_expectations(
+def test_partial_expectations_are_checked(
     name: str, made: Plan, expected: tuple[str, ...], cases: dict[str, Case]
 ) -> None:
     assert sorted(check_case(cases[name], made)) == sorted(expected)

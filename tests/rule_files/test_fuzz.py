@@ -96,7 +96,7 @@ def mutated(text: str, seed: int, pieces: list[str]) -> str:
 
 @slow
 @given(text=st.text() | st.lists(st.sampled_from(PIECES)).map("".join))
-def test_arbitrary_text(text: str) -> None:
+def test_arbitrary_text_is_read_or_faulty(text: str) -> None:
     read_all({"default.yaml": text, "bindings.yaml": text}, {"x_test.yaml": text})
 
 
@@ -106,7 +106,7 @@ def test_arbitrary_text(text: str) -> None:
     seed=st.integers(0, 2**32),
     pieces=st.lists(st.sampled_from(PIECES), min_size=1, max_size=4),
 )
-def test_shipped_files_damaged(name: str, seed: int, pieces: list[str]) -> None:
+def test_damaged_shipped_files_are_read_or_faulty(name: str, seed: int, pieces: list[str]) -> None:
     others = {file: SHIPPED[file] for file in ("default.yaml", "bindings.yaml")}
     read_all(
         {**others, name: mutated(SHIPPED[name], seed, pieces)},
@@ -148,7 +148,7 @@ KEYS = [
 
 @slow
 @given(spec=st.dictionaries(st.sampled_from(KEYS), json) | json)
-def test_any_data_in_place_of_a_spec(spec: object) -> None:
+def test_an_arbitrary_spec_is_read_or_faulty(spec: object) -> None:
     def file(kind: str, name: str) -> str:
         return (
             f"apiVersion: assay/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {flow(spec)}\n"

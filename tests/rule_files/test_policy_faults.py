@@ -27,7 +27,7 @@ def test_ten_faults_are_reported_as_ten() -> None:
     assert rendered == (FIXTURES / "ten_faults.txt").read_text(encoding="utf-8")
 
 
-def test_faults_of_all_files_come_together(policy: Policy, faults: Faults) -> None:
+def test_faults_of_all_files_are_reported_together(policy: Policy, faults: Faults) -> None:
     files = policy(
         "  mode: off\n",
         "  - {name: default, ruleSet: missing}\n",
@@ -80,11 +80,13 @@ def test_faults_of_all_files_come_together(policy: Policy, faults: Faults) -> No
         ),
     ],
 )
-def test_kinds_of_file(text: str, expected: str, policy: Policy, faults: Faults) -> None:
+def test_a_file_needs_a_known_kind(
+    text: str, expected: str, policy: Policy, faults: Faults
+) -> None:
     assert faults({**policy(), "x.yaml": text}) == [f"x.yaml:{expected}"]
 
 
-def test_there_are_bindings(policy: Policy, faults: Faults) -> None:
+def test_a_policy_without_bindings_is_a_fault(policy: Policy, faults: Faults) -> None:
     files = policy()
     del files["bindings.yaml"]
     assert faults(files) == [
@@ -92,7 +94,7 @@ def test_there_are_bindings(policy: Policy, faults: Faults) -> None:
     ]
 
 
-def test_rule_sets_in_two_folders_have_two_names(policy: Policy, faults: Faults) -> None:
+def test_rule_sets_in_two_folders_need_different_names(policy: Policy, faults: Faults) -> None:
     files = {**policy(), "team/strict.yaml": policy()["strict.yaml"]}
     assert faults(files) == [
         "team/strict.yaml:1:1: the rule set `strict` is already defined in strict.yaml"

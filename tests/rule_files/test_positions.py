@@ -73,14 +73,14 @@ def expression(yaml: str) -> Expression:
         ),
     ],
 )
-def test_places(yaml: str, sought: str, place: tuple[int, int]) -> None:
+def test_every_character_has_its_position(yaml: str, sought: str, place: tuple[int, int]) -> None:
     found = expression(yaml)
     before = found.text[: found.text.index(sought)].split("\n")
     located = found.locate(len(before), len(before[-1]) + 1)
     assert (located.line, located.column) == place
 
 
-def test_the_end_of_an_escaped_text_has_a_place() -> None:
+def test_the_end_of_an_escaped_text_has_a_position() -> None:
     found = expression("when: 'a ''b'''")
     assert found.text == "a 'b'"
     assert found.locate(1, 6).column == 15
@@ -96,7 +96,7 @@ def test_the_end_of_an_escaped_text_has_a_place() -> None:
         pytest.param("when: 'a\n  + b'\n", id="single quotes over several lines"),
     ],
 )
-def test_folded_text_has_no_places(yaml: str) -> None:
+def test_folded_text_has_no_positions(yaml: str) -> None:
     root, faults = read_source("x.yaml", yaml)
     assert not faults
     assert isinstance(root, Table)

@@ -19,7 +19,7 @@ from assay.rule_files.render import render_fault
         pytest.param("値段: x", 5, "値段: x", "      ^", id="wide characters take two columns"),
         pytest.param("e\u0301: x", 5, "e\u0301: x", "   ^", id="combining characters take none"),
         pytest.param(
-            "a\x1b[31m: x", 9, "a\ufffd[31m: x", "        ^", id="nothing steers the terminal"
+            "a\x1b[31m: x", 9, "a\ufffd[31m: x", "        ^", id="control sequences are replaced"
         ),
         pytest.param(
             "x" * 300,
@@ -31,7 +31,7 @@ from assay.rule_files.render import render_fault
         pytest.param("a: b\r", 4, "a: b", "   ^", id="Windows line end"),
     ],
 )
-def test_excerpt(line: str, column: int, excerpt: str, caret: str) -> None:
+def test_an_excerpt_marks_the_position(line: str, column: int, excerpt: str, caret: str) -> None:
     text = render_fault(Fault(Place("x.yaml", 2, column), "wrong"), {"x.yaml": f"first\n{line}\n"})
     assert text.split("\n") == [
         f"x.yaml:2:{column}: wrong",
@@ -42,11 +42,11 @@ def test_excerpt(line: str, column: int, excerpt: str, caret: str) -> None:
 
 
 @pytest.mark.parametrize("files", [{}, {"x.yaml": ""}, {"x.yaml": "one\nline"}])
-def test_no_excerpt_where_there_is_no_such_line(files: dict[str, str]) -> None:
+def test_a_missing_line_has_no_excerpt(files: dict[str, str]) -> None:
     assert render_fault(Fault(Place("x.yaml", 9, 1), "wrong"), files) == "x.yaml:9:1: wrong"
 
 
-def test_faults_come_in_order_and_once() -> None:
+def test_faults_are_sorted_and_unique() -> None:
     late, early = Fault(Place("a", 2, 1), "x"), Fault(Place("a", 1, 9), "y")
     error = PolicyFaults([late, early, late])
     assert error.faults == (early, late)

@@ -20,7 +20,7 @@ NAME = (
         pytest.param(
             "  mode: on\n",
             "5:9: expected one of enforce, shadow, found `on`",
-            id="a word that YAML 1.1 turns",
+            id="a word that YAML 1.1 converts",
         ),
         pytest.param(
             "  mode: Shadow\n",
@@ -61,7 +61,7 @@ NAME = (
         pytest.param(
             "  pool: {minimum: -1}\n",
             "5:19: must be at least 0, found the number -1",
-            id="less than none",
+            id="a negative count",
         ),
         pytest.param(
             "  memory: {hold: 8d}\n",
@@ -81,17 +81,17 @@ NAME = (
         pytest.param(
             "  memory: {changeOdds: 1}\n",
             "5:24: must be above 1, found the number 1",
-            id="a change that is none",
+            id="an override without a change",
         ),
         pytest.param(
             "  memory: {accuracy: level}\n  params: {levle: 0.9}\n",
             "5:22: unknown parameter `level`, did you mean `levle`?",
-            id="measured by nothing",
+            id="without a bound",
         ),
         pytest.param(
             "  memory: {accuracy: level}\n  params: {level: 1}\n",
             "5:22: `level` must be a number with a decimal point, it is a whole number in strict",
-            id="measured by a whole number",
+            id="compared with a whole number",
         ),
         pytest.param(
             "  pool: {onEmpty: relax}\n", "5:19: expected fail, found `relax`", id="one word only"
@@ -126,7 +126,7 @@ NAME = (
             "  cohortVariables:\n    - {name: x, expression: 1}\n  variables:\n"
             "    - {name: x, expression: 2}\n",
             "8:14: duplicate variable `x`, first defined on line 6",
-            id="variable of the cohort again",
+            id="a cohort variable of the same name",
         ),
         pytest.param(
             "  variables:\n    - {name: x, expression: ''}\n",
@@ -143,7 +143,7 @@ NAME = (
             "6:40: expected one of geo, data_region, data_policy:zdr, data_policy:training, "
             "max_price, context_length, require_parameters, quantization, allowed_providers, "
             "ignored, only, tools, health, policy, found `EVAL_ERROR`",
-            id="a reason that only the engine gives",
+            id="a reason that only the engine uses",
         ),
         pytest.param(
             "  request:\n    - {name: a, expression: x}\n",
@@ -174,7 +174,7 @@ NAME = (
             "  order:\n    - {name: a, when: x}\n",
             "6:17: `when` needs an expression beside it: a key with only a name is "
             "inherited as it is",
-            id="what would do nothing",
+            id="a key without an expression but with a guard",
         ),
         pytest.param(
             "  extends: strict\n",
@@ -188,5 +188,7 @@ NAME = (
         ),
     ],
 )
-def test_rule_set(spec: str, expected: str, policy: Policy, faults: Faults) -> None:
+def test_a_fault_in_a_rule_set_is_reported(
+    spec: str, expected: str, policy: Policy, faults: Faults
+) -> None:
     assert faults(policy(spec)) == [f"strict.yaml:{expected}"]

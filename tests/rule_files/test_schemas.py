@@ -31,7 +31,7 @@ def definition(kind: str, name: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("name", "reasons"), [("poolRule", POOL_REASONS), ("requestRule", REQUEST_REASONS)]
 )
-def test_reasons_are_those_of_the_stage(name: str, reasons: tuple[str, ...]) -> None:
+def test_schema_reasons_are_those_of_the_stage(name: str, reasons: tuple[str, ...]) -> None:
     written = definition("RuleSet", name)["properties"]["reason"]["enum"]
     assert written == [reason for reason in reasons if reason not in UNWRITTEN]
 
@@ -43,7 +43,7 @@ def test_a_test_may_expect_every_reason() -> None:
     }
 
 
-def test_bindings_know_sorts_and_catalog_variants() -> None:
+def test_the_bindings_schema_knows_sorts_and_catalog_variants() -> None:
     binding = definition("Bindings", "binding")["properties"]
     assert tuple(binding["sort"]["enum"]) == SORTS
     assert tuple(binding["variant"]["not"]["enum"]) == CATALOG_VARIANTS
@@ -67,11 +67,11 @@ def test_bindings_know_sorts_and_catalog_variants() -> None:
         ),
     ],
 )
-def test_fixtures_have_every_field(name: str, expected: set[str]) -> None:
+def test_the_fixture_schema_has_every_field(name: str, expected: set[str]) -> None:
     assert set(definition("RuleSetTest", name)["properties"]) == expected
 
 
-def test_nested_fixtures_have_every_field() -> None:
+def test_the_nested_fixture_schema_has_every_field() -> None:
     endpoint = definition("RuleSetTest", "endpoint")["properties"]
     assert set(endpoint["overrides"]["items"]["properties"]) == names(PriceOverride)
     assert tuple(endpoint["quantization"]["enum"]) == QUANTIZATIONS
@@ -79,7 +79,7 @@ def test_nested_fixtures_have_every_field() -> None:
     assert set(provider["max_price"]["properties"]) == names(MaxPrice)
 
 
-def test_a_case_has_all_of_a_test_but_further_cases() -> None:
+def test_a_case_has_all_keys_of_a_test_except_cases() -> None:
     test = definition("RuleSetTest", "test")["properties"]
     assert set(definition("RuleSetTest", "case")["properties"]) == set(test) - {"cases"}
 
@@ -106,7 +106,7 @@ def keywords(part: object, *, named: bool = False) -> Iterator[tuple[str, dict[s
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_check_of_a_schema_has_words(kind: str) -> None:
+def test_every_check_of_a_schema_has_a_message(kind: str) -> None:
     for keyword, part in keywords(load_schema(kind)):
         assert keyword in SILENT or keyword in MESSAGES or CHECKS.get(keyword) in part, (
             keyword,

@@ -80,7 +80,7 @@ def test_exacto_is_read_as_written(files: dict[str, str]) -> None:
     assert [r.on_missing for r in exacto.enter if r.reason == "ACCURACY"] == ["exclude"]
 
 
-def test_every_line_of_every_expression_is_found_at_its_place(files: dict[str, str]) -> None:
+def test_every_line_of_every_expression_has_its_position(files: dict[str, str]) -> None:
     for rule_set in read_policy(files)[0]:
         lines = files[f"{rule_set.name}.yaml"].split("\n")
         for expression in expressions(rule_set):

@@ -44,7 +44,7 @@ from assay.rule_files.source import MAX_BYTES, MAX_DEPTH, read_source
         pytest.param("٣", "٣", id="digits of other scripts"),
     ],
 )
-def test_plain_scalars(written: str, value: object) -> None:
+def test_plain_scalars_have_their_yaml_types(written: str, value: object) -> None:
     root, faults = read_source("x.yaml", f"a: {written}\n")
     assert root is not None
     assert (plain(root), faults) == ({"a": value}, [])
@@ -138,7 +138,7 @@ BOMB = "a: &a [x, x]\n" + "\n".join(
         ),
     ],
 )
-def test_refused_with_its_place(text: str, first: str) -> None:
+def test_unsupported_yaml_is_rejected_at_its_position(text: str, first: str) -> None:
     began = time.process_time()
     _, faults = read_source("x.yaml", text)
     assert str(min(faults, key=lambda f: (f.place.line, f.place.column))).startswith(
@@ -147,7 +147,7 @@ def test_refused_with_its_place(text: str, first: str) -> None:
     assert time.process_time() - began < 5
 
 
-def test_reading_goes_on_after_what_is_not_allowed() -> None:
+def test_reading_continues_after_unsupported_yaml() -> None:
     _, faults = read_source("x.yaml", "a: &x 1\nb: *x\na: 2\nc: !t 3\n<<: {}\nd: .inf\n")
     assert [(f.place.line, f.place.column) for f in faults] == [
         (1, 4),
@@ -159,6 +159,6 @@ def test_reading_goes_on_after_what_is_not_allowed() -> None:
     ]
 
 
-def test_binary_files_do_not_flood() -> None:
+def test_a_binary_file_has_few_faults() -> None:
     _, faults = read_source("x.yaml", "\x00\udcff" * 10_000)
     assert len(faults) == 20

@@ -100,7 +100,9 @@ def faults_of(text: str, expected: Type | None = None, *, judging: bool = True) 
         pytest.param("'it''s' == 'x'", None, set(), id="strings side by side"),
     ],
 )
-def test_what_an_expression_is_and_reads(text: str, type_: Type | None, reads: set[str]) -> None:
+def test_checking_returns_the_type_and_the_facts_read(
+    text: str, type_: Type | None, reads: set[str]
+) -> None:
     if type_ is None:
         assert faults_of(text) == ["1:5 unexpected 's'"]
         return
@@ -181,9 +183,11 @@ def test_what_an_expression_is_and_reads(text: str, type_: Type | None, reads: s
             id="null for absent",
         ),
         pytest.param(
-            "endpoint.context", ["1:1 this must be bool, and is int"], id="a rule that is no bool"
+            "endpoint.context",
+            ["1:1 this must be bool, and is int"],
+            id="a rule that is not a bool",
         ),
-        pytest.param("true && 1", ["1:9 && takes bools, and this is int"], id="and of an int"),
+        pytest.param("true && 1", ["1:9 && takes bools, and this is int"], id="`&&` of an int"),
         pytest.param(
             "!endpoint.context", ["1:2 ! takes bools, and this is int"], id="not of an int"
         ),
@@ -267,7 +271,7 @@ def test_what_an_expression_is_and_reads(text: str, type_: Type | None, reads: s
         pytest.param(
             "__class__ == 1",
             ["1:1 __class__ is not declared"],
-            id="python's own names are no names",
+            id="names of Python objects are undeclared",
         ),
         pytest.param(" // nothing", ["1:1 the expression is empty"], id="nothing but a comment"),
         pytest.param(
@@ -281,7 +285,7 @@ def test_what_an_expression_is_and_reads(text: str, type_: Type | None, reads: s
         ),
     ],
 )
-def test_faults(text: str, faults: list[str]) -> None:
+def test_every_fault_is_reported_at_its_position(text: str, faults: list[str]) -> None:
     words = {
         "U": "unsigned integers are not in the portable subset",
         "B": "bytes are not in the portable subset",
@@ -293,12 +297,12 @@ def test_faults(text: str, faults: list[str]) -> None:
     assert faults_of(text, BOOL) == expected
 
 
-def test_judging_functions_belong_to_pool_rules() -> None:
+def test_judging_functions_are_allowed_in_pool_rules_only() -> None:
     assert faults_of("share(1.0, 2.0) > 0.5", judging=False) == [
         "1:1 share judges evidence, which only pool rules may do"
     ]
     assert check("share(1.0, 2.0) > 0.5", SCHEMA).functions == {"share"}
 
 
-def test_the_places_of_failures_count_lines_through_multi_line_strings() -> None:
+def test_positions_of_failures_count_lines_within_multi_line_strings() -> None:
     assert faults_of("'''a\nb'''.size() > 0 && foo") == ["2:20 foo is not declared"]

@@ -25,7 +25,7 @@ def _explain(text: str, data: object, ours: object, theirs: object) -> str:
 
 
 @pytest.mark.slow
-def test_generated_code_and_exact_evaluator_agree_with_google_cel() -> None:
+def test_generated_code_and_the_exact_evaluator_agree_with_google_cel() -> None:
     random, oracle = Random(20260922), CppOracle()
     values = errors = 0
     while values + errors < PAIRS:
@@ -80,7 +80,7 @@ def test_cel_python_agrees_on_the_portable_subset() -> None:
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_fused_rules_with_guards_functions_and_variables_agree_with_evaluating_one_by_one(
+def test_fused_rules_agree_with_rules_evaluated_one_by_one(
     seed: int,
 ) -> None:
     random = Random(seed)

@@ -95,10 +95,10 @@ def fails(message: str, column: int) -> Failure:
         pytest.param("e.accuracy > 0.5 || true", True, id="true absorbs on the right"),
         pytest.param("e.accuracy > 0.5 && true", ABSENT, id="true does not absorb in and"),
         pytest.param(
-            "e.accuracy > 0.5 && e.n / 0 > 1", ABSENT, id="of two errors the left one is reported"
+            "e.accuracy > 0.5 && e.n / 0 > 1", ABSENT, id="the left one of two errors is reported"
         ),
         pytest.param(
-            "e.n / 0 > 1 || e.accuracy > 0.5", fails("division by zero", 5), id="whichever it is"
+            "e.n / 0 > 1 || e.accuracy > 0.5", fails("division by zero", 5), id="also in an or"
         ),
         pytest.param("e.n / 0 > 1 || e.accuracy > 0.5 || e.n == 7", True, id="three parts"),
         pytest.param("true ? 1 : e.n / 0", 1, id="only one branch is taken"),
@@ -107,14 +107,20 @@ def fails(message: str, column: int) -> Failure:
         pytest.param(
             "!e.broken",
             fails("the value is not a bool", 1),
-            id="a bool fact that is none opens no not",
+            id="`!` of a fact that is not a bool fails",
         ),
-        pytest.param("e.broken || e.n > 8", fails("the value is not a bool", 10), id="nor an or"),
+        pytest.param(
+            "e.broken || e.n > 8",
+            fails("the value is not a bool", 10),
+            id="`or` does not absorb either",
+        ),
         pytest.param("[1, 0].exists(x, 1 / x == 1)", True, id="exists absorbs"),
         pytest.param("[0, 1].exists(x, 1 / x == 1)", True, id="exists absorbs what came before"),
         pytest.param("[1, 0].all(x, 1 / x == 2)", False, id="all absorbs"),
         pytest.param(
-            "[1, 0].all(x, 1 / x == 1)", fails("division by zero", 17), id="all with an error left"
+            "[1, 0].all(x, 1 / x == 1)",
+            fails("division by zero", 17),
+            id="all with a remaining error",
         ),
         pytest.param(
             "[1, 0].exists_one(x, 1 / x == 1)",
@@ -126,7 +132,9 @@ def fails(message: str, column: int) -> Failure:
         ),
         pytest.param("[2, 0].map(x, x > 0, 2 / x)", [1], id="map with a filter"),
         pytest.param("e.tags.map(t, t + '!')", ["a!", "b!"], id="map"),
-        pytest.param("e.scores.all(k, size(k) > 0)", True, id="a map is gone through by its keys"),
+        pytest.param(
+            "e.scores.all(k, size(k) > 0)", True, id="a macro iterates over the keys of a map"
+        ),
         pytest.param(
             "[[1], []].all(x, x.all(x, x == 1))", True, id="an inner variable hides the outer"
         ),
@@ -150,15 +158,15 @@ def fails(message: str, column: int) -> Failure:
         ),
         pytest.param("-7 / 2", -3, id="int division cuts"),
         pytest.param("-7 % 2", -1, id="a remainder has the dividend's sign"),
-        pytest.param("7 % -2", 1, id="not the divisor's"),
+        pytest.param("7 % -2", 1, id="a remainder does not have the divisor's sign"),
         pytest.param("7 % 0", fails("modulus by zero", 3), id="modulus by zero"),
         pytest.param("1.0 / 0.0", math.inf, id="double division by zero"),
         pytest.param("1.0 / -0.0", -math.inf, id="by negative zero"),
         pytest.param("0.0 / 0.0", NAN, id="zero by zero"),
         pytest.param("e.nan == e.nan", False, id="nan equals nothing"),
-        pytest.param("e.nan in e.nans", False, id="nan is in no list"),
-        pytest.param("e.nans == e.nans", False, id="nor is its list itself"),
-        pytest.param("e.scores != e.scores", True, id="nor its map"),
+        pytest.param("e.nan in e.nans", False, id="nan is not in any list"),
+        pytest.param("e.nans == e.nans", False, id="a list that contains it is not equal"),
+        pytest.param("e.scores != e.scores", True, id="a map that contains it is not equal"),
         pytest.param(
             "e.nan >= params.floor || e.nan < params.floor", False, id="nan compares false"
         ),
@@ -202,30 +210,32 @@ def fails(message: str, column: int) -> Failure:
         pytest.param(
             "string(-0.0) + string(1e-7) + string(true) + string(-5)",
             "-01e-07true-5",
-            id="the others too",
+            id="other values are written like in C++",
         ),
         pytest.param(
-            "picky(-1.0)", fails("a negative count", 1), id="what a function raises is a failure"
+            "picky(-1.0)",
+            fails("a negative count", 1),
+            id="an exception of a function is a failure",
         ),
         pytest.param(
-            "!yes()", fails("the value is not a bool", 2), id="a function that breaks its word"
+            "!yes()", fails("the value is not a bool", 2), id="a function with a wrong result type"
         ),
         pytest.param(
             "e.called() > 0.0",
             Absent("e.tools.tool_call_requests"),
-            id="a function that misses a fact",
+            id="a function that reads a missing fact",
         ),
-        pytest.param("lookup()", fails("'x'", 1), id="a missing key of its own is a failure"),
+        pytest.param("lookup()", fails("'x'", 1), id="a missing key of a literal map is a failure"),
         pytest.param("null == null", True, id="null"),
     ],
 )
-def test_outcomes(text: str, expected: object) -> None:
+def test_both_evaluators_return_the_expected_outcome(text: str, expected: object) -> None:
     exact, fast = outcomes(text)
     assert same_value(exact, expected), exact
     assert same_value(fast, expected), fast
 
 
-def test_joining_without_end_fails_before_it_fills_the_memory() -> None:
+def test_unbounded_concatenation_fails_before_memory_is_full() -> None:
     schema = Schema(variables={"text": STRING, "list": list_of(INT)})
     text, elements = "x" * 60_000, (0,) * 60_000
     assert evaluate(check("size(text + text)", schema), {"text": text}) == fails(
@@ -236,7 +246,7 @@ def test_joining_without_end_fails_before_it_fills_the_memory() -> None:
     )
 
 
-def test_what_a_variable_came_to_is_what_its_reader_comes_to() -> None:
+def test_the_reader_of_a_variable_gets_its_outcome() -> None:
     schema = Schema(roots={"variables": {"good": Fact(DOUBLE)}}, variables={"plain": DOUBLE})
     checked = check("variables.good > 1.0 || plain > 1.0", schema)
     assert evaluate(checked, {"variables": {"good": ABSENT}, "plain": 1.0}) == ABSENT

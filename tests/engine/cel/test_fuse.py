@@ -75,7 +75,7 @@ EMPTY: dict[str, object] = {}
 REQUEST: dict[str, object] = {"tools": 2, "ignore": ["if"], "budget": 1.5}
 
 
-def test_only_what_is_not_true_is_told_per_row_and_in_the_order_of_rules() -> None:
+def test_findings_list_the_rules_that_are_not_true_in_order() -> None:
     stage = Stage()
     found = stage.run(
         stage.item("endpoint.accuracy >= params.floor"),
@@ -95,7 +95,7 @@ def test_only_what_is_not_true_is_told_per_row_and_in_the_order_of_rules() -> No
     ]
 
 
-def test_a_guard_on_the_request_is_asked_once_and_false_silences_the_rule() -> None:
+def test_a_request_guard_is_evaluated_once_and_false_skips_the_rule() -> None:
     stage = Stage()
     guarded = stage.item("endpoint.accuracy > 1.0", when="counted(double(request.tools)) > 5.0")
     assert stage.run(guarded, rows=[GOOD, BAD, EMPTY], request=REQUEST) == [[], [], []]
@@ -112,22 +112,20 @@ def test_a_guard_on_the_request_is_asked_once_and_false_silences_the_rule() -> N
         ),
     ],
 )
-def test_a_guard_without_an_answer_closes_the_rule_for_every_row(
-    when: str, outcome: object
-) -> None:
+def test_a_guard_without_a_value_fails_the_rule_for_every_row(when: str, outcome: object) -> None:
     stage = Stage()
     found = stage.run(stage.item("true", when=when), rows=[GOOD, BAD], request={"ignore": []})
     assert found == [[(0, outcome)], [(0, outcome)]]
 
 
-def test_a_guard_on_the_row_says_for_which_rows_the_rule_was_not_asked() -> None:
+def test_a_row_guard_that_is_false_marks_the_rule_as_not_asked() -> None:
     stage = Stage()
     guarded = stage.item("endpoint.accuracy > params.floor", when="endpoint.price < 1.5")
     found = stage.run(guarded, rows=[GOOD, BAD, EMPTY], request=REQUEST)
     assert found == [[], [(0, NOT_ASKED)], [(0, Absent("endpoint.price"))]]
 
 
-def test_a_guard_that_reads_the_row_through_a_variable_is_asked_per_row() -> None:
+def test_a_guard_that_reads_the_row_by_a_variable_is_evaluated_per_row() -> None:
     stage = Stage()
     stage.let("cheap", "endpoint.price < 1.5")
     found = stage.run(
@@ -163,7 +161,7 @@ def test_a_variable_that_does_not_read_the_row_is_computed_once_per_call() -> No
     assert stage.counted.calls == 1
 
 
-def test_a_variable_is_not_computed_when_every_reader_is_silenced_or_short_circuited() -> None:
+def test_a_variable_without_an_active_reader_is_not_computed() -> None:
     stage = Stage()
     stage.let("dear", "counted(endpoint.accuracy)")
     stage.run(
@@ -175,7 +173,7 @@ def test_a_variable_is_not_computed_when_every_reader_is_silenced_or_short_circu
     assert stage.counted.calls == 0
 
 
-def test_a_variable_without_a_value_tells_its_readers_which_fact_was_missing() -> None:
+def test_a_variable_without_a_value_passes_on_the_missing_fact() -> None:
     stage = Stage()
     stage.let("good", "counted(1.0) + endpoint.accuracy")
     stage.let("better", "variables.good * 2.0")
@@ -212,7 +210,7 @@ def test_a_variable_without_a_value_tells_its_readers_which_fact_was_missing() -
         ),
     ],
 )
-def test_of_two_variables_without_a_value_the_first_is_told(rule: str, missing: str) -> None:
+def test_the_first_of_two_missing_variables_is_reported(rule: str, missing: str) -> None:
     stage = Stage()
     stage.let("one", "string(endpoint.accuracy)")
     stage.let("other", "string(endpoint.price)")
@@ -237,14 +235,14 @@ def test_a_missing_shared_root_is_absent_not_an_error() -> None:
     assert fused([GOOD], {}) == [[(0, Absent("request.tools"))]]
 
 
-def test_no_rows_or_no_rules_no_findings() -> None:
+def test_without_rows_or_rules_there_are_no_findings() -> None:
     stage = Stage()
     assert stage.run(rows=[GOOD, BAD], request=REQUEST) == [[], []]
     assert fuse_columns([], row="endpoint")([GOOD], {}) == []
     assert stage.run(stage.item("endpoint.price > 0.0"), rows=[], request=REQUEST) == []
 
 
-def test_a_false_rule_says_its_message_of_the_row_with_the_variables_already_known() -> None:
+def test_a_false_rule_has_a_message_from_the_row_and_computed_variables() -> None:
     stage = Stage()
     stage.let("known", "counted(endpoint.price)")
     rule = stage.item("variables.known < 1.5", message='string(variables.known) + " is too dear"')
@@ -256,7 +254,7 @@ def test_a_false_rule_says_its_message_of_the_row_with_the_variables_already_kno
     assert stage.counted.calls == 2
 
 
-def test_a_message_is_also_said_where_only_the_exact_evaluator_finds_the_rule_false() -> None:
+def test_a_rule_that_the_exact_evaluator_finds_false_has_its_message() -> None:
     stage = Stage()
     rule = stage.item(
         "endpoint.accuracy > 0.9 && endpoint.price > 5.0", message="string(endpoint.price)"
@@ -264,13 +262,13 @@ def test_a_message_is_also_said_where_only_the_exact_evaluator_finds_the_rule_fa
     assert stage.run(rule, rows=[{"price": 2.0}], request=REQUEST) == [[(0, "2")]]
 
 
-def test_a_message_without_a_value_leaves_plain_false() -> None:
+def test_a_message_without_a_value_is_omitted() -> None:
     stage = Stage()
     rule = stage.item("endpoint.price > 5.0", message='endpoint.class + " is dear"')
     assert stage.run(rule, rows=[{"price": 2.0}], request=REQUEST) == [[(0, False)]]
 
 
-def test_rules_asked_once_a_call_keep_their_place_among_the_others() -> None:
+def test_rules_evaluated_once_per_call_keep_their_position() -> None:
     stage = Stage()
     rules = [
         stage.item("false"),
@@ -284,7 +282,7 @@ def test_rules_asked_once_a_call_keep_their_place_among_the_others() -> None:
     ]
 
 
-def test_columns_hold_a_value_or_what_stood_in_its_way() -> None:
+def test_columns_hold_a_value_or_the_reason_why_it_is_missing() -> None:
     stage = Stage()
     stage.let("double_price", "endpoint.price * 2.0")
     fused = fuse_columns(
@@ -304,7 +302,7 @@ def test_columns_hold_a_value_or_what_stood_in_its_way() -> None:
     ]
 
 
-def test_a_rule_whose_fact_is_no_bool_fails_closed() -> None:
+def test_a_rule_whose_value_is_not_a_bool_fails_closed() -> None:
     schema = Schema(roots={"endpoint": {"ok": Fact(BOOL)}})
     fused = fuse_rules([Item("rule", check("endpoint.ok", schema))], row="endpoint")
     assert fused([{"ok": "yes"}, {"ok": True}], {}) == [
@@ -313,14 +311,14 @@ def test_a_rule_whose_fact_is_no_bool_fails_closed() -> None:
     ]
 
 
-def test_names_that_python_reserves_are_ordinary() -> None:
+def test_reserved_words_of_python_are_ordinary_names() -> None:
     roots = {"lambda": {"def": Fact(INT), "__class__": Fact(INT)}, "class": {"import": Fact(INT)}}
     checked = check("lambda.def + lambda.__class__ + class.import == 6", Schema(roots=roots))
     fused = fuse_rules([Item("rule", checked)], row="lambda")
     assert fused([{"def": 1, "__class__": 2}], {"class": {"import": 3}}) == [[]]
 
 
-def test_one_variable_name_twice_is_refused() -> None:
+def test_a_duplicate_variable_is_rejected() -> None:
     stage = Stage()
     stage.let("same", "1.0")
     with pytest.raises(ValueError, match="variable same is given twice"):

@@ -35,7 +35,7 @@ REQUESTS = [
         id="exacto and another model",
     ),
     pytest.param(make_request(f"{MODEL}:exacto", allow_fallbacks=False), id="without fallbacks"),
-    pytest.param(make_request(f"{MODEL}:nitro", only=("unlisted",)), id="none left"),
+    pytest.param(make_request(f"{MODEL}:nitro", only=("unlisted",)), id="no endpoint left"),
 ]
 
 
@@ -49,7 +49,7 @@ def finding(explanation: Explanation, tag: str, rule: str) -> RuleFinding:
 
 
 @pytest.mark.parametrize("request_", REQUESTS)
-def test_explaining_changes_nothing_of_the_plan(request_: Request) -> None:
+def test_explaining_returns_the_same_plan(request_: Request) -> None:
     decided = plan(request_, mixed_snapshot(), make_moment())
     explanation = explained(request_)
     assert explanation.plan.canonical() == decided.canonical()
@@ -59,7 +59,7 @@ def test_explaining_changes_nothing_of_the_plan(request_: Request) -> None:
     assert all(f.seen == () for v in decided.verdicts for f in (*v.broken, *v.abstained, *v.shadow))
 
 
-def test_a_broken_rule_tells_what_it_saw() -> None:
+def test_a_broken_rule_reports_the_values_that_it_read() -> None:
     request = make_request(f"{MODEL}:exacto", max_price=MaxPrice(prompt=0.15))
     explanation = explained(request)
     assert finding(explanation, "weak2/fp8", "max_price_prompt").seen == (
@@ -79,7 +79,7 @@ def test_an_absent_fact_is_shown_as_absent() -> None:
     assert accuracy["endpoint.tools.tool_call_requests"] is None
 
 
-def test_an_abstaining_rule_tells_what_it_missed() -> None:
+def test_an_abstaining_rule_reports_the_missing_facts() -> None:
     abstained = dict(
         finding(explained(make_request(f"{OTHER}:exacto")), "good1", "propensity_in_band").seen
     )
@@ -87,7 +87,7 @@ def test_an_abstaining_rule_tells_what_it_missed() -> None:
     assert abstained["endpoint.propensity.reference"] is None
 
 
-def test_members_tell_what_their_rules_read_too() -> None:
+def test_members_report_the_values_that_their_rules_read() -> None:
     explanation = explained(make_request(f"{MODEL}:exacto"))
     (seen,) = (
         dict(seen)
@@ -99,9 +99,7 @@ def test_members_tell_what_their_rules_read_too() -> None:
     assert list(seen) == sorted(seen)
 
 
-def test_with_memory_members_tell_what_it_took_to_stay_and_others_what_it_takes_to_come_in() -> (
-    None
-):
+def test_with_memory_members_report_stay_rules_and_others_enter_rules() -> None:
     first, second, third = run_ticks({"a": "bgg", "b": "gmm", "c": "gbb"})
     assert limits_read(first.snapshot) == {"a": {"high"}, "b": {"high"}, "c": {"high"}}
     assert limits_read(second.snapshot) == {"a": {"high"}, "b": {"low"}, "c": {"low"}}
@@ -110,34 +108,34 @@ def test_with_memory_members_tell_what_it_took_to_stay_and_others_what_it_takes_
 
 def limits_read(snapshot: Snapshot) -> dict[str, set[str]]:
     explanation = explain(make_request(f"{MODEL}:{BINDING}"), snapshot, make_moment())
-    told = zip(explanation.plan.verdicts, explanation.seen, strict=True)
+    explanations = zip(explanation.plan.verdicts, explanation.seen, strict=True)
     return {
         verdict.tag: {path.removeprefix("params.") for path, _ in seen} & {"high", "low"}
-        for verdict, seen in told
+        for verdict, seen in explanations
     }
 
 
-def test_what_is_forgotten_was_not_read() -> None:
+def test_rules_do_not_read_forgotten_evidence() -> None:
     pool = mixed_snapshot().pools["exacto", MODEL]
     standing = PoolStanding("probation", AS_OF, "enter", forgotten=DecayedCounts(calls=1000.0))
-    less = replace(
+    reduced = replace(
         pool,
         endpoints=tuple(replace(endpoint, standing=standing) for endpoint in pool.endpoints),
     )
-    told = explain(
+    explanations = explain(
         make_request(f"{MODEL}:exacto"),
-        replace(mixed_snapshot(), pools={**mixed_snapshot().pools, ("exacto", MODEL): less}),
+        replace(mixed_snapshot(), pools={**mixed_snapshot().pools, ("exacto", MODEL): reduced}),
         make_moment(),
     )
     whole, rest = (
         dict(finding(e, "weak1", "tool_accuracy").seen)
-        for e in (explained(make_request(f"{MODEL}:exacto")), told)
+        for e in (explained(make_request(f"{MODEL}:exacto")), explanations)
     )
     counts = [each["endpoint.tools.tool_call_requests"] for each in (whole, rest)]
     assert counts[1] == counts[0] - 1000.0  # type: ignore[operator] # a count
 
 
-def test_pool_rules_tell_the_evidence_as_their_own_binding_folds_it() -> None:
+def test_pool_rules_report_the_evidence_of_their_own_binding() -> None:
     strict = """
     evidence: {maxAge: 1h}
     pool:

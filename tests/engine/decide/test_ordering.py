@@ -25,7 +25,7 @@ IDS = [f"lab/one@{letter}" for letter in "abcdefgh"]
 
 
 @given(st.floats(min_value=5e-324, max_value=1.0, exclude_max=True))
-def test_minus_log_is_the_logarithm(u: float) -> None:
+def test_minus_log_agrees_with_the_logarithm(u: float) -> None:
     assert minus_log(u) == pytest.approx(-math.log(u), rel=CLOSE, abs=0)
 
 
@@ -40,12 +40,12 @@ def test_minus_log_is_the_logarithm(u: float) -> None:
         pytest.param(5e-324, id="the smallest double"),
     ],
 )
-def test_minus_log_at_the_corners(u: float) -> None:
+def test_minus_log_at_its_limits(u: float) -> None:
     assert minus_log(u) == pytest.approx(-math.log(u), rel=CLOSE, abs=0)
     assert minus_log(u) > 0
 
 
-def test_the_time_of_a_race_is_the_keyed_hash_of_the_id() -> None:
+def test_arrival_times_derive_from_the_keyed_hash_of_the_id() -> None:
     number = int.from_bytes(blake2b(b"lab/one@a", key=SEED, digest_size=8).digest(), "big")
     assert ExponentialRace(SEED).time("lab/one@a") == minus_log(((number >> 11) + 0.5) / 2**53)
 
@@ -59,18 +59,22 @@ def order(keys: list[SortKey]) -> list[int]:
     [
         pytest.param([3.0, 1, 2.0], False, [1, 2, 0], id="smallest first"),
         pytest.param([3.0, 1, 2.0], True, [0, 2, 1], id="largest first"),
-        pytest.param([None, 2.0, NAN, 1.0], False, [3, 1, 0, 2], id="no value comes last"),
+        pytest.param([None, 2.0, NAN, 1.0], False, [3, 1, 0, 2], id="missing values come last"),
         pytest.param([None, 2.0, NAN, 1.0], True, [1, 3, 0, 2], id="in both directions"),
-        pytest.param(["x", INF, -INF], False, [2, 1, 0], id="infinities are values, text is none"),
+        pytest.param(
+            ["x", INF, -INF], False, [2, 1, 0], id="infinities are values, text is missing"
+        ),
         pytest.param([1.0, 1, 1.0], True, [0, 1, 2], id="equals are left to the next key"),
-        pytest.param([0.0, -0.0], True, [0, 1], id="there is one zero"),
+        pytest.param([0.0, -0.0], True, [0, 1], id="negative zero equals zero"),
     ],
 )
-def test_sort_keys(column: list[object], descending: bool, expected: list[int]) -> None:  # noqa: FBT001 - a table's row
+def test_sort_keys_order_values_and_put_missing_ones_last(
+    column: list[object], *, descending: bool, expected: list[int]
+) -> None:
     assert order(sort_keys(column, descending=descending)) == expected
 
 
-def test_weights_come_in_classes() -> None:
+def test_weights_are_grouped_into_classes() -> None:
     weights = [None, 0.0, 1e-300, INF, 5.0, NAN, -1.0, "x"]
     keys = draw_keys(weights, IDS, SEED)
     assert [key[0] for key in keys] == [3, 2, 1, 0, 1, 3, 3, 3]
@@ -78,7 +82,7 @@ def test_weights_come_in_classes() -> None:
     assert order(keys)[0] == 3
 
 
-def test_infinite_weights_are_drawn_among_themselves() -> None:
+def test_infinite_weights_are_drawn_at_random_among_themselves() -> None:
     firsts = {
         order(draw_keys([INF, INF], IDS[:2], seed.to_bytes(16, "big")))[0] for seed in range(64)
     }
@@ -97,7 +101,7 @@ def test_draws_at_one_and_three_dollars_are_nine_to_one() -> None:
     assert abs(hits / rounds - 0.9) < 4 * math.sqrt(0.9 * 0.1 / rounds)
 
 
-def test_three_draws_are_each_as_likely_as_their_weights_say() -> None:
+def test_orders_of_three_are_as_likely_as_their_weights_imply() -> None:
     rounds, orders = 6_000, dict[tuple[int, ...], int]()
     for seed in range(rounds):
         drawn = tuple(order(draw_keys([3.0, 2.0, 1.0], IDS[:3], seed.to_bytes(16, "big"))))
@@ -136,7 +140,7 @@ def test_the_same_seed_draws_the_same(weights: list[float | None], seed: bytes) 
 TEXTS = st.text(max_size=8)
 
 
-def test_an_explicit_seed_is_taken_as_it_is() -> None:
+def test_an_explicit_seed_is_used_unchanged() -> None:
     assert seed_for(SEED, "t", "m", "s", "d") == SEED
 
 
@@ -159,7 +163,7 @@ def test_no_two_sessions_share_a_seed(
     assert (seed_for(b"", *one, "d") == seed_for(b"", *other, "d")) is (one == other)
 
 
-def test_without_a_session_every_decision_has_a_seed_of_its_own() -> None:
+def test_without_a_session_every_decision_has_its_own_seed() -> None:
     seeds = {seed_for(b"", "t", "lab/one", "", f"decision-{n}") for n in range(100)}
     assert len(seeds) == 100
     assert seed_for(b"", "t", "lab/one", "", "d") == seed_for(b"", "u", "lab/two", "", "d")

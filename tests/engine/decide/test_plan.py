@@ -96,7 +96,7 @@ ILL = st.dictionaries(
 
 @settings(max_examples=200)
 @given(SUFFIXES, SUFFIXES, MORE, SEEDS, ILL)
-def test_nothing_a_request_says_lets_a_non_member_in(
+def test_no_request_field_admits_a_non_member(
     before: str, after: str, more: dict[str, Any], seed: bytes, ill: dict[str, str]
 ) -> None:
     answer = plan_for(
@@ -107,7 +107,7 @@ def test_nothing_a_request_says_lets_a_non_member_in(
 
 @settings(max_examples=200)
 @given(SUFFIXES, SUFFIXES, MORE, SEEDS, ILL)
-def test_every_endpoint_is_attempted_or_told_why_not(
+def test_every_endpoint_is_attempted_or_excluded_with_a_reason(
     first: str, second: str, more: dict[str, Any], seed: bytes, ill: dict[str, str]
 ) -> None:
     answer = plan_for(
@@ -148,7 +148,7 @@ ALLOWED = {
 
 @settings(max_examples=200)
 @given(st.sampled_from(sorted(ALLOWED)), SUFFIXES, MORE, SEEDS)
-def test_a_request_never_widens_what_the_tenant_may_use(
+def test_a_request_never_widens_its_tenants_limits(
     tenant: str, suffixes: str, more: dict[str, Any], seed: bytes
 ) -> None:
     answer = plan_for(
@@ -157,7 +157,7 @@ def test_a_request_never_widens_what_the_tenant_may_use(
     assert set(endpoint_ids(answer)) <= ALLOWED[tenant]
 
 
-def test_what_the_tenant_may_use_is_what_it_gets() -> None:
+def test_a_tenant_gets_every_endpoint_that_it_may_use() -> None:
     for tenant, allowed in ALLOWED.items():
         answer = plan_for(tenants(), MODEL, OTHER, tenant=tenant)
         assert set(endpoint_ids(answer)) == allowed - {f"{MODEL}@good1/priority"}
@@ -184,11 +184,11 @@ def test_ignoring_an_endpoint_never_reorders_the_others(
 def test_the_same_request_snapshot_and_moment_give_the_same_bytes(
     more: dict[str, Any], seed: bytes, suffixes: str
 ) -> None:
-    once, again = (
+    first, second = (
         plan_for(mixed_snapshot(), MODEL + suffixes, at=make_moment(seed), **more).canonical()
         for _ in range(2)
     )
-    assert once == again
+    assert first == second
 
 
 CHILD = """
@@ -236,12 +236,12 @@ def test_an_unknown_model_is_an_error_wherever_it_is_named() -> None:
         plan_for(mixed_snapshot(), MODEL, "lab/none")
 
 
-def test_an_unknown_variant_is_an_error_and_names_the_known() -> None:
+def test_an_unknown_variant_is_an_error_that_lists_the_known_ones() -> None:
     with pytest.raises(UnknownVariant, match="'turbo', known are exacto, floor, nitro"):
         plan_for(mixed_snapshot(), f"{MODEL}:turbo")
 
 
-def test_a_policy_older_than_asked_for_is_refused() -> None:
+def test_a_policy_older_than_the_requested_revision_is_rejected() -> None:
     source = shipped_policy().source
     seventh = judge_world(mixed_world(), compile_policy(*read_policy(source.files), source, 7))
     assert plan_for(seventh, min_policy_revision=7).policy_revision == 7
@@ -254,13 +254,19 @@ def test_a_policy_older_than_asked_for_is_refused() -> None:
     ("more", "availability"),
     [
         pytest.param({"model": "lab/empty"}, "no_endpoints", id="a model without endpoints"),
-        pytest.param({"model": "lab/empty:exacto"}, "no_endpoints", id="and its pool"),
-        pytest.param({"only": ("unlisted",)}, "constraint_filtered", id="none left"),
+        pytest.param(
+            {"model": "lab/empty:exacto"},
+            "no_endpoints",
+            id="the pool of a model without endpoints",
+        ),
+        pytest.param({"only": ("unlisted",)}, "constraint_filtered", id="no endpoint left"),
         pytest.param({"model": "lab/unseen:exacto"}, "constraint_filtered", id="none in the pool"),
         pytest.param({}, "", id="some left"),
     ],
 )
-def test_no_endpoint_left_is_an_answer(more: dict[str, Any], availability: str) -> None:
+def test_a_plan_without_attempts_states_its_availability(
+    more: dict[str, Any], availability: str
+) -> None:
     snapshot = judge_world(
         world(endpoint("a"), endpoint("b", "lab/unseen"), models=[Model("lab/empty")])
     )
@@ -270,13 +276,13 @@ def test_no_endpoint_left_is_an_answer(more: dict[str, Any], availability: str) 
     assert len(answer.excluded) == len(answer.verdicts) - len(answer.attempts)
 
 
-def test_without_evidence_exacto_is_empty_and_says_so() -> None:
+def test_without_evidence_exacto_excludes_all_with_reasons() -> None:
     answer = plan_for(judge_world(world(endpoint("a"), endpoint("b"))), f"{MODEL}:exacto")
     assert answer.attempts == ()
     assert reasons(answer) == {"a": ["EVIDENCE_ABSENT"] * 2, "b": ["EVIDENCE_ABSENT"] * 2}
 
 
-def test_two_endpoints_are_too_few_for_propensity_which_says_so() -> None:
+def test_propensity_abstains_for_two_endpoints() -> None:
     two = world(
         endpoint("a"),
         endpoint("b"),
@@ -290,7 +296,7 @@ def test_two_endpoints_are_too_few_for_propensity_which_says_so() -> None:
         )
 
 
-def test_pool_and_request_reasons_unite() -> None:
+def test_reasons_of_pool_and_request_rules_are_combined() -> None:
     answer = plan_for(
         mixed_snapshot(), f"{MODEL}:exacto", only=("weak2",), quantizations=("fp8",), zdr=True
     )
@@ -298,24 +304,24 @@ def test_pool_and_request_reasons_unite() -> None:
     assert reasons(answer)["good1"] == ["only", "data_policy:zdr", "quantization"]
 
 
-def test_an_attempt_says_who_serves_by_which_rules() -> None:
+def test_an_attempt_names_its_endpoint_and_rule_set() -> None:
     answer = plan_for(mixed_snapshot(), f"{MODEL}:exacto:floor")
     first = answer.attempts[0]
     assert (first.rank, first.model, first.endpoint_id) == (1, MODEL, f"{MODEL}@good1")
     assert (first.provider, first.tag, first.rule_set) == ("good1", "good1", "exacto+floor")
 
 
-def test_without_fallbacks_the_first_is_the_only_one() -> None:
+def test_without_fallbacks_there_is_one_attempt() -> None:
     answer = plan_for(mixed_snapshot(), f"{MODEL}:floor", OTHER, allow_fallbacks=False)
     assert tags(answer) == ["unseen"]
-    told = [f for v in answer.excluded for f in v.broken if f.rule == "allow_fallbacks"]
-    assert {f.message for f in told} == {
+    findings = [f for v in answer.excluded for f in v.broken if f.rule == "allow_fallbacks"]
+    assert {f.message for f in findings} == {
         f"fallbacks are not allowed and {MODEL}@unseen comes first"
     }
     assert len(answer.excluded) == len(answer.verdicts) - 1
 
 
-def test_health_of_the_moment_demotes_and_leaves_a_trace_of_nothing_else() -> None:
+def test_a_failing_endpoint_is_demoted_for_one_request_only() -> None:
     ill = make_moment(health={f"{MODEL}@good1": "failing"})
     assert tags(plan_for(mixed_snapshot(), f"{MODEL}:exacto:floor"))[0] == "good1"
     assert tags(plan_for(mixed_snapshot(), f"{MODEL}:exacto:floor", at=ill))[-1] == "good1"
@@ -332,7 +338,7 @@ def test_health_of_the_moment_demotes_and_leaves_a_trace_of_nothing_else() -> No
         pytest.param(AS_OF + 18 * HOUR, None, ["timed", "steady"], id="until the night is over"),
     ],
 )
-def test_prices_are_those_of_the_moment(
+def test_prices_depend_on_the_hour_and_prompt_length(
     now: Any, prompt_tokens: int | None, expected: list[str]
 ) -> None:
     overrides = (
@@ -358,7 +364,7 @@ def test_the_blended_price_is_three_quarters_prompt() -> None:
     assert tags(plan_for(judge_world(world(one, other)), f"{MODEL}:floor")) == ["other", "one"]
 
 
-def test_who_has_no_price_comes_after_all_draws() -> None:
+def test_endpoints_without_a_price_come_last() -> None:
     snapshot = judge_world(
         world(
             endpoint("unknown", price=None),
@@ -374,7 +380,7 @@ def test_who_has_no_price_comes_after_all_draws() -> None:
         ]
 
 
-def test_a_session_keeps_its_first_attempt_while_that_is_admitted() -> None:
+def test_a_session_keeps_its_first_attempt_while_it_is_admitted() -> None:
     def first(session: str, decision: str, **more: Any) -> str:
         seed = seed_for(b"", "acme", MODEL, session, decision)
         return tags(
@@ -394,7 +400,7 @@ def test_a_session_keeps_its_first_attempt_while_that_is_admitted() -> None:
         assert kept != first(f"session-{n}", "four", ignore=(kept,))
 
 
-def test_pins_come_first_among_equals_of_the_pool() -> None:
+def test_pinned_members_come_first() -> None:
     pinned = replace(
         mixed_world(),
         preferences=(Preference("acme", "pin", "good5"), Preference("acme", "pin", "weak1")),
@@ -404,7 +410,7 @@ def test_pins_come_first_among_equals_of_the_pool() -> None:
     assert set(endpoint_ids(answer)) <= MEMBERS
 
 
-def test_models_in_turn_or_all_together() -> None:
+def test_models_are_partitioned_or_sorted_together() -> None:
     assert [
         a.model for a in plan_for(mixed_snapshot(), f"{OTHER}:floor", f"{MODEL}:floor").attempts
     ] == [OTHER] * 2 + [MODEL] * 8
@@ -413,7 +419,7 @@ def test_models_in_turn_or_all_together() -> None:
     assert {a.model for a in merged.attempts[4:6]} == {MODEL, OTHER}
 
 
-def test_a_key_that_only_one_model_gives_cause_for_sorts_all_of_them() -> None:
+def test_a_key_that_applies_to_one_model_sorts_all_models() -> None:
     tiers = [
         endpoint("acme/priority", price=5.0, **throughput(1.0)),
         endpoint("acme", price=1.0, **throughput(9.0)),
@@ -430,7 +436,7 @@ def test_a_key_that_only_one_model_gives_cause_for_sorts_all_of_them() -> None:
         assert tags(merged) == ["acme/priority", "acme", "other", "third"]
 
 
-def test_a_model_named_twice_keeps_the_better_place() -> None:
+def test_an_endpoint_of_a_repeated_model_keeps_its_better_rank() -> None:
     answer = plan_for(mixed_snapshot(), f"{MODEL}:exacto", MODEL)
     assert len(set(endpoint_ids(answer))) == len(answer.attempts) == 8
     assert set(endpoint_ids(answer)[:5]) == MEMBERS
@@ -445,7 +451,7 @@ def test_preferred_speed_demotes_across_models() -> None:
     assert len(answer.attempts) == 10
 
 
-def test_reasons_of_request_rules_are_of_the_closed_list() -> None:
+def test_reasons_of_request_rules_are_in_the_documented_list() -> None:
     assert {
         r.reason
         for rules in shipped_policy().rule_sets.values()

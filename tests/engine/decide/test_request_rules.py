@@ -48,7 +48,7 @@ PRICED = (
 # --- 1: the price draw ----------------------------------------------------------------------------
 
 
-def test_item_01_price_draw_is_nine_to_one_and_the_unstable_come_last() -> None:
+def test_item_01_price_draw_is_nine_to_one_and_unstable_endpoints_come_last() -> None:
     snapshot, rounds = served(*PRICED), 10_000
     orders = [
         tuple(tags(plan_for(snapshot, at=make_moment(n.to_bytes(16, "big")))))
@@ -61,9 +61,9 @@ def test_item_01_price_draw_is_nine_to_one_and_the_unstable_come_last() -> None:
 @pytest.mark.parametrize(
     ("trouble", "place"),
     [
-        pytest.param({}, 0, id="nothing known is no trouble"),
+        pytest.param({}, 0, id="unknown uptime counts as healthy"),
         pytest.param({"uptime_30m_percent": 95.0}, 0, id="at 95 % as usual"),
-        pytest.param({"uptime_30m_percent": 94.9}, 1, id="below 95 % after the sound"),
+        pytest.param({"uptime_30m_percent": 94.9}, 1, id="below 95 % after healthy endpoints"),
         pytest.param({"uptime_30m_percent": 79.9}, 2, id="below 80 % a last resort"),
         pytest.param({"status": -2}, 2, id="a bad status too"),
         pytest.param(
@@ -76,7 +76,7 @@ def test_item_01_price_draw_is_nine_to_one_and_the_unstable_come_last() -> None:
         ),
     ],
 )
-def test_item_01_uptime_bands(trouble: dict[str, Any], place: int) -> None:
+def test_item_01_uptime_bands_order_endpoints(trouble: dict[str, Any], place: int) -> None:
     others = (endpoint("dear", price=1e9), endpoint("shaky", price=1e9, uptime_30m_percent=90.0))
     answer = tags(plan_for(served(endpoint("a", price=0.01, **trouble), *others)))
     assert answer.index("a") == place
@@ -92,15 +92,17 @@ def test_item_01_uptime_bands(trouble: dict[str, Any], place: int) -> None:
         pytest.param(
             {"order": ("unlisted", "c")},
             ["c", "a", "b"],
-            id="who does not serve the model is skipped",
+            id="endpoints of other models are skipped",
         ),
         pytest.param(
             {"order": ("c", "b"), "allow_fallbacks": False},
             ["c", "b"],
-            id="no rest without fallbacks",
+            id="the order alone without fallbacks",
         ),
         pytest.param(
-            {"order": ("unlisted",), "allow_fallbacks": False}, [], id="none without fallbacks"
+            {"order": ("unlisted",), "allow_fallbacks": False},
+            [],
+            id="no other endpoint without fallbacks",
         ),
         pytest.param(
             {"order": ("b",)}, ["b", "a", "c"], id="a named unstable one still comes first"
@@ -113,11 +115,11 @@ def test_item_01_uptime_bands(trouble: dict[str, Any], place: int) -> None:
         ),
     ],
 )
-def test_item_02_order(wants: dict[str, Any], expected: list[str]) -> None:
+def test_item_02_order_comes_first(wants: dict[str, Any], expected: list[str]) -> None:
     assert tags(plan_for(served(*PRICED), **wants)) == expected
 
 
-def test_item_02_order_draws_no_lots() -> None:
+def test_item_02_order_is_deterministic() -> None:
     snapshot = served(*PRICED)
     plans = {
         tuple(tags(plan_for(snapshot, order=("b",), at=make_moment(n.to_bytes(16, "big")))))
@@ -142,19 +144,23 @@ LAYERED = (
     [
         pytest.param({}, {}, "abcd", id="no preference at all"),
         pytest.param({"only": ("a", "b")}, {"only": ("b", "c")}, "b", id="only is an intersection"),
-        pytest.param({"only": ("a",)}, {"only": ("b",)}, "", id="which may be empty"),
+        pytest.param({"only": ("a",)}, {"only": ("b",)}, "", id="an empty list"),
         pytest.param({"ignore": ("a",)}, {"ignore": ("b",)}, "cd", id="ignore is a union"),
         pytest.param({"ignore": ("a",)}, {"only": ("a", "b")}, "b", id="only does not undo ignore"),
-        pytest.param({"only": ("a", "b")}, {"order": ("c", "b")}, "ba", id="order admits none"),
+        pytest.param(
+            {"only": ("a", "b")}, {"order": ("c", "b")}, "ba", id="order admits no other endpoint"
+        ),
         pytest.param({}, {"zdr": True}, "ab", id="the request asks for zdr"),
-        pytest.param({"zdr": True}, {}, "ab", id="the operator does"),
-        pytest.param({"zdr": True}, {"zdr": False}, "ab", id="which no request relaxes"),
+        pytest.param({"zdr": True}, {}, "ab", id="the tenant's settings require zdr"),
+        pytest.param(
+            {"zdr": True}, {"zdr": False}, "ab", id="a request cannot relax the tenant's settings"
+        ),
         pytest.param({}, {"data_collection": "deny"}, "ac", id="the request denies collection"),
         pytest.param(
             {"deny_data_collection": True},
             {"data_collection": "allow"},
             "ac",
-            id="the operator does",
+            id="the tenant's settings deny collection",
         ),
         pytest.param({"zdr": True}, {"data_collection": "deny"}, "a", id="both"),
     ],
@@ -167,7 +173,7 @@ def test_item_03_layers_only_narrow(
     assert "".join(tags(plan_for(snapshot, tenant="acme", **sort, **wants))) == expected
 
 
-def test_item_03_every_layer_has_a_reason_of_its_own() -> None:
+def test_item_03_every_layer_has_its_own_reason() -> None:
     acme = TenantSettings(
         "acme", only=("a", "b", "c"), ignore=("b",), zdr=True, deny_data_collection=True
     )
@@ -189,14 +195,12 @@ def test_item_03_every_layer_has_a_reason_of_its_own() -> None:
         pytest.param(MaxPrice(prompt=1.99), "a", id="one above is not"),
         pytest.param(MaxPrice(completion=1.0), "ac", id="of the completion"),
         pytest.param(MaxPrice(prompt=3.0, completion=1.0), "ac", id="all limits hold"),
-        pytest.param(
-            MaxPrice(request=0.0), "a", id="nothing per request is a limit; unknown is not within"
-        ),
+        pytest.param(MaxPrice(request=0.0), "a", id="unknown prices are not within a limit"),
         pytest.param(MaxPrice(image=0.5), "b", id="per image"),
         pytest.param(MaxPrice(audio=4.0), "c", id="of audio"),
     ],
 )
-def test_item_04_max_price_removes(limit: MaxPrice, expected: str) -> None:
+def test_item_04_max_price_excludes(limit: MaxPrice, expected: str) -> None:
     snapshot = served(
         endpoint("a", prices=Prices(prompt=1.0, completion=1.0, request_usd=0.0)),
         endpoint("b", prices=Prices(prompt=2.0, completion=2.0, request_usd=0.1, image_usd=0.5)),
@@ -213,16 +217,16 @@ def test_item_04_max_price_removes(limit: MaxPrice, expected: str) -> None:
     [
         pytest.param({}, "abcd", id="by price"),
         pytest.param({"preferred_min_throughput": Percentiles(p50=50.0)}, "abcd",
-                     id="all but the unknown are fast"),
+                     id="endpoints of unknown speed come last"),
         pytest.param({"preferred_min_throughput": Percentiles(p50=60.0)}, "bcad",
-                     id="the slow come after"),
+                     id="slow endpoints come last"),
         pytest.param({"preferred_min_throughput": Percentiles(p50=60.0, p90=30.0)}, "cabd",
-                     id="both must hold"),
+                     id="both preferences must hold"),
         pytest.param({"preferred_max_latency": Percentiles(p50=0.5)}, "abcd", id="in seconds"),
         pytest.param({"preferred_max_latency": Percentiles(p50=0.4)}, "bacd", id="latency"),
         pytest.param({"preferred_max_latency": Percentiles(p50=0.4),
                       "preferred_min_throughput": Percentiles(p90=30.0)},
-                     "abcd", id="none does both"),
+                     "abcd", id="no endpoint meets both preferences"),
     ],
 )  # fmt: skip
 def test_item_04_preferred_only_demotes(wants: dict[str, Any], expected: str) -> None:
@@ -248,11 +252,11 @@ def test_item_04_preferred_only_demotes(wants: dict[str, Any], expected: str) ->
         ),
         pytest.param("acme/fp8", ["acme/fp8", "acme/fp8~2"], id="a tag that repeats: both"),
         pytest.param("acme/us", ["acme/us"], id="a tag: one"),
-        pytest.param("acme/flex", ["acme/flex"], id="a tier's tag lets it in"),
+        pytest.param("acme/flex", ["acme/flex"], id="a tier's tag admits it"),
         pytest.param("other", ["other"], id="another provider"),
     ],
 )
-def test_item_05_base_slug_and_tag(name: str, expected: list[str]) -> None:
+def test_item_05_a_base_slug_matches_all_its_tags(name: str, expected: list[str]) -> None:
     acme = [
         endpoint("acme"),
         endpoint("acme/fp8"),
@@ -271,14 +275,20 @@ def test_item_05_base_slug_and_tag(name: str, expected: list[str]) -> None:
 @pytest.mark.parametrize(
     ("suffix", "wants", "expected"),
     [
-        pytest.param("", {}, ["acme"], id="no tier unless asked for"),
+        pytest.param("", {}, ["acme"], id="no service tier unless requested"),
         pytest.param(":nitro", {}, ["acme", "acme/priority"], id="nitro admits priority"),
         pytest.param(":floor", {}, ["acme", "acme/flex"], id="floor admits flex"),
         pytest.param(
-            ":nitro", {"service_tier": "default"}, ["acme"], id="an explicit default tier does not"
+            ":nitro",
+            {"service_tier": "default"},
+            ["acme"],
+            id="an explicit default tier admits no other",
         ),
         pytest.param(
-            ":nitro", {"service_tier": "auto"}, ["acme", "acme/priority"], id="auto is none given"
+            ":nitro",
+            {"service_tier": "auto"},
+            ["acme", "acme/priority"],
+            id="auto equals no service tier",
         ),
         pytest.param(
             "", {"service_tier": "priority"}, ["acme", "acme/priority"], id="priority, then others"
@@ -291,12 +301,14 @@ def test_item_05_base_slug_and_tag(name: str, expected: list[str]) -> None:
         ),
     ],
 )
-def test_item_05_service_tiers(suffix: str, wants: dict[str, Any], expected: list[str]) -> None:
+def test_item_05_service_tiers_serve_only_when_requested(
+    suffix: str, wants: dict[str, Any], expected: list[str]
+) -> None:
     snapshot = served(endpoint("acme"), endpoint("acme/flex"), endpoint("acme/priority"))
     assert sorted(tags(plan_for(snapshot, MODEL + suffix, **wants))) == expected
 
 
-def test_item_05_a_tier_that_is_asked_for_comes_first() -> None:
+def test_item_05_a_requested_tier_comes_first() -> None:
     snapshot = served(
         endpoint("acme", price=1.0),
         endpoint("acme/priority", price=9.0),
@@ -338,7 +350,7 @@ def vetted() -> Snapshot:
         pytest.param(":nitro:floor", "abw", id="floor after nitro sorts by price"),
         pytest.param(":floor:nitro", "wba", id="nitro after floor by throughput"),
         pytest.param(":nitro:exacto", "ba", id="exacto after nitro leaves nitro to sort"),
-        pytest.param(":exacto:nitro", "ba", id="as before it"),
+        pytest.param(":exacto:nitro", "ba", id="as before the tick"),
         pytest.param(":exacto:floor", "ab", id="exacto and floor"),
         pytest.param(":floor:exacto:nitro", "ba", id="three"),
         pytest.param(":free:nitro", "wba", id="the free row, sorted"),
@@ -375,7 +387,7 @@ def test_item_07_each_model_has_its_own_suffix() -> None:
     ]  # fmt: skip
 
 
-def test_item_07_partition_none_merges_sorts_and_no_filters() -> None:
+def test_item_07_partition_none_merges_sorts_but_not_filters() -> None:
     answer = plan_for(vetted(), f"{MODEL}:exacto", OTHER, sort="price", partition="none")
     assert [(a.model, a.tag) for a in answer.attempts] == [
         (MODEL, "a"), (OTHER, "a"), (MODEL, "b"), (OTHER, "b"), (OTHER, "w"),
@@ -383,7 +395,7 @@ def test_item_07_partition_none_merges_sorts_and_no_filters() -> None:
     assert [(v.model, v.tag) for v in answer.excluded] == [(MODEL, "w")]
 
 
-def test_item_07_the_suffix_of_the_first_model_orders_all_together() -> None:
+def test_item_07_the_first_models_suffix_orders_merged_models() -> None:
     answer = plan_for(vetted(), f"{MODEL}:nitro", f"{OTHER}:floor", partition="none")
     assert [a.tag for a in answer.attempts] == ["w", "w", "b", "b", "a", "a"]
 
@@ -402,7 +414,7 @@ def tiered(**errored: int | None) -> Snapshot:
     )
 
 
-def test_item_08_tools_bring_the_tiers_in_order() -> None:
+def test_item_08_requests_with_tools_use_the_tiers() -> None:
     snapshot = tiered(good=0, fair=2, fine=1, sound=2, unseen=None, bad=500)
     assert tags(plan_for(snapshot)) == ["bad", "unseen", "sound", "fine", "fair", "good"]
     assert tags(plan_for(snapshot, tools=1)) == ["sound", "fine", "fair", "good", "unseen", "bad"]
@@ -423,7 +435,7 @@ def test_item_08_tools_bring_the_tiers_in_order() -> None:
         pytest.param({"sort": "price"}, id="sort by price"),
     ],
 )
-def test_item_08_an_explicit_sort_switches_the_tiers_off(wants: dict[str, Any]) -> None:
+def test_item_08_an_explicit_sort_disables_the_tiers(wants: dict[str, Any]) -> None:
     snapshot = tiered(good=0, fair=2, fine=1, sound=2, unseen=None, bad=500)
     assert tags(plan_for(snapshot, tools=1, **wants)) == [
         "bad",
@@ -438,7 +450,7 @@ def test_item_08_an_explicit_sort_switches_the_tiers_off(wants: dict[str, Any]) 
 @pytest.mark.parametrize(
     "wants",
     [
-        pytest.param({}, id="nothing asked"),
+        pytest.param({}, id="no tools requested"),
         pytest.param({"sort": "price"}, id="sort by price"),
         pytest.param({"sort": "throughput"}, id="sort by throughput"),
         pytest.param({"sort": "latency"}, id="sort by latency"),
@@ -454,7 +466,7 @@ def test_item_08_no_sort_bypasses_the_hard_pool(wants: dict[str, Any]) -> None:
         assert attempted == ({"good"} if "only" in wants else {"good", "fair", "fine", "sound"})
 
 
-def test_item_08_the_soft_tiers_leave_nobody_out() -> None:
+def test_item_08_the_soft_tiers_exclude_no_endpoint() -> None:
     answer = plan_for(tiered(good=0, unseen=None, bad=2000), tools=1)
     assert tags(answer) == ["good", "unseen", "bad"]
     assert answer.excluded == ()
@@ -463,15 +475,17 @@ def test_item_08_the_soft_tiers_leave_nobody_out() -> None:
 @pytest.mark.parametrize(
     ("errored", "last"),
     [
-        # 96 % holds above the absolute floor of 93 %, and lies far below peers near 100 %
-        pytest.param({"a": 0, "b": 1, "odd": 80}, None, id="two peers are no measure"),
+        # 96 % is above the absolute floor of 93 % but far below peers near 100 %
+        pytest.param({"a": 0, "b": 1, "odd": 80}, None, id="two peers are too few"),
         pytest.param(
             {"a": 0, "b": 1, "c": 2, "odd": 80}, "odd", id="with four in all the outlier comes last"
         ),
         pytest.param({"a": 0, "odd": 400}, "odd", id="the absolute floor needs no peers"),
     ],
 )
-def test_item_09_live_cut_off_needs_four_peers(errored: dict[str, int], last: str | None) -> None:
+def test_item_09_the_live_cutoff_needs_four_peers(
+    errored: dict[str, int], last: str | None
+) -> None:
     answer = tags(plan_for(tiered(**errored), tools=1))
     assert (answer[-1] == "odd") is (last == "odd")
 
@@ -484,7 +498,7 @@ def test_item_09_live_cut_off_needs_four_peers(errored: dict[str, int], last: st
         pytest.param(99, 99, True, id="a request too few"),
     ],
 )
-def test_item_09_below_the_floors_is_the_middle_tier(
+def test_item_09_endpoints_below_the_floors_are_in_the_middle_tier(
     requests: int, calls: int, *, middle: bool
 ) -> None:
     snapshot = served(
@@ -525,7 +539,7 @@ def test_item_09_below_the_floors_is_the_middle_tier(
         pytest.param({"model": f"{MODEL}:exacto"}, {"EVIDENCE_ABSENT"}, id="quality"),
     ],
 )
-def test_item_10_no_endpoint_is_an_answer_with_reasons(
+def test_item_10_a_plan_without_attempts_has_reasons(
     wants: dict[str, Any], excluded_by: set[str]
 ) -> None:
     answer = plan_for(
@@ -547,7 +561,7 @@ def test_item_10_no_endpoint_is_an_answer_with_reasons(
             "a",
             id="tools: those that support them, where any does",
         ),
-        pytest.param({"a": (), "b": ()}, (), 1, "ab", id="all, where none does"),
+        pytest.param({"a": (), "b": ()}, (), 1, "ab", id="all endpoints if none supports it"),
         pytest.param(
             {"a": ("response_format",), "b": ()},
             ("response_format",),
@@ -563,7 +577,7 @@ def test_item_10_no_endpoint_is_an_answer_with_reasons(
         ),
     ],
 )
-def test_item_10_capabilities_that_some_endpoint_has(
+def test_item_10_required_capabilities_exclude_endpoints(
     supporting: dict[str, tuple[str, ...]], parameters: tuple[str, ...], tools: int, expected: str
 ) -> None:
     snapshot = served(
@@ -584,11 +598,13 @@ def test_item_10_capabilities_that_some_endpoint_has(
         pytest.param(
             {"context_length": 1000}, 1000, True, id="no limit stated: the context length is"
         ),
-        pytest.param({"context_length": 1000}, 1001, False, id="which may be too short"),
+        pytest.param({"context_length": 1000}, 1001, False, id="longer than the context length"),
         pytest.param({}, 10**9, True, id="nothing stated"),
     ],
 )
-def test_item_10_completion_limit(limits: dict[str, Any], max_tokens: int, *, fits: bool) -> None:
+def test_item_10_completion_limit_excludes_endpoints(
+    limits: dict[str, Any], max_tokens: int, *, fits: bool
+) -> None:
     assert bool(plan_for(served(endpoint("a", **limits)), max_tokens=max_tokens).attempts) is fits
 
 
@@ -622,7 +638,9 @@ OFFER = {
                      id="unknown keys"),
     ],
 )  # fmt: skip
-def test_item_12_importer_accepts(changes: dict[str, Any], field: str, expected: object) -> None:
+def test_item_12_the_importer_accepts_all_documented_forms(
+    changes: dict[str, Any], field: str, expected: object
+) -> None:
     snapshot = {
         "generated": "2026-07-04T14:04:07Z",
         "models": [{"id": MODEL, "name": "One"}],

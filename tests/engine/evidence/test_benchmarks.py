@@ -22,12 +22,12 @@ RUN = BenchmarkRun("lab/one@acme", "inspect", SERIES, 0.5, NOON, "a")
     ("changes", "standing"),
     [
         pytest.param({"run_at": NOON + DAY}, 0.9, id="a later run counts instead"),
-        pytest.param({"run_at": NOON - DAY}, 0.5, id="an earlier one does not"),
-        pytest.param({"run_at": NOON + 3 * DAY}, 0.5, id="nor one that is still to come"),
-        pytest.param({"run_at": NOON + 2 * DAY}, 0.9, id="one of this very instant does"),
+        pytest.param({"run_at": NOON - DAY}, 0.5, id="an earlier run does not count"),
+        pytest.param({"run_at": NOON + 3 * DAY}, 0.5, id="a future run does not count"),
+        pytest.param({"run_at": NOON + 2 * DAY}, 0.9, id="a run at this instant counts"),
         pytest.param({"run": "b"}, 0.9, id="at one time the last by id"),
         pytest.param({"source": "another"}, 0.5, id="at one time the last by source"),
-        pytest.param({"endpoint_id": "lab/one@other"}, 0.5, id="another endpoint's is another's"),
+        pytest.param({"endpoint_id": "lab/one@other"}, 0.5, id="another endpoint's run"),
     ],
 )
 def test_the_latest_run_of_a_series_counts(changes: dict[str, object], standing: float) -> None:
@@ -47,7 +47,7 @@ def test_the_latest_run_of_a_series_counts(changes: dict[str, object], standing:
         pytest.param(replace(SERIES, unit="percent"), id="unit"),
     ],
 )
-def test_runs_are_not_compared_across_a(other: Series) -> None:
+def test_runs_of_different_series_are_not_compared(other: Series) -> None:
     later = replace(RUN, series=other, score=0.1, run_at=NOON + DAY)
     found = latest_scores([RUN, later], NOON + DAY)[RUN.endpoint_id]
     assert {each.run.series: each.run.score for each in found} == {SERIES: 0.5, other: 0.1}
@@ -82,14 +82,14 @@ RUNS = st.builds(
     st.lists(RUNS, unique_by=lambda r: (r.endpoint_id, r.series, r.run_at, r.source, r.run)),
     st.randoms(),
 )
-def test_order_does_not_matter(runs: list[BenchmarkRun], random: object) -> None:
+def test_the_order_of_runs_does_not_matter(runs: list[BenchmarkRun], random: object) -> None:
     shuffled = list(runs)
     random.shuffle(shuffled)  # type: ignore[attr-defined] # a random.Random
     assert latest_scores(runs, NOON) == latest_scores(shuffled, NOON)
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_nan_and_infinity_are_in_no_unit(unit: str) -> None:
+def test_nan_and_infinity_are_outside_every_unit(unit: str) -> None:
     assert not any(in_unit(score, unit) for score in (math.nan, math.inf, -math.inf))
 
 

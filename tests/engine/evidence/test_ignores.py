@@ -55,7 +55,9 @@ def voter(
             voter(calls={"one": 199, "two": 1}), True, id="one call to the second provider"
         ),
         pytest.param(voter(calls={"one": 200}), False, id="one provider"),
-        pytest.param(voter(calls={"one": 200, "two": 0}), False, id="none to the second"),
+        pytest.param(
+            voter(calls={"one": 200, "two": 0}), False, id="no call to the second provider"
+        ),
         pytest.param(voter(calls={"one": 100, "two": 99}), False, id="199 calls"),
         pytest.param(voter(calls={}), False, id="none"),
     ],
@@ -79,27 +81,40 @@ def counted(
             {}, [], None, id="a tenant that never requested tools of the model has no vote"
         ),
         pytest.param(
-            {OTHER: {"acme"}}, [], None, id="nor one that requested those of another model"
+            {OTHER: {"acme"}}, [], None, id="a tenant that used another model has no vote"
         ),
         pytest.param(
-            {OTHER: {"acme"}}, [("ignore", "acme", MODEL)], None, id="whatever it prefers"
+            {OTHER: {"acme"}},
+            [("ignore", "acme", MODEL)],
+            None,
+            id="a tenant's own preferences do not matter",
         ),
-        pytest.param({MODEL: set()}, [], IgnoreCounts(1, 0), id="one that did is counted"),
+        pytest.param(
+            {MODEL: set()}, [], IgnoreCounts(1, 0), id="a tenant that used the model has a vote"
+        ),
         pytest.param(
             {MODEL: {"acme"}}, [], IgnoreCounts(1, 1), id="a request ignored the provider"
         ),
         pytest.param(
             {MODEL: {"acme/fp8"}}, [], IgnoreCounts(1, 1), id="a request ignored the endpoint"
         ),
-        pytest.param({MODEL: {"acme/fp4", "other"}}, [], IgnoreCounts(1, 0), id="or another one"),
         pytest.param(
-            {MODEL: set(), OTHER: {"acme"}}, [], IgnoreCounts(1, 0), id="or it, for another model"
+            {MODEL: {"acme/fp4", "other"}},
+            [],
+            IgnoreCounts(1, 0),
+            id="a request ignored another endpoint",
+        ),
+        pytest.param(
+            {MODEL: set(), OTHER: {"acme"}},
+            [],
+            IgnoreCounts(1, 0),
+            id="a request for another model ignored it",
         ),
         pytest.param(
             {MODEL: set()},
             [("ignore", "acme", None)],
             IgnoreCounts(1, 1),
-            id="it does so in general",
+            id="a preference for all models",
         ),
         pytest.param(
             {MODEL: set()}, [("ignore", "acme", MODEL)], IgnoreCounts(1, 1), id="for this model"
@@ -126,7 +141,7 @@ def test_a_tenant_ignores_by_request_or_preference(
     assert counted([voter(asked=asked)], *(Preference("t", *p) for p in preferences)) == expected
 
 
-def test_preferences_of_tenants_that_were_never_seen_do_not_count() -> None:
+def test_preferences_of_unknown_tenants_do_not_count() -> None:
     assert counted(
         [voter()], *(Preference(f"new-{n}", "ignore", "acme") for n in range(400))
     ) == IgnoreCounts(1, 0)
@@ -140,7 +155,7 @@ def test_cheap_tenants_do_not_count() -> None:
     assert counted([*honest, *cheap]) == IgnoreCounts(400, 8)
 
 
-def test_a_providers_own_tenants_have_no_vote_about_it() -> None:
+def test_a_providers_own_tenants_do_not_count() -> None:
     own = voter("own", asked={MODEL: {"rival", "acme"}}, affiliated="acme")
     assert counted([own, voter()]) == IgnoreCounts(1, 0)
     assert counted([own, voter()], tag="rival") == IgnoreCounts(2, 1)
@@ -148,7 +163,7 @@ def test_a_providers_own_tenants_have_no_vote_about_it() -> None:
     assert counted([of_rival]) == IgnoreCounts(1, 1)
 
 
-def test_a_providers_name_does_not_mean_its_service_tiers() -> None:
+def test_a_provider_name_does_not_match_its_service_tiers() -> None:
     against = [voter(asked={MODEL: {"acme"}}), voter("u", asked={MODEL: {"acme/flex"}})]
     assert counted(against, tag="acme/flex") == IgnoreCounts(2, 1)
     assert counted(against, tag="acme") == IgnoreCounts(2, 1)

@@ -67,7 +67,7 @@ def test_fresh_windows_outlive_stale_ones() -> None:
     assert evidence.folded.observed.errored_requests == 1
 
 
-def test_every_endpoint_is_folded_by_itself() -> None:
+def test_every_endpoint_is_folded_separately() -> None:
     evidence = fold_observations(
         [
             make_observation("a", errored=1),
@@ -108,9 +108,11 @@ def test_folding_keeps_sources_times_and_counts() -> None:
         pytest.param(
             10**9, HOUR, 12.0, id="a busy endpoint forgets no faster than the lower bound"
         ),
-        pytest.param(1, 1000 * HOUR, 168.0, id="a quiet one no slower than the upper"),
-        pytest.param(0, HOUR, 168.0, id="one without calls neither"),
-        pytest.param(5, timedelta(0), 168.0, id="a window without length says nothing of the rate"),
+        pytest.param(
+            1, 1000 * HOUR, 168.0, id="a quiet endpoint forgets no slower than the upper bound"
+        ),
+        pytest.param(0, HOUR, 168.0, id="a window without calls has no rate either"),
+        pytest.param(5, timedelta(0), 168.0, id="a window without length has no rate"),
     ],
 )
 def test_half_life_follows_the_effective_rate_within_bounds(
@@ -174,7 +176,7 @@ def test_order_of_windows_over_the_same_time_does_not_matter(calls: list[int]) -
 
 
 @given(WINDOWS)
-def test_discounted_is_never_more_than_observed(windows: list[Observation]) -> None:
+def test_discounted_counts_are_at_most_the_observed_ones(windows: list[Observation]) -> None:
     for evidence in fold_observations(windows, SPEC, AS_OF).values():
         if evidence.folded is not None:
             seen, discounted = evidence.folded.observed, evidence.folded.discounted
@@ -190,12 +192,14 @@ def test_discounted_is_never_more_than_observed(windows: list[Observation]) -> N
 @pytest.mark.parametrize(
     ("requests", "main"),
     [
-        pytest.param({"lab": 100, "gateway": 99}, "lab", id="the one that saw most"),
-        pytest.param({"lab": 99, "gateway": 100}, "gateway", id="whichever it is"),
-        pytest.param({"lab": 100, "gateway": 100}, "lab", id="of equals the last by name"),
+        pytest.param({"lab": 100, "gateway": 99}, "lab", id="the source with the most requests"),
+        pytest.param(
+            {"lab": 99, "gateway": 100}, "gateway", id="the larger source, in any position"
+        ),
+        pytest.param({"lab": 100, "gateway": 100}, "lab", id="ties are broken by name"),
     ],
 )
-def test_the_source_with_most_requests_decides_propensity(
+def test_propensity_uses_the_source_with_the_most_requests(
     requests: dict[str, int], main: str
 ) -> None:
     found = known(
@@ -209,8 +213,8 @@ def test_the_source_with_most_requests_decides_propensity(
     ("calls", "requests", "share"),
     [
         pytest.param(0, 0, 0.5, id="nothing seen"),
-        pytest.param(0, 9, 0.05, id="never is not quite never"),
-        pytest.param(9, 9, 0.95, id="always is not quite always"),
+        pytest.param(0, 9, 0.05, id="a share of zero is raised"),
+        pytest.param(9, 9, 0.95, id="a share of one is lowered"),
         pytest.param(4, 9, 0.45, id="in between"),
     ],
 )
@@ -239,7 +243,7 @@ def test_peers_are_the_others_of_the_same_source() -> None:
     assert f"{MODEL}@f" not in peer_propensities(evidence)
 
 
-def test_the_vendors_own_endpoint_is_the_reference_of_all() -> None:
+def test_the_vendors_endpoint_is_the_reference_for_all() -> None:
     windows = [
         make_observation("a", requests=9, calls=0),
         make_observation("own", requests=9, calls=4, reference=True),

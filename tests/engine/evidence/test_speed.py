@@ -48,18 +48,23 @@ def binned(values: list[float]) -> list[HistogramBin]:
             [HistogramBin(4, 16, 25), HistogramBin(1, 4, 25)],
             0.75,
             8,
-            id="in the second, in any order",
+            id="in the second model, in any order",
         ),
         pytest.param(
-            [HistogramBin(0, 1, 100)], 0.3, 0.3, id="from nothing on there is no logarithm"
+            [HistogramBin(0, 1, 100)], 0.3, 0.3, id="a bin from zero is interpolated linearly"
         ),
         pytest.param(
-            [HistogramBin(1, 2, 50), HistogramBin(2, 4, 0)], 1.0, 2, id="an empty one says nothing"
+            [HistogramBin(1, 2, 50), HistogramBin(2, 4, 0)],
+            1.0,
+            2,
+            id="an empty histogram has no quantile",
         ),
         pytest.param([], 0.5, None, id="none at all"),
     ],
 )
-def test_quantiles(bins: list[HistogramBin], share: float, value: float | None) -> None:
+def test_quantiles_interpolate_within_bins(
+    bins: list[HistogramBin], share: float, value: float | None
+) -> None:
     assert quantile(bins, share) == (None if value is None else pytest.approx(value))
 
 
@@ -75,27 +80,29 @@ def test_percentiles_are_within_a_tenth_of_the_truth() -> None:
 @pytest.mark.parametrize(
     ("answered", "failed", "share"), [(0, 0, None), (40, 9, None), (49, 1, 98.0), (0, 50, 0.0)]
 )
-def test_uptime(answered: int, failed: int, share: float | None) -> None:
+def test_uptime_is_the_share_of_answered_requests(
+    answered: int, failed: int, share: float | None
+) -> None:
     assert uptime(answered, failed) == share
 
 
 def test_the_catalog_has_precedence() -> None:
-    said = ServedSpeed(Percentiles(p50=1.0, p90=2.0), Percentiles(p50=50.0), 97.0)
+    served = ServedSpeed(Percentiles(p50=1.0, p90=2.0), Percentiles(p50=50.0), 97.0)
     silent = endpoint("a")
     assert fill_from_traffic(silent, None) is silent
-    found = fill_from_traffic(silent, said)
+    found = fill_from_traffic(silent, served)
     assert (found.latency_s, found.throughput_tps, found.uptime_1d_percent) == (
-        said.latency_s,
-        said.throughput_tps,
+        served.latency_s,
+        served.throughput_tps,
         97,
     )
-    told = endpoint(
+    listed = endpoint(
         "a",
         latency_s=Percentiles(p50=9.0),
         throughput_tps=Percentiles(p99=1.0),
         uptime_30m_percent=50.0,
     )
-    assert fill_from_traffic(told, said) == told
+    assert fill_from_traffic(listed, served) == listed
 
 
 def test_rules_read_measured_speed_like_the_catalogs() -> None:

@@ -31,7 +31,7 @@ SHARES = st.floats(0.001, 0.999)
 
 
 @given(st.integers(1, 400), st.integers(1, 400), SHARES)
-def test_beta_tail_is_a_binomial_sum(good: int, bad: int, threshold: float) -> None:
+def test_beta_tail_equals_a_binomial_sum(good: int, bad: int, threshold: float) -> None:
     trials = good + bad - 1
     closed = scipy.stats.binom.cdf(good - 1, trials, threshold)
     assert probability_at_least(float(good), float(bad), threshold) == pytest.approx(
@@ -40,7 +40,7 @@ def test_beta_tail_is_a_binomial_sum(good: int, bad: int, threshold: float) -> N
 
 
 @given(st.floats(0.01, 1e6), st.floats(0.01, 1e6), SHARES)
-def test_beta_tail_is_scipys(good: float, bad: float, threshold: float) -> None:
+def test_beta_tail_agrees_with_scipy(good: float, bad: float, threshold: float) -> None:
     assert probability_at_least(good, bad, threshold) == pytest.approx(
         float(scipy.stats.beta.sf(threshold, good, bad)), rel=1e-9, abs=1e-12
     )
@@ -57,7 +57,9 @@ def test_beta_tail_is_scipys(good: float, bad: float, threshold: float) -> None:
         pytest.param(1.0, 1e15, 0.95, 0.0, id="far below"),
     ],
 )
-def test_beta_tail(good: float, bad: float, threshold: float, expected: float) -> None:
+def test_beta_tail_of_known_cases(
+    good: float, bad: float, threshold: float, expected: float
+) -> None:
     assert probability_at_least(good, bad, threshold) == pytest.approx(expected, rel=1e-12)
 
 
@@ -66,7 +68,9 @@ def test_the_shipped_prior_alone_admits_no_endpoint() -> None:
 
 
 @given(st.integers(1, 5000), st.data(), st.floats(0.51, 0.999))
-def test_wilson_bounds_are_scipys(trials: int, data: st.DataObject, confidence: float) -> None:
+def test_wilson_bounds_agree_with_scipy(
+    trials: int, data: st.DataObject, confidence: float
+) -> None:
     successes = data.draw(st.integers(0, trials))
     interval = scipy.stats.binomtest(successes, trials).proportion_ci(
         2 * confidence - 1, method="wilson"
@@ -87,7 +91,7 @@ def test_wilson_bounds_enclose_the_share(trials: float, share: float, confidence
 
 
 @given(LISTS)
-def test_median_and_mad_are_the_known_ones(values: list[float]) -> None:
+def test_median_and_mad_of_known_cases(values: list[float]) -> None:
     assert median(values) == standard.median(values)
     assert mad(values) == pytest.approx(
         float(scipy.stats.median_abs_deviation(values)), rel=1e-9, abs=1e-3
@@ -95,7 +99,7 @@ def test_median_and_mad_are_the_known_ones(values: list[float]) -> None:
 
 
 @given(LISTS, st.floats(0, 1))
-def test_quantile_is_of_type_7(values: list[float], share: float) -> None:
+def test_quantile_uses_definition_7(values: list[float], share: float) -> None:
     assert quantile(values, share) == pytest.approx(
         float(np.quantile(values, share)), rel=1e-9, abs=1e-3
     )
@@ -113,7 +117,7 @@ def test_order_of_values_does_not_matter(values: list[float], random: object) ->
 
 
 @given(st.floats(1e-12, 1 - 1e-12))
-def test_logit_is_scipys_and_odd(share: float) -> None:
+def test_logit_agrees_with_scipy_and_is_odd(share: float) -> None:
     assert logit(share) == pytest.approx(float(scipy.special.logit(share)), rel=1e-9, abs=1e-12)
     assert logit(0.5) == 0.0
 

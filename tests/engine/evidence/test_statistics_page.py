@@ -25,5 +25,5 @@ def test_every_cited_formula_is_on_the_page() -> None:
     assert cited() <= anchors()
 
 
-def test_links_inside_the_page_lead_somewhere() -> None:
+def test_links_within_the_page_resolve() -> None:
     assert set(re.findall(r"\]\(#([\w-]+)\)", PAGE)) <= anchors()

@@ -26,12 +26,12 @@ PRIOR = 2.2
 
 
 @pytest.mark.parametrize(
-    ("counts", "most", "held"),
+    ("counts", "cap", "capped"),
     [
         pytest.param({"a": 100}, 1100, {"a": 100}, id="below the cap"),
-        pytest.param({"a": 1100}, 1100, {"a": 1100}, id="at it"),
+        pytest.param({"a": 1100}, 1100, {"a": 1100}, id="at the cap"),
         pytest.param({"a": 10**7, "b": 10}, 1100, {"a": 1100, "b": 10},
-                     id="above it, whatever the others have"),
+                     id="above the cap"),
         pytest.param({f"{n}": 10 for n in range(28)} | {"a": 1000}, 1100, {"a": 1000},
                      id="29 have no shares"),
         pytest.param({f"{n}": 10 for n in range(29)} | {"a": 1000}, 1100, {"a": 290 / 9},
@@ -41,20 +41,22 @@ PRIOR = 2.2
         pytest.param({f"{n}": 10 for n in range(999)} | {"a": 1000}, 1100, {"a": 9990 / 99},
                      id="1000 have: 1 %"),
         pytest.param({f"{n}": 10 for n in range(400)}, 1100, {"7": 10},
-                     id="equals are below their share"),
+                     id="equal tenants are below their share"),
         pytest.param({f"{n}": 5000 for n in range(400)}, 1100, {"7": 1100},
-                     id="and held by the cap alone"),
+                     id="equal tenants are limited by the cap alone"),
     ],
 )  # fmt: skip
-def test_caps(counts: dict[str, float], most: float, held: dict[str, float]) -> None:
-    found = factors(counts, most)
-    assert {tenant: found[tenant] * counts[tenant] for tenant in held} == pytest.approx(held)
+def test_counts_above_the_cap_are_scaled_down(
+    counts: dict[str, float], cap: float, capped: dict[str, float]
+) -> None:
+    found = factors(counts, cap)
+    assert {tenant: found[tenant] * counts[tenant] for tenant in capped} == pytest.approx(capped)
 
 
 @pytest.mark.parametrize(
     ("tenants", "share"), [(30, 0.1), (100, 0.03), (300, 0.01), (400, 0.01), (10_000, 0.01)]
 )
-def test_shares(tenants: int, share: float) -> None:
+def test_shares_of_a_tenant_are_limited(tenants: int, share: float) -> None:
     assert largest_share(tenants) == pytest.approx(share)
 
 
@@ -62,15 +64,15 @@ def test_shares(tenants: int, share: float) -> None:
     st.dictionaries(st.text(max_size=3), st.floats(1e-3, 1e9), min_size=1, max_size=80),
     st.floats(1, 1e6),
 )
-def test_no_tenant_has_more_than_the_cap_or_the_share(
-    counts: dict[str, float], most: float
-) -> None:
-    found = factors(counts, most)
-    held = {tenant: found[tenant] * counts[tenant] for tenant in counts}
+def test_no_tenant_has_more_than_the_cap_or_the_share(counts: dict[str, float], cap: float) -> None:
+    found = factors(counts, cap)
+    capped = {tenant: found[tenant] * counts[tenant] for tenant in counts}
     assert all(0 < f <= 1 for f in found.values())
-    assert all(n <= most * (1 + 1e-9) for n in held.values())
+    assert all(n <= cap * (1 + 1e-9) for n in capped.values())
     if len(counts) >= 30:
-        assert max(held.values()) <= largest_share(len(counts)) * sum(held.values()) * (1 + 1e-9)
+        assert max(capped.values()) <= largest_share(len(counts)) * sum(capped.values()) * (
+            1 + 1e-9
+        )
 
 
 def excess(tenant: str, calls: float, bad: float, usual: float = 0.1) -> ExcessErrors:
@@ -105,7 +107,7 @@ def compared(found: list[ExcessErrors], factor: dict[str, float]) -> tuple[float
     return result.effect, result.weight
 
 
-def test_clustering_weighs_what_was_compared() -> None:
+def test_clustering_is_weighted_by_comparisons() -> None:
     found = [
         ExcessErrors(name, 100, odd, 1.0) for name, odd in (("a", 1.0), ("b", -2.0), ("c", 1.0))
     ]
@@ -115,7 +117,7 @@ def test_clustering_weighs_what_was_compared() -> None:
     assert compared(rare, whole) == pytest.approx((6 / 1.5 * 3 / 2, 1.5))
 
 
-def test_a_tenant_counts_for_three_standard_deviations_and_by_its_factor() -> None:
+def test_a_tenants_weight_is_limited_to_three_standard_deviations() -> None:
     found = [ExcessErrors("a", 100, 0.0, 1.0), ExcessErrors("b", 100, 50.0, 1.0)]
     clipped = compared(found, {"a": 1.0, "b": 1.0})
     assert clipped == pytest.approx((9 * PRIOR / 2 * 2, 1))
@@ -129,7 +131,7 @@ def test_two_tenants_can_be_compared() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tenants", "trim", "says"),
+    ("tenants", "trim", "is_known"),
     [
         pytest.param(29, FIFTHS, False, id="29 are too few for a fifth"),
         pytest.param(30, FIFTHS, True, id="30 are not"),
@@ -137,12 +139,14 @@ def test_two_tenants_can_be_compared() -> None:
         pytest.param(9, THIRDS, True, id="9 are not"),
     ],
 )
-def test_a_trimmed_mean_needs_tenants(tenants: int, trim: Trim, *, says: bool) -> None:
-    assert (trimmed([excess(f"{n}", 100, 10) for n in range(tenants)], trim) is not None) is says
+def test_a_trimmed_mean_needs_enough_tenants(tenants: int, trim: Trim, *, is_known: bool) -> None:
+    assert (
+        trimmed([excess(f"{n}", 100, 10) for n in range(tenants)], trim) is not None
+    ) is is_known
 
 
 @pytest.mark.parametrize("bad", [0, 500])
-def test_the_oddest_fifth_is_left_out(bad: float) -> None:
+def test_the_fifth_of_tenants_with_outliers_is_trimmed(bad: float) -> None:
     usual = [excess(f"{n:03}", 500, 50) for n in range(80)]
     odd = [excess(f"x{n}", 500, bad) for n in range(20)]
     assert trimmed([*usual, *odd], FIFTHS) == pytest.approx(0, abs=0.001)
@@ -150,7 +154,7 @@ def test_the_oddest_fifth_is_left_out(bad: float) -> None:
 
 @pytest.mark.parametrize("share", [0.05, 0.07, 0.10, 0.2])
 @pytest.mark.parametrize("trim", [FIFTHS, THIRDS])
-def test_a_trimmed_mean_of_rare_errors_is_not_far_from_the_mean(share: float, trim: Trim) -> None:
+def test_a_trimmed_mean_of_rare_errors_is_close_to_the_mean(share: float, trim: Trim) -> None:
     rng = random.Random(5)
     bad = [sum(rng.random() < share for _ in range(5)) for _ in range(40_000)]
     found = trimmed([excess(f"{n:05}", 5, b, share) for n, b in enumerate(bad)], trim)
@@ -172,9 +176,7 @@ def clustered(
 @pytest.mark.parametrize(
     ("calls", "correlation"), [(50, 0.0), (50, 0.01), (50, 0.05), (100, 0.03), (1, 0.0)]
 )
-def test_clustering_is_one_plus_the_correlation_of_the_others(
-    calls: int, correlation: float
-) -> None:
+def test_clustering_follows_the_correlation_within_tenants(calls: int, correlation: float) -> None:
     found = clustered(2000, calls, 0.1, correlation)
     assert found is not None
     assert found.effect == pytest.approx(1 + (calls - 1) * correlation, rel=0.15)
@@ -183,16 +185,16 @@ def test_clustering_is_one_plus_the_correlation_of_the_others(
 @pytest.mark.parametrize(
     ("found", "effect"),
     [
-        pytest.param([], PRIOR, id="nothing seen: the prior"),
-        pytest.param([Clustering(1.0, 30)], 1.6, id="as much seen as the prior weighs: half way"),
-        pytest.param([Clustering(1.0, 1e9)], 1.0, id="much seen: what was seen"),
+        pytest.param([], PRIOR, id="without evidence: the prior"),
+        pytest.param([Clustering(1.0, 30)], 1.6, id="as much evidence as the prior: the mean"),
+        pytest.param([Clustering(1.0, 1e9)], 1.0, id="much evidence: the observed value"),
         pytest.param([Clustering(0.3, 1e9)], 1.0, id="never below one"),
         pytest.param([Clustering(99.0, 1e9)], 8.8, id="never above four times the prior"),
         pytest.param([Clustering(1.5, 1e6), Clustering(1.6, 1e6), Clustering(99.0, 1.5e6)], 1.6,
-                     id="one endpoint does not decide"),
+                     id="one outlier has little effect"),
     ],
 )  # fmt: skip
-def test_the_design_effect_is_drawn_to_the_prior_and_bounded(
+def test_the_design_effect_is_shrunk_to_the_prior_and_bounded(
     found: list[Clustering], effect: float
 ) -> None:
     assert design_effect(found, PRIOR) == pytest.approx(effect, abs=0.001)

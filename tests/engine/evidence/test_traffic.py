@@ -60,11 +60,11 @@ def trafficked(*counts: TrafficCounts, tags: str = "a") -> World:
 @pytest.mark.parametrize(
     ("bad", "expected"),
     [
-        pytest.param(10, 51.25, id="as usual: the standardized hits, plus the skew"),
+        pytest.param(10, 51.25, id="standardized hits plus the skew"),
         pytest.param(
             20, 151.25, id="ten in a hundred more than usual, of a thousand named requests"
         ),
-        pytest.param(4, 0.0, id="never below none"),
+        pytest.param(4, 0.0, id="never fewer hits than zero"),
         pytest.param(100, 900.0 + 51.25, id="all of them"),
     ],
 )
@@ -108,12 +108,12 @@ def test_trimming_needs_as_many_counts_as_tenants() -> None:
         pytest.param([make_counts(2 * CAP, 0), make_counts(2 * CAP, 4, stratum=1)], CAP, 1,
                      id="one over two strata"),
         pytest.param([make_counts(10 * CAP, 5, tenant="")], 10 * CAP, 5,
-                     id="a source without tenants vouches for itself"),
+                     id="a source without tenants is not capped"),
         pytest.param([make_counts(10 * CAP, 0, tenant=""), make_counts(100, 0)], CAP + 100, 0,
-                     id="one with tenants does not"),
+                     id="a source with tenants is capped"),
         pytest.param([make_counts(10 * CAP, 0, tenant="", source="bare"), make_counts(100, 0)],
                      10 * CAP + 100, 0,
-                     id="each source by itself"),
+                     id="each source separately"),
         pytest.param([make_counts(0, 0, requests=10**6)], 0, 0, id="requests without calls"),
     ],
 )  # fmt: skip
@@ -205,17 +205,20 @@ def test_an_endpoint_with_hard_prompts_is_not_rejected() -> None:
         t: 1 - f.observed.errored_requests / f.observed.tool_call_requests for t, f in found.items()
     }
     assert raw["a"] + 0.04 < raw["b"]
-    told = {
+    accuracies = {
         t: 1 - f.discounted.errored_requests / f.discounted.tool_call_requests
         for t, f in found.items()
     }
-    assert told == {"a": pytest.approx(0.9525, abs=0.002), "b": pytest.approx(0.945, abs=0.002)}
+    assert accuracies == {
+        "a": pytest.approx(0.9525, abs=0.002),
+        "b": pytest.approx(0.945, abs=0.002),
+    }
     assert (
         found["b"].discounted.tool_call_requests < 10_000 < found["b"].observed.tool_call_requests
     )
 
 
-def test_sources_are_standardized_apart() -> None:
+def test_sources_are_standardized_separately() -> None:
     one = [
         make_counts(100, 20, tag="a", source="hard"),
         make_counts(100, 0, tag="b", source="easy"),
@@ -225,7 +228,7 @@ def test_sources_are_standardized_apart() -> None:
     assert found["b"].discounted == Counts(200, 100, 0)
 
 
-def test_propensity_counts_requests_with_free_choice_on_the_pools_mix() -> None:
+def test_propensity_uses_requests_with_free_choice_on_the_pools_mix() -> None:
     requests = [  # in the first stratum one in ten ends in calls, in the last nine in ten
         *(make_counts(1000, tag="a", tenant=f"t{n}", stratum=0, auto=(990, 99)) for n in range(40)),
         *(make_counts(1000, tag="a", tenant=f"t{n}", stratum=5, auto=(10, 9)) for n in range(40)),
@@ -263,18 +266,20 @@ def test_one_tenant_does_not_move_propensity() -> None:
     [
         pytest.param([make_counts(100, 9, hour=(10, 3))], 10, 3, id="as counted"),
         pytest.param(
-            [make_counts(4 * CAP, 0, hour=(400, 40))], 100, 10, id="by what of its tenant counts"
+            [make_counts(4 * CAP, 0, hour=(400, 40))], 100, 10, id="by the tenant's scaling factor"
         ),
         pytest.param(
             [make_counts(4 * CAP, 0, tenant="", hour=(400, 40))],
             400,
             40,
-            id="all of it without tenant names",
+            id="without tenant names all of it",
         ),
         pytest.param([make_counts(4 * CAP)], 0, 0, id="nothing"),
     ],
 )
-def test_the_closed_hour(counts: list[TrafficCounts], calls: float, errored: float) -> None:
+def test_the_closed_hour_has_its_own_counts(
+    counts: list[TrafficCounts], calls: float, errored: float
+) -> None:
     found = blend_counts(*counts)["a"].hour
     assert found is not None
     assert [found.calls, found.errored] == pytest.approx([calls, errored])
@@ -291,7 +296,7 @@ def test_a_tenant_new_in_the_hour_has_at_most_its_share() -> None:
 # --- the design effect ----------------------------------------------------------------------------
 
 
-def test_the_design_effect_is_that_of_the_model() -> None:
+def test_the_design_effect_is_estimated_per_model() -> None:
     alike = [make_counts(100, 5, tag=tag, tenant=f"t{n}") for n in range(200) for tag in "ab"]
     found = blend_counts(
         *alike, evidence=dict(fold_observations([make_observation("c")], SPEC, AS_OF))
@@ -318,7 +323,7 @@ ATTACKS = [
 
 @pytest.mark.parametrize(("tenants", "calls"), ATTACKS)
 @pytest.mark.parametrize("seed", range(3))
-def test_hostile_tenants_do_not_bring_a_bad_endpoint_in(
+def test_hostile_tenants_cannot_get_a_bad_endpoint_admitted(
     tenants: int, calls: int, seed: int
 ) -> None:
     honest = honest_tenants(0.07, seed=seed)
@@ -341,7 +346,9 @@ def test_hostile_tenants_do_not_bring_a_bad_endpoint_in(
 
 @pytest.mark.parametrize(("tenants", "calls"), ATTACKS)
 @pytest.mark.parametrize("seed", range(3))
-def test_hostile_tenants_do_not_put_a_good_member_out(tenants: int, calls: int, seed: int) -> None:
+def test_hostile_tenants_cannot_get_a_good_member_evicted(
+    tenants: int, calls: int, seed: int
+) -> None:
     honest = honest_tenants(0.015, seed=seed)
     found = blend_counts(*honest, *hostile_tenants(tenants, calls, errored=1.0, hour=calls))["a"]
     assert found.lenient_errored is not None

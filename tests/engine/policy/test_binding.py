@@ -75,16 +75,16 @@ def routed(bound: Policy, variants: str, **more: Any) -> PolicyRoute:
                      id="the last variant with an order of its own"),
         pytest.param("quick:cheap", {}, ["cheap", "quick"], "cheap", id="the other way round"),
         pytest.param("quick:strict", {}, ["strict", "quick"], "quick",
-                     id="one without an order does not take over"),
+                     id="a variant without an order last"),
         pytest.param("strict:quick", {}, ["strict", "quick"], "quick",
-                     id="nor does it when it comes first"),
+                     id="a variant without an order first"),
         pytest.param("quick:cheap:quick", {}, ["cheap", "quick"], "cheap",
                      id="a variant twice counts once"),
         pytest.param("quick", {"tenant": "acme"}, ["quick-acme"], "quick-acme",
                      id="the tenant's own binding"),
         pytest.param("quick", {"tenant": "zeta"}, ["quick-acme"], "quick-acme",
                      id="of each of its tenants"),
-        pytest.param("quick", {"tenant": "else"}, ["quick"], "quick", id="and of no other"),
+        pytest.param("quick", {"tenant": "else"}, ["quick"], "quick", id="no other tenant"),
         pytest.param("hidden", {"tenant": "acme"}, ["hidden"], "hidden",
                      id="a variant for one tenant alone"),
         pytest.param("", {"sort": "price"}, ["by-price"], "by-price", id="a sort"),
@@ -93,26 +93,26 @@ def routed(bound: Policy, variants: str, **more: Any) -> PolicyRoute:
         pytest.param("quick", {"sort": "price"}, ["quick", "by-price"], "by-price",
                      id="a sort beats a suffix"),
         pytest.param("strict", {"sort": "throughput"}, ["strict", "by-speed"], "by-speed",
-                     id="a pool stays under it"),
+                     id="a pool applies under a sort"),
         pytest.param("", {"tools": 1}, ["tools"], "tools", id="a guard that holds"),
         pytest.param("", {"tools": 6}, ["tools", "many-tools"], "many-tools",
-                     id="all guards that hold, one order"),
+                     id="all guards that hold, the first one orders"),
         pytest.param("", {"tools": 7}, ["tools", "many-tools", "more-tools"], "many-tools",
-                     id="the first in the file"),
+                     id="the first guard in the file orders"),
         pytest.param("strict", {"tools": 7}, ["strict", "tools", "many-tools", "more-tools"],
                      "many-tools",
                      id="guards apply beside a variant without an order"),
         pytest.param("quick", {"tools": 7}, ["quick"], "quick",
-                     id="no guard beside a variant that orders"),
+                     id="a variant with an order disables guards"),
         pytest.param("", {"tools": 7, "sort": "price"}, ["by-price"], "by-price",
-                     id="nor beside a sort"),
+                     id="a sort disables guards"),
         pytest.param("", {"tools": 1, "tenant": "acme"}, ["tools", "acme-tools"], "acme-tools",
                      id="a tenant's guard"),
         pytest.param("", {"max_tokens": 6}, ["broken"], "broken",
-                     id="a guard over a fact that is there"),
+                     id="a guard over a known fact"),
     ],
 )  # fmt: skip
-def test_route(
+def test_a_request_is_routed_to_its_bindings(
     bound: Policy, variants: str, more: dict[str, Any], taking_part: list[str], ordering: str
 ) -> None:
     route = routed(bound, variants, **more)
@@ -121,7 +121,7 @@ def test_route(
     assert route.rule_set == "+".join(dict.fromkeys(b.rules.name for b in route.bindings))
 
 
-def test_a_sort_that_nothing_is_bound_to_is_refused_by_name(bound: Policy) -> None:
+def test_a_sort_without_a_binding_is_rejected_by_name(bound: Policy) -> None:
     with pytest.raises(
         InvalidField,
         match=r"provider\.sort: 'latency' is not bound by this policy, which knows price",
@@ -129,7 +129,7 @@ def test_a_sort_that_nothing_is_bound_to_is_refused_by_name(bound: Policy) -> No
         routed(bound, "", sort="latency")
 
 
-def test_an_order_leaves_a_sort_aside(bound: Policy) -> None:
+def test_a_provider_order_overrides_a_sort(bound: Policy) -> None:
     snapshot = judge_world(
         world(endpoint("dear", price=9.0), endpoint("cheap"), endpoint("fair", price=5.0)), bound
     )
@@ -141,11 +141,11 @@ def test_a_guard_over_an_absent_fact_does_not_hold(bound: Policy) -> None:
     assert [b.name for b in routed(bound, "").bindings] == ["default"]
 
 
-def test_routes_are_made_once(bound: Policy) -> None:
+def test_routes_are_cached(bound: Policy) -> None:
     assert routed(bound, "cheap:quick") is routed(bound, "cheap:quick", tenant="else")
 
 
-def test_a_variant_of_other_tenants_is_unknown_rather_than_ignored(bound: Policy) -> None:
+def test_a_variant_of_other_tenants_is_unknown(bound: Policy) -> None:
     snapshot = judge_world(world(endpoint("a")), bound)
     assert reasons(plan_for(snapshot, "lab/one:hidden", tenant="acme")) == {"a": ["ACCURACY"]}
     for tenant in ("", "zeta"):
@@ -190,7 +190,7 @@ def test_each_binding_has_its_own_parameters(variants: str, expected: list[str])
     )
 
 
-def test_pools_with_other_parameters_are_pools_of_their_own() -> None:
+def test_bindings_with_different_parameters_have_separate_pools() -> None:
     pool = """
     extends: default
     params: {floor: 15.0}
@@ -224,7 +224,7 @@ POOLS = {
 
 
 @pytest.mark.parametrize("variants", ["exacto:strict", "strict:exacto"])
-def test_an_endpoint_has_to_be_a_member_of_every_pool(variants: str) -> None:
+def test_an_endpoint_must_be_a_member_of_every_pool(variants: str) -> None:
     slow_and_unknown = endpoint("d", price=8.0, **throughput(5))
     snapshot = judge_world(
         replace(OFFERS, endpoints=(*OFFERS.endpoints, slow_and_unknown)), policy(TWO_POOLS, **POOLS)
@@ -239,14 +239,14 @@ ONE = "- {name: one, variant: one, ruleSet: one}\n- {name: two, variant: two, ru
 
 
 @pytest.mark.parametrize("variants", ["one:two", "two:one"])
-def test_an_inherited_rule_is_asked_once(variants: str) -> None:
+def test_an_inherited_rule_is_evaluated_once(variants: str) -> None:
     rule_sets = {"limited": LIMITED, "one": "extends: limited", "two": "extends: limited"}
     answer = plan_for(judge_world(OFFERS, policy(ONE, **rule_sets)), f"lab/one:{variants}")
     assert reasons(answer) == {"c": ["max_price"]}
 
 
 @pytest.mark.parametrize("variants", ["one:two", "two:one"])
-def test_a_rule_written_anew_stands_for_the_inherited_one(variants: str) -> None:
+def test_an_overridden_rule_replaces_the_inherited_one(variants: str) -> None:
     rewritten = (
         "request: [{name: limit, expression: endpoint.price.prompt <= 1.0, reason: max_price}]"
     )
@@ -260,7 +260,7 @@ def test_a_rule_written_anew_stands_for_the_inherited_one(variants: str) -> None
 
 
 @pytest.mark.parametrize("variants", ["one:two", "two:one"])
-def test_rules_of_one_name_written_twice_both_hold(variants: str) -> None:
+def test_rules_of_the_same_name_in_two_rule_sets_both_apply(variants: str) -> None:
     rule = (
         "order: [{name: p, expression: endpoint.price.prompt}]\n"
         "request: [{name: r, expression: %s, reason: policy}]"
@@ -271,7 +271,7 @@ def test_rules_of_one_name_written_twice_both_hold(variants: str) -> None:
     ]
 
 
-def test_the_last_order_written_sorts() -> None:
+def test_the_last_variant_with_an_order_sorts() -> None:
     snapshot = judge_world(OFFERS, policy(BINDINGS, **RULE_SETS))
     assert tags(plan_for(snapshot, "lab/one:quick:cheap")) == ["a", "b", "c"]
     assert tags(plan_for(snapshot, "lab/one:cheap:quick")) == ["b", "c", "a"]

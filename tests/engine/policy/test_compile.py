@@ -27,7 +27,7 @@ TAG = 'endpoint.tag == "a"'
 
 
 def located(bindings: str = "", **rule_sets: str) -> list[tuple[str, str]]:
-    """Every fault's message after the text that stands at its place."""
+    """Every fault as the text at its position and its message."""
     files = {file: text.split("\n") for file, text in policy_files(bindings, rule_sets).items()}
     try:
         policy(bindings, **rule_sets)
@@ -93,23 +93,23 @@ def located(bindings: str = "", **rule_sets: str) -> list[tuple[str, str]]:
                      "this is bool, expected int or double", id="a key that is true or false"),
         pytest.param("order: [{name: k, weight: cohort.size}]", "cohort.size",
                      "this is int, expected double",
-                     id="a weight that is no double"),
+                     id="a weight that is not a double"),
         pytest.param("order: [{name: k, expression: 1, when: request.tools}]", "request.tools",
-                     "this is int, expected bool", id="a key's guard that is no condition"),
+                     "this is int, expected bool", id="a key's guard that is not a bool"),
         pytest.param(rule("request.tools"), "request.tools", "this is int, expected bool",
                      id="a number as a rule"),
         pytest.param(rule("true", ", messageExpression: request.tools"), "request.tools",
-                     "this is int, expected string", id="a message that is no text"),
+                     "this is int, expected string", id="a message that is not a string"),
         pytest.param(rule("endpoint.prise.prompt > 1.0"), "endpoint.prise", "endpoint.prise",
-                     id="a fact that is none"),
+                     id="an undeclared fact"),
         pytest.param(rule("params.limit > 1.0"), "params.limit", "params.limit",
-                     id="a parameter that is none"),
+                     id="an undeclared parameter"),
         pytest.param("params: {limit: 1}\n" + rule("endpoint.price.prompt > params.limit"),
                      "> params.limit", "double",
                      id="a whole number against a decimal one"),
     ],
 )  # fmt: skip
-def test_fault(spec: str, at: str, words: str) -> None:
+def test_a_fault_is_reported_at_its_position(spec: str, at: str, words: str) -> None:
     ((text, message),) = located(strict="extends: default\n" + spec)
     assert text.startswith(at)
     assert words in message
@@ -140,7 +140,7 @@ def test_fault(spec: str, at: str, words: str) -> None:
         ),
     ],
 )
-def test_no_fault(spec: str) -> None:
+def test_a_valid_rule_has_no_fault(spec: str) -> None:
     assert policy_faults(strict="extends: default\n" + spec) == []
 
 
@@ -171,7 +171,7 @@ def test_no_fault(spec: str) -> None:
         ),
     ],
 )
-def test_guard_of_a_binding(when: str, at: str, words: str) -> None:
+def test_a_faulty_guard_is_reported_at_its_position(when: str, at: str, words: str) -> None:
     strict = "extends: default\nparams: {limit: 1}"
     ((text, message),) = located(f"- {{name: a, ruleSet: strict, when: '{when}'}}", strict=strict)
     assert text.startswith(at)
@@ -183,7 +183,7 @@ def test_a_guard_reads_request_tenant_and_model() -> None:
     assert policy_faults(f"- {{name: a, ruleSet: default, when: '{when}'}}") == []
 
 
-def test_all_faults_of_all_rule_sets_come_at_once() -> None:
+def test_all_faults_of_all_rule_sets_are_reported_together() -> None:
     strict = """
     extends: default
     variables:
@@ -207,7 +207,7 @@ def test_all_faults_of_all_rule_sets_come_at_once() -> None:
     ]  # fmt: skip
 
 
-def test_a_faulty_variable_hides_only_what_reads_it() -> None:
+def test_a_faulty_variable_hides_only_the_faults_of_its_readers() -> None:
     strict = """
     extends: default
     variables: [{name: good, expression: endpoint.nothing}, {name: good_share, expression: 1.0}]
@@ -221,7 +221,7 @@ def test_a_faulty_variable_hides_only_what_reads_it() -> None:
     ]
 
 
-def test_an_inherited_fault_is_reported_once_where_it_stands() -> None:
+def test_an_inherited_fault_is_reported_once_at_its_position() -> None:
     (fault,) = policy_faults(
         base=rule("request.nothing > 0"), one="extends: base", two="extends: base"
     )
@@ -231,7 +231,7 @@ def test_an_inherited_fault_is_reported_once_where_it_stands() -> None:
 @pytest.mark.parametrize(
     ("value", "spelled"),
     [
-        pytest.param(True, "bool", id="true is no number"),
+        pytest.param(True, "bool", id="true is not a number"),
         pytest.param(1, "int", id="a whole number"),
         pytest.param(1.0, "double", id="a decimal number"),
         pytest.param("a", "string", id="text"),
@@ -239,7 +239,7 @@ def test_an_inherited_fault_is_reported_once_where_it_stands() -> None:
         pytest.param((), "list<string>", id="an empty list"),
     ],
 )
-def test_type_of_a_parameter(value: Parameter, spelled: str) -> None:
+def test_a_parameter_has_the_type_of_its_value(value: Parameter, spelled: str) -> None:
     assert str(type_of(value)) == spelled
 
 

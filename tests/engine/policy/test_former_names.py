@@ -55,7 +55,7 @@ RENAMED = [(text, old, new) for text in EXPRESSIONS for old, new in FORMER_NAMES
 
 
 @pytest.mark.parametrize(("expression", "old", "new"), RENAMED)
-def test_a_rule_file_with_a_former_name_is_rejected_at_its_place_with_the_new_name(
+def test_a_rule_file_with_a_former_name_is_rejected_with_the_new_name(
     expression: str, old: str, new: str
 ) -> None:
     text = expression.format(old)
@@ -80,7 +80,7 @@ def test_a_stored_rule_file_reads_a_fact_by_its_former_name(
         compile_source(stored)
 
 
-def test_former_names_are_those_of_facts_that_exist_under_their_new_name_only() -> None:
+def test_facts_with_a_former_name_exist_under_the_new_name_only() -> None:
     paths = {fact.path for fact in FACTS}
     assert set(FORMER_NAMES.values()) <= paths
     assert not FORMER_NAMES.keys() & paths
@@ -95,8 +95,10 @@ def test_a_snapshot_with_former_names_plans_the_same_bytes() -> None:
         make_request(f"{MODEL}:exacto:nitro", OTHER, tools=2, partition="none"),
         make_request(MODEL, tools=1),
     ):
-        answer, again = (plan(request, each, make_moment()) for each in (snapshot, former))
-        assert replace(again, snapshot_id=answer.snapshot_id).canonical() == answer.canonical()
+        answer, former_answer = (plan(request, each, make_moment()) for each in (snapshot, former))
+        assert (
+            replace(former_answer, snapshot_id=answer.snapshot_id).canonical() == answer.canonical()
+        )
 
 
 def test_a_snapshot_with_former_names_shows_facts_by_their_current_names() -> None:

@@ -55,7 +55,7 @@ def effective(child: str, base: str = BASE) -> EffectiveRuleSet:
     return found["child"]
 
 
-def test_what_a_child_leaves_out_is_its_parents() -> None:
+def test_omitted_parts_are_inherited() -> None:
     parent = effective("")
     own = parent.rule_set
     assert own.params == {"low": 1.0, "high": 2.0, "level": 0.9}
@@ -73,7 +73,7 @@ def test_what_a_child_leaves_out_is_its_parents() -> None:
     assert {r.origin for r in (*own.request, *(own.enter or ()))} == {"base"}
 
 
-def test_params_go_by_name() -> None:
+def test_params_are_inherited_by_name() -> None:
     assert effective("params: {high: 3.0, more: 4.0}").rule_set.params == {
         "low": 1.0, "high": 3.0, "more": 4.0, "level": 0.9,
     }  # fmt: skip
@@ -122,7 +122,7 @@ def test_a_minimum_is_inherited_unless_written(child: str, minimum: int) -> None
     assert effective(child).rule_set.minimum == minimum
 
 
-def test_what_a_memory_looks_for_must_be_possible_under_every_binding() -> None:
+def test_memory_settings_are_checked_under_every_binding() -> None:
     bindings = "- {name: low, variant: low, ruleSet: base, params: {level: 0.5}}"
     assert policy_faults(bindings, base=BASE) == [
         (
@@ -145,7 +145,7 @@ def test_order_keys_are_inherited_by_name_alone() -> None:
     assert child.owns_order
 
 
-def test_a_key_with_an_expression_does_not_look_at_the_inherited_one() -> None:
+def test_a_key_with_an_expression_replaces_the_inherited_one() -> None:
     (key,) = (
         effective("order: [{name: speed, expression: endpoint.latency.p50_s}]").rule_set.order or ()
     )
@@ -155,7 +155,7 @@ def test_a_key_with_an_expression_does_not_look_at_the_inherited_one() -> None:
     )
 
 
-def test_a_key_that_nothing_is_inherited_for_is_a_fault() -> None:
+def test_a_key_without_an_inherited_one_is_a_fault() -> None:
     assert policy_faults(
         base=BASE, child="extends: base\norder: [{name: price}, {name: prise}, {name: spead}]"
     ) == [
@@ -164,7 +164,7 @@ def test_a_key_that_nothing_is_inherited_for_is_a_fault() -> None:
     ]
 
 
-def test_inheritance_goes_through_generations() -> None:
+def test_inheritance_is_transitive() -> None:
     files = policy_files(
         "",
         {
@@ -186,7 +186,7 @@ SHADOW = """
 """
 
 
-def test_a_shadow_rule_set_decides_as_the_one_it_extends() -> None:
+def test_a_shadow_rule_set_decides_as_its_parent_does() -> None:
     child = effective(dedent(SHADOW))
     own = child.rule_set
     assert [(r.name, r.action) for r in own.enter or ()] == [
@@ -225,11 +225,11 @@ OFFERS = world(
         pytest.param(
             "- {name: w, variant: trial, ruleSet: mine}\n"
             "- {name: v, when: 'true', ruleSet: watching}",
-            id="beside what it extends",
+            id="together with its parent",
         ),
     ],
 )
-def test_shadow_results_go_into_the_decision_and_never_into_the_plan(bindings: str) -> None:
+def test_shadow_results_are_in_the_decision_but_not_in_the_plan(bindings: str) -> None:
     answer = plan_for(
         judge_world(
             OFFERS, policy(bindings, ruled=RULED, mine="extends: ruled", watching=WATCHING)
@@ -245,7 +245,7 @@ def test_shadow_results_go_into_the_decision_and_never_into_the_plan(bindings: s
     }
 
 
-def test_a_shadow_rule_only_watches() -> None:
+def test_a_shadow_rule_excludes_no_endpoint() -> None:
     ruled = RULED.replace("reason: max_price}", "reason: max_price, action: shadow}")
     answer = plan_for(
         judge_world(OFFERS, policy("- {name: v, variant: trial, ruleSet: ruled}", ruled=ruled)),

@@ -12,17 +12,17 @@ from assay.engine.policy.rule_set import MemorySpec
 from assay.engine.pool.transition import cusum
 
 SPEC = MemorySpec()
-BAD, GOOD = log(2), log(0.90 / 0.95)  # what one bad and one good call say at an accuracy of 0.95
+BAD, GOOD = log(2), log(0.90 / 0.95)  # the log-likelihood ratios of one call at an accuracy of 0.95
 
 
 @pytest.mark.parametrize(
     ("before", "calls", "errored", "effect", "expected"),
     [
-        pytest.param(1.5, 0, 0, 1.0, 1.5, id="an hour without calls says nothing"),
-        pytest.param(0.0, 100, 0, 1.0, 0.0, id="a sum is never below nothing"),
-        pytest.param(7.0, 100, 0, 1.0, 7.0 + 100 * GOOD, id="good calls take off"),
-        pytest.param(0.0, 100, 20, 1.0, 20 * BAD + 80 * GOOD, id="bad calls add"),
-        pytest.param(0.0, 220, 44, 2.2, 20 * BAD + 80 * GOOD, id="clustered calls say less"),
+        pytest.param(1.5, 0, 0, 1.0, 1.5, id="an hour without calls adds no evidence"),
+        pytest.param(0.0, 100, 0, 1.0, 0.0, id="a sum is never negative"),
+        pytest.param(7.0, 100, 0, 1.0, 7.0 + 100 * GOOD, id="good calls decrease the sum"),
+        pytest.param(0.0, 100, 20, 1.0, 20 * BAD + 80 * GOOD, id="errors increase the sum"),
+        pytest.param(0.0, 220, 44, 2.2, 20 * BAD + 80 * GOOD, id="clustered calls are discounted"),
         pytest.param(0.0, 800, 160, 1.0, 160 * BAD + 640 * GOOD, id="up to the cap"),
         pytest.param(
             0.0,
@@ -30,7 +30,7 @@ BAD, GOOD = log(2), log(0.90 / 0.95)  # what one bad and one good call say at an
             160_000,
             1.0,
             160 * BAD + 640 * GOOD,
-            id="a giant says no more than the cap",
+            id="the evidence of a large endpoint is capped",
         ),
         pytest.param(
             1.0, 100, 10, 1.0, 1.0 + 10 * BAD + 90 * GOOD, id="at twice the errors allowed it rises"
@@ -40,7 +40,7 @@ BAD, GOOD = log(2), log(0.90 / 0.95)  # what one bad and one good call say at an
         ),
     ],
 )
-def test_one_hour(
+def test_the_log_likelihood_ratio_of_one_hour(
     before: float, calls: float, errored: float, effect: float, expected: float
 ) -> None:
     assert cusum(before, HourCounts(calls, errored), SPEC, 0.95, effect) == pytest.approx(
@@ -56,7 +56,7 @@ def test_one_hour(
         pytest.param(0.05, None, id="0.95"),
     ],
 )
-def test_hours_that_a_large_endpoint_of_an_accuracy_stays(share: float, hours: int | None) -> None:
+def test_a_large_endpoint_is_evicted_within_hours(share: float, hours: int | None) -> None:
     total, passed = 0.0, 0
     while total < SPEC.cusum_limit and passed < 100:
         total = cusum(total, HourCounts(2083.0, 2083.0 * share), SPEC, 0.95, 2.2)
@@ -72,7 +72,7 @@ def test_hours_that_a_large_endpoint_of_an_accuracy_stays(share: float, hours: i
     st.floats(0.5001, 0.999),
     st.floats(1, 10),
 )
-def test_an_hour_says_no_more_than_its_cap(
+def test_the_evidence_of_one_hour_is_capped(
     before: float, calls: float, bad: float, accuracy: float, effect: float
 ) -> None:
     after = cusum(before, HourCounts(calls, bad * calls), SPEC, accuracy, effect)

@@ -39,7 +39,7 @@ def verdicts(snapshot: Snapshot, model: str = MODEL, binding: str = "exacto") ->
     return {verdict.tag: verdict for verdict in snapshot.pools[binding, model].verdicts}
 
 
-def test_members_are_those_with_good_evidence() -> None:
+def test_endpoints_with_good_evidence_are_members() -> None:
     found = verdicts(mixed_snapshot())
     assert {v.endpoint_id for v in found.values() if v.admitted} == MEMBERS
     assert {tag: [f.reason for f in v.broken] for tag, v in found.items() if not v.admitted} == {
@@ -67,11 +67,11 @@ def test_members_are_those_with_good_evidence() -> None:
                      id="all that was observed is old"),
         pytest.param([make_observation("a", calls=100, requests=150)],
                      [("sample_size", "EVIDENCE_THIN", "false")],
-                     id="too little was observed, however good"),
+                     id="too few requests"),
         pytest.param([make_observation("a", errored=2, calls=100, requests=150)],
                      [("tool_accuracy", "ACCURACY", "false"),
                      ("sample_size", "EVIDENCE_THIN", "false")],
-                     id="too little to be sure that it is good"),
+                     id="too little evidence for confidence"),
         pytest.param([make_observation("a", calls=0)],
                      [("tool_accuracy", "ACCURACY", "false"),
                      ("sample_size", "EVIDENCE_THIN", "false")],
@@ -81,10 +81,10 @@ def test_members_are_those_with_good_evidence() -> None:
         pytest.param([make_observation("a", errored=10)], [], id="good enough"),
         pytest.param([make_observation("a", errored=10),
                       make_observation("a", errored=2000, age=91 * DAY)], [],
-                     id="old trouble is forgotten"),
+                     id="old errors are not counted"),
     ],
 )  # fmt: skip
-def test_evidence_of_one_endpoint(
+def test_each_lack_of_evidence_has_its_reason(
     observations: list[Observation], broken: list[tuple[str, str, str]]
 ) -> None:
     assert (
@@ -95,13 +95,13 @@ def test_evidence_of_one_endpoint(
     )
 
 
-def test_messages_say_what_was_counted_and_what_was_needed() -> None:
-    spoken = {
+def test_messages_state_the_counts_and_the_requirement() -> None:
+    messages = {
         f.rule: f.message for f in verdicts(judge_world(seen_by({"a": 5}, calls=100)))["a"].broken
     }
-    assert spoken["sample_size"].endswith("effective tool-call requests; the rule requires 60")
-    assert "5.0 of 99.6 tool-call requests errored" in spoken["tool_accuracy"]
-    assert "95.0%" in spoken["tool_accuracy"]
+    assert messages["sample_size"].endswith("effective tool-call requests; the rule requires 60")
+    assert "5.0 of 99.6 tool-call requests errored" in messages["tool_accuracy"]
+    assert "95.0%" in messages["tool_accuracy"]
 
 
 def seen_by(errored: dict[str, int], *, calls: int = 2000, requests: int = 3000) -> World:
@@ -127,7 +127,7 @@ def crowd(strange: int, *others: int, reference: bool = False) -> World:
 @pytest.mark.parametrize(
     ("shares", "reference", "outcome"),
     [
-        pytest.param((600, 600, 610, 590, 605), False, "admitted", id="as the others do"),
+        pytest.param((600, 600, 610, 590, 605), False, "admitted", id="like its peers"),
         pytest.param(
             (300, 600, 610, 590, 605), False, "PROPENSITY", id="far less than four others"
         ),
@@ -135,19 +135,20 @@ def crowd(strange: int, *others: int, reference: bool = False) -> World:
             (900, 600, 610, 590, 605), False, "PROPENSITY", id="far more than four others"
         ),
         pytest.param(
-            (650, 600, 600, 600, 600), False, "admitted", id="equal others leave a floor of spread"
+            (650, 600, 600, 600, 600), False, "admitted", id="equal peers have a minimum spread"
         ),
+        pytest.param((300, 600, 610, 590), False, "abstained", id="three peers are too few"),
+        pytest.param((300, 600), False, "abstained", id="one peer is too few"),
         pytest.param(
-            (300, 600, 610, 590), False, "abstained", id="three others are too few to say"
+            (300, 600),
+            True,
+            "PROPENSITY",
+            id="with few peers the vendor's endpoint is the reference",
         ),
-        pytest.param((300, 600), False, "abstained", id="so is one"),
-        pytest.param(
-            (300, 600), True, "PROPENSITY", id="then the vendor's own endpoint is the measure"
-        ),
-        pytest.param((595, 600), True, "admitted", id="and it may be met"),
+        pytest.param((595, 600), True, "admitted", id="the vendor's endpoint may be matched"),
     ],
 )
-def test_propensity_is_held_against_the_others(
+def test_propensity_is_compared_with_the_peers(
     shares: tuple[int, ...], outcome: str, *, reference: bool
 ) -> None:
     verdict = verdicts(judge_world(crowd(*shares, reference=reference)))["strange"]
@@ -168,17 +169,21 @@ def ignoring(count: int, of: int) -> tuple[IgnoreVote, ...]:
     ("ignored", "tenants", "broken", "abstained"),
     [
         pytest.param(
-            0, 0, [], [("ignore_rate", "IGNORED_BY_USERS", "absent")], id="no tenant has a say"
+            0, 0, [], [("ignore_rate", "IGNORED_BY_USERS", "absent")], id="no eligible tenant"
         ),
         pytest.param(
-            29, 29, [], [("ignore_rate", "IGNORED_BY_USERS", "not_asked")], id="too few have"
+            29,
+            29,
+            [],
+            [("ignore_rate", "IGNORED_BY_USERS", "not_asked")],
+            id="too few eligible tenants",
         ),
         pytest.param(0, 30, [], [], id="no tenant ignores it"),
-        pytest.param(7, 30, [], [], id="a rate that may be chance"),
+        pytest.param(7, 30, [], [], id="a rate within chance"),
         pytest.param(20, 30, ["IGNORED_BY_USERS"], [], id="most ignore it"),
     ],
 )
-def test_ignores_of_distinct_tenants(
+def test_the_ignore_rate_counts_distinct_tenants(
     ignored: int, tenants: int, broken: list[str], abstained: list[tuple[str, str, str]]
 ) -> None:
     of = replace(seen_by({"a": 0}), ignore_votes=ignoring(ignored, tenants))
@@ -201,22 +206,18 @@ def test_rules_that_abstain_are_listed_with_their_reason() -> None:
     ("errored", "enters", "stays"),
     [
         pytest.param(60, True, True, id="well above both thresholds"),
-        pytest.param(
-            110, False, True, id="between them: a member stays, a stranger does not enter"
-        ),
+        pytest.param(110, False, True, id="between the thresholds only members are admitted"),
         pytest.param(220, False, False, id="below both"),
     ],
 )
-def test_members_are_judged_by_what_it_takes_to_stay(
-    errored: int, *, enters: bool, stays: bool
-) -> None:
+def test_members_are_judged_by_the_stay_rules(errored: int, *, enters: bool, stays: bool) -> None:
     of = seen_by({"a": errored, "b": errored})
     members = {"exacto": frozenset({f"{MODEL}@a"})}
     found = verdicts(judge_world(of, members=members))
     assert (found["a"].admitted, found["b"].admitted) == (stays, enters)
 
 
-def test_a_members_evidence_may_run_thin_but_not_out() -> None:
+def test_a_member_may_have_little_evidence_but_not_none() -> None:
     members = {"exacto": frozenset({f"{MODEL}@a", f"{MODEL}@b"})}
     of = world(endpoint("a"), endpoint("b"), observations=[make_observation("a", calls=100)])
     found = verdicts(judge_world(of, members=members))
@@ -224,12 +225,12 @@ def test_a_members_evidence_may_run_thin_but_not_out() -> None:
     assert [f.reason for f in found["b"].broken] == ["EVIDENCE_ABSENT"]
 
 
-def test_members_of_one_binding_are_none_of_another() -> None:
+def test_membership_is_per_binding() -> None:
     members = {"elsewhere": frozenset({f"{MODEL}@a"})}
     assert not verdicts(judge_world(seen_by({"a": 110}), members=members))["a"].admitted
 
 
-def test_what_goes_wrong_in_a_rule_excludes_and_tells_where() -> None:
+def test_an_evaluation_error_excludes_and_reports_its_position() -> None:
     strict = """
     pool: {enter: [{name: half, expression: cohort.size / (cohort.size - 1) > 1,
                     reason: BENCHMARK, onMissing: pass}]}
@@ -246,7 +247,7 @@ def test_models_without_endpoints_have_an_empty_pool() -> None:
     assert snapshot.pools["exacto", MODEL].verdicts == ()
 
 
-def test_every_reason_is_of_the_closed_list() -> None:
+def test_every_reason_is_in_the_documented_list() -> None:
     findings = [
         f
         for pool in mixed_snapshot().pools.values()
@@ -258,7 +259,7 @@ def test_every_reason_is_of_the_closed_list() -> None:
 
 @settings(max_examples=25)
 @given(st.data())
-def test_order_of_the_world_does_not_matter(data: st.DataObject) -> None:
+def test_the_order_of_the_world_does_not_matter(data: st.DataObject) -> None:
     preferences = (
         Preference("t000", "pin", "good1", MODEL),
         Preference("t000", "ignore", "x", OTHER),
@@ -288,7 +289,7 @@ def test_windows_of_unknown_endpoints_change_nothing() -> None:
     assert judge_world(more).snapshot_id == mixed_snapshot().snapshot_id
 
 
-def test_evidence_ages_between_two_judgements() -> None:
+def test_evidence_becomes_stale_with_age() -> None:
     of = seen_by({"a": 0})
     later = judge_world(of, as_of=AS_OF + 91 * DAY)
     assert verdicts(judge_world(of))["a"].admitted
@@ -304,7 +305,7 @@ def test_the_report_of_a_pool_shows_members_others_and_facts() -> None:
         "exacto",
     )
     assert (report.as_of, report.snapshot_id) == (AS_OF, mixed_snapshot().snapshot_id)
-    assert {judged_one.verdict.endpoint_id for judged_one in report.members} == MEMBERS
+    assert {judged.verdict.endpoint_id for judged in report.members} == MEMBERS
     everyone = {e.endpoint_id for e in mixed_world().endpoints if e.model == MODEL}
     assert {j.verdict.endpoint_id for j in (*report.members, *report.others)} == everyone
     (good2,) = (j for j in report.members if j.verdict.tag == "good2")
@@ -313,7 +314,7 @@ def test_the_report_of_a_pool_shows_members_others_and_facts() -> None:
     assert "tools.tool_call_requests" not in dict(unseen.facts)
 
 
-def test_only_bindings_that_judge_have_pools() -> None:
+def test_only_bindings_with_pool_rules_have_pools() -> None:
     assert {name for name, _ in mixed_snapshot().pools} == {
         b.name for b in shipped_policy().bindings.values() if b.judged
     }

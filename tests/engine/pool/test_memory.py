@@ -45,16 +45,16 @@ def forgotten(
     ("age", "half_life", "expected"),
     [
         pytest.param(0, 12, (180.0, 120.0, 4.0), id="at once"),
-        pytest.param(12, 12, (90.0, 60.0, 2.0), id="it fades as evidence does"),
+        pytest.param(12, 12, (90.0, 60.0, 2.0), id="forgotten counts decay like evidence"),
         pytest.param(24, 12, (45.0, 30.0, 1.0), id="half-life by half-life"),
         pytest.param(24, 24, (180.0, 120.0, 2.0),
-                     id="a longer half-life makes more of old calls, not of errors"),
-        pytest.param(12, 6, (22.5, 15.0, 1.0), id="a shorter one less"),
+                     id="a longer half-life raises old calls, not errors"),
+        pytest.param(12, 6, (22.5, 15.0, 1.0), id="a shorter half-life lowers old calls"),
         pytest.param(24, 168, (270.0, 180.0, 3.622),
-                     id="never more than the share that may be forgotten"),
+                     id="at most the share that may be forgotten"),
     ],
 )  # fmt: skip
-def test_what_is_left_out_of_a_row(
+def test_forgotten_counts_decay_like_evidence(
     age: int, half_life: int, expected: tuple[float, float, float]
 ) -> None:
     out = forgotten_counts(
@@ -71,14 +71,14 @@ def test_what_is_left_out_of_a_row(
         pytest.param(forgotten(1.0, 1.0, 0.0), ROW, None, id="nothing fresh"),
     ],
 )
-def test_there_may_be_nothing_to_leave_out(
+def test_without_fresh_evidence_no_counts_are_forgotten(
     what: ForgottenEvidence | None, of: Mapping[str, object], half_life: timedelta | None
 ) -> None:
     assert forgotten_counts(what, of, AS_OF, half_life, 0.1) == NO_COUNTS
     assert subtract_counts(of, NO_COUNTS) is of
 
 
-def test_the_rules_read_what_is_left_and_all_else_as_it_is() -> None:
+def test_subtracting_counts_leaves_other_facts_unchanged() -> None:
     of = {**ROW, "tools.errored_requests_lenient": 3.0}
     assert subtract_counts(of, DecayedCounts(30.0, 20.0, 4.0)) == {
         "id": "a", "tools.requests": 270.0, "tools.tool_call_requests": 180.0,
@@ -86,7 +86,7 @@ def test_the_rules_read_what_is_left_and_all_else_as_it_is() -> None:
     }  # fmt: skip
 
 
-def test_an_eviction_keeps_a_tenth_of_what_counted_until_then() -> None:
+def test_an_eviction_keeps_a_tenth_of_the_evidence() -> None:
     first = forget_evidence(ROW, NO_COUNTS, AS_OF, HOUR, 0.1)
     assert first == ForgottenEvidence(AS_OF, HOUR, DecayedCounts(270.0, 180.0, 9.0))
     kept = subtract_counts(ROW, first.amounts)
@@ -96,12 +96,12 @@ def test_an_eviction_keeps_a_tenth_of_what_counted_until_then() -> None:
     assert second.amounts.calls == pytest.approx(198.0)
 
 
-def test_where_nothing_fresh_is_known_nothing_can_be_forgotten() -> None:
+def test_without_evidence_there_is_nothing_to_forget() -> None:
     assert forget_evidence({"id": "a"}, NO_COUNTS, AS_OF, None, 0.1) is None
 
 
 @pytest.mark.parametrize(("age", "faded"), [(0, False), (239, False), (240, True)])
-def test_what_has_faded_may_be_dropped(age: int, *, faded: bool) -> None:
+def test_faded_evidence_is_recognized(age: int, *, faded: bool) -> None:
     assert forgotten(1e9, 1e9, 1e9).has_faded(AS_OF + age * HOUR) is faded
 
 
@@ -117,7 +117,7 @@ spans = st.floats(1.0, 200.0).map(lambda hours: hours * HOUR)
     spans,
     st.floats(0, 1),
 )
-def test_what_is_left_is_a_possible_count(
+def test_remaining_counts_are_consistent(
     known: tuple[float, float, float],
     gone: tuple[float, float, float],
     then: timedelta,

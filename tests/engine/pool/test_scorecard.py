@@ -46,11 +46,11 @@ def with_more(seen: Observation, calls: int) -> Observation:
     )  # fmt: skip
 
 
-def test_members_have_none() -> None:
+def test_members_have_no_scorecard() -> None:
     assert set(judged_with(make_observation("good"))) == {"other", "new"}
 
 
-def test_the_rule_broken_is_told_with_what_it_read() -> None:
+def test_a_scorecard_lists_the_broken_rule_with_its_values() -> None:
     card = judged_with(make_observation("good"), make_observation("new", errored=200, calls=2000))[
         "new"
     ]
@@ -61,7 +61,7 @@ def test_the_rule_broken_is_told_with_what_it_read() -> None:
     assert isinstance(seen["endpoint.tools.errored_requests"], float)
 
 
-def test_accuracy_comes_with_an_interval_over_effective_requests() -> None:
+def test_accuracy_has_an_interval_over_effective_requests() -> None:
     share = judged_with(make_observation("new", errored=110, calls=2200, age=timedelta(0)))[
         "new"
     ].accuracy
@@ -71,7 +71,7 @@ def test_accuracy_comes_with_an_interval_over_effective_requests() -> None:
     assert 0.93 < share.low < 0.95 < share.high < 0.97
 
 
-def test_an_endpoint_never_seen_needs_what_a_newcomer_needs() -> None:
+def test_an_unobserved_endpoint_needs_as_much_as_a_newcomer() -> None:
     card = judged_with(make_observation("good"))["new"]
     assert card.accuracy is None
     assert [f.reason for f in card.broken] == ["EVIDENCE_ABSENT"] * 2
@@ -88,7 +88,7 @@ def test_an_endpoint_never_seen_needs_what_a_newcomer_needs() -> None:
 
 
 @given(st.integers(0, 150), st.integers(200, 1500))
-def test_so_many_more_clean_requests_admit_it_and_one_fewer_does_not(
+def test_the_stated_number_of_clean_requests_is_the_least_that_admits(
     errored: int, calls: int
 ) -> None:
     seen = make_observation("new", errored, calls, calls, age=timedelta(0))
@@ -99,7 +99,7 @@ def test_so_many_more_clean_requests_admit_it_and_one_fewer_does_not(
     assert "new" in judged_with(with_more(seen, card.clean_requests - 1))
 
 
-def test_the_present_rate_tells_how_long_that_takes() -> None:
+def test_the_hours_needed_follow_from_the_request_rate() -> None:
     seen = make_observation(
         "new", errored=10, calls=100, requests=200, age=timedelta(0), length=10 * HOUR
     )
@@ -108,7 +108,7 @@ def test_the_present_rate_tells_how_long_that_takes() -> None:
     assert card.hours == pytest.approx(card.clean_requests / 10)
 
 
-def test_no_number_of_calls_helps_where_something_else_is_in_the_way() -> None:
+def test_no_number_is_stated_when_another_rule_is_broken() -> None:
     five = [make_observation(tag) for tag in ("a", "b", "c", "d", "e")]
     seldom = make_observation("new", calls=2000, requests=200_000)
     tags = ("a", "b", "c", "d", "e", "new")
@@ -120,7 +120,7 @@ def test_no_number_of_calls_helps_where_something_else_is_in_the_way() -> None:
     assert card.clean_requests is None
 
 
-def test_an_evicted_one_is_told_until_when_it_is_held() -> None:
+def test_an_evicted_endpoint_has_the_end_of_its_hold() -> None:
     until = AS_OF + 12 * HOUR
     state = PoolState(
         "exacto", MODEL, f"{MODEL}@new", "evicted", AS_OF - HOUR, evictions=1, held_until=until
@@ -138,5 +138,5 @@ def test_an_evicted_one_is_told_until_when_it_is_held() -> None:
 
 
 @given(st.one_of(st.none(), st.integers(0, MOST_REQUESTS)))
-def test_the_fewest_is_found_whatever_it_is(least: int | None) -> None:
+def test_the_search_finds_the_least_number(least: int | None) -> None:
     assert fewest(lambda n: least is not None and n >= least) == least

@@ -45,39 +45,39 @@ from assay.engine.world.world import World
 @pytest.mark.parametrize(
     ("life", "expected"),
     [
-        pytest.param("000", "...", id="of whom nothing is observed, nothing is remembered"),
-        pytest.param("0b0", ".pp", id="once observed, it is on probation"),
-        pytest.param("ggg", "MMM", id="coming in has no dwell"),
-        pytest.param("bmg", "ppM", id="what is enough to stay is not enough to come in"),
-        pytest.param("nnn", "MMM", id="where the rules need no evidence, neither does the pool"),
+        pytest.param("000", "...", id="an unobserved endpoint is not stored"),
+        pytest.param("0b0", ".pp", id="an observed endpoint is on probation"),
+        pytest.param("ggg", "MMM", id="admission needs no dwell time"),
+        pytest.param("bmg", "ppM", id="the stay rules do not admit a new endpoint"),
+        pytest.param("nnn", "MMM", id="rules without evidence admit at once"),
         pytest.param("gmm", "MMM", id="a member stays by the stay rules"),
-        pytest.param("gbm", "MMM", id="one bad hour is forgiven"),
-        pytest.param("gbmbm", "MMMMM", id="so are two with a good one between"),
-        pytest.param("gbb", "MME", id="two in a row are not"),
-        pytest.param("gbbggggg", "MMEEEMMM", id="it comes back once three hours are over"),
-        pytest.param("gbbbbbb", "MMEEEpp", id="or waits on probation, if it is not fit by then"),
+        pytest.param("gbm", "MMM", id="one bad hour does not evict"),
+        pytest.param("gbmbm", "MMMMM", id="two bad hours that are not consecutive do not evict"),
+        pytest.param("gbb", "MME", id="two consecutive bad hours evict"),
+        pytest.param("gbbggggg", "MMEEEMMM", id="it is readmitted after three hours"),
+        pytest.param("gbbbbbb", "MMEEEpp", id="a bad endpoint is on probation after its hold"),
         pytest.param("gbbgggbbgggggggg", "MMEEEMMEEEEEEMMM", id="the second hold is twice as long"),
         pytest.param(
             "gbbgggbbggggggbbgggggggggg",
             "MMEEEMMEEEEEEMMEEEEEEEEMMM",
-            id="the third as long as holds may be",
+            id="the third hold has the maximum length",
         ),
-        pytest.param("gx", "ME", id="many bad calls are enough at once"),
-        pytest.param("gxggg", "MEEEM", id="and hold as long as the slow way out"),
-        pytest.param("gcc", "MME", id="fewer add up"),
-        pytest.param("gcgcg", "MMMMM", id="but good hours take them off again"),
-        pytest.param("gcnc", "MMME", id="hours without calls do not"),
-        pytest.param("xxx", "MEE", id="the hour in which it came in does not count against it"),
-        pytest.param("gw", "ME", id="the fast way goes before the slow one"),
-        pytest.param("g-g", "M.M", id="who leaves the catalog is forgotten"),
+        pytest.param("gx", "ME", id="many bad calls evict at once"),
+        pytest.param("gxggg", "MEEEM", id="a fast eviction holds as long as a slow one"),
+        pytest.param("gcc", "MME", id="smaller excesses accumulate"),
+        pytest.param("gcgcg", "MMMMM", id="good hours reduce the sum"),
+        pytest.param("gcnc", "MMME", id="hours without calls change nothing"),
+        pytest.param("xxx", "MEE", id="the hour of admission does not count"),
+        pytest.param("gw", "ME", id="a fast eviction precedes a slow one"),
         pytest.param(
-            "gbb-ggg", "MMEEEMM", id="but an eviction is not: returning does not shorten it"
+            "g-g", "M.M", id="the state of an endpoint that leaves the catalog is dropped"
         ),
-        pytest.param("gbb---g", "MMEEE.M", id="once it is over, it is"),
-        pytest.param("gb-b", "MM.p", id="nor do failures outlive a departure"),
+        pytest.param("gbb-ggg", "MMEEEMM", id="leaving the catalog does not shorten a hold"),
+        pytest.param("gbb---g", "MMEEE.M", id="after the hold, an absent endpoint is forgotten"),
+        pytest.param("gb-b", "MM.p", id="leaving the catalog resets failures"),
     ],
 )
-def test_the_life_of_one_endpoint(life: str, expected: str) -> None:
+def test_the_history_of_one_endpoint(life: str, expected: str) -> None:
     done = run_ticks({"a": life})
     assert states(done, "a") == expected
 
@@ -87,26 +87,26 @@ def test_the_life_of_one_endpoint(life: str, expected: str) -> None:
     [
         pytest.param({"a": "gbbb", "b": "gbbb", "c": "gbbb"}, 0, "",
                      {"a": "MMEE", "b": "MMME", "c": "MMMM"},
-                     id="one slow eviction an hour, alike ones by id"),
+                     id="one slow eviction per hour, ties by id"),
         pytest.param({"a": "gbb", "b": "gbb", "c": "gbb"}, 0, "slowEvictions: 2",
                      {"a": "MME", "b": "MME", "c": "MMM"},
-                     id="or as many as are written"),
+                     id="as many slow evictions as configured"),
         pytest.param({"a": "gbbb", "b": "cbbb"}, 0, "", {"a": "MMME", "b": "MMEE"},
-                     id="the less accurate goes first"),
+                     id="the least accurate member is evicted first"),
         pytest.param({"a": "gbbgg", "b": "gbbgg"}, 0, "", {"a": "MMEEE", "b": "MMMMM"},
-                     id="who has to wait for its turn may recover"),
+                     id="an endpoint may recover before its slow eviction"),
         pytest.param({"a": "gxx", "b": "gxx"}, 0, "", {"a": "MEE", "b": "MEE"},
-                     id="the fast way has no such limit"),
+                     id="fast evictions have no limit"),
         pytest.param({"a": "gbbb", "b": "gbbb"}, 1, "", {"a": "MMEE", "b": "MMMM"},
                      id="the minimum stays"),
         pytest.param({"a": "gbbb", "b": "gggg"}, 2, "", {"a": "MMMM", "b": "MMMM"},
-                     id="also where only one is bad"),
+                     id="the minimum keeps a single bad member"),
         pytest.param({"a": "gx", "b": "gg"}, 2, "", {"a": "ME", "b": "MM"},
-                     id="but the fast way is always open"),
+                     id="fast evictions ignore the minimum"),
         pytest.param({"a": "gbb", "b": "bbg"}, 1, "", {"a": "MME", "b": "ppM"},
-                     id="a newcomer makes room at once"),
+                     id="an admission allows an eviction in the same hour"),
         pytest.param({"a": "gxbb", "b": "gbbb"}, 1, "", {"a": "MEEE", "b": "MMMM"},
-                     id="who went makes none"),
+                     id="an evicted member does not count for the minimum"),
         pytest.param({"a": "gbb", "b": "gbb"}, 5, "", {"a": "MMM", "b": "MMM"},
                      id="a minimum above their number"),
         pytest.param({"a": "gb", "b": "gg"}, 0, "slowFailures: 1", {"a": "ME", "b": "MM"},
@@ -115,10 +115,10 @@ def test_the_life_of_one_endpoint(life: str, expected: str) -> None:
                      id="three failures"),
         pytest.param({"a": "gcc"}, 0, "cusumLimit: 4.0", {"a": "MEE"}, id="a lower limit"),
         pytest.param({"a": "gcc"}, 0, "cusumCap: 100.0", {"a": "MMM"},
-                     id="an hour that may say less"),
+                     id="a higher cap per hour"),
     ],
 )  # fmt: skip
-def test_the_life_of_a_pool(
+def test_the_history_of_a_pool(
     lives: dict[str, str], minimum: int, memory: str, expected: dict[str, str]
 ) -> None:
     done = run_ticks(lives, steady_policy(minimum, memory))
@@ -130,21 +130,25 @@ def test_the_life_of_a_pool(
 @pytest.mark.parametrize(
     ("life", "between", "expected"),
     [
-        pytest.param("gbbb", " ~~ ", "MMMM", id="what is judged between two hours is no failure"),
+        pytest.param(
+            "gbbb", " ~~ ", "MMMM", id="judging between hours does not count as a failure"
+        ),
         pytest.param(
             "gb~b".replace("~", "m"),
             "  ~ ",
             "MMMM",
-            id="nor takes one away: the hours were not consecutive",
+            id="judging between hours does not reset failures",
         ),
-        pytest.param("gxx", " ~ ", "MME", id="nor goes into the sum of evidence"),
-        pytest.param("ng", "~~", "MM", id="who is new may come in between"),
-        pytest.param("bgg", "~~ ", "ppM", id="who was seen before waits for the hour"),
-        pytest.param("gbbgggg", "     ~ ", "MMEEEEM", id="so does whose hold is over"),
-        pytest.param("g-g", "~~~", "M.M", id="who leaves the catalog has left"),
+        pytest.param("gxx", " ~ ", "MME", id="judging between hours does not add to the sum"),
+        pytest.param("ng", "~~", "MM", id="a new endpoint is admitted between hours"),
+        pytest.param("bgg", "~~ ", "ppM", id="a known endpoint waits for the hour"),
+        pytest.param(
+            "gbbgggg", "     ~ ", "MMEEEEM", id="an endpoint after its hold waits for the hour"
+        ),
+        pytest.param("g-g", "~~~", "M.M", id="an endpoint that leaves the catalog is removed"),
     ],
 )
-def test_the_life_of_one_endpoint_between_hours(life: str, between: str, expected: str) -> None:
+def test_the_history_of_one_endpoint_between_hours(life: str, between: str, expected: str) -> None:
     assert states(run_ticks({"a": life}, between=between), "a") == expected
 
 
@@ -152,7 +156,7 @@ def verdicts(done: Judgment) -> dict[str, Verdict]:
     return {v.tag: v for v in done.snapshot.pools[BINDING, MODEL].verdicts}
 
 
-def test_members_are_admitted_and_nobody_else() -> None:
+def test_exactly_the_members_are_admitted() -> None:
     for done in run_ticks(
         {"a": "gbbggggg", "b": "bbbgggxg", "c": "gmmm-000", "d": "00000ggb"}, between="  ~  ~~ "
     ):
@@ -160,18 +164,18 @@ def test_members_are_admitted_and_nobody_else() -> None:
         assert {v.endpoint_id for v in verdicts(done).values() if v.admitted} == members
 
 
-def test_a_member_tells_what_it_breaks_without_being_excluded() -> None:
+def test_a_member_lists_its_broken_rules_without_being_excluded() -> None:
     _, failing, _ = run_ticks({"a": "gbg"})
     verdict = verdicts(failing)["a"]
     assert verdict.admitted
     assert describe_findings(verdict.abstained) == [("up", "BENCHMARK", "false")]
 
 
-def test_the_evicted_tell_until_when_and_what_they_would_need() -> None:
+def test_an_evicted_endpoint_lists_its_hold_and_broken_rules() -> None:
     done = run_ticks({"a": "gbbbbb"})
     until = f"held out until {START + 5 * HOUR:%Y-%m-%d %H:%M} UTC after its 1st eviction"
-    for held in done[2:5]:
-        broken = verdicts(held)["a"].broken
+    for held_hour in done[2:5]:
+        broken = verdicts(held_hour)["a"].broken
         assert describe_findings(broken) == [
             ("hold", "HELD", "false"),
             ("up", "BENCHMARK", "false"),
@@ -180,7 +184,7 @@ def test_the_evicted_tell_until_when_and_what_they_would_need() -> None:
     assert describe_findings(verdicts(done[5])["a"].broken) == [("up", "BENCHMARK", "false")]
 
 
-def test_who_is_fit_but_held_tells_only_that() -> None:
+def test_a_held_endpoint_that_meets_the_rules_lists_only_its_hold() -> None:
     assert describe_findings(verdicts(run_ticks({"a": "gbbg"})[3])["a"].broken) == [
         ("hold", "HELD", "false")
     ]
@@ -188,7 +192,7 @@ def test_who_is_fit_but_held_tells_only_that() -> None:
     assert (waiting.reason, waiting.message) == ("HELD", "it may come in once the hour is closed")
 
 
-def test_whom_the_minimum_keeps_says_so() -> None:
+def test_a_member_kept_by_the_minimum_has_that_reason() -> None:
     kept = verdicts(run_ticks({"a": "gbb", "b": "ggg"}, steady_policy(2))[2])["a"]
     assert kept.admitted
     assert describe_findings(kept.abstained) == [
@@ -198,7 +202,7 @@ def test_whom_the_minimum_keeps_says_so() -> None:
     assert "keeps at least 2 members" in kept.abstained[0].message
 
 
-def test_every_change_tells_why_in_a_word_and_a_sentence() -> None:
+def test_every_change_has_a_cause_and_a_message() -> None:
     found = changes(run_ticks({"a": "bgbbgggx-"}))
     assert [(hours_since_start(c.at), c.before, c.after, c.cause) for c in found] == [
         (0, "unknown", "probation", "evidence"),
@@ -236,7 +240,7 @@ def test_leaving_the_catalog_is_a_change() -> None:
     )  # fmt: skip
 
 
-def test_a_missed_hour_breaks_a_row_of_failures() -> None:
+def test_a_missed_hour_resets_consecutive_failures() -> None:
     lives = {"a": "gbbb"}
     first, second, *_ = run_ticks(lives)
     late = judge(
@@ -245,13 +249,13 @@ def test_a_missed_hour_breaks_a_row_of_failures() -> None:
     assert states([first, second, late], "a") == "MMM"
 
 
-def test_states_that_do_not_change_are_the_same() -> None:
+def test_unchanged_states_are_reused() -> None:
     first, second = run_ticks({"a": "gg", "b": "bb"})
     assert all(second.memory.states[key] is state for key, state in first.memory.states.items())
     assert second.changes == ()
 
 
-def test_pools_of_other_policies_are_carried_along() -> None:
+def test_states_of_unknown_pools_are_kept() -> None:
     elsewhere = PoolState("elsewhere", MODEL, f"{MODEL}@gone", "member", START)
     (done,) = run_ticks({"a": "g"}, memory=PoolMemory({elsewhere.key: elsewhere}))
     assert done.memory.states[elsewhere.key] is elsewhere
@@ -260,7 +264,7 @@ def test_pools_of_other_policies_are_carried_along() -> None:
 # -- under the shipped policy ----------------------------------------------------------------------
 
 
-def test_the_first_tick_admits_whom_judging_without_memory_admits() -> None:
+def test_the_first_tick_admits_as_judging_without_memory_does() -> None:
     done = judge(
         mixed_world(), shipped_policy(), mixed_snapshot().as_of, EMPTY_MEMORY, closes_hour=True
     )
@@ -275,41 +279,44 @@ def test_the_first_tick_admits_whom_judging_without_memory_admits() -> None:
         assert keys == [endpoint.keys for endpoint in pool.endpoints]
 
 
-def test_a_snapshot_with_memory_reads_back_as_it_was() -> None:
+def test_a_snapshot_with_memory_is_restored_unchanged() -> None:
     for done in run_ticks({"a": "gbbggg", "b": "bbbggg", "c": "0"}):
-        again = restore_snapshot(done.snapshot.manifest, done.snapshot.parts, steady_policy())
-        assert (again.snapshot_id, again.pools) == (done.snapshot.snapshot_id, done.snapshot.pools)
+        restored = restore_snapshot(done.snapshot.manifest, done.snapshot.parts, steady_policy())
+        assert (restored.snapshot_id, restored.pools) == (
+            done.snapshot.snapshot_id,
+            done.snapshot.pools,
+        )
 
 
-def test_without_memory_nothing_of_it_is_written() -> None:
+def test_a_snapshot_without_memory_has_no_standings() -> None:
     assert all(b"standings" not in data for data in mixed_snapshot().parts.values())
     assert all(not pool.has_memory for pool in mixed_snapshot().pools.values())
 
 
-def test_a_report_tells_states_and_since_when() -> None:
+def test_a_report_has_states_and_their_start() -> None:
     report = pool_report(
         run_ticks({"a": "ggg", "b": "bbg", "c": "000"}, between="  ~")[2].snapshot,
         f"{MODEL}:{BINDING}",
     )
-    told = {j.verdict.tag: (j.state, j.since) for j in (*report.members, *report.others)}
-    assert told == {"a": ("member", START), "b": ("probation", START), "c": ("unknown", None)}
+    found = {j.verdict.tag: (j.state, j.since) for j in (*report.members, *report.others)}
+    assert found == {"a": ("member", START), "b": ("probation", START), "c": ("unknown", None)}
     (without, *_) = pool_report(
         judge_world(world_after({"a": "g"}, 0), steady_policy()), f"{MODEL}:{BINDING}"
     ).members
     assert (without.state, without.since) == (None, None)
 
 
-def test_the_same_policy_judges_again_alike() -> None:
+def test_rejudging_by_the_same_policy_changes_nothing() -> None:
     for done in run_ticks(
         {"a": "gbbggg", "b": "bbbggg", "c": "gbgbbb", "d": "g-gmgg"},
         steady_policy(1),
         between="     ~",
     ):
-        again = rejudge(done.snapshot, steady_policy(1), [MODEL])
-        assert again.pools == done.snapshot.pools
+        restored = rejudge(done.snapshot, steady_policy(1), [MODEL])
+        assert restored.pools == done.snapshot.pools
 
 
-def test_another_policy_judges_members_by_its_own_stay_rules_and_holds_go_on() -> None:
+def test_rejudging_uses_the_other_policys_stay_rules_and_keeps_holds() -> None:
     snapshot = run_ticks({"a": "gmm", "b": "gbb", "c": "ggg"})[2].snapshot
     strict = steady_policy(low=95.0)
     found = {
@@ -319,7 +326,7 @@ def test_another_policy_judges_members_by_its_own_stay_rules_and_holds_go_on() -
     assert found == {"a": ["BENCHMARK"], "b": ["HELD", "BENCHMARK"], "c": []}
 
 
-def test_coming_back_takes_new_evidence() -> None:
+def test_readmission_requires_new_evidence() -> None:
     of, by, at = mixed_world(), shipped_policy(), mixed_snapshot().as_of
     key = ("exacto", f"{MODEL}@good1")
 
@@ -361,5 +368,5 @@ def test_holds_grow_up_to_a_week(evictions: int, hours: int) -> None:
     [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (12, "12th"), (13, "13th"),
      (21, "21st"), (102, "102nd"), (111, "111th")],
 )  # fmt: skip
-def test_numbers_are_said_as_people_say_them(number: int, word: str) -> None:
+def test_ordinals_have_the_english_suffix(number: int, word: str) -> None:
     assert ordinal(number) == word

@@ -59,7 +59,7 @@ def by_endpoint(found: Iterable[PoolChange]) -> dict[str, list[PoolChange]]:
 
 @lasting
 @given(lives, between, st.integers(0, 5))
-def test_every_change_is_a_step_of_the_diagram(
+def test_every_change_is_a_transition_of_the_diagram(
     lived: dict[str, str], pauses: str, minimum: int
 ) -> None:
     for own in by_endpoint(
@@ -75,7 +75,7 @@ def test_every_change_is_a_step_of_the_diagram(
 
 @lasting
 @given(lives, between)
-def test_the_memory_is_what_the_changes_come_to(lived: dict[str, str], pauses: str) -> None:
+def test_the_memory_equals_the_sum_of_its_changes(lived: dict[str, str], pauses: str) -> None:
     known: dict[str, str] = {}
     for done in run_ticks(lived, between=pauses):
         known |= {c.endpoint_id: c.after for c in done.changes}
@@ -87,7 +87,7 @@ def test_the_memory_is_what_the_changes_come_to(lived: dict[str, str], pauses: s
 
 @lasting
 @given(lives, between, st.integers(0, 5))
-def test_never_two_slow_evictions_of_a_model_in_one_hour(
+def test_a_model_has_at_most_one_slow_eviction_per_hour(
     lived: dict[str, str], pauses: str, minimum: int
 ) -> None:
     for done in run_ticks(lived, steady_policy(minimum), between=pauses):
@@ -96,7 +96,7 @@ def test_never_two_slow_evictions_of_a_model_in_one_hour(
 
 @lasting
 @given(lives, between, st.integers(0, 5))
-def test_the_slow_way_leaves_the_minimum(lived: dict[str, str], pauses: str, minimum: int) -> None:
+def test_slow_evictions_keep_the_minimum(lived: dict[str, str], pauses: str, minimum: int) -> None:
     for done in run_ticks(lived, steady_policy(minimum), between=pauses):
         if any(c.cause == "slow" for c in done.changes):
             assert sum(s.state == MEMBER for s in states_of(done)) >= minimum
@@ -104,7 +104,7 @@ def test_the_slow_way_leaves_the_minimum(lived: dict[str, str], pauses: str, min
 
 @lasting
 @given(lives, between)
-def test_nobody_comes_back_before_the_hold_is_over(lived: dict[str, str], pauses: str) -> None:
+def test_no_endpoint_is_readmitted_during_its_hold(lived: dict[str, str], pauses: str) -> None:
     spec = steady_policy().bindings[BINDING].memory
     for own in by_endpoint(changes(run_ticks(lived, between=pauses))).values():
         evictions = 0
@@ -118,21 +118,19 @@ def test_nobody_comes_back_before_the_hold_is_over(lived: dict[str, str], pauses
 
 @lasting
 @given(lives, between, st.integers(0, 5))
-def test_members_are_admitted_and_nobody_else(
-    lived: dict[str, str], pauses: str, minimum: int
-) -> None:
+def test_exactly_the_members_are_admitted(lived: dict[str, str], pauses: str, minimum: int) -> None:
     for done in run_ticks(lived, steady_policy(minimum), between=pauses):
         pool = done.snapshot.pools[BINDING, MODEL]
         members = {s.endpoint_id for s in states_of(done) if s.state == MEMBER}
         assert {v.endpoint_id for v in pool.verdicts if v.admitted} == members
-        told = {e.verdict.endpoint_id: e.standing.state for e in pool.endpoints if e.standing}
-        assert len(told) == len(pool.endpoints)
-        assert {endpoint_id for endpoint_id, state in told.items() if state == MEMBER} == members
+        states = {e.verdict.endpoint_id: e.standing.state for e in pool.endpoints if e.standing}
+        assert len(states) == len(pool.endpoints)
+        assert {endpoint_id for endpoint_id, state in states.items() if state == MEMBER} == members
 
 
 @lasting
 @given(lives, st.text(OFTEN, min_size=4, max_size=4), st.integers(1, LENGTH - 1))
-def test_between_two_hours_nobody_but_the_new_moves(
+def test_between_hours_only_new_endpoints_change_state(
     lived: dict[str, str], letters: str, hour: int
 ) -> None:
     before = run_ticks({tag: life[:hour] for tag, life in lived.items()})[-1].memory
@@ -162,16 +160,19 @@ def test_the_order_of_endpoints_does_not_matter(
             endpoints=tuple(data.draw(st.permutations(world.endpoints))),
             observations=tuple(reversed(world.observations)),
         )
-        done, again = closed(world, n, minimum, memory), closed(shuffled, n, minimum, other)
+        done, shuffled_done = closed(world, n, minimum, memory), closed(shuffled, n, minimum, other)
         assert (done.snapshot.snapshot_id, done.memory, done.changes) == (
-            again.snapshot.snapshot_id, again.memory, again.changes,
+            shuffled_done.snapshot.snapshot_id, shuffled_done.memory, shuffled_done.changes,
         )  # fmt: skip
-        memory, other = done.memory, PoolMemory(dict(reversed(list(again.memory.states.items()))))
+        memory, other = (
+            done.memory,
+            PoolMemory(dict(reversed(list(shuffled_done.memory.states.items())))),
+        )
 
 
 def closed(world: World, n: int, minimum: int, memory: PoolMemory) -> Judgment:
     return judge(world, steady_policy(minimum), START + n * HOUR, memory, closes_hour=True)
 
 
-def test_every_letter_is_tried() -> None:
+def test_every_letter_is_covered() -> None:
     assert set(OFTEN) == set(LETTERS)

@@ -76,25 +76,25 @@ REQUESTS = [
 
 @pytest.mark.parametrize("request_", REQUESTS)
 @pytest.mark.parametrize("hours", [0, 12], ids=["by day", "by night"])
-def test_a_snapshot_read_back_plans_the_same(request_: Request, hours: int) -> None:
+def test_a_restored_snapshot_plans_the_same(request_: Request, hours: int) -> None:
     snapshot, at = judge_world(full_world()), make_moment(now=AS_OF + hours * HOUR)
-    again = restored(snapshot)
-    one, other = explain(request_, snapshot, at), explain(request_, again, at)
+    copy = restored(snapshot)
+    one, other = explain(request_, snapshot, at), explain(request_, copy, at)
     assert one.plan.canonical() == other.plan.canonical()
-    assert plan(request_, snapshot, at).excluded == plan(request_, again, at).excluded
+    assert plan(request_, snapshot, at).excluded == plan(request_, copy, at).excluded
     assert canonical([[path, value] for seen in one.seen for path, value in seen]) == canonical(
         [[path, value] for seen in other.seen for path, value in seen]
     )
 
 
-def test_what_is_read_back_is_the_same_snapshot() -> None:
-    again = restored(mixed_snapshot())
-    assert (again.snapshot_id, again.as_of) == (mixed_snapshot().snapshot_id, AS_OF)
-    assert again.pools == mixed_snapshot().pools
-    assert again.tenants == mixed_snapshot().tenants
+def test_a_restored_snapshot_equals_the_original() -> None:
+    copy = restored(mixed_snapshot())
+    assert (copy.snapshot_id, copy.as_of) == (mixed_snapshot().snapshot_id, AS_OF)
+    assert copy.pools == mixed_snapshot().pools
+    assert copy.tenants == mixed_snapshot().tenants
 
 
-def test_parts_are_named_by_their_content() -> None:
+def test_parts_are_keyed_by_the_hash_of_their_content() -> None:
     snapshot = mixed_snapshot()
     assert snapshot.snapshot_id == address(snapshot.manifest)
     assert all(address(data) == name for name, data in snapshot.parts.items())
@@ -109,7 +109,7 @@ def test_parts_are_named_by_their_content() -> None:
 
 
 @pytest.mark.parametrize("place", range(3))
-def test_an_altered_part_is_refused(place: int) -> None:
+def test_an_altered_part_is_rejected(place: int) -> None:
     name = sorted(mixed_snapshot().parts)[place]
     altered = {
         **mixed_snapshot().parts,
@@ -119,7 +119,7 @@ def test_an_altered_part_is_refused(place: int) -> None:
         restore_snapshot(mixed_snapshot().manifest, altered, shipped_policy())
 
 
-def test_a_missing_part_is_refused() -> None:
+def test_a_missing_part_is_rejected() -> None:
     head = json.loads(mixed_snapshot().manifest)
     parts = {
         name: data for name, data in mixed_snapshot().parts.items() if name != head["models"][MODEL]
@@ -128,24 +128,24 @@ def test_a_missing_part_is_refused() -> None:
         restore_snapshot(mixed_snapshot().manifest, parts, shipped_policy())
 
 
-def test_views_of_unchanged_parts_are_the_former_snapshots_own() -> None:
+def test_views_of_unchanged_parts_are_shared_with_the_former_snapshot() -> None:
     former, later = (
         mixed_snapshot(),
         judge_world(replace(mixed_world(), observations=mixed_world().observations[:-1])),
     )
-    again = restore_snapshot(later.manifest, later.parts, later.policy, former=former)
-    assert again.models[MODEL] is former.models[MODEL]
-    assert again.pools["exacto", MODEL] is former.pools["exacto", MODEL]
-    assert again.models[OTHER] is not former.models[OTHER]
-    assert (again.pools, again.tenants) == (later.pools, later.tenants)
+    copy = restore_snapshot(later.manifest, later.parts, later.policy, former=former)
+    assert copy.models[MODEL] is former.models[MODEL]
+    assert copy.pools["exacto", MODEL] is former.pools["exacto", MODEL]
+    assert copy.models[OTHER] is not former.models[OTHER]
+    assert (copy.pools, copy.tenants) == (later.pools, later.tenants)
     request = make_request(f"{MODEL}:exacto", OTHER, tools=2)
     assert (
-        plan(request, again, make_moment()).canonical()
+        plan(request, copy, make_moment()).canonical()
         == plan(request, later, make_moment()).canonical()
     )
 
 
-def test_a_part_that_the_former_snapshot_had_unaltered_is_refused_altered() -> None:
+def test_an_altered_part_is_rejected_although_the_former_snapshot_had_it() -> None:
     name = json.loads(mixed_snapshot().manifest)["models"][MODEL]
     altered = {**mixed_snapshot().parts, name: mixed_snapshot().parts[name] + b" "}
     with pytest.raises(ValueError, match=f"part {name} was altered"):
@@ -154,7 +154,7 @@ def test_a_part_that_the_former_snapshot_had_unaltered_is_refused_altered() -> N
         )
 
 
-def test_whoever_restores_may_rest_between_parts() -> None:
+def test_restoring_may_pause_between_parts() -> None:
     rests: list[None] = []
     restore_snapshot(
         mixed_snapshot().manifest,
@@ -165,13 +165,13 @@ def test_whoever_restores_may_rest_between_parts() -> None:
     assert len(rests) >= len(mixed_snapshot().models) + len(mixed_snapshot().pools)
 
 
-def test_the_policy_it_was_judged_by_travels_along() -> None:
+def test_a_snapshot_carries_its_policy() -> None:
     source, revision = read_policy_source(mixed_snapshot().manifest, mixed_snapshot().parts)
     assert source == shipped_policy().source
     assert revision == 0
 
 
-def test_an_equal_world_gives_an_equal_snapshot() -> None:
+def test_equal_worlds_have_equal_snapshots() -> None:
     assert judge_world(mixed_world()).snapshot_id == mixed_snapshot().snapshot_id
 
 
@@ -179,23 +179,26 @@ def test_an_equal_world_gives_an_equal_snapshot() -> None:
     "changed",
     [
         pytest.param(
-            replace(mixed_world(), endpoints=mixed_world().endpoints[1:]), id="an endpoint less"
+            replace(mixed_world(), endpoints=mixed_world().endpoints[1:]), id="one endpoint fewer"
         ),
         pytest.param(
-            replace(mixed_world(), observations=mixed_world().observations[1:]), id="a window less"
+            replace(mixed_world(), observations=mixed_world().observations[1:]),
+            id="one window fewer",
         ),
-        pytest.param(replace(mixed_world(), tenants=(TenantSettings("acme"),)), id="a tenant more"),
+        pytest.param(
+            replace(mixed_world(), tenants=(TenantSettings("acme"),)), id="another tenant"
+        ),
         pytest.param(
             replace(mixed_world(), preferences=(Preference("acme", "pin", "x"),)),
-            id="a preference more",
+            id="another preference",
         ),
     ],
 )
-def test_another_world_gives_another_snapshot(changed: World) -> None:
+def test_different_worlds_have_different_snapshots(changed: World) -> None:
     assert judge_world(changed).snapshot_id != mixed_snapshot().snapshot_id
 
 
-def test_parts_that_did_not_change_are_shared() -> None:
+def test_unchanged_parts_are_shared() -> None:
     one, other = (
         mixed_snapshot(),
         judge_world(replace(mixed_world(), observations=mixed_world().observations[:-1])),
@@ -206,5 +209,5 @@ def test_parts_that_did_not_change_are_shared() -> None:
     assert before["policy"] == after["policy"]
 
 
-def test_a_plan_names_the_snapshot_it_was_made_from() -> None:
+def test_a_plan_names_its_snapshot() -> None:
     assert plan_for(mixed_snapshot()).snapshot_id == mixed_snapshot().snapshot_id

@@ -133,7 +133,7 @@ def test_every_field_is_declared(owner: type) -> None:
     assert declared == {item.name for item in fields(owner)} - {"overrides"}
 
 
-def test_a_field_inside_another_is_spelled_by_both() -> None:
+def test_a_nested_field_has_a_path_of_both_names() -> None:
     (p90,) = (item for item in declared_fields(Endpoint) if item.path == "latency_s.p90")
     assert (p90.kind, p90.is_optional) == (float, True)
     assert (p90.spellings.fact, p90.spellings.column) == ("latency.p90_s", "latency_p90_s")
@@ -148,7 +148,7 @@ def test_a_value_is_built_from_its_declared_fields() -> None:
     assert build(Endpoint, values) == endpoint
 
 
-def test_every_fact_says_what_it_means_and_in_which_unit() -> None:
+def test_every_fact_has_a_description_and_a_unit() -> None:
     assert all(fact.description for fact in FACTS)
     for item in (*declared_fields(Endpoint), *declared_fields(Request)):
         assert item.spellings.unit or item.kind is not float, item.path

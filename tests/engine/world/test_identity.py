@@ -57,7 +57,7 @@ OFFERS = st.lists(
             [offer(), offer(price=2)],
             [offer(price=2)],
             ["one~2"],
-            id="the one left of two keeps its number",
+            id="the remaining one of two keeps its number",
         ),
         pytest.param(
             [offer(), offer(price=2)],
@@ -72,13 +72,13 @@ OFFERS = st.lists(
             [offer(quantization="fp8"), offer(quantization="bf16")],
             [offer(quantization="bf16", price=5), offer(quantization="fp8", price=5)],
             ["one~2", "one"],
-            id="changed duplicates go by what stayed equal",
+            id="changed duplicates are matched by equal fields",
         ),
         pytest.param(
             [offer(price=1, status=-2), offer(price=2, status=0)],
             [offer(price=1, status=0), offer(price=2, status=-2)],
             ["one", "one~2"],
-            id="terms outweigh the health of the moment",
+            id="order beats health",
         ),
         pytest.param(
             [offer("two")], [offer("one")], ["one"], id="an id never moves to another tag"
@@ -97,13 +97,15 @@ OFFERS = st.lists(
         ),
     ],
 )
-def test_assign(existing: list[Endpoint], incoming: list[Endpoint], expected: list[str]) -> None:
+def test_ids_are_assigned_to_offers(
+    existing: list[Endpoint], incoming: list[Endpoint], expected: list[str]
+) -> None:
     assigned = assign_ids(assign_ids([], existing), incoming)
     assert ids(assigned) == [f"{MODEL}@{name}" for name in expected]
     assert [replace(endpoint, endpoint_id="") for endpoint in assigned] == incoming
 
 
-def test_a_gone_endpoint_keeps_its_number() -> None:
+def test_a_removed_endpoint_keeps_its_number() -> None:
     ever = assign_ids([], [offer("two"), offer("two", price=2)])
     assert ids(assign_ids(ever, [offer("one"), offer("two", price=2)])) == [
         f"{MODEL}@one",
@@ -111,7 +113,7 @@ def test_a_gone_endpoint_keeps_its_number() -> None:
     ]
 
 
-def test_a_lower_suffix_that_nothing_ever_had_is_taken_first() -> None:
+def test_the_lowest_unused_suffix_is_assigned_first() -> None:
     lone = (replace(offer(), endpoint_id=f"{MODEL}@one~2"),)
     assert ids(assign_ids(lone, [offer(), offer(price=2)])) == [f"{MODEL}@one~2", f"{MODEL}@one"]
 
@@ -127,7 +129,9 @@ def test_a_second_import_of_the_same_changes_nothing(
 
 
 @given(OFFERS, OFFERS)
-def test_ids_are_unique_and_keep_to_their_tag(before: list[Endpoint], now: list[Endpoint]) -> None:
+def test_ids_are_unique_and_start_with_their_tag(
+    before: list[Endpoint], now: list[Endpoint]
+) -> None:
     existing = assign_ids([], before)
     tags = {endpoint.endpoint_id: endpoint.tag for endpoint in existing}
     assigned = assign_ids(existing, now)
@@ -138,7 +142,7 @@ def test_ids_are_unique_and_keep_to_their_tag(before: list[Endpoint], now: list[
 
 
 @given(OFFERS.map(lambda offers: list(dict.fromkeys(offers))), st.data())
-def test_offers_that_differ_keep_their_ids_in_any_order(
+def test_different_offers_keep_their_ids_in_any_order(
     offers: list[Endpoint], data: st.DataObject
 ) -> None:
     existing = assign_ids([], offers)
@@ -149,11 +153,11 @@ def test_offers_that_differ_keep_their_ids_in_any_order(
 
 
 @given(OFFERS)
-def test_provisional_ids_are_those_of_a_first_import(offers: list[Endpoint]) -> None:
+def test_provisional_ids_equal_those_of_a_first_import(offers: list[Endpoint]) -> None:
     assert provisional_ids(offers) == assign_ids([], offers)
 
 
-def test_provisional_numbers_each_model_by_itself() -> None:
+def test_provisional_ids_are_numbered_per_model() -> None:
     other = replace(offer(), model="acme/small")
     assert ids(provisional_ids([offer(), other, offer()])) == [
         f"{MODEL}@one",

@@ -81,7 +81,9 @@ HIDDEN = "acme\u200b"
         pytest.param({"seed": bytes(33)}, "seed", "00", id="a long seed"),
     ],
 )
-def test_request_refuses(given_fields: dict[str, Any], field: str, shown: str) -> None:
+def test_an_invalid_request_is_rejected(
+    given_fields: dict[str, Any], field: str, shown: str
+) -> None:
     with pytest.raises(InvalidField) as caught:
         Request(**{"model": "lab/one", **given_fields})
     check(caught.value, field, shown)
@@ -120,7 +122,7 @@ def test_request_refuses(given_fields: dict[str, Any], field: str, shown: str) -
             {"max_price": MaxPrice(prompt=NAN)},
             "provider.max_price.prompt",
             "nan",
-            id="no number for a limit",
+            id="a limit that is not a number",
         ),
         pytest.param(
             {"max_price": MaxPrice(image=INF)},
@@ -138,7 +140,7 @@ def test_request_refuses(given_fields: dict[str, Any], field: str, shown: str) -
             {"preferred_min_throughput": Percentiles(p90=NAN)},
             "provider.preferred_min_throughput.p90",
             "nan",
-            id="no number for a throughput",
+            id="a throughput that is not a number",
         ),
         pytest.param(
             {"preferred_max_latency": Percentiles(p50=-1.0)},
@@ -148,7 +150,9 @@ def test_request_refuses(given_fields: dict[str, Any], field: str, shown: str) -
         ),
     ],
 )
-def test_provider_preferences_refuse(given_fields: dict[str, Any], field: str, shown: str) -> None:
+def test_invalid_provider_preferences_are_rejected(
+    given_fields: dict[str, Any], field: str, shown: str
+) -> None:
     with pytest.raises(InvalidField) as caught:
         ProviderPreferences(**given_fields)
     check(caught.value, field, shown)
@@ -166,8 +170,8 @@ def check(error: InvalidField, field: str, shown: str) -> None:
 @pytest.mark.parametrize(
     "given_fields",
     [
-        pytest.param({"models": ("a/b",) * MAX_MODELS}, id="as many models as may be"),
-        pytest.param({"tenant": "x" * MAX_TEXT}, id="a tenant as long as may be"),
+        pytest.param({"models": ("a/b",) * MAX_MODELS}, id="the maximum number of models"),
+        pytest.param({"tenant": "x" * MAX_TEXT}, id="a tenant of the maximum length"),
         pytest.param({"tenant": "Müller & Söhne"}, id="a tenant in any language"),
         pytest.param({"seed": bytes(16)}, id="a seed of 16 bytes"),
         pytest.param({"tools": INT64_MAX}, id="tools up to 64 bits"),
@@ -183,17 +187,17 @@ def check(error: InvalidField, field: str, shown: str) -> None:
         ),
         pytest.param(
             {"provider": ProviderPreferences(max_price=MaxPrice(prompt=0.0))},
-            id="a limit of nothing",
+            id="an empty limit",
         ),
     ],
 )
-def test_a_request_in_bounds_is_taken(given_fields: dict[str, Any]) -> None:
+def test_a_request_within_limits_is_accepted(given_fields: dict[str, Any]) -> None:
     request = Request("lab/one", **given_fields)
     assert all(getattr(request, name) == value for name, value in given_fields.items())
 
 
 @given(st.text(max_size=300))
-def test_any_text_is_taken_or_refused_in_one_line(text: str) -> None:
+def test_any_text_is_accepted_or_rejected_in_one_line(text: str) -> None:
     refusal = ""
     try:
         Request(text, (text,), tenant=text, parameters=(text,))

@@ -17,7 +17,10 @@ VARIANTS = frozenset({"exacto", "floor", "nitro"})
     [
         pytest.param("lab/one", "lab/one", (), id="a bare model"),
         pytest.param(
-            "lab/one:exacto", "lab/one", ("exacto",), id="a routing variant is no part of the model"
+            "lab/one:exacto",
+            "lab/one",
+            ("exacto",),
+            id="a routing variant is not part of the model",
         ),
         pytest.param(
             "lab/one:free", "lab/one:free", (), id="a catalog variant is part of the model"
@@ -36,14 +39,16 @@ VARIANTS = frozenset({"exacto", "floor", "nitro"})
             "lab/one:exacto:exacto",
             "lab/one",
             ("exacto", "exacto"),
-            id="a variant twice is only said twice",
+            id="a duplicate variant is kept",
         ),
         pytest.param("~lab/latest", "~lab/latest", (), id="an alias"),
         pytest.param("Lab/Two.v1_x-y", "Lab/Two.v1_x-y", (), id="every kind of character"),
         pytest.param("1/2", "1/2", (), id="digits"),
     ],
 )
-def test_grammar(text: str, model: str, variants: tuple[str, ...]) -> None:
+def test_slugs_are_parsed_into_model_and_variants(
+    text: str, model: str, variants: tuple[str, ...]
+) -> None:
     assert parse_slug(text, models=MODELS, variants=VARIANTS) == Slug(model, variants)
 
 
@@ -71,12 +76,12 @@ def test_grammar(text: str, model: str, variants: tuple[str, ...]) -> None:
         pytest.param("lab/\udc80", id="half a surrogate"),
         pytest.param("lab/one:free:batch", id="two catalog variants"),
         pytest.param("lab/one:free:free", id="a catalog variant twice"),
-        pytest.param("lab/" + "o" * MAX_SLUG, id="a character too long"),
+        pytest.param("lab/" + "o" * MAX_SLUG, id="one character too long"),
         pytest.param("lab/" + "o" * 1_000_000, id="a megabyte"),
         pytest.param("lab/one" + ":exacto" * 200_000, id="a megabyte of suffixes"),
     ],
 )
-def test_what_is_no_name_is_refused_in_one_short_line(text: str) -> None:
+def test_an_invalid_slug_is_rejected_in_one_short_line(text: str) -> None:
     with pytest.raises(InvalidField) as caught:
         parse_slug(text, models=MODELS, variants=VARIANTS)
     assert caught.value.field == "model"
@@ -90,15 +95,15 @@ def test_what_is_no_name_is_refused_in_one_short_line(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "model"),
     [
-        pytest.param("lab/three", "lab/three", id="no such model"),
-        pytest.param("lab/three:exacto", "lab/three", id="the suffix is not the trouble"),
+        pytest.param("lab/three", "lab/three", id="an unknown model"),
+        pytest.param("lab/three:exacto", "lab/three", id="a valid suffix of an unknown model"),
         pytest.param(
             "lab/one:thinking", "lab/one:thinking", id="a missing catalog variant never falls back"
         ),
-        pytest.param("LAB/ONE", "LAB/ONE", id="letters count as they are written"),
+        pytest.param("LAB/ONE", "LAB/ONE", id="names are case-sensitive"),
     ],
 )
-def test_an_unknown_model_is_named(text: str, model: str) -> None:
+def test_an_unknown_model_is_named_in_the_error(text: str, model: str) -> None:
     with pytest.raises(UnknownModel) as caught:
         parse_slug(text, models=MODELS, variants=VARIANTS)
     assert caught.value.model == model
@@ -108,15 +113,15 @@ def test_an_unknown_model_is_named(text: str, model: str) -> None:
 @pytest.mark.parametrize(
     ("text", "variant"),
     [
-        pytest.param("lab/one:turbo", "turbo", id="no such variant"),
-        pytest.param("lab/one:exacto:turbo", "turbo", id="after one that there is"),
+        pytest.param("lab/one:turbo", "turbo", id="an unknown variant"),
+        pytest.param("lab/one:exacto:turbo", "turbo", id="after a known model"),
         pytest.param("lab/one:Exacto", "Exacto", id="in other letters"),
         pytest.param("lab/one:exacto ", "exacto ", id="with a space"),
         pytest.param("lab/one:ex\u0430cto", "ex\u0430cto", id="with a Cyrillic letter"),
         pytest.param("lab/three:turbo", "turbo", id="of an unknown model"),
     ],
 )
-def test_an_unknown_variant_is_named_with_those_there_are(text: str, variant: str) -> None:
+def test_an_unknown_variant_is_named_with_the_known_ones(text: str, variant: str) -> None:
     with pytest.raises(UnknownVariant) as caught:
         parse_slug(text, models=MODELS, variants=VARIANTS)
     assert (caught.value.slug, caught.value.variant) == (text, variant)
@@ -126,14 +131,14 @@ def test_an_unknown_variant_is_named_with_those_there_are(text: str, variant: st
 
 
 @given(st.sampled_from(sorted(MODELS)), st.lists(st.sampled_from(sorted(VARIANTS))))
-def test_a_slug_is_read_as_it_was_written(model: str, variants: list[str]) -> None:
+def test_a_slug_is_parsed_as_written(model: str, variants: list[str]) -> None:
     slug = Slug(model, tuple(variants))
     if len(str(slug)) <= MAX_SLUG:
         assert parse_slug(str(slug), models=MODELS, variants=VARIANTS) == slug
 
 
 @given(st.permutations(["free", "exacto", "nitro"]))
-def test_a_catalog_variant_may_stand_anywhere(suffixes: list[str]) -> None:
+def test_a_catalog_variant_may_be_at_any_position(suffixes: list[str]) -> None:
     slug = parse_slug(":".join(("lab/one", *suffixes)), models=MODELS, variants=VARIANTS)
     assert slug == Slug("lab/one:free", tuple(s for s in suffixes if s != "free"))
 
@@ -144,7 +149,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.one_of(st.text(), st.lists(PIECES).map("".join)))
-def test_any_text_is_a_known_name_or_the_callers_error(text: str) -> None:
+def test_any_text_is_a_known_model_or_a_caller_error(text: str) -> None:
     slug, refusal = None, ""
     try:
         slug = parse_slug(text, models=MODELS, variants=VARIANTS)
@@ -157,7 +162,7 @@ def test_any_text_is_a_known_name_or_the_callers_error(text: str) -> None:
         assert sorted(str(slug).split(":")) == sorted(text.split(":"))
 
 
-def test_catalog_variants_are_four() -> None:
+def test_there_are_four_catalog_variants() -> None:
     assert set(CATALOG_VARIANTS) == {"free", "batch", "thinking", "extended"}
 
 
@@ -165,19 +170,23 @@ def test_catalog_variants_are_four() -> None:
     ("name", "tag", "tier", "expected"),
     [
         pytest.param("acme", "acme", "", True, id="the provider's only endpoint"),
-        pytest.param("acme", "acme/fp8", "", True, id="a provider means each of its endpoints"),
+        pytest.param("acme", "acme/fp8", "", True, id="a provider matches each of its endpoints"),
         pytest.param("acme", "acme/us-east5", "", True, id="in every region"),
-        pytest.param("acme", "acme/priority", "priority", False, id="but no service tier"),
+        pytest.param("acme", "acme/priority", "priority", False, id="without service tiers"),
         pytest.param(
-            "acme/priority", "acme/priority", "priority", True, id="a tier is meant by its tag"
+            "acme/priority", "acme/priority", "priority", True, id="a tag matches its tier"
         ),
-        pytest.param("acme/fp8", "acme/fp8", "", True, id="a tag means its endpoint"),
-        pytest.param("acme/fp8", "acme/bf16", "", False, id="and no other"),
-        pytest.param("acme/fp8", "acme", "", False, id="not that of the provider's name"),
-        pytest.param("ACME", "acme", "", False, id="letters count"),
-        pytest.param("ac", "acme", "", False, id="a beginning means nothing"),
-        pytest.param("", "acme", "", False, id="nor does nothing"),
+        pytest.param("acme/fp8", "acme/fp8", "", True, id="a tag matches its endpoint"),
+        pytest.param("acme/fp8", "acme/bf16", "", False, id="a tag matches no other tag"),
+        pytest.param(
+            "acme/fp8", "acme", "", False, id="a tag does not match the provider's bare tag"
+        ),
+        pytest.param("ACME", "acme", "", False, id="letters are case-sensitive"),
+        pytest.param("ac", "acme", "", False, id="a prefix does not match"),
+        pytest.param("", "acme", "", False, id="an empty name matches no endpoint"),
     ],
 )
-def test_whom_a_provider_name_means(name: str, tag: str, tier: str, *, expected: bool) -> None:
+def test_a_provider_name_matches_its_endpoints(
+    name: str, tag: str, tier: str, *, expected: bool
+) -> None:
     assert provider_matches(name, "acme", tag, tier) is expected
