@@ -8,7 +8,7 @@ How it works
     A member leaves in one of two ways. The slow way counts closed hours in a row in which a `stay`
     rule was broken; the binding's `minimum` bounds it, and only a few endpoints of a model leave
     per hour, the least accurate first, since a broken probe makes all endpoints look bad at once.
-    The fast way is a CUSUM over the bad calls of closed hours (service/STATISTICS.md#cusum): it
+    The fast way is a CUSUM over the bad calls of closed hours (service/STATISTICS.md#fast-eviction): it
     notices within an hour or two that errors became `change_odds` times as frequent as the accuracy
     allows. It has no lower bound: a pool rather is empty than serves broken tool calls.
 
@@ -303,7 +303,7 @@ def cusum(
 ) -> float:
     """Return the CUSUM after one more hour; `accuracy` is the one expected of members.
 
-    Source: service/STATISTICS.md#cusum.
+    Source: service/STATISTICS.md#fast-eviction.
     """
     calls, bad = hour.calls / design_effect, hour.errored / design_effect
     usual = 1.0 - accuracy
