@@ -110,7 +110,7 @@ def test_rows_show_utc_tenant_names_and_reasons(kept: AuditedLog) -> None:
     for word in ("3 decisions", kept.ids[0], "acme", f"{KIMI}:exacto", "ACCURACY", "ignored"):
         assert word in people.out
     assert "no decision" in kept.audit("list", "--filter", "decision.tools == 7").out
-    assert "go on with --after" in kept.audit("list", "--limit", 1).out
+    assert "continue with --after" in kept.audit("list", "--limit", 1).out
 
 
 @pytest.mark.parametrize("command", ["list", "replay", "show", "export"])
@@ -288,9 +288,9 @@ def test_a_candidate_report_has_coverage_changes_shares_prices_and_errors(
     assert before["mean_list_price_usd_per_mtok"] > 0 < after["mean_list_price_usd_per_mtok"]
     assert after["errored_tool_calls_expected"] < before["errored_tool_calls_expected"]
     assert people.code == 0
-    assert people.out.startswith("21 of 21 decisions (100.0%) can be judged again")
+    assert people.out.startswith("21 of 21 decisions (100.0%) can be compared")
     for word in (
-        "shares of first attempts that move",
+        "changed shares of first attempts",
         "mean list price",
         "errored tool calls expected",
     ):

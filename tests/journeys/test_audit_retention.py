@@ -12,7 +12,7 @@ from tests.support.audited_log import OURS, PLAIN, AuditedLog
 from tests.support.catalogs import KIMI, NOW, POLICY
 from tests.support.commands import CommandResult, assay, assert_rejected, copy_policy
 
-from assay.cli.questions import utc
+from assay.cli.output import utc
 from assay.engine.world.request import Request
 from assay.server.database import open_current_database
 from assay.server.service import recording_decider

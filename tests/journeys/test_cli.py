@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.support.catalogs import DEMO_CATALOGS, KIMI, NOW, POLICY, SMALL_CATAL
 from tests.support.commands import assay, assay_process, assert_rejected, copy_policy
 from tests.support.processes import environment
 
+from assay.cli.app import COMMANDS as COMMANDS_OF_APP
 from assay.store.database import open_database, writing
 
 IMPORTS = (
@@ -69,6 +71,13 @@ def test_help_lists_exactly_the_commands() -> None:
     assert listed("import") == set(IMPORTS)
     assert listed("policy") == {"check", "list", "reference", "test"}
     assert listed("audit") == set(AUDIT)
+
+
+def test_the_list_of_commands_quotes_the_first_line_of_their_help() -> None:
+    for name, (function, summary) in COMMANDS_OF_APP.items():
+        module, _, attribute = function.partition(":")
+        help_text = getattr(import_module(f"assay.cli.{module}"), attribute).__doc__
+        assert help_text.splitlines()[0] == summary, name
 
 
 def test_the_version_is_one_line() -> None:

@@ -1,4 +1,4 @@
-"""`assay audit export`: decisions into a file that DuckDB, ClickHouse, Spark or a script reads."""
+"""`assay audit export`: write decisions to a file for DuckDB, ClickHouse, Spark or a script."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from assay.cli.audit_options import Filter, Since, Until, open_auditor, parse_query
 from assay.cli.options import DatabaseUrl, Json
-from assay.cli.output import console, counted, print_json
-from assay.cli.questions import Filter, Since, Until, auditing, question, utc
+from assay.cli.output import console, counted, print_json, utc
 from assay.decision_log.export import WRITERS, export
 
 
-def export_command(  # noqa: PLR0913 - one option per part of the question
+def export_command(  # noqa: PLR0913 - one parameter per option
     *,
-    output: Annotated[Path, Parameter(help="File to write; it appears whole or not at all.")],
+    output: Annotated[
+        Path, Parameter(help="File to write; an existing file is replaced when all is written.")
+    ],
     format_: Annotated[
-        Literal["parquet", "jsonl"], Parameter(name="--format", help="Form of the file.")
+        Literal["parquet", "jsonl"], Parameter(name="--format", help="Format of the file.")
     ] = "parquet",
     where: Filter = None,
     since: Since = None,
@@ -25,25 +27,30 @@ def export_command(  # noqa: PLR0913 - one option per part of the question
     url: DatabaseUrl = None,
     json: Json = False,
 ) -> None:
-    """Write decisions to a file, oldest first: what they are found by, and the record itself as text.
+    """Write logged decisions to a Parquet or JSON Lines file, oldest first.
 
-    `tenant` is the pseudonym there, so that erasing a tenant is not undone by a file.
+    A row has the fields that filters use, and the record as JSON text. `tenant` is a pseudonym:
+    erasing a tenant also covers exported files.
 
-    Example: assay audit export --format parquet --output decisions.parquet --since 2025-09-01T00:00:00Z
+    Exit codes: 0 exported; 1 the database or the file failed; 2 invalid usage.
 
-    Example: assay audit export --format jsonl --output exacto.jsonl --filter 'decision.variant == "exacto"'
+    Example: assay audit export --format parquet --output decisions.parquet
+    --since 2025-09-01T00:00:00Z
+
+    Example: assay audit export --format jsonl --output exacto.jsonl
+    --filter 'decision.variant == "exacto"'
     """
-    asked = question(where, since, until)
-    with auditing(url) as auditor:
-        count = export(counted(auditor.records(asked), "exporting"), output, WRITERS[format_])
+    query = parse_query(where, since, until)
+    with open_auditor(url) as auditor:
+        count = export(counted(auditor.records(query), "exporting"), output, WRITERS[format_])
     if json:
         print_json(
             {
                 "decisions": count,
                 "file": str(output),
-                "since": utc(asked.begin),
-                "until": utc(asked.until),
+                "since": utc(query.begin),
+                "until": utc(query.until),
             }
         )
     else:
-        console.print(f"{count} decisions in {output}", markup=False)
+        console.print(f"exported {count} decisions to {output}", markup=False)

@@ -1,4 +1,4 @@
-"""`assay audit list`: decisions, newest first, in pages."""
+"""`assay audit list`: list decisions in pages."""
 
 from __future__ import annotations
 
@@ -9,96 +9,95 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from assay.cli.options import DatabaseUrl, Json
-from assay.cli.output import console, print_json, print_table
-from assay.cli.questions import (
+from assay.cli.audit_options import (
     Filter,
     OptionsConflict,
     Since,
     Until,
-    at_least_one,
-    auditing,
-    question,
-    utc,
+    open_auditor,
+    parse_query,
+    require_positive,
 )
+from assay.cli.options import DatabaseUrl, Json
+from assay.cli.output import console, print_json, print_table, utc
 from assay.decision_log.auditor import Auditor, DecisionQuery
 from assay.decision_log.decision_row import StoredDecision
 from assay.decision_log.streams import words_of
 
 Words = Mapping[str, tuple[str, ...]]
-PAGE = 100
-COLUMNS = ("decided at", "decision", "tenant", "model", "serve", "first", "left out", "reasons")
+_DEFAULT_LIMIT = 100
+_COLUMNS = ("decided at", "decision", "tenant", "model", "serve", "first", "excluded", "reasons")
 
 
-def list_command(  # noqa: PLR0913 - one option per part of the question
+def list_command(  # noqa: PLR0913 - one parameter per option
     *,
     where: Filter = None,
     since: Since = None,
     until: Until = None,
-    limit: Annotated[int, Parameter(help="At most so many.")] = PAGE,
+    limit: Annotated[int, Parameter(help="List at most this many.")] = _DEFAULT_LIMIT,
     after: Annotated[
-        str | None, Parameter(help="Go on behind this decision, the last of the page before.")
+        str | None,
+        Parameter(help="Continue after this decision, the last one of the previous page."),
     ] = None,
     oldest: Annotated[
-        bool, Parameter(negative="", help="The oldest first; not together with --after.")
+        bool, Parameter(negative="", help="List the oldest first; not together with --after.")
     ] = False,
     url: DatabaseUrl = None,
     json: Json = False,
 ) -> None:
-    """List decisions that a filter holds for, newest first.
+    """List logged decisions, newest first.
 
-    Example: assay audit list --filter 'decision.variant == "exacto" && "deepinfra" in decision.excluded_providers'
+    Exit codes: 0 listed; 1 the database failed; 2 the filter, a time or an option is not valid.
 
-    Example: assay audit list --filter 'decision.tenant == "acme"' --since 2025-09-23T00:00:00Z --limit 1000 --json
+    Example: assay audit list
+    --filter 'decision.variant == "exacto" && "deepinfra" in decision.excluded_providers'
+
+    Example: assay audit list --filter 'decision.tenant == "acme"' --since 2025-09-23T00:00:00Z
+    --limit 1000 --json
     """
-    at_least_one("--limit", limit)
+    require_positive("--limit", limit)
     if oldest and after is not None:
-        raise OptionsConflict("--after pages from the newest decision on; it excludes --oldest")
-    asked = question(where, since, until)
-    with auditing(url) as auditor:
-        found = (
-            first_rows(auditor, asked, limit + 1)
-            if oldest
-            else page(auditor, asked, after, limit + 1)
-        )
+        raise OptionsConflict("give either --after or --oldest; pages start with the newest")
+    query = parse_query(where, since, until)
+    with open_auditor(url) as auditor:
+        if oldest:
+            found = _find_oldest(auditor, query, limit + 1)
+        else:
+            found = _find_page(auditor, query, after, limit + 1)
         rows = found[:limit]
         words = words_of(auditor.database, sorted({row.finding_set for row in rows}))
         tenants = auditor.tenants()
-    behind = rows[-1].decision_id if len(found) > limit else None
+    next_after = rows[-1].decision_id if len(found) > limit else None
     if json:
-        listed = [row_json(row, tenants, words[row.finding_set]) for row in rows]
         print_json(
             {
-                "since": utc(asked.begin),
-                "until": utc(asked.until),
-                "decisions": listed,
-                "next_after": behind,
+                "since": utc(query.begin),
+                "until": utc(query.until),
+                "decisions": [_row_json(row, tenants, words[row.finding_set]) for row in rows],
+                "next_after": next_after,
             }
         )
         return
-    show(rows, tenants, words)
-    if behind:
-        console.print(
-            "there are more: raise --limit"
-            + ("" if oldest else f", or go on with --after {behind}"),
-            markup=False,
-        )
+    _show(rows, tenants, words)
+    if next_after:
+        hint = "" if oldest else f", or continue with --after {next_after}"
+        console.print(f"there are more: raise --limit{hint}", markup=False)
 
 
-def page(
-    auditor: Auditor, asked: DecisionQuery, after: str | None, limit: int
+def _find_page(
+    auditor: Auditor, query: DecisionQuery, after: str | None, limit: int
 ) -> Sequence[StoredDecision]:
-    """The newest decisions, those behind `after`; raises UnknownDecision."""
-    return auditor.find(asked, after=None if after is None else auditor.row(after).key, limit=limit)
+    """Return the newest decisions, or those after `after`; raise UnknownDecision."""
+    key = None if after is None else auditor.row(after).key
+    return auditor.find(query, after=key, limit=limit)
 
 
-def first_rows(auditor: Auditor, asked: DecisionQuery, limit: int) -> Sequence[StoredDecision]:
-    """The oldest decisions."""
-    return [record.decision for record in islice(auditor.records(asked), limit) if record.decision]
+def _find_oldest(auditor: Auditor, query: DecisionQuery, limit: int) -> Sequence[StoredDecision]:
+    return [record.decision for record in islice(auditor.records(query), limit) if record.decision]
 
 
-def row_json(row: StoredDecision, tenants: Mapping[str, str], words: Words) -> dict[str, Any]:
-    """A decision for programs, its words under the names that filters use."""
+def _row_json(row: StoredDecision, tenants: Mapping[str, str], words: Words) -> dict[str, Any]:
+    """Return a decision for programs, with the field names that filters use."""
     return {
         **asdict(row),
         "decided_at": utc(row.decided_at),
@@ -111,10 +110,12 @@ def row_json(row: StoredDecision, tenants: Mapping[str, str], words: Words) -> d
     }
 
 
-def show(
+def _show(
     rows: Sequence[StoredDecision], tenants: Mapping[str, str], words: Mapping[str, Words]
 ) -> None:
-    """Decisions for people."""
+    if not rows:
+        console.print("no decision in this time range matches")
+        return
     cells = [
         (
             utc(row.decided_at.replace(microsecond=0)),
@@ -128,12 +129,5 @@ def show(
         )
         for row in rows
     ]
-    if cells:
-        print_table(
-            "1 decision" if len(cells) == 1 else f"{len(cells)} decisions",
-            COLUMNS,
-            cells,
-            whole=COLUMNS[:2],
-        )
-    else:
-        console.print("no decision in this time that the filter holds for")
+    title = "1 decision" if len(cells) == 1 else f"{len(cells)} decisions"
+    print_table(title, _COLUMNS, cells, whole=_COLUMNS[:2])

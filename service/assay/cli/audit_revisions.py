@@ -1,4 +1,4 @@
-"""`assay audit revisions`: which rules came into force when, and what changed."""
+"""`assay audit revisions`: list policy revisions, or show what one of them changed."""
 
 from __future__ import annotations
 
@@ -8,75 +8,77 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from assay.cli.audit_options import open_auditor, require_positive
 from assay.cli.options import DatabaseUrl, Json
-from assay.cli.output import console, print_json, print_table
-from assay.cli.questions import at_least_one, auditing, utc
+from assay.cli.output import console, print_json, print_table, utc
 from assay.engine.errors import CallerError
 from assay.store.policies import PolicyRevision, load_policy
 
-PAGE = 100
+_DEFAULT_LIMIT = 100
 Files = Mapping[str, str]
 
 
 class UnknownRevision(CallerError):
-    """No policy revision of that number was ever in force."""
+    """No policy revision has this number."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"policy revision {number} was never in force")
+        super().__init__(f"policy revision {number} does not exist")
 
 
 def revisions_command(
-    number: Annotated[int | None, Parameter(help="Show what this revision changed.")] = None,
+    number: Annotated[
+        int | None, Parameter(help="Number of a revision: show what it changed.")
+    ] = None,
     *,
-    limit: Annotated[int, Parameter(help="At most so many, the newest.")] = PAGE,
+    limit: Annotated[int, Parameter(help="List at most this many, the newest.")] = _DEFAULT_LIMIT,
     url: DatabaseUrl = None,
     json: Json = False,
 ) -> None:
-    """List the policy revisions that were in force; with a number, show what it changed.
+    """List the policy revisions, or show what one revision changed.
+
+    Exit codes: 0 shown; 1 the database failed; 2 the number or an option is not valid.
 
     Example: assay audit revisions
 
     Example: assay audit revisions 2
     """
-    at_least_one("--limit", limit)
-    with auditing(url) as auditor:
+    require_positive("--limit", limit)
+    with open_auditor(url) as auditor:
         if number is None:
-            show_all(auditor.revisions(limit=limit), json=json)
+            _show_list(auditor.revisions(limit=limit), json=json)
             return
         revision = None if number < 1 else load_policy(auditor.database, number)
         if revision is None:
             raise UnknownRevision(number)
-        before = load_policy(auditor.database, number - 1)
-    show_change(revision, before.files if before else {}, json=json)
+        previous = load_policy(auditor.database, number - 1)
+    _show_change(revision, previous.files if previous else {}, json=json)
 
 
-def show_all(revisions: tuple[PolicyRevision, ...], *, json: bool) -> None:
-    """Revisions, newest first."""
+def _show_list(revisions: tuple[PolicyRevision, ...], *, json: bool) -> None:
     if json:
-        print_json([as_json(revision) for revision in revisions])
+        print_json([_as_json(revision) for revision in revisions])
     elif revisions:
         rows = [
             (r.number, utc(r.created_at), r.digest[:12], len(r.files), r.note) for r in revisions
         ]
-        print_table("policy revisions", ("#", "in force since", "digest", "files", "note"), rows)
+        print_table("policy revisions", ("#", "active since", "digest", "files", "note"), rows)
     else:
-        console.print("no policy was in force yet")
+        console.print("no policy revision exists yet")
 
 
-def show_change(revision: PolicyRevision, before: Files, *, json: bool) -> None:
-    """One revision, and what it changed in the one before it."""
+def _show_change(revision: PolicyRevision, previous: Files, *, json: bool) -> None:
     if json:
-        print_json({**as_json(revision), "diff": "".join(difference(before, revision.files))})
+        print_json({**_as_json(revision), "diff": "".join(_diff(previous, revision.files))})
         return
     console.print(
-        f"revision {revision.number}, {revision.digest}, in force since {utc(revision.created_at)}"
+        f"revision {revision.number}, digest {revision.digest}, "
+        f"active since {utc(revision.created_at)}"
     )
-    for line in difference(before, revision.files):
+    for line in _diff(previous, revision.files):
         console.print(line, markup=False, end="")
 
 
-def as_json(revision: PolicyRevision) -> dict[str, object]:
-    """A revision for programs."""
+def _as_json(revision: PolicyRevision) -> dict[str, object]:
     return {
         "number": revision.number,
         "digest": revision.digest,
@@ -86,8 +88,8 @@ def as_json(revision: PolicyRevision) -> dict[str, object]:
     }
 
 
-def difference(before: Files, after: Files) -> Iterator[str]:
-    """A unified diff of all files, as `diff -u` and `git diff` write them."""
+def _diff(before: Files, after: Files) -> Iterator[str]:
+    """Yield the lines of a unified diff of all files, in the form of `git diff`."""
     for name in sorted(before.keys() | after.keys()):
         old, new = (files.get(name, "").splitlines(keepends=True) for files in (before, after))
         names = (

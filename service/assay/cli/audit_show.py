@@ -1,4 +1,4 @@
-"""`assay audit show`: one decision, with the sentences that its record leaves out."""
+"""`assay audit show`: one decision, with the messages that its record omits."""
 
 from __future__ import annotations
 
@@ -9,26 +9,35 @@ from typing import Annotated, Any
 import orjson
 from cyclopts import Parameter
 
+from assay.cli.audit_options import (
+    Filter,
+    OptionsConflict,
+    Since,
+    Until,
+    open_auditor,
+    parse_query,
+)
 from assay.cli.options import DatabaseUrl, Json
-from assay.cli.output import console, print_json, print_table
-from assay.cli.questions import Filter, OptionsConflict, Since, Until, auditing, question, utc
+from assay.cli.output import console, print_json, print_table, utc
 from assay.decision_log.auditor import Auditor, DecisionDetail, DecisionQuery
 from assay.decision_log.decision_row import LoggedVerdict
 from assay.decision_log.record import DecisionRecord, decode_record
 from assay.engine.decide.plan import Plan
 from assay.engine.errors import CallerError
 
-Rows = list[dict[str, Any]]
+_Rows = list[dict[str, Any]]
+_ATTEMPT_FIELDS = ("rank", "model", "endpoint_id", "provider", "rule_set")
+_REASON_FIELDS = ("rule_set", "rule", "reason", "outcome")
 
 
-class NothingFound(CallerError):
-    """No decision is meant by a filter."""
+class NoMatchingDecision(CallerError):
+    """The filter matches no decision in the time range."""
 
     def __init__(self) -> None:
-        super().__init__("--filter: no decision in this time that it holds for")
+        super().__init__("--filter: no decision in this time range matches")
 
 
-def show_command(  # noqa: PLR0913 - one option per part of the question
+def show_command(  # noqa: PLR0913 - one parameter per option
     decision_id: Annotated[str | None, Parameter(help="Id of the decision.")] = None,
     *,
     where: Filter = None,
@@ -37,160 +46,143 @@ def show_command(  # noqa: PLR0913 - one option per part of the question
     url: DatabaseUrl = None,
     json: Json = False,
 ) -> None:
-    """Show one decision: who served in which order, and in sentences why the others did not.
+    """Show one decision: its attempts, and why each other endpoint was excluded.
 
-    With --filter it is the newest decision that the filter holds for.
+    With --filter, show the newest decision that matches.
+
+    Exit codes: 0 shown; 1 the database failed; 2 no decision matches, or an option is not valid.
 
     Example: assay audit show 019976b2-7a00-7cc1-8f3e-0d4f3f1f2a11
 
-    Example: assay audit show --filter '"deepinfra" in decision.excluded_providers' --until 2025-09-23T12:00:00Z
+    Example: assay audit show --filter '"deepinfra" in decision.excluded_providers'
+    --until 2025-09-23T12:00:00Z
     """
     if (decision_id is None) == (where is None):
-        raise OptionsConflict("give either an ID or --filter, and not both")
+        raise OptionsConflict("give either an ID or --filter, not both")
     if decision_id is not None and (since is not None or until is not None):
-        raise OptionsConflict("--since and --until need --filter; an id needs no time")
-    asked = question(where, since, until)
-    with auditing(url) as auditor:
-        shown = auditor.show(decision_id or newest(auditor, asked))
-    content = contents(shown)
+        raise OptionsConflict("--since and --until require --filter, without an ID")
+    query = parse_query(where, since, until)
+    with open_auditor(url) as auditor:
+        detail = auditor.show(decision_id or _find_newest(auditor, query))
+    content = _content_of(detail)
     if json:
-        print_json(as_json(shown, content))
+        print_json(_as_json(detail, content))
     else:
-        show(shown, content)
+        _show(detail, content)
 
 
-def newest(auditor: Auditor, asked: DecisionQuery) -> str:
-    """The id of the newest decision asked for; raises NothingFound."""
-    for row in auditor.find(asked, limit=1):
+def _find_newest(auditor: Auditor, query: DecisionQuery) -> str:
+    """Return the id of the newest matching decision; raise NoMatchingDecision."""
+    for row in auditor.find(query, limit=1):
         return row.decision_id
-    raise NothingFound
+    raise NoMatchingDecision
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
-    """What a record holds; with messages where it could be replayed, and without tags where it could not."""
+class _Content:
+    """A record with its attempts and excluded endpoints."""
 
     record: DecisionRecord
-    attempts: Rows
-    excluded: Rows
+    attempts: _Rows
+    excluded: _Rows
 
 
-def contents(shown: DecisionDetail) -> Contents:
-    """Attempts and endpoints left out, from the replayed plan if it is the logged one, else as logged."""
-    record = decode_record(shown.record)
-    made = shown.replayed.plan
-    if made is not None and shown.replayed.outcome == "identical":
-        return Contents(record, *replayed(made))
-    return Contents(record, *logged(record))
+def _content_of(detail: DecisionDetail) -> _Content:
+    """Return the replayed plan if it is identical to the logged one, else the logged one."""
+    record = decode_record(detail.record)
+    plan = detail.replayed.plan
+    if plan is not None and detail.replayed.outcome == "identical":
+        return _Content(record, *_rows_of_plan(plan))
+    return _Content(record, *_rows_of_record(record))
 
 
-def replayed(made: Plan) -> tuple[Rows, Rows]:
-    """A plan's attempts and endpoints left out."""
-    excluded = [
-        {
-            "model": verdict.model,
-            "endpoint_id": verdict.endpoint_id,
-            "provider": verdict.provider,
-            "reasons": [
-                {
-                    "rule_set": f.rule_set,
-                    "rule": f.rule,
-                    "reason": f.reason,
-                    "outcome": f.outcome,
-                    "message": f.message,
-                }
-                for f in verdict.broken
-            ],
-        }
-        for verdict in made.excluded
-    ]
-    names = ("rank", "model", "endpoint_id", "provider", "rule_set")
-    return [{name: getattr(attempt, name) for name in names} for attempt in made.attempts], excluded
-
-
-def logged(record: DecisionRecord) -> tuple[Rows, Rows]:
-    """The same as the record has it: no messages."""
-    written = record.decoded_plan
-    verdicts = [LoggedVerdict(*verdict) for verdict in written["verdicts"]]
-    attempts = [
-        {
-            "rank": rank,
-            "model": verdicts[place].model,
-            "endpoint_id": verdicts[place].endpoint_id,
-            "provider": verdicts[place].provider,
-            "rule_set": rule_set,
-        }
-        for rank, (place, rule_set) in enumerate(written["attempts"], start=1)
-    ]
-    served = {attempt["endpoint_id"] for attempt in attempts}
-    left_out = [
-        verdict for verdict in verdicts if verdict.broken and verdict.endpoint_id not in served
-    ]
-    excluded = [
-        {
-            "model": verdict.model,
-            "endpoint_id": verdict.endpoint_id,
-            "provider": verdict.provider,
-            "reasons": [
-                dict(zip(("rule_set", "rule", "reason", "outcome"), f, strict=True), message="")
-                for f in verdict.broken
-            ],
-        }
-        for verdict in left_out
-    ]
+def _rows_of_plan(plan: Plan) -> tuple[_Rows, _Rows]:
+    """Return the attempts and the excluded endpoints of a plan, with messages."""
+    attempts = [{name: getattr(each, name) for name in _ATTEMPT_FIELDS} for each in plan.attempts]
+    excluded = []
+    for verdict in plan.excluded:
+        fields = (*_REASON_FIELDS, "message")
+        reasons = [{name: getattr(each, name) for name in fields} for each in verdict.broken]
+        excluded.append(
+            _excluded_row(verdict.model, verdict.endpoint_id, verdict.provider, reasons)
+        )
     return attempts, excluded
 
 
-def as_json(shown: DecisionDetail, content: Contents) -> dict[str, Any]:
-    """A decision for programs."""
+def _rows_of_record(record: DecisionRecord) -> tuple[_Rows, _Rows]:
+    """Return the attempts and the excluded endpoints as logged, with empty messages."""
+    logged = record.decoded_plan
+    verdicts = [LoggedVerdict(*verdict) for verdict in logged["verdicts"]]
+    attempts: _Rows = []
+    for rank, (index, rule_set) in enumerate(logged["attempts"], start=1):
+        of = verdicts[index]
+        values = (rank, of.model, of.endpoint_id, of.provider, rule_set)
+        attempts.append(dict(zip(_ATTEMPT_FIELDS, values, strict=True)))
+    attempted = {attempt["endpoint_id"] for attempt in attempts}
+    excluded: _Rows = []
+    for verdict in verdicts:
+        if not verdict.broken or verdict.endpoint_id in attempted:
+            continue
+        reasons = [
+            dict(zip(_REASON_FIELDS, finding, strict=True), message="")
+            for finding in verdict.broken
+        ]
+        excluded.append(
+            _excluded_row(verdict.model, verdict.endpoint_id, verdict.provider, reasons)
+        )
+    return attempts, excluded
+
+
+def _excluded_row(model: str, endpoint_id: str, provider: str, reasons: _Rows) -> dict[str, Any]:
+    return {"model": model, "endpoint_id": endpoint_id, "provider": provider, "reasons": reasons}
+
+
+def _as_json(detail: DecisionDetail, content: _Content) -> dict[str, Any]:
     return {
-        **asdict(shown.row),
-        "decided_at": utc(shown.row.decided_at),
-        "tenant": shown.tenant,
-        "pseudonym": shown.row.tenant,
-        "replay": {"outcome": shown.replayed.outcome, "detail": shown.replayed.detail},
+        **asdict(detail.row),
+        "decided_at": utc(detail.row.decided_at),
+        "tenant": detail.tenant,
+        "pseudonym": detail.row.tenant,
+        "replay": {"outcome": detail.replayed.outcome, "detail": detail.replayed.detail},
         "attempts": content.attempts,
         "excluded": content.excluded,
-        "record": orjson.loads(shown.record),
+        "record": orjson.loads(detail.record),
     }
 
 
-def show(shown: DecisionDetail, content: Contents) -> None:
-    """A decision for people."""
-    row, record = shown.row, content.record
+def _show(detail: DecisionDetail, content: _Content) -> None:
+    row, record, replayed = detail.row, content.record, detail.replayed
+    outcome = f"{replayed.outcome}: {replayed.detail}" if replayed.detail else replayed.outcome
     print_table(
         f"decision {row.decision_id}",
         ("", ""),
         [
             ("decided at", utc(row.decided_at)),
             ("as of", utc(record.moment.now)),
-            ("tenant", shown.tenant or ("(erased)" if row.tenant else "none")),
-            ("request", orjson.dumps(orjson.loads(shown.record)["request"]).decode()),
+            ("tenant", detail.tenant or ("(erased)" if row.tenant else "none")),
+            ("request", orjson.dumps(orjson.loads(detail.record)["request"]).decode()),
             ("policy", f"revision {row.policy_revision}, {record.policy_digest[:12]}"),
             ("snapshot", row.snapshot_id),
             ("engine", row.engine_version),
             ("in the log", f"number {row.seq} of stream {row.stream}"),
-            (
-                "replay",
-                f"{shown.replayed.outcome}{': ' if shown.replayed.detail else ''}{shown.replayed.detail}",
-            ),
+            ("replay", outcome),
         ],
     )
-    print_table(
-        "attempts",
-        ("#", "endpoint", "by"),
-        [(a["rank"], a["endpoint_id"], a["rule_set"]) for a in content.attempts],
-    )
-    if not content.attempts:
-        console.print(f"no endpoint was left: {row.availability}", markup=False)
+    attempts = [(each["rank"], each["endpoint_id"], each["rule_set"]) for each in content.attempts]
+    print_table("attempts", ("#", "endpoint", "by"), attempts)
+    if not attempts:
+        console.print(f"no endpoint can serve: {row.availability}", markup=False)
     if content.excluded:
-        print_table("left out", ("endpoint", "reason", ""), reason_rows(content.excluded))
+        print_table("excluded", ("endpoint", "reason", ""), _reason_rows(content.excluded))
 
 
-def reason_rows(excluded: Rows) -> Sequence[Sequence[object]]:
-    """Each endpoint's reasons; rules that say the same are told once."""
+def _reason_rows(excluded: _Rows) -> Sequence[Sequence[object]]:
+    """Return a row per reason, without duplicates; an endpoint's first row names the endpoint."""
     rows: list[Sequence[object]] = []
-    for each in excluded:
-        said = dict.fromkeys((found["reason"], found["message"]) for found in each["reasons"])
-        rows += [(each["endpoint_id"] if n == 0 else "", *reason) for n, reason in enumerate(said)]
+    for endpoint in excluded:
+        name = endpoint["endpoint_id"]
+        reasons = dict.fromkeys((each["reason"], each["message"]) for each in endpoint["reasons"])
+        for reason, message in reasons:
+            rows.append((name, reason, message))
+            name = ""
     return rows

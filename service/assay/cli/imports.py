@@ -6,11 +6,9 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-import cyclopts
 from cyclopts import Parameter
 from sqlalchemy import Engine
 
-from assay.cli.import_benchmarks import benchmarks_command, inspect_command, tau2_command
 from assay.cli.importing import Files, choose_source, import_files
 from assay.cli.options import DatabaseUrl, Json
 from assay.importers.catalog_csv import read_catalog
@@ -30,13 +28,7 @@ Source = Annotated[
     Parameter(help="The name of the source; items that it no longer lists are marked as gone."),
 ]
 
-imports = cyclopts.App(name="import", help="Import files into the database.")
-imports.command(benchmarks_command, name="benchmarks")
-imports.command(inspect_command, name="inspect")
-imports.command(tau2_command, name="tau2")
 
-
-@imports.command(name="catalog")
 def catalog(
     files: Files, *, source: Source = None, url: DatabaseUrl = None, json: Json = False
 ) -> int:
@@ -56,7 +48,6 @@ def catalog(
     return import_files(files, url, take, json=json)
 
 
-@imports.command(name="openrouter")
 def openrouter(
     files: Files, *, source: Source = None, url: DatabaseUrl = None, json: Json = False
 ) -> int:
@@ -75,7 +66,6 @@ def openrouter(
     return import_files(files, url, take, json=json)
 
 
-@imports.command(name="observations")
 def observations(
     files: Files,
     *,
@@ -99,7 +89,6 @@ def observations(
     return import_files(files, url, take, json=json)
 
 
-@imports.command(name="preferences")
 def preferences(files: Files, *, url: DatabaseUrl = None, json: Json = False) -> int:
     """Import tenants' standing pins and ignores: CSV with tenant, kind, target and model.
 
@@ -112,7 +101,6 @@ def preferences(files: Files, *, url: DatabaseUrl = None, json: Json = False) ->
     return import_files(files, url, take, json=json)
 
 
-@imports.command(name="tenants")
 def tenants(files: Files, *, url: DatabaseUrl = None, json: Json = False) -> int:
     """Import tenant settings: YAML with the keys of each tenant.
 

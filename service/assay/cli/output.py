@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import orjson
@@ -80,6 +81,11 @@ def print_table(
 def unique_reasons(findings: Iterable[RuleFinding | pb.Finding]) -> list[tuple[str, str]]:
     """Return reason and message of each finding, without duplicates."""
     return list(dict.fromkeys((finding.reason, finding.message) for finding in findings))
+
+
+def utc(time: datetime) -> str:
+    """Return a time as ISO 8601 in UTC, with microseconds if it has any."""
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def fail(message: str) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-import cyclopts
 from cyclopts import Parameter
 
 from assay.cli.options import DatabaseUrl, Json
@@ -33,10 +32,7 @@ Directory = Annotated[
 BAD_POLICY = 3
 FAILED = 1
 
-policy = cyclopts.App(name="policy", help="Check, test and list rule files.")
 
-
-@policy.command(name="check")
 def check_command(directory: Directory = None, *, json: Json = False) -> int:
     """Check every rule file and its cases, and report all faults with file, line and column.
 
@@ -82,7 +78,6 @@ def _show_faults(error: PolicyFaults, files: Mapping[str, str], *, json: bool) -
     errors.print("1 fault" if number == 1 else f"{number} faults", markup=False)
 
 
-@policy.command(name="test")
 def run_cases(
     directory: Directory = None,
     *,
@@ -151,7 +146,6 @@ def _case_json(case: Case, mismatches: tuple[str, ...]) -> dict[str, object]:
     }
 
 
-@policy.command(name="list")
 def list_command(
     directory: Directory = None, *, url: DatabaseUrl = None, json: Json = False
 ) -> int:
@@ -222,7 +216,6 @@ def _selector(binding: Binding) -> str:
     return f"{words} for {', '.join(binding.tenants)}" if binding.tenants else words
 
 
-@policy.command(name="reference")
 def reference_command(
     *,
     update: Annotated[

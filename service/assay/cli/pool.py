@@ -10,8 +10,7 @@ from cyclopts import Parameter
 from sqlalchemy import Engine
 
 from assay.cli.options import DatabaseUrl, Json, Now, PolicyDir, Tenant, instant
-from assay.cli.output import console, print_json, print_table, unique_reasons
-from assay.cli.questions import utc
+from assay.cli.output import console, print_json, print_table, unique_reasons, utc
 from assay.engine.errors import InvalidField
 from assay.engine.policy.verdict import RuleFinding
 from assay.engine.pool.report import PoolEndpoint, PoolReport, pool_report

@@ -1,0 +1,121 @@
+"""`assay audit prune` and `assay audit erase`: delete old records, or the identity of a tenant."""
+
+from __future__ import annotations
+
+import re
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from assay.cli.audit_options import OptionsConflict
+from assay.cli.options import DatabaseUrl, Json, instant
+from assay.cli.output import console, errors, print_json, utc
+from assay.decision_log.retention import erase_tenant, prune, prune_snapshots
+from assay.engine.errors import CallerError, InvalidField, quoted
+from assay.engine.world.request import check_text
+from assay.server.database import open_current_database
+from assay.server.settings import wall_clock
+from assay.store.evidence_retention import prune_outcomes
+
+_AGE = re.compile(r"([0-9]{1,6})([dh])", re.ASCII)
+_UNITS = {"d": timedelta(days=1), "h": timedelta(hours=1)}
+Yes = Annotated[
+    bool, Parameter(negative="", help="Do not ask for confirmation; required without a terminal.")
+]
+
+
+class Unconfirmed(CallerError):
+    """The user did not confirm a deletion."""
+
+    def __init__(self, effect: str) -> None:
+        super().__init__(f"this permanently {effect}; confirm with --yes")
+
+
+def prune_command(
+    *,
+    before: Annotated[
+        str | None, Parameter(help="Delete data from before this time: 2025-09-01T00:00:00Z.")
+    ] = None,
+    older_than: Annotated[
+        str | None, Parameter(help="Delete data older than this: 90d, 36h.")
+    ] = None,
+    yes: Yes = False,
+    url: DatabaseUrl = None,
+    json: Json = False,
+) -> None:
+    """Delete old records and outcomes, and the snapshots that no decision needs any more.
+
+    The remaining log still verifies: each stream loses only its oldest records, up to the first
+    one that is new enough. Servers may run meanwhile; the command deletes in small batches.
+
+    Exit codes: 0 deleted; 1 the database failed; 2 invalid usage, or not confirmed.
+
+    Example: assay audit prune --older-than 90d --yes
+
+    Example: assay audit prune --before 2025-09-01T00:00:00Z
+    """
+    now = wall_clock()
+    if (before is None) == (older_than is None):
+        raise OptionsConflict("give either --before or --older-than, not both")
+    limit = instant("--before", before) or (now - _parse_age(older_than or ""))
+    if limit > now:
+        raise InvalidField("--before", before, "in the past")
+    with open_current_database(url) as database:
+        _confirm(f"deletes every decision before {utc(limit)}", yes=yes)
+        records = prune(database, limit, now=now)
+        outcomes = prune_outcomes(database, limit, now=now)
+        snapshots = prune_snapshots(database, limit)
+    if json:
+        print_json(
+            {"before": utc(limit), "records": records, "outcomes": outcomes, "snapshots": snapshots}
+        )
+    else:
+        deleted = f"{records} records, {outcomes} outcomes and {snapshots} snapshots"
+        console.print(f"deleted {deleted} from before {utc(limit)}", markup=False)
+
+
+def _parse_age(text: str) -> timedelta:
+    """Parse an age such as 90d; raise InvalidField."""
+    match = _AGE.fullmatch(text)
+    oldest = datetime.min.replace(tzinfo=UTC)
+    if match is None or wall_clock() - oldest < int(match[1]) * _UNITS[match[2]]:
+        raise InvalidField("--older-than", text, "a number of days or hours, such as 90d or 36h")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def erase_command(
+    tenant: str, *, yes: Yes = False, url: DatabaseUrl = None, json: Json = False
+) -> None:
+    """Erase a tenant: its pseudonyms, settings and preferences, in stored snapshots too.
+
+    The tenant's decisions stay in the log under its pseudonyms, so that the log still verifies.
+    Decisions that depended on the tenant's settings can no longer be replayed. Restart the servers
+    afterwards: a running server caches the tenants it has seen.
+
+    Exit codes: 0 erased; 1 the database failed; 2 invalid usage, or not confirmed.
+
+    Example: assay audit erase acme --yes
+    """
+    if not tenant:
+        raise InvalidField("TENANT", tenant, "a tenant's name")
+    check_text("TENANT", tenant)
+    with open_current_database(url) as database:
+        _confirm(f"erases the tenant {quoted(tenant)}", yes=yes)
+        rows = erase_tenant(database, tenant)
+    if json:
+        print_json({"tenant": tenant, "rows": rows})
+    else:
+        console.print(f"deleted {rows} rows that name {quoted(tenant)}", markup=False)
+
+
+def _confirm(effect: str, *, yes: bool) -> None:
+    """Ask for confirmation on the terminal; raise Unconfirmed without it."""
+    if yes:
+        return
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise Unconfirmed(effect)
+    errors.print(f"This permanently {effect}. Type yes to continue: ", markup=False, end="")
+    if sys.stdin.readline().strip() != "yes":
+        raise Unconfirmed(effect)
