@@ -358,7 +358,11 @@ def test_all_ten_faults_of_a_file_are_reported(
             "endpoint",
             "endpoint.pric.prompt is not declared, did you mean endpoint.price.prompt?",
         ),
-        (16, "request", "a pool rule may not read request.tools: it is known only with a request"),
+        (
+            16,
+            "request",
+            "a pool rule may not read request.tools, which is known only with a request",
+        ),
         (19, "endpoint", "this is double, expected bool"),
         (
             23,
