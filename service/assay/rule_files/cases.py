@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
 from assay.engine.decide.plan import Plan
+from assay.engine.errors import InvalidField
 from assay.engine.policy.faults import Fault, PolicyFaults
 from assay.engine.policy.rule_set import Place
+from assay.engine.world.catalog import Model
 from assay.engine.world.clock import EPOCH
+from assay.engine.world.declarations import build
 from assay.engine.world.request import Request
 from assay.engine.world.world import World
-from assay.rule_files.fixtures import Fixtures, fixtures, moment
-from assay.rule_files.nodes import MappingEntry, Table
+from assay.rule_files.fixtures import Fixtures, fixtures, moment, named_model, stated_values
+from assay.rule_files.nodes import MappingEntry, Table, find
 from assay.rule_files.read import read_form
-from assay.rule_files.requests import read_request
 from assay.rule_files.rules import check_unique_names
 from assay.rule_files.schemas import unknown_word_message
 
@@ -264,8 +267,8 @@ def _case(
     if "expected" not in table.entries:
         faults.append(Fault(table.place, "key `expected` is missing"))
     expected = _read_expectation(table.table("expected"), present, faults)
-    asked = read_request(_request_table(table), shared.models, faults)
-    if asked is None:
+    request = _read_request(_request_table(table), shared.models, faults)
+    if request is None:
         return
     ids = {key: shared.endpoints[key].endpoint_id for key in present}
     case = Case(
@@ -274,7 +277,7 @@ def _case(
         place=table.place,
         now=moment(table.table("options"), "now", EPOCH, faults),
         world=shared.world(present, made),
-        request=asked,
+        request=request,
         expected=expected,
         keys={endpoint_id: key for key, endpoint_id in ids.items()},
     )
@@ -285,6 +288,39 @@ def _case(
         draws=table.table("options").whole("draws") or 1,
         skipped=table.text("skipReason", "skipped") if table.flag("skip") else None,
     )
+
+
+def _read_request(table: Table, models: Mapping[str, Model], faults: list[Fault]) -> Request | None:
+    """Return the request that a table states, or `None` if it has a fault.
+
+    It need not name its model if the file has only one.
+    """
+    name = table.text("model", next(iter(models)) if len(models) == 1 else "")
+    if not name:
+        if models:
+            message = f"key `model` is missing: the file has {len(models)} models"
+            faults.append(Fault(table.place, message))
+        return None
+    values = stated_values(Request, table)
+    values["model"] = named_model(name, models)
+    values["models"] = tuple(named_model(text, models) for text in table.texts("models"))
+    values |= _sort_fields(table.table("provider").table("sort"))
+    try:
+        return build(Request, values)
+    except InvalidField as error:
+        path = re.sub(r"\[\d+\]", "", error.field).split(".")
+        if path == ["provider", "sort"]:
+            path.append("by")  # without such a key, `find` returns the place of `sort`
+        place = find(table, path).place
+        if all(fault.place != place for fault in faults):
+            faults.append(Fault(place, str(error)))
+        return None
+
+
+def _sort_fields(table: Table) -> dict[str, object]:
+    """Return the fields of a `provider.sort` that is a mapping instead of a word."""
+    stated = {"sort": table.maybe_text("by"), "partition": table.maybe_text("partition")}
+    return {f"provider.{name}": value for name, value in stated.items() if value is not None}
 
 
 def _request_table(table: Table) -> Table:
