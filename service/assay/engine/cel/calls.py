@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import re2
 
@@ -21,32 +20,30 @@ from assay.engine.cel.schema import (
     list_of,
     record,
 )
+from assay.engine.cel.scope import CheckScope
 from assay.engine.cel.signatures import FUNCTIONS, IDENTITY, OUTSIDE, STRING_METHODS
-
-if TYPE_CHECKING:
-    from assay.engine.cel.check import ExpressionChecker
 
 _PATTERN_MEMORY = 1 << 18
 """Bytes for a compiled pattern: ample for names and versions, too few for one that explodes."""
 
 
-def check_call(checker: ExpressionChecker, node: syntax.CallNode) -> tree.CheckedNode:
+def check_call(scope: CheckScope, node: syntax.CallNode) -> tree.CheckedNode:
     """Check a call that is not a macro."""
     if node.name == "size" and _count(node) == 1:
-        return _size(checker, node)
+        return _size(scope, node)
     if node.name == "matches" and _count(node) == 2:  # noqa: PLR2004 - text and pattern
-        return _matches(checker, node)
+        return _matches(scope, node)
     if node.name in STRING_METHODS and node.target is not None and len(node.arguments) == 1:
-        return _string_method(checker, node)
+        return _string_method(scope, node)
     if node.name in FUNCTIONS and node.target is None and len(node.arguments) == 1:
-        return _conversion(checker, node)
-    declared = [f for f in checker.schema.functions if f.name == node.name]
+        return _conversion(scope, node)
+    declared = [f for f in scope.schema.functions if f.name == node.name]
     if not declared:
-        checker.faults.add(node.offset, _unknown(checker, node))
+        scope.faults.add(node.offset, _unknown(scope, node))
         for argument in _all(node):
-            checker.check(argument)
-        return checker.broken(node)
-    return _declared(checker, node, declared)
+            scope.check(argument)
+        return scope.broken(node)
+    return _declared(scope, node, declared)
 
 
 def _all(node: syntax.CallNode) -> tuple[syntax.SyntaxNode, ...]:
@@ -57,7 +54,7 @@ def _count(node: syntax.CallNode) -> int:
     return len(_all(node))
 
 
-def _unknown(checker: ExpressionChecker, node: syntax.CallNode) -> str:
+def _unknown(scope: CheckScope, node: syntax.CallNode) -> str:
     if node.name in STRING_METHODS:
         return f"{node.name} is called on a string with one argument: text.{node.name}(part)"
     if node.name in {"size", "matches", *FUNCTIONS}:
@@ -70,52 +67,52 @@ def _unknown(checker: ExpressionChecker, node: syntax.CallNode) -> str:
         "size",
         "matches",
         "has",
-        *(f.name for f in checker.schema.functions),
+        *(f.name for f in scope.schema.functions),
     }
     return f"there is no function {node.name}{suggest(node.name, known)}"
 
 
-def _size(checker: ExpressionChecker, node: syntax.CallNode) -> tree.CheckedNode:
-    operand = checker.check(_all(node)[0])
+def _size(scope: CheckScope, node: syntax.CallNode) -> tree.CheckedNode:
+    operand = scope.check(_all(node)[0])
     if operand.type.name not in {"string", "list", "map", "broken"}:
-        checker.faults.add(node.offset, f"size takes a string, list or map, not {operand.type}")
-    return tree.Operation(INT, *checker.place(node), "size", (operand,))
+        scope.faults.add(node.offset, f"size takes a string, list or map, not {operand.type}")
+    return tree.Operation(INT, *scope.place(node), "size", (operand,))
 
 
-def _string_method(checker: ExpressionChecker, node: syntax.CallNode) -> tree.CheckedNode:
-    operands = tuple(map(checker.check, _all(node)))
+def _string_method(scope: CheckScope, node: syntax.CallNode) -> tree.CheckedNode:
+    operands = tuple(map(scope.check, _all(node)))
     for operand in operands:
         if not join(operand.type, STRING):
-            checker.faults.add(node.offset, f"{node.name} takes strings, not {operand.type}")
-    return tree.Operation(BOOL, *checker.place(node), node.name, operands)
+            scope.faults.add(node.offset, f"{node.name} takes strings, not {operand.type}")
+    return tree.Operation(BOOL, *scope.place(node), node.name, operands)
 
 
-def _conversion(checker: ExpressionChecker, node: syntax.CallNode) -> tree.CheckedNode:
-    operand = checker.check(node.arguments[0])
+def _conversion(scope: CheckScope, node: syntax.CallNode) -> tree.CheckedNode:
+    operand = scope.check(node.arguments[0])
     known = FUNCTIONS[node.name].get(operand.type)
     if known is None:
         if not is_broken(operand.type):
             able = ", ".join(map(str, FUNCTIONS[node.name]))
-            checker.faults.add(node.offset, f"{node.name} converts {able}, not {operand.type}")
+            scope.faults.add(node.offset, f"{node.name} converts {able}, not {operand.type}")
         result = next(iter(FUNCTIONS[node.name].values()))[0]
-        return tree.Literal(result, *checker.place(node), None)
+        return tree.Literal(result, *scope.place(node), None)
     result, operation = known
     return (
         operand
         if operation == IDENTITY
-        else tree.Operation(result, *checker.place(node), operation, (operand,))
+        else tree.Operation(result, *scope.place(node), operation, (operand,))
     )
 
 
-def _matches(checker: ExpressionChecker, node: syntax.CallNode) -> tree.CheckedNode:
+def _matches(scope: CheckScope, node: syntax.CallNode) -> tree.CheckedNode:
     text, pattern = _all(node)
-    operand = checker.check(text)
+    operand = scope.check(text)
     if not join(operand.type, STRING):
-        checker.faults.add(node.offset, f"matches takes a string, not {operand.type}")
+        scope.faults.add(node.offset, f"matches takes a string, not {operand.type}")
     if not isinstance(pattern, syntax.Constant) or not isinstance(pattern.value, str):
         if not isinstance(pattern, syntax.Constant) or not pattern.broken:
-            checker.faults.add(pattern.offset, "the pattern of matches must be a string literal")
-        return checker.broken(node)
+            scope.faults.add(pattern.offset, "the pattern of matches must be a string literal")
+        return scope.broken(node)
     options = re2.Options()
     options.log_errors = False
     options.max_mem = _PATTERN_MEMORY
@@ -124,48 +121,46 @@ def _matches(checker: ExpressionChecker, node: syntax.CallNode) -> tree.CheckedN
     except re2.error as error:
         why = error.args[0] if error.args else "unreadable"
         why = why.decode("utf-8", "replace") if isinstance(why, bytes) else why
-        checker.faults.add(pattern.offset, f"bad pattern: {why}")
-        return checker.broken(node)
-    return tree.Match(BOOL, *checker.place(node), operand, compiled.search)
+        scope.faults.add(pattern.offset, f"bad pattern: {why}")
+        return scope.broken(node)
+    return tree.Match(BOOL, *scope.place(node), operand, compiled.search)
 
 
 def _declared(
-    checker: ExpressionChecker, node: syntax.CallNode, declared: Sequence[Function]
+    scope: CheckScope, node: syntax.CallNode, declared: Sequence[Function]
 ) -> tree.CheckedNode:
     wanted = [f for f in declared if (f.receiver is None) == (node.target is None)]
     if not wanted:
         form = _form(declared[0])
-        checker.faults.add(node.offset, f"{node.name} is called as {form}")
-        return checker.broken(node)
-    arguments = tuple(_argument(checker, a, i, wanted) for i, a in enumerate(_all(node)))
+        scope.faults.add(node.offset, f"{node.name} is called as {form}")
+        return scope.broken(node)
+    arguments = tuple(_argument(scope, a, i, wanted) for i, a in enumerate(_all(node)))
     types = tuple(a.type for a in arguments)
     for function in wanted:
         parameters = _parameters(function)
         if len(parameters) == len(types) and all(map(join, parameters, types)):
-            return _call(checker, node, function, arguments)
+            return _call(scope, node, function, arguments)
     if not is_broken(*types):
         given = ", ".join(map(str, types))
         forms = " or ".join(map(_form, wanted))
-        checker.faults.add(node.offset, f"{node.name} is called as {forms}, not with ({given})")
+        scope.faults.add(node.offset, f"{node.name} is called as {forms}, not with ({given})")
     results = {f.result for f in wanted}
-    return tree.Literal(results.pop() if len(results) == 1 else BROKEN, *checker.place(node), None)
+    return tree.Literal(results.pop() if len(results) == 1 else BROKEN, *scope.place(node), None)
 
 
 def _call(
-    checker: ExpressionChecker,
+    scope: CheckScope,
     node: syntax.CallNode,
     function: Function,
     arguments: tuple[tree.CheckedNode, ...],
 ) -> tree.CheckedNode:
-    if function.judging and not checker.judging:
-        checker.faults.add(
-            node.offset, f"{node.name} judges evidence, which only pool rules may do"
-        )
+    if function.judging and not scope.judging:
+        scope.faults.add(node.offset, f"{node.name} judges evidence, which only pool rules may do")
     for argument in arguments:
         if isinstance(argument, tree.RootRead):
-            checker.read(argument.root, argument.root)
-    checker.functions.add(node.name)
-    return tree.FunctionCall(function.result, *checker.place(node), function, arguments)
+            scope.read(argument.root, argument.root)
+    scope.functions.add(node.name)
+    return tree.FunctionCall(function.result, *scope.place(node), function, arguments)
 
 
 def _parameters(function: Function) -> tuple[Type, ...]:
@@ -186,15 +181,15 @@ def _spelled(type_: Type) -> str:
 
 
 def _argument(
-    checker: ExpressionChecker, node: syntax.SyntaxNode, index: int, wanted: Sequence[Function]
+    scope: CheckScope, node: syntax.SyntaxNode, index: int, wanted: Sequence[Function]
 ) -> tree.CheckedNode:
     """Check an argument; a bare root is allowed if some form of the function takes that record."""
-    if isinstance(node, syntax.Name) and node.name in checker.schema.roots:
-        local = any(node.name == name for name, _ in checker.scope)
+    if isinstance(node, syntax.Name) and node.name in scope.schema.roots:
+        local = any(node.name == name for name, _ in scope.macro_variables)
         takes = [_parameters(f)[index : index + 1] for f in wanted]
         if not local and (record(node.name),) in takes:
-            return tree.RootRead(record(node.name), *checker.place(node), node.name)
-    return checker.check(node)
+            return tree.RootRead(record(node.name), *scope.place(node), node.name)
+    return scope.check(node)
 
 
 _RESULTS = {"all": BOOL, "exists": BOOL, "exists_one": BOOL, "filter": None, "map": None}
@@ -206,49 +201,49 @@ def is_macro(node: syntax.CallNode) -> bool:
     return node.target is not None and node.name in _RESULTS
 
 
-def check_macro(checker: ExpressionChecker, node: syntax.CallNode) -> tree.CheckedNode:
+def check_macro(scope: CheckScope, node: syntax.CallNode) -> tree.CheckedNode:
     """Check the list or map, then the body with the variable in scope."""
-    elements = checker.check(node.target or node)
+    elements = scope.check(node.target or node)
     if len(node.arguments) not in _ARGUMENTS.get(node.name, (2,)) or not isinstance(
         node.arguments[0], syntax.Name
     ):
-        checker.faults.add(
+        scope.faults.add(
             node.offset, f"{node.name} takes a variable and an expression: list.{node.name}(x, …)"
         )
-        return checker.broken(node)
+        return scope.broken(node)
     if elements.type.name not in {"list", "map", "broken"}:
-        checker.faults.add(
+        scope.faults.add(
             node.offset, f"{node.name} iterates over a list or a map, not {elements.type}"
         )
     known = elements.type.name in {"list", "map"}
     element = elements.type.parameters[0] if known else BROKEN
-    slot = len(checker.scope)
-    if slot == checker.limits.macros:
-        checker.faults.add(
-            node.offset, f"too complex: macros nested deeper than {checker.limits.macros}"
+    slot = len(scope.macro_variables)
+    if slot == scope.limits.macros:
+        scope.faults.add(
+            node.offset, f"too complex: macros nested deeper than {scope.limits.macros}"
         )
-    checker.scope.append((node.arguments[0].name, element))
+    scope.macro_variables.append((node.arguments[0].name, element))
     try:
-        return _body(checker, node, elements, slot)
+        return _body(scope, node, elements, slot)
     finally:
-        checker.scope.pop()
+        scope.macro_variables.pop()
 
 
 def _body(
-    checker: ExpressionChecker, node: syntax.CallNode, elements: tree.CheckedNode, slot: int
+    scope: CheckScope, node: syntax.CallNode, elements: tree.CheckedNode, slot: int
 ) -> tree.CheckedNode:
-    body = [checker.check(argument) for argument in node.arguments[1:]]
+    body = [scope.check(argument) for argument in node.arguments[1:]]
     result = body.pop() if node.name == "map" else None
     condition = body[0] if body else None
     if condition is not None and not join(condition.type, BOOL):
-        checker.faults.add(
+        scope.faults.add(
             node.arguments[1].offset, f"{node.name} takes a bool, not {condition.type}"
         )
     kind = _kind(node, elements, result)
     if is_broken(elements.type):
         kind = kind if kind == BOOL else BROKEN
-    checker.absorbs = checker.absorbs or node.name in {"all", "exists"}
-    return tree.Macro(kind, *checker.place(node), node.name, slot, elements, condition, result)
+    scope.absorbs = scope.absorbs or node.name in {"all", "exists"}
+    return tree.Macro(kind, *scope.place(node), node.name, slot, elements, condition, result)
 
 
 def _kind(

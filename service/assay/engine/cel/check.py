@@ -8,7 +8,7 @@ from typing import Any
 
 from assay.engine.cel import checked_tree as tree, syntax
 from assay.engine.cel.calls import check_call, check_macro, is_macro
-from assay.engine.cel.faults import FaultList, locate
+from assay.engine.cel.faults import FaultList
 from assay.engine.cel.names import check_has, check_path
 from assay.engine.cel.schema import (
     BOOL,
@@ -24,6 +24,7 @@ from assay.engine.cel.schema import (
     literal_type,
     map_of,
 )
+from assay.engine.cel.scope import CheckScope
 from assay.engine.cel.signatures import binary, is_key, operator_fault, unary
 from assay.engine.cel.syntax import Builder, parse
 from assay.engine.cel.tokens import LIMITS, Limits, scan
@@ -64,7 +65,7 @@ def check(
     faults = FaultList(text)
     scanned = scan(text, limits, faults)
     node = Builder(scanned, limits, faults).build(parse(scanned, faults))
-    checker = ExpressionChecker(schema, faults, limits, judging=judging)
+    checker = _ExpressionChecker(schema, faults, limits, judging=judging)
     root = checker.check(node)
     if expected is not None and not join(root.type, expected):
         faults.add(scanned.start, f"this must be {expected}, and is {root.type}")
@@ -74,16 +75,11 @@ def check(
     return CheckedExpression(text, root, reads, roots, functions, checker.absorbs)
 
 
-class ExpressionChecker:
+class _ExpressionChecker(CheckScope):
     """Turns untyped nodes into typed ones; a faulty node gets the type `broken`."""
 
     def __init__(self, schema: Schema, faults: FaultList, limits: Limits, *, judging: bool) -> None:
-        self.schema, self.faults, self.limits, self.judging = schema, faults, limits, judging
-        self.scope: list[tuple[str, Type]] = []
-        self.reads: set[str] = set()
-        self.roots: set[str] = set()
-        self.functions: set[str] = set()
-        self.absorbs = False
+        super().__init__(schema, faults, limits, judging=judging)
         self._rules: dict[type, Callable[[Any], tree.CheckedNode]] = {
             syntax.Constant: self._constant,
             syntax.Name: lambda node: check_path(self, node),
@@ -98,20 +94,6 @@ class ExpressionChecker:
     def check(self, node: syntax.SyntaxNode) -> tree.CheckedNode:
         """Check a node and all below it."""
         return self._rules[type(node)](node)
-
-    def place(self, node: syntax.SyntaxNode) -> tuple[int, int]:
-        """Return the line and column of a node."""
-        return locate(self.faults.text, node.offset)
-
-    def broken(self, node: syntax.SyntaxNode) -> tree.CheckedNode:
-        """Return the placeholder for a node whose fault has been reported."""
-        return tree.Literal(BROKEN, *self.place(node), None)
-
-    def read(self, root: str | None, path: str) -> None:
-        """Record that the expression reads a path."""
-        self.reads.add(path)
-        if root is not None:
-            self.roots.add(root)
 
     def _constant(self, node: syntax.Constant) -> tree.CheckedNode:
         if node.broken:
