@@ -1,4 +1,4 @@
-"""Benchmark tables: ours and published ones, each score in its unit, each row once."""
+"""The importer of benchmark tables, in our form and in published ones."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ TABLE = (
     / "shared/data/provider_quality/kimi_k3_provider_benchmarks_latest.csv"
 )
 HEADER = (
-    "model,provider,tag,source,suite,suite_version,judge,metric,unit,score,tasks_total,tasks_completed,trials,run_at,"
+    "model,provider,tag,source,suite,suite_version,judge,metric,unit,score,"
+    "tasks_total,tasks_completed,trials,run_at,"
     "run,source_revision"
 )
-GOOD = "lab/one,acme,acme/fp8,lab,livemcpbench,1,gpt-4.1,accuracy,fraction,0.9,95,95,1,2026-07-01T10:00:00+02:00,r1,abc"
+GOOD = (
+    "lab/one,acme,acme/fp8,lab,livemcpbench,1,gpt-4.1,accuracy,fraction,0.9,"
+    "95,95,1,2026-07-01T10:00:00+02:00,r1,abc"
+)
 PUBLISHED = "revision_date,source_commit,model,provider,benchmark,score_raw,source,licence"
 
 
@@ -32,7 +36,7 @@ def row(**cells: str) -> str:
     return ",".join((dict(zip(HEADER.split(","), GOOD.split(","), strict=True)) | cells).values())
 
 
-def test_a_row_keeps_all_it_says() -> None:
+def test_a_row_is_read_with_all_its_columns() -> None:
     (reported,) = read(GOOD).rows
     assert (reported.where, reported.subject) == (
         "line 2",
@@ -52,7 +56,7 @@ def test_a_row_keeps_all_it_says() -> None:
     )
 
 
-def test_a_published_table_says_the_same_in_other_words() -> None:
+def test_a_published_table_is_read_with_its_own_column_names() -> None:
     header = PUBLISHED
     (reported,) = read(
         '2026-08-13,a03747,one,Acme AI,"BEAM (1M)",0.31,git README.md,MIT', header=header
@@ -72,7 +76,9 @@ def test_a_published_table_says_the_same_in_other_words() -> None:
     ("named", "cell", "source"),
     [(None, "lab", "lab"), (None, "", "file"), ("me", "lab", "me"), ("me", "", "me")],
 )
-def test_who_says_so(named: str | None, cell: str, source: str) -> None:
+def test_the_source_is_the_option_then_the_column_then_the_default(
+    named: str | None, cell: str, source: str
+) -> None:
     assert read(row(source=cell), named=named).rows[0].run.source == source
 
 
@@ -86,15 +92,17 @@ def test_who_says_so(named: str | None, cell: str, source: str) -> None:
             id="percent among fractions",
         ),
         pytest.param(row(score="1.0000001"), "is not a fraction", id="just above"),
-        pytest.param(row(score="81.1%"), "score: '81.1%' is not a fraction", id="with its sign"),
+        pytest.param(
+            row(score="81.1%"), "score: '81.1%' is not a fraction", id="with a percent sign"
+        ),
         pytest.param(row(score="NaN"), "score: 'NaN' is not a fraction", id="NaN"),
         pytest.param(row(score="-0.1"), "score: '-0.1' is not a fraction", id="negative"),
-        pytest.param(row(score=""), "score: '' is not a fraction", id="none"),
+        pytest.param(row(score=""), "score: '' is not a fraction", id="no score"),
+        pytest.param(row(score="1" * 400), " characters) is not a fraction", id="400 digits"),
         pytest.param(
-            row(score="1" * 400), " characters) is not a fraction", id="a number without end"
-        ),
-        pytest.param(
-            row(score="100.5", unit="percent"), "is not a percent from 0 to 100", id="more than all"
+            row(score="100.5", unit="percent"),
+            "is not a percent from 0 to 100",
+            id="more than 100 percent",
         ),
         pytest.param(
             row(unit="points"),
@@ -152,17 +160,17 @@ def test_who_says_so(named: str | None, cell: str, source: str) -> None:
         ),
     ],
 )
-def test_a_bad_row_is_refused_with_its_line(bad: str, reason: str) -> None:
+def test_an_invalid_row_is_rejected_with_its_line(bad: str, reason: str) -> None:
     document = read(GOOD, bad, row(run="r2"))
     assert [reported.run.run for reported in document.rows] == ["r1", "r2"]
-    assert [refusal.where for refusal in document.rejected] == ["line 3"]
+    assert [rejection.where for rejection in document.rejected] == ["line 3"]
     assert reason in document.rejected[0].reason
 
 
 @pytest.mark.parametrize(
     "column", ["suite", "judge", "suite_version", "metric", "tag", "source", "run"]
 )
-def test_another(column: str) -> None:
+def test_a_row_with_another_key_column_is_not_a_repetition(column: str) -> None:
     assert len(read(GOOD, row(**{column: "other"})).rows) == 2
 
 
@@ -178,19 +186,19 @@ def test_another(column: str) -> None:
         pytest.param(
             "model,provider,suite,benchmark",
             "line 1: two columns state suite",
-            id="one thing twice",
+            id="one column under two names",
         ),
     ],
 )
-def test_a_table_of_something_else_is_refused_whole(header: str, message: str) -> None:
+def test_a_table_with_wrong_columns_is_rejected_as_a_whole(header: str, message: str) -> None:
     with pytest.raises(BadData, match=message):
         read("a,b,c,d"[: 2 * header.count(",") + 1], header=header)
 
 
-@pytest.mark.skipif(not TABLE.exists(), reason="the shared data set is not beside the checkout")
-def test_the_real_table() -> None:
+@pytest.mark.skipif(not TABLE.exists(), reason="the shared data set is missing")
+def test_the_real_table_is_read_except_its_placeholders() -> None:
     document = read_benchmarks(TABLE.read_bytes(), source="file")
-    assert [(refusal.where, refusal.reason) for refusal in document.rejected] == [
+    assert [(rejection.where, rejection.reason) for rejection in document.rejected] == [
         ("line 20", "score: 'TBD' is not a fraction from 0 to 1"),
         ("line 21", "score: 'TBD' is not a fraction from 0 to 1"),
     ]

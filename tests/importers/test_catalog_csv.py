@@ -1,4 +1,4 @@
-"""Our catalog table: every column, every way to get a row or the header wrong."""
+"""The importer of catalog tables: every column, and every fault of a row or a header."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read(text: str) -> CatalogDocument:
 
 
 def with_row(row: str) -> CatalogDocument:
-    """Read a table in which `row` stands on line 3, between good ones."""
+    """Read a table with `row` on line 3, between valid rows."""
     header = "model,provider,tag,prompt_usd_per_mtok,context_length"
     return read(f"{header}\n{GOOD}\n{row}\nlab/two,acme,acme,,")
 
@@ -32,10 +32,10 @@ def with_row(row: str) -> CatalogDocument:
     ("name", "models", "endpoints"),
     [
         pytest.param("endpoints_2026-07-04.csv", 301, 852, id="the public catalog"),
-        pytest.param("kimi-k2-0905_direct.csv", 1, 11, id="the vendors' own"),
+        pytest.param("kimi-k2-0905_direct.csv", 1, 11, id="the vendors' own catalog"),
     ],
 )
-def test_the_demo_tables_are_taken_whole(name: str, models: int, endpoints: int) -> None:
+def test_every_row_of_the_demo_tables_is_accepted(name: str, models: int, endpoints: int) -> None:
     document = read_catalog((DEMO / name).read_bytes(), source="demo")
     assert (len(document.models), len(document.endpoints), document.rejected) == (
         models,
@@ -45,7 +45,7 @@ def test_the_demo_tables_are_taken_whole(name: str, models: int, endpoints: int)
     assert len({endpoint.endpoint_id for endpoint in document.endpoints}) == endpoints
 
 
-def test_every_demo_table_has_its_source_named() -> None:
+def test_the_source_of_every_demo_table_is_documented() -> None:
     named = (DEMO.parent / "SOURCES.md").read_text(encoding="utf-8")
     tables = [path.relative_to(DEMO.parent).as_posix() for path in DEMO.parent.rglob("*.csv")]
     assert len(tables) == 3
@@ -53,12 +53,12 @@ def test_every_demo_table_has_its_source_named() -> None:
 
 
 @pytest.mark.slow
-def test_a_table_without_end_is_refused() -> None:
+def test_a_table_with_too_many_rows_is_rejected() -> None:
     with pytest.raises(BadData, match="more than 500000 rows"):
         read("model,provider,tag\n" + "x,y,z\n" * 500_002)
 
 
-def test_every_column_has_its_place() -> None:
+def test_every_column_is_read_into_its_field() -> None:
     cells = {
         "model": "lab/one:free",
         "provider": "acme",
@@ -121,7 +121,7 @@ def test_every_column_has_its_place() -> None:
     assert document.generated_at == datetime(2026, 7, 4, tzinfo=UTC)
 
 
-def test_blank_is_unknown() -> None:
+def test_a_blank_cell_means_unknown() -> None:
     (endpoint,) = read(
         "model,provider,tag," + ",".join(OPTIONAL) + "\nlab/one,acme,acme" + "," * len(OPTIONAL)
     ).endpoints
@@ -159,12 +159,12 @@ def test_blank_is_unknown() -> None:
         pytest.param(
             "lab/one,acme,acme,1e99,2",
             "prompt_usd_per_mtok: '1e99' is not a price",
-            id="a price of stars",
+            id="a price that is too high",
         ),
         pytest.param(
             "lab/one,acme,acme,\u0661,2",
             r"prompt_usd_per_mtok: '\u0661' is not a number",
-            id="other digits",
+            id="digits of another script",
         ),
         pytest.param(
             "lab/one,acme,acme,1,2.5",
@@ -175,24 +175,26 @@ def test_blank_is_unknown() -> None:
             "lab/one,acme,acme,1", "row: '4 cells' is not as wide as the header, 5", id="too narrow"
         ),
         pytest.param("lab/one,acme,acme,1,2,3", "row: '6 cells' is not as wide", id="too wide"),
-        pytest.param(GOOD, "the same row as line 2", id="said twice"),
+        pytest.param(GOOD, "the same row as line 2", id="a repeated row"),
         pytest.param(
             f"lab/{'x' * 5000},acme,acme,1,2",
             " characters) is not of at most 4096",
-            id="a long name",
+            id="a cell that is too long",
         ),
         pytest.param(
-            f"lab/{'x' * 500},acme,acme,1,2", " characters) is not a model id", id="a longish name"
+            f"lab/{'x' * 500},acme,acme,1,2",
+            " characters) is not a model id",
+            id="a model id that is too long",
         ),
     ],
 )
-def test_a_bad_row_is_refused_with_its_line(row: str, reason: str) -> None:
+def test_an_invalid_row_is_rejected_with_its_line(row: str, reason: str) -> None:
     document = with_row(row)
     assert [endpoint.endpoint_id for endpoint in document.endpoints] == [
         "lab/one@acme/fp8",
         "lab/two@acme",
     ]
-    assert [refusal.where for refusal in document.rejected] == ["line 3"]
+    assert [rejection.where for rejection in document.rejected] == ["line 3"]
     assert reason in document.rejected[0].reason
     assert len(document.rejected[0].reason) < 250
 
@@ -204,11 +206,12 @@ def test_rows_that_differ_may_share_a_tag() -> None:
     ]
 
 
-def test_lines_are_physical() -> None:
+def test_rejections_name_physical_lines() -> None:
     document = read(
-        'model,provider,tag,provider_name\n\nlab/one,acme,a,"Two\nlines"\n\nlab/one,acme,b,\nlab/one,acme,c,x\n'
+        "model,provider,tag,provider_name\n\n"
+        'lab/one,acme,a,"Two\nlines"\n\nlab/one,acme,b,\nlab/one,acme,c,x\n'
     )
-    assert [(refusal.where, refusal.reason) for refusal in document.rejected] == [
+    assert [(rejection.where, rejection.reason) for rejection in document.rejected] == [
         ("line 3", r"provider_name: 'Two\nlines' is not a printable name of at most 200 characters")
     ]
 
@@ -234,7 +237,9 @@ def test_lines_are_physical() -> None:
             "is not a percentage from 0 to 100",
             id="uptime",
         ),
-        pytest.param("zdr,status", "maybe,0", "zdr: 'maybe' is not one of true, false", id="truth"),
+        pytest.param(
+            "zdr,status", "maybe,0", "zdr: 'maybe' is not one of true, false", id="boolean"
+        ),
         pytest.param(
             "data_collection,status",
             "yes,0",
@@ -252,14 +257,14 @@ def test_lines_are_physical() -> None:
         ),
     ],
 )
-def test_values_that_contradict_their_column_are_refused(
+def test_values_that_contradict_their_column_are_rejected(
     columns: str, values: str, reason: str
 ) -> None:
     good = "text image," if columns.startswith("input") else ","
     document = read(
         f"model,provider,tag,{columns}\nlab/one,acme,a,{good}\nlab/one,acme,b,{values}\n"
     )
-    assert [(refusal.where, reason in refusal.reason) for refusal in document.rejected] == [
+    assert [(rejection.where, reason in rejection.reason) for rejection in document.rejected] == [
         ("line 3", True)
     ]
 
@@ -275,7 +280,7 @@ def test_values_that_contradict_their_column_are_refused(
         pytest.param(
             b"model,provider,tag,latency_p50_ms\n",
             "line 1: unknown column 'latency_p50_ms', did you mean latency_p50_s?",
-            id="a unit that is not ours",
+            id="a column in another unit",
         ),
         pytest.param(
             b"model,provider,tag,qqq\n",
@@ -307,23 +312,24 @@ def test_values_that_contradict_their_column_are_refused(
         pytest.param(
             b"model,provider,tag\nlab/one,acme,a\nx,y,z\nx,y,q\n",
             "2 of 3 rows are invalid, first line 3: model: 'x'",
-            id="more than half refused",
+            id="more than half rejected",
         ),
         pytest.param(
-            b"model,provider,tag,generated_at\na/b,c,d,2026-07-04T00:00Z\na/b,c,e,2026-07-05T00:00Z\n",
+            b"model,provider,tag,generated_at\n"
+            b"a/b,c,d,2026-07-04T00:00Z\na/b,c,e,2026-07-05T00:00Z\n",
             "generated_at: the rows do not all state the same time",
             id="two times",
         ),
     ],
 )
-def test_a_file_that_is_no_table_is_refused_whole(data: bytes, message: str) -> None:
+def test_a_file_that_is_not_a_table_is_rejected_as_a_whole(data: bytes, message: str) -> None:
     with pytest.raises(BadData) as caught:
         read_catalog(data, source="ours")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_byte_order_mark_and_gzip_are_no_difference() -> None:
+def test_a_byte_order_mark_and_gzip_make_no_difference() -> None:
     plain = f"model,provider,tag,prompt_usd_per_mtok,context_length\r\n{GOOD}\r\n".encode()
     documents = [read_catalog(data, source="ours") for data in (plain, gzip.compress(plain))]
     assert documents[0] == documents[1]

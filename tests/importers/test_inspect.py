@@ -1,4 +1,4 @@
-"""Inspect AI logs: the scores of runs that came to their end, whoever packed them, and nothing of the others."""
+"""The importer of Inspect AI logs: scores of completed runs, in every file form."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ SERIES = Series("livemcpbench", "0", "openai/gpt-4.1", "scorer/accuracy", "fract
 
 
 def changed(path: str, value: object) -> dict[str, Any]:
-    """The good log with another value at a dotted path; `...` removes the key."""
+    """Return the valid log with another value at a dotted path; `...` removes the key."""
     log = copy.deepcopy(GOOD)
     part: Any = log
     *parents, last = path.split(".")
@@ -92,7 +92,7 @@ def zipped(
 
 
 def zstandard(content: bytes, *, size: int | None = None, checksum: int | None = None) -> bytes:
-    """A zip file as Inspect writes it since 0.3.285: its one member by method 93."""
+    """Return a zip file as Inspect writes it since 0.3.285: its only member uses method 93."""
     name, body = b"header.json", bytes(pa.compress(content, "zstd", asbytes=True))
     crc = zlib.crc32(content) if checksum is None else checksum
     sizes = struct.pack("<III", crc, len(body) if size is None else size, len(content))
@@ -124,7 +124,7 @@ JSON = json.dumps(GOOD).encode()
         pytest.param(zstandard(JSON), id="eval, Zstandard"),
     ],
 )
-def test_every_form_says_the_same(data: bytes) -> None:
+def test_every_file_form_gives_the_same_document(data: bytes) -> None:
     document = read_inspect(data)
     assert document.rejected == ()
     accuracy, office = document.rows
@@ -160,8 +160,8 @@ def test_every_form_says_the_same(data: bytes) -> None:
         ),
         pytest.param("status", "error", "status: 'error' is not success", id="failed"),
         pytest.param("status", None, "status: 'null' is not text", id="no status"),
-        pytest.param("invalidated", True, "invalidated: 'true' is not false", id="taken back"),
-        pytest.param("version", 1, "version: 1 is not 2", id="an older form"),
+        pytest.param("invalidated", True, "invalidated: 'true' is not false", id="a withdrawn run"),
+        pytest.param("version", 1, "version: 1 is not 2", id="an older format"),
         pytest.param("results", None, "results: 'null' is not an object", id="no results"),
         pytest.param(
             "results.scores", [], "results.scores: 'an empty list' is not", id="no scores"
@@ -170,7 +170,10 @@ def test_every_form_says_the_same(data: bytes) -> None:
             "results.completed_samples", 18, "18 is not at least 95 % of 20 tasks", id="incomplete"
         ),
         pytest.param(
-            "results.completed_samples", 21, "21 is not at most all 20 tasks", id="more than all"
+            "results.completed_samples",
+            21,
+            "21 is not at most all 20 tasks",
+            id="more than all samples",
         ),
         pytest.param(
             "results.completed_samples", -1, "completed_samples: '-1' is not a whole", id="negative"
@@ -184,7 +187,7 @@ def test_every_form_says_the_same(data: bytes) -> None:
         pytest.param(
             "results.total_samples", 2**63, "total_samples: '9223372036854775808' is not", id="2^63"
         ),
-        pytest.param("results.total_samples", 0, "is not at most all 0 tasks", id="of nothing"),
+        pytest.param("results.total_samples", 0, "is not at most all 0 tasks", id="no samples"),
         pytest.param(
             "eval.task", "a@b", "eval.task: 'a@b' is not a plain suite name", id="a suite with @"
         ),
@@ -219,11 +222,11 @@ def test_every_form_says_the_same(data: bytes) -> None:
         pytest.param("eval", [], "eval: 'a list' is not an object", id="no eval"),
     ],
 )
-def test_a_run_that_stands_for_nothing_is_refused(path: str, value: object, reason: str) -> None:
+def test_an_incomplete_or_invalid_run_is_rejected(path: str, value: object, reason: str) -> None:
     document = read(changed(path, value))
-    (refusal,) = document.rejected
-    assert (document.rows, refusal.where) == ((), "log")
-    assert reason in refusal.reason
+    (rejection,) = document.rejected
+    assert (document.rows, rejection.where) == ((), "log")
+    assert reason in rejection.reason
 
 
 @pytest.mark.parametrize(
@@ -237,18 +240,18 @@ def test_a_run_that_stands_for_nothing_is_refused(path: str, value: object, reas
         pytest.param(float("inf"), "accuracy: 'inf' is not a fraction", id="infinite"),
         pytest.param("TBD", "accuracy: 'TBD' is not a fraction", id="TBD"),
         pytest.param(None, "accuracy: 'null' is not a number", id="null"),
-        pytest.param(True, "accuracy: 'true' is not a number", id="a truth"),
-        pytest.param("1e999", "accuracy: '1e999' is not a fraction", id="past all doubles"),
+        pytest.param(True, "accuracy: 'true' is not a number", id="a boolean"),
+        pytest.param("1e999", "accuracy: '1e999' is not a fraction", id="beyond all doubles"),
     ],
 )
-def test_a_score_outside_its_unit_is_refused_alone(value: object, reason: str) -> None:
+def test_a_score_out_of_range_is_rejected_alone(value: object, reason: str) -> None:
     document = read(changed("results.scores.0.metrics.accuracy.value", value))
     assert [row.run.series.metric for row in document.rows] == ["scorer/Office_accuracy"]
     assert document.rejected[0].where == "results.scores[0].metrics.accuracy"
     assert reason in document.rejected[0].reason
 
 
-def test_a_scorer_that_skipped_samples_is_refused_alone() -> None:
+def test_a_scorer_that_skipped_samples_is_rejected_alone() -> None:
     log = changed("results.scores.0.unscored_samples", 3)
     log["results"]["scores"][0]["scored_samples"] = 17
     log["results"]["scores"].append(
@@ -279,7 +282,7 @@ def test_a_scorer_that_skipped_samples_is_refused_alone() -> None:
             "eval.task_args_passed",
             {"grader_model": "x"},
             {"version": "0"},
-            id="the judge is no argument",
+            id="the judge is not part of the version",
         ),
         pytest.param(
             "results.scores.0.reducer",
@@ -287,7 +290,7 @@ def test_a_scorer_that_skipped_samples_is_refused_alone() -> None:
             {"metric": "scorer/accuracy/pass_at_2"},
             id="reducer",
         ),
-        pytest.param("results.scores.0.reducer", "mean", {}, id="the mean goes without saying"),
+        pytest.param("results.scores.0.reducer", "mean", {}, id="the mean is not named"),
         pytest.param(
             "results.scores.0.name", "a b", {"metric": "a_b/accuracy"}, id="a scorer of two words"
         ),
@@ -298,15 +301,17 @@ def test_a_scorer_that_skipped_samples_is_refused_alone() -> None:
             "eval.scorers.0.options",
             {"model": "o3"},
             {"judge": "o3"},
-            id="the judge as scorers are listed",
+            id="the judge by the list of scorers",
         ),
         pytest.param(
             "eval.scorers.0.options", {"model": ["a", "b"]}, {"judge": "a + b"}, id="two judges"
         ),
-        pytest.param("eval.task_args", {}, {"judge": "unknown"}, id="nobody says who judged"),
+        pytest.param("eval.task_args", {}, {"judge": "unknown"}, id="no judge is stated"),
     ],
 )
-def test_what_makes_another_series(path: str, value: object, series: dict[str, str]) -> None:
+def test_settings_of_the_run_determine_the_series(
+    path: str, value: object, series: dict[str, str]
+) -> None:
     found = read(changed(path, value)).rows[0].run.series
     assert {name: getattr(found, name) for name in series} == series
     assert (found == SERIES) is (not {k: v for k, v in series.items() if getattr(SERIES, k) != v})
@@ -332,7 +337,7 @@ def test_a_metric_that_is_no_share_is_a_number() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "arguments", "said"),
+    ("model", "arguments", "expected"),
     [
         pytest.param(
             "openrouter/lab/one", {"only": "acme/fp8"}, ("lab/one", ("acme/fp8",)), id="a tag"
@@ -347,34 +352,34 @@ def test_a_metric_that_is_no_share_is_a_number() -> None:
             "openrouter/lab/one",
             {"provider": {"only": ["acme"]}},
             ("lab/one", ("acme",)),
-            id="Inspect's way",
+            id="a pin in Inspect's form",
         ),
         pytest.param(
-            "openrouter/lab/one", {"order": ["acme"]}, ("lab/one", ()), id="an order is no pin"
+            "openrouter/lab/one", {"order": ["acme"]}, ("lab/one", ()), id="an order does not pin"
         ),
         pytest.param("openrouter/lab/one", {}, ("lab/one", ()), id="no pin"),
         pytest.param(
-            "openai/gpt-4o", {"only": "acme"}, (None, ()), id="not asked through OpenRouter"
+            "openai/gpt-4o", {"only": "acme"}, (None, ()), id="not called through OpenRouter"
         ),
     ],
 )
-def test_what_a_log_says_of_the_endpoint(
-    model: str, arguments: object, said: tuple[object, ...]
+def test_a_log_names_the_endpoint_only_through_openrouter_with_a_pin(
+    model: str, arguments: object, expected: tuple[object, ...]
 ) -> None:
     log = changed("eval.model", model)
     log["eval"]["model_args"] = arguments
     subject = read(log).rows[0].subject
-    assert (subject.model, subject.pins) == said
+    assert (subject.model, subject.pins) == expected
 
 
-def test_a_log_without_an_id_is_known_by_run_and_task() -> None:
+def test_a_log_without_an_id_is_identified_by_run_and_task() -> None:
     log = changed("eval.eval_id", ...)
     log["eval"] |= {"run_id": "r", "task_id": "t"}
     assert read(log).rows[0].run.run == "r/t"
 
 
 def other_method(data: bytes, method: int) -> bytes:
-    """Claim another compression in both headers of the one member."""
+    """Claim another compression in both headers of the only member."""
     local, entry = data.index(b"PK\x03\x04") + 8, data.index(b"PK\x01\x02") + 10
     changed_ = bytearray(data)
     changed_[local : local + 2] = changed_[entry : entry + 2] = struct.pack("<H", method)
@@ -436,7 +441,9 @@ BOMB = bytes(4 * HEADER_LIMIT)
             id="unknown method",
         ),
         pytest.param(
-            lambda: other_method(alone(JSON), 93), "broken zip file", id="not what it claims to be"
+            lambda: other_method(alone(JSON), 93),
+            "broken zip file",
+            id="another compression than claimed",
         ),
         pytest.param(
             lambda: zstandard(JSON, checksum=1),
@@ -447,7 +454,7 @@ BOMB = bytes(4 * HEADER_LIMIT)
             lambda: zstandard(JSON, size=10**6), "'header.json' is cut off", id="Zstandard cut off"
         ),
         pytest.param(lambda: zipped(JSON)[:-30], "broken zip file", id="truncated"),
-        pytest.param(lambda: zipped(JSON)[:40], "broken zip file", id="hardly begun"),
+        pytest.param(lambda: zipped(JSON)[:40], "broken zip file", id="cut off at the start"),
         pytest.param(
             lambda: b"PK\x03\x04" + b"PK\x01\x02" * (MANY_ENTRIES + 1),
             "more than 200000 members",
@@ -459,11 +466,13 @@ BOMB = bytes(4 * HEADER_LIMIT)
         pytest.param(lambda: alone(b"{"), "not JSON", id="a header that is cut off"),
         pytest.param(lambda: b"[]", "not a JSON object", id="a list"),
         pytest.param(lambda: b"", "the file is empty", id="nothing"),
-        pytest.param(lambda: b'{"a":' * 100_000, "not JSON: too deeply nested", id="deep"),
-        pytest.param(lambda: b"[" * 100_000, "not JSON: too deeply nested", id="deep list"),
         pytest.param(
-            lambda: b'{"version": ' + b"1" * 5000 + b"}", "not JSON: ", id="a number without end"
+            lambda: b'{"a":' * 100_000, "not JSON: too deeply nested", id="deeply nested objects"
         ),
+        pytest.param(
+            lambda: b"[" * 100_000, "not JSON: too deeply nested", id="deeply nested lists"
+        ),
+        pytest.param(lambda: b'{"version": ' + b"1" * 5000 + b"}", "not JSON: ", id="5,000 digits"),
         pytest.param(lambda: b'{"version": "\xff"}', "not JSON: ", id="not UTF-8"),
         pytest.param(
             lambda: JSON.replace(b'"status"', b'"status": "cancelled", "status"'),
@@ -472,13 +481,13 @@ BOMB = bytes(4 * HEADER_LIMIT)
         ),
     ],
 )
-def test_hostile_bytes_are_refused_with_the_reason(data: Callable[[], bytes], reason: str) -> None:
+def test_hostile_bytes_are_rejected_with_the_reason(data: Callable[[], bytes], reason: str) -> None:
     document = read_inspect(data())
-    (refusal,) = document.rejected
+    (rejection,) = document.rejected
     assert document.rows == ()
-    assert reason in refusal.reason
-    assert refusal.reason.isprintable()
-    assert len(refusal.reason) < 500
+    assert reason in rejection.reason
+    assert rejection.reason.isprintable()
+    assert len(rejection.reason) < 500
 
 
 PINNED_GROQ = EndpointMention("eval.model_args", "openai/gpt-oss-120b", ("groq",))
@@ -486,7 +495,7 @@ PINNED_DEEPINFRA = EndpointMention("eval.model_args", "z-ai/glm-4.6", ("deepinfr
 UNPINNED = EndpointMention("eval.model")
 
 
-@pytest.mark.skipif(not LOGS.is_dir(), reason="the shared data set is not beside the checkout")
+@pytest.mark.skipif(not LOGS.is_dir(), reason="the shared data set is missing")
 @pytest.mark.parametrize(
     ("name", "metric", "score", "subject"),
     [
@@ -498,15 +507,17 @@ UNPINNED = EndpointMention("eval.model")
         ("upstream_popularity_scored.eval", "match/accuracy", 0.8, UNPINNED),
     ],
 )
-def test_real_logs(name: str, metric: str, score: float, subject: EndpointMention) -> None:
+def test_the_scores_of_real_logs_are_read(
+    name: str, metric: str, score: float, subject: EndpointMention
+) -> None:
     document = read_inspect((LOGS / name).read_bytes())
     assert document.rejected == ()
     assert {row.run.series.metric: row.run.score for row in document.rows}[metric] == score
     assert {row.subject for row in document.rows} == {subject}
 
 
-@pytest.mark.skipif(not LOGS.is_dir(), reason="the shared data set is not beside the checkout")
-def test_a_real_log_of_a_cancelled_run_that_has_an_accuracy() -> None:
+@pytest.mark.skipif(not LOGS.is_dir(), reason="the shared data set is missing")
+def test_a_real_log_of_a_cancelled_run_is_rejected_despite_its_accuracy() -> None:
     document = read_inspect((LOGS / "upstream_popularity_cancelled.json").read_bytes())
     assert document.rows == ()
     assert document.rejected == (

@@ -1,4 +1,4 @@
-"""Counts of what endpoints did: kept as they are, or refused with their line."""
+"""The importer of observation tables: each row is read, or rejected with its line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from assay.importers.documents import ObservationDocument
 from assay.importers.observations import read_observations
 
 DEMO = Path(str(assay.__file__)).parent / "demo" / "data" / "observations"
-HEADER = "model,provider,tag,source,observed_from,observed_to,requests,tool_call_requests,errored_requests,reference"
+HEADER = (
+    "model,provider,tag,source,observed_from,observed_to,"
+    "requests,tool_call_requests,errored_requests,reference"
+)
 GOOD = "lab/one,acme,acme/fp8,probe,2025-09-22T00:00:00Z,2025-09-23T00:00:00Z,100,50,2,true"
 
 
@@ -26,7 +29,7 @@ def row(**cells: str) -> str:
     return ",".join((dict(zip(HEADER.split(","), GOOD.split(","), strict=True)) | cells).values())
 
 
-def test_the_demo_counts_are_taken_whole() -> None:
+def test_every_row_of_the_demo_counts_is_accepted() -> None:
     document = read_observations((DEMO / "kimi-k2-0905_2025-09-22.csv").read_bytes())
     assert (len(document.rows), document.rejected) == (11, ())
     assert [row.tag for row in document.rows if row.observation.reference] == ["moonshotai"]
@@ -34,7 +37,7 @@ def test_the_demo_counts_are_taken_whole() -> None:
     assert (atlas.requests, atlas.tool_call_requests, atlas.errored_requests) == (2000, 94, 4)
 
 
-def test_a_row_keeps_its_names_and_counts() -> None:
+def test_a_row_is_read_with_its_names_and_counts() -> None:
     (observed,) = read(GOOD).rows
     assert (observed.where, observed.model, observed.provider, observed.tag) == (
         "line 2",
@@ -76,15 +79,17 @@ def test_a_row_keeps_its_names_and_counts() -> None:
             row(errored_requests=""), "errored_requests: '' is not a whole number", id="not counted"
         ),
         pytest.param(
-            row(requests="9007199254740993"), "requests: '9007199254740993' is not", id="past 2^53"
+            row(requests="9007199254740993"),
+            "requests: '9007199254740993' is not",
+            id="beyond 2^53",
         ),
         pytest.param(
-            row(requests="1" * 400), " characters) is not a whole number", id="a number without end"
+            row(requests="1" * 400), " characters) is not a whole number", id="400 digits"
         ),
         pytest.param(
             row(observed_to="2025-09-22T00:00:00Z"),
             "is not later than observed_from",
-            id="no window",
+            id="an empty window",
         ),
         pytest.param(
             row(observed_from="2025-09-22T00:00:00"), "is not an ISO time with a zone", id="no zone"
@@ -95,10 +100,10 @@ def test_a_row_keeps_its_names_and_counts() -> None:
         pytest.param(
             row(observed_from="0001-01-01T00:00:00+09:00"),
             "is not an ISO time",
-            id="before all time",
+            id="before the year 1",
         ),
         pytest.param(
-            row(reference="yes"), "reference: 'yes' is not one of true, false", id="no truth"
+            row(reference="yes"), "reference: 'yes' is not one of true, false", id="not a boolean"
         ),
         pytest.param(row(source=""), "source: '' is not a plain name", id="no source"),
         pytest.param(
@@ -119,10 +124,10 @@ def test_a_row_keeps_its_names_and_counts() -> None:
         ),
     ],
 )
-def test_a_bad_row_is_refused_with_its_line(bad: str, reason: str) -> None:
+def test_an_invalid_row_is_rejected_with_its_line(bad: str, reason: str) -> None:
     document = read(GOOD, bad, row(tag="acme", reference=""))
     assert [observed.tag for observed in document.rows] == ["acme/fp8", "acme"]
-    assert [refusal.where for refusal in document.rejected] == ["line 3"]
+    assert [rejection.where for rejection in document.rejected] == ["line 3"]
     assert reason in document.rejected[0].reason
 
 
@@ -131,6 +136,6 @@ def test_another_source_or_window_is_another_observation() -> None:
     assert len(read(GOOD, *other).rows) == 4
 
 
-def test_a_table_of_something_else_is_refused_whole() -> None:
+def test_a_table_with_an_unknown_column_is_rejected_as_a_whole() -> None:
     with pytest.raises(BadData, match="unknown column 'accuracy'"):
         read_observations(b"model,provider,tag,accuracy\n")

@@ -1,4 +1,4 @@
-"""Each trap of OpenRouter's catalog, on a small file of its own."""
+"""The importer of OpenRouter snapshots: each irregularity of the catalog has a small file."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def by_tag(name: str) -> dict[str, Endpoint]:
     return {endpoint.tag: endpoint for endpoint in read(name).endpoints}
 
 
-def refusals(name: str) -> dict[str, str]:
-    return {refusal.where: refusal.reason for refusal in read(name).rejected}
+def rejections(name: str) -> dict[str, str]:
+    return {rejection.where: rejection.reason for rejection in read(name).rejected}
 
 
 def test_every_fixture_is_read_by_some_test() -> None:
@@ -45,7 +45,7 @@ def test_a_discount_is_already_in_the_listed_price() -> None:
     )
 
 
-def test_minus_one_is_no_price() -> None:
+def test_a_price_of_minus_one_is_unknown() -> None:
     document = read("router_pseudo_model")
     assert [endpoint.prices for endpoint in document.endpoints] == [Prices(), Prices()]
     assert "openrouter/auto" in [model.model for model in document.models]
@@ -66,10 +66,10 @@ def test_overrides_keep_their_conditions() -> None:
             Prices(completion=10.0), utc_start=22 * 60, utc_end=6 * 60 + 30, utc_days=(1, 6, 7)
         ),
     )
-    assert refusals("overrides") == {}
+    assert rejections("overrides") == {}
 
 
-def test_prices_of_an_override_that_is_not_understood_are_unknown() -> None:
+def test_the_prices_of_a_rejected_override_are_unknown() -> None:
     found = by_tag("overrides_not_understood")
     moon = found["acme/moon"]
     assert moon.prices == Prices(completion=15.0, request_usd=0.0)
@@ -78,7 +78,7 @@ def test_prices_of_an_override_that_is_not_understood_are_unknown() -> None:
     assert found["acme/half"].prices == Prices()
     assert found["acme/clock"].prices.prompt is None
     assert found["acme/router"].prices.prompt is None
-    reasons = refusals("overrides_not_understood")
+    reasons = rejections("overrides_not_understood")
     assert len(reasons) == 5
     assert reasons["endpoints.lab/one[0].pricing.overrides[0]"] == (
         "override: 'moon_phase' is not a known key; prices now unknown: prompt"
@@ -104,7 +104,7 @@ def test_an_unlisted_id_with_endpoints_is_a_model_of_its_own() -> None:
     assert [endpoint.model for endpoint in document.endpoints] == ["lab/one", "lab/hidden"]
 
 
-def test_an_alias_keeps_the_list_it_was_asked_for() -> None:
+def test_the_list_of_an_alias_belongs_to_the_alias() -> None:
     assert [endpoint.endpoint_id for endpoint in read("alias_body").endpoints] == [
         "lab/one@acme",
         "lab/one-preview@acme",
@@ -112,9 +112,9 @@ def test_an_alias_keeps_the_list_it_was_asked_for() -> None:
     ]
 
 
-def test_a_row_of_another_model_is_refused() -> None:
+def test_a_row_of_another_model_is_rejected() -> None:
     assert [endpoint.tag for endpoint in read("row_of_another_model").endpoints] == ["acme/b"]
-    assert refusals("row_of_another_model") == {
+    assert rejections("row_of_another_model") == {
         "endpoints.lab/one[0]": "model_id: 'lab/two' is not the model of this list, lab/one"
     }
 
@@ -130,7 +130,7 @@ def test_a_repeated_tag_makes_two_endpoints() -> None:
     ]
 
 
-def test_a_provider_is_who_the_display_name_says() -> None:
+def test_the_display_name_determines_the_provider() -> None:
     assert {
         tag: endpoint.provider for tag, endpoint in by_tag("provider_by_display_name").items()
     } == {
@@ -144,7 +144,7 @@ def test_a_provider_is_who_the_display_name_says() -> None:
     }
 
 
-def test_the_providers_part_outweighs_tags() -> None:
+def test_listed_providers_take_precedence_over_tags() -> None:
     document = read("providers_part")
     assert [endpoint.provider for endpoint in document.endpoints] == ["acme", "amazon-bedrock"]
     assert [(provider.slug, provider.name) for provider in document.providers] == [
@@ -154,14 +154,14 @@ def test_the_providers_part_outweighs_tags() -> None:
     ]
 
 
-def test_a_provider_known_only_by_the_prefix_of_another_is_refused() -> None:
+def test_a_provider_whose_only_tag_prefix_belongs_to_another_is_rejected() -> None:
     assert [endpoint.provider for endpoint in read("provider_without_slug").endpoints] == [
         "anthropic"
     ]
-    assert "'Amazon Bedrock'" in refusals("provider_without_slug")["endpoints.lab/one[1]"]
+    assert "'Amazon Bedrock'" in rejections("provider_without_slug")["endpoints.lab/one[1]"]
 
 
-def test_null_is_unknown() -> None:
+def test_null_means_unknown() -> None:
     (endpoint,) = read("nulls").endpoints
     priced = Prices(prompt=1.0, completion=2.0, request_usd=0.0)
     assert endpoint == Endpoint("lab/one@acme", "lab/one", "acme", "acme", prices=priced)
@@ -173,7 +173,7 @@ def test_keys_may_be_missing_or_unknown() -> None:
     assert document.rejected == ()
 
 
-def test_a_limit_of_zero_is_no_limit_stated() -> None:
+def test_a_limit_of_zero_means_no_stated_limit() -> None:
     (endpoint,) = read("zero_context").endpoints
     assert (endpoint.context_length, endpoint.max_completion_tokens) == (None, None)
 
@@ -187,7 +187,7 @@ def test_uptime_is_a_percentage_and_status_a_number() -> None:
         "acme/worse": (-5, 0.0, None),
         "acme/top": (0, None, 100.0),
     }
-    assert refusals("percent_and_status") == {
+    assert rejections("percent_and_status") == {
         "endpoints.lab/one[2]": "uptime_last_30m: '100.1' is not a percentage from 0 to 100",
         "endpoints.lab/one[3]": "status: 'down' is not a whole number",
     }
@@ -203,40 +203,41 @@ def test_latency_is_in_seconds_and_percentiles_get_worse() -> None:
     assert found["acme/some"].latency_s == Percentiles(p50=0.1)
 
 
-def test_bodies_may_be_bare_and_time_is_told_in_utc() -> None:
+def test_bodies_may_be_bare_and_times_are_in_utc() -> None:
     document = read("bare_bodies")
     assert len(document.endpoints) == 1
     assert document.generated_at == datetime(2026, 7, 4, 14, 4, 7, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("name", "kept", "refused"),
+    ("name", "accepted", "rejected"),
     [
-        pytest.param("bad_prices", 7, 7, id="prices that are none"),
+        pytest.param("bad_prices", 7, 7, id="invalid prices"),
         pytest.param("wrong_types", 8, 8, id="fields of another type"),
-        pytest.param("unicode_tricks", 4, 3, id="names with characters that cannot be told apart"),
+        pytest.param("unicode_tricks", 4, 3, id="names with indistinguishable characters"),
     ],
 )
-def test_a_bad_row_is_refused_by_itself(name: str, kept: int, refused: int) -> None:
+def test_an_invalid_row_is_rejected_alone(name: str, accepted: int, rejected: int) -> None:
     document = read(name)
-    assert len(document.endpoints) == kept
+    assert len(document.endpoints) == accepted
     rows = [
-        refusal.where
-        for refusal in document.rejected
-        if refusal.where.startswith("endpoints.lab/one[")
+        rejection.where
+        for rejection in document.rejected
+        if rejection.where.startswith("endpoints.lab/one[")
     ]
-    assert rows == [f"endpoints.lab/one[{place}]" for place in range(refused)]
+    assert rows == [f"endpoints.lab/one[{place}]" for place in range(rejected)]
     assert all(
-        refusal.reason.isascii() and refusal.reason.isprintable() for refusal in document.rejected
+        rejection.reason.isascii() and rejection.reason.isprintable()
+        for rejection in document.rejected
     )
 
 
-def test_a_model_id_with_hidden_characters_is_refused() -> None:
+def test_a_model_id_with_hidden_characters_is_rejected() -> None:
     assert (
-        refusals("unicode_tricks")["models[1]"]
+        rejections("unicode_tricks")["models[1]"]
         == r"id: 'lab/one\u202e' is not a model id such as author/slug"
     )
-    assert r"endpoints.lab/\u043ene" in refusals("unicode_tricks")
+    assert r"endpoints.lab/\u043ene" in rejections("unicode_tricks")
 
 
 @pytest.mark.parametrize(
@@ -266,18 +267,20 @@ def test_a_model_id_with_hidden_characters_is_refused() -> None:
             id="empty lists",
         ),
         pytest.param(
-            b'{"generated": "2026-07-04T00:00:00Z", "models": [{"id": "a/b"}], "endpoints": {"a/b": 1, "c/d": []}}',
+            b'{"generated": "2026-07-04T00:00:00Z", "models": [{"id": "a/b"}],'
+            b' "endpoints": {"a/b": 1, "c/d": []}}',
             "endpoints: 2 of 2 are not valid, first endpoints.a/b: body: 1 is not an object",
-            id="more than half refused",
+            id="more than half rejected",
         ),
         pytest.param(
-            b'{"generated": "2026-07-04T00:00:00Z", "models": [{"id": "a/b"}, {"id": "a/b"}, 7], "endpoints": {}}',
+            b'{"generated": "2026-07-04T00:00:00Z", "models": [{"id": "a/b"}, {"id": "a/b"}, 7],'
+            b' "endpoints": {}}',
             "models: 2 of 3 are not valid, first models[1]: id: 'a/b' is not new",
             id="repeated models",
         ),
     ],
 )
-def test_a_file_that_is_no_snapshot_is_refused_whole(body: bytes, message: str) -> None:
+def test_a_file_that_is_not_a_snapshot_is_rejected_as_a_whole(body: bytes, message: str) -> None:
     with pytest.raises(BadData) as caught:
         read_openrouter(body)
     assert message in str(caught.value)

@@ -1,4 +1,4 @@
-"""The real snapshots, read in place."""
+"""The importer of OpenRouter snapshots, on real ones outside the repository."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ JULY = "openrouter_2026-07-04T140407.json.gz"
 AUGUST = "openrouter_2026-08-07T000104.json.gz"
 
 pytestmark = pytest.mark.skipif(
-    not (CATALOG / JULY).exists(), reason="the shared data set is not beside the checkout"
+    not (CATALOG / JULY).exists(), reason="the shared data set is missing"
 )
 
 
@@ -38,7 +38,9 @@ def read(name: str) -> CatalogDocument:
         pytest.param(AUGUST, 400, 1135, 382, id="August"),
     ],
 )
-def test_everything_is_taken(name: str, models: int, endpoints: int, served: int) -> None:
+def test_every_item_of_the_snapshots_is_accepted(
+    name: str, models: int, endpoints: int, served: int
+) -> None:
     document = read(name)
     assert len(document.models) == models
     assert (
@@ -54,7 +56,7 @@ def test_everything_is_taken(name: str, models: int, endpoints: int, served: int
 
 
 @pytest.mark.parametrize("name", [JULY, AUGUST])
-def test_traps_are_where_they_were_seen(name: str) -> None:
+def test_known_irregularities_are_read_correctly(name: str) -> None:
     endpoints = read(name).endpoints
     assert {
         endpoint.endpoint_id for endpoint in endpoints if endpoint.endpoint_id.endswith("~2")
@@ -75,14 +77,14 @@ def test_traps_are_where_they_were_seen(name: str) -> None:
     assert not any(model.model.endswith(":exacto") for model in read(name).models)
 
 
-def test_slugs_by_tag_prefix_agree_with_the_providers_part() -> None:
+def test_slugs_from_tag_prefixes_agree_with_the_listed_providers() -> None:
     listed = {provider.name: provider.slug for provider in read(AUGUST).providers}
     assert {
         p.name: p.slug for p in read(JULY).providers if p.name in listed
     }.items() <= listed.items()
 
 
-def test_endpoints_of_the_five_models_of_july() -> None:
+def test_the_five_models_of_july_have_their_endpoints() -> None:
     served = Counter(endpoint.model for endpoint in read(JULY).endpoints)
     five = (
         "openai/gpt-oss-120b",
@@ -93,7 +95,7 @@ def test_endpoints_of_the_five_models_of_july() -> None:
     assert [served[model] for model in (*five, "moonshotai/kimi-k2-0905")] == [20, 6, 5, 5, 2]
 
 
-def test_overrides_are_all_understood() -> None:
+def test_every_price_override_is_accepted() -> None:
     overridden = [endpoint for endpoint in read(AUGUST).endpoints if endpoint.overrides]
     assert len(overridden) == 149
     assert all(
@@ -101,7 +103,7 @@ def test_overrides_are_all_understood() -> None:
     )
 
 
-def test_our_table_of_facts_says_the_same() -> None:
+def test_the_table_of_facts_agrees_with_the_snapshot() -> None:
     table = read_catalog((FACTS / "endpoints_2026-07-04.csv").read_bytes(), source="facts")
     assert sorted(map(facts, table.endpoints)) == sorted(map(facts, read(JULY).endpoints))
 
@@ -113,7 +115,7 @@ def facts(e: Endpoint) -> tuple[str, ...]:
     return tuple(map(str, (e.model, e.tag, e.quantization, *prices, *limits, *terms)))
 
 
-def test_ids_last_from_july_to_august() -> None:
+def test_endpoint_ids_persist_from_july_to_august() -> None:
     before = [
         endpoint for endpoint in read(JULY).endpoints if endpoint.model == "google/gemma-4-31b-it"
     ]

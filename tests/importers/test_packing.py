@@ -1,4 +1,4 @@
-"""What a file may be packed in, and how large it may grow."""
+"""Unpacking of files: plain and gzip, within a size limit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from assay.engine.errors import BadData
 from assay.importers.packing import digest, unpacked
 
 
-def test_plain_and_packed_are_the_same_content() -> None:
+def test_a_plain_file_and_its_gzip_have_the_same_digest() -> None:
     assert unpacked(gzip.compress(b"a,b\n")) == unpacked(b"a,b\n") == b"a,b\n"
     assert digest(unpacked(gzip.compress(b"a"))) == digest(b"a")
 
@@ -22,13 +22,13 @@ def test_plain_and_packed_are_the_same_content() -> None:
         pytest.param(
             gzip.compress(b"a" * 1000)[:5], "broken gzip file", id="cut off in its header"
         ),
-        pytest.param(gzip.compress(b"a") + b"tail", "broken gzip file", id="something behind it"),
+        pytest.param(gzip.compress(b"a") + b"tail", "broken gzip file", id="trailing bytes"),
         pytest.param(b"\x1f\x8bnonsense", "broken gzip file", id="only the first bytes are gzip's"),
-        pytest.param(gzip.compress(bytes(5_000_000)), "more than 1000000 bytes", id="a bomb"),
+        pytest.param(gzip.compress(bytes(5_000_000)), "more than 1000000 bytes", id="a gzip bomb"),
         pytest.param(b"a" * 1_000_001, "more than 1000000 bytes", id="plain but too long"),
         pytest.param(gzip.compress(b" \n"), "empty", id="nothing inside"),
     ],
 )
-def test_broken_and_boundless_files_are_refused(data: bytes, message: str) -> None:
+def test_broken_and_oversized_files_are_rejected(data: bytes, message: str) -> None:
     with pytest.raises(BadData, match=message):
         unpacked(data, 1_000_000)

@@ -1,4 +1,4 @@
-"""tau2-bench: pass^k of complete runs in either form, and what submissions state; never a guess at who hosted."""
+"""The importer of tau2-bench: pass^k of complete runs in both forms, and submissions."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from assay.importers.documents import BenchmarkDocument, EndpointMention, Reject
 from assay.importers.tau2 import Simulation, passes, read_tau2
 
 TAU2 = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "tau2"
-SHARED = pytest.mark.skipif(
-    not TAU2.is_dir(), reason="the shared data set is not beside the checkout"
-)
+SHARED = pytest.mark.skipif(not TAU2.is_dir(), reason="the shared data set is missing")
 SIX = "results_telecom_gpt-4o_first6sims_trimmed.json"
 
 
@@ -50,7 +48,7 @@ SERIES = Series("tau2/telecom", "0123456789ab+tasks=2", "gpt-4.1", "pass^1", "fr
 
 
 def changed(path: str, value: object, base: Mapping[str, Any] = RESULTS) -> dict[str, Any]:
-    """The good file with another value at a dotted path; `...` removes the key."""
+    """Return the valid file with another value at a dotted path; `...` removes the key."""
     item = copy.deepcopy(dict(base))
     part: Any = item
     *parents, last = path.split(".")
@@ -74,7 +72,7 @@ def scores(document: BenchmarkDocument) -> dict[str, float]:
     return {row.run.series.metric: row.run.score for row in document.rows}
 
 
-def test_a_run_is_read() -> None:
+def test_the_scores_of_a_run_are_read() -> None:
     document = read(RESULTS)
     assert document.rejected == ()
     first, second = document.rows
@@ -94,7 +92,7 @@ def test_a_run_is_read() -> None:
     assert (second.run.series.metric, second.run.score) == ("pass^2", 0.5)
 
 
-# --- pass^k ---------------------------------------------------------------------------------------------------------
+# --- pass^k ---
 
 
 @pytest.mark.parametrize(
@@ -105,13 +103,17 @@ def test_a_run_is_read() -> None:
         ),
         pytest.param([[1, 1], [0, 0]], {1: 0.5, 2: 0.5}, id="all of one task, none of the other"),
         pytest.param([[1, 0], [1]], {1: 0.75}, id="as many k as every task has trials"),
-        pytest.param([[1 - 5e-7]], {1: 1.0}, id="as good as 1"),
-        pytest.param([[1 - 2e-6]], {1: 0.0}, id="not quite 1"),
-        pytest.param([[1, None], [0, 1]], {1: 0.75}, id="what nobody judged is left out"),
-        pytest.param([[None]], {}, id="nothing was judged"),
+        pytest.param([[1 - 5e-7]], {1: 1.0}, id="close enough to 1"),
+        pytest.param([[1 - 2e-6]], {1: 0.0}, id="not close enough to 1"),
+        pytest.param(
+            [[1, None], [0, 1]], {1: 0.75}, id="simulations without a reward are left out"
+        ),
+        pytest.param([[None]], {}, id="no simulation has a reward"),
     ],
 )
-def test_pass_k(rewards: Sequence[Sequence[float | None]], expected: Mapping[int, float]) -> None:
+def test_pass_k_is_the_mean_over_tasks(
+    rewards: Sequence[Sequence[float | None]], expected: Mapping[int, float]
+) -> None:
     runs = [
         Simulation("", str(task), trial, r)
         for task, of in enumerate(rewards)
@@ -121,7 +123,7 @@ def test_pass_k(rewards: Sequence[Sequence[float | None]], expected: Mapping[int
 
 
 @given(st.lists(st.lists(st.booleans(), min_size=1, max_size=5), min_size=1, max_size=4))
-def test_pass_k_is_the_chance_that_k_trials_all_succeed(tasks: list[list[bool]]) -> None:
+def test_pass_k_is_the_probability_that_k_drawn_trials_all_succeed(tasks: list[list[bool]]) -> None:
     runs = [
         Simulation("", str(n), trial, float(ok))
         for n, of in enumerate(tasks)
@@ -134,7 +136,7 @@ def test_pass_k_is_the_chance_that_k_trials_all_succeed(tasks: list[list[bool]])
     assert sorted(found.values(), reverse=True) == list(found.values())
 
 
-# --- what is refused ------------------------------------------------------------------------------------------------
+# --- rejected results ---
 
 
 @pytest.mark.parametrize(
@@ -157,7 +159,7 @@ def test_pass_k_is_the_chance_that_k_trials_all_succeed(tasks: list[list[bool]])
             "tasks",
             [{"id": "a"}, {"id": "b"}, {"id": "c"}],
             "4 is not at least 95 % of 6",
-            id="a task left",
+            id="an unfinished task",
         ),
         pytest.param("tasks", [], "0 is not at least 95 % of 0 tasks", id="no tasks"),
         pytest.param(
@@ -192,7 +194,7 @@ def test_pass_k_is_the_chance_that_k_trials_all_succeed(tasks: list[list[bool]])
         pytest.param("tasks", ..., "not tau2 results", id="something else"),
     ],
 )
-def test_a_run_that_stands_for_nothing_is_refused(path: str, value: object, reason: str) -> None:
+def test_an_incomplete_or_invalid_run_is_rejected(path: str, value: object, reason: str) -> None:
     document = read(changed(path, value))
     assert document.rows == ()
     assert reason in document.rejected[-1].reason
@@ -207,10 +209,12 @@ def test_a_run_that_stands_for_nothing_is_refused(path: str, value: object, reas
             simulation("b", 1, float("inf")), "reward: inf is not a number", id="infinite"
         ),
         pytest.param(
-            simulation("b", 1, reward=True), "reward: 'true' is not a number", id="a truth"
+            simulation("b", 1, reward=True), "reward: 'true' is not a number", id="a boolean"
         ),
         pytest.param(
-            simulation("c", 0, 1.0), "task_id: 'c' is not one of the run's tasks", id="a stranger"
+            simulation("c", 0, 1.0),
+            "task_id: 'c' is not one of the run's tasks",
+            id="an unknown task",
         ),
         pytest.param(
             simulation("b", 2, 1.0), "trial: 2 is not below num_trials, 2", id="one trial too many"
@@ -218,17 +222,17 @@ def test_a_run_that_stands_for_nothing_is_refused(path: str, value: object, reas
         pytest.param(
             simulation("b", -1, 1.0), "trial: '-1' is not a whole number", id="a negative trial"
         ),
-        pytest.param("b", "simulation: 'b' is not an object", id="no simulation"),
+        pytest.param("b", "simulation: 'b' is not an object", id="not an object"),
     ],
 )
-def test_a_bad_simulation_is_named_and_counts_as_missing(row: object, reason: str) -> None:
+def test_an_invalid_simulation_is_rejected_and_counts_as_missing(row: object, reason: str) -> None:
     document = read(changed("simulations.3", row))
-    assert [refusal.where for refusal in document.rejected] == ["simulations[3]", "file"]
+    assert [rejection.where for rejection in document.rejected] == ["simulations[3]", "file"]
     assert reason in document.rejected[0].reason
     assert document.rows == ()
 
 
-def test_a_bad_simulation_among_many_does_not_stop_the_rest() -> None:
+def test_one_invalid_simulation_among_many_does_not_reject_the_run() -> None:
     tasks = [f"t{n}" for n in range(20)]
     rows = [simulation(task, 0, 1.0) for task in tasks[1:]] + [
         simulation(tasks[0], 0, float("nan"))
@@ -237,7 +241,7 @@ def test_a_bad_simulation_among_many_does_not_stop_the_rest() -> None:
     item["info"] = item["info"] | {"num_trials": 1}
     document = read(item)
     assert scores(document) == {"pass^1": 1.0}
-    assert [refusal.where for refusal in document.rejected] == ["simulations[19]"]
+    assert [rejection.where for rejection in document.rejected] == ["simulations[19]"]
     assert (document.rows[0].run.tasks_completed, document.rows[0].run.tasks_total) == (19, 20)
 
 
@@ -260,12 +264,14 @@ def test_a_bad_simulation_among_many_does_not_stop_the_rest() -> None:
         ),
     ],
 )
-def test_what_makes_another_series(path: str, value: object, series: dict[str, str]) -> None:
+def test_settings_of_the_run_determine_the_series(
+    path: str, value: object, series: dict[str, str]
+) -> None:
     found = read(changed(path, value)).rows[0].run.series
     assert {name: getattr(found, name) for name in series} == series
 
 
-# --- the directory form ---------------------------------------------------------------------------------------------
+# --- the directory form ---
 
 FILES = {f"{row['id']}.json": row for row in RESULTS["simulations"]}
 INDEX = [
@@ -280,7 +286,7 @@ DIRECTORY = {name: value for name, value in RESULTS.items() if name != "simulati
 }
 
 
-def test_both_forms_say_the_same() -> None:
+def test_both_file_forms_give_the_same_document() -> None:
     assert read(DIRECTORY, FILES).rows == read(RESULTS).rows
     assert read(DIRECTORY | {"simulation_index": None}, FILES).rows == read(RESULTS).rows
 
@@ -293,7 +299,10 @@ def test_both_forms_say_the_same() -> None:
             dict(list(FILES.items())[:3]), INDEX, "no valid file of 'b-1'", id="a file too few"
         ),
         pytest.param(
-            FILES, INDEX[:3], "simulation_index: 'b-1' is not listed", id="one that is not listed"
+            FILES,
+            INDEX[:3],
+            "simulation_index: 'b-1' is not listed",
+            id="a simulation that is not listed",
         ),
         pytest.param(
             FILES,
@@ -302,7 +311,10 @@ def test_both_forms_say_the_same() -> None:
             id="reward",
         ),
         pytest.param(
-            {"x.json": FILES["a-0.json"]}, INDEX, "holds the simulation 'a-0'", id="another's file"
+            {"x.json": FILES["a-0.json"]},
+            INDEX,
+            "holds the simulation 'a-0'",
+            id="the file of another simulation",
         ),
         pytest.param(
             {**FILES, "b-1.json": []},
@@ -316,7 +328,7 @@ def test_both_forms_say_the_same() -> None:
         pytest.param(FILES, "all", "simulation_index: 'all' is not a list", id="no index"),
     ],
 )
-def test_a_directory_that_contradicts_itself_is_refused(
+def test_a_directory_that_contradicts_its_index_is_rejected(
     files: Mapping[str, object] | None, index: object, reason: str
 ) -> None:
     document = read(DIRECTORY | {"simulation_index": index}, files)
@@ -324,7 +336,7 @@ def test_a_directory_that_contradicts_itself_is_refused(
     assert reason in document.rejected[-1].reason
 
 
-# --- submissions ----------------------------------------------------------------------------------------------------
+# --- submissions ---
 
 SUBMISSION: dict[str, Any] = {
     "model_name": "One",
@@ -346,7 +358,7 @@ SUBMISSION: dict[str, Any] = {
 RETAIL = Series("tau2/retail", "1.0.1", "gpt-5.2", "pass^1", "percent")
 
 
-def test_a_submission_is_read_as_far_as_it_states_anything() -> None:
+def test_every_stated_score_of_a_submission_is_read() -> None:
     document = read(SUBMISSION)
     assert document.rejected == ()
     retail, banking = document.rows
@@ -361,7 +373,7 @@ def test_a_submission_is_read_as_far_as_it_states_anything() -> None:
     ("path", "value", "reason"),
     [
         pytest.param(
-            "results", {"retail": None}, "results: 'null everywhere' is not", id="nothing but nulls"
+            "results", {"retail": None}, "results: 'null everywhere' is not", id="only nulls"
         ),
         pytest.param("results", [], "results: 'a list' is not an object", id="no results"),
         pytest.param(
@@ -384,7 +396,7 @@ def test_a_submission_is_read_as_far_as_it_states_anything() -> None:
         ),
     ],
 )
-def test_a_submission_that_stands_for_nothing_is_refused(
+def test_an_incomplete_or_invalid_submission_is_rejected(
     path: str, value: object, reason: str
 ) -> None:
     document = read(changed(path, value, SUBMISSION))
@@ -395,14 +407,16 @@ def test_a_submission_that_stands_for_nothing_is_refused(
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        pytest.param(101, "pass^1: '101' is not a percent from 0 to 100", id="more than all"),
+        pytest.param(
+            101, "pass^1: '101' is not a percent from 0 to 100", id="more than 100 percent"
+        ),
         pytest.param(-1, "pass^1: '-1' is not a percent", id="negative"),
         pytest.param(float("nan"), "pass^1: 'nan' is not a percent", id="NaN"),
-        pytest.param("73.5 %", "pass^1: '73.5 %' is not a percent", id="with its sign"),
+        pytest.param("73.5 %", "pass^1: '73.5 %' is not a percent", id="with a percent sign"),
         pytest.param([], "pass^1: 'a list' is not a number", id="a list"),
     ],
 )
-def test_a_figure_outside_its_unit_is_refused_alone(value: object, reason: str) -> None:
+def test_a_score_out_of_range_is_rejected_alone(value: object, reason: str) -> None:
     document = read(changed("results.retail.pass_1", value, SUBMISSION))
     assert [row.where for row in document.rows] == ["results.banking_knowledge.pass_1"]
     assert document.rejected[0].where == "results.retail.pass_1"
@@ -429,18 +443,18 @@ def test_a_figure_outside_its_unit_is_refused_alone(value: object, reason: str) 
         ),
     ],
 )
-def test_what_makes_another_series_of_a_submission(
+def test_settings_of_a_submission_determine_the_series(
     path: str, value: object, series: dict[str, str]
 ) -> None:
     found = read(changed(path, value, SUBMISSION)).rows[0].run.series
     assert {name: getattr(found, name) for name in series} == series
 
 
-# --- the real files -------------------------------------------------------------------------------------------------
+# --- the real files ---
 
 
 @SHARED
-def test_the_six_simulations_give_three_of_six() -> None:
+def test_three_of_the_six_real_simulations_succeed() -> None:
     document = read_tau2((TAU2 / SIX).read_bytes())
     (row,) = document.rows
     assert document.rejected == ()
@@ -465,7 +479,9 @@ def test_the_six_simulations_give_three_of_six() -> None:
         ("qwen3-max_qwen_2025-10-30.json", 12, 75.44),
     ],
 )
-def test_real_submissions(name: str, figures: int, first: float | None) -> None:
+def test_the_scores_of_real_submissions_are_read(
+    name: str, figures: int, first: float | None
+) -> None:
     document = read_tau2((TAU2 / "submissions" / name).read_bytes())
     assert (len(document.rows), document.rejected) == (figures, ())
     assert first is None or document.rows[0].run.score == first
@@ -473,9 +489,9 @@ def test_real_submissions(name: str, figures: int, first: float | None) -> None:
 
 
 @SHARED
-def test_the_schema_of_submissions_is_no_submission() -> None:
-    (refusal,) = read_tau2((TAU2 / "submission_schema.json").read_bytes()).rejected
-    assert refusal == Rejection(
+def test_the_schema_of_submissions_is_rejected() -> None:
+    (rejection,) = read_tau2((TAU2 / "submission_schema.json").read_bytes()).rejected
+    assert rejection == Rejection(
         "file",
         "not tau2 results (keys info and tasks) nor a submission (key model_organization)",
     )

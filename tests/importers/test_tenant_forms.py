@@ -1,4 +1,4 @@
-"""Preferences (a table) and tenant settings (YAML)."""
+"""The importers of preferences (a table) and tenant settings (YAML)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from assay.importers.preferences import read_preferences
 from assay.importers.tenants import read_tenants
 
 
-def test_preferences() -> None:
+def test_preferences_are_read() -> None:
     document = read_preferences(
-        b"tenant,kind,target,model\nacme,ignore,deepinfra,\nacme,pin,novita/fp8,lab/one\nbeta,ignore,deepinfra,lab/one\n"
+        b"tenant,kind,target,model\nacme,ignore,deepinfra,\nacme,pin,novita/fp8,lab/one\n"
+        b"beta,ignore,deepinfra,lab/one\n"
     )
     assert document.preferences == (
         Preference("acme", "ignore", "deepinfra"),
@@ -32,20 +33,20 @@ def test_preferences() -> None:
         pytest.param("acme,pin,,", "target: '' is not an endpoint tag", id="no target"),
         pytest.param("acme,pin,deepinfra,", "it has its ignore above", id="pinned and ignored"),
         pytest.param("acme,pin,novita,one", "model: 'one' is not a model id", id="no model id"),
-        pytest.param("acme,ignore,deepinfra,", "the same row as line 2", id="said twice"),
+        pytest.param("acme,ignore,deepinfra,", "the same row as line 2", id="a repeated row"),
     ],
 )
-def test_a_bad_preference_is_refused_with_its_line(row: str, reason: str) -> None:
+def test_an_invalid_preference_is_rejected_with_its_line(row: str, reason: str) -> None:
     document = read_preferences(
         f"tenant,kind,target,model\nacme,ignore,deepinfra,\n{row}\n".encode()
     )
     assert len(document.preferences) == 1
-    assert [(refusal.where, reason in refusal.reason) for refusal in document.rejected] == [
+    assert [(rejection.where, reason in rejection.reason) for rejection in document.rejected] == [
         ("line 3", True)
     ]
 
 
-def test_tenants() -> None:
+def test_tenant_settings_are_read() -> None:
     document = read_tenants(
         b"# ours\n- tenant: acme\n  only: [novita, deepinfra/fp8]\n  zdr: true\n"
         b"- {tenant: beta, ignore: [x], deny_data_collection: true, zdr: false}\n"
@@ -74,18 +75,18 @@ def test_tenants() -> None:
         pytest.param(
             "- {tenant: b, zdr: true, zdr: false}", "key: 'zdr' is not given once", id="a key twice"
         ),
-        pytest.param("- {zdr: true}", "tenant: '' is not a plain name", id="nobody"),
+        pytest.param("- {zdr: true}", "tenant: '' is not a plain name", id="no tenant"),
         pytest.param(
-            "- {tenant: no}", "tenant: 'no' is not text (quote it", id="a truth as a name"
+            "- {tenant: no}", "tenant: 'no' is not text (quote it", id="a boolean as a name"
         ),
         pytest.param(
-            "- {tenant: b, zdr: 1}", "zdr: '1' is not true or false", id="a number as truth"
+            "- {tenant: b, zdr: 1}", "zdr: '1' is not true or false", id="a number as a boolean"
         ),
-        pytest.param("- {tenant: b, zdr:}", "zdr: '' is not true or false", id="a truth left open"),
+        pytest.param("- {tenant: b, zdr:}", "zdr: '' is not true or false", id="a blank boolean"),
         pytest.param(
             "- {tenant: b, only: novita}",
             "only: 'novita' is not a list",
-            id="one provider, no list",
+            id="a provider instead of a list",
         ),
         pytest.param(
             "- {tenant: b, only: []}", "leave the key out to allow all", id="an empty allow-list"
@@ -107,15 +108,15 @@ def test_tenants() -> None:
         pytest.param(
             "- {tenant: a\u202eb}",
             r"tenant: 'a\u202eb' is not a plain name",
-            id="a name turned around",
+            id="a name with a right-to-left override",
         ),
         pytest.param("- {[a]: b}", "key: 'a list' is not one of", id="a list as key"),
     ],
 )
-def test_a_bad_tenant_is_refused_with_its_line(item: str, reason: str) -> None:
+def test_an_invalid_tenant_is_rejected_with_its_line(item: str, reason: str) -> None:
     document = read_tenants(f"- tenant: acme\n{item}\n".encode())
     assert [settings.tenant for settings in document.tenants] == ["acme"]
-    assert [(refusal.where, reason in refusal.reason) for refusal in document.rejected] == [
+    assert [(rejection.where, reason in rejection.reason) for rejection in document.rejected] == [
         ("line 2", True)
     ]
 
@@ -124,7 +125,7 @@ def test_a_bad_tenant_is_refused_with_its_line(item: str, reason: str) -> None:
     ("data", "message"),
     [
         pytest.param(b"", "the file is empty", id="empty"),
-        pytest.param(b"# nobody\n", "line 1: expected a list of tenants", id="only a comment"),
+        pytest.param(b"# empty\n", "line 1: expected a list of tenants", id="only a comment"),
         pytest.param(b"tenant: acme\n", "line 1: expected a list of tenants", id="no list"),
         pytest.param(b"- {tenant: a\n", "not YAML", id="cut off"),
         pytest.param(b"- tenant: \x07\n", "not YAML", id="a control character"),
@@ -133,11 +134,13 @@ def test_a_bad_tenant_is_refused_with_its_line(item: str, reason: str) -> None:
         pytest.param(
             b"- &a {tenant: x}\n- *a\n", "line 2: aliases are not allowed here", id="an alias"
         ),
-        pytest.param(b"[" * 100_000, "line 1: nested deeper than 8", id="without bottom"),
+        pytest.param(b"[" * 100_000, "line 1: nested deeper than 8", id="deeply nested"),
         pytest.param(b"- {tenant: " + b"x" * 2**20 + b"}", "more than 1048576 bytes", id="1 MB"),
     ],
 )
-def test_a_file_that_is_no_list_of_tenants_is_refused_whole(data: bytes, message: str) -> None:
+def test_a_file_that_is_not_a_list_of_tenants_is_rejected_as_a_whole(
+    data: bytes, message: str
+) -> None:
     started = time.monotonic()
     with pytest.raises(BadData) as caught:
         read_tenants(data)

@@ -1,4 +1,4 @@
-"""Health of the moment: demoted within one report, for seconds, and cleared by an answer."""
+"""Short-term health: reports demote an endpoint for seconds, and an answer clears it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SECOND_US = 1_000_000
 
 @dataclass
 class Clock:
-    """A monotonic clock that stands until it is set; the wall clock goes with it."""
+    """A monotonic clock that a test sets by hand; the wall clock follows it."""
 
     now: float = 1000.0
 
@@ -46,18 +46,21 @@ def health(clock: Clock) -> EndpointHealth:
     return EndpointHealth(clock=clock)
 
 
-def told(results: str, clock: Clock, endpoint_id: str = ONE, **fields: float) -> OutcomeGroup:
-    """Outcomes in the order of time, the last of them just now: `f` failed, `a` answered, `l` was turned away."""
+def report_of(results: str, clock: Clock, endpoint_id: str = ONE, **fields: float) -> OutcomeGroup:
+    """Return outcomes in order of time, the last one now.
+
+    `f` is a failure, `a` an answer, `l` a rate limit, `c` a fault of the caller.
+    """
     words = {"f": "transport_error", "a": ANSWERED, "l": RATE_LIMITED, "c": "caller_error"}
     first = clock.wall_us - len(results) + 1
     outcomes = [
-        Outcome(first + n, words[result], **fields)  # type: ignore[arg-type] # any field
+        Outcome(first + n, words[result], **fields)  # type: ignore[arg-type]  # any field
         for n, result in enumerate(results)
     ]
     return OutcomeGroup("", endpoint_id, "one", outcomes)
 
 
-def heed(health: EndpointHealth, clock: Clock, groups: Iterable[OutcomeGroup]) -> None:
+def update(health: EndpointHealth, clock: Clock, groups: Iterable[OutcomeGroup]) -> None:
     health.update(groups, clock.wall_us)
 
 
@@ -66,116 +69,118 @@ def heed(health: EndpointHealth, clock: Clock, groups: Iterable[OutcomeGroup]) -
     [
         pytest.param(["fff"], FAILING, id="three failures in a row"),
         pytest.param(["f", "f", "f"], FAILING, id="one by one"),
-        pytest.param(["ff"], None, id="two are no more than bad luck"),
+        pytest.param(["ff"], None, id="two failures are not enough"),
         pytest.param(["ffaff"], None, id="an answer in between"),
         pytest.param(["ff", "a", "f"], None, id="an answer in between, one by one"),
-        pytest.param(["fcfcf"], FAILING, id="the caller's own faults say nothing"),
-        pytest.param(["l"], LIMITED, id="turned away once"),
-        pytest.param(["aaal"], LIMITED, id="turned away after answers"),
-        pytest.param(["fffa"], None, id="failures and an answer since"),
-        pytest.param(["fff", "a"], None, id="an answer clears"),
-        pytest.param(["l", "a"], None, id="an answer clears being turned away"),
-        pytest.param(["lfff"], FAILING, id="the latest reason stands"),
+        pytest.param(["fcfcf"], FAILING, id="the caller's faults are ignored"),
+        pytest.param(["l"], LIMITED, id="one rate limit"),
+        pytest.param(["aaal"], LIMITED, id="a rate limit after answers"),
+        pytest.param(["fffa"], None, id="an answer after failures"),
+        pytest.param(["fff", "a"], None, id="a later answer ends the demotion"),
+        pytest.param(["l", "a"], None, id="an answer clears a rate limit"),
+        pytest.param(["lfff"], FAILING, id="the latest reason is kept"),
     ],
 )
-def test_what_demotes(
+def test_failures_in_a_row_or_one_rate_limit_demote_an_endpoint(
     health: EndpointHealth, clock: Clock, reports: Sequence[str], why: str | None
 ) -> None:
     for report in reports:
         clock.now += 0.1
-        heed(health, clock, [told(report, clock)])
+        update(health, clock, [report_of(report, clock)])
     assert health.now() == ({} if why is None else {ONE: why})
 
 
 @pytest.mark.parametrize("result", sorted(FAILED))
-def test_every_fault_of_the_endpoint_counts(
+def test_every_result_that_is_the_endpoints_fault_counts_as_a_failure(
     health: EndpointHealth, clock: Clock, result: str
 ) -> None:
-    heed(health, clock, [OutcomeGroup("", ONE, "one", [Outcome(NOW_US, result, requests=3)])])
+    update(health, clock, [OutcomeGroup("", ONE, "one", [Outcome(NOW_US, result, requests=3)])])
     assert health.now() == {ONE: FAILING}
 
 
 @pytest.mark.parametrize("result", sorted(NEUTRAL))
-def test_nobody_elses_fault_does(health: EndpointHealth, clock: Clock, result: str) -> None:
-    heed(health, clock, [OutcomeGroup("", ONE, "one", [Outcome(NOW_US, result, requests=9)])])
+def test_results_that_are_not_the_endpoints_fault_do_not_demote_it(
+    health: EndpointHealth, clock: Clock, result: str
+) -> None:
+    update(health, clock, [OutcomeGroup("", ONE, "one", [Outcome(NOW_US, result, requests=9)])])
     assert health.now() == {}
 
 
 @pytest.mark.parametrize(
     ("retry_after", "seconds"),
     [
-        pytest.param(None, SECONDS, id="not said: 30 s"),
-        pytest.param(2.5, 2.5, id="as asked"),
+        pytest.param(None, SECONDS, id="the default: 30 s"),
+        pytest.param(2.5, 2.5, id="as the provider asked"),
         pytest.param(86_400.0, LONGEST_SECONDS, id="at most five minutes"),
     ],
 )
-def test_a_demotion_ends_by_itself(
+def test_a_demotion_expires(
     health: EndpointHealth, clock: Clock, retry_after: float | None, seconds: float
 ) -> None:
     limited = Outcome(NOW_US, RATE_LIMITED, retry_after_s=retry_after)
-    heed(health, clock, [OutcomeGroup("", ONE, "one", [limited]), told("fff", clock, OTHER)])
+    update(health, clock, [OutcomeGroup("", ONE, "one", [limited]), report_of("fff", clock, OTHER)])
     clock.now += min(seconds, SECONDS) - 0.1
     assert health.now() == {ONE: LIMITED, OTHER: FAILING}
     clock.now = 1000.0 + max(seconds, SECONDS) + 0.1
     assert health.now() == {}
-    assert health.now() is EndpointHealth().now()  # nothing is left to look through
+    assert health.now() is EndpointHealth().now()  # the shared empty mapping
 
 
-def test_what_is_told_late_lasts_shorter(health: EndpointHealth, clock: Clock) -> None:
+def test_a_late_report_shortens_the_demotion(health: EndpointHealth, clock: Clock) -> None:
     late = Outcome(NOW_US - 20 * SECOND_US, RATE_LIMITED)
-    heed(health, clock, [OutcomeGroup("", ONE, "one", [late])])
+    update(health, clock, [OutcomeGroup("", ONE, "one", [late])])
     clock.now += 9.9
     assert health.now() == {ONE: LIMITED}
     clock.now += 0.2
     assert health.now() == {}
 
 
-def test_what_was_long_ago_or_is_yet_to_come(health: EndpointHealth, clock: Clock) -> None:
+def test_old_outcomes_are_ignored_and_future_ones_count_as_current(
+    health: EndpointHealth, clock: Clock
+) -> None:
     hour_ago = Outcome(NOW_US - 3600 * SECOND_US, "timeout", requests=9)
     ahead = Outcome(NOW_US + 200 * SECOND_US, RATE_LIMITED)
-    heed(
+    update(
         health,
         clock,
         [OutcomeGroup("", ONE, "one", [hour_ago]), OutcomeGroup("", OTHER, "one", [ahead])],
     )
     assert health.now() == {OTHER: LIMITED}
-    clock.now += (
-        SECONDS + 0.1
-    )  # an hour off by the reporter's clock, and yet no longer than any other
+    clock.now += SECONDS + 0.1  # a time in the future does not extend a demotion
     assert health.now() == {}
 
 
-def test_a_clock_that_is_ahead_silences_nobody(health: EndpointHealth, clock: Clock) -> None:
-    heed(
+def test_an_outcome_from_a_clock_ahead_does_not_hide_later_outcomes(
+    health: EndpointHealth, clock: Clock
+) -> None:
+    update(
         health,
         clock,
         [OutcomeGroup("", ONE, "one", [Outcome(NOW_US + 200 * SECOND_US, RATE_LIMITED)])],
     )
     clock.now += 1
-    heed(health, clock, [told("a", clock)])
+    update(health, clock, [report_of("a", clock)])
     assert health.now() == {}
 
 
-def test_a_batch_sent_again_counts_once(health: EndpointHealth, clock: Clock) -> None:
-    report = told("ff", clock)
+def test_a_batch_that_is_sent_again_counts_once(health: EndpointHealth, clock: Clock) -> None:
+    report = report_of("ff", clock)
     for _ in range(3):
-        heed(health, clock, [report])
+        update(health, clock, [report])
     assert health.now() == {}
 
 
-def test_outcomes_that_come_late_do_not_undo_newer_ones(
-    health: EndpointHealth, clock: Clock
-) -> None:
-    old = told("a", clock)
+def test_late_outcomes_do_not_undo_newer_ones(health: EndpointHealth, clock: Clock) -> None:
+    old = report_of("a", clock)
     clock.now += 1
-    heed(health, clock, [told("fff", clock)])
-    heed(health, clock, [old])
+    update(health, clock, [report_of("fff", clock)])
+    update(health, clock, [old])
     assert health.now() == {ONE: FAILING}
 
 
-def test_tenants_of_an_endpoint_count_together(health: EndpointHealth, clock: Clock) -> None:
-    outcomes = told("fff", clock).outcomes
-    heed(
+def test_outcomes_of_all_tenants_count_together(health: EndpointHealth, clock: Clock) -> None:
+    outcomes = report_of("fff", clock).outcomes
+    update(
         health,
         clock,
         [
@@ -189,25 +194,24 @@ def test_tenants_of_an_endpoint_count_together(health: EndpointHealth, clock: Cl
 def test_one_failure_after_a_demotion_is_enough_until_an_answer(
     health: EndpointHealth, clock: Clock
 ) -> None:
-    heed(health, clock, [told("fff", clock)])
+    update(health, clock, [report_of("fff", clock)])
     clock.now += SECONDS + 1
     assert health.now() == {}
-    heed(health, clock, [told("f", clock)])
+    update(health, clock, [report_of("f", clock)])
     assert health.now() == {ONE: FAILING}
 
 
-def test_what_was_read_once_stays_as_it_was(health: EndpointHealth, clock: Clock) -> None:
-    heed(health, clock, [told("l", clock)])
+def test_a_mapping_that_was_read_never_changes(health: EndpointHealth, clock: Clock) -> None:
+    update(health, clock, [report_of("l", clock)])
     before = health.now()
-    heed(health, clock, [told("fff", clock, OTHER)])
+    update(health, clock, [report_of("fff", clock, OTHER)])
     clock.now += SECONDS + 1
     assert before == {ONE: LIMITED}
     assert health.now() == {}
 
 
-def test_reading_never_waits(health: EndpointHealth, clock: Clock) -> None:
-    """Not even for somebody who reports and does not get on."""
-    heed(health, clock, [told("l", clock)])
+def test_a_reader_does_not_wait_for_an_update(health: EndpointHealth, clock: Clock) -> None:
+    update(health, clock, [report_of("l", clock)])
     clock.now += SECONDS + 1
     with health._lock:
         read: list[object] = []

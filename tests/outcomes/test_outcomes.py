@@ -1,4 +1,4 @@
-"""What is reported: taken as it is, or refused one by one with a word and a sentence; and what it comes to."""
+"""Checks and counts of outcomes: each is accepted, or rejected alone with a reason."""
 
 from __future__ import annotations
 
@@ -32,86 +32,114 @@ ALONE: dict[str, Any] = {"decision_id": "", "attempt": 0}
 
 
 def counts(reports: list[OutcomeReport], pieces: int = 1) -> tuple[object, ...]:
-    """What reports come to when they arrive in so many batches."""
+    """Return the counts of reports that arrive in this many batches."""
     found = count_outcomes(
         make_batch(reports[piece::pieces], f"b{piece}") for piece in range(pieces)
     )
     return found.evidence, found.service, found.providers
 
 
+def row(
+    name: str,
+    reason: str,
+    message: str,
+    *,
+    endpoint_id: str = "lab/m0@one",
+    tenant: str = "acme",
+    **changes: Any,
+) -> Any:
+    """Return a case: an outcome with changed fields, the reason and a part of the message."""
+    outcome = change_outcome(**changes)
+    return pytest.param(report_outcome(outcome, endpoint_id, tenant), reason, message, id=name)
+
+
 @pytest.mark.parametrize(
-    ("bad", "reason", "says"),
+    ("bad", "reason", "message"),
     [
-        pytest.param(report_outcome(change_outcome(first_token_s=math.nan)), "not-a-number", "first_token_s: nan", id="NaN"),
-        pytest.param(report_outcome(change_outcome(duration_s=math.inf)), "not-a-number", "duration_s: inf", id="infinity"),
-        pytest.param(report_outcome(change_outcome(retry_after_s=-1.0)), "negative", "retry_after_s: -1.0", id="negative time"),
-        pytest.param(report_outcome(change_outcome(completion_tokens=-1)), "negative", "completion_tokens: -1", id="negative count"),
-        pytest.param(report_outcome(change_outcome(errored_requests=-1)), "negative", "tools.errored_r", id="negative errors"),
-        pytest.param(report_outcome(change_outcome(requests=-(2**63))), "negative", "requests", id="2^63 as the wire brings it"),
-        pytest.param(report_outcome(change_outcome(requests=2**63)), "too-large", "requests: 9223372036854775808", id="2^63"),
-        pytest.param(report_outcome(change_outcome(tool_calls=2**63 - 1)), "too-large", "tools.tool_calls", id="2^63 - 1 calls"),
-        pytest.param(report_outcome(change_outcome(duration_s=86_400.5)), "too-large", "duration_s", id="longer than a day"),
-        pytest.param(report_outcome(change_outcome(requests=0, **ALONE)), "no-requests", "requests: 0", id="nothing"),
-        pytest.param(
-            report_outcome(change_outcome(errored_requests=2)), "counts-disagree", "errored_requests = 2 is", id="errors > calls"
+        row("NaN", "not-a-number", "first_token_s: nan", first_token_s=math.nan),
+        row("infinity", "not-a-number", "duration_s: inf", duration_s=math.inf),
+        row("negative time", "negative", "retry_after_s: -1.0", retry_after_s=-1.0),
+        row("negative count", "negative", "completion_tokens: -1", completion_tokens=-1),
+        row("negative errors", "negative", "tools.errored_r", errored_requests=-1),
+        row("2^63 as a signed integer", "negative", "requests", requests=-(2**63)),
+        row("2^63", "too-large", "requests: 9223372036854775808", requests=2**63),
+        row("2^63 - 1 calls", "too-large", "tools.tool_calls", tool_calls=2**63 - 1),
+        row("longer than a day", "too-large", "duration_s", duration_s=86_400.5),
+        row("no requests", "no-requests", "requests: 0", requests=0, **ALONE),
+        row("errors > calls", "counts-disagree", "errored_requests = 2 is", errored_requests=2),
+        row(
+            "calls > requests",
+            "counts-disagree",
+            "is more than requests = 1",
+            tool_call_requests=2,
+            tool_calls=2,
         ),
-        pytest.param(
-            report_outcome(change_outcome(tool_call_requests=2, tool_calls=2)), "counts-disagree", "is more than requests = 1",
-            id="calls > requests",
+        row(
+            "fewer calls than requests with calls",
+            "counts-disagree",
+            "more than tool_calls = 4",
+            tool_call_requests=5,
+            requests=5,
+            tool_calls=4,
+            **ALONE,
         ),
-        pytest.param(
-            report_outcome(change_outcome(tool_call_requests=5, requests=5, tool_calls=4, **ALONE)), "counts-disagree",
-            "more than tool_calls = 4", id="fewer calls than requests with calls",
+        row(
+            "more invalid calls than calls",
+            "counts-disagree",
+            "more than tool_calls = 2",
+            errored_requests=1,
+            invalid_json=3,
         ),
-        pytest.param(
-            report_outcome(change_outcome(errored_requests=1, invalid_json=3)), "counts-disagree", "more than tool_calls = 2",
-            id="more bad calls than calls",
+        row(
+            "invalid calls without an errored request",
+            "counts-disagree",
+            "errored_requests = 0",
+            unknown_name=1,
         ),
-        pytest.param(
-            report_outcome(change_outcome(unknown_name=1)), "counts-disagree", "errored_requests = 0", id="bad calls, no bad request"
+        row("calls without an answer", "no-calls-possible", "not timeout ones", result="timeout"),
+        row("calls without tools", "no-calls-possible", "tools.offered: 0", offered=0),
+        row("the year 2099", "future", "2099", at_us=YEAR_2099),
+        row("over 5 minutes ahead", "future", "at: ", at_us=NOW_US + HOUR_US // 12 + 1),
+        row("beyond all years", "future", "at: ", at_us=2**80),
+        row("more than 24 hours old", "late", "at: ", at_us=NOW_US - 24 * HOUR_US - 1),
+        row("before all years", "late", "at: ", at_us=-(2**80)),
+        row("no time", "no-time", "at: missing", at_us=0),
+        row("no result", "unknown-result", "result: ''", result=""),
+        row("unknown result", "unknown-result", "result: '99'", result="99"),
+        row(
+            "unknown tool_choice",
+            "unknown-tool-choice",
+            "tools.tool_choice: 'maybe'",
+            tool_choice="maybe",
         ),
-        pytest.param(
-            report_outcome(change_outcome(result="timeout")), "no-calls-possible", "not timeout ones", id="calls without an answer"
+        row(
+            "unknown endpoint",
+            "unknown-endpoint",
+            "endpoint_id: 'lab/m9@one'",
+            endpoint_id="lab/m9@one",
         ),
-        pytest.param(report_outcome(change_outcome(offered=0)), "no-calls-possible", "tools.offered: 0", id="calls without tools"),
-        pytest.param(report_outcome(change_outcome(at_us=YEAR_2099)), "future", "2099", id="a record in 2099"),
-        pytest.param(report_outcome(change_outcome(at_us=NOW_US + HOUR_US // 12 + 1)), "future", "at: ", id="over 5 minutes ahead"),
-        pytest.param(report_outcome(change_outcome(at_us=2**80)), "future", "at: ", id="beyond all years"),
-        pytest.param(report_outcome(change_outcome(at_us=NOW_US - 24 * HOUR_US - 1)), "late", "at: ", id="more than 24 hours old"),
-        pytest.param(report_outcome(change_outcome(at_us=-(2**80))), "late", "at: ", id="before all years"),
-        pytest.param(report_outcome(change_outcome(at_us=0)), "no-time", "at: missing", id="no time"),
-        pytest.param(report_outcome(change_outcome(result="")), "unknown-result", "result: ''", id="no result"),
-        pytest.param(report_outcome(change_outcome(result="99")), "unknown-result", "result: '99'", id="unknown result"),
-        pytest.param(
-            report_outcome(change_outcome(tool_choice="maybe")), "unknown-tool-choice", "tools.tool_choice: 'maybe'",
-            id="unknown tool_choice",
-        ),
-        pytest.param(
-            report_outcome(SOUND, endpoint_id="lab/m9@one"), "unknown-endpoint", "endpoint_id: 'lab/m9@one'",
-            id="unknown endpoint",
-        ),
-        pytest.param(report_outcome(SOUND, tenant="a\0b"), "bad-tenant", r"tenant: 'a\x00b'", id="unprintable tenant"),
-        pytest.param(report_outcome(SOUND, tenant="a" * 257), "bad-tenant", "at most 256", id="endless tenant"),
-        pytest.param(report_outcome(change_outcome(decision_id="say hello")), "bad-decision", "'say hello'", id="text for an id"),
-        pytest.param(report_outcome(change_outcome(attempt=0)), "bad-decision", "attempt: 0", id="a decision without an attempt"),
-        pytest.param(
-            report_outcome(change_outcome(requests=2)), "bad-decision", "requests: 2", id="one attempt that stands for two requests"
-        ),
-        pytest.param(
-            report_outcome(change_outcome(first_token_s=3.0)), "first-token-after-end", "more than duration_s, 2.0",
-            id="first token after the end",
+        row("unprintable tenant", "bad-tenant", r"tenant: 'a\x00b'", tenant="a\0b"),
+        row("too long tenant", "bad-tenant", "at most 256", tenant="a" * 257),
+        row("text instead of an id", "bad-decision", "'say hello'", decision_id="say hello"),
+        row("a decision without an attempt", "bad-decision", "attempt: 0", attempt=0),
+        row("one attempt for two requests", "bad-decision", "requests: 2", requests=2),
+        row(
+            "first token after the end",
+            "first-token-after-end",
+            "more than duration_s, 2.0",
+            first_token_s=3.0,
         ),
     ],
-)  # fmt: skip
-def test_bad_input_is_refused_by_name_and_the_rest_is_kept(
-    bad: OutcomeReport, reason: str, says: str
+)
+def test_an_invalid_outcome_is_rejected_with_a_reason_and_the_rest_is_accepted(
+    bad: OutcomeReport, reason: str, message: str
 ) -> None:
     other = replace(SOUND, attempt=2)
     found = check_outcomes([report_outcome(SOUND), bad, report_outcome(other)], ENDPOINTS, NOW_US)
     assert [each.outcome for each in found.accepted] == [SOUND, other]
     ((place, fault),) = found.rejected
     assert (place, fault.reason) == (1, reason)
-    assert says in fault.message
+    assert message in fault.message
     assert fault.message.isprintable()
 
 
@@ -124,23 +152,23 @@ def test_bad_input_is_refused_by_name_and_the_rest_is_kept(
             change_outcome(
                 requests=1_000_000, tool_call_requests=999_999, tool_calls=10**9, **ALONE
             ),
-            id="many",
+            id="large counts",
         ),
         pytest.param(change_outcome(tool_calls=0), id="calls not counted"),
         pytest.param(change_outcome(errored_requests=1), id="kinds of bad calls not counted"),
-        pytest.param(change_outcome(first_token_s=2.0), id="all at once"),
+        pytest.param(change_outcome(first_token_s=2.0), id="the first token at the end"),
         pytest.param(change_outcome(tools=None, result="cut"), id="cut, no tools"),
         pytest.param(
             change_outcome(result="rate_limited", retry_after_s=86_400.0, tools=ToolUse(3)),
-            id="turned away",
+            id="a rate limit",
         ),
     ],
 )
-def test_what_is_just_sound_is_taken(outcome: Outcome) -> None:
+def test_outcomes_at_the_limits_are_accepted(outcome: Outcome) -> None:
     assert check_outcomes([report_outcome(outcome)], ENDPOINTS, NOW_US).rejected == []
 
 
-def test_an_attempt_occurs_once_in_a_batch() -> None:
+def test_a_repeated_attempt_in_a_batch_is_rejected() -> None:
     sent = [
         report_outcome(SOUND),
         report_outcome(replace(SOUND, attempt=2)),
@@ -155,7 +183,7 @@ def test_an_attempt_occurs_once_in_a_batch() -> None:
     assert DECISION in found.rejected[0].fault.message
 
 
-def test_without_a_decision_alike_is_not_the_same() -> None:
+def test_equal_outcomes_without_a_decision_are_all_accepted() -> None:
     sent = [report_outcome(change_outcome(**ALONE))] * 3
     assert len(check_outcomes(sent, ENDPOINTS, NOW_US).accepted) == 3
 
@@ -164,13 +192,13 @@ def test_without_a_decision_alike_is_not_the_same() -> None:
 @given(ANYTHING)
 @example(change_outcome(duration_s=0.0, first_token_s=0.5))
 @example(change_outcome(first_token_s=-0.0))
-def test_what_passes_at_a_glance_passes_every_rule(outcome: Outcome) -> None:
+def test_an_outcome_that_passes_the_fast_check_breaks_no_rule(outcome: Outcome) -> None:
     if is_plain(outcome, NOW_US):
         assert find_fault(outcome, NOW_US) is None
 
 
 @given(ANYTHING)
-def test_whatever_is_taken_can_be_kept_read_and_counted(outcome: Outcome) -> None:
+def test_every_accepted_outcome_can_be_encoded_decoded_and_counted(outcome: Outcome) -> None:
     accepted = check_outcomes([report_outcome(outcome)], ENDPOINTS, NOW_US).accepted
     batch = make_batch(accepted, "b")
     assert decode_outcomes(encode_outcomes(batch)) == batch
@@ -182,12 +210,12 @@ def test_whatever_is_taken_can_be_kept_read_and_counted(outcome: Outcome) -> Non
 
 
 @given(st.lists(sound_reports(), max_size=20))
-def test_sound_outcomes_are_all_taken(reports: list[OutcomeReport]) -> None:
+def test_valid_outcomes_are_all_accepted(reports: list[OutcomeReport]) -> None:
     assert check_outcomes(reports, ENDPOINTS, NOW_US).accepted == reports
 
 
 @given(st.lists(sound_reports(), max_size=20), st.randoms(use_true_random=False), st.integers(1, 5))
-def test_order_and_batches_make_no_difference(
+def test_counts_do_not_depend_on_order_or_batches(
     reports: list[OutcomeReport], random: Any, pieces: int
 ) -> None:
     shuffled = random.sample(reports, len(reports))
@@ -195,7 +223,7 @@ def test_order_and_batches_make_no_difference(
 
 
 @given(st.lists(sound_reports(), max_size=10), ANYTHING, st.integers(0, 10))
-def test_a_poisoned_row_moves_nothing(
+def test_a_rejected_outcome_does_not_change_the_counts(
     reports: list[OutcomeReport], outcome: Outcome, place: int
 ) -> None:
     poisoned = [*reports[:place], report_outcome(outcome), *reports[place:]]
@@ -216,7 +244,9 @@ def test_a_poisoned_row_moves_nothing(
         pytest.param(ToolUse(99, after_tool_result=True), 5, id="many tools, after a result"),
     ],
 )
-def test_strata(tools: ToolUse, stratum: int) -> None:
+def test_the_stratum_depends_on_the_turn_and_the_number_of_tools(
+    tools: ToolUse, stratum: int
+) -> None:
     cells = count_outcomes([make_batch([report_outcome(change_outcome(tools=tools))], "b")])
     assert list(cells.evidence) == [
         ("lab/m0@one", "gw", "p-acme", stratum, (NOW_US - 1_000_000) // HOUR_US)
@@ -227,19 +257,32 @@ def test_strata(tools: ToolUse, stratum: int) -> None:
     ("outcome", "evidence"),
     [
         pytest.param(change_outcome(), [[1, 1, 0, 1, 1]], id="a good call"),
-        pytest.param(change_outcome(errored_requests=1), [[1, 1, 1, 1, 1]], id="a bad one"),
-        pytest.param(change_outcome(tools=ToolUse(3)), [[1, 0, 0, 1, 0]], id="none; not sent is auto"),
-        pytest.param(change_outcome(tool_choice="required"), [[1, 1, 0, 0, 0]], id="forced, which says nothing of propensity"),
+        pytest.param(change_outcome(errored_requests=1), [[1, 1, 1, 1, 1]], id="an errored call"),
         pytest.param(
-            change_outcome(requests=9, tool_call_requests=5, errored_requests=2, tool_calls=0, **ALONE),
-            [[9, 5, 2, 9, 5]], id="several requests",
+            change_outcome(tools=ToolUse(3)),
+            [[1, 0, 0, 1, 0]],
+            id="no calls; the default choice is auto",
+        ),
+        pytest.param(
+            change_outcome(tool_choice="required"),
+            [[1, 1, 0, 0, 0]],
+            id="forced calls do not count for propensity",
+        ),
+        pytest.param(
+            change_outcome(
+                requests=9, tool_call_requests=5, errored_requests=2, tool_calls=0, **ALONE
+            ),
+            [[9, 5, 2, 9, 5]],
+            id="several requests",
         ),
         pytest.param(change_outcome(tools=None), [], id="no tools"),
-        pytest.param(change_outcome(tools=ToolUse(0)), [], id="no tools, spelled out"),
+        pytest.param(change_outcome(tools=ToolUse(0)), [], id="zero tools"),
         pytest.param(change_outcome(result="timeout", tools=ToolUse(3)), [], id="not answered"),
     ],
-)  # fmt: skip
-def test_what_counts_as_evidence(outcome: Outcome, evidence: list[list[int]]) -> None:
+)
+def test_answered_requests_with_tools_count_as_evidence(
+    outcome: Outcome, evidence: list[list[int]]
+) -> None:
     assert (
         list(count_outcomes([make_batch([report_outcome(outcome)], "b")]).evidence.values())
         == evidence
@@ -251,24 +294,44 @@ def test_what_counts_as_evidence(outcome: Outcome, evidence: list[list[int]]) ->
     [
         pytest.param(
             change_outcome(),
-            {("answered", 0): 1, ("latency_ms", bucket_of(250)): 1, ("throughput_mtps", bucket_of(50_000)): 1},
-            id="answered, timed",
+            {
+                ("answered", 0): 1,
+                ("latency_ms", bucket_of(250)): 1,
+                ("throughput_mtps", bucket_of(50_000)): 1,
+            },
+            id="an answer with times",
         ),
         pytest.param(
             change_outcome(first_token_s=None, requests=4, tools=None, **ALONE),
-            {("answered", 0): 4, ("throughput_mtps", bucket_of(50_000)): 4}, id="several, without a stream",
+            {("answered", 0): 4, ("throughput_mtps", bucket_of(50_000)): 4},
+            id="several, without a stream",
         ),
-        pytest.param(change_outcome(result="cut", tools=None), {("failed", 0): 1}, id="cut: no time of it counts"),
-        pytest.param(change_outcome(result="provider_error", tools=None), {("failed", 0): 1}, id="the provider's fault"),
-        pytest.param(change_outcome(result="rate_limited", tools=None), {}, id="turned away: neither"),
-        pytest.param(change_outcome(result="caller_error", tools=None), {}, id="the caller's fault: neither"),
+        pytest.param(
+            change_outcome(result="cut", tools=None),
+            {("failed", 0): 1},
+            id="cut: its times do not count",
+        ),
+        pytest.param(
+            change_outcome(result="provider_error", tools=None),
+            {("failed", 0): 1},
+            id="the provider's fault",
+        ),
+        pytest.param(
+            change_outcome(result="rate_limited", tools=None), {}, id="a rate limit: neither"
+        ),
+        pytest.param(
+            change_outcome(result="caller_error", tools=None), {}, id="the caller's fault: neither"
+        ),
         pytest.param(
             change_outcome(duration_s=0.0, first_token_s=None),
-            {("answered", 0): 1, ("throughput_mtps", bucket_of(10**8)): 1}, id="in no time",
+            {("answered", 0): 1, ("throughput_mtps", bucket_of(10**8)): 1},
+            id="zero duration",
         ),
     ],
-)  # fmt: skip
-def test_what_counts_as_service(outcome: Outcome, service: dict[tuple[str, int], int]) -> None:
+)
+def test_outcomes_count_towards_uptime_latency_and_throughput(
+    outcome: Outcome, service: dict[tuple[str, int], int]
+) -> None:
     found = count_outcomes([make_batch([report_outcome(outcome)], "b")]).service
     assert {cell[2:]: count for cell, count in found.items()} == service
 
@@ -285,7 +348,7 @@ def test_tool_calls_of_a_tenant_count_by_provider_and_day() -> None:
 
 
 @given(st.integers(0, 10**12), st.integers(0, 10**12))
-def test_buckets_keep_the_order_and_tell_a_value_within_a_tenth(one: int, other: int) -> None:
+def test_buckets_keep_the_order_and_are_at_most_a_quarter_wide(one: int, other: int) -> None:
     assert (bucket_of(min(one, other))) <= bucket_of(max(one, other))
     low, high = bounds(bucket_of(one))
     assert low <= one
@@ -301,21 +364,21 @@ def test_buckets_keep_the_order_and_tell_a_value_within_a_tenth(one: int, other:
         pytest.param("gw 1", "b", 1, "source", id="a space"),
         pytest.param("gw", "", 1, "batch_id", id="no batch"),
         pytest.param("gw", "b" * 65, 1, "batch_id", id="a long name"),
-        pytest.param("gw", "b\n", 1, "batch_id", id="a line's end"),
+        pytest.param("gw", "b\n", 1, "batch_id", id="a line break"),
         pytest.param("gw", "b", MOST_OUTCOMES + 1, "outcomes", id="too many"),
     ],
 )
-def test_a_batch_that_cannot_be_taken_at_all(
+def test_a_batch_with_an_invalid_name_or_size_is_rejected_as_a_whole(
     source: str, batch_id: str, size: int, field: str
 ) -> None:
-    with pytest.raises(InvalidField) as refused:
+    with pytest.raises(InvalidField) as rejected:
         require_batch(source, batch_id, size)
-    assert refused.value.field == field
+    assert rejected.value.field == field
 
 
 @settings(max_examples=300)
 @given(st.data())
-def test_altered_bytes_are_read_within_bounds_or_refused(data: st.DataObject) -> None:
+def test_altered_bytes_are_decoded_within_bounds_or_rejected(data: st.DataObject) -> None:
     whole = encode_outcomes(make_batch([report_outcome(SOUND)], "b"))
     begin = data.draw(st.integers(0, len(whole)))
     end = data.draw(st.integers(begin, min(len(whole), begin + 20)))
@@ -331,7 +394,7 @@ def test_altered_bytes_are_read_within_bounds_or_refused(data: st.DataObject) ->
 @pytest.mark.parametrize(
     "data",
     [
-        pytest.param(b"", id="nothing"),
+        pytest.param(b"", id="no bytes"),
         pytest.param(b"[]", id="a list"),
         pytest.param(b"[" * 100_000, id="deeply nested"),
         pytest.param(
@@ -339,6 +402,6 @@ def test_altered_bytes_are_read_within_bounds_or_refused(data: st.DataObject) ->
         ),
     ],
 )
-def test_what_is_no_batch(data: bytes) -> None:
+def test_bytes_that_are_not_a_batch_are_rejected(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"batch|version"):
         decode_outcomes(data)

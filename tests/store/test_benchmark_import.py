@@ -1,4 +1,4 @@
-"""Benchmark imports: whose score it is, never by a guess; corrected but never overwritten."""
+"""Imports of benchmark scores: endpoints are resolved without guessing, scores are revised."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def revisions(store: Engine) -> list[tuple[int, str, float, datetime, datetime |
     ]
 
 
-def test_a_score_comes_back_as_it_was_and_the_second_time_is_unchanged(store: Engine) -> None:
+def test_a_score_is_read_back_equal_and_a_repeated_import_changes_nothing(store: Engine) -> None:
     catalog(store, "groq")
     first = take(store, (PINNED, RUN))
     assert first.counts["benchmarks"].added == (f"{MODEL}@groq {SERIES.name} a",)
@@ -93,14 +93,14 @@ def test_a_score_comes_back_as_it_was_and_the_second_time_is_unchanged(store: En
     ]
 
 
-def test_a_new_score_is_a_change_of_evidence(store: Engine) -> None:
+def test_a_new_score_counts_as_a_change_of_evidence(store: Engine) -> None:
     catalog(store, "groq")
     before = world_revision(store)
     take(store, (PINNED, RUN))
     assert world_revision(store) == replace(before, evidence=before.evidence + 1)
 
 
-def test_a_score_alone_is_kept_with_all_that_is_not_known_of_it(store: Engine) -> None:
+def test_a_score_without_optional_fields_is_stored(store: Engine) -> None:
     catalog(store, "groq")
     bare = BenchmarkRun(
         "", "table", Series("OCRBench", "unknown", "unknown", "score", "percent"), 89.0, NOON
@@ -109,7 +109,7 @@ def test_a_score_alone_is_kept_with_all_that_is_not_known_of_it(store: Engine) -
     assert load_world(store).benchmarks == (replace(bare, endpoint_id=f"{MODEL}@groq"),)
 
 
-# --- whose score it is ----------------------------------------------------------------------------------------------
+# --- resolution of the endpoint ---
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_score_alone_is_kept_with_all_that_is_not_known_of_it(store: Engine) -
             f"{MODEL}@groq",
             id="a name that a catalog gives",
         ),
-        pytest.param(EndpointMention("", MODEL, ("GROQ",)), f"{MODEL}@groq", id="in other letters"),
+        pytest.param(EndpointMention("", MODEL, ("GROQ",)), f"{MODEL}@groq", id="in upper case"),
         pytest.param(
             EndpointMention("", MODEL, ("novita/fp8",)), f"{MODEL}@novita/fp8", id="a tag"
         ),
@@ -142,7 +142,7 @@ def test_a_score_alone_is_kept_with_all_that_is_not_known_of_it(store: Engine) -
         ),
     ],
 )
-def test_a_pin_that_leaves_one_endpoint_names_it(
+def test_a_pin_that_matches_one_endpoint_identifies_it(
     store: Engine, subject: EndpointMention, meant: str
 ) -> None:
     catalog(store, "groq", "novita/fp8", "novita/bf16", groq="Groq Inc", novita="Novita AI")
@@ -165,7 +165,7 @@ def test_a_pin_that_leaves_one_endpoint_names_it(
         pytest.param(
             EndpointMention("log", MODEL, ("groq", "novita")),
             "pinned to several providers",
-            id="a mixture",
+            id="several providers",
         ),
         pytest.param(
             EndpointMention("log", None, ("groq",)), "names no model of a catalog", id="no model"
@@ -182,7 +182,8 @@ def test_a_pin_that_leaves_one_endpoint_names_it(
         ),
         pytest.param(
             EndpointMention("log", MODEL, ("novita",)),
-            f"provider 'novita' means any of {MODEL}@novita/bf16, {MODEL}@novita/fp8: name the endpoint",
+            f"provider 'novita' means any of {MODEL}@novita/bf16, {MODEL}@novita/fp8: "
+            "name the endpoint",
             id="a provider with two endpoints",
         ),
         pytest.param(
@@ -207,23 +208,25 @@ def test_a_pin_that_leaves_one_endpoint_names_it(
         ),
     ],
 )
-def test_nothing_is_guessed(store: Engine, subject: EndpointMention, reason: str) -> None:
+def test_a_mention_that_does_not_identify_one_endpoint_is_rejected(
+    store: Engine, subject: EndpointMention, reason: str
+) -> None:
     catalog(store, "groq", "novita/fp8", "novita/bf16", "twice", "twice")
     catalog(store, "groq", model="lab/two")
     catalog(store, "groq", model="other/two")
     report = take(store, (subject, RUN), (subject, replace(RUN, run="b")))
-    (refusal,) = reasons(report)
-    assert reason in refusal
+    (rejection,) = reasons(report)
+    assert reason in rejection
     assert load_world(store).benchmarks == ()
 
 
-def test_a_name_that_two_providers_share_means_neither(store: Engine) -> None:
+def test_a_name_that_two_providers_share_identifies_neither(store: Engine) -> None:
     catalog(store, "groq", "novita", groq="Cloud", novita="Cloud")
     report = take(store, (EndpointMention("log", MODEL, ("Cloud",)), RUN))
     assert f"{MODEL} has no provider 'Cloud'" in reasons(report)[0]
 
 
-def test_an_endpoint_that_left_still_makes_a_pin_ambiguous(store: Engine) -> None:
+def test_an_endpoint_that_is_gone_still_makes_a_pin_ambiguous(store: Engine) -> None:
     catalog(store, "groq/old", "groq/new")
     catalog(store, "groq/new", at=NOON + DAY)
     assert "means any of" in reasons(take(store, (PINNED, RUN)))[0]
@@ -232,17 +235,18 @@ def test_an_endpoint_that_left_still_makes_a_pin_ambiguous(store: Engine) -> Non
 @pytest.mark.parametrize(
     "subject",
     [
-        pytest.param(EndpointMention("log"), id="nothing said"),
+        pytest.param(EndpointMention("log"), id="nothing is stated"),
         pytest.param(EndpointMention("log", MODEL), id="the model alone"),
         pytest.param(
             EndpointMention("log", MODEL, ("novita",)), id="a provider with two endpoints"
         ),
         pytest.param(
-            EndpointMention("log", MODEL, ("groq", "novita")), id="a mixture, of which it is one"
+            EndpointMention("log", MODEL, ("groq", "novita")),
+            id="several providers, one of them its own",
         ),
     ],
 )
-def test_the_operator_may_say_what_the_file_does_not(
+def test_the_operator_may_name_the_endpoint_if_the_file_does_not(
     store: Engine, subject: EndpointMention
 ) -> None:
     catalog(store, "groq", "novita/fp8", "novita/bf16")
@@ -270,11 +274,11 @@ def test_the_operator_may_say_what_the_file_does_not(
         pytest.param(
             EndpointMention("line 2", MODEL, ("Moonshot",), "Moonshot"),
             "the provider is 'Moonshot'",
-            id="a stranger",
+            id="an unknown provider",
         ),
     ],
 )
-def test_the_operator_may_not_contradict_the_file(
+def test_a_score_is_rejected_if_the_operator_contradicts_the_file(
     store: Engine, subject: EndpointMention, reason: str
 ) -> None:
     catalog(store, "groq", "novita/fp8", "novita/bf16")
@@ -283,7 +287,7 @@ def test_the_operator_may_not_contradict_the_file(
     assert load_world(store).benchmarks == ()
 
 
-def test_an_endpoint_that_nobody_listed_cannot_be_named(store: Engine) -> None:
+def test_the_operator_cannot_name_an_unlisted_endpoint(store: Engine) -> None:
     catalog(store, "groq")
     with pytest.raises(
         InvalidField, match=r"--endpoint: 'lab/one@grok' is not the id of an endpoint"
@@ -291,7 +295,7 @@ def test_an_endpoint_that_nobody_listed_cannot_be_named(store: Engine) -> None:
         take(store, (PINNED, RUN), endpoint=f"{MODEL}@grok")
 
 
-def test_scores_of_an_endpoint_that_left_are_kept_out_of_the_world(store: Engine) -> None:
+def test_scores_of_an_endpoint_that_is_gone_are_not_in_the_world(store: Engine) -> None:
     catalog(store, "groq", "novita")
     take(store, (PINNED, RUN))
     catalog(store, "novita", at=NOON + DAY)
@@ -300,10 +304,10 @@ def test_scores_of_an_endpoint_that_left_are_kept_out_of_the_world(store: Engine
     assert len(load_world(store).benchmarks) == 1
 
 
-# --- revisions ------------------------------------------------------------------------------------------------------
+# --- revisions ---
 
 
-def test_a_correction_supersedes_and_the_old_score_is_kept(store: Engine) -> None:
+def test_a_correction_supersedes_the_old_score_which_stays_stored(store: Engine) -> None:
     catalog(store, "groq")
     take(store, (PINNED, RUN))
     report = take(store, (PINNED, replace(RUN, score=0.6)), now=NOON + DAY)
@@ -318,7 +322,7 @@ def test_a_correction_supersedes_and_the_old_score_is_kept(store: Engine) -> Non
     ]
 
 
-def test_what_is_older_than_what_is_kept_does_not_supersede_it(store: Engine) -> None:
+def test_an_older_score_does_not_supersede_a_newer_one(store: Engine) -> None:
     catalog(store, "groq")
     figure = replace(RUN, run="")
     newer = replace(figure, score=0.7, run_at=NOON)
@@ -343,14 +347,17 @@ def test_what_is_older_than_what_is_kept_does_not_supersede_it(store: Engine) ->
         pytest.param({"series": replace(SERIES, suite="tau2/retail")}, id="suite"),
     ],
 )
-def test_another_run_stands_beside_it(store: Engine, changes: dict[str, object]) -> None:
+def test_a_score_with_another_key_is_a_run_of_its_own(
+    store: Engine, changes: dict[str, object]
+) -> None:
     catalog(store, "groq")
-    report = take(store, (PINNED, RUN), (PINNED, replace(RUN, **changes)))  # type: ignore[arg-type] # any field
+    other = replace(RUN, **changes)  # type: ignore[arg-type]  # tests pass any field
+    report = take(store, (PINNED, RUN), (PINNED, other))
     assert report.rejected == ()
     assert len(load_world(store).benchmarks) == 2
 
 
-def test_what_cannot_be_is_refused_and_the_rest_is_taken(store: Engine) -> None:
+def test_invalid_scores_are_rejected_and_the_rest_is_stored(store: Engine) -> None:
     catalog(store, "groq")
     to_come = replace(RUN, run="b", run_at=datetime(2099, 1, 1, tzinfo=UTC))
     report = take(
@@ -368,7 +375,7 @@ def test_what_cannot_be_is_refused_and_the_rest_is_taken(store: Engine) -> None:
     assert [run.score for run in load_world(store).benchmarks] == [0.5]
 
 
-def test_a_log_that_says_nothing_is_noted_with_its_refusal(store: Engine) -> None:
+def test_a_log_without_scores_is_recorded_with_its_rejection(store: Engine) -> None:
     document = BenchmarkDocument(
         "digest", rejected=(Rejection("log", "status: 'cancelled' is not success"),)
     )

@@ -1,4 +1,4 @@
-"""Catalog imports: repeatable, per source, and an endpoint stays the same endpoint whoever lists it."""
+"""Imports of catalogs: repeatable, separate for each source, with ids that all sources share."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MODEL = "moonshotai/kimi-k2-0905"
 
 def offer(tag: str, model: str = MODEL, **facts: object) -> Endpoint:
     bare = Endpoint(f"{model}@{tag}", model, tag.partition("/")[0], tag)
-    return replace(bare, **facts)  # type: ignore[arg-type] # any field
+    return replace(bare, **facts)  # type: ignore[arg-type]  # tests pass any field
 
 
 def price(prompt: float) -> Prices:
@@ -74,7 +74,7 @@ FULL = Endpoint(
 )
 
 
-def test_every_fact_comes_back_as_it_was(store: Engine) -> None:
+def test_every_fact_is_read_back_equal(store: Engine) -> None:
     bare = offer("groq")
     model = Model(MODEL, "Kimi K2", 262_144, ("text", "image"), ("text",), distillable=False)
     bare_model = Model("z-ai/glm-4.6")
@@ -97,7 +97,7 @@ def test_every_fact_comes_back_as_it_was(store: Engine) -> None:
     )
 
 
-def test_the_second_time_everything_is_unchanged(store: Engine) -> None:
+def test_a_repeated_import_changes_nothing(store: Engine) -> None:
     once = document(offer("groq"), offer("novita"))
     first = apply_catalog(store, once, now=NOON)
     assert first.counts["models"] == ImportCounts(added=(MODEL,))
@@ -136,7 +136,7 @@ def test_changes_departures_and_returns_are_counted(store: Engine) -> None:
     assert (groq.first_seen_at, groq.last_seen_at, groq.gone_at) == (NOON, NOON + 2 * DAY, None)
 
 
-def test_a_file_older_than_the_newest_of_its_source_is_refused_whole(store: Engine) -> None:
+def test_a_file_older_than_the_newest_of_its_source_is_rejected_as_a_whole(store: Engine) -> None:
     apply_catalog(store, document(offer("groq"), at=NOON), now=NOON)
     before = load_world(store)
     with pytest.raises(
@@ -150,7 +150,7 @@ def test_a_file_older_than_the_newest_of_its_source_is_refused_whole(store: Engi
     )  # another source's time
 
 
-def test_departure_is_per_source(store: Engine) -> None:
+def test_an_endpoint_is_gone_only_if_no_source_lists_it(store: Engine) -> None:
     apply_catalog(store, document(offer("groq"), offer("novita"), at=NOON), now=NOON)
     apply_catalog(store, document(offer("novita"), source="theirs", at=NOON), now=NOON)
     apply_catalog(store, document(offer("groq"), at=NOON + DAY), now=NOON)
@@ -173,7 +173,7 @@ def test_departure_is_per_source(store: Engine) -> None:
     ],
 )
 @pytest.mark.parametrize("reverse", [False, True])
-def test_of_several_catalogs_one_holds(
+def test_one_of_several_catalogs_is_used(
     store: Engine, ours: datetime, theirs: datetime, prompt: float, *, reverse: bool
 ) -> None:
     first = document(offer("groq", prices=price(1.0)), at=ours)
@@ -184,7 +184,7 @@ def test_of_several_catalogs_one_holds(
     assert groq.prices.prompt == prompt
 
 
-def test_a_newer_file_that_changes_nothing_can_still_change_the_world(store: Engine) -> None:
+def test_a_newer_file_with_equal_content_can_change_the_world(store: Engine) -> None:
     apply_catalog(store, document(offer("groq", prices=price(1.0)), at=NOON), now=NOON)
     apply_catalog(
         store, document(offer("groq", prices=price(2.0)), source="theirs", at=NOON + DAY), now=NOON
@@ -198,7 +198,7 @@ def test_a_newer_file_that_changes_nothing_can_still_change_the_world(store: Eng
     assert world_revision(store).catalog == before + 1
 
 
-def test_twins_of_one_tag_keep_their_ids_in_any_order_even_where_another_source_is_newer(
+def test_endpoints_with_one_tag_keep_their_ids_in_any_order_and_with_a_newer_source(
     store: Engine,
 ) -> None:
     small, large = offer("groq", quantization="fp4"), offer("groq", quantization="fp8")
@@ -215,13 +215,13 @@ def test_twins_of_one_tag_keep_their_ids_in_any_order_even_where_another_source_
     assert found == {f"{MODEL}@groq": ("theirs",), f"{MODEL}@groq~2": ("ours",)}
 
 
-def test_refusals_of_the_importer_are_reported(store: Engine) -> None:
-    refused = (Rejection("line 3", "prompt price 'x' is not a number"),)
-    report = apply_catalog(store, replace(document(offer("groq")), rejected=refused), now=NOON)
-    assert report.rejected == refused
+def test_rejections_of_the_importer_are_reported(store: Engine) -> None:
+    rejected = (Rejection("line 3", "prompt price 'x' is not a number"),)
+    report = apply_catalog(store, replace(document(offer("groq")), rejected=rejected), now=NOON)
+    assert report.rejected == rejected
 
 
-def test_models_come_page_by_page(store: Engine) -> None:
+def test_models_are_listed_in_pages(store: Engine) -> None:
     names = [f"author/m{number}" for number in range(5)]
     apply_catalog(store, document(*(offer("groq", name) for name in names), at=NOON), now=NOON)
     apply_catalog(

@@ -1,4 +1,4 @@
-"""Opening a database: by URL, with one clear line when it cannot be, and never a password in it."""
+"""Access to the database: URLs, errors without passwords, transactions and stored values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from assay.store.tables import provider
 NOON = datetime(2026, 7, 4, 12, 0, 0, 123456, tzinfo=UTC)
 
 
-def test_sqlite_makes_its_directory_and_is_set_up_for_many_readers(tmp_path: Path) -> None:
+def test_sqlite_creates_its_directory_and_is_set_up_for_concurrent_readers(tmp_path: Path) -> None:
     database = open_database(f"sqlite:///{tmp_path}/a/b/assay.db")
     with reading(database) as connection:
         names = ("journal_mode", "foreign_keys", "busy_timeout", "synchronous")
@@ -55,10 +55,10 @@ def test_sqlite_makes_its_directory_and_is_set_up_for_many_readers(tmp_path: Pat
             "the database URL is not valid, expected",
             id="no port",
         ),
-        pytest.param("", "the database URL is not valid, expected", id="nothing"),
+        pytest.param("", "the database URL is not valid, expected", id="empty text"),
     ],
 )
-def test_what_cannot_be_opened_is_said_in_one_line(url: str, message: str) -> None:
+def test_a_database_that_cannot_be_opened_is_reported_in_one_line(url: str, message: str) -> None:
     with pytest.raises(StoreUnavailable) as caught:
         open_database(url)
     assert message in str(caught.value)
@@ -66,14 +66,14 @@ def test_what_cannot_be_opened_is_said_in_one_line(url: str, message: str) -> No
     assert "secret" not in str(caught.value).replace("secret.db", "")
 
 
-def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "assay.db"
     path.write_bytes(b"not a database, but long enough to be taken for one" * 100)
     with pytest.raises(StoreUnavailable, match="file is not a database"):
         open_database(f"sqlite:///{path}")
 
 
-def test_what_fails_half_way_leaves_nothing(store: Engine) -> None:
+def test_a_failed_transaction_leaves_nothing(store: Engine) -> None:
     def write_and_fail() -> None:
         with writing(store) as connection:
             connection.execute(insert(provider), {"provider": "deepinfra", "created_at": NOON})
@@ -85,7 +85,7 @@ def test_what_fails_half_way_leaves_nothing(store: Engine) -> None:
         assert connection.execute(select(provider)).all() == []
 
 
-def test_a_reader_sees_one_state_whatever_is_written_meanwhile(store: Engine) -> None:
+def test_a_reader_sees_one_state_during_concurrent_writes(store: Engine) -> None:
     with reading(store) as before:
         assert before.execute(select(provider)).all() == []
         with writing(store) as connection:
@@ -102,7 +102,7 @@ def test_a_reader_sees_one_state_whatever_is_written_meanwhile(store: Engine) ->
         pytest.param(datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC), id="last"),
     ],
 )
-def test_instants_come_back_equal_and_in_utc(store: Engine, instant: datetime) -> None:
+def test_instants_are_read_back_equal_and_in_utc(store: Engine, instant: datetime) -> None:
     with writing(store) as connection:
         connection.execute(insert(provider), {"provider": "deepinfra", "created_at": instant})
     with reading(store) as connection:
@@ -111,14 +111,14 @@ def test_instants_come_back_equal_and_in_utc(store: Engine, instant: datetime) -
     assert found.tzinfo is UTC
 
 
-def test_an_instant_without_a_zone_is_refused(store: Engine) -> None:
+def test_an_instant_without_a_zone_is_rejected(store: Engine) -> None:
     naive = NOON.replace(tzinfo=None)
     with pytest.raises(BadData, match="time without a zone"), writing(store) as connection:
         connection.execute(insert(provider), {"provider": "deepinfra", "created_at": naive})
 
 
 @pytest.mark.parametrize("name", [pytest.param("\ud83d", id="half a surrogate pair")])
-def test_what_no_database_can_hold_is_bad_data(store: Engine, name: str) -> None:
+def test_text_that_cannot_be_stored_is_bad_data(store: Engine, name: str) -> None:
     with pytest.raises(BadData, match="a value cannot be stored"), writing(store) as connection:
         connection.execute(insert(provider), {"provider": name, "created_at": NOON})
 

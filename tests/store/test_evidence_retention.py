@@ -1,4 +1,4 @@
-"""What is old goes, in small steps; what may still be asked for, or sent again, stays."""
+"""Retention of evidence: old rows are deleted, rows that may still be needed stay."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def count(database: Engine, table: Table) -> int:
 
 @pytest.fixture
 def filled(store: Engine) -> Engine:
-    """One outcome and one batch a day for 90 days, and what tenants did on them."""
+    """Store one outcome, one batch and the activity of tenants per day for 90 days."""
     stream = Stream()
     for age in range(90):
         at_us = NOW_US - age * 86_400_000_000
@@ -72,7 +72,9 @@ def filled(store: Engine) -> Engine:
         ),
     ],
 )
-def test_each_table_keeps_what_is_needed(filled: Engine, age: int, left: dict[Table, int]) -> None:
+def test_each_table_keeps_its_rows_as_long_as_they_are_needed(
+    filled: Engine, age: int, left: dict[Table, int]
+) -> None:
     counters = [count(filled, table) for table in (evidence_counter, evidence_day, service_counter)]
     removed = prune_outcomes(filled, NOW - age * DAY, now=NOW, batch=7)
     assert removed == 90 - left[outcome]
@@ -83,10 +85,12 @@ def test_each_table_keeps_what_is_needed(filled: Engine, age: int, left: dict[Ta
     assert prune_outcomes(filled, NOW - age * DAY, now=NOW) == 0
 
 
-def test_what_was_counted_is_not_counted_again_after_pruning(filled: Engine) -> None:
+def test_a_counted_batch_is_not_counted_again_after_pruning(filled: Engine) -> None:
     before = count(filled, evidence_counter)
     prune_outcomes(filled, NOW, now=NOW)
     stream = Stream("c" * 32)
-    again = make_batch([report_outcome(SOUND, "lab/m1@two")], "b-29")
-    stream.into(make_sink(filled), [stream.unchained(RecordKind.OUTCOMES, encode_outcomes(again))])
+    repeated = make_batch([report_outcome(SOUND, "lab/m1@two")], "b-29")
+    stream.into(
+        make_sink(filled), [stream.unchained(RecordKind.OUTCOMES, encode_outcomes(repeated))]
+    )
     assert count(filled, evidence_counter) == before

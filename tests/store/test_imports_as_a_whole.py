@@ -1,4 +1,4 @@
-"""What holds for every import: all or nothing, the second time nothing, and no source disturbs another."""
+"""Properties of every import: it is atomic, idempotent, and independent of other sources."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def opened(new_database: NewDatabase) -> Iterator[Engine]:
 
 @dataclass
 class Poison:
-    """Fails the statement that comes after `left` others."""
+    """Lets `left` statements run and fails the next one."""
 
     left: int
 
@@ -124,7 +124,9 @@ AFTER: tuple[Document, ...] = (
 
 
 @pytest.mark.parametrize("document", AFTER, ids=lambda document: type(document).__name__)
-def test_whichever_statement_fails_nothing_is_left(store: Engine, document: Document) -> None:
+def test_an_import_leaves_nothing_whichever_statement_fails(
+    store: Engine, document: Document
+) -> None:
     for each in BEFORE:
         take(store, each)
     before = content(store)
@@ -146,7 +148,7 @@ def survives(store: Engine, document: Document, allowed: int, before: object) ->
     return True
 
 
-def test_imports_at_the_same_time_take_turns(database_url: str) -> None:
+def test_concurrent_imports_run_one_after_another(database_url: str) -> None:
     documents = [
         *BEFORE[:2],
         CatalogDocument("theirs", "9", NOON, endpoints=offers("x", "z", price=2.0)),
@@ -167,7 +169,8 @@ def test_imports_at_the_same_time_take_turns(database_url: str) -> None:
     assert len(found.observations) == 2
 
 
-# One source states each tag once; two sources never state the same instant, so that the newer one always is.
+# One source states each tag once. Two sources never state the same instant, so one of two is always
+# the newer.
 tags = st.lists(st.sampled_from(("x", "y", "z")), max_size=4).map(sorted)
 sources = st.sampled_from(("ours", "theirs"))
 
@@ -230,7 +233,7 @@ def few(examples: int) -> settings:
 
 @few(25)
 @given(documents=st.lists(st.one_of(catalogs(), observed(), preferred(), settled()), max_size=8))
-def test_an_import_repeated_at_once_writes_nothing(
+def test_a_repeated_import_writes_nothing(
     new_database: NewDatabase, documents: list[Document]
 ) -> None:
     with opened(new_database) as store:
@@ -253,7 +256,7 @@ def test_an_import_repeated_at_once_writes_nothing(
     theirs=st.lists(catalogs(st.just("theirs")), max_size=3),
     choices=st.lists(st.booleans(), min_size=6, max_size=6),
 )
-def test_sources_may_come_in_any_order(
+def test_the_order_of_sources_makes_no_difference(
     new_database: NewDatabase,
     ours: list[CatalogDocument],
     theirs: list[CatalogDocument],
@@ -283,7 +286,10 @@ def test_sources_may_come_in_any_order(
 
 
 def single(document: CatalogDocument) -> CatalogDocument:
-    """Keep one endpoint of a tag: twins are told apart by their facts, which sources may spell differently."""
+    """Keep one endpoint per tag.
+
+    Endpoints with one tag are distinguished by their facts, which sources may spell differently.
+    """
     return replace(
         document,
         endpoints=tuple({each.tag: each for each in reversed(document.endpoints)}.values()),
@@ -291,7 +297,7 @@ def single(document: CatalogDocument) -> CatalogDocument:
 
 
 @pytest.mark.skipif(not EARLY.exists(), reason="the shared data is not on this machine")
-def test_the_real_catalog_twice_then_the_next_then_the_old_one_again(store: Engine) -> None:
+def test_real_catalogs_are_repeatable_and_an_older_one_is_rejected(store: Engine) -> None:
     early, late = (read_openrouter(path.read_bytes()) for path in (EARLY, LATE))
     first = take(store, early)
     assert [len(first.counts[name].added) for name in ("models", "endpoints")] == [340, 852]
@@ -311,13 +317,13 @@ def test_the_real_catalog_twice_then_the_next_then_the_old_one_again(store: Engi
 
 
 @pytest.mark.skipif(not EARLY.exists(), reason="the shared data is not on this machine")
-def test_the_real_observations_beside_the_real_catalog(store: Engine) -> None:
+def test_real_observations_of_unlisted_endpoints_need_create_endpoints(store: Engine) -> None:
     take(store, read_openrouter(EARLY.read_bytes()))
     document = read_observations(
         (SHARED / "observations" / "kimi-k2-0905_2025-09-22.csv").read_bytes()
     )
-    refused = apply_observations(store, document, create_endpoints=False, now=NOON)
-    assert len(refused.rejected) == 11
+    rejected = apply_observations(store, document, create_endpoints=False, now=NOON)
+    assert len(rejected.rejected) == 11
     assert world_revision(store).evidence == 0
     report = take(store, document)
     assert len(report.counts["observations"].added) == len(report.counts["endpoints"].added) == 11

@@ -1,4 +1,4 @@
-"""Migrations: up and down, whole or not at all, and the same as the tables the code speaks of."""
+"""Migrations: they run up and down, are atomic, and create the tables declared in code."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ from assay.store.migration import alembic_config, migrate, require_current
 
 HEAD = "0005"
 DIGESTS = {
-    "0001_catalog_evidence_snapshots.py": "34d852bd1b31b1224b683bdc1e42a85bb8665abe6af629fc832ad81c6072e986",
+    "0001_catalog_evidence_snapshots.py": (
+        "34d852bd1b31b1224b683bdc1e42a85bb8665abe6af629fc832ad81c6072e986"
+    ),
     "0002_decision_log.py": "0ea2cdd5f466325d8ca33f61b74de1a04ddb9b666018658255c18644bcfd5b27",
     "0003_benchmarks.py": "7f8fe0def8f5ca643f4c408ecf3182e1b9d950d20012ced57270d8f84c9f9d04",
     "0004_evidence.py": "56f2d917a0fc582b4b98129c56adcc269a0e56c6b3b20b506bccf757852d2c2b",
     "0005_pools.py": "3a3bce1b6ed71c492332da96d4a7ce19e7053d288c751cfc6a0261078afd0474",
 }
-"""SHA-256 of every migration that has landed: databases in the field have run it as it is."""
+"""SHA-256 of every released migration; databases have run it in this form."""
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ def tables_of(database: Engine) -> set[str]:
     return set(inspect(database).get_table_names()) - {"alembic_version"}
 
 
-def test_up_and_down_and_up_again(empty: Engine, migrations: Path) -> None:
+def test_migrations_run_up_and_down_and_up_again(empty: Engine, migrations: Path) -> None:
     assert migrate(empty, migrations) == (None, HEAD)
     assert tables_of(empty) == set(metadata.tables)
     assert migrate(empty, migrations) == (HEAD, HEAD)
@@ -54,12 +56,12 @@ def test_up_and_down_and_up_again(empty: Engine, migrations: Path) -> None:
     assert migrate(empty, migrations) == (None, HEAD)
 
 
-def test_a_landed_migration_is_never_edited(migrations: Path) -> None:
+def test_a_released_migration_is_never_edited(migrations: Path) -> None:
     files = sorted((migrations / "versions").glob("*.py"))
     assert {file.name: sha256(file.read_bytes()).hexdigest() for file in files} == DIGESTS
 
 
-def test_tables_in_code_are_those_of_the_migrations(store: Engine) -> None:
+def test_the_migrations_create_the_tables_declared_in_code(store: Engine) -> None:
     with reading(store) as connection:
         context = MigrationContext.configure(
             connection, opts={"compare_type": True, "target_metadata": metadata}
@@ -77,7 +79,7 @@ def test_a_failing_migration_leaves_nothing(empty: Engine, migrations: Path) -> 
     assert tables_of(empty) == {"publication"}
 
 
-def test_alembic_by_url(empty_database_url: str, migrations: Path) -> None:
+def test_alembic_migrates_a_database_by_its_url(empty_database_url: str, migrations: Path) -> None:
     config = alembic_config(migrations)
     config.set_main_option("sqlalchemy.url", empty_database_url.replace("%", "%%"))
     command.upgrade(config, "head")
@@ -86,20 +88,24 @@ def test_alembic_by_url(empty_database_url: str, migrations: Path) -> None:
     database.dispose()
 
 
-def test_a_directory_with_a_percent_sign(empty: Engine, migrations: Path, tmp_path: Path) -> None:
+def test_the_directory_of_migrations_may_contain_a_percent_sign(
+    empty: Engine, migrations: Path, tmp_path: Path
+) -> None:
     odd = tmp_path / "100%"
     odd.symlink_to(migrations)
     assert migrate(empty, odd) == (None, HEAD)
 
 
-def test_a_database_without_tables_asks_for_migrate(empty: Engine, migrations: Path) -> None:
+def test_an_empty_database_is_rejected_with_a_hint_to_migrate(
+    empty: Engine, migrations: Path
+) -> None:
     with pytest.raises(
         StoreUnavailable, match=rf"is empty, this Assay needs {HEAD}: run `assay migrate`"
     ):
         require_current(empty, migrations)
 
 
-def test_a_database_of_a_newer_assay_is_left_alone(empty: Engine, migrations: Path) -> None:
+def test_a_database_of_a_newer_version_is_rejected(empty: Engine, migrations: Path) -> None:
     migrate(empty, migrations)
     with writing(empty) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
@@ -111,10 +117,13 @@ def test_a_database_of_a_newer_assay_is_left_alone(empty: Engine, migrations: Pa
         migrate(empty, migrations)
 
 
-def test_the_log_comes_and_goes_under_load(empty: Engine, migrations: Path) -> None:
-    """A shipper and a reader go on all the while: refused without tables, never half a batch, never for good."""
+def test_the_log_tables_can_be_migrated_under_load(empty: Engine, migrations: Path) -> None:
+    """A shipper and a reader keep running meanwhile.
+
+    They fail while the tables are missing, see whole batches only, and recover afterwards.
+    """
     migrate(empty, migrations)
-    stop, refused, troubles = threading.Event(), [], []
+    stop, store_errors, troubles = threading.Event(), [], []
     rows = make_rows(100)
 
     def alone(work: Callable[[Engine], None]) -> None:
@@ -123,9 +132,9 @@ def test_the_log_comes_and_goes_under_load(empty: Engine, migrations: Path) -> N
             try:
                 work(database)
             except StoreUnavailable as error:
-                refused.append(str(error))
+                store_errors.append(str(error))
                 time.sleep(0.005)
-            except Exception as error:  # noqa: BLE001 - told below
+            except Exception as error:  # noqa: BLE001 - the test reports it below
                 troubles.append(error)
         database.dispose()
 
@@ -154,9 +163,9 @@ def test_the_log_comes_and_goes_under_load(empty: Engine, migrations: Path) -> N
     for thread in threads:
         thread.join()
     assert troubles == []
-    assert not [each for each in refused if "deadlock" in each]
-    kept = list(records(empty, STREAM))
-    assert kept
-    first = kept[0].seq  # 1, unless the tables went between asking for the position and shipping
-    assert [record.seq for record in kept] == list(range(first, first + len(kept)))
-    assert len(kept) % 50 == 0
+    assert not [each for each in store_errors if "deadlock" in each]
+    found = list(records(empty, STREAM))
+    assert found
+    first = found[0].seq  # 1, unless the tables were dropped after the position was read
+    assert [record.seq for record in found] == list(range(first, first + len(found)))
+    assert len(found) % 50 == 0

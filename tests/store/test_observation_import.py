@@ -1,4 +1,4 @@
-"""Observation imports: whose counts they are, never twice, corrected but never overwritten."""
+"""Imports of observations: endpoints are resolved, windows never overlap, counts are revised."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def errored_of(store: Engine) -> list[int]:
     return [each.errored_requests for each in load_world(store).observations]
 
 
-def test_counts_come_back_as_they_were_and_the_second_time_are_unchanged(store: Engine) -> None:
+def test_counts_are_read_back_equal_and_a_repeated_import_changes_nothing(store: Engine) -> None:
     catalog(store, "groq")
     first = take(store, row(errored=3))
     assert len(first.counts["observations"].added) == 1
@@ -78,7 +78,7 @@ def test_counts_come_back_as_they_were_and_the_second_time_are_unchanged(store: 
     assert world_revision(store) == WorldRevision(catalog=1, evidence=1, preferences=0)
 
 
-def test_an_unknown_endpoint_is_refused_by_name_and_the_rest_is_taken(store: Engine) -> None:
+def test_an_unknown_endpoint_is_rejected_by_name_and_the_rest_is_stored(store: Engine) -> None:
     catalog(store, "groq")
     report = take(store, row("x", line=2), row(line=3))
     reason = (
@@ -88,7 +88,7 @@ def test_an_unknown_endpoint_is_refused_by_name_and_the_rest_is_taken(store: Eng
     assert len(report.counts["observations"].added) == 1
 
 
-def test_an_endpoint_can_be_made_of_what_was_seen(store: Engine) -> None:
+def test_an_endpoint_can_be_created_from_an_observation(store: Engine) -> None:
     report = take(store, row("novita/fp8"), create=True)
     assert report.counts["endpoints"] == ImportCounts(added=(f"{MODEL}@novita/fp8",))
     assert report.counts["models"] == ImportCounts(added=(MODEL,))
@@ -129,7 +129,9 @@ def test_catalog_and_observation_of_one_tag_are_one_endpoint(
     assert [each.tag for each in load_world(store).endpoints] == ["novita"]
 
 
-def test_a_file_of_counts_and_a_catalog_file_unlist_nothing_of_each_other(store: Engine) -> None:
+def test_observation_files_and_catalog_files_do_not_unlist_each_others_endpoints(
+    store: Engine,
+) -> None:
     take(store, row("novita"), row("groq", line=3), create=True)
     take(store, row("groq", start=NOON + DAY), create=True)
     catalog(store, "baseten")
@@ -137,7 +139,7 @@ def test_a_file_of_counts_and_a_catalog_file_unlist_nothing_of_each_other(store:
     assert [each.tag for each in load_world(store).endpoints] == ["groq", "novita", "together"]
 
 
-def test_an_endpoint_that_left_the_catalog_keeps_its_counts_out_of_the_world(store: Engine) -> None:
+def test_counts_of_an_endpoint_that_is_gone_are_not_in_the_world(store: Engine) -> None:
     catalog(store, "groq", "novita")
     take(store, row())
     catalog(store, "novita", at=NOON + DAY)
@@ -158,7 +160,7 @@ def test_an_endpoint_that_left_the_catalog_keeps_its_counts_out_of_the_world(sto
     ],
 )
 @pytest.mark.parametrize("create", [False, True])
-def test_where_a_tag_repeats_a_row_must_give_the_id(
+def test_a_row_must_give_the_id_if_its_tag_repeats(
     store: Engine, tag: str, meant: str | None, *, create: bool
 ) -> None:
     catalog(store, "groq", "groq")
@@ -167,18 +169,21 @@ def test_where_a_tag_repeats_a_row_must_give_the_id(
         meant is not None
     )
     if meant is None:
-        expected = f"line 2: tag groq of {MODEL} is ambiguous, write one of {MODEL}@groq, {MODEL}@groq~2 as the tag"
+        expected = (
+            f"line 2: tag groq of {MODEL} is ambiguous, "
+            f"write one of {MODEL}@groq, {MODEL}@groq~2 as the tag"
+        )
         assert reasons(report) == [expected]
 
 
 @pytest.mark.parametrize("tag", ["groq~2", f"{MODEL}@groq"])
-def test_no_endpoint_is_made_of_an_id(store: Engine, tag: str) -> None:
+def test_no_endpoint_is_created_from_an_id(store: Engine, tag: str) -> None:
     report = take(store, row(tag), create=True)
     assert len(report.rejected) == 1
     assert load_world(store).endpoints == ()
 
 
-def test_a_correction_supersedes_and_the_old_counts_are_kept(store: Engine) -> None:
+def test_a_correction_supersedes_the_old_counts_which_stay_stored(store: Engine) -> None:
     catalog(store, "groq")
     take(store, row(errored=3))
     report = take(store, row(errored=4), now=NOON + DAY)
@@ -200,7 +205,7 @@ def test_a_correction_supersedes_and_the_old_counts_are_kept(store: Engine) -> N
 
 
 @pytest.mark.parametrize(
-    ("start", "end", "refused"),
+    ("start", "end", "rejected"),
     [
         pytest.param(NOON - HOUR, NOON, False, id="before"),
         pytest.param(NOON + HOUR, NOON + 2 * HOUR, False, id="after"),
@@ -213,8 +218,8 @@ def test_a_correction_supersedes_and_the_old_counts_are_kept(store: Engine) -> N
     ],
 )
 @pytest.mark.parametrize("one_file", [True, False])
-def test_no_instant_counts_twice(
-    store: Engine, start: datetime, end: datetime, *, refused: bool, one_file: bool
+def test_a_window_that_overlaps_another_is_rejected(
+    store: Engine, start: datetime, end: datetime, *, rejected: bool, one_file: bool
 ) -> None:
     catalog(store, "groq")
     far = [row(start=NOON + n * DAY, line=10 + n) for n in (-1, 1)]
@@ -224,18 +229,19 @@ def test_no_instant_counts_twice(
     else:
         take(store, *far, row())
         report = take(store, other)
-    if refused:
+    if rejected:
         (reason,) = reasons(report)
         assert reason.startswith("line 3: window 2026-07-04T")
         assert reason.endswith(
-            f"overlaps 2026-07-04T12:00:00Z/2026-07-04T13:00:00Z of verifier for {MODEL}@groq and would count twice"
+            f"overlaps 2026-07-04T12:00:00Z/2026-07-04T13:00:00Z of verifier for {MODEL}@groq "
+            "and would count twice"
         )
-    assert len(load_world(store).observations) == (3 if refused else 4)
+    assert len(load_world(store).observations) == (3 if rejected else 4)
     elsewhere = row(start=start, end=end, source="another verifier")
     assert take(store, elsewhere).rejected == ()
 
 
-def test_a_window_stated_twice_in_one_file_is_taken_once(store: Engine) -> None:
+def test_a_window_repeated_in_one_file_is_stored_once(store: Engine) -> None:
     catalog(store, "groq")
     for _ in range(2):
         report = take(store, row(errored=1, line=2), row(errored=2, line=3))

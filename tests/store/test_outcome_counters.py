@@ -1,4 +1,4 @@
-"""Counters grow by each batch once, however often, by whichever way and in whatever order it comes."""
+"""Counters of outcomes: each batch counts once, regardless of order, repetition and replica."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def empty(database: Engine) -> None:
             connection.execute(delete(table))
 
 
-def held(database: Engine, *tables: Any) -> Rows:
+def read_rows(database: Engine, *tables: Any) -> Rows:
     with database.connect() as connection:
         return {
             table.name: sorted(map(tuple, connection.execute(select(table))))
@@ -88,15 +88,16 @@ def one(batch_id: str = "b-1", *reports: OutcomeReport) -> OutcomeBatch:
     return make_batch(list(reports) or [report_outcome(SOUND)], batch_id)
 
 
-def test_what_is_shipped_is_what_was_counted(log: Engine) -> None:
+def test_shipped_batches_are_stored_as_they_were_counted(log: Engine) -> None:
     reports = [
-        report_outcome(SOUND), report_outcome(change_outcome(attempt=2, errored_requests=1), "lab/m0@two", ""),
+        report_outcome(SOUND),
+        report_outcome(change_outcome(attempt=2, errored_requests=1), "lab/m0@two", ""),
         report_outcome(change_outcome(decision_id="", attempt=0, requests=7), tenant="beta"),
         report_outcome(change_outcome(attempt=3, result="timeout", tools=None)),
-    ]  # fmt: skip
+    ]
     ship(log, Stream(), one("b-1", *reports))
     cells = count_outcomes([one("b-1", *reports)])
-    assert held(log, *COUNTERS) == {
+    assert read_rows(log, *COUNTERS) == {
         "evidence_counter": sorted((*cell, *counts) for cell, counts in cells.evidence.items()),
         "evidence_day": sorted(
             (*cell[:4], cell[4] // 24, *counts) for cell, counts in cells.evidence.items()
@@ -104,7 +105,7 @@ def test_what_is_shipped_is_what_was_counted(log: Engine) -> None:
         "service_counter": sorted((*cell, count) for cell, count in cells.service.items()),
         "tenant_provider": sorted((*cell, count) for cell, count in cells.providers.items()),
     }
-    ((source, batch_id, stream, received_at),) = held(log, evidence_batch)["evidence_batch"]
+    ((source, batch_id, stream, received_at),) = read_rows(log, evidence_batch)["evidence_batch"]
     assert (source, batch_id, stream, received_at.timestamp()) == (
         "gw",
         "b-1",
@@ -113,19 +114,19 @@ def test_what_is_shipped_is_what_was_counted(log: Engine) -> None:
     )
 
 
-def test_attempts_of_decisions_have_rows_and_the_first_report_stands(log: Engine) -> None:
+def test_attempts_of_decisions_have_rows_and_the_first_report_counts(log: Engine) -> None:
     limited = change_outcome(
         attempt=2, result="rate_limited", retry_after_s=1.5, tools=None, duration_s=None
     )
     stream = Stream()
     ship(log, stream, one("b-1", report_outcome(SOUND), report_outcome(limited, "lab/m0@two")))
     ship(log, stream, one("b-2", report_outcome(change_outcome(result="cut", tools=None))))
-    rows = [(*row[:2], *row[3:]) for row in held(log, outcome)["outcome"]]
+    rows = [(*row[:2], *row[3:]) for row in read_rows(log, outcome)["outcome"]]
     assert rows == [
         (DECISION, 1, "lab/m0@one", "gw", "answered", 250, 2000, 100, None, 3, 2, 0),
         (DECISION, 2, "lab/m0@two", "gw", "rate_limited", 250, None, 100, 1500, 0, 0, 0),
     ]
-    assert {row[2].timestamp() for row in held(log, outcome)["outcome"]} == {
+    assert {row[2].timestamp() for row in read_rows(log, outcome)["outcome"]} == {
         SOUND.at_us / 1_000_000
     }
 
@@ -134,14 +135,14 @@ def test_counts_of_many_batches_add_up(log: Engine) -> None:
     first, second = Stream(), Stream(OTHER)
     for number in range(6):
         ship(log, (first, second)[number % 2], one(f"b-{number}", report_outcome(SOUND)))
-    ((*_, requests, calls, errored, auto, auto_calls),) = held(log, evidence_counter)[
+    ((*_, requests, calls, errored, auto, auto_calls),) = read_rows(log, evidence_counter)[
         "evidence_counter"
     ]
     assert (requests, calls, errored, auto, auto_calls) == (6, 6, 0, 6, 6)
 
 
 @pytest.mark.parametrize(
-    "again",
+    "repeat",
     [
         pytest.param(
             lambda log, stream: stream.into(make_sink(log), records(stream, one())),
@@ -149,24 +150,27 @@ def test_counts_of_many_batches_add_up(log: Engine) -> None:
         ),
         pytest.param(lambda log, _: ship(log, Stream(OTHER), one()), id="at another replica"),
         pytest.param(
-            lambda log, _: ship(log, Stream(OTHER), one(), one(), one("b-2")), id="beside a new one"
+            lambda log, _: ship(log, Stream(OTHER), one(), one(), one("b-2")), id="with a new one"
         ),
     ],
 )
-def test_a_batch_sent_again_counts_once(log: Engine, again: Any) -> None:
+def test_a_batch_that_is_sent_again_counts_once(log: Engine, repeat: Any) -> None:
     stream = Stream()
     ship(log, stream, one(), one())
-    again(log, stream)
-    batches = len(held(log, evidence_batch)["evidence_batch"])
-    assert held(log, evidence_counter)["evidence_counter"][0][5] == batches
+    repeat(log, stream)
+    batches = len(read_rows(log, evidence_batch)["evidence_batch"])
+    assert read_rows(log, evidence_counter)["evidence_counter"][0][5] == batches
     assert batches == 1 or ("gw", "b-2") in [
-        row[:2] for row in held(log, evidence_batch)["evidence_batch"]
+        row[:2] for row in read_rows(log, evidence_batch)["evidence_batch"]
     ]
 
 
-def test_sources_name_their_batches_for_themselves(log: Engine) -> None:
+def test_batches_of_different_sources_may_have_the_same_id(log: Engine) -> None:
     ship(log, Stream(), one(), make_batch([report_outcome(SOUND)], "b-1", "other"))
-    assert [row[1] for row in held(log, evidence_counter)["evidence_counter"]] == ["gw", "other"]
+    assert [row[1] for row in read_rows(log, evidence_counter)["evidence_counter"]] == [
+        "gw",
+        "other",
+    ]
 
 
 @settings(
@@ -178,12 +182,12 @@ def test_sources_name_their_batches_for_themselves(log: Engine) -> None:
     st.integers(1, 4),
     st.randoms(use_true_random=False),
 )
-def test_any_order_any_batches_every_batch_twice_at_two_replicas(
+def test_counts_do_not_depend_on_order_batches_or_repetition_at_two_replicas(
     log: Engine, reports: list[OutcomeReport], pieces: int, random: Any
 ) -> None:
     empty(log)
     ship(log, Stream(), one("all", *reports))
-    whole = held(log, *COUNTERS)
+    whole = read_rows(log, *COUNTERS)
     empty(log)
     sent = [
         one(f"b-{piece}", *reports[piece::pieces]) for piece in range(min(pieces, len(reports)))
@@ -194,11 +198,11 @@ def test_any_order_any_batches_every_batch_twice_at_two_replicas(
     ship(log, first, *sent[:cut])
     for batch in sent[cut:]:
         ship(log, random.choice((first, second)), batch)
-    assert held(log, *COUNTERS) == whole
+    assert read_rows(log, *COUNTERS) == whole
 
 
-def test_two_replicas_at_once_count_the_same_batches_once(log: Engine) -> None:
-    """In opposite orders, and with counters in common: nobody waits in a circle."""
+def test_two_concurrent_replicas_count_the_same_batches_once(log: Engine) -> None:
+    """They ship in opposite orders and share counters, yet do not deadlock."""
     batches = [
         one(f"b-{n}", *(report_outcome(SOUND, f"lab/m0@{p}") for p in ("one", "two", "three")))
         for n in range(40)
@@ -211,7 +215,7 @@ def test_two_replicas_at_once_count_the_same_batches_once(log: Engine) -> None:
         try:
             for first in range(0, len(mine), 4):
                 ship(log, stream, *mine[first : first + 4])
-        except Exception as error:  # noqa: BLE001 - told below
+        except Exception as error:  # noqa: BLE001 - the test reports it below
             troubles.append(error)
 
     threads = [
@@ -223,39 +227,39 @@ def test_two_replicas_at_once_count_the_same_batches_once(log: Engine) -> None:
     for thread in threads:
         thread.join()
     assert troubles == []
-    assert [row[5] for row in held(log, evidence_counter)["evidence_counter"]] == [40, 40, 40]
+    assert [row[5] for row in read_rows(log, evidence_counter)["evidence_counter"]] == [40, 40, 40]
 
 
 @pytest.mark.parametrize("table", [table.name for table in TABLES])
-def test_what_fails_half_way_leaves_nothing_and_goes_in_once_afterwards(
+def test_a_failed_transaction_leaves_nothing_and_its_batches_count_once_later(
     log: Engine, table: str
 ) -> None:
     stream, sink = Stream(), make_sink(log)
     row = replace(make_rows(1)[0], activity=ToolActivity(("lab/m0",), ("one",)))
     sent = [*records(stream, one()), *stream.records(payloads([row]))]
-    nothing = held(log)
+    nothing = read_rows(log)
     with rejecting_writes(log, table), pytest.raises(StoreUnavailable, match="refused"):
         stream.into(sink, sent)
-    assert held(log) == nothing
+    assert read_rows(log) == nothing
     assert read_log_tables(log)["journal_record"] == []
     stream.into(sink, sent)
     stream.into(sink, sent)
     assert {
-        name: len(rows) for name, rows in held(log).items() if name != "service_counter"
+        name: len(rows) for name, rows in read_rows(log).items() if name != "service_counter"
     } == dict.fromkeys((table.name for table in TABLES if table is not service_counter), 1)
 
 
 @pytest.mark.parametrize(
     "payload",
     [
-        pytest.param(b"\xff\xfe", id="no JSON"),
+        pytest.param(b"\xff\xfe", id="not JSON"),
         pytest.param(encode_outcomes(one()).replace(b"[1,", b"[9,", 1), id="a newer version"),
-        pytest.param(encode_outcomes(one("b\0")), id="a name that no column holds"),
+        pytest.param(encode_outcomes(one("b\0")), id="a name that cannot be stored"),
         pytest.param(encode_outcomes(one("b" * 9999)), id="a name too long for an index"),
-        pytest.param(encode_outcomes(one()).replace(b",100,", b",-100,"), id="a count below zero"),
+        pytest.param(encode_outcomes(one()).replace(b",100,", b",-100,"), id="a negative count"),
     ],
 )
-def test_a_batch_that_cannot_be_read_is_kept_aside_and_holds_nobody_up(
+def test_an_unreadable_batch_is_set_aside_and_does_not_block_others(
     log: Engine, payload: bytes
 ) -> None:
     stream = Stream()
@@ -268,12 +272,12 @@ def test_a_batch_that_cannot_be_read_is_kept_aside_and_holds_nobody_up(
     assert [row[2:] for row in read_log_tables(log)["unreadable_record"]] == [
         (RecordKind.OUTCOMES, payload)
     ]
-    assert [row[1] for row in held(log, evidence_batch)["evidence_batch"]] == ["b-2"]
+    assert [row[1] for row in read_rows(log, evidence_batch)["evidence_batch"]] == ["b-2"]
     assert len(read_log_tables(log)["decision"]) == 1
 
 
-def test_names_arrive_as_they_are(log: Engine) -> None:
-    """Also those that mean something to databases: catalogs may call their endpoints so."""
+def test_names_with_special_characters_are_stored_unchanged(log: Engine) -> None:
+    """Catalogs may use names with characters that have a meaning in SQL."""
     odd = ['{"a"}', "a,b", r"back\slash", "quo'te", 'dou"ble', "NULL", "ü %s ?", "  "]
     groups = [
         OutcomeGroup(name, name, name, [with_values(SOUND, attempt=n + 1)])
@@ -286,36 +290,40 @@ def test_names_arrive_as_they_are(log: Engine) -> None:
         (service_counter, 0),
         (tenant_provider, 1),
     ):
-        assert {row[place] for row in held(log, table)[table.name]} == set(odd)
-    assert [row[3] for row in held(log, outcome)["outcome"]] == odd
+        assert {row[place] for row in read_rows(log, table)[table.name]} == set(odd)
+    assert [row[3] for row in read_rows(log, outcome)["outcome"]] == odd
 
 
 def test_late_outcomes_count_in_their_own_hour(log: Engine) -> None:
     late = change_outcome(at_us=NOW_US - 20 * HOUR_US, attempt=2)
     ship(log, Stream(), one("b-1", report_outcome(SOUND), report_outcome(late)))
-    hours = [row[4] for row in held(log, evidence_counter)["evidence_counter"]]
+    hours = [row[4] for row in read_rows(log, evidence_counter)["evidence_counter"]]
     assert hours == [(NOW_US - 20 * HOUR_US) // HOUR_US, (NOW_US - 1) // HOUR_US]
 
 
-def test_decisions_tell_what_tenants_do_and_do_not_want(log: Engine) -> None:
+def test_decisions_count_requested_models_and_ignores_of_tenants(log: Engine) -> None:
     rows = make_rows(5, tenant="tp_1")
-    asked = [
-        ToolActivity(("lab/m0",), ("one",)), ToolActivity(("lab/m0", "lab/m1"), ("one", "two/fp8")), None,
-        ToolActivity(("lab/m0",), ()), ToolActivity(("lab/m1",), ("one",)),
-    ]  # fmt: skip
+    activities = [
+        ToolActivity(("lab/m0",), ("one",)),
+        ToolActivity(("lab/m0", "lab/m1"), ("one", "two/fp8")),
+        None,
+        ToolActivity(("lab/m0",), ()),
+        ToolActivity(("lab/m1",), ("one",)),
+    ]
     stream, sink = Stream(), make_sink(log)
     day = rows[0].decided_at
-    told = [
-        replace(row, decided_at=day, activity=each) for row, each in zip(rows, asked, strict=True)
+    decisions = [
+        replace(row, decided_at=day, activity=each)
+        for row, each in zip(rows, activities, strict=True)
     ]
-    first, second = stream.records(payloads(told[:3])), stream.records(payloads(told[3:]))
+    first, second = stream.records(payloads(decisions[:3])), stream.records(payloads(decisions[3:]))
     earlier = replace(
         stream, seq=3, link=first[-1].chain or b"", offset=sum(len(each.payload) for each in first)
     )
     earlier.into(sink, first)
     stream.into(sink, [*first[1:], *second])  # begins before the stored position
     number = day.toordinal() - 719_163
-    assert held(log, tenant_activity, tenant_ignore) == {
+    assert read_rows(log, tenant_activity, tenant_ignore) == {
         "tenant_activity": [("tp_1", "lab/m0", number, 3), ("tp_1", "lab/m1", number, 2)],
         "tenant_ignore": [
             ("tp_1", "lab/m0", "one", number), ("tp_1", "lab/m0", "two/fp8", number),

@@ -1,4 +1,4 @@
-"""What pools remember: it comes back as it was, is written once with its tick, and only where it changed."""
+"""Storage of pool memory: read back equal, written once per tick, and only where it changed."""
 
 from __future__ import annotations
 
@@ -91,30 +91,30 @@ def tick(
     *states: PoolState, before: PoolMemory = EMPTY_MEMORY, hour: int | None = 1, **given_: object
 ) -> TickResult:
     result = TickResult(snapshot(b"a", b"%d" % (hour or 0)), before, memory(*states), (), hour)
-    return replace(result, **given_)  # type: ignore[arg-type] # any field
+    return replace(result, **given_)  # type: ignore[arg-type]  # tests pass any field
 
 
-def test_memory_comes_back_as_it_was(store: Engine, lease: Lease) -> None:
+def test_memory_is_read_back_equal(store: Engine, lease: Lease) -> None:
     assert load_memory(store) == EMPTY_MEMORY
     saved = save_tick(store, tick(HELD, FAILING, NEW), lease, now=NOON)
     assert saved.states == 3
     assert load_memory(store) == memory(HELD, FAILING, NEW)
 
 
-def test_only_states_that_differ_are_written(store: Engine, lease: Lease) -> None:
+def test_only_changed_states_are_written(store: Engine, lease: Lease) -> None:
     before = memory(HELD, FAILING, NEW)
     save_tick(store, tick(HELD, FAILING, NEW), lease, now=NOON)
     failed = replace(FAILING, slow_failures=2)
     saved = save_tick(store, tick(HELD, failed, before=before, hour=2), lease, now=NOON)
     assert saved.states == 2  # one changed, one gone
     assert load_memory(store) == memory(HELD, failed)
-    again = save_tick(
+    repeated = save_tick(
         store, tick(HELD, failed, before=memory(HELD, failed), hour=3), lease, now=NOON
     )
-    assert again.states == 0
+    assert repeated.states == 0
 
 
-def test_only_parts_that_are_new_are_written(store: Engine, lease: Lease) -> None:
+def test_only_new_parts_are_written(store: Engine, lease: Lease) -> None:
     contents = [b"%d" % number for number in range(600)]
     first = save_tick(store, tick(snapshot=snapshot(*contents)), lease, now=NOON)
     other = save_tick(
@@ -127,17 +127,18 @@ def test_only_parts_that_are_new_are_written(store: Engine, lease: Lease) -> Non
     assert (other.publication.sequence, same.publication.sequence) == (2, 2)
 
 
-def test_a_part_that_got_lost_is_written_again(store: Engine, lease: Lease) -> None:
+def test_a_lost_part_is_written_again(store: Engine, lease: Lease) -> None:
     whole = snapshot(b"a", b"b")
     save_tick(store, tick(snapshot=whole), lease, now=NOON)
     with writing(store) as connection:
         lost = sha256(b"b").hexdigest()
-        connection.exec_driver_sql(f"DELETE FROM snapshot_part WHERE digest = '{lost}'")  # noqa: S608 - a digest
+        statement = f"DELETE FROM snapshot_part WHERE digest = '{lost}'"  # noqa: S608 - a digest
+        connection.exec_driver_sql(statement)
         connection.execute(part.delete().where(part.c.digest == lost))
     assert save_tick(store, tick(snapshot=whole, hour=None), lease, now=NOON).parts == 1
 
 
-def test_changes_come_back_in_order_pool_by_pool(store: Engine, lease: Lease) -> None:
+def test_changes_are_listed_by_pool_in_order(store: Engine, lease: Lease) -> None:
     first = (
         change("lab/one@a", "unknown", PROBATION),
         change("lab/one@a", PROBATION, MEMBER),
@@ -170,14 +171,14 @@ def test_an_hour_is_closed_once(store: Engine, lease: Lease) -> None:
     assert last_hour(store) == 7
 
 
-@pytest.mark.parametrize("lost", ["given back", "taken by another", "never had"])
+@pytest.mark.parametrize("lost", ["released", "taken by another", "never held"])
 def test_without_the_lease_nothing_is_written(store: Engine, lease: Lease, lost: str) -> None:
-    if lost == "given back":
+    if lost == "released":
         assert return_lease(store, lease)
     elif lost == "taken by another":
         assert take_lease(store, "other", NOON + HOUR, seen=read_lease(store))
     else:
-        lease = replace(lease, holder="nobody")
+        lease = replace(lease, holder="other")
     with pytest.raises(LeaseLost, match=f"lease {lease.token} is lost"):
         save_tick(
             store, tick(FAILING, changes=(change("lab/one@a", "unknown", MEMBER),)), lease, now=NOON
@@ -191,7 +192,7 @@ def test_without_the_lease_nothing_is_written(store: Engine, lease: Lease, lost:
     assert (load_memory(store), last_hour(store)) == (EMPTY_MEMORY, None)
 
 
-def test_what_was_in_force_at_a_time(store: Engine, lease: Lease) -> None:
+def test_the_publication_active_at_a_time_is_found(store: Engine, lease: Lease) -> None:
     for hour in (1, 2, 3):
         save_tick(store, tick(hour=hour), lease, now=NOON + hour * HOUR)
     found = {at: published_at(store, NOON + at * HOUR) for at in (0.99, 1, 1.5, 2, 99)}
@@ -210,7 +211,8 @@ def test_what_was_in_force_at_a_time(store: Engine, lease: Lease) -> None:
 
 
 amounts = st.floats(0, 1e12, allow_nan=False)
-times = st.datetimes(datetime(1971, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - as hypothesis wants
+FIRST, LAST = datetime(1971, 1, 1), datetime(2200, 1, 1)  # noqa: DTZ001 - hypothesis adds the zone
+times = st.datetimes(FIRST, LAST, timezones=st.just(UTC))
 states = st.builds(
     PoolState,
     binding=st.just("exacto"),
@@ -234,16 +236,16 @@ states = st.builds(
 
 
 @given(state=states)
-def test_every_state_is_told_by_its_columns(state: PoolState) -> None:
+def test_every_state_is_restored_from_its_columns(state: PoolState) -> None:
     cells = state_cells(state)
     assert set(cells) == {column.name for column in pool_state.columns}
-    assert state_of(type("Row", (), cells)) == state  # type: ignore[arg-type] # a fake row
+    assert state_of(type("Row", (), cells)) == state  # type: ignore[arg-type]  # a fake row
 
 
-def test_every_change_is_told_by_its_columns(store: Engine) -> None:
-    told = change("lab/one@a", MEMBER, EVICTED)
-    cells = {**change_cells(told), "change_id": 1, "publication": 1}
+def test_every_change_is_restored_from_its_columns(store: Engine) -> None:
+    evicted = change("lab/one@a", MEMBER, EVICTED)
+    cells = {**change_cells(evicted), "change_id": 1, "publication": 1}
     assert set(cells) == {column.name for column in pool_change.columns}
     with writing(store) as connection:
         connection.execute(insert(pool_change), cells)
-        assert change_of(connection.execute(select(pool_change)).one()) == told
+        assert change_of(connection.execute(select(pool_change)).one()) == evicted

@@ -1,4 +1,4 @@
-"""Speed and uptime of the last day, from counters in buckets, for endpoints of which the catalog leaves them open."""
+"""Speed and uptime of the last day, from counters, for endpoints without a stated speed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def read(store: Engine, *endpoints: str, at: datetime = NOW) -> dict[str, Served
         return load_served(connection, endpoints or ("m@a", "m@b"), at)
 
 
-def test_a_days_counters_become_percentiles(store: Engine) -> None:
+def test_the_counters_of_a_day_become_percentiles(store: Engine) -> None:
     half_a_second, forty = bucket_of(500), bucket_of(40_000)
     count(
         store,
@@ -55,16 +55,16 @@ def test_only_the_last_24_closed_hours_count(store: Engine, hour: int, *, seen: 
     assert read(store, at=NOW + timedelta(days=3)) == {}
 
 
-def test_who_is_not_asked_for_is_not_read(store: Engine) -> None:
+def test_only_requested_endpoints_are_read(store: Engine) -> None:
     count(store, ("m@a", HOUR_NOW - 1, "answered", 0, 50), ("m@b", HOUR_NOW - 1, "answered", 0, 50))
     assert list(read(store, "m@b")) == ["m@b"]
     with reading(store) as connection:
         assert load_served(connection, (), NOW) == {}
 
 
-def test_asked_for_are_those_of_which_something_is_open() -> None:
+def test_endpoints_with_an_unknown_speed_or_uptime_are_selected() -> None:
     slow, fast = Percentiles(p50=1.0), Percentiles(p50=9.0)
     down = Endpoint("m@down", "m", "p", "p", latency_s=slow, throughput_tps=fast)
     quick = Endpoint("m@quick", "m", "p", "p", latency_s=slow, uptime_1d_percent=99.0)
-    told = replace(down, endpoint_id="m@told", uptime_30m_percent=99.0)
-    assert endpoints_without_speed([told, down, quick]) == ["m@down", "m@quick"]
+    complete = replace(down, endpoint_id="m@complete", uptime_30m_percent=99.0)
+    assert endpoints_without_speed([complete, down, quick]) == ["m@down", "m@quick"]

@@ -1,4 +1,4 @@
-"""Snapshots and policy revisions: kept as they were, shared where equal, in force one after the other."""
+"""Storage of snapshots and policy revisions: unchanged, with shared parts, activated in order."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def parts_kept(store: Engine) -> int:
         return connection.execute(select(func.count()).select_from(part)).scalar_one()
 
 
-def test_a_snapshot_comes_back_byte_by_byte(ruled: Engine) -> None:
+def test_a_snapshot_is_read_back_byte_for_byte(ruled: Engine) -> None:
     whole = snapshot(b"\x00\xff", b"{}", b"")
     save_snapshot(ruled, whole, published=False, now=NOON)
     assert load_snapshot(ruled, whole.snapshot_id) == whole
@@ -54,7 +54,7 @@ def test_a_snapshot_comes_back_byte_by_byte(ruled: Engine) -> None:
     assert latest_published(ruled) is None
 
 
-def test_equal_parts_are_kept_once(ruled: Engine) -> None:
+def test_equal_parts_are_stored_once(ruled: Engine) -> None:
     one, other = snapshot(b"a", b"b"), snapshot(b"b", b"c")
     for each in (one, other, one):
         save_snapshot(ruled, each, published=False, now=NOON)
@@ -63,20 +63,20 @@ def test_equal_parts_are_kept_once(ruled: Engine) -> None:
     assert load_snapshot(ruled, other.snapshot_id) == other
 
 
-def test_more_parts_than_a_statement_takes(ruled: Engine) -> None:
+def test_a_snapshot_may_have_more_parts_than_a_statement_has_parameters(ruled: Engine) -> None:
     many = snapshot(*(str(number).encode() for number in range(1200)))
     save_snapshot(ruled, many, published=True, now=NOON)
     assert load_snapshot(ruled, many.snapshot_id) == many
 
 
-def test_publishing_goes_forward_only(ruled: Engine) -> None:
+def test_publication_sequences_only_grow(ruled: Engine) -> None:
     one, other = snapshot(b"a"), snapshot(b"b")
     for hour, each in enumerate((one, one, other, one)):
         save_snapshot(ruled, each, published=True, now=NOON + hour * HOUR)
     assert latest_published(ruled) == Publication(3, one.snapshot_id, NOON + 3 * HOUR)
 
 
-def test_what_is_not_what_its_name_says_is_neither_kept_nor_read(ruled: Engine) -> None:
+def test_content_with_a_wrong_digest_is_neither_stored_nor_read(ruled: Engine) -> None:
     good = snapshot(b"a")
     wrong = StoredSnapshot(good.snapshot_id, NOON, 1, good.manifest, {"0" * 64: b"a"})
     with pytest.raises(StoreUnavailable, match="is not the digest of its content"):
@@ -88,13 +88,13 @@ def test_what_is_not_what_its_name_says_is_neither_kept_nor_read(ruled: Engine) 
         load_snapshot(ruled, good.snapshot_id)
 
 
-def test_a_snapshot_of_an_unknown_policy_is_not_kept(store: Engine) -> None:
+def test_a_snapshot_of_an_unknown_policy_is_not_stored(store: Engine) -> None:
     with pytest.raises(StoreUnavailable, match=r"(?i)foreign key"):
         save_snapshot(store, snapshot(b"a"), published=True, now=NOON)
     assert parts_kept(store) == 0
 
 
-def test_policy_revisions_are_numbered_as_they_come_into_force(store: Engine) -> None:
+def test_policy_revisions_are_numbered_in_order_of_activation(store: Engine) -> None:
     assert latest_policy(store) is None
     first, second = {"a.yaml": "ä: 1\n"}, {"a.yaml": "ä: 2\n", "b.yaml": ""}
     numbers = [

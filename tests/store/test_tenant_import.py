@@ -1,4 +1,4 @@
-"""Preferences and tenant settings: a tenant named in a file is replaced whole, others are not touched."""
+"""Imports of preferences and tenant settings: a file replaces only the tenants it names."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ IGNORE = Preference("acme", "ignore", "groq")
 THEIRS = Preference("zeta", "ignore", "groq")
 
 
-def test_a_tenants_preferences_are_replaced_whole_and_others_left(catalogued: Engine) -> None:
+def test_all_preferences_of_a_tenant_are_replaced_and_others_stay(catalogued: Engine) -> None:
     prefer(catalogued, PIN, IGNORE, THEIRS, IGNORE)
     assert load_world(catalogued).preferences == (IGNORE, PIN, THEIRS)
     report = prefer(catalogued, Preference("acme", "pin", "groq"), PIN)
@@ -61,7 +61,7 @@ def test_a_tenants_preferences_are_replaced_whole_and_others_left(catalogued: En
     assert load_world(catalogued).preferences == (Preference("acme", "pin", "groq"), PIN, THEIRS)
 
 
-def test_the_second_time_all_is_unchanged(catalogued: Engine) -> None:
+def test_a_repeated_import_changes_nothing(catalogued: Engine) -> None:
     settings = TenantSettings("acme", ("novita",), ("groq",), zdr=True, deny_data_collection=True)
     for tally in (ImportCounts(added=("acme",)), ImportCounts(unchanged=1)):
         assert settle(catalogued, settings).counts == {"tenants": tally}
@@ -71,7 +71,7 @@ def test_the_second_time_all_is_unchanged(catalogued: Engine) -> None:
     assert load_world(catalogued).tenants == (settings,)
 
 
-def test_a_tenants_settings_are_replaced_whole_and_others_left(catalogued: Engine) -> None:
+def test_all_settings_of_a_tenant_are_replaced_and_others_stay(catalogued: Engine) -> None:
     settle(catalogued, TenantSettings("acme", only=("novita",), zdr=True), TenantSettings("zeta"))
     report = settle(catalogued, TenantSettings("acme", ignore=("groq",)))
     assert report.counts == {"tenants": ImportCounts(changed=("acme",))}
@@ -91,7 +91,7 @@ def test_a_tenants_settings_are_replaced_whole_and_others_left(catalogued: Engin
             "nowhere",
             None,
             "'nowhere' is neither a known provider nor the tag of a known endpoint",
-            id="nobody",
+            id="no tenant",
         ),
         pytest.param(
             "novita/fp8",
@@ -124,7 +124,7 @@ def affiliations(store: Engine) -> list[tuple[str, str]]:
         ]
 
 
-def test_a_tenants_provider_is_part_of_what_is_replaced(catalogued: Engine) -> None:
+def test_the_affiliated_provider_is_replaced_with_the_settings(catalogued: Engine) -> None:
     assert affiliate(catalogued, acme="novita").counts == {
         "tenants": ImportCounts(added=("acme", "zeta"))
     }
@@ -145,7 +145,7 @@ def test_a_tenants_provider_is_part_of_what_is_replaced(catalogued: Engine) -> N
     assert affiliations(catalogued) == []
 
 
-def test_settings_that_name_an_unknown_provider_are_refused_and_the_old_ones_stay(
+def test_settings_with_an_unknown_provider_are_rejected_and_the_old_ones_stay(
     catalogued: Engine,
 ) -> None:
     settle(catalogued, TenantSettings("acme", only=("novita",)))

@@ -1,4 +1,4 @@
-"""Counters added up in SQL: exactly what plain Python makes of them, on both databases, in any order and batches."""
+"""Sums of counters: equal to a plain Python oracle on both databases, in any order."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def empty(database: Engine) -> None:
 
 
 def count(database: Engine, rows: Iterable[Row]) -> None:
-    """As the sink does: a batch adds to hours and days alike."""
+    """Add a batch to the counters of hours and of days, as the sink does."""
     cells = {row[:5]: list(row[5:]) for row in rows}
     with writing(database) as connection:
         add_up(
@@ -67,16 +67,16 @@ def row(
     tenant: str = "t",
     stratum: int = 0,
 ) -> Row:
-    """Requests, calls, bad ones; two requests more left no choice."""
+    """Return a row of requests, calls and errored calls; two more requests had a forced choice."""
     requests, calls, errored = counts
     return (name, source, tenant, stratum, hour, requests + 2, calls, errored, requests, calls)
 
 
-# --- the same in plain Python ---------------------------------------------------------------------------------------
+# --- the oracle in plain Python ---
 
 
-def reckoned(rows: Sequence[Row], spec: EvidenceSpec, end: int) -> tuple[TrafficCounts, ...]:
-    """Every hour by itself, with big numbers, straight from the definition."""
+def expected_counts(rows: Sequence[Row], spec: EvidenceSpec, end: int) -> tuple[TrafficCounts, ...]:
+    """Return the sums by the definition: hour by hour, in exact integers."""
     oldest, today = end - floor(spec.max_age / HOUR), end // 24
     cells: defaultdict[tuple[str, str, str, int], list[Row]] = defaultdict(list)
     stale = set()
@@ -101,7 +101,7 @@ def reckoned(rows: Sequence[Row], spec: EvidenceSpec, end: int) -> tuple[Traffic
 
 
 def half_life(name: str, rows: Sequence[Row], spec: EvidenceSpec, today: int) -> float:
-    """The step of the ladder next to the time in which the target comes in at the rate of the last whole days."""
+    """Return the half-life: the nearest step to the time in which the target count arrives."""
     shortest, longest = spec.half_life_min / HOUR, spec.half_life_max / HOUR
     days = [r[4] // 24 for r in rows if r[0] == name and r[4] // 24 < today]
     calls = sum(r[6] for r in rows if r[0] == name and today - 7 <= r[4] // 24 < today)
@@ -142,7 +142,7 @@ def one(
     )
 
 
-# --- compared -------------------------------------------------------------------------------------------------------
+# --- comparison ---
 
 COUNTS = st.lists(st.integers(0, 50) | st.integers(0, 10**9), min_size=3, max_size=3).map(
     lambda n: sorted(n)[::-1]
@@ -166,18 +166,18 @@ ROWS = st.lists(
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ROWS, st.sampled_from([NOON, NOON - 12, NOON + 11, NOON - 13]))
-def test_sql_makes_of_counters_what_python_does(
+def test_sums_from_sql_equal_those_of_the_python_oracle(
     counters: Engine, rows: list[Row], end: int
 ) -> None:
     empty(counters)
     count(counters, rows)
     found = read(counters, SPEC, OTHER, end=end)
-    assert found == [reckoned(rows, SPEC, end), reckoned(rows, OTHER, end)]
+    assert found == [expected_counts(rows, SPEC, end), expected_counts(rows, OTHER, end)]
 
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ROWS, st.data())
-def test_order_and_batches_make_no_difference(
+def test_sums_do_not_depend_on_order_or_batches(
     counters: Engine, rows: list[Row], data: st.DataObject
 ) -> None:
     empty(counters)
@@ -190,7 +190,7 @@ def test_order_and_batches_make_no_difference(
         size = data.draw(st.integers(1, len(left)))
         batch: dict[tuple[object, ...], Row] = {}
         rest = left[size:]
-        for each in left[:size]:  # a batch names a cell once
+        for each in left[:size]:  # a batch has each cell once
             if each[:5] in batch:
                 rest.append(each)
             batch[each[:5]] = each
@@ -204,46 +204,46 @@ LATER = st.lists(st.tuples(ROWS, st.integers(0, 40)), min_size=1, max_size=4)
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(LATER, st.sampled_from([0, 60]))
-def test_a_book_that_reads_what_has_grown_says_the_same(
+def test_a_cache_that_reads_only_changes_gives_the_same_sums(
     counters: Engine, later: list[tuple[list[Row], int]], back: int
 ) -> None:
     empty(counters)
-    book, end = CounterCache(), NOON - 24
+    cache, end = CounterCache(), NOON - 24
     for rows, hours in later:
         count(counters, rows)
         end += hours
-        assert read(counters, SPEC, OTHER, end=end, cache=book) == read(
+        assert read(counters, SPEC, OTHER, end=end, cache=cache) == read(
             counters, SPEC, OTHER, end=end
         )
     end -= back
-    assert read(counters, SPEC, OTHER, end=end, cache=book) == read(counters, SPEC, OTHER, end=end)
+    assert read(counters, SPEC, OTHER, end=end, cache=cache) == read(counters, SPEC, OTHER, end=end)
 
 
-def test_a_book_outlives_counters_that_are_gone(counters: Engine) -> None:
-    book = CounterCache()
+def test_a_cache_stays_correct_after_counters_are_deleted(counters: Engine) -> None:
+    cache = CounterCache()
     count(counters, [row(NOON - 1, 10, 5, 1), row(NOON - 2, 10, 5, 1), row(NOON - 99, 10, 5, 1)])
-    assert read(counters, SPEC, cache=book) == read(counters, SPEC)
+    assert read(counters, SPEC, cache=cache) == read(counters, SPEC)
     empty(counters)
-    assert read(counters, SPEC, cache=book) == [()]
+    assert read(counters, SPEC, cache=cache) == [()]
     count(counters, [row(NOON - 2, 10, 5, 1)])
-    assert read(counters, SPEC, cache=book) == read(counters, SPEC)
+    assert read(counters, SPEC, cache=cache) == read(counters, SPEC)
 
 
-def test_a_book_whose_reading_broke_off_begins_anew(counters: Engine) -> None:
-    shelf, spans = TableCache(evidence_counter, "hour"), range(NOON - 9, NOON)
+def test_a_cache_is_correct_after_an_interrupted_read(counters: Engine) -> None:
+    table_cache, spans = TableCache(evidence_counter, "hour"), range(NOON - 9, NOON)
     count(
         counters,
         [row(NOON - 1, 10, 5, 1), row(NOON - 2, 10, 5, 1), row(NOON - 2, 10, 5, 1, name="m@b")],
     )
     with reading(counters) as connection:
         with pytest.raises(ConnectionResetError):
-            shelf.refresh(cast("Connection", BreakingOff(connection)), spans)
-        shelf.refresh(connection, spans)
-    found = shelf.sums([dict.fromkeys(spans, 1)], {}, NOON - 1)
+            table_cache.refresh(cast("Connection", InterruptedConnection(connection)), spans)
+        table_cache.refresh(connection, spans)
+    found = table_cache.sums([dict.fromkeys(spans, 1)], {}, NOON - 1)
     assert {cell[0]: sums.counts[0] for cell, sums in found.items()} == {"m@a": 24, "m@b": 12}
 
 
-class BreakingOff:
+class InterruptedConnection:
     """A connection that is lost after the second row."""
 
     def __init__(self, connection: Connection) -> None:
@@ -267,16 +267,14 @@ class BreakingOff:
         pytest.param((20_000 - 10) * 24 + 23, False, id="the one that ended before it"),
     ],
 )
-def test_what_has_ended_counts_until_it_is_too_old(
-    counters: Engine, hour: int, *, seen: bool
-) -> None:
+def test_closed_hours_count_until_the_age_limit(counters: Engine, hour: int, *, seen: bool) -> None:
     count(counters, [row(hour, 10, 5, 1)])
     (found,) = read(counters, SPEC)
     assert [each.observed for each in found if each.observed.requests] == [Counts(12, 5, 1)] * seen
     assert (found == ()) is (hour == NOON)
 
 
-def test_only_the_closed_hour_is_told_apart(counters: Engine) -> None:
+def test_the_closed_hour_is_also_counted_alone(counters: Engine) -> None:
     count(counters, [row(NOON - 1, 10, 5, 1), row(NOON - 2, 10, 7, 2), row(NOON - 25, 9, 9, 9)])
     ((found,),) = read(counters, SPEC)
     assert (found.hour_calls, found.hour_errored) == (5, 1)
@@ -284,7 +282,7 @@ def test_only_the_closed_hour_is_told_apart(counters: Engine) -> None:
     assert (before.hour_calls, before.hour_errored) == (7, 2)
 
 
-def test_a_busy_endpoint_forgets_faster(counters: Engine) -> None:
+def test_a_busy_endpoint_has_a_shorter_half_life(counters: Engine) -> None:
     busy = [row(NOON - 24 * day, 30_000, 10_000, 0) for day in range(1, 8)]
     quiet = [row(NOON - 24 * day, 30, 10, 0, name="m@b") for day in range(1, 8)]
     count(counters, [*busy, *quiet])
@@ -293,7 +291,7 @@ def test_a_busy_endpoint_forgets_faster(counters: Engine) -> None:
     assert first.tool_call_requests / 10_000 < second.tool_call_requests / 10
 
 
-def test_reading_leaves_nothing_behind(counters: Engine) -> None:
+def test_reading_leaves_the_database_unchanged(counters: Engine) -> None:
     count(counters, [row(NOON - 1, 10, 5, 1)])
     with reading(counters) as connection:
         once = load_traffic(connection, {SPEC.key: SPEC, OTHER.key: OTHER}, EPOCH + NOON * HOUR)
@@ -304,7 +302,7 @@ def test_reading_leaves_nothing_behind(counters: Engine) -> None:
         assert inspect(connection).get_temp_table_names() == []
 
 
-def test_numbers_stay_whole_however_large(counters: Engine) -> None:
+def test_large_counts_are_summed_exactly(counters: Engine) -> None:
     spec = replace(SPEC, half_life_min=168 * HOUR)
     rows = [
         row(NOON - 1, 10**12, 10**12 - 1, 1),
@@ -312,4 +310,4 @@ def test_numbers_stay_whole_however_large(counters: Engine) -> None:
         row(NOON - 80, 7, 7, 7),
     ]
     count(counters, rows)
-    assert read(counters, spec) == [reckoned(rows, spec, NOON)]
+    assert read(counters, spec) == [expected_counts(rows, spec, NOON)]

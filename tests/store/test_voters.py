@@ -1,4 +1,4 @@
-"""Who has a say, from what was counted: tenants by their own names, over whole days, the erased and unseen left out."""
+"""Voters and votes: tenants by their own names, over whole days, without erased ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOW = datetime(2026, 7, 4, 14, 30, tzinfo=UTC)
 TODAY = (NOW - datetime(1970, 1, 1, tzinfo=UTC)).days
 DAY = timedelta(days=1)
 MODEL, OTHER = "lab/one", "lab/two"
-NOBODY: frozenset[str] = frozenset()
+NO_PROVIDERS: frozenset[str] = frozenset()
 
 
 def put(store: Engine, table: Table, *rows: tuple[object, ...]) -> None:
@@ -40,11 +40,13 @@ def read(store: Engine, *preferences: Preference) -> tuple[IgnoreVote, ...]:
 
 
 @pytest.fixture
-def seen(store: Engine) -> Engine:
-    """Acme under two pseudonyms, zeta under one; both eligible, asking for tools of one model."""
+def two_tenants(store: Engine) -> Engine:
+    """Store two eligible tenants: acme with two pseudonyms, zeta with one."""
     put(
         store, tenant_pseudonym,
-        ("p-acme-1", "acme", NOW - 20 * DAY), ("p-acme-2", "acme", NOW - 3 * DAY), ("p-zeta", "zeta", NOW - 14 * DAY),
+        ("p-acme-1", "acme", NOW - 20 * DAY),
+        ("p-acme-2", "acme", NOW - 3 * DAY),
+        ("p-zeta", "zeta", NOW - 14 * DAY),
     )  # fmt: skip
     put(
         store, tenant_provider,
@@ -60,56 +62,56 @@ def seen(store: Engine) -> Engine:
     return store
 
 
-def test_a_tenant_is_one_whatever_its_pseudonyms(seen: Engine) -> None:
+def test_all_pseudonyms_of_a_tenant_are_one_voter(two_tenants: Engine) -> None:
     put(
-        seen,
+        two_tenants,
         tenant_ignore,
         ("p-acme-1", MODEL, "groq", TODAY - 28),
         ("p-acme-2", MODEL, "novita", TODAY - 1),
     )
-    put(seen, tenant_activity, ("p-zeta", OTHER, TODAY - 28, 7))
-    put(seen, tenant_affiliation, ("zeta", "groq"))
-    with reading(seen) as connection:
+    put(two_tenants, tenant_activity, ("p-zeta", OTHER, TODAY - 28, 7))
+    put(two_tenants, tenant_affiliation, ("zeta", "groq"))
+    with reading(two_tenants) as connection:
         acme, zeta = load_voters(connection, NOW)
     assert acme == Voter(
         "acme",
         NOW - 20 * DAY,
         {"novita": 150, "groq": 50},
         {MODEL: frozenset({"groq", "novita"})},
-        NOBODY,
+        NO_PROVIDERS,
     )
     assert zeta == Voter(
         "zeta",
         NOW - 14 * DAY,
         {"novita": 199, "groq": 1},
-        {MODEL: NOBODY, OTHER: NOBODY},
+        {MODEL: NO_PROVIDERS, OTHER: NO_PROVIDERS},
         frozenset({"groq"}),
     )
 
 
-def test_standing_preferences_count_by_the_tenants_own_name(seen: Engine) -> None:
-    wishes = [
+def test_standing_preferences_count_under_the_tenants_own_name(two_tenants: Engine) -> None:
+    preferences = [
         Preference("acme", "ignore", "groq"),
         Preference("zeta", "pin", "groq"),
         Preference("new", "ignore", "groq"),
     ]
-    assert read(seen, *wishes) == (
+    assert read(two_tenants, *preferences) == (
         IgnoreVote("acme", MODEL, frozenset({"groq"})),
         IgnoreVote("zeta", MODEL),
     )
 
 
 @pytest.mark.parametrize("day", [TODAY - 29, TODAY])
-def test_only_the_last_28_whole_days_count(seen: Engine, day: int) -> None:
-    put(seen, tenant_ignore, ("p-acme-1", MODEL, "groq", day))
-    put(seen, tenant_activity, ("p-acme-1", OTHER, day, 1))
-    assert read(seen) == (IgnoreVote("acme", MODEL), IgnoreVote("zeta", MODEL))
+def test_only_the_last_28_whole_days_count(two_tenants: Engine, day: int) -> None:
+    put(two_tenants, tenant_ignore, ("p-acme-1", MODEL, "groq", day))
+    put(two_tenants, tenant_activity, ("p-acme-1", OTHER, day, 1))
+    assert read(two_tenants) == (IgnoreVote("acme", MODEL), IgnoreVote("zeta", MODEL))
 
 
-def test_who_was_erased_drops_out(seen: Engine) -> None:
-    erase_tenant(seen, "acme")
-    assert read(seen, Preference("acme", "ignore", "groq")) == (IgnoreVote("zeta", MODEL),)
+def test_an_erased_tenant_has_no_vote(two_tenants: Engine) -> None:
+    erase_tenant(two_tenants, "acme")
+    assert read(two_tenants, Preference("acme", "ignore", "groq")) == (IgnoreVote("zeta", MODEL),)
 
 
-def test_nobody_has_a_say_where_nobody_was_seen(store: Engine) -> None:
+def test_without_traffic_there_are_no_votes(store: Engine) -> None:
     assert read(store, *(Preference(f"t{n}", "ignore", "groq") for n in range(99))) == ()

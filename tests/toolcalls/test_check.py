@@ -1,4 +1,4 @@
-"""One call, one class: the shapes that are read, what is JSON, and what a schema makes of it."""
+"""Classification of calls: accepted shapes, JSON syntax, and checks against the schema."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def call(arguments: object, name: object = "t") -> dict[str, Any]:
 
 
 def found(parameters: object, arguments: object) -> CallClass:
-    """The class by both ways: short arguments are judged at once, longer ones with care."""
+    """Return the class by both paths: the fast one for short arguments, and the careful one."""
     (quick,) = check([tool(parameters)], [call(arguments)]).calls
     if isinstance(arguments, str):
         assert check([tool(parameters)], [call(arguments + " " * 300)]).calls == (quick,)
@@ -47,31 +47,33 @@ CITY: Schema = {"type": "object", "properties": {"city": {"type": "string"}}, "r
         pytest.param('"{\\"city\\": \\"Rome\\"}"', MISMATCH, id="JSON in JSON"),
         pytest.param("null", MISMATCH, id="null"),
         pytest.param("7", MISMATCH, id="a number"),
-        pytest.param("true", MISMATCH, id="a truth"),
+        pytest.param("true", MISMATCH, id="a boolean"),
         pytest.param("", INVALID, id="empty text"),
         pytest.param('{"city": "Rome"', INVALID, id="cut off"),
         pytest.param("{'city': 'Rome'}", INVALID, id="as Python writes it"),
         pytest.param('```json\n{"city": "Rome"}\n```', INVALID, id="fenced"),
-        pytest.param({"city": "Rome"}, VALID, id="read already"),
-        pytest.param({"city": None}, MISMATCH, id="read already, of another type"),
+        pytest.param({"city": "Rome"}, VALID, id="already parsed"),
+        pytest.param({"city": None}, MISMATCH, id="already parsed, of another type"),
         pytest.param(b'{"city": "Rome"}', VALID, id="bytes"),
-        pytest.param(b'{"city": "\xff"}', INVALID, id="bytes that are no text"),
+        pytest.param(b'{"city": "\xff"}', INVALID, id="bytes that are not UTF-8"),
         pytest.param(b"", INVALID, id="no bytes"),
         pytest.param(None, INVALID, id="none"),
-        pytest.param(float("nan"), INVALID, id="no number, read already"),
+        pytest.param(float("nan"), INVALID, id="NaN, already parsed"),
         pytest.param({"city": {1, 2}}, INVALID, id="values that JSON does not have"),
     ],
 )
-def test_arguments_are_classed_by_the_schema(arguments: object, expected: CallClass) -> None:
+def test_arguments_are_classified_by_the_schema(arguments: object, expected: CallClass) -> None:
     assert found(CITY, arguments) is expected
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        pytest.param('{"city": 1, "city": "Rome"}', VALID, id="of one key twice the later counts"),
+        pytest.param('{"city": 1, "city": "Rome"}', VALID, id="the later of two equal keys counts"),
         pytest.param(
-            '{"city": "Rome", "city": 1}', MISMATCH, id="of one key twice the later counts, bad"
+            '{"city": "Rome", "city": 1}',
+            MISMATCH,
+            id="the later of two equal keys counts and is invalid",
         ),
         pytest.param('{"city": "\\ud800"}', VALID, id="half a surrogate pair, written out"),
         pytest.param(
@@ -105,7 +107,7 @@ def test_arguments_are_classed_by_the_schema(arguments: object, expected: CallCl
         ),
     ],
 )
-def test_json_is_what_javascript_takes_for_it(text: str, expected: CallClass) -> None:
+def test_arguments_are_json_if_json_parse_accepts_them(text: str, expected: CallClass) -> None:
     assert found(CITY, text) is expected
 
 
@@ -114,15 +116,17 @@ def test_json_is_what_javascript_takes_for_it(text: str, expected: CallClass) ->
     [
         pytest.param({"type": "integer"}, "1.0", VALID, id="a whole double is an integer"),
         pytest.param({"type": "integer"}, "1e3", VALID, id="a whole double, with an exponent"),
-        pytest.param({"type": "integer"}, "1.5", MISMATCH, id="a fraction is none"),
-        pytest.param({"type": "integer"}, "1e400", VALID, id="so is one beyond the doubles"),
+        pytest.param({"type": "integer"}, "1.5", MISMATCH, id="a fraction is not an integer"),
+        pytest.param(
+            {"type": "integer"}, "1e400", VALID, id="a number beyond the doubles is an integer"
+        ),
         pytest.param(
             {"type": "number", "maximum": 5},
             "1e400",
             MISMATCH,
-            id="one beyond the doubles is large",
+            id="a number beyond the doubles is large",
         ),
-        pytest.param({"minimum": 0}, "-1e400", MISMATCH, id="one below the doubles is small"),
+        pytest.param({"minimum": 0}, "-1e400", MISMATCH, id="a number below the doubles is small"),
         pytest.param({"type": "integer"}, "9" * 400, VALID, id="an integer beyond the doubles"),
         pytest.param(
             {"maximum": 9007199254740992},
@@ -149,22 +153,24 @@ def test_json_is_what_javascript_takes_for_it(text: str, expected: CallClass) ->
             {"maximum": 2**64}, "18446744073709551616", VALID, id="an integer beyond 64 bits"
         ),
         pytest.param(
-            {"maximum": 2**64}, "1844674407370955161600", MISMATCH, id="one larger by far"
+            {"maximum": 2**64}, "1844674407370955161600", MISMATCH, id="a much larger integer"
         ),
         pytest.param(
             {"exclusiveMinimum": 2**53},
             "9007199254740993",
             VALID,
-            id="unlike there, taken exactly at first",
+            id="unlike cfworker, compared exactly first",
         ),
         pytest.param({"multipleOf": 0.01}, "19.99", VALID, id="multiples are decimal"),
-        pytest.param({"multipleOf": 0.01}, "0.001", MISMATCH, id="no multiple"),
+        pytest.param({"multipleOf": 0.01}, "0.001", MISMATCH, id="not a multiple"),
         pytest.param({"const": 1}, "1.0", VALID, id="one is 1.0"),
         pytest.param({"const": 1}, "true", MISMATCH, id="one is not true"),
         pytest.param({"const": 0}, "-0", VALID, id="minus zero is zero"),
     ],
 )
-def test_numbers_are_javascripts(schema: Schema, number: str, expected: CallClass) -> None:
+def test_numbers_follow_the_rules_of_javascript(
+    schema: Schema, number: str, expected: CallClass
+) -> None:
     assert found(schema, number) is expected
 
 
@@ -173,7 +179,7 @@ def test_numbers_are_javascripts(schema: Schema, number: str, expected: CallClas
     [
         pytest.param(ABSENT, "[1]", VALID, id="a missing schema"),
         pytest.param(None, "[1]", VALID, id="null for a schema"),
-        pytest.param(ABSENT, "[1", INVALID, id="a missing schema, and no JSON"),
+        pytest.param(ABSENT, "[1", INVALID, id="a missing schema, invalid JSON"),
         pytest.param({}, "[1]", VALID, id="an empty schema"),
         pytest.param(True, "[1]", VALID, id="true for a schema"),
         pytest.param(False, "[1]", MISMATCH, id="false for a schema"),
@@ -187,12 +193,15 @@ def test_numbers_are_javascripts(schema: Schema, number: str, expected: CallClas
         pytest.param(
             {"type": "object", "properties": None}, "[1]", VALID, id="null for properties"
         ),
-        pytest.param({"type": "object", "pattern": "("}, "[1]", VALID, id="a pattern that is none"),
+        pytest.param({"type": "object", "pattern": "("}, "[1]", VALID, id="an invalid pattern"),
         pytest.param(
-            {"type": "object", "pattern": "^(?=a)"}, "[1]", VALID, id="a pattern that looks around"
+            {"type": "object", "pattern": "^(?=a)"}, "[1]", VALID, id="a pattern with look-around"
         ),
         pytest.param(
-            {"type": "object", "pattern": "(a)\\1"}, "[1]", VALID, id="a pattern that looks back"
+            {"type": "object", "pattern": "(a)\\1"},
+            "[1]",
+            VALID,
+            id="a pattern with a back reference",
         ),
         pytest.param(
             {"type": "object", "$ref": "#/definitions/none"},
@@ -203,9 +212,7 @@ def test_numbers_are_javascripts(schema: Schema, number: str, expected: CallClas
         pytest.param(
             {"type": "object", "x": float("nan")}, "[1]", MISMATCH, id="a schema with NaN"
         ),
-        pytest.param(
-            {"type": "object", "x": {1}}, "[1]", VALID, id="a schema with what cannot be written"
-        ),
+        pytest.param({"type": "object", "x": {1}}, "[1]", VALID, id="a schema that is not JSON"),
         pytest.param(
             {"type": "object", "x": 2**70},
             "[1]",
@@ -220,7 +227,7 @@ def test_numbers_are_javascripts(schema: Schema, number: str, expected: CallClas
         ),
     ],
 )
-def test_where_no_schema_can_judge_json_is_valid(
+def test_json_is_valid_if_the_schema_is_missing_or_unusable(
     schema: object, arguments: str, expected: CallClass
 ) -> None:
     assert found(schema, arguments) is expected
@@ -230,23 +237,28 @@ def test_where_no_schema_can_judge_json_is_valid(
     ("schema", "arguments", "expected"),
     [
         pytest.param({"type": "dict"}, "{}", MISMATCH, id="an unknown type matches nothing"),
-        pytest.param({"type": ["dict", "null"]}, "null", VALID, id="but the known beside it match"),
-        pytest.param({"type": ["dict", "null"]}, "{}", MISMATCH, id="and nothing else does"),
+        pytest.param(
+            {"type": ["dict", "null"]},
+            "null",
+            VALID,
+            id="a known type next to an unknown one matches",
+        ),
+        pytest.param({"type": ["dict", "null"]}, "{}", MISMATCH, id="other values do not match"),
         pytest.param({"type": None}, "{}", MISMATCH, id="null for a type matches nothing"),
         pytest.param(
             {"properties": {"a": {"type": "float"}}},
             '{"a": 1}',
             MISMATCH,
-            id="an unknown type within",
+            id="an unknown type of a property",
         ),
         pytest.param(
             {"properties": {"a": {"type": "float"}}},
             "{}",
             VALID,
-            id="an unknown type of what is not there",
+            id="an unknown type of a missing property",
         ),
         pytest.param(
-            {"enum": [{"type": "dict"}]}, '{"type": "dict"}', VALID, id="data is no schema"
+            {"enum": [{"type": "dict"}]}, '{"type": "dict"}', VALID, id="data is not a schema"
         ),
         pytest.param(
             {"properties": {"type": {"const": 1}}},
@@ -255,26 +267,31 @@ def test_where_no_schema_can_judge_json_is_valid(
             id="a property may be called type",
         ),
         pytest.param(
-            {"type": "object", "title": None}, "[]", MISMATCH, id="an ill title spoils nothing"
+            {"type": "object", "title": None}, "[]", MISMATCH, id="an invalid title is ignored"
         ),
         pytest.param(
             {"type": "object", "properties": []},
             "[]",
             MISMATCH,
-            id="nor do properties as PHP writes them",
+            id="an empty list for properties is ignored",
         ),
         pytest.param(
             {"$schema": "https://example.com/own", "type": "object"},
             "[]",
             MISMATCH,
-            id="nor an own dialect",
+            id="an unknown dialect is ignored",
         ),
         pytest.param(
             {"type": "object", "required": True}, "{}", VALID, id="a required flag asserts nothing"
         ),
-        pytest.param({"type": "object", "required": True}, "[]", MISMATCH, id="and spoils nothing"),
         pytest.param(
-            {"minimum": 1, "exclusiveMinimum": True}, "0", MISMATCH, id="nor does an exclusive flag"
+            {"type": "object", "required": True}, "[]", MISMATCH, id="a required flag is ignored"
+        ),
+        pytest.param(
+            {"minimum": 1, "exclusiveMinimum": True},
+            "0",
+            MISMATCH,
+            id="an exclusive flag asserts nothing",
         ),
         pytest.param(
             {"$ref": "#/$defs/a b", "$defs": {"a b": {"type": "null"}}},
@@ -306,18 +323,23 @@ def test_where_no_schema_can_judge_json_is_valid(
         pytest.param(
             {"format": "uuid"}, '"7"', MISMATCH, id="a format of a later draft is asserted too"
         ),
-        pytest.param({"format": "regex"}, '"("', VALID, id="no text of the endpoint's is compiled"),
-        pytest.param({"format": "city"}, '"7"', VALID, id="an unknown format asserts nothing"),
-        pytest.param({"format": ["date"]}, '"7"', VALID, id="nor does a list of formats"),
         pytest.param(
-            {"contentMediaType": "application/json"}, '"("', VALID, id="nor does a media type"
+            {"format": "regex"}, '"("', VALID, id="text from the endpoint is not compiled"
+        ),
+        pytest.param({"format": "city"}, '"7"', VALID, id="an unknown format asserts nothing"),
+        pytest.param({"format": ["date"]}, '"7"', VALID, id="a list of formats asserts nothing"),
+        pytest.param(
+            {"contentMediaType": "application/json"},
+            '"("',
+            VALID,
+            id="a media type asserts nothing",
         ),
         pytest.param(
-            {"maxLength": 1}, '"😀"', VALID, id="characters are counted, not their halves"
+            {"maxLength": 1}, '"😀"', VALID, id="characters are counted, not UTF-16 units"
         ),
     ],
 )
-def test_schemas_mean_what_they_mean_to_cfworker(
+def test_schemas_have_the_same_meaning_as_in_cfworker(
     schema: Schema, arguments: str, expected: CallClass
 ) -> None:
     assert found(schema, arguments) is expected
@@ -333,7 +355,7 @@ def test_schemas_mean_what_they_mean_to_cfworker(
             [tool(CITY)],
             {"function": {"name": "u", "arguments": "{"}},
             INVALID,
-            id="another name, no JSON",
+            id="another name, invalid JSON",
         ),
         pytest.param(
             [tool(CITY)], {"function": {"name": "T", "arguments": "{}"}}, UNKNOWN, id="another case"
@@ -370,7 +392,10 @@ def test_schemas_mean_what_they_mean_to_cfworker(
             id="odd tools",
         ),
         pytest.param(
-            [tool(CITY), tool({})], call("{}"), VALID, id="of two with one name the later counts"
+            [tool(CITY), tool({})],
+            call("{}"),
+            VALID,
+            id="the later of two tools with one name counts",
         ),
         pytest.param(
             [{"type": "function", "name": "t", "parameters": CITY}],
@@ -383,23 +408,25 @@ def test_schemas_mean_what_they_mean_to_cfworker(
             (tool(each) for each in (CITY,)),
             call("{}"),
             MISMATCH,
-            id="tools that can be walked once",
+            id="tools from an iterator",
         ),
         pytest.param(
             ({**tool(each), "function": 7} for each in (1,)),
             call("{}"),
             UNKNOWN,
-            id="odd tools, once",
+            id="odd tools from an iterator",
         ),
     ],
 )
-def test_every_shape_has_a_class(tools: Any, item: object, expected: CallClass) -> None:
+def test_tools_and_calls_of_every_shape_are_classified(
+    tools: Any, item: object, expected: CallClass
+) -> None:
     checked = check(tools, [item])
     assert checked.calls == (expected,)
     assert checked.errored is (expected is not VALID)
 
 
-def test_one_bad_call_makes_the_request_errored() -> None:
+def test_one_invalid_call_makes_the_request_errored() -> None:
     good, bad = call('{"city": "Rome"}'), call("{}")
     assert check([tool(CITY)], [good, bad, good]).calls == (VALID, MISMATCH, VALID)
     assert check([tool(CITY)], [good, bad, good]).errored
@@ -412,7 +439,7 @@ def test_an_answer_without_calls_is_not_errored(none: Any) -> None:
     assert (checked.calls, checked.errored) == ((), False)
 
 
-def test_tools_are_kept_for_many_answers_and_left_as_they_are() -> None:
+def test_offered_tools_can_check_many_answers_and_are_not_changed() -> None:
     before = [tool({"type": "dict", "title": None}), tool(CITY, "u")]
     tools = OfferedTools(json.loads(json.dumps(before)))
     listed = json.loads(json.dumps(before))
@@ -426,7 +453,7 @@ def test_tools_are_kept_for_many_answers_and_left_as_they_are() -> None:
     assert listed == before
 
 
-def test_words_are_those_of_openrouter() -> None:
+def test_the_classes_have_the_names_of_openrouter() -> None:
     assert list(CallClass) == ["Valid", "InvalidJson", "UnknownName", "SchemaMismatch"]
 
 
@@ -461,14 +488,17 @@ ODD = st.recursive(
 
 
 @given(JSON)
-def test_a_value_matches_itself_alone(value: Any) -> None:
+def test_a_const_value_matches_only_itself(value: Any) -> None:
     assert found({"const": value}, json.dumps(value)) is VALID
     assert found({"not": {"enum": [value]}}, json.dumps(value)) is MISMATCH
     assert found({"const": [value]}, json.dumps(value)) is MISMATCH
 
 
 @given(JSON, st.booleans())
-def test_values_and_their_text_are_of_one_class(value: Any, ascii_alone: bool) -> None:  # noqa: FBT001 - a draw
+def test_parsed_arguments_and_their_text_have_the_same_class(
+    value: Any,
+    ascii_alone: bool,  # noqa: FBT001 - hypothesis draws it
+) -> None:
     text = json.dumps(value, ensure_ascii=ascii_alone)
     if isinstance(value, str | None):
         value = [value]
@@ -480,13 +510,13 @@ def test_values_and_their_text_are_of_one_class(value: Any, ascii_alone: bool) -
 
 
 @given(st.dictionaries(st.text(), JSON, min_size=1, max_size=4), st.data())
-def test_an_object_cut_off_is_no_json(value: dict[str, Any], data: st.DataObject) -> None:
+def test_a_truncated_object_is_not_json(value: dict[str, Any], data: st.DataObject) -> None:
     text = json.dumps(value)
     assert found(None, text[: data.draw(st.integers(0, len(text) - 1))]) is INVALID
 
 
 @given(ODD, ODD)
-def test_nothing_that_is_json_raises(tools: Any, calls: Any) -> None:
+def test_check_raises_nothing_for_any_json(tools: Any, calls: Any) -> None:
     tools, calls = ([each] if not isinstance(each, list) else each for each in (tools, calls))
     assert len(check(tools, calls).calls) == len(calls)
     assert check([tool(tools)], [call("{}"), call("[[]]")]).calls.count(INVALID) == 0

@@ -1,4 +1,4 @@
-"""The checker against labels, suites and schemas from outside, read in place."""
+"""The checker on labeled requests, a test suite and schemas outside the repository."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from assay.toolcalls.schemas import CompiledSchema, compile_schema, schema_key
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "toolcalls"
 SUITE = DATA / "json_schema_test_suite_draft7"
 
-pytestmark = pytest.mark.skipif(
-    not DATA.exists(), reason="the shared data set is not beside the checkout"
-)
+pytestmark = pytest.mark.skipif(not DATA.exists(), reason="the shared data set is missing")
 
 DISAGREEMENTS: dict[str, str] = {}
-"""Requests labelled otherwise, each with the reason.
+"""Requests with another label, each with the reason.
 
-None: 103 requests whose schemas name the types dict, float, any, long or String agree since such types match nothing.
+There are none: 103 requests whose schemas name the types dict, float, any, long or String agree,
+since such types match nothing.
 """
 
 
@@ -36,7 +35,7 @@ def corpus() -> Iterator[dict[str, Any]]:
         yield from map(json.loads, lines)
 
 
-def test_all_labelled_requests_agree() -> None:
+def test_all_labeled_requests_agree_except_known_ones() -> None:
     differ = {}
     rows = list(corpus())
     for row in rows:
@@ -52,7 +51,7 @@ def test_all_labelled_requests_agree() -> None:
     assert differ.keys() == DISAGREEMENTS.keys()
 
 
-def test_every_schema_of_the_labelled_requests_is_judged_by() -> None:
+def test_every_schema_of_the_labeled_requests_compiles() -> None:
     parameters = [tool["function"]["parameters"] for row in corpus() for tool in row["tools"]]
     assert len(parameters) == 5209
     assert min(schema(each).longest for each in parameters) > 50_000
@@ -78,16 +77,16 @@ def verdict(parameters: object, data: object) -> CallClass:
     return found
 
 
-def test_the_suite_is_there() -> None:
+def test_the_draft_7_suite_has_all_its_files() -> None:
     assert len(list(SUITE.glob("*.json"))) == 36
 
 
-def test_every_schema_that_walle_holds_valid_compiles() -> None:
+def test_every_schema_that_walle_accepts_compiles() -> None:
     lines = (DATA / "walle_schemas_valid.jsonl").read_text("utf-8").splitlines()
-    refused = [
+    rejected = [
         text
         for line in lines
         if schema(json.loads(text := json.loads(line)["schema_text"])).longest < 0
     ]
     assert len(lines) == 213
-    assert not refused
+    assert not rejected

@@ -1,4 +1,4 @@
-"""The cache of compiled schemas keeps what was used recently, within its size."""
+"""The cache of compiled schemas: least recently used ones are evicted, within a size limit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from assay.toolcalls.schemas import CompiledSchema, compile_schema, schema_cache
 
 
 def key_of(number: int, values: int = 1) -> bytes:
-    """A schema that accepts some integers, the first of them `number`."""
+    """Return the key of a schema that accepts some integers, the first of them `number`."""
     return json.dumps({"enum": list(range(number, number + values))}).encode()
 
 
@@ -34,7 +34,7 @@ def test_a_cached_schema_is_compiled_once() -> None:
     assert (first.accepts(3), other.accepts(3)) == (True, False)
 
 
-def test_a_used_schema_stays_and_an_unused_one_is_evicted() -> None:
+def test_the_least_recently_used_schema_is_evicted() -> None:
     used, unused = compile_schema(key_of(1000)), compile_schema(key_of(0, LARGE))
     for number in range(1, 30):
         compile_schema(key_of(number, LARGE))
@@ -44,7 +44,7 @@ def test_a_used_schema_stays_and_an_unused_one_is_evicted() -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from((1, 500, LARGE))), max_size=30))
-def test_the_cache_never_holds_more_than_its_size(keys: list[tuple[int, int]]) -> None:
+def test_the_cache_never_exceeds_its_size(keys: list[tuple[int, int]]) -> None:
     for number, values in keys:
         assert compile_schema(key_of(number, values)).accepts(number)
         assert sum(schema.size for schema in schema_cache.values()) <= schema_cache.maxsize
