@@ -1,4 +1,4 @@
-"""What a filter may ask, what is refused in which words, and what becomes of it in SQL."""
+"""Filters of decisions: which are valid, messages of invalid ones, and the SQL they become."""
 
 from __future__ import annotations
 
@@ -55,15 +55,15 @@ WORDS_ONLY = "list fields support in, size, exists and all only"
         pytest.param(
             'decision.variant == "exacto" && "deepinfra" in decision.excluded_providers',
             True,
-            id="the documented one",
+            id="the documented example",
         ),
-        pytest.param('decision.tenant == "acme"', True, id="the tenant goes by its name"),
-        pytest.param('decision.tenant == "p1"', False, id="the pseudonym is no name"),
+        pytest.param('decision.tenant == "acme"', True, id="the name of a tenant"),
+        pytest.param('decision.tenant == "p1"', False, id="a pseudonym does not match"),
         pytest.param("decision.time_us == 1782907200250000", True, id="time in microseconds"),
         pytest.param(
-            "decision.time_us >= 1782907200 * 1000000", True, id="constants are calculated with"
+            "decision.time_us >= 1782907200 * 1000000", True, id="arithmetic on constants"
         ),
-        pytest.param("size(decision.attempted_providers) == 2", True, id="how many words"),
+        pytest.param("size(decision.attempted_providers) == 2", True, id="the number of words"),
         pytest.param(
             "size(decision.demoted_endpoints) == 0",
             True,
@@ -72,47 +72,48 @@ WORDS_ONLY = "list fields support in, size, exists and all only"
         pytest.param(
             '["a", "z-ai"].exists(p, p in decision.attempted_providers)', True, id="any of several"
         ),
-        pytest.param('decision.reasons.all(r, r == "tool_errors")', True, id="no other reason"),
+        pytest.param('decision.reasons.all(r, r == "tool_errors")', True, id="all reasons"),
         pytest.param(
-            'decision.reasons.exists_one(r, r.startsWith("tool_"))', True, id="one such reason"
+            'decision.reasons.exists_one(r, r.startsWith("tool_"))', True, id="exactly one reason"
         ),
         pytest.param(
             "decision.first_provider in decision.excluded_providers",
             False,
             id="a field in a list field",
         ),
-        pytest.param('decision.model.startsWith("Z-AI/")', False, id="case counts"),
-        pytest.param('(decision.tools > 0 ? decision.model : "") != ""', True, id="a choice"),
-        pytest.param('"ab".matches("^a") && 7 / 2 == 3', True, id="constants may ask anything"),
-        pytest.param("has(decision.tenant)", True, id="every field is there"),
+        pytest.param('decision.model.startsWith("Z-AI/")', False, id="case matters"),
+        pytest.param('(decision.tools > 0 ? decision.model : "") != ""', True, id="a conditional"),
+        pytest.param('"ab".matches("^a") && 7 / 2 == 3', True, id="any operation on constants"),
+        pytest.param("has(decision.tenant)", True, id="every field is present"),
     ],
 )
-def test_what_a_filter_may_ask(text: str, *, holds: bool) -> None:
+def test_a_valid_filter_matches_by_its_fields(text: str, *, holds: bool) -> None:
     assert matches(read_filter(text), ROW) is holds
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        pytest.param("", "filter:1:1: the expression is empty", id="nothing"),
+        pytest.param("", "filter:1:1: the expression is empty", id="empty"),
         pytest.param(
             'decision.modle == "a" && decision.tools == "b"',
             "filter:1:1: decision.modle is not declared, did you mean decision.model?; "
             "filter:1:41: == cannot take int and string",
-            id="every fault of the types at once",
+            id="every type error at once",
         ),
         pytest.param(
             "decision.tools + 1 > 2 ||\n decision.reasons[0] == 'x'",
-            f"filter:1:16: arithmetic works on constants only, not on fields: +; filter:2:18: {WORDS_ONLY}",
-            id="every refusal at once",
+            "filter:1:16: arithmetic works on constants only, not on fields: +; "
+            f"filter:2:18: {WORDS_ONLY}",
+            id="every unsupported operation at once",
         ),
         pytest.param(
-            "decision.tools", "filter:1:1: this must be bool, and is int", id="no condition"
+            "decision.tools", "filter:1:1: this must be bool, and is int", id="not a condition"
         ),
         pytest.param(
             "decision.stream == 'x'",
             "filter:1:1: decision.stream is not declared",
-            id="a column kept back",
+            id="a column that is not a field",
         ),
         pytest.param(
             "decision.reasons == ['a']", f"filter:1:18: {WORDS_ONLY}", id="lists compared"
@@ -121,17 +122,18 @@ def test_what_a_filter_may_ask(text: str, *, holds: bool) -> None:
             "decision.reasons in [['a']]", f"filter:1:18: {WORDS_ONLY}", id="a list within lists"
         ),
         pytest.param(
-            "'a' in decision.reasons + ['b']", f"filter:1:25: {WORDS_ONLY}", id="lists joined"
+            "'a' in decision.reasons + ['b']", f"filter:1:25: {WORDS_ONLY}", id="lists concatenated"
         ),
         pytest.param(
             "size(decision.reasons.filter(r, r == 'a')) == 1",
-            "filter:1:23: filter over a list field builds a list, which no query can: use exists or all",
-            id="a list made",
+            "filter:1:23: filter over a list field builds a list, which no query can: "
+            "use exists or all",
+            id="a list is built",
         ),
         pytest.param(
             "'a' in (decision.tools > 0 ? decision.reasons : [])",
             "filter:1:28: ?: chooses between bools, ints and strings only, not list<string>",
-            id="a list chosen",
+            id="a conditional list",
         ),
         pytest.param(
             "decision.model.matches('^a')",
@@ -141,12 +143,12 @@ def test_what_a_filter_may_ask(text: str, *, holds: bool) -> None:
         pytest.param(
             "decision.model + 'x' == 'ax'",
             "filter:1:16: concatenation works on constants only, not on fields",
-            id="texts joined",
+            id="texts concatenated",
         ),
         pytest.param(
             "-decision.tools < 0",
             "filter:1:1: arithmetic works on constants only, not on fields: -",
-            id="a sign",
+            id="negation",
         ),
         pytest.param(
             "string(decision.tools) == '1'",
@@ -183,7 +185,7 @@ def test_what_a_filter_may_ask(text: str, *, holds: bool) -> None:
         ),
     ],
 )
-def test_what_is_refused_and_in_which_words(text: str, message: str) -> None:
+def test_an_invalid_filter_is_rejected_with_every_fault(text: str, message: str) -> None:
     with pytest.raises(InvalidFilter) as caught:
         read_filter(text)
     assert str(caught.value) == message
@@ -191,7 +193,7 @@ def test_what_is_refused_and_in_which_words(text: str, message: str) -> None:
     assert caught.value.text == text
 
 
-def test_many_faults_are_told_in_part_and_kept_whole() -> None:
+def test_a_message_is_shortened_after_ten_faults_but_carries_all() -> None:
     with pytest.raises(InvalidFilter, match=r"\(and 5 more\)$") as caught:
         read_filter(" || ".join(f"decision.tools + {number} > 0" for number in range(15)))
     assert len(caught.value.faults) == 15
@@ -205,7 +207,7 @@ def test_a_fault_is_shown_with_a_caret_under_its_place() -> None:
     assert shown == [f'{first}\n   |\n 2 |   decision.modle == "a"\n   |   ^']
 
 
-def test_every_field_is_in_the_row_and_is_kept_where_it_says() -> None:
+def test_every_filter_field_is_in_the_row_and_in_its_column() -> None:
     assert [field.name for field in FIELDS] == list(ROW)
     assert len({field.path for field in FIELDS}) == len(FIELDS)
     for field in FIELDS:
@@ -215,7 +217,7 @@ def test_every_field_is_in_the_row_and_is_kept_where_it_says() -> None:
     assert filter_row(DERIVED, {})["tenant"] == ""
 
 
-def test_a_row_without_a_field_is_no_row() -> None:
+def test_a_row_without_a_used_field_is_rejected() -> None:
     with pytest.raises(TypeError, match=r"decision\.tools"):
         matches(read_filter("decision.tools > 0"), {"model": "a"})
 
@@ -225,53 +227,56 @@ def test_a_row_without_a_field_is_no_row() -> None:
     [
         pytest.param(
             '"x" in decision.excluded_providers',
-            "decision.finding_set IN (SELECT w.finding_set FROM finding_set_word AS w WHERE w.kind = ? AND w.word = ?)",
-            id="a known word finds its sets",
+            "decision.finding_set IN (SELECT w.finding_set FROM finding_set_word AS w "
+            "WHERE w.kind = ? AND w.word = ?)",
+            id="a constant word selects its finding sets",
         ),
         pytest.param(
             'decision.reasons.exists(r, r.contains("x"))',
             "decision.finding_set IN (SELECT w.finding_set FROM finding_set_word AS w "
             "WHERE w.kind = ? AND instr(w.word, ?) > ?)",
-            id="what asks of words alone is asked once",
+            id="a condition on words alone is an uncorrelated subquery",
         ),
         pytest.param(
             "decision.first_provider in decision.excluded_providers",
             "EXISTS (SELECT w.word FROM finding_set_word AS w "
-            "WHERE w.finding_set = decision.finding_set AND w.kind = ? AND w.word = decision.first_provider)",
-            id="a field is asked for each row",
+            "WHERE w.finding_set = decision.finding_set AND w.kind = ? "
+            "AND w.word = decision.first_provider)",
+            id="a condition on a field is a correlated subquery",
         ),
         pytest.param(
             "decision.reasons.all(r, r != decision.model)",
             "NOT (EXISTS (SELECT w.word FROM finding_set_word AS w "
-            "WHERE w.finding_set = decision.finding_set AND w.kind = ? AND w.word = decision.model))",
-            id="what asks of words and fields too",
+            "WHERE w.finding_set = decision.finding_set AND w.kind = ? "
+            "AND w.word = decision.model))",
+            id="a condition on words and fields is a correlated subquery",
         ),
         pytest.param(
             'decision.tenant == "acme"',
             "decision.tenant IN (SELECT t.pseudonym FROM tenant_pseudonym AS t WHERE t.tenant = ?)",
-            id="a tenant is all its pseudonyms",
+            id="a tenant is any of its pseudonyms",
         ),
         pytest.param(
             'decision.tenant == ""',
             "NOT IN (SELECT t.pseudonym",
-            id="no tenant is none of the names",
+            id="no tenant is none of the pseudonyms",
         ),
         pytest.param(
             'decision.model.startsWith("z-ai/")',
             "decision.model >= ? AND decision.model < ?",
-            id="a beginning is a range",
+            id="a prefix is a range",
         ),
         pytest.param(
-            "decision.time_us >= 0", "decision.decided_at >= ?", id="time asks the column"
+            "decision.time_us >= 0", "decision.decided_at >= ?", id="time uses its column"
         ),
         pytest.param(
-            "decision.time_us < 9223372036854775807", "WHERE 1 = 1", id="a time beyond the calendar"
+            "decision.time_us < 9223372036854775807", "WHERE 1 = 1", id="a time after the last date"
         ),
-        pytest.param("decision.tools > 0 || true", "WHERE 1 = 1", id="what is always so"),
-        pytest.param("decision.tools > 0 && false", "WHERE 0 = 1", id="what never is"),
+        pytest.param("decision.tools > 0 || true", "WHERE 1 = 1", id="always true"),
+        pytest.param("decision.tools > 0 && false", "WHERE 0 = 1", id="always false"),
     ],
 )
-def test_the_condition_lets_indexes_serve(text: str, condition: str) -> None:
+def test_the_sql_condition_can_use_indexes(text: str, condition: str) -> None:
     query = select(decision.c.decision_id).where(read_filter(text).condition)
     spelled = " ".join(str(query.compile(dialect=sqlite.dialect())).split())
     spelled = spelled.replace("finding_set_word_1", "w").replace("tenant_pseudonym_1", "t")
@@ -282,7 +287,7 @@ def test_the_condition_lets_indexes_serve(text: str, condition: str) -> None:
     ("text", "index"),
     [
         pytest.param('"x" in decision.reasons', "finding_set_decided_at", id="a word"),
-        pytest.param('decision.model.startsWith("z-ai/")', "model_decided_at", id="a beginning"),
+        pytest.param('decision.model.startsWith("z-ai/")', "model_decided_at", id="a prefix"),
         pytest.param("decision.time_us >= 1782907200000000", "decided_at_decision_id", id="a time"),
         pytest.param('decision.tenant == "acme"', "tenant_decided_at", id="a tenant"),
     ],
@@ -314,10 +319,12 @@ def test_postgresql_compares_by_code_point_whatever_its_locale(text: str) -> Non
 
 
 @pytest.mark.parametrize("dialect", [sqlite.dialect, POSTGRESQL], ids=["sqlite", "postgresql"])
-def test_no_constant_of_a_filter_stands_in_the_statement(dialect: Callable[[], Dialect]) -> None:
-    text = """decision.model == 'S3CRET' || 'S3CRET' in decision.reasons || decision.tenant.contains('S3CRET')
-        || decision.id.startsWith('S3CRET') || decision.variant in ['S3CRET'] || decision.tools == 314159
-        || decision.model.endsWith('S3CRET') || (decision.tools > 314159 ? 'S3CRET' : decision.id) < decision.model
+def test_constants_of_a_filter_are_bound_parameters(dialect: Callable[[], Dialect]) -> None:
+    text = """decision.model == 'S3CRET' || 'S3CRET' in decision.reasons
+        || decision.tenant.contains('S3CRET') || decision.id.startsWith('S3CRET')
+        || decision.variant in ['S3CRET'] || decision.tools == 314159
+        || decision.model.endsWith('S3CRET')
+        || (decision.tools > 314159 ? 'S3CRET' : decision.id) < decision.model
         || decision.reasons.exists_one(r, r < 'S3CRET') || size(decision.model) == 314159"""
     query = select(decision.c.decision_id).where(read_filter(text).condition)
     spelled = str(query.compile(dialect=dialect()))
@@ -330,9 +337,11 @@ def test_no_constant_of_a_filter_stands_in_the_statement(dialect: Callable[[], D
     [
         pytest.param("ab", "ac", id="the next character"),
         pytest.param("a\ud7ff", "a\ue000", id="past the surrogates"),
-        pytest.param("a\U0010ffff\U0010ffff", "b", id="the last character goes"),
-        pytest.param("\U0010ffff", None, id="nothing comes after"),
+        pytest.param("a\U0010ffff\U0010ffff", "b", id="the last character is dropped"),
+        pytest.param("\U0010ffff", None, id="no text follows"),
     ],
 )
-def test_where_the_texts_of_a_beginning_end(prefix: str, end: str | None) -> None:
+def test_the_range_of_texts_with_a_prefix_ends_after_the_last_one(
+    prefix: str, end: str | None
+) -> None:
     assert text_after_prefix(prefix) == end

@@ -1,4 +1,4 @@
-"""Finding decisions: pages without gaps or repeats, the same as reading every row, and in time or not at all."""
+"""Queries of decisions: pages have no gaps or repeats, agree with a full scan, and time out."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def log(store: Engine) -> Iterator[Engine]:
 
 @pytest.fixture
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a page takes several."""
+    """Make windows so small that a page needs several of them."""
     monkeypatch.setattr(audit_queries, "FIRST_WINDOW", 7)
     monkeypatch.setattr(audit_log, "_WINDOW", 7)
     monkeypatch.setattr(audit_log, "_PIECE", 5)
@@ -121,7 +121,9 @@ QUESTIONS: dict[str, tuple[Where, Callable[[DerivedDecision], bool]]] = {
 @pytest.mark.usefixtures("small_windows")
 @pytest.mark.parametrize("name", QUESTIONS)
 @pytest.mark.parametrize("limit", [3, 50, 1000])
-def test_pages_are_what_reading_every_row_gives(log: Engine, name: str, limit: int) -> None:
+def test_pages_contain_the_same_decisions_as_a_full_scan(
+    log: Engine, name: str, limit: int
+) -> None:
     rows = make_rows(400)
     ship(log, Stream(), rows)
     where, holds = QUESTIONS[name]
@@ -136,7 +138,7 @@ def test_decisions_of_one_instant_are_paged_by_id(log: Engine) -> None:
 
 
 @pytest.mark.usefixtures("small_windows")
-def test_the_time_holds_its_beginning_and_not_its_end(log: Engine) -> None:
+def test_a_time_range_includes_its_start_and_excludes_its_end(log: Engine) -> None:
     rows = spread_out(make_rows(60), BEGIN, MINUTE)
     ship(log, Stream(), rows)
     assert pages(log, None, 4, BEGIN + 10 * MINUTE, BEGIN + 40 * MINUTE) == newest_first(
@@ -147,7 +149,7 @@ def test_the_time_holds_its_beginning_and_not_its_end(log: Engine) -> None:
 
 
 @pytest.mark.usefixtures("small_windows")
-def test_a_page_token_from_outside_the_time_is_taken_at_its_word(log: Engine) -> None:
+def test_a_page_token_outside_the_time_range_is_accepted(log: Engine) -> None:
     rows = spread_out(make_rows(30), BEGIN, MINUTE)
     ship(log, Stream(), rows)
     late = list_decisions(log, None, since=BEGIN, until=END, after=(END + MINUTE, "x"), limit=100)
@@ -159,7 +161,7 @@ def test_a_page_token_from_outside_the_time_is_taken_at_its_word(log: Engine) ->
 
 
 @pytest.mark.usefixtures("small_windows")
-def test_paging_meets_each_decision_once_while_others_are_added(log: Engine) -> None:
+def test_paging_returns_each_decision_once_while_others_are_added(log: Engine) -> None:
     rows = spread_out(make_rows(300), BEGIN, MINUTE)
     ship(log, Stream(), rows)
     later = spread_out(make_rows(3000, seed=5), BEGIN + 300 * MINUTE, MINUTE)
@@ -186,7 +188,7 @@ def test_paging_meets_each_decision_once_while_others_are_added(log: Engine) -> 
     assert found == newest_first(older)
 
 
-def test_a_question_that_takes_too_long_is_given_up(log: Engine) -> None:
+def test_a_query_that_takes_too_long_is_canceled(log: Engine) -> None:
     ship(log, Stream(), make_rows(200))
     first = select(literal(1).label("n")).cte("numbers", recursive=True)
     numbers = first.union_all(select(first.c.n + 1).where(first.c.n < 10**9))
@@ -206,14 +208,14 @@ def test_a_question_that_takes_too_long_is_given_up(log: Engine) -> None:
     assert len(list_decisions(log, None, since=BEGIN, until=END, limit=10)) == 10
 
 
-def test_a_connection_that_ran_out_of_time_goes_on_without_a_limit(log: Engine) -> None:
+def test_a_connection_has_no_time_limit_after_a_timeout(log: Engine) -> None:
     ship(log, Stream(), make_rows(600))
     with pytest.raises(QueryTooSlow):
         list_decisions(log, None, since=BEGIN, until=END, limit=10, seconds=0)
     assert len(list(records(log, STREAM))) == 600
 
 
-def test_one_decision(log: Engine) -> None:
+def test_a_decision_is_found_by_its_id(log: Engine) -> None:
     rows = make_rows(3)
     ship(log, Stream(), rows)
     found = get_decision(log, rows[1].decision_id)
@@ -224,7 +226,7 @@ def test_one_decision(log: Engine) -> None:
 
 @pytest.mark.usefixtures("small_windows")
 @pytest.mark.parametrize("count", [0, 1, 4, 5, 6, 23])
-def test_records_come_in_the_order_of_the_stream(log: Engine, count: int) -> None:
+def test_records_of_a_stream_are_ordered_by_number(log: Engine, count: int) -> None:
     rows = make_rows(count)
     ship(log, Stream(), rows, batch=4)
     ship(log, Stream(OTHER), make_rows(3, seed=9))
@@ -236,7 +238,7 @@ def test_records_come_in_the_order_of_the_stream(log: Engine, count: int) -> Non
 
 
 @pytest.mark.usefixtures("small_windows")
-def test_records_of_decisions_come_in_the_order_asked_for(log: Engine) -> None:
+def test_records_of_decisions_have_the_order_of_the_ids(log: Engine) -> None:
     rows = make_rows(23)
     ship(log, Stream(), rows)
     asked = [row.decision_id for row in reversed(rows)]
@@ -247,7 +249,7 @@ def test_records_of_decisions_come_in_the_order_asked_for(log: Engine) -> None:
 
 @pytest.mark.usefixtures("small_windows")
 @pytest.mark.parametrize("name", QUESTIONS)
-def test_records_between_two_times_come_oldest_first(log: Engine, name: str) -> None:
+def test_records_of_a_time_range_are_ordered_oldest_first(log: Engine, name: str) -> None:
     rows = make_rows(100)
     ship(log, Stream(), rows)
     where, holds = QUESTIONS[name]
@@ -259,7 +261,7 @@ def test_records_between_two_times_come_oldest_first(log: Engine, name: str) -> 
     assert found == payloads(wanted)
 
 
-def test_streams_are_known_from_whatever_is_left_of_them(log: Engine) -> None:
+def test_a_stream_is_listed_if_any_of_its_tables_has_a_row(log: Engine) -> None:
     for number, name in enumerate((OTHER, STREAM)):
         ship(log, Stream(name), make_rows(4, seed=number))
     first, second = streams(log)
@@ -283,7 +285,7 @@ def test_a_row_without_a_record_is_a_stray(log: Engine) -> None:
     assert [each.decision_id for each in strays(log)] == [rows[2].decision_id]
 
 
-def test_snapshots_in_use(log: Engine) -> None:
+def test_snapshots_of_logged_decisions_are_in_use(log: Engine) -> None:
     assert snapshot_ids_in_use(log) == ()
     rows = [
         replace(row, snapshot_id=f"snapshot-{number % 3}")
@@ -293,12 +295,12 @@ def test_snapshots_in_use(log: Engine) -> None:
     assert snapshot_ids_in_use(log) == ("snapshot-0", "snapshot-1", "snapshot-2")
 
 
-def test_words_of_unknown_sets_are_none(log: Engine) -> None:
+def test_an_unknown_finding_set_has_no_words(log: Engine) -> None:
     assert words_of(log, []) == {}
     assert words_of(log, ["nope"]) == {"nope": {}}
 
 
-def test_lookups_are_resolved_before_the_database_chooses_its_way(log: Engine) -> None:
+def test_lookups_are_resolved_before_the_database_plans_the_query(log: Engine) -> None:
     names = tenant_pseudonym.alias()
     tenant = decision.c.tenant.in_(
         select(names.c.pseudonym).where(names.c.tenant == "acme").correlate_except(names)
@@ -324,7 +326,7 @@ def test_lookups_are_resolved_before_the_database_chooses_its_way(log: Engine) -
 
 
 @pytest.mark.usefixtures("small_windows")
-def test_a_long_lookup_stays_with_the_database(
+def test_a_lookup_with_many_results_remains_a_subquery(
     log: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(audit_queries, "_MAX_RESOLVED", 2)
@@ -334,7 +336,7 @@ def test_a_long_lookup_stays_with_the_database(
     assert pages(log, where, 50) == newest_first([row for row in rows if holds(row)])
 
 
-def test_rows_read_are_values(log: Engine) -> None:
+def test_rows_that_are_read_are_values(log: Engine) -> None:
     ship(log, Stream(), make_rows(1))
     (found,) = list_decisions(log, None, since=BEGIN, until=END, limit=5)
     assert isinstance(found, StoredDecision)

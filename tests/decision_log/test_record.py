@@ -1,4 +1,4 @@
-"""Records: read back as they were, equal bytes for equal decisions, and nothing in them that is not on the list."""
+"""Records: they round-trip, equal decisions have equal bytes, and only listed fields are logged."""
 
 from __future__ import annotations
 
@@ -26,45 +26,72 @@ from assay.store.outcome_counters import ToolActivity
 
 PLAN = (
     b'{"attempts":[[0,"default"]],"availability":"","snapshot":"s","verdicts":'
-    b'[["lab/one","lab/one@a","a",[],[],[]],["lab/one","lab/one@b","b",[["default","tools","tools","false"]],[],[]]]}'
+    b'[["lab/one","lab/one@a","a",[],[],[]],'
+    b'["lab/one","lab/one@b","b",[["default","tools","tools","false"]],[],[]]]}'
 )
 names = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=12)
 lists = st.lists(names, max_size=3).map(tuple)
 amounts = st.none() | st.floats(0, 1e9) | st.integers(0, 2**53)
 preferences = st.builds(
     ProviderPreferences,
-    order=lists, only=lists, ignore=lists, allow_fallbacks=st.booleans(), require_parameters=st.booleans(),
-    data_collection=st.sampled_from(("allow", "deny")), zdr=st.booleans(), enforce_distillable_text=st.booleans(),
-    quantizations=st.lists(st.sampled_from(QUANTIZATIONS)).map(tuple), sort=st.none() | st.sampled_from(SORTS),
-    partition=st.sampled_from(("model", "none")), max_price=st.builds(MaxPrice, prompt=amounts, image=amounts),
+    order=lists,
+    only=lists,
+    ignore=lists,
+    allow_fallbacks=st.booleans(),
+    require_parameters=st.booleans(),
+    data_collection=st.sampled_from(("allow", "deny")),
+    zdr=st.booleans(),
+    enforce_distillable_text=st.booleans(),
+    quantizations=st.lists(st.sampled_from(QUANTIZATIONS)).map(tuple),
+    sort=st.none() | st.sampled_from(SORTS),
+    partition=st.sampled_from(("model", "none")),
+    max_price=st.builds(MaxPrice, prompt=amounts, image=amounts),
     preferred_min_throughput=st.builds(Percentiles, amounts, amounts, amounts, amounts),
     preferred_max_latency=st.builds(Percentiles, amounts, amounts, amounts, amounts),
-)  # fmt: skip
+)
 counts = st.integers(0, 2**63 - 1)
 requests = st.builds(
     Request,
-    model=names, models=lists, tenant=names, request_id=st.just("") | names, tools=counts,
-    tool_choice=st.none() | st.just("auto"), parameters=lists, max_tokens=st.none() | counts,
-    prompt_tokens=st.none() | counts, input_modalities=lists, provider=preferences,
-    service_tier=st.none() | st.just("flex"), session_id=names, seed=st.sampled_from((b"", b"s" * 16)),
+    model=names,
+    models=lists,
+    tenant=names,
+    request_id=st.just("") | names,
+    tools=counts,
+    tool_choice=st.none() | st.just("auto"),
+    parameters=lists,
+    max_tokens=st.none() | counts,
+    prompt_tokens=st.none() | counts,
+    input_modalities=lists,
+    provider=preferences,
+    service_tier=st.none() | st.just("flex"),
+    session_id=names,
+    seed=st.sampled_from((b"", b"s" * 16)),
     min_policy_revision=counts,
-)  # fmt: skip
+)
 moments = st.builds(
     Moment,
-    st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001 - as asked
+    st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001 - timezones= adds the zone
     st.binary(min_size=32, max_size=32),
     st.dictionaries(names, names, max_size=3),
 )
 records = st.builds(
     DecisionRecord,
-    decision_id=names, at_us=st.integers(0, 2**52), moment=moments, tenant=names, request=requests,
-    snapshot_id=names, policy_revision=counts, policy_digest=names, engine_version=names, plan_ns=counts,
+    decision_id=names,
+    at_us=st.integers(0, 2**52),
+    moment=moments,
+    tenant=names,
+    request=requests,
+    snapshot_id=names,
+    policy_revision=counts,
+    policy_digest=names,
+    engine_version=names,
+    plan_ns=counts,
     plan=st.just(PLAN),
-)  # fmt: skip
+)
 
 
 def kept(request: Request) -> Request:
-    """The request as far as a record keeps it."""
+    """Return the request with the fields that a record has."""
     return replace(request, tenant="", session_id="", seed=b"", min_policy_revision=0)
 
 
@@ -82,9 +109,12 @@ def test_equal_decisions_have_equal_bytes(record: DecisionRecord, other: Request
         replace(record, moment=replace(record.moment, health=turned))
     ) == encode_record(record)
     elsewhere = replace(
-        record.request, tenant=other.tenant, session_id=other.session_id, seed=other.seed,
+        record.request,
+        tenant=other.tenant,
+        session_id=other.session_id,
+        seed=other.seed,
         min_policy_revision=other.min_policy_revision,
-    )  # fmt: skip
+    )
     assert encode_record(replace(record, request=elsewhere)) == encode_record(record)
 
 
@@ -126,23 +156,30 @@ def test_who_adds_a_field_to_requests_decides_whether_it_is_logged() -> None:
 
 
 @given(records.filter(lambda record: record.request.request_id))
-def test_a_plan_is_found_behind_anything_that_looks_like_one(record: DecisionRecord) -> None:
+def test_a_plan_is_found_after_texts_that_look_like_one(record: DecisionRecord) -> None:
     health = {"plan": "plan", "zzz": ',"plan":{}'}
     odd = replace(record, moment=replace(record.moment, health=health), engine_version=',"plan":')
     assert decode_record(encode_record(odd)).plan == PLAN
 
 
 SAMPLE = DecisionRecord(
-    "0199-id", 1_783_175_400_123_456,
+    "0199-id",
+    1_783_175_400_123_456,
     Moment(datetime(2026, 7, 4, 14, 30, tzinfo=UTC), b"\x01" * 32, {"lab/one@a": "errors"}),
-    "p" * 32, Request("lab/one:exacto", provider=ProviderPreferences(max_price=MaxPrice(prompt=1.0))), "s" * 64, 3,
-    "d" * 64, "0.1.0", 5, PLAN,
-)  # fmt: skip
+    "p" * 32,
+    Request("lab/one:exacto", provider=ProviderPreferences(max_price=MaxPrice(prompt=1.0))),
+    "s" * 64,
+    3,
+    "d" * 64,
+    "0.1.0",
+    5,
+    PLAN,
+)
 
 
 @settings(max_examples=1000, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
-def test_altered_bytes_are_read_or_said_to_be_no_record(data: st.DataObject) -> None:
+def test_altered_bytes_are_read_or_rejected(data: st.DataObject) -> None:
     whole = encode_record(SAMPLE)
     begin = data.draw(st.integers(0, len(whole)))
     end = data.draw(st.integers(begin, min(len(whole), begin + 20)))
@@ -157,7 +194,7 @@ def test_altered_bytes_are_read_or_said_to_be_no_record(data: st.DataObject) -> 
 @pytest.mark.parametrize(
     "data",
     [
-        pytest.param(b"", id="nothing"),
+        pytest.param(b"", id="empty"),
         pytest.param(b"[]", id="a list"),
         pytest.param(b"[" * 100_000, id="deeply nested"),
         pytest.param(encode_record(SAMPLE).replace(b'"v":1', b'"v":2'), id="another version"),
@@ -166,19 +203,19 @@ def test_altered_bytes_are_read_or_said_to_be_no_record(data: st.DataObject) -> 
         ),
     ],
 )
-def test_what_is_no_record(data: bytes) -> None:
+def test_an_invalid_record_is_rejected(data: bytes) -> None:
     with pytest.raises(ValueError, match="record"):
         derive_row(data)
 
 
-def test_a_seed_that_is_no_hex_cannot_be_replayed_but_has_its_row() -> None:
+def test_a_record_with_an_invalid_seed_has_a_row_but_cannot_be_replayed() -> None:
     data = encode_record(SAMPLE).replace(b'"seed":"', b'"seed":"x')
     with pytest.raises(ValueError, match="record"):
         decode_record(data)
     assert derive_row(data) == derive_row(encode_record(SAMPLE))
 
 
-def test_a_logged_request_is_checked_as_any_other() -> None:
+def test_a_logged_request_is_validated() -> None:
     with pytest.raises(InvalidField):
         request_of({"model": ""})
 
@@ -199,18 +236,20 @@ def test_a_logged_request_is_checked_as_any_other() -> None:
         pytest.param(
             Request("lab/one", tools=1, provider=ProviderPreferences(ignore=("a", "b/fp8", "a"))),
             ToolActivity(("lab/one",), ("a", "b/fp8")),
-            id="what it ignores",
+            id="the providers that it ignores",
         ),
         pytest.param(
             Request("lab/one", tools=1, provider=ProviderPreferences(only=("a",), order=("b",))),
             ToolActivity(("lab/one",), ()),
-            id="what it admits or orders says nothing of the others",
+            id="only and order name no ignored provider",
         ),
         pytest.param(
             Request("lab/one", provider=ProviderPreferences(ignore=("a",))), None, id="no tools"
         ),
     ],
 )
-def test_activity_of_a_tenant(request_: Request, activity: ToolActivity | None) -> None:
+def test_the_tool_activity_of_a_tenant_follows_from_its_request(
+    request_: Request, activity: ToolActivity | None
+) -> None:
     assert derive_row(encode_record(replace(SAMPLE, request=request_))).activity == activity
     assert derive_row(encode_record(replace(SAMPLE, request=request_, tenant=""))).activity is None

@@ -87,7 +87,7 @@ def test_a_database_of_every_revision_migrates_loads_verifies_and_replays(
 
 
 @pytest.mark.parametrize("revision", ["0002", REVISIONS[-1]], indirect=True)
-def test_the_rest_of_a_released_journal_is_shipped_and_replays(
+def test_the_unshipped_part_of_a_released_journal_is_shipped_and_replays(
     released: Engine, folder: Path
 ) -> None:
     before = count_requests(released)
@@ -116,7 +116,7 @@ def count_requests(database: Engine) -> int:
 
 
 @pytest.mark.parametrize("revision", [REVISIONS[-1]], indirect=True)
-def test_pools_and_outcomes_of_the_released_version_are_remembered(released: Engine) -> None:
+def test_pools_and_outcomes_of_the_released_version_are_kept(released: Engine) -> None:
     states = Counter(each.state for each in load_memory(released).states.values())
     assert states["member"] >= 3
     assert states["evicted"] == 1

@@ -1,4 +1,4 @@
-"""Replay: what was decided is decided again, to the byte, by another process and long after."""
+"""Replay: another process recomputes logged decisions to the same bytes."""
 
 from __future__ import annotations
 
@@ -30,19 +30,21 @@ from assay.store.tables import snapshot, snapshot_part
 
 MANY = {"sqlite": 10_000, "postgresql": 1000}
 FEW = 300
-AGAIN = """
+REPLAY_SCRIPT = """
 import json, sys
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from assay.audit.auditor import Auditor, Question
-from assay.judging import compiled
+from assay.decision_log.auditor import Auditor, DecisionQuery
+from assay.rule_files.compile import compile_source
+from assay.server.settings import engine_version
 from assay.store.database import open_database
-from assay.wiring import engine_version
-auditor = Auditor(open_database(sys.argv[1]), engine_version(), compiled)
-question = Question(datetime.now(UTC) + timedelta(hours=1))
-found = list(auditor.replay(auditor.records(question)))
+auditor = Auditor(open_database(sys.argv[1]), engine_version(), compile_source)
+query = DecisionQuery(datetime.now(UTC) + timedelta(hours=1))
+found = list(auditor.replay(auditor.records(query)))
 outcomes = Counter(replayed.outcome for replayed in found)
-print(json.dumps([outcomes, len({r.decision_id for r in found}), [r.detail for r in found if r.detail][:3]]))
+ids = {replayed.decision_id for replayed in found}
+details = [replayed.detail for replayed in found if replayed.detail]
+print(json.dumps([outcomes, len(ids), details[:3]]))
 """
 
 
@@ -60,20 +62,24 @@ def test_thousands_of_mixed_decisions_replay_to_the_same_bytes_in_another_proces
     assert {row.variant for row in rows} == {variant.removeprefix(":") for variant in VARIANTS}
     assert len({row.snapshot_id for row in rows}) == 3
     assert len({row.policy_revision for row in rows}) == 2
-    assert len({row.tenant for row in rows}) == 5  # four and nobody
+    assert len({row.tenant for row in rows}) == 5  # four tenants, and none
     assert any(row.demoted for row in rows)
     assert {row.availability for row in rows} >= {"", "constraint_filtered"}
 
     ran = subprocess.run(
-        [sys.executable, "-c", AGAIN, database_url],
-        check=True, capture_output=True, text=True, timeout=300, env=environment(PYTHONHASHSEED="7"),
-    )  # fmt: skip
+        [sys.executable, "-c", REPLAY_SCRIPT, database_url],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=environment(PYTHONHASHSEED="7"),
+    )
     assert json.loads(ran.stdout) == [{"identical": count}, len(set(producer.ids)), []]
 
 
 @dataclass(frozen=True)
 class Log:
-    """A short log to do something to."""
+    """A short log that a test changes."""
 
     database: Engine
     producer: Producer
@@ -105,7 +111,7 @@ def everything() -> DecisionQuery:
     return DecisionQuery(datetime.now(UTC) + timedelta(hours=1))
 
 
-def test_what_can_no_longer_be_replayed_is_told_from_what_comes_out_otherwise(
+def test_decisions_that_cannot_be_replayed_are_distinguished_from_different_ones(
     short_log: Log,
 ) -> None:
     database, logged = short_log.database, short_log.records()
@@ -130,7 +136,7 @@ def test_what_can_no_longer_be_replayed_is_told_from_what_comes_out_otherwise(
     assert (unknown.outcome, unknown.detail) == ("not_found", "no such decision is in the log")
 
 
-def test_a_decision_made_while_an_endpoint_was_demoted_is_replayed_with_the_demotion(
+def test_a_decision_with_a_demoted_endpoint_is_replayed_with_the_demotion(
     short_log: Log,
 ) -> None:
     auditor = short_log.auditor()
@@ -151,13 +157,13 @@ def test_a_decision_made_while_an_endpoint_was_demoted_is_replayed_with_the_demo
 @pytest.mark.parametrize(
     ("version", "outcome", "words"),
     [
-        pytest.param(engine_version(), "differs", "attempts were", id="by this Assay"),
+        pytest.param(engine_version(), "differs", "attempts were", id="this version"),
         pytest.param(
-            "0.0.9", "engine_differs", "decided by Assay 0.0.9, replayed by", id="by another one"
+            "0.0.9", "engine_differs", "decided by Assay 0.0.9, replayed by", id="another version"
         ),
     ],
 )
-def test_a_difference_is_laid_to_another_engine_version_where_there_is_one(
+def test_a_difference_is_attributed_to_another_engine_version_if_it_decided(
     version: str, outcome: str, words: str, short_log: Log
 ) -> None:
     replay = short_log.auditor().replayer()
@@ -175,7 +181,7 @@ def test_a_difference_is_laid_to_another_engine_version_where_there_is_one(
 
 
 def two_unlike(logged: list[DecisionRecord]) -> tuple[DecisionRecord, DecisionRecord]:
-    """Two decisions of one snapshot with other attempts."""
+    """Return two decisions of one snapshot with different attempts."""
     one = next(r for r in logged if r.decoded_plan["attempts"] and r.request.model.startswith(KIMI))
     other = next(
         r for r in logged if r.snapshot_id == one.snapshot_id and not r.decoded_plan["attempts"]

@@ -1,4 +1,4 @@
-"""Letting go: by age without breaking the chain, snapshots when nobody needs them, tenants' names for good."""
+"""Retention: pruning keeps the chain intact, unused snapshots are deleted, and tenants erased."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def log(store: Engine) -> Iterator[Engine]:
 
 
 def verified(database: Engine, stream: str = STREAM) -> list[int]:
-    """The numbers of a stream's records, chained from what was removed by age to the head."""
+    """Verify a stream's chain from the pruned part to the head; return its record numbers."""
     state = next(state for state in streams(database) if state.stream == stream)
     link = state.pruned.chain if state.pruned else genesis_link(stream)
     seq = state.pruned.seq if state.pruned else 0
@@ -66,7 +66,7 @@ def verified(database: Engine, stream: str = STREAM) -> list[int]:
 
 
 @pytest.mark.parametrize("batch", [1, 7, 1000])
-def test_what_is_left_can_be_verified(log: Engine, batch: int) -> None:
+def test_the_remaining_log_verifies_after_pruning(log: Engine, batch: int) -> None:
     ship(log, Stream(), spread_out(make_rows(60), NOON, MINUTE))
     ship(log, Stream(OTHER), spread_out(make_rows(30, seed=2), NOON, MINUTE))
     assert prune(log, NOON + 40 * MINUTE, now=NOON + DAY, batch=batch) == 70
@@ -80,7 +80,7 @@ def test_what_is_left_can_be_verified(log: Engine, batch: int) -> None:
     assert prune(log, NOON + 40 * MINUTE, now=NOON + 2 * DAY, batch=batch) == 0
 
 
-def test_pruning_goes_on_where_it_ended_and_shipping_too(log: Engine) -> None:
+def test_pruning_and_shipping_continue_after_a_prune(log: Engine) -> None:
     stream, rows = Stream(), spread_out(make_rows(60), NOON, MINUTE)
     ship(log, stream, rows[:30])
     assert prune(log, NOON + 10 * MINUTE, now=NOON, batch=4) == 10
@@ -89,7 +89,7 @@ def test_pruning_goes_on_where_it_ended_and_shipping_too(log: Engine) -> None:
     assert verified(log) == list(range(46, 61))
 
 
-def test_an_old_record_behind_a_young_one_stays(log: Engine) -> None:
+def test_an_old_record_after_a_young_one_is_kept(log: Engine) -> None:
     rows = spread_out(make_rows(10), NOON, MINUTE)
     rows[3] = replace(rows[3], decided_at=NOON + DAY)
     ship(log, Stream(), rows)
@@ -97,7 +97,7 @@ def test_an_old_record_behind_a_young_one_stays(log: Engine) -> None:
     assert verified(log) == list(range(4, 11))
 
 
-def test_a_record_without_a_row_goes_with_those_around_it(log: Engine) -> None:
+def test_a_record_without_a_row_is_pruned_with_its_neighbors(log: Engine) -> None:
     stream, sink = Stream(), make_sink(log)
     rows = spread_out(make_rows(4), NOON, MINUTE)
     odd = [
@@ -113,14 +113,14 @@ def test_a_record_without_a_row_goes_with_those_around_it(log: Engine) -> None:
     assert verified(log) == [4, 5, 6]
 
 
-def test_a_stream_without_a_row_stays(log: Engine) -> None:
+def test_a_stream_without_a_row_is_kept(log: Engine) -> None:
     stream = Stream()
     stream.into(make_sink(log), stream.records([b"?", b"??"]))
     assert prune(log, NOON + DAY, now=NOON) == 0
     assert verified(log) == [1, 2]
 
 
-def test_pruning_does_not_hide_what_was_removed_by_hand(log: Engine) -> None:
+def test_pruning_does_not_hide_manual_deletions(log: Engine) -> None:
     ship(log, Stream(), spread_out(make_rows(10), NOON, MINUTE))
     with writing(log) as connection:
         connection.execute(delete(journal_record).where(journal_record.c.seq == 5))
@@ -129,7 +129,7 @@ def test_pruning_does_not_hide_what_was_removed_by_hand(log: Engine) -> None:
 
 
 @pytest.mark.parametrize("table", ["decision", "journal_record", "pruned"])
-def test_a_batch_goes_as_a_whole_or_stays(log: Engine, table: str) -> None:
+def test_a_batch_is_pruned_atomically(log: Engine, table: str) -> None:
     ship(log, Stream(), spread_out(make_rows(20), NOON, MINUTE))
     before = read_log_tables(log)
     when = "INSERT" if table == "pruned" else "DELETE"
@@ -138,7 +138,7 @@ def test_a_batch_goes_as_a_whole_or_stays(log: Engine, table: str) -> None:
     assert read_log_tables(log) == before
 
 
-def test_pruning_and_shipping_at_once(log: Engine) -> None:
+def test_pruning_and_shipping_run_concurrently(log: Engine) -> None:
     rows = spread_out(make_rows(2000), NOON, MINUTE)
     stream = Stream()
     ship(log, stream, rows[:1000])
@@ -154,7 +154,7 @@ def test_pruning_and_shipping_at_once(log: Engine) -> None:
     assert words_of(log, sorted(left)) == left
 
 
-def test_sets_of_findings_go_with_the_last_decision_that_has_them(log: Engine) -> None:
+def test_a_finding_set_is_deleted_with_its_last_decision(log: Engine) -> None:
     stream, rows = Stream(), spread_out(make_rows(40), NOON, MINUTE)
     ship(log, stream, rows)
     prune(log, NOON + 20 * MINUTE, now=NOON)
@@ -177,7 +177,7 @@ def keep(database: Engine, stored: StoredSnapshot, at: datetime, *, published: b
     save_snapshot(database, stored, published=published, now=at)
 
 
-def test_snapshots_go_when_neither_a_decision_nor_a_server_needs_them(log: Engine) -> None:
+def test_a_snapshot_that_no_decision_or_server_needs_is_deleted(log: Engine) -> None:
     record_policy(log, "d1", {"exacto.yaml": "kind: RuleSet"}, now=NOON)
     unused, used, forced, newest = (snapshot(b"%d" % n, b"shared", b"own %d" % n) for n in range(4))
     draft = snapshot(b"draft", b"draft")
@@ -199,7 +199,7 @@ def test_snapshots_go_when_neither_a_decision_nor_a_server_needs_them(log: Engin
     assert prune_snapshots(log, NOON + 5 * DAY) == 0
 
 
-def test_the_newest_snapshot_stays_however_old(log: Engine) -> None:
+def test_the_newest_snapshot_is_kept_whatever_its_age(log: Engine) -> None:
     record_policy(log, "d1", {"exacto.yaml": "kind: RuleSet"}, now=NOON)
     only = snapshot(b"only", b"x")
     keep(log, only, NOON)
@@ -231,7 +231,7 @@ def named(database: Engine, tenant: str) -> None:
         connection.execute(tenant_affiliation.insert(), {"tenant": tenant, "provider": "x"})
 
 
-def test_a_tenant_is_forgotten_and_the_chain_still_whole(log: Engine) -> None:
+def test_an_erased_tenant_has_no_rows_and_the_chain_still_verifies(log: Engine) -> None:
     record_policy(log, "d1", {"exacto.yaml": "kind: RuleSet"}, now=NOON)
     held = snapshot(
         b"held",
@@ -242,9 +242,11 @@ def test_a_tenant_is_forgotten_and_the_chain_still_whole(log: Engine) -> None:
     keep(log, held, NOON)
     stream = Stream()
     sent = [
-        stream.tenant(CANARY, "tp_1"), stream.tenant("other", "tp_2"), stream.tenant(CANARY, "tp_3"),
+        stream.tenant(CANARY, "tp_1"),
+        stream.tenant("other", "tp_2"),
+        stream.tenant(CANARY, "tp_3"),
         *stream.records(payloads(make_rows(20, tenant="tp_1"))),
-    ]  # fmt: skip
+    ]
     stream.into(make_sink(log), sent)
     for tenant in (CANARY, "other"):
         named(log, tenant)
@@ -272,7 +274,7 @@ def test_a_tenant_is_forgotten_and_the_chain_still_whole(log: Engine) -> None:
     assert erase_tenant(log, CANARY) == 0
 
 
-def test_of_an_erased_tenant_no_byte_is_left_in_the_file(log: Engine) -> None:
+def test_the_database_file_contains_no_byte_of_an_erased_tenant(log: Engine) -> None:
     if log.dialect.name != "sqlite":
         pytest.skip("a server keeps its files to itself")
     stream = Stream()

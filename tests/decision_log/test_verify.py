@@ -1,4 +1,4 @@
-"""Verification: every way of tampering with a stream is named by a word and a place."""
+"""Verification reports every kind of tampering with its fault and record number."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ Rows = list[StreamRow]
 
 
 @dataclass(frozen=True)
-class Whole:
-    """A stream nobody has touched, and its keys."""
+class IntactStream:
+    """An unaltered stream and its keys."""
 
     rows: Rows
     signer: HeadSigner
@@ -73,13 +73,13 @@ def chained(data: Iterable[bytes]) -> Rows:
 
 
 @pytest.fixture
-def whole(tmp_path: Path) -> Whole:
+def intact(tmp_path: Path) -> IntactStream:
     rows = chained(map(record, range(1, LENGTH + 1)))
-    return Whole(rows, HeadSigner(tmp_path / "a.key"), HeadSigner(tmp_path / "b.key"))
+    return IntactStream(rows, HeadSigner(tmp_path / "a.key"), HeadSigner(tmp_path / "b.key"))
 
 
 def at(rows: Rows, seq: int, **changes: object) -> Rows:
-    """One row changed."""
+    """Return the rows with one changed."""
     return [replace(row, **changes) if row.seq == seq else row for row in rows]  # type: ignore[arg-type] # any column
 
 
@@ -88,7 +88,7 @@ def without(rows: Rows, *gone: int) -> Rows:
 
 
 def swapped(rows: Rows, one: int, other: int) -> Rows:
-    """Two records that have changed places, with their rows; links stay where they are."""
+    """Swap two records and their rows; the links stay in place."""
     first, second = rows[one - 1], rows[other - 1]
     moved = {
         one: replace(first, record=second.record, columns=second.columns),
@@ -98,14 +98,20 @@ def swapped(rows: Rows, one: int, other: int) -> Rows:
 
 
 def inserted(rows: Rows, seq: int) -> Rows:
-    """A record in between, those behind it moved up; links stay with their records."""
+    """Insert a record and renumber the later ones; the links stay with their records."""
     later = [replace(row, seq=row.seq + 1) for row in rows if row.seq >= seq]
     return [*rows[: seq - 1], logged(seq, record(99), b"x" * 32), *later]
 
 
 def rewritten(rows: Rows) -> Rows:
-    """A record exchanged and the whole chain made anew, as one can who knows how, but not the key."""
+    """Replace a record and recompute the chain, as an attacker without the key could."""
     return chained([record(99) if row.seq == 5 else row.record for row in rows])
+
+
+def appended(rows: Rows) -> Rows:
+    """Append a record with a correct link."""
+    link = chain_link(rows[-1].chain, 10, RecordKind.DECISION, record(10))
+    return [*rows, logged(10, record(10), link)]
 
 
 def column(rows: Rows, seq: int, name: str, value: object) -> Rows:
@@ -115,102 +121,180 @@ def column(rows: Rows, seq: int, name: str, value: object) -> Rows:
 @pytest.mark.parametrize(
     ("tamper", "fault", "seq", "words"),
     [
-        pytest.param(lambda rows: rows, "", 0, "", id="nothing"),
+        pytest.param(lambda rows: rows, "", 0, "", id="no change"),
         pytest.param(
-            lambda rows: at(rows, 4, record=record(99), columns=columns_of(record(99))), "altered", 4,
-            "is not the record that was chained here", id="a record edited",
+            lambda rows: at(rows, 4, record=record(99), columns=columns_of(record(99))),
+            "altered",
+            4,
+            "is not the record that was chained here",
+            id="a record edited",
         ),
         pytest.param(
-            lambda rows: at(rows, 4, record=record(99)), "altered", 4, "its record says", id="a record edited alone"
+            lambda rows: at(rows, 4, record=record(99)),
+            "altered",
+            4,
+            "its record says",
+            id="a record edited alone",
         ),
         pytest.param(
-            lambda rows: column(rows, 6, "first_provider", "mine"), "altered", 6,
-            "first_provider of id-6 is 'mine', its record says ''", id="a column edited",
+            lambda rows: column(rows, 6, "first_provider", "mine"),
+            "altered",
+            6,
+            "first_provider of id-6 is 'mine', its record says ''",
+            id="a column edited",
         ),
         pytest.param(
-            lambda rows: column(rows, 6, "words", {"reason": ("x",)}), "altered", 6, "words of id-6", id="words edited"
+            lambda rows: column(rows, 6, "words", {"reason": ("x",)}),
+            "altered",
+            6,
+            "words of id-6",
+            id="words edited",
         ),
-        pytest.param(lambda rows: at(rows, 2, columns=None), "altered", 2, "the row of", id="a row deleted"),
         pytest.param(
-            lambda rows: at(rows, 3, record=b"x"), "altered", 3, "cannot be read", id="a record made unreadable"
+            lambda rows: at(rows, 2, columns=None), "altered", 2, "the row of", id="a row deleted"
         ),
-        pytest.param(lambda rows: at(rows, 3, chain=b"x" * 32), "altered", 3, "id-3", id="a link edited"),
-        pytest.param(lambda rows: without(rows, 1), "missing", 1, "records 1 are missing before id-2", id="the first"),
+        pytest.param(
+            lambda rows: at(rows, 3, record=b"x"),
+            "altered",
+            3,
+            "cannot be read",
+            id="a record made unreadable",
+        ),
+        pytest.param(
+            lambda rows: at(rows, 3, chain=b"x" * 32), "altered", 3, "id-3", id="a link edited"
+        ),
+        pytest.param(
+            lambda rows: without(rows, 1),
+            "missing",
+            1,
+            "records 1 are missing before id-2",
+            id="the first deleted",
+        ),
         pytest.param(lambda rows: without(rows, 5), "missing", 5, "before id-6", id="one deleted"),
         pytest.param(
-            lambda rows: without(rows, 5, 6, 7), "missing", 5, "records 5 to 7 are missing before id-8", id="some"
+            lambda rows: without(rows, 5, 6, 7),
+            "missing",
+            5,
+            "records 5 to 7 are missing before id-8",
+            id="several deleted",
         ),
-        pytest.param(lambda rows: swapped(rows, 3, 4), "reordered", 3, "id-4 is in the place of id-3", id="neighbours"),
-        pytest.param(lambda rows: swapped(rows, 2, 8), "reordered", 2, "id-8 is in the place of id-2", id="two swapped"),
-        pytest.param(lambda rows: inserted(rows, 4), "inserted", 4, "id-99 was inserted before id-4", id="one inserted"),
         pytest.param(
-            lambda rows: [*rows[:4], rows[3], *rows[4:]], "inserted", 4, "a second one at 4", id="one twice"
+            lambda rows: swapped(rows, 3, 4),
+            "reordered",
+            3,
+            "id-4 is in the place of id-3",
+            id="neighbors swapped",
         ),
-        pytest.param(lambda rows: rows[:6], "truncated", 7, "ends at 6, but there is a signed head at 9", id="the tail cut"),
+        pytest.param(
+            lambda rows: swapped(rows, 2, 8),
+            "reordered",
+            2,
+            "id-8 is in the place of id-2",
+            id="two swapped",
+        ),
+        pytest.param(
+            lambda rows: inserted(rows, 4),
+            "inserted",
+            4,
+            "id-99 was inserted before id-4",
+            id="one inserted",
+        ),
+        pytest.param(
+            lambda rows: [*rows[:4], rows[3], *rows[4:]],
+            "inserted",
+            4,
+            "a second one at 4",
+            id="one duplicated",
+        ),
+        pytest.param(
+            lambda rows: rows[:6],
+            "truncated",
+            7,
+            "ends at 6, but there is a signed head at 9",
+            id="the tail truncated",
+        ),
         pytest.param(lambda _rows: [], "truncated", 1, "ends at 0", id="all deleted"),
         pytest.param(
-            lambda rows: [*rows, logged(10, record(10), chain_link(rows[-1].chain, 10, RecordKind.DECISION, record(10)))],
-            "inserted", 10, "after the last signed head", id="one appended",
+            appended,
+            "inserted",
+            10,
+            "after the last signed head",
+            id="one appended",
         ),
-        pytest.param(rewritten, "altered", 9, "does not pass through the signed head", id="all rewritten"),
+        pytest.param(
+            rewritten,
+            "altered",
+            9,
+            "does not pass through the signed head",
+            id="the chain recomputed",
+        ),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("place", ["heads", "outside"])
-def test_tampering_is_named(
-    tamper: Callable[[Rows], Rows], fault: str, seq: int, words: str, place: str, whole: Whole
+def test_tampering_is_reported_with_fault_and_number(
+    tamper: Callable[[Rows], Rows],
+    fault: str,
+    seq: int,
+    words: str,
+    place: str,
+    intact: IntactStream,
 ) -> None:
-    kept = {place: (whole.head(LENGTH),)}
-    report = whole.check(tamper(list(whole.rows)), **kept)  # type: ignore[arg-type] # any option
+    kept = {place: (intact.head(LENGTH),)}
+    report = intact.check(tamper(list(intact.rows)), **kept)  # type: ignore[arg-type] # any option
     assert (report.fault, report.fault_seq) == (fault, seq), report.detail
     assert words in report.detail
     assert fault or report.checked == LENGTH
 
 
-def test_the_tail_is_cut_with_the_database_s_own_head_and_one_outside_tells(whole: Whole) -> None:
-    report = whole.check(
-        whole.rows[:6], heads=[whole.head(6)], outside=[whole.head(3), whole.head(9)]
+def test_a_head_outside_reveals_a_tail_cut_with_the_heads_of_the_database(
+    intact: IntactStream,
+) -> None:
+    report = intact.check(
+        intact.rows[:6], heads=[intact.head(6)], outside=[intact.head(3), intact.head(9)]
     )
     assert (report.fault, report.fault_seq) == ("truncated", 7)
 
 
-def test_a_rewritten_chain_is_told_by_the_oldest_head_it_does_not_pass_through(
-    whole: Whole,
+def test_a_rewritten_chain_is_reported_at_the_oldest_head_that_contradicts_it(
+    intact: IntactStream,
 ) -> None:
-    rows = rewritten(whole.rows)
-    forged = Whole(rows, whole.signer, whole.other)
-    heads = [forged.head(9, whole.other)]
-    report = whole.check(rows, heads=heads, outside=[whole.head(3), whole.head(6), whole.head(9)])
+    rows = rewritten(intact.rows)
+    forged = IntactStream(rows, intact.signer, intact.other)
+    heads = [forged.head(9, intact.other)]
+    report = intact.check(
+        rows, heads=heads, outside=[intact.head(3), intact.head(6), intact.head(9)]
+    )
     assert (report.fault, report.fault_seq) == ("altered", 6)
 
 
-def test_heads_by_another_key_and_signatures_that_do_not_fit(whole: Whole) -> None:
-    report = whole.check(whole.rows, heads=[whole.head(LENGTH, whole.other)])
+def test_heads_by_an_unknown_key_and_invalid_signatures_are_reported(intact: IntactStream) -> None:
+    report = intact.check(intact.rows, heads=[intact.head(LENGTH, intact.other)])
     assert (report.fault, report.fault_seq) == ("unsigned", LENGTH)
-    assert whole.other.key_id in report.detail
-    lied = replace(whole.head(LENGTH), seq=LENGTH - 1)
-    report = whole.check(whole.rows, heads=[lied, whole.head(LENGTH)])
+    assert intact.other.key_id in report.detail
+    misdated = replace(intact.head(LENGTH), seq=LENGTH - 1)
+    report = intact.check(intact.rows, heads=[misdated, intact.head(LENGTH)])
     assert (report.fault, report.fault_seq) == ("forged", LENGTH - 1)
 
 
-def test_a_stream_is_verified_from_the_last_record_removed_by_age_on(whole: Whole) -> None:
-    start = ChainPoint(4, whole.rows[3].chain)
-    report = whole.check(whole.rows[4:], heads=[whole.head(LENGTH)], start=start)
+def test_a_pruned_stream_is_verified_from_its_last_pruned_record(intact: IntactStream) -> None:
+    start = ChainPoint(4, intact.rows[3].chain)
+    report = intact.check(intact.rows[4:], heads=[intact.head(LENGTH)], start=start)
     assert (report.fault, report.checked, report.pruned) == ("", LENGTH - 4, 4)
-    report = whole.check(whole.rows[5:], heads=[whole.head(LENGTH)], start=start)
+    report = intact.check(intact.rows[5:], heads=[intact.head(LENGTH)], start=start)
     assert (report.fault, report.fault_seq) == ("missing", 5)
 
 
-def test_records_shipped_while_verifying_are_covered_by_a_newer_head(whole: Whole) -> None:
-    keys = {whole.signer.key_id: whole.signer.public_key}
-    stream = StreamContents(NAME, whole.rows, None, (whole.head(6),), ())
+def test_records_shipped_while_verifying_are_covered_by_a_newer_head(intact: IntactStream) -> None:
+    keys = {intact.signer.key_id: intact.signer.public_key}
+    stream = StreamContents(NAME, intact.rows, None, (intact.head(6),), ())
     assert verify_stream(stream, keys, columns_of).fault == "inserted"
     assert (
-        verify_stream(replace(stream, newer=lambda: [whole.head(LENGTH)]), keys, columns_of).fault
+        verify_stream(replace(stream, newer=lambda: [intact.head(LENGTH)]), keys, columns_of).fault
         == ""
     )
-    forged = whole.head(LENGTH, whole.other)
+    forged = intact.head(LENGTH, intact.other)
     assert (
         verify_stream(replace(stream, newer=lambda: [forged]), keys, columns_of).fault == "inserted"
     )
-    newer = replace(stream, newer=lambda: [whole.head(LENGTH), whole.head(6)])
+    newer = replace(stream, newer=lambda: [intact.head(LENGTH), intact.head(6)])
     assert verify_stream(newer, keys, columns_of).fault == ""  # the newest head counts

@@ -1,4 +1,4 @@
-"""Heads are signed, kept outside the database, and every change of a record shows."""
+"""Heads are signed and stored outside the database, and every change of a record is detected."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from assay.journal.operating_system import REAL
 STREAM = "01a204f143b17331b93e45a7285fd295"
 
 
-def test_the_chain_is_what_was_promised() -> None:
-    """Recomputed by hand, so that a change of the form is noticed: old logs must verify for ever."""
+def test_the_chain_is_computed_as_documented() -> None:
+    """The formula is repeated here, because logs of every version must still verify."""
     link = genesis_link(STREAM)
     assert link.hex() == "0bd269f9c0b756f39d960f26dad6e4e2b004de3b2d8f8b974e6500430225371a"
     assert (
@@ -38,17 +38,17 @@ def test_the_chain_is_what_was_promised() -> None:
         pytest.param(1, 1, b"recorD", id="another content"),
     ],
 )
-def test_each_part_of_a_record_is_in_its_link(seq: int, kind: int, payload: bytes) -> None:
+def test_a_link_depends_on_each_part_of_a_record(seq: int, kind: int, payload: bytes) -> None:
     assert chain_link(genesis_link(STREAM), seq, kind, payload) != chain_link(
         genesis_link(STREAM), 1, 1, b"record"
     )
 
 
-def test_streams_begin_differently() -> None:
+def test_each_stream_has_its_own_genesis_link() -> None:
     assert genesis_link(STREAM) != genesis_link(STREAM[::-1])
 
 
-def test_a_key_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
+def test_a_key_is_created_once_and_readable_by_its_owner_only(tmp_path: Path) -> None:
     path = tmp_path / "keys" / "key"
     signer = HeadSigner(path)
     assert path.stat().st_mode & 0o777 == 0o600
@@ -56,7 +56,7 @@ def test_a_key_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> No
     assert [each.name for each in path.parent.iterdir()] == ["key"]
 
 
-def test_of_many_that_make_a_key_at_once_one_wins(tmp_path: Path) -> None:
+def test_concurrent_creators_of_a_key_get_the_same_key(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as threads:
         keys = {each.public_key for each in threads.map(HeadSigner, [tmp_path / "key"] * 16)}
     assert len(keys) == 1
@@ -67,18 +67,18 @@ def test_openssl_reads_the_key(tmp_path: Path) -> None:
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("no openssl on this machine")
-    told = subprocess.run(
+    shown = subprocess.run(
         [openssl, "pkey", "-in", tmp_path / "key", "-noout", "-text"],
         check=True,
         capture_output=True,
     )
-    assert b"ED25519 Private-Key" in told.stdout
+    assert b"ED25519 Private-Key" in shown.stdout
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"no key", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"]
 )
-def test_what_is_no_key_is_named(tmp_path: Path, content: bytes) -> None:
+def test_an_invalid_key_file_is_rejected(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "key"
     path.write_bytes(content)
     path.chmod(0o600)
@@ -86,7 +86,7 @@ def test_what_is_no_key_is_named(tmp_path: Path, content: bytes) -> None:
         HeadSigner(path)
 
 
-def test_a_key_that_others_may_read_is_not_used(tmp_path: Path) -> None:
+def test_a_key_that_others_may_read_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "key"
     HeadSigner(path)
     path.chmod(0o640)
@@ -94,7 +94,7 @@ def test_a_key_that_others_may_read_is_not_used(tmp_path: Path) -> None:
         HeadSigner(path)
 
 
-def test_a_head_verifies_until_any_part_is_changed(tmp_path: Path) -> None:
+def test_a_head_with_any_changed_part_does_not_verify(tmp_path: Path) -> None:
     signer, other = HeadSigner(tmp_path / "key"), HeadSigner(tmp_path / "other")
     head = signer.sign(STREAM, 7, genesis_link(STREAM))
     assert verify_head(head, signer.public_key)
@@ -113,7 +113,7 @@ def heads(signer: HeadSigner, number: int) -> list[Head]:
     return [signer.sign(STREAM, seq, genesis_link(STREAM)) for seq in range(1, number + 1)]
 
 
-def test_heads_read_back_in_order(tmp_path: Path) -> None:
+def test_heads_are_read_back_in_order(tmp_path: Path) -> None:
     signed = heads(HeadSigner(tmp_path / "key"), 5)
     file = HeadFile(tmp_path / "heads")
     assert file.read() == []
@@ -129,7 +129,7 @@ def test_heads_read_back_in_order(tmp_path: Path) -> None:
     ]
 
 
-def test_a_line_torn_at_any_byte_was_promised_to_nobody(tmp_path: Path) -> None:
+def test_a_line_torn_at_any_byte_is_ignored(tmp_path: Path) -> None:
     first, second, third = heads(HeadSigner(tmp_path / "key"), 3)
     file = HeadFile(tmp_path / "heads")
     file.append(first)
@@ -143,7 +143,7 @@ def test_a_line_torn_at_any_byte_was_promised_to_nobody(tmp_path: Path) -> None:
         assert file.read() == [first, third]
 
 
-def test_a_damaged_line_is_named(tmp_path: Path) -> None:
+def test_a_damaged_line_is_reported_with_its_number(tmp_path: Path) -> None:
     file = HeadFile(tmp_path / "heads")
     for head in heads(HeadSigner(tmp_path / "key"), 3):
         file.append(head)
@@ -161,7 +161,7 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
             file.read()
 
 
-def test_processes_append_whole_lines(tmp_path: Path) -> None:
+def test_processes_append_complete_lines(tmp_path: Path) -> None:
     signed = heads(HeadSigner(tmp_path / "key"), 40)
     file = HeadFile(tmp_path / "heads")
     with ThreadPoolExecutor(8) as threads:

@@ -1,4 +1,4 @@
-"""Every operation of the journal and every call of the sink fails in turn: the promises hold after each."""
+"""The journal's guarantees hold when any of its operations or any call of the sink fails."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MORE_THAN_ENOUGH = 2000
 
 @dataclass
 class Run:
-    """A life of a journal and of its shipper, in which an operation may fail."""
+    """A journal and its shipper from start to end, in which one operation may fail."""
 
     spool: Path
     faults: Faults
@@ -75,7 +75,7 @@ class Run:
         while not (once or self.faults.struck or moving.drain(0)):
             pass
         moving.stop()
-        moving.drain(0)  # gives back what it claimed
+        moving.drain(0)  # releases what it claimed
 
     def append(self, journal: Journal, number: int) -> None:
         record = make_payload(0, number, 60)
@@ -94,7 +94,7 @@ class Run:
 @pytest.mark.parametrize(
     "name", [*(each.name for each in fields(FileOperations)), "store", "position"]
 )
-def test_whatever_fails_nothing_acknowledged_is_lost_or_doubled(
+def test_no_failure_loses_or_duplicates_an_acknowledged_record(
     spool: Path, mode: Literal["write", "sync"], kind: Fault, name: str
 ) -> None:
     for k in count(1):

@@ -1,4 +1,4 @@
-"""Frames are found again, whatever happened around them."""
+"""Frames are found whatever bytes surround them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_frames_read_back_equal(frames: list[tuple[int, bytes]]) -> None:
     assert [each.offset for each in found][1:] == [each.end for each in found][:-1]
 
 
-def test_a_tail_cut_at_any_byte_is_torn_and_nothing_else() -> None:
+def test_a_tail_cut_at_any_byte_is_reported_as_torn() -> None:
     before, last = encode(1, b"first"), encode(2, b"the last one")
     for length in range(1, len(last)):
         found = list(scan(before + last[:length]))
@@ -32,7 +32,7 @@ def test_a_tail_cut_at_any_byte_is_torn_and_nothing_else() -> None:
 
 
 @given(FRAMES, st.binary(min_size=1, max_size=60), FRAMES)
-def test_garbage_is_skipped_and_named(
+def test_garbage_is_skipped_and_reported(
     before: list[tuple[int, bytes]], garbage: bytes, after: list[tuple[int, bytes]]
 ) -> None:
     data = b"".join(encode(*each) for each in before)
@@ -62,12 +62,12 @@ def test_any_changed_byte_of_a_frame_loses_that_frame_only() -> None:
 @pytest.mark.parametrize(
     "cut", [pytest.param(OVERHEAD, id="in the payload"), pytest.param(5, id="in the header")]
 )
-def test_a_frame_behind_a_cut_one_is_found(cut: int) -> None:
+def test_a_frame_after_a_cut_one_is_found(cut: int) -> None:
     one, two = encode(1, b"a" * 99), encode(1, b"b")
     assert list(scan(one[:cut] + two)) == [TornBytes(0, cut), Frame(1, b"b", cut, cut + len(two))]
 
 
-def test_markers_without_frames_are_no_frames() -> None:
+def test_markers_without_frames_are_skipped() -> None:
     assert list(scan(MARKER * 50)) == [TornBytes(0, len(MARKER) * 50)]
 
 
@@ -78,7 +78,7 @@ def test_the_marker_is_not_found_in_text() -> None:
         MARKER[2:3].decode()
 
 
-def test_a_length_beyond_the_largest_is_damage() -> None:
+def test_a_length_over_the_maximum_is_damage() -> None:
     header = bytearray(encode(1, b""))
     header[4:8] = (LARGEST + 1).to_bytes(4, "little")
     assert list(scan(bytes(header) + random.Random(1).randbytes(50))) == [

@@ -1,4 +1,4 @@
-"""On a disk that is full the journal refuses before anything is harmed, and goes on once there is space."""
+"""On a full disk the journal rejects records before any damage, and recovers with free space."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SEGMENT_BYTES = 256 << 10
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Two megabytes of a disk."""
+    """Return a directory on a disk of two megabytes."""
     path = tmp_path / "disk"
     path.mkdir()
     mount = shutil.which("mount")
@@ -49,14 +49,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def fill(journal: Journal, first: int) -> list[bytes]:
     """Append until the journal is full."""
     kept: list[bytes] = []
-    with pytest.raises(JournalFull, match="is full, free some space"):  # noqa: PT012 - how many fit is not the point
+    with pytest.raises(JournalFull, match="is full, free some space"):  # noqa: PT012 - the number that fits varies
         for number in range(first, first + 10_000):
             journal.append(CHAINED, make_payload(0, number, 2000))
             kept.append(make_payload(0, number, 2000))
     return kept
 
 
-def test_the_journal_itself_fills_the_disk_until_it_is_shipped(
+def test_a_disk_filled_by_the_journal_accepts_records_after_shipping(
     small_disk: Path, spool: Path
 ) -> None:
     sink = MemorySink()
@@ -75,7 +75,7 @@ def test_the_journal_itself_fills_the_disk_until_it_is_shipped(
     assert sink.payloads == kept
 
 
-def test_others_fill_the_disk(small_disk: Path) -> None:
+def test_a_disk_filled_by_others_rejects_records_before_damage(small_disk: Path) -> None:
     with Journal(small_disk, segment_bytes=SEGMENT_BYTES, tick=0.001) as journal:
         other = small_disk / "other"
         with other.open("wb", buffering=0) as file, suppress(OSError):
@@ -92,7 +92,7 @@ def test_others_fill_the_disk(small_disk: Path) -> None:
     assert [frame.payload for frame in read_frames(small_disk)] == [*kept, make_payload(0, 10_000)]
 
 
-def test_without_a_reservation_a_write_that_does_not_fit_harms_nothing(small_disk: Path) -> None:
+def test_a_write_that_does_not_fit_damages_nothing_without_a_reservation(small_disk: Path) -> None:
     unreserved = replace(REAL, reserve=lambda _descriptor, _size: None)
     with Journal(small_disk, segment_bytes=8 << 20, tick=0.001, operations=unreserved) as journal:
         kept = fill_roughly(journal)
@@ -102,7 +102,7 @@ def test_without_a_reservation_a_write_that_does_not_fit_harms_nothing(small_dis
 
 def fill_roughly(journal: Journal) -> list[bytes]:
     kept: list[bytes] = []
-    with pytest.raises(JournalError):  # noqa: PT012 - cut short or full
+    with pytest.raises(JournalError):  # noqa: PT012 - a short write or a full disk
         for number in range(10_000):
             journal.append(CHAINED, make_payload(0, number, 2000))
             kept.append(make_payload(0, number, 2000))

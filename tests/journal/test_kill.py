@@ -1,4 +1,4 @@
-"""The set test: a process is killed at random instants; nothing it acknowledged is missing, nothing is doubled."""
+"""A process that is killed at a random time loses and duplicates no acknowledged record."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROUNDS = 5
 
 
 def killed_after(acknowledgements: int, directory: Path, mode: str) -> list[bytes]:
-    """Ids that a process acknowledged before and while it was killed."""
+    """Run a process and kill it; return the ids that it acknowledged."""
     command = [sys.executable, str(APPENDER), str(directory), mode]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "service")}
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as child:
@@ -37,7 +37,7 @@ def identity(record: bytes) -> bytes:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["write", "sync"])
-def test_nothing_acknowledged_is_lost_or_doubled(spool: Path, mode: str) -> None:
+def test_a_kill_loses_or_duplicates_no_acknowledged_record(spool: Path, mode: str) -> None:
     draw = random.Random(20)
     directory = spool / "journal"
     sink = MemorySink()

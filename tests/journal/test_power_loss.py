@@ -1,4 +1,4 @@
-"""What `append` has acknowledged in mode `sync` survives a loss of power at any sync."""
+"""Records acknowledged in mode `sync` survive a power loss at any sync."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ THREADS = 4
 
 
 class Disk:
-    """Knows what of each file would be there after a loss of power, which comes at the k-th sync."""
+    """The durable content of each file after a power loss at the k-th sync."""
 
     def __init__(self, k: int) -> None:
         self._left = k
@@ -42,7 +42,7 @@ class Disk:
             what()
 
     def _sync_data(self, descriptor: int) -> None:
-        state = os.fstat(descriptor)  # before the sync: what comes during it may be lost
+        state = os.fstat(descriptor)  # before the sync: bytes written during it may be lost
         self._powered(lambda: self._sizes.update({state.st_ino: state.st_size}))
 
     def _sync_directory(self, path: str | os.PathLike[str]) -> None:
@@ -59,7 +59,7 @@ class Disk:
 
 
 @pytest.mark.parametrize("k", [3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 80])
-def test_what_was_acknowledged_survives(spool: Path, k: int) -> None:
+def test_acknowledged_records_survive_a_power_loss(spool: Path, k: int) -> None:
     disk = Disk(k)
     journal = Journal(
         spool, mode="sync", segment_bytes=1 << 11, tick=0.001, operations=disk.operations()

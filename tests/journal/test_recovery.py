@@ -1,4 +1,4 @@
-"""What a process left behind is put in order; what others still write is left alone."""
+"""Streams of ended processes are recovered; streams of running ones are not touched."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RECORDS = [make_payload(0, number) for number in range(5)]
 
 
 def left_behind(directory: Path, *contents: bytes, last: str = SEALED) -> str:
-    """A stream of a process that is gone."""
+    """Write a stream of an ended process; return its name."""
     claim = create_stream(directory)
     for number, content in enumerate(contents, start=1):
         segment_path(claim.path, number, last if number == len(contents) else SEALED).write_bytes(
@@ -34,7 +34,7 @@ def frames(*records: bytes) -> bytes:
     return b"".join(encode(1, record) for record in records)
 
 
-def test_a_tail_torn_at_every_byte_is_cut_and_told(spool: Path) -> None:
+def test_a_tail_torn_at_any_byte_is_cut_and_reported(spool: Path) -> None:
     last = encode(1, b"the last one")
     for length in range(len(last)):
         directory = spool / str(length)
@@ -44,7 +44,7 @@ def test_a_tail_torn_at_every_byte_is_cut_and_told(spool: Path) -> None:
         assert recover(directory) == [RecoveredStream(stream, 5, 0, 0)]
 
 
-def test_garbage_in_the_middle_is_told_and_skipped(spool: Path) -> None:
+def test_garbage_in_the_middle_is_reported_and_skipped(spool: Path) -> None:
     stream = left_behind(
         spool, frames(*RECORDS[:2]) + b"garbage" + frames(*RECORDS[2:]), frames(b"0:9:x")
     )
@@ -52,7 +52,7 @@ def test_garbage_in_the_middle_is_told_and_skipped(spool: Path) -> None:
     assert [frame.payload for frame in read_frames(spool)] == [*RECORDS, b"0:9:x"]
 
 
-def test_a_segment_reserved_ahead_counts_once_it_was_appended_to(spool: Path) -> None:
+def test_a_reserved_segment_is_recovered_only_if_it_has_records(spool: Path) -> None:
     stream = left_behind(spool, frames(*RECORDS), frames(b"0:9:x"), last=NEXT)
     other = left_behind(spool, frames(b"1:0:x"), b"", last=NEXT)
     assert [(each.stream, each.frames) for each in recover(spool)] in (
@@ -63,12 +63,12 @@ def test_a_segment_reserved_ahead_counts_once_it_was_appended_to(spool: Path) ->
     assert segments(spool / other, NEXT) == []
 
 
-def test_an_empty_directory_and_none_are_fine(spool: Path) -> None:
+def test_an_empty_and_a_missing_directory_are_valid(spool: Path) -> None:
     assert recover(spool) == []
     assert recover(spool / "nothing") == []
 
 
-def test_the_stream_of_a_living_process_is_left_alone(spool: Path) -> None:
+def test_the_stream_of_a_running_process_is_not_recovered(spool: Path) -> None:
     with Journal(spool) as journal:
         journal.append(1, b"0:0:x")
         with segment_path(journal.path, 1).open("ab") as segment:
@@ -95,7 +95,7 @@ def test_a_reader_follows_a_stream_while_it_is_written(spool: Path) -> None:
     assert [frame.payload for frame in found] == [make_payload(0, number) for number in range(100)]
 
 
-def test_a_reader_goes_on_where_another_stopped(spool: Path) -> None:
+def test_a_reader_continues_where_another_stopped(spool: Path) -> None:
     stream = left_behind(spool, frames(*RECORDS[:2]), frames(*RECORDS[2:]))
     found: list[bytes] = []
     segment, offset = 1, 0
@@ -106,7 +106,7 @@ def test_a_reader_goes_on_where_another_stopped(spool: Path) -> None:
     assert found == RECORDS
 
 
-def test_in_a_growing_segment_damage_is_waited_for(spool: Path) -> None:
+def test_damage_in_a_growing_segment_is_read_again_later(spool: Path) -> None:
     stream = left_behind(spool, frames(RECORDS[0]) + b"half a frame" + frames(RECORDS[1]))
     reader = StreamReader(spool / stream)
     assert [frame.payload for frame in reader.read(10)] == RECORDS[:1]
@@ -116,7 +116,7 @@ def test_in_a_growing_segment_damage_is_waited_for(spool: Path) -> None:
     assert reader.torn == 1
 
 
-def test_a_frame_longer_than_a_chunk_holding_a_frame_is_one_frame(spool: Path) -> None:
+def test_a_long_frame_that_contains_a_frame_is_read_as_one(spool: Path) -> None:
     inner = frames(b"inner") + bytes(3 << 20)
     stream = left_behind(spool, frames(b"0:0:x", inner, b"0:1:x"))
     reader = StreamReader(spool / stream, final=True)
@@ -124,7 +124,7 @@ def test_a_frame_longer_than_a_chunk_holding_a_frame_is_one_frame(spool: Path) -
     assert found == [b"0:0:x", inner, b"0:1:x"]
 
 
-def test_reading_stops_at_a_number_of_bytes(spool: Path) -> None:
+def test_reading_stops_at_the_byte_limit(spool: Path) -> None:
     stream = left_behind(spool, frames(*RECORDS))
     assert len(StreamReader(spool / stream, final=True).read(10, most=len(RECORDS[0]) + 1)) == 2
 
@@ -140,14 +140,14 @@ def test_the_active_segment_is_never_removed(spool: Path) -> None:
         journal.append(1, b"0:50:x")
 
 
-def test_removing_tells_how_many(spool: Path) -> None:
+def test_removing_segments_returns_their_number(spool: Path) -> None:
     stream = left_behind(spool, *[frames(record) for record in RECORDS])
     reader = StreamReader(spool / stream, final=True)
     assert (reader.remove_before(3), segments(spool / stream)) == (2, [3, 4, 5])
     assert (reader.remove_before(6), segments(spool / stream)) == (3, [])
 
 
-def test_a_failed_cut_is_tried_again(spool: Path) -> None:
+def test_a_failed_truncation_is_retried(spool: Path) -> None:
     stream = left_behind(spool, frames(*RECORDS) + b"torn")
 
     def truncate(_descriptor: int, _size: int) -> None:

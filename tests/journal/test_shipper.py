@@ -1,4 +1,4 @@
-"""Every record reaches the sink once and in order, whatever fails on the way; then its segment goes."""
+"""Every record reaches the sink once and in order despite failures, then segments are deleted."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def fill(
 
 
 class Away(MemorySink):
-    """A sink that is away until it comes back: before a transaction, or after it without saying so."""
+    """A sink that fails for a while, before a transaction or after its commit."""
 
     gone = True
     after = False
@@ -59,7 +59,7 @@ class Away(MemorySink):
             raise ConnectionError("lost after the commit")
 
 
-def test_a_living_stream_and_those_left_behind_are_shipped(spool: Path) -> None:
+def test_active_and_abandoned_streams_are_shipped(spool: Path) -> None:
     sink = MemorySink()
     kept: list[bytes] = []
     for life in range(2):
@@ -78,7 +78,7 @@ def test_a_living_stream_and_those_left_behind_are_shipped(spool: Path) -> None:
     assert_kept(sink, kept, spool)
 
 
-def test_the_stream_of_another_living_process_is_left_to_it(spool: Path) -> None:
+def test_the_stream_of_another_running_process_is_not_shipped(spool: Path) -> None:
     with Journal(spool / "journal") as other, Journal(spool / "journal") as journal:
         fill(other, 5)
         fill(journal, 5, 5)
@@ -87,7 +87,7 @@ def test_the_stream_of_another_living_process_is_left_to_it(spool: Path) -> None
         assert list(sink.rows) == [journal.stream]
 
 
-def test_kinds_outside_the_chain_have_no_number(spool: Path) -> None:
+def test_records_outside_the_chain_have_no_number(spool: Path) -> None:
     sink = MemorySink()
     with Journal(spool / "journal") as journal:
         kept = fill(journal, 20, kinds=(CHAINED, LOOSE, LOOSE))
@@ -96,7 +96,7 @@ def test_kinds_outside_the_chain_have_no_number(spool: Path) -> None:
     assert [row.seq for row in sink.rows[journal.stream]][:7] == [1, 0, 0, 2, 0, 0, 3]
 
 
-def test_only_records_outside_the_chain_need_no_head_outside(spool: Path) -> None:
+def test_records_outside_the_chain_need_no_signed_head(spool: Path) -> None:
     sink = MemorySink()
     with Journal(spool / "journal") as journal:
         kept = fill(journal, 20, kinds=(LOOSE,))
@@ -110,7 +110,7 @@ def test_only_records_outside_the_chain_need_no_head_outside(spool: Path) -> Non
     "after",
     [pytest.param(False, id="before the commit"), pytest.param(True, id="after the commit")],
 )
-def test_a_sink_that_is_away_loses_and_doubles_nothing(spool: Path, *, after: bool) -> None:
+def test_an_unavailable_sink_loses_and_duplicates_nothing(spool: Path, *, after: bool) -> None:
     sink = Away()
     sink.after = after
     with Journal(spool / "journal", segment_bytes=4096, tick=0.001) as journal:
@@ -129,13 +129,13 @@ def test_a_sink_that_is_away_loses_and_doubles_nothing(spool: Path, *, after: bo
     assert_kept(sink, kept, spool)
 
 
-def test_draining_into_a_sink_that_is_away_ends_in_time(spool: Path) -> None:
+def test_draining_into_an_unavailable_sink_ends_in_time(spool: Path) -> None:
     with Journal(spool / "journal") as journal:
         fill(journal, 1)
     assert not make_shipper(spool, Away()).drain(0.05)
 
 
-def test_one_stream_that_the_sink_refuses_does_not_hold_up_the_others(spool: Path) -> None:
+def test_a_stream_that_the_sink_rejects_does_not_block_the_others(spool: Path) -> None:
     class Picky(MemorySink):
         def store(
             self,
@@ -160,11 +160,11 @@ def test_one_stream_that_the_sink_refuses_does_not_hold_up_the_others(spool: Pat
     assert isinstance(moving.trouble, ValueError)
 
 
-def test_heads_are_known_outside_before_segments_go(spool: Path) -> None:
+def test_signed_heads_are_written_before_segments_are_deleted(spool: Path) -> None:
     sink = MemorySink()
     with Journal(spool / "journal") as journal:
         fill(journal, 20)
-    (spool / "heads").mkdir()  # no file can be written there
+    (spool / "heads").mkdir()  # so that no file can be written
     with pytest.raises(IsADirectoryError):
         make_shipper(spool, sink)
     (spool / "heads").rmdir()
@@ -178,7 +178,7 @@ def test_heads_are_known_outside_before_segments_go(spool: Path) -> None:
     assert_kept(sink, sink.payloads, spool)
 
 
-def test_a_sink_that_was_set_back_gets_again_what_is_still_there(spool: Path) -> None:
+def test_a_sink_restored_from_a_backup_gets_the_remaining_records_again(spool: Path) -> None:
     sink = MemorySink()
     with Journal(spool / "journal") as journal:
         kept = fill(journal, 30)
@@ -191,7 +191,7 @@ def test_a_sink_that_was_set_back_gets_again_what_is_still_there(spool: Path) ->
     assert sink.payloads == kept
 
 
-def test_a_sink_that_was_set_back_shows_a_gap_where_segments_are_gone(spool: Path) -> None:
+def test_a_sink_restored_from_a_backup_has_a_gap_for_deleted_segments(spool: Path) -> None:
     sink = MemorySink()
     with Journal(spool / "journal", segment_bytes=4096, tick=0.001) as journal:
         fill(journal, 200)
@@ -221,11 +221,11 @@ def test_stopping_is_immediate(spool: Path) -> None:
             entered.set()
 
     with Journal(spool / "journal") as journal:
-        notary = ChainSigner(
+        signer = ChainSigner(
             HeadSigner(spool / "key"), HeadFile(spool / "heads"), frozenset({CHAINED})
         )
         moving = Shipper(
-            spool / "journal", Once(), notary, own=journal.stream, pace=ShippingPace(idle=3600.0)
+            spool / "journal", Once(), signer, own=journal.stream, pace=ShippingPace(idle=3600.0)
         )
         thread = Thread(target=moving.run)
         fill(journal, 1)
@@ -236,7 +236,7 @@ def test_stopping_is_immediate(spool: Path) -> None:
         assert not thread.is_alive()
 
 
-def test_waits_grow_to_the_longest_and_are_drawn_anew() -> None:
+def test_waits_grow_to_the_maximum_with_new_jitter_each_time() -> None:
     longest = Backoff(draw=lambda: 1.0)
     assert [longest.wait(failures) for failures in (1, 2, 3, 6, 7, 5000)] == [
         0.1,
@@ -249,7 +249,7 @@ def test_waits_grow_to_the_longest_and_are_drawn_anew() -> None:
     assert Backoff(draw=lambda: 0.25).wait(2) == 0.05
 
 
-def test_a_torn_frame_takes_no_number(spool: Path) -> None:
+def test_a_torn_frame_gets_no_number(spool: Path) -> None:
     sink = MemorySink()
     with Journal(spool / "journal") as journal:
         kept = fill(journal, 3)

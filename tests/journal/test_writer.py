@@ -1,4 +1,4 @@
-"""What is appended stays, in order, whatever the threads, the rotations and the reopenings."""
+"""Appended records are kept in order across threads, rotations and reopenings."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_eight_threads_read_back_what_they_appended(
     assert_order(found)
 
 
-def test_both_modes_keep_records_over_rotations(
+def test_both_modes_keep_records_across_rotations(
     spool: Path, mode: Literal["write", "sync"]
 ) -> None:
     with Journal(spool, mode=mode, segment_bytes=4096, tick=0.001) as journal:
@@ -86,7 +86,7 @@ def test_an_append_survives_without_a_close(spool: Path) -> None:
     journal.close()
 
 
-def test_in_mode_sync_a_record_is_on_the_disk_when_append_returns(spool: Path) -> None:
+def test_mode_sync_writes_a_record_to_disk_before_append_returns(spool: Path) -> None:
     synced: dict[int, int] = {}
 
     def sync_data(descriptor: int) -> None:
@@ -101,7 +101,7 @@ def test_in_mode_sync_a_record_is_on_the_disk_when_append_returns(spool: Path) -
             assert synced[path.stat().st_ino] == path.stat().st_size
 
 
-def test_in_mode_write_the_disk_follows_by_itself(spool: Path) -> None:
+def test_mode_write_syncs_in_the_background(spool: Path) -> None:
     synced: list[int] = []
     sync = replace(REAL, sync_data=lambda descriptor: synced.append(os.fstat(descriptor).st_size))
     with Journal(spool, operations=sync, tick=0.001) as journal:
@@ -110,7 +110,7 @@ def test_in_mode_write_the_disk_follows_by_itself(spool: Path) -> None:
         eventually(lambda: size in synced)
 
 
-def test_space_is_reserved_ahead_and_given_back(tmp_path: Path) -> None:
+def test_space_is_reserved_ahead_and_released(tmp_path: Path) -> None:
     with Journal(tmp_path, segment_bytes=1 << 20, tick=0.001) as journal:
         reserved = [segment_path(journal.path, 1), segment_path(journal.path, 2, NEXT)]
         assert [path.stat().st_size for path in reserved] == [0, 0]
@@ -120,7 +120,7 @@ def test_space_is_reserved_ahead_and_given_back(tmp_path: Path) -> None:
     assert reserved[0].stat().st_blocks * 512 <= 1 << 16
 
 
-def test_a_segment_is_not_sealed_while_a_thread_is_inside_a_write(spool: Path) -> None:
+def test_a_segment_is_not_sealed_during_a_write(spool: Path) -> None:
     inside, go_on = Event(), Event()
 
     def write(descriptor: int, data: bytes) -> int:
@@ -139,14 +139,14 @@ def test_a_segment_is_not_sealed_while_a_thread_is_inside_a_write(spool: Path) -
             journal.append(1, make_payload(1, number))
         assert segments(journal.path) == [
             1
-        ]  # the others are not revealed, so that no reader passes by the slow one
+        ]  # the others stay hidden, so that no reader skips the slow one
         go_on.set()
         slow.join()
         eventually(lambda: len(segments(journal.path)) > 3)
     assert len(read_frames(spool)) == 61
 
 
-def test_a_short_write_is_refused_and_skipped(spool: Path) -> None:
+def test_a_short_write_is_rejected_and_skipped(spool: Path) -> None:
     cut: list[bytes] = []
 
     def write(descriptor: int, data: bytes) -> int:
@@ -174,7 +174,7 @@ def test_a_short_write_is_refused_and_skipped(spool: Path) -> None:
         pytest.param(errno.EIO, JournalFailed, id="broken disk"),
     ],
 )
-def test_a_failed_write_is_named_and_the_journal_goes_on(
+def test_a_failed_write_raises_its_error_and_the_journal_continues(
     spool: Path, code: int, error: type[Exception]
 ) -> None:
     fail = [True]
@@ -191,7 +191,7 @@ def test_a_failed_write_is_named_and_the_journal_goes_on(
     assert [frame.payload for frame in read_frames(spool)] == [b"0:1:x"]
 
 
-def test_without_space_ahead_it_refuses_before_damage_and_recovers_by_itself(spool: Path) -> None:
+def test_a_journal_without_reserved_space_rejects_records_until_it_recovers(spool: Path) -> None:
     full = Event()
 
     def reserve(descriptor: int, size: int) -> None:
@@ -204,7 +204,7 @@ def test_without_space_ahead_it_refuses_before_damage_and_recovers_by_itself(spo
         spool, segment_bytes=4096, tick=0.001, operations=replace(REAL, reserve=reserve)
     ) as journal:
         full.set()
-        with pytest.raises(JournalFull):  # noqa: PT012 - how many fit is not the point
+        with pytest.raises(JournalFull):  # noqa: PT012 - the number that fits varies
             for number in range(1000):
                 journal.append(1, make_payload(0, number))
                 kept.append(make_payload(0, number))
@@ -215,7 +215,7 @@ def test_without_space_ahead_it_refuses_before_damage_and_recovers_by_itself(spo
     assert [frame.payload for frame in read_frames(spool)] == [*kept, make_payload(0, 1000)]
 
 
-def test_a_full_disk_at_the_start_is_waited_out(spool: Path) -> None:
+def test_a_full_disk_at_the_start_is_retried(spool: Path) -> None:
     full = [True]
 
     def reserve(_descriptor: int, _size: int) -> None:
@@ -236,7 +236,7 @@ def test_a_full_disk_at_the_start_is_waited_out(spool: Path) -> None:
     ("room", "works"),
     [pytest.param(1, True, id="free"), pytest.param(1 << 60, False, id="not free")],
 )
-def test_where_space_cannot_be_reserved_it_is_looked_for(
+def test_free_space_is_checked_if_it_cannot_be_reserved(
     spool: Path, monkeypatch: pytest.MonkeyPatch, room: int, *, works: bool
 ) -> None:
     monkeypatch.setattr("sys.platform", "darwin")
@@ -249,7 +249,7 @@ def test_where_space_cannot_be_reserved_it_is_looked_for(
     os.close(descriptor)
 
 
-def test_a_closed_journal_refuses(spool: Path) -> None:
+def test_a_closed_journal_rejects_records(spool: Path) -> None:
     journal = Journal(spool)
     journal.close()
     journal.close()
@@ -258,7 +258,7 @@ def test_a_closed_journal_refuses(spool: Path) -> None:
     assert not journal.accepting
 
 
-def test_a_record_that_is_too_large_is_refused(spool: Path) -> None:
+def test_a_record_that_is_too_large_is_rejected(spool: Path) -> None:
     with Journal(spool, segment_bytes=4096) as journal:
         journal.append(1, bytes(1024))
         with pytest.raises(
@@ -268,7 +268,7 @@ def test_a_record_that_is_too_large_is_refused(spool: Path) -> None:
             journal.append(1, bytes(1025))
 
 
-def test_records_of_sixteen_mebibytes_are_taken(spool: Path) -> None:
+def test_records_of_sixteen_mebibytes_are_accepted(spool: Path) -> None:
     large = bytes(16 << 20)
     with Journal(spool) as journal:
         journal.append(1, large)
@@ -276,7 +276,7 @@ def test_records_of_sixteen_mebibytes_are_taken(spool: Path) -> None:
     assert [frame.payload for frame in read_frames(spool)] == [large, b"small"]
 
 
-def test_counters_outlive_their_threads(spool: Path) -> None:
+def test_counters_include_finished_threads(spool: Path) -> None:
     with Journal(spool) as journal:
         for number in range(3):
             thread = Thread(target=journal.append, args=(1, make_payload(0, number)))
@@ -285,7 +285,7 @@ def test_counters_outlive_their_threads(spool: Path) -> None:
             assert journal.appended == number + 1
 
 
-def test_a_directory_that_cannot_be_written_is_named(spool: Path) -> None:
+def test_a_directory_without_write_permission_is_named(spool: Path) -> None:
     (spool / "file").touch()
     with pytest.raises(JournalFailed, match="file"):
         Journal(spool / "file")

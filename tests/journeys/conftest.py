@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="session")
 def data() -> Path:
-    """Data beside the checkout, which the repository may not contain."""
+    """Data next to the checkout, which the repository may not contain."""
     path = ROOT.parent / "shared" / "data"
     if not path.is_dir():
         pytest.skip(f"no outside data at {path}")

@@ -37,14 +37,14 @@ def test_a_recorded_decision_is_answered_found_shown_and_replayed(log: AuditedLo
     shown = log.audit("show", ran.json["decision_id"], "--json").json
     assert shown["replay"] == {"outcome": "identical", "detail": ""}
     assert (shown["tenant"], shown["record"]["snapshot"]) == ("acme", ran.json["snapshot_id"])
-    told = {
+    reasons = {
         x["endpoint_id"]: {(r["reason"], r["message"]) for r in x["reasons"]}
         for x in ran.json["excluded"]
     }
     assert {
         x["endpoint_id"]: {(r["reason"], r["message"]) for r in x["reasons"]}
         for x in shown["excluded"]
-    } == told
+    } == reasons
     assert log.verify().code == 0
     assert log.audit("replay", ran.json["decision_id"]).code == 0
 
@@ -122,11 +122,11 @@ def test_rows_show_utc_tenant_names_and_reasons(kept: AuditedLog) -> None:
             ["decision.prompt", "filter:1:"],
             id="unknown field",
         ),
-        pytest.param(["--filter", "decision.tools + 1"], ["filter:1:"], id="no condition"),
+        pytest.param(["--filter", "decision.tools + 1"], ["filter:1:"], id="not a condition"),
         pytest.param(["--filter", "1=1'; DROP TABLE decision --"], ["filter:1:"], id="SQL"),
         pytest.param(["--filter", "x" * 5000], ["--filter", "4096"], id="too long"),
         pytest.param(
-            ["--filter", "true", "--since", "yesterday"], ["--since", "yesterday"], id="no time"
+            ["--filter", "true", "--since", "yesterday"], ["--since", "yesterday"], id="not a time"
         ),
         pytest.param(
             ["--filter", "true", "--until", "2025-09-23T12:00:00"],
@@ -136,7 +136,7 @@ def test_rows_show_utc_tenant_names_and_reasons(kept: AuditedLog) -> None:
         pytest.param(
             ["--filter", "true", "--since", "2999-01-01T00:00:00Z"],
             ["--since", "before"],
-            id="backwards",
+            id="since after until",
         ),
     ],
 )
@@ -151,59 +151,72 @@ def test_an_invalid_filter_or_time_is_one_line(
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        pytest.param(["list", "--limit", 0], 2, "--limit", id="list nothing"),
+        pytest.param(["list", "--limit", 0], 2, "--limit", id="list with a limit of zero"),
         pytest.param(
             ["list", "--after", "no-such-id"],
             2,
             "'no-such-id' is not in the log",
-            id="list behind nothing",
+            id="list after an unknown id",
         ),
         pytest.param(
-            ["list", "--after", "x", "--oldest"], 2, "--after", id="list behind, oldest first"
+            ["list", "--after", "x", "--oldest"], 2, "--after", id="list after an id, oldest first"
         ),
-        pytest.param(["show"], 2, "ID", id="show nothing"),
-        pytest.param(["show", "x", "--filter", "true"], 2, "ID", id="show two things"),
+        pytest.param(["show"], 2, "ID", id="show without an id"),
+        pytest.param(["show", "x", "--filter", "true"], 2, "ID", id="show an id and a filter"),
         pytest.param(
-            ["show", "no-such-id"], 2, "'no-such-id' is not in the log", id="show unknown"
+            ["show", "no-such-id"], 2, "'no-such-id' is not in the log", id="show an unknown id"
         ),
-        pytest.param(["show", "--filter", "false"], 2, "no decision", id="show none"),
-        pytest.param(["replay"], 2, "--filter", id="replay nothing"),
-        pytest.param(["replay", "x", "--filter", "true"], 2, "--filter", id="replay two things"),
+        pytest.param(["show", "--filter", "false"], 2, "no decision", id="show without a match"),
+        pytest.param(["replay"], 2, "--filter", id="replay without an id"),
+        pytest.param(
+            ["replay", "x", "--filter", "true"], 2, "--filter", id="replay an id and a filter"
+        ),
         pytest.param(["replay", "x", "--limit", 3], 2, "--limit", id="replay ids with a limit"),
         pytest.param(
-            ["replay", "x", "--candidate", POLICY], 2, "'x' is not in the log", id="judge unknown"
+            ["replay", "x", "--candidate", POLICY],
+            2,
+            "'x' is not in the log",
+            id="compare an unknown id",
         ),
         pytest.param(
             ["replay", "x", "--candidate", "/nowhere"],
             1,
             "'/nowhere' does not exist",
-            id="no candidate",
+            id="missing candidate",
         ),
-        pytest.param(["verify", "--heads", "/no/heads"], 1, "'/no/heads'", id="no heads"),
-        pytest.param(["verify", "--key", "/no/key"], 1, "'/no/key'", id="no key"),
+        pytest.param(["verify", "--heads", "/no/heads"], 1, "'/no/heads'", id="missing heads"),
+        pytest.param(["verify", "--key", "/no/key"], 1, "'/no/key'", id="missing key"),
         pytest.param(["verify", "--key", "/dev/null"], 1, "Ed25519", id="an empty key"),
-        pytest.param(["prune"], 2, "--before", id="prune when"),
+        pytest.param(["prune"], 2, "--before", id="prune without a time"),
         pytest.param(["prune", "--older-than", "1d"], 2, "--yes", id="prune unconfirmed"),
-        pytest.param(["prune", "--older-than", "soon", "--yes"], 2, "'soon'", id="prune some time"),
         pytest.param(
-            ["prune", "--older-than", "999999d", "--yes"], 2, "'999999d'", id="prune before time"
+            ["prune", "--older-than", "soon", "--yes"], 2, "'soon'", id="prune with an invalid age"
+        ),
+        pytest.param(
+            ["prune", "--older-than", "999999d", "--yes"],
+            2,
+            "'999999d'",
+            id="prune with an age before the first date",
         ),
         pytest.param(
             ["prune", "--before", "2999-01-01T00:00:00Z", "--yes"], 2, "past", id="prune the future"
         ),
         pytest.param(["erase", "acme"], 2, "--yes", id="erase unconfirmed"),
         pytest.param(["erase", "", "--yes"], 2, "TENANT", id="erase no tenant"),
-        pytest.param(["revisions", 7], 2, "7", id="no such revision"),
-        pytest.param(["revisions", 0], 2, "0", id="no revision zero"),
+        pytest.param(["revisions", 7], 2, "7", id="unknown revision"),
+        pytest.param(["revisions", 0], 2, "0", id="revision zero"),
         pytest.param(
-            ["export", "--output", "/no/such/place"], 1, "'/no/such/place'", id="no place"
+            ["export", "--output", "/no/such/place"],
+            1,
+            "'/no/such/place'",
+            id="export to a missing directory",
         ),
         pytest.param(
-            ["export", "--output", "x", "--format", "xlsx"], 2, "xlsx", id="no such format"
+            ["export", "--output", "x", "--format", "xlsx"], 2, "xlsx", id="unknown format"
         ),
     ],
 )
-def test_an_impossible_command_is_one_line(
+def test_an_invalid_command_fails_with_one_line(
     small: str, tmp_path: Path, arguments: list[object], code: int, words: str
 ) -> None:
     journal = ["--journal", tmp_path] if arguments[0] == "verify" else []
@@ -211,21 +224,21 @@ def test_an_impossible_command_is_one_line(
     assert_rejected(assay("audit", *arguments, *journal, "--database", small), code, words)
 
 
-def test_show_prints_sentences(kept: AuditedLog) -> None:
+def test_show_prints_the_messages_of_reasons(kept: AuditedLog) -> None:
     ran = kept.audit("show", "--filter", OURS)
 
     assert (ran.code, ran.err) == (0, "")
     for word in (
         kept.ids[0],
         "identical",
-        "accuracy is at least 95.0% with",
+        "P(accuracy >= 95.0%) is",
         "number 1 of stream",
         "revision 1",
     ):
         assert word in " ".join(ran.out.split())
 
 
-def test_replays_by_id_filter_and_number(kept: AuditedLog) -> None:
+def test_replay_accepts_ids_a_filter_or_a_limit(kept: AuditedLog) -> None:
     by_id = kept.audit("replay", *kept.ids, "--json")
     assert (by_id.code, by_id.json) == (
         0,

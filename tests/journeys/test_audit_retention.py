@@ -27,8 +27,8 @@ def test_exports_the_same_rows_as_parquet_and_as_json_lines(
     kept: AuditedLog, tmp_path: Path
 ) -> None:
     lines, table = tmp_path / "x.jsonl", tmp_path / "x.parquet"
-    told = kept.audit("export", "--format", "jsonl", "--output", lines, "--json")
-    assert (told.code, told.err, told.json["decisions"]) == (0, "", 3)
+    ran = kept.audit("export", "--format", "jsonl", "--output", lines, "--json")
+    assert (ran.code, ran.err, ran.json["decisions"]) == (0, "", 3)
     assert kept.audit("export", "--format", "parquet", "--output", table).code == 0
 
     rows = rows_of(lines)

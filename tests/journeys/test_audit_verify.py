@@ -25,30 +25,30 @@ def six(log: AuditedLog) -> AuditedLog:
 @pytest.mark.parametrize(
     ("by", "fault", "at"),
     [
-        pytest.param(
-            audited.edit_record, "altered", 3, id="a record is edited, and its row to fit"
-        ),
+        pytest.param(audited.edit_record, "altered", 3, id="a record and its row are edited"),
         pytest.param(audited.edit_row, "altered", 3, id="a row is edited"),
-        pytest.param(audited.edit_words, "altered", 1, id="words are taken away"),
-        pytest.param(audited.delete_from(3, 3), "missing", 3, id="one is deleted"),
+        pytest.param(audited.edit_words, "altered", 1, id="words are deleted"),
+        pytest.param(audited.delete_from(3, 3), "missing", 3, id="a record is deleted"),
         pytest.param(audited.delete_from(1, 2), "missing", 1, id="the beginning is deleted"),
         pytest.param(audited.delete_row, "altered", 3, id="a row is deleted"),
-        pytest.param(audited.swap, "reordered", 3, id="two are swapped"),
-        pytest.param(audited.insert_between, "inserted", 4, id="one is inserted between"),
-        pytest.param(audited.insert_behind, "inserted", 7, id="one is inserted behind"),
-        pytest.param(audited.insert_row, "inserted", 99, id="a row is inserted"),
-        pytest.param(audited.delete_from(5, 6), "truncated", 5, id="the tail is cut"),
-        pytest.param(audited.delete_from(1, 6), "truncated", 1, id="all is cut"),
+        pytest.param(audited.swap, "reordered", 3, id="two records are swapped"),
         pytest.param(
-            audited.cut_tail_and_head, "truncated", 5, id="the tail is cut, and the head with it"
+            audited.insert_between, "inserted", 4, id="a record is inserted in the middle"
+        ),
+        pytest.param(audited.insert_behind, "inserted", 7, id="a record is appended"),
+        pytest.param(audited.insert_row, "inserted", 99, id="a row is inserted"),
+        pytest.param(audited.delete_from(5, 6), "truncated", 5, id="the tail is truncated"),
+        pytest.param(audited.delete_from(1, 6), "truncated", 1, id="all records are deleted"),
+        pytest.param(
+            audited.cut_tail_and_head, "truncated", 5, id="the tail and its head are deleted"
         ),
         pytest.param(audited.edit_signature, "forged", 6, id="a signature is edited"),
     ],
 )
-def test_manual_tampering_is_named(six: AuditedLog, by: Tamper, fault: str, at: int) -> None:
-    whole = six.verify()
-    assert (whole.code, whole.err) == (0, "")
-    assert "6 records of 1 streams checked" in whole.out
+def test_manual_tampering_is_reported(six: AuditedLog, by: Tamper, fault: str, at: int) -> None:
+    intact = six.verify()
+    assert (intact.code, intact.err) == (0, "")
+    assert "6 records of 1 streams checked" in intact.out
     six.tamper(by)
 
     programs, people = six.verify("--json"), six.verify()
@@ -83,15 +83,15 @@ def test_verifies_with_heads_and_public_key_from_elsewhere(six: AuditedLog, tmp_
 
     assert six.audit("verify", *away).code == 0
     assert not (tmp_path / "nothing").exists()
-    other = log_of_nobody(tmp_path)
+    other = unrelated_key(tmp_path)
     strange = six.audit("verify", "--journal", six.journal, "--key", other, "--json")
     assert (strange.code, strange.json["streams"][0]["fault"]) == (1, "unsigned")
     heads.write_text("damaged\n")
     assert_rejected(six.audit("verify", *away), 3, "line 1")
 
 
-def log_of_nobody(folder: Path) -> Path:
-    """A key that signed nothing."""
+def unrelated_key(folder: Path) -> Path:
+    """Create a key that signed no head."""
     audited.new_key(folder / "other.key")
     return folder / "other.key"
 

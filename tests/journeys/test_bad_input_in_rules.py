@@ -51,9 +51,9 @@ def test_ten_errors_are_ten_reports_with_place_excerpt_and_caret(
         assert f"guess{number}" in ran.err
     assert ran.err.count("^") >= 10
     assert "10 faults" in ran.err
-    told = assay("policy", "check", policy, "--json")
-    assert (told.code, told.err) == (3, "")
-    assert [(f["file"], f["line"]) for f in told.json["faults"]] == [
+    ran = assay("policy", "check", policy, "--json")
+    assert (ran.code, ran.err) == (3, "")
+    assert [(f["file"], f["line"]) for f in ran.json["faults"]] == [
         ("floor.yaml", 8 + 3 * n) for n in range(10)
     ]
     decided = assay("decide", "lab/mixed", "--policy", policy, "--database", small)

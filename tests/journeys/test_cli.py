@@ -401,8 +401,8 @@ def test_preferences_of_tenants_are_imported(small: str, tmp_path: Path, databas
         assay("import", "catalog", catalog, "--source", "ours", "--database", database_url).code
         == 0
     )
-    told = assay("import", "preferences", preferences, "--database", database_url, "--json")
-    assert (told.code, len(told.json[0]["refused"])) == (3, 1)
+    imported = assay("import", "preferences", preferences, "--database", database_url, "--json")
+    assert (imported.code, len(imported.json[0]["refused"])) == (3, 1)
     assert assay("import", "tenants", tenants, "--database", database_url).code == 0
 
     def tags(tenant: str) -> set[str]:

@@ -327,8 +327,10 @@ def test_without_a_publication_the_pool_is_judged_without_memory(small: str) -> 
     assert (history.code, history.out) == (0, "lab/pair:exacto: no changes yet\n")
     assert_rejected(
         assay("pool", "lab/pair:exacto", "--at", "2026-01-01T00:00:00Z", "--database", small),
-        2, "--at: '2026-01-01T00:00:00Z' is not a time for which the pool is stored", "nothing has been published",
-    )  # fmt: skip
+        2,
+        "--at: '2026-01-01T00:00:00Z' is not a time for which the pool is stored",
+        "nothing has been published",
+    )
 
 
 AT = ("--at", "2026-01-01T00:00:00Z")

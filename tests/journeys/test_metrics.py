@@ -21,13 +21,13 @@ def test_metrics_count_logged_and_shipped_records(database_url: str, tmp_path: P
         for _ in range(3):
             decide(channel, "lab/mixed")
         address = server.ready["metrics"]
-        told = eventually(
+        metrics = eventually(
             lambda: scrape_metrics(address), lambda seen: seen["assay_shipped_records_total"] == 3
         )
         assert server.stop() == 0
-    assert told["assay_journal_records_total"] == 3
-    assert told["assay_journal_refused_records_total"] == 0
-    assert told["assay_journal_accepting"] == 1
+    assert metrics["assay_journal_records_total"] == 3
+    assert metrics["assay_journal_refused_records_total"] == 0
+    assert metrics["assay_journal_accepting"] == 1
 
 
 def test_metrics_are_served_on_loopback_only(database_url: str, tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ KIMI = "moonshotai/kimi-k2-0905:exacto"
 
 def test_each_endpoint_outside_has_its_distance(kimi: str) -> None:
     asked = assay("pool", KIMI, "--now", NOW, "--database", kimi, "--json")
-    told = {other["tag"]: other["distance"] for other in json.loads(asked.out)["others"]}
-    assert len(told) == 9
-    deepinfra = told["deepinfra"]
+    distances = {other["tag"]: other["distance"] for other in json.loads(asked.out)["others"]}
+    assert len(distances) == 9
+    deepinfra = distances["deepinfra"]
     assert [rule["rule"] for rule in deepinfra["rules"]] == ["tool_accuracy"]
     assert deepinfra["rules"][0]["seen"]["params.accuracy_enter"] == 0.95
     assert (
@@ -25,10 +25,10 @@ def test_each_endpoint_outside_has_its_distance(kimi: str) -> None:
     )
     assert 500 < deepinfra["clean_requests"] < 700
     assert deepinfra["hours"] > 0
-    assert told["groq"]["accuracy"] is None
-    assert told["groq"]["clean_requests"] == 132
+    assert distances["groq"]["accuracy"] is None
+    assert distances["groq"]["clean_requests"] == 132
     assert (
-        told["atlas-cloud"]["clean_requests"] is None
+        distances["atlas-cloud"]["clean_requests"] is None
     )  # more calls do not mend how seldom it calls
 
 

@@ -300,8 +300,8 @@ def test_a_session_keeps_its_first_attempt_while_another_endpoint_leaves(
 
 
 def buf() -> str:
-    beside = Path(sys.executable).with_name("buf")
-    found = str(beside) if beside.exists() else shutil.which("buf")
+    installed = Path(sys.executable).with_name("buf")
+    found = str(installed) if installed.exists() else shutil.which("buf")
     if found is None:
         pytest.skip("no buf: the package buf-bin is not installed")
     return found

@@ -1,4 +1,4 @@
-"""A running server: it takes up changes, reports its health, and stops when told to."""
+"""A running server follows changes, reports its health and stops on a signal."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ def test_imports_and_edits_become_active_and_a_bad_edit_does_not(
         )
         eventually(lambda: known(channel, KIMI))
         assert members(channel) == MEMBERS
-        assert state() == ("in force", 1)
+        assert state() == ("active", 1)
 
-        # an edit: everybody with enough calls will do
+        # an edit: a lower threshold admits more endpoints
         edit(exacto, good.replace("accuracy_enter: 0.95", "accuracy_enter: 0.6"))
         assert eventually(lambda: members(channel), lambda now: now != MEMBERS) > MEMBERS
         answer = decide(channel, KIMI)
         assert answer.policy_revision.number == 2
-        assert state() == ("in force", 2)
+        assert state() == ("active", 2)
 
         # a bad edit
         edit(exacto, good.replace("params.accuracy_enter)", "params.accuracy_entre)"))
@@ -93,7 +93,7 @@ def test_imports_and_edits_become_active_and_a_bad_edit_does_not(
         edit(exacto, good)
         eventually(lambda: health_status(channel, "assay.policy"), lambda seen: seen == "SERVING")
         eventually(lambda: members(channel), lambda now: now == MEMBERS)
-        assert state() == ("in force", 3)
+        assert state() == ("active", 3)
 
         # no directory at all
         policy.rename(tmp_path / "away")

@@ -88,7 +88,7 @@ def edited_policy(words: str) -> Policy:
 
 @dataclass
 class FixedRules:
-    """A policy that stands for rule files."""
+    """A policy that is used in place of rule files."""
 
     policy: Policy = field(default_factory=shipped_policy)
     trouble: Exception | None = None

@@ -75,7 +75,7 @@ def draw_request(draw: random.Random) -> pb.DecideRequest:
 
 
 def ask_until_ended(address: str, answered: Answers, seed: int) -> None:
-    """Decide again and again, mostly in batches, until told to end or disconnected."""
+    """Decide repeatedly, mostly in batches, until stopped or disconnected."""
     draw = random.Random(seed)
     with grpc.insecure_channel(address) as channel:
         stub = pb_grpc.RoutingServiceStub(channel)

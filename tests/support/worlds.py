@@ -136,7 +136,7 @@ def policy_files(bindings: str, rule_sets: Mapping[str, str]) -> dict[str, str]:
 
 
 def policy(bindings: str = "", **rule_sets: str) -> Policy:
-    """Compile a policy from specs; by default one that sorts by price. `_` stands for `-`."""
+    """Compile a policy from specs; by default one that sorts by price. `_` means `-`."""
     files = policy_files(
         bindings, {name.replace("_", "-"): spec for name, spec in rule_sets.items()}
     )

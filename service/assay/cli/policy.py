@@ -167,7 +167,7 @@ def list_command(
         faults = len(error.faults)
     active = newest is not None and newest.digest == source.digest
     if json:
-        state = "faulty" if faults else "in force" if active else "not in force"
+        state = "faulty" if faults else "active" if active else "inactive"
         directory_json = {
             "path": str(path), "digest": source.digest, "state": state, "faults": faults
         }  # fmt: skip

@@ -133,9 +133,8 @@ def forget_unused_sets(database: Engine) -> int:
         with translate_errors(database), writing_concurrently(database) as connection:
             _exclude_shippers(connection)
             piece = finding_set_word.c.finding_set.in_(names[start : start + BATCH])
-            connection.execute(
-                delete(finding_set_word).where(and_(piece, unused))
-            )  # asked again: nobody ships now
+            # `unused` is evaluated again, now that no shipper runs.
+            connection.execute(delete(finding_set_word).where(and_(piece, unused)))
     return len(names)
 
 

@@ -3,8 +3,8 @@
 How it works
 ------------
 Each process writes one stream. Its shipper ships that stream while it is written, and the streams
-of processes that have died, one `StreamShipment` each. A file lock on the stream, held by its
-writer, tells who may ship it.
+of processes that have died, one `StreamShipment` each. A stream's writer holds a file lock on it;
+only the holder of the lock may ship the stream.
 
 The sink stores a batch together with its position in one transaction. After any failure it is
 unknown whether the batch was stored, so the shipment asks the sink for its position again and
