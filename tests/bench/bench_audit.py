@@ -50,7 +50,7 @@ NewDatabase = Callable[[], AbstractContextManager[str]]
 
 
 def made_up() -> tuple[list[list[JournalRecord]], Callable[[bytes], DerivedDecision]]:
-    """Batches of records and what is derived from them, which costs nothing."""
+    """Return batches of records, and a lookup of their rows that costs almost nothing."""
     draw, source = random.Random(1), rows(BATCHES * BATCH)
     known: dict[bytes, DerivedDecision] = {}
     batches = []
@@ -61,7 +61,7 @@ def made_up() -> tuple[list[list[JournalRecord]], Callable[[bytes], DerivedDecis
 
 
 def recorded() -> tuple[list[list[JournalRecord]], Callable[[bytes], DerivedDecision]]:
-    """Batches of real records of plans for 20 endpoints, and the function that reads them."""
+    """Return batches of real records of plans for 20 endpoints, and their reader."""
     draw, world = random.Random(1), snapshot()
     records = []
     for number in range(0, BATCHES * BATCH, SAME):
@@ -127,11 +127,11 @@ def bare(database: Engine, batches: Sequence[LogBatch]) -> Iterator[Callable[[],
 @pytest.mark.parametrize(
     ("name", "make", "at_most"),
     [
-        pytest.param("rows at hand", made_up, 1 / 0.6, id="rows"),
+        pytest.param("prebuilt rows", made_up, 1 / 0.6, id="rows"),
         pytest.param("read from records", recorded, None, id="read"),
     ],
 )
-def test_shipping_is_hardly_slower_than_bare_loading(
+def test_shipping_against_bare_loading(
     name: str,
     make: Callable[[], tuple[list[list[JournalRecord]], Callable[[bytes], DerivedDecision]]],
     at_most: float | None,
@@ -160,13 +160,10 @@ def test_shipping_is_hardly_slower_than_bare_loading(
 
         in_process = database.dialect.name == "sqlite"
         clock = time.process_time if in_process else time.perf_counter
-        with writing_concurrently(
-            database
-        ) as connection:  # sets of findings repeat: all but the first of each are known
-            add_words(
-                connection,
-                {name: words for batch in prebuilt for name, words in batch.words.items()},
-            )
+        # Sets of findings repeat: all but the first of each are known.
+        known = {name: words for batch in prebuilt for name, words in batch.words.items()}
+        with writing_concurrently(database) as connection:
+            add_words(connection, known)
         with bare(other, prebuilt) as load_bare:
             found = compared(store, load_bare, calls=CALLS, rounds=ROUNDS, clock=clock)
         for each in (database, other):
@@ -177,7 +174,7 @@ def test_shipping_is_hardly_slower_than_bare_loading(
 
 
 def empty(database: Engine) -> None:
-    """Let the next test find what it expects, without deleting row by row."""
+    """Empty the tables for the next test without deleting row by row."""
     if database.dialect.name == "postgresql":
         with database.begin() as connection:
             connection.execute(text(f"TRUNCATE {TABLES}"))
@@ -190,12 +187,12 @@ QUESTIONS: tuple[tuple[str, str, tuple[datetime, datetime]], ...] = (
         A_DAY,
     ),
     (
-        "the same, a seldom tenant, all the time there is",
+        "the same, a rare tenant, over the whole time",
         'decision.tenant == "tenant-399" && "provider-01" in decision.excluded_providers',
         (BEGIN, END),
     ),
     (
-        "the same, a provider seldom left out",
+        "the same, a provider rarely left out",
         'decision.tenant == "tenant-0" && "provider-59" in decision.excluded_providers',
         (BEGIN, END),
     ),
@@ -211,7 +208,7 @@ QUESTIONS: tuple[tuple[str, str, tuple[datetime, datetime]], ...] = (
         (BEGIN, END),
     ),
     (
-        "a seldom model and variant",
+        "a rare model and variant",
         'decision.model == "acme/model-119" && decision.variant == "exacto:nitro"',
         (BEGIN, END),
     ),
@@ -229,7 +226,7 @@ QUESTIONS: tuple[tuple[str, str, tuple[datetime, datetime]], ...] = (
 
 
 def fill(database: Engine) -> None:
-    """A log without its records, which lie in a table that no question reads."""
+    """Fill a log without its records, which are in a table that no question reads."""
     source, seq = rows(DECISIONS), itertools.count(1)
     words: dict[str, Words] = {}
     while part := list(itertools.islice(source, 10_000)):
@@ -258,7 +255,7 @@ def fill(database: Engine) -> None:
             connection.execute(text("ANALYZE"))  # as autovacuum does within minutes
 
 
-def test_the_documented_questions_are_answered_in_less_than_a_tenth_of_a_second(
+def test_every_documented_question_is_answered_in_less_than_100_ms(
     new_database: NewDatabase, backend: str, ledger: Ledger
 ) -> None:
     with new_database() as url:

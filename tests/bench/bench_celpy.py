@@ -16,7 +16,7 @@ from assay.engine.policy.binding import CompiledBinding
 from assay.engine.policy.rule_set import PolicySource
 from assay.rule_files.compile import compile_source
 
-# exacto with plain arithmetic in the place of its statistics, and with its parameters written out.
+# exacto with plain arithmetic instead of statistical functions, and with literal parameters.
 RULES = {
     "tool_accuracy": (
         "(endpoint.tools.tool_call_requests - endpoint.tools.errored_requests)"
@@ -64,7 +64,7 @@ def portable() -> CompiledBinding:
 
 
 def activation(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as cel-python wants it, made once: its groups as maps."""
+    """Return a row as cel-python reads it: each group of facts as a map."""
     endpoint: dict[str, Any] = {}
     for path, value in row.items():
         group, _, name = path.rpartition(".")

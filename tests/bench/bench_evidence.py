@@ -47,7 +47,7 @@ ENDPOINTS = [f"{MODEL}@provider-{number:02}" for number in range(20)]
 
 
 def request(draw: random.Random, *, errors: float) -> bytes:
-    """What a forwarder sends: every attempt of a decision by itself, two in three with tools."""
+    """Return a forwarder's batch: one outcome per attempt, two in three with tools."""
     message = pb.ReportOutcomesRequest(source="gateway-1", batch_id=f"{draw.getrandbits(128):032x}")
     now = time.time_ns()
     for _ in range(OUTCOMES_A_BATCH):
@@ -89,9 +89,11 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 @pytest.mark.parametrize(
     ("name", "errors"),
-    [pytest.param("3 % in trouble", 0.03, id="usual"), pytest.param("half in it", 0.5, id="bad")],
+    [pytest.param("3 % errors", 0.03, id="usual"), pytest.param("half errors", 0.5, id="bad")],
 )
-def test_reporting(name: str, errors: float, journal: Journal, ledger: Ledger) -> None:
+def test_outcomes_reported_per_second(
+    name: str, errors: float, journal: Journal, ledger: Ledger
+) -> None:
     health = EndpointHealth()
     decider = Decider(lambda: AS_OF, snapshot(), health.now, journal.append)
     preferences = PreferenceStore(create_engine("sqlite://"), lambda: AS_OF)
@@ -144,7 +146,9 @@ def shipped(draw: random.Random, numbers: Iterator[int], now_us: int) -> list[Jo
     return records
 
 
-def test_shipping_outcomes(new_database: NewDatabase, backend: str, ledger: Ledger) -> None:
+def test_outcomes_shipped_per_second(
+    new_database: NewDatabase, backend: str, ledger: Ledger
+) -> None:
     draw, numbers, offsets = random.Random(1), count(), count(1)
     with new_database() as url:
         database = open_database(url)

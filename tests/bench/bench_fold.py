@@ -35,9 +35,9 @@ GIGABYTE = 1e9
 COLD = """
 import json, resource, sys, time
 started = time.perf_counter()
-from tests.bench.bench_fold import curated
+from tests.bench.bench_fold import close_hours
 from assay.store.database import open_database
-curated(open_database(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+close_hours(open_database(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 print(json.dumps([time.perf_counter() - started, peak]))
 """
@@ -68,7 +68,7 @@ FROM evidence_counter GROUP BY endpoint_id, source, tenant, stratum, hour / 24
 
 
 def fill(database: Engine) -> None:
-    """A catalog that states speeds, and counters for every endpoint and hour."""
+    """Store a catalog with speeds, and counters for every endpoint and hour."""
     names = [f"{MODEL}-{number}" for number in range(MODELS)]
     offers = [endpoint(index) for index in range(ENDPOINTS)]
     placed = (
@@ -90,8 +90,8 @@ def fill(database: Engine) -> None:
         )
 
 
-def curated(database: Engine, first: int, last: int) -> list[float]:
-    """Close hours as the curator does, from reading the world to committing; seconds for each."""
+def close_hours(database: Engine, first: int, last: int) -> list[float]:
+    """Close hours as the curator does; return the seconds of each, from reading to committing."""
     curator = Curator(database, FixedRules(), lambda: AS_OF, lambda _: None)
     lease = take_lease(database, "bench", AS_OF + timedelta(days=1), seen=read_lease(database))
     assert lease is not None
@@ -118,15 +118,17 @@ def counters(store: Engine) -> Engine:
     return store
 
 
-def test_ticks(counters: Engine, database_url: str, backend: str, ledger: Ledger) -> None:
+def test_an_hourly_tick_takes_at_most_10_seconds(
+    counters: Engine, database_url: str, backend: str, ledger: Ledger
+) -> None:
     policy, as_of = FixedRules().policy, EPOCH + CLOSING[-1] * HOUR
 
-    def add_up() -> None:
+    def sum_counters() -> None:
         with reading(counters) as connection:
             (tallies,) = load_traffic(connection, policy.folds, as_of).values()
         assert len(tallies) == MODELS * ENDPOINTS
 
-    ledger.took(f"adding 3.36 M counters up, {backend}", spread(timed(add_up)))
+    ledger.took(f"summing 3.36 M counters, {backend}", spread(timed(sum_counters)))
     ledger.took(
         f"reading the world, {backend}",
         spread(timed(lambda: load_world(counters, as_of, policy.folds))),
@@ -142,5 +144,5 @@ def test_ticks(counters: Engine, database_url: str, backend: str, ledger: Ledger
     seconds, memory = json.loads(ran.stdout.splitlines()[-1])
     ledger.took(f"the first tick of a new process, {backend}", spread([seconds] * 2), below=300.0)
     ledger.counted(f"its memory below 1 GB, {backend}", round(GIGABYTE - memory), at_least=0)
-    _, *again = curated(counters, CLOSING[1], CLOSING[-1])
-    ledger.took(f"an hour's tick, read to committed, {backend}", spread(again), below=10.0)
+    _, *later = close_hours(counters, CLOSING[1], CLOSING[-1])
+    ledger.took(f"an hour's tick, read to committed, {backend}", spread(later), below=10.0)

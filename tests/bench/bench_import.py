@@ -22,9 +22,7 @@ FILE = (
 )
 NOW = datetime(2026, 7, 4, 14, 10, tzinfo=UTC)
 
-pytestmark = pytest.mark.skipif(
-    not FILE.exists(), reason="the shared data set is not beside the checkout"
-)
+pytestmark = pytest.mark.skipif(not FILE.exists(), reason="the shared data set is missing")
 
 
 def seconds_to_import(database: Engine) -> float:

@@ -10,7 +10,7 @@ from tests.support.population import AS_OF, MODEL, policy, snapshot, world
 from assay.engine.pool.judge import judge
 
 
-def test_judging_is_hardly_slower_than_by_hand(ledger: Ledger) -> None:
+def test_judging_takes_at_most_twice_as_long_as_by_hand(ledger: Ledger) -> None:
     bound, view = policy().bindings["exacto"], snapshot().models[MODEL]
     rows, shared = view.rows[bound.fold], {"model": view.facts, "cohort": view.cohort[bound.fold]}
     findings = bound.pool_findings(rows, shared)
@@ -22,7 +22,7 @@ def test_judging_is_hardly_slower_than_by_hand(ledger: Ledger) -> None:
     ledger.slower("exacto rules on 20 endpoints, facts to verdicts", found, at_most=2.0)
 
 
-def test_a_whole_judge_of_one_model(ledger: Ledger) -> None:
+def test_judging_a_model_under_all_bindings(ledger: Ledger) -> None:
     assert judge(world(), policy(), AS_OF).snapshot.snapshot_id == snapshot().snapshot_id
     ledger.took(
         "judge() of one model: all bindings, evidence to snapshot",

@@ -18,7 +18,7 @@ from assay.journal.sink import RecordKind
 from assay.journal.writer import Journal
 from assay.server.decider import Decider
 
-ASKED = Request(
+EXACTO = Request(
     f"{MODEL}:exacto",
     tools=2,
     parameters=("tools", "tool_choice"),
@@ -31,8 +31,8 @@ AT_MOST = 10e-6
 REPLAYED, PER_SECOND = 2000, 2000
 
 
-class Kept:
-    """A journal that keeps records in memory."""
+class MemoryJournal:
+    """A journal in memory that holds the records of decisions."""
 
     def __init__(self) -> None:
         self.records: list[bytes] = []
@@ -54,25 +54,27 @@ def decider(append: Append | None) -> Decider:
 
 @pytest.mark.parametrize(
     ("name", "request_"),
-    [pytest.param("plain", PLAIN, id="plain"), pytest.param(":exacto", ASKED, id="exacto")],
+    [pytest.param("plain", PLAIN, id="plain"), pytest.param(":exacto", EXACTO, id="exacto")],
 )
-def test_logging_in_all(name: str, request_: Request, journal: Journal, ledger: Ledger) -> None:
+def test_the_log_adds_at_most_10_microseconds_to_a_decision(
+    name: str, request_: Request, journal: Journal, ledger: Ledger
+) -> None:
     with_journal, without = decider(journal.append), decider(None)
 
-    def one() -> object:
+    def log() -> object:
         return with_journal.decide(request_)
 
-    def other() -> object:
+    def plain() -> object:
         return without.decide(request_)
 
-    one(), other()
+    log(), plain()
     added = []
     for number in range(ROUNDS):
         if number % 2:
-            kept, bare = seconds(one, CALLS), seconds(other, CALLS)
+            logged, bare = seconds(log, CALLS), seconds(plain, CALLS)
         else:
-            bare, kept = seconds(other, CALLS), seconds(one, CALLS)
-        added.append(kept - bare)
+            bare, logged = seconds(plain, CALLS), seconds(log, CALLS)
+        added.append(logged - bare)
     found = spread(added)
     quartiles = f"{shown(max(found.low, 1e-9))} – {shown(found.high)}"
     cells = (
@@ -84,29 +86,29 @@ def test_logging_in_all(name: str, request_: Request, journal: Journal, ledger: 
     ledger.add(Line((*cells, quartiles, f"≤ {shown(AT_MOST)}"), found.median <= AT_MOST))
 
 
-def test_the_journal_takes_a_record(journal: Journal, ledger: Ledger) -> None:
-    kept = Kept()
-    decider(kept.append).decide(ASKED)
+def test_appending_a_record_takes_at_most_10_microseconds(journal: Journal, ledger: Ledger) -> None:
+    memory = MemoryJournal()
+    decider(memory.append).decide(EXACTO)
     found = measured(
-        lambda: journal.append(RecordKind.DECISION, kept.records[0]), calls=500, rounds=41
+        lambda: journal.append(RecordKind.DECISION, memory.records[0]), calls=500, rounds=41
     )
     ledger.took("journal, a record appended (CPU)", found, below=AT_MOST)
 
 
-def test_replaying(ledger: Ledger) -> None:
-    kept = Kept()
-    deciding = decider(kept.append)
+def test_replay_of_decisions_per_second(ledger: Ledger) -> None:
+    memory = MemoryJournal()
+    recording = decider(memory.append)
     for number in range(REPLAYED // 2):
-        deciding.decide(Request(MODEL, tenant="tenant-1", request_id=f"r-{number}"))
-        deciding.decide(Request(f"{MODEL}:exacto", tools=2, session_id=f"s-{number}"))
-    tenants = {pseudonym: tenant for tenant, pseudonym in deciding.pseudonyms.known.items()}
+        recording.decide(Request(MODEL, tenant="tenant-1", request_id=f"r-{number}"))
+        recording.decide(Request(f"{MODEL}:exacto", tools=2, session_id=f"s-{number}"))
+    tenants = {pseudonym: tenant for tenant, pseudonym in recording.pseudonyms.known.items()}
     replay = Replayer(lambda _name: snapshot(), tenants, "0.1.0")
 
-    def all_again() -> None:
-        for record in kept.records:
+    def replay_all() -> None:
+        for record in memory.records:
             assert replay("", record).outcome == "identical"
 
-    found = measured(all_again, rounds=5, clock=time.perf_counter)
+    found = measured(replay_all, rounds=5, clock=time.perf_counter)
     ledger.counted(
         "replayed decisions a second (wall)", int(REPLAYED / found.median), at_least=PER_SECOND
     )

@@ -1,4 +1,4 @@
-"""Differential tests at length: generated code, the exact evaluator and Google's C++ CEL."""
+"""Differential tests on many pairs: generated code, exact evaluator, Google's C++ CEL."""
 
 from __future__ import annotations
 

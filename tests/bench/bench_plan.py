@@ -54,7 +54,9 @@ CHEAPEST = ProviderPreferences(sort="price")
         ),
     ],
 )
-def test_plan_is_hardly_slower_than_by_hand(name: str, request_: Request, ledger: Ledger) -> None:
+def test_planning_takes_at_most_twice_as_long_as_by_hand(
+    name: str, request_: Request, ledger: Ledger
+) -> None:
     world, moment = snapshot(), Moment(AS_OF, b"\x07" * 32)
     ours, theirs = plan(request_, world, moment), plan_by_hand(request_, world, moment)
     assert ours.canonical() == theirs.canonical()

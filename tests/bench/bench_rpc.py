@@ -36,7 +36,7 @@ def routing() -> Iterator[pb_grpc.RoutingServiceStub]:
 
 @pytest.fixture(scope="module")
 def echo(routing: pb_grpc.RoutingServiceStub) -> Iterator[Work]:
-    """A server that answers with Decide's own answer, made beforehand."""
+    """Run a server that returns a prepared answer of Decide; yield a call of it."""
     answer = routing.Decide(QUESTION)
     handler = grpc.unary_unary_rpc_method_handler(
         lambda _request, _context: answer,
@@ -67,7 +67,7 @@ def echo(routing: pb_grpc.RoutingServiceStub) -> Iterator[Work]:
         pytest.param("CPU", time.process_time, id="CPU"),
     ],
 )
-def test_decide_against_echo(
+def test_decide_against_an_echo_of_the_same_size(
     name: str, clock: Clock, routing: pb_grpc.RoutingServiceStub, echo: Work, ledger: Ledger
 ) -> None:
     answer = routing.Decide(QUESTION)
@@ -78,7 +78,7 @@ def test_decide_against_echo(
     )
 
 
-def test_a_batch_against_one_by_one(routing: pb_grpc.RoutingServiceStub, ledger: Ledger) -> None:
+def test_a_batch_against_single_calls(routing: pb_grpc.RoutingServiceStub, ledger: Ledger) -> None:
     batch = pb.BatchDecideRequest(requests=[QUESTION] * BATCH)
     assert len(routing.BatchDecide(batch).results) == BATCH
     ledger.slower(

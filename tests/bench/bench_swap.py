@@ -1,4 +1,4 @@
-"""Latency of Decide while the server takes up a snapshot of 1,000 models with 20 endpoints."""
+"""Latency of Decide while the server activates a snapshot of 1,000 models × 20 endpoints."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TIMES_P99 = 2.0
 
 @dataclass(frozen=True)
 class Prepared:
-    """A database with two snapshots that share the policy's part alone."""
+    """A database with two snapshots that share only the policy's part."""
 
     database: Engine
     names: tuple[str, str]
@@ -54,7 +54,7 @@ class Prepared:
 
 
 def populated() -> World:
-    """The population, so many times."""
+    """Return the population `MODELS` times, each under a name of its own."""
     one = world()
     names = [f"{MODEL}-{number}" for number in range(MODELS)]
     return replace(
@@ -80,12 +80,12 @@ def prepared(store: Engine) -> Prepared:
     revision = record_policy(store, source.digest, source.files, now=AS_OF)
     policy = replace(compile_source(source), revision=revision)
     whole = populated()
-    kept = [kept_snapshot(store, whole, policy, days) for days in (0, 1)]
-    names = (kept[0].snapshot_id, kept[1].snapshot_id)
-    return Prepared(store, names, sum(map(len, kept[0].parts.values())))
+    first, second = (store_snapshot(store, whole, policy, days) for days in (0, 1))
+    names = (first.snapshot_id, second.snapshot_id)
+    return Prepared(store, names, sum(map(len, first.parts.values())))
 
 
-def kept_snapshot(store: Engine, whole: World, policy: Policy, days: int) -> StoredSnapshot:
+def store_snapshot(store: Engine, whole: World, policy: Policy, days: int) -> StoredSnapshot:
     snapshot = judge(whole, policy, AS_OF + days * DAY).snapshot
     stored = StoredSnapshot(
         snapshot.snapshot_id, snapshot.as_of, policy.revision, snapshot.manifest, snapshot.parts
@@ -95,8 +95,8 @@ def kept_snapshot(store: Engine, whole: World, policy: Policy, days: int) -> Sto
 
 
 @dataclass
-class Asking:
-    """One client with one call in flight."""
+class DecideClient:
+    """A client with one call in flight; `seen` is the snapshot of the last answer."""
 
     stub: pb_grpc.RoutingServiceStub
     number: int = 0
@@ -116,14 +116,14 @@ class Asking:
         return took
 
     def until_time(self, end: float) -> list[float]:
-        """Decide again and again until a monotonic time; return the seconds of each call."""
+        """Decide until a monotonic time; return the seconds of each call."""
         found = []
         while time.monotonic() <= end:
             found.append(self())
         return found
 
     def until_seen(self, snapshot: str) -> list[float]:
-        """Decide again and again until an answer comes from this snapshot."""
+        """Decide until an answer comes from this snapshot; return the seconds of each call."""
         found = []
         while self.seen != snapshot:
             found.append(self())
@@ -135,26 +135,28 @@ def p99(times: list[float]) -> float:
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-def test_a_swap_hardly_shows(prepared: Prepared, tmp_path: Path, ledger: Ledger) -> None:
+def test_activating_a_snapshot_at_most_doubles_the_p99_of_decide(
+    prepared: Prepared, tmp_path: Path, ledger: Ledger
+) -> None:
     url = prepared.database.url.render_as_string(hide_password=False)
     arguments = ("--target", "decide", "--database", url, "--journal", tmp_path / "journal")
     prepared.publish(prepared.names[0])
     with serving(*arguments) as server, server.channel() as channel:
         eventually(lambda: health_status(channel), lambda seen: seen == "SERVING")
-        asking = Asking(pb_grpc.RoutingServiceStub(channel))
+        client = DecideClient(pb_grpc.RoutingServiceStub(channel))
         end = time.monotonic() + 3.0
-        asking.until_time(end)  # warm
+        client.until_time(end)  # warm
         levels, peaks, spans, worst = [], [], [], 0.0
         for swap in range(1, SWAPS + 1):
             end = time.monotonic() + QUIET_S / SWAPS
-            levels += asking.until_time(end)
+            levels += client.until_time(end)
             name = prepared.names[swap % 2]
             started = time.monotonic()
             prepared.publish(name)
-            during = asking.until_seen(name)
+            during = client.until_seen(name)
             spans.append(time.monotonic() - started)
             end = time.monotonic() + 1.0
-            during += asking.until_time(end)
+            during += client.until_time(end)
             peaks += during
             worst = max(worst, *during)
     megabytes = prepared.bytes / 1e6

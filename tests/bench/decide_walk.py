@@ -1,4 +1,4 @@
-"""The walk of one Decide: which modules it passes, and how often it comes back to one it had left.
+"""Print which modules one Decide passes, and how often it returns to one that it had left.
 
 Run with `python -m tests.bench.decide_walk`. It traces one Decide of a warm servicer, from the
 servicer's method to the journal's append and the response, with `sys.setprofile`:

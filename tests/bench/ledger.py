@@ -1,4 +1,4 @@
-"""Figures and their targets: each is kept for the table, and a missed target fails its bench."""
+"""Figures and their targets: a table of all at the end, and a missed target fails its bench."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ HEAD = ("measurement", "ours", "compared with", "ratio or figure", "quartiles", 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One measurement; `met` is `None` where nothing was asked."""
+    """One measurement; `met` is `None` without a target."""
 
     cells: tuple[str, str, str, str, str, str]
     met: bool | None
 
 
 class Ledger:
-    """The lines of one run."""
+    """The figures of one run."""
 
     def __init__(self) -> None:
         self.lines: list[Line] = []
 
     def slower(self, name: str, found: Compared, *, at_most: float | None = None) -> None:
-        """How many times the other side's time ours takes."""
+        """Add how many times as long as the other side ours takes."""
         ratio = found.ratio
-        asked = None if at_most is None else (f"≤ {at_most:g}×", ratio.median <= at_most)
-        self.keep(name, found, ratio, asked)
+        target = None if at_most is None else (f"≤ {at_most:g}×", ratio.median <= at_most)
+        self._add_ratio(name, found, ratio, target)
 
     def faster(self, name: str, found: Compared, *, at_least: float | None = None) -> None:
-        """How many times faster than the other side ours is."""
+        """Add how many times faster than the other side ours is."""
         one = found.ratio
         ratio = Spread(1 / one.median, 1 / one.high, 1 / one.low)
-        asked = None if at_least is None else (f"≥ {at_least:,.0f}×", ratio.median >= at_least)
-        self.keep(name, found, ratio, asked)
+        target = None if at_least is None else (f"≥ {at_least:,.0f}×", ratio.median >= at_least)
+        self._add_ratio(name, found, ratio, target)
 
     def took(self, name: str, found: Spread, *, below: float | None = None) -> None:
-        """Seconds that something took."""
+        """Add the seconds that something took."""
         quartiles = f"{shown(found.low)} – {shown(found.high)}"
         target = f"< {shown(below)}" if below else "–"
         met = None if below is None else found.median < below
         self.add(Line((name, shown(found.median), "", shown(found.median), quartiles, target), met))
 
     def counted(self, name: str, count: int, *, at_least: int) -> None:
-        """A number of things that went well."""
+        """Add a number that has a lower limit."""
         self.add(
             Line((name, f"{count:,}", "", f"{count:,}", "", f"≥ {at_least:,}"), count >= at_least)
         )
 
     def held(self, name: str, mib: float, *, below: float) -> None:
-        """Memory that was held."""
+        """Add an amount of memory."""
         self.add(
             Line(
                 (name, f"{mib:,.0f} MB", "", f"{mib:,.0f} MB", "", f"< {below:,.0f} MB"),
@@ -60,10 +60,10 @@ class Ledger:
             )
         )
 
-    def keep(
-        self, name: str, found: Compared, ratio: Spread, asked: tuple[str, bool] | None
+    def _add_ratio(
+        self, name: str, found: Compared, ratio: Spread, required: tuple[str, bool] | None
     ) -> None:
-        target, met = asked or ("–", None)
+        target, met = required or ("–", None)
         ours, theirs = shown(found.ours.median), shown(found.theirs.median)
         quartiles = f"{times(ratio.low)} – {times(ratio.high)}"
         self.add(Line((name, ours, theirs, times(ratio.median), quartiles, target), met))
@@ -77,8 +77,8 @@ class Ledger:
     def table(self) -> Iterable[str]:
         if not self.lines:
             return
-        said = {None: "", True: "met", False: "MISSED"}
-        rows = [HEAD, *((*line.cells, said[line.met]) for line in self.lines)]
+        results = {None: "", True: "met", False: "MISSED"}
+        rows = [HEAD, *((*line.cells, results[line.met]) for line in self.lines)]
         widths = [max(len(row[i]) for row in rows) for i in range(len(HEAD))]
         yield ""
         for row in rows:

@@ -23,7 +23,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Seconds a call of both sides, and ours divided by theirs, round by round."""
+    """Seconds per call of both sides, and the ratio of each round, ours to theirs."""
 
     ours: Spread
     theirs: Spread
@@ -36,7 +36,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def seconds(work: Work, calls: int, clock: Clock = time.process_time) -> float:
-    """Seconds a call, over several calls, without pauses for garbage."""
+    """Return the seconds per call, with the garbage collector off."""
     repeated = range(calls)
     gc.collect()
     gc.disable()
@@ -65,7 +65,7 @@ def compared(
     rounds: int = 31,
     clock: Clock = time.process_time,
 ) -> Compared:
-    """Both sides in turn; which one goes first changes from round to round."""
+    """Measure both sides in turn; the first one changes from round to round."""
     pairs: list[tuple[float, float]] = []
     ours()
     theirs()

@@ -1,7 +1,7 @@
 """The shipped request rules and orders in plain Python: the same Plan from the same input.
 
-It knows the suffix `:exacto`, `provider.sort: price` and every other preference, but no other
-variants.
+It covers the suffix `:exacto`, `provider.sort: price` and every other preference, but no other
+variant.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LAST: SortKey = (3, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One requested model: whether its pool is asked for, and which order sorts it."""
+    """One requested model: whether it is limited to its pool, and which order sorts it."""
 
     model: str
     pool: bool
@@ -49,7 +49,7 @@ def plan_by_hand(request: Request, snapshot: Snapshot, moment: Moment) -> Plan:
         judged = judge(rows, view, choice, checks_for(request, view, tenant), snapshot)
         verdicts += judged
         candidates += sort_keys(
-            place, rows, judged, choice, Asked(request, snapshot, moment, tenant)
+            place, rows, judged, choice, SortingInput(request, snapshot, moment, tenant)
         )
     candidates.sort(key=lambda candidate: candidate[0])
     attempts = number(candidates)
@@ -85,27 +85,27 @@ def judge(
     if not checks:
         return list(pool)
     judged = []
-    for row, said in zip(rows, pool, strict=True):
+    for row, verdict in zip(rows, pool, strict=True):
         broken = [finding for check in checks if (finding := check(row)) is not None]
-        judged.append(widened(said, broken) if broken else said)
+        judged.append(add_findings(verdict, broken) if broken else verdict)
     return judged
 
 
-def widened(said: Verdict, broken: list[RuleFinding]) -> Verdict:
+def add_findings(verdict: Verdict, broken: list[RuleFinding]) -> Verdict:
     return Verdict(
-        said.endpoint_id,
-        said.model,
-        said.provider,
-        said.tag,
-        (*said.broken, *broken),
-        said.abstained,
-        said.shadow,
+        verdict.endpoint_id,
+        verdict.model,
+        verdict.provider,
+        verdict.tag,
+        (*verdict.broken, *broken),
+        verdict.abstained,
+        verdict.shadow,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What sorting needs besides the endpoints."""
+class SortingInput:
+    """The input of sorting, except for the endpoints."""
 
     request: Request
     snapshot: Snapshot
@@ -114,10 +114,14 @@ class Asked:
 
 
 def sort_keys(
-    place: int, rows: Sequence[Row], verdicts: Sequence[Verdict], choice: Choice, asked: Asked
+    place: int,
+    rows: Sequence[Row],
+    verdicts: Sequence[Verdict],
+    choice: Choice,
+    given: SortingInput,
 ) -> list[tuple[tuple[Any, ...], Verdict, str]]:
-    wants = asked.request.provider
-    key = KEYS[choice.order](choice.model, asked)
+    wants = given.request.provider
+    key = KEYS[choice.order](choice.model, given)
     speed = bool(limits(wants.preferred_min_throughput) or limits(wants.preferred_max_latency))
     found = []
     for index, (row, verdict) in enumerate(zip(rows, verdicts, strict=True)):
@@ -136,9 +140,9 @@ def sort_keys(
 KeyOf = Callable[[int, Row], tuple[Any, ...]]
 
 
-def default_key(_model: str, asked: Asked) -> KeyOf:
-    race, pins = ExponentialRace(asked.moment.seed), asked.tenant.pins
-    explicit = bool(asked.request.provider.order) or asked.request.provider.sort is not None
+def default_key(_model: str, given: SortingInput) -> KeyOf:
+    race, pins = ExponentialRace(given.moment.seed), given.tenant.pins
+    explicit = bool(given.request.provider.order) or given.request.provider.sort is not None
 
     def key(_index: int, row: Row) -> tuple[Any, ...]:
         unsteady, price = instability(row), row.get("price.blended")
@@ -154,10 +158,10 @@ def default_key(_model: str, asked: Asked) -> KeyOf:
     return key
 
 
-def auto_exacto_key(model: str, asked: Asked) -> KeyOf:
-    pool = asked.snapshot.pools["auto", model].endpoints
+def auto_exacto_key(model: str, given: SortingInput) -> KeyOf:
+    pool = given.snapshot.pools["auto", model].endpoints
     tiers = [endpoint.keys["quality_tier"] for endpoint in pool]
-    race, pins = ExponentialRace(asked.moment.seed), asked.tenant.pins
+    race, pins = ExponentialRace(given.moment.seed), given.tenant.pins
 
     def key(index: int, row: Row) -> tuple[Any, ...]:
         unsteady, price = instability(row), row.get("price.blended")
@@ -169,7 +173,7 @@ def auto_exacto_key(model: str, asked: Asked) -> KeyOf:
     return key
 
 
-def floor_key(_model: str, _asked: Asked) -> KeyOf:
+def floor_key(_model: str, _given: SortingInput) -> KeyOf:
     def key(_index: int, row: Row) -> tuple[Any, ...]:
         price = row.get("price.blended")
         return row["demoted"], LAST if price is None else (0, price)
@@ -177,7 +181,7 @@ def floor_key(_model: str, _asked: Asked) -> KeyOf:
     return key
 
 
-KEYS: Mapping[str, Callable[[str, Asked], KeyOf]] = {
+KEYS: Mapping[str, Callable[[str, SortingInput], KeyOf]] = {
     "default": default_key,
     "auto-exacto": auto_exacto_key,
     "floor": floor_key,

@@ -25,7 +25,7 @@ WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """What the operator and the tenant itself have said for good."""
+    """The settings of a tenant, by the operator and by the tenant itself."""
 
     only: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
@@ -34,21 +34,27 @@ class Tenant:
     deny_data_collection: bool = False
 
 
-ANYONE = Tenant()
+NO_SETTINGS = Tenant()
 
 
 def tenant_of(request: Request, snapshot: Snapshot) -> Tenant:
     view = snapshot.tenants.get(request.tenant)
     if view is None:
-        return ANYONE
+        return NO_SETTINGS
     model = request.model.partition(":")[0]
     own = [p for p in view.preferences if p.model is None or p.model == model]
     ignored = tuple(p.target for p in own if p.kind == "ignore")
     pins = tuple(p.target for p in own if p.kind == "pin")
     if view.settings is None:
         return Tenant((), ignored, pins)
-    held = view.settings
-    return Tenant(held.only, (*held.ignore, *ignored), pins, held.zdr, held.deny_data_collection)
+    own_settings = view.settings
+    return Tenant(
+        own_settings.only,
+        (*own_settings.ignore, *ignored),
+        pins,
+        own_settings.zdr,
+        own_settings.deny_data_collection,
+    )
 
 
 def means_any(row: Row, names: Iterable[str]) -> bool:
@@ -57,7 +63,7 @@ def means_any(row: Row, names: Iterable[str]) -> bool:
 
 
 def rule(name: str, reason: str, message: str, holds: Callable[[Row], bool | None]) -> Check:
-    """Say what is false, and what is not known, in the same words."""
+    """Return a check whose finding is false or absent, with one message for both."""
     false = RuleFinding(name, reason, message, "false", "default")
     absent = RuleFinding(name, reason, message, "absent", "default")
 

@@ -1,4 +1,4 @@
-"""Frameworks with their own clients, each in its own environment: `make clients`."""
+"""Clients of frameworks, each installed in its own environment: `make clients`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def chain(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.mark.parametrize("name", ["pydantic-ai", "langchain-openrouter"])
-def test_chat_stream_and_tools(chain: Chain, name: str) -> None:
+def test_a_framework_chats_streams_and_calls_tools(chain: Chain, name: str) -> None:
     python = TOP / f".venv-client-{name}" / "bin" / "python"
     script = Path(__file__).with_name(f"with_{name.replace('-', '_')}.py")
     ran = subprocess.run(

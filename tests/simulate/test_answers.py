@@ -1,3 +1,5 @@
+"""Answers of simulated providers: when tools are called, and how calls are bad."""
+
 from __future__ import annotations
 
 import json

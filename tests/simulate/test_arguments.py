@@ -1,3 +1,5 @@
+"""Arguments generated from a schema match it, or violate it on request."""
+
 from __future__ import annotations
 
 from random import Random

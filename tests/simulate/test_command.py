@@ -1,3 +1,5 @@
+"""`assay simulate` rejects bad files and addresses in one line."""
+
 from __future__ import annotations
 
 import socket

@@ -1,3 +1,5 @@
+"""Simulated providers over HTTP: answers, faults, records and control."""
+
 from __future__ import annotations
 
 import hashlib

@@ -86,7 +86,7 @@ def _json(value: object, status: int = 200) -> Response:
 async def forwarder_app(
     server: str, providers: ProviderConnections, clients: Clients, spool: Path
 ) -> AsyncIterator[ForwarderApp]:
-    """Yield the application, while reports are sent and the catalog is refreshed beside it."""
+    """Yield the application; meanwhile send reports and refresh the catalog."""
     async with AsyncExitStack() as stack:
         opened = Spool(spool)
         stack.callback(opened.close)

@@ -1,8 +1,8 @@
-"""Tenants that lie: how far their counts move what rules read, and whether a pool changes.
+"""Hostile tenants: how far false counts move the facts that rules read, and whole pools.
 
-Four hundred honest tenants of very different size, and hostile ones who agree with each other.
-Those who praise report only good calls of an endpoint that is not good enough to enter. Those who
-damn report only bad calls of a good member, all within one hour. See service/STATISTICS.md.
+There are four hundred honest tenants of very different size, and hostile ones that collude. A
+praising tenant reports only good calls of an endpoint that is not good enough to enter. A damning
+tenant reports only bad calls of a good member, all within one hour. See service/STATISTICS.md.
 """
 
 from __future__ import annotations
@@ -90,14 +90,14 @@ def liars(attack: Attack, share: float) -> list[Counted]:
     ]
 
 
-def pooled(told: Sequence[Counted]) -> float:
+def pooled(counts: Sequence[Counted]) -> float:
     """Return the accuracy of all counts."""
-    return 1 - sum(errored for _, _, errored, *_ in told) / sum(calls for _, calls, *_ in told)
+    return 1 - sum(errored for _, _, errored, *_ in counts) / sum(calls for _, calls, *_ in counts)
 
 
-def entering(profile: Profile, told: Sequence[Counted]) -> tuple[float, bool]:
+def entering(profile: Profile, counts: Sequence[Counted]) -> tuple[float, bool]:
     """Return the accuracy that rules read for these counts, and whether the endpoint enters."""
-    done = closed(profile, told, 1)
+    done = closed(profile, counts, 1)
     (row,) = done.snapshot.models["lab/m000"].rows[profile.bound.fold]
     (state,) = done.memory.states.values()
     calls, errored = (
@@ -107,17 +107,17 @@ def entering(profile: Profile, told: Sequence[Counted]) -> tuple[float, bool]:
 
 
 def leaving(profile: Profile, good: Sequence[Counted], attack: Attack) -> bool:
-    """Whether a member with these counts is evicted, within three hours."""
+    """Return whether a member with these counts is evicted within three hours."""
     done = closed(profile, good, 1)
     if not all(state.state == MEMBER for state in done.memory.states.values()):
-        raise ValueError("a good endpoint has to be a member before anybody can speak against it")
+        raise ValueError("expected a good endpoint to be a member before the attack")
     for hour in (2, 3, 4):
         done = closed(profile, [*good, *liars(attack, 1.0)], hour, done)
     return any(state.state == EVICTED for state in done.memory.states.values())
 
 
 def closed(
-    profile: Profile, told: Sequence[Counted], hour: int, before: Judgment | None = None
+    profile: Profile, counts: Sequence[Counted], hour: int, before: Judgment | None = None
 ) -> Judgment:
     """Run one tick over one endpoint with counts of many tenants."""
     (endpoint,) = endpoints(1, 1)
@@ -127,7 +127,7 @@ def closed(
             endpoint.endpoint_id, SOURCE, tenant, 0, 2 * calls, calls, errored, 2 * calls, calls,
             Counts(2 * calls, calls, errored), lately, wrong, end - HOURS, end - 1, half_life,
         )
-        for tenant, calls, errored, lately, wrong in told
+        for tenant, calls, errored, lately, wrong in counts
     )  # fmt: skip
     world = World((Model(endpoint.model),), (endpoint,), traffic={profile.bound.fold: tallies})
     memory = before.memory if before else EMPTY_MEMORY

@@ -1,6 +1,6 @@
 """The engine's own ticks over random traffic: hourly counts in, pool states out.
 
-Counts are kept by the hour and discounted with the engine's weights, as the store does in SQL. A
+Counts are stored by the hour and discounted with the engine's weights, as the store does in SQL. A
 test compares the two.
 """
 
@@ -188,8 +188,8 @@ class Pools:
             self.half_lives = self.counted.steps(spec)
         names = [e.endpoint_id for e in self.listed]
         models = tuple(Model(name) for name in dict.fromkeys(e.model for e in self.listed))
-        told = {spec.key: self.counted.tallies(names, spec, self.half_lives)}
-        world = World(models, tuple(self.listed), traffic=told)
+        traffic = {spec.key: self.counted.tallies(names, spec, self.half_lives)}
+        world = World(models, tuple(self.listed), traffic=traffic)
         done = judge(
             world,
             self.profile.policy,

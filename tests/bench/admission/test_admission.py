@@ -1,4 +1,4 @@
-"""The admission bench counts as the store does, and its results on a few liars hold."""
+"""The admission bench discounts like the store, and few hostile tenants move no pool."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from assay.store.traffic import load_traffic
 HOURS = 11 * HOURS_PER_DAY + 7
 
 
-def test_counts_are_discounted_as_the_store_discounts_them(store: Engine) -> None:
+def test_the_bench_discounts_counts_like_the_store(store: Engine) -> None:
     names = [e.endpoint_id for e in endpoints(5, 1)]
     seen = traffic(np.full(5, 0.95), np.array([0.5, 1e3, 7e3, 5e4, 1e6]), 1)
     counted, spec = Counted.nothing(5, HOURS), profile("exacto").bound.evidence
@@ -32,11 +32,11 @@ def test_counts_are_discounted_as_the_store_discounts_them(store: Engine) -> Non
         (loaded,) = load_traffic(connection, {spec.key: spec}, START + HOURS * HOUR).values()
     ours = counted.tallies(names, spec, counted.steps(spec))
     stored = tuple(t for t in loaded if t.observed.tool_call_requests)
-    assert [when_unknown(t) for t in ours] == [when_unknown(t) for t in stored]
+    assert [without_hours(t) for t in ours] == [without_hours(t) for t in stored]
     assert len({t.half_life for t in ours}) > 2
 
 
-def when_unknown(tally: TrafficCounts) -> TrafficCounts:
+def without_hours(tally: TrafficCounts) -> TrafficCounts:
     """Drop the first and last hour, which the store knows only by the day."""
     return replace(tally, first_hour=0, last_hour=0)
 
@@ -72,7 +72,7 @@ def by_span(counts: Ints, length: int) -> list[int]:
 
 
 @pytest.mark.parametrize("attack", [Attack(1, 10**7), Attack(20, 10**5)], ids=["one", "twenty"])
-def test_few_hostile_tenants_move_nobody(attack: Attack) -> None:
+def test_few_hostile_tenants_change_no_pool(attack: Attack) -> None:
     quiet, found = manipulation(profile("exacto"), [Attack(0, 0), attack], 3)
     assert not found.admitted
     assert not found.evicted
@@ -80,7 +80,7 @@ def test_few_hostile_tenants_move_nobody(attack: Attack) -> None:
 
 
 @pytest.mark.parametrize("attack", [Attack(400, 10**4)], ids=["as many as are honest"])
-def test_many_do(attack: Attack) -> None:
+def test_many_hostile_tenants_change_a_pool(attack: Attack) -> None:
     (found,) = manipulation(profile("exacto"), [attack], 3)
     assert found.admitted
     assert found.evicted

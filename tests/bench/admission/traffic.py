@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 DRIFT = 0.15  # standard deviation of the drift, in logits
-LASTING = 0.9  # what is left of a drift after an hour
+PERSISTENCE = 0.9  # share of a drift that remains after an hour
 DESIGN_EFFECT = 2.2
 CORRELATION = 0.3  # the most that two requests of a small hour have in common
 HOURS_A_DAY = 24
@@ -32,9 +32,9 @@ class Traffic:
     draw: np.random.Generator
 
     def hour(self, share: Floats) -> tuple[Ints, Ints]:
-        """Draw calls and errored calls of one more hour, for a share of the requests.""" ""
-        noise = self.draw.standard_normal(len(self.drift)) * DRIFT * np.sqrt(1 - LASTING**2)
-        self.drift = LASTING * self.drift + noise
+        """Draw calls and errored calls of one more hour, for a share of the requests."""
+        noise = self.draw.standard_normal(len(self.drift)) * DRIFT * np.sqrt(1 - PERSISTENCE**2)
+        self.drift = PERSISTENCE * self.drift + noise
         calls = self.draw.poisson(self.daily / HOURS_A_DAY * share)
         return calls, self.errors(calls, 1 / (1 + np.exp(self.logits + self.drift)))
 
