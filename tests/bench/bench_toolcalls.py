@@ -16,7 +16,7 @@ from tests.bench.ledger import Ledger
 from tests.bench.measure import compared, measured
 
 from assay.toolcalls import OfferedTools, check
-from assay.toolcalls.schemas import compile_schema, schema_key
+from assay.toolcalls.call_check import compile_schema, schema_key
 
 CORPUS = (
     Path(__file__).resolve().parents[3]

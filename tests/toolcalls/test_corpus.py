@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from assay.toolcalls import CallClass, OfferedTools, check
-from assay.toolcalls.schemas import CompiledSchema, compile_schema, schema_key
+from assay.toolcalls.call_check import CompiledSchema, compile_schema, schema_key
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "toolcalls"
 SUITE = DATA / "json_schema_test_suite_draft7"

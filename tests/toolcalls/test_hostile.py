@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from assay.toolcalls import CallClass, check
-from assay.toolcalls.schemas import compile_schema, schema_key
+from assay.toolcalls.call_check import compile_schema, schema_key
 
 VALID, INVALID, UNKNOWN, MISMATCH = CallClass
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from assay.toolcalls.schemas import CompiledSchema, compile_schema, schema_cache
+from assay.toolcalls.call_check import CompiledSchema, compile_schema, schema_cache
 
 
 def key_of(number: int, values: int = 1) -> bytes:

@@ -29,22 +29,48 @@ Results differ from those of `@cfworker/json-schema` in these cases:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from threading import Lock
+from typing import Any, Final, NoReturn
 
+import jsonschema_rs
+import orjson
+from cachetools import LRUCache
 from msgspec import DecodeError, Struct
 
+from assay.toolcalls.draft7 import lower
 from assay.toolcalls.javascript import (
     SHORT,
     NotJsonError,
     decode,
+    is_deeper,
     parse,
     parse_with_doubles,
     parses_nowhere,
     text_of,
 )
-from assay.toolcalls.schemas import CompiledSchema, compile_schema, schema_key
+from assay.toolcalls.schema_cost import SchemaCost, cost_of
+
+_LONGEST_SCHEMA: Final = 1 << 16  # in bytes
+_DEEPEST_SCHEMA: Final = 100  # in levels
+_MOST_STEPS: Final = 1 << 24
+"""The cost limit of one check: steps per value times characters; about a second at worst."""
+
+_MOST_CACHED: Final = 100_000
+"""The size of the cache, in steps of schemas."""
+
+_BYTES_PER_STEP: Final = 512
+"""The memory of a step, roughly; a key's bytes count in this unit."""
+
+_LARGE_OR_MULTIPLE: Final = re.compile(rb'[0-9]{16}|"multipleOf"')
+NO_SCHEMA: Final = b""
+
+_Function = Mapping[str, Any]  # the `function` of a tool or a call
 
 
 class CallClass(StrEnum):
@@ -67,7 +93,114 @@ class ToolCallCheck(Struct, frozen=True):
         return any(found is not CallClass.VALID for found in self.calls)
 
 
-_Function = Mapping[str, Any]  # the `function` of a tool or a call
+# --- compiled schemas ---
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledSchema:
+    """A check of arguments of at most `longest` characters; longer ones count as valid.
+
+    If it `rounds`, an integer beyond 2^53 may match only as a double. `size` is its share of the
+    cache, in steps.
+    """
+
+    accepts: Callable[[object], bool]
+    longest: int
+    size: int
+    rounds: bool = False
+
+
+def schema_key(parameters: object) -> bytes:
+    """Return a schema's text; NO_SCHEMA if it is missing, too long or not JSON."""
+    if parameters is None:
+        return NO_SCHEMA
+    try:
+        key = orjson.dumps(parameters)
+    except TypeError:  # perhaps an integer beyond 64 bits, or a lone surrogate
+        try:
+            key = json.dumps(parameters, allow_nan=False).encode()
+        except (TypeError, ValueError, RecursionError):
+            return NO_SCHEMA
+    return key if len(key) <= _LONGEST_SCHEMA else NO_SCHEMA
+
+
+schema_cache: Final[LRUCache[bytes, CompiledSchema]] = LRUCache(
+    _MOST_CACHED, getsizeof=lambda schema: schema.size
+)
+_lock: Final = Lock()
+
+
+def compile_schema(key: bytes) -> CompiledSchema:
+    """Return the compiled schema of a key, from the cache if it is there."""
+    with _lock:
+        found = schema_cache.get(key)
+    if found is None:
+        found = _compile(key)
+        with _lock, suppress(ValueError):  # larger than the whole cache
+            schema_cache[key] = found
+    return found
+
+
+def _compile(key: bytes) -> CompiledSchema:
+    """Compile a schema for bounded work; one that cannot be compiled accepts everything."""
+    size = 1 + len(key) // _BYTES_PER_STEP
+    try:
+        schema = parse_with_doubles(key.decode())
+        if not isinstance(schema, dict | bool) or is_deeper(schema, _DEEPEST_SCHEMA):
+            return _accept_all(size)
+        nodes = lower(schema)
+        cost = cost_of(nodes) if nodes else SchemaCost(1, 1)
+        formats = {
+            name: _FORMATS[name] for node in nodes if (name := node.get("format")) in _FORMATS
+        }
+        validator = jsonschema_rs.Draft7Validator(
+            schema,
+            formats=formats or None,
+            validate_formats=True,
+            retriever=_reject_reference,
+            pattern_options=_PATTERNS,
+        )
+    except RecursionError:  # the caller's stack is full; the schema may be fine, so do not cache it
+        return _accept_all(_MOST_CACHED + 1)
+    except (ValueError, jsonschema_rs.ReferencingError):
+        return _accept_all(size)
+    rounds = _LARGE_OR_MULTIPLE.search(key) is not None
+    longest = _MOST_STEPS // cost.per_value
+    return CompiledSchema(validator.is_valid, longest, size + cost.stored, rounds)
+
+
+def _accept_all(size: int) -> CompiledSchema:
+    return CompiledSchema(lambda _: True, -1, size)
+
+
+def _reject_reference(address: str, /) -> NoReturn:
+    message = f"{address!r} leads out of the schema"
+    raise ValueError(message)
+
+
+def _format(name: str) -> Callable[[str], bool]:
+    """Return the check of a format that only a later draft's validator knows."""
+    return jsonschema_rs.Draft201909Validator({"format": name}, validate_formats=True).is_valid
+
+
+def _is_date_time(text: str) -> bool:
+    """Whether text is an RFC 3339 date and time.
+
+    The separator may be a space, as models write it and cfworker accepts it.
+    """
+    return _is_rfc3339(f"{text[:10]}T{text[11:]}" if text[10:11].isspace() else text)
+
+
+_is_rfc3339: Final = _format("date-time")
+_FORMATS: Final = {
+    "date-time": _is_date_time,
+    "duration": _format("duration"),
+    "uuid": _format("uuid"),
+}
+_PATTERNS: Final = jsonschema_rs.RegexOptions(size_limit=1 << 20, dfa_size_limit=1 << 20)
+
+
+# --- checks of calls ---
 
 
 class OfferedTools(dict[str, CompiledSchema | None]):
