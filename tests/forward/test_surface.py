@@ -227,10 +227,10 @@ def test_a_late_decider_is_awaited_and_a_missing_one_is_a_503(
         with deciding(world.decider, address):
             assert late.ask("lab/good").status == 200
             world.decider.refusing = grpc.StatusCode.UNAVAILABLE
-            kept = late.ask("lab/good")
+            unreported = late.ask("lab/good")
             eventually(lambda: world.decider.refused)
             world.decider.refusing = None
-            assert len(late.seen(kept.decision_id)) == 1
+            assert len(late.seen(unreported.decision_id)) == 1
 
 
 def test_an_attempt_takes_half_of_the_time_if_others_can_follow_and_else_all_of_it(

@@ -93,8 +93,8 @@ def test_an_error_in_an_answer_may_be_a_text_or_have_no_message() -> None:
 
 
 def test_an_error_of_the_callers_own_demotes_no_endpoint() -> None:
-    kept = {"forbidden", "caller_error", "cancelled"}
-    assert {each.name for each in TABLE if not each.demotes} == kept
+    without_demotion = {"forbidden", "caller_error", "cancelled"}
+    assert {each.name for each in TABLE if not each.demotes} == without_demotion
 
 
 @pytest.mark.parametrize(

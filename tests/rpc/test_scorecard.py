@@ -55,8 +55,8 @@ def test_every_endpoint_outside_the_pool_has_a_scorecard(
 
 
 def test_the_scorecard_of_one_endpoint(service: pb_grpc.EvidenceServiceStub) -> None:
-    asked = pb.GetScorecardRequest(model=MODEL, variant="exacto", endpoint_id=INACCURATE)
-    [card] = service.GetScorecard(asked).scorecards
+    message = pb.GetScorecardRequest(model=MODEL, variant="exacto", endpoint_id=INACCURATE)
+    [card] = service.GetScorecard(message).scorecards
     [broken] = card.broken
     assert (broken.rule, broken.reason) == ("tool_accuracy", "ACCURACY")
     read = {fact.name: fact.value.double_value for fact in broken.seen}
@@ -79,7 +79,7 @@ def test_without_evidence_accuracy_and_hours_are_unset(
 
 
 @pytest.mark.parametrize(
-    ("asked", "code", "words"),
+    ("fields", "code", "text"),
     [
         ({"variant": "exacto"}, "INVALID_ARGUMENT", "model: ''"),
         ({"model": MODEL}, "INVALID_ARGUMENT", "variant: ''"),
@@ -90,9 +90,9 @@ def test_without_evidence_accuracy_and_hours_are_unset(
     ],
 )
 def test_an_unknown_name_is_rejected_with_the_name(
-    service: pb_grpc.EvidenceServiceStub, asked: dict[str, str], code: str, words: str
+    service: pb_grpc.EvidenceServiceStub, fields: dict[str, str], code: str, text: str
 ) -> None:
     with pytest.raises(grpc.RpcError) as rejected:
-        service.GetScorecard(pb.GetScorecardRequest(**asked))
+        service.GetScorecard(pb.GetScorecardRequest(**fields))
     assert rejected.value.code().name == code
-    assert words in str(rejected.value.details())
+    assert text in str(rejected.value.details())

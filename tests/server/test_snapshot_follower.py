@@ -105,7 +105,7 @@ def test_the_newest_publication_is_activated_and_plans_as_the_judged_snapshot(
     assert len(follower.compiled) == 1
 
 
-def fetched(database: Engine) -> list[str]:
+def record_fetched_parts(database: Engine) -> list[str]:
     """Return a list to which every part is added that is read from now on."""
     found: list[str] = []
 
@@ -124,18 +124,18 @@ def test_only_new_parts_are_fetched(bench: CuratorBench, follower: Follower, sto
     for name in ("lab/still", "lab/quiet"):
         document = type(other)(digest=name, rows=tuple(renamed(row, name) for row in rows))
         apply_observations(store, document, create_endpoints=True, now=START)
-    asked = fetched(store)
+    fetched = record_fetched_parts(store)
     bench.work_until(3)
     follower.following.follow()
     first = read_manifest(follower.seen[-1].manifest)
-    assert sorted(asked) == sorted(first.parts)
-    asked.clear()
+    assert sorted(fetched) == sorted(first.parts)
+    fetched.clear()
     bench.rules.policy = edited_policy("other rules")
     bench.work()
     follower.following.follow()
     second = read_manifest(follower.seen[-1].manifest)
-    assert set(asked) == second.parts - first.parts
-    assert len(asked) < len(second.parts) / 2
+    assert set(fetched) == second.parts - first.parts
+    assert len(fetched) < len(second.parts) / 2
     model = "lab/still"
     assert follower.seen[-1].models[model] is follower.seen[-2].models[model]
 
@@ -215,9 +215,9 @@ def test_a_damaged_part_keeps_the_last_valid_snapshot_active(
     )
     assert follower.ids == published(bench)[:1]
     change(store, name, content)
-    asked = fetched(store)
+    fetched = record_fetched_parts(store)
     assert follower.following.follow()
-    assert asked == [name]
+    assert fetched == [name]
     assert (follower.ids, follower.trouble) == (published(bench), "")
 
 

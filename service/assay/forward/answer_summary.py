@@ -15,7 +15,7 @@ from assay.v1 import evidence_pb2 as pb
 
 _MAX_CALLS: Final = 1024
 _MAX_TOKENS: Final = 1_000_000_000  # the most that EvidenceService accepts
-_MAX_ARGUMENTS: Final = 4 * 1024 * 1024  # characters of names and arguments that are kept
+_MAX_ARGUMENTS: Final = 4 * 1024 * 1024  # characters of names and arguments that are stored
 _ERROR_FIELDS: Final = {
     CallClass.INVALID_JSON: "invalid_json",
     CallClass.UNKNOWN_NAME: "unknown_name",
@@ -34,7 +34,7 @@ class AnswerSummary:
         self.finished = False
         self.tokens: int | None = None
         self._calls: dict[tuple[int, int], dict[str, str]] = {}
-        self._room = _MAX_ARGUMENTS  # below zero: some call was not kept whole
+        self._room = _MAX_ARGUMENTS  # below zero: some call was cut off
 
     def add(self, value: object, part: Literal["delta", "message"]) -> dict[str, Any]:
         """Read a chunk (`delta`) or a JSON answer (`message`) and return it.
@@ -91,7 +91,7 @@ class AnswerSummary:
     def tool_use(
         self, request: ChatRequest, capabilities: EndpointCapabilities, *, answered: bool
     ) -> pb.ToolUse | None:
-        """Return the tool use to report; check calls if the answer ended and all were kept."""
+        """Return the tool use to report; check calls if the answer ended and all are complete."""
         use = request.tool_use(capabilities)
         if use is None or not answered or not self._calls:
             return use

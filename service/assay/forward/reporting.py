@@ -137,7 +137,7 @@ class Spool:
         self._remove_first().unlink()
 
     def set_first_aside(self, why: str) -> None:
-        """Rename the oldest batch, for the operator to look at."""
+        """Rename the oldest batch, for the operator to inspect."""
         path = self._remove_first()
         log.error("batch of outcomes rejected", batch=path.name, why=why)
         path.rename(path.with_suffix(".refused"))

@@ -25,7 +25,11 @@ class LogMetrics(Collector):
         journal, shipper = self._log_writer.journal, self._log_writer.shipper
         counters = (
             ("assay_journal_records", "Records appended to the journal.", journal.appended),
-            ("assay_journal_refused_records", "Records, and answers, refused.", journal.refused),
+            (
+                "assay_journal_refused_records",
+                "Records, and with them answers, that were rejected.",
+                journal.refused,
+            ),
             ("assay_shipped_records", "Records moved from journal to database.", shipper.shipped),
             ("assay_shipping_failures", "Batches that failed and are retried.", shipper.failures),
         )

@@ -223,7 +223,7 @@ class Service:
         return self.view
 
     def refresh(self) -> AssayError | None:
-        """Activate newer snapshots; return the error that kept the last good one active, if any."""
+        """Activate newer snapshots; return the error that kept the last one active, if any."""
         error: AssayError | None = None
         if self.follower is not None:
             self.follower.follow()
@@ -232,7 +232,7 @@ class Service:
             try:
                 self.judging.judge_if_changed(self.settings.pinned)
             except AssayError as failure:
-                log.warning("last good snapshot stays active", error=str(failure))
+                log.warning("last valid snapshot stays active", error=str(failure))
                 error = failure
         return error
 
@@ -251,7 +251,7 @@ class Service:
     def report(self, submission: OutcomeSubmission) -> BatchResult:
         """Accept a batch of outcomes, for callers in this process."""
         if self.intake is None:
-            raise RuntimeError("this service keeps no journal")
+            raise RuntimeError("this service has no journal")
         return self.intake.take(submission)
 
     def drain_log(self) -> None:

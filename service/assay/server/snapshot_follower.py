@@ -92,7 +92,7 @@ class SnapshotFollower:
             taken = self._follow()
         except AssayError as error:
             if str(error) != str(self.trouble):
-                log.warning("last good snapshot stays active", error=str(error))
+                log.warning("last valid snapshot stays active", error=str(error))
             self.trouble = error
             return False
         self.trouble = None
