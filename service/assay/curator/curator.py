@@ -2,9 +2,9 @@
 
 How it works
     With a lease, the curator judges with memory. Every UTC hour that has closed is one tick, in
-    order, also hours that were missed; between hours it judges again if the rules or the world
+    order, also hours that were missed; between hours it rejudges if the rules or the world
     changed. A tick is one transaction: the snapshot, its publication, changed states and changes
-    are all written, or nothing is. The transaction compares the lease's token, so that a curator
+    are written together. The transaction compares the lease's token, so that a curator
     that lost the lease without noticing writes nothing.
 
     Without a lease, it judges without memory, as of now or of a pinned time, whenever the rules or
@@ -45,11 +45,11 @@ from assay.store.traffic import CounterCache
 from assay.store.world import WorldRevision, load_world, world_revision
 
 SETTLING: Final = timedelta(seconds=30)
-"""How long after an hour its outcomes may still be on their way from journals to the database."""
+"""The time that outcomes of an hour may take from the journals to the database."""
 KEPT: Final = timedelta(days=31)
 """For how long published snapshots are kept."""
 PAUSE: Final = 4.0
-"""The pause after judging between hours, in times that it took: changes may come without end."""
+"""The pause after judging between hours, as a multiple of its duration; it limits the load."""
 log = structlog.get_logger("assay.curator")
 
 

@@ -40,7 +40,7 @@ class LeaseHolder:
             try:
                 self._refresh(self.lease)
                 self.trouble = None
-            except Exception as error:  # noqa: BLE001 - reported as trouble, and tried again at the next refresh
+            except Exception as error:  # noqa: BLE001 - reported as trouble; the next refresh retries
                 self.trouble = error
 
     def _refresh(self, lease: Lease | None) -> None:
@@ -58,7 +58,7 @@ class LeaseHolder:
             log.warning("lease lost", token=lease.token)
 
     def end(self) -> None:
-        """Release the lease, and take none any more."""
+        """Release the lease, and acquire none from now on."""
         with self._lock:
             self._ended = True
             lease, self.lease = self.lease, None
@@ -99,7 +99,7 @@ class CuratorLoop:
 
     @property
     def trouble(self) -> Exception | None:
-        """Why curating fails at the moment; that another process curates is no trouble."""
+        """The present failure of curating; `None` also while another process curates."""
         return self._trouble or self.holder.trouble
 
     def __enter__(self) -> Self:
@@ -134,7 +134,7 @@ class CuratorLoop:
                 self.curator.curate(lease, lambda: self.holder.lease is lease)
             except LeaseLost:
                 self.holder.drop(lease)
-            except Exception as error:  # noqa: BLE001 - whatever fails is reported as trouble, and tried again
+            except Exception as error:  # noqa: BLE001 - every failure is reported as trouble and retried
                 self._fail(error)
             else:
                 self._failures, self._trouble = 0, None

@@ -87,7 +87,7 @@ def _model(table: Table) -> Model:
 
 
 def named_model(text: str, models: Mapping[str, Model]) -> str:
-    """Return a model's full name: a key stands for its model, with or without suffixes."""
+    """Return a model's full name; a key is replaced by its model and keeps its suffixes."""
     key, colon, suffixes = text.partition(":")
     return f"{models[key].model}{colon}{suffixes}" if key in models else text
 

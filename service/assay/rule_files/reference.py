@@ -1,6 +1,6 @@
 """The generated tables of `policy/REFERENCE.md`: keys, facts, functions, reasons, CEL and limits.
 
-Each table stands between the markers `<!-- generated: NAME -->` and `<!-- end -->`. The other text
+Each table is between the markers `<!-- generated: NAME -->` and `<!-- end -->`. The other text
 of that page is written by hand.
 """
 

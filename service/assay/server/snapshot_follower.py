@@ -141,7 +141,7 @@ class SnapshotFollower:
         parts = self._parts(newest, read_manifest(manifest), {} if former is None else former.parts)
         try:
             policy = self._policy(*read_policy_source(manifest, parts), former)
-            return restore_snapshot(manifest, parts, policy, former=former, rest=WorkPauses())
+            return restore_snapshot(manifest, parts, policy, former=former, pause=WorkPauses())
         except (AssayError, ValueError, LookupError, TypeError) as error:
             self._unusable = PublicationUnusable(newest.sequence, f"cannot be read: {error}")
             raise self._unusable from error

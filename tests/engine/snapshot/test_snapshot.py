@@ -155,14 +155,14 @@ def test_an_altered_part_is_rejected_although_the_former_snapshot_had_it() -> No
 
 
 def test_restoring_may_pause_between_parts() -> None:
-    rests: list[None] = []
+    pauses: list[None] = []
     restore_snapshot(
         mixed_snapshot().manifest,
         mixed_snapshot().parts,
         shipped_policy(),
-        rest=lambda: rests.append(None),
+        pause=lambda: pauses.append(None),
     )
-    assert len(rests) >= len(mixed_snapshot().models) + len(mixed_snapshot().pools)
+    assert len(pauses) >= len(mixed_snapshot().models) + len(mixed_snapshot().pools)
 
 
 def test_a_snapshot_carries_its_policy() -> None:

@@ -92,8 +92,8 @@ def _conversion(scope: CheckScope, node: syntax.CallNode) -> tree.CheckedNode:
     known = FUNCTIONS[node.name].get(operand.type)
     if known is None:
         if not is_broken(operand.type):
-            able = ", ".join(map(str, FUNCTIONS[node.name]))
-            scope.faults.add(node.offset, f"{node.name} converts {able}, not {operand.type}")
+            convertible = ", ".join(map(str, FUNCTIONS[node.name]))
+            scope.faults.add(node.offset, f"{node.name} converts {convertible}, not {operand.type}")
         result = next(iter(FUNCTIONS[node.name].values()))[0]
         return tree.Literal(result, *scope.place(node), None)
     result, operation = known

@@ -66,7 +66,7 @@ _HELPERS: dict[str, Any] = {
 
 
 class Emitter(tree.TreeVisitor[ast.expr]):
-    """Emits expressions, inlines constants, and collects what the names in the code stand for."""
+    """Emits expressions, inlines constants, and collects the values of names in the code."""
 
     def __init__(
         self,

@@ -239,16 +239,16 @@ class _Compiler(tree.TreeVisitor[Closure]):
                 raise _failure(node, error) from None
             for element in iterator:
                 inner = [*values, element]
-                kept: Value = True
+                is_kept: Value = True
                 if condition is not None:
                     try:
-                        kept = condition(activation, inner)
+                        is_kept = condition(activation, inner)
                     except Stop as stop:
-                        kept = stop
-                if result is not None and kept is True:
-                    yield kept, result(activation, inner)
+                        is_kept = stop
+                if result is not None and is_kept is True:
+                    yield is_kept, result(activation, inner)
                 else:
-                    yield kept, element
+                    yield is_kept, element
 
         return run
 

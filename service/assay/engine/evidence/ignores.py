@@ -27,13 +27,13 @@ _NONE: Final[frozenset[str]] = frozenset()
 class Voter:
     """What Assay itself saw of a tenant: since when, and its recent tool-call requests by provider.
 
-    `asked` maps each model that it requested tools of to what these requests ignored.
+    `requested` maps each model that it requested tools of to what these requests ignored.
     """
 
     tenant: str
     first_seen: datetime
     calls: Mapping[str, int]
-    asked: Mapping[str, frozenset[str]]
+    requested: Mapping[str, frozenset[str]]
     affiliated: frozenset[str] = frozenset()
 
 
@@ -73,7 +73,7 @@ def ignore_votes(
     for voter in sorted(voters, key=lambda each: each.tenant):
         if not is_eligible(voter, as_of):
             continue
-        for model, in_requests in sorted(voter.asked.items()):
+        for model, in_requests in sorted(voter.requested.items()):
             general = {p.target for p in ignored_by[voter.tenant] if p.model in (None, model)}
             votes.append(IgnoreVote(voter.tenant, model, in_requests | general, voter.affiliated))
     return tuple(votes)

@@ -55,7 +55,7 @@ class FoldedCounts:
         return max(self.by_source, key=lambda source: (self.by_source[source].requests, source))
 
     def share(self, source: str) -> float | None:
-        """Return how often it calls tools, by one source; `None` if the source cannot tell."""
+        """Return how often it calls tools, by one source; `None` if the source does not show it."""
         return self.shares[source] if source in self.shares else propensity(self.by_source[source])
 
 
@@ -99,9 +99,9 @@ def _fold(windows: Sequence[Observation], spec: EvidenceSpec, as_of: datetime) -
     )
 
 
-def _order(o: Observation) -> tuple[datetime, datetime, str, int, int, int]:
-    counts = (o.requests, o.tool_call_requests, o.errored_requests)
-    return (o.observed_to, o.observed_from, o.source, *counts)
+def _order(window: Observation) -> tuple[datetime, datetime, str, int, int, int]:
+    counts = (window.requests, window.tool_call_requests, window.errored_requests)
+    return (window.observed_to, window.observed_from, window.source, *counts)
 
 
 def discount(half_life: timedelta, as_of: datetime) -> Weight:
@@ -123,11 +123,11 @@ def half_life_of(fresh: Sequence[Observation], spec: EvidenceSpec) -> timedelta:
 def total(windows: Iterable[Observation], weight: Weight | None = None) -> Counts:
     """Return weighted sums of counts, added in the order given."""
     requests = calls = errored = 0.0
-    for o in windows:
-        w = weight(o) if weight else 1.0
-        requests += w * o.requests
-        calls += w * o.tool_call_requests
-        errored += w * o.errored_requests
+    for window in windows:
+        factor = weight(window) if weight else 1.0
+        requests += factor * window.requests
+        calls += factor * window.tool_call_requests
+        errored += factor * window.errored_requests
     return Counts(requests, calls, errored)
 
 

@@ -109,19 +109,19 @@ def standardize(own: Strata, pool: RequestMix) -> HitCounts:
     smoothing.
     """
     smoothing = pool.smoothing
-    everything = together(own[k] for k in sorted(own))
+    everything = together(own[stratum] for stratum in sorted(own))
     if len(pool.weights) == 1 or everything.size < ENOUGH:
         return HitCounts(everything.size + 2 * smoothing, everything.hits + smoothing)
     rate = covered = variance = 0.0  # the variance for a rate of one half, times 4 (Kish 1965)
     thin = _ThinStrata()
-    for k, weight in pool.weights.items():
-        share = own.get(k, _EMPTY)
+    for stratum, weight in pool.weights.items():
+        share = own.get(stratum, _EMPTY)
         if share.size >= ENOUGH:
             rate += weight * share.rate(smoothing)
             covered += weight
             variance += weight * weight / share.size
         else:
-            thin.add(share, weight, pool.rates[k])
+            thin.add(share, weight, pool.rates[stratum])
     borrowed = thin.shape
     if thin.size >= ENOUGH:
         covered += thin.weight

@@ -31,31 +31,31 @@ _MOST_CLUSTERED: Final = 4.0
 class CappedCounts:
     """Counts, with the share of their calls and of their requests with free choice that counts.
 
-    If `held` is false, the source names no tenants, and all of them count.
+    If `is_capped` is false, the source names no tenants, and all of them count.
     """
 
     counts: TrafficCounts
-    held: bool
+    is_capped: bool
     calls: float
     autos: float
 
 
 def cap_tenants(
-    counts: Sequence[TrafficCounts], naming: Collection[str], most: float
+    counts: Sequence[TrafficCounts], naming: Collection[str], cap: float
 ) -> tuple[CappedCounts, ...]:
-    """Cap each tenant of one endpoint at `most` calls and as many requests, and at its share.
+    """Cap each tenant of one endpoint at `cap` calls and as many requests, and at its share.
 
     `naming` are the sources that name tenants. Any other source vouches for its own counts.
     """
     named = [each for each in counts if each.source in naming]
-    calls = factors(by_tenant((each, each.tool_call_requests) for each in named), most)
-    autos = factors(by_tenant((each, each.auto_requests) for each in named), most)
+    calls = factors(by_tenant((each, each.tool_call_requests) for each in named), cap)
+    autos = factors(by_tenant((each, each.auto_requests) for each in named), cap)
     capped = []
     for each in counts:
-        held, tenant = each.source in naming, each.tenant
-        call_factor = calls.get(tenant, 1.0) if held else 1.0
-        auto_factor = autos.get(tenant, 1.0) if held else 1.0
-        capped.append(CappedCounts(each, held, call_factor, auto_factor))
+        is_capped, tenant = each.source in naming, each.tenant
+        call_factor = calls.get(tenant, 1.0) if is_capped else 1.0
+        auto_factor = autos.get(tenant, 1.0) if is_capped else 1.0
+        capped.append(CappedCounts(each, is_capped, call_factor, auto_factor))
     return tuple(capped)
 
 
@@ -68,11 +68,11 @@ def by_tenant(amounts: Iterable[tuple[TrafficCounts, float]]) -> dict[str, float
     return sums
 
 
-def factors(counts: Mapping[str, float], most: float) -> dict[str, float]:
-    """Return each tenant's scaling factor, so that none has more than `most` or its share."""
-    held = {tenant: min(counts[tenant], most) for tenant in sorted(counts)}
-    ceiling = level(held.values(), largest_share(len(held))) if len(held) >= MANY else inf
-    return {tenant: min(amount, ceiling) / counts[tenant] for tenant, amount in held.items()}
+def factors(counts: Mapping[str, float], cap: float) -> dict[str, float]:
+    """Return each tenant's scaling factor, so that none has more than `cap` or its share."""
+    capped = {tenant: min(counts[tenant], cap) for tenant in sorted(counts)}
+    ceiling = level(capped.values(), largest_share(len(capped))) if len(capped) >= MANY else inf
+    return {tenant: min(amount, ceiling) / counts[tenant] for tenant, amount in capped.items()}
 
 
 def largest_share(tenants: int) -> float:

@@ -175,9 +175,9 @@ def _accuracy(
     """
     strata = group_by_stratum(map(_calls_of, own))
     found = {source: standardize(strata[source], pool[source]) for source in sorted(strata)}
-    named = [each.counts for each in own if each.held]
-    held = [(each, each.tool_call_requests, each.errored_requests) for each in named]
-    capped, by_trimming = _capped_and_trimmed(found, held, strata, FIFTHS)
+    named = [each.counts for each in own if each.is_capped]
+    parts = [(each, each.tool_call_requests, each.errored_requests) for each in named]
+    capped, by_trimming = _capped_and_trimmed(found, parts, strata, FIFTHS)
     if by_trimming is None:
         return capped.size, capped.hits, None
     return capped.size, max(capped.hits, by_trimming), min(capped.hits, by_trimming)
@@ -189,9 +189,9 @@ def _closed_hour(own: Sequence[CappedCounts]) -> HourCounts:
     With many tenants, none has more than its share of the hour either: the overall cap does not
     bound a tenant that is new in this hour.
     """
-    held = [each for each in own if each.held]
-    calls = by_tenant((each.counts, each.calls * each.counts.hour_calls) for each in held)
-    tenants = {each.counts.tenant for each in held if each.counts.tool_call_requests}
+    named = [each for each in own if each.is_capped]
+    calls = by_tenant((each.counts, each.calls * each.counts.hour_calls) for each in named)
+    tenants = {each.counts.tenant for each in named if each.counts.tool_call_requests}
     if not calls or len(tenants) < MANY:
         return HourCounts(
             sum(each.calls * each.counts.hour_calls for each in own),
@@ -201,31 +201,33 @@ def _closed_hour(own: Sequence[CappedCounts]) -> HourCounts:
     scale = {(True, tenant): min(1.0, top / amount) for tenant, amount in calls.items()}
     parts: list[Part] = []
     for each in own:
-        factor = each.calls * scale.get((each.held, each.counts.tenant), 1.0)
+        factor = each.calls * scale.get((each.is_capped, each.counts.tenant), 1.0)
         counts = each.counts
         parts.append((counts, factor * counts.hour_calls, factor * counts.hour_errored))
     strata = group_by_stratum(parts)
     found = {
-        source: together(strata[source][k] for k in sorted(strata[source]))
+        source: together(strata[source][stratum] for stratum in sorted(strata[source]))
         for source in sorted(strata)
     }
-    raw = [(each.counts, each.counts.hour_calls, each.counts.hour_errored) for each in held]
+    raw = [(each.counts, each.counts.hour_calls, each.counts.hour_errored) for each in named]
     capped, by_trimming = _capped_and_trimmed(found, raw, strata, THIRDS)
     errored = capped.hits if by_trimming is None else min(capped.hits, by_trimming)
     return HourCounts(capped.size, errored)
 
 
 def _capped_and_trimmed(
-    found: Mapping[str, HitCounts], held: Sequence[Part], usual: Mapping[str, Strata], trim: Trim
+    found: Mapping[str, HitCounts], parts: Sequence[Part], usual: Mapping[str, Strata], trim: Trim
 ) -> tuple[HitCounts, float | None]:
     """Return the counts of all sources together, and the errors by the trimmed mean."""
-    whole = together(found.values())
-    odd = trimmed(excesses(held, usual), trim) if len(held) >= trim.least else None
-    if odd is None:
-        return whole, None
-    naming = sorted({counts.source for counts, _, _ in held} & found.keys())
-    named = together(found[source] for source in naming)
-    return whole, min(max(whole.hits + odd * named.size, 0.0), whole.size)
+    capped_counts = together(found.values())
+    mean_excess = trimmed(excesses(parts, usual), trim) if len(parts) >= trim.least else None
+    if mean_excess is None:
+        return capped_counts, None
+    naming = sorted({counts.source for counts, _, _ in parts} & found.keys())
+    named_counts = together(found[source] for source in naming)
+    return capped_counts, min(
+        max(capped_counts.hits + mean_excess * named_counts.size, 0.0), capped_counts.size
+    )
 
 
 def _joined(

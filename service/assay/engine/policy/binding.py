@@ -282,16 +282,16 @@ class RouteTable:
         """Yield the request rules of all bindings, each once; overrides replace inherited rules."""
         overridden = frozenset[str]().union(*(b.rules.effective.overridden for b in chosen))
         seen: set[object] = set()
-        for bound in chosen:
-            replaced = overridden - bound.rules.effective.overridden
-            rules = [r for r in bound.rules.request if r.name not in replaced]
-            by_identity = {_identity(rule, bound.scope): rule for rule in rules}
+        for binding in chosen:
+            replaced = overridden - binding.rules.effective.overridden
+            rules = [r for r in binding.rules.request if r.name not in replaced]
+            by_identity = {_identity(rule, binding.scope): rule for rule in rules}
             fresh = {same: rule for same, rule in by_identity.items() if same not in seen}
             seen |= fresh.keys()
             if fresh:
                 key = tuple(fresh)
                 if key not in self.programs:
-                    self.programs[key] = rule_program(tuple(fresh.values()), bound.scope)
+                    self.programs[key] = rule_program(tuple(fresh.values()), binding.scope)
                 yield self.programs[key]
 
 

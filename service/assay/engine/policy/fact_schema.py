@@ -60,8 +60,8 @@ def _declared(owner: type, root: str) -> Iterator[DeclaredFact]:
         stated = item.spellings
         if stated.fact is None:
             continue
-        asked = root == REQUEST or stated.fact.startswith("price.")
-        stage, kind = REQUEST if asked else JUDGED, _TYPES[item.kind]
+        depends_on_request = root == REQUEST or stated.fact.startswith("price.")
+        stage, kind = REQUEST if depends_on_request else JUDGED, _TYPES[item.kind]
         path = f"{root}.{stated.fact}"
         yield DeclaredFact(
             path, kind, stage, stated.description, stated.unit, optional=item.is_optional

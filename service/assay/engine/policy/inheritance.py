@@ -60,8 +60,8 @@ def _merge(own: RuleSet, base: EffectiveRuleSet | None, faults: list[Fault]) -> 
     shadow = own.mode == "shadow"
     if shadow:
         faults.extend(_check_shadow(own, parent))
-    mine = _with_origin(own.request, own, shadow=shadow)
-    rewritten = frozenset(r.name for r in mine) & frozenset(r.name for r in parent.request)
+    own_rules = _with_origin(own.request, own, shadow=shadow)
+    rewritten = frozenset(r.name for r in own_rules) & frozenset(r.name for r in parent.request)
     merged = replace(
         own,
         params={**parent.params, **own.params},
@@ -71,7 +71,9 @@ def _merge(own: RuleSet, base: EffectiveRuleSet | None, faults: list[Fault]) -> 
         enter=_merge_block(parent.enter, own.enter, own),
         stay=_merge_block(parent.stay or (parent.enter if shadow else None), own.stay, own),
         minimum=parent.minimum if own.minimum is None else own.minimum,
-        request=parent.request + mine if shadow else _replace_by_name(parent.request, mine),
+        request=parent.request + own_rules
+        if shadow
+        else _replace_by_name(parent.request, own_rules),
         order=parent.order
         if own.order is None or shadow
         else tuple(_order_keys(own, parent, faults)),
@@ -119,9 +121,9 @@ def _with_origin(rules: tuple[Rule, ...], own: RuleSet, *, shadow: bool) -> tupl
 
 def _replace_by_name(inherited: tuple[Named, ...], own: tuple[Named, ...]) -> tuple[Named, ...]:
     """Replace inherited items by own ones of the same name, and append the other own ones."""
-    mine = {thing.name: thing for thing in own}
-    kept = tuple(mine.pop(thing.name, thing) for thing in inherited)
-    return kept + tuple(thing for thing in own if thing.name in mine)
+    own_by_name = {item.name: item for item in own}
+    merged = tuple(own_by_name.pop(item.name, item) for item in inherited)
+    return merged + tuple(item for item in own if item.name in own_by_name)
 
 
 def _order_keys(own: RuleSet, parent: RuleSet, faults: list[Fault]) -> Iterable[OrderKey]:

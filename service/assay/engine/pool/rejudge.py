@@ -1,4 +1,4 @@
-"""Judging a snapshot again by another policy, from the facts that it holds."""
+"""Rejudge a snapshot by another policy, from the facts that it holds."""
 
 from __future__ import annotations
 
@@ -62,17 +62,17 @@ class _StoredStandings:
 
 
 def _with_memory(found: RuleFindings, former: Verdict, standing: PoolStanding) -> RuleFindings:
-    """Return findings with those of the memory: holds and borne rules continue."""
+    """Return findings with those of the memory: holds and tolerated rules continue."""
     if standing.state != MEMBER:
-        held = tuple(f for f in former.broken if f.rule in MEMORY_RULES)
-        return replace(found, broken=(*held, *found.broken))
-    borne = {(f.rule_set, f.rule) for f in former.abstained}
-    kept = tuple(f for f in former.abstained if f.rule in MEMORY_RULES)
-    borne_again = tuple(f for f in found.broken if (f.rule_set, f.rule) in borne)
+        hold_findings = tuple(f for f in former.broken if f.rule in MEMORY_RULES)
+        return replace(found, broken=(*hold_findings, *found.broken))
+    tolerated = {(f.rule_set, f.rule) for f in former.abstained}
+    minimum_findings = tuple(f for f in former.abstained if f.rule in MEMORY_RULES)
+    still_tolerated = tuple(f for f in found.broken if (f.rule_set, f.rule) in tolerated)
     return replace(
         found,
-        broken=tuple(f for f in found.broken if (f.rule_set, f.rule) not in borne),
-        abstained=(*kept, *borne_again, *found.abstained),
+        broken=tuple(f for f in found.broken if (f.rule_set, f.rule) not in tolerated),
+        abstained=(*minimum_findings, *still_tolerated, *found.abstained),
     )
 
 

@@ -16,7 +16,7 @@ from assay.engine.world.slug import parse_slug
 class PoolEndpoint:
     """One endpoint of a pool's model: its verdict and the known facts it was judged by.
 
-    `state` and `since` say where it stands, `None` if it was judged without memory.
+    `state` and `since` are its pool state, `None` if it was judged without memory.
     """
 
     verdict: Verdict

@@ -37,7 +37,7 @@ NO_HOUR: Final = HourCounts(0.0, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class PoolEvaluation:
-    """The findings of one pool per endpoint, and where each stands if the pool `has_memory`."""
+    """The findings of one pool per endpoint, with its state if the pool `has_memory`."""
 
     endpoints: Sequence[tuple[RuleFindings, PoolStanding | None]]
     has_memory: bool = False
@@ -67,7 +67,10 @@ class PoolTick:
         moved = pool.advance(self._endpoints(pool, rows), closes_hour=self.closes_hour)
         self.transitions.extend(moved)
         judged = self._evaluate_evicted(pool, rows, moved)
-        return PoolEvaluation([(_findings(pool, t), _standing(t)) for t in judged], has_memory=True)
+        return PoolEvaluation(
+            [(_findings(pool, transition), _standing(transition)) for transition in judged],
+            has_memory=True,
+        )
 
     def _endpoints(self, pool: ModelPool, rows: Sequence[Facts]) -> list[EvaluatedEndpoint]:
         """Evaluate every endpoint by the rules of the state it is in."""
@@ -100,9 +103,9 @@ class PoolTick:
     ) -> list[Transition]:
         """Evaluate the endpoints that were just evicted by the `enter` rules."""
         evicted: dict[int, EvaluatedEndpoint] = {}
-        for index, t in enumerate(moved):
-            if t.endpoint.is_member and not is_member(t.state):
-                endpoint = replace(t.endpoint, state=t.state)
+        for index, transition in enumerate(moved):
+            if transition.endpoint.is_member and not is_member(transition.state):
+                endpoint = replace(transition.endpoint, state=transition.state)
                 evicted[index] = _without_forgotten(pool, endpoint, rows[index])
         found = pool.enter.findings([e.row for e in evicted.values()], pool.shared)
         judged = list(moved)
@@ -130,14 +133,14 @@ def _findings(pool: ModelPool, transition: Transition) -> RuleFindings:
         if not found.broken:
             return found
         reason = f"it would be evicted, but the pool keeps at least {pool.binding.minimum} members"
-        kept = (_memory_finding(pool, MINIMUM, "HELD_BY_MINIMUM", reason),)
-        borne = (*(kept if transition.held_by_minimum else ()), *found.broken)
-        return replace(found, broken=(), abstained=(*borne, *found.abstained))
+        minimum_findings = (_memory_finding(pool, MINIMUM, "HELD_BY_MINIMUM", reason),)
+        tolerated = (*(minimum_findings if transition.held_by_minimum else ()), *found.broken)
+        return replace(found, broken=(), abstained=(*tolerated, *found.abstained))
     if state and state.held_until:
         until = f"held out until {state.held_until:%Y-%m-%d %H:%M} UTC"
         message = f"{until} after its {ordinal(state.evictions)} eviction"
-        held = _memory_finding(pool, HOLD, "HELD", message)
-        return replace(found, broken=(held, *found.broken))
+        hold_finding = _memory_finding(pool, HOLD, "HELD", message)
+        return replace(found, broken=(hold_finding, *found.broken))
     if not found.broken:
         message = "it may come in once the hour is closed"
         return replace(found, broken=(_memory_finding(pool, HOLD, "HELD", message),))

@@ -210,8 +210,9 @@ def write_tenants(
     """Write each tenant as its own part, so that each can be erased alone."""
     settings = {t.tenant: asdict(t) for t in tenants}
     own: dict[str, list[Part]] = {tenant: [] for tenant in settings}
-    for p in sorted(preferences, key=lambda p: (p.tenant, p.kind, p.target, p.model or "")):
-        own.setdefault(p.tenant, []).append(asdict(p))
+    ordered = sorted(preferences, key=lambda p: (p.tenant, p.kind, p.target, p.model or ""))
+    for preference in ordered:
+        own.setdefault(preference.tenant, []).append(asdict(preference))
     return [
         {"tenant": tenant, "settings": settings.get(tenant), "preferences": own[tenant]}
         for tenant in sorted(own)

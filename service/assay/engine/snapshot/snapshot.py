@@ -9,8 +9,8 @@ How it works
 
     Planning does not read parts but the views made with them (`parts.py`). A view read back from a
     part equals the view that was written, so that a restored snapshot plans exactly as the judged
-    one did. When a snapshot is restored beside a former one, views of unchanged parts are shared:
-    restoring costs what changed, not the size of the world.
+    one did. When a snapshot is restored with a former one, both share the views of unchanged parts:
+    the cost depends on the changes, not on the size of the world.
 """
 
 from __future__ import annotations
@@ -147,41 +147,41 @@ def restore_snapshot(
     policy: Policy,
     *,
     former: Snapshot | None = None,
-    rest: Callable[[], object] = lambda: None,
+    pause: Callable[[], object] = lambda: None,
 ) -> Snapshot:
     """Restore a stored snapshot; parts of tenants may be missing, since tenants can be erased.
 
-    Views of parts that the `former` snapshot has too are shared with it. `rest` is called after
+    Views of parts that the `former` snapshot has too are shared with it. `pause` is called after
     each part, so that a process can yield to its other threads. Raises KeyError for a missing part,
     and ValueError for an altered part or another policy.
     """
     head = read_manifest(manifest)
-    _require_unaltered(parts, {} if former is None else former.parts, rest)
+    _require_unaltered(parts, {} if former is None else former.parts, pause)
     if head.policy != policy.digest:
         raise ValueError(f"the snapshot was judged by policy {head.policy}, not by {policy.digest}")
     known_models, known_pools = _views_by_address(former)
     models: dict[str, ModelView] = {}
     for model, name in head.models.items():
         models[model] = known_models.get(name) or read_model(json.loads(parts[name]))
-        rest()
+        pause()
     pools: dict[tuple[str, str], PoolView] = {}
     for key, name in head.pools.items():
         known = known_pools.get((name, head.models[key[1]]))
         pools[key] = known or read_pool(json.loads(parts[name]), models[key[1]])
-        rest()
+        pause()
     tenants = read_tenants(json.loads(parts[name]) for name in head.tenants if name in parts)
     return Snapshot(address(manifest), head.as_of, policy, models, pools, tenants, manifest, parts)
 
 
 def _require_unaltered(
-    parts: Mapping[str, bytes], checked: Mapping[str, bytes], rest: Callable[[], object]
+    parts: Mapping[str, bytes], checked: Mapping[str, bytes], pause: Callable[[], object]
 ) -> None:
     """Raise ValueError for a part that does not match its address and is not `checked`."""
     for name, data in parts.items():
         if checked.get(name) is not data:
             if address(data) != name:
                 raise ValueError(f"part {name} was altered")
-            rest()
+            pause()
 
 
 def _views_by_address(

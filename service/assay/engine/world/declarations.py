@@ -9,7 +9,7 @@ Code that spells fields loops over this list, at import time: facts, SQL rows, C
 of rule tests, messages and the reference table. A spelling defaults to the field's own name; `None`
 means that there is none.
 
-A field that holds another declared class (`latency_s: Percentiles`) stands for the fields of that
+A field that holds another declared class (`latency_s: Percentiles`) represents the fields of that
 class. There, `{}` in the outer spelling or description is replaced by the inner one:
 `latency.{}_s` and `p50` give `latency.p50_s`.
 """
