@@ -322,8 +322,8 @@ def test_real_observations_of_unlisted_endpoints_need_create_endpoints(store: En
     document = read_observations(
         (SHARED / "observations" / "kimi-k2-0905_2025-09-22.csv").read_bytes()
     )
-    rejected = apply_observations(store, document, create_endpoints=False, now=NOON)
-    assert len(rejected.rejected) == 11
+    without = apply_observations(store, document, create_endpoints=False, now=NOON)
+    assert len(without.rejected) == 11
     assert world_revision(store).evidence == 0
     report = take(store, document)
     assert len(report.counts["observations"].added) == len(report.counts["endpoints"].added) == 11

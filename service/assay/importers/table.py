@@ -85,21 +85,21 @@ def read_table(data: bytes, *, required: Sequence[str], optional: Sequence[str] 
     _, header = next(lines, (1, []))
     columns = _checked([name.strip() for name in header], required, optional)
     rows: list[CsvRow] = []
-    refused: list[Rejection] = []
+    rejected: list[Rejection] = []
     seen: dict[tuple[str, ...], int] = {}
     for line, cells in lines:
-        if len(seen) + len(refused) >= _MANY_ROWS:
+        if len(seen) + len(rejected) >= _MANY_ROWS:
             raise BadData(f"line {line}: more than {_MANY_ROWS} rows")
         try:
             rows.append(CsvRow(line, _named_cells(columns, cells)))
         except InvalidItemError as error:
-            refused.append(Rejection(f"line {line}", str(error)))
+            rejected.append(Rejection(f"line {line}", str(error)))
             continue
         first = seen.setdefault(tuple(cells), line)
         if first != line:
             rows.pop()
-            refused.append(Rejection(f"line {line}", f"the same row as line {first}"))
-    return CsvTable(digest(content), tuple(rows), tuple(refused))
+            rejected.append(Rejection(f"line {line}", f"the same row as line {first}"))
+    return CsvTable(digest(content), tuple(rows), tuple(rejected))
 
 
 def _text(content: bytes) -> str:

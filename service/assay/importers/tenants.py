@@ -57,9 +57,9 @@ def read_tenants(data: bytes) -> TenantDocument:
     """Read tenant settings; each tenant is accepted or rejected as a whole."""
     content = unpacked(data, _FILE_LIMIT)
     root = _root(content)
-    taken: dict[str, TenantSettings] = {}
+    accepted: dict[str, TenantSettings] = {}
     affiliated: dict[str, str] = {}
-    refused: list[Rejection] = []
+    rejected: list[Rejection] = []
     for node in root.value:
         where = f"line {node.start_mark.line + 1}"
         try:
@@ -68,15 +68,15 @@ def read_tenants(data: bytes) -> TenantDocument:
                 _settings(fields),
                 _optional(fields, "affiliated_provider", _provider, ""),
             )
-            taken[_new(settings.tenant, taken)] = settings
+            accepted[_new(settings.tenant, accepted)] = settings
             affiliated |= {settings.tenant: provider} if provider else {}
         except InvalidItemError as error:
-            refused.append(Rejection(where, str(error)))
-    return TenantDocument(digest(content), tuple(taken.values()), tuple(refused), affiliated)
+            rejected.append(Rejection(where, str(error)))
+    return TenantDocument(digest(content), tuple(accepted.values()), tuple(rejected), affiliated)
 
 
-def _new(tenant: str, taken: Mapping[str, TenantSettings]) -> str:
-    if tenant in taken:
+def _new(tenant: str, accepted: Mapping[str, TenantSettings]) -> str:
+    if tenant in accepted:
         raise InvalidItemError("tenant", tenant, "new: it is listed above")
     return tenant
 

@@ -19,12 +19,12 @@ from assay.store.evidence_tables import (
 )
 
 _BATCH: Final = 1000
-_PAUSE_S: Final = 0.01  # between transactions, so that others get SQLite's one write lock
+_PAUSE_S: Final = 0.01  # between transactions, so that other writers get SQLite's only write lock
 _RESENT: Final = timedelta(days=30)
-"""How late a batch may arrive again, from the journal of a machine that was down."""
+"""How late a batch may be sent again, for example from the journal of a stopped machine."""
 
 _ACTIVITY: Final = timedelta(days=60)
-"""How long activity is kept: voting reads 28 days, as of hours that may be closed late."""
+"""Retention of activity: votes read 28 days, and hours may be closed late."""
 
 
 def prune_outcomes(

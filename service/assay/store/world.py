@@ -76,7 +76,7 @@ def load_world(
 ) -> World:
     """Read the current catalog, in order of name, and traffic as of `as_of` for each evidence spec.
 
-    Without `as_of`, the world holds no traffic. With a `cache` that is kept, less is read.
+    Without `as_of`, the world holds no traffic. A `cache` that the caller keeps reduces reads.
     """
     with reading(database) as connection:
         listings = read_listings(connection, ENDPOINTS)

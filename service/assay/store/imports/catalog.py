@@ -206,7 +206,7 @@ def _identify(
     source: str,
     incoming: Sequence[Endpoint],
 ) -> list[Endpoint]:
-    """Give each endpoint the id that it has, whichever source it came from, gone or not.
+    """Give each endpoint the id that it already has in any source, gone or not.
 
     An endpoint is compared with its own source's listing if there is one, since sources spell facts
     differently.
@@ -250,7 +250,7 @@ def _has_rival(connection: Connection, statement: Statement) -> bool:
 def _supersede_observed(connection: Connection, statement: Statement) -> int:
     """Retire observed listings of endpoints that a catalog lists.
 
-    A departure from the catalog is then a departure, whichever was imported first.
+    An endpoint that the catalog no longer lists is then gone, regardless of the import order.
     """
     listing = endpoint_listing.c
     in_catalog = select(listing.endpoint_id).where(
