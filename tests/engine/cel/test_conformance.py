@@ -178,12 +178,12 @@ def compile_case(case: Case) -> tuple[CheckedExpression, dict[str, Any]]:
 
 
 def judge(case: Case) -> str:
-    """Return the outcome: `ran`, `refused` (an error is expected), `wrong`, or the case's group."""
+    """Return the outcome: `ran`, `rejected` (an error is expected), `wrong`, or the case's group."""
     group = next((group.name for group in GROUPS if group.holds(case)), None)
     try:
         checked, activation = compile_case(case)
-    except (ExpressionFaults, Foreign) as refusal:
-        return group or ("refused" if "error" in case["expect"] else f"wrong: {refusal}")
+    except (ExpressionFaults, Foreign) as rejection:
+        return group or ("rejected" if "error" in case["expect"] else f"wrong: {rejection}")
     outcome = evaluate(checked, activation)
     if "error" in case["expect"]:
         return "ran" if is_error(outcome) else f"wrong: {outcome!r}"

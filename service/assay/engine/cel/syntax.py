@@ -194,9 +194,9 @@ class Builder:
             "member_dot": self._select,
             "member_dot_arg": self._method,
             "member_index": self._index,
-            "member_object": lambda tree: self._refused(tree, "message construction"),
-            "dot_ident": lambda tree: self._refused(tree, "a leading dot"),
-            "dot_ident_arg": lambda tree: self._refused(tree, "a leading dot"),
+            "member_object": lambda tree: self._rejected(tree, "message construction"),
+            "dot_ident": lambda tree: self._rejected(tree, "a leading dot"),
+            "dot_ident_arg": lambda tree: self._rejected(tree, "a leading dot"),
             "ident": lambda tree: self._name(tree.children[0]),
             "ident_arg": self._call,
             "list_lit": self._list,
@@ -294,7 +294,7 @@ class Builder:
             return UnsupportedNode(token.start_pos)
         return Name(token.start_pos, str(token))
 
-    def _refused(self, tree: Tree, what: str) -> SyntaxNode:
+    def _rejected(self, tree: Tree, what: str) -> SyntaxNode:
         self.faults.add(tree.meta.start_pos, f"{what} is not in the portable subset")
         return UnsupportedNode(tree.meta.start_pos)
 

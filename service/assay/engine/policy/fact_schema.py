@@ -134,7 +134,7 @@ FACTS: tuple[DeclaredFact, ...] = (
     _maybe(
         "endpoint.tools.design_effect",
         DOUBLE,
-        "number of clustered requests that tell as much as one independent request",
+        "number of clustered requests that carry as much information as one independent request",
     ),
     _computed(
         "endpoint.observed.stale", BOOL, "whether all observations are older than the age limit"

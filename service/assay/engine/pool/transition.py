@@ -5,15 +5,16 @@ How it works
     one tick, since nothing makes it wait on probation once every `enter` rule holds. Each step is a
     `PoolChange` with its cause.
 
-    A member leaves in one of two ways. The slow way counts closed hours in a row in which a `stay`
-    rule was broken; the binding's `minimum` bounds it, and only a few endpoints of a model leave
-    per hour, the least accurate first, since a broken probe makes all endpoints look bad at once.
-    The fast way is a CUSUM over the bad calls of closed hours (service/STATISTICS.md#fast-eviction): it
-    notices within an hour or two that errors became `change_odds` times as frequent as the accuracy
-    allows. It has no lower bound: a pool rather is empty than serves broken tool calls.
+    A member is evicted in one of two ways. The slow way counts consecutive closed hours in which a
+    `stay` rule was broken. It keeps the binding's `minimum`, and evicts only a few endpoints of a
+    model per hour, the least accurate first, since a broken probe makes all endpoints look bad at
+    once. The fast way is a CUSUM over the bad calls of closed hours
+    (service/STATISTICS.md#fast-eviction). It detects within an hour or two that errors are
+    `change_odds` times as frequent as the accuracy allows. It ignores the minimum: an empty pool is
+    better than broken tool calls.
 
     An eviction holds for longer each time, up to `hold_max`, and forgets most of the evidence
-    (`pool_memory.py`), so that an endpoint has to earn its way back.
+    (`pool_memory.py`), so that readmission requires new evidence.
 
     INVARIANT: the result does not depend on the order of endpoints, and a state that does not
     change is the same object, so that only changed states are written. Between hours (`closes_hour`

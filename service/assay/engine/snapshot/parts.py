@@ -68,8 +68,8 @@ class JudgedEndpoint:
 class PoolView:
     """The pool of one binding and model; its endpoints come in the order of the model's.
 
-    `keys` names the order keys that need no request. A pool that `has_memory` knows where each
-    endpoint stands.
+    `keys` names the order keys that need no request. A pool that `has_memory` knows the
+    state of each endpoint.
     """
 
     binding: str
