@@ -172,7 +172,7 @@ NAME = (
         ),
         pytest.param(
             "  order:\n    - {name: a, when: x}\n",
-            "6:17: `when` needs an expression beside it: a key with only a name is "
+            "6:17: `when` needs an expression as well: a key with only a name is "
             "inherited as it is",
             id="a key without an expression but with a guard",
         ),

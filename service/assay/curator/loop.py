@@ -40,7 +40,7 @@ class LeaseHolder:
             try:
                 self._refresh(self.lease)
                 self.trouble = None
-            except Exception as error:  # noqa: BLE001 - reported as trouble; the next refresh retries
+            except Exception as error:  # noqa: BLE001 - reported, then retried
                 self.trouble = error
 
     def _refresh(self, lease: Lease | None) -> None:
@@ -134,7 +134,7 @@ class CuratorLoop:
                 self.curator.curate(lease, lambda: self.holder.lease is lease)
             except LeaseLost:
                 self.holder.drop(lease)
-            except Exception as error:  # noqa: BLE001 - every failure is reported as trouble and retried
+            except Exception as error:  # noqa: BLE001 - reported, then retried
                 self._fail(error)
             else:
                 self._failures, self._trouble = 0, None

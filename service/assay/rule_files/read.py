@@ -245,9 +245,9 @@ def _check_overlaps(tables: Iterable[Table]) -> Iterator[Fault]:
         for tenant, place in _tenants(table):
             first = taken.setdefault((key, table.text(key), tenant), table)
             if first is not table:
-                whom = "without tenants" if tenant is None else f"for the tenant `{tenant}`"
+                scope = "without tenants" if tenant is None else f"for the tenant `{tenant}`"
                 other = f"`{first.text('name')}` on line {first.place.line}"
-                message = f"{key} `{table.text(key)}` is already bound {whom} by {other}"
+                message = f"{key} `{table.text(key)}` is already bound {scope} by {other}"
                 yield Fault(place, message)
 
 

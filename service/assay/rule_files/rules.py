@@ -194,7 +194,7 @@ def _read_order_key(table: Table, faults: list[Fault]) -> OrderKey:
         for key in ("when", "direction", "acrossModels"):
             if table.has(key):
                 why = "a key with only a name is inherited as it is"
-                message = f"`{key}` needs an expression beside it: {why}"
+                message = f"`{key}` needs an expression as well: {why}"
                 faults.append(Fault(table.place_of_key(key), message))
     return OrderKey(
         name=table.text("name"),

@@ -109,10 +109,10 @@ MAX_BYTES: Final = 256 * 1024
 MAX_DEPTH: Final = 32
 MAX_CHARACTER_FAULTS: Final = 20
 # Controls, invisible formatting (such as changes of text direction), surrogates, line separators.
-REFUSED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+REJECTED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 NONCHARACTER: Final = 0xFFFE  # these bits are set in the last two code points of every plane
 NOT_UTF8: Final = (
-    "\N{REPLACEMENT CHARACTER}"  # what decoding puts in place of bytes that are no text
+    "\N{REPLACEMENT CHARACTER}"  # what decoding puts in place of bytes that are not text
 )
 BYTE_ORDER_MARK: Final = "\ufeff"
 
@@ -170,7 +170,7 @@ def _is_rejected(character: str) -> bool:
     """Return whether a character is a control, invisible, or not a character."""
     if character == NOT_UTF8 or ord(character) & NONCHARACTER == NONCHARACTER:
         return True
-    return unicodedata.category(character) in REFUSED_CATEGORIES
+    return unicodedata.category(character) in REJECTED_CATEGORIES
 
 
 def _called(character: str) -> str:
@@ -285,7 +285,7 @@ class _Reader:
         if not event.value.isprintable() and any(
             _is_rejected(c) and c not in "\n\t" for c in event.value
         ):
-            self.fault(place, "an escape here stands for a control or invisible character")
+            self.fault(place, "an escape here is a control or invisible character")
             value = ""
         elif event.style is None:
             try:

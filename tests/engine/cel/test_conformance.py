@@ -74,7 +74,7 @@ GROUPS = (
     Group("extensions", "libraries beyond the core language", in_files(*EXTENSIONS)),
     Group(
         "messages",
-        "facts are no protobuf messages",
+        "facts are not protobuf messages",
         one_of(
             in_files("proto2", "proto3", "enums", "wrappers", "dynamic"),
             text(r"TestAllTypes|google\.protobuf|GlobalEnum|NestedEnum"),
@@ -88,7 +88,7 @@ GROUPS = (
     Group("uint", "one kind of integer is enough", text(r"\b(0x[0-9a-fA-F]+|\d+)[uU]\b|\buint\b")),
     Group("bytes", "facts hold no bytes", text(r"""\b[rR]?[bB][rR]?["']|\bbytes\b""")),
     Group("dynamic types", "every expression has one static type", text(r"\b(dyn|type)\(")),
-    Group("types as values", "types are no values", named("conversions", "type")),
+    Group("types as values", "types are not values", named("conversions", "type")),
     Group("containers", "names are not looked up in a package", lambda case: case["container"]),
     Group("absolute names", "there are no packages to step out of", text(r"(?<![\w\])])\.[a-z]")),
     Group("back-quoted names", "facts have plain names", text(r"`")),
@@ -178,7 +178,7 @@ def compile_case(case: Case) -> tuple[CheckedExpression, dict[str, Any]]:
 
 
 def judge(case: Case) -> str:
-    """Return the outcome: `ran`, `rejected` (an error is expected), `wrong`, or the case's group."""
+    """Return the outcome: `ran`, `rejected` (an expected error), `wrong`, or the case's group."""
     group = next((group.name for group in GROUPS if group.holds(case)), None)
     try:
         checked, activation = compile_case(case)
@@ -197,7 +197,7 @@ def judge(case: Case) -> str:
 
 
 @pytest.mark.skipif(
-    not DATA.exists(), reason=f"the cel-spec cases are not beside the checkout: {DATA}"
+    not DATA.exists(), reason=f"the cel-spec cases are not next to the checkout: {DATA}"
 )
 def test_every_case_agrees_or_is_omitted_for_a_named_reason(
     capsys: pytest.CaptureFixture[str],

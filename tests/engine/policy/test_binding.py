@@ -101,7 +101,7 @@ def routed(bound: Policy, variants: str, **more: Any) -> PolicyRoute:
                      id="the first guard in the file orders"),
         pytest.param("strict", {"tools": 7}, ["strict", "tools", "many-tools", "more-tools"],
                      "many-tools",
-                     id="guards apply beside a variant without an order"),
+                     id="guards apply with a variant without an order"),
         pytest.param("quick", {"tools": 7}, ["quick"], "quick",
                      id="a variant with an order disables guards"),
         pytest.param("", {"tools": 7, "sort": "price"}, ["by-price"], "by-price",

@@ -198,10 +198,10 @@ def test_a_request_within_limits_is_accepted(given_fields: dict[str, Any]) -> No
 
 @given(st.text(max_size=300))
 def test_any_text_is_accepted_or_rejected_in_one_line(text: str) -> None:
-    refusal = ""
+    message = ""
     try:
         Request(text, (text,), tenant=text, parameters=(text,))
     except InvalidField as error:
-        refusal = str(error)
-    assert refusal.isprintable()
-    assert bool(refusal) is not (0 < len(text) <= MAX_TEXT and text.isprintable())
+        message = str(error)
+    assert message.isprintable()
+    assert bool(message) is not (0 < len(text) <= MAX_TEXT and text.isprintable())

@@ -150,12 +150,12 @@ PIECES = st.sampled_from(
 
 @given(st.one_of(st.text(), st.lists(PIECES).map("".join)))
 def test_any_text_is_a_known_model_or_a_caller_error(text: str) -> None:
-    slug, refusal = None, ""
+    slug, message = None, ""
     try:
         slug = parse_slug(text, models=MODELS, variants=VARIANTS)
     except CallerError as error:
-        refusal = str(error)
-    assert refusal.isprintable()
+        message = str(error)
+    assert message.isprintable()
     if slug is not None:
         assert slug.model in MODELS
         assert set(slug.variants) <= VARIANTS
