@@ -27,12 +27,14 @@ MAKE = shutil.which("make")
 
 
 class Desk:
-    """A newcomer's directory: the demo's tables, the rule files, and a home without settings."""
+    """A newcomer's checkout: the demo's tables, the rule files, and a home without settings."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         for file in (*DEMO_CATALOGS, KIMI_CSV):
-            shutil.copy(file, folder)
+            copied = folder / file.relative_to(ROOT)
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, copied)
         shutil.copytree(POLICY, folder / "policy")
         self.environment = environment(HOME=str(folder))
         self.journal = folder / ".local" / "share" / "assay" / "journal"
