@@ -71,7 +71,7 @@ class JudgedSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class _Basis:
-    """What was judged last; a new hour counts as a change, since evidence ages."""
+    """The input of the last judging; it changes with each hour, since evidence ages."""
 
     policy_digest: str
     world: WorldRevision

@@ -54,10 +54,10 @@ def lease_client(database: Engine, holder: str, clock: Callable[[], datetime]) -
 
 
 class RowLeaseClient:
-    """The row is the lease: its holder extends it, and once it has expired, another may take it.
+    """A lease that is one row: its holder renews it, and another may take it once it has expired.
 
-    The expiry is compared with this machine's clock. In case that was set back, a row that did not
-    change for a lifetime by the steady clock is free as well.
+    The expiry is compared with the wall clock. A row that has not changed for a lifetime of the
+    monotonic clock is free as well, in case the wall clock was set back.
     """
 
     def __init__(

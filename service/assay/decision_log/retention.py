@@ -157,7 +157,7 @@ def prune_snapshots(database: Engine, before: datetime) -> int:
 
 
 def prune_published(database: Engine, before: datetime) -> int:
-    """Delete only those that were once published: a server may still use an unpublished one."""
+    """Delete published snapshots that are not needed; a server may still use an unpublished one."""
     shown = select(publication.c.sequence).where(
         publication.c.snapshot_id == snapshot.c.snapshot_id
     )

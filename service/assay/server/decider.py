@@ -24,9 +24,9 @@ from assay.journal.uuid7 import uuid7
 class Decider:
     """Answers requests from one snapshot, which `publish` swaps without a lock.
 
-    `clock` returns the time at which prices hold; ids always carry the wall clock. `health` returns
-    the demoted endpoints with the reason, in a mapping that no longer changes. If `append` is set,
-    it journals every decision, and a decision that cannot be journaled is not answered.
+    `clock` returns the time that selects prices; ids always carry the wall clock. `health` returns
+    the demoted endpoints with their reasons, in an immutable mapping. If `append` is set, it
+    journals every decision, and a decision that cannot be journaled is not answered.
     `pseudonyms` are shared with the intake of outcomes.
     """
 

@@ -2,9 +2,8 @@
 
 A weighted draw without replacement is a race (Efraimidis and Spirakis 2006): each endpoint draws an
 exponential time with its weight as the rate, and the earliest comes first. The time depends on the
-seed and the endpoint id alone. So a session keeps its endpoint only as long as the set of
-candidates does not change: when an endpoint joins or leaves, draws keyed by endpoint move the
-smallest possible share of sessions, those that the new endpoint wins or that the old one had.
+seed and the endpoint id alone. When an endpoint joins or leaves, only the sessions move that it
+wins or had.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def sort_keys(column: Sequence[object], *, descending: bool) -> list[SortKey]:
 
 
 def draw_keys(column: Sequence[object], ids: Sequence[str], seed: bytes) -> list[SortKey]:
-    """Return weights as keys: infinite ones, drawn positive ones, zero, missing or negative."""
+    """Return one key per weight, sorted as: infinite, positive by draw, zero, missing or negative."""
     race = ExponentialRace(seed)
     return [draw_key(weight, name, race) for weight, name in zip(column, ids, strict=True)]
 

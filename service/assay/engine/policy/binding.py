@@ -70,9 +70,9 @@ class CompiledOrder:
 class CompiledBinding:
     """One binding's rule set with its parameters inlined; `enter` is `None` without a pool.
 
-    The order keys in `across` come before the turn of the requested models, those in `within` after
-    it. `fold` names the binding's way of folding evidence; snapshots keep a row of facts per
-    endpoint under that name.
+    Endpoints are sorted by the keys in `across`, then by the position of their model in the
+    request, then by the keys in `within`. `fold` names the binding's way of folding evidence;
+    snapshots store a row of facts per endpoint under that name.
     """
 
     binding: Binding
@@ -225,10 +225,16 @@ class RouteTable:
     ) -> PolicyRoute:
         """Return what applies to a request for one model.
 
-        Each variant selects one binding, the tenant's own before the general one. The last of them
-        with an order of its own orders, unless `provider.sort` selects a binding. If neither
-        orders, bindings with a `when` that holds apply, in file order. If nothing applies, the
-        default does. Raises InvalidField for an unknown sort.
+        Each variant and `sort` select one binding, the tenant's own before the general one. If none
+        of them has an order, the bindings whose `when` is true apply too; if no binding applies,
+        the default does. The order is that of the first of these that exists:
+
+        1. the binding of `sort`;
+        2. the binding of the last variant that has an order;
+        3. the first `when` binding that has an order;
+        4. the last binding chosen, which is the default if no other applies.
+
+        Raises InvalidField for an unknown sort.
         """
         chosen = [b for v in dict.fromkeys(variants) if (b := self.pick(tenant, variant=v))]
         sorter = self._sorter(tenant, sort) if sort else None

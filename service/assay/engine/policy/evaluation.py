@@ -30,8 +30,8 @@ class RuleScope:
 class RuleProgram:
     """Rules of one scope fused into one function over endpoints.
 
-    In a `pool`, missing evidence has reasons of its own. `false` holds each rule's finding where it
-    does not hold; a rule that writes a sentence per endpoint replaces its message.
+    In a `pool`, missing evidence has its own reasons. `false` holds the finding of each rule for the
+    outcome false; the text of the rule's `messageExpression` replaces its message.
     """
 
     rules: tuple[CheckedRule, ...]

@@ -3,16 +3,15 @@
 How it works
     Everything that judges goes through one loop, `judge_pools`: for every model and every binding
     that judges, evaluate the pool's rules, compute the order keys that need no request, and make a
-    `PoolView`. What differs is how a pool is evaluated:
+    `PoolView`. There are three ways to evaluate a pool:
 
-    - Without memory (`Members`): each endpoint by the `enter` rules, as if nothing had been before,
-      but endpoints that are assumed to be members by the `stay` rules. A service that nothing was
-      published for yet, the command line and policy tests judge so.
-    - With memory (`PoolMemory`): `PoolTick` reads the facts minus what was forgotten, by the rules
-      of the state that each endpoint is in, and then moves endpoints between states
-      (`transition.py`). The curator judges so.
-    - From a snapshot (`rejudge.py`): the facts and standings that the snapshot holds, under another
-      policy.
+    - Without memory (`Members`): `stay` rules apply to the endpoints that are assumed to be
+      members, `enter` rules to all others. The command line, policy tests and a service without a
+      publication use this way.
+    - With memory (`PoolMemory`): `PoolTick` evaluates the facts minus forgotten evidence by the
+      rules of each endpoint's state, and then moves endpoints between states (`transition.py`). The
+      curator uses this way.
+    - From a snapshot (`rejudge.py`): another policy judges the snapshot's facts and standings.
 
     `as_of` bounds evidence only: a window counts once it has ended. The order of the world's tuples
     does not matter.
@@ -75,7 +74,7 @@ EvidenceByFold = Mapping[str, Mapping[str, EndpointEvidence]]
 
 @dataclass(frozen=True, slots=True)
 class Judgment:
-    """The result of judging; unchanged states are the very objects given."""
+    """The result of judging; a state that did not change is the same object as before."""
 
     snapshot: Snapshot
     memory: PoolMemory = EMPTY_MEMORY

@@ -47,8 +47,8 @@ class PoolEvaluation:
 class PoolTick:
     """One tick of all pools; it collects the transitions of their endpoints.
 
-    `evidence` is by way of folding and endpoint; `observed` is what others than our own traffic saw
-    in the closed hour.
+    `evidence` is keyed by way of folding and by endpoint id. `observed` holds the imported
+    observations of the closed hour, by endpoint id; reported outcomes are in `evidence`.
     """
 
     as_of: datetime

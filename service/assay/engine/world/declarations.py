@@ -30,9 +30,9 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class Spellings:
-    """What a declaration states of a field.
+    """The description, unit and spellings of a field.
 
-    A reading changes with time and does not identify an endpoint.
+    With `is_reading`, the value is a measurement, which changes and does not identify an endpoint.
     """
 
     description: str
