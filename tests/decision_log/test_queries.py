@@ -92,7 +92,7 @@ def newest_first(rows: Sequence[DerivedDecision]) -> list[str]:
 QUESTIONS: dict[str, tuple[Where, Callable[[DerivedDecision], bool]]] = {
     "all": (None, lambda _: True),
     "one tenant": (decision.c.tenant == f"tp_{0:020x}", lambda row: row.tenant == f"tp_{0:020x}"),
-    "none": (decision.c.tenant == "nobody", lambda _: False),
+    "none": (decision.c.tenant == "unknown", lambda _: False),
     "an excluded provider": (
         has("excluded_provider", "provider-03"),
         lambda row: "provider-03" in row.words["excluded_provider"],

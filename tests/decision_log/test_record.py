@@ -70,7 +70,11 @@ requests = st.builds(
 )
 moments = st.builds(
     Moment,
-    st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001 - timezones= adds the zone
+    st.datetimes(
+        datetime(1970, 1, 1),  # noqa: DTZ001 - timezones= adds the zone
+        datetime(2200, 1, 1),  # noqa: DTZ001 - timezones= adds the zone
+        timezones=st.just(UTC),
+    ),
     st.binary(min_size=32, max_size=32),
     st.dictionaries(names, names, max_size=3),
 )

@@ -247,7 +247,10 @@ def test_an_id_in_two_streams_has_one_row_and_two_records(log: Engine) -> None:
         pytest.param({"tools": 2**63}, id="an integer beyond 64 bits"),
         pytest.param({"attempts": 2**31}, id="a count beyond 32 bits"),
         pytest.param({"demoted": -(2**31) - 1}, id="a count below 32 bits"),
-        pytest.param({"decided_at": datetime(2026, 7, 4)}, id="a time without a zone"),  # noqa: DTZ001 - on purpose
+        pytest.param(
+            {"decided_at": datetime(2026, 7, 4)},  # noqa: DTZ001 - on purpose
+            id="a time without a zone",
+        ),
         pytest.param({"finding_set": "odd", "words": {"reason": ("a\0b",)}}, id="NUL in a word"),
         pytest.param({"finding_set": "odd", "words": {"reason": ("x" * 3000,)}}, id="a long word"),
         pytest.param({"policy_revision": "seven"}, id="text for a number"),

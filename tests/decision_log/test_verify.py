@@ -80,7 +80,10 @@ def intact(tmp_path: Path) -> IntactStream:
 
 def at(rows: Rows, seq: int, **changes: object) -> Rows:
     """Return the rows with one changed."""
-    return [replace(row, **changes) if row.seq == seq else row for row in rows]  # type: ignore[arg-type] # any column
+    return [
+        replace(row, **changes) if row.seq == seq else row  # type: ignore[arg-type] # any column
+        for row in rows
+    ]
 
 
 def without(rows: Rows, *gone: int) -> Rows:

@@ -52,7 +52,8 @@ def test_retry_after_is_rounded_up_to_whole_seconds() -> None:
 
 
 def test_messages_of_providers_lose_the_key_and_are_shortened() -> None:
-    provider = ProviderConnection("p", "P", None, key=ProviderKey("sk-1"))  # type: ignore[arg-type] # the URL is not used
+    key = ProviderKey("sk-1")
+    provider = ProviderConnection("p", "P", None, key=key)  # type: ignore[arg-type] # URL unused
     assert provider.redact("sk-1" + "x" * 3000) == "…" + "x" * 1999
 
 

@@ -105,7 +105,8 @@ def test_contract_and_engine_have_the_same_catalog_fields() -> None:
 
 
 def provider(**given: object) -> pb.DecideRequest:
-    return pb.DecideRequest(model="a/b", provider=pb.ProviderPreferences(**given))  # type: ignore[arg-type] # invalid values too
+    preferences = pb.ProviderPreferences(**given)  # type: ignore[arg-type] # invalid values too
+    return pb.DecideRequest(model="a/b", provider=preferences)
 
 
 NAN, INFINITE = float("nan"), float("inf")

@@ -138,7 +138,11 @@ def test_preferences_are_listed_in_pages(evidence: pb_grpc.EvidenceServiceStub) 
         pytest.param(
             preference("acme", "one", pb.PREFERENCE_KIND_UNSPECIFIED), "invalid-field", id="no kind"
         ),
-        pytest.param(preference("acme", "one", 9), "invalid-field", id="an unknown kind"),  # type: ignore[arg-type] # invalid on purpose
+        pytest.param(
+            preference("acme", "one", 9),  # type: ignore[arg-type] # invalid on purpose
+            "invalid-field",
+            id="an unknown kind",
+        ),
         pytest.param(preference("acme", "three", PIN), "unknown-target", id="an unknown provider"),
         pytest.param(
             preference("acme", "one", PIN, "lab/x"), "unknown-target", id="an unknown model"

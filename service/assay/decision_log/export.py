@@ -89,7 +89,7 @@ def jsonl(file: IO[bytes]) -> Iterator[Write]:
 @contextmanager
 def parquet(file: IO[bytes]) -> Iterator[Write]:
     """Write Parquet, one row group per piece; times are in microseconds, UTC."""
-    import pyarrow as pa  # noqa: PLC0415 - the import takes 0.1 s that other commands need not spend
+    import pyarrow as pa  # noqa: PLC0415 - importing takes 0.1 s
     import pyarrow.parquet as pq  # noqa: PLC0415 - as above
 
     number, text, words = pa.int64(), pa.string(), pa.list_(pa.string())

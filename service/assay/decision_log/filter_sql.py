@@ -104,34 +104,58 @@ class _Microseconds(FunctionElement[int]):
 
 
 @compiles(_Microseconds)
-def _stored_integer(element: _Microseconds, compiler: SQLCompiler, **how: Any) -> str:  # noqa: ANN401 - SQLAlchemy's signature
+def _stored_integer(
+    element: _Microseconds,
+    compiler: SQLCompiler,
+    **how: Any,  # noqa: ANN401 - SQLAlchemy passes anything
+) -> str:
     return compiler.process(element.clause_expr, **how)
 
 
 @compiles(_Microseconds, "postgresql")
-def _extract_epoch(element: _Microseconds, compiler: SQLCompiler, **how: Any) -> str:  # noqa: ANN401 - SQLAlchemy's signature
+def _extract_epoch(
+    element: _Microseconds,
+    compiler: SQLCompiler,
+    **how: Any,  # noqa: ANN401 - SQLAlchemy passes anything
+) -> str:
     seconds = f"EXTRACT(EPOCH FROM {compiler.process(element.clause_expr, **how)})"
     return f"CAST({seconds} * 1000000 AS BIGINT)"
 
 
 @compiles(_Position)
-def _instr(element: _Position, compiler: SQLCompiler, **how: Any) -> str:  # noqa: ANN401 - SQLAlchemy's signature
+def _instr(
+    element: _Position,
+    compiler: SQLCompiler,
+    **how: Any,  # noqa: ANN401 - SQLAlchemy passes anything
+) -> str:
     return f"instr{compiler.process(element.clause_expr, **how)}"
 
 
 @compiles(_Position, "postgresql")
-def _strpos(element: _Position, compiler: SQLCompiler, **how: Any) -> str:  # noqa: ANN401 - SQLAlchemy's signature
+def _strpos(
+    element: _Position,
+    compiler: SQLCompiler,
+    **how: Any,  # noqa: ANN401 - SQLAlchemy passes anything
+) -> str:
     return f"strpos{compiler.process(element.clause_expr, **how)}"
 
 
 @compiles(_Ending)
-def _substr(element: _Ending, compiler: SQLCompiler, **how: Any) -> str:  # noqa: ANN401 - SQLAlchemy's signature
+def _substr(
+    element: _Ending,
+    compiler: SQLCompiler,
+    **how: Any,  # noqa: ANN401 - SQLAlchemy passes anything
+) -> str:
     text, size = (compiler.process(part, **how) for part in element.clauses)
     return f"substr({text}, -{size}, {size})"
 
 
 @compiles(_Ending, "postgresql")
-def _right(element: _Ending, compiler: SQLCompiler, **how: Any) -> str:  # noqa: ANN401 - SQLAlchemy's signature
+def _right(
+    element: _Ending,
+    compiler: SQLCompiler,
+    **how: Any,  # noqa: ANN401 - SQLAlchemy passes anything
+) -> str:
     return f"right{compiler.process(element.clause_expr, **how)}"
 
 
@@ -363,13 +387,21 @@ def _has_word(kind: str, element: Operand) -> Operand:
     return RowValue(any_word(words, kind, words.c.word == to_sql(element)))
 
 
-def any_word(words: Any, kind: str, holds: ColumnElement[bool]) -> ColumnElement[bool]:  # noqa: ANN401 - an alias
+def any_word(
+    words: Any,  # noqa: ANN401 - an alias of a table
+    kind: str,
+    holds: ColumnElement[bool],
+) -> ColumnElement[bool]:
     """Return whether the condition holds for a word of the decision."""
     own = (words.c.finding_set == decision.c.finding_set, words.c.kind == kind)
     return exists(select(words.c.word).where(*own, holds).correlate_except(words))
 
 
-def count_words(words: Any, kind: str, *holds: ColumnElement[bool]) -> ColumnElement[int]:  # noqa: ANN401 - an alias
+def count_words(
+    words: Any,  # noqa: ANN401 - an alias of a table
+    kind: str,
+    *holds: ColumnElement[bool],
+) -> ColumnElement[int]:
     """Return for how many words of the decision the conditions hold."""
     own = (words.c.finding_set == decision.c.finding_set, words.c.kind == kind)
     return (

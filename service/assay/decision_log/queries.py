@@ -214,7 +214,10 @@ def _resolve_lookups(timed: TimedConnection, where: ColumnElement[bool]) -> Colu
     Then the database knows how many finding sets or pseudonyms it needs before it plans.
     """
 
-    def values_of(element: Any, **_: Any) -> ColumnElement[bool] | None:  # noqa: ANN401 - SQLAlchemy's signature
+    def values_of(
+        element: Any,  # noqa: ANN401 - SQLAlchemy visits every element
+        **_: Any,  # noqa: ANN401 - as its protocol says
+    ) -> ColumnElement[bool] | None:
         if not _is_lookup(element):
             return None
         rows = timed.rows(select(element.right.element.subquery()).limit(_MAX_RESOLVED + 1))

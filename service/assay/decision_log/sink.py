@@ -198,7 +198,7 @@ _UNKNOWN_SETS: Final = {
 def _insert_statement(table: Table, dialect: str) -> str:
     names = COLUMNS[table]
     marks = ", ".join([_PLACEHOLDER[dialect]] * len(names))
-    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - our own names
+    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - ours
 
 
 def _postgresql_type(column: Any) -> str:  # noqa: ANN401 - a column of any type
@@ -262,7 +262,8 @@ def _load_row_by_row(connection: Connection, batch: LogBatch) -> None:
     replacing = " ON CONFLICT (stream, seq) DO UPDATE SET" + ",".join(
         f" {name} = excluded.{name}" for name in ("kind", "payload", "chain")
     )
-    remove = f"DELETE FROM decision WHERE stream = {mark} AND seq = {mark}"  # noqa: S608 - a mark is a placeholder
+    where = f"stream = {mark} AND seq = {mark}"
+    remove = f"DELETE FROM decision WHERE {where}"  # noqa: S608 - a mark is a placeholder
     for row in batch.records:
         connection.exec_driver_sql(insert[journal_record] + replacing, row)
         connection.exec_driver_sql(remove, row[:2])

@@ -109,7 +109,8 @@ class ChatHandler:
             await exchange.fail(ErrorReply(400, str(error), "invalid_request"))
         except Exception as error:  # noqa: BLE001 - a bug ends one request, with a reply
             # Neither message nor traceback is logged: they could hold a prompt.
-            log.error("request failed", error=type(error).__name__, at=_line_of(error))  # noqa: TRY400 - as above
+            name, line = type(error).__name__, _line_of(error)
+            log.error("request failed", error=name, at=line)  # noqa: TRY400 - as above
             await exchange.fail(ErrorReply(500, "internal error", "internal"))
         finally:
             metrics.running -= 1

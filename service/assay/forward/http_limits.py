@@ -89,7 +89,9 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self._timer: asyncio.TimerHandle | None = None  # of a head or of the rest of a body
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # asyncio has a wider type
+    def connection_made(  # type: ignore[override] # asyncio has a wider type
+        self, transport: asyncio.Transport
+    ) -> None:
         """Wait for the first request no longer than for the next one."""
         super().connection_made(transport)
         self.timeout_keep_alive_task = self.loop.call_later(

@@ -180,7 +180,8 @@ def _endpoint(value: pb.Endpoint, model_name: str) -> dict[str, Any]:
 
 
 def _optional(value: pb.Endpoint | pb.Prices, name: str) -> Any:  # noqa: ANN401 - any field
-    return getattr(value, name) if value.HasField(name) else None  # type: ignore[arg-type] # stubs want literals
+    known = value.HasField(name)  # type: ignore[arg-type] # the stubs want literals
+    return getattr(value, name) if known else None
 
 
 def _largest(endpoints: Sequence[pb.Endpoint], name: str) -> int | None:

@@ -183,7 +183,7 @@ class OutcomeReporter:
             try:
                 await self.flush()
             except Exception as error:  # noqa: BLE001 - reporting continues with the next outcome
-                log.error("reporting failed", error=type(error).__name__)  # noqa: TRY400 - the type is enough
+                log.error("reporting failed", error=type(error).__name__)  # noqa: TRY400 - short
 
     async def flush(self) -> None:
         """Send what waits now; retry while the service is not available."""

@@ -28,9 +28,9 @@ class NextStep(StrEnum):
 class FailureKind:
     """One row of the table.
 
-    `status` is the HTTP status of the reply if this failure determines it. With `demotes`, the report
-    is sent at once, so that the decider can demote the endpoint before the next request. With
-    `retries_alone`, the plan's only endpoint gets a second attempt.
+    `status` is the HTTP status of the reply if this failure determines it. With `demotes`, the
+    report is sent at once, so that the decider can demote the endpoint before the next request.
+    With `retries_alone`, the plan's only endpoint gets a second attempt.
     """
 
     name: str

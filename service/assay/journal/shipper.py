@@ -130,7 +130,7 @@ class Shipper:
             return 0
         try:
             shipped = shipment.ship(self._sink, self._pace.batch)
-        except Exception as error:  # noqa: BLE001 - a sink may raise anything; kept in `trouble` and retried
+        except Exception as error:  # noqa: BLE001 - any sink; retried
             self.trouble = error
             self.failures += 1
             shipment.failures += 1

@@ -49,7 +49,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
             context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
         return health_pb2.HealthCheckResponse(status=state)
 
-    def Watch(  # type: ignore[override] # noqa: N802 - the standard's name; grpcio passes a callback
+    def Watch(  # type: ignore[override] # noqa: N802 - grpcio's name and callback
         self,
         request: health_pb2.HealthCheckRequest,
         context: grpc.ServicerContext,
@@ -62,7 +62,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
             self._watchers.discard(watcher)
         self._sender.submit(self._send, watcher)
 
-    Watch.experimental_non_blocking = True  # type: ignore[attr-defined] # grpcio reads it to stream without a thread
+    Watch.experimental_non_blocking = True  # type: ignore[attr-defined] # read by grpcio
 
     def set_serving(self, name: str, *, serving: bool) -> None:
         """Set whether a service can answer; no effect once the server stops."""

@@ -81,7 +81,8 @@ class ErrorInterceptor(grpc.ServerInterceptor):
             if status is not None:
                 _abort(context, status)
 
-        stream.experimental_thread_pool = self._threads  # type: ignore[attr-defined] # how grpcio takes a pool
+        pool = self._threads
+        stream.experimental_thread_pool = pool  # type: ignore[attr-defined] # read by grpcio
         return stream
 
     @contextmanager

@@ -53,7 +53,7 @@ class RoutingServicer(pb_grpc.RoutingServiceServicer):
         try:
             answer = decide_response(self._decide(request_from(message)))
             return pb.BatchDecideResult(response=answer)
-        except Exception as error:  # noqa: BLE001 - one bad item does not affect the others; status_of logs bugs
+        except Exception as error:  # noqa: BLE001 - one bad item fails alone
             status = status_of(error, f"{NAME}/BatchDecide")
             number: int = status.code.value[0]
             failed = pb.BatchDecideStatus(code=number, message=status.message, reason=status.reason)

@@ -174,7 +174,7 @@ def describe_node(node: Node) -> str:
         case Scalar(value=None):
             return "nothing"
         case Scalar(value=str(text)):
-            cut = text if len(text) <= 60 else f"{text[:59]}…"  # noqa: PLR2004 - what fits on a line
+            cut = text if len(text) <= 60 else f"{text[:59]}…"  # noqa: PLR2004 - a line
             return f"`{cut}`".replace("\n", "⏎")
         case Scalar(text=text, value=bool()):
             return text

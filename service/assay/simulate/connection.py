@@ -12,7 +12,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 class TransportSharingProtocol(HttpToolsProtocol):
     """uvicorn's protocol; the application gets its transport with each request."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # asyncio has a wider type
+    def connection_made(  # type: ignore[override] # asyncio has a wider type
+        self, transport: asyncio.Transport
+    ) -> None:
         """Put the transport into the state of each request."""
         super().connection_made(transport)
         self.app_state = {**self.app_state, "transport": transport}

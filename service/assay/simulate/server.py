@@ -150,7 +150,7 @@ class SimulatedProviders:
         behavior: ProviderBehavior,
     ) -> None:
         """Send the answer, or a fault, until its end or until the caller disconnects."""
-        draw = Random(f"{self._seed}/{record.provider}/{record.number}")  # noqa: S311 - a repeatable draw
+        draw = Random(f"{self._seed}/{record.provider}/{record.number}")  # noqa: S311 - seeded
         fault = choose_fault(behavior.faults, draw)
         answer = answer_request(body, behavior, draw, int(time.time()))
         record.fault = str(type(fault).__struct_config__.tag) if fault else None

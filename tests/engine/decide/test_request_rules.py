@@ -321,7 +321,7 @@ def test_item_05_a_requested_tier_comes_first() -> None:
     ]
 
 
-# --- 6: suffixes together (DESIGN §3: exacto filters, the last suffix that sorts sorts) -----------
+# --- suffixes together: exacto filters, the last suffix that sorts sorts -----------
 
 
 def vetted() -> Snapshot:

@@ -73,7 +73,11 @@ RUNS = st.builds(
     st.sampled_from(("x", "y")),
     st.sampled_from((SERIES, SERIES_OF_ANOTHER_JUDGE)),
     st.floats(0, 1),
-    st.datetimes(datetime(2026, 1, 1), datetime(2026, 12, 1), timezones=st.just(UTC)),  # noqa: DTZ001 - the zone is given
+    st.datetimes(
+        datetime(2026, 1, 1),  # noqa: DTZ001 - the zone is given
+        datetime(2026, 12, 1),  # noqa: DTZ001 - the zone is given
+        timezones=st.just(UTC),
+    ),
     st.sampled_from(("", "r")),
 )  # fmt: skip
 

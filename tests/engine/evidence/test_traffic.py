@@ -311,7 +311,7 @@ def test_the_design_effect_is_estimated_per_model() -> None:
     )
 
 
-# --- manipulation: statistics.md §5.7 -------------------------------------------------------------
+# --- manipulation -------------------------------------------------------------
 
 ATTACKS = [
     pytest.param(1, 10**5, id="one with 1e5"),

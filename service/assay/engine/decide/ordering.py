@@ -23,13 +23,15 @@ def sort_keys(column: Sequence[object], *, descending: bool) -> list[SortKey]:
     """Return one key's values, smallest first; missing, failed and NaN always come last."""
     sign = -1.0 if descending else 1.0
     return [
-        (0, sign * value) if isinstance(value, (int, float)) and value == value else LAST  # noqa: PLR0124 - false for NaN alone
+        (0, sign * value)
+        if isinstance(value, (int, float)) and value == value  # noqa: PLR0124 - false for NaN alone
+        else LAST
         for value in column
     ]
 
 
 def draw_keys(column: Sequence[object], ids: Sequence[str], seed: bytes) -> list[SortKey]:
-    """Return one key per weight, sorted as: infinite, positive by draw, zero, missing or negative."""
+    """Return a key per weight; they sort as infinite, drawn, zero, missing or negative."""
     race = ExponentialRace(seed)
     return [draw_key(weight, name, race) for weight, name in zip(column, ids, strict=True)]
 

@@ -30,8 +30,8 @@ class RuleScope:
 class RuleProgram:
     """Rules of one scope fused into one function over endpoints.
 
-    In a `pool`, missing evidence has its own reasons. `false` holds the finding of each rule for the
-    outcome false; the text of the rule's `messageExpression` replaces its message.
+    In a `pool`, missing evidence has its own reasons. `false` holds the finding of each rule for
+    the outcome false; the text of the rule's `messageExpression` replaces its message.
     """
 
     rules: tuple[CheckedRule, ...]

@@ -95,7 +95,11 @@ def spellings(
     return {_KEY: Spellings(description, unit, **stated)}
 
 
-def optional(description: str, unit: str = "", **stated: Unpack[_Stated]) -> Any:  # noqa: ANN401 - as `field`
+def optional(
+    description: str,
+    unit: str = "",
+    **stated: Unpack[_Stated],
+) -> Any:  # noqa: ANN401 - as dataclasses.field
     """Declare a dataclass field that is `None` by default."""
     return field(default=None, metadata=spellings(description, unit, **stated))
 
