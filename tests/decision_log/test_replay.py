@@ -133,7 +133,7 @@ def test_decisions_that_cannot_be_replayed_are_distinguished_from_different_ones
     assert found["snapshot_missing"] == missing
     assert found["identical"] + found["tenant_erased"] == FEW - missing
     (unknown,) = auditor.replay_ids(["no-such-id"])
-    assert (unknown.outcome, unknown.detail) == ("not_found", "no such decision is in the log")
+    assert (unknown.outcome, unknown.detail) == ("not_found", "the log has no such decision")
 
 
 def test_a_decision_with_a_demoted_endpoint_is_replayed_with_the_demotion(
