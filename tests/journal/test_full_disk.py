@@ -49,7 +49,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def fill(journal: Journal, first: int) -> list[bytes]:
     """Append until the journal is full."""
     kept: list[bytes] = []
-    with pytest.raises(JournalFull, match="is full, free some space"):  # noqa: PT012 - a loop
+    with pytest.raises(JournalFull, match="is full: free some disk space"):  # noqa: PT012 - a loop
         for number in range(first, first + 10_000):
             journal.append(CHAINED, make_payload(0, number, 2000))
             kept.append(make_payload(0, number, 2000))

@@ -14,7 +14,7 @@ from tests.support.journals import MemorySink, assert_kept, assert_order, make_s
 from assay.journal.recovery import recover
 
 ROOT = Path(__file__).resolve().parents[2]
-APPENDER = Path(__file__).with_name("appender.py")
+APPENDER = ROOT / "tests" / "support" / "journal_appender.py"
 ROUNDS = 5
 
 

@@ -84,7 +84,7 @@ def test_a_full_disk_rejects_decisions_until_there_is_space(
                 note_result(answered, result)
         full = (
             "the decision cannot be logged, so it is not answered: "
-            f"the journal in '{journal}' is full, free some space for it"
+            f"the journal in '{journal}' is full: free some disk space"
         )
         assert set(answered.failures) == {f"decision-not-logged: {full}"}
         with pytest.raises(grpc.RpcError) as refused:
