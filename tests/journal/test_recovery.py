@@ -156,3 +156,13 @@ def test_a_failed_truncation_is_retried(spool: Path) -> None:
     with pytest.raises(OSError, match="no"):
         recover(spool, replace(REAL, truncate=truncate))
     assert recover(spool) == [RecoveredStream(stream, 5, 4, 1)]
+
+
+def test_recovery_closes_every_segment_that_it_cuts(spool: Path) -> None:
+    for number in range(20):
+        left_behind(spool / str(number), frames(*RECORDS) + b"torn")
+    before = len(list(Path("/dev/fd").iterdir()))
+    for number in range(20):
+        (found,) = recover(spool / str(number))
+        assert found.cut_bytes == 4
+    assert len(list(Path("/dev/fd").iterdir())) == before

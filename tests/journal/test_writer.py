@@ -18,6 +18,8 @@ from tests.support.waiting import eventually
 from assay.journal.errors import JournalClosed, JournalFailed, JournalFull, RecordTooLarge
 from assay.journal.layout import NEXT, segment_path, segments
 from assay.journal.operating_system import REAL
+from assay.journal.rotation import Rotation
+from assay.journal.segment import Segment
 from assay.journal.writer import Journal
 
 THREADS = 8
@@ -283,6 +285,43 @@ def test_counters_include_finished_threads(spool: Path) -> None:
             thread.start()
             thread.join()
             assert journal.appended == number + 1
+
+
+def test_counters_include_later_records_of_a_thread_that_goes_on(spool: Path) -> None:
+    with Journal(spool) as journal:
+        for number in range(3):
+            journal.append(1, make_payload(0, number))
+            assert journal.appended == number + 1
+
+
+def test_counters_of_finished_threads_are_merged_into_one(spool: Path) -> None:
+    with Journal(spool) as journal:
+        for number in range(3):
+            thread = Thread(target=journal.append, args=(1, make_payload(0, number)))
+            thread.start()
+            thread.join()
+        assert len(journal._rotation.slots) == 3
+        assert journal.appended == 3
+        assert journal._rotation.slots == []
+
+
+def test_the_end_waits_for_a_thread_that_moves_the_journal_on(spool: Path) -> None:
+    rotation = Rotation(spool, 1 << 16, REAL)
+    rotation.tidy()
+    first = rotation.current
+    rotation.tidy()
+    following = first.next
+    assert following is not None
+    assert first.take_permit()  # as a writer does before it moves the journal on
+    ended: list[Segment] = []
+    ending = Thread(target=lambda: ended.append(rotation.end()))
+    ending.start()
+    ending.join(0.2)
+    assert ending.is_alive()
+    rotation.current = following
+    ending.join()
+    assert ended == [following]
+    rotation.wind_up(following)
 
 
 def test_a_directory_without_write_permission_is_named(spool: Path) -> None:

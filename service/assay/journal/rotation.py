@@ -124,11 +124,10 @@ class Rotation:
 
     def end(self) -> Segment:
         """Let no thread enter any more; return the last segment."""
-        final = nowhere(self.path, self._operations)
         while True:
             last = self.current
-            if last is final or last.take_permit():
-                self.current = final
+            if last.take_permit():
+                self.current = nowhere(self.path, self._operations)
                 return last
             time.sleep(0)  # another thread is about to move on
 
