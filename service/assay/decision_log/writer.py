@@ -54,7 +54,7 @@ class JournalUnusable(OperatorError):
 
 
 class DecisionLogWriter:
-    """Takes records until `close`; the next process ships what is left in the journal."""
+    """Takes records until `close`; the next process ships the rest of the journal."""
 
     def __init__(self, directory: Path, database: Engine, mode: Mode = "write") -> None:
         try:

@@ -71,7 +71,7 @@ class EventSplitter:
         return data[:end]
 
     def finish(self) -> bytes:
-        """Return what is left at the end as an event: one without its empty line, or bare JSON."""
+        """Return the rest at the end as an event: one without its empty line, or bare JSON."""
         rest, self.rest = self.rest.strip(), b""
         if rest.startswith(b"{"):
             rest = b"data: " + rest.replace(b"\n", b" ")

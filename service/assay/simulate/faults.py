@@ -57,7 +57,7 @@ def choose_fault(faults: tuple[AnyFault, ...], draw: Random) -> AnyFault | None:
 @singledispatch
 async def send_fault(fault: InjectedFault, _caller: Caller, _answer: SimulatedAnswer) -> None:
     """Send the wrong answer of a fault instead of `answer`."""
-    raise NotImplementedError(type(fault))
+    raise TypeError(f"no way to send {type(fault).__name__}")
 
 
 async def _start(caller: Caller, answer: SimulatedAnswer) -> None:
