@@ -6,13 +6,16 @@ A rule set has dozens of expressions over hundreds of rows (endpoints). Calling 
 each expression and row would cost more than the arithmetic in it. Fusion generates *one* function
 for all rules of a rule set, with the loop over the rows inside:
 
-    for e, r, w in zip(rows, out, memos):      # row, its list of findings, its values of variables
-        try:
-            x = e["price.prompt"] <= 2.0       # rule 0
-        except Exception as error:
-            x = error
-        if x is not True:                      # the common case costs one comparison
-            ...                                # ask the exact evaluator, and append a finding
+    def run(rows, s):                          # rows and the shared roots
+        ...
+        for e, r, w in zip(rows, out, memos):  # row, its list of findings, its values of variables
+            try:
+                x = e["price.prompt"] <= 2.0   # rule 0
+            except Exception as error:
+                x = error
+            if x is not True:                  # the common case costs one comparison
+                ...                            # ask the exact evaluator, and append a finding
+        return out
 
 The templates below are Python text with names in capitals. `_fill` parses a template and puts
 expressions (from `emit`) and blocks of statements in the place of those names. The result is
@@ -56,6 +59,7 @@ _NO_FACTS: Mapping[str, Any] = MappingProxyType({})
 
 _VARIABLE = """
 def run(e, w, g, s, call):
+    ROOTS
     if STOPPED in w:
         raise h_stop(w[STOPPED])
     try:
@@ -66,9 +70,15 @@ def run(e, w, g, s, call):
     return x
 """
 _LOOP = """
-def run(rows, out, call, g, s):
+def run(rows, s):
+    s = SHARED
+    g = {}
+    call = h_call(h_context, s, g)
+    ROOTS
+    out = [[] for _ in rows]
     memos = MEMOS
     PASSES
+    return RESULT
 """
 _OVER_ROWS = """
 for e, r, w in h_zip(rows, out, memos):
@@ -135,6 +145,9 @@ _NAMES: Mapping[str, Any] = {
     "h_stop": Stop,
     "h_nothing": _NO_FACTS,
     "h_not_asked": NOT_ASKED,
+    "h_list": list,
+    "h_call": FusedCall,
+    "h_with_constants": FusionContext.with_constants,
     "h_exact": FusedCall.exact,
     "h_type": type,
     "h_str": str,
@@ -175,16 +188,7 @@ def fuse_rules(
     that does not read the row is evaluated once a call: false skips the item for every row, and
     without a value it is the item's outcome for every row.
     """
-    fusion = _Fusion(_variables_behind(items, variables), row, constants)
-    loop = fusion.rules(items)
-
-    def run(rows: Rows, shared: Shared) -> list[RowFindings]:
-        call = fusion.call(shared)
-        out: list[RowFindings] = [[] for _ in rows]
-        loop(rows, out, call, call.memo, call.shared)
-        return out
-
-    return run
+    return _Fusion(_variables_behind(items, variables), row, constants).rules(items)
 
 
 def fuse_columns(
@@ -198,18 +202,7 @@ def fuse_columns(
 
     A column holds the item's value, Absent or Failure for each row.
     """
-    fusion = _Fusion(_variables_behind(items, variables), row, constants)
-    loop = fusion.columns(items)
-
-    def run(rows: Rows, shared: Shared) -> list[list[Any]]:
-        if not rows:
-            return [[] for _ in items]
-        call = fusion.call(shared)
-        cells: list[list[Any]] = [[] for _ in rows]
-        loop(rows, cells, call, call.memo, call.shared)
-        return [list(column) for column in zip(*cells, strict=True)]
-
-    return run
+    return _Fusion(_variables_behind(items, variables), row, constants).columns(items)
 
 
 def _variables_behind(items: Iterable[Item], variables: Variables) -> Variables:
@@ -240,11 +233,6 @@ class _Fusion:
         for name, checked in variables:
             self.context.variables[name] = self._variable(name, checked)
 
-    def call(self, shared: Shared) -> FusedCall:
-        """Begin a call; constants are facts only if a function takes a whole root."""
-        roots = self.context.with_constants(shared) if self.has_whole_roots else shared
-        return FusedCall(self.context, roots)
-
     def rules(self, items: Sequence[Item]) -> Callable[..., Any]:
         """Generate the passes over the rows: one for each rule guarded once, one for neighbors."""
         emitter, passes = self._emitter(), list[ast.stmt]()
@@ -253,23 +241,25 @@ class _Fusion:
             for index, item in neighbors:
                 blocks += self._rule(emitter, index, item)
             passes += blocks if once else _over_rows(blocks)
-        return self._loop(emitter, passes, [e for item in items for e in item.expressions])
+        return self._loop(emitter, passes, [e for item in items for e in item.expressions], "out")
 
     def columns(self, items: Sequence[Item]) -> Callable[..., Any]:
         """Generate the pass that computes every item for every row."""
         emitter, cells = self._emitter(), list[ast.stmt]()
         for item in items:
             cells += _fill(_CELL, _parts_of(emitter, "EXPRESSION", item.expression))
-        return self._loop(emitter, _over_rows(cells), [item.expression for item in items])
+        columns = f"[h_list(cells) for cells in h_zip(*out)] or {[[]] * len(items)}"
+        return self._loop(emitter, _over_rows(cells), [i.expression for i in items], columns)
 
     def _variable(self, name: str, checked: CheckedExpression) -> GeneratedExpression:
         emitter = self._emitter()
         parts: dict[str, _Part] = {
+            "ROOTS": self._load_roots([checked]),
             "EXPRESSION": emitter.visit(checked.tree),
             "NAME": ast.Constant(name),
             "STOPPED": ast.Constant(stopped(name)),  # type: ignore[arg-type] # a tuple is constant
         }
-        run = _compile(_fill(_VARIABLE, parts), emitter, self._shared_roots([checked]))
+        run = _compile(_fill(_VARIABLE, parts), emitter)
         return GeneratedExpression(checked, run, self._reads_row(checked))
 
     def _rule(self, emitter: Emitter, index: int, item: Item) -> list[ast.stmt]:
@@ -284,15 +274,24 @@ class _Fusion:
         return _fill(_GUARDED_ONCE if once else _GUARDED, parts)
 
     def _loop(
-        self, emitter: Emitter, passes: list[ast.stmt], read: Sequence[CheckedExpression]
+        self,
+        emitter: Emitter,
+        passes: list[ast.stmt],
+        read: Sequence[CheckedExpression],
+        result: str,
     ) -> Callable[..., Any]:
-        """Compile passes over the rows; a row's memo lasts through all of them."""
+        """Compile passes over the rows; a row's memo lasts through all of them.
+
+        Constants are facts among the shared roots only if a function takes a whole root.
+        """
+        roots = self._load_roots(read)
+        shared = "h_with_constants(h_context, s)" if self.has_whole_roots else "s"
         memos = "[{} for _ in rows]" if emitter.variables else "rows"
-        parts: dict[str, _Part] = {
-            "PASSES": passes or [ast.Pass()],
-            "MEMOS": ast.parse(memos, mode="eval").body,
-        }
-        return _compile(_fill(_LOOP, parts), emitter, self._shared_roots(read))
+        parts: dict[str, _Part] = {"ROOTS": roots, "PASSES": passes}
+        for name, text in (("SHARED", shared), ("MEMOS", memos), ("RESULT", result)):
+            parts[name] = ast.parse(text, mode="eval").body
+        emitter.namespace["h_context"] = self.context
+        return _compile(_fill(_LOOP, parts), emitter)
 
     def _guarded_once(self, item: Item) -> bool:
         """Return whether an item's guard is evaluated once a call."""
@@ -308,13 +307,14 @@ class _Fusion:
     def _emitter(self) -> Emitter:
         return Emitter(self.context.row, self.constants, self.context.variables)
 
-    def _shared_roots(self, read: Sequence[CheckedExpression]) -> set[str]:
-        """Return the roots besides the row; note whether any is passed whole to a function."""
+    def _load_roots(self, read: Sequence[CheckedExpression]) -> list[ast.stmt]:
+        """Load the roots besides the row; note whether any is passed whole to a function."""
         roots = {root for checked in read for root in checked.roots}
         roots -= {self.context.row, "variables"}
         if any(not roots.isdisjoint(checked.reads) for checked in read):
             self.has_whole_roots = True
-        return roots
+        loads = (f"s_{root} = s.get({root!r}, h_nothing)" for root in sorted(roots))
+        return ast.parse("\n".join(loads)).body
 
 
 _Part = ast.expr | list[ast.stmt]
@@ -367,20 +367,10 @@ def _over_rows(block: list[ast.stmt]) -> list[ast.stmt]:
     return _fill(_OVER_ROWS, {"BLOCK": block or [ast.Pass()]})
 
 
-def _compile(body: list[ast.stmt], emitter: Emitter, roots: Iterable[str]) -> Callable[..., Any]:
+def _compile(body: list[ast.stmt], emitter: Emitter) -> Callable[..., Any]:
     """Compile a function in a namespace of its own, without builtins."""
-    for function in body:
-        if isinstance(function, ast.FunctionDef):
-            function.body[:0] = [_load_root(root) for root in sorted(roots)]
     emitter.namespace.update(_NAMES)
     module = ast.fix_missing_locations(ast.Module(body, []))
     exec(compile(module, "<cel>", "exec"), emitter.namespace)  # noqa: S102 - from checked nodes
     run: Callable[..., Any] = emitter.namespace["run"]
     return run
-
-
-def _load_root(root: str) -> ast.stmt:
-    """Emit `s_root = s.get("root", h_nothing)`."""
-    get = ast.Attribute(ast.Name("s", ast.Load()), "get", ast.Load())
-    value = ast.Call(get, [ast.Constant(root), ast.Name("h_nothing", ast.Load())], [])
-    return ast.Assign([ast.Name(f"s_{root}", ast.Store())], value)

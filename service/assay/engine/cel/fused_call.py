@@ -48,15 +48,14 @@ def stopped(name: str) -> tuple[str]:
     return (name,)
 
 
+@dataclass(slots=True)
 class FusedCall:
     """One call of fused code: what its rows share."""
 
-    __slots__ = ("context", "known", "memo", "shared")
-
-    def __init__(self, context: FusionContext, shared: Mapping[str, Mapping[str, Any]]) -> None:
-        self.context, self.shared = context, shared
-        self.memo: Memo = {}
-        self.known: Mapping[str, Any] | None = None
+    context: FusionContext
+    shared: Mapping[str, Mapping[str, Any]]
+    memo: Memo
+    known: Mapping[str, Any] | None = None
 
     def exact(
         self, checked: CheckedExpression, row: Row | None, memo: Memo, raised: object
@@ -95,13 +94,13 @@ class FusedCall:
         return value
 
 
+@dataclass(frozen=True, slots=True)
 class _Variables:
     """The root `variables` as the exact evaluator reads it."""
 
-    __slots__ = ("call", "memo", "row")
-
-    def __init__(self, call: FusedCall, row: Row | None, memo: Memo) -> None:
-        self.call, self.row, self.memo = call, row, memo
+    call: FusedCall
+    row: Row | None
+    memo: Memo
 
     def __getitem__(self, name: str) -> Value:
         """Return a variable, computed on first reading; one without a value stops its reader."""
