@@ -254,6 +254,8 @@ def test_an_id_in_two_streams_has_one_row_and_two_records(log: Engine) -> None:
         pytest.param({"finding_set": "odd", "words": {"reason": ("a\0b",)}}, id="NUL in a word"),
         pytest.param({"finding_set": "odd", "words": {"reason": ("x" * 3000,)}}, id="a long word"),
         pytest.param({"policy_revision": "seven"}, id="text for a number"),
+        pytest.param({"activity": ToolActivity(("a\0b",), ())}, id="NUL in a model with tools"),
+        pytest.param({"activity": ToolActivity((), ("x" * 3000,))}, id="a long ignored name"),
     ],
 )
 def test_a_record_whose_row_does_not_fit_the_columns_has_no_row(

@@ -301,3 +301,25 @@ def test_records_shipped_while_verifying_are_covered_by_a_newer_head(intact: Int
     )
     newer = replace(stream, newer=lambda: [intact.head(LENGTH), intact.head(6)])
     assert verify_stream(newer, keys, columns_of).fault == ""  # the newest head counts
+
+
+def verified_with_newer_head(intact: IntactStream, newer: Head) -> StreamReport:
+    """Verify a stream of which the first reading had only the head at 6."""
+    keys = {intact.signer.key_id: intact.signer.public_key}
+    stream = StreamContents(NAME, intact.rows, None, (intact.head(6),), (), lambda: [newer])
+    return verify_stream(stream, keys, columns_of)
+
+
+def test_records_shipped_while_verifying_must_follow_the_chain_of_the_newer_head(
+    intact: IntactStream,
+) -> None:
+    other_chain = intact.signer.sign(NAME, LENGTH, intact.rows[5].chain)
+    report = verified_with_newer_head(intact, other_chain)
+    assert (report.fault, report.fault_seq) == ("altered", LENGTH)
+    assert "does not pass through the signed head at 9" in report.detail
+
+
+def test_a_newer_head_with_an_invalid_signature_covers_no_records(intact: IntactStream) -> None:
+    forged = replace(intact.head(LENGTH), signature=bytes(64))
+    report = verified_with_newer_head(intact, forged)
+    assert (report.fault, report.fault_seq) == ("inserted", 7)

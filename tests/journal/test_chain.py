@@ -170,6 +170,15 @@ def test_processes_append_complete_lines(tmp_path: Path) -> None:
     assert file.path.stat().st_mode & 0o777 == 0o644
 
 
+def test_a_head_is_on_the_disk_before_append_returns(tmp_path: Path) -> None:
+    lengths: list[int] = []
+    sync = replace(REAL, sync_data=lambda descriptor: lengths.append(os.fstat(descriptor).st_size))
+    file = HeadFile(tmp_path / "heads", sync)
+    for head in heads(HeadSigner(tmp_path / "key"), 3):
+        file.append(head)
+        assert lengths[-1:] == [file.path.stat().st_size]
+
+
 def test_a_key_that_does_not_fit_on_the_disk_is_not_left_behind(tmp_path: Path) -> None:
     short = replace(REAL, write=lambda descriptor, data: os.write(descriptor, data[:10]))
     with pytest.raises(KeyUnusable, match="room on the disk"):

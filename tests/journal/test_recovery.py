@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from tests.support.journals import make_payload, read_frames
 from tests.support.waiting import eventually
 
 from assay.journal.frame import Frame, encode
-from assay.journal.layout import NEXT, SEALED, create_stream, segment_path, segments
+from assay.journal.layout import LOCK, NEXT, SEALED, create_stream, segment_path, segments
 from assay.journal.operating_system import REAL
 from assay.journal.reader import StreamReader
 from assay.journal.recovery import RecoveredStream, recover
@@ -61,6 +64,38 @@ def test_a_reserved_segment_is_recovered_only_if_it_has_records(spool: Path) -> 
     )
     assert (segments(spool / stream), segments(spool / other)) == ([1, 2], [1])
     assert segments(spool / other, NEXT) == []
+
+
+def test_a_recovered_stream_survives_a_power_loss(spool: Path) -> None:
+    """Names and lengths are on the disk when `recover` returns."""
+    stream = left_behind(spool, frames(*RECORDS) + b"torn", frames(b"0:9:x"), last=NEXT)
+    names: list[str] = []
+    lengths: dict[int, int] = {}
+
+    def sync_directory(path: str | os.PathLike[str]) -> None:
+        names[:] = sorted(each.name for each in Path(path).iterdir())
+
+    def sync_data(descriptor: int) -> None:
+        state = os.fstat(descriptor)
+        lengths[state.st_ino] = state.st_size
+
+    recover(spool, replace(REAL, sync_directory=sync_directory, sync_data=sync_data))
+    assert names == ["00000001.seg", "00000002.seg", LOCK]
+    first = segment_path(spool / stream, 1).stat()
+    assert lengths == {first.st_ino: first.st_size}
+
+
+def test_a_stream_that_is_being_created_is_not_recovered(spool: Path) -> None:
+    """A process creates and claims its stream while it holds the lock of the directory."""
+    (spool / ("0" * 32)).mkdir()
+    descriptor = os.open(spool / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    recovery = Thread(target=recover, args=(spool,))
+    recovery.start()
+    recovery.join(0.2)
+    assert recovery.is_alive()
+    os.close(descriptor)
+    recovery.join()
 
 
 def test_an_empty_and_a_missing_directory_are_valid(spool: Path) -> None:

@@ -18,9 +18,9 @@ from tests.support.waiting import eventually
 from assay.journal.errors import JournalClosed, JournalFailed, JournalFull, RecordTooLarge
 from assay.journal.layout import NEXT, segment_path, segments
 from assay.journal.operating_system import REAL
-from assay.journal.rotation import Rotation
+from assay.journal.rotation import Rotation, WriterSlot
 from assay.journal.segment import Segment
-from assay.journal.writer import Journal
+from assay.journal.writer import Journal, _Syncer
 
 THREADS = 8
 SIZES = st.lists(st.integers(0, 250), max_size=20)
@@ -322,6 +322,72 @@ def test_the_end_waits_for_a_thread_that_moves_the_journal_on(spool: Path) -> No
     ending.join()
     assert ended == [following]
     rotation.wind_up(following)
+
+
+def test_a_thread_never_enters_a_segment_that_the_journal_has_left(spool: Path) -> None:
+    rotation = Rotation(spool, 1 << 16, REAL)
+    rotation.tidy()
+    first = rotation.current
+    rotation.tidy()
+
+    class InterruptedSlot(WriterSlot):
+        """The slot of a thread during whose announcement another moves the journal on."""
+
+        __slots__ = ()
+
+        def __setattr__(self, name: str, value: object) -> None:
+            if name == "inside" and value is first:
+                assert rotation.move_on(first)
+            super().__setattr__(name, value)
+
+    slot = InterruptedSlot()
+    assert rotation.enter(slot) is first.next
+    assert slot.inside is first.next
+    rotation.wind_up(rotation.end())
+
+
+def test_a_thread_that_waits_for_a_sync_is_woken_at_the_end(spool: Path) -> None:
+    syncing, go_on = Event(), Event()
+
+    def sync_data(descriptor: int) -> None:
+        syncing.set()
+        go_on.wait()
+        REAL.sync_data(descriptor)
+
+    rotation = Rotation(spool, 1 << 16, replace(REAL, sync_data=sync_data))
+    rotation.tidy()
+    segment = rotation.current
+    os.write(segment.descriptor, b"a frame")
+    syncer = _Syncer(rotation, tick=60)
+    syncer.start()
+    ending = Thread(target=syncer.stop)
+    ending.start()
+    syncing.wait()  # the last sync has begun: it may miss what is written from now on
+    waiting = Thread(target=syncer.commit, args=(segment,), daemon=True)
+    waiting.start()
+    eventually(lambda: syncer._open.is_wanted)
+    go_on.set()
+    ending.join()
+    waiting.join(5)
+    assert not waiting.is_alive()
+    rotation.wind_up(rotation.end())
+
+
+def test_a_segment_that_could_not_be_synced_gets_no_further_records(spool: Path) -> None:
+    fail = [True]
+
+    def sync_data(descriptor: int) -> None:
+        if fail and fail.pop():
+            raise OSError(errno.EIO, "broken disk")
+        REAL.sync_data(descriptor)
+
+    with Journal(spool, tick=0.001, operations=replace(REAL, sync_data=sync_data)) as journal:
+        journal.append(1, b"0:0:x")
+        eventually(lambda: segments(journal.path) == [1, 2])
+        size = segment_path(journal.path, 1).stat().st_size
+        journal.append(1, b"0:1:x")
+        assert segment_path(journal.path, 1).stat().st_size == size
+    assert [frame.payload for frame in read_frames(spool)] == [b"0:0:x", b"0:1:x"]
 
 
 def test_a_directory_without_write_permission_is_named(spool: Path) -> None:
