@@ -156,6 +156,19 @@ def test_imported_observations_are_added_and_not_capped() -> None:
     assert found.hour == HourCounts(0, 0)
 
 
+def test_imported_errors_are_in_the_higher_and_in_the_lower_count_of_errors() -> None:
+    tenants = [*honest_tenants(0.015, size=60), *hostile_tenants(1, 10**5, errored=1.0)]
+    imported = fold_observations(
+        [make_observation("a", errored=9, calls=300, requests=500, age=0 * HOUR)], SPEC, AS_OF
+    )
+    alone = blend_counts(*tenants)["a"]
+    found = blend_counts(*tenants, evidence=dict(imported))["a"]
+    assert alone.lenient_errored is not None
+    assert alone.lenient_errored < alone.discounted.errored_requests
+    assert found.lenient_errored == pytest.approx(alone.lenient_errored + 9)
+    assert found.discounted.errored_requests == pytest.approx(alone.discounted.errored_requests + 9)
+
+
 def test_without_traffic_nothing_changes() -> None:
     imported = fold_observations([make_observation("a")], SPEC, AS_OF)
     assert add_traffic(imported, [], SPEC) is imported

@@ -326,14 +326,38 @@ def test_rejudging_uses_the_other_policys_stay_rules_and_keeps_holds() -> None:
     assert found == {"a": ["BENCHMARK"], "b": ["HELD", "BENCHMARK"], "c": []}
 
 
+def closing(world: World, hour: int, memory: PoolMemory) -> Judgment:
+    """Close the hour that ends so many hours after the mixed snapshot, by the shipped policy."""
+    as_of = mixed_snapshot().as_of + hour * HOUR
+    return judge(world, shipped_policy(), as_of, memory, closes_hour=True)
+
+
+def world_with_errors() -> World:
+    """The mixed world, in which good1 has an hour of many errors."""
+    of = mixed_world()
+    return replace(of, observations=(*of.observations, after(1, errored=50, calls=150)))
+
+
+def test_rejudging_does_not_count_forgotten_evidence() -> None:
+    of = world_with_errors()
+    evicted = closing(of, 1, closing(of, 0, EMPTY_MEMORY).memory)
+    over = closing(of, 25, evicted.memory)
+    assert not verdict_in(over.snapshot, "good1").admitted
+    again = rejudge(over.snapshot, shipped_policy(), over.snapshot.models)
+    assert again.pools == over.snapshot.pools
+
+
+def test_evidence_stays_forgotten_on_probation() -> None:
+    of, key = world_with_errors(), ("exacto", f"{MODEL}@good1")
+    evicted = closing(of, 1, closing(of, 0, EMPTY_MEMORY).memory)
+    over = closing(of, 25, evicted.memory)
+    later = closing(of, 26, over.memory)
+    assert [done.memory.states[key].state for done in (over, later)] == ["probation"] * 2
+
+
 def test_readmission_requires_new_evidence() -> None:
-    of, by, at = mixed_world(), shipped_policy(), mixed_snapshot().as_of
+    of, at = world_with_errors(), mixed_snapshot().as_of
     key = ("exacto", f"{MODEL}@good1")
-
-    def closing(world: World, hour: int, memory: PoolMemory) -> Judgment:
-        return judge(world, by, at + hour * HOUR, memory, closes_hour=True)
-
-    of = replace(of, observations=(*of.observations, after(1, errored=50, calls=150)))
     evicted = closing(of, 1, closing(of, 0, EMPTY_MEMORY).memory)
     assert (evicted.memory.states[key].state, evicted.changes[0].cause) == ("evicted", "fast")
     over = closing(of, 25, evicted.memory)
