@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from assay.engine.errors import InvalidField, UnknownModel, UnknownVariant
+from assay.engine.errors import InvalidField, UnknownEndpoint, UnknownModel, UnknownVariant
 from assay.engine.policy.policy import compile_policy
 from assay.engine.pool.judge import judge
 from assay.engine.snapshot.snapshot import Snapshot
@@ -14,7 +14,7 @@ from assay.engine.world.catalog import Endpoint, Model
 from assay.engine.world.measurements import Observation
 from assay.engine.world.request import Request
 from assay.engine.world.world import World
-from assay.rpc.catalog_view import CatalogView, UnknownEndpoint
+from assay.rpc.catalog import CatalogView
 from assay.rpc.convert import catalog as to
 from assay.rpc.convert.plan import decide_response, explain_response
 from assay.rule_files.directory import read_directory

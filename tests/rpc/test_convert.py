@@ -29,7 +29,7 @@ from assay.engine.world.request import (
 )
 from assay.rpc.convert import catalog as catalog_convert
 from assay.rpc.convert.plan import decide_response, explain_response, fact_value
-from assay.rpc.convert.request import request_from
+from assay.rpc.routing import request_from
 from assay.v1 import catalog_pb2, routing_pb2 as pb
 
 names = st.text(st.characters(exclude_categories=("C", "Z")), max_size=12)

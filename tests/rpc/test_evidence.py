@@ -22,10 +22,9 @@ from assay.outcomes.endpoint_health import EndpointHealth
 from assay.outcomes.intake import OutcomeIntake
 from assay.outcomes.outcome import OutcomeBatch, decode_outcomes
 from assay.rpc.evidence import EvidenceServicer, evidence_service
-from assay.rpc.interceptor import MAX_STREAMS
 from assay.rpc.routing import routing_service
 from assay.rpc.server import THREADS, GrpcServer
-from assay.rpc.status import REASON_KEY
+from assay.rpc.status import MAX_STREAMS, REASON_KEY
 from assay.server.decider import Decider
 from assay.store.preferences import PreferenceStore
 from assay.v1 import evidence_pb2 as pb, evidence_pb2_grpc as pb_grpc, routing_pb2, routing_pb2_grpc

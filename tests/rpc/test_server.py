@@ -23,13 +23,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from assay.engine.decide.explanation import Explanation
 from assay.engine.decide.plan import Decision, Moment, Plan, PlannedAttempt
-from assay.engine.errors import UnknownModel, UnknownVariant
+from assay.engine.errors import UnknownEndpoint, UnknownModel, UnknownVariant
 from assay.engine.pool.report import PoolReport
 from assay.engine.world.catalog import Endpoint, Model
 from assay.engine.world.request import Request
 from assay.rpc.address import CannotListen, PlaintextRefused
-from assay.rpc.catalog import catalog_service
-from assay.rpc.catalog_view import CatalogView, UnknownEndpoint
+from assay.rpc.catalog import CatalogView, catalog_service
 from assay.rpc.routing import MAX_BATCH, routing_service
 from assay.rpc.server import MAX_MESSAGE_BYTES, THREADS, GrpcServer
 from assay.rpc.status import REASON_KEY

@@ -25,8 +25,7 @@ from tests.support.simulated_providers import HELLO, SimulatedProviders, simulat
 from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 from assay.curator.curator import judge_once
-from assay.rpc.catalog import catalog_service
-from assay.rpc.catalog_view import CatalogView
+from assay.rpc.catalog import CatalogView, catalog_service
 from assay.rpc.routing import routing_service
 from assay.rpc.server import GrpcServer, GrpcService
 from assay.server.decider import Decider

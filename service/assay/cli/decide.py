@@ -15,7 +15,7 @@ from assay.cli.output import console, print_json, print_table, unique_reasons
 from assay.engine.errors import AssayError, CallerError, InvalidField, OperatorError
 from assay.forward.provider_preferences import provider_preferences
 from assay.rpc.convert.plan import decide_response, explain_response
-from assay.rpc.convert.request import request_from
+from assay.rpc.routing import request_from
 from assay.server.database import open_current_database, snapshot_now
 from assay.server.decider import Decider
 from assay.server.service import recording_decider

@@ -32,6 +32,13 @@ class UnknownModel(CallerError):
         self.model = model
 
 
+class UnknownEndpoint(CallerError):
+    """No endpoint with that id is in the catalog."""
+
+    def __init__(self, endpoint_id: str) -> None:
+        super().__init__(f"endpoint_id: {quoted(endpoint_id)} is not in the catalog")
+
+
 class UnknownVariant(CallerError):
     """The suffix after `:` selects no binding and belongs to no catalog model."""
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from operator import attrgetter, le
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from assay.engine.errors import InvalidField, quoted
@@ -128,9 +128,8 @@ class _BatchChecker:
                 return OutcomeFault("bad-tenant", str(error))
             self._tenants.add(report.tenant)
         fault = None if is_plain(outcome, self._now_us) else find_fault(outcome, self._now_us)
-        return self._find_repeat(outcome) if fault is None and outcome.decision_id else fault
-
-    def _find_repeat(self, outcome: Outcome) -> OutcomeFault | None:
+        if fault is not None or not outcome.decision_id:
+            return fault
         attempt = (outcome.decision_id, outcome.attempt)
         if attempt in self._attempts:
             message = f"decision_id, attempt: {attempt[0]}, {attempt[1]} is already in this batch"
@@ -151,12 +150,12 @@ def is_plain(outcome: Outcome, now_us: int) -> bool:
         and 0 <= (outcome.completion_tokens or 0) <= MOST_TOKENS
         and not outcome.retry_after_s
         and (tools is None or _are_plain_tools(tools, outcome.result))
-        and (_is_plain_attempt(outcome) if outcome.decision_id else not outcome.attempt)
+        and (
+            0 < outcome.attempt <= _MOST_ATTEMPTS and _uuid(outcome.decision_id) is not None
+            if outcome.decision_id
+            else not outcome.attempt
+        )
     )
-
-
-def _is_plain_attempt(outcome: Outcome) -> bool:
-    return 0 < outcome.attempt <= _MOST_ATTEMPTS and _uuid(outcome.decision_id) is not None
 
 
 def _are_plain_tools(tools: ToolUse, result: str) -> bool:
@@ -172,27 +171,33 @@ def _are_plain_tools(tools: ToolUse, result: str) -> bool:
 
 def find_fault(outcome: Outcome, now_us: int) -> OutcomeFault | None:
     """Return the first rule that an outcome breaks, whatever its endpoint and tenant."""
-    fault = (
-        _time_fault(outcome.at_us, now_us)
-        or _limit_fault("", _LIMITS, [value or 0 for value in _limited_of(outcome)])
-        or _result_fault(outcome.result)
-        or (_decision_fault(outcome) if outcome.decision_id else None)
-        or _attempt_fault(outcome)
-    )
-    if fault is None and outcome.tools is not None:
-        return _tools_fault(outcome, outcome.tools)
-    return fault
+    return next(_faults(outcome, now_us), None)
 
 
-def _time_fault(at_us: int, now_us: int) -> OutcomeFault | None:
-    if now_us - _LATE_US <= at_us <= now_us + _AHEAD_US:
-        return None
-    if at_us == 0:
-        return OutcomeFault("no-time", "at: missing")
-    at, now = _iso_time(at_us), _iso_time(now_us)
-    if at_us > now_us:
-        return OutcomeFault("future", f"at: {at} is more than 5 minutes ahead of {now}")
-    return OutcomeFault("late", f"at: {at} is more than 24 hours before {now}")
+def _faults(outcome: Outcome, now_us: int) -> Iterator[OutcomeFault]:
+    if not now_us - _LATE_US <= outcome.at_us <= now_us + _AHEAD_US:
+        at, now = _iso_time(outcome.at_us), _iso_time(now_us)
+        if outcome.at_us == 0:
+            yield OutcomeFault("no-time", "at: missing")
+        if outcome.at_us > now_us:
+            yield OutcomeFault("future", f"at: {at} is more than 5 minutes ahead of {now}")
+        yield OutcomeFault("late", f"at: {at} is more than 24 hours before {now}")
+    yield from _limit_faults("", _LIMITS, [value or 0 for value in _limited_of(outcome)])
+    if outcome.result not in RESULTS:
+        words = ", ".join(sorted(RESULTS))
+        message = f"result: {quoted(outcome.result)} is not one of {words}"
+        yield OutcomeFault("unknown-result", message)
+    if outcome.decision_id:
+        yield from _decision_faults(outcome)
+    if outcome.requests == 0:
+        message = "requests: 0 is not a number from 1; leave it out for 1"
+        yield OutcomeFault("no-requests", message)
+    first, end = outcome.first_token_s, outcome.duration_s
+    if first is not None and end is not None and first > end:
+        message = f"first_token_s: {first} is more than duration_s, {end}"
+        yield OutcomeFault("first-token-after-end", message)
+    if outcome.tools is not None:
+        yield from _tools_faults(outcome, outcome.tools)
 
 
 def _iso_time(at_us: int) -> str:
@@ -202,80 +207,51 @@ def _iso_time(at_us: int) -> str:
         return f"{at_us // 1_000_000} s"
 
 
-def _limit_fault(
+def _limit_faults(
     prefix: str, limits: Mapping[str, float], values: Sequence[float]
-) -> OutcomeFault | None:
-    if all(map(le, values, limits.values())) and min(values) >= 0:
-        return None
+) -> Iterator[OutcomeFault]:
     for value, (name, most) in zip(values, limits.items(), strict=True):
         field = f"{prefix}{name}: {value}"
         if not math.isfinite(value):
-            return OutcomeFault("not-a-number", f"{field} is not a finite number")
+            yield OutcomeFault("not-a-number", f"{field} is not a finite number")
         if value < 0:
-            return OutcomeFault("negative", f"{field} is negative")
+            yield OutcomeFault("negative", f"{field} is negative")
         if value > most:
-            return OutcomeFault("too-large", f"{field} is more than {most:.0f}")
-    return None
+            yield OutcomeFault("too-large", f"{field} is more than {most:.0f}")
 
 
-def _result_fault(result: str) -> OutcomeFault | None:
-    if result in RESULTS:
-        return None
-    words = ", ".join(sorted(RESULTS))
-    return OutcomeFault("unknown-result", f"result: {quoted(result)} is not one of {words}")
-
-
-def _decision_fault(outcome: Outcome) -> OutcomeFault | None:
+def _decision_faults(outcome: Outcome) -> Iterator[OutcomeFault]:
     """Find what one attempt of a decision cannot be."""
     if not _uuid(outcome.decision_id):
         message = f"decision_id: {quoted(outcome.decision_id)} is not an id that Decide returned"
-    elif outcome.attempt < 1:
+        yield OutcomeFault("bad-decision", message)
+    if outcome.attempt < 1:
         message = f"attempt: {outcome.attempt} is not a rank from 1; decision_id needs one"
-    elif outcome.requests > 1:
+        yield OutcomeFault("bad-decision", message)
+    if outcome.requests > 1:
         message = f"requests: {outcome.requests} is not 1; decision_id names a single attempt"
-    else:
-        return None
-    return OutcomeFault("bad-decision", message)
+        yield OutcomeFault("bad-decision", message)
 
 
-def _attempt_fault(outcome: Outcome) -> OutcomeFault | None:
-    """Find an attempt that was not made, or whose answer began after its end."""
-    if outcome.requests == 0:
-        message = "requests: 0 is not a number from 1; leave it out for 1"
-        return OutcomeFault("no-requests", message)
-    first, end = outcome.first_token_s, outcome.duration_s
-    if first is not None and end is not None and first > end:
-        message = f"first_token_s: {first} is more than duration_s, {end}"
-        return OutcomeFault("first-token-after-end", message)
-    return None
-
-
-def _tools_fault(outcome: Outcome, tools: ToolUse) -> OutcomeFault | None:
-    fault = _limit_fault("tools.", _TOOL_LIMITS, _limited_tools_of(tools))
-    if fault is not None:
-        return fault
+def _tools_faults(outcome: Outcome, tools: ToolUse) -> Iterator[OutcomeFault]:
+    """Find counts that contradict each other; a zero count of calls may also mean "not counted"."""
+    yield from _limit_faults("tools.", _TOOL_LIMITS, _limited_tools_of(tools))
     if tools.tool_choice not in _CHOICES:
         known = ", ".join(TOOL_CHOICES)
         message = f"tools.tool_choice: {quoted(tools.tool_choice)} is not one of {known}"
-        return OutcomeFault("unknown-tool-choice", message)
+        yield OutcomeFault("unknown-tool-choice", message)
+    calls, errored = tools.tool_call_requests, tools.errored_requests
     bad = tools.invalid_json + tools.unknown_name + tools.schema_mismatch
-    if not (tools.tool_call_requests or tools.errored_requests or tools.tool_calls or bad):
-        return None
+    if not (calls or errored or tools.tool_calls or bad):
+        return
     if outcome.result != ANSWERED:
         message = f"tools: only answered requests have tool calls, not {outcome.result} ones"
-        return OutcomeFault("no-calls-possible", message)
+        yield OutcomeFault("no-calls-possible", message)
     if not tools.offered:
-        message = "tools.offered: 0 is too few for a tool call"
-        return OutcomeFault("no-calls-possible", message)
-    return _counts_fault(outcome.requests, tools, bad)
-
-
-def _counts_fault(requests: int, tools: ToolUse, bad: int) -> OutcomeFault | None:
-    """Find counts that contradict each other; a zero count of calls may also mean "not counted"."""
-    calls, errored = tools.tool_call_requests, tools.errored_requests
+        yield OutcomeFault("no-calls-possible", "tools.offered: 0 is too few for a tool call")
     kinds = "invalid_json + unknown_name + schema_mismatch"
     for low, name, high, limit in (
-        (calls, "tool_call_requests", requests, "requests"),
+        (calls, "tool_call_requests", outcome.requests, "requests"),
         (errored, "errored_requests", calls, "tool_call_requests"),
         (calls, "tool_call_requests", tools.tool_calls or calls, "tool_calls"),
         (bad, kinds, tools.tool_calls or bad, "tool_calls"),
@@ -283,8 +259,7 @@ def _counts_fault(requests: int, tools: ToolUse, bad: int) -> OutcomeFault | Non
     ):
         if low > high:
             message = f"tools: {name} = {low} is more than {limit} = {high}"
-            return OutcomeFault("counts-disagree", message)
+            yield OutcomeFault("counts-disagree", message)
     if bad and not errored:
         message = f"tools: errored_requests = 0 contradicts {kinds} = {bad}"
-        return OutcomeFault("counts-disagree", message)
-    return None
+        yield OutcomeFault("counts-disagree", message)

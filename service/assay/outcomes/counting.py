@@ -60,21 +60,16 @@ class OutcomeCounts:
             if tools is None or not tools.offered or outcome.result != ANSWERED:
                 continue
             cell = (group.endpoint_id, source, group.tenant, stratum(tools), hour)
-            self._count_evidence(cell, outcome.requests, tools)
+            counts = self.evidence.setdefault(cell, [0, 0, 0, 0, 0])
+            counts[0] += outcome.requests
+            counts[1] += tools.tool_call_requests
+            counts[2] += tools.errored_requests
+            if tools.tool_choice in {"", "auto"}:
+                counts[3] += outcome.requests
+                counts[4] += tools.tool_call_requests
             if group.tenant and tools.tool_call_requests:
                 day = (group.tenant, group.provider, hour // HOURS_PER_DAY)
                 self.providers[day] += tools.tool_call_requests
-
-    def _count_evidence(self, cell: EvidenceCell, requests: int, tools: ToolUse) -> None:
-        counts = self.evidence.get(cell)
-        if counts is None:
-            counts = self.evidence[cell] = [0, 0, 0, 0, 0]
-        counts[0] += requests
-        counts[1] += tools.tool_call_requests
-        counts[2] += tools.errored_requests
-        if tools.tool_choice in {"", "auto"}:
-            counts[3] += requests
-            counts[4] += tools.tool_call_requests
 
     def _count_service(self, endpoint_id: str, hour: int, outcome: Outcome) -> None:
         requests = outcome.requests

@@ -62,7 +62,11 @@ class OutcomeIntake:
         Raises InvalidField, SnapshotUnavailable and EvidenceNotKept.
         """
         require_batch(sent.source, sent.batch_id, sent.size)
-        providers, now_us = self._provider_of_endpoints(), self._clock_us()
+        snapshot, now_us = self.snapshot(), self._clock_us()
+        if self._providers is None or self._providers[0] is not snapshot:
+            verdicts = [v for view in snapshot.models.values() for v in view.endpoints]
+            self._providers = snapshot, {v.endpoint_id: v.provider for v in verdicts}
+        providers = self._providers[1]
         result = check_outcomes(sent.outcomes, providers, now_us)
         if not result.accepted:
             return result
@@ -76,15 +80,3 @@ class OutcomeIntake:
             raise EvidenceNotKept(str(error)) from error
         self._update_health(groups, now_us)
         return result
-
-    def _provider_of_endpoints(self) -> Mapping[str, str]:
-        """Map every endpoint in the active snapshot to its provider."""
-        snapshot, known = self.snapshot(), self._providers
-        if known is None or known[0] is not snapshot:
-            providers = {
-                verdict.endpoint_id: verdict.provider
-                for view in snapshot.models.values()
-                for verdict in view.endpoints
-            }
-            known = self._providers = (snapshot, providers)
-        return known[1]

@@ -95,11 +95,7 @@ def group_outcomes(
     """Group outcomes by tenant and endpoint, each pair at its first report."""
     found: dict[tuple[str, str], list[Outcome]] = {}
     for report in reports:
-        pair = (report.tenant, report.endpoint_id)
-        if pair in found:
-            found[pair].append(report.outcome)
-        else:
-            found[pair] = [report.outcome]
+        found.setdefault((report.tenant, report.endpoint_id), []).append(report.outcome)
     return [
         OutcomeGroup(pseudonyms[tenant], endpoint_id, providers[endpoint_id], outcomes)
         for (tenant, endpoint_id), outcomes in found.items()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -12,11 +14,11 @@ from assay.decision_log.auditor import Auditor, DecisionDetail, DecisionQuery
 from assay.decision_log.decision_row import ListKey, StoredDecision
 from assay.decision_log.record import UNREADABLE, decode_record
 from assay.decision_log.replay import ReplayResult, logged_plan
-from assay.decision_log.verify import StreamReport
 from assay.engine.decide.plan import Plan
 from assay.engine.errors import InvalidField
 from assay.engine.world.request import check_text, check_texts
 from assay.journal.chain import Head
+from assay.rpc.convert.copying import copied
 from assay.rpc.convert.plan import attempt, findings
 from assay.rpc.fields import bounded_size, invalid_token, number_of
 from assay.rpc.server import GrpcService
@@ -51,7 +53,10 @@ class AuditServicer(pb_grpc.AuditServiceServicer):
         after = _key_of(request.page_token) if request.page_token else None
         found = self._auditor.find(self._question(request), after=after, limit=size + 1)
         tenants = self._auditor.tenants()
-        token = _token_of(found[size - 1].key) if len(found) > size else ""
+        token = ""
+        if len(found) > size:
+            decided_at, decision_id = found[size - 1].key
+            token = f"{decided_at.isoformat()} {decision_id}"
         return pb.ListDecisionsResponse(
             decisions=[_summary(row, tenants) for row in found[:size]], next_page_token=token
         )
@@ -88,7 +93,8 @@ class AuditServicer(pb_grpc.AuditServiceServicer):
         check_text("stream", request.stream)
         reports = list(self._auditor.verify(self._keys, self._outside(), request.stream))
         return pb.VerifyLogResponse(
-            intact=not any(r.fault for r in reports), streams=map(_stream_report, reports)
+            intact=not any(r.fault for r in reports),
+            streams=[copied(r, pb.StreamReport()) for r in reports],
         )
 
     def ListPolicyRevisions(
@@ -99,12 +105,7 @@ class AuditServicer(pb_grpc.AuditServiceServicer):
         below = number_of(token, token) if (token := request.page_token) else None
         found = self._auditor.revisions(below=below, limit=size + 1)
         next_token = str(found[size - 1].number) if len(found) > size else ""
-        revisions = [
-            pb.StoredPolicyRevision(
-                number=r.number, digest=r.digest, created_at=_timestamp(r.created_at)
-            )
-            for r in found[:size]
-        ]
+        revisions = [copied(each, pb.StoredPolicyRevision()) for each in found[:size]]
         return pb.ListPolicyRevisionsResponse(revisions=revisions, next_page_token=next_token)
 
     def _question(self, request: pb.ListDecisionsRequest | pb.ReplayRequest) -> DecisionQuery:
@@ -134,16 +135,6 @@ def _instant(name: str, value: Timestamp) -> datetime:
         raise InvalidField(name, f"{value.seconds} s", "a time") from error
 
 
-def _timestamp(value: datetime) -> Timestamp:
-    message = Timestamp()
-    message.FromDatetime(value)
-    return message
-
-
-def _token_of(key: ListKey) -> str:
-    return f"{key[0].isoformat()} {key[1]}"
-
-
 def _key_of(token: str) -> ListKey:
     check_text("page_token", token)
     at, _, decision_id = token.partition(" ")
@@ -158,23 +149,9 @@ def _key_of(token: str) -> ListKey:
 
 
 def _summary(row: StoredDecision, tenants: Mapping[str, str]) -> pb.DecisionSummary:
-    return pb.DecisionSummary(
-        decision_id=row.decision_id,
-        decided_at=_timestamp(row.decided_at),
-        tenant=tenants.get(row.tenant, ""),
-        request_id=row.request_id,
-        model=row.model,
-        variant=row.variant,
-        tools=row.tools,
-        attempts=row.attempts,
-        excluded=row.excluded,
-        first_provider=row.first_provider,
-        first_endpoint=row.first_endpoint,
-        availability=row.availability,
-        policy_revision=row.policy_revision,
-        snapshot_id=row.snapshot_id,
-        engine_version=row.engine_version,
-    )
+    """Convert a row, with the tenant's name for its pseudonym; empty if it was erased."""
+    named = replace(row, tenant=tenants.get(row.tenant, ""))
+    return copied(named, pb.DecisionSummary())
 
 
 def _replay_response(results: Iterable[ReplayResult]) -> pb.ReplayResponse:
@@ -189,19 +166,6 @@ def _replay_response(results: Iterable[ReplayResult]) -> pb.ReplayResponse:
     return response
 
 
-def _stream_report(report: StreamReport) -> pb.StreamReport:
-    return pb.StreamReport(
-        stream=report.stream,
-        checked=report.checked,
-        pruned=report.pruned,
-        fault=report.fault,
-        fault_seq=report.fault_seq,
-        detail=report.detail,
-    )
-
-
 def audit_service(audit: AuditServicer) -> GrpcService:
     """Return the service, ready for a server."""
-    return GrpcService(
-        NAME, lambda server: pb_grpc.add_AuditServiceServicer_to_server(audit, server)
-    )
+    return GrpcService(NAME, partial(pb_grpc.add_AuditServiceServicer_to_server, audit))

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 import grpc
 
-from assay.engine.errors import InvalidField
+from assay.engine.errors import InvalidField, UnknownEndpoint
 from assay.engine.pool.report import pool_report
 from assay.engine.pool.scorecard import scorecards
 from assay.engine.world.request import check_text
 from assay.engine.world.tenants import Preference
 from assay.outcomes.checks import BatchResult
 from assay.outcomes.intake import OutcomeIntake, OutcomeSubmission
-from assay.rpc.catalog_view import UnknownEndpoint
-from assay.rpc.convert.evidence import KINDS, rejections, reports, stored_preference
-from assay.rpc.convert.scorecard import scorecard_response
+from assay.rpc.convert.evidence import (
+    KINDS,
+    rejections,
+    reports,
+    scorecard_response,
+    stored_preference,
+)
 from assay.rpc.fields import bounded_size, key_of, number_of, require_name, token_of
 from assay.rpc.server import GrpcService
 from assay.store.preferences import PreferenceStore
 from assay.v1 import evidence_pb2 as pb, evidence_pb2_grpc as pb_grpc
 
 NAME: Final = pb.DESCRIPTOR.services_by_name["EvidenceService"].full_name
-MAX_PREFERENCE_DIGITS: Final = 9  # preference numbers have 31 bits
+_MAX_PREFERENCE_DIGITS: Final = 9  # preference numbers have 31 bits
 
 
 class EvidenceServicer(pb_grpc.EvidenceServiceServicer):
@@ -64,10 +69,8 @@ class EvidenceServicer(pb_grpc.EvidenceServiceServicer):
         self, request: pb.SetPreferenceRequest, context: grpc.ServicerContext
     ) -> pb.SetPreferenceResponse:
         """Set or remove a preference."""
-        tenant, target = (
-            require_name("tenant", request.tenant),
-            require_name("target", request.target),
-        )
+        tenant = require_name("tenant", request.tenant)
+        target = require_name("target", request.target)
         check_text("model", request.model)
         model = request.model or None
         if request.kind == pb.PREFERENCE_KIND_NONE:
@@ -83,7 +86,7 @@ class EvidenceServicer(pb_grpc.EvidenceServiceServicer):
         """List preferences."""
         check_text("tenant", request.tenant)
         size, token = bounded_size("page_size", request.page_size), request.page_token
-        after = number_of(key_of(token), token, MAX_PREFERENCE_DIGITS) if token else 0
+        after = number_of(key_of(token), token, _MAX_PREFERENCE_DIGITS) if token else 0
         found = self._preferences.page(request.tenant, after=after, limit=size + 1)
         token = token_of(str(found[size - 1].number)) if len(found) > size else ""
         return pb.ListPreferencesResponse(
@@ -94,10 +97,8 @@ class EvidenceServicer(pb_grpc.EvidenceServiceServicer):
         self, request: pb.GetScorecardRequest, context: grpc.ServicerContext
     ) -> pb.GetScorecardResponse:
         """Return what keeps endpoints out of a pool."""
-        model, variant = (
-            require_name("model", request.model),
-            require_name("variant", request.variant),
-        )
+        model = require_name("model", request.model)
+        variant = require_name("variant", request.variant)
         check_text("tenant", request.tenant)
         snapshot = self._intake.snapshot()
         report = pool_report(snapshot, f"{model}:{variant}", request.tenant)
@@ -112,6 +113,4 @@ class EvidenceServicer(pb_grpc.EvidenceServiceServicer):
 
 def evidence_service(evidence: EvidenceServicer) -> GrpcService:
     """Return the service, ready for a server."""
-    return GrpcService(
-        NAME, lambda server: pb_grpc.add_EvidenceServiceServicer_to_server(evidence, server)
-    )
+    return GrpcService(NAME, partial(pb_grpc.add_EvidenceServiceServicer_to_server, evidence))

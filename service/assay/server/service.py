@@ -54,8 +54,7 @@ from assay.outcomes.endpoint_health import EndpointHealth
 from assay.outcomes.intake import OutcomeIntake, OutcomeSubmission
 from assay.outcomes.outcome import OutcomeGroup
 from assay.rpc.audit import AuditServicer, audit_service
-from assay.rpc.catalog import catalog_service
-from assay.rpc.catalog_view import CatalogView
+from assay.rpc.catalog import CatalogView, catalog_service
 from assay.rpc.evidence import EvidenceServicer, evidence_service
 from assay.rpc.routing import routing_service
 from assay.rpc.server import GrpcService

@@ -1,39 +1,38 @@
-"""Outcomes and preferences from and to messages. Each field is read once; nothing is checked."""
+"""Outcomes, preferences and scorecards from and to messages.
+
+Each field of an outcome is read once; nothing is checked.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
+from assay.engine.pool.report import PoolReport
+from assay.engine.pool.scorecard import Scorecard
 from assay.outcomes.checks import OutcomeRejection
 from assay.outcomes.outcome import Outcome, OutcomeReport, ToolUse
+from assay.rpc.convert.copying import copied, stamp
+from assay.rpc.convert.plan import finding
 from assay.store.preferences import StoredPreference
 from assay.v1 import evidence_pb2 as pb
 
 KINDS: Final[dict[int, str]] = {pb.PREFERENCE_KIND_PIN: "pin", pb.PREFERENCE_KIND_IGNORE: "ignore"}
-KIND_NUMBERS: Final = {
-    "pin": pb.PREFERENCE_KIND_PIN,
-    "ignore": pb.PREFERENCE_KIND_IGNORE,
-}
-RESULT_PREFIX: Final = "RESULT_"
-RESULTS: Final = {
-    number: name.removeprefix(RESULT_PREFIX).lower() for name, number in pb.Result.items() if number
+_KIND_NUMBERS: Final = {"pin": pb.PREFERENCE_KIND_PIN, "ignore": pb.PREFERENCE_KIND_IGNORE}
+_RESULTS: Final = {
+    number: name.removeprefix("RESULT_").lower() for name, number in pb.Result.items() if number
 }
 
 
 def stored_preference(stored: StoredPreference) -> pb.StandingPreference:
     """Convert a preference."""
-    created_at = Timestamp()
-    created_at.FromDatetime(stored.created_at)
     preference = stored.preference
     return pb.StandingPreference(
         tenant=preference.tenant,
         target=preference.target,
         model=preference.model or "",
-        kind=KIND_NUMBERS[preference.kind],
-        created_at=created_at,
+        kind=_KIND_NUMBERS[preference.kind],
+        created_at=stamp(stored.created_at),
     )
 
 
@@ -49,7 +48,7 @@ def _outcome(message: pb.Outcome) -> Outcome:
     tokens, requests, retry = message.completion_tokens, message.requests, message.retry_after_s
     return Outcome(
         at.seconds * 1_000_000 + at.nanos // 1000,
-        RESULTS.get(message.result) or str(message.result),
+        _RESULTS.get(message.result) or str(message.result),
         message.decision_id,
         message.attempt,
         requests or (0 if message.HasField("requests") else 1),
@@ -79,3 +78,24 @@ def rejections(rejected: Iterable[OutcomeRejection]) -> Iterator[pb.RefusedOutco
     """Convert rejections."""
     for index, fault in rejected:
         yield pb.RefusedOutcome(index=index, reason=fault.reason, message=fault.message)
+
+
+def scorecard_response(report: PoolReport, cards: Iterable[Scorecard]) -> pb.GetScorecardResponse:
+    """Return the scorecards of a pool as a response."""
+    return copied(report, pb.GetScorecardResponse(scorecards=map(_scorecard, cards)))
+
+
+def _scorecard(card: Scorecard) -> pb.Scorecard:
+    judged, verdict = card.endpoint, card.endpoint.verdict
+    message = pb.Scorecard(
+        endpoint_id=verdict.endpoint_id,
+        provider=verdict.provider,
+        tag=verdict.tag,
+        state=judged.state or "",
+        since=stamp(judged.since),
+        broken=map(finding, card.broken),
+    )
+    copied(card, message)
+    if card.accuracy is not None:
+        message.accuracy.effective_requests = card.accuracy.requests
+    return message
