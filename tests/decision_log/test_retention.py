@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, delete, func, select
+from sqlalchemy import Engine, delete, func, select, update
 from tests.support.decision_streams import (
     OTHER,
     STREAM,
@@ -26,12 +26,14 @@ from tests.support.decision_streams import (
     spread_out,
 )
 
+from assay.decision_log.auditor import Auditor
 from assay.decision_log.retention import erase_tenant, forget_unused_sets, prune, prune_snapshots
 from assay.decision_log.streams import records, streams, words_of
-from assay.decision_log.tables import decision, journal_record
+from assay.decision_log.tables import chain_head, decision, journal_record, pruned
 from assay.engine.canonical import canonical
 from assay.engine.errors import StoreUnavailable
-from assay.journal.chain import chain_link, genesis_link
+from assay.journal.chain import HeadSigner, chain_link, genesis_link
+from assay.rule_files.compile import compile_source
 from assay.store.database import reading, writing
 from assay.store.evidence_tables import tenant_affiliation
 from assay.store.policies import record_policy
@@ -78,6 +80,26 @@ def test_the_remaining_log_verifies_after_pruning(log: Engine, batch: int) -> No
     ]
     assert len(read_log_tables(log)["decision"]) == 20
     assert prune(log, NOON + 40 * MINUTE, now=NOON + 2 * DAY, batch=batch) == 0
+
+
+@pytest.mark.parametrize(
+    ("forged", "fault"),
+    [pytest.param(False, "", id="unaltered"), pytest.param(True, "altered", id="forged")],
+)
+def test_the_last_pruned_record_must_follow_the_chain_of_its_signed_head(
+    log: Engine, tmp_path: Path, *, forged: bool, fault: str
+) -> None:
+    signer, stream = HeadSigner(tmp_path / "key"), Stream()
+    ship(log, stream, spread_out(make_rows(6), NOON, MINUTE))
+    head = signer.sign(STREAM, stream.seq, stream.link)
+    assert prune(log, NOON + DAY, now=NOON + DAY) == 6
+    with writing(log) as connection:
+        connection.execute(delete(chain_head))  # only the head outside the database is known
+        if forged:
+            connection.execute(update(pruned).values(chain=genesis_link(OTHER)))
+    auditor = Auditor(log, "0.1.0", compile_source)
+    (report,) = auditor.verify({signer.key_id: signer.public_key}, [head])
+    assert (report.fault, report.pruned) == (fault, 6)
 
 
 def test_pruning_and_shipping_continue_after_a_prune(log: Engine) -> None:

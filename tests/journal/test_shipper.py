@@ -189,6 +189,7 @@ def test_a_sink_restored_from_a_backup_gets_the_remaining_records_again(spool: P
         sink.positions.clear()
         assert make_shipper(spool, sink, journal.stream).drain(20)
     assert sink.payloads == kept
+    assert [row.seq for row in sink.rows[journal.stream]] == list(range(1, 31))
 
 
 def test_a_sink_restored_from_a_backup_has_a_gap_for_deleted_segments(spool: Path) -> None:

@@ -271,6 +271,24 @@ def test_rules_of_the_same_name_in_two_rule_sets_both_apply(variants: str) -> No
     ]
 
 
+@pytest.mark.parametrize("variants", ["one:two", "two:one"])
+def test_a_rule_that_passes_on_a_missing_fact_does_not_replace_one_that_excludes(
+    variants: str,
+) -> None:
+    rule = """
+    request:
+      - name: quick
+        expression: endpoint.throughput.p50_tps > 15.0
+        onMissing: {}
+        reason: policy
+    """
+    rule_sets = {"one": rule.format("pass"), "two": rule.format("exclude")}
+    unmeasured = world(endpoint("a"), endpoint("b", **throughput(30)))
+    snapshot = judge_world(unmeasured, policy(ONE, **rule_sets))
+    assert tags(plan_for(snapshot, "lab/one:one")) == ["a", "b"]
+    assert tags(plan_for(snapshot, f"lab/one:{variants}")) == ["b"]
+
+
 def test_the_last_variant_with_an_order_sorts() -> None:
     snapshot = judge_world(OFFERS, policy(BINDINGS, **RULE_SETS))
     assert tags(plan_for(snapshot, "lab/one:quick:cheap")) == ["a", "b", "c"]
