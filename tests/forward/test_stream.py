@@ -156,6 +156,14 @@ def test_a_text_that_ends_in_a_lone_backslash_is_not_valid_json() -> None:
     assert relay.error.kind.name == "malformed"
 
 
+def test_a_text_with_a_single_quote_around_it_is_not_valid_json() -> None:
+    """The quote may not count twice, as the end of the pattern's head and the begin of its tail."""
+    relayed, relay = relay_all([text("a"), text("").replace(b'""', b'"'), text("c")])
+    assert contents(relayed) == ["a"]
+    assert relay.error is not None
+    assert relay.error.kind.name == "malformed"
+
+
 def test_another_field_with_the_name_of_the_text_is_left_alone() -> None:
     """The two spellings make the other field the first match in our event, but not in theirs."""
     first = b'data: {"x":{"content": "a"},"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'

@@ -172,6 +172,20 @@ def test_a_disconnect_cancels_the_request_at_the_provider(
     assert outcome.result == pb.RESULT_CANCELLED
 
 
+def test_a_caller_that_stops_reading_is_reported_as_cancelled(world: ScriptedForwarder) -> None:
+    """The provider is not at fault: it may not be demoted."""
+    body = json.dumps({"model": "lab/flood", "stream": True, "messages": []}).encode()
+    with socket.create_connection(world.address) as connection:
+        connection.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b"
+            % (len(body), body)
+        )
+        decision_id = eventually(lambda: world.decider.decided.get("lab/flood", ""))
+        (outcome,) = world.seen(decision_id)
+    assert outcome.HasField("first_token_s")
+    assert outcome.result == pb.RESULT_CANCELLED
+
+
 @pytest.fixture(scope="module")
 def guarded(
     world: ScriptedForwarder, tmp_path_factory: pytest.TempPathFactory

@@ -193,6 +193,7 @@ BEHAVIORS: dict[str, Behavior] = {
     "silent": silent,
     "slow": slow,
     "endless": endless,
+    "flood": endless,
     "forever": hang,
     "mute": stall,
     "drop": drop,

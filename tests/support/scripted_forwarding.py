@@ -125,7 +125,7 @@ HASTY = "{headers: 500ms, firstToken: 500ms, idle: 500ms, answer: 500ms}"
 
 
 def providers_file(folder: Path, port: int, dead: int) -> Path:
-    """Write a providers file with every behavior; silent ones get timeouts of half a second."""
+    """Write a providers file with every behavior; some get timeouts of half a second."""
     lines = [
         "apiVersion: assay/v1",
         "kind: Providers",
@@ -135,7 +135,7 @@ def providers_file(folder: Path, port: int, dead: int) -> Path:
     ]
     for name in (*BEHAVIORS, "refused"):
         where = dead if name == "refused" else port
-        hasty = f", timeouts: {HASTY}" if name in {"hang", "stall", "silent"} else ""
+        hasty = f", timeouts: {HASTY}" if name in {"hang", "stall", "silent", "flood"} else ""
         lines.append(
             f'    {name}: {{baseUrl: "http://127.0.0.1:{where}/{name}", '
             f"private: true, keyEnv: KEY{hasty}}}"
