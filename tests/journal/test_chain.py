@@ -56,6 +56,23 @@ def test_a_key_is_created_once_and_readable_by_its_owner_only(tmp_path: Path) ->
     assert [each.name for each in path.parent.iterdir()] == ["key"]
 
 
+def test_a_new_key_is_on_the_disk_before_it_signs(tmp_path: Path) -> None:
+    lengths: list[int] = []
+    names: list[str] = []
+
+    def sync_directory(path: str | os.PathLike[str]) -> None:
+        names.extend(each.name for each in Path(path).iterdir())
+
+    sync = replace(
+        REAL,
+        sync_data=lambda descriptor: lengths.append(os.fstat(descriptor).st_size),
+        sync_directory=sync_directory,
+    )
+    HeadSigner(tmp_path / "key", sync)
+    assert lengths == [(tmp_path / "key").stat().st_size]
+    assert "key" in names
+
+
 def test_concurrent_creators_of_a_key_get_the_same_key(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as threads:
         keys = {each.public_key for each in threads.map(HeadSigner, [tmp_path / "key"] * 16)}

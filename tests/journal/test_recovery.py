@@ -13,7 +13,15 @@ from tests.support.journals import make_payload, read_frames
 from tests.support.waiting import eventually
 
 from assay.journal.frame import Frame, encode
-from assay.journal.layout import LOCK, NEXT, SEALED, create_stream, segment_path, segments
+from assay.journal.layout import (
+    LOCK,
+    NEXT,
+    SEALED,
+    create_stream,
+    segment_path,
+    segments,
+    streams,
+)
 from assay.journal.operating_system import REAL
 from assay.journal.reader import StreamReader
 from assay.journal.recovery import RecoveredStream, recover
@@ -96,6 +104,17 @@ def test_a_stream_that_is_being_created_is_not_recovered(spool: Path) -> None:
     assert recovery.is_alive()
     os.close(descriptor)
     recovery.join()
+
+
+def test_a_new_stream_is_on_the_disk_before_it_is_used(spool: Path) -> None:
+    synced: list[tuple[Path, list[str]]] = []
+
+    def sync_directory(path: str | os.PathLike[str]) -> None:
+        synced.append((Path(path), streams(Path(path))))
+
+    claim = create_stream(spool, replace(REAL, sync_directory=sync_directory))
+    claim.release()
+    assert synced == [(spool, [claim.path.name])]
 
 
 def test_an_empty_and_a_missing_directory_are_valid(spool: Path) -> None:
