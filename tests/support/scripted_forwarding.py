@@ -121,7 +121,8 @@ class ScriptedForwarder:
         return [x.provider for x in self.provider.seen[since:]]
 
 
-HASTY = "{headers: 500ms, firstToken: 500ms, idle: 500ms, answer: 500ms}"
+SHORT = "{headers: 500ms, firstToken: 500ms, idle: 500ms, answer: 500ms}"
+HASTY = {"hang": SHORT, "stall": SHORT, "silent": SHORT, "flood": "{idle: 500ms}"}
 
 
 def providers_file(folder: Path, port: int, dead: int) -> Path:
@@ -135,7 +136,7 @@ def providers_file(folder: Path, port: int, dead: int) -> Path:
     ]
     for name in (*BEHAVIORS, "refused"):
         where = dead if name == "refused" else port
-        hasty = f", timeouts: {HASTY}" if name in {"hang", "stall", "silent", "flood"} else ""
+        hasty = f", timeouts: {HASTY[name]}" if name in HASTY else ""
         lines.append(
             f'    {name}: {{baseUrl: "http://127.0.0.1:{where}/{name}", '
             f"private: true, keyEnv: KEY{hasty}}}"
