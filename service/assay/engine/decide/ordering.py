@@ -10,13 +10,27 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+from assay.engine.policy.binding import CompiledKey
 
 SortKey = tuple[int, float]
 LAST: SortKey = (3, 0.0)
 LN_2 = 0.6931471805599453
 SQRT_HALF = 0.7071067811865476
 SERIES = tuple(1.0 / odd for odd in range(23, 2, -2))
+
+
+def comparable_columns(
+    keys: Iterable[tuple[CompiledKey, Sequence[object]]], ids: Sequence[str], seed: bytes
+) -> list[list[SortKey]]:
+    """Return each order key's values of the endpoints `ids`, as pairs that compare."""
+    return [
+        draw_keys(column, ids, seed)
+        if key.draws
+        else sort_keys(column, descending=key.descending)
+        for key, column in keys
+    ]
 
 
 def sort_keys(column: Sequence[object], *, descending: bool) -> list[SortKey]:

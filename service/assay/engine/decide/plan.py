@@ -28,9 +28,9 @@ from itertools import chain
 from operator import itemgetter
 from typing import NamedTuple
 
-from assay.engine.decide.ordering import SortKey, draw_keys, sort_keys
+from assay.engine.decide.ordering import comparable_columns
 from assay.engine.errors import PolicyBehind
-from assay.engine.policy.binding import CompiledKey, CompiledOrder, PolicyRoute
+from assay.engine.policy.binding import NO_ROW, CompiledKey, CompiledOrder, PolicyRoute
 from assay.engine.policy.evaluation import Facts, SharedFacts
 from assay.engine.policy.fact_values import price_facts, prices_at, request_facts, tenant_facts
 from assay.engine.policy.verdict import (
@@ -136,11 +136,6 @@ class RequestedModel:
     shared: SharedFacts
     verdicts: Sequence[Verdict]
 
-    @property
-    def admitted(self) -> list[int]:
-        """The places of the endpoints that broke no rule."""
-        return [index for index, verdict in enumerate(self.verdicts) if not verdict.broken]
-
 
 class _Candidate(NamedTuple):
     """An admitted endpoint with what it is sorted by."""
@@ -186,7 +181,8 @@ def _judge_model(
 ) -> RequestedModel:
     """Take one requested model through variants, bindings, pools and request rules."""
     routes = snapshot.policy.routes
-    slug = parse_slug(name, models=snapshot.models, variants=routes.variants(request.tenant))
+    variants = routes.serving(request.tenant).by_variant
+    slug = parse_slug(name, models=snapshot.models, variants=variants)
     view = snapshot.models[slug.model]
     tenant = snapshot.tenants.get(request.tenant, NO_TENANT)
     shared = {
@@ -239,39 +235,6 @@ def _intersect_pools(route: PolicyRoute, view: ModelView, snapshot: Snapshot) ->
     return verdicts
 
 
-@dataclass(frozen=True, slots=True)
-class _AdmittedRows:
-    """The admitted endpoints of one model, to be ordered."""
-
-    model: RequestedModel
-    admitted: Sequence[int]
-    snapshot: Snapshot
-    seed: bytes
-
-    def columns(self, order: CompiledOrder, keys: Sequence[CompiledKey]) -> list[list[SortKey]]:
-        """Return one column of comparable values per key."""
-        if not keys:
-            return []
-        rows = [self.model.rows[index] for index in self.admitted]
-        computed = tuple(key for key in keys if not key.judged)
-        values = iter(order.values(computed, rows, self.model.shared))
-        return [
-            self._comparable(key, self._judged(key, order) if key.judged else next(values))
-            for key in keys
-        ]
-
-    def _judged(self, key: CompiledKey, order: CompiledOrder) -> list[float | None]:
-        """Return the values that were computed with the pool."""
-        endpoints = self.snapshot.pools[order.binding, self.model.view.model].endpoints
-        return [endpoints[index].keys[key.name] for index in self.admitted]
-
-    def _comparable(self, key: CompiledKey, values: Sequence[object]) -> list[SortKey]:
-        if not key.draws:
-            return sort_keys(values, descending=key.descending)
-        ids = [self.model.verdicts[index].endpoint_id for index in self.admitted]
-        return draw_keys(values, ids, self.seed)
-
-
 def _order(
     models: Sequence[RequestedModel], request: Request, snapshot: Snapshot, moment: Moment
 ) -> list[_Candidate]:
@@ -279,35 +242,61 @@ def _order(
     in_turn = request.provider.partition != "none"
     first = models[0].route.order
     across = _applying(first.across, models)
-    merged = () if in_turn else _applying(first.within, models)
     candidates: list[_Candidate] = []
     for model in models:
-        admitted = model.admitted
+        admitted = [index for index, verdict in enumerate(model.verdicts) if not verdict.broken]
         if not admitted:
             continue
         order = model.route.order if in_turn else first
-        within = _applying(order.within, [model]) if in_turn else merged
-        verdicts = [model.verdicts[index] for index in admitted]
-        rows = _AdmittedRows(model, admitted, snapshot, moment.seed)
-        columns: list[Sequence[object]] = [
-            *rows.columns(first.across, across),
-            [model.place if in_turn else 0] * len(admitted),
-            *rows.columns(order.within, within),
-            [verdict.endpoint_id for verdict in verdicts],
+        within = _applying(order.within, [model] if in_turn else models)
+        values = [
+            *_key_values(first.across, across, model, admitted, snapshot),
+            *_key_values(order.within, within, model, admitted, snapshot),
         ]
-        rule_set = model.route.rule_set
+        verdicts = [model.verdicts[index] for index in admitted]
+        ids = [verdict.endpoint_id for verdict in verdicts]
+        columns: list[Sequence[object]] = [*comparable_columns(values, ids, moment.seed), ids]
+        columns.insert(len(across), [model.place if in_turn else 0] * len(admitted))
         for verdict, keys in zip(verdicts, zip(*columns, strict=True), strict=True):
-            candidates.append(_Candidate(keys, verdict, rule_set))
+            candidates.append(_Candidate(keys, verdict, model.route.rule_set))
     candidates.sort(key=_BY_KEYS)
     return candidates
 
 
 def _applying(order: CompiledOrder, models: Sequence[RequestedModel]) -> tuple[CompiledKey, ...]:
-    """Return the keys that apply to any of the models that are sorted together."""
-    if len(models) == 1:
-        return order.applying(models[0].shared)
-    applying = {key for model in models for key in order.applying(model.shared)}
-    return tuple(key for key in order.keys if key in applying)
+    """Return the keys that apply to any of the models that are sorted together.
+
+    A key applies unless its `when` is false; with a missing fact it still orders.
+    """
+    guards = [iter(order.guards(NO_ROW, model.shared)) for model in models]
+    return tuple(
+        key
+        for key in order.keys
+        if key.when is None or any([next(each)[0] is not False for each in guards])
+    )
+
+
+def _key_values(
+    order: CompiledOrder,
+    keys: Sequence[CompiledKey],
+    model: RequestedModel,
+    admitted: Sequence[int],
+    snapshot: Snapshot,
+) -> list[tuple[CompiledKey, Sequence[object]]]:
+    """Return each key with its values of a model's admitted endpoints."""
+    if not keys:
+        return []
+    rows = [model.rows[index] for index in admitted]
+    fused = order.fused(tuple(key for key in keys if not key.judged))
+    computed = iter(fused(rows, model.shared))
+    found: list[tuple[CompiledKey, Sequence[object]]] = []
+    for key in keys:
+        if key.judged:
+            endpoints = snapshot.pools[order.binding, model.view.model].endpoints
+            found.append((key, [endpoints[index].keys[key.name] for index in admitted]))
+        else:
+            found.append((key, next(computed)))
+    return found
 
 
 def _rank(candidates: Iterable[_Candidate]) -> tuple[PlannedAttempt, ...]:

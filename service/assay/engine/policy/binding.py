@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from assay.engine.cel.check import CheckedExpression
 from assay.engine.errors import InvalidField
@@ -36,34 +37,23 @@ class CompiledKey:
     descending: bool
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class CompiledOrder:
-    """Order keys of one binding, most significant first; keys fused together share variables."""
+    """Order keys of one binding, most significant first.
+
+    `guards` computes the `when` of every key that has one. `fused` returns the function that
+    computes the given keys; they share variables, and are fused when they are first used together.
+    """
 
     binding: str
     keys: tuple[CompiledKey, ...]
-    scope: RuleScope
     guards: Column
-    fused: dict[tuple[CompiledKey, ...], Column] = field(default_factory=dict)
+    fused: Callable[[tuple[CompiledKey, ...]], Column]
 
     @property
     def judged_keys(self) -> tuple[CompiledKey, ...]:
         """The keys that need no request."""
         return tuple(key for key in self.keys if key.judged)
-
-    def applying(self, shared: SharedFacts) -> tuple[CompiledKey, ...]:
-        """Return the keys whose `when` is not false; with a missing fact a key still orders."""
-        guards = iter(self.guards(NO_ROW, shared))
-        return tuple(k for k in self.keys if k.when is None or next(guards)[0] is not False)
-
-    def values(
-        self, keys: tuple[CompiledKey, ...], rows: Sequence[Facts], shared: SharedFacts
-    ) -> list[list[object]]:
-        """Return one column of values per key; keys are fused when they are first used together."""
-        if keys not in self.fused:
-            named = [(key.name, key.expression) for key in keys]
-            self.fused[keys] = value_columns(named, self.scope)
-        return self.fused[keys](rows, shared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +65,7 @@ class CompiledBinding:
     snapshots store a row of facts per endpoint under that name.
     """
 
+    name: str
     binding: Binding
     rules: CheckedRuleSet
     scope: RuleScope
@@ -84,11 +75,6 @@ class CompiledBinding:
     within: CompiledOrder
     when: Column | None
     fold: str
-
-    @property
-    def name(self) -> str:
-        """The binding's name, by which its pools are found."""
-        return self.binding.name
 
     @property
     def evidence(self) -> EvidenceSpec:
@@ -136,14 +122,6 @@ class CompiledBinding:
         staying = iter(self.stay.findings([r for r in rows if r["id"] in members], shared))
         return [next(staying if row["id"] in members else entering) for row in rows]
 
-    def serves(self, tenant: str) -> bool:
-        """Whether the binding is for everyone or for this tenant."""
-        return not self.binding.tenants or tenant in self.binding.tenants
-
-    def applies(self, shared: SharedFacts) -> bool:
-        """Whether the binding's `when` is true, not missing a fact or failing."""
-        return self.when is not None and self.when(NO_ROW, shared)[0][0] is True
-
 
 def expected_accuracy(memory: MemorySpec, params: Mapping[str, Parameter]) -> float | None:
     """Return the value of the parameter that `memory.accuracy` names."""
@@ -163,6 +141,7 @@ def compile_binding(
     )
     has_pool = rules.enter is not None
     return CompiledBinding(
+        binding.name,
         binding,
         rules,
         scope,
@@ -188,36 +167,52 @@ def _order(binding: str, checked: Sequence[CheckedKey], scope: RuleScope) -> Com
         for k in checked
     )
     guards = value_columns([(k.name, k.when) for k in keys if k.when], scope, row="nothing")
-    return CompiledOrder(binding, keys, scope, guards)
+
+    def fuse(keys: tuple[CompiledKey, ...]) -> Column:
+        return value_columns([(key.name, key.expression) for key in keys], scope)
+
+    return CompiledOrder(binding, keys, guards, cache(fuse))
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyRoute:
-    """What applies to one requested model: pools to intersect, rules to unite, one order."""
+    """What applies to one requested model: pools to intersect, rules to unite, one order.
+
+    `pools` are the bindings that have a pool.
+    """
 
     bindings: tuple[CompiledBinding, ...]
+    pools: tuple[CompiledBinding, ...]
     order: CompiledBinding
     programs: tuple[RuleProgram, ...]
     rule_set: str
 
-    @property
-    def pools(self) -> tuple[CompiledBinding, ...]:
-        """The bindings that have a pool."""
-        return tuple(b for b in self.bindings if b.enter is not None)
+
+class TenantBindings:
+    """The bindings that serve a tenant, by variant or sort; its own replace the general ones."""
+
+    def __init__(self, bindings: Iterable[CompiledBinding], tenant: str | None) -> None:
+        tenants = [b for b in bindings if not b.binding.tenants or tenant in b.binding.tenants]
+        general_first = sorted(tenants, key=lambda b: bool(b.binding.tenants))
+        self.by_variant = {b.binding.variant: b for b in general_first if b.binding.variant}
+        self.by_sort = {b.binding.sort: b for b in general_first if b.binding.sort}
+        self.guarded = [(b, b.when) for b in tenants if b.when]
 
 
-@dataclass(slots=True)
 class RouteTable:
     """The bindings of one policy, and every route made through them, which never changes."""
 
-    bindings: Mapping[str, CompiledBinding]
-    programs: dict[object, RuleProgram] = field(default_factory=dict)
-    _routes: dict[tuple[str, ...], PolicyRoute] = field(default_factory=dict)
+    def __init__(self, bindings: Mapping[str, CompiledBinding]) -> None:
+        self.bindings = bindings
+        self.programs: dict[object, RuleProgram] = {}
+        self._routes: dict[tuple[str, ...], PolicyRoute] = {}
+        named = {tenant for b in bindings.values() for tenant in b.binding.tenants}
+        self._own = {tenant: TenantBindings(bindings.values(), tenant) for tenant in named}
+        self._general = TenantBindings(bindings.values(), None)
 
-    def variants(self, tenant: str) -> frozenset[str]:
-        """Return the routing variants that select a binding for a tenant."""
-        serving = [b for b in self.bindings.values() if b.serves(tenant)]
-        return frozenset(b.binding.variant for b in serving if b.binding.variant)
+    def serving(self, tenant: str) -> TenantBindings:
+        """Return the bindings that serve a tenant."""
+        return self._own.get(tenant, self._general)
 
     # INVARIANT: bindings take part in file order; the order of suffixes only chooses who orders.
     def route(
@@ -225,9 +220,9 @@ class RouteTable:
     ) -> PolicyRoute:
         """Return what applies to a request for one model.
 
-        Each variant and `sort` select one binding, the tenant's own before the general one. If none
-        of them has an order, the bindings whose `when` is true apply too; if no binding applies,
-        the default does. The order is that of the first of these that exists:
+        Each variant and `sort` select one binding. If none of them has an order, the bindings whose
+        `when` is true apply too; if no binding applies, the default does. The order is that of the
+        first of these that exists:
 
         1. the binding of `sort`;
         2. the binding of the last variant that has an order;
@@ -236,44 +231,25 @@ class RouteTable:
 
         Raises InvalidField for an unknown sort.
         """
-        chosen = [b for v in dict.fromkeys(variants) if (b := self.pick(tenant, variant=v))]
-        sorter = self._sorter(tenant, sort) if sort else None
-        order = sorter or next((b for b in reversed(chosen) if b.owns_order), None)
-        if sorter:
-            chosen.append(sorter)
+        serving = self.serving(tenant)
+        chosen = [serving.by_variant[v] for v in dict.fromkeys(variants)]
+        order = next((b for b in reversed(chosen) if b.owns_order), None)
+        if sort:
+            if sort not in serving.by_sort:
+                known = ", ".join(sorted(serving.by_sort)) or "none"
+                expected = f"bound by this policy, which knows {known}"
+                raise InvalidField("provider.sort", sort, expected)
+            order = serving.by_sort[sort]
+            chosen.append(order)
         if order is None:
-            guarded = [b for b in self.bindings.values() if b.when and b.serves(tenant)]
-            applying = [b for b in guarded if b.applies(shared)]
+            applying = [b for b, when in serving.guarded if when(NO_ROW, shared)[0][0] is True]
             order = next((b for b in applying if b.owns_order), None)
             chosen += applying
         if not chosen:
-            chosen.append(self.default)
+            chosen.append(next(b for b in self.bindings.values() if is_default(b.binding)))
         names = {b.name for b in chosen}
         in_file_order = tuple(b for b in self.bindings.values() if b.name in names)
         return self.make(in_file_order, order or chosen[-1])
-
-    def _sorter(self, tenant: str, sort: str) -> CompiledBinding:
-        if found := self.pick(tenant, sort=sort):
-            return found
-        serving = [b for b in self.bindings.values() if b.serves(tenant)]
-        known = ", ".join(sorted({b.binding.sort for b in serving if b.binding.sort}))
-        expected = f"bound by this policy, which knows {known or 'none'}"
-        raise InvalidField("provider.sort", sort, expected)
-
-    @property
-    def default(self) -> CompiledBinding:
-        """The binding without variant, sort and `when`."""
-        return next(b for b in self.bindings.values() if is_default(b.binding))
-
-    def pick(
-        self, tenant: str, *, variant: str | None = None, sort: str | None = None
-    ) -> CompiledBinding | None:
-        """Return the one binding for a variant or a sort, the tenant's own first."""
-        fitting = [
-            b for b in self.bindings.values()
-            if b.binding.variant == variant and b.binding.sort == sort and b.serves(tenant)
-        ]  # fmt: skip
-        return min(fitting, key=lambda b: not b.binding.tenants, default=None)
 
     def make(self, chosen: tuple[CompiledBinding, ...], order: CompiledBinding) -> PolicyRoute:
         """Return the route through these bindings; each is made once."""
@@ -281,7 +257,8 @@ class RouteTable:
         if names not in self._routes:
             rule_set = "+".join(dict.fromkeys(b.rules.name for b in chosen))
             programs = tuple(self._unite_rules(chosen))
-            self._routes[names] = PolicyRoute(chosen, order, programs, rule_set)
+            pools = tuple(b for b in chosen if b.enter is not None)
+            self._routes[names] = PolicyRoute(chosen, pools, order, programs, rule_set)
         return self._routes[names]
 
     def _unite_rules(self, chosen: Sequence[CompiledBinding]) -> Iterable[RuleProgram]:

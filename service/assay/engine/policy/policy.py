@@ -58,7 +58,7 @@ class Policy:
             for order in (binding.across, binding.within):
                 for guarded in (None, *(k for k in order.keys if k.when)):
                     used = (k for k in order.keys if k.when is None or k is guarded)
-                    order.values(tuple(k for k in used if not k.judged), (), {})
+                    order.fused(tuple(k for k in used if not k.judged))
 
 
 def compile_policy(

@@ -150,7 +150,7 @@ def _judged_keys(
     """Return a column of numbers for each order key that needs no request."""
     columns: dict[str, list[float | None]] = {}
     for order in (binding.across, binding.within):
-        values = order.values(order.judged_keys, rows, shared)
+        values = order.fused(order.judged_keys)(rows, shared)
         for key, column in zip(order.judged_keys, values, strict=True):
             columns[key.name] = [_number(value) for value in column]
     return columns

@@ -44,12 +44,12 @@ def pool_report(snapshot: Snapshot, text: str, tenant: str = "") -> PoolReport:
 
     Raises UnknownModel, UnknownVariant, and InvalidField if no variant is given or it has no pool.
     """
-    routes = snapshot.policy.routes
-    slug = parse_slug(text, models=snapshot.models, variants=routes.variants(tenant))
+    bindings = snapshot.policy.routes.serving(tenant).by_variant
+    slug = parse_slug(text, models=snapshot.models, variants=bindings)
     if len(slug.variants) != 1:
         raise InvalidField("model", text, "a name with one variant, such as author/slug:exacto")
-    binding = routes.pick(tenant, variant=slug.variants[0])
-    if binding is None or binding.enter is None:
+    binding = bindings[slug.variants[0]]
+    if binding.enter is None:
         raise InvalidField("variant", slug.variants[0], "a variant whose rule set has a pool")
     return _report(snapshot, slug.model, binding)
 
