@@ -11,8 +11,8 @@ from tests.bench.ledger import Ledger, Line, shown
 from tests.bench.measure import measured, seconds, spread
 from tests.support.population import AS_OF, MODEL, snapshot
 
+from assay.decision_log.record import Append
 from assay.decision_log.replay import Replayer
-from assay.decision_log.tenant_pseudonyms import Append
 from assay.engine.world.request import Request
 from assay.journal.sink import RecordKind
 from assay.journal.writer import Journal

@@ -18,8 +18,7 @@ from assay.engine.errors import PolicyBehind
 from assay.engine.policy.verdict import RuleFinding, Verdict
 from assay.engine.snapshot.parts import ModelView
 from assay.engine.snapshot.snapshot import Snapshot
-from assay.engine.world.request import Request
-from assay.engine.world.slug import parse_slug
+from assay.engine.world.request import Request, parse_slug
 
 VARIANTS = frozenset({"exacto"})
 SPEED = ("p50", "p75", "p90", "p99")

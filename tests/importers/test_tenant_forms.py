@@ -7,7 +7,7 @@ import time
 import pytest
 
 from assay.engine.errors import BadData
-from assay.engine.world.tenants import Preference, TenantSettings
+from assay.engine.world.world import Preference, TenantSettings
 from assay.importers.preferences import read_preferences
 from assay.importers.tenants import read_tenants
 

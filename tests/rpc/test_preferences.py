@@ -11,7 +11,7 @@ import grpc
 import pytest
 from sqlalchemy import Engine
 
-from assay.engine.world.tenants import Preference
+from assay.engine.world.world import Preference
 from assay.outcomes.endpoint_health import EndpointHealth
 from assay.outcomes.intake import OutcomeIntake
 from assay.rpc.evidence import EvidenceServicer, evidence_service

@@ -9,7 +9,7 @@ import pytest
 from assay.engine.policy.faults import PolicyFaults
 from assay.engine.world.catalog import Model, Percentiles, PriceOverride, Prices
 from assay.engine.world.request import MaxPrice
-from assay.engine.world.tenants import Preference, TenantSettings
+from assay.engine.world.world import Preference, TenantSettings
 from assay.rule_files.cases import Case, read_cases
 
 KIMI = "moonshotai/kimi-k2-0905"

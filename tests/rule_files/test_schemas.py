@@ -11,9 +11,15 @@ import pytest
 from assay.engine.policy.verdict import POOL_REASONS, REQUEST_REASONS
 from assay.engine.world.catalog import Endpoint, Model, Percentiles, PriceOverride, Prices
 from assay.engine.world.measurements import Observation
-from assay.engine.world.request import QUANTIZATIONS, SORTS, MaxPrice, ProviderPreferences, Request
-from assay.engine.world.slug import CATALOG_VARIANTS
-from assay.engine.world.tenants import Preference, TenantSettings
+from assay.engine.world.request import (
+    CATALOG_VARIANTS,
+    QUANTIZATIONS,
+    SORTS,
+    MaxPrice,
+    ProviderPreferences,
+    Request,
+)
+from assay.engine.world.world import Preference, TenantSettings
 from assay.rule_files.schemas import KINDS, MESSAGES, load_schema
 
 UNWRITTEN = {"EVAL_ERROR", "HELD_BY_MINIMUM"}  # only the engine gives them

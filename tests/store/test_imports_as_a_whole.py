@@ -18,7 +18,7 @@ from assay.engine.errors import BadData
 from assay.engine.world.catalog import Endpoint, Model, Prices
 from assay.engine.world.identity import provisional_ids
 from assay.engine.world.measurements import Observation
-from assay.engine.world.tenants import Preference, TenantSettings
+from assay.engine.world.world import Preference, TenantSettings
 from assay.importers.documents import (
     CatalogDocument,
     ImportReport,

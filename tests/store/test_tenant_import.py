@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, select
 
 from assay.engine.world.catalog import Endpoint
-from assay.engine.world.tenants import Preference, TenantSettings
+from assay.engine.world.world import Preference, TenantSettings
 from assay.importers.documents import (
     CatalogDocument,
     ImportCounts,

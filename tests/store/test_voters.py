@@ -10,7 +10,7 @@ from sqlalchemy import Engine, Table, insert
 from assay.decision_log.retention import erase_tenant
 from assay.engine.evidence.ignores import Voter
 from assay.engine.world.measurements import IgnoreVote
-from assay.engine.world.tenants import Preference
+from assay.engine.world.world import Preference
 from assay.store.database import reading, writing
 from assay.store.evidence_tables import (
     tenant_activity,

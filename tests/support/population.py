@@ -10,8 +10,7 @@ from assay.engine.pool.judge import judge
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.catalog import Endpoint, Model, Percentiles, Prices
 from assay.engine.world.measurements import IgnoreVote, Observation
-from assay.engine.world.tenants import Preference
-from assay.engine.world.world import World
+from assay.engine.world.world import Preference, World
 from assay.rule_files.compile import compile_source
 from assay.rule_files.directory import read_directory
 from assay.server.settings import policy_dir

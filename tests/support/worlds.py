@@ -20,8 +20,7 @@ from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.catalog import Endpoint, Model, Percentiles, Prices
 from assay.engine.world.measurements import Observation
 from assay.engine.world.request import ProviderPreferences, Request
-from assay.engine.world.tenants import Preference, TenantSettings
-from assay.engine.world.world import World
+from assay.engine.world.world import Preference, TenantSettings, World
 from assay.rule_files.directory import read_directory
 from assay.rule_files.read import read_policy
 from assay.server.settings import policy_dir

@@ -13,7 +13,7 @@ from assay.decision_log.replay import Replayer
 from assay.engine.decide.plan import Plan
 from assay.engine.errors import AssayError
 from assay.engine.policy.policy import Policy
-from assay.engine.pool.rejudge import rejudge
+from assay.engine.pool.judge import rejudge
 from assay.engine.snapshot.snapshot import Snapshot
 
 

@@ -18,7 +18,7 @@ from sqlalchemy.types import TypeEngine
 
 from assay.decision_log.record import UNREADABLE, VERSION, from_micros
 from assay.engine.canonical import canonical
-from assay.engine.world.slug import CATALOG_VARIANTS
+from assay.engine.world.request import CATALOG_VARIANTS
 from assay.store.outcome_counters import ToolActivity
 from assay.store.types import NAME, UtcTime
 

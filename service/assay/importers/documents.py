@@ -8,7 +8,7 @@ from datetime import datetime
 
 from assay.engine.world.catalog import Endpoint, Model, Provider
 from assay.engine.world.measurements import BenchmarkRun, Observation
-from assay.engine.world.tenants import Preference, TenantSettings
+from assay.engine.world.world import Preference, TenantSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from assay.engine.world.tenants import Preference
+from assay.engine.world.world import Preference
 from assay.importers import cells
 from assay.importers.cells import InvalidItemError
 from assay.importers.documents import PreferenceDocument

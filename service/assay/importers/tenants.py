@@ -18,7 +18,7 @@ from typing import TypeVar
 import yaml
 
 from assay.engine.errors import BadData
-from assay.engine.world.tenants import TenantSettings
+from assay.engine.world.world import TenantSettings
 from assay.importers import cells
 from assay.importers.cells import InvalidItemError
 from assay.importers.documents import Rejection, TenantDocument

@@ -12,7 +12,7 @@ from assay.engine.errors import InvalidField, UnknownEndpoint
 from assay.engine.pool.report import pool_report
 from assay.engine.pool.scorecard import scorecards
 from assay.engine.world.request import check_text
-from assay.engine.world.tenants import Preference
+from assay.engine.world.world import Preference
 from assay.outcomes.checks import BatchResult
 from assay.outcomes.intake import OutcomeIntake, OutcomeSubmission
 from assay.rpc.convert.evidence import (

@@ -19,8 +19,7 @@ from assay.engine.world.measurements import (
     Observation,
     Series,
 )
-from assay.engine.world.tenants import Preference, TenantSettings
-from assay.engine.world.world import World
+from assay.engine.world.world import Preference, TenantSettings, World
 from assay.rule_files.nodes import Scalar, Table
 from assay.rule_files.schemas import unknown_word_message
 

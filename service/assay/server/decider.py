@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from assay.decision_log.record import DecisionRecord, encode_record
-from assay.decision_log.tenant_pseudonyms import Append, TenantPseudonyms
+from assay.decision_log.record import Append, DecisionRecord, TenantPseudonyms, encode_record
 from assay.engine.decide.explanation import Explanation, explain
 from assay.engine.decide.ordering import seed_for
 from assay.engine.decide.plan import Decision, Moment, Plan, plan
@@ -58,10 +57,26 @@ class Decider:
         started = time.perf_counter_ns()
         planned = plan(request, snapshot, moment)
         plan_ns = time.perf_counter_ns() - started
-        decision = Decision(decision_id, request, moment, planned, snapshot.policy.digest)
         if self.append is not None:
-            self._journal(decision, at_ns // 1000, plan_ns, self.append)
-        return decision
+            canonical, at_us = planned.canonical(), at_ns // 1000
+            try:
+                record = DecisionRecord(
+                    decision_id=decision_id,
+                    at_us=at_us,
+                    moment=_with_judged_health(moment, planned),
+                    tenant=self.pseudonyms.get(request.tenant, at_us, self.append),
+                    request=request,
+                    snapshot_id=planned.snapshot_id,
+                    policy_revision=planned.policy_revision,
+                    policy_digest=snapshot.policy.digest,
+                    engine_version=self.engine_version,
+                    plan_ns=plan_ns,
+                    plan=canonical,
+                )
+                self.append(RecordKind.DECISION, encode_record(record))
+            except JournalError as error:
+                raise DecisionNotLogged(str(error)) from error
+        return Decision(decision_id, request, moment, planned, snapshot.policy.digest)
 
     def explain(self, request: Request) -> Explanation:
         """Plan one request and return the values its rules read; nothing is journaled."""
@@ -72,27 +87,6 @@ class Decider:
             request.seed, request.tenant, request.model, request.session_id, decision_id
         )
         return Moment(now, seed, self.health())
-
-    def _journal(self, decision: Decision, at_us: int, plan_ns: int, append: Append) -> None:
-        planned = decision.plan
-        canonical = planned.canonical()
-        try:
-            record = DecisionRecord(
-                decision_id=decision.decision_id,
-                at_us=at_us,
-                moment=_with_judged_health(decision.moment, planned),
-                tenant=self.pseudonyms.get(decision.request.tenant, at_us, append),
-                request=decision.request,
-                snapshot_id=planned.snapshot_id,
-                policy_revision=planned.policy_revision,
-                policy_digest=decision.policy_digest,
-                engine_version=self.engine_version,
-                plan_ns=plan_ns,
-                plan=canonical,
-            )
-            append(RecordKind.DECISION, encode_record(record))
-        except JournalError as error:
-            raise DecisionNotLogged(str(error)) from error
 
 
 def _with_judged_health(moment: Moment, planned: Plan) -> Moment:

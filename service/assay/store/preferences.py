@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, Engine, delete, insert, select
 
 from assay.engine.errors import CallerError
-from assay.engine.world.tenants import Preference
+from assay.engine.world.world import Preference
 from assay.store.database import reading, writing
 from assay.store.imports.log import count_change
 from assay.store.imports.tenants import PREFERENCES, read_targets

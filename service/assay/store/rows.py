@@ -12,7 +12,7 @@ from sqlalchemy.types import TypeEngine
 from assay.engine.world.catalog import Endpoint, Model, PriceOverride, Prices, Provider
 from assay.engine.world.declarations import Field, build, declared_fields
 from assay.engine.world.measurements import Observation
-from assay.engine.world.tenants import Preference, TenantSettings
+from assay.engine.world.world import Preference, TenantSettings
 
 Cells = dict[str, object]
 

@@ -50,7 +50,7 @@ from assay.engine.evidence.speed import NO_PERCENTILES, HistogramBin, latencies,
 from assay.engine.world.catalog import Endpoint
 from assay.engine.world.clock import EPOCH, HOUR, HOURS_PER_DAY
 from assay.engine.world.measurements import Counts, IgnoreVote, ServedSpeed, TrafficCounts
-from assay.engine.world.tenants import Preference
+from assay.engine.world.world import Preference
 from assay.outcomes.counting import bounds
 from assay.store.evidence_tables import (
     evidence_counter,

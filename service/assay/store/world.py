@@ -13,8 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, exists, or_, select, t
 from assay.engine.evidence.decay import EvidenceSpec
 from assay.engine.world.catalog import Endpoint, Model, Provider
 from assay.engine.world.measurements import Observation
-from assay.engine.world.tenants import Preference, TenantSettings
-from assay.engine.world.world import World
+from assay.engine.world.world import Preference, TenantSettings, World
 from assay.store import tables
 from assay.store.benchmarks import benchmark_runs
 from assay.store.database import reading

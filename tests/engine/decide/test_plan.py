@@ -45,7 +45,7 @@ from assay.engine.policy.verdict import REQUEST_REASONS
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.catalog import Model, Percentiles, PriceOverride, Prices
 from assay.engine.world.request import QUANTIZATIONS, SORTS, MaxPrice, ProviderPreferences
-from assay.engine.world.tenants import Preference, TenantSettings
+from assay.engine.world.world import Preference, TenantSettings
 from assay.rule_files.read import read_policy
 
 ROOT = Path(__file__).resolve().parents[3]

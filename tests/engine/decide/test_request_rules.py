@@ -30,7 +30,7 @@ from assay.engine.errors import UnknownModel
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.catalog import Percentiles, Prices
 from assay.engine.world.request import MaxPrice
-from assay.engine.world.tenants import TenantSettings
+from assay.engine.world.world import TenantSettings
 from assay.importers.openrouter import read_openrouter
 
 

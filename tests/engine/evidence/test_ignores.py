@@ -17,7 +17,7 @@ from assay.engine.evidence.ignores import (
     votes_by_model,
 )
 from assay.engine.world.measurements import IgnoreVote
-from assay.engine.world.tenants import Preference
+from assay.engine.world.world import Preference
 
 DAY = timedelta(days=1)
 MOMENT = timedelta(microseconds=1)

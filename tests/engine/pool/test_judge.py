@@ -29,8 +29,7 @@ from assay.engine.pool.report import pool_report
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.catalog import Model
 from assay.engine.world.measurements import IgnoreVote, Observation
-from assay.engine.world.tenants import Preference, TenantSettings
-from assay.engine.world.world import World
+from assay.engine.world.world import Preference, TenantSettings, World
 
 DAY = 24 * HOUR
 

@@ -27,8 +27,7 @@ from tests.support.worlds import (
 )
 
 from assay.engine.policy.verdict import Verdict
-from assay.engine.pool.judge import Judgment, judge
-from assay.engine.pool.rejudge import rejudge
+from assay.engine.pool.judge import Judgment, judge, rejudge
 from assay.engine.pool.report import pool_report
 from assay.engine.pool.transition import hold_after, ordinal
 from assay.engine.snapshot.pool_memory import EMPTY_MEMORY, PoolMemory, PoolState

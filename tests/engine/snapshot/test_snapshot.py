@@ -26,8 +26,7 @@ from assay.engine.decide.plan import plan
 from assay.engine.snapshot.snapshot import Snapshot, read_policy_source, restore_snapshot
 from assay.engine.world.catalog import PriceOverride, Prices
 from assay.engine.world.request import MaxPrice, ProviderPreferences, Request
-from assay.engine.world.tenants import Preference, TenantSettings
-from assay.engine.world.world import World
+from assay.engine.world.world import Preference, TenantSettings, World
 
 
 def full_world() -> World:

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given, strategies as st
 
 from assay.engine.errors import CallerError, InvalidField, UnknownModel, UnknownVariant
-from assay.engine.world.slug import CATALOG_VARIANTS, MAX_SLUG, Slug, parse_slug, provider_matches
+from assay.engine.world.request import (
+    CATALOG_VARIANTS,
+    MAX_SLUG,
+    Slug,
+    parse_slug,
+    provider_matches,
+)
 
 MODELS = frozenset({"lab/one", "lab/one:free", "~lab/latest", "Lab/Two.v1_x-y", "1/2"})
 VARIANTS = frozenset({"exacto", "floor", "nitro"})

@@ -26,9 +26,7 @@ def comparable_columns(
 ) -> list[list[SortKey]]:
     """Return each order key's values of the endpoints `ids`, as pairs that compare."""
     return [
-        draw_keys(column, ids, seed)
-        if key.draws
-        else sort_keys(column, descending=key.descending)
+        draw_keys(column, ids, seed) if key.draws else sort_keys(column, descending=key.descending)
         for key, column in keys
     ]
 

@@ -42,8 +42,7 @@ from assay.engine.policy.verdict import (
 )
 from assay.engine.snapshot.parts import ModelView, TenantView
 from assay.engine.snapshot.snapshot import Snapshot
-from assay.engine.world.request import Request
-from assay.engine.world.slug import parse_slug
+from assay.engine.world.request import Request, parse_slug
 
 NO_TENANT = TenantView(None, ())
 _BY_KEYS = itemgetter(0)
@@ -268,11 +267,11 @@ def _applying(order: CompiledOrder, models: Sequence[RequestedModel]) -> tuple[C
 
     A key applies unless its `when` is false; with a missing fact it still orders.
     """
-    guards = [iter(order.guards(NO_ROW, model.shared)) for model in models]
+    guards = zip(*(order.guards(NO_ROW, model.shared) for model in models), strict=True)
     return tuple(
         key
         for key in order.keys
-        if key.when is None or any([next(each)[0] is not False for each in guards])
+        if key.when is None or any(value is not False for [value] in next(guards))
     )
 
 

@@ -14,8 +14,8 @@ from typing import Final
 
 from assay.engine.world.catalog import Endpoint
 from assay.engine.world.measurements import IgnoreVote
-from assay.engine.world.slug import provider_matches
-from assay.engine.world.tenants import Preference
+from assay.engine.world.request import provider_matches
+from assay.engine.world.world import Preference
 
 KNOWN_FOR: Final = timedelta(days=14)
 LEAST_CALLS: Final = 200

@@ -14,7 +14,7 @@ from assay.engine.world.catalog import Endpoint, Model, Percentiles, PriceOverri
 from assay.engine.world.clock import HOUR
 from assay.engine.world.declarations import declared_fields
 from assay.engine.world.request import MaxPrice, Request
-from assay.engine.world.tenants import Preference, TenantSettings
+from assay.engine.world.world import Preference, TenantSettings
 
 Facts = dict[str, object]
 

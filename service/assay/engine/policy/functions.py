@@ -7,7 +7,7 @@ from typing import Any
 
 from assay.engine.cel.schema import BOOL, DOUBLE, INT, STRING, Function, list_of, record
 from assay.engine.evidence import statistics
-from assay.engine.world.slug import provider_matches
+from assay.engine.world.request import provider_matches
 
 DOUBLES = list_of(DOUBLE)
 STRINGS = list_of(STRING)

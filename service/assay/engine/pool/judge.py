@@ -11,7 +11,7 @@ How it works
     - With memory (`PoolMemory`): `PoolTick` evaluates the facts minus forgotten evidence by the
       rules of each endpoint's state, and then moves endpoints between states (`transition.py`). The
       curator uses this way.
-    - From a snapshot (`rejudge.py`): another policy judges the snapshot's facts and standings.
+    - From a snapshot (`rejudge`): another policy judges the snapshot's facts and standings.
 
     `as_of` bounds evidence only: a window counts once it has ended. The order of the world's tuples
     does not matter.
@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
@@ -48,8 +48,8 @@ from assay.engine.policy.fact_values import (
     model_facts,
 )
 from assay.engine.policy.policy import Policy
-from assay.engine.policy.verdict import NO_FINDINGS, Verdict
-from assay.engine.pool.tick import NO_HOUR, PoolEvaluation, PoolTick
+from assay.engine.policy.verdict import NO_FINDINGS, RuleFindings, Verdict
+from assay.engine.pool.tick import MEMORY_RULES, NO_HOUR, PoolEvaluation, PoolTick
 from assay.engine.pool.transition import update_memory
 from assay.engine.snapshot.parts import (
     JudgedEndpoint,
@@ -58,7 +58,14 @@ from assay.engine.snapshot.parts import (
     TimedPrices,
     write_tenants,
 )
-from assay.engine.snapshot.pool_memory import EMPTY_MEMORY, PoolChange, PoolMemory
+from assay.engine.snapshot.pool_memory import (
+    EMPTY_MEMORY,
+    MEMBER,
+    PoolChange,
+    PoolMemory,
+    PoolStanding,
+    subtract_counts,
+)
 from assay.engine.snapshot.snapshot import Snapshot, assemble_snapshot
 from assay.engine.world.catalog import Endpoint
 from assay.engine.world.clock import HOUR
@@ -248,3 +255,67 @@ def _model_view(
     ]
     unjudged = tuple(Verdict(e.endpoint_id, model, e.provider, e.tag) for e in endpoints)
     return ModelView(model, facts, unjudged, rows, cohort, tuple(timed))
+
+
+def rejudge(snapshot: Snapshot, policy: Policy, models: Iterable[str]) -> Snapshot:
+    """Return the snapshot with the pools of these models as `policy` would judge them.
+
+    Evidence stays folded as it was; a way of folding that the snapshot does not hold is replaced by
+    one that it does. What pools remembered stays too, by the names of their bindings: members are
+    judged by `stay`, and holds continue.
+    """
+    folds = {binding.fold for binding in policy.bindings.values()}
+    known = [snapshot.models[name] for name in models if name in snapshot.models]
+    views = [_with_folds(view, folds) for view in known]
+    pools = judge_pools(policy, views, partial(_evaluate_with_standings, snapshot))
+    return replace(
+        snapshot,
+        policy=policy,
+        models={**snapshot.models, **{view.model: view for view in views}},
+        pools={(pool.binding, pool.model): pool for pool in pools},
+    )
+
+
+def _evaluate_with_standings(
+    snapshot: Snapshot, binding: CompiledBinding, view: ModelView
+) -> PoolEvaluation:
+    """Evaluate a pool with the standings that a snapshot holds."""
+    former = snapshot.pools.get((binding.name, view.model))
+    if former is None or not former.has_memory:
+        return _evaluate_without_memory(NO_MEMBERS, binding, view)
+    standings = [e.standing for e in former.endpoints if e.standing is not None]
+    pairs = list(zip(former.verdicts, standings, strict=True))
+    stayed = frozenset(verdict.endpoint_id for verdict, s in pairs if s.rules == "stay")
+    rows = zip(view.rows[binding.fold], standings, strict=True)
+    read = [subtract_counts(row, standing.forgotten) for row, standing in rows]
+    found = binding.pool_findings(read, view.shared(binding.fold), stayed)
+    judged = zip(found, pairs, strict=True)
+    return PoolEvaluation(
+        [(_with_memory(findings, verdict, s), s) for findings, (verdict, s) in judged],
+        has_memory=True,
+    )
+
+
+def _with_memory(found: RuleFindings, former: Verdict, standing: PoolStanding) -> RuleFindings:
+    """Return findings with those of the memory: holds and tolerated rules continue."""
+    if standing.state != MEMBER:
+        hold_findings = tuple(f for f in former.broken if f.rule in MEMORY_RULES)
+        return replace(found, broken=(*hold_findings, *found.broken))
+    tolerated = {(f.rule_set, f.rule) for f in former.abstained}
+    minimum_findings = tuple(f for f in former.abstained if f.rule in MEMORY_RULES)
+    still_tolerated = tuple(f for f in found.broken if (f.rule_set, f.rule) in tolerated)
+    return replace(
+        found,
+        broken=tuple(f for f in found.broken if (f.rule_set, f.rule) not in tolerated),
+        abstained=(*minimum_findings, *still_tolerated, *found.abstained),
+    )
+
+
+def _with_folds(view: ModelView, folds: Iterable[str]) -> ModelView:
+    """Return a model's view with rows for every one of these ways of folding."""
+    rows, cohort = dict(view.rows), dict(view.cohort)
+    substitute = next(iter(view.rows))
+    for fold in folds:
+        rows.setdefault(fold, view.rows[substitute])
+        cohort.setdefault(fold, view.cohort[substitute])
+    return replace(view, rows=rows, cohort=cohort)

@@ -9,7 +9,7 @@ from assay.engine.errors import InvalidField, UnknownModel
 from assay.engine.policy.binding import CompiledBinding
 from assay.engine.policy.verdict import FactsRead, Verdict
 from assay.engine.snapshot.snapshot import Snapshot
-from assay.engine.world.slug import parse_slug
+from assay.engine.world.request import parse_slug
 
 
 @dataclass(frozen=True, slots=True)

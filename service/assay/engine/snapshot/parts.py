@@ -17,7 +17,7 @@ from assay.engine.policy.fact_schema import with_current_names
 from assay.engine.policy.verdict import RuleFinding, RuleFindings, Verdict
 from assay.engine.snapshot.pool_memory import NO_COUNTS, DecayedCounts, PoolStanding
 from assay.engine.world.catalog import PriceOverride, Prices
-from assay.engine.world.tenants import Preference, TenantSettings
+from assay.engine.world.world import Preference, TenantSettings
 
 Part = dict[str, Any]
 

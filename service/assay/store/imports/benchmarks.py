@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine
 from assay.engine.errors import InvalidField, quoted
 from assay.engine.world.catalog import Endpoint, Provider
 from assay.engine.world.measurements import BenchmarkRun
-from assay.engine.world.slug import CATALOG_VARIANTS, provider_matches
+from assay.engine.world.request import CATALOG_VARIANTS, provider_matches
 from assay.importers.documents import (
     BenchmarkDocument,
     EndpointMention,

@@ -12,7 +12,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine, delete, insert, select
 
 from assay.engine.errors import quoted
-from assay.engine.world.tenants import Preference, TenantSettings
+from assay.engine.world.world import Preference, TenantSettings
 from assay.importers.documents import (
     ImportCounts,
     ImportReport,
