@@ -196,8 +196,10 @@ def test_every_binding_applies_in_some_case() -> None:
 
 def fused(policy: Policy) -> int:
     """How many functions planning has compiled."""
-    orders = [keys for bound in policy.bindings.values() for keys in (bound.across, bound.within)]
-    return len(policy.routes.programs) + sum(keys.fused.cache_info().currsize for keys in orders)
+    fused: list[Any] = [
+        keys.fused for bound in policy.bindings.values() for keys in (bound.across, bound.within)
+    ]
+    return len(policy.routes.programs) + sum(each.cache_info().currsize for each in fused)
 
 
 @pytest.mark.parametrize(

@@ -93,8 +93,8 @@ class Endpoint:
     tag: str = field(
         metadata=spellings("the provider's name for this offer, such as `deepinfra/fp8`")
     )
-    quantization: str = field(
-        default="unknown", metadata=spellings("`fp8`, `bf16` …; `unknown` if it is not stated")
+    quantization: str = optional(
+        "`fp8`, `bf16` …; `unknown` if it is not stated", default="unknown"
     )
     context_length: int | None = optional(
         "prompt and completion together",
@@ -104,8 +104,8 @@ class Endpoint:
     )
     max_completion_tokens: int | None = optional("longest completion", "tokens", fact=None)
     max_prompt_tokens: int | None = optional("longest prompt", "tokens")
-    supported_parameters: tuple[str, ...] = field(
-        default=(), metadata=spellings("names of the request parameters that it supports")
+    supported_parameters: tuple[str, ...] = optional(
+        "names of the request parameters that it supports", default=()
     )
     prices: Prices = field(
         default_factory=Prices, metadata=spellings("price {}", fact="price.{}", column="{}")

@@ -17,7 +17,7 @@ class. There, `{}` in the outer spelling or description is replaced by the inner
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from operator import attrgetter
 from typing import Any, Final, TypedDict, TypeVar, Unpack, get_args, get_origin, get_type_hints
@@ -44,26 +44,23 @@ class Spellings:
 
     def named(self, name: str) -> Spellings:
         """Return the spellings, by default the field's own name; CSV follows the column."""
-        fact, column, csv = self.fact, self.column, self.csv
-        column = name if column == OWN_NAME else column
-        return Spellings(
-            self.description,
-            self.unit,
-            name if fact == OWN_NAME else fact,
-            column,
-            column if csv == OWN_NAME else csv,
-            self.is_reading,
+        column = name if self.column == OWN_NAME else self.column
+        return replace(
+            self,
+            fact=name if self.fact == OWN_NAME else self.fact,
+            column=column,
+            csv=column if self.csv == OWN_NAME else self.csv,
         )
 
     def around(self, inner: Spellings) -> Spellings:
         """Return the spellings of a field inside this one."""
-        return Spellings(
-            self.description.format(inner.description),
-            self.unit or inner.unit,
-            _joined(self.fact, inner.fact),
-            _joined(self.column, inner.column),
-            _joined(self.csv, inner.csv),
-            self.is_reading,
+        return replace(
+            self,
+            description=self.description.format(inner.description),
+            unit=self.unit or inner.unit,
+            fact=_joined(self.fact, inner.fact),
+            column=_joined(self.column, inner.column),
+            csv=_joined(self.csv, inner.csv),
         )
 
 
@@ -96,12 +93,10 @@ def spellings(
 
 
 def optional(
-    description: str,
-    unit: str = "",
-    **stated: Unpack[_Stated],
+    description: str, unit: str = "", *, default: object = None, **stated: Unpack[_Stated]
 ) -> Any:  # noqa: ANN401 - as dataclasses.field
-    """Declare a dataclass field that is `None` by default."""
-    return field(default=None, metadata=spellings(description, unit, **stated))
+    """Declare a dataclass field that has a default."""
+    return field(default=default, metadata=spellings(description, unit, **stated))
 
 
 @cache

@@ -43,27 +43,21 @@ class MaxPrice:
 class ProviderPreferences:
     """OpenRouter's `provider` object, field by field."""
 
-    order: tuple[str, ...] = field(default=(), metadata=spellings("providers or tags to try first"))
-    only: tuple[str, ...] = field(
-        default=(), metadata=spellings("providers or tags to use; empty: all")
+    order: tuple[str, ...] = optional("providers or tags to try first", default=())
+    only: tuple[str, ...] = optional("providers or tags to use; empty: all", default=())
+    ignore: tuple[str, ...] = optional("providers or tags not to use", default=())
+    allow_fallbacks: bool = optional(
+        "whether more than the first choice may be tried", default=True
     )
-    ignore: tuple[str, ...] = field(default=(), metadata=spellings("providers or tags not to use"))
-    allow_fallbacks: bool = field(
-        default=True, metadata=spellings("whether more than the first choice may be tried")
+    require_parameters: bool = optional(
+        "whether every parameter sent must be supported", default=False
     )
-    require_parameters: bool = field(
-        default=False, metadata=spellings("whether every parameter sent must be supported")
-    )
-    data_collection: str = field(default="allow", metadata=spellings("`allow` or `deny`"))
-    zdr: bool = field(default=False, metadata=spellings("whether it requires zero data retention"))
-    enforce_distillable_text: bool = field(
-        default=False, metadata=spellings("whether distillation must be allowed")
-    )
-    quantizations: tuple[str, ...] = field(
-        default=(), metadata=spellings("quantizations to use; empty: all")
-    )
+    data_collection: str = optional("`allow` or `deny`", default="allow")
+    zdr: bool = optional("whether it requires zero data retention", default=False)
+    enforce_distillable_text: bool = optional("whether distillation must be allowed", default=False)
+    quantizations: tuple[str, ...] = optional("quantizations to use; empty: all", default=())
     sort: str | None = optional("`price`, `throughput`, `latency` or `exacto`")
-    partition: str = field(default="model", metadata=spellings("`model` or `none`", fact=None))
+    partition: str = optional("`model` or `none`", fact=None, default="model")
     max_price: MaxPrice = field(
         default_factory=MaxPrice, metadata=spellings("highest price {}", fact="max_price.{}")
     )
@@ -106,32 +100,22 @@ class Request:
     """
 
     model: str = field(metadata=spellings("name of the model, with suffixes", fact=None))
-    models: tuple[str, ...] = field(
-        default=(), metadata=spellings("models to fall back to", fact=None)
-    )
-    tenant: str = field(default="", metadata=spellings("the tenant's name", fact=None))
-    request_id: str = field(default="", metadata=spellings("the caller's own id", fact=None))
-    tools: int = field(default=0, metadata=spellings("number of tools offered"))
+    models: tuple[str, ...] = optional("models to fall back to", fact=None, default=())
+    tenant: str = optional("the tenant's name", fact=None, default="")
+    request_id: str = optional("the caller's own id", fact=None, default="")
+    tools: int = optional("number of tools offered", default=0)
     tool_choice: str | None = optional("`none`, `auto`, `required` or `function`")
-    parameters: tuple[str, ...] = field(
-        default=(), metadata=spellings("names of the parameters sent")
-    )
+    parameters: tuple[str, ...] = optional("names of the parameters sent", default=())
     max_tokens: int | None = optional("longest answer", "tokens")
     prompt_tokens: int | None = optional("length of the prompt as the caller counts it", "tokens")
-    input_modalities: tuple[str, ...] = field(
-        default=(), metadata=spellings("kinds of input in the prompt")
-    )
+    input_modalities: tuple[str, ...] = optional("kinds of input in the prompt", default=())
     provider: ProviderPreferences = field(
         default_factory=ProviderPreferences, metadata=spellings("{}", fact="provider.{}")
     )
     service_tier: str | None = optional("`default`, `flex` or `priority`; `auto` counts as missing")
-    session_id: str = field(
-        default="", metadata=spellings("session whose requests draw alike", fact=None)
-    )
-    seed: bytes = field(default=b"", metadata=spellings("seed of all draws", fact=None))
-    min_policy_revision: int = field(
-        default=0, metadata=spellings("oldest policy revision to accept", fact=None)
-    )
+    session_id: str = optional("session whose requests draw alike", fact=None, default="")
+    seed: bytes = optional("seed of all draws", fact=None, default=b"")
+    min_policy_revision: int = optional("oldest policy revision to accept", fact=None, default=0)
 
     def __post_init__(self) -> None:
         """Reject values out of range."""
