@@ -196,10 +196,11 @@ def test_every_binding_applies_in_some_case() -> None:
 
 def fused(policy: Policy) -> int:
     """How many functions planning has compiled."""
-    fused: list[Any] = [
-        keys.fused for bound in policy.bindings.values() for keys in (bound.across, bound.within)
+    orders: list[Any] = [
+        order.fused for bound in policy.bindings.values() for order in (bound.across, bound.within)
     ]
-    return len(policy.routes.programs) + sum(each.cache_info().currsize for each in fused)
+    keys: list[int] = [each.cache_info().currsize for each in orders]
+    return len(policy.routes.programs) + sum(keys)
 
 
 @pytest.mark.parametrize(

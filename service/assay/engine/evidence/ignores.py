@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -37,13 +37,17 @@ class Voter:
     affiliated: frozenset[str] = frozenset()
 
 
+def _no_votes() -> defaultdict[str, set[str]]:
+    return defaultdict(set)
+
+
 @dataclass(frozen=True, slots=True)
 class ModelVotes:
     """The votes about one model: all voters, those that ignore a name, those of a provider."""
 
-    tenants: frozenset[str]
-    ignoring: Mapping[str, frozenset[str]]
-    affiliated: Mapping[str, frozenset[str]]
+    tenants: set[str] = field(default_factory=set)
+    ignoring: defaultdict[str, set[str]] = field(default_factory=_no_votes)
+    affiliated: defaultdict[str, set[str]] = field(default_factory=_no_votes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,27 +85,15 @@ def ignore_votes(
 
 def votes_by_model(votes: Iterable[IgnoreVote]) -> dict[str, ModelVotes]:
     """Group votes by model; their order does not matter."""
-    models: defaultdict[str, list[IgnoreVote]] = defaultdict(list)
+    models: defaultdict[str, ModelVotes] = defaultdict(ModelVotes)
     for vote in votes:
-        models[vote.model].append(vote)
-    return {model: _summed(own) for model, own in models.items()}
-
-
-def _summed(votes: Iterable[IgnoreVote]) -> ModelVotes:
-    tenants: set[str] = set()
-    ignoring: defaultdict[str, set[str]] = defaultdict(set)
-    affiliated: defaultdict[str, set[str]] = defaultdict(set)
-    for vote in votes:
-        tenants.add(vote.tenant)
+        found = models[vote.model]
+        found.tenants.add(vote.tenant)
         for target in vote.ignores:
-            ignoring[target].add(vote.tenant)
+            found.ignoring[target].add(vote.tenant)
         for provider in vote.affiliated:
-            affiliated[provider].add(vote.tenant)
-    return ModelVotes(frozenset(tenants), _frozen(ignoring), _frozen(affiliated))
-
-
-def _frozen(groups: Mapping[str, set[str]]) -> dict[str, frozenset[str]]:
-    return {name: frozenset(tenants) for name, tenants in groups.items()}
+            found.affiliated[provider].add(vote.tenant)
+    return dict(models)
 
 
 def count_ignores(endpoint: Endpoint, votes: ModelVotes) -> IgnoreCounts:

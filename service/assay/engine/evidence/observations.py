@@ -10,12 +10,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from assay.engine.evidence.decay import EvidenceSpec
 from assay.engine.world.clock import HOUR
 from assay.engine.world.measurements import Counts, Observation
 
-Weight = Callable[[Observation], float]
+Countable = TypeVar("Countable", Observation, Counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def _order(window: Observation) -> tuple[datetime, datetime, str, int, int, int]
     return (window.observed_to, window.observed_from, window.source, *counts)
 
 
-def discount(half_life: timedelta, as_of: datetime) -> Weight:
+def discount(half_life: timedelta, as_of: datetime) -> Callable[[Observation], float]:
     """Return the weight of a window by its age: it halves every half-life."""
     return lambda o: 2.0 ** (-((as_of - o.observed_to) / half_life))
 
@@ -120,7 +121,9 @@ def half_life_of(fresh: Sequence[Observation], spec: EvidenceSpec) -> timedelta:
     return min(max(wanted, spec.half_life_min), spec.half_life_max)
 
 
-def total(windows: Iterable[Observation], weight: Weight | None = None) -> Counts:
+def total(
+    windows: Iterable[Countable], weight: Callable[[Countable], float] | None = None
+) -> Counts:
     """Return weighted sums of counts, added in the order given."""
     requests = calls = errored = 0.0
     for window in windows:
@@ -156,37 +159,26 @@ def peer_propensities(
         source: _source_propensities(source, known)
         for source in {folded.main_source for folded in known.values()}
     }
-    return {name: by_source[folded.main_source].except_for(name) for name, folded in known.items()}
+    peers: dict[str, PeerPropensities] = {}
+    for name, folded in known.items():
+        found, reference = by_source[folded.main_source]
+        others = tuple(share for other, share in found.items() if other != name)
+        peers[name] = PeerPropensities(others, reference)
+    return peers
 
 
-@dataclass(frozen=True, slots=True)
-class SourcePropensities:
-    """The propensities by one source, the place of each endpoint among them, and the vendor's."""
-
-    places: Mapping[str, int]
-    shares: tuple[float, ...]
-    reference: float | None
-
-    def except_for(self, name: str) -> PeerPropensities:
-        """Return the propensities of all endpoints but one."""
-        place = self.places.get(name)
-        if place is None:
-            return PeerPropensities(self.shares, self.reference)
-        return PeerPropensities(self.shares[:place] + self.shares[place + 1 :], self.reference)
-
-
-def _source_propensities(source: str, known: Mapping[str, FoldedCounts]) -> SourcePropensities:
+def _source_propensities(
+    source: str, known: Mapping[str, FoldedCounts]
+) -> tuple[Mapping[str, float], float | None]:
+    """Return each endpoint's propensity by one source, and the vendor's."""
     found: dict[str, float] = {}
-    references = []
+    references: list[float] = []
     for name, folded in known.items():
         counts = folded.by_source.get(source)
-        if not counts or counts.requests <= 0:
-            continue
-        share = folded.share(source)
+        share = folded.share(source) if counts and counts.requests > 0 else None
         if share is None:
             continue
         found[name] = share
         if source in folded.references:
             references.append(share)
-    places = {name: place for place, name in enumerate(found)}
-    return SourcePropensities(places, tuple(found.values()), references[0] if references else None)
+    return found, references[0] if references else None

@@ -78,29 +78,6 @@ def mix(pool: Strata, smoothing: float = 0.0) -> RequestMix:
     )
 
 
-@dataclass(slots=True)
-class _ThinStrata:
-    """Sums over the strata in which an endpoint has too few requests."""
-
-    weight: float = 0.0
-    shape: float = 0.0
-    size: float = 0.0
-    hits: float = 0.0
-    expected: float = 0.0
-
-    def add(self, share: HitCounts, weight: float, pool_rate: float) -> None:
-        self.weight += weight
-        self.shape += weight * pool_rate
-        self.size += share.size
-        self.hits += share.hits
-        self.expected += share.size * pool_rate
-
-    def rate(self, smoothing: float) -> float:
-        """Their part of the rate: the pool's rates, scaled by how the endpoint's hits compare."""
-        highest = self.weight * HitCounts(self.size, self.size).rate(smoothing)
-        return min(self.shape * _hit_ratio(self.hits, self.expected, smoothing), highest)
-
-
 def standardize(own: Strata, pool: RequestMix) -> HitCounts:
     """Return an endpoint's counts on the pool's mix.
 
@@ -113,7 +90,7 @@ def standardize(own: Strata, pool: RequestMix) -> HitCounts:
     if len(pool.weights) == 1 or everything.size < ENOUGH:
         return HitCounts(everything.size + 2 * smoothing, everything.hits + smoothing)
     rate = covered = variance = 0.0  # the variance for a rate of one half, times 4 (Kish 1965)
-    thin = _ThinStrata()
+    thin, thin_weight, thin_rate, thin_expected = _EMPTY, 0.0, 0.0, 0.0  # thin_rate: the pool's
     for stratum, weight in pool.weights.items():
         share = own.get(stratum, _EMPTY)
         if share.size >= ENOUGH:
@@ -121,16 +98,15 @@ def standardize(own: Strata, pool: RequestMix) -> HitCounts:
             covered += weight
             variance += weight * weight / share.size
         else:
-            thin.add(share, weight, pool.rates[stratum])
-    borrowed = thin.shape
+            thin = together((thin, share))
+            thin_weight += weight
+            thin_rate += weight * pool.rates[stratum]
+            thin_expected += share.size * pool.rates[stratum]
     if thin.size >= ENOUGH:
-        covered += thin.weight
-        variance += thin.weight * thin.weight / thin.size
-        borrowed = thin.rate(smoothing)
+        covered += thin_weight
+        variance += thin_weight * thin_weight / thin.size
+        if expected := thin_expected + smoothing:
+            thin_rate *= (thin.hits + smoothing) / expected
+        thin_rate = min(thin_rate, thin_weight * HitCounts(thin.size, thin.size).rate(smoothing))
     size = covered * covered / variance
-    return HitCounts(size, size * (rate + borrowed))
-
-
-def _hit_ratio(hits: float, expected: float, smoothing: float) -> float:
-    """Return how many times the hits there are that the pool's rates predict."""
-    return (hits + smoothing) / (expected + smoothing) if expected + smoothing else 1.0
+    return HitCounts(size, size * (rate + thin_rate))

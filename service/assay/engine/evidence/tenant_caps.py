@@ -188,12 +188,8 @@ def design_effect(found: Iterable[Clustering], prior: float) -> float:
     weight = sum(c.weight for c in ordered)
     if not weight:
         return prior
-    passed = 0.0
-    middle = ordered[-1].effect
-    for each in ordered:
-        passed += each.weight
-        if passed >= weight / 2:
-            middle = each.effect
-            break
+    passed = accumulate(c.weight for c in ordered)
+    reached = (c.effect for c, sum_ in zip(ordered, passed, strict=True) if sum_ >= weight / 2)
+    middle = next(reached, ordered[-1].effect)
     mean = (_PRIOR_WEIGHT * prior + weight * middle) / (_PRIOR_WEIGHT + weight)
     return min(max(mean, 1.0), _MOST_CLUSTERED * prior)

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from assay.engine.evidence.decay import EvidenceSpec
-from assay.engine.evidence.observations import EndpointEvidence, FoldedCounts, HourCounts
+from assay.engine.evidence.observations import EndpointEvidence, FoldedCounts, HourCounts, total
 from assay.engine.evidence.strata import (
     HitCounts,
     Part,
@@ -136,11 +136,11 @@ def _fold(own: Sequence[CappedCounts], pool: PoolMixes, effect: float) -> Folded
     """Fold one endpoint's traffic; `effect` is the model's design effect."""
     counts = [each.counts for each in own]
     sources = tuple(sorted({each.source for each in counts}))
-    by_source = {s: _added(c.observed for c in counts if c.source == s) for s in sources}
+    by_source = {s: total(c.observed for c in counts if c.source == s) for s in sources}
     calls, errored, lenient = _accuracy(own, pool.calls)
     requests = sum(each.calls * each.counts.requests for each in own)
     return FoldedCounts(
-        observed=_added(by_source.values()),
+        observed=total(by_source.values()),
         discounted=Counts(requests, calls, errored),
         half_life=counts[0].half_life,
         sources=sources,
@@ -248,10 +248,10 @@ def _both(observed: FoldedCounts, traffic: FoldedCounts) -> FoldedCounts:
     sources = tuple(sorted({*observed.sources, *traffic.sources}))
     by_source = {}
     for source in sources:
-        by_source[source] = _added(f.by_source[source] for f in kinds if source in f.by_source)
+        by_source[source] = total(f.by_source[source] for f in kinds if source in f.by_source)
     return FoldedCounts(
-        observed=_added(each.observed for each in kinds),
-        discounted=_added(each.discounted for each in kinds),
+        observed=total(each.observed for each in kinds),
+        discounted=total(each.discounted for each in kinds),
         half_life=heavier.half_life,
         sources=sources,
         observed_from=min(each.observed_from for each in kinds),
@@ -269,18 +269,7 @@ def _lenient(kinds: Sequence[FoldedCounts]) -> float | None:
     """Return the sum of the lower counts of errors, `None` if no kind has two counts."""
     if all(each.lenient_errored is None for each in kinds):
         return None
-    counts = [
+    return sum(
         each.discounted.errored_requests if each.lenient_errored is None else each.lenient_errored
         for each in kinds
-    ]
-    return sum(counts)
-
-
-def _added(counts: Iterable[Counts]) -> Counts:
-    """Return the sum of counts, added in the order given."""
-    requests = calls = errored = 0.0
-    for each in counts:
-        requests += each.requests
-        calls += each.tool_call_requests
-        errored += each.errored_requests
-    return Counts(requests, calls, errored)
+    )

@@ -283,15 +283,12 @@ def update_memory(
     for key, state in memory.states.items():
         if state.binding in bindings and key not in present and not state.is_held(as_of):
             del states[key]
-            changes.append(_departure(state, as_of))
+            own = (state.binding, state.model, state.endpoint_id, state.state)
+            facts = {"memory.cusum": state.cusum, "memory.evictions": state.evictions}
+            message = "it left the catalog"
+            changes.append(PoolChange(as_of, *own, UNKNOWN, DEPARTED, message, (), facts))
     changes.sort(key=lambda c: (c.binding, c.model, c.endpoint_id))
     return PoolMemory(states), tuple(changes)
-
-
-def _departure(state: PoolState, as_of: datetime) -> PoolChange:
-    own = (state.binding, state.model, state.endpoint_id)
-    facts = {"memory.cusum": state.cusum, "memory.evictions": state.evictions}
-    return PoolChange(as_of, *own, state.state, UNKNOWN, DEPARTED, "it left the catalog", (), facts)
 
 
 def is_member(state: PoolState | None) -> bool:

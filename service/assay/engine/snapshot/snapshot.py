@@ -156,7 +156,12 @@ def restore_snapshot(
     and ValueError for an altered part or another policy.
     """
     head = read_manifest(manifest)
-    _require_unaltered(parts, {} if former is None else former.parts, pause)
+    checked = {} if former is None else former.parts
+    for name, data in parts.items():
+        if checked.get(name) is not data:
+            if address(data) != name:
+                raise ValueError(f"part {name} was altered")
+            pause()
     if head.policy != policy.digest:
         raise ValueError(f"the snapshot was judged by policy {head.policy}, not by {policy.digest}")
     known_models, known_pools = _views_by_address(former)
@@ -171,17 +176,6 @@ def restore_snapshot(
         pause()
     tenants = read_tenants(json.loads(parts[name]) for name in head.tenants if name in parts)
     return Snapshot(address(manifest), head.as_of, policy, models, pools, tenants, manifest, parts)
-
-
-def _require_unaltered(
-    parts: Mapping[str, bytes], checked: Mapping[str, bytes], pause: Callable[[], object]
-) -> None:
-    """Raise ValueError for a part that does not match its address and is not `checked`."""
-    for name, data in parts.items():
-        if checked.get(name) is not data:
-            if address(data) != name:
-                raise ValueError(f"part {name} was altered")
-            pause()
 
 
 def _views_by_address(

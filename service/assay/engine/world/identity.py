@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import count
+from itertools import count, product
 from operator import attrgetter, ne
 
 from assay.engine.world.catalog import Endpoint
@@ -28,15 +28,15 @@ def assign_ids(existing: Sequence[Endpoint], incoming: Sequence[Endpoint]) -> tu
     `existing` holds every endpoint that the model ever had, those no longer listed included. An
     unmatched offer gets the lowest suffix that was never used.
     """
-    known = _by_tag(existing)
+    known: dict[str, list[Endpoint]] = defaultdict(list)
+    for endpoint in existing:
+        known[endpoint.tag].append(endpoint)
+    offers: dict[str, dict[int, Endpoint]] = defaultdict(dict)
+    for place, endpoint in enumerate(incoming):
+        offers[endpoint.tag][place] = endpoint
     matched: dict[int, str] = {}
-    for tag, places in _places_by_tag(incoming).items():
-        matched.update(
-            _match(
-                sorted(known.get(tag, ()), key=_suffix),
-                {place: incoming[place] for place in places},
-            )
-        )
+    for tag, own in offers.items():
+        matched |= _match(sorted(known[tag], key=_suffix), own)
     ids = _with_new(matched, {endpoint.endpoint_id for endpoint in existing}, incoming)
     return tuple(
         replace(endpoint, endpoint_id=endpoint_id)
@@ -65,28 +65,17 @@ def _match(known: Sequence[Endpoint], offers: Mapping[int, Endpoint]) -> dict[in
             found[place] = same.pop().endpoint_id
     settled = set(found.values())
     rest = [endpoint for endpoint in known if endpoint.endpoint_id not in settled]
+    left = [(place, offer) for place, offer in offers.items() if place not in found]
+    pairs = sorted(
+        (_differences(was, offer), place, order)
+        for (place, offer), (order, was) in product(left, enumerate(rest))
+    )
     taken: set[int] = set()
-    for place, order in _most_alike_first(
-        rest, {p: offer for p, offer in offers.items() if p not in found}
-    ):
+    for _, place, order in pairs:
         if place not in found and order not in taken:
             found[place] = rest[order].endpoint_id
             taken.add(order)
     return found
-
-
-def _most_alike_first(
-    known: Sequence[Endpoint], offers: Mapping[int, Endpoint]
-) -> list[tuple[int, int]]:
-    """Return pairs of an offer's place and a known endpoint's index, the most alike first."""
-    before = [(_terms(endpoint), _readings(endpoint)) for endpoint in known]
-    now = {place: (_terms(offer), _readings(offer)) for place, offer in offers.items()}
-    pairs = sorted(
-        (_unequal(was[0], new[0]), _unequal(was[1], new[1]), place, order)
-        for place, new in now.items()
-        for order, was in enumerate(before)
-    )
-    return [(place, order) for *_, place, order in pairs]
 
 
 def _with_new(
@@ -128,8 +117,10 @@ _readings: Callable[[Endpoint], Content] = attrgetter(
 )
 
 
-def _unequal(one: Content, other: Content) -> int:
-    return sum(map(ne, one, other))
+def _differences(known: Endpoint, offer: Endpoint) -> tuple[int, int]:
+    """Return the number of terms and of readings that differ."""
+    terms = sum(map(ne, _terms(known), _terms(offer)))
+    return terms, sum(map(ne, _readings(known), _readings(offer)))
 
 
 def _content(endpoint: Endpoint) -> Content:
@@ -144,17 +135,3 @@ def _suffix(endpoint: Endpoint) -> tuple[int, str]:
     """Return the sort key of an id among those of its tag: 1 for the bare one, then its number."""
     number = endpoint.endpoint_id.removeprefix(f"{endpoint.model}@{endpoint.tag}").removeprefix("~")
     return (int(number) if number.isdecimal() else 1), endpoint.endpoint_id
-
-
-def _by_tag(endpoints: Iterable[Endpoint]) -> dict[str, list[Endpoint]]:
-    found: dict[str, list[Endpoint]] = defaultdict(list)
-    for endpoint in endpoints:
-        found[endpoint.tag].append(endpoint)
-    return found
-
-
-def _places_by_tag(endpoints: Iterable[Endpoint]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = defaultdict(list)
-    for place, endpoint in enumerate(endpoints):
-        found[endpoint.tag].append(place)
-    return found
