@@ -81,25 +81,21 @@ def request_from(message: pb.DecideRequest) -> Request:
     if values.get("seed") == b"":
         raise InvalidField("seed", "", "16 or 32 bytes")
     if "provider" in values:
-        values["provider"] = _preferences_from(values["provider"])
+        wants = _set_fields(values["provider"])
+        if "sort" in wants:
+            sort = _set_fields(wants.pop("sort"))
+            if "by" in sort:
+                check_one_of("provider.sort.by", sort["by"], SORTS)
+                wants["sort"] = sort["by"]
+            if "partition" in sort:
+                wants["partition"] = sort["partition"]
+        if "max_price" in wants:
+            wants["max_price"] = MaxPrice(**_set_fields(wants["max_price"]))
+        for name in ("preferred_min_throughput", "preferred_max_latency"):
+            if name in wants:
+                wants[name] = Percentiles(**_set_fields(wants[name]))
+        values["provider"] = ProviderPreferences(**wants)
     return Request(**{"model": "", **values})
-
-
-def _preferences_from(message: pb.ProviderPreferences) -> ProviderPreferences:
-    values = _set_fields(message)
-    if "sort" in values:
-        sort = _set_fields(values.pop("sort"))
-        if "by" in sort:
-            check_one_of("provider.sort.by", sort["by"], SORTS)
-            values["sort"] = sort["by"]
-        if "partition" in sort:
-            values["partition"] = sort["partition"]
-    if "max_price" in values:
-        values["max_price"] = MaxPrice(**_set_fields(values["max_price"]))
-    for name in ("preferred_min_throughput", "preferred_max_latency"):
-        if name in values:
-            values[name] = Percentiles(**_set_fields(values[name]))
-    return ProviderPreferences(**values)
 
 
 def _set_fields(message: Any) -> dict[str, Any]:  # noqa: ANN401 - any of the messages above
