@@ -86,19 +86,18 @@ def add_traffic(
     spreads = (_clustering_at(own, naming, spec.design_effect) for own in fresh.values())
     effect = design_effect((each for each in spreads if each), spec.design_effect)
     pool = {name: cap_tenants(own, naming, MOST_EFFECTIVE * effect) for name, own in fresh.items()}
-    mixes = _pool_mixes([each for own in pool.values() for each in own])
-    folded = {name: _fold(own, mixes, effect) for name, own in pool.items()}
-    names = (*evidence, *(name for name in by_endpoint if name not in evidence))
-    return {name: _joined(evidence.get(name, _STALE), folded.get(name), effect) for name in names}
-
-
-def _pool_mixes(capped: Sequence[CappedCounts]) -> PoolMixes:
-    calls = group_by_stratum(map(_calls_of, capped))
-    autos = group_by_stratum(map(_autos_of, capped))
-    return PoolMixes(
+    capped = [each for own in pool.values() for each in own]
+    calls, autos = (
+        group_by_stratum(map(_calls_of, capped)),
+        group_by_stratum(map(_autos_of, capped)),
+    )
+    mixes = PoolMixes(
         {source: mix(strata) for source, strata in calls.items()},
         {source: mix(strata, _SMOOTHING) for source, strata in autos.items()},
     )
+    folded = {name: _fold(own, mixes, effect) for name, own in pool.items()}
+    names = (*evidence, *(name for name in by_endpoint if name not in evidence))
+    return {name: _joined(evidence.get(name, _STALE), folded.get(name), effect) for name in names}
 
 
 def _calls_of(each: CappedCounts) -> Part:
@@ -139,6 +138,10 @@ def _fold(own: Sequence[CappedCounts], pool: PoolMixes, effect: float) -> Folded
     by_source = {s: total(c.observed for c in counts if c.source == s) for s in sources}
     calls, errored, lenient = _accuracy(own, pool.calls)
     requests = sum(each.calls * each.counts.requests for each in own)
+    autos = group_by_stratum(map(_autos_of, own))
+    shares: dict[str, float | None] = dict.fromkeys(sources)  # none without free choice
+    for source, strata in autos.items():
+        shares[source] = standardize(strata, pool.autos[source]).rate()
     return FoldedCounts(
         observed=total(by_source.values()),
         discounted=Counts(requests, calls, errored),
@@ -149,21 +152,10 @@ def _fold(own: Sequence[CappedCounts], pool: PoolMixes, effect: float) -> Folded
         by_source=by_source,
         references=frozenset(),
         lenient_errored=lenient,
-        shares=_propensities(own, sources, pool.autos),
+        shares=shares,
         design_effect=effect,
         hour=_closed_hour(own),
     )
-
-
-def _propensities(
-    own: Sequence[CappedCounts], sources: Sequence[str], pool: Mapping[str, RequestMix]
-) -> dict[str, float | None]:
-    """Return standardized propensities; `None` for a source without requests with free choice."""
-    autos = group_by_stratum(map(_autos_of, own))
-    return {
-        source: standardize(autos[source], pool[source]).rate() if source in autos else None
-        for source in sources
-    }
 
 
 def _accuracy(
@@ -249,6 +241,14 @@ def _both(observed: FoldedCounts, traffic: FoldedCounts) -> FoldedCounts:
     by_source = {}
     for source in sources:
         by_source[source] = total(f.by_source[source] for f in kinds if source in f.by_source)
+    lenient = None  # as long as no kind has two counts of errors
+    if any(each.lenient_errored is not None for each in kinds):
+        lenient = sum(
+            each.discounted.errored_requests
+            if each.lenient_errored is None
+            else each.lenient_errored
+            for each in kinds
+        )
     return FoldedCounts(
         observed=total(each.observed for each in kinds),
         discounted=total(each.discounted for each in kinds),
@@ -258,18 +258,8 @@ def _both(observed: FoldedCounts, traffic: FoldedCounts) -> FoldedCounts:
         observed_to=max(each.observed_to for each in kinds),
         by_source=by_source,
         references=observed.references | traffic.references,
-        lenient_errored=_lenient(kinds),
+        lenient_errored=lenient,
         shares={**observed.shares, **traffic.shares},
         design_effect=traffic.design_effect,
         hour=traffic.hour,
-    )
-
-
-def _lenient(kinds: Sequence[FoldedCounts]) -> float | None:
-    """Return the sum of the lower counts of errors, `None` if no kind has two counts."""
-    if all(each.lenient_errored is None for each in kinds):
-        return None
-    return sum(
-        each.discounted.errored_requests if each.lenient_errored is None else each.lenient_errored
-        for each in kinds
     )

@@ -38,7 +38,7 @@ from assay.engine.evidence.observations import (
 from assay.engine.evidence.speed import fill_from_traffic
 from assay.engine.evidence.traffic import add_traffic
 from assay.engine.policy.binding import CompiledBinding
-from assay.engine.policy.evaluation import Facts, SharedFacts
+from assay.engine.policy.evaluation import Facts
 from assay.engine.policy.fact_values import (
     benchmark_facts,
     cohort_facts,
@@ -138,29 +138,22 @@ def _evaluate_without_memory(
 
 
 def _pool_view(binding: CompiledBinding, view: ModelView, evaluation: PoolEvaluation) -> PoolView:
-    columns = _judged_keys(binding, view.rows[binding.fold], view.shared(binding.fold))
+    """Return a pool's verdicts, with the values of the order keys that need no request."""
+    rows, shared = view.rows[binding.fold], view.shared(binding.fold)
+    columns: dict[str, list[object]] = {}
+    for order in (binding.across, binding.within):
+        values = order.fused(order.judged_keys)(rows, shared)
+        columns |= zip((key.name for key in order.judged_keys), values, strict=True)
     endpoints: list[JudgedEndpoint] = []
     for index, (findings, standing) in enumerate(evaluation.endpoints):
         unjudged = view.endpoints[index]
         verdict = unjudged if findings is NO_FINDINGS else unjudged.with_findings(findings)
-        keys = {name: column[index] for name, column in columns.items()}
+        keys = {name: _number(column[index]) for name, column in columns.items()}
         endpoints.append(JudgedEndpoint(verdict, keys, standing))
     has_memory = evaluation.has_memory
     return PoolView(
         binding.name, view.model, tuple(endpoints), tuple(columns), has_memory=has_memory
     )
-
-
-def _judged_keys(
-    binding: CompiledBinding, rows: Sequence[Facts], shared: SharedFacts
-) -> Mapping[str, list[float | None]]:
-    """Return a column of numbers for each order key that needs no request."""
-    columns: dict[str, list[float | None]] = {}
-    for order in (binding.across, binding.within):
-        values = order.fused(order.judged_keys)(rows, shared)
-        for key, column in zip(order.judged_keys, values, strict=True):
-            columns[key.name] = [_number(value) for value in column]
-    return columns
 
 
 def _number(value: object) -> float | None:
@@ -266,7 +259,13 @@ def rejudge(snapshot: Snapshot, policy: Policy, models: Iterable[str]) -> Snapsh
     """
     folds = {binding.fold for binding in policy.bindings.values()}
     known = [snapshot.models[name] for name in models if name in snapshot.models]
-    views = [_with_folds(view, folds) for view in known]
+    views: list[ModelView] = []
+    for view in known:
+        substitute = next(iter(view.rows))
+        missing = folds - view.rows.keys()
+        rows = {**view.rows, **dict.fromkeys(missing, view.rows[substitute])}
+        cohort = {**view.cohort, **dict.fromkeys(missing, view.cohort[substitute])}
+        views.append(replace(view, rows=rows, cohort=cohort))
     pools = judge_pools(policy, views, partial(_evaluate_with_standings, snapshot))
     return replace(
         snapshot,
@@ -309,13 +308,3 @@ def _with_memory(found: RuleFindings, former: Verdict, standing: PoolStanding) -
         broken=tuple(f for f in found.broken if (f.rule_set, f.rule) not in tolerated),
         abstained=(*minimum_findings, *still_tolerated, *found.abstained),
     )
-
-
-def _with_folds(view: ModelView, folds: Iterable[str]) -> ModelView:
-    """Return a model's view with rows for every one of these ways of folding."""
-    rows, cohort = dict(view.rows), dict(view.cohort)
-    substitute = next(iter(view.rows))
-    for fold in folds:
-        rows.setdefault(fold, view.rows[substitute])
-        cohort.setdefault(fold, view.cohort[substitute])
-    return replace(view, rows=rows, cohort=cohort)

@@ -72,8 +72,8 @@ def scorecards(snapshot: Snapshot, report: PoolReport) -> tuple[Scorecard, ...]:
     standings = {judged.verdict.endpoint_id: judged.standing for judged in pool.endpoints}
     cards: list[Scorecard] = []
     for endpoint in report.others:
-        row = rows[endpoint.verdict.endpoint_id]
-        standing = standings[endpoint.verdict.endpoint_id]
+        endpoint_id = endpoint.verdict.endpoint_id
+        row, standing = rows[endpoint_id], standings[endpoint_id]
         if standing:
             row = subtract_counts(row, standing.forgotten)
         card = _scorecard(binding, view.shared(binding.fold), row, endpoint)
@@ -90,7 +90,13 @@ def _scorecard(
         raise ValueError(f"binding {binding.name} has no pool")
 
     def holds_after(more: int) -> bool:
-        return not enter.findings([_with_clean_requests(row, more, binding)], shared)[0].broken
+        """Whether the rules hold after further clean requests; the propensity stays."""
+        effect = {"tools.design_effect": binding.evidence.design_effect}
+        fresh = {**effect, **UNOBSERVED, **row, "observed.stale": False, "observed.age_hours": 0.0}
+        for name in COUNTED:
+            count = fresh[name]
+            fresh[name] = (count if isinstance(count, (int, float)) else 0) + more
+        return not enter.findings([fresh], shared)[0].broken
 
     [found] = enter.findings([row], shared)
     roots = {**shared, "endpoint": row}
@@ -117,17 +123,6 @@ def _accuracy(row: Facts) -> AccuracyEstimate | None:
     good = min(max((calls - errored) / effect, 0.0), total)
     low, high = wilson_lower(good, total, CONFIDENCE), wilson_upper(good, total, CONFIDENCE)
     return AccuracyEstimate(good / total, low, high, total)
-
-
-def _with_clean_requests(row: Facts, more: int, binding: CompiledBinding) -> Facts:
-    """Return the row after further clean tool-call requests; its propensity stays."""
-    design_effect = binding.evidence.design_effect
-    fresh: dict[str, object] = {"tools.design_effect": design_effect, **UNOBSERVED, **row}
-    fresh |= {"observed.stale": False, "observed.age_hours": 0.0}
-    for name in COUNTED:
-        count = fresh[name]
-        fresh[name] = (count if isinstance(count, (int, float)) else 0) + more
-    return fresh
 
 
 def fewest(holds: Callable[[int], bool]) -> int | None:

@@ -66,11 +66,15 @@ class PoolTick:
         pool = ModelPool(binding, binding.enter, binding.stay, shared, self.as_of)
         moved = pool.advance(self._endpoints(pool, rows), closes_hour=self.closes_hour)
         self.transitions.extend(moved)
-        judged = self._evaluate_evicted(pool, rows, moved)
-        return PoolEvaluation(
-            [(_findings(pool, transition), _standing(transition)) for transition in judged],
-            has_memory=True,
-        )
+        evicted: dict[int, EvaluatedEndpoint] = {}  # the rules of `enter` apply to them from now on
+        for index, transition in enumerate(moved):
+            if transition.endpoint.is_member and not is_member(transition.state):
+                endpoint = replace(transition.endpoint, state=transition.state)
+                evicted[index] = _without_forgotten(pool, endpoint, rows[index])
+        found = pool.enter.findings([e.row for e in evicted.values()], shared)
+        for (index, endpoint), findings in zip(evicted.items(), found, strict=True):
+            moved[index] = replace(moved[index], endpoint=replace(endpoint, findings=findings))
+        return PoolEvaluation([(_findings(pool, t), _standing(t)) for t in moved], has_memory=True)
 
     def _endpoints(self, pool: ModelPool, rows: Sequence[Facts]) -> list[EvaluatedEndpoint]:
         """Evaluate every endpoint by the rules of the state it is in."""
@@ -81,7 +85,9 @@ class PoolTick:
             state = self.memory.states.get((binding.name, endpoint_id))
             known = self.evidence[binding.fold].get(endpoint_id)
             half_life = known.folded.half_life if known and known.folded else None
-            hour = self._hour(endpoint_id, known)
+            hour = self.observed.get(endpoint_id, NO_HOUR)
+            if known and known.folded and (traffic := known.folded.hour):
+                hour = HourCounts(hour.calls + traffic.calls, hour.errored + traffic.errored)
             unread = EvaluatedEndpoint(
                 endpoint_id, state, row, RuleFindings(), hour, NO_COUNTS, half_life
             )
@@ -89,29 +95,6 @@ class PoolTick:
         members = frozenset(e.endpoint_id for e in endpoints if e.is_member)
         found = binding.pool_findings([e.row for e in endpoints], pool.shared, members)
         return [replace(e, findings=f) for e, f in zip(endpoints, found, strict=True)]
-
-    def _hour(self, endpoint_id: str, known: EndpointEvidence | None) -> HourCounts:
-        """Return an endpoint's closed hour: as observed by others, and its traffic."""
-        observed = self.observed.get(endpoint_id, NO_HOUR)
-        traffic = known.folded.hour if known and known.folded else None
-        if traffic is None:
-            return observed
-        return HourCounts(observed.calls + traffic.calls, observed.errored + traffic.errored)
-
-    def _evaluate_evicted(
-        self, pool: ModelPool, rows: Sequence[Facts], moved: Sequence[Transition]
-    ) -> list[Transition]:
-        """Evaluate the endpoints that were just evicted by the `enter` rules."""
-        evicted: dict[int, EvaluatedEndpoint] = {}
-        for index, transition in enumerate(moved):
-            if transition.endpoint.is_member and not is_member(transition.state):
-                endpoint = replace(transition.endpoint, state=transition.state)
-                evicted[index] = _without_forgotten(pool, endpoint, rows[index])
-        found = pool.enter.findings([e.row for e in evicted.values()], pool.shared)
-        judged = list(moved)
-        for (index, endpoint), findings in zip(evicted.items(), found, strict=True):
-            judged[index] = replace(moved[index], endpoint=replace(endpoint, findings=findings))
-        return judged
 
 
 def _without_forgotten(

@@ -146,12 +146,23 @@ class ModelPool:
 
     def _remain(self, transition: Transition, state: PoolState) -> Transition:
         """Evict a member the fast way, or count its slow failures."""
-        level, endpoint, total = self.binding.accuracy, transition.endpoint, state.cusum
-        if level is not None:
-            total = cusum(total, endpoint.hour, self.spec, level, self._design_effect(endpoint))
-        if total >= self.spec.cusum_limit:
-            counted = replace(transition, state=replace(state, cusum=total))
-            return self._evict(counted, "fast", (self._alarm(endpoint.hour, total),))
+        spec, endpoint, hour = self.spec, transition.endpoint, transition.endpoint.hour
+        total, accuracy = state.cusum, self.binding.accuracy
+        if accuracy is not None:
+            effect = endpoint.row.get("tools.design_effect")
+            if not isinstance(effect, float):
+                effect = self.binding.evidence.design_effect
+            total = cusum(total, hour, spec, accuracy, effect)
+        if total >= spec.cusum_limit:
+            message = (
+                f"{hour.errored:.0f} of {hour.calls:.0f} tool-call requests of the hour errored:"
+                f" the evidence for {spec.change_odds:g} times the allowed errors adds up to"
+                f" {total:.2f}, the limit is {spec.cusum_limit:g}"
+            )
+            alarm = RuleFinding("cusum", "ACCURACY", message, "false", self.binding.rules.name)
+            return self._evict(
+                replace(transition, state=replace(state, cusum=total)), "fast", (alarm,)
+            )
         failures, failed_at = 0, None
         if endpoint.findings.broken:
             is_consecutive = state.failed_at == self.as_of - HOUR
@@ -161,22 +172,15 @@ class ModelPool:
         state = replace(state, cusum=total, slow_failures=failures, failed_at=failed_at)
         return replace(transition, state=state)
 
-    def _design_effect(self, endpoint: EvaluatedEndpoint) -> float:
-        found = endpoint.row.get("tools.design_effect")
-        return found if isinstance(found, float) else self.binding.evidence.design_effect
-
-    def _alarm(self, hour: HourCounts, total: float) -> RuleFinding:
-        """Return what the fast way reports in place of a rule."""
-        spec = self.spec
-        message = (
-            f"{hour.errored:.0f} of {hour.calls:.0f} tool-call requests of the hour errored: the"
-            f" evidence for {spec.change_odds:g} times the allowed errors adds up to {total:.2f},"
-            f" the limit is {spec.cusum_limit:g}"
-        )
-        return RuleFinding("cusum", "ACCURACY", message, "false", self.binding.rules.name)
-
     def _evict_slowly(self, transitions: Sequence[Transition]) -> list[Transition]:
         """Evict members that failed for long enough, the worst first, within the pool's limits."""
+
+        def accuracy_and_id(index: int) -> tuple[float, str]:
+            endpoint = transitions[index].endpoint
+            known = counts_in_row(endpoint.row)
+            accuracy = 1.0 - known.errored / known.calls if known.calls > 0 else 1.0
+            return accuracy, endpoint.endpoint_id
+
         room = sum(is_member(t.state) for t in transitions) - self.binding.minimum
         moved = list(transitions)
         failed = [
@@ -184,7 +188,7 @@ class ModelPool:
             for index, t in enumerate(transitions)
             if t.state and t.state.slow_failures >= self.spec.slow_failures
         ]
-        failed.sort(key=lambda index: _accuracy_and_id(transitions[index].endpoint))
+        failed.sort(key=accuracy_and_id)
         for rank, index in enumerate(failed):
             failing = transitions[index]
             if rank >= room:
@@ -318,12 +322,6 @@ def hold_after(spec: MemorySpec, evictions: int) -> timedelta:
             break
         length = min(length * spec.backoff, spec.hold_max)
     return length
-
-
-def _accuracy_and_id(endpoint: EvaluatedEndpoint) -> tuple[float, str]:
-    known = counts_in_row(endpoint.row)
-    accuracy = 1.0 - known.errored / known.calls if known.calls > 0 else 1.0
-    return accuracy, endpoint.endpoint_id
 
 
 def ordinal(number: int) -> str:

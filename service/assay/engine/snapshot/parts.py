@@ -221,16 +221,12 @@ def write_tenants(
 
 def read_tenants(parts: Iterable[Part]) -> Mapping[str, TenantView]:
     """Read every tenant that has settings or preferences."""
-    return {
-        part["tenant"]: TenantView(
-            _read_settings(part["settings"]), tuple(Preference(**p) for p in part["preferences"])
-        )
-        for part in parts
-    }
-
-
-def _read_settings(written: Part | None) -> TenantSettings | None:
-    if written is None:
-        return None
-    only, ignore = tuple(written["only"]), tuple(written["ignore"])
-    return TenantSettings(**{**written, "only": only, "ignore": ignore})
+    tenants: dict[str, TenantView] = {}
+    for part in parts:
+        settings, written = None, part["settings"]
+        if written is not None:
+            lists = {name: tuple(written[name]) for name in ("only", "ignore")}
+            settings = TenantSettings(**{**written, **lists})
+        preferences = tuple(Preference(**each) for each in part["preferences"])
+        tenants[part["tenant"]] = TenantView(settings, preferences)
+    return tenants

@@ -164,7 +164,14 @@ def restore_snapshot(
             pause()
     if head.policy != policy.digest:
         raise ValueError(f"the snapshot was judged by policy {head.policy}, not by {policy.digest}")
-    known_models, known_pools = _views_by_address(former)
+    known_models: dict[str, ModelView] = {}
+    known_pools: dict[tuple[str, str], PoolView] = {}  # by its own address and the model's
+    if former is not None:
+        before = read_manifest(former.manifest)
+        for model, name in before.models.items():
+            known_models[name] = former.models[model]
+        for key, name in before.pools.items():
+            known_pools[name, before.models[key[1]]] = former.pools[key]
     models: dict[str, ModelView] = {}
     for model, name in head.models.items():
         models[model] = known_models.get(name) or read_model(json.loads(parts[name]))
@@ -176,15 +183,3 @@ def restore_snapshot(
         pause()
     tenants = read_tenants(json.loads(parts[name]) for name in head.tenants if name in parts)
     return Snapshot(address(manifest), head.as_of, policy, models, pools, tenants, manifest, parts)
-
-
-def _views_by_address(
-    snapshot: Snapshot | None,
-) -> tuple[Mapping[str, ModelView], Mapping[tuple[str, str], PoolView]]:
-    """Return a snapshot's views by the addresses of the parts that they depend on."""
-    if snapshot is None:
-        return {}, {}
-    head = read_manifest(snapshot.manifest)
-    models = {name: snapshot.models[model] for model, name in head.models.items()}
-    pools = {(name, head.models[key[1]]): snapshot.pools[key] for key, name in head.pools.items()}
-    return models, pools
