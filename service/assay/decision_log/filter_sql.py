@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -14,7 +14,9 @@ from sqlalchemy import (
     Boolean,
     Column,
     ColumnElement,
+    FromClause,
     Integer,
+    Select,
     and_,
     exists,
     false,
@@ -79,84 +81,48 @@ class UntranslatableError(Exception):
     """An operation that no query can express; the translator adds its place."""
 
 
-class _Position(FunctionElement[int]):
+class _Spelled(FunctionElement[Any]):
+    """A function that the two databases spell differently; `{0}` is its first argument."""
+
+    inherit_cache = True
+    spellings: ClassVar[Mapping[str, str]]
+
+
+class _Position(_Spelled):
     """Where the second text begins in the first, from 1; 0 if it does not occur."""
 
-    type = Integer()
-    name = "position_of"
     inherit_cache = True
+    type = Integer()
+    spellings: ClassVar = {"sqlite": "instr({0}, {1})", "postgresql": "strpos({0}, {1})"}
 
 
-class _Ending(FunctionElement[str]):
+class _Ending(_Spelled):
     """The last characters of a text, or all of a shorter one."""
 
-    type = NAME
-    name = "ending_of"
     inherit_cache = True
+    type = NAME
+    spellings: ClassVar = {"sqlite": "substr({0}, -{1}, {1})", "postgresql": "right({0}, {1})"}
 
 
-class _Microseconds(FunctionElement[int]):
+class _Microseconds(_Spelled):
     """An instant as microseconds since 1970."""
 
-    type = BigInteger()
-    name = "microseconds_of"
     inherit_cache = True
+    type = BigInteger()
+    spellings: ClassVar = {
+        "sqlite": "{0}",
+        "postgresql": "CAST(EXTRACT(EPOCH FROM {0}) * 1000000 AS BIGINT)",
+    }
 
 
-@compiles(_Microseconds)
-def _stored_integer(
-    element: _Microseconds,
+@compiles(_Spelled)
+def _spell(
+    element: _Spelled,
     compiler: SQLCompiler,
     **how: Any,  # noqa: ANN401 - SQLAlchemy passes anything
 ) -> str:
-    return compiler.process(element.clause_expr, **how)
-
-
-@compiles(_Microseconds, "postgresql")
-def _extract_epoch(
-    element: _Microseconds,
-    compiler: SQLCompiler,
-    **how: Any,  # noqa: ANN401 - SQLAlchemy passes anything
-) -> str:
-    seconds = f"EXTRACT(EPOCH FROM {compiler.process(element.clause_expr, **how)})"
-    return f"CAST({seconds} * 1000000 AS BIGINT)"
-
-
-@compiles(_Position)
-def _instr(
-    element: _Position,
-    compiler: SQLCompiler,
-    **how: Any,  # noqa: ANN401 - SQLAlchemy passes anything
-) -> str:
-    return f"instr{compiler.process(element.clause_expr, **how)}"
-
-
-@compiles(_Position, "postgresql")
-def _strpos(
-    element: _Position,
-    compiler: SQLCompiler,
-    **how: Any,  # noqa: ANN401 - SQLAlchemy passes anything
-) -> str:
-    return f"strpos{compiler.process(element.clause_expr, **how)}"
-
-
-@compiles(_Ending)
-def _substr(
-    element: _Ending,
-    compiler: SQLCompiler,
-    **how: Any,  # noqa: ANN401 - SQLAlchemy passes anything
-) -> str:
-    text, size = (compiler.process(part, **how) for part in element.clauses)
-    return f"substr({text}, -{size}, {size})"
-
-
-@compiles(_Ending, "postgresql")
-def _right(
-    element: _Ending,
-    compiler: SQLCompiler,
-    **how: Any,  # noqa: ANN401 - SQLAlchemy passes anything
-) -> str:
-    return f"right{compiler.process(element.clause_expr, **how)}"
+    arguments = (compiler.process(part, **how) for part in element.clauses)
+    return element.spellings[compiler.dialect.name].format(*arguments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,26 +154,20 @@ class ItemList:
     items: tuple[Operand, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """A part of the filter with a fault that is already reported."""
+Operand = SqlConstant | RowValue | WordList | ItemList
 
 
-UNKNOWN: Final = Unknown()
-Operand = SqlConstant | RowValue | WordList | ItemList | Unknown
-
-
-def items_of(operand: SqlConstant | ItemList) -> tuple[Operand, ...]:
+def items_of(operand: Operand) -> tuple[Operand, ...]:
     """Return the items of a list, or the keys of a map."""
-    return (
-        operand.items if isinstance(operand, ItemList) else tuple(map(SqlConstant, operand.value))
-    )
+    if isinstance(operand, ItemList):
+        return operand.items
+    if isinstance(operand, SqlConstant):
+        return tuple(map(SqlConstant, operand.value))
+    raise UntranslatableError("in needs a list field or a list literal")
 
 
 def list_operand(items: Sequence[Operand]) -> Operand:
     """Return the list of the items, as a constant if all of them are."""
-    if any(isinstance(item, Unknown) for item in items):
-        return UNKNOWN
     values = [item.value for item in items if isinstance(item, SqlConstant)]
     return SqlConstant(values) if len(values) == len(items) else ItemList(tuple(items))
 
@@ -215,11 +175,8 @@ def list_operand(items: Sequence[Operand]) -> Operand:
 def to_sql(operand: Operand) -> ColumnElement[Any]:
     """Return an int or text as SQL; constants always become bound parameters."""
     if isinstance(operand, RowValue):
-        return (
-            _STORED_OTHERWISE[operand.field](operand.expression)
-            if operand.field in _STORED_OTHERWISE
-            else operand.expression
-        )
+        read = _STORED_OTHERWISE.get(operand.field)
+        return operand.expression if read is None else read(operand.expression)
     value = operand.value if isinstance(operand, SqlConstant) else None
     if isinstance(value, str):
         if "\0" in value:
@@ -253,17 +210,13 @@ def condition(operand: Operand) -> ColumnElement[bool]:
 
 def negate(operand: Operand) -> Operand:
     """Return the negation of a bool."""
-    return (
-        SqlConstant(not operand.value)
-        if isinstance(operand, SqlConstant)
-        else RowValue(not_(condition(operand)))
-    )
+    if isinstance(operand, SqlConstant):
+        return SqlConstant(not operand.value)
+    return RowValue(not_(condition(operand)))
 
 
 def combine(symbol: str, parts: Sequence[Operand]) -> Operand:
     """Combine bools by `&&` or `||`, with constants evaluated."""
-    if any(isinstance(part, Unknown) for part in parts):
-        return UNKNOWN
     decisive = symbol == "||"
     if any(isinstance(part, SqlConstant) and part.value is decisive for part in parts):
         return SqlConstant(decisive)
@@ -362,55 +315,43 @@ def _compare_bools(symbol: str, left: Operand, right: Operand) -> Operand:
 
 def _is_in(type_: Type, element: Operand, container: Operand) -> Operand:
     if isinstance(container, WordList):
-        return _has_word(container.kind, element)
-    if not isinstance(container, SqlConstant | ItemList):
-        raise UntranslatableError("in needs a list field or a list literal")
+        words, per_row = finding_set_word.alias(), not isinstance(element, SqlConstant)
+        holds = words.c.word == to_sql(element)
+        return RowValue(has_word(words, container.kind, holds, per_row=per_row))
     items = items_of(container)
-    constants = [item for item in items if isinstance(item, SqlConstant)]
-    rest = [item for item in items if not isinstance(item, SqlConstant)]
     if isinstance(element, SqlConstant) or type_ == BOOL:
         return combine("||", [_compare("==", type_, element, item) for item in items])
+    rest = [item for item in items if not isinstance(item, SqlConstant)]
     parts = [_compare("==", type_, element, item) for item in rest]
+    constants = [to_sql(item) for item in items if isinstance(item, SqlConstant)]
     if constants:
-        parts.append(RowValue(to_sql(element).in_([to_sql(constant) for constant in constants])))
+        parts.append(RowValue(to_sql(element).in_(constants)))
     return combine("||", parts)
 
 
-def _has_word(kind: str, element: Operand) -> Operand:
-    """Test for a word; a constant word finds its sets by index."""
-    words = finding_set_word.alias()
-    if isinstance(element, SqlConstant):
-        sets = select(words.c.finding_set).where(
-            words.c.kind == kind, words.c.word == to_sql(element)
-        )
-        return RowValue(decision.c.finding_set.in_(sets.correlate_except(words)))
-    return RowValue(any_word(words, kind, words.c.word == to_sql(element)))
-
-
-def any_word(
-    words: Any,  # noqa: ANN401 - an alias of a table
-    kind: str,
-    holds: ColumnElement[bool],
+def has_word(
+    words: FromClause, kind: str, holds: ColumnElement[bool], *, per_row: bool
 ) -> ColumnElement[bool]:
-    """Return whether the condition holds for a word of the decision."""
-    own = (words.c.finding_set == decision.c.finding_set, words.c.kind == kind)
-    return exists(select(words.c.word).where(*own, holds).correlate_except(words))
+    """Return whether the condition holds for a word of the decision.
+
+    Unless it must be evaluated `per_row`, an index finds the sets that have such a word once.
+    """
+    if per_row:
+        return exists(_own_words(words, words.c.word, kind, holds))
+    sets = select(words.c.finding_set).where(words.c.kind == kind, holds).correlate_except(words)
+    return decision.c.finding_set.in_(sets)
 
 
-def count_words(
-    words: Any,  # noqa: ANN401 - an alias of a table
-    kind: str,
-    *holds: ColumnElement[bool],
-) -> ColumnElement[int]:
+def count_words(words: FromClause, kind: str, *holds: ColumnElement[bool]) -> ColumnElement[int]:
     """Return for how many words of the decision the conditions hold."""
+    return _own_words(words, func.count(), kind, *holds).scalar_subquery()
+
+
+def _own_words(
+    words: FromClause, what: ColumnElement[Any], kind: str, *holds: ColumnElement[bool]
+) -> Select[Any]:
     own = (words.c.finding_set == decision.c.finding_set, words.c.kind == kind)
-    return (
-        select(func.count())
-        .select_from(words)
-        .where(*own, *holds)
-        .correlate_except(words)
-        .scalar_subquery()
-    )
+    return select(what).select_from(words).where(*own, *holds).correlate_except(words)
 
 
 def _size(_type: Type, operand: Operand) -> Operand:
