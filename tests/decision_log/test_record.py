@@ -16,7 +16,7 @@ from assay.decision_log.record import (
     DecisionRecord,
     decode_record,
     encode_record,
-    request_of,
+    value_of,
 )
 from assay.engine.decide.plan import Moment
 from assay.engine.errors import InvalidField
@@ -221,7 +221,7 @@ def test_a_record_with_an_invalid_seed_has_a_row_but_cannot_be_replayed() -> Non
 
 def test_a_logged_request_is_validated() -> None:
     with pytest.raises(InvalidField):
-        request_of({"model": ""})
+        value_of(Request, {"model": ""})
 
 
 @pytest.mark.parametrize(

@@ -20,14 +20,14 @@ from assay.cli.audit_options import (
 from assay.cli.options import DatabaseUrl, Json
 from assay.cli.output import console, print_json, print_table, utc
 from assay.decision_log.auditor import Auditor, DecisionDetail, DecisionQuery
-from assay.decision_log.decision_row import LoggedVerdict
 from assay.decision_log.record import DecisionRecord, decode_record
-from assay.engine.decide.plan import Plan
+from assay.decision_log.replay import logged_plan
 from assay.engine.errors import CallerError
 
 _Rows = list[dict[str, Any]]
 _ATTEMPT_FIELDS = ("rank", "model", "endpoint_id", "provider", "rule_set")
-_REASON_FIELDS = ("rule_set", "rule", "reason", "outcome")
+_VERDICT_FIELDS = ("model", "endpoint_id", "provider")
+_REASON_FIELDS = ("rule_set", "rule", "reason", "outcome", "message")
 
 
 class NoMatchingDecision(CallerError):
@@ -88,53 +88,20 @@ class _Content:
 
 
 def _content_of(detail: DecisionDetail) -> _Content:
-    """Return the replayed plan if it is identical to the logged one, else the logged one."""
+    """Return the replayed plan, with messages, if it is identical to the logged one."""
     record = decode_record(detail.record)
     plan = detail.replayed.plan
-    if plan is not None and detail.replayed.outcome == "identical":
-        return _Content(record, *_rows_of_plan(plan))
-    return _Content(record, *_rows_of_record(record))
-
-
-def _rows_of_plan(plan: Plan) -> tuple[_Rows, _Rows]:
-    """Return the attempts and the excluded endpoints of a plan, with messages."""
+    if plan is None or detail.replayed.outcome != "identical":
+        plan = logged_plan(record)
     attempts = [{name: getattr(each, name) for name in _ATTEMPT_FIELDS} for each in plan.attempts]
-    excluded = []
-    for verdict in plan.excluded:
-        fields = (*_REASON_FIELDS, "message")
-        reasons = [{name: getattr(each, name) for name in fields} for each in verdict.broken]
-        excluded.append(
-            _excluded_row(verdict.model, verdict.endpoint_id, verdict.provider, reasons)
-        )
-    return attempts, excluded
-
-
-def _rows_of_record(record: DecisionRecord) -> tuple[_Rows, _Rows]:
-    """Return the attempts and the excluded endpoints as logged, with empty messages."""
-    logged = record.decoded_plan
-    verdicts = [LoggedVerdict(*verdict) for verdict in logged["verdicts"]]
-    attempts: _Rows = []
-    for rank, (index, rule_set) in enumerate(logged["attempts"], start=1):
-        of = verdicts[index]
-        values = (rank, of.model, of.endpoint_id, of.provider, rule_set)
-        attempts.append(dict(zip(_ATTEMPT_FIELDS, values, strict=True)))
-    attempted = {attempt["endpoint_id"] for attempt in attempts}
     excluded: _Rows = []
-    for verdict in verdicts:
-        if not verdict.broken or verdict.endpoint_id in attempted:
-            continue
-        reasons = [
-            dict(zip(_REASON_FIELDS, finding, strict=True), message="")
-            for finding in verdict.broken
+    for verdict in plan.excluded:
+        row: dict[str, Any] = {name: getattr(verdict, name) for name in _VERDICT_FIELDS}
+        row["reasons"] = [
+            {name: getattr(each, name) for name in _REASON_FIELDS} for each in verdict.broken
         ]
-        excluded.append(
-            _excluded_row(verdict.model, verdict.endpoint_id, verdict.provider, reasons)
-        )
-    return attempts, excluded
-
-
-def _excluded_row(model: str, endpoint_id: str, provider: str, reasons: _Rows) -> dict[str, Any]:
-    return {"model": model, "endpoint_id": endpoint_id, "provider": provider, "reasons": reasons}
+        excluded.append(row)
+    return _Content(record, attempts, excluded)
 
 
 def _as_json(detail: DecisionDetail, content: _Content) -> dict[str, Any]:

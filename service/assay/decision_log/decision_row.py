@@ -6,7 +6,7 @@ The table `decision`, the filter fields, the export and the JSON output all foll
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import lru_cache
@@ -131,6 +131,15 @@ class _Plan(Struct, gc=False):
     verdicts: Raw  # undecoded: many decisions share the same bytes, see `_find_words`
 
 
+class _Verdict(Struct, array_like=True, gc=False):
+    model: str
+    endpoint_id: str
+    provider: str
+    broken: list[tuple[str, str, str, str]]  # rule set, rule, reason, outcome
+    abstained: Raw
+    shadow: Raw
+
+
 class _Record(Struct, gc=False):
     """The fields of a record that its row needs."""
 
@@ -148,6 +157,7 @@ class _Record(Struct, gc=False):
 
 
 _decoder = json.Decoder(_Record)
+_verdicts_decoder = json.Decoder(list[_Verdict])
 
 
 def derive_row(data: bytes) -> DerivedDecision:
@@ -167,6 +177,10 @@ def _row_of(record: _Record) -> DerivedDecision:
     found = _find_words(bytes(plan.verdicts), frozenset(places), tuple(sorted(record.health)))
     first_provider, first_endpoint = found.endpoints[places[0]] if places else ("", "")
     model, variant = split_variants(request.model)
+    activity = None
+    if request.tools and record.tenant:
+        models = dict.fromkeys(split_variants(slug)[0] for slug in (request.model, *request.models))
+        activity = ToolActivity(tuple(models), tuple(dict.fromkeys(request.provider.ignore)))
     return DerivedDecision(
         decision_id=record.id,
         decided_at=from_micros(record.at_us),
@@ -187,25 +201,8 @@ def _row_of(record: _Record) -> DerivedDecision:
         plan_ns=record.plan_ns,
         finding_set=found.name,
         words=found.words,
-        activity=_activity_of(request) if request.tools and record.tenant else None,
+        activity=activity,
     )
-
-
-def _activity_of(request: _Request) -> ToolActivity:
-    models = dict.fromkeys(split_variants(slug)[0] for slug in (request.model, *request.models))
-    return ToolActivity(tuple(models), tuple(dict.fromkeys(request.provider.ignore)))
-
-
-@dataclass(frozen=True, slots=True)
-class LoggedVerdict:
-    """A verdict as a plan spells it; each finding is [rule set, rule, reason, outcome]."""
-
-    model: str
-    endpoint_id: str
-    provider: str
-    broken: Sequence[Sequence[str]]
-    abstained: Sequence[Sequence[str]]
-    shadow: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +218,7 @@ def _find_words(
     verdicts: bytes, attempted: frozenset[int], demoted: tuple[str, ...]
 ) -> _FindingSet:
     """Return the words of decisions with these verdicts, attempts and demotions."""
-    decoded = [LoggedVerdict(*verdict) for verdict in json.decode(verdicts)]
+    decoded = _verdicts_decoder.decode(verdicts.decode())
     tried = [decoded[place] for place in sorted(attempted)]
     excluded = [verdict for verdict in decoded if verdict.broken]
     found = {

@@ -8,33 +8,24 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
 from assay.engine.decide.plan import Moment
 from assay.engine.errors import AssayError
-from assay.engine.world.catalog import Percentiles
 from assay.engine.world.clock import EPOCH
-from assay.engine.world.request import MaxPrice, ProviderPreferences, Request
+from assay.engine.world.request import Request
 from assay.journal.sink import RecordKind
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+_Value = TypeVar("_Value")
 VERSION: Final = 1
-
 UNLOGGED: Final = frozenset({"tenant", "session_id", "seed", "min_policy_revision"})
-NESTED: Final = {
-    "max_price": MaxPrice,
-    "preferred_min_throughput": Percentiles,
-    "preferred_max_latency": Percentiles,
-}
-
-_PLAN: Final = b',"plan":'  # the last key of a record; no key inside the plan has this name
 UNREADABLE: Final = (
     msgspec.DecodeError,
     ValueError,
@@ -47,8 +38,28 @@ UNREADABLE: Final = (
 )
 """The errors that reading corrupted bytes may raise."""
 
+
+class _StoredRecord(msgspec.Struct, gc=False):
+    """A record as it is spelled: the fields in this order, the plan byte for byte."""
+
+    at_us: int
+    engine: str
+    health: dict[str, str]
+    id: str
+    now_us: int
+    plan_ns: int
+    policy_digest: str
+    policy_revision: int
+    request: dict[str, Any]
+    seed: str
+    snapshot: str
+    tenant: str
+    v: int
+    plan: msgspec.Raw
+
+
 _encoder = msgspec.json.Encoder(order="deterministic")
-_decoder = msgspec.json.Decoder()
+_decoder = msgspec.json.Decoder(_StoredRecord)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,38 +89,30 @@ class DecisionRecord:
     @property
     def decoded_plan(self) -> dict[str, Any]:
         """The plan as a mapping: attempts, verdicts, availability, snapshot."""
-        decoded: dict[str, Any] = _decoder.decode(self.plan)
+        decoded: dict[str, Any] = msgspec.json.decode(self.plan)
         return decoded
 
 
 def encode_record(record: DecisionRecord) -> bytes:
     """Encode a record; equal records give equal bytes."""
-    encode = _encoder.encode
-    return (
-        b'{"at_us":%d,"engine":%b,"health":%b,"id":%b,"now_us":%d,"plan_ns":%d,"policy_digest":%b,'
-        b'"policy_revision":%d,"request":%b,"seed":"%b","snapshot":%b,"tenant":%b,"v":%d,"plan":%b}'
-    ) % (
-        record.at_us,
-        _encode_repeated(record.engine_version),
-        encode(dict(record.moment.health)) if record.moment.health else b"{}",
-        encode(record.decision_id),
-        to_micros(record.moment.now),
-        record.plan_ns,
-        _encode_repeated(record.policy_digest),
-        record.policy_revision,
-        encode(_request_fields(record.request)),
-        record.moment.seed.hex().encode(),
-        _encode_repeated(record.snapshot_id),
-        _encode_repeated(record.tenant),
-        VERSION,
-        record.plan,
+    return _encoder.encode(
+        _StoredRecord(
+            at_us=record.at_us,
+            engine=record.engine_version,
+            health=dict(record.moment.health),
+            id=record.decision_id,
+            now_us=to_micros(record.moment.now),
+            plan_ns=record.plan_ns,
+            policy_digest=record.policy_digest,
+            policy_revision=record.policy_revision,
+            request=_logged_fields(record.request),
+            seed=record.moment.seed.hex(),
+            snapshot=record.snapshot_id,
+            tenant=record.tenant,
+            v=VERSION,
+            plan=msgspec.Raw(record.plan),
+        )
     )
-
-
-@lru_cache(maxsize=1 << 12)
-def _encode_repeated(value: str) -> bytes:
-    """Encode a text that many records share."""
-    return _encoder.encode(value)
 
 
 def encode_tenant(tenant: str, pseudonym: str, at_us: int) -> bytes:
@@ -120,23 +123,21 @@ def encode_tenant(tenant: str, pseudonym: str, at_us: int) -> bytes:
 def decode_record(data: bytes) -> DecisionRecord:
     """Decode a record; raise ValueError if the bytes are not a valid record."""
     try:
-        found = _decoder.decode(data)
-        plan = data[data.rindex(_PLAN) + len(_PLAN) : -1]
-        if found["v"] != VERSION:
-            raise ValueError(f"record version {found['v']} is not known")
-        seed = bytes.fromhex(found["seed"])
+        found = _decoder.decode(data.decode())  # msgspec does not check UTF-8 inside the plan
+        if found.v != VERSION:
+            raise ValueError(f"record version {found.v} is not known")
         return DecisionRecord(
-            decision_id=found["id"],
-            at_us=found["at_us"],
-            moment=Moment(from_micros(found["now_us"]), seed, found["health"]),
-            tenant=found["tenant"],
-            request=request_of(found["request"]),
-            snapshot_id=found["snapshot"],
-            policy_revision=found["policy_revision"],
-            policy_digest=found["policy_digest"],
-            engine_version=found["engine"],
-            plan_ns=found["plan_ns"],
-            plan=plan,
+            decision_id=found.id,
+            at_us=found.at_us,
+            moment=Moment(from_micros(found.now_us), bytes.fromhex(found.seed), found.health),
+            tenant=found.tenant,
+            request=value_of(Request, found.request),
+            snapshot_id=found.snapshot,
+            policy_revision=found.policy_revision,
+            policy_digest=found.policy_digest,
+            engine_version=found.engine,
+            plan_ns=found.plan_ns,
+            plan=bytes(found.plan),
         )
     except UNREADABLE as error:
         raise ValueError(f"not a decision record: {error}") from error
@@ -153,54 +154,41 @@ def from_micros(us: int) -> datetime:
     return datetime.fromtimestamp(us // 1_000_000, UTC).replace(microsecond=us % 1_000_000)
 
 
-_Defaults = tuple[tuple[str, object], ...]
+_DEFAULTS: Final[dict[type, dict[str, object]]] = {}
+"""The logged fields of a request, and of the classes inside it, in order of name."""
 
 
-def _defaults(value: DataclassInstance, left_out: frozenset[str] = frozenset()) -> _Defaults:
+def _add_defaults(value: DataclassInstance, left_out: frozenset[str] = frozenset()) -> None:
     names = sorted(field.name for field in fields(value) if field.name not in left_out)
-    return tuple((name, getattr(value, name)) for name in names)
+    _DEFAULTS[type(value)] = defaults = {name: getattr(value, name) for name in names}
+    for default in defaults.values():
+        if is_dataclass(default) and not isinstance(default, type):
+            _add_defaults(default)
 
 
-_REQUEST_DEFAULTS: Final = _defaults(Request(model="-"), UNLOGGED)
-_PROVIDER_DEFAULTS: Final = _defaults(ProviderPreferences())
-_NESTED_DEFAULTS: Final = {name: _defaults(kind()) for name, kind in NESTED.items()}
+_add_defaults(Request(model="-"), UNLOGGED)
 
 
-def _changed_fields(value: object, defaults: _Defaults) -> dict[str, Any]:
-    """Return the fields that differ from their defaults."""
-    return {
-        name: own
-        for name, default in defaults
-        if (own := getattr(value, name)) is not default and own != default
-    }
-
-
-def _request_fields(request: Request) -> dict[str, Any]:
+def _logged_fields(value: object) -> dict[str, Any]:
     """Return the fields that differ from their defaults, except those in UNLOGGED."""
-    found = _changed_fields(request, _REQUEST_DEFAULTS)
-    if "provider" in found:
-        preferences = _changed_fields(request.provider, _PROVIDER_DEFAULTS)
-        for name, defaults in _NESTED_DEFAULTS.items():
-            if name in preferences:
-                preferences[name] = _changed_fields(preferences[name], defaults)
-        found["provider"] = preferences
+    found: dict[str, Any] = {}
+    for name, default in _DEFAULTS[type(value)].items():
+        own = getattr(value, name)
+        if own is not default and own != default:
+            found[name] = _logged_fields(own) if type(own) in _DEFAULTS else own
     return found
 
 
-def request_of(found: Mapping[str, Any]) -> Request:
-    """Return the request of its logged fields."""
-    values = _with_tuples(found)
-    if "provider" in values:
-        preferences = _with_tuples(values["provider"])
-        for name, kind in NESTED.items():
-            if name in preferences:
-                preferences[name] = kind(**preferences[name])
-        values["provider"] = ProviderPreferences(**preferences)
-    return Request(**values)
-
-
-def _with_tuples(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
+def value_of(kind: type[_Value], found: Mapping[str, Any]) -> _Value:
+    """Return the request, or a value inside it, of its logged fields."""
+    values: dict[str, Any] = {}
+    for name, value in found.items():
+        inner = type(_DEFAULTS[kind].get(name))
+        if inner in _DEFAULTS:
+            values[name] = value_of(inner, value)
+        else:
+            values[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**values)
 
 
 Append = Callable[[int, bytes], None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -88,7 +88,9 @@ class Replayer:
         try:
             plan = self.plan_again(record, snapshot)
             if plan.canonical() != record.plan:
-                return self._report_difference(record, _describe_difference(record, plan), plan)
+                return self._report_difference(
+                    record, _describe_difference(logged_plan(record), plan), plan
+                )
         except AssayError as error:
             return self._report_difference(record, f"the request is rejected now: {error}", None)
         except UNREADABLE as error:
@@ -119,8 +121,15 @@ def logged_plan(record: DecisionRecord) -> Plan:
     """Return the plan as it was answered, without tags and messages, which records omit."""
     logged = record.decoded_plan
     verdicts: list[Verdict] = []
-    for model, endpoint_id, provider, *findings in logged["verdicts"]:
-        broken, abstained, shadow = map(_findings, findings)
+    for model, endpoint_id, provider, *lists in logged["verdicts"]:
+        findings = [
+            tuple(
+                RuleFinding(rule, reason, "", outcome, rule_set)
+                for rule_set, rule, reason, outcome in each
+            )
+            for each in lists
+        ]
+        broken, abstained, shadow = findings
         verdicts.append(Verdict(endpoint_id, model, provider, "", broken, abstained, shadow))
     attempts: list[PlannedAttempt] = []
     for rank, (place, rule_set) in enumerate(logged["attempts"], start=1):
@@ -137,24 +146,15 @@ def logged_plan(record: DecisionRecord) -> Plan:
     )
 
 
-def _findings(spelled: Sequence[Sequence[str]]) -> tuple[RuleFinding, ...]:
-    return tuple(
-        RuleFinding(rule, reason, "", outcome, rule_set)
-        for rule_set, rule, reason, outcome in spelled
-    )
-
-
-def _describe_difference(record: DecisionRecord, made: Plan) -> str:
+def _describe_difference(logged: Plan, made: Plan) -> str:
     """Return the first difference between a logged plan and a recomputed one."""
-    logged = record.decoded_plan
-    names = [logged["verdicts"][place][1] for place, _ in logged["attempts"]]
-    now = [a.endpoint_id for a in made.attempts]
-    if names != now:
-        return f"attempts were {', '.join(names) or 'none'}, are {', '.join(now) or 'none'}"
-    reasons = {v[1]: [f[2] for f in v[3]] for v in logged["verdicts"]}
+    before = [attempt.endpoint_id for attempt in logged.attempts]
+    now = [attempt.endpoint_id for attempt in made.attempts]
+    if before != now:
+        return f"attempts were {', '.join(before) or 'none'}, are {', '.join(now) or 'none'}"
+    reasons = {v.endpoint_id: [found.reason for found in v.broken] for v in logged.verdicts}
     for verdict in made.verdicts:
-        found = [f.reason for f in verdict.broken]
-        if reasons.get(verdict.endpoint_id) != found:
-            before = reasons.get(verdict.endpoint_id)
-            return f"{verdict.endpoint_id} was excluded for {before}, is excluded for {found}"
+        was, found = reasons.get(verdict.endpoint_id), [each.reason for each in verdict.broken]
+        if was != found:
+            return f"{verdict.endpoint_id} was excluded for {was}, is excluded for {found}"
     return "the plans differ in their details"
