@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 
-from sqlalchemy import Engine
+from sqlalchemy import ColumnElement, Engine
 
 from assay.decision_log.candidate import PolicyComparison, compare
 from assay.decision_log.decision_row import ROW_COLUMNS, ListKey, StoredDecision, derive_row
@@ -16,7 +16,6 @@ from assay.decision_log.queries import get_decision, list_decisions, tenants_by_
 from assay.decision_log.replay import Compile, Replayer, ReplayResult, stored_snapshots
 from assay.decision_log.streams import (
     LoggedRecord,
-    StreamState,
     heads,
     records,
     records_between,
@@ -66,6 +65,11 @@ class DecisionQuery:
             )
         return begin
 
+    @property
+    def condition(self) -> ColumnElement[bool] | None:
+        """The filter in SQL; raises InvalidFilter."""
+        return read_filter(self.filter).condition if self.filter else None
+
 
 @dataclass(frozen=True, slots=True)
 class DecisionDetail:
@@ -94,10 +98,9 @@ class Auditor:
         self, question: DecisionQuery, *, after: ListKey | None = None, limit: int = 100
     ) -> tuple[StoredDecision, ...]:
         """Return the newest matching decisions; raise InvalidFilter and QueryTooSlow."""
-        condition = read_filter(question.filter).condition if question.filter else None
         return list_decisions(
             self.database,
-            condition,
+            question.condition,
             since=question.begin,
             until=question.until,
             after=after,
@@ -106,8 +109,9 @@ class Auditor:
 
     def records(self, question: DecisionQuery) -> Iterator[LoggedRecord]:
         """Yield every matching record, oldest first."""
-        condition = read_filter(question.filter).condition if question.filter else None
-        return records_between(self.database, condition, since=question.begin, until=question.until)
+        return records_between(
+            self.database, question.condition, since=question.begin, until=question.until
+        )
 
     def records_of(self, decision_ids: Sequence[str]) -> Iterator[LoggedRecord]:
         """Yield the records of these decisions; raise UnknownDecision if one is missing."""
@@ -190,37 +194,28 @@ class Auditor:
         forged = {row.stream: row for row in strays(self.database)}
         names = sorted(known.keys() | outside_heads.keys() | forged.keys())
         for name in names if not only else [name for name in names if name == only]:
-            contents = self._contents(name, known.get(name), outside_heads.get(name, ()))
-            watched = replace(contents, rows=watch(contents.rows))
-            report = verify_stream(watched, public_keys, columns_of)
+            start = known[name].pruned if name in known else None
+            first = start.seq if start else 0
+            contents = StreamContents(
+                name,
+                watch(map(self._row_of, records(self.database, name, after=first))),
+                start,
+                heads(self.database, name),
+                # without those of records that were removed by age
+                [head for head in outside_heads.get(name, ()) if head.seq >= first],
+                partial(heads, self.database, name),
+            )
+            report = verify_stream(contents, public_keys, columns_of)
             if not report.fault and name in forged:
-                report = _with_forged_row(report, forged[name])
+                row = forged[name]
+                detail = f"decision {row.decision_id} is listed at {row.seq}, but has no record"
+                report = replace(report, fault="inserted", fault_seq=row.seq, detail=detail)
             yield report
-
-    def _contents(
-        self, name: str, state: StreamState | None, outside: Iterable[Head]
-    ) -> StreamContents:
-        """Return a stream for verification, without heads of records that were removed by age."""
-        start = state.pruned if state else None
-        first = start.seq if start else 0
-        rows = map(self._row_of, records(self.database, name, after=first))
-        remaining = [head for head in outside if head.seq >= first]
-        return StreamContents(
-            name, rows, start, self._heads(name), remaining, lambda: self._heads(name)
-        )
-
-    def _heads(self, name: str) -> Sequence[Head]:
-        return heads(self.database, name)
 
     def _row_of(self, record: LoggedRecord) -> StreamRow:
         row = record.decision
         columns = None if row is None else {**asdict(row), "words": self.words(row.finding_set)}
         return StreamRow(record.seq, record.kind, record.payload, record.chain, columns)
-
-
-def _with_forged_row(report: StreamReport, row: StoredDecision) -> StreamReport:
-    detail = f"decision {row.decision_id} is listed at {row.seq}, but has no record"
-    return replace(report, fault="inserted", fault_seq=row.seq, detail=detail)
 
 
 def columns_of(record: bytes) -> Mapping[str, object]:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -35,6 +35,7 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    true,
 )
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql import operators, visitors
@@ -44,6 +45,7 @@ from assay.decision_log.tables import decision
 from assay.engine.errors import StoreUnavailable
 from assay.store.database import reading
 from assay.store.tables import tenant_pseudonym
+from assay.store.types import MICROSECOND
 
 
 def distinct_values(column: Column[str]) -> Select[Any]:
@@ -111,9 +113,7 @@ def reading_for(database: Engine, seconds: float) -> Iterator[TimedConnection]:
 def tenants_by_pseudonym(database: Engine) -> dict[str, str]:
     """Return the tenant of every pseudonym; a tenant may have several."""
     with reading(database) as connection:
-        rows = connection.execute(
-            select(tenant_pseudonym.c.pseudonym, tenant_pseudonym.c.tenant)
-        ).all()
+        rows = connection.execute(select(tenant_pseudonym)).all()
     return {row.pseudonym: row.tenant for row in rows}
 
 
@@ -131,7 +131,6 @@ SECONDS: Final = 5.0
 FIRST_WINDOW: Final = 2000
 GROWTH: Final = 8
 _MAX_RESOLVED: Final = 1000
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def listed(row: Sequence[Any]) -> StoredDecision:
@@ -163,16 +162,14 @@ def list_decisions(  # noqa: PLR0913 - the question, its time, its place in the 
     with reading_for(database, seconds) as timed:
         asked = None if where is None else _resolve_lookups(timed, where)
         found: list[StoredDecision] = []
+        at = decision.c.decided_at
         for window in _windows(timed, since, until, after):
-            query = _newest_first(select(decision).where(window), limit - len(found))
-            found += map(listed, timed.rows(query if asked is None else query.where(asked)))
+            query = select(decision).where(window, true() if asked is None else asked)
+            newest_first = query.order_by(at.desc(), decision.c.decision_id.desc())
+            found += map(listed, timed.rows(newest_first.limit(limit - len(found))))
             if len(found) >= limit:
                 break
     return tuple(found)
-
-
-def _newest_first(query: Select[Any], limit: int) -> Select[Any]:
-    return query.order_by(decision.c.decided_at.desc(), decision.c.decision_id.desc()).limit(limit)
 
 
 def _windows(
@@ -182,30 +179,18 @@ def _windows(
     at = decision.c.decided_at
     if after is not None and after[0] < until:
         ends = and_(at <= after[0], or_(at < after[0], decision.c.decision_id < after[1]))
-        until = after[0] + _MICROSECOND
+        until = after[0] + MICROSECOND
     else:
         ends = at < until
-    begin = _begin_of_first_window(timed, since, until)
+    newest_first = select(at).where(at >= since, at < until).order_by(at.desc())
+    beyond = timed.rows(newest_first.offset(FIRST_WINDOW).limit(1))
+    begin = beyond[0].decided_at if beyond else since
     while begin > since:
         yield and_(at >= begin, ends)
         ends = at < begin
-        begin = _next_begin(since, begin, until)
+        length = max(until - begin, MICROSECOND) * GROWTH
+        begin = max(since, until - min(length, until - since))
     yield and_(at >= since, ends)
-
-
-def _begin_of_first_window(timed: TimedConnection, since: datetime, until: datetime) -> datetime:
-    """Return the time of the FIRST_WINDOW-th last decision before `until`, or `since`."""
-    at = decision.c.decided_at
-    query = (
-        select(at).where(at >= since, at < until).order_by(at.desc()).offset(FIRST_WINDOW).limit(1)
-    )
-    rows = timed.rows(query)
-    return rows[0].decided_at if rows else since
-
-
-def _next_begin(since: datetime, begin: datetime, until: datetime) -> datetime:
-    """Return where the next window begins: GROWTH times as far from `until` as this one."""
-    return max(since, until - min(max(until - begin, _MICROSECOND) * GROWTH, until - since))
 
 
 def _resolve_lookups(timed: TimedConnection, where: ColumnElement[bool]) -> ColumnElement[bool]:
@@ -239,8 +224,8 @@ def _is_lookup(element: object) -> bool:
         and isinstance(element.left, Column)
         and element.left.table is decision
         and isinstance(element.right, ScalarSelect)
-        and all(part is not decision for part in visitors.iterate(element.right))
         and all(
-            getattr(part, "table", None) is not decision for part in visitors.iterate(element.right)
+            part is not decision and getattr(part, "table", None) is not decision
+            for part in visitors.iterate(element.right)
         )
     )

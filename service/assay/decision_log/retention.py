@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from contextlib import closing
 from datetime import datetime
 from typing import Final
 
@@ -51,14 +51,6 @@ BATCH: Final = 1000
 PAUSE_S: Final = 0.01  # between batches, so that others get SQLite's one write lock
 
 
-@dataclass(frozen=True, slots=True)
-class _DeletedBatch:
-    """What one batch deleted: how many records, and the number of the last."""
-
-    count: int
-    last: int
-
-
 def prune(database: Engine, before: datetime, *, now: datetime, batch: int = BATCH) -> int:
     """Delete the records of decisions before `before`; return how many.
 
@@ -71,8 +63,8 @@ def prune(database: Engine, before: datetime, *, now: datetime, batch: int = BAT
     for stream in streams:
         last = 0
         while piece := _prune_batch(database, stream, (before, now), after=last, batch=batch):
-            removed += piece.count
-            last = piece.last  # from 0, PostgreSQL would step over every row just deleted
+            count, last = piece  # from 0, PostgreSQL would step over every row just deleted
+            removed += count
             time.sleep(PAUSE_S)
     if removed:
         forget_unused_sets(database)
@@ -86,8 +78,11 @@ def _prune_batch(
     *,
     after: int,
     batch: int,
-) -> _DeletedBatch | None:
-    """Delete the next records of a stream in one transaction; return None if all are young."""
+) -> tuple[int, int] | None:
+    """Delete the next records of a stream in one transaction.
+
+    Returns how many, and the number of the last; None if all are young.
+    """
     before, now = before_and_now
     decided = select(decision.c.seq, decision.c.decided_at).where(
         decision.c.stream == stream, decision.c.seq > after
@@ -113,7 +108,7 @@ def _prune_batch(
         if link is not None:  # otherwise the record was tampered with: verification must see that
             row = {"stream": stream, "seq": last, "chain": link, "pruned_at": now}
             advance(connection, pruned, row, by=("seq",))
-        return _DeletedBatch(count, last)
+        return count, last
 
 
 def forget_unused_sets(database: Engine) -> int:
@@ -131,17 +126,13 @@ def forget_unused_sets(database: Engine) -> int:
         )
     for start in range(0, len(names), BATCH):
         with translate_errors(database), writing_concurrently(database) as connection:
-            _exclude_shippers(connection)
+            if connection.dialect.name == "postgresql":
+                # Shippers must not run between adding decisions and adding their words.
+                connection.execute(select(func.pg_advisory_xact_lock(FINDING_SETS)))
             piece = finding_set_word.c.finding_set.in_(names[start : start + BATCH])
             # `unused` is evaluated again, now that no shipper runs.
             connection.execute(delete(finding_set_word).where(and_(piece, unused)))
     return len(names)
-
-
-def _exclude_shippers(connection: Connection) -> None:
-    """Exclude shippers, which must not run between adding decisions and adding their words."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_advisory_xact_lock(FINDING_SETS)))
 
 
 CHUNK: Final = 500
@@ -219,7 +210,8 @@ def erase_tenant(database: Engine, tenant: str) -> int:
         if wishes:
             count_change(connection, PREFERENCES)
         parts = _erase_parts(connection, tenant)
-    _truncate_wal(database)
+    if database.dialect.name == "sqlite":
+        _truncate_wal(database)
     return names + unread + wishes + parts
 
 
@@ -235,12 +227,6 @@ def _erase_parts(connection: Connection, tenant: str) -> int:
 
 
 def _truncate_wal(database: Engine) -> None:
-    """Truncate SQLite's write-ahead log, unless a reader uses it; do nothing on PostgreSQL."""
-    if database.dialect.name != "sqlite":
-        return
-    with translate_errors(database):
-        connection = database.raw_connection()
-        try:
-            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        finally:
-            connection.close()
+    """Truncate SQLite's write-ahead log, unless a reader uses it."""
+    with translate_errors(database), closing(database.raw_connection()) as connection:
+        connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -111,7 +111,13 @@ class LogSink:
             if stored is not None:
                 if (stored.segment, stored.byte_offset) >= (position.segment, position.offset):
                     return
-                batch = _rows_after(batch, stored.seq)
+                seq = stored.seq
+                batch = replace(
+                    batch,
+                    records=[row for row in batch.records if row[1] > seq],
+                    decisions=[row for row in batch.decisions if row[1] > seq],
+                    activity=[each for each in batch.activity if each[0] > seq],
+                )
             load_rows(connection, batch)
             if connection.dialect.name == "postgresql":
                 connection.execute(select(func.pg_advisory_xact_lock_shared(FINDING_SETS)))
@@ -121,17 +127,6 @@ class LogSink:
             count_once(connection, stream, evidence)
             count_activity(connection, batch.activity)
             _store_progress(connection, stream, position, head)
-
-
-def _rows_after(batch: LogBatch, seq: int) -> LogBatch:
-    if not batch.records or batch.records[0][1] > seq:
-        return batch
-    return replace(
-        batch,
-        records=[row for row in batch.records if row[1] > seq],
-        decisions=[row for row in batch.decisions if row[1] > seq],
-        activity=[each for each in batch.activity if each[0] > seq],
-    )
 
 
 def _store_progress(
@@ -195,20 +190,18 @@ _UNKNOWN_SETS: Final = {
 }
 
 
-def _insert_statement(table: Table, dialect: str) -> str:
-    names = COLUMNS[table]
-    marks = ", ".join([_PLACEHOLDER[dialect]] * len(names))
-    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - ours
-
-
 def _postgresql_type(column: Any) -> str:  # noqa: ANN401 - a column of any type
     found = (name for kind, name in _POSTGRESQL_TYPES if isinstance(column.type, kind))
     return next(found, "text")
 
 
 INSERT: Final = {
-    dialect: {table: _insert_statement(table, dialect) for table in COLUMNS}
-    for dialect in _PLACEHOLDER
+    dialect: {
+        table: f"INSERT INTO {table.name} ({', '.join(names)})"  # noqa: S608 - our names
+        f" VALUES ({', '.join([mark] * len(names))})"
+        for table, names in COLUMNS.items()
+    }
+    for dialect, mark in _PLACEHOLDER.items()
 }
 COPY: Final = {
     table: f"COPY {table.name} ({', '.join(names)}) FROM STDIN (FORMAT BINARY)"
@@ -221,14 +214,11 @@ TYPES: Final = {
 
 def load(connection: Connection, batch: LogBatch) -> None:
     """Add records and decisions, none of which may be there yet."""
-    bulk = _insert_many if connection.dialect.name == "sqlite" else _copy
     for table, rows in ((journal_record, batch.records), (decision, batch.decisions)):
-        if rows:
-            bulk(connection, table, rows)
-
-
-def _insert_many(connection: Connection, table: Table, rows: Sequence[Cells]) -> None:
-    connection.exec_driver_sql(INSERT[connection.dialect.name][table], list(rows))
+        if rows and connection.dialect.name == "sqlite":
+            connection.exec_driver_sql(INSERT["sqlite"][table], rows)
+        elif rows:
+            _copy(connection, table, rows)
 
 
 def _copy(connection: Connection, table: Table, rows: Sequence[Cells]) -> None:

@@ -49,24 +49,22 @@ class KeyMissing(OperatorError):
 
 def read_public_keys(paths: Iterable[Path]) -> Mapping[str, bytes]:
     """Return the public keys of public or private PEM files by key id; raise KeyMissing."""
-    keys = [_read_public_key(path) for path in paths]
-    return {key_id(key): key for key in keys}
-
-
-def _read_public_key(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-        is_private = b"PRIVATE" in content
-        key = load_pem_private_key(content, None) if is_private else load_pem_public_key(content)
-    except OSError as error:
-        raise KeyMissing(path, error.strerror or str(error)) from error
-    except (TypeError, ValueError) as error:
-        raise KeyMissing(path, "an Ed25519 key in PEM is expected") from error
-    if isinstance(key, Ed25519PrivateKey):
-        key = key.public_key()
-    if not isinstance(key, Ed25519PublicKey):
-        raise KeyMissing(path, "an Ed25519 key is expected")
-    return key.public_bytes(Encoding.Raw, PublicFormat.Raw)
+    keys: dict[str, bytes] = {}
+    for path in paths:
+        try:
+            pem = path.read_bytes()
+            key = load_pem_private_key(pem, None) if b"PRIVATE" in pem else load_pem_public_key(pem)
+        except OSError as error:
+            raise KeyMissing(path, error.strerror or str(error)) from error
+        except (TypeError, ValueError) as error:
+            raise KeyMissing(path, "an Ed25519 key in PEM is expected") from error
+        if isinstance(key, Ed25519PrivateKey):
+            key = key.public_key()
+        if not isinstance(key, Ed25519PublicKey):
+            raise KeyMissing(path, "an Ed25519 key is expected")
+        public = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
+        keys[key_id(public)] = public
+    return keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +148,11 @@ class _StreamVerifier:
     def check_row(self, row: StreamRow) -> _Fault | None:
         """Check the next row by itself."""
         expected = self.seq + 1
-        if row.seq != expected:
-            return _describe_gap(row, expected)
+        if row.seq < expected:
+            return "inserted", row.seq, f"record {row.decision_id} is a second one at {row.seq}"
+        if row.seq > expected:
+            gap = f"{expected}" if row.seq == expected + 1 else f"{expected} to {row.seq - 1}"
+            return "missing", expected, f"records {gap} are missing before {row.decision_id}"
         if difference := self._difference_from_record(row):
             return "altered", row.seq, difference
         return None
@@ -220,7 +221,9 @@ class _StreamVerifier:
 
     def _check_growth(self, last: int) -> _Fault | None:
         """Check that a newer head covers the records after the last head known before."""
-        valid = [head for head in self.stream.newer() if self._is_valid(head)]
+        keys = self.public_keys
+        heads = [head for head in self.stream.newer() if head.key_id in keys]
+        valid = [head for head in heads if verify_head(head, keys[head.key_id])]
         newest = max(valid, key=lambda head: head.seq, default=None)
         if newest is None or newest.seq < self.seq:
             detail = f"the records from {last + 1} on come after the last signed head"
@@ -230,19 +233,7 @@ class _StreamVerifier:
             return "altered", self.seq, detail
         return None
 
-    def _is_valid(self, head: Head) -> bool:
-        key = self.public_keys.get(head.key_id)
-        return key is not None and verify_head(head, key)
-
     def report(self, fault: _Fault | None) -> StreamReport:
         """Return the state of the stream, as far as it was walked."""
-        word, seq, detail = fault or ("", 0, "")
         checked = self.seq - self.first
-        return StreamReport(self.stream.stream, checked, self.first, word, seq, detail)
-
-
-def _describe_gap(row: StreamRow, expected: int) -> _Fault:
-    if row.seq < expected:
-        return "inserted", row.seq, f"record {row.decision_id} is a second one at {row.seq}"
-    gap = f"{expected}" if row.seq == expected + 1 else f"{expected} to {row.seq - 1}"
-    return "missing", expected, f"records {gap} are missing before {row.decision_id}"
+        return StreamReport(self.stream.stream, checked, self.first, *(fault or ()))
