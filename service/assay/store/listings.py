@@ -62,8 +62,8 @@ PROVIDERS: ListingKind[Provider] = ListingKind(
     listing=tables.provider_listing,
     key="slug",
     identify=lambda provider: {"provider": provider.slug},
-    cells=rows.provider_cells,
-    value=rows.provider_of,
+    cells=lambda provider: {"name": provider.name},
+    value=lambda row: Provider(row.provider, row.name),
 )
 MODELS: ListingKind[Model] = ListingKind(
     name="models",
@@ -79,11 +79,7 @@ ENDPOINTS: ListingKind[Endpoint] = ListingKind(
     identity=tables.endpoint,
     listing=tables.endpoint_listing,
     key="endpoint_id",
-    identify=lambda each: {
-        "endpoint_id": each.endpoint_id,
-        "model": each.model,
-        "tag": each.tag,
-    },
+    identify=lambda each: {"endpoint_id": each.endpoint_id, "model": each.model, "tag": each.tag},
     cells=rows.endpoint_cells,
     value=rows.endpoint_of,
 )

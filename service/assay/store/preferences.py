@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Engine, delete, insert, select
+from sqlalchemy import ColumnElement, Engine, delete, insert, select
 
 from assay.engine.errors import CallerError
 from assay.engine.world.world import Preference
@@ -50,16 +50,11 @@ class PreferenceStore:
             fault = read_targets(connection).fault(wanted.target, wanted.model)
             if fault is not None:
                 raise UnknownTarget(fault)
-            if _kinds(connection, wanted) == [wanted.kind]:
+            same = select(preference.c.kind).where(*_same(wanted))
+            if connection.execute(same).scalars().all() == [wanted.kind]:
                 return False
             connection.execute(delete(preference).where(*_same(wanted)))
-            row = {
-                "tenant": wanted.tenant,
-                "kind": wanted.kind,
-                "target": wanted.target,
-                "model": wanted.model,
-                "created_at": self._clock(),
-            }
+            row = {**asdict(wanted), "created_at": self._clock()}
             connection.execute(insert(preference), row)
             count_change(connection, PREFERENCES)
             return True
@@ -84,10 +79,6 @@ class PreferenceStore:
                 StoredPreference(row.preference_id, preference_of(row), row.created_at)
                 for row in connection.execute(query)
             ]
-
-
-def _kinds(connection: Connection, of: Preference) -> Sequence[str]:
-    return connection.execute(select(preference.c.kind).where(*_same(of))).scalars().all()
 
 
 def _same(of: Preference) -> tuple[ColumnElement[bool], ...]:

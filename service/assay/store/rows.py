@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Double, Integer, Row, Text
 from sqlalchemy.types import TypeEngine
 
-from assay.engine.world.catalog import Endpoint, Model, PriceOverride, Prices, Provider
+from assay.engine.world.catalog import Endpoint, Model, PriceOverride, Prices
 from assay.engine.world.declarations import Field, build, declared_fields
 from assay.engine.world.measurements import Observation
 from assay.engine.world.world import Preference, TenantSettings
@@ -51,16 +51,6 @@ def _column_type(item: Field) -> TypeEngine[Any]:
 _COLUMN_TYPES: Mapping[type, type[TypeEngine[Any]]] = {bool: Boolean, float: Double, str: Text}
 
 
-def provider_cells(provider: Provider) -> Cells:
-    """Return a provider as columns."""
-    return {"name": provider.name}
-
-
-def provider_of(row: Row[Any]) -> Provider:
-    """Return the provider that a listing states."""
-    return Provider(row.provider, row.name)
-
-
 def model_cells(model: Model) -> Cells:
     """Return a model as columns."""
     return {column: item.get(model) for column, item in _MODEL}
@@ -73,10 +63,8 @@ def model_of(row: Row[Any]) -> Model:
 
 def endpoint_cells(endpoint: Endpoint) -> Cells:
     """Return an endpoint as columns; its identity (id, model, tag) is stored in another table."""
-    overrides = [override_cells(override) for override in endpoint.overrides]
-    return {column: item.get(endpoint) for column, item in _ENDPOINT} | {
-        "price_overrides": overrides
-    }
+    cells: Cells = {column: item.get(endpoint) for column, item in _ENDPOINT}
+    return {**cells, "price_overrides": [_override_cells(each) for each in endpoint.overrides]}
 
 
 def endpoint_of(row: Row[Any]) -> Endpoint:
@@ -87,7 +75,7 @@ def endpoint_of(row: Row[Any]) -> Endpoint:
         endpoint_id=row.endpoint_id,
         model=row.model,
         tag=row.tag,
-        overrides=tuple(override_of(each) for each in row.price_overrides),
+        overrides=tuple(_override_of(each) for each in row.price_overrides),
     )
 
 
@@ -101,7 +89,7 @@ def _values(row: Row[Any], stored: Sequence[tuple[str, Field]]) -> dict[str, obj
     }
 
 
-def override_cells(override: PriceOverride) -> Cells:
+def _override_cells(override: PriceOverride) -> Cells:
     """Return what an override states as JSON, under the names of the price columns."""
     stated: Cells = {column: item.get(override.prices) for column, item in _PRICES}
     stated |= {name: getattr(override, name) for name in _CONDITIONS}
@@ -109,8 +97,7 @@ def override_cells(override: PriceOverride) -> Cells:
     return {name: value for name, value in stated.items() if value is not None}
 
 
-def override_of(stated: dict[str, Any]) -> PriceOverride:
-    """Return the override that JSON states."""
+def _override_of(stated: dict[str, Any]) -> PriceOverride:
     return PriceOverride(
         prices=build(Prices, {item.path: stated.get(column) for column, item in _PRICES}),
         utc_days=tuple(stated.get("utc_days", ())),
@@ -121,11 +108,6 @@ def override_of(stated: dict[str, Any]) -> PriceOverride:
 def observation_of(row: Row[Any]) -> Observation:
     """Return the observation of a row."""
     return Observation(**{each.name: getattr(row, each.name) for each in fields(Observation)})
-
-
-def tenant_cells(settings: TenantSettings) -> Cells:
-    """Return a tenant's settings as columns."""
-    return {each.name: getattr(settings, each.name) for each in fields(TenantSettings)}
 
 
 def tenant_of(row: Row[Any]) -> TenantSettings:

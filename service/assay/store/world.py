@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, exists, or_, select, t
 from assay.engine.evidence.decay import EvidenceSpec
 from assay.engine.world.catalog import Endpoint, Model, Provider
 from assay.engine.world.measurements import Observation
-from assay.engine.world.world import Preference, TenantSettings, World
+from assay.engine.world.world import World
 from assay.store import tables
 from assay.store.benchmarks import benchmark_runs
 from assay.store.database import reading
@@ -84,13 +84,17 @@ def load_world(
             for name in sorted(listings)
             if not is_gone(listings[name])
         }
-        preferences = _read_preferences(connection)
+        stored = map(preference_of, connection.execute(select(tables.preference)))
+        preferences = tuple(
+            sorted(stored, key=lambda p: (p.tenant, p.kind, p.target, p.model or ""))
+        )
+        tenants = map(tenant_of, connection.execute(select(tables.tenant_settings)))
         world = World(
             models=_read_models(connection, {each.model for each in endpoints.values()}),
             endpoints=tuple(endpoints.values()),
             observations=_read_observations(connection, endpoints),
             preferences=preferences,
-            tenants=_read_tenants(connection),
+            tenants=tuple(sorted(tenants, key=lambda each: each.tenant)),
             benchmarks=benchmark_runs(connection, endpoints),
         )
         if as_of is None:
@@ -123,16 +127,6 @@ def _read_observations(
         key=lambda each: (each.endpoint_id, each.source, each.observed_from, each.observed_to)
     )
     return tuple(found)
-
-
-def _read_preferences(connection: Connection) -> tuple[Preference, ...]:
-    found = [preference_of(row) for row in connection.execute(select(tables.preference))]
-    return tuple(sorted(found, key=lambda p: (p.tenant, p.kind, p.target, p.model or "")))
-
-
-def _read_tenants(connection: Connection) -> tuple[TenantSettings, ...]:
-    found = [tenant_of(row) for row in connection.execute(select(tables.tenant_settings))]
-    return tuple(sorted(found, key=lambda each: each.tenant))
 
 
 def list_providers(database: Engine) -> tuple[Provider, ...]:

@@ -6,12 +6,12 @@ Items that the file omits are marked as gone.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, insert, select, update
 
 from assay.engine.errors import BadData, quoted
 from assay.engine.world.catalog import Endpoint, Model, Provider
@@ -51,17 +51,6 @@ class Statement:
     imported_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class _Difference(Generic[Value]):
-    """The difference between the present and the previous listings of a source."""
-
-    added: tuple[Value, ...]
-    returned: tuple[Value, ...]
-    changed: tuple[Value, ...]
-    gone: tuple[str, ...]
-    unchanged: int
-
-
 def apply_catalog(database: Engine, document: CatalogDocument, *, now: datetime) -> ImportReport:
     """Make the source's listings those of the document.
 
@@ -70,7 +59,11 @@ def apply_catalog(database: Engine, document: CatalogDocument, *, now: datetime)
     file = ImportedFile(CATALOG, document.source, document.digest, document.generated_at, now)
     with writing(database) as connection:
         previous = newest_import(connection, CATALOG, document.source)
-        _reject_older(file, previous)
+        newest = previous.generated_at if previous else None
+        if newest and file.generated_at and file.generated_at < newest:
+            this = file.generated_at.isoformat()
+            fault = f"this file is of {this}, one of {newest.isoformat()} was imported before"
+            raise BadData(f"source {quoted(file.source)}: {fault}")
         is_repeated = previous is not None and previous.digest == file.digest
         stated_at = previous.stated_at if previous and is_repeated else file.stated_at
         statement = Statement(CATALOG, document.source, stated_at, now)
@@ -80,15 +73,6 @@ def apply_catalog(database: Engine, document: CatalogDocument, *, now: datetime)
         if is_newer or superseded or any(each.has_changes for each in counts.values()):
             count_change(connection, "catalog")
         return finish_import(connection, file, counts, document.rejected)
-
-
-def _reject_older(file: ImportedFile, previous: ImportedFile | None) -> None:
-    if previous is None or previous.generated_at is None or file.generated_at is None:
-        return
-    if file.generated_at < previous.generated_at:
-        this, newest = file.generated_at.isoformat(), previous.generated_at.isoformat()
-        fault = f"this file is of {this}, one of {newest} was imported before"
-        raise BadData(f"source {quoted(file.source)}: {fault}")
 
 
 def _update_all(
@@ -102,16 +86,19 @@ def _update_all(
     named_models = {each.model: each for each in document.models}
     models = {each.model: Model(each.model) for each in document.endpoints}
     return {
-        PROVIDERS.name: _update(
-            connection, PROVIDERS, statement, (providers | named_providers).values()
+        PROVIDERS.name: _update(connection, PROVIDERS, statement, providers | named_providers),
+        MODELS.name: _update(connection, MODELS, statement, models | named_models),
+        ENDPOINTS.name: _update(
+            connection, ENDPOINTS, statement, {each.endpoint_id: each for each in endpoints}
         ),
-        MODELS.name: _update(connection, MODELS, statement, (models | named_models).values()),
-        ENDPOINTS.name: _update(connection, ENDPOINTS, statement, endpoints),
     }
 
 
 def _update(
-    connection: Connection, kind: ListingKind[Value], statement: Statement, after: Iterable[Value]
+    connection: Connection,
+    kind: ListingKind[Value],
+    statement: Statement,
+    after: Mapping[str, Value],
 ) -> ImportCounts:
     table = kind.listing.c
     own = (table.kind == statement.kind, table.source == statement.source)
@@ -124,81 +111,50 @@ def update_listings(
     kind: ListingKind[Value],
     statement: Statement,
     before: Mapping[str, SourceListing[Value]],
-    after: Iterable[Value],
+    after: Mapping[str, Value],
 ) -> ImportCounts:
     """Write what differs from one source's listings `before`, gone ones included."""
-    difference = _compare(kind, before, after)
-    _write(connection, kind, statement, difference)
-    added = (*difference.added, *difference.returned)
-    return ImportCounts(
-        added=tuple(sorted(map(kind.key_of, added))),
-        changed=tuple(sorted(map(kind.key_of, difference.changed))),
-        gone=difference.gone,
-        unchanged=difference.unchanged,
-    )
+    listed = {name for name, listing in before.items() if listing.gone_at is None}
+    added = {name: value for name, value in after.items() if name not in before}
+    returned = {name: value for name, value in after.items() if name in before.keys() - listed}
+    changed = {
+        name: value
+        for name, value in after.items()
+        if name in listed and value != before[name].value
+    }
+    gone = sorted(listed - after.keys())
+    own_source: Cells = {"kind": statement.kind, "source": statement.source}
+    seen: Cells = {"gone_at": None, "last_seen_at": statement.stated_at}
 
-
-def _compare(
-    kind: ListingKind[Value], before: Mapping[str, SourceListing[Value]], after: Iterable[Value]
-) -> _Difference[Value]:
-    stated = {kind.key_of(value): value for value in after}
-    known = {name: value for name, value in stated.items() if name in before}
-    listed = {name: value for name, value in known.items() if before[name].gone_at is None}
-    changed = tuple(value for name, value in listed.items() if value != before[name].value)
-    was_listed = sorted(name for name, listing in before.items() if listing.gone_at is None)
-    return _Difference(
-        added=tuple(value for name, value in stated.items() if name not in before),
-        returned=tuple(value for name, value in known.items() if name not in listed),
-        changed=changed,
-        gone=tuple(name for name in was_listed if name not in stated),
-        unchanged=len(listed) - len(changed),
-    )
-
-
-def _write(
-    connection: Connection,
-    kind: ListingKind[Value],
-    statement: Statement,
-    difference: _Difference[Value],
-) -> None:
     identities = [
-        {**kind.identify(value), "created_at": statement.imported_at} for value in difference.added
+        {**kind.identify(value), "created_at": statement.imported_at} for value in added.values()
     ]
     insert_missing(connection, kind.identity, identities)
-    if difference.added:
-        rows = [_listing_cells(kind, statement, value) for value in difference.added]
+    if added:
+        first_seen: Cells = {**own_source, **seen, "first_seen_at": statement.stated_at}
+        rows = [
+            {kind.key_column: name, **first_seen, **kind.cells(value)}
+            for name, value in added.items()
+        ]
         connection.execute(insert(kind.listing), rows)
-    stated: Cells = {"gone_at": None, "last_seen_at": statement.stated_at}
-    changed = [
-        {"this": kind.key_of(value), **stated, **kind.cells(value)}
-        for value in (*difference.returned, *difference.changed)
-    ]
-    own = update(kind.listing).where(_own(kind, statement, bindparam("this")))
-    if changed:
-        values: dict[str, Any] = {name: bindparam(name) for name in changed[0] if name != "this"}
-        connection.execute(own.values(values), changed)
-    if difference.gone:
-        gone = [{"this": name} for name in difference.gone]
-        connection.execute(own.values(gone_at=statement.stated_at), gone)
-
-
-def _listing_cells(kind: ListingKind[Value], statement: Statement, value: Value) -> Cells:
-    return {
-        kind.key_column: kind.key_of(value),
-        "kind": statement.kind,
-        "source": statement.source,
-        "first_seen_at": statement.stated_at,
-        "last_seen_at": statement.stated_at,
-        "gone_at": None,
-        **kind.cells(value),
-    }
-
-
-def _own(kind: ListingKind[Value], statement: Statement, name: object) -> ColumnElement[bool]:
-    """Return the condition for one listing of the source."""
     listing = kind.listing.c
-    is_source = and_(listing.kind == statement.kind, listing.source == statement.source)
-    return and_(listing[kind.key_column] == name, is_source)
+    own = update(kind.listing).where(
+        listing[kind.key_column] == bindparam("this"),
+        *(listing[column] == value for column, value in own_source.items()),
+    )
+    if updated := returned | changed:
+        cells = [{"this": name, **seen, **kind.cells(value)} for name, value in updated.items()]
+        values: dict[str, Any] = {name: bindparam(name) for name in cells[0] if name != "this"}
+        connection.execute(own.values(values), cells)
+    if gone:
+        departed = [{"this": name} for name in gone]
+        connection.execute(own.values(gone_at=statement.stated_at), departed)
+    return ImportCounts(
+        added=tuple(sorted(added | returned)),
+        changed=tuple(sorted(changed)),
+        gone=tuple(gone),
+        unchanged=len(listed & after.keys()) - len(changed),
+    )
 
 
 def _identify(

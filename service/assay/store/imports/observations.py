@@ -170,7 +170,8 @@ def _list_observed(
     listings = read_listings(connection, ENDPOINTS)
     by_source: dict[str, list[ObservedRow]] = defaultdict(list)
     for row in rows:
-        if not _is_in_catalog(listings.get(row.observation.endpoint_id, ())):
+        known = listings.get(row.observation.endpoint_id, ())
+        if not any(each.kind == CATALOG and each.gone_at is None for each in known):
             by_source[row.observation.source].append(row)
     unlisted = [row for group in by_source.values() for row in group]
     counts = {
@@ -181,11 +182,14 @@ def _list_observed(
         _list_of_source(connection, listings, by_source[source], now)
         for source in sorted(by_source)
     ]
-    return {**counts, "endpoints": _merge(endpoints)}
-
-
-def _is_in_catalog(listings: Iterable[SourceListing[Endpoint]]) -> bool:
-    return any(each.kind == CATALOG and each.gone_at is None for each in listings)
+    return {
+        **counts,
+        "endpoints": ImportCounts(  # an endpoint that two sources added was added once
+            added=tuple(sorted({name for each in endpoints for name in each.added})),
+            changed=tuple(sorted({name for each in endpoints for name in each.changed})),
+            unchanged=sum(each.unchanged for each in endpoints),
+        ),
+    }
 
 
 def _create(connection: Connection, table: Table, names: set[str], now: datetime) -> ImportCounts:
@@ -202,33 +206,18 @@ def _list_of_source(
     """List the endpoints that one source observed; a file of counts never unlists any."""
     source = rows[0].observation.source
     newest = max(row.observation.observed_to for row in rows)
-    endpoints = {row.observation.endpoint_id: _observed_endpoint(row) for row in rows}
-    before = {}
-    for name in endpoints:
+    endpoints: dict[str, Endpoint] = {}
+    before: dict[str, SourceListing[Endpoint]] = {}
+    for row in rows:  # an endpoint that was seen calling tools; its price is not known
+        name, parameters = row.observation.endpoint_id, ("tools", "tool_choice")
+        endpoints[name] = Endpoint(
+            name, row.model, row.provider, row.tag, supported_parameters=parameters
+        )
         for listing in listings.get(name, ()):
             if (listing.kind, listing.source) == (OBSERVED, source):
                 before[name] = listing
     statement = Statement(OBSERVED, source, newest, now)
-    return update_listings(connection, ENDPOINTS, statement, before, endpoints.values())
-
-
-def _observed_endpoint(row: ObservedRow) -> Endpoint:
-    """Return an endpoint that was seen calling tools; its price is not known."""
-    parameters = ("tools", "tool_choice")
-    name = row.observation.endpoint_id
-    return Endpoint(name, row.model, row.provider, row.tag, supported_parameters=parameters)
-
-
-def _merge(counts: Iterable[ImportCounts]) -> ImportCounts:
-    """Merge the counts of several sources; an endpoint that two of them added was added once."""
-    added: set[str] = set()
-    changed: set[str] = set()
-    unchanged = 0
-    for each in counts:
-        added.update(each.added)
-        changed.update(each.changed)
-        unchanged += each.unchanged
-    return ImportCounts(tuple(sorted(added)), tuple(sorted(changed)), unchanged=unchanged)
+    return update_listings(connection, ENDPOINTS, statement, before, endpoints)
 
 
 def _refresh_times(connection: Connection, sources: Sequence[str]) -> None:

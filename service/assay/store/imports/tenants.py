@@ -6,7 +6,7 @@ A file replaces everything that is stored for the tenants it names.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, Engine, delete, insert, select
@@ -23,7 +23,7 @@ from assay.importers.documents import (
 from assay.store.database import writing
 from assay.store.evidence_tables import tenant_affiliation
 from assay.store.imports.log import ImportedFile, count_change, finish_import
-from assay.store.rows import preference_of, tenant_cells, tenant_of
+from assay.store.rows import preference_of, tenant_of
 from assay.store.tables import endpoint, model, preference, provider, tenant_settings
 
 PREFERENCES = "preferences"
@@ -130,16 +130,7 @@ def _replace_preferences(
     if gone:
         connection.execute(delete(preference).where(preference.c.preference_id.in_(gone.values())))
     if added:
-        cells = [
-            {
-                "tenant": each.tenant,
-                "kind": each.kind,
-                "target": each.target,
-                "model": each.model,
-                "created_at": now,
-            }
-            for each in added
-        ]
+        cells = [{**asdict(each), "created_at": now} for each in added]
         connection.execute(insert(preference), cells)
     return ImportCounts(
         added=tuple(map(_name_of, added)),
@@ -164,7 +155,7 @@ def _replace_tenants(
     if differing:
         for table in (tenant_settings, tenant_affiliation):
             connection.execute(delete(table).where(table.c.tenant.in_(differing)))
-        cells = [{**tenant_cells(after[name][0]), "updated_at": now} for name in differing]
+        cells = [{**asdict(after[name][0]), "updated_at": now} for name in differing]
         connection.execute(insert(tenant_settings), cells)
     owned = [{"tenant": name, "provider": after[name][1]} for name in differing if after[name][1]]
     if owned:
