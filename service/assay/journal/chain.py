@@ -42,8 +42,8 @@ from assay.journal.operating_system import REAL, FileOperations
 _PLACE = Struct(">QB")  # seq, kind
 _GENESIS = b"assay journal 1 genesis\x00"
 _HEAD = b"assay journal 1 head\x00"
-KEY_ID_BYTES = 8
-NOT_PRIVATE = 0o077
+_KEY_ID_BYTES = 8
+_NOT_PRIVATE = 0o077
 
 
 def genesis_link(stream: str) -> bytes:
@@ -74,7 +74,15 @@ class HeadSigner:
         with suppress(FileExistsError):
             if not path.exists():
                 _create(path, operations)
-        self._key = _load(path)
+        if path.stat().st_mode & _NOT_PRIVATE:
+            raise KeyUnusable(path, "a file that only its owner may read (mode 0600)")
+        try:
+            key = load_pem_private_key(path.read_bytes(), password=None)
+        except (TypeError, ValueError) as error:
+            raise KeyUnusable(path, "an Ed25519 private key in PEM") from error
+        if not isinstance(key, Ed25519PrivateKey):
+            raise KeyUnusable(path, "an Ed25519 private key in PEM")
+        self._key = key
         self.public_key = self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         self.key_id = key_id(self.public_key)
 
@@ -85,7 +93,7 @@ class HeadSigner:
 
 def key_id(public_key: bytes) -> str:
     """Return a short name for a public key."""
-    return sha256(public_key).digest()[:KEY_ID_BYTES].hex()
+    return sha256(public_key).digest()[:_KEY_ID_BYTES].hex()
 
 
 def verify_head(head: Head, public_key: bytes) -> bool:
@@ -101,18 +109,6 @@ def verify_head(head: Head, public_key: bytes) -> bool:
 
 def _signed(stream: str, seq: int, link: bytes) -> bytes:
     return _HEAD + sha256(stream.encode()).digest() + seq.to_bytes(8, "big") + link
-
-
-def _load(path: Path) -> Ed25519PrivateKey:
-    if path.stat().st_mode & NOT_PRIVATE:
-        raise KeyUnusable(path, "a file that only its owner may read (mode 0600)")
-    try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
-    except (TypeError, ValueError) as error:
-        raise KeyUnusable(path, "an Ed25519 private key in PEM") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise KeyUnusable(path, "an Ed25519 private key in PEM")
-    return key
 
 
 def _create(path: Path, operations: FileOperations) -> None:

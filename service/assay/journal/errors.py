@@ -14,7 +14,6 @@ class JournalFull(JournalError):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(f"the journal in '{directory}' is full: free some disk space")
-        self.directory = directory
 
 
 class JournalFailed(JournalError):
@@ -22,8 +21,6 @@ class JournalFailed(JournalError):
 
     def __init__(self, directory: Path, reason: str) -> None:
         super().__init__(f"the journal in '{directory}' failed: {reason}")
-        self.directory = directory
-        self.reason = reason
 
 
 class JournalClosed(JournalFailed):
@@ -40,8 +37,6 @@ class RecordTooLarge(JournalError):
         super().__init__(
             f"a record of {size} bytes is too large for the journal, expected at most {largest}"
         )
-        self.size = size
-        self.largest = largest
 
 
 class HeadFileDamaged(JournalError):
@@ -49,8 +44,6 @@ class HeadFileDamaged(JournalError):
 
     def __init__(self, path: Path, line: int) -> None:
         super().__init__(f"line {line} of '{path}' is damaged, expected a signed head in JSON")
-        self.path = path
-        self.line = line
 
 
 class KeyUnusable(JournalError):
@@ -58,5 +51,3 @@ class KeyUnusable(JournalError):
 
     def __init__(self, path: Path, expected: str) -> None:
         super().__init__(f"the key in '{path}' cannot be used, expected {expected}")
-        self.path = path
-        self.expected = expected

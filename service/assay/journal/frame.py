@@ -65,11 +65,9 @@ def _frame(data: bytes | mmap, offset: int, base: int) -> Frame | None:
     if marker != MARKER or length > LARGEST or end > size:
         return None
     payload = data[start:end]
-    return (
-        Frame(kind, payload, base + offset, base + end)
-        if crc32(payload, _KIND_CRC[kind]) == crc
-        else None
-    )
+    if crc32(payload, _KIND_CRC[kind]) != crc:
+        return None
+    return Frame(kind, payload, base + offset, base + end)
 
 
 def _next_frame(data: bytes | mmap, offset: int, base: int) -> Frame | None:

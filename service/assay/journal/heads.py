@@ -23,23 +23,27 @@ class HeadFile:
 
     def append(self, head: Head) -> None:
         """Append a head and sync it to the disk."""
+        fields = {
+            "stream": head.stream,
+            "seq": head.seq,
+            "chain": head.chain.hex(),
+            "signature": head.signature.hex(),
+            "key_id": head.key_id,
+        }
+        line = json.dumps(fields, separators=(",", ":")).encode() + b"\n"
         descriptor = self._operations.open(self.path, FLAGS, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            self._drop_torn_line(descriptor)
-            line = _line(head)
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                # Cut off an incomplete line, whose append never returned.
+                content = self.path.read_bytes()
+                self._operations.truncate(descriptor, content.rfind(b"\n") + 1)
             if (written := self._operations.write(descriptor, line)) != len(line):
                 raise OSError(f"only {written} bytes of a head fit into '{self.path}'")
             self._operations.sync_data(descriptor)
         finally:
             os.close(descriptor)
-
-    def _drop_torn_line(self, descriptor: int) -> None:
-        """Cut off an incomplete line, whose append never returned."""
-        size = os.fstat(descriptor).st_size
-        if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            content = self.path.read_bytes()
-            self._operations.truncate(descriptor, content.rfind(b"\n") + 1)
 
     def read(self) -> list[Head]:
         """Return all heads in order; an incomplete last line is ignored."""
@@ -66,14 +70,3 @@ class HeadFile:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise HeadFileDamaged(self.path, number) from error
-
-
-def _line(head: Head) -> bytes:
-    fields = {
-        "stream": head.stream,
-        "seq": head.seq,
-        "chain": head.chain.hex(),
-        "signature": head.signature.hex(),
-        "key_id": head.key_id,
-    }
-    return json.dumps(fields, separators=(",", ":")).encode() + b"\n"

@@ -23,11 +23,6 @@ PRIVATE = 0o600
 _STREAM_NAME = re.compile("[0-9a-f]{32}")
 
 
-def _new_stream() -> str:
-    """Return a new name; names sort by age."""
-    return uuid7(time.time_ns() // 1_000_000).replace("-", "")
-
-
 def streams(directory: Path) -> list[str]:
     """Return the names of all streams, oldest first."""
     if not directory.is_dir():
@@ -78,7 +73,7 @@ class StreamClaim:
 def create_stream(directory: Path, operations: FileOperations = REAL) -> StreamClaim:
     """Create a stream for this process."""
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / _new_stream()
+    path = directory / uuid7(time.time_ns() // 1_000_000).replace("-", "")  # names sort by age
     with _alone(directory):
         path.mkdir()
         claim = _claim(path, operations)

@@ -43,18 +43,13 @@ class StreamReader:
             found = self._read_here(limit - len(frames), most, sealed=sealed)
             frames += found
             most -= sum(len(frame.payload) for frame in found)
-            if not found and not self._step(sealed=sealed):
-                break
+            if not found:
+                following = self._following()
+                if not sealed or following is None:
+                    self.finished = self.final
+                    break
+                self.segment, self.offset = following, 0
         return frames
-
-    def _step(self, *, sealed: bool) -> bool:
-        """Move to the next segment, if this one is complete."""
-        following = self._following()
-        if sealed and following is not None:
-            self.segment, self.offset = following, 0
-            return True
-        self.finished = self.final
-        return False
 
     def _following(self) -> int | None:
         """Return the next segment; a directory listing may miss one that was just renamed."""
@@ -66,16 +61,14 @@ class StreamReader:
     def _read_here(self, limit: int, most: int, *, sealed: bool) -> list[Frame]:
         """Return the next frames; in an unsealed segment, damage may be a frame in progress."""
         try:
-            descriptor = self._operations.open(
-                segment_path(self.path, self.segment), os.O_RDONLY, 0
-            )
+            path = segment_path(self.path, self.segment)
+            descriptor = self._operations.open(path, os.O_RDONLY, 0)
         except FileNotFoundError:
             return []
         try:
             left = max(os.fstat(descriptor).st_size - self.offset, 0)
-            frames, stuck = self._scan(
-                os.pread(descriptor, min(left, CHUNK), self.offset), limit, most
-            )
+            data = os.pread(descriptor, min(left, CHUNK), self.offset)
+            frames, stuck = self._scan(data, limit, most)
             if stuck and not frames:  # damage, or a frame longer than a chunk
                 data = os.pread(descriptor, left, self.offset)
                 frames, _ = self._scan(data, limit, most, skip=sealed)
@@ -104,11 +97,8 @@ class StreamReader:
     def remove_before(self, segment: int) -> int:
         """Delete the segments before this one, except one still written to; return how many."""
         numbers = segments(self.path)
-        gone = [
-            number
-            for number in numbers
-            if number < segment and (self.final or number < numbers[-1])
-        ]
+        removable = numbers if self.final else numbers[:-1]
+        gone = [number for number in removable if number < segment]
         for number in gone:
             remove(segment_path(self.path, number), self._operations)
         return len(gone)

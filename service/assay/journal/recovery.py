@@ -68,7 +68,12 @@ def recover_stream(claim: StreamClaim, operations: FileOperations = REAL) -> Rec
             if isinstance(found, TornBytes):
                 torn += 1
                 if found.end == path.stat().st_size:
-                    _cut(path, found.offset, operations)
+                    descriptor = operations.open(path, os.O_RDWR, 0)
+                    try:
+                        operations.truncate(descriptor, found.offset)
+                        operations.sync_data(descriptor)
+                    finally:
+                        os.close(descriptor)
                     cut += found.end - found.offset
             else:
                 frames += 1
@@ -87,12 +92,3 @@ def _scanned(path: Path) -> Iterator[Frame | TornBytes]:
                 yield found
     if isinstance(found, TornBytes):
         yield found  # the tail, after unmapping: the caller truncates the file
-
-
-def _cut(path: Path, size: int, operations: FileOperations) -> None:
-    descriptor = operations.open(path, os.O_RDWR, 0)
-    try:
-        operations.truncate(descriptor, size)
-        operations.sync_data(descriptor)
-    finally:
-        os.close(descriptor)

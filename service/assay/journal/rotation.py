@@ -24,7 +24,6 @@ atomic loads and stores of references that CPython guarantees.
 from __future__ import annotations
 
 import time
-from itertools import takewhile
 from pathlib import Path
 from threading import Thread, current_thread
 
@@ -104,16 +103,13 @@ class Rotation:
 
     def seal_left(self) -> None:
         """Seal, in order, the segments that no thread writes to any more."""
-        for segment in takewhile(self._is_left, self.unsealed):
+        for segment in self.unsealed:
+            if segment is self.current or any(s.inside is segment for s in tuple(self.slots)):
+                break
             segment.seal()
             if segment.next is not None:
                 segment.next.reveal()
             self.unsealed = self.unsealed[1:]
-
-    def _is_left(self, segment: Segment) -> bool:
-        return segment is not self.current and all(
-            slot.inside is not segment for slot in tuple(self.slots)
-        )
 
     def tidy(self) -> None:
         """Run one round of the janitor."""

@@ -176,7 +176,16 @@ class StreamShipment:
         reader = self._reader or self._begin(sink)
         # INVARIANT: after a failure below, `_reader` is None: the sink's position is read again.
         self._reader = None
-        count = self._ship_batch(reader, sink, limit)
+        torn = reader.torn
+        frames = reader.read(limit)
+        self.torn += reader.torn - torn
+        if frames:
+            before = self._position
+            records, seq, link = self._signer.chain_frames(frames, before.seq, before.chain)
+            position = StreamPosition(reader.segment, reader.offset, seq, link)
+            sink.store(self.stream, records, position, self._signer.sign(self.stream, position))
+            self._position = position
+            self._signer.publish(self.stream, position)
         if reader.finished or any(number < reader.segment for number in segments(self.path)):
             self._signer.publish(self.stream, self._position, now=True)
             reader.remove_before(reader.segment + reader.finished)
@@ -186,7 +195,7 @@ class StreamShipment:
             self.release()
             self.done = True
         self._reader = reader
-        return count
+        return len(frames)
 
     def _is_ready(self) -> bool:
         """Return whether this process may ship the stream; recover an abandoned one first."""
@@ -214,19 +223,6 @@ class StreamShipment:
         return StreamReader(
             self.path, at.segment, at.offset, final=final, operations=self._operations
         )
-
-    def _ship_batch(self, reader: StreamReader, sink: Sink, limit: int) -> int:
-        torn = reader.torn
-        frames = reader.read(limit)
-        self.torn += reader.torn - torn
-        if frames:
-            before = self._position
-            records, seq, link = self._signer.chain_frames(frames, before.seq, before.chain)
-            position = StreamPosition(reader.segment, reader.offset, seq, link)
-            sink.store(self.stream, records, position, self._signer.sign(self.stream, position))
-            self._position = position
-            self._signer.publish(self.stream, position)
-        return len(frames)
 
     @property
     def behind(self) -> int:

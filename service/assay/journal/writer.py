@@ -19,7 +19,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from threading import Condition, Event, Lock, Thread, local
-from types import TracebackType
 from typing import Literal, Self
 
 from assay.journal.errors import (
@@ -200,12 +199,7 @@ class Journal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
