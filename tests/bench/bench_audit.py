@@ -20,12 +20,21 @@ from tests.bench.measure import compared, measured
 from tests.support.decision_rows import BEGIN, SPAN, journalled, rows
 from tests.support.population import AS_OF, MODEL, snapshot
 
-from assay.decision_log.batch import LogBatch, RecordReaders, batch_of
 from assay.decision_log.decision_row import DerivedDecision, Words, derive_row
 from assay.decision_log.filter import read_filter
 from assay.decision_log.queries import list_decisions
 from assay.decision_log.record import DecisionRecord, encode_record, to_micros
-from assay.decision_log.sink import COPY, INSERT, TYPES, LogSink, add_words, load
+from assay.decision_log.sink import (
+    COPY,
+    INSERT,
+    TYPES,
+    LogBatch,
+    LogSink,
+    RecordReaders,
+    add_words,
+    batch_of,
+    load,
+)
 from assay.decision_log.tables import decision, journal_record
 from assay.engine.decide.plan import Moment, plan
 from assay.engine.world.request import Request

@@ -13,9 +13,8 @@ from typing import Any
 from sqlalchemy import Engine, delete, select, text
 from tests.support.decision_rows import rows
 
-from assay.decision_log.batch import RecordReaders
 from assay.decision_log.decision_row import DerivedDecision
-from assay.decision_log.sink import LogSink
+from assay.decision_log.sink import LogSink, RecordReaders
 from assay.decision_log.tables import (
     chain_head,
     decision,

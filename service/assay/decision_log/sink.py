@@ -19,15 +19,19 @@ removal of unused sets, so that no set disappears between a decision and its wor
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from functools import cache
+from hashlib import sha256
+from operator import attrgetter
 from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
     Connection,
+    Dialect,
     Engine,
     Insert,
     Integer,
@@ -41,8 +45,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
-from assay.decision_log.batch import CELLS, Cells, LogBatch, RecordReaders, batch_of
-from assay.decision_log.decision_row import Words
+from assay.decision_log.decision_row import ROW_COLUMNS, DerivedDecision, Words, derive_row
 from assay.decision_log.tables import (
     chain_head,
     decision,
@@ -51,17 +54,155 @@ from assay.decision_log.tables import (
     journal_record,
     unreadable_record,
 )
+from assay.engine.errors import quoted
+from assay.engine.world.clock import EPOCH
 from assay.journal.chain import Head
-from assay.journal.sink import JournalRecord, StreamPosition
+from assay.journal.sink import JournalRecord, RecordKind, StreamPosition
+from assay.outcomes.outcome import OutcomeBatch, decode_outcomes
 from assay.store.database import reading, translate_errors, writing_concurrently
-from assay.store.outcome_counters import EvidenceRows, count_activity, count_once, count_rows
+from assay.store.imports.log import insert_missing
+from assay.store.outcome_counters import (
+    EvidenceRows,
+    ToolActivity,
+    count_activity,
+    count_once,
+    count_rows,
+)
 from assay.store.tables import tenant_pseudonym
 from assay.store.types import UtcTime
+from assay.store.upserts import Cells, keep_first
 
 FINDING_SETS: Final = 0x41_73_73_61_7A
 """The advisory lock of finding sets."""
 
+MAX_TEXT: Final = 500
+"""Characters of an indexed text: PostgreSQL's index entries hold at most 2,704 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordReaders:
+    """The functions that decode records; each raises ValueError if the bytes are not valid."""
+
+    decision: Callable[[bytes], DerivedDecision] = derive_row
+    outcomes: Callable[[bytes], OutcomeBatch] = decode_outcomes
+
+
 READERS: Final = RecordReaders()
+
+_OWN: Final = tuple(decision.c[name] for name in ROW_COLUMNS if name != "decided_at")
+_TEXTS: Final = tuple(column for column in _OWN if column.type.python_type is str)
+_COUNTS: Final = tuple(column for column in _OWN if column.type.python_type is int)
+CELLS: Final = tuple(column.name for column in _TEXTS + _COUNTS)
+"""The columns stored as they are in the row; stream, number and time precede them."""
+
+_values_of: Final = attrgetter(*CELLS)
+_bind_time: Final = UtcTime().process_bind_param
+_DAY_0: Final = EPOCH.toordinal()
+
+
+@dataclass(slots=True)
+class LogBatch:
+    """The rows of one batch by table, built before any lock is taken; cells are as in COLUMNS.
+
+    `words` is keyed by finding set. `activity` holds number, tenant and day since 1970 of each
+    decision with tools. `unlisted` counts decisions whose record cannot be read.
+    """
+
+    records: list[Cells] = field(default_factory=list)
+    decisions: list[Cells] = field(default_factory=list)
+    words: dict[str, Words] = field(default_factory=dict)
+    pseudonyms: list[dict[str, object]] = field(default_factory=list)
+    activity: list[tuple[int, str, int, ToolActivity]] = field(default_factory=list)
+    outcomes: list[OutcomeBatch] = field(default_factory=list)
+    unreadable: list[dict[str, object]] = field(default_factory=list)
+    unlisted: int = 0
+
+
+def batch_of(
+    stream: str, records: Iterable[JournalRecord], readers: RecordReaders, dialect: Dialect
+) -> LogBatch:
+    """Build the rows of a batch; no record is lost.
+
+    A decision that cannot be read is stored without a row; verification reports it.
+    """
+    batch = LogBatch()
+    for record in records:
+        if record.chain is None:
+            _add_unchained(batch, stream, record, readers)
+            continue
+        batch.records.append((stream, record.seq, record.kind, record.payload, record.chain))
+        if record.kind == RecordKind.DECISION:
+            try:
+                _add_decision(batch, stream, record.seq, readers.decision(record.payload), dialect)
+            except Exception:  # noqa: BLE001 - one bad record must not block the records behind it
+                batch.unlisted += 1
+    return batch
+
+
+def _add_decision(
+    batch: LogBatch, stream: str, seq: int, row: DerivedDecision, dialect: Dialect
+) -> None:
+    """Add the rows of a decision, all or none; raise ValueError if a column cannot hold a value."""
+    if row.finding_set not in batch.words:
+        for words in row.words.values():
+            _require_storable(words)
+        batch.words[row.finding_set] = row.words
+    activity = row.activity
+    if activity is not None:
+        _require_storable((*activity.models, *activity.ignored))
+    batch.decisions.append((stream, seq, _bind_time(row.decided_at, dialect), *_cells_of(row)))
+    if activity is not None:
+        batch.activity.append((seq, row.tenant, row.decided_at.toordinal() - _DAY_0, activity))
+
+
+def _cells_of(row: DerivedDecision) -> Cells:
+    """Return the values of CELLS; raise ValueError if a column cannot hold one."""
+    values: Cells = _values_of(row)
+    _require_storable(values[: len(_TEXTS)])
+    counts = values[len(_TEXTS) :]
+    if min(counts) < 0 or max(counts) >= 2**31:
+        for column, count in zip(_COUNTS, counts, strict=True):
+            limit = 2**63 if isinstance(column.type, BigInteger) else 2**31
+            if not -limit <= count < limit:
+                raise ValueError(f"{column.name}: {count} is out of the column's range")
+    return values
+
+
+def _require_storable(texts: Sequence[str]) -> None:
+    """Raise ValueError for NUL, lone surrogates, and texts too long for an index."""
+    together = "".join(texts)
+    if not together.isascii():
+        together.encode()  # raises at a lone surrogate
+    if "\0" in together or (len(together) > MAX_TEXT and max(map(len, texts)) > MAX_TEXT):
+        raise ValueError(f"{quoted(together)} cannot be stored as names")
+
+
+def _add_unchained(
+    batch: LogBatch, stream: str, record: JournalRecord, readers: RecordReaders
+) -> None:
+    """Add a record outside the chain: a pseudonym, outcomes, or bytes for a newer version."""
+    with suppress(KeyError, TypeError, ValueError, OverflowError):
+        if record.kind == RecordKind.OUTCOMES:
+            outcomes = readers.outcomes(record.payload)
+            _require_storable((outcomes.source, outcomes.batch_id))
+            for group in outcomes.groups:
+                _require_storable((group.tenant, group.endpoint_id, group.provider))
+                _require_storable([outcome.decision_id for outcome in group.outcomes])
+                _require_storable([outcome.result for outcome in group.outcomes])
+            batch.outcomes.append(outcomes)
+            return
+        if record.kind == RecordKind.TENANT:
+            found = json.loads(record.payload)
+            row = {"pseudonym": found["pseudonym"], "tenant": found["tenant"]}
+            _require_storable(tuple(row.values()))
+            created_at = EPOCH + timedelta(microseconds=found["at_us"])
+            batch.pseudonyms.append({**row, "created_at": created_at})
+            return
+    digest = sha256(record.payload).hexdigest()
+    batch.unreadable.append(
+        {"stream": stream, "digest": digest, "kind": record.kind, "payload": record.payload}
+    )
+
 
 _SELECT_POSITION: Final = select(journal_position).where(
     journal_position.c.stream == bindparam("name")
@@ -122,8 +263,8 @@ class LogSink:
             if connection.dialect.name == "postgresql":
                 connection.execute(select(func.pg_advisory_xact_lock_shared(FINDING_SETS)))
             add_words(connection, batch.words)
-            _add_missing(connection, tenant_pseudonym, batch.pseudonyms)
-            _add_missing(connection, unreadable_record, batch.unreadable)
+            insert_missing(connection, tenant_pseudonym, batch.pseudonyms)
+            insert_missing(connection, unreadable_record, batch.unreadable)
             count_once(connection, stream, evidence)
             count_activity(connection, batch.activity)
             _store_progress(connection, stream, position, head)
@@ -169,9 +310,6 @@ def _advancing(dialect: str, table: Table, by: tuple[str, ...]) -> Insert:
 COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
     journal_record: ("stream", "seq", "kind", "payload", "chain"),
     decision: ("stream", "seq", "decided_at", *CELLS),
-    finding_set_word: ("finding_set", "kind", "word"),
-    tenant_pseudonym: ("pseudonym", "tenant", "created_at"),
-    unreadable_record: ("stream", "digest", "kind", "payload"),
 }
 """The order of cells in a row of a batch."""
 
@@ -275,10 +413,4 @@ def add_words(connection: Connection, words: Mapping[str, Words]) -> None:
     for name in sorted(unknown):
         for kind, each in words[name].items():
             rows += [(name, kind, word) for word in each]
-    _add_missing(connection, finding_set_word, rows)
-
-
-def _add_missing(connection: Connection, table: Table, rows: Sequence[Cells]) -> None:
-    if rows:
-        insert = INSERT[connection.dialect.name][table]
-        connection.exec_driver_sql(f"{insert} ON CONFLICT DO NOTHING", list(rows))
+    keep_first(connection, finding_set_word, rows)
