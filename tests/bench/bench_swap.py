@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Engine, func, insert, select
 from tests.bench.ledger import Ledger
 from tests.bench.measure import Spread, spread
+from tests.support.databases import record_policy
 from tests.support.messages import message_from
 from tests.support.population import AS_OF, DAY, MODEL, world
 from tests.support.processes import serving
@@ -26,7 +27,6 @@ from assay.rule_files.compile import compile_source
 from assay.rule_files.directory import read_directory
 from assay.server.settings import policy_dir
 from assay.store.database import writing
-from assay.store.policies import record_policy
 from assay.store.snapshots import StoredSnapshot, save_snapshot
 from assay.store.tables import publication
 from assay.v1 import routing_pb2 as pb, routing_pb2_grpc as pb_grpc

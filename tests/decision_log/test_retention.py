@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, delete, func, select, update
+from tests.support.databases import record_policy
 from tests.support.decision_streams import (
     OTHER,
     STREAM,
@@ -36,7 +37,6 @@ from assay.journal.chain import HeadSigner, chain_link, genesis_link
 from assay.rule_files.compile import compile_source
 from assay.store.database import reading, writing
 from assay.store.evidence_tables import tenant_affiliation
-from assay.store.policies import record_policy
 from assay.store.snapshots import StoredSnapshot, latest_published, load_snapshot, save_snapshot
 from assay.store.tables import part, preference, tenant_settings, world_revision
 

@@ -20,8 +20,7 @@ from tests.support.waiting import eventually
 
 from assay.journal.backoff import Backoff
 from assay.journal.chain import Head, HeadSigner, genesis_link
-from assay.journal.chain_signer import ChainSigner
-from assay.journal.heads import HeadFile
+from assay.journal.heads import ChainSigner, HeadFile
 from assay.journal.layout import segments, streams
 from assay.journal.shipper import Shipper, ShippingPace
 from assay.journal.sink import JournalRecord, StreamPosition

@@ -23,7 +23,8 @@ from assay.importers.documents import (
 )
 from assay.store.benchmarks import benchmark_run
 from assay.store.database import reading
-from assay.store.imports import apply_benchmarks, apply_catalog
+from assay.store.imports.benchmarks import apply_benchmarks
+from assay.store.imports.catalog import apply_catalog
 from assay.store.tables import import_log
 from assay.store.world import load_world, world_revision
 

@@ -12,7 +12,7 @@ from assay.engine.errors import BadData
 from assay.engine.world.catalog import Endpoint, Model, Percentiles, PriceOverride, Prices, Provider
 from assay.engine.world.identity import provisional_ids
 from assay.importers.documents import CatalogDocument, ImportCounts, Rejection
-from assay.store.imports import apply_catalog
+from assay.store.imports.catalog import apply_catalog
 from assay.store.world import (
     WorldRevision,
     list_endpoints,

@@ -30,7 +30,9 @@ from assay.importers.documents import (
 from assay.importers.observations import read_observations
 from assay.importers.openrouter import read_openrouter
 from assay.store.database import open_database, reading
-from assay.store.imports import apply_catalog, apply_observations, apply_preferences, apply_tenants
+from assay.store.imports.catalog import apply_catalog
+from assay.store.imports.observations import apply_observations
+from assay.store.imports.tenants import apply_preferences, apply_tenants
 from assay.store.tables import metadata
 from assay.store.world import load_world, world_revision
 

@@ -19,7 +19,8 @@ from assay.importers.documents import (
     Rejection,
 )
 from assay.store.database import reading
-from assay.store.imports import apply_catalog, apply_observations
+from assay.store.imports.catalog import apply_catalog
+from assay.store.imports.observations import apply_observations
 from assay.store.tables import observation
 from assay.store.world import WorldRevision, list_endpoints, load_world, world_revision
 

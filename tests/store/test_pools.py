@@ -10,6 +10,7 @@ from hashlib import sha256
 import pytest
 from hypothesis import given, strategies as st
 from sqlalchemy import Engine, func, insert, select
+from tests.support.databases import record_policy
 
 from assay.engine.errors import StoreUnavailable
 from assay.engine.policy.verdict import RuleFinding
@@ -26,7 +27,6 @@ from assay.engine.snapshot.pool_memory import (
 )
 from assay.store.database import reading, writing
 from assay.store.lease import Lease, LeaseLost, read_lease, return_lease, take_lease
-from assay.store.policies import record_policy
 from assay.store.pool_tables import pool_change, pool_state
 from assay.store.pools import (
     TickResult,

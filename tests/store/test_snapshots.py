@@ -8,10 +8,11 @@ from hashlib import sha256
 
 import pytest
 from sqlalchemy import Engine, func, select, update
+from tests.support.databases import record_policy
 
 from assay.engine.errors import StoreUnavailable
 from assay.store.database import reading, writing
-from assay.store.policies import latest_policy, load_policy, record_policy
+from assay.store.policies import latest_policy, load_policy
 from assay.store.snapshots import (
     Publication,
     StoredSnapshot,

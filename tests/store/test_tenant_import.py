@@ -18,7 +18,8 @@ from assay.importers.documents import (
     TenantDocument,
 )
 from assay.store.evidence_tables import tenant_affiliation
-from assay.store.imports import apply_catalog, apply_preferences, apply_tenants
+from assay.store.imports.catalog import apply_catalog
+from assay.store.imports.tenants import apply_preferences, apply_tenants
 from assay.store.world import WorldRevision, load_world, world_revision
 
 NOON = datetime(2026, 7, 4, 12, tzinfo=UTC)

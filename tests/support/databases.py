@@ -5,21 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import MetaData, func, make_url, select
+from sqlalchemy import Engine, MetaData, func, make_url, select
 from tests.support.directories import fast_directory
 
 from assay.decision_log.schema import metadata
-from assay.store.database import open_database, reading
+from assay.store.database import open_database, reading, writing
 from assay.store.migration import migrate
+from assay.store.policies import number_policy
 
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 NO_DURABILITY = ("fsync = off", "synchronous_commit = off", "full_page_writes = off")
@@ -141,3 +143,16 @@ def count_rows(url: str) -> dict[str, int]:
         }
     database.dispose()
     return found
+
+
+def record_policy(
+    database: Engine,
+    digest: str,
+    files: Mapping[str, str],
+    *,
+    now: datetime,
+    note: str | None = None,
+) -> int:
+    """Number a revision of rule files in a transaction of its own."""
+    with writing(database) as connection:
+        return number_policy(connection, digest, files, now=now, note=note)

@@ -15,9 +15,8 @@ from typing import Any, Literal
 
 from assay.journal.backoff import Backoff
 from assay.journal.chain import Head, HeadSigner, chain_link, genesis_link, verify_head
-from assay.journal.chain_signer import ChainSigner
 from assay.journal.frame import Frame
-from assay.journal.heads import HeadFile
+from assay.journal.heads import ChainSigner, HeadFile
 from assay.journal.layout import streams
 from assay.journal.operating_system import REAL, FileOperations
 from assay.journal.reader import StreamReader

@@ -15,9 +15,8 @@ from assay.decision_log.sink import LogSink
 from assay.decision_log.verify import read_public_keys
 from assay.engine.errors import OperatorError
 from assay.journal.chain import Head, HeadSigner
-from assay.journal.chain_signer import ChainSigner
 from assay.journal.errors import JournalError
-from assay.journal.heads import HeadFile
+from assay.journal.heads import ChainSigner, HeadFile
 from assay.journal.recovery import recover
 from assay.journal.shipper import Shipper
 from assay.journal.sink import RecordKind

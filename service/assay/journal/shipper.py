@@ -24,7 +24,7 @@ from threading import Event, Lock
 
 from assay.journal.backoff import Backoff
 from assay.journal.chain import genesis_link
-from assay.journal.chain_signer import ChainSigner
+from assay.journal.heads import ChainSigner
 from assay.journal.layout import StreamClaim, claim_stream, segments, streams
 from assay.journal.operating_system import REAL, FileOperations
 from assay.journal.reader import StreamReader

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, Select, insert, select
 
-from assay.store.database import reading, writing
+from assay.store.database import reading
 from assay.store.imports.log import insert_missing
 from assay.store.tables import policy_revision, policy_source
 
@@ -25,19 +25,6 @@ class PolicyRevision:
     note: str | None = None
 
 
-def record_policy(
-    database: Engine,
-    digest: str,
-    files: Mapping[str, str],
-    *,
-    now: datetime,
-    note: str | None = None,
-) -> int:
-    """Return the number of a revision: the newest keeps its number, any other gets the next."""
-    with writing(database) as connection:
-        return number_policy(connection, digest, files, now=now, note=note)
-
-
 def number_policy(
     connection: Connection,
     digest: str,
@@ -46,7 +33,10 @@ def number_policy(
     now: datetime,
     note: str | None = None,
 ) -> int:
-    """Return the number of a revision, in a transaction of `writing`."""
+    """Return the number of a revision: the newest keeps its number, any other gets the next.
+
+    Call it in a transaction of `writing`.
+    """
     newest = _read_first(connection, _newest_first())
     if newest is not None and newest.digest == digest:
         return newest.number

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine
 
 from assay.engine.errors import InvalidField, quoted
-from assay.engine.world.catalog import Endpoint, Provider
+from assay.engine.world.catalog import Endpoint
 from assay.engine.world.measurements import BenchmarkRun
 from assay.engine.world.request import CATALOG_VARIANTS, provider_matches
 from assay.importers.documents import (
@@ -18,7 +17,6 @@ from assay.importers.documents import (
     EndpointMention,
     ImportReport,
     Rejection,
-    ReportedRun,
 )
 from assay.store.benchmarks import IDENTITY, benchmark_run, run_cells, run_of
 from assay.store.database import writing
@@ -50,10 +48,16 @@ def apply_benchmarks(
     sources = sorted({row.run.source for row in document.rows})
     file = ImportedFile(_KIND, ", ".join(sources), document.digest, None, now)
     with writing(database) as connection:
-        rows, unresolved = _resolve(_read_resolver(connection, endpoint), document.rows)
+        resolver = _EndpointResolver(connection, endpoint)
         plan = plan_revisions(connection, _RUNS, sources)
-        for row in rows:
-            _plan_run(plan, row.where, row.run, now)
+        unresolved: dict[Rejection, None] = {}  # rows with one mention are rejected together
+        for row in document.rows:
+            try:
+                endpoint_id = resolver.resolve(row.subject)
+            except _UnresolvedError as error:
+                unresolved[Rejection(row.subject.where, str(error))] = None
+            else:
+                _plan_run(plan, row.where, replace(row.run, endpoint_id=endpoint_id), now)
         plan.store(connection, now)
         counts = plan.counts()
         if counts.has_changes:
@@ -81,32 +85,6 @@ def _plan_run(
         plan.place(run)
 
 
-def _resolve(
-    resolver: _EndpointResolver, rows: Iterable[ReportedRun]
-) -> tuple[list[ReportedRun], list[Rejection]]:
-    """Set the endpoint's id in each row; rows with one mention are rejected together."""
-    found: list[ReportedRun] = []
-    rejected: dict[Rejection, None] = {}
-    for row in rows:
-        try:
-            endpoint_id = resolver.resolve(row.subject)
-        except _UnresolvedError as error:
-            rejected[Rejection(row.subject.where, str(error))] = None
-        else:
-            found.append(replace(row, run=replace(row.run, endpoint_id=endpoint_id)))
-    return found, list(rejected)
-
-
-def _read_resolver(connection: Connection, named: str | None) -> _EndpointResolver:
-    """Read all endpoints, gone or not; raise InvalidField if `named` is none of them."""
-    endpoints = [
-        select_listing(each).value for each in read_listings(connection, ENDPOINTS).values()
-    ]
-    listings = read_listings(connection, PROVIDERS).values()
-    providers = [listing.value for of_provider in listings for listing in of_provider]
-    return _EndpointResolver(endpoints, providers, named)
-
-
 class _UnresolvedError(Exception):
     """A mention that does not identify one endpoint, with the reason."""
 
@@ -114,10 +92,10 @@ class _UnresolvedError(Exception):
 class _EndpointResolver:
     """Finds the endpoint that a file mentions; `named` is the operator's, for all mentions."""
 
-    def __init__(
-        self, endpoints: Iterable[Endpoint], providers: Iterable[Provider], named: str | None
-    ) -> None:
-        known = {each.endpoint_id: each for each in endpoints}
+    def __init__(self, connection: Connection, named: str | None) -> None:
+        """Read all endpoints, gone or not; raise InvalidField if `named` is none of them."""
+        listings = read_listings(connection, ENDPOINTS)
+        known = {name: select_listing(each).value for name, each in listings.items()}
         if named is not None and named not in known:
             raise InvalidField(
                 "--endpoint", named, "the id of an endpoint that a catalog has listed"
@@ -126,7 +104,14 @@ class _EndpointResolver:
         self._by_model: dict[str, list[Endpoint]] = defaultdict(list)
         for each in known.values():
             self._by_model[each.model].append(each)
-        self._slugs = _slugs(providers)
+        slugs: dict[str, set[str]] = defaultdict(set)  # by slug and name, in lower case
+        for of_provider in read_listings(connection, PROVIDERS).values():
+            for listing in of_provider:
+                provider = listing.value
+                slugs[provider.slug.casefold()].add(provider.slug)
+                slugs[(provider.name or provider.slug).casefold()].add(provider.slug)
+        # A name that two providers share is left out.
+        self._slugs = {name: min(found) for name, found in slugs.items() if len(found) == 1}
 
     def resolve(self, mention: EndpointMention) -> str:
         """Return the endpoint's id; raise _UnresolvedError."""
@@ -189,12 +174,3 @@ def _is_model(model: str, name: str) -> bool:
         return model.partition("/")[2] == name
     base, *variants = name.split(":")
     return model == ":".join((base, *(each for each in variants if each in CATALOG_VARIANTS)))
-
-
-def _slugs(providers: Iterable[Provider]) -> Mapping[str, str]:
-    """Map slugs and names, in lower case, to slugs; a name that two providers share is left out."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for each in providers:
-        for name in {each.slug, each.name or each.slug}:
-            found[name.casefold()].add(each.slug)
-    return {name: next(iter(slugs)) for name, slugs in found.items() if len(slugs) == 1}
