@@ -7,20 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import Engine
+from tests.support.catalog_entries import list_endpoints, list_models, list_providers
 
 from assay.engine.errors import BadData
 from assay.engine.world.catalog import Endpoint, Model, Percentiles, PriceOverride, Prices, Provider
 from assay.engine.world.identity import provisional_ids
 from assay.importers.documents import CatalogDocument, ImportCounts, Rejection
 from assay.store.imports.catalog import apply_catalog
-from assay.store.world import (
-    WorldRevision,
-    list_endpoints,
-    list_models,
-    list_providers,
-    load_world,
-    world_revision,
-)
+from assay.store.world import WorldRevision, load_world, world_revision
 
 NOON = datetime(2026, 7, 4, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

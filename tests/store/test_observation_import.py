@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import Engine, select
+from tests.support.catalog_entries import list_endpoints
 
 from assay.engine.world.catalog import Endpoint
 from assay.engine.world.identity import provisional_ids
@@ -22,7 +23,7 @@ from assay.store.database import reading
 from assay.store.imports.catalog import apply_catalog
 from assay.store.imports.observations import apply_observations
 from assay.store.tables import observation
-from assay.store.world import WorldRevision, list_endpoints, load_world, world_revision
+from assay.store.world import WorldRevision, load_world, world_revision
 
 NOON = datetime(2026, 7, 4, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
