@@ -11,9 +11,10 @@ from sqlalchemy import Dialect, create_engine, select, text as sql
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.schema import CreateTable
+from tests.support.filter_rows import filter_row, matches
 
 from assay.decision_log.decision_row import DerivedDecision
-from assay.decision_log.filter import FILE, InvalidFilter, filter_row, matches, read_filter
+from assay.decision_log.filter import FILE, InvalidFilter, read_filter
 from assay.decision_log.filter_sql import FIELDS, WORD_LIST, text_after_prefix
 from assay.decision_log.tables import decision, finding_set_word
 from assay.engine.errors import CallerError

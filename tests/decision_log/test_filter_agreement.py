@@ -8,9 +8,17 @@ from random import Random
 
 import pytest
 from sqlalchemy import Connection, Engine, select
-from tests.support.filter_rows import TENANTS, Generator, decisions, insert_all, quote
+from tests.support.filter_rows import (
+    TENANTS,
+    Generator,
+    decisions,
+    filter_row,
+    insert_all,
+    matches,
+    quote,
+)
 
-from assay.decision_log.filter import Filter, InvalidFilter, filter_row, matches, read_filter
+from assay.decision_log.filter import Filter, InvalidFilter, read_filter
 from assay.decision_log.tables import decision
 from assay.store.database import open_database, reading
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
@@ -11,8 +11,10 @@ from typing import Any
 from sqlalchemy import Engine, LargeBinary, insert
 
 from assay.decision_log.decision_row import ROW_COLUMNS, WORD_KINDS, DerivedDecision
-from assay.decision_log.filter_sql import FIELDS, WORD_LIST
+from assay.decision_log.filter import Filter
+from assay.decision_log.filter_sql import FIELDS, ROOT, TENANT, TIME, WORD_LIST
 from assay.decision_log.tables import decision, finding_set_word
+from assay.engine.cel.exact_evaluator import evaluate
 from assay.engine.cel.schema import BOOL, INT, STRING, Type
 from assay.engine.world.clock import EPOCH
 from assay.store.tables import tenant_pseudonym
@@ -293,3 +295,24 @@ class Generator:
         if rule == 1:
             return quote(self.random.choice((*TENANTS.values(), "p1", "erased")))
         return quote(self.random.choice(NAMES))
+
+
+def filter_row(row: DerivedDecision, tenants: Mapping[str, str]) -> dict[str, object]:
+    """Return a decision as filters see it; `tenants` maps pseudonyms to the names of tenants."""
+    values: dict[str, object] = {}
+    for field in FIELDS:
+        is_words = field.stored_as in WORD_KINDS
+        values[field.name] = (
+            row.words.get(field.stored_as, ()) if is_words else getattr(row, field.stored_as)
+        )
+    values[TIME] = (row.decided_at - EPOCH) // MICROSECOND
+    values[TENANT] = tenants.get(row.tenant, "")
+    return values
+
+
+def matches(filter_: Filter, row: Mapping[str, object]) -> bool:
+    """Return whether a filter holds for a row of `filter_row`."""
+    result = evaluate(filter_.checked, {ROOT: row})
+    if not isinstance(result, bool):
+        raise TypeError(f"expected a row with every field, got {result}")
+    return result

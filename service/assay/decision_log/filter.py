@@ -1,4 +1,4 @@
-"""Auditors' filters: CEL over the fields of a decision, evaluated by the database or on a row.
+"""Auditors' filters: CEL over the fields of a decision, evaluated by the database.
 
 Every accepted filter is true or false for every row: operations that could fail, such as arithmetic
 on fields, are rejected.
@@ -33,14 +33,11 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, case, not_
 
-from assay.decision_log.decision_row import WORD_KINDS, DerivedDecision
 from assay.decision_log.filter_sql import (
     FIELDS,
-    ROOT,
     SCHEMA,
     TENANT,
     TENANT_VALUE,
-    TIME,
     WORD_LIST,
     Operand,
     RowValue,
@@ -60,15 +57,12 @@ from assay.decision_log.filter_sql import (
 from assay.decision_log.tables import decision, finding_set_word
 from assay.engine.cel import checked_tree as tree
 from assay.engine.cel.check import CheckedExpression, check
-from assay.engine.cel.exact_evaluator import evaluate
 from assay.engine.cel.faults import ExpressionFault, ExpressionFaults
 from assay.engine.cel.operations import OPERATIONS
 from assay.engine.cel.schema import BOOL, INT, STRING
 from assay.engine.errors import CallerError
 from assay.engine.policy.faults import Fault
 from assay.engine.policy.rule_set import Place
-from assay.engine.world.clock import EPOCH
-from assay.store.types import MICROSECOND
 
 FILE: Final = "filter"
 """The file name in the place of a fault."""
@@ -131,27 +125,6 @@ def read_filter(text: str) -> Filter:
     if translated is None:
         raise InvalidFilter(text, translator.faults)
     return Filter(checked, condition(translated))
-
-
-def filter_row(row: DerivedDecision, tenants: Mapping[str, str]) -> dict[str, object]:
-    """Return a decision as filters see it; `tenants` maps pseudonyms to the names of tenants."""
-    values: dict[str, object] = {}
-    for field in FIELDS:
-        is_words = field.stored_as in WORD_KINDS
-        values[field.name] = (
-            row.words.get(field.stored_as, ()) if is_words else getattr(row, field.stored_as)
-        )
-    values[TIME] = (row.decided_at - EPOCH) // MICROSECOND
-    values[TENANT] = tenants.get(row.tenant, "")
-    return values
-
-
-def matches(filter_: Filter, row: Mapping[str, object]) -> bool:
-    """Return whether a filter holds for a row of `filter_row`."""
-    result = evaluate(filter_.checked, {ROOT: row})
-    if not isinstance(result, bool):
-        raise TypeError(f"expected a row with every field, got {result}")
-    return result
 
 
 class _TooComplexError(Exception):
