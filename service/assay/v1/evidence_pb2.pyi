@@ -247,7 +247,9 @@ class RefusedOutcome(_message.Message):
     index: _builtins.int
     """Its place in the batch, from 0."""
     reason: _builtins.str
-    """For programs: `unknown-endpoint`, `future`, `late`, `negative` …"""
+    """For programs: `unknown-endpoint`, `future`, `late`, `negative`, `duplicate` (this process has accepted the same
+    attempt of the same decision before) …
+    """
     message: _builtins.str
     """For people: one sentence naming field and value."""
     def __init__(
@@ -283,6 +285,7 @@ class Outcome(_message.Message):
     COMPLETION_TOKENS_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_S_FIELD_NUMBER: _builtins.int
     TOOLS_FIELD_NUMBER: _builtins.int
+    UNSUPPORTED_FIELD_NUMBER: _builtins.int
     endpoint_id: _builtins.str
     """The endpoint tried, as in `Attempt.endpoint_id`."""
     tenant: _builtins.str
@@ -305,6 +308,11 @@ class Outcome(_message.Message):
     """Tokens of the answer."""
     retry_after_s: _builtins.float
     """Seconds after which the endpoint may be retried (`Retry-After`)."""
+    unsupported: _builtins.str
+    """What the endpoint rejected as not supported, as a path of EndpointCapability: `parameters.seed`,
+    `tool_choice.required`, `input_modalities.image`. Empty: nothing, or not known. Only with RESULT_PROVIDER_ERROR or
+    RESULT_CALLER_ERROR.
+    """
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp:
         """When the attempt ended. At most 24 hours ago and 5 minutes ahead."""
@@ -328,10 +336,11 @@ class Outcome(_message.Message):
         completion_tokens: _builtins.int | None = ...,
         retry_after_s: _builtins.float | None = ...,
         tools: Global___ToolUse | None = ...,
+        unsupported: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_completion_tokens", b"_completion_tokens", "_duration_s", b"_duration_s", "_first_token_s", b"_first_token_s", "_requests", b"_requests", "_retry_after_s", b"_retry_after_s", "at", b"at", "completion_tokens", b"completion_tokens", "duration_s", b"duration_s", "first_token_s", b"first_token_s", "requests", b"requests", "retry_after_s", b"retry_after_s", "tools", b"tools"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_completion_tokens", b"_completion_tokens", "_duration_s", b"_duration_s", "_first_token_s", b"_first_token_s", "_requests", b"_requests", "_retry_after_s", b"_retry_after_s", "at", b"at", "attempt", b"attempt", "completion_tokens", b"completion_tokens", "decision_id", b"decision_id", "duration_s", b"duration_s", "endpoint_id", b"endpoint_id", "first_token_s", b"first_token_s", "requests", b"requests", "result", b"result", "retry_after_s", b"retry_after_s", "tenant", b"tenant", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_completion_tokens", b"_completion_tokens", "_duration_s", b"_duration_s", "_first_token_s", b"_first_token_s", "_requests", b"_requests", "_retry_after_s", b"_retry_after_s", "at", b"at", "attempt", b"attempt", "completion_tokens", b"completion_tokens", "decision_id", b"decision_id", "duration_s", b"duration_s", "endpoint_id", b"endpoint_id", "first_token_s", b"first_token_s", "requests", b"requests", "result", b"result", "retry_after_s", b"retry_after_s", "tenant", b"tenant", "tools", b"tools", "unsupported", b"unsupported"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__completion_tokens: _TypeAlias = _typing.Literal["completion_tokens"]  # noqa: Y015
     _WhichOneofArgType__completion_tokens: _TypeAlias = _typing.Literal["_completion_tokens", b"_completion_tokens"]  # noqa: Y015

@@ -52,6 +52,8 @@ class DecideRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     MIN_POLICY_REVISION_FIELD_NUMBER: _builtins.int
+    PREVIOUS_ENDPOINT_ID_FIELD_NUMBER: _builtins.int
+    PREVIOUS_DECISION_ID_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """`author/slug`, with any suffixes: `moonshotai/kimi-k2-0905:exacto`. Required."""
     tenant: _builtins.str
@@ -76,6 +78,12 @@ class DecideRequest(_message.Message):
     """
     min_policy_revision: _builtins.int
     """Reject the request if the policy revision is lower than this number. 0: any."""
+    previous_endpoint_id: _builtins.str
+    """The endpoint that served the conversation's previous request. It is tried first as long as it is admitted, not
+    demoted, and not behind others by an order key that precedes the key `previous`, whatever endpoints join or leave.
+    """
+    previous_decision_id: _builtins.str
+    """The decision of the conversation's previous request: a UUID. Stored in the decision log; changes nothing."""
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Fallback models, best first, each with its own suffixes and so its own binding."""
@@ -110,10 +118,12 @@ class DecideRequest(_message.Message):
         session_id: _builtins.str = ...,
         seed: _builtins.bytes | None = ...,
         min_policy_revision: _builtins.int = ...,
+        previous_endpoint_id: _builtins.str = ...,
+        previous_decision_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_prompt_tokens", b"_prompt_tokens", "_seed", b"_seed", "_service_tier", b"_service_tier", "_tool_choice", b"_tool_choice", "max_tokens", b"max_tokens", "prompt_tokens", b"prompt_tokens", "provider", b"provider", "seed", b"seed", "service_tier", b"service_tier", "tool_choice", b"tool_choice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_prompt_tokens", b"_prompt_tokens", "_seed", b"_seed", "_service_tier", b"_service_tier", "_tool_choice", b"_tool_choice", "input_modalities", b"input_modalities", "max_tokens", b"max_tokens", "min_policy_revision", b"min_policy_revision", "model", b"model", "models", b"models", "parameters", b"parameters", "prompt_tokens", b"prompt_tokens", "provider", b"provider", "request_id", b"request_id", "seed", b"seed", "service_tier", b"service_tier", "session_id", b"session_id", "tenant", b"tenant", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_prompt_tokens", b"_prompt_tokens", "_seed", b"_seed", "_service_tier", b"_service_tier", "_tool_choice", b"_tool_choice", "input_modalities", b"input_modalities", "max_tokens", b"max_tokens", "min_policy_revision", b"min_policy_revision", "model", b"model", "models", b"models", "parameters", b"parameters", "previous_decision_id", b"previous_decision_id", "previous_endpoint_id", b"previous_endpoint_id", "prompt_tokens", b"prompt_tokens", "provider", b"provider", "request_id", b"request_id", "seed", b"seed", "service_tier", b"service_tier", "session_id", b"session_id", "tenant", b"tenant", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_tokens: _TypeAlias = _typing.Literal["max_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_tokens: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens"]  # noqa: Y015
@@ -140,8 +150,9 @@ Global___DecideRequest: _TypeAlias = DecideRequest  # noqa: Y015
 
 @_typing.final
 class ProviderPreferences(_message.Message):
-    """OpenRouter's `provider` object. Provider entries are slugs (`deepinfra`: all its endpoints) or tags (`deepinfra/turbo`:
-    the endpoints with that tag).
+    """OpenRouter's `provider` object. Provider entries are slugs (`deepinfra`: all its endpoints), display names (`DeepInfra`)
+    or tags (`deepinfra/turbo`: the endpoints with that tag), without regard to case and surrounding space. A name that
+    means no provider is returned as a warning.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -394,6 +405,8 @@ class DecideResponse(_message.Message):
     ABSTAINED_FIELD_NUMBER: _builtins.int
     AVAILABILITY_FIELD_NUMBER: _builtins.int
     AVAILABILITY_REASONS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    AFFINITY_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     """UUIDv7 of the decision, its key in the log."""
     snapshot_id: _builtins.str
@@ -401,6 +414,11 @@ class DecideResponse(_message.Message):
     availability: _builtins.str
     """Empty if there are attempts, otherwise one of OpenRouter's codes: `no_endpoints` if the models have none,
     `constraint_filtered` if rules excluded all.
+    """
+    affinity: _builtins.str
+    """What became of `previous_endpoint_id`: `kept` (it is the first attempt), `outranked` (an attempt, but not the
+    first), `demoted` (an attempt behind others because of its health), `excluded` (by a rule) or `unknown` (not an
+    endpoint of the requested models). Empty: none was named.
     """
     @_builtins.property
     def policy_revision(self) -> Global___PolicyRevision:
@@ -422,6 +440,12 @@ class DecideResponse(_message.Message):
     def availability_reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReasonCount]:
         """If there are no attempts: how many endpoints each reason excluded, most first."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Warning]:
+        """What was accepted in the request although it has no effect, or perhaps not the intended one. Warnings never widen
+        the answer.
+        """
+
     def __init__(
         self,
         *,
@@ -433,14 +457,54 @@ class DecideResponse(_message.Message):
         abstained: _abc.Iterable[Global___Findings] | None = ...,
         availability: _builtins.str = ...,
         availability_reasons: _abc.Iterable[Global___ReasonCount] | None = ...,
+        warnings: _abc.Iterable[Global___Warning] | None = ...,
+        affinity: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["policy_revision", b"policy_revision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstained", b"abstained", "attempts", b"attempts", "availability", b"availability", "availability_reasons", b"availability_reasons", "decision_id", b"decision_id", "excluded", b"excluded", "policy_revision", b"policy_revision", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstained", b"abstained", "affinity", b"affinity", "attempts", b"attempts", "availability", b"availability", "availability_reasons", b"availability_reasons", "decision_id", b"decision_id", "excluded", b"excluded", "policy_revision", b"policy_revision", "snapshot_id", b"snapshot_id", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DecideResponse: _TypeAlias = DecideResponse  # noqa: Y015
+
+@_typing.final
+class Warning(_message.Message):
+    """Something in a request that a caller probably wants to correct."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    SUGGESTION_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """The field, with its index in a list: `provider.ignore[0]`."""
+    value: _builtins.str
+    """The value."""
+    reason: _builtins.str
+    """For programs: `unknown-provider` …"""
+    message: _builtins.str
+    """For people: one sentence naming field and value."""
+    suggestion: _builtins.str
+    """The known name that is most like it; empty if none is."""
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        value: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        suggestion: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "message", b"message", "reason", b"reason", "suggestion", b"suggestion", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Warning: _TypeAlias = Warning  # noqa: Y015
 
 @_typing.final
 class PolicyRevision(_message.Message):
@@ -860,9 +924,13 @@ class ExplainResponse(_message.Message):
     VERDICTS_FIELD_NUMBER: _builtins.int
     AVAILABILITY_FIELD_NUMBER: _builtins.int
     AVAILABILITY_REASONS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    AFFINITY_FIELD_NUMBER: _builtins.int
     snapshot_id: _builtins.str
     """The snapshot that the plan was made from: SHA-256 of its content, in hex."""
     availability: _builtins.str
+    """As in DecideResponse."""
+    affinity: _builtins.str
     """As in DecideResponse."""
     @_builtins.property
     def policy_revision(self) -> Global___PolicyRevision:
@@ -880,6 +948,10 @@ class ExplainResponse(_message.Message):
     def availability_reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReasonCount]:
         """As in DecideResponse."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Warning]:
+        """As in DecideResponse."""
+
     def __init__(
         self,
         *,
@@ -889,10 +961,12 @@ class ExplainResponse(_message.Message):
         verdicts: _abc.Iterable[Global___Verdict] | None = ...,
         availability: _builtins.str = ...,
         availability_reasons: _abc.Iterable[Global___ReasonCount] | None = ...,
+        warnings: _abc.Iterable[Global___Warning] | None = ...,
+        affinity: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["policy_revision", b"policy_revision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "availability", b"availability", "availability_reasons", b"availability_reasons", "policy_revision", b"policy_revision", "snapshot_id", b"snapshot_id", "verdicts", b"verdicts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["affinity", b"affinity", "attempts", b"attempts", "availability", b"availability", "availability_reasons", b"availability_reasons", "policy_revision", b"policy_revision", "snapshot_id", b"snapshot_id", "verdicts", b"verdicts", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -13,6 +13,7 @@ from assay.engine.world.catalog import Percentiles
 from assay.engine.world.declarations import optional, spellings
 
 _MTOK: Final = "USD per million tokens"
+_is_uuid: Final = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 MAX_LIST = 256
 MAX_TEXT = 256
 MAX_MODELS = 32
@@ -116,6 +117,10 @@ class Request:
     session_id: str = optional("session whose requests draw alike", fact=None, default="")
     seed: bytes = optional("seed of all draws", fact=None, default=b"")
     min_policy_revision: int = optional("oldest policy revision to accept", fact=None, default=0)
+    previous_endpoint_id: str = optional(
+        "endpoint that served the conversation before; empty: none", default=""
+    )
+    previous_decision_id: str = optional("decision of the previous request", fact=None, default="")
 
     def __post_init__(self) -> None:
         """Reject values out of range."""
@@ -124,7 +129,7 @@ class Request:
         check_texts("models", self.models, limit=MAX_MODELS)
         for name in ("parameters", "input_modalities"):
             check_texts(name, getattr(self, name))
-        for name in ("model", "tenant", "request_id", "session_id"):
+        for name in ("model", "tenant", "request_id", "session_id", "previous_endpoint_id"):
             check_text(name, getattr(self, name))
         for name in ("tools", "max_tokens", "prompt_tokens", "min_policy_revision"):
             check_not_negative(name, getattr(self, name))
@@ -132,6 +137,8 @@ class Request:
             check_one_of("tool_choice", self.tool_choice, TOOL_CHOICES)
         if self.service_tier is not None:
             check_one_of("service_tier", self.service_tier, SERVICE_TIERS)
+        if self.previous_decision_id and not _is_uuid(self.previous_decision_id):
+            raise InvalidField("previous_decision_id", self.previous_decision_id, "a UUID")
         if len(self.seed) not in (0, 16, 32):
             raise InvalidField("seed", self.seed.hex(), "16 or 32 bytes")
 
