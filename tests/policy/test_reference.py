@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.support.commands import assay
 
-from assay.engine.cel.signatures import OUTSIDE
+from assay.engine.cel.calls import OUTSIDE
 from assay.engine.evidence.decay import EvidenceSpec
 from assay.engine.policy.fact_schema import FACTS
 from assay.engine.policy.functions import FUNCTIONS

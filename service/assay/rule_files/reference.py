@@ -15,7 +15,7 @@ from assay.engine.cel.check import check
 from assay.engine.cel.faults import ExpressionFaults
 from assay.engine.cel.operations import LARGEST
 from assay.engine.cel.schema import DOUBLE, Function
-from assay.engine.cel.signatures import OUTSIDE
+from assay.engine.cel.calls import OUTSIDE
 from assay.engine.cel.tokens import LIMITS
 from assay.engine.policy.fact_schema import FACTS, REQUEST, schema_for
 from assay.engine.policy.functions import FUNCTIONS

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from assay.engine.cel import checked_tree as tree, syntax
-from assay.engine.cel.calls import check_call, check_macro, is_macro
+from assay.engine.cel.calls import MACROS, check_call, check_macro
 from assay.engine.cel.faults import FaultList
 from assay.engine.cel.names import check_has, check_path
 from assay.engine.cel.schema import (
@@ -15,6 +15,10 @@ from assay.engine.cel.schema import (
     BROKEN,
     DOUBLE,
     INT,
+    KEYS,
+    NULL,
+    ORDERED,
+    STRING,
     Schema,
     Type,
     is_broken,
@@ -25,9 +29,13 @@ from assay.engine.cel.schema import (
     map_of,
 )
 from assay.engine.cel.scope import CheckScope
-from assay.engine.cel.signatures import binary, is_key, operator_fault, unary
 from assay.engine.cel.syntax import Builder, parse
 from assay.engine.cel.tokens import LIMITS, Limits, scan
+
+_ARITHMETIC = {(symbol, INT): f"int {symbol}" for symbol in "+-*/%"}
+_ARITHMETIC |= {(symbol, DOUBLE): f"double {symbol}" for symbol in "+-*/"}
+_ARITHMETIC[("+", STRING)] = "string +"
+_COMPARISONS = frozenset({"<", "<=", ">", ">="})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,132 +86,155 @@ def check(
 class _ExpressionChecker(CheckScope):
     """Turns untyped nodes into typed ones; a faulty node gets the type `broken`."""
 
-    def __init__(self, schema: Schema, faults: FaultList, limits: Limits, *, judging: bool) -> None:
-        super().__init__(schema, faults, limits, judging=judging)
-        self._rules: dict[type, Callable[[Any], tree.CheckedNode]] = {
-            syntax.Constant: self._constant,
-            syntax.Name: lambda node: check_path(self, node),
-            syntax.Select: lambda node: check_path(self, node),
-            syntax.CallNode: self._call,
-            syntax.Operator: self._operator,
-            syntax.ListLiteral: self._list,
-            syntax.MapLiteral: self._map,
-            syntax.UnsupportedNode: self.broken,
-        }
-
     def check(self, node: syntax.SyntaxNode) -> tree.CheckedNode:
         """Check a node and all below it."""
-        return self._rules[type(node)](node)
-
-    def _constant(self, node: syntax.Constant) -> tree.CheckedNode:
-        if node.broken:
-            return self.broken(node)
-        value: Any = node.value
-        return tree.Literal(literal_type(value), *self.place(node), value)
-
-    def _call(self, node: syntax.CallNode) -> tree.CheckedNode:
-        if node.name == "has" and node.target is None:
-            return check_has(self, node)
-        return check_macro(self, node) if is_macro(node) else check_call(self, node)
-
-    def _operator(self, node: syntax.Operator) -> tree.CheckedNode:
-        operands = tuple(map(self.check, node.operands))
-        if node.symbol in {"&&", "||"}:
-            self._bools(node, node.operands, operands)
-            self.absorbs = True
-            return tree.Logic(BOOL, *self.place(node), node.symbol, operands)
-        if node.symbol == "?:":
-            return self._choice(node, operands)
-        if node.symbol == "!":
-            self._bools(node, node.operands, operands)
-            return tree.Operation(BOOL, *self.place(node), "!", operands)
-        types = [operand.type for operand in operands]
-        if is_broken(*types):
-            return self._after_fault(node, types)
-        resolved = (
-            unary(node.symbol, types[0])
-            if len(types) == 1
-            else binary(node.symbol, types[0], types[1])
-        )
-        if resolved is None:
-            self.faults.add(node.offset, self._mismatch(node, types))
-            return self._after_fault(node, types)
-        return tree.Operation(resolved[0], *self.place(node), resolved[1], operands)
-
-    def _after_fault(self, node: syntax.Operator, types: list[Type]) -> tree.CheckedNode:
-        """Return the placeholder for a faulty operator; that of a comparison is a bool."""
-        is_bool = node.symbol in {"==", "!=", "<", "<=", ">", ">=", "in"}
-        known = (
-            BOOL
-            if is_bool
-            else DOUBLE
-            if set(types) == {INT, DOUBLE} and node.symbol != "[]"
-            else BROKEN
-        )
-        return tree.Literal(known, *self.place(node), None)
-
-    def _mismatch(self, node: syntax.Operator, types: list[Type]) -> str:
-        if len(types) == 1:
-            return f"{node.symbol} cannot take {types[0]}"
-        message = operator_fault(node.symbol, types[0], types[1])
-        if set(types) != {INT, DOUBLE} or node.symbol in {"in", "[]"}:
-            return message
-        whole = node.operands[types.index(INT)]
-        if isinstance(whole, syntax.Constant):
-            return f"{message}: write {whole.value}.0"
-        return f"{message}: convert with double(…)"
-
-    def _bools(
-        self,
-        node: syntax.Operator,
-        written: Iterable[syntax.SyntaxNode],
-        operands: Iterable[tree.CheckedNode],
-    ) -> None:
-        for part, operand in zip(written, operands, strict=True):
-            if not join(operand.type, BOOL):
-                self.faults.add(
-                    part.offset, f"{node.symbol} takes bools, and this is {operand.type}"
+        match node:
+            case syntax.Constant(broken=False):
+                value: Any = node.value
+                checked: tree.CheckedNode = tree.Literal(
+                    literal_type(value), *self.place(node), value
                 )
+            case syntax.Name() | syntax.Select():
+                checked = check_path(self, node)
+            case syntax.CallNode(name="has", target=None):
+                checked = check_has(self, node)
+            case syntax.CallNode(target=target) if target is not None and node.name in MACROS:
+                checked = check_macro(self, node, target)
+            case syntax.CallNode():
+                checked = check_call(self, node)
+            case syntax.Operator():
+                checked = self._operator(node, tuple(map(self.check, node.operands)))
+            case syntax.ListLiteral():
+                items = tuple(map(self.check, node.items))
+                element = self._uniform(node, "a list", items)
+                checked = tree.ListOf(list_of(element), *self.place(node), items)
+            case syntax.MapLiteral():
+                checked = self._map(node)
+            case _:  # it has been reported
+                checked = self.broken(node)
+        return checked
 
-    def _choice(
+    def _operator(
         self, node: syntax.Operator, operands: tuple[tree.CheckedNode, ...]
     ) -> tree.CheckedNode:
-        condition, then, otherwise = operands
+        symbol, types = node.symbol, [operand.type for operand in operands]
+        if symbol == "?:":
+            return self._choice(node, *operands)
+        if symbol in {"&&", "||", "!"}:
+            for part, type_ in zip(node.operands, types, strict=True):
+                if not join(type_, BOOL):
+                    self.fault(part, f"{symbol} takes bools, and this is {type_}")
+            if symbol == "!":
+                return tree.Operation(BOOL, *self.place(node), "!", operands)
+            self.absorbs = True
+            return tree.Logic(BOOL, *self.place(node), symbol, operands)
+        if not is_broken(*types):
+            resolved = _resolve(symbol, types)
+            if resolved is not None:
+                return tree.Operation(resolved[0], *self.place(node), resolved[1], operands)
+            self.fault(node, _mismatch(node, types))
+        # The placeholder has the type that the operator would have with other operands.
+        known = BROKEN
+        if symbol in {"==", "!=", "in", *_COMPARISONS}:
+            known = BOOL
+        elif set(types) == {INT, DOUBLE} and symbol != "[]":
+            known = DOUBLE
+        return tree.Literal(known, *self.place(node), None)
+
+    def _choice(
+        self,
+        node: syntax.Operator,
+        condition: tree.CheckedNode,
+        then: tree.CheckedNode,
+        otherwise: tree.CheckedNode,
+    ) -> tree.CheckedNode:
         if not join(condition.type, BOOL):
-            self.faults.add(node.operands[0].offset, f"?: takes a bool, not {condition.type}")
+            self.fault(node.operands[0], f"?: takes a bool, not {condition.type}")
         both = join(then.type, otherwise.type)
         if both is None:
-            self.faults.add(
-                node.offset, f"?: cannot choose between {then.type} and {otherwise.type}"
-            )
-            return self.broken(node)
+            return self.fault(node, f"?: cannot choose between {then.type} and {otherwise.type}")
         return tree.Choice(both, *self.place(node), condition, then, otherwise)
-
-    def _list(self, node: syntax.ListLiteral) -> tree.CheckedNode:
-        items = tuple(map(self.check, node.items))
-        element = self._uniform(node, "a list", items)
-        return tree.ListOf(list_of(element), *self.place(node), items)
 
     def _map(self, node: syntax.MapLiteral) -> tree.CheckedNode:
         entries = tuple((self.check(key), self.check(value)) for key, value in node.entries)
         key = self._uniform(node, "the keys of a map", [k for k, _ in entries])
         value = self._uniform(node, "the values of a map", [v for _, v in entries])
-        if not is_key(key):
-            self.faults.add(node.offset, f"{key} cannot be a key of a map")
-        constants = [
-            k.value for k, _ in node.entries if isinstance(k, syntax.Constant) and not k.broken
-        ]
+        if not any(join(key, allowed) for allowed in KEYS):
+            self.fault(node, f"{key} cannot be a key of a map")
+        written = [k for k, _ in node.entries]
+        constants = [k.value for k in written if isinstance(k, syntax.Constant) and not k.broken]
         if len(set(constants)) != len(constants):
-            self.faults.add(node.offset, "a key occurs twice in this map")
+            self.fault(node, "a key occurs twice in this map")
         return tree.MapOf(map_of(key, value), *self.place(node), entries)
 
     def _uniform(
-        self, node: syntax.SyntaxNode, what: str, parts: Iterable[tree.CheckedNode]
+        self, node: syntax.SyntaxNode, what: str, parts: Sequence[tree.CheckedNode]
     ) -> Type:
-        parts = list(parts)
         element = join_all(part.type for part in parts)
         if element is None:
             found = ", ".join(dict.fromkeys(str(part.type) for part in parts))
-            self.faults.add(node.offset, f"{what} must be of one type, not {found}")
+            self.fault(node, f"{what} must be of one type, not {found}")
             return BROKEN
         return element
+
+
+def _resolve(symbol: str, types: Sequence[Type]) -> tuple[Type, str] | None:
+    """Return an operator's type and the name of its operation; None if it rejects the operands.
+
+    The checker itself resolves `&&`, `||`, `!` and `?:`.
+    """
+    if len(types) == 1:
+        operand = types[0]
+        return (operand, f"{operand} -_") if operand in {INT, DOUBLE} else None
+    left, right = types
+    if symbol in {"in", "[]"}:
+        return _resolve_in(left, right) if symbol == "in" else _resolve_index(left, right)
+    both = join(left, right)
+    if both is None or both.name == "record":
+        return None
+    if symbol in {"==", "!="}:
+        return BOOL, f"deep {symbol}" if both.parameters else symbol
+    if symbol in _COMPARISONS:
+        return (BOOL, symbol) if both in ORDERED else None
+    known = "list +" if (symbol, both.name) == ("+", "list") else _ARITHMETIC.get((symbol, both))
+    return None if known is None else (both, known)
+
+
+def _resolve_in(element: Type, container: Type) -> tuple[Type, str] | None:
+    if container.name not in {"list", "map"}:
+        return None
+    both = join(element, container.parameters[0])
+    if both is None:
+        return None
+    deep = container.name == "list" and (both == DOUBLE or bool(both.parameters))
+    return BOOL, "deep in" if deep else "in"
+
+
+def _resolve_index(container: Type, index: Type) -> tuple[Type, str] | None:
+    if container.name == "list":
+        return (container.parameters[0], "list []") if join(index, INT) else None
+    if container.name == "map" and join(index, container.parameters[0]):
+        return container.parameters[1], "map []"
+    return None
+
+
+def _mismatch(node: syntax.Operator, types: Sequence[Type]) -> str:
+    """Return why `_resolve` returned None, with a hint if there is one."""
+    symbol = node.symbol
+    if len(types) == 1:
+        return f"{symbol} cannot take {types[0]}"
+    left, right = types
+    if symbol == "in" and right.name not in {"list", "map"}:
+        return f"in looks into a list or a map, not {right}"
+    if symbol == "[]":
+        return f"{left} cannot be indexed by {right}"
+    message = f"{symbol} cannot take {left} and {right}"
+    if NULL in {left, right} and left != right:
+        return f"{message}: only null equals null, ask has(…) whether a fact is there"
+    if set(types) != {INT, DOUBLE} or symbol == "in":
+        return message
+    whole = node.operands[types.index(INT)]
+    hint = (
+        f"write {whole.value}.0" if isinstance(whole, syntax.Constant) else "convert with double(…)"
+    )
+    return f"{message}: {hint}"

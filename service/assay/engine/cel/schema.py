@@ -62,6 +62,11 @@ class Function:
     receiver: Type | None = None
     judging: bool = False
 
+    @property
+    def operands(self) -> tuple[Type, ...]:
+        """The types of its arguments, the receiver first."""
+        return self.parameters if self.receiver is None else (self.receiver, *self.parameters)
+
 
 @dataclass(frozen=True, slots=True)
 class Schema:

@@ -37,6 +37,11 @@ class CheckScope(ABC):
         """Return the placeholder for a node whose fault has been reported."""
         return tree.Literal(BROKEN, *self.place(node), None)
 
+    def fault(self, node: syntax.SyntaxNode, message: str) -> tree.CheckedNode:
+        """Report a fault at a node, and return the node's placeholder."""
+        self.faults.add(node.offset, message)
+        return self.broken(node)
+
     def read(self, root: str | None, path: str) -> None:
         """Record that the expression reads a path."""
         self.reads.add(path)

@@ -22,9 +22,7 @@ Tree = Any
 """lark's tree; cel-python gives no types for it."""
 
 _LOCK = threading.Lock()
-
-
-SHOWN = 20  # characters of a literal are enough to find it
+_SHOWN = 20  # characters of a literal are enough to find it
 
 
 @cache
@@ -60,7 +58,7 @@ def parse(scanned: ScannedText, faults: FaultList) -> Tree:
 def _shown(scanned: ScannedText, offset: int) -> str:
     literal = scanned.literals.get(offset)
     if literal is not None:
-        return literal.text if len(literal.text) <= SHOWN else f"{literal.text[:SHOWN]}…"
+        return literal.text if len(literal.text) <= _SHOWN else f"{literal.text[:_SHOWN]}…"
     rest = scanned.blanked[offset:]
     word = 0
     while word < len(rest) and (rest[word].isalnum() or rest[word] == "_"):
@@ -135,46 +133,18 @@ class UnsupportedNode(SyntaxNode):
     """A part outside the portable subset, which has been reported."""
 
 
-_WRAPPERS = frozenset(
-    [
-        "expr",
-        "conditionalor",
-        "conditionaland",
-        "relation",
-        "addition",
-        "multiplication",
-        "unary",
-        "member",
-        "primary",
-        "paren_expr",
-    ]
-)
+_WRAPPERS = frozenset({
+    "expr", "conditionalor", "conditionaland", "relation", "addition", "multiplication",
+    "unary", "member", "primary", "paren_expr",
+})  # fmt: skip
 _SYMBOLS = {
     "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!=", "in": "in",
     "add": "+", "sub": "-", "mul": "*", "div": "/", "mod": "%", "not": "!", "neg": "-",
 }  # fmt: skip
-RESERVED = frozenset(
-    [
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-        "in",
-    ]
-)
+_RESERVED = frozenset({
+    "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let",
+    "loop", "package", "namespace", "return", "var", "void", "while", "in",
+})  # fmt: skip
 
 
 class Builder:
@@ -261,7 +231,7 @@ class Builder:
 
     def _call(self, tree: Tree) -> SyntaxNode:
         name, *arguments = tree.children
-        if str(name) in RESERVED:
+        if str(name) in _RESERVED:
             self.faults.add(name.start_pos, f"{name} is a reserved word")
         return CallNode(name.start_pos, str(name), None, self._arguments(arguments))
 
@@ -289,7 +259,7 @@ class Builder:
             )
 
     def _name(self, token: Tree) -> SyntaxNode:
-        if str(token) in RESERVED:
+        if str(token) in _RESERVED:
             self.faults.add(token.start_pos, f"{token} is a reserved word")
             return UnsupportedNode(token.start_pos)
         return Name(token.start_pos, str(token))

@@ -17,14 +17,7 @@ from assay.engine.world.request import Request
 JUDGED = "judged"
 REQUEST = "request"
 
-
-_TYPES: Mapping[type, Type] = {
-    bool: BOOL,
-    int: INT,
-    float: DOUBLE,
-    str: STRING,
-    tuple: STRINGS,
-}
+_TYPES: Mapping[type, Type] = {bool: BOOL, int: INT, float: DOUBLE, str: STRING, tuple: STRINGS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,200 +47,111 @@ class DeclaredFact:
         return f"{self.description}, in {self.unit}" if self.unit else self.description
 
 
+def _stage(path: str) -> str:
+    """Return the stage of a fact; prices depend on the request's time and length."""
+    of_request = path.startswith(("request.", "tenant.", "endpoint.price.", "endpoint.demoted"))
+    return REQUEST if of_request else JUDGED
+
+
 def _declared(owner: type, root: str) -> Iterator[DeclaredFact]:
-    """Yield the facts that are fields; prices depend on the request's time and length."""
+    """Yield the facts that are fields."""
     for item in declared_fields(owner):
-        stated = item.spellings
-        if stated.fact is None:
-            continue
-        depends_on_request = root == REQUEST or stated.fact.startswith("price.")
-        stage, kind = REQUEST if depends_on_request else JUDGED, _TYPES[item.kind]
-        path = f"{root}.{stated.fact}"
-        yield DeclaredFact(
-            path, kind, stage, stated.description, stated.unit, optional=item.is_optional
-        )
+        stated, path = item.spellings, f"{root}.{item.spellings.fact}"
+        if stated.fact is not None:
+            yield DeclaredFact(
+                path, _TYPES[item.kind], _stage(path), stated.description, stated.unit,
+                optional=item.is_optional,
+            )  # fmt: skip
 
 
-def _computed(
-    path: str, kind: Type, description: str, unit: str = "", *, stage: str = JUDGED
-) -> DeclaredFact:
-    return DeclaredFact(path, kind, stage, description, unit)
+def _always(path: str, kind: Type, description: str) -> DeclaredFact:
+    return DeclaredFact(path, kind, _stage(path), description)
 
 
-def _maybe(
-    path: str, kind: Type, description: str, unit: str = "", *, stage: str = JUDGED
-) -> DeclaredFact:
-    return DeclaredFact(path, kind, stage, description, unit, optional=True)
+def _maybe(path: str, kind: Type, description: str, unit: str = "") -> DeclaredFact:
+    return DeclaredFact(path, kind, _stage(path), description, unit, optional=True)
 
 
+# fmt: off
 FACTS: tuple[DeclaredFact, ...] = (
     *_declared(Endpoint, "endpoint"),
-    _computed(
-        "endpoint.service_tier", STRING, "`flex` or `priority` if the tag ends so, otherwise empty"
-    ),
-    _maybe(
-        "endpoint.completion_limit",
-        INT,
-        "longest completion: the stated limit, otherwise the context length",
-        "tokens",
-    ),
-    _maybe(
-        "endpoint.uptime_percent",
-        DOUBLE,
-        "requests answered, 0 to 100, in the last 30 minutes, otherwise in the last day",
-        "percent",
-    ),
-    _maybe(
-        "endpoint.price.blended",
-        DOUBLE,
-        "0.75 × prompt price + 0.25 × completion price",
-        "USD per million tokens",
-        stage=REQUEST,
-    ),
-    _computed(
-        "endpoint.demoted",
-        BOOL,
-        "whether outcomes of the last seconds show it failing or rate limited",
-        stage=REQUEST,
-    ),
-    _maybe(
-        "endpoint.tools.requests",
-        DOUBLE,
-        "requests that offered tools and were answered, discounted by age",
-    ),
-    _maybe(
-        "endpoint.tools.tool_call_requests",
-        DOUBLE,
-        "those of them that ended in tool calls, discounted by age",
-    ),
-    _maybe(
-        "endpoint.tools.errored_requests",
-        DOUBLE,
-        "those of them with a bad call, discounted by age; with 30 tenants or more, the higher of"
-        " two robust counts",
-    ),
-    _maybe(
-        "endpoint.tools.errored_requests_lenient",
-        DOUBLE,
-        "the lower of the two robust counts, if there are two",
-    ),
-    _maybe(
-        "endpoint.tools.design_effect",
-        DOUBLE,
-        "number of clustered requests that carry as much information as one independent request",
-    ),
-    _computed(
-        "endpoint.observed.stale", BOOL, "whether all observations are older than the age limit"
-    ),
+    _always("endpoint.service_tier", STRING,
+            "`flex` or `priority` if the tag ends so, otherwise empty"),
+    _maybe("endpoint.completion_limit", INT,
+           "longest completion: the stated limit, otherwise the context length", "tokens"),
+    _maybe("endpoint.uptime_percent", DOUBLE,
+           "requests answered, 0 to 100, in the last 30 minutes, otherwise in the last day",
+           "percent"),
+    _maybe("endpoint.price.blended", DOUBLE,
+           "0.75 × prompt price + 0.25 × completion price", "USD per million tokens"),
+    _always("endpoint.demoted", BOOL,
+            "whether outcomes of the last seconds show it failing or rate limited"),
+    _maybe("endpoint.tools.requests", DOUBLE,
+           "requests that offered tools and were answered, discounted by age"),
+    _maybe("endpoint.tools.tool_call_requests", DOUBLE,
+           "those of them that ended in tool calls, discounted by age"),
+    _maybe("endpoint.tools.errored_requests", DOUBLE,
+           "those of them with a bad call, discounted by age; with 30 tenants or more, the higher"
+           " of two robust counts"),
+    _maybe("endpoint.tools.errored_requests_lenient", DOUBLE,
+           "the lower of the two robust counts, if there are two"),
+    _maybe("endpoint.tools.design_effect", DOUBLE,
+           "number of clustered requests that carry as much information as one independent"
+           " request"),
+    _always("endpoint.observed.stale", BOOL,
+            "whether all observations are older than the age limit"),
     _maybe("endpoint.observed.requests", INT, "requests that offered tools, not discounted"),
-    _maybe(
-        "endpoint.observed.tool_call_requests",
-        INT,
-        "those of them that ended in tool calls, not discounted",
-    ),
-    _maybe(
-        "endpoint.observed.errored_requests", INT, "those of them with a bad call, not discounted"
-    ),
+    _maybe("endpoint.observed.tool_call_requests", INT,
+           "those of them that ended in tool calls, not discounted"),
+    _maybe("endpoint.observed.errored_requests", INT,
+           "those of them with a bad call, not discounted"),
     _maybe("endpoint.observed.age_hours", DOUBLE, "time since the newest window ended", "hours"),
-    _maybe(
-        "endpoint.observed.tool_call_requests_per_hour",
-        DOUBLE,
-        "tool-call requests from the start of the first window to the end of the last",
-        "requests per hour",
-    ),
+    _maybe("endpoint.observed.tool_call_requests_per_hour", DOUBLE,
+           "tool-call requests from the start of the first window to the end of the last",
+           "requests per hour"),
     _maybe("endpoint.observed.sources", STRINGS, "sources of its observations"),
     _maybe("endpoint.propensity.source", STRING, "source that observed most of its requests"),
-    _maybe(
-        "endpoint.propensity.share",
-        DOUBLE,
-        "share of requests with tools that ended in tool calls, by that source: (calls + 0.5) /"
-        " (requests + 1)",
-    ),
-    _maybe(
-        "endpoint.propensity.peers",
-        DOUBLES,
-        "the same share of every other endpoint that this source observed",
-    ),
-    _maybe(
-        "endpoint.propensity.reference",
-        DOUBLE,
-        "the same share of the model vendor's own endpoint",
-    ),
-    _maybe(
-        "endpoint.ignores.tenants",
-        INT,
-        "eligible tenants that requested tools of the model in the last 28 days",
-    ),
-    _maybe(
-        "endpoint.ignores.ignoring",
-        INT,
-        "those of them that ignore the endpoint, by preference or in such a request",
-    ),
-    _maybe(
-        "endpoint.benchmarks.series",
-        STRINGS,
-        "benchmark series with a score, as `SUITE@VERSION METRIC UNIT by JUDGE`; only scores of one"
-        " series are comparable",
-    ),
-    _maybe(
-        "endpoint.benchmarks.scores", DOUBLES, "latest score in each series, in the series' unit"
-    ),
+    _maybe("endpoint.propensity.share", DOUBLE,
+           "share of requests with tools that ended in tool calls, by that source: (calls + 0.5) /"
+           " (requests + 1)"),
+    _maybe("endpoint.propensity.peers", DOUBLES,
+           "the same share of every other endpoint that this source observed"),
+    _maybe("endpoint.propensity.reference", DOUBLE,
+           "the same share of the model vendor's own endpoint"),
+    _maybe("endpoint.ignores.tenants", INT,
+           "eligible tenants that requested tools of the model in the last 28 days"),
+    _maybe("endpoint.ignores.ignoring", INT,
+           "those of them that ignore the endpoint, by preference or in such a request"),
+    _maybe("endpoint.benchmarks.series", STRINGS,
+           "benchmark series with a score, as `SUITE@VERSION METRIC UNIT by JUDGE`; only scores of"
+           " one series are comparable"),
+    _maybe("endpoint.benchmarks.scores", DOUBLES,
+           "latest score in each series, in the series' unit"),
     _maybe("endpoint.benchmarks.age_days", list_of(INT), "age of each score", "whole days"),
     *_declared(Model, "model"),
-    _computed("model.author", STRING, "the part before `/`"),
-    _computed("cohort.size", INT, "endpoints that serve the model"),
-    _computed(
-        "cohort.supported_parameters",
-        STRINGS,
-        "names that at least one endpoint of the model supports",
-    ),
-    _computed("cohort.service_tiers", STRINGS, "service tiers of the model's endpoints"),
-    _computed(
-        "cohort.accuracies",
-        DOUBLES,
-        "1 - errored_requests / tool_call_requests of each endpoint of the model with tool calls",
-    ),
-    _computed(
-        "request.model", STRING, "the requested model, without routing variants", stage=REQUEST
-    ),
-    _computed("request.variants", STRINGS, "routing variants in the order given", stage=REQUEST),
+    _always("model.author", STRING, "the part before `/`"),
+    _always("cohort.size", INT, "endpoints that serve the model"),
+    _always("cohort.supported_parameters", STRINGS,
+            "names that at least one endpoint of the model supports"),
+    _always("cohort.service_tiers", STRINGS, "service tiers of the model's endpoints"),
+    _always("cohort.accuracies", DOUBLES,
+            "1 - errored_requests / tool_call_requests of each endpoint of the model with tool"
+            " calls"),
+    _always("request.model", STRING, "the requested model, without routing variants"),
+    _always("request.variants", STRINGS, "routing variants in the order given"),
     *_declared(Request, "request"),
-    _computed(
-        "request.explicit_order",
-        BOOL,
-        "whether provider.order or provider.sort is given",
-        stage=REQUEST,
-    ),
-    _computed(
-        "request.prefers_speed",
-        BOOL,
-        "whether any preferred throughput or latency is given",
-        stage=REQUEST,
-    ),
-    _computed("tenant.name", STRING, "the tenant, empty if none is given", stage=REQUEST),
-    _computed(
-        "tenant.only",
-        STRINGS,
-        "providers that the operator allows the tenant; empty: all",
-        stage=REQUEST,
-    ),
-    _computed(
-        "tenant.ignore",
-        STRINGS,
-        "providers that the operator or the tenant's preferences ignore",
-        stage=REQUEST,
-    ),
-    _computed("tenant.pins", STRINGS, "providers that the tenant's preferences pin", stage=REQUEST),
-    _computed(
-        "tenant.zdr", BOOL, "whether the operator requires zero data retention", stage=REQUEST
-    ),
-    _computed(
-        "tenant.deny_data_collection",
-        BOOL,
-        "whether the operator denies data collection",
-        stage=REQUEST,
-    ),
+    _always("request.explicit_order", BOOL, "whether provider.order or provider.sort is given"),
+    _always("request.prefers_speed", BOOL,
+            "whether any preferred throughput or latency is given"),
+    _always("tenant.name", STRING, "the tenant, empty if none is given"),
+    _always("tenant.only", STRINGS, "providers that the operator allows the tenant; empty: all"),
+    _always("tenant.ignore", STRINGS,
+            "providers that the operator or the tenant's preferences ignore"),
+    _always("tenant.pins", STRINGS, "providers that the tenant's preferences pin"),
+    _always("tenant.zdr", BOOL, "whether the operator requires zero data retention"),
+    _always("tenant.deny_data_collection", BOOL, "whether the operator denies data collection"),
 )
+# fmt: on
 
 STAGE_OF = {fact.path: fact.stage for fact in FACTS}
 
