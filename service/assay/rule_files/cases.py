@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -40,32 +40,28 @@ class Expectation:
     @property
     def complete(self) -> bool:
         """Return whether an endpoint that neither serves nor is named is a failure."""
-        return not (
-            self.attempts is None and self.attempts_in_any_order is None and self.excluded is None
-        )
+        stated = (self.attempts, self.attempts_in_any_order, self.excluded)
+        return any(part is not None for part in stated)
 
 
 def _read_expectation(table: Table, present: Iterable[str], faults: list[Fault]) -> Expectation:
     """Read the `expected` block of a case, which may name endpoints of the case only."""
     known = list(present)
-    faults.extend(
-        Fault(place, unknown_word_message("endpoint of this case", key, known))
-        for key, place in _named(table)
-        if key not in known
-    )
-    if "attempts" in table.entries and "attemptsInAnyOrder" in table.entries:
+    for key, place in _named(table):
+        if key not in known:
+            message = unknown_word_message("endpoint of this case", key, known)
+            faults.append(Fault(place, message))
+    if table.has("attempts") and table.has("attemptsInAnyOrder"):
         message = "a case has attempts or attemptsInAnyOrder, not both"
         faults.append(Fault(table.place_of_key("attemptsInAnyOrder"), message))
     return Expectation(
-        attempts=table.texts("attempts") if "attempts" in table.entries else None,
-        attempts_in_any_order=table.texts("attemptsInAnyOrder")
-        if "attemptsInAnyOrder" in table.entries
-        else None,
+        attempts=table.maybe_texts("attempts"),
+        attempts_in_any_order=table.maybe_texts("attemptsInAnyOrder"),
         first_attempt=table.maybe_text("firstAttempt"),
-        excluded=_sets(table.table("excluded")) if "excluded" in table.entries else None,
+        excluded=_sets(table.table("excluded")) if table.has("excluded") else None,
         excluded_at_least=_sets(table.table("excludedAtLeast")),
         abstained=_sets(table.table("abstained")),
-        availability=_stated(table, "availability"),
+        availability=table.text("availability") if table.has("availability") else None,
     )
 
 
@@ -97,26 +93,20 @@ def _exclusions(
 ) -> Iterator[str]:
     """Yield differences in the excluded endpoints and their reasons."""
     broken = _findings(plan, keys, abstained=False)
-    exact = expected.excluded or {}
-    for key, reasons in {**expected.excluded_at_least, **exact}.items():
-        got = broken.get(key)
+    exact, at_least = expected.excluded or {}, expected.excluded_at_least
+    for key, reasons in {**at_least, **exact}.items():
+        got, wanted = broken.get(key), f"expected {key} to be excluded"
         if key in attempted or got is None:
             state = "attempted" if key in attempted else "not judged"
-            yield f"expected {key} to be excluded for {_listed(sorted(reasons))}, it was {state}"
+            yield f"{wanted} for {_listed(sorted(reasons))}, it was {state}"
         elif key in exact and got != reasons:
-            yield f"expected {key} to be excluded for {_listed(sorted(reasons))}, got {_set(got)}"
-        if got is not None and not expected.excluded_at_least.get(key, frozenset()) <= got:
-            least = sorted(expected.excluded_at_least[key])
-            yield f"expected {key} to be excluded at least for {_listed(least)}, got {_set(got)}"
+            yield f"{wanted} for {_listed(sorted(reasons))}, got {_set(got)}"
+        if got is not None and not at_least.get(key, frozenset()) <= got:
+            yield f"{wanted} at least for {_set(at_least[key])}, got {_set(got)}"
     if expected.complete:
-        for key in sorted(
-            broken.keys() - attempted - exact.keys() - expected.excluded_at_least.keys()
-        ):
-            why = (
-                f"excluded for {_set(broken[key])}"
-                if broken[key]
-                else "neither attempted nor excluded"
-            )
+        for key in sorted(broken.keys() - attempted - exact.keys() - at_least.keys()):
+            excluded = f"excluded for {_set(broken[key])}"
+            why = excluded if broken[key] else "neither attempted nor excluded"
             yield f"{key} was {why}, which the case does not expect"
 
 
@@ -125,10 +115,10 @@ def _findings(plan: Plan, keys: Mapping[str, str], *, abstained: bool) -> dict[s
     found: dict[str, frozenset[str]] = {}
     for verdict in plan.verdicts:
         key = keys.get(verdict.endpoint_id, verdict.endpoint_id)
-        words = (
-            (f.rule for f in verdict.abstained) if abstained else (f.reason for f in verdict.broken)
-        )
-        found[key] = found.get(key, frozenset()) | frozenset(words)
+        words = {f.rule for f in verdict.abstained}
+        if not abstained:
+            words = {f.reason for f in verdict.broken}
+        found[key] = found.get(key, frozenset()) | words
     return found
 
 
@@ -147,10 +137,6 @@ def _sets(table: Table) -> dict[str, frozenset[str]]:
     return {key: frozenset(table.texts(key)) for key in table.entries}
 
 
-def _stated(table: Table, key: str) -> str | None:
-    return table.text(key) if key in table.entries else None
-
-
 def _listed(words: Iterable[str]) -> str:
     return f"[{', '.join(words)}]"
 
@@ -159,7 +145,8 @@ def _set(words: frozenset[str] | None) -> str:
     return _listed(sorted(words or ()))
 
 
-MERGED: Final = frozenset({"request", "options"})
+_MERGED: Final = frozenset({"request", "options"})
+"""The parts of a test that its rows state key by key; all else a row states as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,41 +200,29 @@ def _suite(spec: Table, file: str, faults: list[Fault]) -> Iterator[Case]:
     """Yield the cases of one file."""
     now = moment(spec.table("options"), "now", EPOCH, faults)
     shared = fixtures(spec.table("fixtures"), now, faults)
+    options = {key: entry for key, entry in spec.entries.items() if key == "options"}
     tests = spec.tables("tests")
     check_unique_names(tests, "test", faults)
     for test in tests:
-        base = _merge(Table(test.place, _only_options(spec)), test)
-        if "cases" not in test.entries:
+        base = _merge(Table(test.place, options), test, _MERGED)
+        if not test.has("cases"):
             yield from _case(base, test.text("name"), file, shared, faults)
             continue
         rows = test.tables("cases")
         check_unique_names(rows, "case", faults)
         for row in rows:
             name = f"{test.text('name')}: {row.text('name')}"
-            yield from _case(_merge(base, row), name, file, shared, faults)
+            yield from _case(_merge(base, row, _MERGED), name, file, shared, faults)
 
 
-def _only_options(spec: Table) -> dict[str, MappingEntry]:
-    return {"options": spec.entries["options"]} if "options" in spec.entries else {}
-
-
-def _merge(base: Table, over: Table) -> Table:
-    """Merge a row into its test: `request` and `options` by key, all else as a whole."""
+def _merge(base: Table, over: Table, names: AbstractSet[str] | None = None) -> Table:
+    """Merge one mapping into another: the named sub-mappings by key, by default all of them."""
     entries = {**base.entries, **over.entries}
-    for name in MERGED & base.entries.keys() & over.entries.keys():
-        entries[name] = MappingEntry(
-            over.entries[name].key, _deep(base.table(name), over.table(name))
-        )
-    return Table(over.place, entries)
-
-
-def _deep(base: Table, over: Table) -> Table:
-    """Merge one mapping into another, recursively."""
-    entries = {**base.entries, **over.entries}
-    for name in base.sub_tables().keys() & over.sub_tables().keys():
-        entries[name] = MappingEntry(
-            over.entries[name].key, _deep(base.table(name), over.table(name))
-        )
+    if names is None:
+        names = base.sub_tables().keys() & over.sub_tables().keys()
+    for name in names & base.entries.keys() & over.entries.keys():
+        merged = _merge(base.table(name), over.table(name))
+        entries[name] = MappingEntry(over.entries[name].key, merged)
     return Table(over.place, entries)
 
 
@@ -257,21 +232,20 @@ def _case(
     """Yield the case of a table, unless its request is faulty, which is reported."""
     present = _keys(table, "endpoints", shared.endpoints, faults)
     made = _keys(table, "observations", shared.observations, faults)
-    members = (
-        _keys(table, "members", shared.endpoints, faults) if "members" in table.entries else ()
-    )
-    health = {key: table.table("health").text(key) for key in table.table("health").entries}
-    for key in health.keys() - shared.endpoints.keys():
+    members = _keys(table, "members", shared.endpoints, faults) if table.has("members") else ()
+    health = table.table("health")
+    for key in health.entries.keys() - shared.endpoints.keys():
         message = unknown_word_message("endpoint", key, shared.endpoints)
-        faults.append(Fault(table.table("health").place_of_key(key), message))
-    if "expected" not in table.entries:
+        faults.append(Fault(health.place_of_key(key), message))
+    if not table.has("expected"):
         faults.append(Fault(table.place, "key `expected` is missing"))
     expected = _read_expectation(table.table("expected"), present, faults)
-    request = _read_request(_request_table(table), shared.models, faults)
+    stated = table.table("request") if table.has("request") else Table(table.place)
+    request = _read_request(stated, shared.models, faults)
     if request is None:
         return
     ids = {key: shared.endpoints[key].endpoint_id for key in present}
-    case = Case(
+    yield Case(
         name=name,
         file=file,
         place=table.place,
@@ -280,10 +254,7 @@ def _case(
         request=request,
         expected=expected,
         keys={endpoint_id: key for key, endpoint_id in ids.items()},
-    )
-    yield replace(
-        case,
-        health={ids[key]: why for key, why in health.items() if key in ids},
+        health={ids[key]: health.text(key) for key in health.entries if key in ids},
         members=frozenset(ids[key] for key in members if key in ids),
         draws=table.table("options").whole("draws") or 1,
         skipped=table.text("skipReason", "skipped") if table.flag("skip") else None,
@@ -304,7 +275,11 @@ def _read_request(table: Table, models: Mapping[str, Model], faults: list[Fault]
     values = stated_values(Request, table)
     values["model"] = named_model(name, models)
     values["models"] = tuple(named_model(text, models) for text in table.texts("models"))
-    values |= _sort_fields(table.table("provider").table("sort"))
+    sort = table.table("provider").table("sort")  # empty if it is a word
+    for preference, key in (("provider.sort", "by"), ("provider.partition", "partition")):
+        text = sort.maybe_text(key)
+        if text is not None:
+            values[preference] = text
     try:
         return build(Request, values)
     except InvalidField as error:
@@ -317,22 +292,11 @@ def _read_request(table: Table, models: Mapping[str, Model], faults: list[Fault]
         return None
 
 
-def _sort_fields(table: Table) -> dict[str, object]:
-    """Return the fields of a `provider.sort` that is a mapping instead of a word."""
-    stated = {"sort": table.maybe_text("by"), "partition": table.maybe_text("partition")}
-    return {f"provider.{name}": value for name, value in stated.items() if value is not None}
-
-
-def _request_table(table: Table) -> Table:
-    """Return the request block, or an empty one at the place of the case."""
-    return table.table("request") if "request" in table.entries else Table(table.place)
-
-
 def _keys(
     table: Table, name: str, known: Mapping[str, object], faults: list[Fault]
 ) -> tuple[str, ...]:
     """Return the fixtures that a case names, by default all."""
-    if name not in table.entries:
+    if not table.has(name):
         return tuple(known)
     what = "observation" if name == "observations" else "endpoint"
     strangers = (item for item in table.scalars(name) if item.text not in known)

@@ -44,9 +44,8 @@ def _names(root: Path) -> list[str]:
     names = []
     for name in _walk(root):
         if not name.isprintable():
-            raise UnreadableDirectory(
-                root, f"holds a file whose name cannot be printed: {quoted(name)}"
-            )
+            why = f"holds a file whose name cannot be printed: {quoted(name)}"
+            raise UnreadableDirectory(root, why)
         if name.endswith(".yml"):
             raise UnreadableDirectory(root / name, "would be passed over: rule files end in .yaml")
         if name.endswith(".yaml"):
@@ -63,9 +62,7 @@ def _walk(root: Path) -> Iterator[str]:
         raise UnreadableDirectory(Path(error.filename), f"cannot be read: {error.strerror}")
 
     for folder, folders, files in os.walk(root, onerror=reject):
-        folders[:] = sorted(
-            name for name in folders if name != TESTDATA and not name.startswith(".")
-        )
+        folders[:] = [n for n in sorted(folders) if n != TESTDATA and not n.startswith(".")]
         for name in files:
             if not name.startswith("."):
                 yield (Path(folder) / name).relative_to(root).as_posix()
@@ -84,10 +81,7 @@ def _text(root: Path, name: str) -> str:
             raise UnreadableDirectory(path, "is not an ordinary file")
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1).decode("utf-8", errors="replace")
-    except (
-        OSError,
-        RuntimeError,
-    ) as error:  # a circle of links is a RuntimeError before Python 3.13
-        raise UnreadableDirectory(
-            path, f"cannot be read: {getattr(error, 'strerror', None) or 'a circle of links'}"
-        ) from error
+    except (OSError, RuntimeError) as error:
+        # A circle of links is a RuntimeError before Python 3.13.
+        why = getattr(error, "strerror", None) or "a circle of links"
+        raise UnreadableDirectory(path, f"cannot be read: {why}") from error

@@ -20,7 +20,7 @@ from assay.engine.world.measurements import (
     Series,
 )
 from assay.engine.world.world import Preference, TenantSettings, World
-from assay.rule_files.nodes import Scalar, Table
+from assay.rule_files.nodes import Table
 from assay.rule_files.schemas import unknown_word_message
 
 WINDOW = timedelta(days=1)
@@ -59,7 +59,10 @@ class Fixtures:
 
 def fixtures(block: Table, now: datetime, faults: list[Fault]) -> Fixtures:
     """Return the fixtures of a file; reading goes on after a fault, so that all are found."""
-    models = {key: _model(table) for key, table in block.table("models").sub_tables().items()}
+    models = {
+        key: build(Model, {"model": "", **stated_values(Model, table)})
+        for key, table in block.table("models").sub_tables().items()
+    }
     offers = block.table("endpoints").sub_tables()
     placed = provisional_ids(_endpoint(table, models, faults) for table in offers.values())
     endpoints = dict(zip(offers, placed, strict=True))
@@ -70,8 +73,25 @@ def fixtures(block: Table, now: datetime, faults: list[Fault]) -> Fixtures:
         observations={
             key: _observation(table, endpoints, now, faults) for key, table in seen.items()
         },
-        preferences=tuple(_preference(table, models) for table in block.tables("preferences")),
-        tenants=tuple(_tenant(table) for table in block.tables("tenants")),
+        preferences=tuple(
+            Preference(
+                tenant=table.text("tenant"),
+                kind=table.text("kind"),
+                target=table.text("target"),
+                model=named_model(name, models) if (name := table.text("model")) else None,
+            )
+            for table in block.tables("preferences")
+        ),
+        tenants=tuple(
+            TenantSettings(
+                tenant=table.text("tenant"),
+                only=table.texts("only"),
+                ignore=table.texts("ignore"),
+                zdr=table.flag("zdr"),
+                deny_data_collection=table.flag("deny_data_collection"),
+            )
+            for table in block.tables("tenants")
+        ),
         benchmarks=tuple(
             _benchmark(table, endpoints, now, faults) for table in block.tables("benchmarks")
         ),
@@ -79,10 +99,6 @@ def fixtures(block: Table, now: datetime, faults: list[Fault]) -> Fixtures:
             vote for table in block.tables("ballots") for vote in _votes(table, models)
         ),
     )
-
-
-def _model(table: Table) -> Model:
-    return build(Model, {"model": "", **stated_values(Model, table)})
 
 
 def named_model(text: str, models: Mapping[str, Model]) -> str:
@@ -97,26 +113,23 @@ def _endpoint(table: Table, models: Mapping[str, Model], faults: list[Fault]) ->
     if not name and len(models) == 1:
         name = next(iter(models.values())).model
     if not name and models:
-        faults.append(
-            Fault(table.place, f"key `model` is missing: the file has {len(models)} models")
-        )
+        message = f"key `model` is missing: the file has {len(models)} models"
+        faults.append(Fault(table.place, message))
     elif name and "/" not in name:
         faults.append(Fault(table.place_of("model"), unknown_word_message("model", name, models)))
     provider = table.text("provider")
     stated = {"tag": provider, "provider": provider, **stated_values(Endpoint, table)}
-    overrides = tuple(_price_override(item) for item in table.tables("overrides"))
-    return build(Endpoint, {**stated, "model": name}, endpoint_id="", overrides=overrides)
-
-
-def _price_override(table: Table) -> PriceOverride:
-    days = (item.value for item in table.items("utc_days") if isinstance(item, Scalar))
-    return PriceOverride(
-        prices=build(Prices, stated_values(Prices, table.table("prices"))),
-        min_prompt_tokens=table.whole("min_prompt_tokens"),
-        utc_start=table.whole("utc_start"),
-        utc_end=table.whole("utc_end"),
-        utc_days=tuple(int(day) for day in days if isinstance(day, int | float)),
+    overrides = tuple(
+        PriceOverride(
+            prices=build(Prices, stated_values(Prices, item.table("prices"))),
+            min_prompt_tokens=item.whole("min_prompt_tokens"),
+            utc_start=item.whole("utc_start"),
+            utc_end=item.whole("utc_end"),
+            utc_days=item.wholes("utc_days"),
+        )
+        for item in table.tables("overrides")
     )
+    return build(Endpoint, {**stated, "model": name}, endpoint_id="", overrides=overrides)
 
 
 def _observation(
@@ -125,16 +138,11 @@ def _observation(
     """Read counts of one endpoint in one window, by default the day before `now`."""
     until = moment(table, "to", now, faults)
     since = moment(table, "from", until - WINDOW, faults)
-    counts = [
-        table.whole(key) or 0 for key in ("requests", "tool_call_requests", "errored_requests")
-    ]
+    names = ("requests", "tool_call_requests", "errored_requests")
+    counts = [table.whole(name) or 0 for name in names]
     if since >= until:
-        faults.append(
-            Fault(
-                table.place_of("from" if "from" in table.entries else "to"),
-                "`from` must be before `to`",
-            )
-        )
+        place = table.place_of("from" if table.has("from") else "to")
+        faults.append(Fault(place, "`from` must be before `to`"))
     if counts != sorted(counts, reverse=True):
         message = f"requests, tool_call_requests and errored_requests must not grow, found {counts}"
         faults.append(Fault(table.place, message))
@@ -155,15 +163,11 @@ def _benchmark(
     table: Table, endpoints: Mapping[str, Endpoint], now: datetime, faults: list[Fault]
 ) -> BenchmarkRun:
     """Read one score of one endpoint, by default of `now`."""
-    unit, score = table.text("unit", "fraction"), _double(table, "score") or 0.0
+    unit, score = table.text("unit", "fraction"), table.double("score") or 0.0
     if unit in UNITS and not in_unit(score, unit):
         lowest, highest = UNITS[unit]
-        faults.append(
-            Fault(
-                table.place_of("score"),
-                f"a {unit} is from {lowest:g} to {highest:g}, found {score:g}",
-            )
-        )
+        message = f"a {unit} is from {lowest:g} to {highest:g}, found {score:g}"
+        faults.append(Fault(table.place_of("score"), message))
     version, judge = table.text("version", UNKNOWN), table.text("judge", UNKNOWN)
     known = _key_of(table, "endpoint", endpoints, faults)
     return BenchmarkRun(
@@ -175,35 +179,14 @@ def _benchmark(
     )
 
 
-def _preference(table: Table, models: Mapping[str, Model]) -> Preference:
-    name = table.maybe_text("model")
-    return Preference(
-        tenant=table.text("tenant"),
-        kind=table.text("kind"),
-        target=table.text("target"),
-        model=named_model(name, models) if name else None,
-    )
-
-
 def _votes(table: Table, models: Mapping[str, Model]) -> Iterator[IgnoreVote]:
     """Return the votes of some eligible tenants, of which the first ones ignore each target."""
+    model = named_model(table.text("model"), models)
     against = table.table("ignores")
     counts = {target: against.whole(target) or 0 for target in against.entries}
     for number in range(table.whole("tenants") or 0):
         ignored = frozenset(target for target, count in counts.items() if number < count)
-        yield IgnoreVote(
-            f"eligible-{number + 1}", named_model(table.text("model"), models), ignored
-        )
-
-
-def _tenant(table: Table) -> TenantSettings:
-    return TenantSettings(
-        tenant=table.text("tenant"),
-        only=table.texts("only"),
-        ignore=table.texts("ignore"),
-        zdr=table.flag("zdr"),
-        deny_data_collection=table.flag("deny_data_collection"),
-    )
+        yield IgnoreVote(f"eligible-{number + 1}", model, ignored)
 
 
 def _key_of(
@@ -244,11 +227,6 @@ def _read(item: Field, table: Table) -> object:
     return _READERS[item.kind](table, name)
 
 
-def _double(table: Table, key: str) -> float | None:
-    found = table.number(key)
-    return None if found is None else float(found)
-
-
 def _bytes(table: Table, key: str) -> bytes | None:
     """Read hexadecimal digits; the schema has reported text that is not."""
     try:
@@ -260,8 +238,8 @@ def _bytes(table: Table, key: str) -> bytes | None:
 _READERS: Mapping[type, Callable[[Table, str], object]] = {
     bool: lambda table, key: table.flag(key) if table.scalar(key) else None,
     bytes: _bytes,
-    float: _double,
+    float: Table.double,
     int: Table.whole,
     str: Table.maybe_text,
-    tuple: lambda table, key: table.texts(key) if key in table.entries else None,
+    tuple: Table.maybe_texts,
 }

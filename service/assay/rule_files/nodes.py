@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeGuard
 
 from assay.engine.policy.rule_set import Expression, Parameter, Place
 
@@ -55,13 +54,11 @@ class Table:
 
     def place_of_key(self, name: str) -> Place:
         """Return the place of a key; without it, that of the table."""
-        entry = self.entries.get(name)
-        return entry.key.place if entry else self.place
+        return self.entries[name].key.place if name in self.entries else self.place
 
     def place_of(self, name: str) -> Place:
         """Return the place of a key's value; without it, that of the table."""
-        entry = self.entries.get(name)
-        return entry.value.place if entry else self.place
+        return self.entries[name].value.place if name in self.entries else self.place
 
     def scalar(self, name: str) -> Scalar | None:
         """Return a key's value, if it is a scalar and not null."""
@@ -77,15 +74,22 @@ class Table:
         found = self.scalar(name)
         return found.value if found and isinstance(found.value, str) else None
 
-    def flag(self, name: str, *, default: bool = False) -> bool:
-        """Return a key's bool, or the default."""
+    def flag(self, name: str) -> bool:
+        """Return whether a key's value is true."""
         found = self.scalar(name)
-        return found.value if found and isinstance(found.value, bool) else default
+        return found is not None and found.value is True
 
     def number(self, name: str) -> float | None:
         """Return a key's number, an int or a float as it is written."""
         found = self.scalar(name)
-        return found.value if found and is_number(found.value) else None
+        if found is None or isinstance(found.value, bool | str | None):
+            return None
+        return found.value
+
+    def double(self, name: str) -> float | None:
+        """Return a key's number as a float."""
+        found = self.number(name)
+        return None if found is None else float(found)
 
     def whole(self, name: str) -> int | None:
         """Return a key's whole number."""
@@ -108,21 +112,26 @@ class Table:
 
     def scalars(self, name: str) -> tuple[Scalar, ...]:
         """Return a key's list items that are text."""
-        return tuple(
-            i for i in self.items(name) if isinstance(i, Scalar) and isinstance(i.value, str)
-        )
+        scalars = (item for item in self.items(name) if isinstance(item, Scalar))
+        return tuple(item for item in scalars if isinstance(item.value, str))
 
     def texts(self, name: str) -> tuple[str, ...]:
         """Return a key's list of text."""
         return tuple(item.text for item in self.scalars(name))
 
+    def wholes(self, name: str) -> tuple[int, ...]:
+        """Return a key's list of whole numbers."""
+        values = (item.value for item in self.items(name) if isinstance(item, Scalar))
+        return tuple(int(value) for value in values if isinstance(value, int | float))
+
+    def maybe_texts(self, name: str) -> tuple[str, ...] | None:
+        """Return a key's list of text, or `None` without the key."""
+        return self.texts(name) if self.has(name) else None
+
     def sub_tables(self) -> Mapping[str, Table]:
         """Return the entries that are mappings."""
-        return {
-            name: entry.value
-            for name, entry in self.entries.items()
-            if isinstance(entry.value, Table)
-        }
+        values = {name: entry.value for name, entry in self.entries.items()}
+        return {name: value for name, value in values.items() if isinstance(value, Table)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +143,6 @@ class MappingEntry:
 
 
 Node = Scalar | Listing | Table
-
-
-def is_number(value: object) -> TypeGuard[int | float]:
-    """Return whether a value is a number, and not a bool."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def plain(node: Node) -> Json:

@@ -9,7 +9,7 @@ from typing import Final
 
 from assay.engine.policy.faults import Fault, PolicyFaults
 from assay.engine.policy.rule_set import Binding, Parameter, Place, RuleSet
-from assay.rule_files.nodes import Table
+from assay.rule_files.nodes import Scalar, Table
 from assay.rule_files.rules import (
     check_unique_names,
     read_expression,
@@ -111,8 +111,9 @@ def _check_rule_sets(reading: _Reading) -> Iterator[Fault]:
         if own.extends:
             declared = _find_declared(own.extends, reading)
             yield from _check_types(own.params, own.param_places, declared or {})
-        memory = root.table("spec").table("memory")
-        yield from _check_memory(memory, _find_declared(own.name, reading))
+        yield from _check_accuracy(
+            root.table("spec").table("memory").scalar("accuracy"), _find_declared(own.name, reading)
+        )
 
 
 def _check_bindings(reading: _Reading) -> Iterator[Fault]:
@@ -150,16 +151,12 @@ def _find_declared(name: str, reading: _Reading) -> _DeclaredParams | None:
     met, end = _find_chain(name, reading)
     if end is not None:
         return None
-    declared: dict[str, tuple[Parameter, str]] = {}
-    for link in reversed(met):
-        for key, value in reading.rule_sets[link][0].params.items():
-            declared[key] = (value, link)
-    return declared
+    owners = ((link, reading.rule_sets[link][0].params) for link in reversed(met))
+    return {key: (value, link) for link, params in owners for key, value in params.items()}
 
 
-def _check_memory(memory: Table, declared: _DeclaredParams | None) -> Iterator[Fault]:
+def _check_accuracy(named: Scalar | None, declared: _DeclaredParams | None) -> Iterator[Fault]:
     """Check that `memory.accuracy` names a declared double."""
-    named = memory.scalar("accuracy")
     if named is None or declared is None:
         return
     if named.text not in declared:
@@ -190,8 +187,7 @@ def _read_bindings(root: Table, faults: list[Fault]) -> Iterator[tuple[Binding, 
     """Yield every binding with its nodes; a faulty one is read leniently, to find all faults."""
     tables = root.tables("spec")
     check_unique_names(tables, "binding", faults)
-    faults.extend(_check_selectors(tables))
-    faults.extend(_check_default(tables, root))
+    faults.extend(_check_selectors(tables, root))
     faults.extend(_check_overlaps(tables))
     for table in tables:
         binding = Binding(
@@ -209,21 +205,18 @@ def _read_bindings(root: Table, faults: list[Fault]) -> Iterator[tuple[Binding, 
 
 
 def _selectors(table: Table) -> list[str]:
-    return [key for key in _SELECTORS if key in table.entries]
+    return [key for key in _SELECTORS if table.has(key)]
 
 
-def _check_selectors(tables: Iterable[Table]) -> Iterator[Fault]:
+def _check_selectors(tables: Iterable[Table], root: Table) -> Iterator[Fault]:
+    """Check that each binding has one selector, except one default, which is for all tenants."""
     for table in tables:
         chosen = _selectors(table)
         if len(chosen) > 1:
             message = f"a binding has one of variant, sort and when, found {' and '.join(chosen)}"
             yield Fault(table.place_of_key(chosen[1]), message)
-
-
-def _check_default(tables: Iterable[Table], root: Table) -> Iterator[Fault]:
-    """Check that exactly one binding is the default, and that it is for all tenants."""
     defaults = [table for table in tables if not _selectors(table)]
-    if not defaults and "spec" in root.entries:
+    if not defaults and root.has("spec"):
         message = "no default: one binding must have neither variant, sort nor when"
         yield Fault(root.place_of("spec"), message)
     for table in defaults[1:]:
@@ -231,7 +224,7 @@ def _check_default(tables: Iterable[Table], root: Table) -> Iterator[Fault]:
         message = f"a second default: {first} has neither variant, sort nor when already"
         yield Fault(table.place, message)
     for table in defaults:
-        if "tenants" in table.entries:
+        if table.has("tenants"):
             yield Fault(table.place_of_key("tenants"), "the default binding is for all tenants")
 
 
@@ -242,16 +235,13 @@ def _check_overlaps(tables: Iterable[Table]) -> Iterator[Fault]:
         key = next((key for key in ("variant", "sort") if table.maybe_text(key)), None)
         if key is None:
             continue
-        for tenant, place in _tenants(table):
+        tenants: list[tuple[str | None, Place]] = [(None, table.place_of(_selectors(table)[0]))]
+        if table.has("tenants"):
+            tenants = [(tenant.text, tenant.place) for tenant in table.scalars("tenants")]
+        for tenant, place in tenants:
             first = taken.setdefault((key, table.text(key), tenant), table)
             if first is not table:
                 scope = "without tenants" if tenant is None else f"for the tenant `{tenant}`"
                 other = f"`{first.text('name')}` on line {first.place.line}"
                 message = f"{key} `{table.text(key)}` is already bound {scope} by {other}"
                 yield Fault(place, message)
-
-
-def _tenants(table: Table) -> list[tuple[str | None, Place]]:
-    if "tenants" not in table.entries:
-        return [(None, table.place_of(_selectors(table)[0]))]
-    return [(tenant.text, tenant.place) for tenant in table.scalars("tenants")]

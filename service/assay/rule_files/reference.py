@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from assay.engine.cel.calls import OUTSIDE
 from assay.engine.cel.check import check
 from assay.engine.cel.faults import ExpressionFaults
 from assay.engine.cel.operations import LARGEST
 from assay.engine.cel.schema import DOUBLE, Function
-from assay.engine.cel.calls import OUTSIDE
 from assay.engine.cel.tokens import LIMITS
 from assay.engine.policy.fact_schema import FACTS, REQUEST, schema_for
 from assay.engine.policy.functions import FUNCTIONS
@@ -149,11 +149,17 @@ def reference_tables() -> dict[str, str]:
     data = reference_data()
     tables = {f"keys of {name}": _keys_table(*at) for name, at in _KEYS.items()}
     for root in dict.fromkeys(fact.root for fact in FACTS):
-        tables[f"facts of {root}"] = _facts_table(root, data["facts"])
+        facts = [
+            (_code(fact.path), _code(str(fact.type)), fact.optional, fact.stage, fact.meaning)
+            for fact in FACTS
+            if fact.root == root
+        ]
+        header = ("fact", "type", "optional", "stage", "meaning")
+        tables[f"facts of {root}"] = _table(header, facts)
     tables["functions"] = _table(
         ("function", "judging only", "meaning"),
         [
-            (_code(row["signature"]), _yes(flag=row["judging_only"]), row["meaning"])
+            (_code(row["signature"]), row["judging_only"], row["meaning"])
             for row in data["functions"]
         ],
     )
@@ -217,16 +223,6 @@ def _values(part: Mapping[str, Any], top: Mapping[str, Any]) -> str:
     return "mapping" if types == "object" else _TYPES.get(types, types)
 
 
-def _facts_table(root: str, facts: Iterable[Mapping[str, Any]]) -> str:
-    rows = []
-    for fact in facts:
-        if fact["path"].partition(".")[0] == root:
-            optional = _yes(flag=fact["optional"])
-            kind = _code(fact["type"])
-            rows.append((_code(fact["path"]), kind, optional, fact["stage"], fact["meaning"]))
-    return _table(("fact", "type", "optional", "stage", "meaning"), rows)
-
-
 def _signature(function: Function) -> str:
     names = list(inspect.signature(function.implementation).parameters)
     receiver = f"{names.pop(0)}." if function.receiver else ""
@@ -247,19 +243,14 @@ def _fault_of(text: str) -> str:
     raise ValueError(f"{text} is accepted, but is an example of what is rejected")
 
 
-def _yes(*, flag: bool) -> str:
-    return "yes" if flag else ""
-
-
 def _code(text: str) -> str:
     return f"`` {text} ``" if "`" in text else f"`{text}`"
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "".join(_lines([header, ["---"] * len(header), *rows]))
-
-
-def _lines(rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    for row in rows:
-        cells = (cell.replace("|", "\\|") for cell in row)
-        yield f"| {' | '.join(cells)} |\n"
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = []
+    for row in [header, ["---"] * len(header), *rows]:
+        texts = ("yes" if cell is True else str(cell or "") for cell in row)
+        cells = (text.replace("|", "\\|") for text in texts)
+        lines.append(f"| {' | '.join(cells)} |\n")
+    return "".join(lines)

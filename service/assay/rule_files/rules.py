@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Final, TypeVar
 
 from assay.engine.evidence.decay import EvidenceSpec
 from assay.engine.policy.faults import Fault
@@ -22,6 +23,7 @@ from assay.engine.policy.rule_set import (
 from assay.rule_files.nodes import Scalar, Table, parameter
 from assay.rule_files.schemas import describe_node
 
+_Spec = TypeVar("_Spec", EvidenceSpec, MemorySpec)
 _DURATION_DIGITS: Final = 5
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -32,6 +34,11 @@ def read_rule_set(root: Table, file: str, faults: list[Fault]) -> RuleSet:
     pool = spec.table("pool")
     cohort_variables, variables = spec.tables("cohortVariables"), spec.tables("variables")
     check_unique_names((*cohort_variables, *variables), "variable", faults)
+    check_unique_names(spec.tables("order"), "order key", faults)
+
+    def read_variable(table: Table) -> Variable:
+        return Variable(table.text("name"), _read_needed(table, "expression", faults))
+
     return RuleSet(
         name=_read_name(root, file, faults),
         place=root.place,
@@ -42,14 +49,16 @@ def read_rule_set(root: Table, file: str, faults: list[Fault]) -> RuleSet:
         memory=_read_memory(spec.table("memory"), faults) if spec.has("memory") else None,
         params=read_params(spec),
         param_places=read_param_places(spec),
-        cohort_variables=_read_variables(cohort_variables, faults),
-        variables=_read_variables(variables, faults),
+        cohort_variables=tuple(map(read_variable, cohort_variables)),
+        variables=tuple(map(read_variable, variables)),
         enter=_read_rules(pool, "enter", faults) if pool.has("enter") else None,
         stay=_read_rules(pool, "stay", faults) if pool.has("stay") else None,
         on_empty=pool.text("onEmpty", "fail"),
         minimum=pool.whole("minimum"),
         request=_read_rules(spec, "request", faults),
-        order=_read_order(spec, faults) if spec.has("order") else None,
+        order=tuple(_read_order_key(table, faults) for table in spec.tables("order"))
+        if spec.has("order")
+        else None,
     )
 
 
@@ -97,14 +106,7 @@ def _read_name(root: Table, file: str, faults: list[Fault]) -> str:
 
 
 def _read_evidence(block: Table, faults: list[Fault]) -> EvidenceSpec:
-    default = EvidenceSpec()
-    spec = EvidenceSpec(
-        max_age=_read_duration(block, "maxAge", default.max_age),
-        half_life_target=_read_double(block, "halfLifeTarget", default.half_life_target),
-        half_life_min=_read_duration(block, "halfLifeMin", default.half_life_min),
-        half_life_max=_read_duration(block, "halfLifeMax", default.half_life_max),
-        design_effect=_read_double(block, "designEffect", default.design_effect),
-    )
+    spec = _read_spec(block, EvidenceSpec())
     if spec.half_life_min > spec.half_life_max:
         names = ("halfLifeMin", "halfLifeMax")
         faults.append(_swapped(block, names, spec.half_life_min, spec.half_life_max))
@@ -112,22 +114,28 @@ def _read_evidence(block: Table, faults: list[Fault]) -> EvidenceSpec:
 
 
 def _read_memory(block: Table, faults: list[Fault]) -> MemorySpec:
-    default = MemorySpec()
-    spec = MemorySpec(
-        hold=_read_duration(block, "hold", default.hold),
-        hold_max=_read_duration(block, "holdMax", default.hold_max),
-        backoff=_read_double(block, "backoff", default.backoff),
-        slow_failures=block.whole("slowFailures") or default.slow_failures,
-        slow_evictions=block.whole("slowEvictions") or default.slow_evictions,
-        accuracy=block.maybe_text("accuracy"),
-        change_odds=_read_double(block, "changeOdds", default.change_odds),
-        cusum_limit=_read_double(block, "cusumLimit", default.cusum_limit),
-        cusum_cap=_read_double(block, "cusumCap", default.cusum_cap),
-        keep_after_eviction=_read_double(block, "keepAfterEviction", default.keep_after_eviction),
-    )
+    spec = _read_spec(block, MemorySpec())
     if spec.hold > spec.hold_max:
         faults.append(_swapped(block, ("hold", "holdMax"), spec.hold, spec.hold_max))
     return spec
+
+
+def _read_spec(block: Table, default: _Spec) -> _Spec:
+    """Return the default with what a block states; the keys are the fields' names in camelCase."""
+    stated: dict[str, object] = {}
+    for each in fields(default):
+        first, *rest = each.name.split("_")
+        key = first + "".join(map(str.capitalize, rest))
+        match getattr(default, each.name):
+            case timedelta():
+                stated[each.name] = _read_duration(block, key)
+            case float():
+                stated[each.name] = block.double(key)
+            case int():
+                stated[each.name] = block.whole(key) or None
+            case _:
+                stated[each.name] = block.maybe_text(key)
+    return replace(default, **{name: v for name, v in stated.items() if v is not None})
 
 
 def _swapped(block: Table, names: tuple[str, str], low: timedelta, high: timedelta) -> Fault:
@@ -136,50 +144,32 @@ def _swapped(block: Table, names: tuple[str, str], low: timedelta, high: timedel
     return Fault(place, f"{names[0]} ({low}) is longer than {names[1]} ({high})")
 
 
-def _read_double(block: Table, key: str, default: float) -> float:
-    found = block.number(key)
-    return default if found is None else float(found)
-
-
-def _read_duration(block: Table, key: str, default: timedelta) -> timedelta:
+def _read_duration(block: Table, key: str) -> timedelta | None:
     """Return a duration such as `90d`; a malformed one has been reported by the schema."""
     text = block.text(key)
     amount, unit = text[:-1], _UNITS.get(text[-1:])
     if unit is None or not amount.isdecimal() or len(amount) > _DURATION_DIGITS:
-        return default
+        return None
     return timedelta(**{unit: int(amount)})
-
-
-def _read_variables(tables: Iterable[Table], faults: list[Fault]) -> tuple[Variable, ...]:
-    return tuple(
-        Variable(table.text("name"), _read_needed(table, "expression", faults)) for table in tables
-    )
 
 
 def _read_rules(block: Table, key: str, faults: list[Fault]) -> tuple[Rule, ...]:
     tables = block.tables(key)
     check_unique_names(tables, "rule", faults)
-    return tuple(_read_rule(table, faults) for table in tables)
-
-
-def _read_rule(table: Table, faults: list[Fault]) -> Rule:
-    return Rule(
-        name=table.text("name"),
-        expression=_read_needed(table, "expression", faults),
-        reason=table.text("reason"),
-        place=table.place,
-        when=read_expression(table, "when", faults),
-        message=table.text("message").rstrip(),
-        message_expression=read_expression(table, "messageExpression", faults),
-        on_missing=table.text("onMissing", "exclude"),
-        action=table.text("action", "exclude"),
+    return tuple(
+        Rule(
+            name=table.text("name"),
+            expression=_read_needed(table, "expression", faults),
+            reason=table.text("reason"),
+            place=table.place,
+            when=read_expression(table, "when", faults),
+            message=table.text("message").rstrip(),
+            message_expression=read_expression(table, "messageExpression", faults),
+            on_missing=table.text("onMissing", "exclude"),
+            action=table.text("action", "exclude"),
+        )
+        for table in tables
     )
-
-
-def _read_order(block: Table, faults: list[Fault]) -> tuple[OrderKey, ...]:
-    tables = block.tables("order")
-    check_unique_names(tables, "order key", faults)
-    return tuple(_read_order_key(table, faults) for table in tables)
 
 
 def _read_order_key(table: Table, faults: list[Fault]) -> OrderKey:

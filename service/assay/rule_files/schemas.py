@@ -19,20 +19,17 @@ from assay.engine.world.declarations import declared_fields
 from assay.rule_files.nodes import Listing, Node, Scalar, Table, find, plain
 
 KINDS: Final = {"RuleSet": "ruleset", "Bindings": "bindings", "RuleSetTest": "ruleset_test"}
-MAX_VIOLATIONS: Final = 200
-LONGEST_WORD: Final = 60  # no known word is longer, and suggestions for long words take long
-TYPES: Final = {
+_MAX_VIOLATIONS: Final = 200
+_LONGEST_WORD: Final = 60  # no known word is longer, and suggestions for long words take long
+_TYPES: Final = {
     "boolean": "true or false", "integer": "a whole number", "number": "a number", "string": "text",
     "array": "a list", "object": "a mapping", "null": "nothing",
 }  # fmt: skip
 
 _SCHEMA_OF: Final[Mapping[type, dict[str, str]]] = {
-    bool: {"type": "boolean"},
-    int: {"$ref": "#/$defs/count"},
-    float: {"$ref": "#/$defs/amount"},
-    str: {"$ref": "#/$defs/text"},
-    tuple: {"$ref": "#/$defs/texts"},
-}
+    bool: {"type": "boolean"}, int: {"$ref": "#/$defs/count"}, float: {"$ref": "#/$defs/amount"},
+    str: {"$ref": "#/$defs/text"}, tuple: {"$ref": "#/$defs/texts"},
+}  # fmt: skip
 
 Schema = dict[str, Any]  # a JSON document for the validator
 Violation = jsonschema_rs.ValidationError
@@ -77,61 +74,48 @@ def check_kind(root: Node, allowed: Sequence[str]) -> Fault | None:
         return None
     if isinstance(kind, Scalar) and kind.value == "RuleSetTest":
         return Fault(kind.place, "a RuleSetTest belongs in a file whose name ends in _test.yaml")
-    found = f"found {describe_node(kind)}{suggest_word(kind, allowed)}"
+    found = f"found {describe_node(kind)}{_suggest_word(kind, allowed)}"
     return Fault(kind.place, f"kind: expected {' or '.join(allowed)}, {found}")
 
 
 def check_form(root: Node, kind: str, faults: Iterable[Fault] = ()) -> list[Fault]:
     """Return every violation of the kind's schema, except where a fault is known already."""
     known = {fault.place for fault in faults}
-    violations = islice(_validator(kind).iter_errors(plain(root)), MAX_VIOLATIONS)
-    found = (
-        fault for violation in violations for fault in _worded(violation, root, load_schema(kind))
-    )
-    return [fault for fault in islice(found, MAX_VIOLATIONS) if fault.place not in known]
+    violations = islice(_validator(kind).iter_errors(plain(root)), _MAX_VIOLATIONS)
+    top = load_schema(kind)
+    found = (fault for violation in violations for fault in _worded(violation, root, top))
+    return [fault for fault in islice(found, _MAX_VIOLATIONS) if fault.place not in known]
 
 
 def _worded(violation: Violation, root: Node, top: Schema) -> Iterator[Fault]:
     """Yield the faults of a violation: unknown keys at the key, others at the value."""
     node = find(root, violation.instance_path)
-    rule = _part(top, violation.schema_path[:-1])
-    facts = violation.kind.as_dict()
-    match violation.kind.name:
-        case "additionalProperties" if isinstance(node, Table):
-            known = list(rule.get("properties", {}))
-            pattern = rule.get("patternErrorMessage")
-            for key in facts["unexpected"]:
-                message = (
-                    f"{pattern}, found `{key[:60]}`"
-                    if pattern
-                    else unknown_word_message("key", key, known)
-                )
-                yield Fault(node.place_of_key(key), message)
-        case word:
-            yield Fault(node.place, _message(word, facts, rule, node))
-
-
-def _part(top: Schema, path: Sequence[str | int]) -> Schema:
-    """Return the part of a schema at a path."""
     part: Any = top
-    for step in path:
+    for step in violation.schema_path[:-1]:
         part = part[step]
-    return part if isinstance(part, dict) else {}
-
-
-def _message(word: str, facts: Mapping[str, Any], rule: Schema, node: Node) -> str:
-    """Return the message for a violated keyword of a schema."""
-    if word == "pattern" and "patternErrorMessage" in rule:
-        return f"{rule['patternErrorMessage']}, found {describe_node(node)}"
-    if word == "not" and "errorMessage" in rule:
-        return f"{rule['errorMessage']}, found {describe_node(node)}"
-    if word in MESSAGES:
-        return MESSAGES[word](facts, node)
-    return f"{describe_node(node)} is not allowed here ({word})"
+    rule: Schema = part if isinstance(part, dict) else {}
+    word, facts = violation.kind.name, violation.kind.as_dict()
+    pattern = rule.get("patternErrorMessage")
+    if word == "additionalProperties" and isinstance(node, Table):
+        for key in facts["unexpected"]:
+            unknown = unknown_word_message("key", key, rule.get("properties", {}))
+            message = f"{pattern}, found `{key[:60]}`" if pattern else unknown
+            yield Fault(node.place_of_key(key), message)
+        return
+    found = describe_node(node)
+    if word == "pattern" and pattern:
+        message = f"{pattern}, found {found}"
+    elif word == "not" and "errorMessage" in rule:
+        message = f"{rule['errorMessage']}, found {found}"
+    elif word in MESSAGES:
+        message = MESSAGES[word](facts, node)
+    else:
+        message = f"{found} is not allowed here ({word})"
+    yield Fault(node.place, message)
 
 
 def _wrong_type(facts: Mapping[str, Any], node: Node) -> str:
-    expected = " or ".join(TYPES[name] for name in facts["types"])
+    expected = " or ".join(_TYPES[name] for name in facts["types"])
     hint = ""
     if facts["types"] == ["string"] and isinstance(node, Scalar) and node.text:
         hint = f'; in quotes it is text: "{node.text[:40]}"'
@@ -140,7 +124,12 @@ def _wrong_type(facts: Mapping[str, Any], node: Node) -> str:
 
 def _not_listed(facts: Mapping[str, Any], node: Node) -> str:
     words = [str(option) for option in facts["options"]]
-    return f"expected {list_choices(words)}, found {describe_node(node)}{suggest_word(node, words)}"
+    choices = _list_choices(words)
+    return f"expected {choices}, found {describe_node(node)}{_suggest_word(node, words)}"
+
+
+def _bounded(words: str) -> Callable[[Mapping[str, Any], Node], str]:
+    return lambda facts, node: f"must be {words} {facts['limit']}, found {describe_node(node)}"
 
 
 MESSAGES: Final[dict[str, Callable[[Mapping[str, Any], Node], str]]] = {
@@ -148,13 +137,9 @@ MESSAGES: Final[dict[str, Callable[[Mapping[str, Any], Node], str]]] = {
     "enum": _not_listed,
     "const": lambda facts, node: f"expected {facts['expected_value']}, found {describe_node(node)}",
     "required": lambda facts, _: f"key `{facts['property']}` is missing",
-    "minimum": lambda facts, node: (
-        f"must be at least {facts['limit']}, found {describe_node(node)}"
-    ),
-    "exclusiveMinimum": lambda facts, node: (
-        f"must be above {facts['limit']}, found {describe_node(node)}"
-    ),
-    "maximum": lambda facts, node: f"must be at most {facts['limit']}, found {describe_node(node)}",
+    "minimum": _bounded("at least"),
+    "exclusiveMinimum": _bounded("above"),
+    "maximum": _bounded("at most"),
     "minItems": lambda *_: "the list must not be empty",
     "maxItems": lambda facts, _: f"the list must have at most {facts['limit']} items",
     "uniqueItems": lambda *_: "the list names something twice",
@@ -184,27 +169,21 @@ def describe_node(node: Node) -> str:
 def unknown_word_message(what: str, word: str, known: Iterable[str]) -> str:
     """Return the message for an unknown word."""
     words = list(known)
-    close = suggest_word(Scalar(Place("", 0, 0), word, word, None), words)
-    return (
-        f"unknown {what} `{word[:60]}`{close}"
-        if close
-        else f"unknown {what} `{word[:60]}`, expected {list_choices(words)}"
-    )
+    close = _suggest_word(Scalar(Place("", 0, 0), word, word, None), words)
+    expected = f", expected {_list_choices(words)}"
+    return f"unknown {what} `{word[:60]}`{close or expected}"
 
 
-def list_choices(words: Sequence[str]) -> str:
+def _list_choices(words: Sequence[str]) -> str:
     """Return a choice of words as text."""
     return words[0] if len(words) == 1 else f"one of {', '.join(words)}" if words else "none here"
 
 
-def suggest_word(node: Node, words: Iterable[str]) -> str:
+def _suggest_word(node: Node, words: Iterable[str]) -> str:
     """Return a suggestion for a misspelt word, or nothing."""
-    if (
-        not isinstance(node, Scalar)
-        or not isinstance(node.value, str)
-        or len(node.value) > LONGEST_WORD
-    ):
+    value = node.value if isinstance(node, Scalar) else None
+    if not isinstance(value, str) or len(value) > _LONGEST_WORD:
         return ""
     by_small = {word.lower(): word for word in words}
-    close = difflib.get_close_matches(node.value.lower(), by_small, n=1)
+    close = difflib.get_close_matches(value.lower(), by_small, n=1)
     return f", did you mean `{by_small[close[0]]}`?" if close else ""

@@ -111,10 +111,8 @@ MAX_CHARACTER_FAULTS: Final = 20
 # Controls, invisible formatting (such as changes of text direction), surrogates, line separators.
 REJECTED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 NONCHARACTER: Final = 0xFFFE  # these bits are set in the last two code points of every plane
-NOT_UTF8: Final = (
-    "\N{REPLACEMENT CHARACTER}"  # what decoding puts in place of bytes that are not text
-)
-BYTE_ORDER_MARK: Final = "\ufeff"
+NOT_UTF8: Final = "\N{REPLACEMENT CHARACTER}"  # it replaces bytes that are not text
+_CALLED: Final = {NOT_UTF8: "a byte that is not UTF-8", "\ufeff": "a byte order mark"}
 
 
 class _Mark(Protocol):
@@ -157,10 +155,9 @@ def _unfit(file: str, text: str) -> Iterator[Fault]:
     for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
         for column, character in enumerate(line, start=1):
             if _is_rejected(character) and character != "\t":
-                yield Fault(
-                    Place(file, number, column),
-                    f"{_called(character)} is not allowed in a rule file",
-                )
+                called = _CALLED.get(character) or f"the invisible character U+{ord(character):04X}"
+                place = Place(file, number, column)
+                yield Fault(place, f"{called} is not allowed in a rule file")
                 found += 1
                 if found == MAX_CHARACTER_FAULTS:
                     return
@@ -171,14 +168,6 @@ def _is_rejected(character: str) -> bool:
     if character == NOT_UTF8 or ord(character) & NONCHARACTER == NONCHARACTER:
         return True
     return unicodedata.category(character) in REJECTED_CATEGORIES
-
-
-def _called(character: str) -> str:
-    if character == NOT_UTF8:
-        return "a byte that is not UTF-8"
-    if character == BYTE_ORDER_MARK:
-        return "a byte order mark"
-    return f"the invisible character U+{ord(character):04X}"
 
 
 class _Reader:
@@ -235,18 +224,13 @@ class _Reader:
         if depth > MAX_DEPTH:
             raise _Stop(Fault(place, f"nested deeper than {MAX_DEPTH} levels"))
         if isinstance(event, yaml.AliasEvent):
-            self.fault(
-                place,
-                f"the alias `*{event.anchor}` is not allowed: "
-                "write it out, or use params or extends",
-            )
+            alias = f"the alias `*{event.anchor}`"
+            self.fault(place, f"{alias} is not allowed: write it out, or use params or extends")
             return Scalar(place, "", None, None)
-        if getattr(event, "anchor", None):
-            self.fault(
-                place, f"the anchor `&{getattr(event, 'anchor', '')}` is not allowed in rule files"
-            )
-        if getattr(event, "tag", None):
-            self.fault(place, f"the tag `{getattr(event, 'tag', '')}` is not allowed in rule files")
+        if anchor := getattr(event, "anchor", None):
+            self.fault(place, f"the anchor `&{anchor}` is not allowed in rule files")
+        if tag := getattr(event, "tag", None):
+            self.fault(place, f"the tag `{tag}` is not allowed in rule files")
         if isinstance(event, yaml.ScalarEvent):
             return self.scalar(event, place)
         if isinstance(event, yaml.SequenceStartEvent):
@@ -267,14 +251,13 @@ class _Reader:
             if not isinstance(key, Scalar):
                 self.fault(key.place, "a key must be a single word")
             elif key.text == "<<" and key.value == "<<":
-                self.fault(
-                    key.place,
-                    "the merge key `<<` is not allowed: write it out, or use params or extends",
+                message = (
+                    "the merge key `<<` is not allowed: write it out, or use params or extends"
                 )
+                self.fault(key.place, message)
             elif key.text in seen:
-                self.fault(
-                    key.place, f"duplicate key `{key.text}`, first written on line {seen[key.text]}"
-                )
+                first = f"first written on line {seen[key.text]}"
+                self.fault(key.place, f"duplicate key `{key.text}`, {first}")
             else:
                 seen[key.text] = key.place.line
                 yield MappingEntry(key, value)
@@ -282,9 +265,8 @@ class _Reader:
     def scalar(self, event: yaml.ScalarEvent, place: Place) -> Scalar:
         """Read a scalar."""
         value: Plain = event.value
-        if not event.value.isprintable() and any(
-            _is_rejected(c) and c not in "\n\t" for c in event.value
-        ):
+        odd = "" if event.value.isprintable() else event.value.replace("\n", "").replace("\t", "")
+        if any(map(_is_rejected, odd)):
             self.fault(place, "an escape here is a control or invisible character")
             value = ""
         elif event.style is None:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import re2
 
 from assay.engine.cel import checked_tree as tree, syntax
-from assay.engine.cel.names import suggest
 from assay.engine.cel.schema import (
     BOOL,
     BROKEN,
@@ -21,7 +20,7 @@ from assay.engine.cel.schema import (
     list_of,
     record,
 )
-from assay.engine.cel.scope import CheckScope
+from assay.engine.cel.scope import CheckScope, suggest
 
 _IDENTITY = ""
 """The operation of a conversion to the same type."""

@@ -9,7 +9,6 @@ from typing import Any
 from assay.engine.cel import checked_tree as tree, syntax
 from assay.engine.cel.calls import MACROS, check_call, check_macro
 from assay.engine.cel.faults import FaultList
-from assay.engine.cel.names import check_has, check_path
 from assay.engine.cel.schema import (
     BOOL,
     BROKEN,
@@ -28,7 +27,7 @@ from assay.engine.cel.schema import (
     literal_type,
     map_of,
 )
-from assay.engine.cel.scope import CheckScope
+from assay.engine.cel.scope import CheckScope, check_has, check_path
 from assay.engine.cel.syntax import Builder, parse
 from assay.engine.cel.tokens import LIMITS, Limits, scan
 

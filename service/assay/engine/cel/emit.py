@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
-from operator import contains
 from typing import Any
 
 from assay.engine.cel import checked_tree as tree
@@ -61,7 +60,6 @@ def _bool(value: object) -> bool:
 
 _HELPERS: dict[str, Any] = {
     "any": any, "all": all, "len": len, "sum": sum, "bool": _bool, "truth": _TRUTH,
-    "contains": contains,
 }  # fmt: skip
 
 

@@ -123,13 +123,22 @@ class _Compiler(tree.TreeVisitor[Closure]):
         return lambda _activation, values: values[slot]
 
     def operation(self, node: tree.Operation) -> Closure:
-        operands = tuple(map(self.visit, node.operands))
         if node.name == "!":
-            return lambda activation, values: not _truth(node, operands[0](activation, values))
-        operation = OPERATIONS[node.name]
+            operand = self.visit(node.operands[0])
+            return lambda activation, values: not _truth(node, operand(activation, values))
+        return self._strict(node, OPERATIONS[node.name], node.operands)
+
+    def _strict(
+        self,
+        node: tree.CheckedNode,
+        operation: Callable[..., Value],
+        operands: Iterable[tree.CheckedNode],
+    ) -> Closure:
+        """Return the closure that applies an operation to the values of all operands."""
+        closures = tuple(map(self.visit, operands))
 
         def run(activation: Activation, values: list[Value]) -> Value:
-            given = [operand(activation, values) for operand in operands]
+            given = [operand(activation, values) for operand in closures]
             try:
                 return operation(*given)
             except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
@@ -163,28 +172,12 @@ class _Compiler(tree.TreeVisitor[Closure]):
         return lambda activation, values: [item(activation, values) for item in items]
 
     def map_of(self, node: tree.MapOf) -> Closure:
-        parts = tuple(self.visit(part) for entry in node.entries for part in entry)
-
-        def run(activation: Activation, values: list[Value]) -> Value:
-            given = [part(activation, values) for part in parts]
-            try:
-                return map_of(*given)
-            except (LookupError, TypeError) as error:
-                raise _failure(node, error) from None
-
-        return run
+        parts = (part for entry in node.entries for part in entry)
+        return self._strict(node, map_of, parts)
 
     def match(self, node: tree.Match) -> Closure:
-        operand, search = self.visit(node.operand), node.search
-
-        def run(activation: Activation, values: list[Value]) -> bool:
-            given = operand(activation, values)
-            try:
-                return search(given) is not None
-            except (TypeError, ValueError) as error:
-                raise _failure(node, error) from None
-
-        return run
+        search = node.search
+        return self._strict(node, lambda text: search(text) is not None, (node.operand,))
 
     def function_call(self, node: tree.FunctionCall) -> Closure:
         arguments = tuple(map(self.visit, node.arguments))

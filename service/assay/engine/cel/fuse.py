@@ -264,7 +264,15 @@ class _Fusion:
 
     def _rule(self, emitter: Emitter, index: int, item: Item) -> list[ast.stmt]:
         """Return the statements for one rule and one row; for all rows if it is guarded once."""
-        block = _rule_block(emitter, index, item)
+        judged = _parts_of(emitter, "EXPRESSION", item.expression)
+        judged["INDEX"] = ast.Constant(index)
+        if item.message is None:
+            false = ast.Constant((index, False))  # type: ignore[arg-type] # a tuple is constant
+            judged["BROKEN"] = _fill(_WITHOUT_MESSAGE, {"FALSE": false})
+        else:
+            message = _parts_of(emitter, "MESSAGE", item.message)
+            judged["BROKEN"] = _fill(_WITH_MESSAGE, {**message, "INDEX": ast.Constant(index)})
+        block = _fill(_RULE, judged)
         if item.when is None:
             return block
         parts = _parts_of(emitter, "WHEN", item.when)
@@ -348,19 +356,6 @@ def _fill(template: str, parts: Mapping[str, _Part]) -> list[ast.stmt]:
 
 def _parts_of(emitter: Emitter, name: str, checked: CheckedExpression) -> dict[str, _Part]:
     return {name: emitter.visit(checked.tree), "CHECKED": emitter.keep("k", checked)}
-
-
-def _rule_block(emitter: Emitter, index: int, item: Item) -> list[ast.stmt]:
-    """Return the statements that judge one row by one rule, without its guard."""
-    parts = _parts_of(emitter, "EXPRESSION", item.expression)
-    parts["INDEX"] = ast.Constant(index)
-    if item.message is None:
-        false = ast.Constant((index, False))  # type: ignore[arg-type] # a tuple is constant
-        parts["BROKEN"] = _fill(_WITHOUT_MESSAGE, {"FALSE": false})
-    else:
-        message = _parts_of(emitter, "MESSAGE", item.message)
-        parts["BROKEN"] = _fill(_WITH_MESSAGE, {**message, "INDEX": ast.Constant(index)})
-    return _fill(_RULE, parts)
 
 
 def _over_rows(block: list[ast.stmt]) -> list[ast.stmt]:

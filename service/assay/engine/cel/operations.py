@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 
 from assay.engine.cel.tokens import INT_MAX, INT_MIN
@@ -17,18 +17,6 @@ def _int(value: int) -> int:
     if INT_MIN <= value <= INT_MAX:
         return value
     raise ArithmeticError("integer overflow")
-
-
-def _add_int(left: int, right: int) -> int:
-    return _int(left + right)
-
-
-def _subtract_int(left: int, right: int) -> int:
-    return _int(left - right)
-
-
-def _multiply_int(left: int, right: int) -> int:
-    return _int(left * right)
 
 
 def _divide_int(left: int, right: int) -> int:
@@ -47,10 +35,6 @@ def _modulo_int(left: int, right: int) -> int:
         raise ArithmeticError("integer overflow")
     remainder = abs(left) % abs(right)
     return -remainder if left < 0 else remainder
-
-
-def _negate_int(value: int) -> int:
-    return _int(-value)
 
 
 def _divide_double(left: float, right: float) -> float:
@@ -86,11 +70,6 @@ def _same(left: object, right: object) -> bool:
     if isinstance(left, set | frozenset) or isinstance(right, set | frozenset):
         raise TypeError("a list given as a set has no order to compare")
     return left == right
-
-
-def _is_in_deep(element: object, elements: Iterable[object]) -> bool:
-    """Return whether a list contains an element; NaN is never contained."""
-    return any(_same(element, each) for each in elements)
 
 
 def _at(elements: Sequence[object], index: int) -> object:
@@ -135,25 +114,13 @@ def _string_of_double(value: float) -> str:
     return f"{minus}{figures[0]}{fraction}e{point:+03d}"
 
 
-def _string_of_bool(value: bool) -> str:  # noqa: FBT001 - it is what is converted
-    return "true" if value else "false"
-
-
-def _contains(text: str, part: str) -> bool:
-    return part in text
-
-
-def _is_in(element: object, elements: Container[object]) -> bool:
-    return element in elements
-
-
 OPERATIONS: Mapping[str, Callable[..., object]] = {
-    "int +": _add_int,
-    "int -": _subtract_int,
-    "int *": _multiply_int,
+    "int +": lambda left, right: _int(left + right),
+    "int -": lambda left, right: _int(left - right),
+    "int *": lambda left, right: _int(left * right),
     "int /": _divide_int,
     "int %": _modulo_int,
-    "int -_": _negate_int,
+    "int -_": lambda value: _int(-value),
     "double +": operator.add,
     "double -": operator.sub,
     "double *": operator.mul,
@@ -169,8 +136,8 @@ OPERATIONS: Mapping[str, Callable[..., object]] = {
     "<=": operator.le,
     ">": operator.gt,
     ">=": operator.ge,
-    "in": _is_in,
-    "deep in": _is_in_deep,
+    "in": lambda element, elements: element in elements,
+    "deep in": lambda element, elements: any(_same(element, each) for each in elements),
     "list []": _at,
     "map []": _entry,
     "map has": operator.contains,
@@ -178,10 +145,10 @@ OPERATIONS: Mapping[str, Callable[..., object]] = {
     "size": len,
     "startsWith": str.startswith,
     "endsWith": str.endswith,
-    "contains": _contains,
+    "contains": operator.contains,
     "int(double)": _int_of_double,
     "double(int)": float,
     "string(int)": str,
     "string(double)": _string_of_double,
-    "string(bool)": _string_of_bool,
+    "string(bool)": lambda value: "true" if value else "false",
 }

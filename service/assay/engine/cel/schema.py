@@ -92,7 +92,6 @@ ANY = Type("any")
 BROKEN = Type("broken")
 """The type of a faulty node: it agrees with every type, so that a fault is reported once."""
 
-NUMBERS = (INT, DOUBLE)
 ORDERED = (INT, DOUBLE, STRING, BOOL)
 KEYS = (STRING, INT, BOOL)
 

@@ -5,6 +5,7 @@ Only this module knows cel-python. `&&` and `||` become flat, and literals come 
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from assay.engine.cel.faults import FaultList
-from assay.engine.cel.tokens import INT_MAX, Limits, LiteralToken, ScannedText
+from assay.engine.cel.tokens import INT_MAX, Limits, ScannedText
 
 if TYPE_CHECKING:
     import celpy
@@ -59,11 +60,8 @@ def _shown(scanned: ScannedText, offset: int) -> str:
     literal = scanned.literals.get(offset)
     if literal is not None:
         return literal.text if len(literal.text) <= _SHOWN else f"{literal.text[:_SHOWN]}…"
-    rest = scanned.blanked[offset:]
-    word = 0
-    while word < len(rest) and (rest[word].isalnum() or rest[word] == "_"):
-        word += 1
-    return f"'{rest[: max(word, 1)]}'"
+    word = re.match(r"\w+|.?", scanned.blanked[offset:], re.DOTALL)
+    return f"'{word[0] if word else ''}'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +169,9 @@ class Builder:
             "ident_arg": self._call,
             "list_lit": self._list,
             "map_lit": self._map,
-            "literal": self._literal,
+            "literal": lambda tree: self._literal(
+                tree.children[0].start_pos, tree.children[0], negated=False
+            ),
         }
 
     def build(self, tree: Tree) -> SyntaxNode:
@@ -180,10 +180,8 @@ class Builder:
             tree = tree.children[0]
         self.depth += 1
         if self.depth > self.limits.depth:
-            message = (
-                f"too complex: nested deeper than {self.limits.depth}, split it into variables"
-            )
-            raise self.faults.stop(tree.meta.start_pos, message)
+            why = f"nested deeper than {self.limits.depth}, split it into variables"
+            raise self.faults.stop(tree.meta.start_pos, f"too complex: {why}")
         node = self.rules[tree.data](tree)
         self.depth -= 1
         return node
@@ -217,7 +215,7 @@ class Builder:
         while inner.data in _WRAPPERS and inner.data != "paren_expr" and len(inner.children) == 1:
             inner = inner.children[0]
         if sign.data == "unary_neg" and inner.data == "literal":
-            return self._number(offset, inner.children[0], negated=True)
+            return self._literal(offset, inner.children[0], negated=True)
         return Operator(offset, _SYMBOLS[sign.data.rpartition("_")[2]], (self.build(operand),))
 
     def _select(self, tree: Tree) -> SyntaxNode:
@@ -254,9 +252,8 @@ class Builder:
 
     def _size(self, tree: Tree, size: int, what: str) -> None:
         if size > self.limits.elements:
-            self.faults.add(
-                tree.meta.start_pos, f"too complex: more than {self.limits.elements} {what}"
-            )
+            message = f"too complex: more than {self.limits.elements} {what}"
+            self.faults.add(tree.meta.start_pos, message)
 
     def _name(self, token: Tree) -> SyntaxNode:
         if str(token) in _RESERVED:
@@ -268,20 +265,13 @@ class Builder:
         self.faults.add(tree.meta.start_pos, f"{what} is not in the portable subset")
         return UnsupportedNode(tree.meta.start_pos)
 
-    def _literal(self, tree: Tree) -> SyntaxNode:
-        token = tree.children[0]
-        return self._number(token.start_pos, token, negated=False)
-
-    def _number(self, offset: int, token: Tree, *, negated: bool) -> SyntaxNode:
-        signs = token.value.startswith("-")
-        literal = self.scanned.literals.get(token.start_pos + signs)
-        if literal is None or len(literal.text) + signs != len(token.value):
+    def _literal(self, offset: int, token: Tree, *, negated: bool) -> SyntaxNode:
+        signed = token.value.startswith("-")
+        literal = self.scanned.literals.get(token.start_pos + signed)
+        if literal is None or len(literal.text) + signed != len(token.value):
             self.faults.add(offset, f"malformed number {token.value}")
             return Constant(offset, None, broken=True)
-        return self._constant(offset, literal, minus=signs != negated)
-
-    def _constant(self, offset: int, literal: LiteralToken, *, minus: bool) -> SyntaxNode:
-        value = literal.value
+        value, minus = literal.value, signed != negated
         if literal.broken:
             return Constant(offset, None, broken=True)
         if isinstance(value, int | float) and not isinstance(value, bool):

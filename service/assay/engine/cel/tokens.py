@@ -182,9 +182,8 @@ def _literal(kind: str, token: str, offset: int, faults: FaultList) -> LiteralTo
     if kind not in {"string", "number"}:
         return None
     try:
-        return LiteralToken(
-            token, _decode_string(token) if kind == "string" else _decode_number(token)
-        )
+        decode = _decode_string if kind == "string" else _decode_number
+        return LiteralToken(token, decode(token))
     except _BadLiteral as bad:
         faults.add(offset + bad.offset, str(bad))
         return LiteralToken(token, None, broken=True)
@@ -204,7 +203,9 @@ class _Shape:
         """Count a token; raise ExpressionFaults over a limit."""
         self.tokens += 1
         self.nodes += token not in _UNCOUNTED
-        self._unary(kind, token)
+        operand_follows = self.last_kind == "operator" and self.last not in _CLOSE
+        is_sign = kind == "operator" and token in {"!", "-"}
+        self.unary = self.unary + 1 if is_sign and (operand_follows or not self.last) else 0
         if token in _CHAINED:
             self.chains[-1] += 1
         elif token in _RESTART:
@@ -218,13 +219,6 @@ class _Shape:
         self.last, self.last_kind = token, kind
         self._limit(offset)
 
-    def _unary(self, kind: str, token: str) -> None:
-        operand_follows = self.last_kind == "operator" and self.last not in _CLOSE
-        is_prefix = (
-            kind == "operator" and token in {"!", "-"} and (operand_follows or not self.last)
-        )
-        self.unary = self.unary + 1 if is_prefix else 0
-
     def _limit(self, offset: int) -> None:
         limits = self.limits
         for found, allowed, what in (
@@ -235,9 +229,8 @@ class _Shape:
             (self.chains[-1], limits.chain, "more than {} operators in a row"),
         ):
             if found > allowed:
-                raise self.faults.stop(
-                    offset, f"too complex: {what.format(allowed)}, split it into variables"
-                )
+                why = f"{what.format(allowed)}, split it into variables"
+                raise self.faults.stop(offset, f"too complex: {why}")
 
 
 @dataclass(frozen=True, slots=True)

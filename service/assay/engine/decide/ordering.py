@@ -12,7 +12,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 
-from assay.engine.policy.binding import CompiledKey
+from assay.engine.policy.compile import CheckedKey
 
 SortKey = tuple[int, float]
 LAST: SortKey = (3, 0.0)
@@ -22,7 +22,7 @@ SERIES = tuple(1.0 / odd for odd in range(23, 2, -2))
 
 
 def comparable_columns(
-    keys: Iterable[tuple[CompiledKey, Sequence[object]]], ids: Sequence[str], seed: bytes
+    keys: Iterable[tuple[CheckedKey, Sequence[object]]], ids: Sequence[str], seed: bytes
 ) -> list[list[SortKey]]:
     """Return each order key's values of the endpoints `ids`, as pairs that compare."""
     return [

@@ -30,7 +30,8 @@ from typing import NamedTuple
 
 from assay.engine.decide.ordering import comparable_columns
 from assay.engine.errors import PolicyBehind
-from assay.engine.policy.binding import NO_ROW, CompiledKey, CompiledOrder, PolicyRoute
+from assay.engine.policy.binding import NO_ROW, CompiledOrder, PolicyRoute
+from assay.engine.policy.compile import CheckedKey
 from assay.engine.policy.evaluation import Facts, SharedFacts
 from assay.engine.policy.fact_values import price_facts, prices_at, request_facts, tenant_facts
 from assay.engine.policy.verdict import (
@@ -262,7 +263,7 @@ def _order(
     return candidates
 
 
-def _applying(order: CompiledOrder, models: Sequence[RequestedModel]) -> tuple[CompiledKey, ...]:
+def _applying(order: CompiledOrder, models: Sequence[RequestedModel]) -> tuple[CheckedKey, ...]:
     """Return the keys that apply to any of the models that are sorted together.
 
     A key applies unless its `when` is false; with a missing fact it still orders.
@@ -277,18 +278,18 @@ def _applying(order: CompiledOrder, models: Sequence[RequestedModel]) -> tuple[C
 
 def _key_values(
     order: CompiledOrder,
-    keys: Sequence[CompiledKey],
+    keys: Sequence[CheckedKey],
     model: RequestedModel,
     admitted: Sequence[int],
     snapshot: Snapshot,
-) -> list[tuple[CompiledKey, Sequence[object]]]:
+) -> list[tuple[CheckedKey, Sequence[object]]]:
     """Return each key with its values of a model's admitted endpoints."""
     if not keys:
         return []
     rows = [model.rows[index] for index in admitted]
     fused = order.fused(tuple(key for key in keys if not key.judged))
     computed = iter(fused(rows, model.shared))
-    found: list[tuple[CompiledKey, Sequence[object]]] = []
+    found: list[tuple[CheckedKey, Sequence[object]]] = []
     for key in keys:
         if key.judged:
             endpoints = snapshot.pools[order.binding, model.view.model].endpoints

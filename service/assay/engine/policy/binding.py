@@ -19,22 +19,10 @@ from assay.engine.policy.evaluation import (
     rule_program,
     value_columns,
 )
-from assay.engine.policy.rule_set import Binding, MemorySpec, Parameter
+from assay.engine.policy.rule_set import Binding, MemorySpec
 from assay.engine.policy.verdict import NO_FINDINGS, RuleFindings
 
 NO_ROW: tuple[Facts, ...] = ({},)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CompiledKey:
-    """One order key; the values of `judged` keys are computed with the pool."""
-
-    name: str
-    expression: CheckedExpression
-    when: CheckedExpression | None
-    judged: bool
-    draws: bool
-    descending: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +34,12 @@ class CompiledOrder:
     """
 
     binding: str
-    keys: tuple[CompiledKey, ...]
+    keys: tuple[CheckedKey, ...]
     guards: Column
-    fused: Callable[[tuple[CompiledKey, ...]], Column]
+    fused: Callable[[tuple[CheckedKey, ...]], Column]
 
     @property
-    def judged_keys(self) -> tuple[CompiledKey, ...]:
+    def judged_keys(self) -> tuple[CheckedKey, ...]:
         """The keys that need no request."""
         return tuple(key for key in self.keys if key.judged)
 
@@ -89,8 +77,7 @@ class CompiledBinding:
     @property
     def accuracy(self) -> float | None:
         """The accuracy expected of members, `None` if the rule set names none."""
-        params = {**self.rules.effective.rule_set.params, **self.binding.params}
-        return expected_accuracy(self.memory, params)
+        return self.rules.expected_accuracy(self.binding)
 
     @property
     def minimum(self) -> int:
@@ -123,21 +110,13 @@ class CompiledBinding:
         return [next(staying if row["id"] in members else entering) for row in rows]
 
 
-def expected_accuracy(memory: MemorySpec, params: Mapping[str, Parameter]) -> float | None:
-    """Return the value of the parameter that `memory.accuracy` names."""
-    found = params.get(memory.accuracy) if memory.accuracy else None
-    return found if isinstance(found, float) else None
-
-
 def compile_binding(
     binding: Binding, rules: CheckedRuleSet, when: CheckedExpression | None
 ) -> CompiledBinding:
     """Inline a binding's parameters and fuse its rules and order keys."""
-    own = rules.effective.rule_set
-    params = {**own.params, **binding.params}
     scope = RuleScope(
         tuple((v.name, v.checked) for v in rules.variables),
-        {f"params.{name}": value for name, value in params.items()},
+        {f"params.{name}": value for name, value in rules.params(binding).items()},
     )
     has_pool = rules.enter is not None
     return CompiledBinding(
@@ -147,28 +126,18 @@ def compile_binding(
         scope,
         enter=rule_program(rules.enter or (), scope, pool=True) if has_pool else None,
         stay=rule_program(rules.stay, scope, pool=True) if has_pool else None,
-        across=_order(binding.name, [k for k in rules.order if k.key.across_models], scope),
-        within=_order(binding.name, [k for k in rules.order if not k.key.across_models], scope),
+        across=_order(binding.name, [k for k in rules.order if k.across_models], scope),
+        within=_order(binding.name, [k for k in rules.order if not k.across_models], scope),
         when=value_columns([(binding.name, when)], scope, row="nothing") if when else None,
         fold=rules.effective.evidence.key,
     )
 
 
 def _order(binding: str, checked: Sequence[CheckedKey], scope: RuleScope) -> CompiledOrder:
-    keys = tuple(
-        CompiledKey(
-            name=k.name,
-            expression=k.expression,
-            when=k.when,
-            judged=k.judged,
-            draws=k.key.weight is not None,
-            descending=k.key.direction == "descending",
-        )
-        for k in checked
-    )
+    keys = tuple(checked)
     guards = value_columns([(k.name, k.when) for k in keys if k.when], scope, row="nothing")
 
-    def fuse(keys: tuple[CompiledKey, ...]) -> Column:
+    def fuse(keys: tuple[CheckedKey, ...]) -> Column:
         return value_columns([(key.name, key.expression) for key in keys], scope)
 
     return CompiledOrder(binding, keys, guards, cache(fuse))

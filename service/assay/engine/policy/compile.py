@@ -7,23 +7,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from assay.engine.cel.check import CheckedExpression, check
-from assay.engine.cel.faults import ExpressionFaults
+from assay.engine.cel.faults import ExpressionFaults, locate
 from assay.engine.cel.schema import BOOL, DOUBLE, INT, STRING, Fact, Schema, Type
 from assay.engine.policy.fact_schema import REQUEST, STAGE_OF, schema_for
 from assay.engine.policy.faults import Fault
 from assay.engine.policy.functions import FUNCTIONS, STRINGS
 from assay.engine.policy.inheritance import EffectiveRuleSet
-from assay.engine.policy.rule_set import Expression, OrderKey, Parameter, Rule, Variable
+from assay.engine.policy.rule_set import Binding, Expression, OrderKey, Parameter, Rule, Variable
 
-JUDGING = frozenset(f.name for f in FUNCTIONS if f.judging)
-NUMERIC = (INT, DOUBLE)
-MATCHED = frozenset({"endpoint.provider", "endpoint.tag", "endpoint.service_tier"})
-BENCHMARKED = frozenset(
-    {"endpoint.benchmarks.series", "endpoint.benchmarks.scores", "endpoint.benchmarks.age_days"}
-)
-READ_BY = {  # functions that take a whole endpoint, and which of its facts they read
-    **dict.fromkeys(("matches_any", "named_in", "rank_in"), MATCHED),
-    **dict.fromkeys(("benchmark_score", "benchmark_age"), BENCHMARKED),
+_JUDGING = frozenset(f.name for f in FUNCTIONS if f.judging)
+_MATCHED = frozenset({"endpoint.provider", "endpoint.tag", "endpoint.service_tier"})
+_BENCHMARKED = frozenset(f"endpoint.benchmarks.{key}" for key in ("series", "scores", "age_days"))
+_READ_BY = {  # functions that take a whole endpoint, and which of its facts they read
+    **dict.fromkeys(("matches_any", "named_in", "rank_in"), _MATCHED),
+    **dict.fromkeys(("benchmark_score", "benchmark_age"), _BENCHMARKED),
 }
 
 
@@ -54,20 +51,20 @@ class CheckedRule:
         return self.rule.name
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class CheckedKey:
-    """An order key with typed expressions; a `judged` key reads nothing of the request."""
+    """An order key with typed expressions; it sorts, or `draws` by weight.
 
-    key: OrderKey
+    A `judged` key reads nothing of the request, so that its values are computed with the pool.
+    """
+
+    name: str
     expression: CheckedExpression
     when: CheckedExpression | None
     judged: bool
-    variables: tuple[CheckedVariable, ...]
-
-    @property
-    def name(self) -> str:
-        """Return the key's name."""
-        return self.key.name
+    draws: bool
+    descending: bool
+    across_models: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +82,15 @@ class CheckedRuleSet:
     def name(self) -> str:
         """Return the rule set's name."""
         return self.effective.rule_set.name
+
+    def params(self, binding: Binding) -> dict[str, Parameter]:
+        """Return its parameters, with those that a binding overrides."""
+        return {**self.effective.rule_set.params, **binding.params}
+
+    def expected_accuracy(self, binding: Binding) -> float | None:
+        """Return the value of the parameter that `memory.accuracy` names."""
+        found = self.params(binding).get(self.effective.memory.accuracy or "")
+        return found if isinstance(found, float) else None
 
 
 def type_of(value: Parameter) -> Type:
@@ -114,9 +120,9 @@ class PolicyChecker:
                 found = error
             self.known[expression.text, key] = found
         if isinstance(found, ExpressionFaults):
-            self.faults.extend(
-                Fault(expression.locate(f.line, f.column), f.message) for f in found.faults
-            )
+            for fault in found.faults:
+                place = expression.locate(fault.line, fault.column)
+                self.faults.append(Fault(place, fault.message))
             return None
         if expected and found.type not in expected:
             words = " or ".join(map(str, expected))
@@ -128,17 +134,14 @@ class PolicyChecker:
         """Add a fault at the first occurrence of a name or of its root, otherwise at the start."""
         root = name.partition(".")[0]
         found = (at for at in map(expression.text.find, (name, root)) if at >= 0)
-        before = expression.text[: next(found, 0)]
-        place = expression.locate(
-            before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
-        )
+        place = expression.locate(*locate(expression.text, next(found, 0)))
         self.faults.append(Fault(place, message))
 
 
 def check_rule_set(effective: EffectiveRuleSet, checker: PolicyChecker) -> CheckedRuleSet:
     """Check one effective rule set; the result leaves out what is faulty."""
     own = effective.rule_set
-    names = RuleSetScope(checker, {name: type_of(value) for name, value in own.params.items()})
+    names = _RuleSetScope(checker, own.params)
     for variable in own.cohort_variables:
         names.declare(variable, cohort=True)
     for variable in own.variables:
@@ -146,19 +149,20 @@ def check_rule_set(effective: EffectiveRuleSet, checker: PolicyChecker) -> Check
     return CheckedRuleSet(
         effective,
         variables=tuple(names.variables.values()),
-        enter=None if own.enter is None else tuple(names.pool_rules(own.enter)),
-        stay=tuple(names.pool_rules(own.stay or own.enter or ())),
-        request=tuple(names.request_rules(own.request)),
+        enter=None if own.enter is None else names.rules(own.enter, in_pool=True),
+        stay=names.rules(own.stay or own.enter or (), in_pool=True),
+        request=names.rules(own.request, in_pool=False),
         order=tuple(names.keys(own.order or ())),
     )
 
 
-class RuleSetScope:
+class _RuleSetScope:
     """The names that a rule set's expressions may use; each variable adds one."""
 
-    def __init__(self, checker: PolicyChecker, params: Mapping[str, Type]) -> None:
+    def __init__(self, checker: PolicyChecker, params: Mapping[str, Parameter]) -> None:
         self.checker = checker
-        self.schema = schema_for(REQUEST, dict(params), accept_former=checker.accept_former)
+        types = {name: type_of(value) for name, value in params.items()}
+        self.schema = schema_for(REQUEST, types, accept_former=checker.accept_former)
         self.variables: dict[str, CheckedVariable] = {}
         self.broken: set[str] = set()
 
@@ -166,14 +170,12 @@ class RuleSetScope:
         """Check an expression in this scope; one that uses a faulty variable adds no fault."""
         if any(re.search(rf"\bvariables\.{name}\b", expression.text) for name in self.broken):
             return None
-        return self.checker.check(expression, self.schema, self.key(), expected)
-
-    def key(self) -> object:
-        """Return what distinguishes scopes in which the same text may have other types."""
-        return (
+        # In scopes with another key, the same text may have another type.
+        key = (
             tuple(sorted((n, str(f.type)) for n, f in self.schema.roots["params"].items())),
             tuple((n, v.checked.text, str(v.checked.type)) for n, v in self.variables.items()),
         )
+        return self.checker.check(expression, self.schema, key, expected)
 
     def declare(self, variable: Variable, *, cohort: bool) -> None:
         """Add a variable; a cohort variable may not read the endpoint."""
@@ -181,112 +183,90 @@ class RuleSetScope:
         if checked is None:
             self.broken.add(variable.name)
             return
-        found = CheckedVariable(
-            variable.name, checked, self.reads(checked), self.functions(checked)
-        )
-        if cohort and (endpoint := first_of(found.reads, "endpoint.")):
-            self.checker.reject(
-                variable.expression, endpoint, f"a cohort variable may not read {endpoint}"
-            )
+        reads = self.reads(checked)
+        if cohort and (endpoint := _first_of(reads, "endpoint.")):
+            message = f"a cohort variable may not read {endpoint}"
+            self.checker.reject(variable.expression, endpoint, message)
             self.broken.add(variable.name)
             return
-        self.variables[variable.name] = found
-        roots = {
-            **self.schema.roots,
-            "variables": {**self.schema.roots["variables"], variable.name: Fact(checked.type)},
-        }
-        self.schema = replace(self.schema, roots=roots)
+        functions = self.functions(checked)
+        self.variables[variable.name] = CheckedVariable(variable.name, checked, reads, functions)
+        known = {**self.schema.roots["variables"], variable.name: Fact(checked.type)}
+        self.schema = replace(self.schema, roots={**self.schema.roots, "variables": known})
 
     def behind(self, *expressions: CheckedExpression | None) -> tuple[CheckedVariable, ...]:
         """Return the variables behind expressions, also through others, as they were declared."""
-        wanted = {r for e in expressions if e for r in e.reads if r.startswith("variables.")}
-        needed: set[str] = set()
-        while wanted:
-            name = wanted.pop().partition(".")[2]
-            if name not in needed:
-                needed.add(name)
-                wanted |= {
-                    r for r in self.variables[name].checked.reads if r.startswith("variables.")
-                }
-        return tuple(v for name, v in self.variables.items() if name in needed)
+        wanted = {path for expression in expressions if expression for path in expression.reads}
+        needed: list[CheckedVariable] = []
+        for name, variable in reversed(self.variables.items()):
+            if f"variables.{name}" in wanted:
+                needed.append(variable)
+                wanted |= variable.checked.reads
+        return tuple(reversed(needed))
 
     def reads(self, checked: CheckedExpression) -> frozenset[str]:
         """Return the facts that an expression reads, also through variables."""
         own = frozenset(r for r in checked.reads if not r.startswith("variables."))
         if "endpoint" in own:
-            own = (own - {"endpoint"}).union(
-                *(READ_BY[name] for name in checked.functions & READ_BY.keys())
-            )
+            behind = (_READ_BY[name] for name in checked.functions & _READ_BY.keys())
+            own = (own - {"endpoint"}).union(*behind)
         return own.union(*(v.reads for v in self.behind(checked)))
 
     def functions(self, checked: CheckedExpression) -> frozenset[str]:
         """Return the functions that an expression calls, also through variables."""
         return checked.functions.union(*(v.functions for v in self.behind(checked)))
 
-    def rule(self, rule: Rule) -> CheckedRule | None:
-        """Check one rule's expressions."""
-        expression = self.check(rule.expression, BOOL)
-        when = self.check(rule.when, BOOL) if rule.when else None
-        message = self.check(rule.message_expression, STRING) if rule.message_expression else None
+    def rules(self, rules: Iterable[Rule], *, in_pool: bool) -> tuple[CheckedRule, ...]:
+        """Check rules; the result leaves out what is faulty."""
+        checked = (self.rule(rule, in_pool=in_pool) for rule in rules)
+        return tuple(rule for rule in checked if rule)
+
+    def rule(self, rule: Rule, *, in_pool: bool) -> CheckedRule | None:
+        """Check one rule.
+
+        Pool rules may not read the request. Request rules may not judge, and their guards may not
+        read the endpoint.
+        """
+        sources = (rule.expression, rule.when, rule.message_expression)
+        types = (BOOL, BOOL, STRING)
+        expression, when, message = (
+            self.check(source, type_) if source else None
+            for source, type_ in zip(sources, types, strict=True)
+        )
         if (
             expression is None
             or (rule.when and not when)
             or (rule.message_expression and not message)
         ):
             return None
+        for source, checked in zip(sources, (expression, when, message), strict=True):
+            if source and checked:
+                reject = self.reject_request if in_pool else self.reject_judging
+                reject(source, checked)
+        if rule.when and when and not in_pool:
+            self.reject_endpoint(rule.when, when)
         reads = frozenset[str]().union(*(self.reads(e) for e in (expression, when, message) if e))
-        return CheckedRule(
-            rule, expression, when, message, reads, self.behind(expression, when, message)
-        )
+        variables = self.behind(expression, when, message)
+        return CheckedRule(rule, expression, when, message, reads, variables)
 
-    def pool_rules(self, rules: Iterable[Rule]) -> Iterable[CheckedRule]:
-        """Check pool rules, which may not read the request."""
-        for rule in rules:
-            if checked := self.rule(rule):
-                sources = [e for e in (rule.expression, rule.when, rule.message_expression) if e]
-                for source in sources:
-                    self.judged_only(source)
-                yield checked
-
-    def judged_only(self, source: Expression) -> None:
+    def reject_request(self, source: Expression, checked: CheckedExpression) -> None:
         """Reject a pool rule's expression that reads facts of the request."""
-        checked = self.check(source)
-        for path in sorted(self.reads(checked)) if checked else ():
+        for path in sorted(self.reads(checked)):
             if STAGE_OF.get(path) == REQUEST:
-                self.checker.reject(
-                    source,
-                    path,
-                    f"a pool rule may not read {path}, which is known only with a request",
-                )
+                message = f"a pool rule may not read {path}, which is known only with a request"
+                self.checker.reject(source, path, message)
 
-    def request_rules(self, rules: Iterable[Rule]) -> Iterable[CheckedRule]:
-        """Check request rules: no functions for judging only, and guards that read no endpoint."""
-        for rule in rules:
-            if checked := self.rule(rule):
-                for source in (rule.expression, rule.when, rule.message_expression):
-                    if source:
-                        self.planned(source)
-                if rule.when:
-                    self.request_only(rule.when)
-                yield checked
-
-    def planned(self, source: Expression) -> None:
+    def reject_judging(self, source: Expression, checked: CheckedExpression) -> None:
         """Reject functions for judging only in an expression that runs with each request."""
-        checked = self.check(source)
-        for name in sorted(self.functions(checked) & JUDGING) if checked else ():
-            self.checker.reject(
-                source, name, f"{name} may only be used where no fact of the request is read"
-            )
+        for name in sorted(self.functions(checked) & _JUDGING):
+            message = f"{name} may only be used where no fact of the request is read"
+            self.checker.reject(source, name, message)
 
-    def request_only(self, source: Expression) -> None:
+    def reject_endpoint(self, source: Expression, checked: CheckedExpression) -> None:
         """Reject a guard that reads the endpoint."""
-        checked = self.check(source)
-        if checked and (endpoint := first_of(self.reads(checked), "endpoint")):
-            self.checker.reject(
-                source,
-                endpoint,
-                f"this `when` is evaluated once per request and may not read {endpoint}",
-            )
+        if endpoint := _first_of(self.reads(checked), "endpoint"):
+            message = f"this `when` is evaluated once per request and may not read {endpoint}"
+            self.checker.reject(source, endpoint, message)
 
     def keys(self, keys: Iterable[OrderKey]) -> Iterable[CheckedKey]:
         """Check order keys: expressions are numbers, weights are doubles."""
@@ -294,33 +274,43 @@ class RuleSetScope:
             source = key.expression or key.weight
             if source is None:
                 continue
-            checked = self.check(source, *(NUMERIC if key.expression else (DOUBLE,)))
+            checked = self.check(source, *((INT, DOUBLE) if key.expression else (DOUBLE,)))
             when = self.check(key.when, BOOL) if key.when else None
             if checked is None or (key.when and not when):
                 continue
             judged = not any(STAGE_OF.get(path) == REQUEST for path in self.reads(checked))
             if not judged:
-                self.planned(source)
-            if key.when:
-                self.request_only(key.when)
-            yield CheckedKey(key, checked, when, judged, self.behind(checked, when))
+                self.reject_judging(source, checked)
+            if key.when and when:
+                self.reject_endpoint(key.when, when)
+            yield CheckedKey(
+                key.name,
+                checked,
+                when,
+                judged,
+                draws=key.weight is not None,
+                descending=key.direction == "descending",
+                across_models=key.across_models,
+            )
 
 
-def first_of(paths: Iterable[str], prefix: str) -> str | None:
+def _first_of(paths: Iterable[str], prefix: str) -> str | None:
     """Return the first path, in order, that starts with a prefix."""
     return next((path for path in sorted(paths) if path.startswith(prefix)), None)
 
 
 def check_guard(
-    expression: Expression, checker: PolicyChecker, params: Mapping[str, Parameter]
+    binding: Binding, rules: CheckedRuleSet, checker: PolicyChecker
 ) -> CheckedExpression | None:
     """Check a binding's `when`, which may read the request, the tenant and the model."""
-    names = RuleSetScope(checker, {name: type_of(value) for name, value in params.items()})
-    checked = names.check(expression, BOOL)
+    if binding.when is None:
+        return None
+    names = _RuleSetScope(checker, rules.params(binding))
+    checked = names.check(binding.when, BOOL)
     if checked:
-        names.planned(expression)
+        names.reject_judging(binding.when, checked)
         for path in sorted(checked.reads):
             if path.partition(".")[0] not in ("request", "tenant", "model"):
-                checker.reject(expression, path, f"a binding's `when` may not read {path}")
+                checker.reject(binding.when, path, f"a binding's `when` may not read {path}")
                 return None
     return checked

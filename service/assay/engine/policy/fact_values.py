@@ -48,10 +48,8 @@ def endpoint_facts(endpoint: Endpoint) -> Facts:
 
 def price_facts(prices: Prices) -> Facts:
     """Return the facts of prices."""
-    facts: Facts = {"price.blended": _blended(prices)}
-    for name, get in _PRICES:
-        facts[name] = get(prices)
-    return _known(facts.items())
+    stated = ((name, get(prices)) for name, get in _PRICES)
+    return _known([("price.blended", _blended(prices)), *stated])
 
 
 def _blended(prices: Prices) -> float | None:
@@ -103,6 +101,7 @@ def evidence_facts(
     folded = evidence.folded
     discounted, observed = folded.discounted, folded.observed
     hours = (folded.observed_to - folded.observed_from) / HOUR
+    per_hour = observed.tool_call_requests / hours if hours > 0 else 0.0
     facts = {
         "observed.stale": False,
         "tools.requests": discounted.requests,
@@ -114,9 +113,7 @@ def evidence_facts(
         "observed.tool_call_requests": round(observed.tool_call_requests),
         "observed.errored_requests": round(observed.errored_requests),
         "observed.age_hours": (as_of - folded.observed_to) / HOUR,
-        "observed.tool_call_requests_per_hour": observed.tool_call_requests / hours
-        if hours > 0
-        else 0.0,
+        "observed.tool_call_requests_per_hour": per_hour,
         "observed.sources": folded.sources,
         "propensity.source": folded.main_source,
         "propensity.share": folded.share(folded.main_source),
@@ -155,15 +152,12 @@ def cohort_facts(endpoints: Sequence[Endpoint], evidence: Iterable[EndpointEvide
     counts = [each.folded.discounted for each in evidence if each.folded is not None]
     parameters = set[str]().union(*(each.supported_parameters for each in endpoints))
     tiers = {each.service_tier for each in endpoints} - {""}
+    called = [each for each in counts if each.tool_call_requests > 0]
     return {
         "size": len(endpoints),
         "supported_parameters": tuple(sorted(parameters)),
         "service_tiers": tuple(sorted(tiers)),
-        "accuracies": tuple(
-            1.0 - each.errored_requests / each.tool_call_requests
-            for each in counts
-            if each.tool_call_requests > 0
-        ),
+        "accuracies": tuple(1.0 - c.errored_requests / c.tool_call_requests for c in called),
     }
 
 

@@ -9,7 +9,7 @@ from assay.engine.errors import AuthorError
 from assay.engine.policy.rule_set import Place
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Fault:
     """One fault for the author to fix, with its place."""
 
@@ -25,10 +25,6 @@ class PolicyFaults(AuthorError):
     """Rule files have faults; `faults` holds each of them once, ordered by place."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
-        self.faults = tuple(sorted(set(faults), key=_by_place))
+        self.faults = tuple(sorted(set(faults)))
         first, *more = map(str, self.faults)
         super().__init__(f"{first} (and {len(more)} more)" if more else first)
-
-
-def _by_place(fault: Fault) -> tuple[str, int, int, str]:
-    return (fault.place.file, fault.place.line, fault.place.column, fault.message)

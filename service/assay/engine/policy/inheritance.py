@@ -34,24 +34,16 @@ def inherit_rule_sets(
     by_name = {r.name: r for r in rule_sets}
     done: dict[str, EffectiveRuleSet] = {}
     faults: list[Fault] = []
-    for name in by_name:
-        _merge_by_name(name, by_name, done, faults)
-    return done, faults
 
-
-def _merge_by_name(
-    name: str,
-    by_name: Mapping[str, RuleSet],
-    done: dict[str, EffectiveRuleSet],
-    faults: list[Fault],
-) -> EffectiveRuleSet:
-    """Merge one rule set, parents first."""
-    if name in done:
+    def merge(name: str) -> EffectiveRuleSet:
+        if name not in done:
+            own = by_name[name]
+            done[name] = _merge(own, merge(own.extends) if own.extends else None, faults)
         return done[name]
-    own = by_name[name]
-    base = _merge_by_name(own.extends, by_name, done, faults) if own.extends else None
-    done[name] = _merge(own, base, faults)
-    return done[name]
+
+    for name in by_name:
+        merge(name)
+    return done, faults
 
 
 def _merge(own: RuleSet, base: EffectiveRuleSet | None, faults: list[Fault]) -> EffectiveRuleSet:
@@ -62,6 +54,11 @@ def _merge(own: RuleSet, base: EffectiveRuleSet | None, faults: list[Fault]) -> 
         faults.extend(_check_shadow(own, parent))
     own_rules = _with_origin(own.request, own, shadow=shadow)
     rewritten = frozenset(r.name for r in own_rules) & frozenset(r.name for r in parent.request)
+    request, order = parent.request + own_rules, parent.order
+    if not shadow:
+        request = _replace_by_name(parent.request, own_rules)
+    if own.order is not None and not shadow:
+        order = tuple(_order_keys(own, parent, faults))
     merged = replace(
         own,
         params={**parent.params, **own.params},
@@ -71,12 +68,8 @@ def _merge(own: RuleSet, base: EffectiveRuleSet | None, faults: list[Fault]) -> 
         enter=_merge_block(parent.enter, own.enter, own),
         stay=_merge_block(parent.stay or (parent.enter if shadow else None), own.stay, own),
         minimum=parent.minimum if own.minimum is None else own.minimum,
-        request=parent.request + own_rules
-        if shadow
-        else _replace_by_name(parent.request, own_rules),
-        order=parent.order
-        if own.order is None or shadow
-        else tuple(_order_keys(own, parent, faults)),
+        request=request,
+        order=order,
     )
     return EffectiveRuleSet(
         merged,
@@ -135,9 +128,5 @@ def _order_keys(own: RuleSet, parent: RuleSet, faults: list[Fault]) -> Iterable[
         elif key.name in known:
             yield known[key.name]
         else:
-            faults.append(
-                Fault(
-                    key.place,
-                    f"order key {key.name} has no expression, and no inherited key has its name",
-                )
-            )
+            why = "has no expression, and no inherited key has its name"
+            faults.append(Fault(key.place, f"order key {key.name} {why}"))

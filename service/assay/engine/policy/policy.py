@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from assay.engine.cel.check import CheckedExpression
 from assay.engine.evidence.decay import EvidenceSpec
-from assay.engine.policy.binding import (
-    CompiledBinding,
-    RouteTable,
-    compile_binding,
-    expected_accuracy,
-    is_default,
-)
+from assay.engine.policy.binding import CompiledBinding, RouteTable, compile_binding, is_default
 from assay.engine.policy.compile import CheckedRuleSet, PolicyChecker, check_guard, check_rule_set
 from assay.engine.policy.faults import Fault, PolicyFaults
 from assay.engine.policy.inheritance import inherit_rule_sets
@@ -77,46 +70,29 @@ def compile_policy(
     effective, faults = inherit_rule_sets(rule_sets)
     checker = PolicyChecker(faults, accept_former=accept_former)
     checked = {name: check_rule_set(e, checker) for name, e in effective.items()}
-    guarded = [(b, _check_when(b, checked, checker)) for b in bindings]
-    checker.faults.extend(_shadow_defaults(guarded, checked))
-    checker.faults.extend(_impossible_error_rates(guarded, checked))
+    guarded = [(b, check_guard(b, checked[b.rule_set], checker)) for b in bindings]
+    for binding, _ in guarded:
+        checker.faults.extend(_check_binding(binding, checked[binding.rule_set]))
     if checker.faults:
         raise PolicyFaults(checker.faults)
     compiled = {b.name: compile_binding(b, checked[b.rule_set], when) for b, when in guarded}
     return Policy(source, source.digest, checked, RouteTable(compiled), revision)
 
 
-_Guarded = Iterable[tuple[Binding, CheckedExpression | None]]
+def _check_binding(binding: Binding, rules: CheckedRuleSet) -> Iterable[Fault]:
+    """Yield faults of a binding with its rule set.
 
-
-def _check_when(
-    binding: Binding, checked: Mapping[str, CheckedRuleSet], checker: PolicyChecker
-) -> CheckedExpression | None:
-    if binding.when is None:
-        return None
-    params = {**checked[binding.rule_set].effective.rule_set.params, **binding.params}
-    return check_guard(binding.when, checker, params)
-
-
-def _shadow_defaults(bindings: _Guarded, checked: Mapping[str, CheckedRuleSet]) -> Iterable[Fault]:
-    """Yield a fault if the default binding is a shadow, which would admit everything."""
-    for binding, _ in bindings:
-        if is_default(binding) and checked[binding.rule_set].effective.rule_set.mode == "shadow":
-            message = f"the default binding may not use the shadow rule set {binding.rule_set}"
-            yield Fault(binding.place, message)
-
-
-def _impossible_error_rates(
-    bindings: _Guarded, checked: Mapping[str, CheckedRuleSet]
-) -> Iterable[Fault]:
-    """Yield a fault where the error rate that fast evictions look for is not between 0 and 1."""
-    for binding, _ in bindings:
-        effective = checked[binding.rule_set].effective
-        memory, own = effective.memory, effective.rule_set
-        level = expected_accuracy(memory, {**own.params, **binding.params})
-        if level is not None and not 0 < memory.change_odds * (1 - level) < 1:
-            name = memory.accuracy or ""
-            place = {**own.param_places, **binding.param_places}.get(name, own.place)
-            rate = f"{memory.change_odds:g} × (1 − {name})"
-            expected = "must lie between 0 and 1: the share of errors to look for"
-            yield Fault(place, f"{rate} {expected}, found {level:g}")
+    The default binding may not be a shadow, which would admit everything. The error rate that fast
+    evictions look for must be between 0 and 1.
+    """
+    memory, own = rules.effective.memory, rules.effective.rule_set
+    if is_default(binding) and own.mode == "shadow":
+        message = f"the default binding may not use the shadow rule set {binding.rule_set}"
+        yield Fault(binding.place, message)
+    level = rules.expected_accuracy(binding)
+    if level is not None and not 0 < memory.change_odds * (1 - level) < 1:
+        name = memory.accuracy or ""
+        place = {**own.param_places, **binding.param_places}.get(name, own.place)
+        rate = f"{memory.change_odds:g} × (1 − {name})"
+        expected = "must lie between 0 and 1: the share of errors to look for"
+        yield Fault(place, f"{rate} {expected}, found {level:g}")

@@ -12,7 +12,7 @@ from assay.engine.evidence.decay import EvidenceSpec
 Parameter = bool | int | float | str | tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Place:
     """A position in a rule file; line and column count from 1."""
 
