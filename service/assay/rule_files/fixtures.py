@@ -146,9 +146,8 @@ def _observation(
     if counts != sorted(counts, reverse=True):
         message = f"requests, tool_call_requests and errored_requests must not grow, found {counts}"
         faults.append(Fault(table.place, message))
-    known = _key_of(table, "endpoint", endpoints, faults)
     return Observation(
-        endpoint_id=endpoints[known].endpoint_id if known else "",
+        endpoint_id=_endpoint_id(table, endpoints, faults),
         source=table.text("source", SOURCE),
         observed_from=since,
         observed_to=until,
@@ -169,9 +168,8 @@ def _benchmark(
         message = f"a {unit} is from {lowest:g} to {highest:g}, found {score:g}"
         faults.append(Fault(table.place_of("score"), message))
     version, judge = table.text("version", UNKNOWN), table.text("judge", UNKNOWN)
-    known = _key_of(table, "endpoint", endpoints, faults)
     return BenchmarkRun(
-        endpoint_id=endpoints[known].endpoint_id if known else "",
+        endpoint_id=_endpoint_id(table, endpoints, faults),
         source=table.text("source", SOURCE),
         series=Series(table.text("suite"), version, judge, table.text("metric", "score"), unit),
         score=score,
@@ -189,14 +187,14 @@ def _votes(table: Table, models: Mapping[str, Model]) -> Iterator[IgnoreVote]:
         yield IgnoreVote(f"eligible-{number + 1}", model, ignored)
 
 
-def _key_of(
-    table: Table, name: str, known: Mapping[str, object], faults: list[Fault]
-) -> str | None:
-    """Return the key of the fixture that a table names, or `None` if there is none."""
-    found = table.scalar(name)
-    if found and found.text not in known:
-        faults.append(Fault(found.place, unknown_word_message("endpoint", found.text, known)))
-    return found.text if found and found.text in known else None
+def _endpoint_id(table: Table, endpoints: Mapping[str, Endpoint], faults: list[Fault]) -> str:
+    """Return the id of the endpoint that a table names by its key; empty for an unknown one."""
+    found = table.scalar("endpoint")
+    if found and found.text in endpoints:
+        return endpoints[found.text].endpoint_id
+    if found:
+        faults.append(Fault(found.place, unknown_word_message("endpoint", found.text, endpoints)))
+    return ""
 
 
 def moment(table: Table, key: str, default: datetime, faults: list[Fault]) -> datetime:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import PurePosixPath
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from assay.engine.evidence.decay import EvidenceSpec
 from assay.engine.policy.faults import Fault
@@ -122,7 +122,7 @@ def _read_memory(block: Table, faults: list[Fault]) -> MemorySpec:
 
 def _read_spec(block: Table, default: _Spec) -> _Spec:
     """Return the default with what a block states; the keys are the fields' names in camelCase."""
-    stated: dict[str, object] = {}
+    stated: dict[str, Any] = {}
     for each in fields(default):
         first, *rest = each.name.split("_")
         key = first + "".join(map(str.capitalize, rest))

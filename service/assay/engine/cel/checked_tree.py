@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 from assay.engine.cel.schema import Function, Type
@@ -135,22 +137,11 @@ class Macro(CheckedNode):
 
 Result = TypeVar("Result")
 
-_METHODS: dict[type[CheckedNode], str] = {
-    Literal: "literal",
-    FactRead: "fact_read",
-    HasFact: "has_fact",
-    VariableRead: "variable_read",
-    RootRead: "root_read",
-    LocalRead: "local_read",
-    Operation: "operation",
-    Logic: "logic",
-    Choice: "choice",
-    ListOf: "list_of",
-    MapOf: "map_of",
-    Match: "match",
-    FunctionCall: "function_call",
-    Macro: "macro",
-}
+
+@cache
+def _method(node_class: str) -> str:
+    """Return the name of the method for a class of nodes: `fact_read` for FactRead."""
+    return re.sub(r"(?<=.)([A-Z])", r"_\1", node_class).lower()
 
 
 class TreeVisitor(Generic[Result]):
@@ -158,5 +149,5 @@ class TreeVisitor(Generic[Result]):
 
     def visit(self, node: CheckedNode) -> Result:
         """Return what the method for the node's class makes of it."""
-        method: Callable[[Any], Result] = getattr(self, _METHODS[type(node)])
+        method: Callable[[Any], Result] = getattr(self, _method(type(node).__name__))
         return method(node)
