@@ -156,6 +156,7 @@ def test_who_adds_a_field_to_requests_decides_whether_it_is_logged() -> None:
             "prompt_tokens",
         ),
         *("input_modalities", "provider", "service_tier"),
+        *("previous_endpoint_id", "previous_decision_id"),
     }
 
 
