@@ -11,40 +11,9 @@ import orjson
 
 from assay.simulate.arguments import WORDS, mismatched_arguments, valid_arguments
 from assay.simulate.behavior import ProviderBehavior
+from assay.simulate.connection import DONE, Json, SimulatedAnswer, encode_chunk, streamed_choice
 
-Json = Mapping[str, Any]
-DONE: Final = b"data: [DONE]\n\n"
-COMMENT: Final = b": PROCESSING\n\n"
 _ARGUMENTS_PER_EVENT: Final = 12  # characters
-
-
-@dataclass(frozen=True, slots=True)
-class SimulatedAnswer:
-    """A complete answer: the events of a stream, or one part with the JSON body."""
-
-    stream: bool
-    parts: tuple[bytes, ...]
-
-    @property
-    def media_type(self) -> str:
-        """The content type."""
-        return "text/event-stream" if self.stream else "application/json"
-
-    @property
-    def headers(self) -> list[tuple[str, str]]:
-        """The headers of the complete answer."""
-        length = [] if self.stream else [("content-length", str(len(self.parts[0])))]
-        return [("content-type", self.media_type), *length]
-
-    def events(self, count: int) -> tuple[bytes, ...]:
-        """Return the first events of a stream; nothing of a JSON body."""
-        return self.parts[:count] if self.stream else ()
-
-    def beginning(self, count: int) -> tuple[bytes, ...]:
-        """Return the first events of a stream, or half of a JSON body if count is not zero."""
-        if self.stream or not count:
-            return self.events(count)
-        return (self.parts[0][: len(self.parts[0]) // 2],)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +49,13 @@ def answer_request(
         "created": now,
         "model": body.get("model", ""),
     }
-    usage = _usage(body, len(words) or sum(len(call.arguments) // 4 + 1 for call in calls))
+    prompt = len(orjson.dumps(body.get("messages") or [])) // 4  # a rough count of tokens
+    completion = len(words) or sum(len(call.arguments) // 4 + 1 for call in calls)
+    usage = {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
     finish = "tool_calls" if calls else "stop"
     if not body.get("stream"):
         message: dict[str, Any] = {"role": "assistant", "content": " ".join(words)}
@@ -98,13 +73,6 @@ def answer_request(
     return SimulatedAnswer(stream=True, parts=(*events, DONE))
 
 
-def _usage(body: Json, completion: int) -> Json:
-    """Return a rough count of tokens."""
-    prompt = len(orjson.dumps(body.get("messages") or [])) // 4
-    total = prompt + completion
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total}
-
-
 def _deltas(words: Sequence[str], calls: Sequence[SimulatedCall]) -> Iterator[Json]:
     yield {"role": "assistant", "content": None if calls else ""}
     for number, word in enumerate(words):
@@ -114,49 +82,24 @@ def _deltas(words: Sequence[str], calls: Sequence[SimulatedCall]) -> Iterator[Js
             yield {"tool_calls": [piece]}
 
 
-def streamed_choice(delta: Json, finish: str | None) -> Json:
-    """Return the one choice of an event."""
-    return {"index": 0, "delta": delta, "finish_reason": finish}
-
-
-def encode_chunk(head: Json, **fields: object) -> bytes:
-    """Return one chunk as an event."""
-    return encode_event({**head, "object": "chat.completion.chunk", **fields})
-
-
-def encode_event(value: object) -> bytes:
-    """Return a JSON value as an event."""
-    return b"data: " + orjson.dumps(value) + b"\n\n"
-
-
-def error_envelope(code: int | None, message: str) -> Json:
-    """Return OpenAI's envelope of an error."""
-    return {"error": {"message": message, "type": "simulated_error", "param": None, "code": code}}
-
-
 def choose_calls(body: Json, behavior: ProviderBehavior, draw: Random) -> tuple[SimulatedCall, ...]:
     """Return the tool calls of an answer; none if the request or the behavior is against it."""
     choice = body.get("tool_choice") or "auto"
     is_inclined = draw.random() < behavior.propensity
-    tools = [tool for tool in _offered_functions(body) if "name" in tool]
+    offered = [
+        tool.get("function") for tool in body.get("tools") or [] if isinstance(tool, Mapping)
+    ]
+    tools = [function for function in offered if function and "name" in function]
+    last = (body.get("messages") or [None])[-1]
+    ends_with_result = isinstance(last, Mapping) and last.get("role") == "tool"
     if not tools or choice == "none":
         return ()
-    if choice == "auto" and (_ends_with_tool_result(body) or not is_inclined):
+    if choice == "auto" and (ends_with_result or not is_inclined):
         return ()
     name = choice.get("function", {}).get("name") if isinstance(choice, Mapping) else None
     tools = [tool for tool in tools if name in (None, tool["name"])] or tools
     count = 2 if draw.random() < behavior.parallel else 1
     return tuple(_call(draw.choice(tools), tools, behavior, draw) for _ in range(count))
-
-
-def _offered_functions(body: Json) -> list[Json]:
-    tools = body.get("tools") or []
-    return [tool.get("function") or {} for tool in tools if isinstance(tool, Mapping)]
-
-
-def _ends_with_tool_result(body: Json) -> bool:
-    last = (body.get("messages") or [None])[-1]
-    return isinstance(last, Mapping) and last.get("role") == "tool"
 
 
 def _call(

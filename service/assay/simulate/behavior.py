@@ -3,103 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+from assay.simulate.faults import AnyFault, Share
+
 Seconds = Annotated[float, Meta(ge=0.0, le=3600.0)]
-Count = Annotated[int, Meta(ge=0, le=100_000)]
-
-
-class InjectedFault(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind"
-):
-    """A fault that a share of the requests gets."""
-
-    share: Share = 1.0
-
-
-class StatusFault(InjectedFault, frozen=True, tag="status"):
-    """Answers with an error status and message, and optionally with `Retry-After`."""
-
-    status: Annotated[int, Meta(ge=400, le=599)]
-    retry_after: str | None = None
-    words: str = "simulated status"
-
-
-class RedirectFault(InjectedFault, frozen=True, tag="redirect"):
-    """Redirects the caller."""
-
-    location: str
-
-
-class NoHeadersFault(InjectedFault, frozen=True, tag="no_headers"):
-    """Accepts the request and sends nothing."""
-
-
-class DroppedFault(InjectedFault, frozen=True, tag="dropped"):
-    """Accepts the request and closes the connection."""
-
-
-class PartialAnswer(InjectedFault, frozen=True):
-    """Sends `after` events first, or half of a JSON answer if `after` is not zero."""
-
-    after: Count = 0
-
-
-class StallFault(PartialAnswer, frozen=True, tag="stall"):
-    """Stops without ending; with `comments` it sends keep-alive comments forever."""
-
-    comments: bool = False
-
-
-class CutFault(PartialAnswer, frozen=True, tag="cut"):
-    """Closes the connection."""
-
-
-class HalfClosedFault(PartialAnswer, frozen=True, tag="half_closed"):
-    """Closes only its own side of the connection."""
-
-
-class ErrorEventFault(PartialAnswer, frozen=True, tag="error_event"):
-    """Sends an error with status 200: as an event, or instead of the whole JSON answer."""
-
-    code: int | None = None
-
-
-class ErrorFinishFault(PartialAnswer, frozen=True, tag="error_finish"):
-    """Ends with `finish_reason: error`."""
-
-
-class EmptyFault(InjectedFault, frozen=True, tag="empty"):
-    """Sends status 200 without a body; with `done` a stream still ends with `[DONE]`."""
-
-    done: bool = False
-
-
-class MalformedFault(PartialAnswer, frozen=True, tag="malformed"):
-    """Sends incomplete JSON."""
-
-
-class GarbageFault(InjectedFault, frozen=True, tag="garbage"):
-    """Sends random bytes as the body."""
-
-
-class NotHttpFault(InjectedFault, frozen=True, tag="not_http"):
-    """Sends random bytes instead of status and headers."""
-
-
-class EndlessLineFault(InjectedFault, frozen=True, tag="endless_line"):
-    """Sends a line, or a JSON body, that never ends."""
-
-
-AnyFault = (
-    StatusFault | RedirectFault | NoHeadersFault | DroppedFault | StallFault | CutFault
-    | HalfClosedFault | ErrorEventFault | ErrorFinishFault | EmptyFault | MalformedFault
-    | GarbageFault | NotHttpFault | EndlessLineFault
-)  # fmt: skip
 
 
 class ToolCallErrorShares(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -125,9 +37,16 @@ class ProviderBehavior(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     chunk_s: Seconds = 0.0  # between two events
     jitter: Share = 0.0  # the most by which these times vary, either way
     tokens: Annotated[int, Meta(ge=1, le=100_000)] = 12
-    faults: tuple[
-        AnyFault, ...
-    ] = ()  # at most one per request; beyond a sum of 1 later ones get less
+    faults: tuple[AnyFault, ...] = ()  # one per request; beyond a sum of 1 later ones get less
+
+    def choose_fault(self, draw: Random) -> AnyFault | None:
+        """Return the fault that a request gets, if any."""
+        point = draw.random()
+        for fault in self.faults:
+            if point < fault.share:
+                return fault
+            point -= fault.share
+        return None
 
 
 class SimulationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,12 +1,68 @@
-"""One answer on its way to the caller, and the socket below it for faults that no server makes."""
+"""The bytes of an answer, its way to the caller, and the socket for faults that no server makes."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
 
+import orjson
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+Json = Mapping[str, Any]
+DONE: Final = b"data: [DONE]\n\n"
+COMMENT: Final = b": PROCESSING\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedAnswer:
+    """A complete answer: the events of a stream, or one part with the JSON body."""
+
+    stream: bool
+    parts: tuple[bytes, ...]
+
+    @property
+    def media_type(self) -> str:
+        """The content type."""
+        return "text/event-stream" if self.stream else "application/json"
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """The headers of the complete answer."""
+        length = [] if self.stream else [("content-length", str(len(self.parts[0])))]
+        return [("content-type", self.media_type), *length]
+
+    def events(self, count: int) -> tuple[bytes, ...]:
+        """Return the first events of a stream; nothing of a JSON body."""
+        return self.parts[:count] if self.stream else ()
+
+    def beginning(self, count: int) -> tuple[bytes, ...]:
+        """Return the first events of a stream, or half of a JSON body if count is not zero."""
+        if self.stream or not count:
+            return self.events(count)
+        return (self.parts[0][: len(self.parts[0]) // 2],)
+
+
+def streamed_choice(delta: Json, finish: str | None) -> Json:
+    """Return the one choice of an event."""
+    return {"index": 0, "delta": delta, "finish_reason": finish}
+
+
+def encode_chunk(head: Json, **fields: object) -> bytes:
+    """Return one chunk as an event."""
+    return encode_event({**head, "object": "chat.completion.chunk", **fields})
+
+
+def encode_event(value: object) -> bytes:
+    """Return a JSON value as an event."""
+    return b"data: " + orjson.dumps(value) + b"\n\n"
+
+
+def error_envelope(code: int | None, message: str) -> Json:
+    """Return OpenAI's envelope of an error."""
+    return {"error": {"message": message, "type": "simulated_error", "param": None, "code": code}}
 
 
 class TransportSharingProtocol(HttpToolsProtocol):

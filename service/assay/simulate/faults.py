@@ -1,175 +1,205 @@
-"""Send the wrong answer of each kind of fault."""
+"""Faults of simulated providers, and how each sends its wrong answer."""
+
+# ruff: noqa: ARG002, D102 - each class says what it sends, and few faults need the answer
 
 from __future__ import annotations
 
 import asyncio
-from functools import singledispatch
 from random import Random
-from typing import Final
+from typing import Annotated, Final
 
+import msgspec
 import orjson
+from msgspec import Meta
 
-from assay.simulate.answers import (
+from assay.simulate.connection import (
     COMMENT,
     DONE,
+    Caller,
     SimulatedAnswer,
     encode_chunk,
     encode_event,
     error_envelope,
     streamed_choice,
 )  # fmt: skip
-from assay.simulate.behavior import (
-    AnyFault,
-    CutFault,
-    DroppedFault,
-    EmptyFault,
-    EndlessLineFault,
-    ErrorEventFault,
-    ErrorFinishFault,
-    GarbageFault,
-    HalfClosedFault,
-    InjectedFault,
-    MalformedFault,
-    NoHeadersFault,
-    NotHttpFault,
-    PartialAnswer,
-    RedirectFault,
-    StallFault,
-    StatusFault,
-)  # fmt: skip
-from assay.simulate.connection import Caller
 
 _COMMENT_SECONDS: Final = 0.05
 _LINE_PART: Final = b"x" * 65_536
 _NOISE: Final = Random(0).randbytes(4_096)  # noqa: S311 - the same bytes every time
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+Count = Annotated[int, Meta(ge=0, le=100_000)]
 
 
-def choose_fault(faults: tuple[AnyFault, ...], draw: Random) -> AnyFault | None:
-    """Return the fault that a request gets, if any."""
-    point = draw.random()
-    for fault in faults:
-        if point < fault.share:
-            return fault
-        point -= fault.share
-    return None
+class InjectedFault(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind"
+):
+    """A fault that a share of the requests gets."""
+
+    share: Share = 1.0
+
+    async def send(self, caller: Caller, answer: SimulatedAnswer) -> None:
+        """Send the wrong answer instead of `answer`."""
+        raise NotImplementedError
 
 
-@singledispatch
-async def send_fault(fault: InjectedFault, _caller: Caller, _answer: SimulatedAnswer) -> None:
-    """Send the wrong answer of a fault instead of `answer`."""
-    raise TypeError(f"no way to send {type(fault).__name__}")
+class StatusFault(InjectedFault, frozen=True, tag="status"):
+    """Answers with an error status and message, and optionally with `Retry-After`."""
+
+    status: Annotated[int, Meta(ge=400, le=599)]
+    retry_after: str | None = None
+    words: str = "simulated status"
+
+    async def send(self, caller: Caller, answer: SimulatedAnswer) -> None:
+        wait = [] if self.retry_after is None else [("retry-after", self.retry_after)]
+        await caller.start(self.status, [("content-type", "application/json"), *wait])
+        error = error_envelope(self.status, f"{self.words} {self.status}")
+        await caller.write(orjson.dumps(error))
+        await caller.end()
 
 
-async def _start(caller: Caller, answer: SimulatedAnswer) -> None:
-    await caller.start(200, [("content-type", answer.media_type)])
+class RedirectFault(InjectedFault, frozen=True, tag="redirect"):
+    """Redirects the caller."""
+
+    location: str
+
+    async def send(self, caller: Caller, answer: SimulatedAnswer) -> None:
+        await caller.start(307, [("location", self.location)])
+        await caller.end()
 
 
-async def _send_beginning(fault: PartialAnswer, caller: Caller, answer: SimulatedAnswer) -> None:
-    await caller.start(200, answer.headers)
-    await caller.write(*answer.beginning(fault.after))
+class NoHeadersFault(InjectedFault, frozen=True, tag="no_headers"):
+    """Accepts the request and sends nothing."""
+
+    async def send(self, caller: Caller, answer: SimulatedAnswer) -> None:
+        await caller.wait_for_disconnect()
 
 
-@send_fault.register
-async def _status(fault: StatusFault, caller: Caller, _answer: SimulatedAnswer) -> None:
-    wait = [] if fault.retry_after is None else [("retry-after", fault.retry_after)]
-    await caller.start(fault.status, [("content-type", "application/json"), *wait])
-    error = error_envelope(fault.status, f"{fault.words} {fault.status}")
-    await caller.write(orjson.dumps(error))
-    await caller.end()
+class DroppedFault(InjectedFault, frozen=True, tag="dropped"):
+    """Accepts the request and closes the connection."""
+
+    async def send(self, caller: Caller, answer: SimulatedAnswer) -> None:
+        caller.transport.close()
 
 
-@send_fault.register
-async def _redirect(fault: RedirectFault, caller: Caller, _answer: SimulatedAnswer) -> None:
-    await caller.start(307, [("location", fault.location)])
-    await caller.end()
+class PartialAnswer(InjectedFault, frozen=True):
+    """Sends `after` events first, or half of a JSON answer if `after` is not zero."""
+
+    after: Count = 0
+
+    async def send(self, caller: Caller, answer: SimulatedAnswer) -> None:
+        await caller.start(200, answer.headers)
+        await caller.write(*answer.beginning(self.after))
 
 
-@send_fault.register
-async def _no_headers(_: NoHeadersFault, caller: Caller, _answer: SimulatedAnswer) -> None:
-    await caller.wait_for_disconnect()
+class StallFault(PartialAnswer, frozen=True, tag="stall"):
+    """Stops without ending; with `comments` it sends keep-alive comments forever."""
+
+    comments: bool = False
+
+    async def send(self, caller: Caller, answer: SimulatedAnswer) -> None:
+        await PartialAnswer.send(self, caller, answer)
+        while self.comments:
+            await caller.write(COMMENT)
+            await asyncio.sleep(_COMMENT_SECONDS)
+        await caller.wait_for_disconnect()
 
 
-@send_fault.register
-async def _dropped(_: DroppedFault, caller: Caller, _answer: SimulatedAnswer) -> None:
-    caller.transport.close()
+class CutFault(PartialAnswer, frozen=True, tag="cut"):
+    """Closes the connection."""
+
+    async def send(self, caller: Caller, answer: SimulatedAnswer) -> None:
+        await PartialAnswer.send(self, caller, answer)
+        caller.transport.close()
 
 
-@send_fault.register
-async def _stall(fault: StallFault, caller: Caller, answer: SimulatedAnswer) -> None:
-    await _send_beginning(fault, caller, answer)
-    while fault.comments:
-        await caller.write(COMMENT)
-        await asyncio.sleep(_COMMENT_SECONDS)
-    await caller.wait_for_disconnect()
+class HalfClosedFault(PartialAnswer, frozen=True, tag="half_closed"):
+    """Closes only its own side of the connection."""
+
+    async def send(self, caller: Caller, answer: SimulatedAnswer) -> None:
+        await PartialAnswer.send(self, caller, answer)
+        caller.transport.write_eof()
+        await caller.wait_for_disconnect()
 
 
-@send_fault.register
-async def _cut(fault: CutFault, caller: Caller, answer: SimulatedAnswer) -> None:
-    await _send_beginning(fault, caller, answer)
-    caller.transport.close()
+class ErrorEventFault(PartialAnswer, frozen=True, tag="error_event"):
+    """Sends an error with status 200: as an event, or instead of the whole JSON answer."""
+
+    code: int | None = None
+
+    async def send(self, caller: Caller, answer: SimulatedAnswer) -> None:
+        error = error_envelope(self.code, "simulated error")
+        await caller.start(200, [("content-type", answer.media_type)])
+        await caller.write(*answer.events(self.after))
+        await caller.write(encode_event(error) if answer.stream else orjson.dumps(error))
+        await caller.end()
 
 
-@send_fault.register
-async def _half_closed(fault: HalfClosedFault, caller: Caller, answer: SimulatedAnswer) -> None:
-    await _send_beginning(fault, caller, answer)
-    caller.transport.write_eof()
-    await caller.wait_for_disconnect()
+class ErrorFinishFault(PartialAnswer, frozen=True, tag="error_finish"):
+    """Ends with `finish_reason: error`."""
+
+    async def send(self, caller: Caller, answer: SimulatedAnswer) -> None:
+        await caller.start(200, [("content-type", answer.media_type)])
+        if answer.stream:
+            last = encode_chunk({"id": "chatcmpl-0"}, choices=[streamed_choice({}, "error")])
+            await caller.write(*answer.events(self.after), last, DONE)
+        else:
+            body = orjson.loads(answer.parts[0])
+            body["choices"][0]["finish_reason"] = "error"
+            await caller.write(orjson.dumps(body))
+        await caller.end()
 
 
-@send_fault.register
-async def _error_event(fault: ErrorEventFault, caller: Caller, answer: SimulatedAnswer) -> None:
-    error = error_envelope(fault.code, "simulated error")
-    await _start(caller, answer)
-    await caller.write(*answer.events(fault.after))
-    await caller.write(encode_event(error) if answer.stream else orjson.dumps(error))
-    await caller.end()
+class EmptyFault(InjectedFault, frozen=True, tag="empty"):
+    """Sends status 200 without a body; with `done` a stream still ends with `[DONE]`."""
+
+    done: bool = False
+
+    async def send(self, caller: Caller, answer: SimulatedAnswer) -> None:
+        await caller.start(200, [("content-type", answer.media_type)])
+        if self.done and answer.stream:
+            await caller.write(DONE)
+        await caller.end()
 
 
-@send_fault.register
-async def _error_finish(fault: ErrorFinishFault, caller: Caller, answer: SimulatedAnswer) -> None:
-    await _start(caller, answer)
-    if answer.stream:
-        last = encode_chunk({"id": "chatcmpl-0"}, choices=[streamed_choice({}, "error")])
-        await caller.write(*answer.events(fault.after), last, DONE)
-    else:
-        body = orjson.loads(answer.parts[0])
-        body["choices"][0]["finish_reason"] = "error"
-        await caller.write(orjson.dumps(body))
-    await caller.end()
+class MalformedFault(PartialAnswer, frozen=True, tag="malformed"):
+    """Sends incomplete JSON."""
+
+    async def send(self, caller: Caller, answer: SimulatedAnswer) -> None:
+        await caller.start(200, [("content-type", answer.media_type)])
+        broken = answer.parts[min(self.after, len(answer.parts) - 1)].rstrip()[:-1]
+        await caller.write(*answer.events(self.after), broken + b"\n\n" + DONE * answer.stream)
+        await caller.end()
 
 
-@send_fault.register
-async def _empty(fault: EmptyFault, caller: Caller, answer: SimulatedAnswer) -> None:
-    await _start(caller, answer)
-    if fault.done and answer.stream:
-        await caller.write(DONE)
-    await caller.end()
+class GarbageFault(InjectedFault, frozen=True, tag="garbage"):
+    """Sends random bytes as the body."""
+
+    async def send(self, caller: Caller, answer: SimulatedAnswer) -> None:
+        await caller.start(200, [("content-type", answer.media_type)])
+        await caller.write(_NOISE)
+        await caller.end()
 
 
-@send_fault.register
-async def _malformed(fault: MalformedFault, caller: Caller, answer: SimulatedAnswer) -> None:
-    await _start(caller, answer)
-    broken = answer.parts[min(fault.after, len(answer.parts) - 1)].rstrip()[:-1]
-    await caller.write(*answer.events(fault.after), broken + b"\n\n" + DONE * answer.stream)
-    await caller.end()
+class NotHttpFault(InjectedFault, frozen=True, tag="not_http"):
+    """Sends random bytes instead of status and headers."""
+
+    async def send(self, caller: Caller, answer: SimulatedAnswer) -> None:
+        caller.transport.write(_NOISE)
+        caller.transport.close()
 
 
-@send_fault.register
-async def _garbage(_: GarbageFault, caller: Caller, answer: SimulatedAnswer) -> None:
-    await _start(caller, answer)
-    await caller.write(_NOISE)
-    await caller.end()
+class EndlessLineFault(InjectedFault, frozen=True, tag="endless_line"):
+    """Sends a line, or a JSON body, that never ends."""
+
+    async def send(self, caller: Caller, answer: SimulatedAnswer) -> None:
+        await caller.start(200, [("content-type", answer.media_type)])
+        await caller.write(b'data: {"id":"' if answer.stream else b'{"id":"')
+        while True:
+            await caller.write(_LINE_PART)
 
 
-@send_fault.register
-async def _not_http(_: NotHttpFault, caller: Caller, _answer: SimulatedAnswer) -> None:
-    caller.transport.write(_NOISE)
-    caller.transport.close()
-
-
-@send_fault.register
-async def _endless_line(_: EndlessLineFault, caller: Caller, answer: SimulatedAnswer) -> None:
-    await _start(caller, answer)
-    await caller.write(b'data: {"id":"' if answer.stream else b'{"id":"')
-    while True:
-        await caller.write(_LINE_PART)
+AnyFault = (
+    StatusFault | RedirectFault | NoHeadersFault | DroppedFault | StallFault | CutFault
+    | HalfClosedFault | ErrorEventFault | ErrorFinishFault | EmptyFault | MalformedFault
+    | GarbageFault | NotHttpFault | EndlessLineFault
+)  # fmt: skip

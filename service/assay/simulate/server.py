@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from random import Random
 from typing import Any, Final, Literal
@@ -22,10 +22,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from assay.simulate.answers import SimulatedAnswer, answer_request, error_envelope
+from assay.simulate.answers import answer_request
 from assay.simulate.behavior import ProviderBehavior, SimulationSettings, apply_changes
-from assay.simulate.connection import Caller, TransportSharingProtocol
-from assay.simulate.faults import choose_fault, send_fault
+from assay.simulate.connection import (
+    Caller,
+    SimulatedAnswer,
+    TransportSharingProtocol,
+    error_envelope,
+)  # fmt: skip
 
 _BACKLOG: Final = 4096
 _GRACE_SECONDS: Final = 1
@@ -76,7 +80,10 @@ class RequestLog:
             number=self._numbers[provider],
             method=request.method,
             path=request.url.path,
-            headers=_without_keys(request.headers.items()),
+            headers={
+                name: _hash_key(text) if name in _KEY_HEADERS else text
+                for name, text in request.headers.items()
+            },
             model=str(fields.get("model", "")),
             stream=bool(fields.get("stream")),
             fields={name: value for name, value in fields.items() if name not in _NOT_RECORDED},
@@ -100,12 +107,8 @@ def _length(items: object) -> int:
     return len(items) if isinstance(items, list) else 0
 
 
-def _without_keys(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return headers with the SHA-256 of each key, without its scheme."""
-    return {name: _hash_key(text) if name in _KEY_HEADERS else text for name, text in headers}
-
-
 def _hash_key(text: str) -> str:
+    """Return the SHA-256 of a key, without its scheme."""
     return "sha256:" + hashlib.sha256(text.removeprefix("Bearer ").encode()).hexdigest()
 
 
@@ -129,7 +132,9 @@ class SimulatedProviders:
         provider = request.path_params["provider"]
         behavior = self.behavior_of(provider)
         try:
-            body = _parse(await request.body())
+            body = orjson.loads(await request.body())
+        except orjson.JSONDecodeError:
+            body = None
         except ClientDisconnect:
             return
         record = self.log.record(provider, request, body)
@@ -151,14 +156,14 @@ class SimulatedProviders:
     ) -> None:
         """Send the answer, or a fault, until its end or until the caller disconnects."""
         draw = Random(f"{self._seed}/{record.provider}/{record.number}")  # noqa: S311 - seeded
-        fault = choose_fault(behavior.faults, draw)
+        fault = behavior.choose_fault(draw)
         answer = answer_request(body, behavior, draw, int(time.time()))
         record.fault = str(type(fault).__struct_config__.tag) if fault else None
 
         async def send() -> None:
             await _pause(behavior.latency_s, behavior, draw)
             if fault:
-                await send_fault(fault, caller, answer)
+                await fault.send(caller, answer)
             else:
                 await _send_answer(caller, answer, behavior, draw)
 
@@ -192,13 +197,6 @@ async def _reject(caller: Caller, status: int, message: str) -> None:
     await caller.start(status, [("content-type", "application/json")])
     await caller.write(orjson.dumps(error_envelope(status, message)))
     await caller.end()
-
-
-def _parse(raw: bytes) -> object:
-    try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return None
 
 
 def _application(providers: SimulatedProviders) -> Starlette:
