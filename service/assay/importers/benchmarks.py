@@ -10,6 +10,8 @@ endpoints. A row without `run` is the source's only figure of its series: a late
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from assay.engine.errors import BadData
 from assay.engine.world.measurements import UNKNOWN, BenchmarkRun, Series
 from assay.importers import cells, scores
@@ -29,7 +31,6 @@ _OPTIONAL = (
     "tasks_completed", "trials", "run_at", "run", "source_revision", "licence", *_NAMES,
 )  # fmt: skip
 _MODEL = Form(cells.MODEL.pattern, 200, "a model id such as author/slug, or its slug")
-_Key = tuple[str, tuple[str, ...], str, Series, str]
 
 
 def read_benchmarks(data: bytes, *, source: str, named: str | None = None) -> BenchmarkDocument:
@@ -37,13 +38,19 @@ def read_benchmarks(data: bytes, *, source: str, named: str | None = None) -> Be
 
     `named` is the source of all rows. Without it, rows without a source get `source`.
     """
-    table = read_table(data, required=_REQUIRED, optional=_OPTIONAL)
 
     def read_row(row: CsvRow) -> ReportedRun:
         return _read_row(_rename_columns(row), source, named)
 
-    found = table.read(read_row, _key_of, "the same endpoint, source and series")
-    return BenchmarkDocument(table.digest, *found)
+    found = read_table(
+        data,
+        read_row,
+        required=_REQUIRED,
+        optional=_OPTIONAL,
+        key_of=_key_of,
+        repeated="the same endpoint, source and series",
+    )
+    return BenchmarkDocument(*found)
 
 
 def _rename_columns(row: CsvRow) -> CsvRow:
@@ -57,7 +64,7 @@ def _rename_columns(row: CsvRow) -> CsvRow:
     return CsvRow(row.line, renamed)
 
 
-def _key_of(reported: ReportedRun) -> _Key:
+def _key_of(reported: ReportedRun) -> Hashable:
     run = reported.run
     return reported.subject.model or "", reported.subject.pins, run.source, run.series, run.run
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
-from typing import TYPE_CHECKING
 
 from assay.engine.errors import BadData
 from assay.engine.world.catalog import Endpoint, Model, Percentiles, Provider
@@ -19,13 +18,8 @@ from assay.engine.world.declarations import Field, build, declared_fields
 from assay.engine.world.identity import provisional_ids
 from assay.importers import cells
 from assay.importers.cells import InvalidItemError
-from assay.importers.documents import CatalogDocument, Rejection
-from assay.importers.table import read_table
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from assay.importers.table import CsvRow
+from assay.importers.documents import CatalogDocument
+from assay.importers.table import CsvRow, read_table
 
 REQUIRED = ("model", "provider", "tag")
 Reader = Callable[[str, str], object]
@@ -70,32 +64,34 @@ def read_catalog(data: bytes, *, source: str) -> CatalogDocument:
 
     Raises `BadData` if more than half of its rows would have to be rejected.
     """
-    table = read_table(data, required=REQUIRED, optional=OPTIONAL)
-    accepted: list[tuple[CsvRow, Endpoint]] = []
-    rejected = list(table.rejected)
     modalities: dict[str, tuple[str, ...]] = {}
-    for row in table.rows:
-        try:
-            endpoint = _endpoint(row)
-            _check_modalities(row, endpoint.model, modalities)
-        except InvalidItemError as error:
-            rejected.append(Rejection(row.where, str(error)))
-        else:
-            accepted.append((row, endpoint))
+
+    def read_row(row: CsvRow) -> tuple[CsvRow, Endpoint]:
+        endpoint = _endpoint(row)
+        stated = row.read("input_modalities", cells.words)
+        if stated and set(known := modalities.setdefault(endpoint.model, stated)) != set(stated):
+            expected = f"{' '.join(known)}, as in a row before"
+            raise InvalidItemError("input_modalities", " ".join(stated), expected)
+        return row, endpoint
+
+    digest, accepted, rejected = read_table(data, read_row, required=REQUIRED, optional=OPTIONAL)
     if not accepted or len(rejected) > len(accepted):
         first = f", first {rejected[0].where}: {rejected[0].reason}" if rejected else ""
         count = len(rejected) + len(accepted)
         raise BadData(f"{len(rejected)} of {count} rows are invalid{first}")
     rows, endpoints = zip(*accepted, strict=True)
+    times = {row.read("generated_at", cells.moment) for row in rows}
+    if len(times) > 1:
+        raise BadData("generated_at: the rows do not all state the same time")
     models = dict.fromkeys(endpoint.model for endpoint in endpoints)
     return CatalogDocument(
         source=source,
-        digest=table.digest,
-        generated_at=_generated_at(rows),
+        digest=digest,
+        generated_at=times.pop(),
         providers=_providers(rows),
         models=tuple(Model(name, input_modalities=modalities.get(name)) for name in models),
         endpoints=provisional_ids(endpoints),
-        rejected=tuple(sorted(rejected, key=lambda each: int(each.where.removeprefix("line ")))),
+        rejected=rejected,
     )
 
 
@@ -119,21 +115,6 @@ def _check_monotonic(columns: str, points: Percentiles, *, rising: bool) -> None
     if stated != sorted(stated, reverse=not rising):
         expected = "rising" if rising else "falling: p90 is what 90 % exceed"
         raise InvalidItemError(columns, ", ".join(f"{value:g}" for value in stated), expected)
-
-
-def _check_modalities(row: CsvRow, model: str, modalities: dict[str, tuple[str, ...]]) -> None:
-    """Reject a row whose model has other inputs than in a row before."""
-    stated = row.read("input_modalities", cells.words)
-    if stated and set(modalities.setdefault(model, stated)) != set(stated):
-        expected = f"{' '.join(modalities[model])}, as in a row before"
-        raise InvalidItemError("input_modalities", " ".join(stated), expected)
-
-
-def _generated_at(rows: Sequence[CsvRow]) -> datetime | None:
-    times = {row.read("generated_at", cells.moment) for row in rows}
-    if len(times) > 1:
-        raise BadData("generated_at: the rows do not all state the same time")
-    return times.pop() if times else None
 
 
 def _providers(rows: Sequence[CsvRow]) -> tuple[Provider, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -96,38 +97,38 @@ def decimal(field: str, text: str) -> Decimal:
 
 def usd(field: str, text: str) -> float:
     """Read a price per million tokens, or per request or image."""
-    amount = decimal(field, text)
-    if amount > DEAREST_USD:
-        raise InvalidItemError(
-            field, text, f"a price of at most {DEAREST_USD} USD: is the unit right?"
-        )
-    return float(amount)
+    expected = f"a price of at most {DEAREST_USD} USD: is the unit right?"
+    return _at_most(DEAREST_USD, field, text, expected)
 
 
 def percent(field: str, text: str) -> float:
     """Read a percentage; 0.5 means half a percent, never a fraction."""
-    amount = decimal(field, text)
-    if amount > 100:  # noqa: PLR2004 - a hundred per cent
-        raise InvalidItemError(field, text, "a percentage from 0 to 100")
-    return float(amount)
+    return _at_most(Decimal(100), field, text, "a percentage from 0 to 100")
 
 
 def positive(field: str, text: str) -> float:
     """Read a measurement such as seconds or tokens per second."""
+    return _at_most(Decimal(10**9), field, text, "a number of at most 10^9")
+
+
+def _at_most(limit: Decimal, field: str, text: str, expected: str) -> float:
     amount = decimal(field, text)
-    if amount > 10**9:
-        raise InvalidItemError(field, text, "a number of at most 10^9")
+    if amount > limit:
+        raise InvalidItemError(field, text, expected)
     return float(amount)
 
 
-def truth(field: str, text: str) -> bool:
-    """Read `true` or `false`."""
-    return _one_of(field, text, _TRUTH)
+def truth(field: str, text: str, words: Mapping[str, bool] = _TRUTH) -> bool:
+    """Read `true` or `false`, or one of other `words`."""
+    value = words.get(text.lower())
+    if value is None:
+        raise InvalidItemError(field, text, f"one of {', '.join(words)}")
+    return value
 
 
 def collection(field: str, text: str) -> bool:
     """Read whether data is collected: true, false, or OpenRouter's allow and deny."""
-    return _one_of(field, text, {**_TRUTH, "allow": True, "deny": False})
+    return truth(field, text, {**_TRUTH, "allow": True, "deny": False})
 
 
 def moment(field: str, text: str) -> datetime:
@@ -147,10 +148,3 @@ def words(field: str, text: str) -> tuple[str, ...]:
     if len(parts) > MANY_WORDS:
         raise InvalidItemError(field, text, f"a list of at most {MANY_WORDS}")
     return tuple(WORD(field, part) for part in parts)
-
-
-def _one_of(field: str, text: str, table: dict[str, bool]) -> bool:
-    value = table.get(text.lower())
-    if value is None:
-        raise InvalidItemError(field, text, f"one of {', '.join(table)}")
-    return value

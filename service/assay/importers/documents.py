@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from assay.engine.world.catalog import Endpoint, Model, Provider
 from assay.engine.world.measurements import BenchmarkRun, Observation
 from assay.engine.world.world import Preference, TenantSettings
+from assay.importers.cells import InvalidItemError
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,18 @@ class Rejection:
 
     where: str
     reason: str
+
+
+class Rejections(list[Rejection]):
+    """The rejections of one file, in the order in which it was read."""
+
+    @contextmanager
+    def at(self, where: str) -> Iterator[None]:
+        """Reject the item at this place if the block raises InvalidItemError."""
+        try:
+            yield
+        except InvalidItemError as error:
+            self.append(Rejection(where, str(error)))
 
 
 @dataclass(frozen=True, slots=True)

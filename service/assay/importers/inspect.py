@@ -11,7 +11,6 @@ import io
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,7 +19,13 @@ from assay.engine.errors import BadData, quoted
 from assay.engine.world.measurements import UNKNOWN, BenchmarkRun, Series
 from assay.importers import cells, json_fields, scores
 from assay.importers.cells import TENANT, InvalidItemError
-from assay.importers.documents import BenchmarkDocument, EndpointMention, Rejection, ReportedRun
+from assay.importers.documents import (
+    BenchmarkDocument,
+    EndpointMention,
+    Rejection,
+    Rejections,
+    ReportedRun,
+)
 from assay.importers.json_fields import Object, read_object
 from assay.importers.packing import digest, unpacked
 
@@ -30,6 +35,8 @@ MANY_ENTRIES = 200_000
 _ZSTANDARD = 93  # unknown to Python 3.11's zipfile; Inspect writes it since 0.3.285
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, _ZSTANDARD}
 _ENCRYPTED = 0x1
+_HEADER = "header.json"
+HEADER_LIMIT = 16 * 1024 * 1024
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _UNREADABLE = (
     zipfile.BadZipFile,
@@ -43,69 +50,55 @@ _UNREADABLE = (
 )
 
 
-def _is_zip(data: bytes) -> bool:
-    """Whether the bytes start like a zip file."""
-    return data.startswith(_ZIP_MAGICS)
-
-
-def _member(data: bytes, name: str, limit: int) -> bytes:
-    """Read the only member of that name, at most `limit` bytes of it; raise BadData."""
+def _header(data: bytes) -> bytes:
+    """Read the header of a zip file, at most `HEADER_LIMIT` bytes of it; raise BadData."""
     if data.count(_ENTRY_MAGIC) > MANY_ENTRIES:
         raise BadData(f"the zip file holds more than {MANY_ENTRIES} members")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            content = _content(data, archive, _entry(archive, name), limit)
+            entry = _header_entry(archive)
+            if entry.compress_type == _ZSTANDARD:
+                content = _zstandard_content(data, entry)
+            else:
+                with archive.open(entry) as packed:
+                    content = packed.read(HEADER_LIMIT + 1)
     except _UNREADABLE as error:
-        raise BadData(
-            f"broken zip file: {' '.join(str(error).split())[:200] or 'cut off'}"
-        ) from error
-    if len(content) > limit:
-        raise BadData(f"{name} holds more than {limit} bytes")
+        why = " ".join(str(error).split())[:200] or "cut off"
+        raise BadData(f"broken zip file: {why}") from error
+    if len(content) > HEADER_LIMIT:
+        raise BadData(f"{_HEADER} holds more than {HEADER_LIMIT} bytes")
     return content
 
 
-def _entry(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
-    found = [entry for entry in archive.infolist() if entry.filename == name]
+def _header_entry(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    found = [entry for entry in archive.infolist() if entry.filename == _HEADER]
     if not found:
-        raise BadData(f"the zip file has no {name}")
+        raise BadData(f"the zip file has no {_HEADER}")
     if len(found) > 1:
-        raise BadData(f"the zip file has {name} {len(found)} times")
+        raise BadData(f"the zip file has {_HEADER} {len(found)} times")
     (entry,) = found
     if entry.flag_bits & _ENCRYPTED:
-        raise BadData(f"{name} is encrypted")
+        raise BadData(f"{_HEADER} is encrypted")
     if entry.compress_type not in _METHODS:
-        raise BadData(
-            f"{name} is compressed in an unreadable way, zip method {entry.compress_type}"
-        )
+        why = f"compressed in an unreadable way, zip method {entry.compress_type}"
+        raise BadData(f"{_HEADER} is {why}")
     return entry
 
 
-def _content(data: bytes, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int) -> bytes:
-    if entry.compress_type != _ZSTANDARD:
-        with archive.open(entry) as packed:
-            return packed.read(limit + 1)
-    content = _unpacked(_packed(data, entry), limit)
-    if len(content) <= limit and zlib.crc32(content) != entry.CRC:
-        raise BadData(f"{quoted(entry.filename)} is damaged: its checksum differs")
-    return content
+def _zstandard_content(data: bytes, entry: zipfile.ZipInfo) -> bytes:
+    """Return the content of a member, whose packed bytes follow its local header."""
+    import pyarrow as pa  # noqa: PLC0415 - a slow import that few files need
 
-
-def _packed(data: bytes, entry: zipfile.ZipInfo) -> bytes:
-    """Return the member's bytes, which follow its local header."""
     magic, name, extra = _LOCAL_HEADER.unpack_from(data, entry.header_offset)
     start = entry.header_offset + _LOCAL_HEADER.size + name + extra
     packed = data[start : start + entry.compress_size]
     if magic != _ZIP_MAGICS[0] or len(packed) != entry.compress_size:
         raise BadData(f"{quoted(entry.filename)} is cut off")
-    return packed
-
-
-def _unpacked(packed: bytes, limit: int) -> bytes:
-    import pyarrow as pa  # noqa: PLC0415 - a slow import that few files need
-
     with pa.CompressedInputStream(pa.BufferReader(packed), "zstd") as stream:
-        found: bytes = stream.read(limit + 1)
-    return found
+        content: bytes = stream.read(HEADER_LIMIT + 1)
+    if len(content) <= HEADER_LIMIT and zlib.crc32(content) != entry.CRC:
+        raise BadData(f"{quoted(entry.filename)} is damaged: its checksum differs")
+    return content
 
 
 _JUDGES = ("grader_model", "judge_model", "grader", "judge")
@@ -115,11 +108,9 @@ def _judge_of(score: Object, eval_: Object) -> str:
     """Return the model that judged a score, by the settings of scorer, task or role; or unknown."""
     scorer = score.get("scorer")
     listed = eval_.get("scorers")
-    own = (
-        [each.get("options") for each in listed if _is(each, scorer)]
-        if isinstance(listed, list)
-        else []
-    )
+    known = listed if isinstance(listed, list) else []
+    named = [each for each in known if isinstance(each, dict) and each.get("name") == scorer]
+    own = [each.get("options") for each in named]
     roles = eval_.get("model_roles")
     places = (
         *((part, ("model", *_JUDGES)) for part in (score.get("params"), *own)),
@@ -134,10 +125,6 @@ def _judge_of(score: Object, eval_: Object) -> str:
     return UNKNOWN
 
 
-def _is(item: object, scorer: object) -> bool:
-    return isinstance(item, dict) and item.get("name") == scorer
-
-
 def _named(value: object) -> str:
     """Return the name of a model, of several, or of the model in a role."""
     if isinstance(value, dict):
@@ -148,8 +135,6 @@ def _named(value: object) -> str:
 
 
 _VERSION = 2
-_HEADER = "header.json"
-HEADER_LIMIT = 16 * 1024 * 1024
 _MANY_SCORES, _MANY_METRICS = 64, 256
 _ROUTER = "openrouter/"
 _SHARES = ("accuracy", "_accuracy")  # suffixes of metrics that are fractions
@@ -175,20 +160,11 @@ class _LogRun:
 def read_inspect(data: bytes, *, source: str = "inspect") -> BenchmarkDocument:
     """Read one log; one that is not valid, or whose run did not complete, is a rejection."""
     try:
-        log = read_object(_member(data, _HEADER, HEADER_LIMIT) if _is_zip(data) else unpacked(data))
+        log = read_object(_header(data) if data.startswith(_ZIP_MAGICS) else unpacked(data))
         run = _run(log, source)
-        subject, found = _subject(run.eval_), list(_scores(run))
+        return BenchmarkDocument(digest(data), *_scores(run, _subject(run.eval_)))
     except (BadData, InvalidItemError) as error:
         return BenchmarkDocument(digest(data), rejected=(Rejection("log", str(error)),))
-    return BenchmarkDocument(
-        digest(data),
-        tuple(
-            ReportedRun(where, subject, score)
-            for where, score in found
-            if isinstance(score, BenchmarkRun)
-        ),
-        tuple(Rejection(where, score) for where, score in found if isinstance(score, str)),
-    )
 
 
 def _run(log: Object, source: str) -> _LogRun:
@@ -196,7 +172,11 @@ def _run(log: Object, source: str) -> _LogRun:
         raise InvalidItemError(
             "version", json_fields.shown(log.get("version")), f"{_VERSION}, the known format"
         )
-    _check_ended(log)
+    status = json_fields.text("status", log.get("status"))
+    if status != "success":  # whatever scores it has
+        raise InvalidItemError("status", status, "success: the run did not complete")
+    if log.get("invalidated"):
+        raise InvalidItemError("invalidated", "true", "false: the run was withdrawn")
     eval_ = json_fields.an_object("eval", log.get("eval"))
     results = json_fields.an_object("results", log.get("results"))
     total, done = (_count(results, name) for name in ("total_samples", "completed_samples"))
@@ -217,15 +197,6 @@ def _run(log: Object, source: str) -> _LogRun:
     )
 
 
-def _check_ended(log: Object) -> None:
-    """Reject a run that Inspect does not call a success, whatever scores it has."""
-    status = json_fields.text("status", log.get("status"))
-    if status != "success":
-        raise InvalidItemError("status", status, "success: the run did not complete")
-    if log.get("invalidated"):
-        raise InvalidItemError("invalidated", "true", "false: the run was withdrawn")
-
-
 def _count(results: Object, name: str) -> int:
     value = json_fields.whole(results, name)
     if value is None:
@@ -244,28 +215,18 @@ def _version(eval_: Object, config: Object) -> str:
     version = json_fields.number_text("eval.task_version", eval_.get("task_version", 0))
     limit = config.get("limit")
     if limit is not None:
-        span = (
-            json_fields.a_list("eval.config.limit", limit, 2)
-            if isinstance(limit, list)
-            else [limit]
-        )
-        version += "+limit=" + "-".join(
-            json_fields.number_text("eval.config.limit", each) for each in span
-        )
-    stated = json_fields.part(
-        eval_, "task_args_passed" if "task_args_passed" in eval_ else "task_args"
-    )
+        field = "eval.config.limit"
+        span = json_fields.a_list(field, limit, 2) if isinstance(limit, list) else [limit]
+        version += "+limit=" + "-".join(json_fields.number_text(field, each) for each in span)
+    passed = "task_args_passed" if "task_args_passed" in eval_ else "task_args"
+    stated = json_fields.part(eval_, passed)
     arguments = {name: value for name, value in stated.items() if name not in _JUDGES}
     if arguments:
-        version += f"+arguments={_fingerprint(arguments)}"
+        try:
+            version += f"+arguments={hashlib.sha256(canonical(arguments)).hexdigest()[:8]}"
+        except ValueError as error:  # NaN, or a lone surrogate
+            raise InvalidItemError("eval.task_args", "an object", "valid JSON") from error
     return scores.VERSION("eval.task_version", version)
-
-
-def _fingerprint(arguments: Object) -> str:
-    try:
-        return hashlib.sha256(canonical(arguments)).hexdigest()[:8]
-    except ValueError as error:  # NaN, or a lone surrogate
-        raise InvalidItemError("eval.task_args", "an object", "valid JSON") from error
 
 
 def _run_id(eval_: Object) -> str:
@@ -300,31 +261,31 @@ def _pins(arguments: Object) -> tuple[str, ...]:
 
     OpenBench passes them as `only`, Inspect as `provider.only`.
     """
-    stated = arguments.get("only") or json_fields.part(arguments, "provider").get("only") or ()
-    names = stated.split(",") if isinstance(stated, str) else stated
-    listed = json_fields.a_list(
-        "eval.model_args.only", list(names) if names == () else names, cells.MANY_WORDS
-    )
-    texts = (json_fields.text("eval.model_args.only", name).strip() for name in listed)
-    return tuple(dict.fromkeys(cells.title("eval.model_args.only", text) for text in texts))
+    stated = arguments.get("only") or json_fields.part(arguments, "provider").get("only") or []
+    field, names = "eval.model_args.only", stated.split(",") if isinstance(stated, str) else stated
+    listed = json_fields.a_list(field, names, cells.MANY_WORDS)
+    texts = (json_fields.text(field, name).strip() for name in listed)
+    return tuple(dict.fromkeys(cells.title(field, text) for text in texts))
 
 
-def _scores(run: _LogRun) -> Iterator[tuple[str, BenchmarkRun | str]]:
-    """Yield every score with its place, or why it is rejected."""
+def _scores(
+    run: _LogRun, subject: EndpointMention
+) -> tuple[tuple[ReportedRun, ...], tuple[Rejection, ...]]:
+    """Read every score, or reject it with its place."""
     results = json_fields.an_object("results", run.log.get("results"))
     items = json_fields.a_list("results.scores", results.get("scores"), _MANY_SCORES)
     if not items:
         raise InvalidItemError("results.scores", "an empty list", "a list with a score")
+    rows: list[ReportedRun] = []
+    rejected = Rejections()
     for place, item in enumerate(items):
-        where = f"results.scores[{place}]"
-        try:
+        with rejected.at(f"results.scores[{place}]"):
             score = json_fields.an_object("score", item)
-            metrics = _metrics(score)
-        except InvalidItemError as error:
-            yield where, str(error)
-            continue
-        for name, metric in metrics.items():
-            yield f"{where}.metrics.{quoted(name)[1:-1]}", _score(run, score, name, metric)
+            for name, metric in _metrics(score).items():
+                where = f"results.scores[{place}].metrics.{quoted(name)[1:-1]}"
+                with rejected.at(where):
+                    rows.append(ReportedRun(where, subject, _score(run, score, name, metric)))
+    return tuple(rows), tuple(rejected)
 
 
 def _metrics(score: Object) -> Object:
@@ -345,39 +306,30 @@ def _metrics(score: Object) -> Object:
     return found
 
 
-def _score(run: _LogRun, score: Object, name: str, metric: object) -> BenchmarkRun | str:
-    try:
-        unit = "fraction" if name.endswith(_SHARES) else "number"
-        value = json_fields.an_object(name, metric).get("value")
-        commit = json_fields.part(run.eval_, "revision").get("commit")
-        return BenchmarkRun(
-            endpoint_id="",
-            source=run.source,
-            series=Series(
-                run.suite, run.version, _judge_of(score, run.eval_), _metric(score, name), unit
-            ),
-            score=scores.score(name, json_fields.number_text(name, value), unit),
-            run_at=run.run_at,
-            run=run.run,
-            tasks_total=run.total,
-            tasks_completed=run.completed,
-            trials=run.trials,
-            source_revision=None
-            if commit is None
-            else cells.title(
-                "eval.revision.commit", json_fields.text("eval.revision.commit", commit)
-            ),
-        )
-    except InvalidItemError as error:
-        return str(error)
+def _score(run: _LogRun, score: Object, name: str, metric: object) -> BenchmarkRun:
+    unit = "fraction" if name.endswith(_SHARES) else "number"
+    value = json_fields.an_object(name, metric).get("value")
+    commit, field = json_fields.part(run.eval_, "revision").get("commit"), "eval.revision.commit"
+    judge = _judge_of(score, run.eval_)
+    return BenchmarkRun(
+        endpoint_id="",
+        source=run.source,
+        series=Series(run.suite, run.version, judge, _metric(score, name), unit),
+        score=scores.score(name, json_fields.number_text(name, value), unit),
+        run_at=run.run_at,
+        run=run.run,
+        tasks_total=run.total,
+        tasks_completed=run.completed,
+        trials=run.trials,
+        source_revision=None
+        if commit is None
+        else cells.title(field, json_fields.text(field, commit)),
+    )
 
 
 def _metric(score: Object, name: str) -> str:
     """Return a metric's name with its scorer, and its reducer of trials unless that is the mean."""
-    scorer, reducer = json_fields.text("name", score.get("name")), score.get("reducer")
-    parts = (
-        [scorer, name]
-        if reducer in {None, "mean"}
-        else [scorer, name, json_fields.text("reducer", reducer)]
-    )
+    parts, reducer = [json_fields.text("name", score.get("name")), name], score.get("reducer")
+    if reducer not in {None, "mean"}:
+        parts.append(json_fields.text("reducer", reducer))
     return scores.METRIC("metric", "_".join("/".join(parts).split()))

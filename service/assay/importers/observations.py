@@ -6,6 +6,7 @@ Each row counts one endpoint's requests in one window, as one source reports the
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import pairwise
 
 from assay.engine.world.measurements import Observation
 from assay.importers import cells
@@ -13,6 +14,7 @@ from assay.importers.cells import InvalidItemError
 from assay.importers.documents import ObservationDocument, ObservedRow
 from assay.importers.table import CsvRow, read_table
 
+# Each count is at most the one before.
 _COUNTS = ("requests", "tool_call_requests", "errored_requests")
 _REQUIRED = ("model", "provider", "tag", "source", "observed_from", "observed_to", *_COUNTS)
 _OPTIONAL = ("reference",)
@@ -20,9 +22,15 @@ _OPTIONAL = ("reference",)
 
 def read_observations(data: bytes) -> ObservationDocument:
     """Read an observation table; the store checks its endpoints and times."""
-    table = read_table(data, required=_REQUIRED, optional=_OPTIONAL)
-    found = table.read(_read_row, _key_of, "the same endpoint, source and window")
-    return ObservationDocument(table.digest, *found)
+    found = read_table(
+        data,
+        _read_row,
+        required=_REQUIRED,
+        optional=_OPTIONAL,
+        key_of=_key_of,
+        repeated="the same endpoint, source and window",
+    )
+    return ObservationDocument(*found)
 
 
 def _key_of(row: ObservedRow) -> tuple[str, str, datetime, datetime]:
@@ -39,22 +47,13 @@ def _read_row(row: CsvRow) -> ObservedRow:
         source=row.need("source", cells.TENANT),
         observed_from=row.need("observed_from", cells.moment),
         observed_to=row.need("observed_to", cells.moment),
-        requests=row.need("requests", cells.whole),
-        tool_call_requests=row.need("tool_call_requests", cells.whole),
-        errored_requests=row.need("errored_requests", cells.whole),
         reference=row.read("reference", cells.truth) or False,
+        **{name: row.need(name, cells.whole) for name in _COUNTS},
     )
-    _check(row, observation)
-    return ObservedRow(row.where, model, provider, tag, observation)
-
-
-def _check(row: CsvRow, o: Observation) -> None:
-    if o.observed_from >= o.observed_to:
+    if observation.observed_from >= observation.observed_to:
         raise InvalidItemError("observed_to", row.cells["observed_to"], "later than observed_from")
-    for name, most in (
-        ("tool_call_requests", "requests"),
-        ("errored_requests", "tool_call_requests"),
-    ):
-        count, limit = getattr(o, name), getattr(o, most)
+    for most, name in pairwise(_COUNTS):
+        count, limit = getattr(observation, name), getattr(observation, most)
         if count > limit:
             raise InvalidItemError(name, count, f"at most {most}, {limit}")
+    return ObservedRow(row.where, model, provider, tag, observation)

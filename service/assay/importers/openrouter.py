@@ -10,10 +10,9 @@ An empty list is ignored: the snapshot of 2026-07-04 has empty lists for base id
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
-from datetime import datetime
 
 import orjson
 
@@ -22,7 +21,7 @@ from assay.engine.world.catalog import Endpoint, Model, Percentiles, Provider
 from assay.engine.world.identity import provisional_ids
 from assay.importers import cells, json_fields
 from assay.importers.cells import InvalidItemError
-from assay.importers.documents import CatalogDocument, Rejection
+from assay.importers.documents import CatalogDocument, Rejection, Rejections
 from assay.importers.json_fields import Object
 from assay.importers.openrouter_prices import read_pricing
 from assay.importers.packing import digest, unpacked
@@ -34,17 +33,14 @@ def provider_slugs(listed: Mapping[str, str], offers: Iterable[tuple[str, str]])
 
     def claim(pair: tuple[str, str]) -> tuple[bool, bool, int, str]:
         name, prefix = pair
-        return listed.get(name) == prefix, _hyphenated(name) == prefix, carried[pair], name
+        is_hyphenated = "-".join(name.lower().split()) == prefix
+        return listed.get(name) == prefix, is_hyphenated, carried[pair], name
 
     owners: dict[str, tuple[str, str]] = {}
     for pair in carried:
         owners[pair[1]] = max(pair, owners.get(pair[1], pair), key=claim)
     weakest_first = sorted(owners.values(), key=lambda pair: (*claim(pair), pair[1]))
     return dict(weakest_first) | dict(listed)
-
-
-def _hyphenated(name: str) -> str:
-    return "-".join(name.lower().split())
 
 
 _POINTS = ("p50", "p75", "p90", "p99")
@@ -68,17 +64,16 @@ def _read_offer(
         raise InvalidItemError(
             "provider_name", provider, "listed in providers, and its tags belong to others"
         )
-    pricing = item.get("pricing")
-    prices, overrides, rejected = read_pricing(
-        {} if pricing is None else json_fields.an_object("pricing", pricing)
-    )
+    prices, overrides, rejected = read_pricing(json_fields.part(item, "pricing"))
     quantization = item.get("quantization")
+    if quantization is None:
+        quantization = "unknown"
     endpoint = Endpoint(
         endpoint_id="",
         model=model,
         provider=slugs[provider],
         tag=tag,
-        quantization="unknown" if quantization is None else _word("quantization", quantization),
+        quantization=json_fields.name("quantization", quantization, cells.WORD),
         context_length=json_fields.limit(item, "context_length"),
         max_completion_tokens=json_fields.limit(item, "max_completion_tokens"),
         max_prompt_tokens=json_fields.limit(item, "max_prompt_tokens"),
@@ -103,10 +98,6 @@ def _read_seller(item: Object) -> tuple[str, str]:
     if not name.strip():
         raise InvalidItemError("provider_name", name, "a name")
     return name, json_fields.name("tag", item.get("tag"), cells.TAG)
-
-
-def _word(field: str, value: object) -> str:
-    return cells.WORD(field, json_fields.text(field, value))
 
 
 def _percentiles(item: Object, field: str, *, rising: bool, unit: int = 1) -> Percentiles:
@@ -142,20 +133,6 @@ class _EndpointList:
     names: tuple[object, ...]
     rows: tuple[object, ...]
 
-    def where(self, place: int) -> str:
-        """Return a row's name in rejections."""
-        return f"endpoints.{self.model.model}[{place}]"
-
-
-@dataclass(frozen=True, slots=True)
-class _Snapshot:
-    """The parts of a snapshot, of the right types but not read yet."""
-
-    generated_at: datetime
-    models: list[object]
-    endpoints: Object
-    providers: list[object]
-
 
 def read_openrouter(data: bytes, *, source: str = "openrouter") -> CatalogDocument:
     """Read a snapshot.
@@ -163,31 +140,45 @@ def read_openrouter(data: bytes, *, source: str = "openrouter") -> CatalogDocume
     Raises BadData if it is not valid, lists no model, or more than half of its items are not valid.
     """
     content = unpacked(data)
-    parts = _parts(content)
-    providers, rejected_providers = _providers(parts.providers)
-    models, rejected_models = _models(parts.models)
-    lists, rejected_lists = _lists(parts.endpoints)
+    try:
+        root = json_fields.an_object("file", orjson.loads(content))
+        generated_at = cells.moment(
+            "generated", json_fields.text("generated", root.get("generated"))
+        )
+        listed_models = json_fields.a_list("models", _data(root.get("models")), _MANY_ROWS)
+        bodies = json_fields.an_object("endpoints", root.get("endpoints"))
+        listed = root.get("providers")
+        listed_providers = json_fields.a_list(
+            "providers", [] if listed is None else _data(listed), _MANY_ROWS
+        )
+    except orjson.JSONDecodeError as error:
+        raise BadData(f"not JSON: {error}") from error
+    except InvalidItemError as error:
+        raise BadData(str(error)) from error
+    providers, rejected_providers = _providers(listed_providers)
+    models, rejected_models = _models(listed_models)
+    lists, rejected_lists = _lists(bodies)
     slugs = provider_slugs({p.name: p.slug for p in providers if p.name}, _sellers(lists))
     endpoints, rejected_endpoints, rejected_overrides = _endpoints(lists, slugs)
     if not models:
         raise BadData("models: the list holds no valid model")
     _check_half("models", len(models), rejected_models)
     _check_half("endpoints", len(endpoints), [*rejected_lists, *rejected_endpoints])
-    used = {endpoint.provider: None for endpoint in endpoints}
+    used = dict.fromkeys(endpoint.provider for endpoint in endpoints)
     names = {slug: name for name, slug in slugs.items()}
     known = {provider.slug: provider for provider in providers}
+    served = {endpoint.model for endpoint in endpoints}
+    offered = (each.model for each in lists)
+    unlisted = (each for each in offered if each.model in served and each.model not in models)
     return CatalogDocument(
         source=source,
         digest=digest(content),
-        generated_at=parts.generated_at,
+        generated_at=generated_at,
         providers=(
             *known.values(),
             *(Provider(slug, names[slug]) for slug in used if slug not in known),
         ),
-        models=(
-            *models.values(),
-            *_unlisted(lists, models, {endpoint.model for endpoint in endpoints}),
-        ),
+        models=(*models.values(), *unlisted),
         endpoints=provisional_ids(endpoints),
         rejected=(
             *rejected_providers,
@@ -199,67 +190,37 @@ def read_openrouter(data: bytes, *, source: str = "openrouter") -> CatalogDocume
     )
 
 
-def _parts(content: bytes) -> _Snapshot:
-    try:
-        root = json_fields.an_object("file", orjson.loads(content))
-        providers = root.get("providers")
-        return _Snapshot(
-            generated_at=cells.moment(
-                "generated", json_fields.text("generated", root.get("generated"))
-            ),
-            models=json_fields.a_list("models", _data(root.get("models")), _MANY_ROWS),
-            endpoints=json_fields.an_object("endpoints", root.get("endpoints")),
-            providers=[]
-            if providers is None
-            else json_fields.a_list("providers", _data(providers), _MANY_ROWS),
-        )
-    except orjson.JSONDecodeError as error:
-        raise BadData(f"not JSON: {error}") from error
-    except InvalidItemError as error:
-        raise BadData(str(error)) from error
-
-
 def _data(body: object) -> object:
     """Return the `data` of an API answer; snapshots may hold the bare value."""
     return body["data"] if isinstance(body, dict) and "data" in body else body
 
 
-def _providers(rows: list[object]) -> tuple[list[Provider], list[Rejection]]:
+def _providers(rows: list[object]) -> tuple[list[Provider], Rejections]:
     found: list[Provider] = []
-    rejected: list[Rejection] = []
+    rejected = Rejections()
     for place, row in enumerate(rows):
-        try:
+        with rejected.at(f"providers[{place}]"):
             item = json_fields.an_object("provider", row)
             slug = json_fields.name("slug", item.get("slug"), cells.PROVIDER)
             found.append(Provider(slug, json_fields.title(item, "name")))
-        except InvalidItemError as error:
-            rejected.append(Rejection(f"providers[{place}]", str(error)))
     return found, rejected
 
 
-def _models(rows: list[object]) -> tuple[dict[str, Model], list[Rejection]]:
+def _models(rows: list[object]) -> tuple[dict[str, Model], Rejections]:
     found: dict[str, Model] = {}
-    rejected: list[Rejection] = []
+    rejected = Rejections()
     for place, row in enumerate(rows):
-        try:
+        with rejected.at(f"models[{place}]"):
             item = json_fields.an_object("model", row)
-            model = _model(item, _new_id(item, found))
-            found[model.model] = model
-        except InvalidItemError as error:
-            rejected.append(Rejection(f"models[{place}]", str(error)))
+            model = json_fields.name("id", item.get("id"), cells.MODEL)
+            if model in found:
+                raise InvalidItemError("id", model, "new: the model is listed above")
+            found[model] = _model(item, model)
     return found, rejected
-
-
-def _new_id(item: Object, found: dict[str, Model]) -> str:
-    model = json_fields.name("id", item.get("id"), cells.MODEL)
-    if model in found:
-        raise InvalidItemError("id", model, "new: the model is listed above")
-    return model
 
 
 def _model(item: Object, model: str) -> Model:
-    stated = item.get("architecture")
-    architecture = {} if stated is None else json_fields.an_object("architecture", stated)
+    architecture = json_fields.part(item, "architecture")
     return Model(
         model=model,
         name=json_fields.title(item, "name"),
@@ -269,17 +230,15 @@ def _model(item: Object, model: str) -> Model:
     )
 
 
-def _lists(bodies: Object) -> tuple[list[_EndpointList], list[Rejection]]:
+def _lists(bodies: Object) -> tuple[list[_EndpointList], Rejections]:
     found: list[_EndpointList] = []
-    rejected: list[Rejection] = []
+    rejected = Rejections()
     for key, body in bodies.items():
-        try:
+        with rejected.at(f"endpoints.{quoted(key)[1:-1]}"):
             model = cells.MODEL("model", key)
             item = json_fields.an_object("body", _data(body))
             rows = json_fields.a_list("endpoints", item.get("endpoints"), _MANY_OFFERS)
             found.append(_EndpointList(_model(item, model), (key, item.get("id")), tuple(rows)))
-        except InvalidItemError as error:
-            rejected.append(Rejection(f"endpoints.{quoted(key)[1:-1]}", str(error)))
     return found, rejected
 
 
@@ -291,35 +250,22 @@ def _sellers(lists: list[_EndpointList]) -> Iterator[tuple[str, str]]:
 
 def _endpoints(
     lists: list[_EndpointList], slugs: dict[str, str]
-) -> tuple[list[Endpoint], list[Rejection], list[Rejection]]:
+) -> tuple[list[Endpoint], Rejections, Rejections]:
     found: list[Endpoint] = []
-    rejected: list[Rejection] = []
-    overrides: list[Rejection] = []
+    rejected, overrides = Rejections(), Rejections()
     for offers in lists:
+        model = offers.model.model
         for place, row in enumerate(offers.rows):
-            where = offers.where(place)
-            try:
+            where = f"endpoints.{model}[{place}]"
+            with rejected.at(where):
                 item = json_fields.an_object("endpoint", row)
-                endpoint, parts = _read_offer(
-                    item, offers.model.model, names=offers.names, slugs=slugs
-                )
-            except InvalidItemError as error:
-                rejected.append(Rejection(where, str(error)))
-            else:
+                endpoint, parts = _read_offer(item, model, names=offers.names, slugs=slugs)
                 found.append(endpoint)
                 overrides.extend(replace(part, where=where + part.where) for part in parts)
     return found, rejected, overrides
 
 
-def _unlisted(
-    lists: list[_EndpointList], models: dict[str, Model], served: set[str]
-) -> list[Model]:
-    """Return the models that have endpoints but are not listed."""
-    named = (offers.model for offers in lists)
-    return [model for model in named if model.model in served and model.model not in models]
-
-
-def _check_half(kind: str, found: int, rejected: list[Rejection]) -> None:
+def _check_half(kind: str, found: int, rejected: Sequence[Rejection]) -> None:
     """Reject the file if more than half of its items are not valid.
 
     The store would otherwise mark all of these items as gone.

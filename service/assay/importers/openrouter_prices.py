@@ -42,10 +42,10 @@ _MANY_OVERRIDES = 32
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _DAY_MINUTES = 24 * 60
 
-_Priced = tuple[Prices, tuple[PriceOverride, ...], tuple[Rejection, ...]]
 
-
-def read_pricing(pricing: Object) -> _Priced:
+def read_pricing(
+    pricing: Object,
+) -> tuple[Prices, tuple[PriceOverride, ...], tuple[Rejection, ...]]:
     """Read prices and overrides, and reject each override that is not understood."""
     base = _prices(pricing)
     if base.prompt is not None and "request" not in pricing:
@@ -60,13 +60,17 @@ def read_pricing(pricing: Object) -> _Priced:
         try:
             found.append(_override(json_fields.an_object("override", item)))
         except InvalidItemError as error:
-            touched = _touched(item)
-            unknown |= touched
+            named = _NAMES.keys() & item.keys() if isinstance(item, dict) else ()
+            touched = {_NAMES[key] for key in named} or {field.name for field in fields(Prices)}
+            unknown |= touched  # all prices, if it names none
             names = ", ".join(sorted(touched)) or "none"
             rejected.append(
                 Rejection(f".pricing.overrides[{place}]", f"{error}; prices now unknown: {names}")
             )
-    return _without(base, unknown), _known(found, unknown), tuple(rejected)
+    nothing = dict.fromkeys(unknown)
+    kept = (replace(each, prices=replace(each.prices, **nothing)) for each in found)
+    known = tuple(override for override in kept if override.prices != Prices())
+    return replace(base, **nothing), known, tuple(rejected)
 
 
 def _prices(item: Mapping[str, object]) -> Prices:
@@ -141,20 +145,3 @@ def _day(value: object) -> int:
         if name in (day, day[:3]):
             return number
     raise InvalidItemError("utc_days", json_fields.shown(value), "a weekday")
-
-
-def _touched(item: object) -> set[str]:
-    """Return the prices that a rejected override may change: those it names, or all."""
-    everything = {field.name for field in fields(Prices)}
-    if not isinstance(item, dict):
-        return everything
-    return {_NAMES[key] for key in item.keys() & _NAMES.keys()} or everything
-
-
-def _without(prices: Prices, names: set[str]) -> Prices:
-    return replace(prices, **dict.fromkeys(names))
-
-
-def _known(overrides: list[PriceOverride], unknown: set[str]) -> tuple[PriceOverride, ...]:
-    kept = (replace(override, prices=_without(override.prices, unknown)) for override in overrides)
-    return tuple(override for override in kept if override.prices != Prices())

@@ -11,14 +11,13 @@ from typing import TypeVar
 
 from assay.engine.errors import BadData, quoted
 from assay.importers.cells import InvalidItemError
-from assay.importers.documents import Rejection
+from assay.importers.documents import Rejection, Rejections
 from assay.importers.packing import TABLE_LIMIT, digest, unpacked
 
 _LONGEST_CELL = 4096
 _MANY_ROWS = 500_000
 
 T = TypeVar("T")
-Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,63 +42,45 @@ class CsvRow:
         return reader(column, self.cells.get(column, ""))
 
 
-@dataclass(frozen=True, slots=True)
-class CsvTable:
-    """The rows of a CSV file.
+def read_table(  # noqa: PLR0913 - what a table is: its columns, its rows and their keys
+    data: bytes,
+    read_row: Callable[[CsvRow], T],
+    *,
+    required: Sequence[str],
+    optional: Sequence[str] = (),
+    key_of: Callable[[T], Hashable] | None = None,
+    repeated: str = "",
+) -> tuple[str, tuple[T, ...], tuple[Rejection, ...]]:
+    """Read a plain or gzip CSV file in UTF-8 whose header names known columns in any order.
 
-    Rows of a wrong width, with too long cells, or repeated are already in `rejected`.
+    Return its digest, the items that `read_row` makes, and the rejections in the order of lines:
+    rows of a wrong width, with too long cells, or repeated. Of two items with one key the second is
+    rejected, as `repeated`.
     """
-
-    digest: str
-    rows: tuple[CsvRow, ...]
-    rejected: tuple[Rejection, ...]
-
-    def read(
-        self, reader: Callable[[CsvRow], T], key_of: Callable[[T], Key], repeated: str
-    ) -> tuple[tuple[T, ...], tuple[Rejection, ...]]:
-        """Read each row on its own; of two with one key the second is rejected, as `repeated`.
-
-        Rejections are in the order of lines.
-        """
-        found: list[T] = []
-        rejected = [(int(each.where.removeprefix("line ")), each) for each in self.rejected]
-        seen: dict[Key, str] = {}
-        for row in self.rows:
-            try:
-                item = reader(row)
-            except InvalidItemError as error:
-                rejected.append((row.line, Rejection(row.where, str(error))))
-                continue
-            first = seen.setdefault(key_of(item), row.where)
-            if first == row.where:
-                found.append(item)
-            else:
-                rejected.append((row.line, Rejection(row.where, f"{repeated} as {first}")))
-        return tuple(found), tuple(each for _, each in sorted(rejected, key=lambda pair: pair[0]))
-
-
-def read_table(data: bytes, *, required: Sequence[str], optional: Sequence[str] = ()) -> CsvTable:
-    """Read a plain or gzip CSV file in UTF-8 whose header names known columns in any order."""
     content = unpacked(data, TABLE_LIMIT)
     lines = _lines(_text(content))
     _, header = next(lines, (1, []))
     columns = _checked([name.strip() for name in header], required, optional)
-    rows: list[CsvRow] = []
-    rejected: list[Rejection] = []
-    seen: dict[tuple[str, ...], int] = {}
-    for line, cells in lines:
-        if len(seen) + len(rejected) >= _MANY_ROWS:
+    found: list[T] = []
+    rejected = Rejections()
+    rows: dict[tuple[str, ...], int] = {}
+    keys: dict[Hashable, int] = {}
+    for number, (line, cells) in enumerate(lines):
+        if number >= _MANY_ROWS:
             raise BadData(f"line {line}: more than {_MANY_ROWS} rows")
-        try:
-            rows.append(CsvRow(line, _named_cells(columns, cells)))
-        except InvalidItemError as error:
-            rejected.append(Rejection(f"line {line}", str(error)))
-            continue
-        first = seen.setdefault(tuple(cells), line)
-        if first != line:
-            rows.pop()
-            rejected.append(Rejection(f"line {line}", f"the same row as line {first}"))
-    return CsvTable(digest(content), tuple(rows), tuple(rejected))
+        with rejected.at(f"line {line}"):
+            row = CsvRow(line, _named_cells(columns, cells))
+            same_row = rows.setdefault(tuple(cells), line)
+            if same_row != line:
+                rejected.append(Rejection(row.where, f"the same row as line {same_row}"))
+                continue
+            item = read_row(row)
+            same_key = keys.setdefault(key_of(item), line) if key_of else line
+            if same_key == line:
+                found.append(item)
+            else:
+                rejected.append(Rejection(row.where, f"{repeated} as line {same_key}"))
+    return digest(content), tuple(found), tuple(rejected)
 
 
 def _text(content: bytes) -> str:

@@ -20,7 +20,13 @@ from assay.engine.errors import BadData, quoted
 from assay.engine.world.measurements import UNKNOWN, BenchmarkRun, Series
 from assay.importers import cells, json_fields, scores
 from assay.importers.cells import InvalidItemError
-from assay.importers.documents import BenchmarkDocument, EndpointMention, Rejection, ReportedRun
+from assay.importers.documents import (
+    BenchmarkDocument,
+    EndpointMention,
+    Rejection,
+    Rejections,
+    ReportedRun,
+)
 from assay.importers.json_fields import Object, read_object
 from assay.importers.packing import digest, unpacked
 
@@ -38,30 +44,23 @@ def _read_submission(
         raise InvalidItemError(
             "results", f"{len(domains)} items", f"an object of at most {_MANY_DOMAINS}"
         )
-    version, judge, run_at = (
-        _version(item, methodology),
-        _judge(methodology),
-        _day(item, methodology),
-    )
+    version = _version(item, methodology)
+    judge = json_fields.title(methodology, "user_simulator")
+    stated = methodology.get("evaluation_date")
+    name = "submission_date" if stated is None else "evaluation_date"
+    day = item.get("submission_date") if stated is None else stated
+    run_at = scores.day(name, json_fields.text(name, day))
+    subject = EndpointMention("submission")
     rows: list[ReportedRun] = []
-    rejected: list[Rejection] = []
-    for where, series, value in _figures(domains, version, judge):
-        try:
-            score = scores.score(
-                series.metric, json_fields.number_text(series.metric, value), series.unit
-            )
+    rejected = Rejections()
+    for where, series, value in _figures(domains, version, UNKNOWN if judge is None else judge):
+        with rejected.at(where):
+            text = json_fields.number_text(series.metric, value)
+            score = scores.score(series.metric, text, series.unit)
             scores.SUITE("suite", series.suite)
             scores.VERSION("version", series.version)
-        except InvalidItemError as error:
-            rejected.append(Rejection(where, str(error)))
-        else:
-            rows.append(
-                ReportedRun(
-                    where,
-                    EndpointMention("submission"),
-                    BenchmarkRun("", source, series, score, run_at),
-                )
-            )
+            run = BenchmarkRun("", source, series, score, run_at)
+            rows.append(ReportedRun(where, subject, run))
     if not rows and not rejected:
         raise InvalidItemError("results", "null everywhere", "an object with a score")
     return tuple(rows), tuple(rejected)
@@ -73,15 +72,12 @@ def _figures(domains: Object, version: str, judge: str) -> Iterator[tuple[str, S
         if stated is None:
             continue
         results = json_fields.an_object(f"results.{domain[:100]}", stated)
-        retrieval = results.get("retrieval_config")
-        mark = (
-            ""
-            if retrieval is None
-            else f"+retrieval={json_fields.text('retrieval_config', retrieval)}"
-        )
+        marked = version
+        if (retrieval := results.get("retrieval_config")) is not None:
+            marked += f"+retrieval={json_fields.text('retrieval_config', retrieval)}"
         for name, metric in _PASSES.items():
             if results.get(name) is not None:
-                series = Series(f"tau2/{domain}", version + mark, judge, metric, "percent")
+                series = Series(f"tau2/{domain}", marked, judge, metric, "percent")
                 yield f"results.{domain[:100]}.{name}", series, results[name]
 
 
@@ -92,37 +88,15 @@ def _version(item: Object, methodology: Object) -> str:
         raise InvalidItemError(
             "methodology.verification.omitted_questions", "true", "false: the run is incomplete"
         )
-    stated = methodology.get("tau2_bench_version")
-    version = (
-        UNKNOWN
-        if stated is None
-        else json_fields.text("tau2_bench_version", stated).removeprefix("v")
-    )
+    version, stated = UNKNOWN, methodology.get("tau2_bench_version")
+    if stated is not None:
+        version = json_fields.text("tau2_bench_version", stated).removeprefix("v")
     kind = item.get("submission_type")
     if kind not in {None, "standard"}:
         version += f"+{json_fields.text('submission_type', kind)}"
     if json_fields.flag(verification, "modified_prompts"):
         version += "+modified_prompts"
     return version
-
-
-def _judge(methodology: Object) -> str:
-    simulator = methodology.get("user_simulator")
-    return (
-        UNKNOWN
-        if simulator is None
-        else cells.title("user_simulator", json_fields.text("user_simulator", simulator))
-    )
-
-
-def _day(item: Object, methodology: Object) -> datetime:
-    stated = methodology.get("evaluation_date")
-    name, value = (
-        ("submission_date", item.get("submission_date"))
-        if stated is None
-        else ("evaluation_date", stated)
-    )
-    return scores.day(name, json_fields.text(name, value))
 
 
 _MANY_SIMULATIONS = 1_000_000
@@ -141,30 +115,25 @@ class Simulation:
 
 def _gathered(
     item: Object, files: Iterable[tuple[str, bytes]] | None, tasks: Sequence[str], trials: int
-) -> tuple[list[Simulation], list[Rejection]]:
+) -> tuple[list[Simulation], Rejections]:
     """Read every simulation.
 
     A simulation that is not valid is rejected alone; a repeated trial rejects the whole file.
     """
     if files is None and "simulations" not in item and "simulation_index" in item:
-        raise BadData(
-            "simulation_index: the simulations themselves are missing, import their directory"
-        )
+        why = "the simulations themselves are missing, import their directory"
+        raise BadData(f"simulation_index: {why}")
     rows = _listed(item, "simulations") if files is None else _files(files)
     found: dict[tuple[str, int], Simulation] = {}
-    rejected: list[Rejection] = []
+    rejected = Rejections()
     known = frozenset(tasks)
     for where, row in rows:
-        try:
+        with rejected.at(where):
             simulation = _simulation(row, known, trials)
-        except InvalidItemError as error:
-            rejected.append(Rejection(where, str(error)))
-            continue
-        first = found.setdefault((simulation.task, simulation.trial), simulation)
-        if first is not simulation:
-            raise BadData(
-                f"{where}: task {quoted(simulation.task)} has its trial {simulation.trial} twice"
-            )
+            first = found.setdefault((simulation.task, simulation.trial), simulation)
+            if first is not simulation:
+                trial = f"task {quoted(simulation.task)} has its trial {simulation.trial}"
+                raise BadData(f"{where}: {trial} twice")
     if files is not None and item.get("simulation_index") is not None:
         _check_index(_listed(item, "simulation_index"), {each.id: each for each in found.values()})
     return list(found.values()), rejected
@@ -202,11 +171,8 @@ def _reward(row: Object) -> float | None:
     if row.get("termination_reason") == _LEFT_OUT:
         return None
     stated = row.get("reward_info")
-    reward = (
-        row.get("reward")
-        if stated is None
-        else json_fields.an_object("reward_info", stated).get("reward")
-    )
+    holder = row if stated is None else json_fields.an_object("reward_info", stated)
+    reward = holder.get("reward")
     if reward is None:
         return None
     if isinstance(reward, bool) or not isinstance(reward, int | float) or not math.isfinite(reward):
@@ -234,6 +200,7 @@ _ROUTER = "openrouter/"
 _MANY_TASKS = 100_000
 _SUCCESS = 1 - 1e-6
 _SHORT = 12
+_LONGEST_TIME = len("2025-08-10T02:44:06.511475")
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,14 +225,11 @@ def read_tau2(
     """
     try:
         item = read_object(unpacked(data))
-        read = (
-            _read_submission(item, source)
-            if _SUBMISSION in item
-            else _results(item, simulations, source)
-        )
+        if _SUBMISSION in item:
+            return BenchmarkDocument(digest(data), *_read_submission(item, source))
+        return BenchmarkDocument(digest(data), *_results(item, simulations, source))
     except (BadData, InvalidItemError) as error:
         return BenchmarkDocument(digest(data), rejected=(Rejection("file", str(error)),))
-    return BenchmarkDocument(digest(data), *read)
 
 
 def _results(
@@ -320,7 +284,8 @@ def passes(simulations: Iterable[Simulation]) -> Mapping[int, float]:
 
 def _setting(item: Object, info: Object) -> _Setting:
     listed = json_fields.a_list("tasks", item.get("tasks"), _MANY_TASKS)
-    tasks = tuple(_task_id(json_fields.an_object("task", each).get("id")) for each in listed)
+    objects = (json_fields.an_object("task", each) for each in listed)
+    tasks = tuple(json_fields.number_text("task.id", each.get("id")) for each in objects)
     if len(set(tasks)) < len(tasks):
         raise InvalidItemError("tasks", "an id that occurs twice", "a list of different tasks")
     trials = json_fields.whole(info, "num_trials")
@@ -336,10 +301,6 @@ def _setting(item: Object, info: Object) -> _Setting:
         run_at=_moment("timestamp", timestamp),
         run=timestamp,
     )
-
-
-def _task_id(value: object) -> str:
-    return json_fields.number_text("task.id", value)
 
 
 def _simulations_version(info: Object, tasks: int) -> str:
@@ -362,29 +323,22 @@ def _commit(info: Object) -> str | None:
 
 
 def _llm(info: Object, name: str) -> str:
-    part = json_fields.an_object(f"info.{name}", info.get(name))
-    model = part.get("llm")
-    return (
-        cells.title(f"info.{name}.llm", json_fields.text(f"info.{name}.llm", model))
-        if model
-        else ""
-    )
+    model = json_fields.an_object(f"info.{name}", info.get(name)).get("llm")
+    field = f"info.{name}.llm"
+    return cells.title(field, json_fields.text(field, model)) if model else ""
 
 
 def _subject(info: Object) -> EndpointMention:
     """Return the catalog's model, if OpenRouter was called; no field names who answered."""
     model = _llm(info, "agent_info")
-    return EndpointMention(
-        "info.agent_info", model.removeprefix(_ROUTER) if model.startswith(_ROUTER) else None
-    )
+    name = model.removeprefix(_ROUTER) if model.startswith(_ROUTER) else None
+    return EndpointMention("info.agent_info", name)
 
 
 def _moment(field: str, text: str) -> datetime:
     """Read a time; tau2 writes its own without a zone, in UTC."""
     try:
-        found = (
-            datetime.fromisoformat(text) if len(text) <= len("2025-08-10T02:44:06.511475") else None
-        )
+        found = datetime.fromisoformat(text) if len(text) <= _LONGEST_TIME else None
     except ValueError:
         found = None
     if found is not None and found.tzinfo is None:

@@ -21,10 +21,11 @@ from assay.engine.errors import BadData
 from assay.engine.world.world import TenantSettings
 from assay.importers import cells
 from assay.importers.cells import InvalidItemError
-from assay.importers.documents import Rejection, TenantDocument
+from assay.importers.documents import Rejections, TenantDocument
 from assay.importers.packing import digest, unpacked
 
-_KEYS = ("tenant", "only", "ignore", "zdr", "deny_data_collection", "affiliated_provider")
+_FLAGS = ("zdr", "deny_data_collection")
+_KEYS = ("tenant", "only", "ignore", *_FLAGS, "affiliated_provider")
 _FILE_LIMIT = 1024 * 1024
 _DEEPEST = 8
 _STRING = "tag:yaml.org,2002:str"
@@ -59,26 +60,24 @@ def read_tenants(data: bytes) -> TenantDocument:
     root = _root(content)
     accepted: dict[str, TenantSettings] = {}
     affiliated: dict[str, str] = {}
-    rejected: list[Rejection] = []
+    rejected = Rejections()
     for node in root.value:
-        where = f"line {node.start_mark.line + 1}"
-        try:
+        with rejected.at(f"line {node.start_mark.line + 1}"):
             fields = _fields(node)
-            settings, provider = (
-                _settings(fields),
-                _optional(fields, "affiliated_provider", _provider, ""),
+            tenant = cells.TENANT("tenant", _text("tenant", fields["tenant"]))
+            settings = TenantSettings(
+                tenant=tenant,
+                only=_optional(fields, "only", _only, ()),
+                ignore=_optional(fields, "ignore", _targets, ()),
+                **{name: _optional(fields, name, _flag, default=False) for name in _FLAGS},
             )
-            accepted[_new(settings.tenant, accepted)] = settings
-            affiliated |= {settings.tenant: provider} if provider else {}
-        except InvalidItemError as error:
-            rejected.append(Rejection(where, str(error)))
+            provider = _optional(fields, "affiliated_provider", _provider, "")
+            if tenant in accepted:
+                raise InvalidItemError("tenant", tenant, "new: it is listed above")
+            accepted[tenant] = settings
+            if provider:
+                affiliated[tenant] = provider
     return TenantDocument(digest(content), tuple(accepted.values()), tuple(rejected), affiliated)
-
-
-def _new(tenant: str, accepted: Mapping[str, TenantSettings]) -> str:
-    if tenant in accepted:
-        raise InvalidItemError("tenant", tenant, "new: it is listed above")
-    return tenant
 
 
 def _root(content: bytes) -> yaml.SequenceNode:
@@ -111,16 +110,6 @@ def _fields(node: yaml.Node) -> dict[str, yaml.Node]:
     if "tenant" not in fields:
         raise InvalidItemError("tenant", "", cells.TENANT.expected)
     return fields
-
-
-def _settings(fields: Mapping[str, yaml.Node]) -> TenantSettings:
-    return TenantSettings(
-        tenant=cells.TENANT("tenant", _text("tenant", fields["tenant"])),
-        only=_optional(fields, "only", _only, ()),
-        ignore=_optional(fields, "ignore", _targets, ()),
-        zdr=_optional(fields, "zdr", _flag, default=False),
-        deny_data_collection=_optional(fields, "deny_data_collection", _flag, default=False),
-    )
 
 
 def _optional(
