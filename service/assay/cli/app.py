@@ -66,15 +66,15 @@ COMMANDS = {
         "Import tenant settings: YAML with the keys of each tenant.",
     ),
     "import benchmarks": (
-        "import_benchmarks:benchmarks_command",
+        "imports:benchmarks",
         "Import tables of scores: CSV with model, provider, suite, score, unit, run_at and more.",
     ),
     "import inspect": (
-        "import_benchmarks:inspect_command",
+        "imports:inspect",
         "Import logs of Inspect AI (.eval or JSON), such as those of OpenBench's LiveMCPBench.",
     ),
     "import tau2": (
-        "import_benchmarks:tau2_command",
+        "imports:tau2",
         "Import results of tau2-bench and submissions to its leaderboard.",
     ),
     "policy check": (
@@ -183,7 +183,9 @@ def run(arguments: Sequence[str]) -> int:
         return FAILED
     except AssayError as error:
         fail(str(error))
-        return _exit_code(error)
+        if isinstance(error, (AuthorError, BadData)):
+            return BAD_INPUT
+        return USAGE if isinstance(error, CallerError) else FAILED
     return code if isinstance(code, int) else 0
 
 
@@ -204,17 +206,8 @@ def _require_text(arguments: Sequence[str]) -> None:
         try:
             argument.encode()
         except UnicodeEncodeError as error:
-            raise NotText(argument) from error
+            raise NotText(f"argument {quoted(argument)} is not UTF-8 text") from error
 
 
 class NotText(CallerError):
     """An argument is not UTF-8."""
-
-    def __init__(self, argument: str) -> None:
-        super().__init__(f"argument {quoted(argument)} is not UTF-8 text")
-
-
-def _exit_code(error: AssayError) -> int:
-    if isinstance(error, (AuthorError, BadData)):
-        return BAD_INPUT
-    return USAGE if isinstance(error, CallerError) else FAILED

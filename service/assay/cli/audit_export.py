@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from assay.cli.audit_options import Filter, Since, Until, open_auditor, parse_query
+from assay.cli.audit_options import ALL_DECISIONS, Selection, open_auditor
 from assay.cli.options import DatabaseUrl, Json
 from assay.cli.output import console, counted, print_json, utc
 from assay.decision_log.export import WRITERS, export
 
 
-def export_command(  # noqa: PLR0913 - one parameter per option
+def export_command(
     *,
     output: Annotated[
         Path, Parameter(help="File to write; an existing file is replaced when all is written.")
@@ -21,9 +21,7 @@ def export_command(  # noqa: PLR0913 - one parameter per option
     format_: Annotated[
         Literal["parquet", "jsonl"], Parameter(name="--format", help="Format of the file.")
     ] = "parquet",
-    where: Filter = None,
-    since: Since = None,
-    until: Until = None,
+    selection: Selection = ALL_DECISIONS,
     url: DatabaseUrl = None,
     json: Json = False,
 ) -> None:
@@ -40,17 +38,11 @@ def export_command(  # noqa: PLR0913 - one parameter per option
     Example: assay audit export --format jsonl --output exacto.jsonl
     --filter 'decision.variant == "exacto"'
     """
-    query = parse_query(where, since, until)
+    query = selection.query()
     with open_auditor(url) as auditor:
         count = export(counted(auditor.records(query), "exporting"), output, WRITERS[format_])
     if json:
-        print_json(
-            {
-                "decisions": count,
-                "file": str(output),
-                "since": utc(query.begin),
-                "until": utc(query.until),
-            }
-        )
+        times = {"since": utc(query.begin), "until": utc(query.until)}
+        print_json({"decisions": count, "file": str(output), **times})
     else:
-        console.print(f"exported {count} decisions to {output}", markup=False)
+        console.print(f"exported {count} decisions to {output}")

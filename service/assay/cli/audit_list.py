@@ -10,37 +10,33 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from assay.cli.audit_options import (
-    Filter,
+    ALL_DECISIONS,
     OptionsConflict,
-    Since,
-    Until,
+    Selection,
     open_auditor,
-    parse_query,
     require_positive,
 )
 from assay.cli.options import DatabaseUrl, Json
 from assay.cli.output import console, print_json, print_table, utc
-from assay.decision_log.auditor import Auditor, DecisionQuery
 from assay.decision_log.decision_row import StoredDecision
 from assay.decision_log.streams import words_of
 
 Words = Mapping[str, tuple[str, ...]]
+_WORDS = ("attempted_provider", "excluded_provider", "excluded_endpoint", "reason")
 _DEFAULT_LIMIT = 100
 _COLUMNS = ("decided at", "decision", "tenant", "model", "serve", "first", "excluded", "reasons")
 
 
 def list_command(  # noqa: PLR0913 - one parameter per option
     *,
-    where: Filter = None,
-    since: Since = None,
-    until: Until = None,
+    selection: Selection = ALL_DECISIONS,
     limit: Annotated[int, Parameter(help="List at most this many.")] = _DEFAULT_LIMIT,
     after: Annotated[
         str | None,
         Parameter(help="Continue after this decision, the last one of the previous page."),
     ] = None,
     oldest: Annotated[
-        bool, Parameter(negative="", help="List the oldest first; not together with --after.")
+        bool, Parameter(help="List the oldest first; not together with --after.")
     ] = False,
     url: DatabaseUrl = None,
     json: Json = False,
@@ -58,12 +54,14 @@ def list_command(  # noqa: PLR0913 - one parameter per option
     require_positive("--limit", limit)
     if oldest and after is not None:
         raise OptionsConflict("give either --after or --oldest; pages start with the newest")
-    query = parse_query(where, since, until)
+    query = selection.query()
     with open_auditor(url) as auditor:
         if oldest:
-            found = _find_oldest(auditor, query, limit + 1)
+            records = islice(auditor.records(query), limit + 1)
+            found: Sequence[StoredDecision] = [r.decision for r in records if r.decision]
         else:
-            found = _find_page(auditor, query, after, limit + 1)
+            key = None if after is None else auditor.row(after).key
+            found = auditor.find(query, after=key, limit=limit + 1)
         rows = found[:limit]
         words = words_of(auditor.database, sorted({row.finding_set for row in rows}))
         tenants = auditor.tenants()
@@ -81,19 +79,7 @@ def list_command(  # noqa: PLR0913 - one parameter per option
     _show(rows, tenants, words)
     if next_after:
         hint = "" if oldest else f", or continue with --after {next_after}"
-        console.print(f"there are more: raise --limit{hint}", markup=False)
-
-
-def _find_page(
-    auditor: Auditor, query: DecisionQuery, after: str | None, limit: int
-) -> Sequence[StoredDecision]:
-    """Return the newest decisions, or those after `after`; raise UnknownDecision."""
-    key = None if after is None else auditor.row(after).key
-    return auditor.find(query, after=key, limit=limit)
-
-
-def _find_oldest(auditor: Auditor, query: DecisionQuery, limit: int) -> Sequence[StoredDecision]:
-    return [record.decision for record in islice(auditor.records(query), limit) if record.decision]
+        console.print(f"there are more: raise --limit{hint}")
 
 
 def _row_json(row: StoredDecision, tenants: Mapping[str, str], words: Words) -> dict[str, Any]:
@@ -103,10 +89,7 @@ def _row_json(row: StoredDecision, tenants: Mapping[str, str], words: Words) -> 
         "decided_at": utc(row.decided_at),
         "tenant": tenants.get(row.tenant, ""),
         "pseudonym": row.tenant,
-        "attempted_providers": list(words.get("attempted_provider", ())),
-        "excluded_providers": list(words.get("excluded_provider", ())),
-        "excluded_endpoints": list(words.get("excluded_endpoint", ())),
-        "reasons": list(words.get("reason", ())),
+        **{f"{kind}s": list(words.get(kind, ())) for kind in _WORDS},
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -20,36 +21,44 @@ from assay.server.settings import engine_version, wall_clock
 _MAX_FILTER = 4096  # characters
 _FIELD_NAMES = ", ".join(field.name for field in FIELDS)
 
-Filter = Annotated[
-    str | None,
-    Parameter(name="--filter", help=f"CEL condition on `decision`, with fields {_FIELD_NAMES}."),
-]
-Since = Annotated[
-    str | None,
-    Parameter(help="Start of the time range; default: 31 days before --until."),
-]
-Until = Annotated[
-    str | None,
-    Parameter(help="End of the time range, exclusive, such as 2025-09-23T12:00:00Z; default: now."),
-]
-
 
 class OptionsConflict(CallerError):
     """Options that exclude or require each other; the message says which to use."""
 
 
-def parse_query(filter_: str | None, since: str | None, until: str | None) -> DecisionQuery:
-    """Return the query that the options describe; raise InvalidField."""
-    if filter_ is not None and len(filter_) > _MAX_FILTER:
-        raise InvalidField("--filter", filter_, f"at most {_MAX_FILTER} characters")
-    query = DecisionQuery(
-        until=instant("--until", until) or wall_clock(),
-        filter=filter_ or "",
-        since=instant("--since", since),
-    )
-    if query.since is not None and query.since >= query.until:
-        raise InvalidField("--since", since, f"before {utc(query.until)}")
-    return query
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which decisions a command reads."""
+
+    filter: Annotated[
+        str | None, Parameter(help=f"CEL condition on `decision`, with fields {_FIELD_NAMES}.")
+    ] = None
+    since: Annotated[
+        str | None, Parameter(help="Start of the time range; default: 31 days before --until.")
+    ] = None
+    until: Annotated[
+        str | None,
+        Parameter(
+            help="End of the time range, exclusive, such as 2025-09-23T12:00:00Z; default: now."
+        ),
+    ] = None
+
+    def query(self) -> DecisionQuery:
+        """Return the query that the options describe; raise InvalidField."""
+        if self.filter is not None and len(self.filter) > _MAX_FILTER:
+            raise InvalidField("--filter", self.filter, f"at most {_MAX_FILTER} characters")
+        query = DecisionQuery(
+            until=instant("--until", self.until) or wall_clock(),
+            filter=self.filter or "",
+            since=instant("--since", self.since),
+        )
+        if query.since is not None and query.since >= query.until:
+            raise InvalidField("--since", self.since, f"before {utc(query.until)}")
+        return query
+
+
+ALL_DECISIONS = Selection()
 
 
 def require_positive(name: str, number: int | None) -> None:

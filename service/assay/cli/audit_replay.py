@@ -3,44 +3,42 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from assay.cli.audit_options import (
-    Filter,
+    ALL_DECISIONS,
     OptionsConflict,
-    Since,
-    Until,
+    Selection,
     open_auditor,
-    parse_query,
     require_positive,
 )
 from assay.cli.options import DatabaseUrl, Json
 from assay.cli.output import console, counted, print_json, print_table
-from assay.decision_log.auditor import Auditor, DecisionQuery
 from assay.decision_log.candidate import FirstAttemptTotals, PolicyComparison
 from assay.decision_log.replay import ReplayResult
-from assay.decision_log.streams import LoggedRecord
 from assay.rule_files.compile import compile_source
 from assay.rule_files.directory import read_directory
 
 _MAX_ROWS = 50
+_TOTALS = (  # the name, field and format of each total of first attempts
+    ("no endpoint can serve", "unserved", ""),
+    ("mean list price, USD per million tokens", "mean_price", ".4f"),
+    ("requests with tools, first endpoint measured", "tool_decisions", ""),
+    ("errored tool calls expected of these", "errored_expected", ".2f"),
+    ("errors per such request", "error_rate", ".4f"),
+)
 _NOT_IDENTICAL = 1
 _NOTHING_COMPARED = 1
 
 
 def replay_command(  # noqa: PLR0913 - one parameter per option
-    decision_ids: Annotated[
-        list[str] | None, Parameter(help="Ids of decisions.", negative="")
-    ] = None,
+    decision_ids: Annotated[list[str] | None, Parameter(help="Ids of decisions.")] = None,
     *,
-    where: Filter = None,
-    since: Since = None,
-    until: Until = None,
+    selection: Selection = ALL_DECISIONS,
     limit: Annotated[
         int | None, Parameter(help="Replay at most this many decisions, the newest.")
     ] = None,
@@ -68,43 +66,24 @@ def replay_command(  # noqa: PLR0913 - one parameter per option
     Example: assay audit replay --filter 'decision.tools > 0' --candidate ./policy
     """
     require_positive("--limit", limit)
-    selection = _Selection(tuple(decision_ids or ()), parse_query(where, since, until), limit)
-    if bool(selection.ids) == (where is not None):
+    query = selection.query()
+    if bool(decision_ids) == (selection.filter is not None):
         raise OptionsConflict("give either ids of decisions or --filter, not both")
-    if selection.ids and (since or until or limit):
+    if decision_ids and (selection.since or selection.until or limit):
         raise OptionsConflict("--since, --until and --limit require --filter, without ids")
     rules = None if candidate is None else compile_source(read_directory(candidate))
     with open_auditor(url) as auditor:
+        if decision_ids and rules is None:  # an id that is not in the log results in `not_found`
+            replayed = auditor.replay_ids(decision_ids)
+            return _report_replays(counted(replayed, "replaying"), json=json)
+        ids = decision_ids
+        if limit is not None:
+            ids = [row.decision_id for row in auditor.find(query, limit=limit)]
+        records = auditor.records(query) if ids is None else auditor.records_of(ids)
         if rules is None:
-            return _report_replays(counted(selection.replay(auditor), "replaying"), json=json)
-        records = counted(selection.records(auditor), "comparing")
-        return _report_comparison(auditor.compare(records, rules), rules.digest, json=json)
-
-
-@dataclass(frozen=True, slots=True)
-class _Selection:
-    """Decisions by id, the newest of a query, or all of a query with the oldest first."""
-
-    ids: tuple[str, ...]
-    query: DecisionQuery
-    limit: int | None
-
-    def records(self, auditor: Auditor) -> Iterator[LoggedRecord]:
-        """Yield their records; raise UnknownDecision if an id is not in the log."""
-        if not self.ids and self.limit is None:
-            return auditor.records(self.query)
-        return auditor.records_of(self._find_ids(auditor))
-
-    def replay(self, auditor: Auditor) -> Iterator[ReplayResult]:
-        """Yield a result for each; an id that is not in the log results in `not_found`."""
-        if self.ids:
-            return auditor.replay_ids(self.ids)
-        return auditor.replay(self.records(auditor))
-
-    def _find_ids(self, auditor: Auditor) -> Sequence[str]:
-        if self.limit is None:
-            return self.ids
-        return [row.decision_id for row in auditor.find(self.query, limit=self.limit)]
+            return _report_replays(counted(auditor.replay(records), "replaying"), json=json)
+        comparison = auditor.compare(counted(records, "comparing"), rules)
+        return _report_comparison(comparison, rules.digest, json=json)
 
 
 def _report_replays(results: Iterable[ReplayResult], *, json: bool) -> int:
@@ -124,45 +103,38 @@ def _report_replays(results: Iterable[ReplayResult], *, json: bool) -> int:
         print_json({"decisions": total, "outcomes": dict(outcomes), "differences": differences})
     elif total:
         counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
-        console.print(f"{total} replayed: {counts}", markup=False)
-        _print_differences(different)
+        console.print(f"{total} replayed: {counts}")
+        rows = [(r.decision_id, r.outcome, r.detail) for r in different[:_MAX_ROWS]]
+        if rows:
+            print_table("not identical", ("decision", "outcome", ""), rows, whole=("decision",))
+        if len(different) > _MAX_ROWS:
+            console.print(f"… and {len(different) - _MAX_ROWS} more; --json shows all")
     else:
         console.print("no decision matches")
     return _NOT_IDENTICAL if different or not total else 0
 
 
-def _print_differences(different: Sequence[ReplayResult]) -> None:
-    if different:
-        rows = [(r.decision_id, r.outcome, r.detail) for r in different[:_MAX_ROWS]]
-        print_table("not identical", ("decision", "outcome", ""), rows, whole=("decision",))
-    if len(different) > _MAX_ROWS:
-        console.print(f"… and {len(different) - _MAX_ROWS} more; --json shows all")
-
-
 def _report_comparison(comparison: PolicyComparison, candidate: str, *, json: bool) -> int:
     """Print how the candidate's decisions differ; `candidate` is the digest of its rules."""
-    if json:
-        print_json({"candidate": candidate, **_comparison_json(comparison)})
-    else:
+    if not json:
         _print_comparison(comparison)
+        return 0 if comparison.covered else _NOTHING_COMPARED
+    names = ("provider", "before", "after")
+    print_json(
+        {
+            "candidate": candidate,
+            "decisions": comparison.decisions,
+            "covered": comparison.covered,
+            "uncovered": dict(comparison.uncovered),
+            "changed_first": comparison.changed_first,
+            "changed_attempts": comparison.changed_attempts,
+            "changed_ids": comparison.changed_ids,
+            "shares": [dict(zip(names, share, strict=True)) for share in comparison.shares],
+            "before": _totals_json(comparison.before),
+            "after": _totals_json(comparison.after),
+        }
+    )
     return 0 if comparison.covered else _NOTHING_COMPARED
-
-
-def _comparison_json(comparison: PolicyComparison) -> dict[str, Any]:
-    return {
-        "decisions": comparison.decisions,
-        "covered": comparison.covered,
-        "uncovered": dict(comparison.uncovered),
-        "changed_first": comparison.changed_first,
-        "changed_attempts": comparison.changed_attempts,
-        "changed_ids": comparison.changed_ids,
-        "shares": [
-            {"provider": provider, "before": before, "after": after}
-            for provider, before, after in comparison.shares
-        ],
-        "before": _totals_json(comparison.before),
-        "after": _totals_json(comparison.after),
-    }
 
 
 def _totals_json(totals: FirstAttemptTotals) -> dict[str, Any]:
@@ -182,7 +154,6 @@ def _print_comparison(comparison: PolicyComparison) -> None:
     console.print(
         f"{covered} of {total} decisions ({_percent(covered, total)}) can be compared"
         + (f"; skipped: {skipped}" if skipped else ""),
-        markup=False,
     )
     if not covered:
         return
@@ -190,7 +161,6 @@ def _print_comparison(comparison: PolicyComparison) -> None:
     console.print(
         f"{first} ({_percent(first, covered)}) have another first attempt, "
         f"{attempts} ({_percent(attempts, covered)}) have any other attempts",
-        markup=False,
     )
     columns = ("before", "after", "change")
     shares = [
@@ -200,38 +170,16 @@ def _print_comparison(comparison: PolicyComparison) -> None:
     ]
     if shares:
         print_table("changed shares of first attempts", ("provider", *columns), shares)
-    rows = _totals_rows(comparison.before, comparison.after)
-    print_table("first attempts", ("", *columns), rows)
+    totals = []
+    for name, field, form in _TOTALS:
+        old, new = getattr(comparison.before, field), getattr(comparison.after, field)
+        change = "" if old is None or new is None else format(new - old, f"+{form}")
+        totals.append((name, _format_number(old, form), _format_number(new, form), change))
+    print_table("first attempts", ("", *columns), totals)
 
 
 def _percent(part: int, total: int) -> str:
     return f"{part / total:.1%}" if total else "none"
-
-
-def _totals_rows(
-    before: FirstAttemptTotals, after: FirstAttemptTotals
-) -> Iterator[tuple[str, str, str, str]]:
-    """Yield a row for each total: its name, the values before and after, and their difference."""
-    values = (
-        ("no endpoint can serve", before.unserved, after.unserved, ""),
-        ("mean list price, USD per million tokens", before.mean_price, after.mean_price, ".4f"),
-        (
-            "requests with tools, first endpoint measured",
-            before.tool_decisions,
-            after.tool_decisions,
-            "",
-        ),
-        (
-            "errored tool calls expected of these",
-            before.errored_expected,
-            after.errored_expected,
-            ".2f",
-        ),
-        ("errors per such request", before.error_rate, after.error_rate, ".4f"),
-    )
-    for name, old, new, form in values:
-        change = "" if old is None or new is None else format(new - old, f"+{form}")
-        yield name, _format_number(old, form), _format_number(new, form), change
 
 
 def _format_number(number: float | None, form: str) -> str:

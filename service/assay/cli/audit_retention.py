@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -21,9 +21,7 @@ from assay.store.evidence_retention import prune_outcomes
 
 _AGE = re.compile(r"([0-9]{1,6})([dh])", re.ASCII)
 _UNITS = {"d": timedelta(days=1), "h": timedelta(hours=1)}
-Yes = Annotated[
-    bool, Parameter(negative="", help="Do not ask for confirmation; required without a terminal.")
-]
+Yes = Annotated[bool, Parameter(help="Do not ask for confirmation; required without a terminal.")]
 
 
 class Unconfirmed(CallerError):
@@ -59,7 +57,7 @@ def prune_command(
     now = wall_clock()
     if (before is None) == (older_than is None):
         raise OptionsConflict("give either --before or --older-than, not both")
-    limit = instant("--before", before) or (now - _parse_age(older_than or ""))
+    limit = instant("--before", before) or _time_before(now, older_than or "")
     if limit > now:
         raise InvalidField("--before", before, "in the past")
     with open_current_database(url) as database:
@@ -73,16 +71,18 @@ def prune_command(
         )
     else:
         deleted = f"{records} records, {outcomes} outcomes and {snapshots} snapshots"
-        console.print(f"deleted {deleted} from before {utc(limit)}", markup=False)
+        console.print(f"deleted {deleted} from before {utc(limit)}")
 
 
-def _parse_age(text: str) -> timedelta:
-    """Parse an age such as 90d; raise InvalidField."""
-    match = _AGE.fullmatch(text)
-    oldest = datetime.min.replace(tzinfo=UTC)
-    if match is None or wall_clock() - oldest < int(match[1]) * _UNITS[match[2]]:
-        raise InvalidField("--older-than", text, "a number of days or hours, such as 90d or 36h")
-    return int(match[1]) * _UNITS[match[2]]
+def _time_before(now: datetime, age: str) -> datetime:
+    """Return the time that was an age such as 90d ago; raise InvalidField."""
+    match = _AGE.fullmatch(age)
+    try:
+        if match:
+            return now - int(match[1]) * _UNITS[match[2]]
+    except OverflowError:  # before the year 1
+        pass
+    raise InvalidField("--older-than", age, "a number of days or hours, such as 90d or 36h")
 
 
 def erase_command(
@@ -107,7 +107,7 @@ def erase_command(
     if json:
         print_json({"tenant": tenant, "rows": rows})
     else:
-        console.print(f"deleted {rows} rows that name {quoted(tenant)}", markup=False)
+        console.print(f"deleted {rows} rows that name {quoted(tenant)}")
 
 
 def _confirm(effect: str, *, yes: bool) -> None:
@@ -116,6 +116,6 @@ def _confirm(effect: str, *, yes: bool) -> None:
         return
     if sys.stdin is None or not sys.stdin.isatty():
         raise Unconfirmed(effect)
-    errors.print(f"This permanently {effect}. Type yes to continue: ", markup=False, end="")
+    errors.print(f"This permanently {effect}. Type yes to continue: ", end="")
     if sys.stdin.readline().strip() != "yes":
         raise Unconfirmed(effect)

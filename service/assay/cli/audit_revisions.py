@@ -45,37 +45,33 @@ def revisions_command(
     require_positive("--limit", limit)
     with open_auditor(url) as auditor:
         if number is None:
-            _show_list(auditor.revisions(limit=limit), json=json)
+            revisions = auditor.revisions(limit=limit)
+            if json:
+                print_json([_as_json(revision) for revision in revisions])
+            elif revisions:
+                rows = [
+                    (r.number, utc(r.created_at), r.digest[:12], len(r.files), r.note)
+                    for r in revisions
+                ]
+                columns = ("#", "active since", "digest", "files", "note")
+                print_table("policy revisions", columns, rows)
+            else:
+                console.print("no policy revision exists yet")
             return
         revision = None if number < 1 else load_policy(auditor.database, number)
         if revision is None:
             raise UnknownRevision(number)
         previous = load_policy(auditor.database, number - 1)
-    _show_change(revision, previous.files if previous else {}, json=json)
-
-
-def _show_list(revisions: tuple[PolicyRevision, ...], *, json: bool) -> None:
+    changes = _diff(previous.files if previous else {}, revision.files)
     if json:
-        print_json([_as_json(revision) for revision in revisions])
-    elif revisions:
-        rows = [
-            (r.number, utc(r.created_at), r.digest[:12], len(r.files), r.note) for r in revisions
-        ]
-        print_table("policy revisions", ("#", "active since", "digest", "files", "note"), rows)
-    else:
-        console.print("no policy revision exists yet")
-
-
-def _show_change(revision: PolicyRevision, previous: Files, *, json: bool) -> None:
-    if json:
-        print_json({**_as_json(revision), "diff": "".join(_diff(previous, revision.files))})
+        print_json({**_as_json(revision), "diff": "".join(changes)})
         return
     console.print(
         f"revision {revision.number}, digest {revision.digest}, "
         f"active since {utc(revision.created_at)}"
     )
-    for line in _diff(previous, revision.files):
-        console.print(line, markup=False, end="")
+    for line in changes:
+        console.print(line, end="")
 
 
 def _as_json(revision: PolicyRevision) -> dict[str, object]:

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import orjson
 from cyclopts import Parameter
 
-from assay.cli.audit_options import (
-    Filter,
-    OptionsConflict,
-    Since,
-    Until,
-    open_auditor,
-    parse_query,
-)
+from assay.cli.audit_options import ALL_DECISIONS, OptionsConflict, Selection, open_auditor
 from assay.cli.options import DatabaseUrl, Json
-from assay.cli.output import console, print_json, print_table, utc
-from assay.decision_log.auditor import Auditor, DecisionDetail, DecisionQuery
+from assay.cli.output import console, print_json, print_table, reason_rows, utc
+from assay.decision_log.auditor import DecisionDetail
 from assay.decision_log.record import DecisionRecord, decode_record
 from assay.decision_log.replay import logged_plan
 from assay.engine.errors import CallerError
@@ -33,16 +25,11 @@ _REASON_FIELDS = ("rule_set", "rule", "reason", "outcome", "message")
 class NoMatchingDecision(CallerError):
     """The filter matches no decision in the time range."""
 
-    def __init__(self) -> None:
-        super().__init__("--filter: no decision in this time range matches")
 
-
-def show_command(  # noqa: PLR0913 - one parameter per option
+def show_command(
     decision_id: Annotated[str | None, Parameter(help="Id of the decision.")] = None,
     *,
-    where: Filter = None,
-    since: Since = None,
-    until: Until = None,
+    selection: Selection = ALL_DECISIONS,
     url: DatabaseUrl = None,
     json: Json = False,
 ) -> None:
@@ -57,25 +44,23 @@ def show_command(  # noqa: PLR0913 - one parameter per option
     Example: assay audit show --filter '"deepinfra" in decision.excluded_providers'
     --until 2025-09-23T12:00:00Z
     """
-    if (decision_id is None) == (where is None):
+    if (decision_id is None) == (selection.filter is None):
         raise OptionsConflict("give either an ID or --filter, not both")
-    if decision_id is not None and (since is not None or until is not None):
+    if decision_id is not None and (selection.since is not None or selection.until is not None):
         raise OptionsConflict("--since and --until require --filter, without an ID")
-    query = parse_query(where, since, until)
+    query = selection.query()
     with open_auditor(url) as auditor:
-        detail = auditor.show(decision_id or _find_newest(auditor, query))
+        if decision_id is None:
+            newest = auditor.find(query, limit=1)
+            if not newest:
+                raise NoMatchingDecision("--filter: no decision in this time range matches")
+            decision_id = newest[0].decision_id
+        detail = auditor.show(decision_id)
     content = _content_of(detail)
     if json:
         print_json(_as_json(detail, content))
     else:
         _show(detail, content)
-
-
-def _find_newest(auditor: Auditor, query: DecisionQuery) -> str:
-    """Return the id of the newest matching decision; raise NoMatchingDecision."""
-    for row in auditor.find(query, limit=1):
-        return row.decision_id
-    raise NoMatchingDecision
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,18 +123,10 @@ def _show(detail: DecisionDetail, content: _Content) -> None:
     attempts = [(each["rank"], each["endpoint_id"], each["rule_set"]) for each in content.attempts]
     print_table("attempts", ("#", "endpoint", "by"), attempts)
     if not attempts:
-        console.print(f"no endpoint can serve: {row.availability}", markup=False)
+        console.print(f"no endpoint can serve: {row.availability}")
     if content.excluded:
-        print_table("excluded", ("endpoint", "reason", ""), _reason_rows(content.excluded))
-
-
-def _reason_rows(excluded: _Rows) -> Sequence[Sequence[object]]:
-    """Return a row per reason, without duplicates; an endpoint's first row names the endpoint."""
-    rows: list[Sequence[object]] = []
-    for endpoint in excluded:
-        name = endpoint["endpoint_id"]
-        reasons = dict.fromkeys((each["reason"], each["message"]) for each in endpoint["reasons"])
-        for reason, message in reasons:
-            rows.append((name, reason, message))
-            name = ""
-    return rows
+        excluded = (
+            (each["endpoint_id"], [(r["reason"], r["message"]) for r in each["reasons"]])
+            for each in content.excluded
+        )
+        print_table("excluded", ("endpoint", "reason", ""), reason_rows(excluded))

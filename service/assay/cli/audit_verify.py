@@ -23,14 +23,12 @@ _FAULTY = 1
 HeadFiles = Annotated[
     list[Path] | None,
     Parameter(
-        negative="",
         help="Files of signed heads from outside the database; default: the journal's.",
     ),
 ]
 KeyFiles = Annotated[
     list[Path] | None,
     Parameter(
-        negative="",
         help="Ed25519 keys of the signed heads, PEM, public or private; default: the journal's.",
     ),
 ]
@@ -115,7 +113,6 @@ def _print_reports(reports: Sequence[StreamReport], outside: Sequence[Head], *, 
     console.print(
         f"{checked} records of {len(reports)} streams checked "
         f"with {len(outside)} signed heads from outside the database: {result}",
-        markup=False,
     )
     if faulty:
         rows = [(r.stream, r.fault, r.fault_seq, r.detail) for r in faulty]

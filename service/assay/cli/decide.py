@@ -12,7 +12,7 @@ from google.protobuf import json_format
 
 from assay.cli.options import DatabaseUrl, JournalDir, Json, Now, PolicyDir, Tenant, instant
 from assay.cli.output import console, print_json, print_table, unique_reasons
-from assay.engine.errors import AssayError, CallerError, InvalidField, OperatorError
+from assay.engine.errors import CallerError, InvalidField, OperatorError
 from assay.forward.provider_preferences import provider_preferences
 from assay.rpc.convert.plan import decide_response, explain_response
 from assay.rpc.routing import request_from
@@ -82,11 +82,23 @@ class RequestOptions:
             session_id=self.session_id,
         )
         for name in ("tools", "max_tokens", "prompt_tokens"):
-            _set_number(message, name, getattr(self, name))
+            if (value := getattr(self, name)) is not None:
+                try:
+                    setattr(message, name, value)
+                except ValueError as error:
+                    raise InvalidField(name, value, "an integer of 32 or 64 bits") from error
         if self.provider is not None:
-            message.provider.CopyFrom(provider_preferences(_parse_json(self.provider)))
+            try:
+                provider = orjson.loads(self.provider)
+            except orjson.JSONDecodeError as error:
+                raise InvalidField("--provider", self.provider, f"JSON: {error}") from error
+            message.provider.CopyFrom(provider_preferences(provider))
         if self.seed is not None:
-            message.seed = _parse_seed(self.seed)
+            try:
+                message.seed = bytes.fromhex(self.seed)
+            except ValueError as error:
+                expected = "16 or 32 bytes in hexadecimal"
+                raise InvalidField("--seed", self.seed, expected) from error
         return message
 
 
@@ -98,7 +110,7 @@ class SourceOptions:
     now: Now = None
     record: Annotated[
         bool,
-        Parameter(negative="", help="Write the decision to the log, so that it can be replayed."),
+        Parameter(help="Write the decision to the log, so that it can be replayed."),
     ] = False
     journal: JournalDir = None
     server: Annotated[
@@ -133,7 +145,7 @@ def decide_command(
     request: RequestOptions = NO_FIELDS,
     source: SourceOptions = DEFAULT_SOURCE,
     explain: Annotated[
-        bool, Parameter(negative="", help="Show every verdict with the values that rules read.")
+        bool, Parameter(help="Show every verdict with the values that rules read.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -157,8 +169,6 @@ def decide_command(
     message = request.message(model)
     if source.server is not None:
         answer = _ask_server(source.server, message, explain=explain)
-    elif source.record:
-        answer = _decide_and_record(message, source)
     else:
         answer = _decide_here(message, source, explain=explain)
     if json:
@@ -167,49 +177,21 @@ def decide_command(
         _show(answer)
 
 
-def _set_number(message: pb.DecideRequest, name: str, value: int | None) -> None:
-    if value is not None:
-        try:
-            setattr(message, name, value)
-        except ValueError as error:
-            raise InvalidField(name, value, "an integer of 32 or 64 bits") from error
-
-
-def _parse_json(text: str) -> object:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise InvalidField("--provider", text, f"JSON: {error}") from error
-
-
-def _parse_seed(text: str) -> bytes:
-    try:
-        return bytes.fromhex(text)
-    except ValueError as error:
-        raise InvalidField("--seed", text, "16 or 32 bytes in hexadecimal") from error
-
-
 def _decide_here(
     message: pb.DecideRequest, source: SourceOptions, *, explain: bool
 ) -> pb.DecideResponse | pb.ExplainResponse:
+    """Decide in this process; with `record`, return once the decision is in the log."""
     request, now = request_from(message), instant("--now", source.now)
     with open_current_database(source.url) as database:
+        if source.record:
+            with recording_decider(database, source.policy, now, source.journal) as recording:
+                decision = recording.decide(request)
+            return decide_response(decision)
         snapshot = snapshot_now(database, source.policy, now)
     decider = Decider(clock=(lambda: now) if now else wall_clock, snapshot=snapshot)
     if explain:
         return explain_response(decider.explain(request))
     return decide_response(decider.decide(request))
-
-
-def _decide_and_record(message: pb.DecideRequest, source: SourceOptions) -> pb.DecideResponse:
-    """Decide in this process; return the answer once the decision is in the log."""
-    request, now = request_from(message), instant("--now", source.now)
-    with (
-        open_current_database(source.url) as database,
-        recording_decider(database, source.policy, now, source.journal) as decider,
-    ):
-        decision = decider.decide(request)
-    return decide_response(decision)
 
 
 def _ask_server(
@@ -222,12 +204,9 @@ def _ask_server(
                 return stub.Explain(pb.ExplainRequest(request=message), timeout=TIMEOUT_SECONDS)
             return stub.Decide(message, timeout=TIMEOUT_SECONDS)
         except grpc.RpcError as error:
-            raise _server_error(server, error) from error
-
-
-def _server_error(server: str, error: grpc.RpcError) -> AssayError:
-    text = f"{server}: {error.code().name}: {' '.join(str(error.details()).split())}"
-    return ServerRefused(text) if error.code() in CALLER_CODES else ServerFailed(text)
+            text = f"{server}: {error.code().name}: {' '.join(str(error.details()).split())}"
+            is_refused = error.code() in CALLER_CODES
+            raise (ServerRefused if is_refused else ServerFailed)(text) from error
 
 
 def _as_json(answer: pb.DecideResponse | pb.ExplainResponse) -> dict[str, Any]:
@@ -247,7 +226,7 @@ def _show(answer: pb.DecideResponse | pb.ExplainResponse) -> None:
     print_table("attempts", ("#", "model", "endpoint", "by"), attempts)
     if not answer.attempts:
         why = ", ".join(f"{r.reason} ({r.endpoints})" for r in answer.availability_reasons)
-        console.print(f"no endpoint is left: {answer.availability}; {why}", markup=False)
+        console.print(f"no endpoint is left: {answer.availability}; {why}")
     if isinstance(answer, pb.DecideResponse):
         excluded = [(f.model, f.tag, f.reasons) for f in answer.excluded]
     else:
@@ -257,16 +236,14 @@ def _show(answer: pb.DecideResponse | pb.ExplainResponse) -> None:
         print_table("left out", ("model", "endpoint", "reason", ""), rows)
     if isinstance(answer, pb.ExplainResponse):
         seen = [(verdict.tag, fact) for verdict in answer.verdicts for fact in verdict.seen]
-        facts = [(tag, fact.name, _fact_text(fact)) for tag, fact in seen]
+        facts = [
+            (tag, f.name, _text(f.value) if f.HasField("value") else "absent") for tag, f in seen
+        ]
         print_table("values seen", ("endpoint", "fact", "value"), facts)
 
 
-def _fact_text(fact: pb.Fact) -> str:
-    return _value_text(fact.value) if fact.HasField("value") else "absent"
-
-
-def _value_text(value: pb.FactValue) -> str:
+def _text(value: pb.FactValue) -> str:
     kind = value.WhichOneof("kind")
     if kind == "list_value":
-        return "[" + ", ".join(map(_value_text, value.list_value.values)) + "]"
+        return "[" + ", ".join(map(_text, value.list_value.values)) + "]"
     return str(getattr(value, kind)) if kind else ""

@@ -6,7 +6,9 @@ import time
 from collections.abc import Mapping
 from importlib.util import find_spec
 
-from assay.cli.output import console, print_table, unique_reasons
+from rich.text import Text
+
+from assay.cli.output import console, print_table, reason_rows, unique_reasons
 from assay.demo.forwarding import (
     MODEL,
     REQUESTS,
@@ -42,40 +44,37 @@ def demo_command() -> None:
         console.print(
             f"[bold]{loaded.models}[/] models, [bold]{loaded.endpoints}[/] endpoints, "
             f"[bold]{loaded.observations}[/] observations; judged as of "
-            f"{OBSERVED:%Y-%m-%d %H:%M} UTC, when they were fresh"
+            f"{OBSERVED:%Y-%m-%d %H:%M} UTC, when they were fresh",
+            markup=True,
         )
         for answer in answers:
             _show_answer(answer)
     _show_traffic(simulate_traffic())
     if find_spec("openai") is None:
-        words = "the conversation needs OpenAI's client: install assay[demo] to see it"
-        console.print(words, markup=False)
+        console.print("the conversation needs OpenAI's client: install assay[demo] to see it")
     else:
         _show_conversation(run_conversation())
     seconds = time.perf_counter() - started
-    words = f"\ndone in {seconds:.1f} s; the temporary databases are deleted"
-    console.print(words, markup=False)
+    console.print(f"\ndone in {seconds:.1f} s; the temporary databases are deleted")
+
+
+def _show_heading(markup: str) -> None:
+    console.rule(Text.from_markup(markup), align="left")
 
 
 def _show_answer(answer: ModelAnswer) -> None:
     response = answer.response
-    console.rule(f"[bold]{answer.model}[/] with 2 tools", align="left")
+    _show_heading(f"[bold]{answer.model}[/] with 2 tools")
     rows = [(each.rank, each.tag, each.rule_set) for each in response.attempts]
     print_table(f"{len(rows)} serve", ("#", "endpoint", "by"), rows)
-    excluded: list[tuple[str, str, str]] = []
-    for each in response.excluded:
-        tag = each.tag
-        for reason, message in unique_reasons(each.reasons):
-            excluded.append((tag, reason, message))
-            tag = ""
+    excluded = reason_rows((each.tag, unique_reasons(each.reasons)) for each in response.excluded)
     if excluded:
-        title = f"{len(response.excluded)} left out"
-        print_table(title, ("endpoint", "reason", ""), excluded)
+        print_table(f"{len(response.excluded)} left out", ("endpoint", "reason", ""), excluded)
 
 
 def _show_traffic(seen: TrafficSimulation) -> None:
     """Show how pools form, and how the endpoint that becomes worse is evicted."""
-    console.rule(f"[bold]simulated[/] traffic of {HOURS} hours: pools are earned", align="left")
+    _show_heading(f"[bold]simulated[/] traffic of {HOURS} hours: pools are earned")
     for model in MODELS:
         rows = [
             (name.partition("@")[2], f"{true:.3f}", *(seen.states[hour][name] for hour in SHOWN))
@@ -87,29 +86,25 @@ def _show_traffic(seen: TrafficSimulation) -> None:
     became = f"{seen.worsening} fell to {WORSE:.3f} after {WORSE_AFTER} h"
     eviction = seen.eviction
     if eviction is None:
-        console.print(f"{became} and was not evicted", markup=False)
+        console.print(f"{became} and was not evicted")
         return
     hours = (eviction.at - seen.worse_at).total_seconds() / 3600
-    words = f"{became} and was evicted {hours:.0f} h later: {eviction.message}"
-    console.print(words, markup=False)
+    console.print(f"{became} and was evicted {hours:.0f} h later: {eviction.message}")
 
 
 def _show_conversation(seen: Conversation) -> None:
-    title = f"[bold]{MODEL}:exacto[/] over HTTP, providers are [bold]simulated[/]"
-    console.rule(title, align="left")
-    console.print(
-        f"after {REQUESTS} requests to each provider: {_states(seen.before)}", markup=False
-    )
+    _show_heading(f"[bold]{MODEL}:exacto[/] over HTTP, providers are [bold]simulated[/]")
+    console.print(f"after {REQUESTS} requests to each provider: {_states(seen.before)}")
     _show_turn(seen.first)
     words = f"{WORSENING} becomes worse; {REQUESTS} requests and {seen.hours} hours later"
-    console.print(f"{words}: {_states(seen.after)}", markup=False)
+    console.print(f"{words}: {_states(seen.after)}")
     _show_turn(seen.second)
 
 
 def _show_turn(turn: ConversationTurn) -> None:
     calling, answering = turn.providers
-    console.print(f"  {calling} calls {turn.call}", markup=False)
-    console.print(f"  {answering} answers: {turn.answer}", markup=False)
+    console.print(f"  {calling} calls {turn.call}")
+    console.print(f"  {answering} answers: {turn.answer}")
 
 
 def _states(states: Mapping[str, str]) -> str:

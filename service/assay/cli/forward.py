@@ -65,7 +65,9 @@ def forward_command(
     connections = read_providers(providers, environment())
     known_clients = Clients() if clients is None else read_clients(clients)
     listening = _listen(http, open_to_all=clients is None)
-    _allow_many_connections()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:  # as many connections as the system allows
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
     async def run() -> None:
         directory = spool_path(spool)
@@ -74,7 +76,8 @@ def forward_command(
             # uvicorn handles signals only while it serves; until then we do.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, uvicorn_server.handle_exit)
-            address = _address_of(listening)
+            host, port = listening.getsockname()[:2]
+            address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             slugs = sorted(connections.by_slug)
             log.info("forwarding", http=address, server=server, providers=slugs)
             await uvicorn_server.serve(sockets=[listening])
@@ -82,11 +85,6 @@ def forward_command(
     with listening, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
     log.info("stopped")
-
-
-def _address_of(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _listen(address: str, *, open_to_all: bool) -> socket.socket:
@@ -102,10 +100,3 @@ def _listen(address: str, *, open_to_all: bool) -> socket.socket:
         return socket.create_server(found[0][4][:2], family=found[0][0], backlog=4096)
     except OSError as error:
         raise CannotListen(address, error.strerror or "the address is not available") from error
-
-
-def _allow_many_connections() -> None:
-    """Raise the limit of open files as far as the system allows."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

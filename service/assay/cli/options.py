@@ -42,7 +42,7 @@ JournalDir = Annotated[
         help="Directory of the journal, its signing key and its signed heads. [env: ASSAY_JOURNAL]"
     ),
 ]
-Json = Annotated[bool, Parameter(negative="", help="Print JSON for programs instead of tables.")]
+Json = Annotated[bool, Parameter(help="Print JSON for programs instead of tables.")]
 Now = Annotated[
     str | None,
     Parameter(help="Judge as of this time instead of the wall clock: 2025-09-23T12:00:00Z."),

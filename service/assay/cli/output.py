@@ -20,9 +20,9 @@ from assay.v1 import routing_pb2 as pb
 Item = TypeVar("Item")
 COLUMNS = ("{task.description}", "{task.completed:,}")
 PIPED_WIDTH = 160
-console = Console(soft_wrap=True, highlight=False)
-piped = Console(soft_wrap=True, highlight=False, width=PIPED_WIDTH)
-errors = Console(stderr=True, soft_wrap=True, highlight=False)
+console = Console(soft_wrap=True, highlight=False, markup=False)
+piped = Console(soft_wrap=True, highlight=False, markup=False, width=PIPED_WIDTH)
+errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 def configure_logs(level: int) -> None:
@@ -67,20 +67,29 @@ def print_table(
     *,
     whole: Sequence[str] = (),
 ) -> None:
-    """Print a table; cells are never read as markup, and `whole` columns are not wrapped."""
-    table = Table(
-        title=escape(title), title_justify="left", header_style="bold", box=None, pad_edge=False
-    )
+    """Print a table; `whole` columns are not wrapped."""
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column in whole)
     for row in rows:
-        table.add_row(*(escape("" if cell is None else str(cell)) for cell in row))
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
     (console if console.is_terminal else piped).print(table, soft_wrap=False)
 
 
 def unique_reasons(findings: Iterable[RuleFinding | pb.Finding]) -> list[tuple[str, str]]:
     """Return reason and message of each finding, without duplicates."""
     return list(dict.fromkeys((finding.reason, finding.message) for finding in findings))
+
+
+def reason_rows(
+    excluded: Iterable[tuple[str, Iterable[tuple[str, str]]]],
+) -> list[tuple[str, str, str]]:
+    """Return a row per reason, without duplicates; an endpoint's first row names the endpoint."""
+    rows: list[tuple[str, str, str]] = []
+    for endpoint, reasons in excluded:
+        for place, (reason, message) in enumerate(dict.fromkeys(reasons)):
+            rows.append(("" if place else endpoint, reason, message))
+    return rows
 
 
 def utc(time: datetime) -> str:
@@ -90,4 +99,4 @@ def utc(time: datetime) -> str:
 
 def fail(message: str) -> None:
     """Write one line to standard error."""
-    errors.print(f"[bold red]assay:[/] {escape(message)}")
+    errors.print(f"[bold red]assay:[/] {escape(message)}", markup=True)

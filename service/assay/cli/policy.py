@@ -61,21 +61,17 @@ def check_command(directory: Directory = None, *, json: Json = False) -> int:
 def _show_faults(error: PolicyFaults, files: Mapping[str, str], *, json: bool) -> None:
     """Show every fault with its position, and for people with its line."""
     if json:
+        names = ("file", "line", "column")
         faults = [
-            {
-                "file": fault.place.file,
-                "line": fault.place.line,
-                "column": fault.place.column,
-                "message": fault.message,
-            }
+            {**{name: getattr(fault.place, name) for name in names}, "message": fault.message}
             for fault in error.faults
         ]
         print_json({"faults": faults})
         return
     for fault in error.faults:
-        errors.print(render_fault(fault, files), markup=False)
+        errors.print(render_fault(fault, files))
     number = len(error.faults)
-    errors.print("1 fault" if number == 1 else f"{number} faults", markup=False)
+    errors.print("1 fault" if number == 1 else f"{number} faults")
 
 
 def run_cases(
@@ -124,26 +120,26 @@ def _report(results: list[tuple[Case, tuple[str, ...]]], seconds: float, *, json
     failed = [(case, mismatches) for case, mismatches in results if mismatches]
     skipped = [case for case, _ in results if case.skipped]
     if json:
-        print_json([_case_json(case, mismatches) for case, mismatches in results])
+        cases = [
+            {
+                "file": case.file,
+                "case": case.name,
+                "skipped": case.skipped,
+                "passed": not mismatches and not case.skipped,
+                "mismatches": list(mismatches),
+            }
+            for case, mismatches in results
+        ]
+        print_json(cases)
     else:
         for case, mismatches in failed:
-            console.print("[red]failed[/] ", end="")
-            console.print(f"{case.place.file}:{case.place.line}: {case.name}", markup=False)
+            console.print("failed ", style="red", end="")
+            console.print(f"{case.place.file}:{case.place.line}: {case.name}")
             for mismatch in mismatches:
-                console.print(f"    {mismatch}", markup=False)
+                console.print(f"    {mismatch}")
         counts = f"{len(results) - len(failed) - len(skipped)} passed, {len(failed)} failed"
-        console.print(f"{counts}, {len(skipped)} skipped in {seconds:.2f} s", markup=False)
+        console.print(f"{counts}, {len(skipped)} skipped in {seconds:.2f} s")
     return FAILED if failed or len(skipped) == len(results) else 0
-
-
-def _case_json(case: Case, mismatches: tuple[str, ...]) -> dict[str, object]:
-    return {
-        "file": case.file,
-        "case": case.name,
-        "skipped": case.skipped,
-        "passed": not mismatches and not case.skipped,
-        "mismatches": list(mismatches),
-    }
 
 
 def list_command(
@@ -159,8 +155,7 @@ def list_command(
         newest = latest_policy(database)
     path = policy_path(directory)
     source = read_directory(path)
-    compiled: Policy | None = None
-    faults = 0
+    compiled, faults = None, 0
     try:
         compiled = compile_source(source)
     except PolicyFaults as error:
@@ -171,38 +166,34 @@ def list_command(
         directory_json = {
             "path": str(path), "digest": source.digest, "state": state, "faults": faults
         }  # fmt: skip
+        rule_sets, bindings = (compiled.rule_sets, compiled.bindings) if compiled else ({}, {})
         print_json(
             {
                 "in_force": newest and {"number": newest.number, "digest": newest.digest},
                 "directory": directory_json,
-                "rule_sets": [each.name for each in compiled.rule_sets.values()]
-                if compiled
-                else [],
-                "bindings": [each.name for each in compiled.bindings.values()] if compiled else [],
+                "rule_sets": [each.name for each in rule_sets.values()],
+                "bindings": [each.name for each in bindings.values()],
             }
         )
         return 0
     revision = f"revision {newest.number}, {newest.digest[:12]}" if newest else "none yet"
-    console.print(f"active: {revision}", markup=False)
+    console.print(f"active: {revision}")
     state = f"invalid, {faults} faults" if faults else "active" if active else "not active"
-    console.print(f"{path}: {source.digest[:12]}, {state}", markup=False)
+    console.print(f"{path}: {source.digest[:12]}, {state}")
     if compiled:
-        _show_bindings(compiled)
+        columns = ("binding", "for", "rule set", "pool", "own order")
+        rows = [
+            (
+                bound.name,
+                _selector(bound.binding),
+                bound.rules.name,
+                "yes" if bound.enter else "",
+                "yes" if bound.owns_order else "",
+            )
+            for bound in compiled.bindings.values()
+        ]
+        print_table("bindings", columns, rows)
     return 0
-
-
-def _show_bindings(policy: Policy) -> None:
-    rows = [
-        (
-            bound.name,
-            _selector(bound.binding),
-            bound.rules.name,
-            "yes" if bound.enter else "",
-            "yes" if bound.owns_order else "",
-        )
-        for bound in policy.bindings.values()
-    ]
-    print_table("bindings", ("binding", "for", "rule set", "pool", "own order"), rows)
 
 
 def _selector(binding: Binding) -> str:

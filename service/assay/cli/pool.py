@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 from sqlalchemy import Engine
 
 from assay.cli.options import DatabaseUrl, Json, Now, PolicyDir, Tenant, instant
-from assay.cli.output import console, print_json, print_table, unique_reasons, utc
+from assay.cli.output import console, print_json, print_table, reason_rows, unique_reasons, utc
 from assay.engine.errors import InvalidField
 from assay.engine.policy.verdict import RuleFinding
 from assay.engine.pool.report import PoolEndpoint, PoolReport, pool_report
@@ -22,23 +21,14 @@ from assay.server.settings import wall_clock
 from assay.store.pools import list_pool_changes
 from assay.store.snapshots import first_published
 
-HOURS_PER_DAY = 24
-MINUTE = "%Y-%m-%d %H:%M"
-DISTANCE_COLUMNS = (
-    "endpoint",
-    "accuracy",
-    "clean tool calls needed",
-    "at present rate",
-    "not before",
-)
+_HOURS_PER_DAY = 24
+_MINUTE = "%Y-%m-%d %H:%M"
 
 At = Annotated[
     str | None,
     Parameter(help="Show the pool that was active at this time: 2025-09-23T12:00:00Z."),
 ]
-History = Annotated[
-    bool, Parameter(negative="", help="Show every change of the pool with its cause.")
-]
+History = Annotated[bool, Parameter(help="Show every change of the pool with its cause.")]
 
 
 def pool_command(  # noqa: PLR0913 - one option per part of the question
@@ -64,7 +54,12 @@ def pool_command(  # noqa: PLR0913 - one option per part of the question
 
     Example: assay pool moonshotai/kimi-k2-0905:exacto --history
     """
-    _require_one_time(now=now, at=at, history=history, policy=policy)
+    if at is not None and now is not None:
+        raise InvalidField("--at", at, "allowed together with --now, which judges again")
+    if history and (at is not None or now is not None):
+        raise InvalidField("--history", "", "allowed together with --at or --now")
+    if policy is not None and (history or at is not None):
+        raise InvalidField("--policy", str(policy), "allowed together with --at or --history")
     as_of = instant("--now", now)
     with open_current_database(url) as database:
         if at is None:
@@ -83,18 +78,6 @@ def pool_command(  # noqa: PLR0913 - one option per part of the question
     else:
         _show_pool(report)
         _show_distances(cards)
-
-
-def _require_one_time(
-    *, now: str | None, at: str | None, history: bool, policy: Path | None
-) -> None:
-    """Reject options that ask for different times."""
-    if at is not None and now is not None:
-        raise InvalidField("--at", at, "allowed together with --now, which judges again")
-    if history and (at is not None or now is not None):
-        raise InvalidField("--history", "", "allowed together with --at or --now")
-    if policy is not None and (history or at is not None):
-        raise InvalidField("--policy", str(policy), "allowed together with --at or --history")
 
 
 def _snapshot_at(database: Engine, at: str) -> Snapshot:
@@ -167,14 +150,11 @@ def _finding_json(finding: RuleFinding) -> dict[str, str]:
 
 
 def _history_json(report: PoolReport, changes: Sequence[PoolChange]) -> dict[str, Any]:
+    names = ("endpoint_id", "before", "after", "cause", "message")
     rows = [
         {
             "at": utc(change.at),
-            "endpoint_id": change.endpoint_id,
-            "before": change.before,
-            "after": change.after,
-            "cause": change.cause,
-            "message": change.message,
+            **{name: getattr(change, name) for name in names},
             "reasons": [_finding_json(each) for each in change.reasons],
             "facts": dict(change.facts),
         }
@@ -191,23 +171,21 @@ def _show_pool(report: PoolReport) -> None:
     if any(each.state for each in endpoints):
         columns.append("since")
         members = [(*row, _since(e)) for row, e in zip(members, report.members, strict=True)]
-    title = f"{report.model}:{report.variant} as of {report.as_of:{MINUTE}} UTC"
+    title = f"{report.model}:{report.variant} as of {report.as_of:{_MINUTE}} UTC"
     print_table(f"{title}, {len(report.members)} members", columns, members)
-    others: list[tuple[str, str, str]] = []
-    for each in report.others:
-        tag = f"{each.verdict.tag}{_state(each)}"
-        for reason, message in unique_reasons(each.verdict.broken):
-            others.append((tag, reason, message))
-            tag = ""
+    others = reason_rows(
+        (f"{each.verdict.tag}{_state(each)}", unique_reasons(each.verdict.broken))
+        for each in report.others
+    )
     if others:
         print_table("not in the pool", ("endpoint", "reason", ""), others)
     abstained = {(f.rule, f.message) for each in endpoints for f in each.verdict.abstained}
     for rule, message in sorted(abstained):
-        console.print(f"abstained: {rule}: {message}", markup=False)
+        console.print(f"abstained: {rule}: {message}")
 
 
 def _since(endpoint: PoolEndpoint) -> str:
-    return f"{endpoint.since:{MINUTE}}" if endpoint.since else ""
+    return f"{endpoint.since:{_MINUTE}}" if endpoint.since else ""
 
 
 def _state(endpoint: PoolEndpoint) -> str:
@@ -234,12 +212,13 @@ def _show_distances(cards: Mapping[str, Scorecard]) -> None:
             _accuracy(card),
             "no number is enough" if card.clean_requests is None else f"{card.clean_requests:,}",
             _duration(card.hours),
-            f"{card.held_until:{MINUTE}}" if card.held_until else "",
+            f"{card.held_until:{_MINUTE}}" if card.held_until else "",
         )
         for card in cards.values()
     ]
+    columns = ("endpoint", "accuracy", "clean tool calls needed", "at present rate", "not before")
     if rows:
-        print_table("what would admit them", DISTANCE_COLUMNS, rows)
+        print_table("what would admit them", columns, rows)
 
 
 def _accuracy(card: Scorecard) -> str:
@@ -250,18 +229,18 @@ def _accuracy(card: Scorecard) -> str:
 def _duration(hours: float | None) -> str:
     if hours is None:
         return ""
-    return f"{hours:.1f} h" if hours < 2 * HOURS_PER_DAY else f"{hours / HOURS_PER_DAY:.1f} d"
+    return f"{hours:.1f} h" if hours < 2 * _HOURS_PER_DAY else f"{hours / _HOURS_PER_DAY:.1f} d"
 
 
 def _show_history(report: PoolReport, changes: Sequence[PoolChange]) -> None:
     name = f"{report.model}:{report.variant}"
     if not changes:
-        console.print(f"{name}: no changes yet", markup=False)
+        console.print(f"{name}: no changes yet")
         return
     prefix = f"{report.model}@"
     rows = [
         (
-            f"{change.at:{MINUTE}}",
+            f"{change.at:{_MINUTE}}",
             change.endpoint_id.removeprefix(prefix),
             f"{change.before} → {change.after}",
             change.cause,

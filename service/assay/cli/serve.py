@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from pathlib import Path
 from typing import Annotated
 
 import structlog
@@ -84,14 +83,22 @@ def serve_command(  # noqa: PLR0913 - one option per setting
     """
     if not (math.isfinite(poll_interval) and poll_interval > 0):
         raise InvalidField("--poll-interval", poll_interval, "a number of seconds greater than 0")
-    _require_used(target, policy=policy, now=now, journal=journal, metrics=metrics)
+    roles = ROLES[target]
+    for name, value, is_used, why in (
+        ("--now", now, target == "all", "only follows published snapshots"),
+        ("--policy", policy, "curate" in roles, "reads no rule files"),
+        ("--journal", journal, target != "curate", "makes no decisions"),
+        ("--metrics", metrics, "decide" in roles, "has no journal to measure"),
+    ):
+        if value is not None and not is_used:
+            raise InvalidField(name, str(value), f"allowed with --target {target}, which {why}")
     configure_logs(logging.INFO)
     pinned = instant("--now", now)
     with open_current_database(url) as database:
         settings = ServiceSettings(
             database=database,
             policy=policy_path(policy),
-            roles=ROLES[target],
+            roles=roles,
             journal=journal_path(journal),
             journal_mode=journal_mode,
             pinned=pinned,
@@ -109,32 +116,3 @@ def serve_command(  # noqa: PLR0913 - one option per setting
                 )
                 frontend.serve()
     log.info("stopped")
-
-
-def _require_used(
-    target: Target,
-    *,
-    policy: Path | None,
-    now: str | None,
-    journal: Path | None,
-    metrics: str | None,
-) -> None:
-    """Reject options that the target does not use."""
-    if now is not None and target != "all":
-        raise InvalidField(
-            "--now", now, f"allowed with --target {target}, which only follows published snapshots"
-        )
-    if policy is not None and "curate" not in ROLES[target]:
-        raise InvalidField(
-            "--policy",
-            str(policy),
-            f"allowed with --target {target}, which reads no rule files",
-        )
-    if journal is not None and target == "curate":
-        raise InvalidField(
-            "--journal", str(journal), "allowed with --target curate, which makes no decisions"
-        )
-    if metrics is not None and "decide" not in ROLES[target]:
-        raise InvalidField(
-            "--metrics", metrics, f"allowed with --target {target}, which has no journal to measure"
-        )

@@ -46,27 +46,21 @@ def simulate_command(
 
     Example: assay simulate --http 127.0.0.1:7340 --providers simulated.yaml --seed 7
     """
-    host, port = _parse_address(http)
+    if http.startswith("unix:"):
+        raise BadAddress(http)
+    host, _, port = check_address(http).rpartition(":")
     settings = _read(providers) if providers else SimulationSettings()
     if seed is not None:
         settings = msgspec.structs.replace(settings, seed=seed)
     configure_logs(logging.INFO)
     try:
-        listening = listen(host, port)
+        listening = listen(host.removeprefix("[").removesuffix("]"), int(port))
     except OSError as error:
         raise CannotListen(http, error.strerror or str(error)) from error
     with listening:
         log.info("simulating", http=f"{http.rpartition(':')[0]}:{listening.getsockname()[1]}")
         serve(settings, listening)
     log.info("stopped")
-
-
-def _parse_address(http: str) -> tuple[str, int]:
-    """Return host and port of a loopback address; raise BadAddress or PlaintextRefused."""
-    if http.startswith("unix:"):
-        raise BadAddress(http)
-    host, _, port = check_address(http).rpartition(":")
-    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def _read(path: Path) -> SimulationSettings:

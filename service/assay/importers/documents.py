@@ -135,6 +135,11 @@ class ImportCounts:
     unchanged: int = 0
 
     @property
+    def total(self) -> int:
+        """How many items the file lists."""
+        return len(self.added) + len(self.changed) + self.unchanged
+
+    @property
     def has_changes(self) -> bool:
         """Whether anything differs from before."""
         return bool(self.added or self.changed or self.gone)
