@@ -20,7 +20,7 @@ from tests.support.scripted_decider import deciding
 from tests.support.scripted_forwarding import PROMPT, ScriptedForwarder, forwarding, providers_file
 from tests.support.waiting import eventually
 
-from assay.forward import chat, reporting
+from assay.forward import app, reporting
 from assay.forward.settings import Clients, read_providers
 from assay.v1 import evidence_pb2 as pb
 
@@ -128,7 +128,7 @@ def test_health_and_metrics(world: ScriptedForwarder) -> None:
 def test_too_many_requests_at_once_are_rejected(
     world: ScriptedForwarder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat, "_MAX_RUNNING", 0)
+    monkeypatch.setattr(app, "_MAX_RUNNING", 0)
     got = world.ask("lab/good")
     assert (got.status, got.headers["retry-after"]) == (503, "1")
     assert got.json["error"]["metadata"]["error_type"] == "overloaded"

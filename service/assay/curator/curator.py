@@ -139,7 +139,7 @@ class Curator:
         for hour in hours_due(done, self._clock()):
             if not is_wanted():
                 return
-            self._judge(policy, end_of_hour(hour), lease, closed_hour=hour)
+            self.close_hour(lease, policy, hour)
             done = hour
         started = self._steady()
         if done is None or started < self._pause_ends:

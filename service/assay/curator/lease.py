@@ -108,22 +108,20 @@ class AdvisoryLeaseClient:
     def acquire(self) -> Lease | None:
         """Take the lease if it is free, with the row's next token."""
         try:
-            return self._acquire()
+            with translate_errors(self._database):
+                self._connection = self._connection or self._connect()
+                lock = text("SELECT pg_try_advisory_lock(:key)")
+                if not self._connection.scalar(lock, {"key": LOCK_KEY}):
+                    return None
+            taken = None
+            while taken is None:
+                seen, expires_at = read_lease(self._database), self._clock() + LIFETIME
+                taken = take_lease(self._database, self._holder, expires_at, seen=seen)
         except BaseException:
             self.close()
             raise
-
-    def _acquire(self) -> Lease | None:
-        with translate_errors(self._database):
-            self._connection = self._connection or self._connect()
-            lock = text("SELECT pg_try_advisory_lock(:key)")
-            if not self._connection.scalar(lock, {"key": LOCK_KEY}):
-                return None
-        taken = None
-        while taken is None:
-            seen, expires_at = read_lease(self._database), self._clock() + LIFETIME
-            taken = take_lease(self._database, self._holder, expires_at, seen=seen)
-        return taken
+        else:
+            return taken
 
     def renew(self, lease: Lease) -> bool:
         """Keep the connection busy; return whether the row, and so the lease, is still ours."""
@@ -141,7 +139,11 @@ class AdvisoryLeaseClient:
         """Release the lease, so that another may take it at once."""
         try:
             return_lease(self._database, lease)
-            self._unlock()
+            # Unlock now; the server frees the locks of a dropped connection a moment later.
+            if self._connection is not None and not self._connection.invalidated:
+                with suppress(DBAPIError):
+                    unlock = text("SELECT pg_advisory_unlock(:key)")
+                    self._connection.execute(unlock, {"key": LOCK_KEY})
         finally:
             self.close()
 
@@ -151,13 +153,6 @@ class AdvisoryLeaseClient:
         if connection is not None:
             connection.invalidate()
             connection.close()
-
-    def _unlock(self) -> None:
-        """Unlock now; the server frees the locks of a dropped connection a moment later."""
-        if self._connection is not None and not self._connection.invalidated:
-            with suppress(DBAPIError):
-                unlock = text("SELECT pg_advisory_unlock(:key)")
-                self._connection.execute(unlock, {"key": LOCK_KEY})
 
     def _connect(self) -> Connection:
         connection = self._database.connect().execution_options(isolation_level="AUTOCOMMIT")

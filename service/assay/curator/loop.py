@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Final, Self
 
 import structlog
@@ -38,18 +37,16 @@ class LeaseHolder:
             if self._ended:
                 return
             try:
-                self._refresh(self.lease)
+                lease = self.lease  # another thread may drop it meanwhile
+                if lease is None:
+                    self.lease = lease = self._client.acquire()
+                    if lease is not None:
+                        log.info("lease taken", token=lease.token)
+                elif not self._client.renew(lease):
+                    self.drop(lease)
                 self.trouble = None
             except Exception as error:  # noqa: BLE001 - reported, then retried
                 self.trouble = error
-
-    def _refresh(self, lease: Lease | None) -> None:
-        if lease is None:
-            self.lease = self._client.acquire()
-            if self.lease is not None:
-                log.info("lease taken", token=self.lease.token)
-        elif not self._client.renew(lease):
-            self.drop(lease)
 
     def drop(self, lease: Lease) -> None:
         """Record that a lease is lost."""
@@ -108,12 +105,7 @@ class CuratorLoop:
             thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Release the lease; a tick under way can write nothing more, and is abandoned."""
         self.end()
         for thread in self._threads:

@@ -1,28 +1,32 @@
-"""The forwarder as an ASGI application, its background tasks, and its HTTP server."""
+"""The forwarder as an ASGI application: routes, background tasks, and the HTTP server."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import traceback
+from collections.abc import AsyncIterator, Mapping, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import orjson
+import structlog
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from assay.forward.chat import ChatHandler, ForwarderParts, Scope
+from assay.engine.errors import InvalidField
+from assay.forward.chat import ChatExchange, ForwarderParts
 from assay.forward.decider import DeciderClient, open_channel
-from assay.forward.errors import ErrorReply
-from assay.forward.http_limits import LimitedHttpProtocol, Receive
+from assay.forward.errors import RETRY_AFTER_SECONDS, ErrorReply
+from assay.forward.http_limits import BodyBudget, LimitedHttpProtocol, Receive, RequestBody
 from assay.forward.metrics import Metrics
 from assay.forward.model_listing import ModelListing
 from assay.forward.reply import Send, error_body
 from assay.forward.reporting import OutcomeReporter, Spool
+from assay.forward.request import ChatRequest, read_request
 from assay.forward.settings import Clients, ProviderConnections
 from assay.forward.upstream import ProviderSession
 
@@ -31,14 +35,18 @@ _KEEP_ALIVE_SECONDS: Final = 75
 _DRAIN_SECONDS: Final = 30
 _FLUSH_SECONDS: Final = 2.0
 _BACKLOG: Final = 4096
+_MAX_RUNNING: Final = 8192
+log = structlog.get_logger("assay.forward")
+
+Scope = MutableMapping[str, Any]
 
 
 class ForwarderApp:
-    """The ASGI application: chat requests go to ChatHandler directly, others through Starlette."""
+    """The ASGI application: chat requests are answered here, others through Starlette."""
 
     def __init__(self, parts: ForwarderParts) -> None:
         self._parts = parts
-        self._chat = ChatHandler(parts)
+        self._chat = _ChatHandler(parts)
         self._other_routes = Starlette(
             routes=[
                 Route("/v1/models", self._list_models),
@@ -76,6 +84,74 @@ class ForwarderApp:
 
     async def _metrics(self, _: Request) -> Response:
         return Response(self._parts.metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+class _ChatHandler:
+    """Answers chat requests: reads each, and turns every exception into a reply."""
+
+    def __init__(self, parts: ForwarderParts) -> None:
+        self._parts = parts
+        self._budget = BodyBudget()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        headers = dict(scope["headers"])
+        exchange = ChatExchange(self._parts, headers, send)
+        metrics = self._parts.metrics
+        metrics.running += 1
+        try:
+            with self._budget.body() as body:
+                request = await self._read(receive, headers, body)
+                await self._answer_while_connected(exchange, request, receive)
+        except ErrorReply as reply:
+            await exchange.fail(reply)
+        except InvalidField as error:
+            await exchange.fail(ErrorReply(400, str(error), "invalid_request"))
+        except Exception as error:  # noqa: BLE001 - a bug ends one request, with a reply
+            # Neither message nor traceback is logged: they could hold a prompt.
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            name, line = type(error).__name__, f"{Path(frame.filename).name}:{frame.lineno}"
+            log.error("request failed", error=name, at=line)  # noqa: TRY400 - as above
+            await exchange.fail(ErrorReply(500, "internal error", "internal"))
+        finally:
+            metrics.running -= 1
+            exchange.close()
+
+    async def _read(
+        self, receive: Receive, headers: Mapping[bytes, bytes], body: RequestBody
+    ) -> ChatRequest:
+        """Read the request; raise ErrorReply or InvalidField."""
+        if self._parts.metrics.running > _MAX_RUNNING:
+            message = "too many requests at once"
+            raise ErrorReply(503, message, "overloaded", retry_after=RETRY_AFTER_SECONDS)
+        tenant = self._parts.clients.tenant_of(headers.get(b"authorization", b""))
+        data = await body.read(receive, headers.get(b"content-length", b""))
+        session_id = headers.get(b"x-session-id", b"").decode("latin-1")
+        request_id = headers.get(b"x-request-id", b"").decode("latin-1")
+        return read_request(data, tenant=tenant, session_id=session_id, request_id=request_id)
+
+    async def _answer_while_connected(
+        self, exchange: ChatExchange, request: ChatRequest, receive: Receive
+    ) -> None:
+        """Answer, and cancel the attempt at once if the caller disconnects."""
+        work = asyncio.current_task()
+        disconnected = False
+
+        async def watch() -> None:
+            nonlocal disconnected
+            await receive()
+            if not exchange.done and work is not None:
+                disconnected = True
+                work.cancel()
+
+        watching = asyncio.create_task(watch())
+        try:
+            await exchange.answer(request)
+        except asyncio.CancelledError:
+            if not disconnected:
+                raise
+        finally:
+            watching.cancel()
 
 
 def _json(value: object, status: int = 200) -> Response:

@@ -1,47 +1,81 @@
-"""The chat route: read a request, get a decision, make its attempts, answer and report.
+"""One chat request: get a decision, make its attempts, answer and report.
 
-`ChatHandler` reads the request and turns every exception into a reply. `ChatExchange` walks the
-attempts of one request: `AttemptQueue` says which endpoint is next, `ProviderAttempt` makes the
-attempt, and its result goes to the reporter, the metrics and the caller.
+How it works
+------------
+`ChatExchange` walks the attempts of one request: `AttemptQueue` says which endpoint is next,
+`ProviderAttempt` makes the attempt, and its result goes to the reporter, the metrics and the
+caller.
+
+`read_json` of an attempt reads a whole answer within the timeout `answer`. `relay_stream` relays a
+stream while it arrives, under one `asyncio.timeout` whose deadline and meaning move:
+
+- until the headers: `headers`, then the failure is `headers_late`;
+- until the first token: `first_token`, then it is `first_token_late`;
+- while the caller reads: `idle` since the provider's last bytes, then it is `silent`;
+- while the caller does not read: the same time, then it is `cancelled`, the caller's doing.
+
+`_late` always holds the failure that a timeout would mean at that moment. Moving a deadline costs
+as much as relaying a chunk, so it moves once per quarter of `idle` (`_RESCHEDULE_SHARE`).
+
+Bytes before the first token (a role, comments) are held back, up to MAX_EVENT_BYTES. If the attempt
+fails before the first token, the caller has seen nothing but our comments, and the next endpoint
+can answer. With the first token `has_started` becomes true: from then on a failure ends the answer.
+
+INVARIANT: every failure leaves `ProviderAttempt` as AttemptError, and `close` is called exactly
+once. It returns the connection to the pool if the answer was read to its end, and closes it
+otherwise.
 """
 
 from __future__ import annotations
 
 import asyncio
-import traceback
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from time import perf_counter
+from time import perf_counter, time_ns
 from typing import Any, Final
 
+import aiohttp
+import orjson
 import structlog
 
-from assay.engine.errors import InvalidField
-from assay.forward.attempt import ProviderAttempt
+from assay.forward import taxonomy
+from assay.forward.answer_summary import AnswerSummary
 from assay.forward.decider import DeciderClient
 from assay.forward.errors import (
-    RETRY_AFTER_SECONDS,
     AttemptResult,
     ErrorReply,
     all_attempts_failed_error,
     no_endpoint_error,
-)  # fmt: skip
-from assay.forward.http_limits import BodyBudget, Receive, RequestBody
+)
 from assay.forward.metrics import Metrics
 from assay.forward.model_listing import ModelListing
 from assay.forward.reply import JsonReply, MetadataBlock, Send, SseReply, metadata_block
 from assay.forward.reporting import OutcomeReporter
-from assay.forward.request import ChatRequest, read_request
-from assay.forward.settings import Clients, ProviderConnections
-from assay.forward.taxonomy import CANCELLED, AttemptError, NextStep
-from assay.forward.upstream import ProviderSession
-from assay.v1 import routing_pb2 as pb
+from assay.forward.request import ChatRequest, EndpointCapabilities
+from assay.forward.settings import Clients, ProviderConnection, ProviderConnections
+from assay.forward.stream import MAX_EVENT_BYTES, ChunkRelay, EventTooLong
+from assay.forward.taxonomy import HTTP_OK, AttemptError, NextStep
+from assay.forward.upstream import ProviderSession, read_body
+from assay.v1 import evidence_pb2, routing_pb2 as pb
 
-Scope = MutableMapping[str, Any]
-_MAX_RUNNING: Final = 8192
 _SHARE_OF_TIME: Final = 0.5  # of the time left, for an attempt that others can follow
+_RESCHEDULE_SHARE: Final = 0.25
+_DRAIN_SECONDS: Final = 1.0
 log = structlog.get_logger("assay.forward")
+
+
+@dataclass(frozen=True, slots=True)
+class ForwarderParts:
+    """What every request needs."""
+
+    providers: ProviderConnections
+    clients: Clients
+    decider: DeciderClient
+    session: ProviderSession
+    reporter: OutcomeReporter
+    listing: ModelListing
+    metrics: Metrics
 
 
 class AttemptQueue:
@@ -71,91 +105,6 @@ class AttemptQueue:
             case NextStep.ENDPOINT if self._has_one_endpoint and error.kind.retries_alone:
                 self._left.append(attempt)
                 self._has_one_endpoint = False
-
-
-@dataclass(frozen=True, slots=True)
-class ForwarderParts:
-    """What every request needs."""
-
-    providers: ProviderConnections
-    clients: Clients
-    decider: DeciderClient
-    session: ProviderSession
-    reporter: OutcomeReporter
-    listing: ModelListing
-    metrics: Metrics
-
-
-class ChatHandler:
-    """Answers chat requests."""
-
-    def __init__(self, parts: ForwarderParts) -> None:
-        self._parts = parts
-        self._budget = BodyBudget()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        headers = dict(scope["headers"])
-        exchange = ChatExchange(self._parts, headers, send)
-        metrics = self._parts.metrics
-        metrics.running += 1
-        try:
-            with self._budget.body() as body:
-                request = await self._read(receive, headers, body)
-                await self._answer_while_connected(exchange, request, receive)
-        except ErrorReply as reply:
-            await exchange.fail(reply)
-        except InvalidField as error:
-            await exchange.fail(ErrorReply(400, str(error), "invalid_request"))
-        except Exception as error:  # noqa: BLE001 - a bug ends one request, with a reply
-            # Neither message nor traceback is logged: they could hold a prompt.
-            name, line = type(error).__name__, _line_of(error)
-            log.error("request failed", error=name, at=line)  # noqa: TRY400 - as above
-            await exchange.fail(ErrorReply(500, "internal error", "internal"))
-        finally:
-            metrics.running -= 1
-            exchange.close()
-
-    async def _read(
-        self, receive: Receive, headers: Mapping[bytes, bytes], body: RequestBody
-    ) -> ChatRequest:
-        """Read the request; raise ErrorReply or InvalidField."""
-        if self._parts.metrics.running > _MAX_RUNNING:
-            message = "too many requests at once"
-            raise ErrorReply(503, message, "overloaded", retry_after=RETRY_AFTER_SECONDS)
-        tenant = self._parts.clients.tenant_of(headers.get(b"authorization", b""))
-        data = await body.read(receive, headers.get(b"content-length", b""))
-        session_id = headers.get(b"x-session-id", b"").decode("latin-1")
-        request_id = headers.get(b"x-request-id", b"").decode("latin-1")
-        return read_request(data, tenant=tenant, session_id=session_id, request_id=request_id)
-
-    async def _answer_while_connected(
-        self, exchange: ChatExchange, request: ChatRequest, receive: Receive
-    ) -> None:
-        """Answer, and cancel the attempt at once if the caller disconnects."""
-        work = asyncio.current_task()
-        disconnected = False
-
-        async def watch() -> None:
-            nonlocal disconnected
-            await receive()
-            if not exchange.done and work is not None:
-                disconnected = True
-                work.cancel()
-
-        watching = asyncio.create_task(watch())
-        try:
-            await exchange.answer(request)
-        except asyncio.CancelledError:
-            if not disconnected:
-                raise
-        finally:
-            watching.cancel()
-
-
-def _line_of(error: BaseException) -> str:
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{Path(frame.filename).name}:{frame.lineno}"
 
 
 class ChatExchange:
@@ -224,10 +173,13 @@ class ChatExchange:
             error.message = attempt.provider.redact(error.message)
             self._report(attempt, error)
             if reply and attempt.has_started:
-                await self._end_broken_stream(attempt, reply, error)
+                message = "the provider's answer broke off"
+                kind, results = error.kind, self._results
+                broken = ErrorReply(kind.status, message, kind.name, results=results)
+                await reply.fail(broken, self._block(), attempt.answer_fields)
             return error
         except asyncio.CancelledError:
-            self._report(attempt, AttemptError(CANCELLED))
+            self._report(attempt, AttemptError(taxonomy.CANCELLED))
             raise
         else:
             self._report(attempt, None)
@@ -239,14 +191,6 @@ class ChatExchange:
             return None
         finally:
             attempt.close()
-
-    async def _end_broken_stream(
-        self, attempt: ProviderAttempt, reply: SseReply, error: AttemptError
-    ) -> None:
-        """End a stream that failed after its first token with an error chunk."""
-        message = "the provider's answer broke off"
-        broken = ErrorReply(error.kind.status, message, error.kind.name, results=self._results)
-        await reply.fail(broken, self._block(), attempt.answer_fields)
 
     def _report(self, attempt: ProviderAttempt, error: AttemptError | None) -> None:
         """Report an attempt; a second one at the same rank without the decision's id."""
@@ -284,3 +228,141 @@ class ChatExchange:
 
     def _seconds_left(self) -> float:
         return self._deadline - asyncio.get_running_loop().time()
+
+
+class ProviderAttempt:
+    """One attempt; call `read_json` or `relay_stream` once, then `close`."""
+
+    def __init__(
+        self,
+        request: ChatRequest,
+        planned: pb.Attempt,
+        provider: ProviderConnection,
+        capabilities: EndpointCapabilities,
+    ) -> None:
+        self.planned = planned
+        self.provider = provider
+        self._summary = AnswerSummary()
+        names = {"model": planned.model, "provider": provider.name}
+        self._relay = ChunkRelay(self._summary, names)
+        self._request = request
+        self._capabilities = capabilities
+        self._loop = asyncio.get_running_loop()
+        self._began = perf_counter()  # the loop's clock is coarse: good enough for timeouts only
+        self._first_token_at: float | None = None
+        self._late = taxonomy.HEADERS_LATE if request.stream else taxonomy.ANSWER_LATE
+        self._response: aiohttp.ClientResponse | None = None
+        self._held = b""
+        self._rescheduled = 0.0
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the caller has tokens of this attempt, so that no other may answer."""
+        return self._first_token_at is not None
+
+    @property
+    def answer_fields(self) -> dict[str, Any]:
+        """The fields that name this answer in chunks of our own."""
+        return self._relay.answer_fields
+
+    async def read_json(self, session: ProviderSession, seconds: float) -> dict[str, Any]:
+        """Return the answer to a request that is not streamed; raise AttemptError."""
+        try:
+            async with asyncio.timeout(min(self.provider.timeouts.answer, seconds)):
+                body = await read_body(await self._post(session))
+        except TimeoutError:
+            raise AttemptError(self._late) from None
+        try:
+            answer = self._summary.add(orjson.loads(body), "message")
+        except orjson.JSONDecodeError:
+            raise AttemptError(taxonomy.MALFORMED, HTTP_OK) from None
+        if not answer["choices"]:
+            raise AttemptError(taxonomy.EMPTY, HTTP_OK)
+        answer.update(model=self.planned.model, provider=self.provider.name)
+        answer.setdefault("system_fingerprint", None)
+        return answer
+
+    async def relay_stream(self, session: ProviderSession, reply: SseReply, seconds: float) -> None:
+        """Relay a stream to its end; raise AttemptError, after complete events only."""
+        timeouts, began = self.provider.timeouts, self._loop.time()
+        try:
+            async with asyncio.timeout(min(timeouts.headers, seconds)) as deadline:
+                response = await self._post(session)
+                self._late = taxonomy.FIRST_TOKEN_LATE
+                deadline.reschedule(began + min(timeouts.first_token, seconds))
+                async for data in response.content.iter_any():
+                    if relayed := self._relay.relay(data):
+                        await self._write(relayed, reply, deadline)
+                    if self._relay.error or self._relay.done:
+                        break
+                else:
+                    await self._write(self._relay.finish(), reply, deadline)
+        except TimeoutError:
+            raise AttemptError(self._late, HTTP_OK if self._response else 0) from None
+        except EventTooLong:
+            raise AttemptError(taxonomy.MALFORMED, HTTP_OK) from None
+        except (aiohttp.ClientError, OSError):
+            raise AttemptError(
+                taxonomy.CUT if self.has_started else taxonomy.DROPPED, HTTP_OK
+            ) from None
+        if self._relay.error:
+            raise self._relay.error
+        if not self._summary.finished:
+            raise AttemptError(taxonomy.CUT if self.has_started else taxonomy.EMPTY, HTTP_OK)
+
+    async def drain(self) -> None:
+        """Read to the end of a finished stream, so that its connection can be reused."""
+        with suppress(aiohttp.ClientError, OSError, TimeoutError):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                if self._response is not None and not self._response.content.at_eof():
+                    await self._response.content.readany()
+
+    def close(self) -> None:
+        """Release the connection."""
+        if self._response is not None:
+            self._response.close()
+
+    async def _post(self, session: ProviderSession) -> aiohttp.ClientResponse:
+        model = self.provider.model_of(self.planned.endpoint_id, self.planned.model)
+        body = self._request.body(model, self._capabilities)
+        self._response = await session.post(self.provider, body)
+        return self._response
+
+    async def _write(self, data: bytes, reply: SseReply, deadline: asyncio.Timeout) -> None:
+        """Give bytes to the caller; before the first token hold them back."""
+        if self._first_token_at is None:
+            self._held += data
+            if len(self._held) > MAX_EVENT_BYTES:
+                raise EventTooLong
+            if not self._summary.has_token:
+                return
+            self._first_token_at, data = perf_counter(), self._held
+            await reply.stop_comments()
+        self._late = (
+            taxonomy.CANCELLED
+        )  # a timeout while writing means that the caller does not read
+        await reply.write(data)
+        self._late = taxonomy.SILENT
+        idle, now = self.provider.timeouts.idle, self._loop.time()
+        if now > self._rescheduled:
+            self._rescheduled = now + _RESCHEDULE_SHARE * idle
+            deadline.reschedule(self._rescheduled + idle)
+
+    def outcome(self, decision_id: str, error: AttemptError | None) -> evidence_pb2.Outcome:
+        """Return the outcome to report; without a decision id it is not tied to the decision."""
+        first = self._first_token_at
+        outcome = evidence_pb2.Outcome(
+            endpoint_id=self.planned.endpoint_id,
+            tenant=self._request.question.tenant,
+            result=evidence_pb2.RESULT_ANSWERED if error is None else error.kind.result,
+            decision_id=decision_id,
+            attempt=self.planned.rank if decision_id else 0,
+            first_token_s=None if first is None else first - self._began,
+            duration_s=perf_counter() - self._began,
+            completion_tokens=self._summary.tokens,
+            retry_after_s=None if error is None else error.retry_after,
+            tools=self._summary.tool_use(self._request, self._capabilities, answered=error is None),
+        )
+        now = time_ns()
+        outcome.at.seconds, outcome.at.nanos = now // 10**9, now % 10**9
+        return outcome

@@ -64,7 +64,15 @@ class DeciderClient:
         except TimeoutError:
             raise _unavailable("DEADLINE_EXCEEDED") from None
         except grpc.aio.AioRpcError as error:
-            raise _error_reply(error, question) from None
+            status = error.code().name
+            reason = str(dict(error.trailing_metadata() or ()).get("assay-reason"))
+            known = _CALLER_ERRORS.get(reason) or _CALLER_ERRORS.get(status)
+            if known is None:
+                raise _unavailable(status) from None
+            error_type, code = known
+            requested = (question.model, *question.models)
+            message = error.details() or ""
+            raise ErrorReply(400, message, error_type, code, requested=requested) from None
 
     async def is_ready(self) -> bool:
         """Return whether the decider reports that it is serving."""
@@ -74,17 +82,6 @@ class DeciderClient:
         except grpc.aio.AioRpcError:
             return False
         return bool(health.status == health_pb2.HealthCheckResponse.SERVING)
-
-
-def _error_reply(error: grpc.aio.AioRpcError, question: pb.DecideRequest) -> ErrorReply:
-    """Return the reply for a gRPC status; a caller's error keeps the decider's message."""
-    reason = dict(error.trailing_metadata() or ()).get("assay-reason")
-    known = _CALLER_ERRORS.get(str(reason)) or _CALLER_ERRORS.get(error.code().name)
-    if known is None:
-        return _unavailable(error.code().name)
-    error_type, code = known
-    requested = (question.model, *question.models)
-    return ErrorReply(400, error.details() or "", error_type, code=code, requested=requested)
 
 
 def _unavailable(grpc_code: str) -> ErrorReply:

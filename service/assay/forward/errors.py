@@ -50,14 +50,16 @@ class ErrorReply(Exception):
 
     def error(self) -> dict[str, Any]:
         """Return the `error` object."""
+        error: dict[str, Any]
         metadata: dict[str, Any] = {"error_type": self.error_type}
-        if previous := self._previous_errors():
+        previous = [
+            {"provider": each.provider, "code": each.outcome, "status": each.error.status or None}
+            for each in self.results
+            if each.error
+        ]
+        if previous:
             metadata["previous_errors"] = previous
-        error: dict[str, Any] = {
-            "code": self.status,
-            "message": self.message,
-            "metadata": metadata,
-        }
+        error = {"code": self.status, "message": self.message, "metadata": metadata}
         if self.code is not None:
             error["availability"] = {
                 "code": self.code,
@@ -68,13 +70,6 @@ class ErrorReply(Exception):
                 "excluded_by": list(self.excluded_by),
             }
         return error
-
-    def _previous_errors(self) -> list[dict[str, Any]]:
-        return [
-            {"provider": each.provider, "code": each.outcome, "status": each.error.status or None}
-            for each in self.results
-            if each.error
-        ]
 
     @property
     def retry_after_header(self) -> int:

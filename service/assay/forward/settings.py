@@ -24,6 +24,7 @@ from assay.forward.errors import ErrorReply
 
 ValuePath = Sequence[str | int]
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0}
+_FIELDS: Final = {"firstToken": "first_token", "keepAlive": "keep_alive"}
 _MAX_MESSAGE: Final = 2000  # characters of a provider's message that callers may see
 _BEARER: Final = b"bearer "
 
@@ -148,26 +149,23 @@ def read_providers(file: Path, environment: Mapping[str, str]) -> ProviderConnec
         url = URL(entry["baseUrl"].rstrip("/") + "/chat/completions")
         private = entry.get("private", False)
         key = _read_key(entry.get("keyEnv"), environment)
-        faults += [((*path, "baseUrl"), fault) for fault in _url_faults(url, private=private)]
+        if url.scheme != "https" and not private:
+            faults.append(((*path, "baseUrl"), "must be https unless the provider is private"))
+        if is_forbidden_literal(url.host or "", private=private):
+            fault = "address is not allowed; loopback and private addresses need `private: true`"
+            faults.append(((*path, "baseUrl"), fault))
         if "keyEnv" in entry and key is None:
             fault = "neither this variable nor the one with _FILE appended holds a key"
             faults.append(((*path, "keyEnv"), fault))
+        durations = {**spec.get("timeouts", {}), **entry.get("timeouts", {})}
         by_slug[slug] = ProviderConnection(
             slug, entry.get("name", slug), url, private, key, entry.get("keyHeader"),
             entry.get("models", {}),
-            _read_timeouts({**spec.get("timeouts", {}), **entry.get("timeouts", {})}),
+            Timeouts(**_seconds_of(durations)),
         )  # fmt: skip
     document.reject(faults)
-    names = {"deadline": "deadline", "keepAlive": "keep_alive"}
-    durations = {name: _seconds(spec[key]) for key, name in names.items() if key in spec}
-    return ProviderConnections(by_slug, **durations)
-
-
-def _url_faults(url: URL, *, private: bool) -> Iterator[str]:
-    if url.scheme != "https" and not private:
-        yield "must be https unless the provider is private"
-    if is_forbidden_literal(url.host or "", private=private):
-        yield "address is not allowed; loopback and private addresses need `private: true`"
+    limits = {name: spec[name] for name in ("deadline", "keepAlive") if name in spec}
+    return ProviderConnections(by_slug, **_seconds_of(limits))
 
 
 def _read_key(variable: str | None, environment: Mapping[str, str]) -> ProviderKey | None:
@@ -184,15 +182,13 @@ def _read_key(variable: str | None, environment: Mapping[str, str]) -> ProviderK
     return ProviderKey(value) if value and value.isascii() and value.isprintable() else None
 
 
-def _read_timeouts(spec: Mapping[str, str]) -> Timeouts:
-    names = {"firstToken": "first_token"}
-    return Timeouts(**{names.get(name, name): _seconds(text) for name, text in spec.items()})
-
-
-def _seconds(text: str) -> float:
-    """Return the seconds of a duration such as `500ms`, `2s` or `5m`."""
-    number = text.rstrip("ms")
-    return float(number) * _UNITS[text[len(number) :]]
+def _seconds_of(durations: Mapping[str, str]) -> dict[str, float]:
+    """Return durations such as `500ms`, `2s` or `5m` in seconds, by our names of the fields."""
+    found = {}
+    for name, text in durations.items():
+        number = text.rstrip("ms")
+        found[_FIELDS.get(name, name)] = float(number) * _UNITS[text[len(number) :]]
+    return found
 
 
 class _SettingsFile:

@@ -8,19 +8,10 @@ from typing import Final, Self
 import aiohttp
 import orjson
 
+from assay.forward import taxonomy
 from assay.forward.addresses import CheckedResolver
 from assay.forward.settings import ProviderConnection, ProviderConnections
-from assay.forward.taxonomy import (
-    CALLER_ERROR,
-    CONNECT,
-    DROPPED,
-    FORBIDDEN,
-    HTTP_OK,
-    MALFORMED,
-    AttemptError,
-    kind_of_status,
-    parse_retry_after,
-)  # fmt: skip
+from assay.forward.taxonomy import HTTP_OK, AttemptError, kind_of_status, parse_retry_after
 
 _MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
 _MAX_ERROR_BYTES: Final = 64 * 1024
@@ -73,16 +64,16 @@ class ProviderSession:
             )
         # Not chained: aiohttp's errors may hold the request with its key.
         except aiohttp.ClientResponseError:
-            raise AttemptError(MALFORMED) from None
+            raise AttemptError(taxonomy.MALFORMED) from None
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL):
-            raise AttemptError(CONNECT) from None
+            raise AttemptError(taxonomy.CONNECT) from None
         except (aiohttp.ClientError, OSError):
-            raise AttemptError(DROPPED) from None
+            raise AttemptError(taxonomy.DROPPED) from None
         if response.status != HTTP_OK:
             raise await _status_error(response)
         if response.headers.get("Content-Encoding", "") not in _UNCOMPRESSED:
             response.close()
-            raise AttemptError(MALFORMED, HTTP_OK)
+            raise AttemptError(taxonomy.MALFORMED, HTTP_OK)
         return response
 
 
@@ -90,7 +81,7 @@ async def _status_error(response: aiohttp.ClientResponse) -> AttemptError:
     """Return the error of another status, with the provider's message if the caller may need it."""
     kind, message = kind_of_status(response.status), ""
     try:
-        if kind in (CALLER_ERROR, FORBIDDEN):
+        if kind in (taxonomy.CALLER_ERROR, taxonomy.FORBIDDEN):
             message = _message_in(await read_body(response, _MAX_ERROR_BYTES))
     except AttemptError:
         pass  # the body is not readable: the status alone decides
@@ -108,9 +99,9 @@ async def read_body(response: aiohttp.ClientResponse, limit: int = _MAX_ANSWER_B
             parts.append(part)
             size += len(part)
             if size > limit:
-                raise AttemptError(MALFORMED, response.status)
+                raise AttemptError(taxonomy.MALFORMED, response.status)
     except (aiohttp.ClientError, OSError):
-        raise AttemptError(DROPPED, response.status) from None
+        raise AttemptError(taxonomy.DROPPED, response.status) from None
     return b"".join(parts)
 
 

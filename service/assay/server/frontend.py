@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from contextlib import nullcontext
-from types import TracebackType
 from typing import Final, Self
 
 import structlog
@@ -17,12 +16,8 @@ from assay.rpc.routing import NAME as ROUTING
 from assay.rpc.server import GrpcServer
 from assay.server.service import Service
 
-LOGGED: Final = frozenset({ROUTING, EVIDENCE})
-NEED_SNAPSHOT: Final = LOGGED | {CATALOG}
-CURATOR_HEALTH: Final = "assay.curator"
-POLICY_HEALTH: Final = "assay.policy"
-SNAPSHOT_HEALTH: Final = "assay.snapshot"
-STORE_HEALTH: Final = "assay.store"
+_LOGGED: Final = frozenset({ROUTING, EVIDENCE})
+_NEED_SNAPSHOT: Final = _LOGGED | {CATALOG}
 log = structlog.get_logger(__name__)
 
 
@@ -32,7 +27,7 @@ class GrpcFrontend:
     def __init__(self, service: Service, listen: Sequence[str]) -> None:
         self._service = service
         services = service.grpc_services()
-        self._need_snapshot = [each.name for each in services if each.name in NEED_SNAPSHOT]
+        self._need_snapshot = [each.name for each in services if each.name in _NEED_SNAPSHOT]
         self._server = GrpcServer(services, listen)
         self.addresses = self._server.addresses
         self._curating = service.curator_loop or nullcontext()
@@ -46,12 +41,7 @@ class GrpcFrontend:
         self._curating.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop both, after a refresh that is running."""
         self._ended.set()
         self._curating.__exit__(None, None, None)
@@ -83,16 +73,16 @@ class GrpcFrontend:
         set_serving = self._server.health.set_serving
         active, accepting = service.view is not None, writer is None or writer.accepting
         for name in self._need_snapshot:
-            set_serving(name, serving=active and (accepting or name not in LOGGED))
+            set_serving(name, serving=active and (accepting or name not in _LOGGED))
         if self._need_snapshot:
             set_serving("", serving=active and accepting)
         curating = service.curator_loop.trouble if service.curator_loop else None
         unavailable = any(isinstance(each, StoreUnavailable) for each in (error, curating))
         shipping = writer is None or writer.trouble is None
-        set_serving(STORE_HEALTH, serving=shipping and not unavailable)
+        set_serving("assay.store", serving=shipping and not unavailable)
         if "judge" in service.roles or "curate" in service.roles:
-            set_serving(POLICY_HEALTH, serving=service.rule_files.error is None)
+            set_serving("assay.policy", serving=service.rule_files.error is None)
         if service.follower is not None:
-            set_serving(SNAPSHOT_HEALTH, serving=active and service.follower.trouble is None)
+            set_serving("assay.snapshot", serving=active and service.follower.trouble is None)
         if service.curator_loop is not None:
-            set_serving(CURATOR_HEALTH, serving=curating is None)
+            set_serving("assay.curator", serving=curating is None)

@@ -26,7 +26,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Literal, Self
 
 import structlog
@@ -115,13 +114,22 @@ class Service:
         self.judging: Curator | None = None
         self.curator_loop: CuratorLoop | None = None
         self.intake: OutcomeIntake | None = None
-        self.log_writer = self._open_log()
+        self.log_writer: DecisionLogWriter | None = None
+        if settings.journal is not None and "decide" in self.roles:
+            database, mode = settings.database, settings.journal_mode
+            self.log_writer = DecisionLogWriter(settings.journal, database, mode)
         try:
             self.decider = self._decider()
             if self.log_writer is not None:
                 self.intake = self._intake(self.log_writer.journal)
             self.rule_files = RuleDirectory(settings.policy)
-            self.follower = self._follower() if "follow" in self.roles else None
+            self.follower: SnapshotFollower | None = None
+            if "follow" in self.roles:
+                world = CatalogWorld(settings.database).load if "query" in self.roles else World
+                self.follower = SnapshotFollower(
+                    settings.database, compile_stored, world, self.activate
+                )
+                self.follower.follow()
             if "judge" in self.roles and (self.follower is None or self.follower.snapshot is None):
                 self._judge()
             if "curate" in self.roles:
@@ -134,12 +142,7 @@ class Service:
         """Return the service."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the service."""
         self.close()
 
@@ -150,29 +153,15 @@ class Service:
         if self.log_writer is not None:
             self.log_writer.close()
 
-    def _open_log(self) -> DecisionLogWriter | None:
-        settings = self.settings
-        if settings.journal is None or "decide" not in self.roles:
-            return None
-        return DecisionLogWriter(settings.journal, settings.database, settings.journal_mode)
-
     def _decider(self) -> Decider:
-        pinned, journaled = self.settings.pinned, self.log_writer is not None
+        pinned = self.settings.pinned
+        names = pseudonyms_by_tenant(self.settings.database) if self.log_writer else {}
         return Decider(
             clock=(lambda: pinned) if pinned else self.settings.clock,
             append=self.log_writer.journal.append if self.log_writer else None,
-            pseudonyms=TenantPseudonyms(
-                pseudonyms_by_tenant(self.settings.database) if journaled else {}
-            ),
+            pseudonyms=TenantPseudonyms(names),
             engine_version=engine_version(),
         )
-
-    def _follower(self) -> SnapshotFollower:
-        database = self.settings.database
-        world = CatalogWorld(database).load if "query" in self.roles else World
-        follower = SnapshotFollower(database, compile_stored, world, self.activate)
-        follower.follow()
-        return follower
 
     def _judge(self) -> None:
         """Judge for the first time; raises if the rule files have faults."""
@@ -289,14 +278,11 @@ class Service:
     def _audit_service(self) -> GrpcService:
         settings = self.settings
         auditor = Auditor(settings.database, engine_version(), compile_stored)
+        witnesses = NO_VERIFICATION_INPUTS
         if self.log_writer is not None:
             witnesses = self.log_writer.verification_inputs
-        else:
-            witnesses = (
-                NO_VERIFICATION_INPUTS
-                if settings.journal is None
-                else read_verification_inputs(settings.journal)
-            )
+        elif settings.journal is not None:
+            witnesses = read_verification_inputs(settings.journal)
         audit = AuditServicer(auditor, settings.clock, witnesses.public_keys, witnesses.heads)
         return audit_service(audit)
 

@@ -45,14 +45,13 @@ class PublicationUnusable(OperatorError):
         self.sequence = sequence
 
 
-class WorkPauses:
+class _WorkPauses:
     """Pauses after each millisecond of work, so that other threads of the interpreter can run."""
 
     def __init__(self) -> None:
         self._began = time.perf_counter()
 
     def __call__(self) -> None:
-        """Pause if a pause is due."""
         if time.perf_counter() - self._began >= WORK_S:
             time.sleep(PAUSE_S)
             self._began = time.perf_counter()
@@ -103,13 +102,18 @@ class SnapshotFollower:
         with self._turn:
             if publication.sequence <= self._sequence:
                 return False
-            views = _views_of(self.snapshot)
+            views: list[object] = []
+            if self.snapshot is not None:
+                views = [*self.snapshot.models.values(), *self.snapshot.pools.values()]
             self._publish(world, snapshot)
             self.snapshot, self._sequence, self._fetched = snapshot, publication.sequence, {}
         log.info(
             "snapshot activated", publication=publication.sequence, snapshot=snapshot.snapshot_id
         )
-        _release(views)
+        rest = _WorkPauses()
+        while views:  # one by one; freed all at once, they would block every thread
+            views.pop()
+            rest()
         return True
 
     def take_unpublished(self, world: World, snapshot: Snapshot) -> bool:
@@ -141,7 +145,7 @@ class SnapshotFollower:
         parts = self._parts(newest, read_manifest(manifest), {} if former is None else former.parts)
         try:
             policy = self._policy(*read_policy_source(manifest, parts), former)
-            return restore_snapshot(manifest, parts, policy, former=former, pause=WorkPauses())
+            return restore_snapshot(manifest, parts, policy, former=former, pause=_WorkPauses())
         except (AssayError, ValueError, LookupError, TypeError) as error:
             self._unusable = PublicationUnusable(newest.sequence, f"cannot be read: {error}")
             raise self._unusable from error
@@ -152,7 +156,7 @@ class SnapshotFollower:
         """Return every part of a snapshot; fetch unknown parts from the database, each once."""
         wanted = head.parts - known.keys()
         self._fetched = {name: content for name, content in self._fetched.items() if name in wanted}
-        missing, rest = sorted(wanted - self._fetched.keys()), WorkPauses()
+        missing, rest = sorted(wanted - self._fetched.keys()), _WorkPauses()
         for start in range(0, len(missing), PARTS_PER_QUERY):
             self._fetched |= load_parts(self._database, missing[start : start + PARTS_PER_QUERY])
             rest()
@@ -187,15 +191,3 @@ class CatalogWorld:
         if revision != self._revision:
             self._world, self._revision = load_world(self._database), revision
         return self._world
-
-
-def _views_of(snapshot: Snapshot | None) -> list[object]:
-    return [] if snapshot is None else [*snapshot.models.values(), *snapshot.pools.values()]
-
-
-def _release(views: list[object]) -> None:
-    """Release views one by one; freed all at once, they would block every thread."""
-    rest = WorkPauses()
-    while views:
-        views.pop()
-        rest()

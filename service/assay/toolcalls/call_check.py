@@ -35,25 +35,18 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import chain
+from sys import float_info
 from threading import Lock
 from typing import Any, Final, NoReturn
 
 import jsonschema_rs
 import orjson
 from cachetools import LRUCache
-from msgspec import DecodeError, Struct
+from msgspec import DecodeError, Struct, ValidationError
+from msgspec.json import Decoder
 
 from assay.toolcalls.draft7 import lower
-from assay.toolcalls.javascript import (
-    SHORT,
-    NotJsonError,
-    decode,
-    is_deeper,
-    parse,
-    parse_with_doubles,
-    parses_nowhere,
-    text_of,
-)
 from assay.toolcalls.schema_cost import SchemaCost, cost_of
 
 _LONGEST_SCHEMA: Final = 1 << 16  # in bytes
@@ -91,6 +84,98 @@ class ToolCallCheck(Struct, frozen=True):
     def errored(self) -> bool:
         """Whether any call is not valid, so that the request counts as errored."""
         return any(found is not CallClass.VALID for found in self.calls)
+
+
+# --- arguments, as `JSON.parse` reads them ---
+
+_LONGEST_ARGUMENTS: Final = 1 << 20  # in characters
+_DEEPEST_ARGUMENTS: Final = 128  # in levels
+_SHORT: Final = 2 * _DEEPEST_ARGUMENTS  # text of so few characters cannot nest too deeply
+_EXACT_DIGITS: Final = 15
+_LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+_decode: Final = Decoder().decode
+"""The fastest parser of short text; slow for numbers such as 1e300."""
+
+
+class _NotJsonError(ValueError):
+    """Text that is not JSON, or more of it than is read."""
+
+
+def _parse(text: str) -> Any:  # noqa: ANN401 - any JSON value
+    """Parse JSON text with exact integers; raise `_NotJsonError`."""
+    if len(text) > _LONGEST_ARGUMENTS:
+        raise _NotJsonError
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        try:
+            value = _parse_with_doubles(text)
+        except RecursionError as error:
+            raise _NotJsonError from error
+    may_be_deep = len(text) > _SHORT and text.count("[") + text.count("{") > _DEEPEST_ARGUMENTS
+    if may_be_deep and _is_deeper(value, _DEEPEST_ARGUMENTS):
+        raise _NotJsonError
+    return value
+
+
+def _parses_nowhere(text: object, error: DecodeError) -> bool:
+    """Whether `JSON.parse` too would reject text for which `_decode` raised this error."""
+    is_beyond_doubles = isinstance(error, ValidationError)
+    may_have_lone_surrogate = not isinstance(text, str) or "\\u" in text
+    return not is_beyond_doubles and not may_have_lone_surrogate
+
+
+def _parse_with_doubles(text: str) -> Any:  # noqa: ANN401 - any JSON value
+    """Parse JSON text with integers beyond 2^53 as doubles; replace infinities and lone surrogates.
+
+    Raises `_NotJsonError`, and `RecursionError` for text that nests deeper than the stack allows.
+    """
+    try:
+        value = _JAVASCRIPT.decode(text)
+        return orjson.loads(_LONE_SURROGATE.sub("\ufffd", json.dumps(value, ensure_ascii=False)))
+    except ValueError as error:
+        raise _NotJsonError from error
+
+
+def _text_of(value: object) -> str:
+    """Return the text of arguments, which may be bytes or parsed already; raise `_NotJsonError`."""
+    if isinstance(value, str):
+        return value
+    try:
+        if isinstance(value, bytes):
+            return value.decode()
+        if value is not None:
+            return json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _NotJsonError from error
+    raise _NotJsonError
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    """Whether a value nests deeper than this many levels."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(levels):
+        items = (item.values() if isinstance(item, dict) else item for item in level)
+        level = [item for item in chain.from_iterable(items) if isinstance(item, dict | list)]
+    return bool(level)
+
+
+def _integer(text: str) -> int | float:
+    return int(text) if len(text) <= _EXACT_DIGITS else _double(text)
+
+
+def _double(text: str) -> float:
+    return max(-float_info.max, min(float_info.max, float(text)))
+
+
+def _reject_constant(text: str) -> NoReturn:
+    raise _NotJsonError(text)
+
+
+_JAVASCRIPT: Final = json.JSONDecoder(
+    parse_int=_integer, parse_float=_double, parse_constant=_reject_constant
+)
 
 
 # --- compiled schemas ---
@@ -145,8 +230,8 @@ def _compile(key: bytes) -> CompiledSchema:
     """Compile a schema for bounded work; one that cannot be compiled accepts everything."""
     size = 1 + len(key) // _BYTES_PER_STEP
     try:
-        schema = parse_with_doubles(key.decode())
-        if not isinstance(schema, dict | bool) or is_deeper(schema, _DEEPEST_SCHEMA):
+        schema = _parse_with_doubles(key.decode())
+        if not isinstance(schema, dict | bool) or _is_deeper(schema, _DEEPEST_SCHEMA):
             return _accept_all(size)
         nodes = lower(schema)
         cost = cost_of(nodes) if nodes else SchemaCost(1, 1)
@@ -250,8 +335,8 @@ def _classify(item: Any, tools: OfferedTools) -> CallClass:  # noqa: ANN401 - un
     try:
         call = item["function"]
         text = call["arguments"]
-        if len(text) <= SHORT:
-            value = decode(text)
+        if len(text) <= _SHORT:
+            value = _decode(text)
             schema = tools[call["name"]]
             if schema is None:
                 return CallClass.UNKNOWN_NAME
@@ -260,7 +345,7 @@ def _classify(item: Any, tools: OfferedTools) -> CallClass:  # noqa: ANN401 - un
             if not schema.rounds:
                 return CallClass.SCHEMA_MISMATCH
     except DecodeError as error:
-        if parses_nowhere(text, error):
+        if _parses_nowhere(text, error):
             return CallClass.INVALID_JSON
     except (KeyError, RecursionError, TypeError, UnicodeError):
         pass  # not plain
@@ -269,9 +354,9 @@ def _classify(item: Any, tools: OfferedTools) -> CallClass:  # noqa: ANN401 - un
 
 def _classify_carefully(call: _Function, tools: OfferedTools) -> CallClass:
     try:
-        text = text_of(call.get("arguments"))
-        value = parse(text)
-    except NotJsonError:
+        text = _text_of(call.get("arguments"))
+        value = _parse(text)
+    except _NotJsonError:
         return CallClass.INVALID_JSON
     name = call.get("name")
     schema = tools[name] if isinstance(name, str) else None
@@ -279,7 +364,7 @@ def _classify_carefully(call: _Function, tools: OfferedTools) -> CallClass:
         return CallClass.UNKNOWN_NAME
     if len(text) > schema.longest or schema.accepts(value):
         return CallClass.VALID
-    if schema.rounds and schema.accepts(parse_with_doubles(text)):
+    if schema.rounds and schema.accepts(_parse_with_doubles(text)):
         return CallClass.VALID
     return CallClass.SCHEMA_MISMATCH
 
