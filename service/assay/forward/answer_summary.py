@@ -16,11 +16,6 @@ from assay.v1 import evidence_pb2 as pb
 _MAX_CALLS: Final = 1024
 _MAX_TOKENS: Final = 1_000_000_000  # the most that EvidenceService accepts
 _MAX_ARGUMENTS: Final = 4 * 1024 * 1024  # characters of names and arguments that are stored
-_ERROR_FIELDS: Final = {
-    CallClass.INVALID_JSON: "invalid_json",
-    CallClass.UNKNOWN_NAME: "unknown_name",
-    CallClass.SCHEMA_MISMATCH: "schema_mismatch",
-}
 
 
 class AnswerSummary:
@@ -100,8 +95,8 @@ class AnswerSummary:
             checked = check(msgspec.json.decode(request.fields["tools"]), self._calls.values())
             use.errored_requests = int(checked.errored)
             use.tool_calls = len(checked.calls)
-            for kind, name in _ERROR_FIELDS.items():
-                setattr(use, name, checked.calls.count(kind))
+            for kind in set(CallClass) - {CallClass.VALID}:
+                setattr(use, kind.name.lower(), checked.calls.count(kind))
         return use
 
 

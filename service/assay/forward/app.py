@@ -46,7 +46,7 @@ class ForwarderApp:
 
     def __init__(self, parts: ForwarderParts) -> None:
         self._parts = parts
-        self._chat = _ChatHandler(parts)
+        self._budget = BodyBudget()
         self._other_routes = Starlette(
             routes=[
                 Route("/v1/models", self._list_models),
@@ -59,42 +59,12 @@ class ForwarderApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["path"] == _CHAT_PATH and scope["method"] == "POST":
-            await self._chat(scope, receive, send)
+            await self._answer_chat(scope, receive, send)
         else:
             await self._other_routes(scope, receive, send)
 
-    async def _list_models(self, request: Request) -> Response:
-        """List models, or the endpoints of one."""
-        listing, name = self._parts.listing, request.path_params.get("name")
-        authorization = request.headers.get("authorization", "").encode("latin-1")
-        try:
-            self._parts.clients.tenant_of(authorization)
-            return _json(listing.models() if name is None else await listing.endpoints(name))
-        except ErrorReply as reply:
-            headers = {}
-            if reply.retry_after is not None:
-                headers["retry-after"] = str(reply.retry_after_header)
-            return Response(error_body(reply), reply.status, headers, "application/json")
-
-    async def _health(self, _: Request) -> Response:
-        """Return 200 if requests can be decided."""
-        is_ready = await self._parts.decider.is_ready()
-        status = "ok" if is_ready else "decider not available"
-        return _json({"status": status}, 200 if is_ready else 503)
-
-    async def _metrics(self, _: Request) -> Response:
-        return Response(self._parts.metrics.text(), media_type="text/plain; version=0.0.4")
-
-
-class _ChatHandler:
-    """Answers chat requests: reads each, and turns every exception into a reply."""
-
-    def __init__(self, parts: ForwarderParts) -> None:
-        self._parts = parts
-        self._budget = BodyBudget()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+    async def _answer_chat(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a chat request; every exception becomes a reply."""
         headers = dict(scope["headers"])
         exchange = ChatExchange(self._parts, headers, send)
         metrics = self._parts.metrics
@@ -102,7 +72,7 @@ class _ChatHandler:
         try:
             with self._budget.body() as body:
                 request = await self._read(receive, headers, body)
-                await self._answer_while_connected(exchange, request, receive)
+                await _answer_while_connected(exchange, request, receive)
         except ErrorReply as reply:
             await exchange.fail(reply)
         except InvalidField as error:
@@ -130,28 +100,51 @@ class _ChatHandler:
         request_id = headers.get(b"x-request-id", b"").decode("latin-1")
         return read_request(data, tenant=tenant, session_id=session_id, request_id=request_id)
 
-    async def _answer_while_connected(
-        self, exchange: ChatExchange, request: ChatRequest, receive: Receive
-    ) -> None:
-        """Answer, and cancel the attempt at once if the caller disconnects."""
-        work = asyncio.current_task()
-        disconnected = False
-
-        async def watch() -> None:
-            nonlocal disconnected
-            await receive()
-            if not exchange.done and work is not None:
-                disconnected = True
-                work.cancel()
-
-        watching = asyncio.create_task(watch())
+    async def _list_models(self, request: Request) -> Response:
+        """List models, or the endpoints of one."""
+        listing, name = self._parts.listing, request.path_params.get("name")
+        authorization = request.headers.get("authorization", "").encode("latin-1")
         try:
-            await exchange.answer(request)
-        except asyncio.CancelledError:
-            if not disconnected:
-                raise
-        finally:
-            watching.cancel()
+            self._parts.clients.tenant_of(authorization)
+            return _json(listing.models() if name is None else await listing.endpoints(name))
+        except ErrorReply as reply:
+            headers = {}
+            if reply.retry_after is not None:
+                headers["retry-after"] = str(reply.retry_after_header)
+            return Response(error_body(reply), reply.status, headers, "application/json")
+
+    async def _health(self, _: Request) -> Response:
+        """Return 200 if requests can be decided."""
+        is_ready = await self._parts.decider.is_ready()
+        status = "ok" if is_ready else "decider not available"
+        return _json({"status": status}, 200 if is_ready else 503)
+
+    async def _metrics(self, _: Request) -> Response:
+        return Response(self._parts.metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+async def _answer_while_connected(
+    exchange: ChatExchange, request: ChatRequest, receive: Receive
+) -> None:
+    """Answer, and cancel the attempt at once if the caller disconnects."""
+    work = asyncio.current_task()
+    disconnected = False
+
+    async def watch() -> None:
+        nonlocal disconnected
+        await receive()
+        if not exchange.done and work is not None:
+            disconnected = True
+            work.cancel()
+
+    watching = asyncio.create_task(watch())
+    try:
+        await exchange.answer(request)
+    except asyncio.CancelledError:
+        if not disconnected:
+            raise
+    finally:
+        watching.cancel()
 
 
 def _json(value: object, status: int = 200) -> Response:

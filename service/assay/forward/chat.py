@@ -2,9 +2,8 @@
 
 How it works
 ------------
-`ChatExchange` walks the attempts of one request: `AttemptQueue` says which endpoint is next,
-`ProviderAttempt` makes the attempt, and its result goes to the reporter, the metrics and the
-caller.
+`ChatExchange` walks the attempts of one request: `ProviderAttempt` makes each, and its result goes
+to the reporter, the metrics and the caller. The failure says which attempt is next.
 
 `read_json` of an attempt reads a whole answer within the timeout `answer`. `relay_stream` relays a
 stream while it arrives, under one `asyncio.timeout` whose deadline and meaning move:
@@ -29,7 +28,7 @@ otherwise.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter, time_ns
@@ -78,35 +77,6 @@ class ForwarderParts:
     metrics: Metrics
 
 
-class AttemptQueue:
-    """The attempts of a decision that are left; each endpoint is tried once."""
-
-    def __init__(self, attempts: Iterable[pb.Attempt]) -> None:
-        by_endpoint: dict[str, pb.Attempt] = {}
-        for each in attempts:
-            by_endpoint.setdefault(each.endpoint_id, each)
-        self._left = list(by_endpoint.values())
-        self._has_one_endpoint = len(self._left) == 1
-
-    def __len__(self) -> int:
-        return len(self._left)
-
-    def pop(self) -> pb.Attempt:
-        """Return the next attempt and remove it."""
-        return self._left.pop(0)
-
-    def drop_after(self, attempt: pb.Attempt, error: AttemptError) -> None:
-        """Remove the attempts that a failure rules out; the only endpoint may get a second one."""
-        match error.kind.next_step:
-            case NextStep.STOP:
-                self._left.clear()
-            case NextStep.MODEL:
-                self._left = [each for each in self._left if each.model != attempt.model]
-            case NextStep.ENDPOINT if self._has_one_endpoint and error.kind.retries_alone:
-                self._left.append(attempt)
-                self._has_one_endpoint = False
-
-
 class ChatExchange:
     """One request and its reply; `done` is set just before the last of the reply is sent."""
 
@@ -127,23 +97,29 @@ class ChatExchange:
         providers = self._parts.providers
         if request.stream:
             self._sse_reply = SseReply(self._json_reply, providers.keep_alive)
+        may_repeat = len(attempts) == 1
         while attempts and not self.done and self._seconds_left() > 0:
-            planned = attempts.pop()
-            attempt = ProviderAttempt(
-                request,
-                planned,
-                providers.by_slug[planned.provider],
-                self._parts.listing.capabilities(planned.endpoint_id),
-            )
+            planned = attempts.pop(0)
+            provider = providers.by_slug[planned.provider]
+            capabilities = self._parts.listing.capabilities(planned.endpoint_id)
+            attempt = ProviderAttempt(request, planned, provider, capabilities)
             seconds = self._seconds_left() * (_SHARE_OF_TIME if attempts else 1.0)
             error = await self._attempt(attempt, seconds)
-            if error is not None:
-                attempts.drop_after(planned, error)
+            if error is None:
+                continue
+            match error.kind.next_step:
+                case NextStep.STOP:
+                    break
+                case NextStep.MODEL:
+                    attempts = [each for each in attempts if each.model != planned.model]
+                case NextStep.ENDPOINT if may_repeat and error.kind.retries_alone:
+                    attempts.append(planned)
+                    may_repeat = False
         if not self.done:
             raise all_attempts_failed_error(self._results, self._requested)
 
-    async def _decide(self, request: ChatRequest) -> AttemptQueue:
-        """Return the attempts at configured providers; raise ErrorReply if there are none."""
+    async def _decide(self, request: ChatRequest) -> list[pb.Attempt]:
+        """Return one attempt per endpoint of configured providers; raise ErrorReply without any."""
         self._requested = (request.question.model, *request.question.models)
         began = perf_counter()
         decision = await self._parts.decider.decide(request.question, self._seconds_left())
@@ -153,12 +129,15 @@ class ChatExchange:
         if not decision.attempts:
             raise no_endpoint_error(decision, self._requested)
         known = self._parts.providers.by_slug
-        attempts = AttemptQueue(each for each in decision.attempts if each.provider in known)
-        if not attempts:
+        by_endpoint: dict[str, pb.Attempt] = {}
+        for each in decision.attempts:
+            if each.provider in known:
+                by_endpoint.setdefault(each.endpoint_id, each)
+        if not by_endpoint:
             message = "no provider of the requested models is configured at this gateway"
             code = "no_endpoints"
             raise ErrorReply(404, message, code, code=code, requested=self._requested)
-        return attempts
+        return list(by_endpoint.values())
 
     async def _attempt(self, attempt: ProviderAttempt, seconds: float) -> AttemptError | None:
         """Make an attempt, report it, and send its answer; return its error."""

@@ -39,15 +39,10 @@ def _read_texts(message: pb.ProviderPreferences, key: str, value: object) -> Non
     getattr(message, key).extend(value)
 
 
-def _read_flag(message: pb.ProviderPreferences, key: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise InvalidField(f"provider.{key}", value, "true or false")
-    setattr(message, key, value)
-
-
-def _read_text(message: pb.ProviderPreferences, key: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise InvalidField(f"provider.{key}", value, "a text")
+def _read_scalar(message: pb.ProviderPreferences, key: str, value: object) -> None:
+    kind, expected = (str, "a text") if key == "data_collection" else (bool, "true or false")
+    if not isinstance(value, kind):
+        raise InvalidField(f"provider.{key}", value, expected)
     setattr(message, key, value)
 
 
@@ -85,12 +80,9 @@ def _number(name: str, value: object) -> float:
 
 _READERS: Final[Mapping[str, _Reader]] = {
     **dict.fromkeys(("order", "only", "ignore", "quantizations"), _read_texts),
-    **dict.fromkeys(
-        ("allow_fallbacks", "require_parameters", "zdr", "enforce_distillable_text"), _read_flag
-    ),
-    "data_collection": _read_text,
+    **dict.fromkeys(("allow_fallbacks", "require_parameters", "zdr"), _read_scalar),
+    **dict.fromkeys(("enforce_distillable_text", "data_collection"), _read_scalar),
     "sort": _read_sort,
-    **dict.fromkeys(
-        ("max_price", "preferred_min_throughput", "preferred_max_latency"), _read_numbers
-    ),
+    **dict.fromkeys(("preferred_min_throughput", "preferred_max_latency"), _read_numbers),
+    "max_price": _read_numbers,
 }

@@ -12,15 +12,17 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_args, get_type_hints
+
+from msgspec import Meta, Struct
 
 from assay.engine.errors import InvalidField, quoted
 from assay.engine.world.clock import EPOCH, HOUR
 from assay.engine.world.request import TOOL_CHOICES, check_text
 from assay.outcomes.outcome import (
     ANSWERED,
+    MOST_ATTEMPTS,
     MOST_CALLS,
-    MOST_REQUESTS,
     MOST_SECONDS,
     MOST_TOKENS,
     MOST_TOOLS,
@@ -34,27 +36,23 @@ MOST_OUTCOMES: Final = 1000
 HOUR_US: Final = HOUR // timedelta(microseconds=1)
 _LATE_US: Final = 24 * HOUR_US
 _AHEAD_US: Final = HOUR_US // 12
-_MOST_ATTEMPTS: Final = 2**31 - 1
 _name: Final = re.compile(r"[A-Za-z0-9._:/@-]{1,64}").fullmatch
 _uuid: Final = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 _CHOICES: Final = frozenset({"", *TOOL_CHOICES})
-_LIMITS: Final = {
-    "attempt": _MOST_ATTEMPTS,
-    "requests": MOST_REQUESTS,
-    "first_token_s": MOST_SECONDS,
-    "duration_s": MOST_SECONDS,
-    "completion_tokens": MOST_TOKENS,
-    "retry_after_s": MOST_SECONDS,
-}
-_TOOL_LIMITS: Final = {
-    "offered": MOST_TOOLS,
-    "tool_call_requests": MOST_REQUESTS,
-    "errored_requests": MOST_REQUESTS,
-    "tool_calls": MOST_CALLS,
-    "invalid_json": MOST_CALLS,
-    "unknown_name": MOST_CALLS,
-    "schema_mismatch": MOST_CALLS,
-}
+
+
+def _limits_of(kind: type[Struct]) -> dict[str, float]:
+    """Return the greatest value that the declaration of each numeric field allows."""
+    found: dict[str, Any] = {}
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        for part in (hint, *get_args(hint)):  # the field's type, or one of several
+            metadata = getattr(part, "__metadata__", ())
+            found.update((name, meta.le) for meta in metadata if isinstance(meta, Meta))
+    return found
+
+
+_LIMITS: Final = {name: most for name, most in _limits_of(Outcome).items() if name != "at_us"}
+_TOOL_LIMITS: Final = _limits_of(ToolUse)
 _limited_of: Final = attrgetter(*_LIMITS)
 _limited_tools_of: Final = attrgetter(*_TOOL_LIMITS)
 
@@ -151,7 +149,7 @@ def is_plain(outcome: Outcome, now_us: int) -> bool:
         and not outcome.retry_after_s
         and (tools is None or _are_plain_tools(tools, outcome.result))
         and (
-            0 < outcome.attempt <= _MOST_ATTEMPTS and _uuid(outcome.decision_id) is not None
+            0 < outcome.attempt <= MOST_ATTEMPTS and _uuid(outcome.decision_id) is not None
             if outcome.decision_id
             else not outcome.attempt
         )

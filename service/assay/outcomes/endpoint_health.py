@@ -80,18 +80,17 @@ class EndpointHealth:
         if not view.demotions:
             return view.health
         now = self._clock()
-        return view.health if now < view.valid_until else self._renew(view, now)
-
-    def _renew(self, expired: _HealthView, now: float) -> Mapping[str, str]:
-        """Drop the demotions that have ended, for later readers too unless an update is running."""
-        view = _view_of(expired.demotions, now)
+        if now < view.valid_until:
+            return view.health
+        # Some demotions have ended: drop them, for later readers too unless an update is running.
+        renewed = _view_of(view.demotions, now)
         if self._lock.acquire(blocking=False):
             try:
-                if self._view is expired:
-                    self._view = view
+                if self._view is view:
+                    self._view = renewed
             finally:
                 self._lock.release()
-        return view.health
+        return renewed.health
 
     def update(self, groups: Iterable[OutcomeGroup], now_us: int) -> None:
         """Update the demotions from outcomes that were reported at `now_us`."""

@@ -12,6 +12,7 @@ MOST_REQUESTS: Final = 1_000_000
 """Attempts that one outcome may stand for: sums of such counts stay far below 64 bits."""
 
 MOST_CALLS: Final = 1000 * MOST_REQUESTS
+MOST_ATTEMPTS: Final = 2**31 - 1
 MOST_TOKENS: Final = 1_000_000_000
 MOST_TOOLS: Final = 100_000
 MOST_SECONDS: Final = 86_400.0
@@ -54,7 +55,7 @@ class Outcome(Struct, frozen=True, array_like=True, gc=False):
     at_us: _Instant
     result: str
     decision_id: str = ""
-    attempt: Annotated[int, Meta(ge=0, lt=2**31)] = 0
+    attempt: Annotated[int, Meta(ge=0, le=MOST_ATTEMPTS)] = 0
     requests: _Requests = 1
     first_token_s: _Seconds | None = None
     duration_s: _Seconds | None = None

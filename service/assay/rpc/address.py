@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -18,7 +19,6 @@ class BadAddress(OperatorError):
         super().__init__(
             f"listen: {quoted(address)} is not a valid address; expected HOST:PORT or unix:PATH"
         )
-        self.address = address
 
 
 class PlaintextRefused(OperatorError):
@@ -29,7 +29,6 @@ class PlaintextRefused(OperatorError):
             f"listen: {quoted(address)} is not a loopback address; "
             "plaintext is served on 127.0.0.1, [::1], localhost or unix:PATH only"
         )
-        self.address = address
 
 
 class CannotListen(OperatorError):
@@ -37,13 +36,13 @@ class CannotListen(OperatorError):
 
     def __init__(self, address: str, why: str) -> None:
         super().__init__(f"listen: cannot listen on {quoted(address)}: {why}")
-        self.address = address
 
 
 def check_address(address: str) -> str:
     """Return the address unchanged if plaintext may be served there; raises OperatorError."""
     if address.startswith("unix:"):
-        return _check_socket(address)
+        _check_socket(address)
+        return address
     host, _, port = address.rpartition(":")
     if not host or not (port.isascii() and port.isdigit() and int(port) <= MAX_PORT):
         raise BadAddress(address)
@@ -60,22 +59,14 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _check_socket(address: str) -> str:
+def _check_socket(address: str) -> None:
     """Reject a socket that another server answers on: gRPC would silently take it over."""
     path = Path(address.removeprefix("unix:"))
     if not path.name:
         raise BadAddress(address)
-    if path.is_socket() and _is_answered(path):
-        raise CannotListen(address, "another server is listening on it")
-    if path.exists() and not path.is_socket():
-        raise CannotListen(address, "the path is a file and not a socket")
-    return address
-
-
-def _is_answered(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
+    if path.is_socket():
+        with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
             probe.connect(str(path))
-        except OSError:
-            return False
-    return True
+            raise CannotListen(address, "another server is listening on it")
+    elif path.exists():
+        raise CannotListen(address, "the path is a file and not a socket")

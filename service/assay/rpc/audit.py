@@ -48,7 +48,6 @@ class AuditServicer(pb_grpc.AuditServiceServicer):
     def ListDecisions(
         self, request: pb.ListDecisionsRequest, context: grpc.ServicerContext
     ) -> pb.ListDecisionsResponse:
-        """List decisions, newest first."""
         size = bounded_size("page_size", request.page_size)
         after = _key_of(request.page_token) if request.page_token else None
         found = self._auditor.find(self._question(request), after=after, limit=size + 1)
@@ -64,7 +63,6 @@ class AuditServicer(pb_grpc.AuditServiceServicer):
     def GetDecision(
         self, request: pb.GetDecisionRequest, context: grpc.ServicerContext
     ) -> pb.GetDecisionResponse:
-        """Return one decision, with the messages that its record omits."""
         check_text("decision_id", request.decision_id)
         shown = self._auditor.show(request.decision_id)
         plan = _answered_plan(shown)
@@ -78,7 +76,6 @@ class AuditServicer(pb_grpc.AuditServiceServicer):
         )
 
     def Replay(self, request: pb.ReplayRequest, context: grpc.ServicerContext) -> pb.ReplayResponse:
-        """Recompute decisions and return the differences."""
         if request.decision_ids:
             check_texts("decision_ids", tuple(request.decision_ids), limit=MAX_IDS)
             return _replay_response(self._auditor.replay_ids(list(request.decision_ids)))
@@ -89,7 +86,6 @@ class AuditServicer(pb_grpc.AuditServiceServicer):
     def VerifyLog(
         self, request: pb.VerifyLogRequest, context: grpc.ServicerContext
     ) -> pb.VerifyLogResponse:
-        """Verify the log."""
         check_text("stream", request.stream)
         reports = list(self._auditor.verify(self._keys, self._outside(), request.stream))
         return pb.VerifyLogResponse(
@@ -100,7 +96,6 @@ class AuditServicer(pb_grpc.AuditServiceServicer):
     def ListPolicyRevisions(
         self, request: pb.ListPolicyRevisionsRequest, context: grpc.ServicerContext
     ) -> pb.ListPolicyRevisionsResponse:
-        """List revisions, newest first."""
         size = bounded_size("page_size", request.page_size)
         below = number_of(token, token) if (token := request.page_token) else None
         found = self._auditor.revisions(below=below, limit=size + 1)

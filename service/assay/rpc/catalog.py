@@ -75,7 +75,6 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
     def ListModels(
         self, request: pb.ListModelsRequest, context: grpc.ServicerContext
     ) -> pb.ListModelsResponse:
-        """List models, by name."""
         models, size = self._view().models(), request.page_size
         items, token = page(models, lambda m: m.model, size=size, token=request.page_token)
         return pb.ListModelsResponse(models=map(to.model, items), next_page_token=token)
@@ -83,14 +82,12 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
     def GetModel(
         self, request: pb.GetModelRequest, context: grpc.ServicerContext
     ) -> pb.GetModelResponse:
-        """Read one model."""
         name = require_name("model", request.model)
         return pb.GetModelResponse(model=to.model(self._view().model(name)))
 
     def ListEndpoints(
         self, request: pb.ListEndpointsRequest, context: grpc.ServicerContext
     ) -> pb.ListEndpointsResponse:
-        """List endpoints, by endpoint id."""
         model = require_name("model", request.model) if request.model else None
         endpoints, size = self._view().endpoints(model), request.page_size
         items, token = page(endpoints, lambda e: e.endpoint_id, size=size, token=request.page_token)
@@ -99,14 +96,12 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
     def GetEndpoint(
         self, request: pb.GetEndpointRequest, context: grpc.ServicerContext
     ) -> pb.GetEndpointResponse:
-        """Read one endpoint."""
         endpoint_id = require_value("endpoint_id", request.endpoint_id)
         return pb.GetEndpointResponse(endpoint=to.endpoint(self._view().endpoint(endpoint_id)))
 
     def ListPools(
         self, request: pb.ListPoolsRequest, context: grpc.ServicerContext
     ) -> pb.ListPoolsResponse:
-        """List the pools of a model."""
         pools, size = self._view().pools(require_name("model", request.model)), request.page_size
         items, token = page(pools, lambda p: p.binding, size=size, token=request.page_token)
         return pb.ListPoolsResponse(pools=map(to.pool, items), next_page_token=token)
@@ -114,7 +109,6 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
     def GetPool(
         self, request: pb.GetPoolRequest, context: grpc.ServicerContext
     ) -> pb.GetPoolResponse:
-        """Read the pool that a variant selects for a tenant."""
         model = require_name("model", request.model)
         variant = require_name("variant", request.variant)
         check_text("tenant", request.tenant)

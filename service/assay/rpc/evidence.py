@@ -41,7 +41,6 @@ class EvidenceServicer(pb_grpc.EvidenceServiceServicer):
     def ReportOutcomes(
         self, request: pb.ReportOutcomesRequest, context: grpc.ServicerContext
     ) -> pb.ReportOutcomesResponse:
-        """Accept one batch."""
         found = self._report(request)
         return pb.ReportOutcomesResponse(
             accepted=len(found.accepted), refused=rejections(found.rejected)
@@ -50,7 +49,6 @@ class EvidenceServicer(pb_grpc.EvidenceServiceServicer):
     def StreamOutcomes(
         self, request_iterator: Iterator[pb.StreamOutcomesRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.StreamOutcomesResponse]:
-        """Accept batches and acknowledge each."""
         for request in request_iterator:
             found = self._report(request)
             yield pb.StreamOutcomesResponse(
@@ -68,7 +66,6 @@ class EvidenceServicer(pb_grpc.EvidenceServiceServicer):
     def SetPreference(
         self, request: pb.SetPreferenceRequest, context: grpc.ServicerContext
     ) -> pb.SetPreferenceResponse:
-        """Set or remove a preference."""
         tenant = require_name("tenant", request.tenant)
         target = require_name("target", request.target)
         check_text("model", request.model)
@@ -83,7 +80,6 @@ class EvidenceServicer(pb_grpc.EvidenceServiceServicer):
     def ListPreferences(
         self, request: pb.ListPreferencesRequest, context: grpc.ServicerContext
     ) -> pb.ListPreferencesResponse:
-        """List preferences."""
         check_text("tenant", request.tenant)
         size, token = bounded_size("page_size", request.page_size), request.page_token
         after = number_of(key_of(token), token, _MAX_PREFERENCE_DIGITS) if token else 0
@@ -96,7 +92,6 @@ class EvidenceServicer(pb_grpc.EvidenceServiceServicer):
     def GetScorecard(
         self, request: pb.GetScorecardRequest, context: grpc.ServicerContext
     ) -> pb.GetScorecardResponse:
-        """Return what keeps endpoints out of a pool."""
         model = require_name("model", request.model)
         variant = require_name("variant", request.variant)
         check_text("tenant", request.tenant)

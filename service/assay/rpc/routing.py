@@ -36,13 +36,11 @@ class RoutingServicer(pb_grpc.RoutingServiceServicer):
         self._explain = explain
 
     def Decide(self, request: pb.DecideRequest, context: grpc.ServicerContext) -> pb.DecideResponse:
-        """Order the endpoints that may serve one request."""
         return decide_response(self._decide(request_from(request)))
 
     def BatchDecide(
         self, request: pb.BatchDecideRequest, context: grpc.ServicerContext
     ) -> pb.BatchDecideResponse:
-        """Decide each request on its own."""
         if (size := len(request.requests)) > MAX_BATCH:
             raise InvalidField("requests", f"{size} items", f"a list of at most {MAX_BATCH}")
         return pb.BatchDecideResponse(results=map(self._result, request.requests))
@@ -60,7 +58,6 @@ class RoutingServicer(pb_grpc.RoutingServiceServicer):
     def Explain(
         self, request: pb.ExplainRequest, context: grpc.ServicerContext
     ) -> pb.ExplainResponse:
-        """Answer as Decide does, with every value that the rules read."""
         return explain_response(self._explain(request_from(request.request)))
 
 

@@ -6,6 +6,7 @@ Each field of an outcome is read once; nothing is checked.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from operator import attrgetter
 from typing import Final
 
 from assay.engine.pool.report import PoolReport
@@ -22,18 +23,13 @@ _KIND_NUMBERS: Final = {"pin": pb.PREFERENCE_KIND_PIN, "ignore": pb.PREFERENCE_K
 _RESULTS: Final = {
     number: name.removeprefix("RESULT_").lower() for name, number in pb.Result.items() if number
 }
+_tool_fields_of: Final = attrgetter(*ToolUse.__struct_fields__)
 
 
 def stored_preference(stored: StoredPreference) -> pb.StandingPreference:
     """Convert a preference."""
-    preference = stored.preference
-    return pb.StandingPreference(
-        tenant=preference.tenant,
-        target=preference.target,
-        model=preference.model or "",
-        kind=_KIND_NUMBERS[preference.kind],
-        created_at=stamp(stored.created_at),
-    )
+    kind, created_at = _KIND_NUMBERS[stored.preference.kind], stamp(stored.created_at)
+    return copied(stored.preference, pb.StandingPreference(kind=kind, created_at=created_at))
 
 
 def reports(messages: Iterable[pb.Outcome]) -> Iterator[OutcomeReport]:
@@ -56,21 +52,7 @@ def _outcome(message: pb.Outcome) -> Outcome:
         duration or (duration if message.HasField("duration_s") else None),
         tokens or (tokens if message.HasField("completion_tokens") else None),
         retry or (retry if message.HasField("retry_after_s") else None),
-        _tool_use(message.tools) if message.HasField("tools") else None,
-    )
-
-
-def _tool_use(message: pb.ToolUse) -> ToolUse:
-    return ToolUse(
-        message.offered,
-        message.tool_choice,
-        message.after_tool_result,
-        message.tool_call_requests,
-        message.errored_requests,
-        message.tool_calls,
-        message.invalid_json,
-        message.unknown_name,
-        message.schema_mismatch,
+        ToolUse(*_tool_fields_of(message.tools)) if message.HasField("tools") else None,
     )
 
 

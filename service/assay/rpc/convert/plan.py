@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 from assay.engine.decide.explanation import Explanation
 from assay.engine.decide.plan import Decision, Plan, PlannedAttempt
@@ -15,16 +16,10 @@ def decide_response(decision: Decision) -> pb.DecideResponse:
     """Convert a decision: attempts, and the findings about excluded and abstained endpoints."""
     plan = decision.plan
     return pb.DecideResponse(
+        **_shared_fields(plan, decision.policy_digest),
         decision_id=decision.decision_id,
-        snapshot_id=plan.snapshot_id,
-        policy_revision=pb.PolicyRevision(
-            number=plan.policy_revision, digest=decision.policy_digest
-        ),
-        attempts=map(attempt, plan.attempts),
         excluded=[findings(v, v.broken) for v in plan.excluded],
         abstained=[findings(v, v.abstained) for v in plan.verdicts if v.abstained],
-        availability=plan.availability,
-        availability_reasons=_availability_reasons(plan),
     )
 
 
@@ -32,15 +27,20 @@ def explain_response(explained: Explanation) -> pb.ExplainResponse:
     """Convert an explanation: every verdict, with the values that rules read."""
     plan = explained.plan
     return pb.ExplainResponse(
-        snapshot_id=plan.snapshot_id,
-        policy_revision=pb.PolicyRevision(
-            number=plan.policy_revision, digest=explained.policy_digest
-        ),
-        attempts=map(attempt, plan.attempts),
+        **_shared_fields(plan, explained.policy_digest),
         verdicts=[_verdict(v, seen) for v, seen in zip(plan.verdicts, explained.seen, strict=True)],
-        availability=plan.availability,
-        availability_reasons=_availability_reasons(plan),
     )
+
+
+def _shared_fields(plan: Plan, policy_digest: str) -> dict[str, Any]:
+    """Return the fields that both responses have."""
+    return {
+        "snapshot_id": plan.snapshot_id,
+        "policy_revision": pb.PolicyRevision(number=plan.policy_revision, digest=policy_digest),
+        "attempts": map(attempt, plan.attempts),
+        "availability": plan.availability,
+        "availability_reasons": _availability_reasons(plan),
+    }
 
 
 def attempt(value: PlannedAttempt) -> pb.Attempt:
@@ -62,16 +62,7 @@ def findings(value: Verdict, reasons: Iterable[RuleFinding]) -> pb.Findings:
         endpoint_id=value.endpoint_id,
         provider=value.provider,
         tag=value.tag,
-        reasons=[
-            pb.Finding(
-                rule=each.rule,
-                rule_set=each.rule_set,
-                reason=each.reason,
-                message=each.message,
-                outcome=each.outcome,
-            )
-            for each in reasons
-        ],
+        reasons=[finding(each, with_facts=False) for each in reasons],
     )
 
 
@@ -89,16 +80,18 @@ def _verdict(value: Verdict, seen: FactsRead) -> pb.Verdict:
     )
 
 
-def finding(value: RuleFinding) -> pb.Finding:
-    """Convert one finding, with the values that its rule read."""
-    return pb.Finding(
+def finding(value: RuleFinding, *, with_facts: bool = True) -> pb.Finding:
+    """Convert one finding, with the values that its rule read unless they are not wanted."""
+    message = pb.Finding(
         rule=value.rule,
         rule_set=value.rule_set,
         reason=value.reason,
         message=value.message,
         outcome=value.outcome,
-        seen=facts(value.seen),
     )
+    if with_facts:
+        message.seen.extend(facts(value.seen))
+    return message
 
 
 def facts(values: Iterable[tuple[str, object]]) -> list[pb.Fact]:
