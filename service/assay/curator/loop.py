@@ -100,7 +100,6 @@ class CuratorLoop:
         return self._trouble or self.holder.trouble
 
     def __enter__(self) -> Self:
-        """Start to curate."""
         for thread in self._threads:
             thread.start()
         return self

@@ -40,7 +40,6 @@ class ProviderSession:
         }
 
     async def __aenter__(self) -> Self:
-        """Open the session."""
         resolver = CheckedResolver(self._private_hosts)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, resolver=resolver),
@@ -49,7 +48,6 @@ class ProviderSession:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close the session with its connections."""
         await self._session.close()
 
     async def post(self, provider: ProviderConnection, body: bytes) -> aiohttp.ClientResponse:

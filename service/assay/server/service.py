@@ -139,11 +139,9 @@ class Service:
             raise
 
     def __enter__(self) -> Self:
-        """Return the service."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the service."""
         self.close()
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from assay.engine.decide.explanation import Explanation
 from assay.engine.decide.plan import Decision, Plan, PlannedAttempt
 from assay.engine.policy.verdict import FactsRead, RuleFinding, Verdict
+from assay.rpc.convert.copying import copied
 from assay.v1 import routing_pb2 as pb
 
 
@@ -67,17 +68,14 @@ def findings(value: Verdict, reasons: Iterable[RuleFinding]) -> pb.Findings:
 
 
 def _verdict(value: Verdict, seen: FactsRead) -> pb.Verdict:
-    return pb.Verdict(
-        model=value.model,
-        endpoint_id=value.endpoint_id,
-        provider=value.provider,
-        tag=value.tag,
+    message = pb.Verdict(
         admitted=value.admitted,
         broken=map(finding, value.broken),
         abstained=map(finding, value.abstained),
         shadow=map(finding, value.shadow),
         seen=facts(seen),
     )
+    return copied(value, message)
 
 
 def finding(value: RuleFinding, *, with_facts: bool = True) -> pb.Finding:
