@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
@@ -12,6 +12,7 @@ import orjson
 from assay.simulate.arguments import WORDS, mismatched_arguments, valid_arguments
 from assay.simulate.behavior import ProviderBehavior
 from assay.simulate.connection import DONE, Json, SimulatedAnswer, encode_chunk, streamed_choice
+from assay.simulate.quirks import Pieces, Quirk, reshape_call, reshape_deltas
 
 _ARGUMENTS_PER_EVENT: Final = 12  # characters
 
@@ -24,18 +25,18 @@ class SimulatedCall:
     name: str
     arguments: str
 
-    def to_json(self) -> Json:
+    def to_json(self) -> dict[str, Any]:
         """Return the call as in an assistant's message."""
         function = {"name": self.name, "arguments": self.arguments}
         return {"id": self.call_id, "type": "function", "function": function}
 
-    def deltas(self, index: int) -> Iterator[Json]:
-        """Yield the call as pieces for a stream: its name, then its arguments."""
+    def deltas(self, index: int) -> Pieces:
+        """Return the call as pieces for a stream: its name, then its arguments."""
         function = {"name": self.name, "arguments": ""}
-        yield {"index": index, "id": self.call_id, "type": "function", "function": function}
-        for start in range(0, len(self.arguments), _ARGUMENTS_PER_EVENT):
-            piece = self.arguments[start : start + _ARGUMENTS_PER_EVENT]
-            yield {"index": index, "function": {"arguments": piece}}
+        head = {"index": index, "id": self.call_id, "type": "function", "function": function}
+        starts = range(0, len(self.arguments), _ARGUMENTS_PER_EVENT)
+        texts = (self.arguments[start : start + _ARGUMENTS_PER_EVENT] for start in starts)
+        return [head, *({"index": index, "function": {"arguments": text}} for text in texts)]
 
 
 def answer_request(
@@ -56,29 +57,37 @@ def answer_request(
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
     }
-    finish = "tool_calls" if calls else "stop"
+    quirks = behavior.quirks
+    finish = "tool_calls" if calls and Quirk.STOP_AFTER_CALLS not in quirks else "stop"
     if not body.get("stream"):
         message: dict[str, Any] = {"role": "assistant", "content": " ".join(words)}
         if calls:
-            message.update(content=None, tool_calls=[call.to_json() for call in calls])
+            whole = [piece for call in calls for piece in reshape_call([call.to_json()], quirks)]
+            message.update(content=None, tool_calls=whole)
         choice = {"index": 0, "message": message, "finish_reason": finish}
         value = {**head, "object": "chat.completion", "choices": [choice], "usage": usage}
         return SimulatedAnswer(stream=False, parts=(orjson.dumps(value),))
-    choices = [streamed_choice(delta, None) for delta in _deltas(words, calls)]
+    choices = [streamed_choice(delta, None) for delta in _deltas(words, calls, quirks)]
     choices.append(streamed_choice({}, finish))
     events = [encode_chunk(head, choices=[choice]) for choice in choices]
-    options = body.get("stream_options")
-    if isinstance(options, Mapping) and options.get("include_usage"):
+    if Quirk.USAGE_UNASKED in quirks or _asks_for_usage(body):
         events.append(encode_chunk(head, choices=[], usage=usage))
     return SimulatedAnswer(stream=True, parts=(*events, DONE))
 
 
-def _deltas(words: Sequence[str], calls: Sequence[SimulatedCall]) -> Iterator[Json]:
+def _asks_for_usage(body: Json) -> bool:
+    options = body.get("stream_options")
+    return isinstance(options, Mapping) and bool(options.get("include_usage"))
+
+
+def _deltas(
+    words: Sequence[str], calls: Sequence[SimulatedCall], quirks: Collection[Quirk]
+) -> Iterator[Json]:
     yield {"role": "assistant", "content": None if calls else ""}
     for number, word in enumerate(words):
         yield {"content": f" {word}" if number else word}
     for index, call in enumerate(calls):
-        for piece in call.deltas(index):
+        for piece in reshape_deltas(call.deltas(index), quirks):
             yield {"tool_calls": [piece]}
 
 

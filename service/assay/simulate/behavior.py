@@ -1,4 +1,4 @@
-"""How a simulated provider behaves: quality of its tool calls, speed and faults."""
+"""How a simulated provider behaves: quality and shape of its tool calls, speed, faults."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from assay.simulate.faults import AnyFault, Share
+from assay.simulate.quirks import Quirk
 
 Seconds = Annotated[float, Meta(ge=0.0, le=3600.0)]
 
@@ -36,6 +37,7 @@ class ProviderBehavior(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     first_token_s: Seconds = 0.0  # from the headers
     chunk_s: Seconds = 0.0  # between two events
     jitter: Share = 0.0  # the most by which these times vary, either way
+    quirks: tuple[Quirk, ...] = ()  # odd shapes of its answers
     tokens: Annotated[int, Meta(ge=1, le=100_000)] = 12
     faults: tuple[AnyFault, ...] = ()  # one per request; beyond a sum of 1 later ones get less
 
