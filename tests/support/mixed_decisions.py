@@ -129,7 +129,12 @@ class Mixture:
             service_tier=draw.choice((None, None, None, "flex", "priority")),
             session_id=f"session-{draw.randrange(50)}" if draw.random() < 0.3 else "",
             seed=draw.randbytes(draw.choice((16, 32))) if draw.random() < 0.2 else b"",
+            previous_endpoint_id=self.previous_endpoint_id() if draw.random() < 0.3 else "",
         )
+
+    def previous_endpoint_id(self) -> str:
+        """Some endpoint of the model that most requests name."""
+        return self.draw.choice(self.snapshot.models[KIMI].endpoints).endpoint_id
 
     def health(self) -> Mapping[str, str]:
         """Some endpoints in trouble, or none."""

@@ -66,6 +66,9 @@ class RequestOptions:
         str | None, Parameter(help="`auto`, `default`, `flex` or `priority`.")
     ] = None
     session_id: Annotated[str, Parameter(help="The conversation of the request.")] = ""
+    previous: Annotated[
+        str, Parameter(help="The endpoint that served the conversation before: MODEL@TAG.")
+    ] = ""
     tenant: Tenant = ""
     seed: Annotated[str | None, Parameter(help="Seed of the draws, 16 or 32 bytes in hex.")] = None
 
@@ -80,6 +83,7 @@ class RequestOptions:
             input_modalities=self.input_modalities or (),
             service_tier=self.service_tier,
             session_id=self.session_id,
+            previous_endpoint_id=self.previous,
         )
         for name in ("tools", "max_tokens", "prompt_tokens"):
             if (value := getattr(self, name)) is not None:
@@ -227,6 +231,8 @@ def _show(answer: pb.DecideResponse | pb.ExplainResponse) -> None:
     if not answer.attempts:
         why = ", ".join(f"{r.reason} ({r.endpoints})" for r in answer.availability_reasons)
         console.print(f"no endpoint is left: {answer.availability}; {why}")
+    if answer.affinity:
+        console.print(f"endpoint of the conversation: {answer.affinity}")
     if isinstance(answer, pb.DecideResponse):
         excluded = [(f.model, f.tag, f.reasons) for f in answer.excluded]
     else:

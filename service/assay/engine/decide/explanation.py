@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from assay.engine.decide.plan import Moment, Plan, RequestedModel, judge_models, order_models
+from assay.engine.decide.plan import (
+    Moment,
+    Plan,
+    RequestedModel,
+    affinity,
+    judge_models,
+    order_models,
+)
 from assay.engine.policy.binding import CompiledBinding
 from assay.engine.policy.evaluation import Facts, facts_read
 from assay.engine.policy.verdict import FactsRead, RuleFinding, Verdict
@@ -28,6 +35,7 @@ class Explanation:
     plan: Plan
     seen: tuple[FactsRead, ...]
     policy_digest: str
+    affinity: str = ""
 
 
 def explain(request: Request, snapshot: Snapshot, moment: Moment) -> Explanation:
@@ -37,7 +45,12 @@ def explain(request: Request, snapshot: Snapshot, moment: Moment) -> Explanation
     read = [facts for model in models for facts in _facts_by_rule(model, snapshot)]
     verdicts = [_with_facts(v, facts) for v, facts in zip(plan.verdicts, read, strict=True)]
     seen = tuple(_all_facts(facts) for facts in read)
-    return Explanation(replace(plan, verdicts=tuple(verdicts)), seen, snapshot.policy.digest)
+    return Explanation(
+        replace(plan, verdicts=tuple(verdicts)),
+        seen,
+        snapshot.policy.digest,
+        affinity(request, plan, moment.health),
+    )
 
 
 def _facts_by_rule(model: RequestedModel, snapshot: Snapshot) -> Iterable[_FactsByRule]:

@@ -124,6 +124,30 @@ class Decision:
     plan: Plan
     policy_digest: str
 
+    @property
+    def affinity(self) -> str:
+        """What became of the endpoint that the conversation used before."""
+        return affinity(self.request, self.plan, self.moment.health)
+
+
+def affinity(request: Request, plan: Plan, health: Mapping[str, str]) -> str:
+    """Return what became of the request's previous endpoint, or an empty text if it names none.
+
+    `kept`: it is the first attempt. `demoted` and `outranked`: it is a later attempt, because of
+    its health or for another reason. `excluded`: a rule excludes it. `unknown`: it is not an
+    endpoint of the requested models.
+    """
+    previous = request.previous_endpoint_id
+    if not previous:
+        return ""
+    attempts = [attempt.endpoint_id for attempt in plan.attempts]
+    if previous in attempts:
+        if attempts[0] == previous:
+            return "kept"
+        return "demoted" if previous in health else "outranked"
+    judged = any(verdict.endpoint_id == previous for verdict in plan.verdicts)
+    return "excluded" if judged else "unknown"
+
 
 @dataclass(frozen=True, slots=True)
 class RequestedModel:

@@ -17,7 +17,7 @@ def decide_response(decision: Decision) -> pb.DecideResponse:
     """Convert a decision: attempts, and the findings about excluded and abstained endpoints."""
     plan = decision.plan
     return pb.DecideResponse(
-        **_shared_fields(plan, decision.policy_digest),
+        **_shared_fields(decision),
         decision_id=decision.decision_id,
         excluded=[findings(v, v.broken) for v in plan.excluded],
         abstained=[findings(v, v.abstained) for v in plan.verdicts if v.abstained],
@@ -28,19 +28,21 @@ def explain_response(explained: Explanation) -> pb.ExplainResponse:
     """Convert an explanation: every verdict, with the values that rules read."""
     plan = explained.plan
     return pb.ExplainResponse(
-        **_shared_fields(plan, explained.policy_digest),
+        **_shared_fields(explained),
         verdicts=[_verdict(v, seen) for v, seen in zip(plan.verdicts, explained.seen, strict=True)],
     )
 
 
-def _shared_fields(plan: Plan, policy_digest: str) -> dict[str, Any]:
+def _shared_fields(answer: Decision | Explanation) -> dict[str, Any]:
     """Return the fields that both responses have."""
+    plan, policy_digest = answer.plan, answer.policy_digest
     return {
         "snapshot_id": plan.snapshot_id,
         "policy_revision": pb.PolicyRevision(number=plan.policy_revision, digest=policy_digest),
         "attempts": map(attempt, plan.attempts),
         "availability": plan.availability,
         "availability_reasons": _availability_reasons(plan),
+        "affinity": answer.affinity,
     }
 
 
