@@ -224,7 +224,7 @@ class GetDecisionResponse(_message.Message):
 
     @_builtins.property
     def excluded(self) -> _containers.RepeatedCompositeFieldContainer[_routing_pb2.Findings]:
-        """Why the others were excluded, with messages; empty if its snapshot is no longer stored."""
+        """Why the others were excluded; without messages if its snapshot is no longer stored."""
 
     def __init__(
         self,

@@ -434,7 +434,7 @@ class DecideResponse(_message.Message):
 
     @_builtins.property
     def abstained(self) -> _containers.RepeatedCompositeFieldContainer[Global___Findings]:
-        """Endpoints on which rules abstained for lack of evidence, attempted or not, with each such rule."""
+        """Endpoints on which rules abstained, attempted or not, with each such rule: it is listed but does not count."""
 
     @_builtins.property
     def availability_reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReasonCount]:
@@ -1003,7 +1003,7 @@ class Verdict(_message.Message):
 
     @_builtins.property
     def abstained(self) -> _containers.RepeatedCompositeFieldContainer[Global___Finding]:
-        """Rules that could not be evaluated and admit it, as their author specified."""
+        """Rules that are listed but do not count, for example since a fact is missing and their author lets that pass."""
 
     @_builtins.property
     def shadow(self) -> _containers.RepeatedCompositeFieldContainer[Global___Finding]:

@@ -90,7 +90,7 @@ class MemorySpec:
     """How a pool remembers: when members are evicted, and for how long.
 
     A slow eviction follows `slow_failures` closed hours in a row with a broken `stay` rule, for at
-    most `slow_evictions` members per hour and model. A fast eviction follows a CUSUM of
+    most `slow_evictions` members per hour and pool. A fast eviction follows a CUSUM of
     `cusum_limit`: it weighs the errors that `accuracy` allows (the name of a parameter; `None`: no
     fast evictions) against `change_odds` times as many, and one hour counts as at most `cusum_cap`
     effective calls. The k-th eviction lasts `hold` × `backoff`^(k-1), at most `hold_max`. The share
