@@ -177,7 +177,7 @@ def test_a_stream_without_a_token_in_time_is_abandoned(world: ScriptedForwarder)
 def test_a_stream_keeps_its_text_and_names_its_provider(
     world: ScriptedForwarder, behavior: str
 ) -> None:
-    got = world.ask(f"lab/{behavior}", stream=True)
+    got = world.ask(f"lab/{behavior}", stream=True, stream_options={"include_usage": True})
     *chunks, done = got.events
     assert done == "[DONE]"
     assert got.text == 'Hello "you" there'

@@ -105,13 +105,12 @@ def test_names_and_preferences_have_a_limit() -> None:
         read(models=["x" * 270_000])
 
 
-def tool_use(
-    calls: list[dict[str, Any]], *, answered: bool = True, tools: list[Any] | None = None
-) -> pb.ToolUse | None:
-    summary = AnswerSummary()
+def tool_use(calls: list[dict[str, Any]], tools: list[Any] | None = None) -> pb.ToolUse | None:
+    request = read(tools=tools or [TOOL])
+    summary = AnswerSummary(request.fields["tools"])
     choice = {"message": {"tool_calls": calls}, "finish_reason": "tool_calls"}
-    summary.add({"choices": [choice]}, "message")
-    return summary.tool_use(read(tools=tools or [TOOL]), ANY, answered=answered)
+    summary.add_answer({"choices": [choice]})
+    return summary.tool_use(request.tool_use(ANY))
 
 
 def call(arguments: object) -> dict[str, Any]:
@@ -132,30 +131,24 @@ def test_each_kind_of_bad_call_is_counted_and_the_request_once() -> None:
     )
 
 
-def test_calls_of_a_failed_answer_are_not_counted() -> None:
-    assert tool_use([call("{")], answered=False) == pb.ToolUse(offered=1)
-
-
-@pytest.mark.parametrize(("count", "checked"), [(1024, 1024), (1025, 0)])
-def test_too_many_calls_are_not_checked(count: int, checked: int) -> None:
+@pytest.mark.parametrize(("count", "checked", "errored"), [(1024, 1024, 0), (1025, 0, 1)])
+def test_too_many_calls_count_as_errored(count: int, checked: int, errored: int) -> None:
     use = tool_use([call('{"a": 1}')] * count)
     assert use is not None
     assert (use.tool_call_requests, use.tool_calls) == (1, checked)
+    assert use.errored_requests == errored
 
 
-@pytest.mark.parametrize(
-    "too_much", [pytest.param(["x" * 5_000_000], id="long"), pytest.param([7], id="not a text")]
-)
-def test_calls_that_were_not_kept_whole_are_not_checked(too_much: list[Any]) -> None:
-    use = tool_use([call('{"a": 1}'), *map(call, too_much)])
+def test_calls_that_are_too_long_to_keep_count_as_errored() -> None:
+    use = tool_use([call('{"a": 1}'), call("x" * 5_000_000)])
     assert use is not None
-    assert (use.tool_call_requests, use.tool_calls, use.errored_requests) == (1, 0, 0)
+    assert (use.tool_call_requests, use.tool_calls, use.errored_requests) == (1, 0, 1)
 
 
 @pytest.mark.parametrize(
-    ("stated", "tokens"), [(12, 12), (-3, 0), (10**12, 10**9), ("12", None), (None, None)]
+    ("stated", "tokens"), [(12, 12), (12.0, 12), (-3, 0), (10**12, 10**9), (None, None)]
 )
 def test_a_count_of_tokens_is_kept_within_its_bounds(stated: object, tokens: int | None) -> None:
     summary = AnswerSummary()
-    summary.add({"choices": [], "usage": {"completion_tokens": stated}}, "message")
+    summary.add_chunk({"choices": [], "usage": {"completion_tokens": stated}})
     assert summary.tokens == tokens

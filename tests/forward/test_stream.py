@@ -58,6 +58,8 @@ def relay_all(blocks: list[bytes], relay: ChunkRelay | None = None) -> tuple[byt
     return b"".join(relayed), relay
 
 
+FUNCTION = {"name": "f", "arguments": "{}"}
+CALL = {"index": 0, "id": "t", "type": "function", "function": FUNCTION}
 CHUNK = st.one_of(
     TEXTS.map(lambda text: chunk({"content": text})),
     TEXTS.map(lambda text: chunk({"content": text}, system_fingerprint="fp")),
@@ -66,8 +68,8 @@ CHUNK = st.one_of(
         lambda text: chunk({"content": text}, provider="theirs", usage={"completion_tokens": 3})
     ),
     TEXTS.map(lambda text: {**chunk({"content": text}), "created": 2, "x": {"model": "theirs"}}),
-    TEXTS.map(lambda text: chunk({"content": text}, "stop")),
-    TEXTS.map(lambda text: chunk({"tool_calls": [{"index": 0, "function": {"arguments": text}}]})),
+    TEXTS.map(lambda text: chunk({"content": text}, "length")),
+    st.builds(lambda: chunk({"tool_calls": [CALL]})),
     st.just({"id": "c", "choices": []}),
 )
 
@@ -76,6 +78,7 @@ CHUNK = st.one_of(
 def test_only_the_names_of_chunks_change(
     sent: list[dict[str, Any]], spelling: json.JSONEncoder, end: bytes, data: st.DataObject
 ) -> None:
+    number_calls(sent)
     encoded = [spelling.encode(each).encode() for each in sent]
     stream = (
         b"".join(b": ping" + end + b"data: " + each + end for each in encoded)
@@ -87,9 +90,22 @@ def test_only_the_names_of_chunks_change(
     blocks = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
     relayed, relay = relay_all(blocks)
     assert decode_events(relayed) == [
-        {"system_fingerprint": None, **each, **NAMES} for each in sent
+        {"system_fingerprint": None, **without_usage(each), **NAMES}
+        for each in sent
+        if each["choices"]
     ]
     assert (relay.done, relay.error) == (True, None)
+
+
+def number_calls(chunks: list[dict[str, Any]]) -> None:
+    """Replace each chunk's calls by one with the next index and an id of its own."""
+    deltas = [choice["delta"] for each in chunks for choice in each["choices"]]
+    for number, delta in enumerate(delta for delta in deltas if "tool_calls" in delta):
+        delta["tool_calls"] = [{**CALL, "index": number, "id": f"t{number}"}]
+
+
+def without_usage(chunk: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in chunk.items() if name != "usage"}
 
 
 class CountingRelay(ChunkRelay):
@@ -115,21 +131,20 @@ def test_chunks_with_nothing_but_text_are_relayed_without_being_parsed(size: int
     assert relay.parsed == 1
 
 
-CALL = {"index": 0, "id": "t", "function": {"name": "f", "arguments": "{}"}}
 WITH_TOOL = (
     b'{"model": "m", "messages": [], "tools": [{"type": "function", "function": {"name": "f"}}]}'
 )
 
 
 def test_a_tool_call_between_two_texts_in_one_read_is_counted() -> None:
-    summary = AnswerSummary()
+    request = read_request(WITH_TOOL, tenant="", session_id="", request_id="")
+    summary = AnswerSummary(request.fields["tools"])
     relay = ChunkRelay(summary, NAMES)
     relayed, _ = relay_all(
         [text("a"), text("b") + event(chunk({"tool_calls": [CALL]})) + text("c")], relay
     )
     assert contents(relayed) == ["a", "b", None, "c"]
-    request = read_request(WITH_TOOL, tenant="", session_id="", request_id="")
-    use = summary.tool_use(request, EndpointCapabilities(), answered=True)
+    use = summary.tool_use(request.tool_use(EndpointCapabilities()))
     assert use is not None
     assert (use.tool_call_requests, use.tool_calls, use.errored_requests) == (1, 1, 0)
 
@@ -139,7 +154,7 @@ def test_a_tool_call_between_two_texts_in_one_read_is_counted() -> None:
     [
         pytest.param(event({"error": {"message": "overloaded"}}), id="an error event"),
         pytest.param(event(chunk({}, "error")), id="a finish reason of error"),
-        pytest.param(event({"message": "no"}), id="not a chunk"),
+        pytest.param(event([]), id="not a chunk"),
         pytest.param(text("x").replace(b'"x"', b'"x\\"'), id="a text without an end"),
     ],
 )
@@ -204,7 +219,7 @@ def test_the_last_event_may_lack_its_empty_line() -> None:
     [
         pytest.param(b"{", "malformed", 200, id="not JSON"),
         pytest.param(b"[]", "malformed", 200, id="not a chunk"),
-        pytest.param(b'{"message": "no"}', "malformed", 200, id="no choices"),
+        pytest.param(b'{"message": "no"}', "error_event", 200, id="a message and no choices"),
         pytest.param(b'{"error": {"message": "x"}}', "error_event", 200, id="error"),
         pytest.param(
             b'{"error": {"code": "429"}}', "rate_limited", 429, id="error with a code as text"
@@ -240,5 +255,5 @@ def test_an_event_that_is_not_a_chunk_ends_the_stream(data: bytes, kind: str, st
 )
 def test_a_role_is_not_a_token(delta: dict[str, Any], *, has_token: bool) -> None:
     summary = AnswerSummary()
-    summary.add(chunk(delta), "delta")
+    summary.add_chunk(chunk(delta))
     assert summary.has_token is has_token

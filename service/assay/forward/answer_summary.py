@@ -1,98 +1,205 @@
-"""What an answer contains that outcomes report: tokens, tool calls and whether it ended."""
+"""What an answer contains: whether it shows anything, its tokens, its tool calls, and its end.
+
+Chunks and whole answers are converted once into the types below. A value of another type is
+`malformed`, in one place; fields that are not listed are handed on as they are. The same walk
+repairs what strict clients would trip over: indexes and ids of tool calls, arguments that are not
+text, and words for `finish_reason` that OpenAI does not have.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import msgspec
-import orjson
+from msgspec import Raw, Struct
 
-from assay.forward.request import ChatRequest, EndpointCapabilities
-from assay.forward.taxonomy import HTTP_OK, MALFORMED, AttemptError, error_in_answer
-from assay.toolcalls import CallClass, check
+from assay.forward.taxonomy import EMPTY, HTTP_OK, MALFORMED, AttemptError, error_in_answer
+from assay.toolcalls import CallClass, NotToolCallsError, OfferedTools, ToolCallAssembly, check
+from assay.toolcalls.json_values import decode_json
 from assay.v1 import evidence_pb2 as pb
 
-_MAX_CALLS: Final = 1024
 _MAX_TOKENS: Final = 1_000_000_000  # the most that EvidenceService accepts
-_MAX_ARGUMENTS: Final = 4 * 1024 * 1024  # characters of names and arguments that are stored
+_MAX_CHOICES: Final = 1024
+_ERROR_STATUSES: Final = range(400, 600)
+_STATUS_FIELDS: Final = ("code", "status", "status_code")
+_MESSAGE_FIELDS: Final = ("message", "detail")
+
+Json = dict[str, Any]
+
+
+class _Usage(Struct):
+    completion_tokens: int | float | None = None
+
+
+class _Content(Struct):
+    """A delta or a message: the fields that a caller can see."""
+
+    content: str | list[Any] | None = None
+    refusal: str | None = None
+    reasoning: Any = None
+    reasoning_content: Any = None
+    reasoning_details: Any = None
+    thinking: Any = None
+    thinking_blocks: Any = None
+    tool_calls: list[Json] | None = None
+    function_call: Any = None
+    audio: Any = None
+    images: Any = None
+
+    @property
+    def shows(self) -> bool:
+        """Whether any field has something in it."""
+        fields = (getattr(self, name) for name in self.__struct_fields__ if name != "content")
+        return _has_content(self.content) or any(fields)
+
+
+class _Choice(Struct):
+    index: Any = None
+    delta: _Content | None = None
+    message: _Content | str | None = None
+    finish_reason: str | None = None
+    error: Any = None
+
+
+class _Answer(Struct):
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+
+
+# OpenAI's words for the end of an answer, and those of other APIs for the same.
+_CUT: Final = frozenset({"length", "content_filter"})
+_FINISH_REASONS: Final = {
+    **{word: word for word in ("stop", "length", "tool_calls", "content_filter", "function_call")},
+    **dict.fromkeys(("max_tokens", "max_output_tokens", "model_length"), "length"),
+    **dict.fromkeys(("tool_use", "tool_call"), "tool_calls"),
+    **dict.fromkeys(
+        ("safety", "recitation", "prohibited_content", "blocklist", "spii", "sensitive"),
+        "content_filter",
+    ),
+    **dict.fromkeys(("error", "abort", "network_error"), "error"),
+}
 
 
 class AnswerSummary:
     """Collects the facts of one attempt.
 
-    `has_token` is true once a chunk had content, `finished` once a choice had a finish reason.
+    `has_token` is true once there is something to show, or an end that explains why there is not.
+    `finished` is true once a choice had a finish reason. `tools` are those of the request, as JSON.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tools: Raw | None = None) -> None:
         self.has_token = False
         self.finished = False
         self.tokens: int | None = None
-        self._calls: dict[tuple[int, int], dict[str, str]] = {}
-        self._room = _MAX_ARGUMENTS  # below zero: some call was cut off
+        self._request_tools = tools
+        self._tools: OfferedTools | None = None
+        self._calls: ToolCallAssembly | None = None
+        self._choices: dict[int, str | None] = {}  # numbers of choices and their finish reasons
 
-    def add(self, value: object, part: Literal["delta", "message"]) -> dict[str, Any]:
-        """Read a chunk (`delta`) or a JSON answer (`message`) and return it.
+    def add_chunk(self, value: object) -> Json:
+        """Read a chunk and return it repaired, always with `choices`; raise AttemptError."""
+        chunk, answer = self._read(value)
+        chunk["choices"] = chunk.get("choices") or []
+        for place, choice in enumerate(answer.choices or ()):
+            if choice.delta is None and choice.message:
+                raise AttemptError(MALFORMED, HTTP_OK)  # a JSON answer instead of a stream
+            self._add_choice(chunk["choices"][place], choice, "delta", place)
+        return chunk
 
-        Raises AttemptError if it is an error or not of that form.
-        """
-        if not isinstance(value, dict):
+    def add_answer(self, value: object) -> Json:
+        """Read a whole answer and return it repaired; raise AttemptError."""
+        whole, answer = self._read(value)
+        if answer.choices is None:
             raise AttemptError(MALFORMED, HTTP_OK)
-        if error := value.get("error"):
+        for place, choice in enumerate(answer.choices):
+            self._add_choice(whole["choices"][place], choice, "message", place)
+        if not self.has_token:
+            raise AttemptError(EMPTY, HTTP_OK)
+        return whole
+
+    def _read(self, value: object) -> tuple[Json, _Answer]:
+        """Return a value and its typed fields; raise AttemptError if it is an error or neither."""
+        if error := _error_in(value):
             raise error_in_answer(error)
-        usage = value.get("usage")
-        if isinstance(usage, dict) and isinstance(tokens := usage.get("completion_tokens"), int):
-            self.tokens = min(max(tokens, 0), _MAX_TOKENS)
-        choices = value.get("choices")
-        if not isinstance(choices, list):
+        try:
+            answer = msgspec.convert(value, _Answer)
+        except msgspec.ValidationError:
+            raise AttemptError(MALFORMED, HTTP_OK) from None
+        tokens = answer.usage.completion_tokens if answer.usage else None
+        if tokens is not None:
+            self.tokens = int(min(max(tokens, 0), _MAX_TOKENS))
+        assert isinstance(value, dict)  # noqa: S101 - anything else does not convert
+        return value, answer
+
+    def _add_choice(
+        self, raw: Json, choice: _Choice, part: Literal["delta", "message"], place: int
+    ) -> None:
+        """Add a choice, and repair it in place."""
+        reason = _finish_reason(choice.finish_reason)
+        if choice.error or reason == "error":
+            raise error_in_answer(_with_status(choice.error))
+        is_stated = isinstance(choice.index, int) and not isinstance(choice.index, bool)
+        number = raw["index"] = choice.index if is_stated else place
+        if reason or number not in self._choices:
+            self._choices[number] = reason
+        if len(self._choices) > _MAX_CHOICES:
             raise AttemptError(MALFORMED, HTTP_OK)
-        for place, choice in enumerate(choices):
-            if not isinstance(choice, dict):
-                raise AttemptError(MALFORMED, HTTP_OK)
-            self._add_choice(choice, part, place)
-        return value
+        content = getattr(choice, part)
+        if not isinstance(raw.get(part), dict):
+            raw[part] = {} if part == "delta" else {"role": "assistant", "content": None}
+        if isinstance(content, _Content):
+            self.has_token = self.has_token or content.shows
+            if content.tool_calls:
+                raw[part]["tool_calls"] = self._add_calls(content.tool_calls, part, number)
+        if choice.finish_reason is not None:
+            self._end_choice(raw, reason, part, number)
 
-    def _add_choice(self, choice: Mapping[str, Any], part: str, place: int) -> None:
-        if choice.get("finish_reason") == "error":
-            raise error_in_answer(choice.get("error"))
-        if part == "delta" and "message" in choice:
-            raise AttemptError(MALFORMED, HTTP_OK)  # a JSON answer instead of a stream
-        content = choice.get(part)
-        if isinstance(content, dict):
-            self.has_token = self.has_token or any(content[key] for key in content if key != "role")
-            calls = content.get("tool_calls")
-            number = place if part == "message" else _index(choice, place)
-            for call_place, call in enumerate(calls if isinstance(calls, list) else ()):
-                self._add_call(number, call_place, call)
-        if choice.get("finish_reason"):
-            self.has_token = self.finished = True
+    def _add_calls(self, calls: list[Json], part: str, number: int) -> list[Json]:
+        if self._calls is None:
+            self._tools = _offered_tools(self._request_tools)
+            self._calls = ToolCallAssembly(self._tools)
+        add = self._calls.add_deltas if part == "delta" else self._calls.add_message
+        try:
+            return add(calls, number)
+        except NotToolCallsError:
+            raise AttemptError(MALFORMED, HTTP_OK) from None
 
-    def _add_call(self, choice: int, place: int, call: object) -> None:
-        """Add a piece of a tool call to the pieces with the same index."""
-        if not isinstance(call, dict) or not isinstance(function := call.get("function"), dict):
-            return
-        key = choice, _index(call, place)
-        collected = self._calls.setdefault(key, {"name": "", "arguments": ""})
-        for name, text in collected.items():
-            piece = function.get(name)
-            if isinstance(piece, (dict, list)):  # arguments as JSON instead of text
-                piece = orjson.dumps(piece).decode()
-            if isinstance(piece, str) and len(piece) <= self._room:
-                self._room -= len(piece)
-                collected[name] = text + piece if name == "arguments" else text or piece
-            elif piece is not None:
-                self._room = -1
+    def _end_choice(self, raw: Json, reason: str | None, part: str, number: int) -> None:
+        """Note the end of a choice, and give it OpenAI's word; `reason` is `None` if there is none.
 
-    def tool_use(
-        self, request: ChatRequest, capabilities: EndpointCapabilities, *, answered: bool
-    ) -> pb.ToolUse | None:
-        """Return the tool use to report; check calls if the answer ended and all are complete."""
-        use = request.tool_use(capabilities)
-        if use is None or not answered or not self._calls:
+        `stop` after complete tool calls becomes `tool_calls`, as clients look for that word.
+        """
+        stated = raw["finish_reason"]
+        if reason in _CUT:
+            self.has_token = True
+        elif reason and self._calls is not None:
+            if part == "delta" and (deltas := self._calls.missing_deltas(number)):
+                raw[part]["tool_calls"] = [*(raw[part].get("tool_calls") or ()), *deltas]
+            if reason == "stop" and self._calls.are_complete(number):
+                reason = "tool_calls"
+        self.finished = self.finished or reason is not None
+        if reason != stated:
+            raw["finish_reason"] = reason
+            if stated:
+                raw.setdefault("native_finish_reason", stated)
+
+    def tool_use(self, use: pb.ToolUse | None) -> pb.ToolUse | None:
+        """Return the tool use of a complete answer; `use` says what its request offered.
+
+        Calls of a choice that was cut off by a token limit or a filter do not count: neither the
+        endpoint nor the model ended them.
+        """
+        if use is None or self._calls is None:
+            return use
+        whole = [number for number, reason in self._choices.items() if reason not in _CUT]
+        calls = [call for number in whole for call in self._calls.assembled(number)]
+        if not calls:
             return use
         use.tool_call_requests = 1
-        if self._room >= 0 and len(self._calls) <= _MAX_CALLS:
-            checked = check(msgspec.json.decode(request.fields["tools"]), self._calls.values())
+        if self._calls.overflowed:
+            use.errored_requests = 1
+        elif self._tools is not None:
+            checked = check(self._tools, calls)
             use.errored_requests = int(checked.errored)
             use.tool_calls = len(checked.calls)
             for kind in set(CallClass) - {CallClass.VALID}:
@@ -100,7 +207,63 @@ class AnswerSummary:
         return use
 
 
-def _index(item: Mapping[str, Any], place: int) -> int:
-    """Return the index that a choice or call states, or else its place."""
-    index = item.get("index")
-    return index if isinstance(index, int) else place
+def _has_content(content: str | list[Any] | None) -> bool:
+    """Return whether content is text, or has a part that is more than a type and empty text."""
+    if not isinstance(content, list):
+        return bool(content)
+    for part in content:
+        fields = part if isinstance(part, dict) else {"text": part}
+        if any(value for name, value in fields.items() if name != "type"):
+            return True
+    return False
+
+
+def _finish_reason(word: str | None) -> str | None:
+    """Return OpenAI's word; empty text is none, and an unknown word means `stop`."""
+    return _FINISH_REASONS.get(word.lower(), "stop") if word else None
+
+
+def _offered_tools(tools: Raw | None) -> OfferedTools | None:
+    """Return the tools of a request, or `None` if they are not known."""
+    try:
+        return None if tools is None else OfferedTools(decode_json(bytes(tools)))
+    except (ValueError, TypeError):  # the caller's, so no endpoint is judged by them
+        return None
+
+
+def _error_in(value: object) -> object:
+    """Return the error of an answer, with an HTTP status as its code if any field states one.
+
+    It is the field `error`, an item of a list that is or has an error, or the whole value.
+    """
+    if isinstance(value, list):
+        items = (item for item in value if isinstance(item, dict))
+        return next((error for item in items if (error := _error_in(item))), None)
+    if not isinstance(value, dict):
+        return None
+    error = value.get("error")
+    if error and not (isinstance(error, dict) and not any(error.values())):
+        outer = {name: value[name] for name in _STATUS_FIELDS if name in value}
+        named = error if isinstance(error, dict) else {"message": error, **value}
+        return _with_status({**outer, **named} if _status_in(named) is None else named)
+    if value.get("choices") is not None or value.get("usage") is not None:
+        return None
+    says_so = "error" in (value.get("object"), value.get("type"))
+    has_message = any(isinstance(value.get(name), str) for name in _MESSAGE_FIELDS)
+    return _with_status(value) if says_so or has_message or _status_in(value) else None
+
+
+def _with_status(error: object) -> object:
+    status = _status_in(error)
+    return {**error, "code": status} if isinstance(error, dict) and status else error
+
+
+def _status_in(error: object) -> int | None:
+    """Return the first field of an error that is an HTTP status."""
+    fields = error if isinstance(error, dict) else {}
+    for name in _STATUS_FIELDS:
+        stated = fields.get(name)
+        text = str(stated) if isinstance(stated, int) else stated
+        if isinstance(text, str) and text.isdecimal() and int(text[:9]) in _ERROR_STATUSES:
+            return int(text[:9])
+    return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections.abc import AsyncIterator, Mapping, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -20,7 +19,7 @@ from starlette.routing import Route
 from assay.engine.errors import InvalidField
 from assay.forward.chat import ChatExchange, ForwarderParts
 from assay.forward.decider import DeciderClient, open_channel
-from assay.forward.errors import RETRY_AFTER_SECONDS, ErrorReply
+from assay.forward.errors import RETRY_AFTER_SECONDS, ErrorReply, bug_fields
 from assay.forward.http_limits import BodyBudget, LimitedHttpProtocol, Receive, RequestBody
 from assay.forward.metrics import Metrics
 from assay.forward.model_listing import ModelListing
@@ -78,10 +77,7 @@ class ForwarderApp:
         except InvalidField as error:
             await exchange.fail(ErrorReply(400, str(error), "invalid_request"))
         except Exception as error:  # noqa: BLE001 - a bug ends one request, with a reply
-            # Neither message nor traceback is logged: they could hold a prompt.
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            name, line = type(error).__name__, f"{Path(frame.filename).name}:{frame.lineno}"
-            log.error("request failed", error=name, at=line)  # noqa: TRY400 - as above
+            log.error("request failed", **bug_fields(error))  # noqa: TRY400 - no traceback
             await exchange.fail(ErrorReply(500, "internal error", "internal"))
         finally:
             metrics.running -= 1

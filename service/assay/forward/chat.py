@@ -16,13 +16,17 @@ stream while it arrives, under one `asyncio.timeout` whose deadline and meaning 
 `_late` always holds the failure that a timeout would mean at that moment. Moving a deadline costs
 as much as relaying a chunk, so it moves once per quarter of `idle` (`_RESCHEDULE_SHARE`).
 
-Bytes before the first token (a role, comments) are held back, up to MAX_EVENT_BYTES. If the attempt
+Bytes before the first token (a role, comments) are held back, up to _MAX_HELD_BYTES. If the attempt
 fails before the first token, the caller has seen nothing but our comments, and the next endpoint
 can answer. With the first token `has_started` becomes true: from then on a failure ends the answer.
 
-INVARIANT: every failure leaves `ProviderAttempt` as AttemptError, and `close` is called exactly
-once. It returns the connection to the pool if the answer was read to its end, and closes it
-otherwise.
+INVARIANT: every failure leaves `ProviderAttempt.run` as AttemptError, so that it is reported and
+the next step of its row follows. An exception that no row expects comes from the provider's bytes
+and is `malformed`: a provider that could end the request would hide its failures. Answers are read,
+checked and serialized before an attempt counts as answered.
+
+INVARIANT: `close` is called exactly once. It returns the connection to the pool if the answer was
+read to its end, and closes it otherwise.
 """
 
 from __future__ import annotations
@@ -35,9 +39,9 @@ from time import perf_counter, time_ns
 from typing import Any, Final
 
 import aiohttp
-import orjson
 import structlog
 
+from assay.engine.errors import InvalidField
 from assay.forward import taxonomy
 from assay.forward.answer_summary import AnswerSummary
 from assay.forward.decider import DeciderClient
@@ -45,6 +49,7 @@ from assay.forward.errors import (
     AttemptResult,
     ErrorReply,
     all_attempts_failed_error,
+    bug_fields,
     no_endpoint_error,
 )
 from assay.forward.metrics import Metrics
@@ -53,14 +58,17 @@ from assay.forward.reply import JsonReply, MetadataBlock, Send, SseReply, metada
 from assay.forward.reporting import OutcomeReporter
 from assay.forward.request import ChatRequest, EndpointCapabilities
 from assay.forward.settings import Clients, ProviderConnection, ProviderConnections
-from assay.forward.stream import MAX_EVENT_BYTES, ChunkRelay, EventTooLong
+from assay.forward.stream import ChunkRelay, EventTooLong
 from assay.forward.taxonomy import HTTP_OK, AttemptError, NextStep
 from assay.forward.upstream import ProviderSession, read_body
+from assay.toolcalls.json_values import decode_json, encode_json
 from assay.v1 import evidence_pb2, routing_pb2 as pb
 
 _SHARE_OF_TIME: Final = 0.5  # of the time left, for an attempt that others can follow
 _RESCHEDULE_SHARE: Final = 0.25
 _DRAIN_SECONDS: Final = 1.0
+_MAX_HELD_BYTES: Final = 1024 * 1024
+_BOM: Final = b"\xef\xbb\xbf"
 log = structlog.get_logger("assay.forward")
 
 
@@ -142,12 +150,8 @@ class ChatExchange:
     async def _attempt(self, attempt: ProviderAttempt, seconds: float) -> AttemptError | None:
         """Make an attempt, report it, and send its answer; return its error."""
         reply, session = self._sse_reply, self._parts.session
-        answer: dict[str, Any] = {}
         try:
-            if reply is None:
-                answer = await attempt.read_json(session, seconds)
-            else:
-                await attempt.relay_stream(session, reply, seconds)
+            answer = await attempt.run(session, reply, seconds)
         except AttemptError as error:
             error.message = attempt.provider.redact(error.message)
             self._report(attempt, error)
@@ -165,7 +169,7 @@ class ChatExchange:
             if reply is None:
                 await self._json_reply.answer(answer, self._block())
             else:
-                await reply.finish(attempt.answer_fields, self._block())
+                await reply.finish(attempt.answer_fields, attempt.usage_event, self._block())
                 await attempt.drain()
             return None
         finally:
@@ -210,7 +214,7 @@ class ChatExchange:
 
 
 class ProviderAttempt:
-    """One attempt; call `read_json` or `relay_stream` once, then `close`."""
+    """One attempt; call `run` once, then `close`."""
 
     def __init__(
         self,
@@ -221,9 +225,10 @@ class ProviderAttempt:
     ) -> None:
         self.planned = planned
         self.provider = provider
-        self._summary = AnswerSummary()
-        names = {"model": planned.model, "provider": provider.name}
-        self._relay = ChunkRelay(self._summary, names)
+        self._summary = AnswerSummary(request.fields.get("tools"))
+        self._names = {"model": planned.model, "provider": provider.name}
+        self._relay = ChunkRelay(self._summary, self._names, wants_usage=request.wants_usage)
+        self._tool_use: evidence_pb2.ToolUse | None = None
         self._request = request
         self._capabilities = capabilities
         self._loop = asyncio.get_running_loop()
@@ -244,7 +249,25 @@ class ProviderAttempt:
         """The fields that name this answer in chunks of our own."""
         return self._relay.answer_fields
 
-    async def read_json(self, session: ProviderSession, seconds: float) -> dict[str, Any]:
+    @property
+    def usage_event(self) -> bytes:
+        """The usage as the last chunk, if the caller asked for it."""
+        return self._relay.usage_event
+
+    async def run(self, session: ProviderSession, reply: SseReply | None, seconds: float) -> bytes:
+        """Relay a stream, or return a whole answer; raise AttemptError."""
+        try:
+            if reply is None:
+                return await self.read_json(session, seconds)
+            await self.relay_stream(session, reply, seconds)
+        except (AttemptError, ErrorReply, InvalidField):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a provider's bytes may cause
+            log.error("attempt failed unexpectedly", **bug_fields(error))  # noqa: TRY400 - no trace
+            raise AttemptError(taxonomy.MALFORMED, HTTP_OK) from None
+        return b""
+
+    async def read_json(self, session: ProviderSession, seconds: float) -> bytes:
         """Return the answer to a request that is not streamed; raise AttemptError."""
         try:
             async with asyncio.timeout(min(self.provider.timeouts.answer, seconds)):
@@ -252,14 +275,15 @@ class ProviderAttempt:
         except TimeoutError:
             raise AttemptError(self._late) from None
         try:
-            answer = self._summary.add(orjson.loads(body), "message")
-        except orjson.JSONDecodeError:
+            answer = self._summary.add_answer(decode_json(body.removeprefix(_BOM)))
+            answer.pop("openrouter_metadata", None)
+            answer.update(self._names)
+            answer.setdefault("system_fingerprint", None)
+            encoded = encode_json(answer)
+        except ValueError:  # not JSON, or nested too deeply to be written
             raise AttemptError(taxonomy.MALFORMED, HTTP_OK) from None
-        if not answer["choices"]:
-            raise AttemptError(taxonomy.EMPTY, HTTP_OK)
-        answer.update(model=self.planned.model, provider=self.provider.name)
-        answer.setdefault("system_fingerprint", None)
-        return answer
+        self._tool_use = self._summary.tool_use(self._offered())
+        return encoded
 
     async def relay_stream(self, session: ProviderSession, reply: SseReply, seconds: float) -> None:
         """Relay a stream to its end; raise AttemptError, after complete events only."""
@@ -286,8 +310,9 @@ class ProviderAttempt:
             ) from None
         if self._relay.error:
             raise self._relay.error
-        if not self._summary.finished:
+        if not (self._summary.finished and self.has_started):
             raise AttemptError(taxonomy.CUT if self.has_started else taxonomy.EMPTY, HTTP_OK)
+        self._tool_use = self._summary.tool_use(self._offered())
 
     async def drain(self) -> None:
         """Read to the end of a finished stream, so that its connection can be reused."""
@@ -295,6 +320,9 @@ class ProviderAttempt:
             async with asyncio.timeout(_DRAIN_SECONDS):
                 if self._response is not None and not self._response.content.at_eof():
                     await self._response.content.readany()
+
+    def _offered(self) -> evidence_pb2.ToolUse | None:
+        return self._request.tool_use(self._capabilities)
 
     def close(self) -> None:
         """Release the connection."""
@@ -311,7 +339,7 @@ class ProviderAttempt:
         """Give bytes to the caller; before the first token hold them back."""
         if self._first_token_at is None:
             self._held += data
-            if len(self._held) > MAX_EVENT_BYTES:
+            if len(self._held) > _MAX_HELD_BYTES:
                 raise EventTooLong
             if not self._summary.has_token:
                 return
@@ -340,7 +368,7 @@ class ProviderAttempt:
             duration_s=perf_counter() - self._began,
             completion_tokens=self._summary.tokens,
             retry_after_s=None if error is None else error.retry_after,
-            tools=self._summary.tool_use(self._request, self._capabilities, answered=error is None),
+            tools=self._tool_use if error is None else self._offered(),
         )
         now = time_ns()
         outcome.at.seconds, outcome.at.nanos = now // 10**9, now % 10**9

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from assay.forward.taxonomy import CALLER_ERROR, FORBIDDEN, RATE_LIMITED, AttemptError
@@ -75,6 +77,12 @@ class ErrorReply(Exception):
     def retry_after_header(self) -> int:
         """`Retry-After` in whole seconds, rounded up."""
         return math.ceil(self.retry_after or 0.0)
+
+
+def bug_fields(error: Exception) -> dict[str, str]:
+    """Return what is logged of an unexpected exception: its message could hold a prompt."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return {"error": type(error).__name__, "at": f"{Path(frame.filename).name}:{frame.lineno}"}
 
 
 def no_endpoint_error(decision: pb.DecideResponse, requested: Sequence[str]) -> ErrorReply:

@@ -36,9 +36,11 @@ class JsonReply:
         self.on_end = on_end
         self.send = send
 
-    async def answer(self, answer: dict[str, Any], block: MetadataBlock) -> None:
-        """Send a provider's answer, with the metadata block if there is one."""
-        await self._respond(200, orjson.dumps(_with_block(answer, block)))
+    async def answer(self, answer: bytes, block: MetadataBlock) -> None:
+        """Send a provider's answer, a JSON object, with the metadata block if there is one."""
+        if block is not None:
+            answer = b'%b,"openrouter_metadata":%b}' % (answer[:-1], orjson.dumps(block))
+        await self._respond(200, answer)
 
     async def fail(self, reply: ErrorReply, block: MetadataBlock) -> None:
         """Send an error in its envelope."""
@@ -89,10 +91,15 @@ class SseReply:
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
-    async def finish(self, answer_fields: dict[str, Any], block: MetadataBlock) -> None:
-        """End a complete answer, after a chunk with the metadata block if there is one."""
+    async def finish(
+        self, answer_fields: dict[str, Any], usage_event: bytes, block: MetadataBlock
+    ) -> None:
+        """End a complete answer, after a chunk with the metadata block if there is one.
+
+        The usage comes last: clients look for it in the last chunk.
+        """
         last = _encode_chunk({**answer_fields, "choices": []}, block) if block else b""
-        await self._end(last + _DONE)
+        await self._end(last + usage_event + _DONE)
 
     async def fail(
         self, reply: ErrorReply, block: MetadataBlock, answer_fields: dict[str, Any] | None = None

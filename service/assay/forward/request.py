@@ -46,6 +46,7 @@ _MODALITIES: Final = {
 }
 _MAX_QUESTION_BYTES: Final = 256 * 1024
 _NULL: Final = Raw(b"null")
+_TRUE: Final = Raw(b"true")
 
 
 class _Part(Struct):
@@ -77,6 +78,7 @@ class ChatRequest:
     fields: Mapping[str, Raw]
     stream: bool
     after_tool_result: bool
+    wants_usage: bool = False
 
     def body(self, model: str, capabilities: EndpointCapabilities) -> bytes:
         """Return the body for an endpoint.
@@ -156,7 +158,15 @@ def read_request(body: bytes, *, tenant: str, session_id: str, request_id: str) 
         raise InvalidField("body", what, f"at most {_MAX_QUESTION_BYTES}")
     stream = _read(fields, "stream", bool, "true or false") or False
     after_tool_result = bool(messages) and messages[-1].role in ("tool", "function")
-    return ChatRequest(question, fields, stream, after_tool_result)
+    wants_usage = stream and _wants_usage(fields)
+    return ChatRequest(question, fields, stream, after_tool_result, wants_usage)
+
+
+def _wants_usage(fields: Mapping[str, Raw]) -> bool:
+    """Return whether the caller of a stream asks for usage, in OpenAI's or in OpenRouter's way."""
+    options = _read(fields, "stream_options", dict[str, Raw], "an object") or {}
+    usage = _read(fields, "usage", dict[str, Raw], "an object") or {}
+    return _TRUE in (options.get("include_usage"), usage.get("include"))
 
 
 def _read(fields: Mapping[str, Raw], name: str, kind: type[T], expected: str) -> T | None:
@@ -184,7 +194,7 @@ def _tool_choice(value: object) -> str | None:
     allowed = value.get("allowed_tools", value)
     if kind == "allowed_tools" and isinstance(allowed, dict):
         return str(allowed.get("mode", "auto"))
-    return str(kind)
+    return "function" if kind == "custom" else str(kind)  # either names one tool
 
 
 def _modalities(messages: Iterable[_Message]) -> set[str]:

@@ -17,25 +17,31 @@ INVARIANT: bytes take this shortcut only if they are events that differ from the
 but their texts. A text must not contain an unescaped quote: the quote would end it, and other
 fields would follow, such as a tool call, an error or `finish_reason`. Instead of judging each
 backslash, the relay parses the bytes if an escaped quote occurs or a quote is left after the split.
+A text must also be the inside of a JSON string: printable, with complete escapes. Half of a
+surrogate pair is one, so a pair that is split over two chunks passes unchanged.
 
 The shortcut needs bytes that begin and end at the boundaries of events. Other bytes go through
 `EventSplitter`, which keeps the incomplete last event for the next read. Both paths relay only
 complete events, so a caller never gets half of one.
 
 A parsed event that is an error or not a chunk sets `error`, and `[DONE]` sets `done`. What follows
-in the same read is dropped.
+in the same read is dropped. An event without a choice shows nothing and is skipped. Usage is taken
+out of all chunks; `usage_event` has it if the caller asked for it, for the end of the stream.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, NamedTuple
-
-import orjson
 
 from assay.forward.answer_summary import AnswerSummary
 from assay.forward.taxonomy import HTTP_OK, MALFORMED, AttemptError
+from assay.forward.upstream import MAX_ANSWER_BYTES
+from assay.toolcalls.json_values import decode_json, encode_json
 
-MAX_EVENT_BYTES: Final = 1024 * 1024
+MAX_EVENT_BYTES: Final = MAX_ANSWER_BYTES
+_BOM: Final = b"\xef\xbb\xbf"
+_ESCAPED: Final = re.compile(rb"""[^\\]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^\\]*)*""")
 _END: Final = b"\n\n"
 _QUOTE: Final = b'"'
 _BACKSLASH: Final = b"\\"
@@ -48,34 +54,59 @@ class EventTooLong(Exception):
 
 def encode_event(value: object) -> bytes:
     """Return a JSON value as one event."""
-    return b"data: " + orjson.dumps(value) + _END
+    return b"data: " + encode_json(value) + _END
 
 
 class EventSplitter:
-    """Takes bytes as they arrive and returns complete events; `rest` is less than one event."""
+    """Takes bytes as they arrive and returns complete events.
+
+    `rest` is less than one event. It is kept in pieces: an event may arrive in thousands of reads.
+    """
 
     def __init__(self) -> None:
-        self.rest = b""
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._ends_in_cr = False
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether an event has begun that is not complete."""
+        return bool(self._pieces) or self._ends_in_cr
 
     def split(self, data: bytes) -> bytes:
-        """Return all events that are complete by now, with LF as line end."""
-        data = self.rest + data
-        if b"\r" in data:
-            data = data.replace(b"\r\n", b"\n")
+        """Return all events that are complete by now, with LF as line end; raise EventTooLong."""
+        if self._ends_in_cr or b"\r" in data:
+            data = self._with_line_feeds(data)
         end = data.rfind(_END) + len(_END)
         if end < len(_END):
-            end = 0
-        self.rest = data[end:]
-        if len(self.rest) > MAX_EVENT_BYTES:
-            raise EventTooLong
-        return data[:end]
+            follows_lf = bool(self._pieces) and self._pieces[-1].endswith(b"\n")
+            end = 1 if follows_lf and data.startswith(b"\n") else 0
+        if not end:
+            self._keep(data)
+            return b""
+        events = b"".join([*self._pieces, data[:end]])
+        self._pieces, self._size = [], 0
+        self._keep(data[end:])
+        return events
 
     def finish(self) -> bytes:
         """Return the rest at the end as an event: one without its empty line, or bare JSON."""
-        rest, self.rest = self.rest.strip(), b""
-        if rest.startswith(b"{"):
-            rest = b"data: " + rest.replace(b"\n", b" ")
+        rest, self._pieces = b"".join(self._pieces).strip(), []
         return rest + _END if rest else b""
+
+    def _with_line_feeds(self, data: bytes) -> bytes:
+        """Replace CR and CRLF; keep a CR at the end, as the LF of the pair may follow."""
+        data = b"\r" + data if self._ends_in_cr else data
+        self._ends_in_cr = data.endswith(b"\r")
+        data = data[:-1] if self._ends_in_cr else data
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _keep(self, data: bytes) -> None:
+        if data:
+            self._pieces.append(data)
+            self._size += len(data)
+        if self._size > MAX_EVENT_BYTES:
+            raise EventTooLong
 
 
 class _TextFrame(NamedTuple):
@@ -92,18 +123,22 @@ class ChunkRelay:
     answer in chunks of our own.
     """
 
-    def __init__(self, summary: AnswerSummary, names: dict[str, Any]) -> None:
+    def __init__(
+        self, summary: AnswerSummary, names: dict[str, Any], *, wants_usage: bool = False
+    ) -> None:
         self.error: AttemptError | None = None
         self.done = False
         self.answer_fields = names
+        self.usage_event = b""
         self._summary = summary
         self._names = names
+        self._wants_usage = wants_usage
         self._splitter = EventSplitter()
         self._pattern: tuple[_TextFrame, _TextFrame] | None = None
 
     def relay(self, data: bytes) -> bytes:
         """Return what the caller gets for the bytes that arrived; raise EventTooLong."""
-        if not self._splitter.rest and (relayed := self._relay_texts(data)):
+        if not self._splitter.has_rest and (relayed := self._relay_texts(data)):
             return relayed
         return self._relay_events(self._splitter.split(data))
 
@@ -128,27 +163,27 @@ class ChunkRelay:
             return b""
         text = data[len(head) : -len(tail)]
         if _QUOTE not in text:
-            return b"" if text.endswith(_BACKSLASH) else our_head + text + our_tail
+            return our_head + text + our_tail if _is_string_content(text) else b""
         texts = text.split(tail + head)
-        if _ESCAPED_QUOTE in data or _QUOTE in b"".join(texts):
+        joined = b"".join(texts)
+        if _ESCAPED_QUOTE in data or _QUOTE in joined or not all(map(_is_string_content, texts)):
             return b""
         return our_head + (our_tail + our_head).join(texts) + our_tail
 
     def _parse_event(self, event: bytes) -> bytes:
-        data = _data_of(event)
-        if data is None:
+        data = _data_of(event.removeprefix(_BOM))
+        if not data:
             return b""
-        if data.strip() == b"[DONE]":
+        if data == b"[DONE]":
             self.done = True
             return b""
         try:
-            chunk = self._summary.add(orjson.loads(data), "delta")
-        except orjson.JSONDecodeError:
+            chunk = self._summary.add_chunk(_decode_event(data))
+            return self._rewrite(event, chunk)
+        except ValueError:  # not JSON, or nested too deeply to be written
             self.error = AttemptError(MALFORMED, HTTP_OK)
         except AttemptError as error:
             self.error = error
-        else:
-            return self._rewrite(event, chunk)
         return b""
 
     def _rewrite(self, event: bytes, chunk: dict[str, Any]) -> bytes:
@@ -156,10 +191,15 @@ class ChunkRelay:
         if "id" not in self.answer_fields:
             own = {name: value for name, value in chunk.items() if name in ("id", "created")}
             self.answer_fields = {**self._names, **own}
-        text = _only_text(chunk)
+        usage = chunk.pop("usage", None)
         chunk.update(self._names)
         chunk.setdefault("system_fingerprint", None)
+        if usage and self._wants_usage:
+            self.usage_event = encode_event({**chunk, "choices": [], "usage": usage})
+        if not chunk["choices"]:
+            return b""
         rewritten = encode_event(chunk)
+        text = None if usage else _only_text(chunk)
         if text is not None:
             theirs, ours = _frame(event + _END, *text), _frame(rewritten, *text)
             if theirs and ours:
@@ -167,26 +207,54 @@ class ChunkRelay:
         return rewritten
 
 
+def _is_string_content(text: bytes) -> bool:
+    """Return whether text without quotes is surely the inside of a JSON string."""
+    try:
+        is_printable = text.decode().isprintable()
+    except UnicodeDecodeError:
+        return False
+    return is_printable and (_BACKSLASH not in text or _ESCAPED.fullmatch(text) is not None)
+
+
 def _data_of(event: bytes) -> bytes | None:
-    """Return the data of an event, its lines joined; `None` for comments and other fields."""
+    """Return the data of an event, its lines joined; `None` for comments and other fields.
+
+    Bare JSON instead of an event is data too: errors are often sent so.
+    """
     lines = [line for line in event.split(b"\n") if line.startswith(b"data:")]
-    return b"\n".join(line[5:].removeprefix(b" ") for line in lines) if lines else None
+    if lines:
+        return b"\n".join(line[5:].removeprefix(b" ") for line in lines).strip()
+    bare = event.strip()
+    return bare if bare.startswith((b"{", b"[")) else None
+
+
+def _decode_event(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
+    """Return the value of an event; bytes that are not UTF-8 are replaced, as event streams are."""
+    try:
+        return decode_json(data)
+    except ValueError:
+        text = data.decode(errors="replace").encode()
+        if text == data:
+            raise
+        return decode_json(text)
 
 
 def _only_text(chunk: dict[str, Any]) -> tuple[str, str] | None:
     """Return name and value of a chunk's one text, or `None` if it carries anything else."""
     choices = chunk["choices"]
-    if len(choices) != 1 or chunk.get("usage") or choices[0].get("finish_reason"):
+    if len(choices) != 1 or choices[0].get("finish_reason"):
         return None
-    delta = choices[0].get("delta") or {}
+    delta = choices[0]["delta"]
     filled = [(name, value) for name, value in delta.items() if value and name != "role"]
     return filled[0] if len(filled) == 1 and isinstance(filled[0][1], str) else None
 
 
 def _frame(event: bytes, name: str, text: str) -> _TextFrame | None:
     """Return the frame of a text that occurs once and is written without escapes."""
+    encoded = text.encode(errors="surrogatepass")
     for colon in (b":", b": "):
-        before, found, after = event.partition(b'"%b"%b"' % (name.encode(), colon))
-        if found and after.startswith(text.encode() + _QUOTE) and after.count(found) == 0:
-            return _TextFrame(before + found, after[len(text.encode()) :])
+        field = b'"%b"%b"' % (name.encode(errors="surrogatepass"), colon)
+        before, found, after = event.partition(field)
+        if found and after.startswith(encoded + _QUOTE) and after.count(found) == 0:
+            return _TextFrame(before + found, after[len(encoded) :])
     return None

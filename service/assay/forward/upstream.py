@@ -13,7 +13,7 @@ from assay.forward.addresses import CheckedResolver
 from assay.forward.settings import ProviderConnection, ProviderConnections
 from assay.forward.taxonomy import HTTP_OK, AttemptError, kind_of_status, parse_retry_after
 
-_MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
+MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
 _MAX_ERROR_BYTES: Final = 64 * 1024
 _MAX_BYTES_IN_ONE_WRITE: Final = 1024 * 1024
 _HEADERS: Final = {
@@ -89,7 +89,7 @@ async def _status_error(response: aiohttp.ClientResponse) -> AttemptError:
     return AttemptError(kind, response.status, retry_after=seconds, message=message)
 
 
-async def read_body(response: aiohttp.ClientResponse, limit: int = _MAX_ANSWER_BYTES) -> bytes:
+async def read_body(response: aiohttp.ClientResponse, limit: int = MAX_ANSWER_BYTES) -> bytes:
     """Return a body; raise AttemptError if it is longer than the limit or breaks off."""
     parts, size = [], 0
     try:

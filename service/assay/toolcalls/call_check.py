@@ -23,8 +23,17 @@ Results differ from those of `@cfworker/json-schema` in these cases:
 - An integer beyond 2^53 is compared exactly first, and as `JSON.parse`'s double only if that fails.
 - A number beyond the doubles is the largest double, not infinity; a lone surrogate is U+FFFD.
 - Arguments of more than 1,048,576 characters, or nested deeper than 128 levels, are invalid JSON.
-- A call without `arguments` is invalid JSON. A type name outside Draft 7, such as `dict`, matches
-  nothing, as it does there.
+- A type name outside Draft 7, such as `dict`, matches nothing, as it does there.
+
+Calls are counted as OpenRouter counts them, except that:
+
+- A call without arguments (missing, null, or blank text) is valid if the tool's schema admits `{}`:
+  many models write nothing for a tool without parameters. Otherwise it is invalid JSON, and always
+  with `check(…, accepts_blank=False)`, which is OpenRouter's count.
+- A call of a custom tool is valid if a custom tool of that name was offered and its input is text;
+  there is no schema to break. OpenRouter does not document how it counts these.
+- Arguments that are a JSON object or list instead of text are checked as they are. Any other value
+  in place of the text is invalid JSON, and a name that is not text is an unknown name.
 """
 
 from __future__ import annotations
@@ -35,7 +44,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import chain
 from sys import float_info
 from threading import Lock
 from typing import Any, Final, NoReturn
@@ -47,6 +55,7 @@ from msgspec import DecodeError, Struct, ValidationError
 from msgspec.json import Decoder
 
 from assay.toolcalls.draft7 import lower
+from assay.toolcalls.json_values import is_deeper
 from assay.toolcalls.schema_cost import SchemaCost, cost_of
 
 _LONGEST_SCHEMA: Final = 1 << 16  # in bytes
@@ -63,7 +72,9 @@ _BYTES_PER_STEP: Final = 512
 _LARGE_OR_MULTIPLE: Final = re.compile(rb'[0-9]{16}|"multipleOf"')
 NO_SCHEMA: Final = b""
 
-_Function = Mapping[str, Any]  # the `function` of a tool or a call
+_CUSTOM_TYPES: Final = ("custom", "custom_tool_call")  # of tools and calls in the Responses API
+
+_Function = Mapping[str, Any]  # the `function` or `custom` of a tool or a call
 
 
 class CallClass(StrEnum):
@@ -114,9 +125,23 @@ def _parse(text: str) -> Any:  # noqa: ANN401 - any JSON value
         except RecursionError as error:
             raise _NotJsonError from error
     may_be_deep = len(text) > _SHORT and text.count("[") + text.count("{") > _DEEPEST_ARGUMENTS
-    if may_be_deep and _is_deeper(value, _DEEPEST_ARGUMENTS):
+    if may_be_deep and is_deeper(value, _DEEPEST_ARGUMENTS):
         raise _NotJsonError
     return value
+
+
+def is_json(text: str) -> bool:
+    """Return whether `check` reads text as JSON."""
+    try:
+        _parse(text)
+    except _NotJsonError:
+        return False
+    return True
+
+
+def is_blank(arguments: object) -> bool:
+    """Return whether a call has no arguments: none, or text without a character."""
+    return arguments is None or (isinstance(arguments, str | bytes) and not arguments.strip())
 
 
 def _parses_nowhere(text: object, error: DecodeError) -> bool:
@@ -145,20 +170,11 @@ def _text_of(value: object) -> str:
     try:
         if isinstance(value, bytes):
             return value.decode()
-        if value is not None:
+        if isinstance(value, dict | list):
             return json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise _NotJsonError from error
     raise _NotJsonError
-
-
-def _is_deeper(value: object, levels: int) -> bool:
-    """Whether a value nests deeper than this many levels."""
-    level = [value] if isinstance(value, dict | list) else []
-    for _ in range(levels):
-        items = (item.values() if isinstance(item, dict) else item for item in level)
-        level = [item for item in chain.from_iterable(items) if isinstance(item, dict | list)]
-    return bool(level)
 
 
 def _integer(text: str) -> int | float:
@@ -231,7 +247,7 @@ def _compile(key: bytes) -> CompiledSchema:
     size = 1 + len(key) // _BYTES_PER_STEP
     try:
         schema = _parse_with_doubles(key.decode())
-        if not isinstance(schema, dict | bool) or _is_deeper(schema, _DEEPEST_SCHEMA):
+        if not isinstance(schema, dict | bool) or is_deeper(schema, _DEEPEST_SCHEMA):
             return _accept_all(size)
         nodes = lower(schema)
         cost = cost_of(nodes) if nodes else SchemaCost(1, 1)
@@ -292,14 +308,16 @@ class OfferedTools(dict[str, CompiledSchema | None]):
     """The tools of one or several requests, as in OpenAI's API.
 
     Each schema is compiled on first use. An unknown name maps to `None`. Of two tools with one name
-    the later counts; items that are not functions are skipped.
+    the later counts. `names` are those of all tools, `custom_names` those of custom tools, which
+    take free text; items that are neither are skipped.
     """
 
-    __slots__ = ("_functions",)
+    __slots__ = ("_functions", "custom_names")
 
     def __init__(self, tools: Iterable[object] | None) -> None:
         listed: list[Any] = tools if isinstance(tools, list) else list(tools or ())
         self._functions: dict[str, _Function]
+        self.custom_names: frozenset[str] = frozenset()
         try:
             self._functions = {tool["function"]["name"]: tool["function"] for tool in listed}
         except (KeyError, TypeError):
@@ -308,6 +326,8 @@ class OfferedTools(dict[str, CompiledSchema | None]):
                 for function in map(_function_of, listed)
                 if isinstance(name := function.get("name"), str)
             }
+            names = [custom.get("name") for custom in map(_custom_of, listed) if custom]
+            self.custom_names = frozenset(name for name in names if isinstance(name, str))
 
     def __missing__(self, name: str) -> CompiledSchema | None:
         function = self._functions.get(name)
@@ -316,20 +336,40 @@ class OfferedTools(dict[str, CompiledSchema | None]):
         schema = self[name] = compile_schema(schema_key(function.get("parameters")))
         return schema
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all tools."""
+        return self.custom_names | self._functions.keys()
+
+    def admits_blank(self, name: str) -> bool:
+        """Return whether a function takes `{}`, so that a call without arguments is valid."""
+        schema = self[name]
+        return schema is not None and schema.accepts({})
+
 
 def check(
-    tools: OfferedTools | Iterable[object] | None, tool_calls: Iterable[object] | None
+    tools: OfferedTools | Iterable[object] | None,
+    tool_calls: Iterable[object] | None,
+    *,
+    accepts_blank: bool = True,
 ) -> ToolCallCheck:
     """Classify every call of an answer by the tools that its request offered.
 
     Arguments are JSON text, or already parsed values. Passing `OfferedTools` for several answers to
-    one request saves looking its schemas up again.
+    one request saves looking its schemas up again. With `accepts_blank`, a call without arguments
+    is valid if the tool's schema admits `{}`; otherwise it is invalid JSON, as OpenRouter counts.
     """
     known = tools if isinstance(tools, OfferedTools) else OfferedTools(tools)
-    return ToolCallCheck(tuple([_classify(call, known) for call in tool_calls or ()]))
+    found = [_classify(call, known, accepts_blank=accepts_blank) for call in tool_calls or ()]
+    return ToolCallCheck(tuple(found))
 
 
-def _classify(item: Any, tools: OfferedTools) -> CallClass:  # noqa: ANN401 - unchecked JSON
+def _classify(
+    item: Any,  # noqa: ANN401 - unchecked JSON
+    tools: OfferedTools,
+    *,
+    accepts_blank: bool,
+) -> CallClass:
     """Classify a call: fast if it is short and plain, as almost all are, otherwise with care."""
     text = None
     try:
@@ -345,21 +385,33 @@ def _classify(item: Any, tools: OfferedTools) -> CallClass:  # noqa: ANN401 - un
             if not schema.rounds:
                 return CallClass.SCHEMA_MISMATCH
     except DecodeError as error:
-        if _parses_nowhere(text, error):
+        if not is_blank(text) and _parses_nowhere(text, error):
             return CallClass.INVALID_JSON
     except (KeyError, RecursionError, TypeError, UnicodeError):
         pass  # not plain
-    return _classify_carefully(_function_of(item), tools)
+    if custom := _custom_of(item):
+        return _classify_custom(custom, tools)
+    return _classify_carefully(_function_of(item), tools, accepts_blank=accepts_blank)
 
 
-def _classify_carefully(call: _Function, tools: OfferedTools) -> CallClass:
+def _classify_custom(call: _Function, tools: OfferedTools) -> CallClass:
+    if not isinstance(call.get("input"), str):
+        return CallClass.INVALID_JSON
+    name = call.get("name")
+    is_known = isinstance(name, str) and name in tools.custom_names
+    return CallClass.VALID if is_known else CallClass.UNKNOWN_NAME
+
+
+def _classify_carefully(call: _Function, tools: OfferedTools, *, accepts_blank: bool) -> CallClass:
+    name, arguments = call.get("name"), call.get("arguments")
+    schema = tools[name] if isinstance(name, str) else None
+    if accepts_blank and is_blank(arguments) and schema is not None and schema.accepts({}):
+        return CallClass.VALID
     try:
-        text = _text_of(call.get("arguments"))
+        text = _text_of(arguments)
         value = _parse(text)
     except _NotJsonError:
         return CallClass.INVALID_JSON
-    name = call.get("name")
-    schema = tools[name] if isinstance(name, str) else None
     if schema is None:
         return CallClass.UNKNOWN_NAME
     if len(text) > schema.longest or schema.accepts(value):
@@ -374,7 +426,20 @@ def _function_of(item: object) -> _Function:
 
     In the Responses API, the item itself has the fields of the function.
     """
-    if not isinstance(item, dict):
+    if not isinstance(item, dict) or _custom_of(item):
         return {}
     function = item.get("function", item)
     return function if isinstance(function, dict) else {}
+
+
+def _custom_of(item: object) -> _Function:
+    """Return the custom part of a tool or call, or nothing if it is a function.
+
+    In the Responses API, the item itself has the fields of the custom tool.
+    """
+    if not isinstance(item, dict) or "function" in item:
+        return {}
+    custom = item.get("custom")
+    if isinstance(custom, dict):
+        return custom
+    return item if item.get("type") in _CUSTOM_TYPES else {}
