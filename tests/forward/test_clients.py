@@ -146,7 +146,10 @@ def test_openrouter_chats(openrouter_client: Any) -> None:
 
 def test_openrouter_streams(openrouter_client: Any) -> None:
     with openrouter_client.chat.send(
-        model=MODEL, messages=[{"role": "user", "content": "hello"}], stream=True
+        model=MODEL,
+        messages=[{"role": "user", "content": "hello"}],
+        stream=True,
+        stream_options={"include_usage": True},
     ) as stream:
         chunks = list(stream)
 
