@@ -299,13 +299,13 @@ def test_a_candidate_report_has_coverage_changes_shares_prices_and_errors(
     assert abs(sum(moved.values())) < 1e-9
     before, after = found["before"], found["after"]
     assert before["mean_list_price_usd_per_mtok"] > 0 < after["mean_list_price_usd_per_mtok"]
-    assert after["errored_tool_calls_expected"] < before["errored_tool_calls_expected"]
+    assert after["errored_requests_expected"] < before["errored_requests_expected"]
     assert people.code == 0
     assert people.out.startswith("21 of 21 decisions (100.0%) can be compared")
     for word in (
         "changed shares of first attempts",
         "mean list price",
-        "errored tool calls expected",
+        "errored tool-call requests expected",
     ):
         assert word in people.out
     exacto.write_text("nonsense: [")

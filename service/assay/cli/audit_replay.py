@@ -28,7 +28,7 @@ _TOTALS = (  # the name, field and format of each total of first attempts
     ("no endpoint can serve", "unserved", ""),
     ("mean list price, USD per million tokens", "mean_price", ".4f"),
     ("requests with tools, first endpoint measured", "tool_decisions", ""),
-    ("errored tool calls expected of these", "errored_expected", ".2f"),
+    ("errored tool-call requests expected of these", "errored_expected", ".2f"),
     ("errors per such request", "error_rate", ".4f"),
 )
 _NOT_IDENTICAL = 1
@@ -143,7 +143,7 @@ def _totals_json(totals: FirstAttemptTotals) -> dict[str, Any]:
         "priced": totals.priced,
         "mean_list_price_usd_per_mtok": totals.mean_price,
         "tool_decisions_measured": totals.tool_decisions,
-        "errored_tool_calls_expected": totals.errored_expected if totals.tool_decisions else None,
+        "errored_requests_expected": totals.errored_expected if totals.tool_decisions else None,
         "error_rate_expected": totals.error_rate,
     }
 

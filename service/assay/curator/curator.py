@@ -27,7 +27,7 @@ from typing import Final, Protocol
 import structlog
 from sqlalchemy import Engine
 
-from assay.curator.garbage_collection import paused_collection
+from assay.curator.gc_pause import paused_collection
 from assay.decision_log.retention import prune_published
 from assay.engine.policy.policy import Policy
 from assay.engine.pool.judge import judge

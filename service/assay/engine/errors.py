@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class AssayError(Exception):
-    """Anything Assay raises on purpose; the message is one line naming field and value."""
+    """Anything Assay raises on purpose; the message names field and value."""
 
 
 class CallerError(AssayError):

@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 from sqlalchemy import Engine
 
-from assay.curator.garbage_collection import paused_collection
+from assay.curator.gc_pause import paused_collection
 from assay.engine.errors import AssayError, OperatorError
 from assay.engine.policy.policy import Policy
 from assay.engine.policy.rule_set import PolicySource
