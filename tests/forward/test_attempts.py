@@ -17,6 +17,14 @@ FAILURES = (
     ("s401", "rejected", "rejected", 401),
     ("s402", "rejected", "rejected", 402),
     ("s403", "forbidden", "forbidden", 403),
+    ("s400", "caller_error", "caller_error", 400),
+    ("s413", "too_large", "too_large", 413),
+    ("blank400", "refused", "refused", 400),
+    ("html400", "refused", "refused", 400),
+    ("html413", "too_large", "too_large", 413),
+    ("key400", "rejected", "rejected", 400),
+    ("quota403", "rejected", "rejected", 403),
+    ("key_in_answer", "rejected", "rejected", 400),
     ("s404", "rejected", "rejected", 404),
     ("s429", "rate_limited", "rate_limited", 429),
     ("s500", "server_error", "server_error", 500),
@@ -39,6 +47,9 @@ RESULTS = {
     "headers_late": pb.RESULT_TIMEOUT,
     "rejected": pb.RESULT_PROVIDER_ERROR,
     "forbidden": pb.RESULT_CALLER_ERROR,
+    "caller_error": pb.RESULT_CALLER_ERROR,
+    "refused": pb.RESULT_PROVIDER_ERROR,
+    "too_large": pb.RESULT_CALLER_ERROR,
     "rate_limited": pb.RESULT_RATE_LIMITED,
     "server_error": pb.RESULT_PROVIDER_ERROR,
     "redirect": pb.RESULT_PROVIDER_ERROR,
@@ -81,29 +92,42 @@ def test_the_next_endpoint_answers_after_a_failure(
 
 
 @pytest.mark.parametrize("stream", JSON_AND_STREAM)
-@pytest.mark.parametrize("code", [400, 413, 422])
-def test_an_error_of_the_callers_own_skips_the_model(
-    world: ScriptedForwarder, code: int, *, stream: bool
-) -> None:
-    before = len(world.provider.seen)
-    got = world.ask(f"lab/s{code}.good", models=["lab/other"], stream=stream)
-    assert got.status == 200
-    assert world.called(before) == [f"s{code}", "other"]
-    assert [o.result for o in world.seen(got.decision_id, 2)] == [
-        pb.RESULT_CALLER_ERROR,
-        pb.RESULT_ANSWERED,
-    ]
-
-
-@pytest.mark.parametrize("stream", JSON_AND_STREAM)
-def test_an_error_of_the_callers_own_reaches_the_caller_if_no_model_is_left(
+def test_a_model_is_given_up_when_a_second_endpoint_rejects_the_request(
     world: ScriptedForwarder, *, stream: bool
 ) -> None:
     before = len(world.provider.seen)
-    got = world.ask("lab/s400.good", stream=stream)
-    assert got.status == 400
-    assert got.json["error"]["message"] == "the context is too long"
-    assert world.called(before) == ["s400"]
+    got = world.ask("lab/s400.s500.s422.good", models=["lab/other"], stream=stream)
+    assert got.status == 200
+    assert world.called(before) == ["s400", "s500", "s422", "other"]
+
+
+@pytest.mark.parametrize("stream", JSON_AND_STREAM)
+@pytest.mark.parametrize(
+    ("model", "status", "message"),
+    [
+        pytest.param("lab/s400", 400, "the context is too long", id="the only endpoint"),
+        pytest.param("lab/s422.s400.good", 400, "the context is too long", id="two that agree"),
+        pytest.param("lab/s500.s413", 413, "the request is larger than", id="too large"),
+        pytest.param("lab/html400.key400", 503, "every attempt at a provider", id="refused by all"),
+    ],
+)
+def test_the_caller_gets_a_rejection_of_the_request_and_none_of_the_account(
+    world: ScriptedForwarder, model: str, status: int, message: str, *, stream: bool
+) -> None:
+    got = world.ask(model, stream=stream)
+    assert got.status == status
+    assert got.json["error"]["message"].startswith(message)
+    assert KEY not in got.body.decode()
+
+
+def test_an_unsupported_parameter_is_reported_if_the_request_had_it(
+    world: ScriptedForwarder,
+) -> None:
+    for fields, unsupported in (({"seed": 7}, "parameters.seed"), ({"top_k": 7}, "")):
+        got = world.ask("lab/noseed.good", **fields)
+        first, second = world.seen(got.decision_id, 2)
+        assert (first.result, first.unsupported) == (pb.RESULT_CALLER_ERROR, unsupported)
+        assert (second.result, second.unsupported) == (pb.RESULT_ANSWERED, "")
 
 
 @pytest.mark.parametrize(
@@ -243,12 +267,29 @@ def test_an_error_after_comments_is_the_last_event(world: ScriptedForwarder) -> 
 def test_the_only_endpoint_is_retried_once_after_a_broken_connection(
     world: ScriptedForwarder,
 ) -> None:
-    before = len(world.provider.seen)
-    assert world.ask("lab/drop").status == 503
-    assert world.called(before) == ["drop", "drop"]
+    got = world.ask("lab/drop")
+    assert got.status == 503
+    assert [each["code"] for each in got.json["error"]["metadata"]["previous_errors"]] == [
+        "dropped",
+        "dropped",
+    ]
     before = len(world.provider.seen)
     assert world.ask("lab/s500").status == 503
     assert world.called(before) == ["s500"]
+
+
+@pytest.mark.parametrize("stream", JSON_AND_STREAM)
+def test_a_dead_pooled_connection_is_replaced_before_it_counts_as_a_failure(
+    world: ScriptedForwarder, *, stream: bool
+) -> None:
+    before = len(world.provider.seen)
+    for _ in range(3):
+        got = world.ask("lab/once.good", stream=stream)
+        assert got.status == 200
+        assert [each.result for each in world.seen(got.decision_id)] == [pb.RESULT_ANSWERED]
+    called = world.called(before)
+    assert set(called) == {"once"}
+    assert len(called) > 3
 
 
 def test_an_endpoint_that_is_planned_twice_is_called_once(world: ScriptedForwarder) -> None:

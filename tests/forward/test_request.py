@@ -38,6 +38,132 @@ def test_limits_of_tokens_are_sent_even_to_endpoints_that_do_not_list_them() -> 
     }
 
 
+LISTS = EndpointCapabilities
+HIGH = {"effort": "high"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "supports", "expected", "dropped"),
+    [
+        pytest.param({"max_tokens": 5}, "max_completion_tokens", {"max_completion_tokens": 5}, []),
+        pytest.param({"max_completion_tokens": 5}, "max_tokens", {"max_tokens": 5}, []),
+        pytest.param({"max_completion_tokens": 5}, "seed", {"max_completion_tokens": 5}, []),
+        pytest.param(
+            {"max_tokens": 5, "max_completion_tokens": 7}, "max_tokens", {"max_tokens": 5}, []
+        ),
+        pytest.param({"reasoning_effort": "high"}, "reasoning", {"reasoning": HIGH}, []),
+        pytest.param({"reasoning": HIGH}, "reasoning_effort", {"reasoning_effort": "high"}, []),
+        pytest.param(
+            {"reasoning_effort": "high", "reasoning": {"exclude": True}},
+            "reasoning",
+            {"reasoning": {"effort": "high", "exclude": True}},
+            [],
+        ),
+        pytest.param(
+            {"reasoning_effort": "low", "reasoning": HIGH}, "reasoning", {"reasoning": HIGH}, []
+        ),
+        pytest.param({"reasoning": {"max_tokens": 5}}, "reasoning_effort", {}, ["reasoning"]),
+        pytest.param({"reasoning_effort": "high"}, "seed", {}, ["reasoning_effort"]),
+        pytest.param({"reasoning_effort": None}, "reasoning", {}, []),
+        pytest.param({"seed": 7, "stop": "x", "top_k": None}, "stop", {"stop": "x"}, ["seed"]),
+        pytest.param({"response_format": {"type": "text"}}, "seed", {}, []),
+        pytest.param({"response_format": {"type": "json_object"}}, "seed", {}, ["response_format"]),
+        pytest.param(
+            {"response_format": {"type": "json_schema"}},
+            "structured_outputs",
+            {"response_format": {"type": "json_schema"}},
+            [],
+        ),
+        pytest.param(
+            {"tools": [TOOL], "tool_choice": "auto", "parallel_tool_calls": False},
+            "tools",
+            {"tools": [TOOL]},
+            ["tool_choice", "parallel_tool_calls"],
+        ),
+        pytest.param(
+            {"tools": [TOOL], "tool_choice": "auto"}, "tool_choice", {}, ["tools", "tool_choice"]
+        ),
+    ],
+)
+def test_an_endpoint_gets_what_it_lists_under_the_names_that_it_lists(
+    fields: dict[str, Any], supports: str, expected: dict[str, Any], dropped: list[str]
+) -> None:
+    request, capabilities = read(**fields), LISTS(frozenset({supports}))
+    assert sent(request, capabilities) == {"model": "theirs", "messages": [], **expected}
+    assert request.dropped_parameters(capabilities) == dropped
+    assert request.dropped_parameters(ANY) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "parameters"),
+    [
+        ({"max_completion_tokens": 5}, ["max_tokens"]),
+        ({"reasoning_effort": "high"}, ["reasoning"]),
+        ({"reasoning_effort": "high", "reasoning": {}}, ["reasoning"]),
+        ({"response_format": {"type": "json_schema"}}, ["structured_outputs"]),
+        ({"response_format": {"type": "json_object"}}, ["response_format"]),
+        ({"response_format": {"type": "text"}}, []),
+        ({"response_format": 7}, ["response_format"]),
+        ({"seed": None}, []),
+        ({"tools": [], "tool_choice": "auto", "parallel_tool_calls": True}, []),
+        ({"tools": None, "tool_choice": "required"}, []),
+        ({"tool_choice": "required"}, []),
+        ({"tools": [TOOL], "tool_choice": "auto"}, ["tool_choice", "tools"]),
+    ],
+)
+def test_the_question_names_each_parameter_that_needs_support(
+    fields: dict[str, Any], parameters: list[str]
+) -> None:
+    assert list(read(**fields).question.parameters) == parameters
+
+
+@pytest.mark.parametrize("tools", [[], None])
+def test_an_empty_list_of_tools_is_a_request_without_tools(tools: object) -> None:
+    request = read(tools=tools, tool_choice="auto", parallel_tool_calls=False)
+    assert (request.question.tools, request.question.HasField("tool_choice")) == (0, False)
+    assert sent(request) == {"model": "theirs", "messages": []}
+    assert request.tool_use(ANY) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "tokens"),
+    [
+        ("x" * 400, 100),
+        ("é" * 400, 200),
+        ('"' * 400, 100),
+        ([{"type": "text", "text": "x" * 400}, {"type": "text", "text": "x" * 4}], 101),
+        ([{"type": "image_url", "image_url": {"url": "x" * 4000}}], None),
+        ("abc", None),
+        (None, None),
+        (7, None),
+    ],
+)
+def test_the_length_of_the_prompt_is_estimated_from_the_text_of_messages(
+    content: object, tokens: int | None
+) -> None:
+    question = read(messages=[{"role": "user", "content": content}]).question
+    assert (question.prompt_tokens if question.HasField("prompt_tokens") else None) == tokens
+
+
+@pytest.mark.parametrize(
+    ("fields", "header", "session"),
+    [
+        ({"session_id": "a", "prompt_cache_key": "b"}, "c", "a"),
+        ({"prompt_cache_key": "b"}, "c", "c"),
+        ({"prompt_cache_key": "b"}, "", "b"),
+        ({"prompt_cache_key": "b" * 257}, "", ""),
+        ({"prompt_cache_key": 7}, "", ""),
+        ({}, "", ""),
+    ],
+)
+def test_the_session_is_named_by_its_id_or_else_by_the_key_of_the_prompt_cache(
+    fields: dict[str, Any], header: str, session: str
+) -> None:
+    body = json.dumps({"model": "lab/m", "messages": [], **fields}).encode()
+    request = read_request(body, tenant="", session_id=header, request_id="")
+    assert request.question.session_id == session
+
+
 def test_the_larger_limit_of_tokens_decides() -> None:
     request = read(max_tokens=5, max_completion_tokens=7)
     assert (request.question.max_tokens, list(request.question.parameters)) == (7, ["max_tokens"])
@@ -69,6 +195,10 @@ def test_service_tier(own: str, asked: str, expected: str | None) -> None:
         ({"type": "allowed_tools", "allowed_tools": {"mode": "required"}}, "required"),
         ({"type": "allowed_tools", "mode": "none"}, "none"),
         ({"type": "allowed_tools"}, "auto"),
+        ({"type": "custom", "custom": {"name": "f"}}, "function"),
+        ({"type": "tool", "name": "f"}, "function"),
+        ({"type": "any"}, "required"),
+        ("any", "required"),
     ],
 )
 def test_tool_choice(choice: object, word: str) -> None:
@@ -97,6 +227,22 @@ def test_modalities_come_from_the_parts_of_all_messages() -> None:
         {"role": "user", "content": [{"type": "input_audio"}]},
     ]
     assert list(read(messages=messages).question.input_modalities) == ["audio", "image", "text"]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "modality"),
+    [
+        (("image_url", "input_image", "image"), "image"),
+        (("input_audio", "audio_url", "audio"), "audio"),
+        (("file", "input_file", "file_url", "document"), "file"),
+        (("video_url", "input_video"), "video"),
+        (("text", "input_text", "refusal", ""), "text"),
+    ],
+)
+def test_each_kind_of_part_has_a_modality(kinds: tuple[str, ...], modality: str) -> None:
+    for kind in kinds:
+        messages = [{"role": "user", "content": [{"type": kind}]}]
+        assert list(read(messages=messages).question.input_modalities) == [modality]
 
 
 def test_names_and_preferences_have_a_limit() -> None:

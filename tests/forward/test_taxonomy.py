@@ -51,10 +51,13 @@ def test_names_are_unique_and_only_ends_of_streams_stop_the_attempts() -> None:
 def test_every_status_has_a_row() -> None:
     rows = {status: kind_of_status(status).name for status in range(100, 600)}
     by_hundred = {1: "malformed", 2: "empty", 3: "redirect", 4: "rejected", 5: "server_error"}
-    callers = dict.fromkeys((400, 413, 414, 415, 422, 431), "caller_error")
+    callers = dict.fromkeys((400, 422), "caller_error")
+    sizes = dict.fromkeys((413, 414, 431), "too_large")
     assert rows == {
         **{status: by_hundred[status // 100] for status in rows},
         **callers,
+        **sizes,
+        415: "refused",
         403: "forbidden",
         429: "rate_limited",
     }
@@ -93,7 +96,7 @@ def test_an_error_in_an_answer_may_be_a_text_or_have_no_message() -> None:
 
 
 def test_an_error_of_the_callers_own_demotes_no_endpoint() -> None:
-    without_demotion = {"forbidden", "caller_error", "cancelled"}
+    without_demotion = {"refused", "too_large", "forbidden", "caller_error", "cancelled"}
     assert {each.name for each in TABLE if not each.demotes} == without_demotion
 
 
@@ -108,6 +111,8 @@ def test_an_error_of_the_callers_own_demotes_no_endpoint() -> None:
         ("1e9", 86400.0),
         ("nan", None),
         ("soon", None),
+        ("1_0", None),
+        ("٣", None),
     ],
 )
 def test_retry_after(header: str | None, seconds: float | None) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 DEADLINE_SECONDS = 20.0
 KEY = "canary-key-of-the-provider"
@@ -152,6 +153,18 @@ async def drop(x: Exchange) -> None:
     x.writer.close()
 
 
+ANSWERED_ONCE: WeakSet[asyncio.StreamWriter] = WeakSet()
+
+
+async def once(x: Exchange) -> None:
+    """Answer the first request of a connection, and close it at the next one."""
+    if x.writer in ANSWERED_ONCE:
+        x.writer.close()
+        return
+    ANSWERED_ONCE.add(x.writer)
+    await good(x)
+
+
 async def nothttp(x: Exchange) -> None:
     x.writer.write(b"garbage\r\n\r\n")
 
@@ -184,6 +197,7 @@ def both(events: tuple[bytes, ...], body: bytes) -> Behavior:
 
 ERROR = {"error": {"message": "overloaded", "code": "overloaded_error"}}
 ERROR_429 = {"error": {"message": "slow down", "code": 429}}
+KEY_ERROR = {"error": {"message": f"API key not valid: {KEY}", "code": 400}}
 BEHAVIORS: dict[str, Behavior] = {
     "good": good,
     "other": good,
@@ -197,7 +211,17 @@ BEHAVIORS: dict[str, Behavior] = {
     "forever": hang,
     "mute": stall,
     "drop": drop,
+    "once": once,
     "s400": status(400, message="the context is too long"),
+    "blank400": lambda x: x.whole(400, b""),
+    "html400": lambda x: x.whole(400, b"<html>Bad Request</html>", kind="text/html"),
+    "html413": lambda x: x.whole(413, b"<html>Too Large</html>", kind="text/html"),
+    "key400": status(400, message=f"API key not valid: {KEY}"),
+    "quota403": status(403, message="insufficient_user_quota"),
+    "key_in_answer": both(
+        (b"data: " + json.dumps(KEY_ERROR).encode() + b"\n\n",), json.dumps(KEY_ERROR).encode()
+    ),
+    "noseed": status(422, message="extra fields not permitted: seed"),
     "s401": status(401),
     "s402": status(402),
     "s403": status(403, message="moderated"),

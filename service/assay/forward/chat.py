@@ -44,6 +44,7 @@ import structlog
 from assay.engine.errors import InvalidField
 from assay.forward import taxonomy
 from assay.forward.answer_summary import AnswerSummary
+from assay.forward.attempt_queue import AttemptQueue
 from assay.forward.decider import DeciderClient
 from assay.forward.errors import (
     AttemptResult,
@@ -54,12 +55,13 @@ from assay.forward.errors import (
 )
 from assay.forward.metrics import Metrics
 from assay.forward.model_listing import ModelListing
+from assay.forward.refusals import unsupported_capability
 from assay.forward.reply import JsonReply, MetadataBlock, Send, SseReply, metadata_block
 from assay.forward.reporting import OutcomeReporter
 from assay.forward.request import ChatRequest, EndpointCapabilities
 from assay.forward.settings import Clients, ProviderConnection, ProviderConnections
 from assay.forward.stream import ChunkRelay, EventTooLong
-from assay.forward.taxonomy import HTTP_OK, AttemptError, NextStep
+from assay.forward.taxonomy import HTTP_OK, AttemptError
 from assay.forward.upstream import ProviderSession, read_body
 from assay.toolcalls.json_values import decode_json, encode_json
 from assay.v1 import evidence_pb2, routing_pb2 as pb
@@ -69,6 +71,9 @@ _RESCHEDULE_SHARE: Final = 0.25
 _DRAIN_SECONDS: Final = 1.0
 _MAX_HELD_BYTES: Final = 1024 * 1024
 _BOM: Final = b"\xef\xbb\xbf"
+_MAY_NAME_CAPABILITY: Final = (
+    evidence_pb2.RESULT_PROVIDER_ERROR, evidence_pb2.RESULT_CALLER_ERROR,
+)  # fmt: skip
 log = structlog.get_logger("assay.forward")
 
 
@@ -101,28 +106,19 @@ class ChatExchange:
 
     async def answer(self, request: ChatRequest) -> None:
         """Answer; raise ErrorReply if no attempt did."""
-        attempts = await self._decide(request)
+        queue = AttemptQueue(await self._decide(request))
         providers = self._parts.providers
         if request.stream:
             self._sse_reply = SseReply(self._json_reply, providers.keep_alive)
-        may_repeat = len(attempts) == 1
-        while attempts and not self.done and self._seconds_left() > 0:
-            planned = attempts.pop(0)
+        while queue and not self.done and self._seconds_left() > 0:
+            planned = queue.take()
             provider = providers.by_slug[planned.provider]
             capabilities = self._parts.listing.capabilities(planned.endpoint_id)
             attempt = ProviderAttempt(request, planned, provider, capabilities)
-            seconds = self._seconds_left() * (_SHARE_OF_TIME if attempts else 1.0)
+            seconds = self._seconds_left() * (_SHARE_OF_TIME if queue else 1.0)
             error = await self._attempt(attempt, seconds)
-            if error is None:
-                continue
-            match error.kind.next_step:
-                case NextStep.STOP:
-                    break
-                case NextStep.MODEL:
-                    attempts = [each for each in attempts if each.model != planned.model]
-                case NextStep.ENDPOINT if may_repeat and error.kind.retries_alone:
-                    attempts.append(planned)
-                    may_repeat = False
+            if error is not None:
+                queue.apply(planned, error)
         if not self.done:
             raise all_attempts_failed_error(self._results, self._requested)
 
@@ -153,7 +149,7 @@ class ChatExchange:
         try:
             answer = await attempt.run(session, reply, seconds)
         except AttemptError as error:
-            error.message = attempt.provider.redact(error.message)
+            attempt.provider.classify(error)
             self._report(attempt, error)
             if reply and attempt.has_started:
                 message = "the provider's answer broke off"
@@ -370,6 +366,8 @@ class ProviderAttempt:
             retry_after_s=None if error is None else error.retry_after,
             tools=self._tool_use if error is None else self._offered(),
         )
+        if error is not None and outcome.result in _MAY_NAME_CAPABILITY:
+            outcome.unsupported = unsupported_capability(error.fields, self._request)
         now = time_ns()
         outcome.at.seconds, outcome.at.nanos = now // 10**9, now % 10**9
         return outcome

@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from assay.forward.taxonomy import CALLER_ERROR, FORBIDDEN, RATE_LIMITED, AttemptError
+from assay.forward.taxonomy import (
+    CALLER_ERROR,
+    FORBIDDEN,
+    RATE_LIMITED,
+    TOO_LARGE,
+    AttemptError,
+)
 from assay.v1 import routing_pb2 as pb
 
 RETRY_AFTER_SECONDS: Final = 1.0
@@ -100,14 +106,17 @@ def all_attempts_failed_error(
 ) -> ErrorReply:
     """Return the reply after the last attempt has failed.
 
-    It is the provider's own 4xx if the last failure was the caller's fault, 429 if every provider
-    was at its rate limit, and 503 otherwise.
+    It is the provider's own 4xx if the last failure was the caller's fault, 413 if the request was
+    too large for the last one, 429 if every provider was at its rate limit, and 503 otherwise.
     """
     errors = [each.error for each in results if each.error is not None]
     last = errors[-1] if errors else None
     if last is not None and last.kind in (CALLER_ERROR, FORBIDDEN):
         message = last.message or "the provider rejected the request"
-        return ErrorReply(last.status, message, "provider_refused", results=results)
+        return ErrorReply(_own_status(last), message, "provider_refused", results=results)
+    if last is not None and last.kind is TOO_LARGE:
+        message = "the request is larger than the provider accepts"
+        return ErrorReply(TOO_LARGE.status, message, "payload_too_large", results=results)
     hints = [each.retry_after for each in errors if each.retry_after is not None]
     if errors and all(each.kind is RATE_LIMITED for each in errors):
         status, code = 429, "capacity_exhausted"
@@ -119,3 +128,8 @@ def all_attempts_failed_error(
         status, message, code, code=code, retry_after=min(hints, default=RETRY_AFTER_SECONDS),
         requested=requested, results=results,
     )  # fmt: skip
+
+
+def _own_status(error: AttemptError) -> int:
+    """Return the provider's status if it is a 4xx; an override may have named another one."""
+    return error.status if error.status // 100 == 4 else error.kind.status  # noqa: PLR2004 - 4xx

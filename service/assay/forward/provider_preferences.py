@@ -6,13 +6,17 @@ preference may be one number, which means p50. Every error names its field.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from assay.engine.errors import InvalidField
 from assay.v1 import routing_pb2 as pb
 
 _Reader = Callable[[pb.ProviderPreferences, str, object], None]
+_is_decimal: Final = re.compile(r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?").fullmatch
 
 
 def provider_preferences(value: object) -> pb.ProviderPreferences:
@@ -70,12 +74,20 @@ def _read_numbers(message: pb.ProviderPreferences, key: str, value: object) -> N
 
 
 def _number(name: str, value: object) -> float:
-    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except (ValueError, OverflowError):
-            pass
-    raise InvalidField(name, value, "a number")
+    number: float | None = None
+    if isinstance(value, str):
+        number = parse_decimal(value)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        with suppress(OverflowError):
+            number = float(value)
+    if number is None or not math.isfinite(number):
+        raise InvalidField(name, value, "a decimal number such as 0.5")
+    return number
+
+
+def parse_decimal(text: str) -> float | None:
+    """Return a number in ASCII digits; `float` takes more: `1_0`, `nan`, other scripts, spaces."""
+    return float(text) if _is_decimal(text) else None
 
 
 _READERS: Final[Mapping[str, _Reader]] = {

@@ -15,18 +15,21 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import jsonschema_rs
+import re2
 import yaml
 from yarl import URL
 
 from assay.engine.errors import BadData
 from assay.forward.addresses import is_forbidden_literal
 from assay.forward.errors import ErrorReply
+from assay.forward.taxonomy import TABLE, AttemptError, FailureKind
 
 ValuePath = Sequence[str | int]
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0}
 _FIELDS: Final = {"firstToken": "first_token", "keepAlive": "keep_alive"}
 _MAX_MESSAGE: Final = 2000  # characters of a provider's message that callers may see
 _BEARER: Final = b"bearer "
+_ROWS: Final = {row.name: row for row in TABLE}
 
 
 class BadSettingsFile(BadData):
@@ -72,6 +75,21 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class FailureOverride:
+    """The row of errors with this status whose type, code or message has this pattern."""
+
+    kind: FailureKind
+    status: int | None = None
+    pattern: Any = None  # a compiled re2 pattern: linear in the length of what a provider sends
+
+    def matches(self, error: AttemptError) -> bool:
+        """Return whether both conditions hold; a missing one does."""
+        if self.status not in (None, error.status):
+            return False
+        return self.pattern is None or self.pattern.search(error.fields.text) is not None
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderConnection:
     """How to reach a provider; `models` has its own model names, by endpoint id or by model."""
 
@@ -83,6 +101,15 @@ class ProviderConnection:
     key_header: str | None = None
     models: Mapping[str, str] = field(default_factory=dict)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    failures: Sequence[FailureOverride] = ()
+
+    def classify(self, error: AttemptError) -> AttemptError:
+        """Return an error of this provider in the row that the first matching override names."""
+        if error.status:
+            matching = (each.kind for each in self.failures if each.matches(error))
+            error.kind = next(matching, error.kind)
+        error.message = self.redact(error.message)
+        return error
 
     def model_of(self, endpoint_id: str, model: str) -> str:
         """Return the provider's name for the model of an endpoint."""
@@ -157,11 +184,12 @@ def read_providers(file: Path, environment: Mapping[str, str]) -> ProviderConnec
         if "keyEnv" in entry and key is None:
             fault = "neither this variable nor the one with _FILE appended holds a key"
             faults.append(((*path, "keyEnv"), fault))
+        overrides = _read_overrides(entry.get("failures", []), (*path, "failures"), faults)
         durations = {**spec.get("timeouts", {}), **entry.get("timeouts", {})}
         by_slug[slug] = ProviderConnection(
             slug, entry.get("name", slug), url, private, key, entry.get("keyHeader"),
             entry.get("models", {}),
-            Timeouts(**_seconds_of(durations)),
+            Timeouts(**_seconds_of(durations)), overrides,
         )  # fmt: skip
     document.reject(faults)
     limits = {name: spec[name] for name in ("deadline", "keepAlive") if name in spec}
@@ -180,6 +208,24 @@ def _read_key(variable: str | None, environment: Mapping[str, str]) -> ProviderK
             return None
     value = value.strip()
     return ProviderKey(value) if value and value.isascii() and value.isprintable() else None
+
+
+def _read_overrides(
+    entries: Sequence[Mapping[str, Any]], path: ValuePath, faults: list[tuple[ValuePath, str]]
+) -> list[FailureOverride]:
+    """Return the overrides of a provider; add the faults of their patterns to `faults`."""
+    options = re2.Options()
+    options.case_sensitive = False
+    options.log_errors = False
+    overrides = []
+    for index, entry in enumerate(entries):
+        pattern = None
+        try:
+            pattern = re2.compile(entry["pattern"], options) if "pattern" in entry else None
+        except re2.error:
+            faults.append(((*path, index, "pattern"), "is not a valid RE2 pattern"))
+        overrides.append(FailureOverride(_ROWS[entry["row"]], entry.get("status"), pattern))
+    return overrides
 
 
 def _seconds_of(durations: Mapping[str, str]) -> dict[str, float]:
@@ -265,8 +311,11 @@ def _describe(violation: jsonschema_rs.ValidationError) -> str:
             return f"unknown field {', '.join(details['unexpected'])}"
         case "type":
             return f"expected {' or '.join(details['types'])}"
-        case "const":
-            return f"expected {details['expected_value']}"
+        case "const" | "enum":
+            words = details.get("options") or [details["expected_value"]]
+            return f"expected {'one of ' if len(words) > 1 else ''}{', '.join(words)}"
+        case "anyOf":
+            return "expected one of the fields status, pattern"
         case keyword:
             rule = details.get(keyword, details.get("limit", "see the schema"))
             return f"does not match the schema ({keyword}: {rule})"

@@ -1,8 +1,11 @@
-"""Requests to providers: one session, checked addresses, bounded answers, no redirects."""
+"""Requests to providers: a session for each, checked addresses, bounded answers, no redirects."""
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from io import BytesIO
+from types import SimpleNamespace
 from typing import Final, Self
 
 import aiohttp
@@ -10,11 +13,13 @@ import orjson
 
 from assay.forward import taxonomy
 from assay.forward.addresses import CheckedResolver
+from assay.forward.refusals import ErrorFields, read_error_fields
 from assay.forward.settings import ProviderConnection, ProviderConnections
-from assay.forward.taxonomy import HTTP_OK, AttemptError, kind_of_status, parse_retry_after
+from assay.forward.taxonomy import HTTP_OK, AttemptError, parse_retry_after, status_error
 
 MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
 _MAX_ERROR_BYTES: Final = 64 * 1024
+_ERROR_SECONDS: Final = 2.0
 _MAX_BYTES_IN_ONE_WRITE: Final = 1024 * 1024
 _HEADERS: Final = {
     "Content-Type": "application/json",
@@ -22,6 +27,19 @@ _HEADERS: Final = {
     "User-Agent": "assay",
 }
 _UNCOMPRESSED: Final = ("", "identity")
+
+
+class _ConnectionUse:
+    """Whether a request went over a connection from the pool."""
+
+    __slots__ = ("is_reused",)
+
+    def __init__(self) -> None:
+        self.is_reused = False
+
+
+async def _note_reuse(_session: object, context: SimpleNamespace, _parameters: object) -> None:
+    context.trace_request_ctx.is_reused = True
 
 
 class ProviderSession:
@@ -41,25 +59,36 @@ class ProviderSession:
 
     async def __aenter__(self) -> Self:
         resolver = CheckedResolver(self._private_hosts)
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, resolver=resolver),
-            cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, read_bufsize=65536,
-        )  # fmt: skip
+        tracing = aiohttp.TraceConfig()
+        tracing.on_connection_reuseconn.append(_note_reuse)
+        # A pool for each provider: what one does to its connections does not affect another one.
+        self._sessions = {
+            slug: aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, resolver=resolver),
+                trace_configs=[tracing], cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False, read_bufsize=65536,
+            )
+            for slug in self._headers
+        }  # fmt: skip
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._session.close()
+        await asyncio.gather(*(session.close() for session in self._sessions.values()))
 
     async def post(self, provider: ProviderConnection, body: bytes) -> aiohttp.ClientResponse:
-        """Return the response once its headers are there; raise AttemptError."""
+        """Return the response once its headers are there; raise AttemptError.
+
+        A pooled connection may have died unnoticed. It is replaced once, if it broke before the
+        first byte of a response, and only then counts as a failure.
+        """
+        use = _ConnectionUse()
         try:
-            response = await self._session.post(
-                provider.url,
-                data=body if len(body) < _MAX_BYTES_IN_ONE_WRITE else BytesIO(body),
-                headers=self._headers[provider.slug],
-                timeout=self._timeouts[provider.slug],
-                allow_redirects=False,
-            )
+            try:
+                response = await self._send(provider, body, use)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                if not use.is_reused:
+                    raise
+                response = await self._send(provider, body, use)
         # Not chained: aiohttp's errors may hold the request with its key.
         except aiohttp.ClientResponseError:
             raise AttemptError(taxonomy.MALFORMED) from None
@@ -68,25 +97,38 @@ class ProviderSession:
         except (aiohttp.ClientError, OSError):
             raise AttemptError(taxonomy.DROPPED) from None
         if response.status != HTTP_OK:
-            raise await _status_error(response)
+            raise await _read_status_error(response, body)
         if response.headers.get("Content-Encoding", "") not in _UNCOMPRESSED:
             response.close()
             raise AttemptError(taxonomy.MALFORMED, HTTP_OK)
         return response
 
+    async def _send(
+        self, provider: ProviderConnection, body: bytes, use: _ConnectionUse
+    ) -> aiohttp.ClientResponse:
+        return await self._sessions[provider.slug].post(
+            provider.url,
+            data=body if len(body) < _MAX_BYTES_IN_ONE_WRITE else BytesIO(body),
+            headers=self._headers[provider.slug],
+            timeout=self._timeouts[provider.slug],
+            allow_redirects=False,
+            trace_request_ctx=use,
+        )
 
-async def _status_error(response: aiohttp.ClientResponse) -> AttemptError:
-    """Return the error of another status, with the provider's message if the caller may need it."""
-    kind, message = kind_of_status(response.status), ""
+
+async def _read_status_error(response: aiohttp.ClientResponse, request_body: bytes) -> AttemptError:
+    """Return the error of another status, with what its body says."""
+    fields = None
     try:
-        if kind in (taxonomy.CALLER_ERROR, taxonomy.FORBIDDEN):
-            message = _message_in(await read_body(response, _MAX_ERROR_BYTES))
-    except AttemptError:
+        async with asyncio.timeout(_ERROR_SECONDS):
+            fields = _fields_in(await read_body(response, _MAX_ERROR_BYTES))
+    except (AttemptError, TimeoutError):
         pass  # the body is not readable: the status alone decides
     finally:
         response.close()
-    seconds = parse_retry_after(response.headers.get("Retry-After"))
-    return AttemptError(kind, response.status, retry_after=seconds, message=message)
+    error = status_error(response.status, fields, request_body)
+    error.retry_after = parse_retry_after(response.headers.get("Retry-After"))
+    return error
 
 
 async def read_body(response: aiohttp.ClientResponse, limit: int = MAX_ANSWER_BYTES) -> bytes:
@@ -103,12 +145,9 @@ async def read_body(response: aiohttp.ClientResponse, limit: int = MAX_ANSWER_BY
     return b"".join(parts)
 
 
-def _message_in(body: bytes) -> str:
-    """Return the message of an error body in one of the usual shapes."""
-    try:
-        error = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return ""
-    for key in ("error", "message"):
-        error = error.get(key, error) if isinstance(error, dict) else error
-    return error if isinstance(error, str) else ""
+def _fields_in(body: bytes) -> ErrorFields | None:
+    """Return what the JSON of an error says, or `None` if there is none."""
+    with suppress(orjson.JSONDecodeError):
+        if error := orjson.loads(body):
+            return read_error_fields(error)
+    return None
