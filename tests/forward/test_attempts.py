@@ -123,8 +123,11 @@ def test_the_caller_gets_a_rejection_of_the_request_and_none_of_the_account(
 def test_an_unsupported_parameter_is_reported_if_the_request_had_it(
     world: ScriptedForwarder,
 ) -> None:
-    for fields, unsupported in (({"seed": 7}, "parameters.seed"), ({"top_k": 7}, "")):
-        got = world.ask("lab/noseed.good", **fields)
+    answers = (
+        (world.ask("lab/noseed.good", seed=7), "parameters.seed"),
+        (world.ask("lab/noseed.good", top_k=7), ""),
+    )
+    for got, unsupported in answers:
         first, second = world.seen(got.decision_id, 2)
         assert (first.result, first.unsupported) == (pb.RESULT_CALLER_ERROR, unsupported)
         assert (second.result, second.unsupported) == (pb.RESULT_ANSWERED, "")
