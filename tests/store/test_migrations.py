@@ -23,7 +23,7 @@ from assay.engine.errors import StoreUnavailable
 from assay.store.database import open_database, reading, writing
 from assay.store.migration import alembic_config, migrate, require_current
 
-HEAD = "0005"
+HEAD = "0006"
 DIGESTS = {
     "0001_catalog_evidence_snapshots.py": (
         "34d852bd1b31b1224b683bdc1e42a85bb8665abe6af629fc832ad81c6072e986"
@@ -32,6 +32,9 @@ DIGESTS = {
     "0003_benchmarks.py": "7f8fe0def8f5ca643f4c408ecf3182e1b9d950d20012ced57270d8f84c9f9d04",
     "0004_evidence.py": "56f2d917a0fc582b4b98129c56adcc269a0e56c6b3b20b506bccf757852d2c2b",
     "0005_pools.py": "3a3bce1b6ed71c492332da96d4a7ce19e7053d288c751cfc6a0261078afd0474",
+    "0006_outcome_matching.py": (
+        "0a8f82e8ef85f6008b99946d41c56cbdce218e22d03811390e6369b2ad816a1d"
+    ),
 }
 """SHA-256 of every released migration; databases have run it in this form."""
 

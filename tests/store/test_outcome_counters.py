@@ -23,12 +23,14 @@ from tests.support.decision_streams import (
     rejecting_writes,
 )
 from tests.support.outcomes import (
+    ALONE,
     DECISION,
     HOUR_US,
     NOW_US,
     SOUND,
     change_outcome,
     make_batch,
+    make_decision,
     report_outcome,
     sound_reports,
 )
@@ -47,11 +49,21 @@ from assay.store.evidence_tables import (
     tenant_activity,
     tenant_ignore,
     tenant_provider,
+    uncounted_outcome,
+    waiting_outcome,
 )
 from assay.store.outcome_counters import ToolActivity
 
 COUNTERS = (evidence_counter, evidence_day, service_counter, tenant_provider)
-TABLES = (*COUNTERS, evidence_batch, outcome, tenant_activity, tenant_ignore)
+TABLES = (
+    *COUNTERS,
+    evidence_batch,
+    outcome,
+    tenant_activity,
+    tenant_ignore,
+    uncounted_outcome,
+    waiting_outcome,
+)
 Rows = Mapping[str, Sequence[tuple[Any, ...]]]
 
 
@@ -84,8 +96,12 @@ def ship(database: Engine, stream: Stream, *batches: OutcomeBatch) -> None:
     stream.into(make_sink(database), records(stream, *batches))
 
 
+def ship_decision(database: Engine, stream: Stream, *tried: str) -> None:
+    stream.into(make_sink(database), stream.records(payloads([make_decision(*tried)])))
+
+
 def one(batch_id: str = "b-1", *reports: OutcomeReport) -> OutcomeBatch:
-    return make_batch(list(reports) or [report_outcome(SOUND)], batch_id)
+    return make_batch(list(reports) or [report_outcome(ALONE)], batch_id)
 
 
 def test_shipped_batches_are_stored_as_they_were_counted(log: Engine) -> None:
@@ -93,9 +109,11 @@ def test_shipped_batches_are_stored_as_they_were_counted(log: Engine) -> None:
         report_outcome(SOUND),
         report_outcome(change_outcome(attempt=2, errored_requests=1), "lab/m0@two", ""),
         report_outcome(change_outcome(decision_id="", attempt=0, requests=7), tenant="beta"),
-        report_outcome(change_outcome(attempt=3, result="timeout", tools=None)),
+        report_outcome(change_outcome(attempt=3, result="timeout", tools=None), "lab/m0@three"),
     ]
-    ship(log, Stream(), one("b-1", *reports))
+    stream = Stream()
+    ship_decision(log, stream)
+    ship(log, stream, one("b-1", *reports))
     cells = count_outcomes([one("b-1", *reports)])
     assert read_rows(log, *COUNTERS) == {
         "evidence_counter": sorted((*cell, *counts) for cell, counts in cells.evidence.items()),
@@ -119,9 +137,10 @@ def test_attempts_of_decisions_have_rows_and_the_first_report_counts(log: Engine
         attempt=2, result="rate_limited", retry_after_s=1.5, tools=None, duration_s=None
     )
     stream = Stream()
+    ship_decision(log, stream)
     ship(log, stream, one("b-1", report_outcome(SOUND), report_outcome(limited, "lab/m0@two")))
     ship(log, stream, one("b-2", report_outcome(change_outcome(result="cut", tools=None))))
-    rows = [(*row[:2], *row[3:]) for row in read_rows(log, outcome)["outcome"]]
+    rows = [(*row[:2], *row[3:-1]) for row in read_rows(log, outcome)["outcome"]]
     assert rows == [
         (DECISION, 1, "lab/m0@one", "gw", "answered", 250, 2000, 100, None, 3, 2, 0),
         (DECISION, 2, "lab/m0@two", "gw", "rate_limited", 250, None, 100, 1500, 0, 0, 0),
@@ -134,7 +153,7 @@ def test_attempts_of_decisions_have_rows_and_the_first_report_counts(log: Engine
 def test_counts_of_many_batches_add_up(log: Engine) -> None:
     first, second = Stream(), Stream(OTHER)
     for number in range(6):
-        ship(log, (first, second)[number % 2], one(f"b-{number}", report_outcome(SOUND)))
+        ship(log, (first, second)[number % 2], one(f"b-{number}", report_outcome(ALONE)))
     ((*_, requests, calls, errored, auto, auto_calls),) = read_rows(log, evidence_counter)[
         "evidence_counter"
     ]
@@ -166,7 +185,7 @@ def test_a_batch_that_is_sent_again_counts_once(log: Engine, repeat: Any) -> Non
 
 
 def test_batches_of_different_sources_may_have_the_same_id(log: Engine) -> None:
-    ship(log, Stream(), one(), make_batch([report_outcome(SOUND)], "b-1", "other"))
+    ship(log, Stream(), one(), make_batch([report_outcome(ALONE)], "b-1", "other"))
     assert [row[1] for row in read_rows(log, evidence_counter)["evidence_counter"]] == [
         "gw",
         "other",
@@ -204,7 +223,7 @@ def test_counts_do_not_depend_on_order_batches_or_repetition_at_two_replicas(
 def test_two_concurrent_replicas_count_the_same_batches_once(log: Engine) -> None:
     """They ship in opposite orders and share counters, yet do not deadlock."""
     batches = [
-        one(f"b-{n}", *(report_outcome(SOUND, f"lab/m0@{p}") for p in ("one", "two", "three")))
+        one(f"b-{n}", *(report_outcome(ALONE, f"lab/m0@{p}") for p in ("one", "two", "three")))
         for n in range(40)
     ]
     streams, troubles = (Stream(), Stream(OTHER)), []
@@ -235,8 +254,10 @@ def test_a_failed_transaction_leaves_nothing_and_its_batches_count_once_later(
     log: Engine, table: str
 ) -> None:
     stream, sink = Stream(), make_sink(log)
-    row = replace(make_rows(1)[0], activity=ToolActivity(("lab/m0",), ("one",)))
-    sent = [*records(stream, one()), *stream.records(payloads([row]))]
+    row = make_decision("lab/m0@one", activity=ToolActivity(("lab/m0",), ("one",)))
+    unknown = with_values(SOUND, decision_id=DECISION.replace("0", "1"))
+    reports = [report_outcome(each) for each in (SOUND, unknown, change_outcome(attempt=2))]
+    sent = [*records(stream, one("b-1", *reports)), *stream.records(payloads([row]))]
     nothing = read_rows(log)
     with rejecting_writes(log, table), pytest.raises(StoreUnavailable, match="refused"):
         stream.into(sink, sent)
@@ -283,7 +304,9 @@ def test_names_with_special_characters_are_stored_unchanged(log: Engine) -> None
         OutcomeGroup(name, name, name, [with_values(SOUND, attempt=n + 1)])
         for n, name in enumerate(odd)
     ]
-    ship(log, Stream(), OutcomeBatch("gw", "b-1", NOW_US, groups))
+    stream = Stream()
+    ship_decision(log, stream, *odd)
+    ship(log, stream, OutcomeBatch("gw", "b-1", NOW_US, groups))
     for table, place in (
         (evidence_counter, 0),
         (evidence_counter, 2),
@@ -295,8 +318,8 @@ def test_names_with_special_characters_are_stored_unchanged(log: Engine) -> None
 
 
 def test_late_outcomes_count_in_their_own_hour(log: Engine) -> None:
-    late = change_outcome(at_us=NOW_US - 20 * HOUR_US, attempt=2)
-    ship(log, Stream(), one("b-1", report_outcome(SOUND), report_outcome(late)))
+    late = with_values(ALONE, at_us=NOW_US - 20 * HOUR_US)
+    ship(log, Stream(), one("b-1", report_outcome(ALONE), report_outcome(late)))
     hours = [row[4] for row in read_rows(log, evidence_counter)["evidence_counter"]]
     assert hours == [(NOW_US - 20 * HOUR_US) // HOUR_US, (NOW_US - 1) // HOUR_US]
 

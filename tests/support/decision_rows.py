@@ -74,6 +74,7 @@ def rows(count: int, seed: int = 1) -> Iterator[DerivedDecision]:
             plan_ns=draw.randint(40_000, 900_000),
             finding_set=name,
             words=words,
+            tried=words["attempted_endpoint"],
         )
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from tests.support.decision_streams import make_rows
 
+from assay.decision_log.decision_row import DerivedDecision
+from assay.engine.world.clock import EPOCH
 from assay.outcomes.outcome import (
     ANSWERED,
     MOST_CALLS,
@@ -31,12 +35,28 @@ DECISION = "0198f2a4-5b6c-7d8e-9f01-23456789abcd"
 
 SOUND_TOOLS = ToolUse(3, "auto", tool_call_requests=1, tool_calls=2)
 SOUND = Outcome(NOW_US - 1_000_000, ANSWERED, DECISION, 1, 1, 0.25, 2.0, 100, None, SOUND_TOOLS)
+ALONE = replace(SOUND, decision_id="", attempt=0)
+"""An outcome that names no decision."""
 
 
 def change_outcome(**fields: Any) -> Outcome:
     """The sound outcome with other values; those of its tools by their own names."""
     tools = {name: fields.pop(name) for name in list(fields) if name in ToolUse.__struct_fields__}
     return replace(SOUND, **{"tools": replace(SOUND_TOOLS, **tools), **fields})
+
+
+def make_decision(
+    *tried: str, decision_id: str = DECISION, decided_us: int = NOW_US - 60_000_000, **fields: Any
+) -> DerivedDecision:
+    """A decision that planned these endpoints, in order of rank."""
+    at = EPOCH + timedelta(microseconds=decided_us)
+    return make_rows(
+        1,
+        decision_id=decision_id,
+        decided_at=at,
+        tried=tried or ("lab/m0@one", "lab/m0@two", "lab/m0@three"),
+        **fields,
+    )[0]
 
 
 def report_outcome(

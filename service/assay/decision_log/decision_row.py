@@ -71,10 +71,14 @@ class DecisionRow:
 
 @dataclass(frozen=True, slots=True)
 class DerivedDecision(DecisionRow):
-    """A row as derived from a record, with its words; `activity` is that of a tenant with tools."""
+    """A row as derived from a record, with its words; `activity` is that of a tenant with tools.
+
+    `tried` are the endpoints of the attempts, in order of rank.
+    """
 
     words: Words
     activity: ToolActivity | None = None
+    tried: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +206,7 @@ def _row_of(record: _Record) -> DerivedDecision:
         finding_set=found.name,
         words=found.words,
         activity=activity,
+        tried=tuple([found.endpoints[place][1] for place in places]),
     )
 
 

@@ -34,7 +34,7 @@ from assay.decision_log.tables import (
 from assay.engine.canonical import canonical
 from assay.journal.sink import RecordKind
 from assay.store.database import reading, translate_errors, writing, writing_concurrently
-from assay.store.evidence_tables import tenant_affiliation
+from assay.store.evidence_tables import tenant_affiliation, waiting_outcome
 from assay.store.imports.log import count_change
 from assay.store.imports.tenants import PREFERENCES
 from assay.store.tables import (
@@ -191,12 +191,17 @@ def _unneeded(before: datetime) -> Select[tuple[str]]:
 def erase_tenant(database: Engine, tenant: str) -> int:
     """Delete a tenant's name, settings and preferences; return the number of rows.
 
-    Its decisions stay under pseudonyms, snapshots lose its part, and the chain stays intact. SQLite
-    overwrites the bytes at once, PostgreSQL when it reuses the space.
+    Its decisions stay under pseudonyms, snapshots lose its part, and the chain stays intact. Its
+    outcomes that still wait for a decision are deleted, and do not count. SQLite overwrites the
+    bytes at once, PostgreSQL when it reuses the space.
     """
     with writing(database) as connection:
         if database.dialect.name == "sqlite":
             connection.exec_driver_sql("PRAGMA secure_delete = ON")
+        own = select(tenant_pseudonym.c.pseudonym).where(tenant_pseudonym.c.tenant == tenant)
+        waiting = connection.execute(
+            delete(waiting_outcome).where(waiting_outcome.c.tenant.in_(own))
+        ).rowcount
         names = connection.execute(
             delete(tenant_pseudonym).where(tenant_pseudonym.c.tenant == tenant)
         ).rowcount
@@ -212,7 +217,7 @@ def erase_tenant(database: Engine, tenant: str) -> int:
         parts = _erase_parts(connection, tenant)
     if database.dialect.name == "sqlite":
         _truncate_wal(database)
-    return names + unread + wishes + parts
+    return waiting + names + unread + wishes + parts
 
 
 def _erase_parts(connection: Connection, tenant: str) -> int:

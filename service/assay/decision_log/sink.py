@@ -19,6 +19,7 @@ removal of unused sets, so that no set disappears between a decision and its wor
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -46,6 +47,15 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from assay.decision_log.decision_row import ROW_COLUMNS, DerivedDecision, Words, derive_row
+from assay.decision_log.outcome_matching import (
+    PlanCache,
+    PlannedAttempts,
+    PreparedBatch,
+    count_batches,
+    find_plans,
+    planned_attempts,
+    prepare_batches,
+)
 from assay.decision_log.tables import (
     chain_head,
     decision,
@@ -58,16 +68,11 @@ from assay.engine.errors import quoted
 from assay.engine.world.clock import EPOCH
 from assay.journal.chain import Head
 from assay.journal.sink import JournalRecord, RecordKind, StreamPosition
+from assay.outcomes.checks import BatchName
 from assay.outcomes.outcome import OutcomeBatch, decode_outcomes
 from assay.store.database import reading, translate_errors, writing_concurrently
 from assay.store.imports.log import insert_missing
-from assay.store.outcome_counters import (
-    EvidenceRows,
-    ToolActivity,
-    count_activity,
-    count_once,
-    count_rows,
-)
+from assay.store.outcome_counters import ToolActivity, count_activity
 from assay.store.tables import tenant_pseudonym
 from assay.store.types import UtcTime
 from assay.store.upserts import Cells, keep_first
@@ -104,12 +109,13 @@ _DAY_0: Final = EPOCH.toordinal()
 class LogBatch:
     """The rows of one batch by table, built before any lock is taken; cells are as in COLUMNS.
 
-    `words` is keyed by finding set. `activity` holds number, tenant and day since 1970 of each
-    decision with tools. `unlisted` counts decisions whose record cannot be read.
+    `words` is keyed by finding set, `plans` by decision. `activity` holds number, tenant and day
+    since 1970 of each decision with tools. `unlisted` counts decisions whose record cannot be read.
     """
 
     records: list[Cells] = field(default_factory=list)
     decisions: list[Cells] = field(default_factory=list)
+    plans: dict[str, PlannedAttempts] = field(default_factory=dict)
     words: dict[str, Words] = field(default_factory=dict)
     pseudonyms: list[dict[str, object]] = field(default_factory=list)
     activity: list[tuple[int, str, int, ToolActivity]] = field(default_factory=list)
@@ -151,6 +157,7 @@ def _add_decision(
     if activity is not None:
         _require_storable((*activity.models, *activity.ignored))
     batch.decisions.append((stream, seq, _bind_time(row.decided_at, dialect), *_cells_of(row)))
+    batch.plans[row.decision_id] = planned_attempts(row)
     if activity is not None:
         batch.activity.append((seq, row.tenant, row.decided_at.toordinal() - _DAY_0, activity))
 
@@ -189,6 +196,8 @@ def _add_unchained(
                 _require_storable((group.tenant, group.endpoint_id, group.provider))
                 _require_storable([outcome.decision_id for outcome in group.outcomes])
                 _require_storable([outcome.result for outcome in group.outcomes])
+            for kind, endpoint_id, _ in outcomes.rejected:
+                _require_storable((kind, endpoint_id))
             batch.outcomes.append(outcomes)
             return
         if record.kind == RecordKind.TENANT:
@@ -209,13 +218,23 @@ _SELECT_POSITION: Final = select(journal_position).where(
 )
 
 
+RECENT: Final = 20_000
+"""Decisions, at least, whose plans a sink remembers for the outcomes that follow."""
+
+
 class LogSink:
-    """Stores what the journal ships; `unlisted` counts stored decisions that could not be read."""
+    """Stores what the journal ships.
+
+    `unlisted` counts stored decisions that could not be read, `uncounted` outcomes that moved
+    nothing, by kind.
+    """
 
     def __init__(self, database: Engine, readers: RecordReaders = READERS) -> None:
         self.database = database
         self._readers = readers
+        self._plans = PlanCache(RECENT)
         self.unlisted = 0
+        self.uncounted: Counter[str] = Counter()
 
     def position(self, stream: str) -> StreamPosition | None:
         """Return how far this stream is stored, as of the last commit."""
@@ -230,28 +249,31 @@ class LogSink:
     ) -> None:
         """Store records, position and head, except what the stored position already covers."""
         batch = batch_of(stream, records, self._readers, self.database.dialect)
-        evidence = count_rows(batch.outcomes)
+        outcomes = prepare_batches(batch.outcomes)
         with translate_errors(self.database):
             try:
-                self._store(load, batch, evidence, position, head)
+                uncounted = self._store(load, batch, outcomes, position, head)
             except (IntegrityError, DataError):
-                self._store(_load_row_by_row, batch, evidence, position, head)
+                uncounted = self._store(_load_row_by_row, batch, outcomes, position, head)
+        # INVARIANT: only plans of committed decisions are remembered.
+        self._plans.update(batch.plans)
         self.unlisted += batch.unlisted
+        self.uncounted += uncounted
 
     def _store(
         self,
         load_rows: Callable[[Connection, LogBatch], None],
         batch: LogBatch,
-        evidence: EvidenceRows,
+        outcomes: Mapping[BatchName, PreparedBatch],
         position: StreamPosition,
         head: Head,
-    ) -> None:
+    ) -> Counter[str]:
         stream, lock = head.stream, _SELECT_POSITION.with_for_update()
         with writing_concurrently(self.database) as connection:
             stored = connection.execute(lock, {"name": stream}).one_or_none()
             if stored is not None:
                 if (stored.segment, stored.byte_offset) >= (position.segment, position.offset):
-                    return
+                    return Counter()
                 seq = stored.seq
                 batch = replace(
                     batch,
@@ -265,9 +287,12 @@ class LogSink:
             add_words(connection, batch.words)
             insert_missing(connection, tenant_pseudonym, batch.pseudonyms)
             insert_missing(connection, unreadable_record, batch.unreadable)
-            count_once(connection, stream, evidence)
+            read = self._readers.decision
+            plans = find_plans(connection, outcomes.values(), batch.plans, self._plans, read)
+            settled = count_batches(connection, stream, outcomes, plans, batch.plans)
             count_activity(connection, batch.activity)
             _store_progress(connection, stream, position, head)
+            return settled.by_kind()
 
 
 def _store_progress(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, get_args, get_type_hints
@@ -30,12 +31,15 @@ from assay.outcomes.outcome import (
     Outcome,
     OutcomeReport,
     ToolUse,
+    Uncounted,
 )
 
 MOST_OUTCOMES: Final = 1000
 HOUR_US: Final = HOUR // timedelta(microseconds=1)
-_LATE_US: Final = 24 * HOUR_US
-_AHEAD_US: Final = HOUR_US // 12
+DAY_US: Final = 24 * HOUR_US
+AHEAD_US: Final = HOUR_US // 12
+"""How far the clocks of two hosts may differ."""
+
 _name: Final = re.compile(r"[A-Za-z0-9._:/@-]{1,64}").fullmatch
 _uuid: Final = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 _CHOICES: Final = frozenset({"", *TOOL_CHOICES})
@@ -57,11 +61,35 @@ _limited_of: Final = attrgetter(*_LIMITS)
 _limited_tools_of: Final = attrgetter(*_TOOL_LIMITS)
 
 
+_TALLIED: Final = frozenset({Uncounted.DUPLICATE, Uncounted.CONTRADICTING, Uncounted.LATE})
+
+BatchName = tuple[str, str]
+"""Source and batch_id."""
+
+Attempt = tuple[str, int]
+"""The id of a decision, and a rank."""
+
+
+class AcceptedReport(NamedTuple):
+    """The batch in which an attempt was accepted, and the hash of what was reported."""
+
+    batch: BatchName
+    content: int
+
+
+def _no_reports(_attempt: Attempt) -> None:
+    return None
+
+
 class OutcomeFault(NamedTuple):
-    """Why an outcome is rejected: a code for programs, and a sentence with field and value."""
+    """Why an outcome is rejected: a code for programs, and a sentence with field and value.
+
+    `kind` is what it is counted as, if that is not the reason.
+    """
 
     reason: str
     message: str
+    kind: str = ""
 
 
 class OutcomeRejection(NamedTuple):
@@ -73,46 +101,73 @@ class OutcomeRejection(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """The accepted and the rejected outcomes of a batch, both in its order."""
+    """The accepted and the rejected outcomes of a batch, both in its order.
 
-    accepted: list[OutcomeReport]
-    rejected: list[OutcomeRejection]
+    `attempts` are the accepted ones that name a decision. `tallied` counts, by kind and endpoint,
+    outcomes rejected as late or as reported before.
+    """
+
+    accepted: list[OutcomeReport] = field(default_factory=list)
+    rejected: list[OutcomeRejection] = field(default_factory=list)
+    attempts: dict[Attempt, AcceptedReport] = field(default_factory=dict)
+    tallied: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
 def require_batch(source: str, batch_id: str, size: int) -> None:
     """Raise InvalidField for a batch that is rejected as a whole."""
-    for field, value in (("source", source), ("batch_id", batch_id)):
+    for name, value in (("source", source), ("batch_id", batch_id)):
         if not _name(value):
             raise InvalidField(
-                field, value, "a name of letters, digits and ._:/@-, from 1 to 64 characters"
+                name, value, "a name of letters, digits and ._:/@-, from 1 to 64 characters"
             )
     if size > MOST_OUTCOMES:
         raise InvalidField("outcomes", f"{size} items", f"a list of at most {MOST_OUTCOMES}")
 
 
 def check_outcomes(
-    reports: Iterable[OutcomeReport], known: Container[str], now_us: int
+    reports: Iterable[OutcomeReport],
+    known: Container[str],
+    now_us: int,
+    *,
+    batch: BatchName = ("", ""),
+    reported: Callable[[Attempt], AcceptedReport | None] = _no_reports,
 ) -> BatchResult:
-    """Accept or reject each outcome on its own; `known` holds the ids of all endpoints."""
-    checker = _BatchChecker(known, now_us)
-    result = BatchResult([], [])
+    """Accept or reject each outcome on its own; `known` holds the ids of all endpoints.
+
+    `reported` returns the report that was accepted of an attempt. One from another batch makes
+    this one a duplicate; one from this `batch` means that the batch is sent again.
+    """
+    result = BatchResult()
+    checker = _BatchChecker(known, now_us, batch, reported, result.attempts)
     for index, report in enumerate(reports):
         fault = checker.find_fault(report)
         if fault is None:
             result.accepted.append(report)
-        else:
-            result.rejected.append(OutcomeRejection(index, fault))
+            continue
+        result.rejected.append(OutcomeRejection(index, fault))
+        kind = fault.kind or fault.reason
+        if kind in _TALLIED:
+            result.tallied[kind, report.endpoint_id] += 1
     return result
 
 
 class _BatchChecker:
     """Checks the outcomes of one batch, and remembers its attempts to find repeated ones."""
 
-    def __init__(self, known: Container[str], now_us: int) -> None:
+    def __init__(
+        self,
+        known: Container[str],
+        now_us: int,
+        batch: BatchName,
+        reported: Callable[[Attempt], AcceptedReport | None],
+        attempts: dict[Attempt, AcceptedReport],
+    ) -> None:
         self._known = known
         self._now_us = now_us
         self._tenants = {""}
-        self._attempts: set[tuple[str, int]] = set()
+        self._batch = batch
+        self._reported = reported
+        self._attempts = attempts
 
     def find_fault(self, report: OutcomeReport) -> OutcomeFault | None:
         outcome = report.outcome
@@ -129,11 +184,18 @@ class _BatchChecker:
         if fault is not None or not outcome.decision_id:
             return fault
         attempt = (outcome.decision_id, outcome.attempt)
-        if attempt in self._attempts:
-            message = f"decision_id, attempt: {attempt[0]}, {attempt[1]} is already in this batch"
-            return OutcomeFault("duplicate", message)
-        self._attempts.add(attempt)
-        return None
+        content = hash((report.endpoint_id, outcome))
+        earlier, place = self._attempts.get(attempt), "this batch"
+        if earlier is None:
+            earlier, place = self._reported(attempt), "another batch"
+            if earlier is None or earlier.batch == self._batch:
+                self._attempts[attempt] = AcceptedReport(self._batch, content)
+                return None
+        message = f"decision_id, attempt: {attempt[0]}, {attempt[1]} was reported in {place}"
+        if earlier.content == content:
+            return OutcomeFault(Uncounted.DUPLICATE, message)
+        message += " with other values"
+        return OutcomeFault(Uncounted.DUPLICATE, message, Uncounted.CONTRADICTING)
 
 
 def is_plain(outcome: Outcome, now_us: int) -> bool:
@@ -141,7 +203,7 @@ def is_plain(outcome: Outcome, now_us: int) -> bool:
     tools, duration = outcome.tools, outcome.duration_s
     longest = MOST_SECONDS if duration is None else duration
     return (
-        now_us - _LATE_US <= outcome.at_us <= now_us
+        now_us - DAY_US <= outcome.at_us <= now_us
         and outcome.result in RESULTS
         and outcome.requests == 1
         and 0 <= (outcome.first_token_s or 0) <= longest <= MOST_SECONDS
@@ -173,13 +235,13 @@ def find_fault(outcome: Outcome, now_us: int) -> OutcomeFault | None:
 
 
 def _faults(outcome: Outcome, now_us: int) -> Iterator[OutcomeFault]:
-    if not now_us - _LATE_US <= outcome.at_us <= now_us + _AHEAD_US:
+    if not now_us - DAY_US <= outcome.at_us <= now_us + AHEAD_US:
         at, now = _iso_time(outcome.at_us), _iso_time(now_us)
         if outcome.at_us == 0:
             yield OutcomeFault("no-time", "at: missing")
         if outcome.at_us > now_us:
             yield OutcomeFault("future", f"at: {at} is more than 5 minutes ahead of {now}")
-        yield OutcomeFault("late", f"at: {at} is more than 24 hours before {now}")
+        yield OutcomeFault(Uncounted.LATE, f"at: {at} is more than 24 hours before {now}")
     yield from _limit_faults("", _LIMITS, [value or 0 for value in _limited_of(outcome)])
     if outcome.result not in RESULTS:
         words = ", ".join(sorted(RESULTS))

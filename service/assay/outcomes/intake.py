@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
+from typing import Final
 
 from assay.engine.errors import EvidenceNotKept
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.journal.errors import JournalError
 from assay.journal.sink import RecordKind
-from assay.outcomes.checks import BatchResult, check_outcomes, require_batch
+from assay.outcomes.bounded_map import BoundedMap
+from assay.outcomes.checks import (
+    AcceptedReport,
+    Attempt,
+    BatchResult,
+    check_outcomes,
+    require_batch,
+)
 from assay.outcomes.outcome import (
     OutcomeBatch,
     OutcomeGroup,
     OutcomeReport,
+    RejectedCount,
     encode_outcomes,
     group_outcomes,
 )
+
+REMEMBERED: Final = 20_000
+"""Attempts, at least, that a process remembers as reported."""
 
 Append = Callable[[int, bytes], None]
 """Appends a record to the journal; raises JournalError if it is not stored."""
@@ -38,6 +52,7 @@ class OutcomeIntake:
 
     `snapshot` returns the active snapshot and raises SnapshotUnavailable before the first.
     `pseudonym_of` maps a tenant's name, at a time in microseconds, to its pseudonym in the log.
+    `rejected` counts rejected outcomes by reason.
     """
 
     def __init__(
@@ -55,6 +70,9 @@ class OutcomeIntake:
         self._update_health = update_health
         self._clock_us = clock_us
         self._providers: tuple[Snapshot, Mapping[str, str]] | None = None
+        self._reported: BoundedMap[Attempt, AcceptedReport] = BoundedMap(REMEMBERED)
+        self.rejected: Counter[str] = Counter()
+        self._rejecting = Lock()
 
     def take(self, sent: OutcomeSubmission) -> BatchResult:
         """Check a batch and journal what is accepted.
@@ -67,16 +85,37 @@ class OutcomeIntake:
             verdicts = [v for view in snapshot.models.values() for v in view.endpoints]
             self._providers = snapshot, {v.endpoint_id: v.provider for v in verdicts}
         providers = self._providers[1]
-        result = check_outcomes(sent.outcomes, providers, now_us)
-        if not result.accepted:
-            return result
+        result = check_outcomes(
+            sent.outcomes,
+            providers,
+            now_us,
+            batch=(sent.source, sent.batch_id),
+            reported=self._reported.get,
+        )
+        if result.accepted or result.tallied:
+            self._journal(sent, result, providers, now_us)
+        if result.rejected:
+            with self._rejecting:
+                self.rejected.update(fault.reason for _, fault in result.rejected)
+        return result
+
+    def _journal(
+        self,
+        sent: OutcomeSubmission,
+        result: BatchResult,
+        providers: Mapping[str, str],
+        now_us: int,
+    ) -> None:
+        """Store the accepted outcomes, and how many were rejected as late or reported before."""
         try:
             tenants = sorted({report.tenant for report in result.accepted})
             names = {name: self._pseudonym_of(name, now_us, self._append) for name in tenants}
             groups = group_outcomes(result.accepted, providers, names)
-            batch = OutcomeBatch(sent.source, sent.batch_id, now_us, groups)
+            rejected = [RejectedCount(*key, count) for key, count in result.tallied.items()]
+            batch = OutcomeBatch(sent.source, sent.batch_id, now_us, groups, rejected)
             self._append(RecordKind.OUTCOMES, encode_outcomes(batch))
         except JournalError as error:
             raise EvidenceNotKept(str(error)) from error
+        # INVARIANT: an attempt is remembered only after its report is journaled.
+        self._reported.update(result.attempts)
         self._update_health(groups, now_us)
-        return result

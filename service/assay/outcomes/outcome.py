@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
 from typing import Annotated, Final, NamedTuple
+from zlib import crc32
 
 from msgspec import DecodeError, Meta, Struct
 from msgspec.json import Decoder, Encoder
@@ -29,6 +31,31 @@ _Instant = Annotated[int, Meta(ge=0, le=2**53)]  # microseconds since 1970, up t
 _Requests = Annotated[int, Meta(ge=0, le=MOST_REQUESTS)]
 _Calls = Annotated[int, Meta(ge=0, le=MOST_CALLS)]
 _Seconds = Annotated[float, Meta(ge=0, le=MOST_SECONDS)]
+
+
+class Uncounted(StrEnum):
+    """Why an outcome that names a decision moves nothing."""
+
+    DUPLICATE = "duplicate"
+    """The attempt was reported before, with the same values."""
+
+    CONTRADICTING = "contradicting"
+    """The attempt was reported before, with other values."""
+
+    WRONG_ENDPOINT = "wrong-endpoint"
+    """The attempt went to another endpoint."""
+
+    NO_SUCH_ATTEMPT = "no-such-attempt"
+    """The decision has fewer attempts."""
+
+    EARLY = "early"
+    """It ended minutes before the decision was made."""
+
+    LATE = "late"
+    """It ended more than a day before the report, or after the decision."""
+
+    UNKNOWN_DECISION = "unknown-decision"
+    """The decision was not in the log within a day after the report."""
 
 
 class ToolUse(Struct, frozen=True, array_like=True, gc=False):
@@ -81,13 +108,22 @@ class OutcomeGroup(NamedTuple):
     outcomes: Sequence[Outcome]
 
 
+class RejectedCount(NamedTuple):
+    """How many outcomes at one endpoint were rejected as late or as reported before."""
+
+    kind: str
+    endpoint_id: str
+    number: _Requests
+
+
 class OutcomeBatch(NamedTuple):
-    """Checked outcomes as stored, with pseudonyms for tenants."""
+    """Checked outcomes as stored, with pseudonyms for tenants; `rejected` is only counted."""
 
     source: str
     batch_id: str
     received_us: _Instant
     groups: Sequence[OutcomeGroup]
+    rejected: Sequence[RejectedCount] = ()
 
 
 def group_outcomes(
@@ -101,6 +137,11 @@ def group_outcomes(
         OutcomeGroup(pseudonyms[tenant], endpoint_id, providers[endpoint_id], outcomes)
         for (tenant, endpoint_id), outcomes in found.items()
     ]
+
+
+def fingerprint(endpoint_id: str, outcome: Outcome) -> int:
+    """Return a checksum of a report, which tells a repeated report from one that contradicts it."""
+    return crc32(_encoder.encode(outcome), crc32(endpoint_id.encode()))
 
 
 _VERSION: Final = 1

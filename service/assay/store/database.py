@@ -103,7 +103,10 @@ def _open_postgresql(url: URL) -> Engine:
     """Open PostgreSQL; a dead connection in the pool is replaced before use."""
     defaults = {"connect_timeout": _CONNECT_TIMEOUT_S, "application_name": "assay"}
     arguments = {key: value for key, value in defaults.items() if key not in url.query}
-    return create_engine(url, pool_pre_ping=True, connect_args=arguments)
+    # INVARIANT: each statement of a writer sees what is committed, whatever the server's default.
+    return create_engine(
+        url, pool_pre_ping=True, connect_args=arguments, isolation_level="READ COMMITTED"
+    )
 
 
 @contextmanager

@@ -6,7 +6,18 @@ import time
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Column, Engine, delete, select, tuple_
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Engine,
+    column,
+    delete,
+    exists,
+    select,
+    table,
+    true,
+    tuple_,
+)
 
 from assay.engine.world.clock import EPOCH
 from assay.store.database import translate_errors, writing_concurrently
@@ -16,6 +27,7 @@ from assay.store.evidence_tables import (
     tenant_activity,
     tenant_ignore,
     tenant_provider,
+    uncounted_outcome,
 )
 
 _BATCH: Final = 1000
@@ -26,30 +38,45 @@ _RESENT: Final = timedelta(days=30)
 _ACTIVITY: Final = timedelta(days=60)
 """Retention of activity: votes read 28 days, and hours may be closed late."""
 
+_EVERY: Final = true()
+_decision: Final = table(
+    "decision", column("decision_id")
+)  # of the log, which is above this package
+_no_decision: Final = ~exists(
+    select(_decision.c.decision_id).where(_decision.c.decision_id == outcome.c.decision_id)
+)
+
 
 def prune_outcomes(
     database: Engine, before: datetime, *, now: datetime, batch: int = _BATCH
 ) -> int:
-    """Delete the outcomes of earlier attempts, and return how many; the rest stays while needed."""
-    deleted = _delete(database, outcome.c.at, before, batch)
+    """Delete the outcomes of earlier attempts, and return how many; the rest stays while needed.
+
+    An outcome stays as long as its decision: it keeps later reports of the attempt from counting.
+    """
+    deleted = _delete(database, outcome.c.at, before, batch, only=_no_decision)
     _delete(database, evidence_batch.c.received_at, min(before, now - _RESENT), batch)
     day = (min(before, now - _ACTIVITY) - EPOCH).days
-    for table in (tenant_activity, tenant_ignore, tenant_provider):
-        _delete(database, table.c.day, day, batch)
+    for each in (tenant_activity, tenant_ignore, tenant_provider, uncounted_outcome):
+        _delete(database, each.c.day, day, batch)
     return deleted
 
 
 def _delete(
-    database: Engine, column: Column[datetime] | Column[int], before: datetime | int, batch: int
+    database: Engine,
+    age: Column[datetime] | Column[int],
+    before: datetime | int,
+    batch: int,
+    *,
+    only: ColumnElement[bool] = _EVERY,
 ) -> int:
     """Delete the rows with a lower value in this column, in small transactions."""
-    table = column.table
-    key = tuple_(*table.primary_key)
-    oldest = select(*table.primary_key).where(column < before).limit(batch)
+    key = tuple_(*age.table.primary_key)
+    oldest = select(*age.table.primary_key).where(age < before, only).limit(batch)
     deleted = 0
     while True:
         with translate_errors(database), writing_concurrently(database) as connection:
-            count = connection.execute(delete(table).where(key.in_(oldest))).rowcount
+            count = connection.execute(delete(age.table).where(key.in_(oldest))).rowcount
         deleted += count
         if count < batch:
             return deleted

@@ -76,7 +76,9 @@ evidence_batch = Table(
     Index(None, "received_at"),
 )
 
-# Outcomes of the attempts of decisions, if the report named the decision; the first report counts.
+# Counted outcomes of the attempts of decisions, if the report named the decision: the first report
+# of an attempt counts. `fingerprint` tells whether a second report repeats or contradicts it; rows
+# written before migration 0006 have none.
 outcome = Table(
     "outcome",
     metadata,
@@ -93,7 +95,36 @@ outcome = Table(
     Column("tools", Integer, nullable=False),  # offered
     Column("tool_calls", BigInteger, nullable=False),
     Column("errored_calls", BigInteger, nullable=False),
+    Column("fingerprint", BigInteger),
     Index(None, "at"),
+)
+
+# Outcomes that were reported before their decision was stored; `outcome` is their JSON.
+waiting_outcome = Table(
+    "waiting_outcome",
+    metadata,
+    Column("decision_id", NAME, primary_key=True),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("fingerprint", BigInteger, primary_key=True, autoincrement=False),
+    Column("received_at", UtcTime, nullable=False),
+    Column("source", NAME, nullable=False),
+    Column("tenant", NAME, nullable=False),
+    Column("endpoint_id", NAME, nullable=False),
+    Column("provider", NAME, nullable=False),
+    Column("outcome", NAME, nullable=False),
+    Index(None, "received_at"),
+)
+
+# Outcomes that moved nothing, by the UTC day of their report and by kind, see
+# `assay.store.outcome_counters.Kind`.
+uncounted_outcome = Table(
+    "uncounted_outcome",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("kind", NAME, primary_key=True),
+    Column("source", NAME, primary_key=True),
+    Column("endpoint_id", NAME, primary_key=True),
+    Column("count", BigInteger, nullable=False),
 )
 
 # Decisions for requests with tools, by every requested model, without routing variants.

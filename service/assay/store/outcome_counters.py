@@ -1,24 +1,24 @@
 """Counters of outcomes in SQL.
 
-Each batch is counted once; decisions add to the activity of their tenants. All of it runs in the
-shipper's transaction. INVARIANT: tables and rows are always written in the
-same order, so two shippers cannot deadlock.
+Each batch is counted once, and in it each attempt of a decision; decisions add to the activity of
+their tenants. All of it runs in the shipper's transaction. INVARIANT: tables and rows are always
+written in the same order, so two shippers cannot deadlock.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql, sqlite
 
 from assay.engine.world.clock import EPOCH, HOURS_PER_DAY
-from assay.outcomes.counting import EvidenceCell, count_outcomes
-from assay.outcomes.outcome import Outcome, OutcomeBatch, ToolUse
+from assay.outcomes.checks import Attempt, BatchName
+from assay.outcomes.counting import EvidenceCell, OutcomeCounts
+from assay.outcomes.outcome import Outcome, ToolUse
 from assay.store.evidence_tables import (
     evidence_batch,
     evidence_counter,
@@ -28,11 +28,14 @@ from assay.store.evidence_tables import (
     tenant_activity,
     tenant_ignore,
     tenant_provider,
+    uncounted_outcome,
 )
-from assay.store.upserts import Cells, add_up, keep_first
+from assay.store.upserts import Cells, add_up, insert_new, keep_first
 
 _NO_TOOLS = ToolUse(0)
-_BatchName = tuple[str, str]  # source and batch_id
+
+UncountedCell = tuple[int, str, str, str]
+"""Day, kind, source and endpoint of outcomes that moved nothing."""
 
 
 class ToolActivity(NamedTuple):
@@ -42,40 +45,69 @@ class ToolActivity(NamedTuple):
     ignored: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class EvidenceRows:
-    """Named batches with the rows that count them; computed before any lock is taken."""
+class AttemptReport(NamedTuple):
+    """An outcome that names the attempt of a decision; reports sort by attempt, then by age."""
 
-    batches: Mapping[_BatchName, OutcomeBatch]
-    rows: Mapping[Table, Sequence[Cells]]
+    decision_id: str
+    attempt: int
+    received_us: int
+    fingerprint: int
+    source: str
+    tenant: str
+    endpoint_id: str
+    provider: str
+    outcome: Outcome
 
-
-def count_rows(batches: Iterable[OutcomeBatch]) -> EvidenceRows:
-    """Count batches; of those with the same name the first counts."""
-    named: dict[_BatchName, OutcomeBatch] = {}
-    for batch in batches:
-        named.setdefault((batch.source, batch.batch_id), batch)
-    cells = count_outcomes(named.values())
-    rows: dict[Table, Sequence[Cells]] = {
-        evidence_counter: sorted((*cell, *counts) for cell, counts in cells.evidence.items()),
-        evidence_day: count_days(cells.evidence),
-        service_counter: sorted((*cell, count) for cell, count in cells.service.items()),
-        outcome: _outcome_rows(named.values()),
-        tenant_provider: sorted((*cell, count) for cell, count in cells.providers.items()),
-    }
-    return EvidenceRows(named, rows)
+    @property
+    def key(self) -> Attempt:
+        """The attempt."""
+        return self.decision_id, self.attempt
 
 
-def count_once(connection: Connection, stream: str, evidence: EvidenceRows) -> None:
-    """Add the batches that are not counted yet, and record that they are."""
-    if not evidence.batches:
-        return
-    new = _claim_batches(connection, stream, evidence.batches)
-    if len(new) < len(evidence.batches):
-        evidence = count_rows(evidence.batches[name] for name in new)
-    for table, rows in evidence.rows.items():
-        write = keep_first if table is outcome else add_up
-        write(connection, table, rows)
+def claim_batches(
+    connection: Connection, stream: str, received: Mapping[BatchName, int]
+) -> Sequence[BatchName]:
+    """Record batches as counted; return those that were not counted before.
+
+    `received` are times of receipt in microseconds. Waits for a concurrent claim of the same batch.
+    """
+    insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(evidence_batch)
+    columns = evidence_batch.c.source, evidence_batch.c.batch_id
+    rows = [
+        {
+            "source": source,
+            "batch_id": batch_id,
+            "stream": stream,
+            "received_at": EPOCH + timedelta(microseconds=received_us),
+        }
+        for (source, batch_id), received_us in sorted(received.items())
+    ]
+    claimed = connection.execute(insert.on_conflict_do_nothing().returning(*columns), rows)
+    return sorted((row.source, row.batch_id) for row in claimed)
+
+
+def claim_attempts(connection: Connection, reports: Iterable[AttemptReport]) -> set[Attempt]:
+    """Store the outcomes of attempts; return the attempts that had none before.
+
+    Reports are sorted, and each attempt occurs once.
+    """
+    return insert_new(connection, outcome, [_outcome_cells(report) for report in reports])
+
+
+def add_counts(connection: Connection, counts: OutcomeCounts) -> None:
+    """Add counts to all counters of outcomes."""
+    for table, rows in (
+        (evidence_counter, sorted((*cell, *each) for cell, each in counts.evidence.items())),
+        (evidence_day, count_days(counts.evidence)),
+        (service_counter, sorted((*cell, count) for cell, count in counts.service.items())),
+        (tenant_provider, sorted((*cell, count) for cell, count in counts.providers.items())),
+    ):
+        add_up(connection, table, rows)
+
+
+def add_uncounted(connection: Connection, cells: Mapping[UncountedCell, int]) -> None:
+    """Count outcomes that moved nothing."""
+    add_up(connection, uncounted_outcome, sorted((*cell, n) for cell, n in cells.items()))
 
 
 def count_days(hours: Mapping[EvidenceCell, Sequence[int]]) -> Sequence[Cells]:
@@ -88,25 +120,14 @@ def count_days(hours: Mapping[EvidenceCell, Sequence[int]]) -> Sequence[Cells]:
     return [(*key, *counts) for key, counts in days.items()]
 
 
-def _outcome_rows(batches: Iterable[OutcomeBatch]) -> Sequence[Cells]:
-    """Return the attempts of decisions by decision and rank; the first report of one counts."""
-    rows: dict[tuple[str, int], Cells] = {}
-    for batch in batches:
-        for group in batch.groups:
-            for each in group.outcomes:
-                if each.decision_id:
-                    cells = _outcome_cells(each, group.endpoint_id, batch.source)
-                    rows.setdefault((each.decision_id, each.attempt), cells)
-    return [(*name, *rows[name]) for name in sorted(rows)]
-
-
-def _outcome_cells(each: Outcome, endpoint_id: str, source: str) -> Cells:
-    """Return the columns of an outcome after its key."""
-    tools = each.tools or _NO_TOOLS
+def _outcome_cells(report: AttemptReport) -> Cells:
+    each, tools = report.outcome, report.outcome.tools or _NO_TOOLS
     return (
+        report.decision_id,
+        report.attempt,
         each.at_us,
-        endpoint_id,
-        source,
+        report.endpoint_id,
+        report.source,
         each.result,
         _milliseconds(each.first_token_s),
         _milliseconds(each.duration_s),
@@ -115,33 +136,12 @@ def _outcome_cells(each: Outcome, endpoint_id: str, source: str) -> Cells:
         tools.offered,
         tools.tool_calls,
         tools.invalid_json + tools.unknown_name + tools.schema_mismatch,
+        report.fingerprint,
     )
 
 
 def _milliseconds(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * 1000)
-
-
-def _claim_batches(
-    connection: Connection, stream: str, batches: Mapping[_BatchName, OutcomeBatch]
-) -> Sequence[_BatchName]:
-    """Record batches as counted; return those that were not counted before.
-
-    Waits for a concurrent claim of the same batch.
-    """
-    insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(evidence_batch)
-    columns = evidence_batch.c.source, evidence_batch.c.batch_id
-    rows = [
-        {
-            "source": source,
-            "batch_id": batch_id,
-            "stream": stream,
-            "received_at": EPOCH + timedelta(microseconds=batch.received_us),
-        }
-        for (source, batch_id), batch in sorted(batches.items())
-    ]
-    claimed = connection.execute(insert.on_conflict_do_nothing().returning(*columns), rows)
-    return sorted((row.source, row.batch_id) for row in claimed)
 
 
 def count_activity(

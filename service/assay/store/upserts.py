@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
@@ -28,6 +29,33 @@ def keep_first(connection: Connection, table: Table, rows: Sequence[Cells]) -> N
         _write(connection, table, rows, "DO NOTHING")
 
 
+def insert_new(connection: Connection, table: Table, rows: Sequence[Cells]) -> set[tuple[Any, ...]]:
+    """Insert the rows whose key does not exist yet, and return these keys.
+
+    Keys must differ and begin the row. On PostgreSQL it waits for concurrent writers of the same
+    key; SQLite has one writer, so that the keys read before still hold.
+    """
+    if not rows:
+        return set()
+    size = len(table.primary_key)
+    if connection.dialect.name == "sqlite":
+        firsts = json.dumps(sorted({row[0] for row in rows}))
+        stored = set(map(tuple, connection.exec_driver_sql(_select_keys(table), (firsts,))))
+        new = [row for row in rows if row[:size] not in stored]
+        keep_first(connection, table, new)
+        return {row[:size] for row in new}
+    insert = f"{_insert_arrays(table, 'DO NOTHING')} RETURNING {_names(table.primary_key)}"
+    return set(map(tuple, connection.exec_driver_sql(insert, _arrays(table, rows))))
+
+
+@cache
+def _select_keys(table: Table) -> str:
+    first = next(iter(table.primary_key)).name
+    given = "SELECT value FROM json_each(?)"
+    key = _names(table.primary_key)
+    return f"SELECT {key} FROM {table.name} WHERE {first} IN ({given})"  # noqa: S608 - our own names
+
+
 @cache
 def _adding(table: Table) -> str:
     counts = [column.name for column in table.columns if not column.primary_key]
@@ -40,9 +68,7 @@ def _write(connection: Connection, table: Table, rows: Sequence[Cells], conflict
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql(_insert_row(table, conflict), list(rows))
     else:
-        columns = zip(table.columns, zip(*rows, strict=True), strict=True)
-        arrays = tuple(_array(column, cells) for column, cells in columns)
-        connection.exec_driver_sql(_insert_arrays(table, conflict), arrays)
+        connection.exec_driver_sql(_insert_arrays(table, conflict), _arrays(table, rows))
 
 
 @cache
@@ -68,6 +94,11 @@ def _insert(table: Table, source: str, conflict: str) -> str:
 
 def _names(columns: Any) -> str:  # noqa: ANN401 - two of SQLAlchemy's collections of columns
     return ", ".join(f'"{column.name}"' for column in columns)
+
+
+def _arrays(table: Table, rows: Sequence[Cells]) -> tuple[str, ...]:
+    columns = zip(table.columns, zip(*rows, strict=True), strict=True)
+    return tuple(_array(column, cells) for column, cells in columns)
 
 
 def _array(column: Column[Any], cells: Sequence[Any]) -> str:
