@@ -252,7 +252,7 @@ def test_outcomes_without_a_decision_count_once_per_batch(log: Engine) -> None:
 
 def test_counts_of_outcomes_rejected_on_receipt_are_stored_once(log: Engine) -> None:
     stream = Stream()
-    rejected = [RejectedCount("duplicate", "lab/m0@one", 3), RejectedCount("late", "lab/m0@two", 2)]
+    rejected = RejectedCount("duplicate", "lab/m0@one", 3), RejectedCount("late", "lab/m0@two", 2)
     batch = make_batch([], "b-1")._replace(rejected=rejected)
     for _ in range(3):
         stream.into(make_sink(log), [outcomes_record(stream, batch)])

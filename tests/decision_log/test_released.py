@@ -46,7 +46,8 @@ def released(
     folder: Path, revision: str, empty_database_url: str, migrations: Path
 ) -> Iterator[Engine]:
     database = open_released(folder, revision, empty_database_url, migrations)
-    assert migrate(database, migrations) == (revision, REVISIONS[-1])
+    newest = max(path.name for path in (migrations / "versions").glob("*.py"))[:4]
+    assert migrate(database, migrations) == (revision, newest)
     yield database
     database.dispose()
 

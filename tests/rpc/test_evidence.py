@@ -400,3 +400,72 @@ def test_a_graceful_stop_does_not_wait_for_idle_streams(
         stream.answer()
     assert len(journal.batches) == 1
     stream.end()
+
+
+DECISION = "0198f2a4-5b6c-7d8e-9f01-23456789abcd"
+
+
+def named(attempt: int = 1, **fields: Any) -> pb.Outcome:
+    """The outcome of an attempt of a decision, always with the same values."""
+    at = Timestamp(seconds=int(time.time()) - 60)
+    return outcome(**{"decision_id": DECISION, "attempt": attempt, "at": at, **fields})
+
+
+def test_an_attempt_that_was_accepted_in_another_batch_is_a_duplicate(
+    evidence: pb_grpc.EvidenceServiceStub, journal: MemoryJournal, health: EndpointHealth
+) -> None:
+    first, other = named(), named(result=pb.RESULT_TIMEOUT)
+    assert evidence.ReportOutcomes(batch(first, batch_id="b-1")).accepted == 1
+    for number in range(3):
+        sent = batch(first, other, named(attempt=number + 2), batch_id=f"again-{number}")
+        answer = evidence.ReportOutcomes(sent)
+        assert answer.accepted == 1
+        assert [(each.index, each.reason) for each in answer.refused] == [
+            (0, "duplicate"),
+            (1, "duplicate"),
+        ]
+        assert "was reported in another batch" in answer.refused[0].message
+        assert answer.refused[1].message.endswith("was reported in another batch with other values")
+    assert health.now() == {}
+    assert [each.rejected for each in journal.batches[1:]] == [
+        (("duplicate", ENDPOINT, 1), ("contradicting", ENDPOINT, 1))
+    ] * 3
+
+
+def test_a_batch_that_is_sent_again_gets_the_same_answer(
+    evidence: pb_grpc.EvidenceServiceStub,
+) -> None:
+    evidence.ReportOutcomes(batch(named(attempt=1), batch_id="b-1"))
+    sent = batch(named(attempt=1), named(attempt=2), named(attempt=2), batch_id="b-2")
+    answers = [evidence.ReportOutcomes(sent) for _ in range(3)]
+    assert answers[0].accepted == 1
+    assert [each.index for each in answers[0].refused] == [0, 2]
+    assert answers[1:] == answers[:1] * 2
+
+
+def test_a_rejected_batch_may_be_sent_under_another_id_once_the_journal_has_room(
+    evidence: pb_grpc.EvidenceServiceStub, journal: MemoryJournal
+) -> None:
+    journal.full = True
+    with pytest.raises(grpc.RpcError):
+        evidence.ReportOutcomes(batch(named(), batch_id="b-1"))
+    journal.full = False
+    assert evidence.ReportOutcomes(batch(named(), batch_id="b-2")).accepted == 1
+
+
+def test_late_outcomes_are_rejected_and_their_number_is_journaled(
+    evidence: pb_grpc.EvidenceServiceStub, journal: MemoryJournal
+) -> None:
+    day_old = Timestamp(seconds=int(time.time()) - 25 * 3600)
+    answer = evidence.ReportOutcomes(batch(named(at=day_old), named(attempt=2, at=day_old)))
+    assert [each.reason for each in answer.refused] == ["late", "late"]
+    (journaled,) = journal.batches
+    assert (journaled.groups, journaled.rejected) == ([], (("late", ENDPOINT, 2),))
+
+
+def test_attempts_without_a_decision_are_never_duplicates(
+    evidence: pb_grpc.EvidenceServiceStub,
+) -> None:
+    alone = named(decision_id="", attempt=0)
+    for number in range(3):
+        assert evidence.ReportOutcomes(batch(alone, alone, batch_id=f"b-{number}")).accepted == 2

@@ -37,6 +37,10 @@ COMMANDS = {
         "pool:pool_command",
         "Show the pool of a model and variant, and the rules that other endpoints break.",
     ),
+    "outcomes": (
+        "outcomes:outcomes_command",
+        "List reported outcomes that moved nothing, by day, kind, source and endpoint.",
+    ),
     "forward": (
         "forward:forward_command",
         "Answer OpenAI-style chat requests and report their outcomes, until SIGTERM or Ctrl-C.",

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from assay.cli.audit_options import OptionsConflict
 from assay.cli.options import DatabaseUrl, Json, instant
 from assay.cli.output import console, errors, print_json, utc
+from assay.decision_log.outcome_matching import WAITING, settle_waiting
 from assay.decision_log.retention import erase_tenant, prune, prune_snapshots
 from assay.engine.errors import CallerError, InvalidField, quoted
 from assay.engine.world.request import check_text
@@ -46,7 +47,9 @@ def prune_command(
     """Delete old records and outcomes, and the snapshots that no decision needs any more.
 
     The remaining log still verifies: each stream loses only its oldest records, up to the first
-    one that is new enough. Servers may run meanwhile; the command deletes in small batches.
+    one that is new enough. Outcomes that have waited for their decision since before the time, or
+    for a day, are counted as unknown. Servers may run meanwhile; the command deletes in small
+    batches.
 
     Exit codes: 0 deleted; 1 the database failed; 2 invalid usage, or not confirmed.
 
@@ -62,6 +65,7 @@ def prune_command(
         raise InvalidField("--before", before, "in the past")
     with open_current_database(url) as database:
         _confirm(f"deletes every decision before {utc(limit)}", yes=yes)
+        settle_waiting(database, max(limit, now - WAITING))
         records = prune(database, limit, now=now)
         outcomes = prune_outcomes(database, limit, now=now)
         snapshots = prune_snapshots(database, limit)

@@ -106,7 +106,7 @@ def serve_command(  # noqa: PLR0913 - one option per setting
         )
         with Service(settings) as service:
             frontend = GrpcFrontend(service, listen or ["127.0.0.1:7333"])
-            with frontend, metrics_at(metrics, service.log_writer) as scraped:
+            with frontend, metrics_at(metrics, service) as scraped:
                 log.info(
                     "serving",
                     target=target,

@@ -18,6 +18,7 @@ How it works
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -28,6 +29,7 @@ import structlog
 from sqlalchemy import Engine
 
 from assay.curator.gc_pause import paused_collection
+from assay.decision_log.outcome_matching import WAITING, settle_waiting
 from assay.decision_log.retention import prune_published
 from assay.engine.policy.policy import Policy
 from assay.engine.pool.judge import judge
@@ -103,7 +105,7 @@ def judge_once(database: Engine, directory: Path, as_of: datetime) -> tuple[Worl
 class Curator:
     """Judges when something is due, and passes every snapshot to `publish` once it is committed.
 
-    A failure leaves everything as it was.
+    A failure leaves everything as it was. `uncounted` counts, by kind, outcomes that were given up.
     """
 
     def __init__(
@@ -123,6 +125,7 @@ class Curator:
         self._numbered: tuple[int | None, Policy] | None = None
         self._cache = CounterCache()
         self._pause_ends = steady()
+        self.uncounted: Counter[str] = Counter()
 
     def judge_if_changed(self, pinned: datetime | None = None) -> bool:
         """Judge without a lease if anything changed, as of now or `pinned`.
@@ -149,7 +152,12 @@ class Curator:
             self._pause_ends = ended + PAUSE * (ended - started)
 
     def close_hour(self, lease: Lease, policy: Policy, hour: int) -> None:
-        """Judge as of the end of one hour, and publish."""
+        """Judge as of the end of one hour, and publish.
+
+        Outcomes whose decision did not arrive within a day are given up first.
+        """
+        given_up = settle_waiting(self._database, self._clock() - WAITING)
+        self.uncounted = self.uncounted + given_up  # swapped: metrics read it meanwhile
         self._judge(policy, end_of_hour(hour), lease, closed_hour=hour)
 
     def _judge_changes(self, policy: Policy, as_of: datetime, lease: Lease | None) -> bool:

@@ -258,7 +258,7 @@ class LogSink:
         # INVARIANT: only plans of committed decisions are remembered.
         self._plans.update(batch.plans)
         self.unlisted += batch.unlisted
-        self.uncounted += uncounted
+        self.uncounted = self.uncounted + uncounted  # swapped: metrics read it meanwhile
 
     def _store(
         self,

@@ -73,7 +73,8 @@ class DecisionLogWriter:
             self.journal = Journal(directory, mode=mode)
         except (JournalError, OSError) as error:
             raise JournalUnusable(f"journal {str(directory)!r}: {error}") from error
-        self.shipper = Shipper(directory, LogSink(database), chain_signer, own=self.journal.stream)
+        self.sink = LogSink(database)
+        self.shipper = Shipper(directory, self.sink, chain_signer, own=self.journal.stream)
         self.thread = threading.Thread(target=self.shipper.run, name="assay-shipper", daemon=True)
         self.thread.start()
 

@@ -111,7 +111,7 @@ class OutcomeIntake:
             tenants = sorted({report.tenant for report in result.accepted})
             names = {name: self._pseudonym_of(name, now_us, self._append) for name in tenants}
             groups = group_outcomes(result.accepted, providers, names)
-            rejected = [RejectedCount(*key, count) for key, count in result.tallied.items()]
+            rejected = tuple([RejectedCount(*key, n) for key, n in result.tallied.items()])
             batch = OutcomeBatch(sent.source, sent.batch_id, now_us, groups, rejected)
             self._append(RecordKind.OUTCOMES, encode_outcomes(batch))
         except JournalError as error:

@@ -123,7 +123,7 @@ class OutcomeBatch(NamedTuple):
     batch_id: str
     received_us: _Instant
     groups: Sequence[OutcomeGroup]
-    rejected: Sequence[RejectedCount] = ()
+    rejected: tuple[RejectedCount, ...] = ()
 
 
 def group_outcomes(

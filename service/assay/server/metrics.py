@@ -1,8 +1,9 @@
-"""Metrics for Prometheus: the state of the decision log."""
+"""Metrics for Prometheus: the state of the decision log, and outcomes that moved nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -11,14 +12,26 @@ from prometheus_client.registry import Collector
 
 from assay.decision_log.writer import DecisionLogWriter
 from assay.engine.errors import OperatorError, quoted
+from assay.outcomes.outcome import Uncounted
 from assay.rpc.address import check_address
+from assay.server.service import Service
 
 
 class LogMetrics(Collector):
-    """Reads the counters of the journal and the shipper at each scrape."""
+    """Reads the counters of the journal and the shipper at each scrape.
 
-    def __init__(self, log_writer: DecisionLogWriter) -> None:
+    `uncounted` returns outcomes that moved nothing by kind, `rejected` rejected ones by reason.
+    """
+
+    def __init__(
+        self,
+        log_writer: DecisionLogWriter,
+        uncounted: Callable[[], Counter[str]] = Counter,
+        rejected: Callable[[], Counter[str]] = Counter,
+    ) -> None:
         self._log_writer = log_writer
+        self._uncounted = uncounted
+        self._rejected = rejected
 
     def collect(self) -> Iterable[Metric]:
         """Yield every metric with its present value."""
@@ -41,6 +54,21 @@ class LogMetrics(Collector):
             yield CounterMetricFamily(name, meaning, value=value)
         for name, meaning, value in gauges:
             yield GaugeMetricFamily(name, meaning, value=value)
+        rejected = CounterMetricFamily(
+            "assay_refused_outcomes", "Outcomes rejected on receipt.", labels=["reason"]
+        )
+        for reason, count in self._rejected().items():
+            rejected.add_metric([reason], count)
+        yield rejected
+        uncounted = CounterMetricFamily(
+            "assay_uncounted_outcomes",
+            "Outcomes of decisions that moved no counter, once stored by this process.",
+            labels=["kind"],
+        )
+        found = self._uncounted()
+        for kind in Uncounted:
+            uncounted.add_metric([kind.value], found[kind.value])
+        yield uncounted
 
 
 class MetricsUnavailable(OperatorError):
@@ -48,9 +76,10 @@ class MetricsUnavailable(OperatorError):
 
 
 @contextmanager
-def metrics_at(address: str | None, log_writer: DecisionLogWriter | None) -> Iterator[str]:
+def metrics_at(address: str | None, service: Service) -> Iterator[str]:
     """Answer scrapes at `HOST:PORT` within the context; yield the address, or "no" without one."""
-    if address is None or log_writer is None:
+    log_writer, intake = service.log_writer, service.intake
+    if address is None or log_writer is None or intake is None:
         yield "no"
         return
     host, _, port = check_address(address).rpartition(":")
@@ -59,7 +88,8 @@ def metrics_at(address: str | None, log_writer: DecisionLogWriter | None) -> Ite
             f"metrics: {quoted(address)} is not a valid address; expected HOST:PORT"
         )
     registry = CollectorRegistry()
-    registry.register(LogMetrics(log_writer))
+    rejected = intake.rejected.copy
+    registry.register(LogMetrics(log_writer, service.uncounted_outcomes, rejected))
     try:
         server, thread = start_http_server(int(port), host.strip("[]"), registry)
     except OSError as error:

@@ -21,6 +21,7 @@ running keep what they read first.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -243,6 +244,15 @@ class Service:
         """Ship every journaled record, or as many as possible within seconds."""
         if self.log_writer is not None:
             self.log_writer.drain()
+
+    def uncounted_outcomes(self) -> Counter[str]:
+        """Return how many outcomes of decisions moved nothing, by kind, since the start."""
+        found: Counter[str] = Counter()
+        if self.log_writer is not None:
+            found += self.log_writer.sink.uncounted
+        if self.curator_loop is not None:
+            found += self.curator_loop.curator.uncounted
+        return found
 
     def grpc_services(self) -> list[GrpcService]:
         """Return the gRPC services of the roles."""

@@ -39,9 +39,8 @@ _ACTIVITY: Final = timedelta(days=60)
 """Retention of activity: votes read 28 days, and hours may be closed late."""
 
 _EVERY: Final = true()
-_decision: Final = table(
-    "decision", column("decision_id")
-)  # of the log, which is above this package
+# The log is above this package in the layers.
+_decision: Final = table("decision", column("decision_id"))
 _no_decision: Final = ~exists(
     select(_decision.c.decision_id).where(_decision.c.decision_id == outcome.c.decision_id)
 )
