@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -195,6 +196,12 @@ def both(events: tuple[bytes, ...], body: bytes) -> Behavior:
     return behave
 
 
+async def scripted(x: Exchange) -> None:
+    """Send the bytes that the request asks for."""
+    data = b64decode(x.body["x_sends"])
+    await (x.streamed(data) if x.stream else x.whole(200, data))
+
+
 ERROR = {"error": {"message": "overloaded", "code": "overloaded_error"}}
 ERROR_429 = {"error": {"message": "slow down", "code": 429}}
 KEY_ERROR = {"error": {"message": f"API key not valid: {KEY}", "code": 400}}
@@ -256,6 +263,7 @@ BEHAVIORS: dict[str, Behavior] = {
     "badcalls": both(
         (ROLE, *(c.replace(b": 1", b"= 1") for c in CALLS), DONE), answer(call("{"), "tool_calls")
     ),
+    "scripted": scripted,
     "huge": both((ROLE, b"data: " + b"x" * 1_200_000), b'"' + b"x" * 34_000_000 + b'"'),
 }
 

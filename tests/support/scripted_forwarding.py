@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -80,6 +81,10 @@ class ScriptedForwarder:
     ) -> HttpAnswer:
         body = {"model": model, "messages": [{"role": "user", "content": PROMPT}], **fields}
         return self.post(json.dumps({**body, "stream": True} if stream else body).encode(), headers)
+
+    def relay(self, sent: bytes, model: str = "lab/scripted.good", **fields: Any) -> HttpAnswer:
+        """Ask, while the first provider sends these bytes as its stream or answer."""
+        return self.ask(model, x_sends=b64encode(sent).decode(), **fields)
 
     def post(self, body: bytes, headers: dict[str, str] | None = None) -> HttpAnswer:
         return self.request("POST", "/v1/chat/completions", body, headers)

@@ -40,8 +40,8 @@ def test_all_labeled_requests_agree_except_known_ones() -> None:
     rows = list(corpus())
     for row in rows:
         calls = [{"type": "function", "function": call} for call in row["tool_calls"]]
-        checked = check(row["tools"], calls)
-        assert check(OfferedTools(row["tools"]), calls) == checked
+        checked = check(row["tools"], calls, accepts_blank=False)
+        assert check(OfferedTools(row["tools"]), calls, accepts_blank=False) == checked
         if (list(checked.calls), checked.errored) != (
             row["expected_calls"],
             row["expected_request_errored"],

@@ -335,9 +335,9 @@ class ProviderAttempt:
         """Give bytes to the caller; before the first token hold them back."""
         if self._first_token_at is None:
             self._held += data
-            if len(self._held) > _MAX_HELD_BYTES:
-                raise EventTooLong
             if not self._summary.has_token:
+                if len(self._held) > _MAX_HELD_BYTES:
+                    raise EventTooLong
                 return
             self._first_token_at, data = perf_counter(), self._held
             await reply.stop_comments()
