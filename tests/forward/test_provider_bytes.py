@@ -42,7 +42,7 @@ def first_failure(got: HttpAnswer, *, stream: bool) -> str | None:
     assert got.status == 200
     told = got.events[-2] if stream else got.json
     attempts = told["openrouter_metadata"]["attempts"]
-    failures = [each.get("failure") for each in attempts]
+    failures: list[str | None] = [each.get("failure") for each in attempts]
     assert failures[-1] is None
     assert (len(failures) == 2) is (failures[0] is not None)
     return failures[0]
@@ -62,7 +62,7 @@ STREAMS = [
     ("a delta nested 300 levels deep", chunk({"content": "a", "x": nested(300)}), "malformed"),
     ("a value nested 100,000 levels deep", b"data: " + b"[" * 100_000 + b"\n\n", "malformed"),
     ("half a pair, nested deeply", chunk({"a": "\ud83d", "x": nested(300)}), "malformed"),
-    ("arguments nested 300 levels deep", chunk(call(nested(300))), "malformed"),  # type: ignore[arg-type]
+    ("arguments nested 300 levels deep", chunk(call(nested(300))), "malformed"),
     ("tool calls that are text", chunk({"tool_calls": "add"}), "malformed"),
     ("a tool call that is null", chunk({"tool_calls": [None]}), "malformed"),
     ("a function that is text", chunk({"tool_calls": [{"function": "add"}]}), "malformed"),
@@ -111,7 +111,7 @@ WHOLES = [
     ("usage that is a list", whole(usage=[1]), "malformed"),
     ("a value nested 300 levels deep", whole(x=nested(300)), "malformed"),
     ("a message nested 300 levels deep", choice({"content": "a", "x": nested(300)}), "malformed"),
-    ("arguments nested 300 levels deep", choice(call(nested(300))), "malformed"),  # type: ignore[arg-type]
+    ("arguments nested 300 levels deep", choice(call(nested(300))), "malformed"),
     ("nested 100,000 levels deep", b"[" * 100_000, "malformed"),
     ("not UTF-8", answer({"content": HEARD}).replace(b'"x"', b'"\xff"'), "malformed"),
     ("NaN", whole(x=float("nan")), "malformed"),

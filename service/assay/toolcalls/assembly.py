@@ -24,7 +24,8 @@ Which call a delta belongs to:
 5. A new id without a name does not open a call at an index that has one: some servers make up a
    fresh id for every delta.
 6. A name without an id opens a call if the arguments of the call so far are complete JSON: nothing
-   could follow them. It must bring arguments or another name; otherwise it repeats the first.
+   could follow them. The same name without arguments may be a repetition, so the call is opened
+   when the next arguments come.
 
 What a delta adds:
 
@@ -45,7 +46,7 @@ clients concatenate them.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from secrets import token_hex
 from typing import Any, Final
 
@@ -56,6 +57,7 @@ MAX_CALLS: Final = 1024
 MAX_CHARACTERS: Final = 4 * 1024 * 1024
 _LONGEST_COMPLETE: Final = 1 << 16  # characters of arguments that rule 6 reads
 _TEXT_FIELD: Final = {"function": "arguments", "custom": "input"}
+_READ_FIELDS: Final = frozenset({"index", "id", "type", "function", "custom"})
 
 Json = dict[str, Any]
 
@@ -75,6 +77,7 @@ class _Call:
     name: str = ""
     pieces: list[str] = field(default_factory=list)
     size: int = 0
+    is_named_again: bool = False  # rule 6: after its arguments were complete
     values: Json = field(default_factory=dict)
 
     @property
@@ -165,6 +168,9 @@ class ToolCallAssembly:
     def _add_delta(self, delta: _Delta, number: int) -> Json:
         choice = self._choices.setdefault(number, _Choice())
         call = _find(choice, delta)
+        if call and call.is_named_again and delta.text and not delta.name:
+            delta = replace(delta, name=call.name)
+            call = None
         if call is None:
             if self._count == MAX_CALLS:
                 self.overflowed = True
@@ -244,7 +250,9 @@ def _find(choice: _Choice, delta: _Delta) -> _Call | None:
     elif delta.id:
         opens = bool(call.stated_id)  # otherwise this is the first id that the call gets
     else:
-        opens = (bool(delta.text) or delta.name != call.name) and _is_complete(call)
+        opens = _is_complete(call)
+        if opens and not delta.text and delta.name == call.name:
+            call.is_named_again, opens = True, False
     return None if opens else call
 
 
@@ -261,21 +269,19 @@ def _register(choice: _Choice, call: _Call, delta: _Delta) -> None:
 def _opening(call: _Call, delta: _Delta) -> Json:
     body = {**delta.body, "name": delta.name, _TEXT_FIELD[call.kind]: delta.text}
     own = {"index": call.index, "id": call.id, "type": call.kind, call.kind: body}
-    return {**delta.item, **own}
+    return {**_other_fields(delta), **own}
 
 
 def _continuing(call: _Call, delta: _Delta, name: str) -> Json:
-    item = {key: value for key, value in delta.item.items() if key not in ("id", "type")}
-    body = {key: value for key, value in delta.body.items() if key != "name"}
-    text_field = _TEXT_FIELD[delta.kind]
-    if text_field in body:
-        body[text_field] = delta.text
-    if name:
-        body["name"] = name
-    item["index"] = call.index
-    if delta.kind in item:
-        item[delta.kind] = body
-    return item
+    told = {**_other_fields(delta), "index": call.index}
+    body = {"name": name, _TEXT_FIELD[call.kind]: delta.text}
+    if filled := {key: value for key, value in body.items() if value}:
+        told[call.kind] = filled
+    return told
+
+
+def _other_fields(delta: _Delta) -> Json:
+    return {key: value for key, value in delta.item.items() if key not in _READ_FIELDS}
 
 
 def _items(value: object) -> list[Json]:
