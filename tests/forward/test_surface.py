@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import time
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -149,9 +151,156 @@ def test_only_a_failure_that_demotes_is_reported_at_once(
     assert world.seen(callers)
 
 
-def test_unknown_routes_are_not_found(world: ScriptedForwarder) -> None:
-    assert world.request("GET", "/v1/chat/completions").status == 404
-    assert world.request("POST", "/v1/embeddings", b"{}").status == 404
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/responses"),
+        ("POST", "/v1/completions"),
+        ("POST", "/v1/embeddings"),
+        ("GET", "/"),
+        ("DELETE", "/nothing"),
+    ],
+)
+def test_an_unknown_path_is_a_404_that_names_what_is_served(
+    world: ScriptedForwarder, method: str, path: str
+) -> None:
+    got = world.request(method, path, b"{}" if method == "POST" else None)
+    error = got.json["error"]
+    assert (got.status, error["code"], error["type"]) == (404, 404, "not_found")
+    assert f"{method} '{path}' is not served" in error["message"]
+    assert "POST /v1/chat/completions" in error["message"]
+    assert got.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/v1/chat/completions", {"POST"}),
+        ("OPTIONS", "/v1/chat/completions", {"POST"}),
+        ("POST", "/v1/models", {"GET", "HEAD"}),
+        ("DELETE", "/v1/models/lab/good", {"GET", "HEAD"}),
+        ("POST", "/v1/models/lab/good/endpoints", {"GET", "HEAD"}),
+        ("PUT", "/healthz", {"GET", "HEAD"}),
+    ],
+)
+def test_a_method_that_a_path_lacks_is_a_405_that_names_the_others(
+    world: ScriptedForwarder, method: str, path: str, allowed: set[str]
+) -> None:
+    got = world.request(method, path)
+    error = got.json["error"]
+    assert (got.status, error["code"], error["type"]) == (405, 405, "method_not_allowed")
+    assert set(got.headers["allow"].split(", ")) == allowed
+    assert got.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("name", ["lab/good", "lab%2Fgood"])
+def test_one_model_can_be_read(world: ScriptedForwarder, name: str) -> None:
+    model = world.request("GET", f"/v1/models/{name}").json
+    Model.model_validate(model)
+    assert (model["id"], model["object"], model["owned_by"]) == ("lab/good", "model", "lab")
+    missing = world.request("GET", "/v1/models/lab/none")
+    assert (missing.status, missing.json["error"]["type"]) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize("given", ["", "mine-7", "x" * 257, "é"])
+def test_every_answer_has_a_request_id(world: ScriptedForwarder, given: str) -> None:
+    headers = {"X-Request-Id": given} if given else {}
+    answers = [
+        world.request("GET", "/healthz", headers=headers),
+        world.request("GET", "/metrics", headers=headers),
+        world.request("GET", "/v1/models", headers=headers),
+        world.request("GET", "/nothing", headers=headers),
+        world.post(b"{", headers),
+    ]
+    if given in ("", "mine-7"):
+        for stream in (False, True):
+            answers.append(world.ask("lab/good", stream=stream, headers=headers))
+            assert world.decider.asked[-1].request_id == answers[-1].headers["x-request-id"]
+    found = [each.headers["x-request-id"] for each in answers]
+    assert all(found)
+    assert set(found) == {"mine-7"} if given == "mine-7" else len(set(found)) == len(found)
+
+
+def reply_to(world: ScriptedForwarder, sent: bytes) -> tuple[bytes, bytes]:
+    """Send bytes and return head and body of all that comes until the connection ends."""
+    parts: list[bytes] = []
+    with socket.create_connection(world.address) as connection:
+        connection.sendall(sent)
+        while part := connection.recv(65_536):
+            parts.append(part)
+    head, _, body = b"".join(parts).partition(b"\r\n\r\n")
+    return head.lower(), body
+
+
+def test_bytes_that_are_not_http_get_an_error_in_the_envelope(world: ScriptedForwarder) -> None:
+    head, body = reply_to(world, b"NONSENSE\r\n\r\n")
+    assert head.startswith(b"http/1.1 400 ")
+    assert b"x-request-id: " in head
+    assert json.loads(body)["error"]["type"] == "invalid_request"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_caller_of_http_1_0_gets_no_chunk_sizes(
+    world: ScriptedForwarder, *, stream: bool
+) -> None:
+    asked = asking(stream=stream).encode()
+    head, body = reply_to(
+        world,
+        b"POST /v1/chat/completions HTTP/1.0\r\ncontent-length: %d\r\n\r\n%b" % (len(asked), asked),
+    )
+    assert b"transfer-encoding" not in head
+    assert b"connection: close" in head
+    if stream:
+        assert body.startswith((b"data: {", b": ASSAY"))
+        assert body.endswith(b"data: [DONE]\n\n")
+        assert b"\r\n" not in body
+    else:
+        assert json.loads(body)["choices"]
+
+
+def test_a_proxy_is_asked_not_to_hold_streams_back(world: ScriptedForwarder) -> None:
+    assert world.ask("lab/good", stream=True).headers["x-accel-buffering"] == "no"
+    assert "x-accel-buffering" not in world.ask("lab/good").headers
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [
+        ("gzip", gzip.compress(asking().encode())),
+        ("GZip", gzip.compress(asking().encode())),
+        ("x-gzip", b"".join(map(gzip.compress, (asking().encode()[:9], asking().encode()[9:])))),
+        ("deflate", zlib.compress(asking().encode())),
+        ("identity", asking().encode()),
+        ("", asking().encode()),
+    ],
+)
+def test_a_compressed_body_is_decompressed(
+    world: ScriptedForwarder, coding: str, body: bytes
+) -> None:
+    got = world.post(body, {"Content-Encoding": coding})
+    assert got.status == 200
+    assert world.provider.seen[-1].body["messages"] == [{"role": "user", "content": PROMPT}]
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "status", "message"),
+    [
+        ("zstd", b"x", 415, "Content-Encoding 'zstd' is not supported; send gzip"),
+        ("br", b"x", 415, "Content-Encoding 'br' is not supported; send gzip"),
+        ("gzip, gzip", b"x", 415, "Content-Encoding 'gzip, gzip' is not supported; send gzip"),
+        ("gzip", b"x" * 100, 400, "the body is not compressed as its Content-Encoding says"),
+        ("gzip", gzip.compress(b"x" * 100)[:-9], 400, "the compressed body is incomplete"),
+        ("gzip", b"", 400, "the compressed body is incomplete"),
+        ("gzip", gzip.compress(bytes(100_000_000)), 413, "the body is larger than 32 MiB"),
+    ],
+    ids=["zstd", "br", "twice", "not compressed", "cut", "nothing", "a bomb"],
+)
+def test_a_body_that_cannot_be_decompressed_is_rejected(
+    world: ScriptedForwarder, coding: str, body: bytes, status: int, message: str
+) -> None:
+    got = world.post(body, {"Content-Encoding": coding})
+    assert (got.status, got.json["error"]["message"]) == (status, message)
+    assert got.headers.get("accept-encoding") == ("gzip, deflate" if status == 415 else None)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -216,8 +365,15 @@ def test_requests_without_a_known_key_are_rejected(
     guarded: ScriptedForwarder, headers: dict[str, str]
 ) -> None:
     asked = len(guarded.decider.asked)
-    assert guarded.ask("lab/good", headers=headers).status == 401
-    assert guarded.request("GET", "/v1/models", headers=headers).status == 401
+    for got in (
+        guarded.ask("lab/good", headers=headers),
+        guarded.request("GET", "/v1/models", headers=headers),
+        guarded.request("GET", "/v1/models/lab/good", headers=headers),
+    ):
+        assert got.status == 401
+        assert got.headers["www-authenticate"] == 'Bearer realm="assay"'
+        assert got.headers["x-request-id"]
+        assert got.json["error"]["type"] == "authentication"
     assert len(guarded.decider.asked) == asked
 
 

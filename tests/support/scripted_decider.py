@@ -37,6 +37,8 @@ class ScriptedDecider(
         self.refusing: grpc.StatusCode | None = None
         self.refused = 0
         self.decided: dict[str, str] = {}
+        self.warnings: list[pb.Warning] = []
+        self.affinity = ""
 
     def Decide(  # noqa: N802 - the contract names the method
         self, request: pb.DecideRequest, context: grpc.ServicerContext
@@ -46,7 +48,12 @@ class ScriptedDecider(
         if author == "unknown":
             context.set_trailing_metadata((("assay-reason", "unknown-model"),))
             context.abort(grpc.StatusCode.NOT_FOUND, "model: 'unknown/x' is not in the catalog")
-        answered = pb.DecideResponse(decision_id=str(uuid.uuid4()), snapshot_id="s")
+        answered = pb.DecideResponse(
+            decision_id=str(uuid.uuid4()),
+            snapshot_id="s",
+            warnings=self.warnings,
+            affinity=self.affinity,
+        )
         self.decided[request.model] = answered.decision_id
         if author == "pool":
             answered.availability = "constraint_filtered"
@@ -54,14 +61,14 @@ class ScriptedDecider(
             answered.availability_reasons.add(reason="ignored", endpoints=1)
             return answered
         for model in (request.model, *request.models):
-            for provider in model.partition("/")[2].split("."):
+            for provider in model.partition("/")[2].partition(":")[0].split("."):
                 rank = len(answered.attempts) + 1
                 answered.attempts.add(
                     rank=rank,
                     model=model,
                     provider=provider,
                     tag=provider,
-                    endpoint_id=f"{model}@{provider}",
+                    endpoint_id=f"{model.partition(':')[0]}@{provider}",
                 )
         finding = answered.excluded.add(
             model=request.model, endpoint_id=f"{request.model}@out", provider="out"

@@ -6,26 +6,34 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 import structlog
 import uvicorn
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from assay.engine.errors import InvalidField
+from assay.engine.errors import InvalidField, quoted
 from assay.forward.chat import ChatExchange, ForwarderParts
 from assay.forward.decider import DeciderClient, open_channel
 from assay.forward.errors import RETRY_AFTER_SECONDS, ErrorReply, bug_fields
-from assay.forward.http_limits import BodyBudget, LimitedHttpProtocol, Receive, RequestBody
+from assay.forward.http_limits import (
+    BodyBudget,
+    LimitedHttpProtocol,
+    Receive,
+    RequestBody,
+    request_id_of,
+)
 from assay.forward.metrics import Metrics
 from assay.forward.model_listing import ModelListing
 from assay.forward.reply import Send, error_body
 from assay.forward.reporting import OutcomeReporter, Spool
 from assay.forward.request import ChatRequest, read_request
+from assay.forward.sessions import SessionMemory
 from assay.forward.settings import Clients, ProviderConnections
 from assay.forward.upstream import ProviderSession
 
@@ -37,7 +45,14 @@ _BACKLOG: Final = 4096
 _MAX_RUNNING: Final = 8192
 log = structlog.get_logger("assay.forward")
 
+_SERVED: Final = (
+    "POST /v1/chat/completions, GET /v1/models, GET /v1/models/{id}, "
+    "GET /v1/models/{id}/endpoints, GET /healthz and GET /metrics"
+)
+_ONLY_POST: Final = HTTPException(405, headers={"Allow": "POST"})
+
 Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
 
 
 class ForwarderApp:
@@ -49,23 +64,44 @@ class ForwarderApp:
         self._other_routes = Starlette(
             routes=[
                 Route("/v1/models", self._list_models),
-                Route("/v1/models/{name:path}/endpoints", self._list_models),
+                Route("/v1/models/{name:path}/endpoints", self._list_endpoints),
+                Route("/v1/models/{name:path}", self._show_model),
                 Route("/healthz", self._health),
                 Route("/metrics", self._metrics),
-            ]
+            ],
+            exception_handlers={
+                ErrorReply: _reply_with_error,
+                404: _reject_path,
+                405: _reject_method,
+                500: _report_bug,
+            },
         )
+        self._other_routes.router.redirect_slashes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["path"] == _CHAT_PATH and scope["method"] == "POST":
-            await self._answer_chat(scope, receive, send)
-        else:
-            await self._other_routes(scope, receive, send)
-
-    async def _answer_chat(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a chat request; every exception becomes a reply."""
         headers = dict(scope["headers"])
-        exchange = ChatExchange(self._parts, headers, send)
+        own_id = request_id_of(headers)
+        if scope["path"] == _CHAT_PATH and scope["method"] == "POST":
+            await self._answer_chat(headers, own_id, receive, send)
+            return
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", own_id)]
+            await send(message)
+
+        if scope["path"] == _CHAT_PATH:
+            await _reject_method(Request(scope), _ONLY_POST)(scope, receive, send_with_id)
+        else:
+            await self._other_routes(scope, receive, send_with_id)
+
+    async def _answer_chat(
+        self, headers: Mapping[bytes, bytes], own_id: bytes, receive: Receive, send: Send
+    ) -> None:
+        """Answer a chat request; every exception becomes a reply."""
+        headers = {b"x-request-id": own_id, **headers}
+        exchange = ChatExchange(self._parts, headers, own_id, send)
         metrics = self._parts.metrics
         metrics.running += 1
         try:
@@ -91,23 +127,27 @@ class ForwarderApp:
             message = "too many requests at once"
             raise ErrorReply(503, message, "overloaded", retry_after=RETRY_AFTER_SECONDS)
         tenant = self._parts.clients.tenant_of(headers.get(b"authorization", b""))
-        data = await body.read(receive, headers.get(b"content-length", b""))
+        length = headers.get(b"content-length", b"")
+        data = await body.read(receive, length, headers.get(b"content-encoding", b""))
         session_id = headers.get(b"x-session-id", b"").decode("latin-1")
-        request_id = headers.get(b"x-request-id", b"").decode("latin-1")
+        request_id = headers[b"x-request-id"].decode("latin-1")
         return read_request(data, tenant=tenant, session_id=session_id, request_id=request_id)
 
     async def _list_models(self, request: Request) -> Response:
-        """List models, or the endpoints of one."""
-        listing, name = self._parts.listing, request.path_params.get("name")
+        self._authenticate(request)
+        return _json(self._parts.listing.models())
+
+    async def _show_model(self, request: Request) -> Response:
+        self._authenticate(request)
+        return _json(await self._parts.listing.model(request.path_params["name"]))
+
+    async def _list_endpoints(self, request: Request) -> Response:
+        self._authenticate(request)
+        return _json(await self._parts.listing.endpoints(request.path_params["name"]))
+
+    def _authenticate(self, request: Request) -> None:
         authorization = request.headers.get("authorization", "").encode("latin-1")
-        try:
-            self._parts.clients.tenant_of(authorization)
-            return _json(listing.models() if name is None else await listing.endpoints(name))
-        except ErrorReply as reply:
-            headers = {}
-            if reply.retry_after is not None:
-                headers["retry-after"] = str(reply.retry_after_header)
-            return Response(error_body(reply), reply.status, headers, "application/json")
+        self._parts.clients.tenant_of(authorization)
 
     async def _health(self, _: Request) -> Response:
         """Return 200 if requests can be decided."""
@@ -143,6 +183,35 @@ async def _answer_while_connected(
         watching.cancel()
 
 
+def _error_response(reply: ErrorReply) -> Response:
+    response = Response(error_body(reply), reply.status, media_type="application/json")
+    response.raw_headers += reply.http_headers
+    return response
+
+
+def _reply_with_error(_: Request, error: Exception) -> Response:
+    return _error_response(cast("ErrorReply", error))
+
+
+def _reject_path(request: Request, _: Exception) -> Response:
+    """Reject a path that is not served, and name those that are."""
+    what = f"{request.method} {quoted(request.url.path)} is not served; this forwarder answers"
+    return _error_response(ErrorReply(404, f"{what} {_SERVED}", "not_found"))
+
+
+def _reject_method(request: Request, error: Exception) -> Response:
+    """Reject a method that is not served at this path, and name those that are."""
+    allow = (cast("HTTPException", error).headers or {})["Allow"]
+    message = f"{request.method} is not allowed at {quoted(request.url.path)}; allowed: {allow}"
+    headers = ((b"allow", allow.encode()),)
+    return _error_response(ErrorReply(405, message, "method_not_allowed", headers=headers))
+
+
+def _report_bug(_: Request, error: Exception) -> Response:
+    log.error("request failed", **bug_fields(error))
+    return _error_response(ErrorReply(500, "internal error", "internal"))
+
+
 def _json(value: object, status: int = 200) -> Response:
     return Response(orjson.dumps(value), status, media_type="application/json")
 
@@ -163,7 +232,9 @@ async def forwarder_app(
             stack.push_async_callback(_cancel, asyncio.create_task(work))
         decider, metrics = DeciderClient(channel), Metrics(reporter)
         yield ForwarderApp(
-            ForwarderParts(providers, clients, decider, session, reporter, listing, metrics)
+            ForwarderParts(
+                providers, clients, decider, session, reporter, listing, metrics, SessionMemory()
+            )
         )
 
 

@@ -32,7 +32,7 @@ read to its end, and closes it otherwise.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter, time_ns
@@ -59,6 +59,7 @@ from assay.forward.refusals import unsupported_capability
 from assay.forward.reply import JsonReply, MetadataBlock, Send, SseReply, metadata_block
 from assay.forward.reporting import OutcomeReporter
 from assay.forward.request import ChatRequest, EndpointCapabilities
+from assay.forward.sessions import SessionMemory
 from assay.forward.settings import Clients, ProviderConnection, ProviderConnections
 from assay.forward.stream import ChunkRelay, EventTooLong
 from assay.forward.taxonomy import HTTP_OK, AttemptError
@@ -88,19 +89,24 @@ class ForwarderParts:
     reporter: OutcomeReporter
     listing: ModelListing
     metrics: Metrics
+    sessions: SessionMemory
 
 
 class ChatExchange:
     """One request and its reply; `done` is set just before the last of the reply is sent."""
 
-    def __init__(self, parts: ForwarderParts, headers: Mapping[bytes, bytes], send: Send) -> None:
+    def __init__(
+        self, parts: ForwarderParts, headers: Mapping[bytes, bytes], own_id: bytes, send: Send
+    ) -> None:
         self.done = False
         self._parts = parts
         self._json_reply = JsonReply(send, self._on_end)
+        self._json_reply.headers.append((b"x-request-id", own_id))
         self._sse_reply: SseReply | None = None
         self._wants_block = headers.get(b"x-openrouter-metadata", b"").lower() == b"enabled"
         self._deadline = asyncio.get_running_loop().time() + parts.providers.deadline
         self._decision = pb.DecideResponse()
+        self._question = pb.DecideRequest()
         self._requested: tuple[str, ...] = ()
         self._results: list[AttemptResult] = []
 
@@ -125,6 +131,8 @@ class ChatExchange:
     async def _decide(self, request: ChatRequest) -> list[pb.Attempt]:
         """Return one attempt per endpoint of configured providers; raise ErrorReply without any."""
         self._requested = (request.question.model, *request.question.models)
+        self._question = request.question
+        self._parts.sessions.recall(self._question)
         began = perf_counter()
         decision = await self._parts.decider.decide(request.question, self._seconds_left())
         self._decision = decision
@@ -177,10 +185,14 @@ class ChatExchange:
         decision_id = "" if is_repeated else self._decision.decision_id
         outcome = attempt.outcome(decision_id, error)
         self._parts.reporter.report(outcome, at_once=error is not None and error.kind.demotes)
-        result = AttemptResult(attempt.planned, attempt.provider.name, error)
+        dropped = attempt.dropped_parameters if self._wants_block else ()
+        result = AttemptResult(attempt.planned, attempt.provider.name, error, dropped)
         self._results.append(result)
         self._parts.metrics.attempts[attempt.provider.slug, result.outcome] += 1
-        if error is not None:
+        if error is None:
+            endpoint_id = attempt.planned.endpoint_id
+            self._parts.sessions.remember(self._question, endpoint_id, self._decision.decision_id)
+        else:
             log.info(
                 "attempt failed", failure=result.outcome, status=error.status,
                 endpoint=attempt.planned.endpoint_id, decision=decision_id,
@@ -239,6 +251,11 @@ class ProviderAttempt:
     def has_started(self) -> bool:
         """Whether the caller has tokens of this attempt, so that no other may answer."""
         return self._first_token_at is not None
+
+    @property
+    def dropped_parameters(self) -> Sequence[str]:
+        """The parameters that the endpoint does not get."""
+        return self._request.dropped_parameters(self._capabilities)
 
     @property
     def answer_fields(self) -> dict[str, Any]:

@@ -27,11 +27,12 @@ _MESSAGES: Final = {
 
 
 class AttemptResult(NamedTuple):
-    """An attempt and its error; `None` means that it answered."""
+    """An attempt, its error (`None` means that it answered), and the parameters not sent."""
 
     attempt: pb.Attempt
     provider: str
     error: AttemptError | None
+    dropped: Sequence[str] = ()
 
     @property
     def outcome(self) -> str:
@@ -55,6 +56,7 @@ class ErrorReply(Exception):
     requested: Sequence[str] = ()
     excluded_by: Sequence[str] = ()
     results: Sequence[AttemptResult] = ()
+    headers: Sequence[tuple[bytes, bytes]] = ()
 
     def error(self) -> dict[str, Any]:
         """Return the `error` object."""
@@ -67,7 +69,12 @@ class ErrorReply(Exception):
         ]
         if previous:
             metadata["previous_errors"] = previous
-        error = {"code": self.status, "message": self.message, "metadata": metadata}
+        error = {
+            "code": self.status,
+            "message": self.message,
+            "type": self.error_type,
+            "metadata": metadata,
+        }
         if self.code is not None:
             error["availability"] = {
                 "code": self.code,
@@ -83,6 +90,13 @@ class ErrorReply(Exception):
     def retry_after_header(self) -> int:
         """`Retry-After` in whole seconds, rounded up."""
         return math.ceil(self.retry_after or 0.0)
+
+    @property
+    def http_headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers of the reply besides those of its content."""
+        if self.retry_after is None:
+            return list(self.headers)
+        return [*self.headers, (b"retry-after", b"%d" % self.retry_after_header)]
 
 
 def bug_fields(error: Exception) -> dict[str, str]:

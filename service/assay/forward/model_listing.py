@@ -76,8 +76,20 @@ class ModelListing:
         data = [_model(each, by_model.get(each.model, [])) for each in self._models]
         return {"object": "list", "data": data}
 
+    async def model(self, name: str) -> dict[str, Any]:
+        """Return `GET /v1/models/{author}/{slug}`; raise ErrorReply."""
+        return _model(*await self._read(name))
+
     async def endpoints(self, name: str) -> dict[str, Any]:
         """Return `GET /v1/models/{author}/{slug}/endpoints`; raise ErrorReply."""
+        read, listed = await self._read(name)
+        model = _model(read, listed)
+        shared = ("id", "name", "created", "description", "architecture")
+        endpoints = [_endpoint(each, model["name"]) for each in listed]
+        return {"data": {**{key: model[key] for key in shared}, "endpoints": endpoints}}
+
+    async def _read(self, name: str) -> tuple[pb.Model, Sequence[pb.Endpoint]]:
+        """Return a model and its endpoints as of now; raise ErrorReply."""
         request = pb.ListEndpointsRequest(model=name, page_size=_PAGE_SIZE)
         try:
             read = await self._stub.GetModel(
@@ -92,10 +104,7 @@ class ModelListing:
                 503, "the catalog is not available", "decider_unavailable",
                 retry_after=RETRY_AFTER_SECONDS,
             ) from None  # fmt: skip
-        model = _model(read.model, listed.endpoints)
-        shared = ("id", "name", "created", "description", "architecture")
-        endpoints = [_endpoint(each, model["name"]) for each in listed.endpoints]
-        return {"data": {**{key: model[key] for key in shared}, "endpoints": endpoints}}
+        return read.model, listed.endpoints
 
 
 async def _pages(call: Any, request: Any) -> AsyncIterator[Any]:  # noqa: ANN401 - any List method

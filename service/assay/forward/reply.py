@@ -21,6 +21,11 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 MetadataBlock = dict[str, Any] | None
 _COMMENT: Final = b": ASSAY PROCESSING\n\n"
 _DONE: Final = b"data: [DONE]\n\n"
+_STREAM_HEADERS: Final = (
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # nginx would hold chunks back
+)
 _ERROR_CHOICE: Final = {
     "index": 0,
     "delta": {"role": "assistant", "content": ""},
@@ -44,8 +49,7 @@ class JsonReply:
 
     async def fail(self, reply: ErrorReply, block: MetadataBlock) -> None:
         """Send an error in its envelope."""
-        if reply.retry_after is not None:
-            self.headers.append((b"retry-after", b"%d" % reply.retry_after_header))
+        self.headers += reply.http_headers
         await self._respond(reply.status, error_body(reply, block))
 
     async def _respond(self, status: int, body: bytes) -> None:
@@ -86,8 +90,7 @@ class SseReply:
         """Send bytes to the caller, after the headers if these are the first."""
         if not self._started:
             self._started = True
-            fixed = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
-            headers = [*fixed, *self._json_reply.headers]
+            headers = [*_STREAM_HEADERS, *self._json_reply.headers]
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
@@ -159,6 +162,11 @@ def metadata_block(
             "excluded": excluded,
         },
         "attempts": [_describe(each) for each in results],
+        "affinity": decision.affinity or None,
+        "warnings": [
+            {field.name: getattr(each, field.name) for field in each.DESCRIPTOR.fields}
+            for each in decision.warnings
+        ],
     }
 
 
@@ -168,6 +176,8 @@ def _names(value: pb.Attempt | pb.Findings) -> dict[str, Any]:
 
 def _describe(result: AttemptResult) -> dict[str, Any]:
     names, error = _names(result.attempt), result.error
+    if result.dropped:
+        names["dropped_parameters"] = list(result.dropped)
     if error is None:
         return {**names, "status": 200}
     return {**names, "status": error.status, "failure": error.kind.name}

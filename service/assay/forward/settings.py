@@ -151,7 +151,8 @@ class Clients:
         tenant = self.tenants.get(sha256(key).digest())
         if tenant is None:
             message = "missing or unknown key; send it as Authorization: Bearer KEY"
-            raise ErrorReply(401, message, "authentication")
+            challenge = (b"www-authenticate", b'Bearer realm="assay"')
+            raise ErrorReply(401, message, "authentication", headers=(challenge,))
         return tenant
 
 
