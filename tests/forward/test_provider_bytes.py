@@ -196,6 +196,17 @@ def test_a_surrogate_pair_that_is_split_over_two_chunks_passes(world: ScriptedFo
     assert got.json["choices"][0]["message"]["content"] == "a\ud83d"
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
+def test_a_message_with_half_a_surrogate_pair_reaches_the_caller(
+    world: ScriptedForwarder, *, stream: bool
+) -> None:
+    error = {"error": {"code": 403, "message": "not \ud83d here"}}
+    sent = event(error) if stream else json.dumps(error).encode()
+    got = world.relay(sent, "lab/scripted", stream=stream)
+    assert got.status == 403
+    assert got.json["error"]["message"] == "not ? here"
+
+
 @pytest.mark.parametrize(
     "odd",
     [

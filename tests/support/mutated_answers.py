@@ -8,6 +8,8 @@ from random import Random
 from typing import Any, Final
 
 from assay.forward.answer_summary import AnswerSummary
+from assay.forward.errors import ErrorReply
+from assay.forward.reply import error_body
 from assay.forward.request import ChatRequest, EndpointCapabilities, read_request
 from assay.forward.stream import ChunkRelay, EventTooLong
 from assay.forward.taxonomy import CUT, EMPTY, HTTP_OK, MALFORMED, TABLE, AttemptError
@@ -258,6 +260,7 @@ def _name(error: AttemptError | None) -> str:
     if error is None:
         return "answered"
     assert error.kind in TABLE
+    assert error_body(ErrorReply(503, error.message, error.kind.name))
     return error.kind.name
 
 

@@ -8,6 +8,7 @@ text, and words for `finish_reason` that OpenAI does not have.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, Literal
 
 import msgspec
@@ -20,8 +21,8 @@ from assay.v1 import evidence_pb2 as pb
 
 _MAX_TOKENS: Final = 1_000_000_000  # the most that EvidenceService accepts
 _MAX_CHOICES: Final = 1024
-_ERROR_STATUSES: Final = range(400, 600)
-_STATUS_FIELDS: Final = ("code", "status", "status_code")
+_ERROR_STATUS: Final = re.compile("[45][0-9][0-9]")
+_CODE_FIELDS: Final = ("code", "status", "status_code")
 _MESSAGE_FIELDS: Final = ("message", "detail")
 
 Json = dict[str, Any]
@@ -137,7 +138,7 @@ class AnswerSummary:
         """Add a choice, and repair it in place."""
         reason = _finish_reason(choice.finish_reason)
         if choice.error or reason == "error":
-            raise error_in_answer(_with_status(choice.error))
+            raise error_in_answer(choice.error)
         is_stated = isinstance(choice.index, int) and not isinstance(choice.index, bool)
         number = raw["index"] = choice.index if is_stated else place
         if reason or number not in self._choices:
@@ -232,9 +233,9 @@ def _offered_tools(tools: Raw | None) -> OfferedTools | None:
 
 
 def _error_in(value: object) -> object:
-    """Return the error of an answer, with an HTTP status as its code if any field states one.
+    """Return the error of an answer, or `None`.
 
-    It is the field `error`, an item of a list that is or has an error, or the whole value.
+    It is the field `error` with the codes around it, an item of a list, or the whole value.
     """
     if isinstance(value, list):
         items = (item for item in value if isinstance(item, dict))
@@ -243,27 +244,16 @@ def _error_in(value: object) -> object:
         return None
     error = value.get("error")
     if error and not (isinstance(error, dict) and not any(error.values())):
-        outer = {name: value[name] for name in _STATUS_FIELDS if name in value}
-        named = error if isinstance(error, dict) else {"message": error, **value}
-        return _with_status({**outer, **named} if _status_in(named) is None else named)
+        around = {name: value[name] for name in _CODE_FIELDS if name in value}
+        return {"error": error, **around}
     if value.get("choices") is not None or value.get("usage") is not None:
         return None
     says_so = "error" in (value.get("object"), value.get("type"))
     has_message = any(isinstance(value.get(name), str) for name in _MESSAGE_FIELDS)
-    return _with_status(value) if says_so or has_message or _status_in(value) else None
+    has_status = any(_is_error_status(value.get(name)) for name in _CODE_FIELDS)
+    return value if says_so or has_message or has_status else None
 
 
-def _with_status(error: object) -> object:
-    status = _status_in(error)
-    return {**error, "code": status} if isinstance(error, dict) and status else error
-
-
-def _status_in(error: object) -> int | None:
-    """Return the first field of an error that is an HTTP status."""
-    fields = error if isinstance(error, dict) else {}
-    for name in _STATUS_FIELDS:
-        stated = fields.get(name)
-        text = str(stated) if isinstance(stated, int) else stated
-        if isinstance(text, str) and text.isdecimal() and int(text[:9]) in _ERROR_STATUSES:
-            return int(text[:9])
-    return None
+def _is_error_status(value: object) -> bool:
+    text = str(value) if isinstance(value, int) else value
+    return isinstance(text, str) and _ERROR_STATUS.fullmatch(text) is not None

@@ -73,7 +73,8 @@ def read_error_fields(error: object) -> ErrorFields:
         elif isinstance(value, list):
             waiting += [(key, item) for item in value]
         elif key in _KEYS and (isinstance(value, str) or key in _NUMERIC) and value:
-            found[_KEYS[key]].append(str(value)[:_MAX_TEXT])
+            text = str(value)[:_MAX_TEXT].encode(errors="replace").decode()  # half a surrogate pair
+            found[_KEYS[key]].append(text)
     return ErrorFields(*map(tuple, found.values()))
 
 

@@ -75,9 +75,9 @@ CALLER_ERROR: Final = FailureKind("caller_error", pb.RESULT_CALLER_ERROR, NextSt
 REDIRECT: Final = FailureKind("redirect", pb.RESULT_PROVIDER_ERROR, NextStep.ENDPOINT, 503,
     "3xx: never followed")
 MALFORMED: Final = FailureKind("malformed", pb.RESULT_MALFORMED, NextStep.ENDPOINT, 503,
-    "not HTTP, not JSON, not a chunk, compressed, or over a size limit")
+    "not HTTP, not JSON, not a chunk, compressed, nested too deeply, or over a size limit")
 EMPTY: Final = FailureKind("empty", pb.RESULT_MALFORMED, NextStep.ENDPOINT, 503,
-    "2xx without a choice, or a stream without a token")
+    "2xx that shows nothing, unless a token limit or a filter ended it")
 ERROR_EVENT: Final = FailureKind("error_event", pb.RESULT_PROVIDER_ERROR, NextStep.ENDPOINT, 503,
     "200 with an error inside; an error that has an HTTP code counts as that status")
 CUT: Final = FailureKind("cut", pb.RESULT_CUT, NextStep.STOP, 502,
