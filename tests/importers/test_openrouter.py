@@ -164,13 +164,22 @@ def test_a_provider_whose_only_tag_prefix_belongs_to_another_is_rejected() -> No
 def test_null_means_unknown() -> None:
     (endpoint,) = read("nulls").endpoints
     priced = Prices(prompt=1.0, completion=2.0, request_usd=0.0)
-    assert endpoint == Endpoint("lab/one@acme", "lab/one", "acme", "acme", prices=priced)
+    assert endpoint == Endpoint("lab/one@acme", "lab/one", "acme", "acme", "Acme", prices=priced)
 
 
 def test_keys_may_be_missing_or_unknown() -> None:
     document = read("missing_and_unknown_keys")
-    assert document.endpoints == (Endpoint("lab/one@acme", "lab/one", "acme", "acme"),)
+    assert document.endpoints == (Endpoint("lab/one@acme", "lab/one", "acme", "acme", "Acme"),)
     assert document.rejected == ()
+
+
+def test_supported_tool_choices_and_inputs_are_read_where_they_are_stated() -> None:
+    found = by_tag("capabilities")
+    assert found["acme"].tool_choices == ("none", "auto", "function")
+    assert found["acme"].input_modalities == ("text", "image")
+    assert found["acme/none"].tool_choices == ()
+    assert found["acme/partly"].tool_choices is None
+    assert found["acme/partly"].input_modalities is None
 
 
 def test_a_limit_of_zero_means_no_stated_limit() -> None:

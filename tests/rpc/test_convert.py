@@ -98,7 +98,9 @@ def test_contract_and_engine_have_the_same_request_fields() -> None:
 
 
 def test_contract_and_engine_have_the_same_catalog_fields() -> None:
-    assert {f.name for f in fields(Endpoint)} | {"service_tier", "facts"} == set(
+    as_capabilities = {"tool_choices", "input_modalities"}
+    computed = {"service_tier", "facts", "capabilities"}
+    assert {f.name for f in fields(Endpoint)} - as_capabilities | computed == set(
         catalog_pb2.Endpoint.DESCRIPTOR.fields_by_name
     )
     assert {f.name for f in fields(Prices)} == set(catalog_pb2.Prices.DESCRIPTOR.fields_by_name)

@@ -23,7 +23,7 @@ from assay.engine.errors import StoreUnavailable
 from assay.store.database import open_database, reading, writing
 from assay.store.migration import alembic_config, migrate, require_current
 
-HEAD = "0006"
+HEAD = "0007"
 DIGESTS = {
     "0001_catalog_evidence_snapshots.py": (
         "34d852bd1b31b1224b683bdc1e42a85bb8665abe6af629fc832ad81c6072e986"
@@ -35,6 +35,7 @@ DIGESTS = {
     "0006_outcome_matching.py": (
         "0a8f82e8ef85f6008b99946d41c56cbdce218e22d03811390e6369b2ad816a1d"
     ),
+    "0007_capabilities.py": "dfd14205794e6bdf1741ad4c2a277c0d7e062aa6533cf30e9f461d881aa229ef",
 }
 """SHA-256 of every released migration; databases have run it in this form."""
 

@@ -231,6 +231,8 @@ def _show(answer: pb.DecideResponse | pb.ExplainResponse) -> None:
     if not answer.attempts:
         why = ", ".join(f"{r.reason} ({r.endpoints})" for r in answer.availability_reasons)
         console.print(f"no endpoint is left: {answer.availability}; {why}")
+    for warning in answer.warnings:
+        console.print(f"warning: {warning.message}", markup=False)
     if answer.affinity:
         console.print(f"endpoint of the conversation: {answer.affinity}")
     if isinstance(answer, pb.DecideResponse):

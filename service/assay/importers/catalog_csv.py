@@ -30,6 +30,7 @@ _BY_COLUMN: Mapping[str, Reader] = {
     "provider": cells.PROVIDER,
     "tag": cells.TAG,
     "data_collection": cells.collection,
+    "provider_name": cells.title,
 }
 _BY_TYPE: Mapping[tuple[type, str], Reader] = {
     (str, ""): cells.WORD,
@@ -53,7 +54,6 @@ _COLUMNS: Mapping[str, tuple[Field, Reader]] = {
 }
 OPTIONAL = (
     *(column for column in _COLUMNS if column not in REQUIRED),
-    "provider_name",
     "input_modalities",
     "generated_at",
 )
@@ -96,7 +96,6 @@ def read_catalog(data: bytes, *, source: str) -> CatalogDocument:
 
 
 def _endpoint(row: CsvRow) -> Endpoint:
-    row.read("provider_name", cells.title)
     row.read("generated_at", cells.moment)
     values: dict[str, object] = {}
     for column, (item, reader) in _COLUMNS.items():

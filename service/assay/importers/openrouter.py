@@ -73,11 +73,14 @@ def _read_offer(
         model=model,
         provider=slugs[provider],
         tag=tag,
+        provider_name=provider,
         quantization=json_fields.name("quantization", quantization, cells.WORD),
         context_length=json_fields.limit(item, "context_length"),
         max_completion_tokens=json_fields.limit(item, "max_completion_tokens"),
         max_prompt_tokens=json_fields.limit(item, "max_prompt_tokens"),
         supported_parameters=json_fields.words(item, "supported_parameters") or (),
+        tool_choices=_tool_choices(item),
+        input_modalities=json_fields.words(item, "input_modalities") or None,
         prices=prices,
         overrides=overrides,
         status=json_fields.code(item, "status"),
@@ -88,6 +91,21 @@ def _read_offer(
         implicit_caching=json_fields.flag(item, "supports_implicit_caching"),
     )
     return endpoint, rejected
+
+
+_TOOL_CHOICES = {
+    "literal_none": "none", "literal_auto": "auto", "literal_required": "required",
+    "type_function": "function",
+}  # fmt: skip
+
+
+def _tool_choices(item: Object) -> tuple[str, ...] | None:
+    """Read the values of tool_choice that the endpoint supports, if all are stated."""
+    stated = json_fields.part(item, "supports_tool_choice")
+    flags = {word: json_fields.flag(stated, name) for name, word in _TOOL_CHOICES.items()}
+    if None in flags.values():
+        return None
+    return tuple(word for word, is_supported in flags.items() if is_supported)
 
 
 def _read_seller(item: Object) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 import grpc
@@ -30,6 +30,7 @@ class CatalogView:
         self._models = {model.model: model for model in models}
         self._endpoints = {endpoint.endpoint_id: endpoint for endpoint in endpoints}
         self._snapshot = snapshot
+        self._refused = world.refused
 
     def models(self) -> Sequence[Model]:
         """Return every model."""
@@ -53,6 +54,10 @@ class CatalogView:
         if endpoint_id not in self._endpoints:
             raise UnknownEndpoint(endpoint_id)
         return self._endpoints[endpoint_id]
+
+    def refused(self, endpoint_id: str) -> Collection[str]:
+        """Return the capabilities that an endpoint lacks, as learned from refusals."""
+        return self._refused.get(endpoint_id, ())
 
     def pools(self, model: str) -> Sequence[PoolReport]:
         """Return every pool of a model; raises UnknownModel."""
@@ -89,15 +94,20 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         self, request: pb.ListEndpointsRequest, context: grpc.ServicerContext
     ) -> pb.ListEndpointsResponse:
         model = require_name("model", request.model) if request.model else None
-        endpoints, size = self._view().endpoints(model), request.page_size
-        items, token = page(endpoints, lambda e: e.endpoint_id, size=size, token=request.page_token)
-        return pb.ListEndpointsResponse(endpoints=map(to.endpoint, items), next_page_token=token)
+        view, size = self._view(), request.page_size
+        endpoints, token = page(
+            view.endpoints(model), lambda e: e.endpoint_id, size=size, token=request.page_token
+        )
+        messages = [to.endpoint(each, view.refused(each.endpoint_id)) for each in endpoints]
+        return pb.ListEndpointsResponse(endpoints=messages, next_page_token=token)
 
     def GetEndpoint(
         self, request: pb.GetEndpointRequest, context: grpc.ServicerContext
     ) -> pb.GetEndpointResponse:
         endpoint_id = require_value("endpoint_id", request.endpoint_id)
-        return pb.GetEndpointResponse(endpoint=to.endpoint(self._view().endpoint(endpoint_id)))
+        view = self._view()
+        found = to.endpoint(view.endpoint(endpoint_id), view.refused(endpoint_id))
+        return pb.GetEndpointResponse(endpoint=found)
 
     def ListPools(
         self, request: pb.ListPoolsRequest, context: grpc.ServicerContext

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from assay.engine.evidence.benchmarks import in_unit
@@ -38,6 +38,7 @@ class Fixtures:
     tenants: tuple[TenantSettings, ...] = ()
     benchmarks: tuple[BenchmarkRun, ...] = ()
     ignore_votes: tuple[IgnoreVote, ...] = ()
+    refused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def world(self, endpoints: Collection[str], observations: Collection[str]) -> World:
         """Return the world with only these endpoints and observations."""
@@ -54,6 +55,7 @@ class Fixtures:
             tenants=self.tenants,
             benchmarks=tuple(run for run in self.benchmarks if run.endpoint_id in ids),
             ignore_votes=self.ignore_votes,
+            refused=self.refused,
         )
 
 
@@ -98,7 +100,20 @@ def fixtures(block: Table, now: datetime, faults: list[Fault]) -> Fixtures:
         ignore_votes=tuple(
             vote for table in block.tables("ballots") for vote in _votes(table, models)
         ),
+        refused=_refused(block.table("refused"), endpoints, faults),
     )
+
+
+def _refused(
+    table: Table, endpoints: Mapping[str, Endpoint], faults: list[Fault]
+) -> dict[str, tuple[str, ...]]:
+    """Read what endpoints are known to refuse, by their ids."""
+    for key in table.entries.keys() - endpoints.keys():
+        message = unknown_word_message("endpoint", key, endpoints)
+        faults.append(Fault(table.place_of_key(key), message))
+    return {
+        endpoints[key].endpoint_id: table.texts(key) for key in table.entries if key in endpoints
+    }
 
 
 def named_model(text: str, models: Mapping[str, Model]) -> str:

@@ -65,6 +65,20 @@ service_counter = Table(
     sqlite_with_rowid=False,
 )
 
+# Requests that needed a capability: how many the endpoint refused as not supported, and for
+# tool_choice.VALUE, how many it answered.
+capability_counter = Table(
+    "capability_counter",
+    metadata,
+    Column("endpoint_id", NAME, primary_key=True),
+    Column("capability", NAME, primary_key=True),
+    Column("tenant", NAME, primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("refused", BigInteger, nullable=False),
+    Column("answered", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 # Counted batches: the row is written in the transaction that counts the batch.
 evidence_batch = Table(
     "evidence_batch",

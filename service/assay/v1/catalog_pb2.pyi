@@ -13,6 +13,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -23,6 +24,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Support:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SupportEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Support.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SUPPORT_UNSPECIFIED: _Support.ValueType  # 0
+    """Not known."""
+    SUPPORT_YES: _Support.ValueType  # 1
+    """It is."""
+    SUPPORT_NO: _Support.ValueType  # 2
+    """It is not."""
+
+class Support(_Support, metaclass=_SupportEnumTypeWrapper):
+    """Whether something is supported."""
+
+SUPPORT_UNSPECIFIED: Support.ValueType  # 0
+"""Not known."""
+SUPPORT_YES: Support.ValueType  # 1
+"""It is."""
+SUPPORT_NO: Support.ValueType  # 2
+"""It is not."""
+Global___Support: _TypeAlias = Support  # noqa: Y015
 
 @_typing.final
 class ListModelsRequest(_message.Message):
@@ -312,6 +337,8 @@ class Endpoint(_message.Message):
     COLLECTS_DATA_FIELD_NUMBER: _builtins.int
     IMPLICIT_CACHING_FIELD_NUMBER: _builtins.int
     FACTS_FIELD_NUMBER: _builtins.int
+    PROVIDER_NAME_FIELD_NUMBER: _builtins.int
+    CAPABILITIES_FIELD_NUMBER: _builtins.int
     endpoint_id: _builtins.str
     """The only key: `model@tag`, with `~2`, `~3` … where a tag repeats."""
     model: _builtins.str
@@ -342,6 +369,8 @@ class Endpoint(_message.Message):
     """Whether it stores prompts or trains on them."""
     implicit_caching: _builtins.bool
     """Whether it caches prompts by default."""
+    provider_name: _builtins.str
+    """The provider's name for people: `DeepInfra`."""
     @_builtins.property
     def supported_parameters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the request parameters it supports."""
@@ -368,6 +397,10 @@ class Endpoint(_message.Message):
         paths. A fact without a field of its own is here as well.
         """
 
+    @_builtins.property
+    def capabilities(self) -> _containers.RepeatedCompositeFieldContainer[Global___EndpointCapability]:
+        """What it can do, as far as that is known, in the order of paths."""
+
     def __init__(
         self,
         *,
@@ -392,10 +425,12 @@ class Endpoint(_message.Message):
         collects_data: _builtins.bool | None = ...,
         implicit_caching: _builtins.bool | None = ...,
         facts: _abc.Iterable[_routing_pb2.Fact] | None = ...,
+        provider_name: _builtins.str | None = ...,
+        capabilities: _abc.Iterable[Global___EndpointCapability] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_collects_data", b"_collects_data", "_context_length", b"_context_length", "_implicit_caching", b"_implicit_caching", "_max_completion_tokens", b"_max_completion_tokens", "_max_prompt_tokens", b"_max_prompt_tokens", "_status", b"_status", "_uptime_1d_percent", b"_uptime_1d_percent", "_uptime_30m_percent", b"_uptime_30m_percent", "_zdr", b"_zdr", "collects_data", b"collects_data", "context_length", b"context_length", "implicit_caching", b"implicit_caching", "latency_s", b"latency_s", "max_completion_tokens", b"max_completion_tokens", "max_prompt_tokens", b"max_prompt_tokens", "prices", b"prices", "status", b"status", "throughput_tps", b"throughput_tps", "uptime_1d_percent", b"uptime_1d_percent", "uptime_30m_percent", b"uptime_30m_percent", "zdr", b"zdr"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_collects_data", b"_collects_data", "_context_length", b"_context_length", "_implicit_caching", b"_implicit_caching", "_max_completion_tokens", b"_max_completion_tokens", "_max_prompt_tokens", b"_max_prompt_tokens", "_provider_name", b"_provider_name", "_status", b"_status", "_uptime_1d_percent", b"_uptime_1d_percent", "_uptime_30m_percent", b"_uptime_30m_percent", "_zdr", b"_zdr", "collects_data", b"collects_data", "context_length", b"context_length", "implicit_caching", b"implicit_caching", "latency_s", b"latency_s", "max_completion_tokens", b"max_completion_tokens", "max_prompt_tokens", b"max_prompt_tokens", "prices", b"prices", "provider_name", b"provider_name", "status", b"status", "throughput_tps", b"throughput_tps", "uptime_1d_percent", b"uptime_1d_percent", "uptime_30m_percent", b"uptime_30m_percent", "zdr", b"zdr"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collects_data", b"_collects_data", "_context_length", b"_context_length", "_implicit_caching", b"_implicit_caching", "_max_completion_tokens", b"_max_completion_tokens", "_max_prompt_tokens", b"_max_prompt_tokens", "_status", b"_status", "_uptime_1d_percent", b"_uptime_1d_percent", "_uptime_30m_percent", b"_uptime_30m_percent", "_zdr", b"_zdr", "collects_data", b"collects_data", "context_length", b"context_length", "endpoint_id", b"endpoint_id", "facts", b"facts", "implicit_caching", b"implicit_caching", "latency_s", b"latency_s", "max_completion_tokens", b"max_completion_tokens", "max_prompt_tokens", b"max_prompt_tokens", "model", b"model", "overrides", b"overrides", "prices", b"prices", "provider", b"provider", "quantization", b"quantization", "service_tier", b"service_tier", "status", b"status", "supported_parameters", b"supported_parameters", "tag", b"tag", "throughput_tps", b"throughput_tps", "uptime_1d_percent", b"uptime_1d_percent", "uptime_30m_percent", b"uptime_30m_percent", "zdr", b"zdr"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_collects_data", b"_collects_data", "_context_length", b"_context_length", "_implicit_caching", b"_implicit_caching", "_max_completion_tokens", b"_max_completion_tokens", "_max_prompt_tokens", b"_max_prompt_tokens", "_provider_name", b"_provider_name", "_status", b"_status", "_uptime_1d_percent", b"_uptime_1d_percent", "_uptime_30m_percent", b"_uptime_30m_percent", "_zdr", b"_zdr", "capabilities", b"capabilities", "collects_data", b"collects_data", "context_length", b"context_length", "endpoint_id", b"endpoint_id", "facts", b"facts", "implicit_caching", b"implicit_caching", "latency_s", b"latency_s", "max_completion_tokens", b"max_completion_tokens", "max_prompt_tokens", b"max_prompt_tokens", "model", b"model", "overrides", b"overrides", "prices", b"prices", "provider", b"provider", "provider_name", b"provider_name", "quantization", b"quantization", "service_tier", b"service_tier", "status", b"status", "supported_parameters", b"supported_parameters", "tag", b"tag", "throughput_tps", b"throughput_tps", "uptime_1d_percent", b"uptime_1d_percent", "uptime_30m_percent", b"uptime_30m_percent", "zdr", b"zdr"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__collects_data: _TypeAlias = _typing.Literal["collects_data"]  # noqa: Y015
     _WhichOneofArgType__collects_data: _TypeAlias = _typing.Literal["_collects_data", b"_collects_data"]  # noqa: Y015
@@ -407,6 +442,8 @@ class Endpoint(_message.Message):
     _WhichOneofArgType__max_completion_tokens: _TypeAlias = _typing.Literal["_max_completion_tokens", b"_max_completion_tokens"]  # noqa: Y015
     _WhichOneofReturnType__max_prompt_tokens: _TypeAlias = _typing.Literal["max_prompt_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_prompt_tokens: _TypeAlias = _typing.Literal["_max_prompt_tokens", b"_max_prompt_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__provider_name: _TypeAlias = _typing.Literal["provider_name"]  # noqa: Y015
+    _WhichOneofArgType__provider_name: _TypeAlias = _typing.Literal["_provider_name", b"_provider_name"]  # noqa: Y015
     _WhichOneofReturnType__status: _TypeAlias = _typing.Literal["status"]  # noqa: Y015
     _WhichOneofArgType__status: _TypeAlias = _typing.Literal["_status", b"_status"]  # noqa: Y015
     _WhichOneofReturnType__uptime_1d_percent: _TypeAlias = _typing.Literal["uptime_1d_percent"]  # noqa: Y015
@@ -426,6 +463,8 @@ class Endpoint(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_prompt_tokens) -> _WhichOneofReturnType__max_prompt_tokens | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__provider_name) -> _WhichOneofReturnType__provider_name | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__status) -> _WhichOneofReturnType__status | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__uptime_1d_percent) -> _WhichOneofReturnType__uptime_1d_percent | None: ...
@@ -435,6 +474,38 @@ class Endpoint(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__zdr) -> _WhichOneofReturnType__zdr | None: ...
 
 Global___Endpoint: _TypeAlias = Endpoint  # noqa: Y015
+
+@_typing.final
+class EndpointCapability(_message.Message):
+    """Whether an endpoint supports something that requests may need. A capability that is not listed is unknown."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    SUPPORT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """`parameters.NAME`, `tool_choice.VALUE`, `structured_outputs` or `input_modalities.NAME`."""
+    support: Global___Support.ValueType
+    """Whether it is supported. Rules exclude an endpoint that does not support what the request needs; the order prefers
+    one that does over one of which it is unknown.
+    """
+    source: _builtins.str
+    """Where this is known from: `catalog`, or `refusals` of requests that needed it."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        support: Global___Support.ValueType = ...,
+        source: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "source", b"source", "support", b"support"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndpointCapability: _TypeAlias = EndpointCapability  # noqa: Y015
 
 @_typing.final
 class Prices(_message.Message):

@@ -100,6 +100,7 @@ def test_parts_are_keyed_by_the_hash_of_their_content() -> None:
     head = json.loads(snapshot.manifest)
     listed = {
         head["policy"],
+        head["provider_names"],
         *head["tenants"],
         *head["models"].values(),
         *(name for *_, name in head["pools"]),

@@ -12,6 +12,7 @@ from assay.engine.decide.plan import (
     affinity,
     judge_models,
     order_models,
+    warnings,
 )
 from assay.engine.policy.binding import CompiledBinding
 from assay.engine.policy.evaluation import Facts, facts_read
@@ -19,6 +20,7 @@ from assay.engine.policy.verdict import FactsRead, RuleFinding, Verdict
 from assay.engine.snapshot.parts import JudgedEndpoint, ModelView
 from assay.engine.snapshot.pool_memory import subtract_counts
 from assay.engine.snapshot.snapshot import Snapshot
+from assay.engine.world.provider_names import RequestWarning
 from assay.engine.world.request import Request
 
 _FactsByRule = Mapping[tuple[str, str], FactsRead]
@@ -36,6 +38,7 @@ class Explanation:
     seen: tuple[FactsRead, ...]
     policy_digest: str
     affinity: str = ""
+    warnings: tuple[RequestWarning, ...] = ()
 
 
 def explain(request: Request, snapshot: Snapshot, moment: Moment) -> Explanation:
@@ -50,6 +53,7 @@ def explain(request: Request, snapshot: Snapshot, moment: Moment) -> Explanation
         seen,
         snapshot.policy.digest,
         affinity(request, plan, moment.health),
+        warnings(request, snapshot),
     )
 
 

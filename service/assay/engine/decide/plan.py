@@ -43,6 +43,7 @@ from assay.engine.policy.verdict import (
 )
 from assay.engine.snapshot.parts import ModelView, TenantView
 from assay.engine.snapshot.snapshot import Snapshot
+from assay.engine.world.provider_names import RequestWarning
 from assay.engine.world.request import Request, parse_slug
 
 NO_TENANT = TenantView(None, ())
@@ -123,11 +124,18 @@ class Decision:
     moment: Moment
     plan: Plan
     policy_digest: str
+    warnings: tuple[RequestWarning, ...] = ()
 
     @property
     def affinity(self) -> str:
         """What became of the endpoint that the conversation used before."""
         return affinity(self.request, self.plan, self.moment.health)
+
+
+def warnings(request: Request, snapshot: Snapshot) -> tuple[RequestWarning, ...]:
+    """Return what a caller probably wants to correct in a request."""
+    names = snapshot.provider_names
+    return () if names is None else names.warn(request.provider)
 
 
 def affinity(request: Request, plan: Plan, health: Mapping[str, str]) -> str:
@@ -181,6 +189,8 @@ def judge_models(request: Request, snapshot: Snapshot, moment: Moment) -> list[R
     """Judge every requested model for this request, in order and each once."""
     if request.min_policy_revision > snapshot.policy.revision:
         raise PolicyBehind(request.min_policy_revision, snapshot.policy.revision)
+    if snapshot.provider_names is not None:
+        request = snapshot.provider_names.resolve_request(request)
     names = dict.fromkeys((request.model, *request.models))
     return [
         _judge_model(place, name, request, snapshot, moment) for place, name in enumerate(names)
@@ -212,7 +222,13 @@ def _judge_model(
     shared = {
         "model": view.facts,
         "request": request_facts(request, slug.model, slug.variants),
-        "tenant": tenant_facts(request.tenant, tenant.settings, tenant.preferences, slug.model),
+        "tenant": tenant_facts(
+            request.tenant,
+            tenant.settings,
+            tenant.preferences,
+            slug.model,
+            names=snapshot.provider_names,
+        ),
     }
     sort = None if request.provider.order else request.provider.sort
     route = routes.route(slug.variants, sort, request.tenant, shared)

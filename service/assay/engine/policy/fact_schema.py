@@ -77,6 +77,14 @@ FACTS: tuple[DeclaredFact, ...] = (
     *_declared(Endpoint, "endpoint"),
     _always("endpoint.service_tier", STRING,
             "`flex` or `priority` if the tag ends so, otherwise empty"),
+    _maybe("endpoint.refused_parameters", STRINGS,
+           "names of the request parameters with which it refuses requests, learned from outcomes"),
+    _maybe("endpoint.capabilities.yes", STRINGS,
+           "what it is known to support: `structured_outputs`, `tool_choice.VALUE`,"
+           " `input_modalities.NAME`"),
+    _maybe("endpoint.capabilities.no", STRINGS,
+           "what it is known not to support, by the catalog or learned from outcomes; anything else"
+           " is unknown. `structured_outputs` only if requests with it are refused"),
     _maybe("endpoint.completion_limit", INT,
            "longest completion: the stated limit, otherwise the context length", "tokens"),
     _maybe("endpoint.uptime_percent", DOUBLE,
@@ -140,6 +148,9 @@ FACTS: tuple[DeclaredFact, ...] = (
     _always("request.model", STRING, "the requested model, without routing variants"),
     _always("request.variants", STRINGS, "routing variants in the order given"),
     *_declared(Request, "request"),
+    _always("request.capabilities", STRINGS,
+            "what it needs besides parameters, as in `endpoint.capabilities`; `tool_choice` counts"
+            " with tools, `structured_outputs` if it is among the parameters"),
     _always("request.explicit_order", BOOL, "whether provider.order or provider.sort is given"),
     _always("request.prefers_speed", BOOL,
             "whether any preferred throughput or latency is given"),

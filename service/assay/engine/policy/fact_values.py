@@ -10,9 +10,11 @@ from typing import Any
 from assay.engine.evidence.benchmarks import LatestScore
 from assay.engine.evidence.ignores import IgnoreCounts
 from assay.engine.evidence.observations import EndpointEvidence, PeerPropensities
+from assay.engine.world.capabilities import needed_capabilities, with_aliases
 from assay.engine.world.catalog import Endpoint, Model, Percentiles, PriceOverride, Prices
 from assay.engine.world.clock import HOUR
 from assay.engine.world.declarations import declared_fields
+from assay.engine.world.provider_names import ProviderNames
 from assay.engine.world.request import MaxPrice, Request
 from assay.engine.world.world import Preference, TenantSettings
 
@@ -150,7 +152,8 @@ def model_facts(model: Model) -> Facts:
 def cohort_facts(endpoints: Sequence[Endpoint], evidence: Iterable[EndpointEvidence]) -> Facts:
     """Return the facts of all endpoints of a model together."""
     counts = [each.folded.discounted for each in evidence if each.folded is not None]
-    parameters = set[str]().union(*(each.supported_parameters for each in endpoints))
+    listed = (with_aliases(each.supported_parameters) for each in endpoints)
+    parameters = set[str]().union(*listed)
     tiers = {each.service_tier for each in endpoints} - {""}
     called = [each for each in counts if each.tool_call_requests > 0]
     return {
@@ -186,6 +189,7 @@ def request_facts(request: Request, model: str, variants: tuple[str, ...]) -> Fa
     """Return the facts of a request, for one of its models; every Decide calls this."""
     wants = request.provider
     facts: Facts = {"model": model, "variants": variants, "prefers_speed": False}
+    facts["capabilities"] = needed_capabilities(request)
     facts["explicit_order"] = bool(wants.order) or wants.sort is not None
     for attribute, fact, _ in _REQUEST:
         facts[fact] = getattr(request, attribute)
@@ -213,16 +217,28 @@ def _add_known(facts: Facts, holder: object, fields: Sequence[tuple[str, str, ty
 
 
 def tenant_facts(
-    name: str, settings: TenantSettings | None, preferences: Sequence[Preference], model: str
+    name: str,
+    settings: TenantSettings | None,
+    preferences: Sequence[Preference],
+    model: str,
+    *,
+    names: ProviderNames | None = None,
 ) -> Facts:
-    """Return what the operator allows a tenant, and its own preferences for the model."""
+    """Return what the operator allows a tenant, and its own preferences for the model.
+
+    Names of providers are resolved by `names`.
+    """
     own = [p for p in preferences if p.model in (None, model)]
     only, ignore = (settings.only, settings.ignore) if settings else ((), ())
+    ignore = (*ignore, *(p.target for p in own if p.kind == "ignore"))
+    pins = tuple(p.target for p in own if p.kind == "pin")
+    if names is not None:
+        only, ignore, pins = map(names.resolve, (only, ignore, pins))
     return {
         "name": name,
         "only": only,
-        "ignore": (*ignore, *(p.target for p in own if p.kind == "ignore")),
-        "pins": tuple(p.target for p in own if p.kind == "pin"),
+        "ignore": ignore,
+        "pins": pins,
         "zdr": bool(settings and settings.zdr),
         "deny_data_collection": bool(settings and settings.deny_data_collection),
     }

@@ -40,6 +40,7 @@ REQUEST_REASONS: Final[Mapping[str, str]] = {
     "ignored": "the request, the tenant or the operator ignores the endpoint",
     "only": "`only` does not name the endpoint, or `order` does not and fallbacks are not allowed",
     "tools": "the endpoint does not support tools",
+    "unsupported": "the endpoint is known not to support something that the request needs",
     "health": "the endpoint is failing at the moment",
     "policy": "any other reason; also used for all but the first if fallbacks are not allowed",
     "EVAL_ERROR": "an expression failed; rules may not use it",

@@ -67,6 +67,7 @@ from assay.engine.snapshot.pool_memory import (
     subtract_counts,
 )
 from assay.engine.snapshot.snapshot import Snapshot, assemble_snapshot
+from assay.engine.world.capabilities import capability_facts
 from assay.engine.world.catalog import Endpoint
 from assay.engine.world.clock import HOUR
 from assay.engine.world.measurements import Observation, TrafficCounts
@@ -187,7 +188,7 @@ def gather_facts(
     for fold, counted in world.traffic.items():
         for counts in counted:
             traffic[fold, counts.endpoint_id].append(counts)
-    other = _ignore_and_benchmark_facts(world, as_of)
+    other = _facts_without_fold(world, as_of)
     views: list[ModelView] = []
     evidence: dict[str, dict[str, EndpointEvidence]] = {fold: {} for fold in policy.folds}
     for model in sorted(world.models, key=lambda m: m.model):
@@ -206,14 +207,17 @@ def gather_facts(
     return views, evidence
 
 
-def _ignore_and_benchmark_facts(world: World, as_of: datetime) -> Mapping[str, Facts]:
+def _facts_without_fold(world: World, as_of: datetime) -> Mapping[str, Facts]:
+    """Return the facts of each endpoint that are the same for every way of folding evidence."""
     votes, scores = votes_by_model(world.ignore_votes), latest_scores(world.benchmarks, as_of)
     facts: dict[str, Facts] = {}
     for endpoint in world.endpoints:
+        name = endpoint.endpoint_id
         own = votes.get(endpoint.model)
         ignores = ignore_facts(count_ignores(endpoint, own)) if own else {}
-        benchmarks = benchmark_facts(scores.get(endpoint.endpoint_id, ()))
-        facts[endpoint.endpoint_id] = {**ignores, **benchmarks}
+        benchmarks = benchmark_facts(scores.get(name, ()))
+        capable = capability_facts(endpoint, world.refused.get(name, ()))
+        facts[name] = {**capable, **ignores, **benchmarks}
     return facts
 
 

@@ -17,6 +17,7 @@ from assay.engine.policy.fact_schema import with_current_names
 from assay.engine.policy.verdict import RuleFinding, RuleFindings, Verdict
 from assay.engine.snapshot.pool_memory import NO_COUNTS, DecayedCounts, PoolStanding
 from assay.engine.world.catalog import PriceOverride, Prices
+from assay.engine.world.provider_names import Offer, ProviderNames
 from assay.engine.world.world import Preference, TenantSettings
 
 Part = dict[str, Any]
@@ -45,6 +46,13 @@ class ModelView:
     rows: Mapping[str, Sequence[Facts]]
     cohort: Mapping[str, Facts]
     timed: tuple[TimedPrices, ...] = ()
+
+    @property
+    def offers(self) -> Iterable[Offer]:
+        """The names of every endpoint's provider."""
+        for row in next(iter(self.rows.values()), ()):
+            name = row.get("provider_name")
+            yield str(row["provider"]), str(row["tag"]), None if name is None else str(name)
 
     def shared(self, fold: str) -> SharedFacts:
         """Return the facts that all endpoints share in pool rules."""
@@ -202,6 +210,16 @@ def _read_standing(part: Part) -> PoolStanding:
     return PoolStanding(
         part["state"], moment("since"), part["rules"], moment("held_until"), forgotten
     )
+
+
+def write_provider_names(names: ProviderNames) -> Part:
+    """Write the names of all providers."""
+    return {"offers": [list(offer) for offer in names.offers]}
+
+
+def read_provider_names(part: Part) -> ProviderNames:
+    """Read the names of all providers."""
+    return ProviderNames((slug, tag, name) for slug, tag, name in part["offers"])
 
 
 def write_tenants(

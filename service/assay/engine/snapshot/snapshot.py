@@ -30,15 +30,21 @@ from assay.engine.snapshot.parts import (
     TenantView,
     read_model,
     read_pool,
+    read_provider_names,
     read_tenants,
     write_model,
     write_pool,
+    write_provider_names,
 )
+from assay.engine.world.provider_names import ProviderNames
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The addresses of all parts of a snapshot, its time and its policy."""
+    """The addresses of all parts of a snapshot, its time and its policy.
+
+    Snapshots of earlier versions have no part with the names of providers.
+    """
 
     as_of: datetime
     policy: str
@@ -46,11 +52,13 @@ class Manifest:
     tenants: tuple[str, ...]
     models: Mapping[str, str]
     pools: Mapping[tuple[str, str], str]
+    provider_names: str | None = None
 
     @property
     def needed(self) -> frozenset[str]:
         """The parts that restoring needs; parts of tenants may have been erased."""
-        return frozenset((self.policy, *self.models.values(), *self.pools.values()))
+        names = () if self.provider_names is None else (self.provider_names,)
+        return frozenset((self.policy, *names, *self.models.values(), *self.pools.values()))
 
     @property
     def parts(self) -> frozenset[str]:
@@ -59,6 +67,7 @@ class Manifest:
 
     def encode(self) -> bytes:
         """Return the bytes whose digest is the snapshot's id."""
+        names = self.provider_names
         return canonical(
             {
                 "as_of": self.as_of.isoformat(),
@@ -67,6 +76,7 @@ class Manifest:
                 "tenants": self.tenants,
                 "models": self.models,
                 "pools": [[binding, model, name] for (binding, model), name in self.pools.items()],
+                **({} if names is None else {"provider_names": names}),
             }
         )
 
@@ -81,12 +91,16 @@ def read_manifest(data: bytes) -> Manifest:
         tenants=tuple(head["tenants"]),
         models=head["models"],
         pools={(binding, model): name for binding, model, name in head["pools"]},
+        provider_names=head.get("provider_names"),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The world as of an instant, judged; `parts` holds the bytes of every part by address."""
+    """The world as of an instant, judged; `parts` holds the bytes of every part by address.
+
+    `provider_names` is `None` in snapshots of earlier versions, which took every name literally.
+    """
 
     snapshot_id: str
     as_of: datetime
@@ -96,6 +110,7 @@ class Snapshot:
     tenants: Mapping[str, TenantView]
     manifest: bytes
     parts: Mapping[str, bytes]
+    provider_names: ProviderNames | None = None
 
 
 def assemble_snapshot(
@@ -114,6 +129,7 @@ def assemble_snapshot(
         parts[name] = data
         return name
 
+    names = ProviderNames(offer for view in models for offer in view.offers)
     head = Manifest(
         as_of=as_of,
         policy=add({"files": dict(policy.source.files)}),
@@ -121,6 +137,7 @@ def assemble_snapshot(
         tenants=tuple(add(part) for part in tenants),
         models={view.model: add(write_model(view)) for view in models},
         pools={(view.binding, view.model): add(write_pool(view)) for view in pools},
+        provider_names=add(write_provider_names(names)),
     )
     manifest = head.encode()
     return Snapshot(
@@ -132,6 +149,7 @@ def assemble_snapshot(
         tenants=read_tenants(tenants),
         manifest=manifest,
         parts=parts,
+        provider_names=names,
     )
 
 
@@ -182,4 +200,26 @@ def restore_snapshot(
         pools[key] = known or read_pool(json.loads(parts[name]), models[key[1]])
         pause()
     tenants = read_tenants(json.loads(parts[name]) for name in head.tenants if name in parts)
-    return Snapshot(address(manifest), head.as_of, policy, models, pools, tenants, manifest, parts)
+    return Snapshot(
+        address(manifest),
+        head.as_of,
+        policy,
+        models,
+        pools,
+        tenants,
+        manifest,
+        parts,
+        _provider_names(head, parts, former),
+    )
+
+
+def _provider_names(
+    head: Manifest, parts: Mapping[str, bytes], former: Snapshot | None
+) -> ProviderNames | None:
+    """Return the names of providers, shared with the former snapshot if it has the same part."""
+    name = head.provider_names
+    if name is None:
+        return None
+    if former is not None and former.provider_names is not None and name in former.parts:
+        return former.provider_names
+    return read_provider_names(json.loads(parts[name]))

@@ -93,6 +93,7 @@ class Endpoint:
     tag: str = field(
         metadata=spellings("the provider's name for this offer, such as `deepinfra/fp8`")
     )
+    provider_name: str | None = optional("the provider's name for people, such as `DeepInfra`")
     quantization: str = optional(
         "`fp8`, `bf16` …; `unknown` if it is not stated", default="unknown"
     )
@@ -105,7 +106,14 @@ class Endpoint:
     max_completion_tokens: int | None = optional("longest completion", "tokens", fact=None)
     max_prompt_tokens: int | None = optional("longest prompt", "tokens")
     supported_parameters: tuple[str, ...] = optional(
-        "names of the request parameters that it supports", default=()
+        "names of the request parameters that it supports; as a fact, with their aliases",
+        default=(),
+    )
+    tool_choices: tuple[str, ...] | None = optional(
+        "values of tool_choice that it supports", fact=None
+    )
+    input_modalities: tuple[str, ...] | None = optional(
+        "kinds of input that it accepts, where they differ from the model's", fact=None, csv=None
     )
     prices: Prices = field(
         default_factory=Prices, metadata=spellings("price {}", fact="price.{}", column="{}")

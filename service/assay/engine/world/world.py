@@ -41,7 +41,8 @@ class World:
     """Everything that judging reads, besides policy; each tuple may come in any order.
 
     Endpoints that no source lists any more are left out. `traffic` is keyed by `EvidenceSpec.key`,
-    because counts are discounted while they are loaded; `served` by endpoint id.
+    because counts are discounted while they are loaded; `served` by endpoint id. `refused` holds
+    capabilities that endpoints do not have, as learned from refusals, by endpoint id.
     """
 
     models: tuple[Model, ...] = ()
@@ -53,3 +54,4 @@ class World:
     traffic: Mapping[str, tuple[TrafficCounts, ...]] = field(default_factory=dict)
     ignore_votes: tuple[IgnoreVote, ...] = ()
     served: Mapping[str, ServedSpeed] = field(default_factory=dict)
+    refused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

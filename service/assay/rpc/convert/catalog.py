@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from assay.engine.policy.fact_values import endpoint_facts
 from assay.engine.pool.report import PoolEndpoint, PoolReport
+from assay.engine.world.capabilities import capabilities, capability_facts
 from assay.engine.world.catalog import Endpoint, Model
 from assay.rpc.convert.copying import copied, stamp
 from assay.rpc.convert.plan import facts, finding
@@ -15,16 +18,30 @@ def model(value: Model) -> pb.Model:
     return copied(value, pb.Model())
 
 
-def endpoint(value: Endpoint) -> pb.Endpoint:
-    """Return an endpoint as a message; unknown fields stay unset."""
-    known = endpoint_facts(value)
+_SUPPORT = {True: pb.SUPPORT_YES, False: pb.SUPPORT_NO}
+
+
+def endpoint(value: Endpoint, refused: Collection[str] = ()) -> pb.Endpoint:
+    """Return an endpoint as a message; unknown fields stay unset.
+
+    `refused` are the capabilities that it does not have, as learned from refusals.
+    """
+    known = endpoint_facts(value) | capability_facts(value, refused)
     del known["demoted"]  # comes from outcomes
     overrides = [
         copied(each, pb.PriceOverride(utc_start_minute=each.utc_start, utc_end_minute=each.utc_end))
         for each in value.overrides
     ]
     message = pb.Endpoint(
-        service_tier=value.service_tier, overrides=overrides, facts=facts(known.items())
+        service_tier=value.service_tier,
+        overrides=overrides,
+        facts=facts(known.items()),
+        capabilities=[
+            pb.EndpointCapability(
+                path=each.path, support=_SUPPORT[each.is_supported], source=each.source
+            )
+            for each in capabilities(value, refused)
+        ],
     )
     return copied(value, message)
 

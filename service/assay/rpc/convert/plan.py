@@ -42,6 +42,7 @@ def _shared_fields(answer: Decision | Explanation) -> dict[str, Any]:
         "attempts": map(attempt, plan.attempts),
         "availability": plan.availability,
         "availability_reasons": _availability_reasons(plan),
+        "warnings": [copied(each, pb.Warning()) for each in answer.warnings],
         "affinity": answer.affinity,
     }
 

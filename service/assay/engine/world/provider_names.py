@@ -1,0 +1,107 @@
+"""The names by which callers know providers: slugs, tags and display names, in any case."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Final
+
+from assay.engine.world.request import ProviderPreferences, Request
+
+Offer = tuple[str, str, str | None]
+"""Slug and tag of an endpoint, and the display name of its provider."""
+
+_LISTS: Final = ("order", "only", "ignore")
+_MAX_SUGGESTIONS: Final = 4
+_LONGEST_NAME: Final = 64  # suggestions for longer ones take long
+
+
+@dataclass(frozen=True, slots=True)
+class RequestWarning:
+    """A value of a request that has no effect, or perhaps not the intended one."""
+
+    field: str
+    value: str
+    reason: str
+    message: str
+    suggestion: str = ""
+
+
+class ProviderNames:
+    """What each name of a catalog means, without regard to case and surrounding space.
+
+    A slug or tag means itself. A display name that is neither means every provider that bears it.
+    """
+
+    __slots__ = ("_exact", "_meanings", "_spelled", "offers")
+
+    def __init__(self, offers: Iterable[Offer]) -> None:
+        self.offers = tuple(sorted(set(offers), key=_by_name))
+        self._exact = frozenset(name for slug, tag, _ in self.offers for name in (slug, tag))
+        self._spelled: dict[str, str] = {}
+        bearers: defaultdict[str, set[str]] = defaultdict(set)
+        for slug, _, display in self.offers:
+            if display and (folded := _folded(display)):
+                bearers[folded].add(slug)
+                self._spelled.setdefault(folded, display)
+        own: defaultdict[str, set[str]] = defaultdict(set)
+        for name in self._exact:
+            own[_folded(name)].add(name)
+        self._meanings = {name: tuple(sorted(meant)) for name, meant in {**bearers, **own}.items()}
+        self._spelled |= {name: min(meant) for name, meant in own.items()}
+
+    def resolve(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the slugs and tags that names mean; unknown names stay, and mean no endpoint."""
+        if self._exact.issuperset(names):
+            return names
+        meant = (slug for name in names for slug in self._meaning(name) or (name,))
+        return tuple(dict.fromkeys(meant))
+
+    def resolve_request(self, request: Request) -> Request:
+        """Return the request with the provider names of its lists resolved."""
+        wants = request.provider
+        order, only, ignore = map(self.resolve, (wants.order, wants.only, wants.ignore))
+        if order is wants.order and only is wants.only and ignore is wants.ignore:
+            return request
+        resolved = replace(wants, order=order, only=only, ignore=ignore)
+        return replace(request, provider=resolved)
+
+    def warn(self, wants: ProviderPreferences) -> tuple[RequestWarning, ...]:
+        """Return a warning for each name that means no provider; only the first get suggestions."""
+        found: list[RequestWarning] = []
+        for name in _LISTS:
+            values: tuple[str, ...] = getattr(wants, name)
+            if self._exact.issuperset(values):
+                continue
+            for index, value in enumerate(values):
+                if not self._meaning(value):
+                    suggestion = self._suggest(value) if len(found) < _MAX_SUGGESTIONS else ""
+                    found.append(_warning(f"provider.{name}[{index}]", value, suggestion))
+        return tuple(found)
+
+    def _meaning(self, name: str) -> tuple[str, ...]:
+        return (name,) if name in self._exact else self._meanings.get(_folded(name), ())
+
+    def _suggest(self, name: str) -> str:
+        if len(name) > _LONGEST_NAME:
+            return ""
+        return "".join(
+            self._spelled[key] for key in get_close_matches(_folded(name), self._spelled, 1)
+        )
+
+
+def _by_name(offer: Offer) -> tuple[str, str, str]:
+    slug, tag, display = offer
+    return slug, tag, display or ""
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.casefold().split())
+
+
+def _warning(field: str, value: str, suggestion: str) -> RequestWarning:
+    hint = f"; did you mean {suggestion}?" if suggestion else ""
+    message = f'{field}: "{value}" is no provider of the catalog and matches no endpoint{hint}'
+    return RequestWarning(field, value, "unknown-provider", message, suggestion)
