@@ -120,6 +120,10 @@ def test_an_unsupported_parameter_is_recognized_only_if_it_was_sent(error: objec
         ("`max_tokens` is not supported", {"max_tokens": 5}, "parameters.max_tokens"),
         ("Unsupported value: 'temperature' does not support 0.1", {"temperature": 0.1}, ""),
         ("temperature values above 2 are not supported", {"temperature": 3}, ""),
+        ("Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.",
+         {"max_tokens": 5}, ""),
+        ("Unsupported parameter: 'response_format'", {"response_format": SCHEMA},
+         "structured_outputs"),
         ("max_tokens is too large", {"max_tokens": 5}, ""),
         ("tool_choice 'required' is not supported", "required", "tool_choice.required"),
         ("Tool choice must be auto", "required", "tool_choice.required"),
@@ -140,7 +144,7 @@ def test_an_unsupported_parameter_is_recognized_only_if_it_was_sent(error: objec
         ("image format webp is not supported", {"messages": [IMAGE]}, ""),
         ("This model does not support image input", {}, ""),
         ("This model does not support response format `json_schema`",
-         {"response_format": SCHEMA}, "parameters.structured_outputs"),
+         {"response_format": SCHEMA}, "structured_outputs"),
     ],
 )  # fmt: skip
 def test_an_unsupported_capability_is_recognized_only_if_the_request_used_it(

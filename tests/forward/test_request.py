@@ -129,8 +129,8 @@ def test_an_empty_list_of_tools_is_a_request_without_tools(tools: object) -> Non
     ("content", "tokens"),
     [
         ("x" * 400, 100),
-        ("é" * 400, 200),
-        ('"' * 400, 100),
+        ("語" * 400, 300),
+        ("\n" * 400, 100),
         ([{"type": "text", "text": "x" * 400}, {"type": "text", "text": "x" * 4}], 101),
         ([{"type": "image_url", "image_url": {"url": "x" * 4000}}], None),
         ("abc", None),
@@ -243,6 +243,41 @@ def test_each_kind_of_part_has_a_modality(kinds: tuple[str, ...], modality: str)
     for kind in kinds:
         messages = [{"role": "user", "content": [{"type": kind}]}]
         assert list(read(messages=messages).question.input_modalities) == [modality]
+
+
+@pytest.mark.parametrize(
+    ("stated", "number"),
+    [(1, 1.0), (0.25, 0.25), ("0.25", 0.25), ("10", 10.0), (".5", 0.5), ("1e-3", 0.001)],
+)
+def test_a_number_in_preferences_may_be_a_decimal_text(stated: object, number: float) -> None:
+    question = read(provider={"max_price": {"prompt": stated}}).question
+    assert question.provider.max_price.prompt == number
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        "1_0",
+        "１０",
+        "٣",
+        " 1",
+        "1 ",
+        "",
+        "nan",
+        "inf",
+        "-Infinity",
+        "1e400",
+        "0x10",
+        "1,5",
+        True,
+        [],
+    ],
+)
+@pytest.mark.parametrize("name", ["max_price", "preferred_max_latency"])
+def test_a_number_in_preferences_is_finite_and_in_ascii_digits(stated: object, name: str) -> None:
+    key = {"max_price": "prompt", "preferred_max_latency": "p90"}[name]
+    with pytest.raises(InvalidField, match=rf"provider\.{name}\.{key}: .* is not a decimal number"):
+        read(provider={name: {key: stated}})
 
 
 def test_names_and_preferences_have_a_limit() -> None:

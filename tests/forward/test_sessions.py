@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.forwarding_chain import Chain
 from tests.support.misbehaving_provider import KEY
 from tests.support.scripted_forwarding import ScriptedForwarder, forwarding, providers_file
 
@@ -77,6 +78,26 @@ def test_the_sessions_that_were_used_last_are_remembered() -> None:
         memory.recall(question)
         found.append(question.previous_endpoint_id)
     assert found == ["lab/m@a", "", "lab/m@c"]
+
+
+def test_a_conversation_stays_at_the_endpoint_that_took_it_over(chain: Chain) -> None:
+    chain.providers.play("bad", {"kind": "status", "status": 500})
+    try:
+        sessions = [f"conversation {number}" for number in range(20)]
+        moved = [name for name in sessions if attempts_of(chain, name) == ["bad", "good"]]
+    finally:
+        chain.providers.play("bad")
+    assert moved
+    for name in moved:
+        assert attempts_of(chain, name) == ["good"]
+        later = chain.ask("lab/pair", provider={}, session_id=name, headers=METADATA)
+        assert later.metadata["affinity"] == "kept"
+
+
+def attempts_of(chain: Chain, session: str) -> list[str]:
+    """Return the providers that were tried for the next request of a session."""
+    answer = chain.ask("lab/pair", provider={}, session_id=session, headers=METADATA)
+    return [each["provider"] for each in answer.metadata["attempts"]]
 
 
 def test_the_metadata_block_names_dropped_parameters_warnings_and_affinity(

@@ -112,6 +112,7 @@ def no_endpoint_error(decision: pb.DecideResponse, requested: Sequence[str]) -> 
     message = _MESSAGES.get(code, "no endpoint is available")
     if reasons:
         message += f" ({', '.join(reasons)})"
+    message = "; ".join((message, *(each.message for each in decision.warnings)))
     return ErrorReply(404, message, code, code=code, requested=requested, excluded_by=reasons)
 
 

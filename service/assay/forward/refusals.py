@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from assay.forward.request import ChatRequest, catalog_name
+from assay.forward.request import OTHER_SPELLING, ChatRequest, catalog_name
 
 _MAX_NODES: Final = 64
 _MAX_TEXT: Final = 4000
@@ -164,7 +164,8 @@ def unsupported_capability(fields: ErrorFields, request: ChatRequest) -> str:
     for name in _named_parameters(fields, text):
         known = catalog_name(name, request.fields)
         if known in question.parameters:
-            return f"parameters.{known}"
+            # An endpoint that asks for the other spelling supports the parameter.
+            return "" if OTHER_SPELLING.get(name, "\n") in text else _path(known)
     if not _LACKS.search(lower):
         return ""
     for kind, pattern in _MODALITIES.items():
@@ -173,8 +174,12 @@ def unsupported_capability(fields: ErrorFields, request: ChatRequest) -> str:
     if "structured_outputs" in question.parameters and re.search(
         r"json_?schema|structured[ _]outputs?|response[ _]format", lower
     ):
-        return "parameters.structured_outputs"
+        return _path("structured_outputs")
     return "parameters.tools" if question.tools and _TOOLS.search(lower) else ""
+
+
+def _path(name: str) -> str:
+    return name if name == "structured_outputs" else f"parameters.{name}"
 
 
 def _named_parameters(fields: ErrorFields, text: str) -> Iterator[str]:

@@ -35,7 +35,7 @@ _PARAMETERS: Final = frozenset({
 })  # fmt: skip
 _LIMITS: Final = frozenset({"max_tokens", "max_completion_tokens"})  # always sent: they bound cost
 _REASONING: Final = frozenset({"reasoning", "reasoning_effort"})
-_OTHER_SPELLING: Final = {
+OTHER_SPELLING: Final = {
     "max_tokens": "max_completion_tokens",
     "max_completion_tokens": "max_tokens",
     "reasoning": "reasoning_effort",
@@ -189,7 +189,7 @@ def _respelled(
     """
     found: dict[str, tuple[str, bytes | Raw] | None] = {}
     for name in fields.keys() & (_LIMITS | _REASONING):
-        other = _OTHER_SPELLING[name]
+        other = OTHER_SPELLING[name]
         if name in supports or other not in supports or fields[name] == _NULL:
             continue
         raw = fields[name]
@@ -302,8 +302,11 @@ def _read(fields: Mapping[str, Raw], name: str, kind: type[T], expected: str) ->
 
 def _cache_key(fields: Mapping[str, Raw]) -> str:
     """Return the key of the prompt cache, which names the session if nothing else does."""
+    raw = fields.get("prompt_cache_key", _NULL)
+    if raw == _NULL:
+        return ""
     try:
-        key = msgspec.json.decode(fields.get("prompt_cache_key", _NULL), type=str)
+        key = msgspec.json.decode(raw, type=str)
     except _UNREADABLE:
         return ""
     return key if key.isprintable() and len(key) <= _MAX_SESSION_CHARACTERS else ""
@@ -359,9 +362,10 @@ def _inspect(messages: Iterable[_Message]) -> tuple[set[str], int]:
 
 
 def _text_bytes(raw: bytes) -> int:
-    """Return the length of a JSON text in UTF-8; that of other values is zero."""
+    """Return the length of a JSON text in UTF-8, about; that of other values is zero.
+
+    An escape of one character counts as one byte, one of four hex digits as three.
+    """
     if not raw.startswith(b'"'):
         return 0
-    if b"\\" in raw:
-        return len(msgspec.json.decode(raw, type=str).encode())
-    return len(raw) - 2
+    return len(raw) - len(b'""') - raw.count(b"\\") - 2 * raw.count(b"\\u")
