@@ -248,6 +248,32 @@ def test_usage_comes_last_if_the_caller_asks_for_it(world: ScriptedForwarder, la
     assert outcome.completion_tokens == 2
 
 
+@pytest.mark.parametrize("end", ["broken", "quiet"])
+def test_a_stream_without_an_end_is_complete_once_every_choice_has_ended(
+    world: ScriptedForwarder, end: str
+) -> None:
+    got = world.relay(
+        ROLE + TEXT[0] + b"".join(LAST), f"lab/{end}", stream=True, stream_options=ASKED
+    )
+    *_, usage, done = got.events
+    assert (got.text, usage["usage"], done) == ("Hel", USAGE, "[DONE]")
+    assert [o.result for o in world.seen(got.decision_id)] == [pb.RESULT_ANSWERED]
+
+    second = event({"choices": [{"index": 1, "delta": {"content": "lo"}}]})
+    got = world.relay(second + TEXT[0] + STOP, f"lab/{end}", stream=True)
+    assert got.events[-1]["choices"][0]["finish_reason"] == "error"
+    assert [o.result for o in world.seen(got.decision_id)] == [pb.RESULT_CUT]
+
+
+def test_a_whole_answer_that_does_not_say_how_it_ended_gets_a_finish_reason(
+    world: ScriptedForwarder,
+) -> None:
+    got = world.relay(choice({"content": "Hello"}, None), "lab/scripted")
+    assert got.json["choices"][0]["finish_reason"] == "stop"
+    got = world.relay(choice(call('{"a": 1}'), None), "lab/scripted", tools=[TOOL])
+    assert got.json["choices"][0]["finish_reason"] == "tool_calls"
+
+
 def test_usage_in_every_chunk_comes_once(world: ScriptedForwarder) -> None:
     sent = [chunk({"content": "a"}, usage={"completion_tokens": n}) for n in range(3)]
     sent.append(chunk({}, "stop", usage=USAGE))

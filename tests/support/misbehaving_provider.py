@@ -202,6 +202,20 @@ async def scripted(x: Exchange) -> None:
     await (x.streamed(data) if x.stream else x.whole(200, data))
 
 
+async def broken(x: Exchange) -> None:
+    """Send the bytes that the request asks for as a stream, and break off."""
+    await x.begin()
+    await x.events(b64decode(x.body["x_sends"]))
+    x.writer.close()
+
+
+async def quiet(x: Exchange) -> None:
+    """Send the bytes that the request asks for as a stream, and no end."""
+    await x.begin()
+    await x.events(b64decode(x.body["x_sends"]))
+    await hang(x)
+
+
 ERROR = {"error": {"message": "overloaded", "code": "overloaded_error"}}
 ERROR_429 = {"error": {"message": "slow down", "code": 429}}
 KEY_ERROR = {"error": {"message": f"API key not valid: {KEY}", "code": 400}}
@@ -264,6 +278,8 @@ BEHAVIORS: dict[str, Behavior] = {
         (ROLE, *(c.replace(b": 1", b"= 1") for c in CALLS), DONE), answer(call("{"), "tool_calls")
     ),
     "scripted": scripted,
+    "broken": broken,
+    "quiet": quiet,
     "huge": both((ROLE, b"data: " + b"x" * 1_200_000), b'"' + b"x" * 34_000_000 + b'"'),
 }
 

@@ -127,7 +127,7 @@ class ScriptedForwarder:
 
 
 SHORT = "{headers: 500ms, firstToken: 500ms, idle: 500ms, answer: 500ms}"
-HASTY = {"hang": SHORT, "stall": SHORT, "silent": SHORT, "flood": "{idle: 500ms}"}
+HASTY = {"hang": SHORT, "stall": SHORT, "silent": SHORT, "quiet": SHORT, "flood": "{idle: 500ms}"}
 
 
 def providers_file(folder: Path, port: int, dead: int) -> Path:

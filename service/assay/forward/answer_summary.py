@@ -50,8 +50,12 @@ class _Content(Struct):
     @property
     def shows(self) -> bool:
         """Whether any field has something in it."""
-        fields = (getattr(self, name) for name in self.__struct_fields__ if name != "content")
-        return _has_content(self.content) or any(fields)
+        return bool(
+            (self.content and _has_content(self.content)) or self.tool_calls
+            or self.reasoning or self.reasoning_content or self.reasoning_details
+            or self.thinking or self.thinking_blocks or self.refusal
+            or self.function_call or self.audio or self.images
+        )  # fmt: skip
 
 
 class _Choice(Struct):
@@ -85,7 +89,8 @@ class AnswerSummary:
     """Collects the facts of one attempt.
 
     `has_token` is true once there is something to show, or an end that explains why there is not.
-    `finished` is true once a choice had a finish reason. `tools` are those of the request, as JSON.
+    `finished` is true once a choice had a finish reason, `is_complete` once all had one. `tools`
+    are those of the request, as JSON.
     """
 
     def __init__(self, tools: Raw | None = None) -> None:
@@ -96,6 +101,11 @@ class AnswerSummary:
         self._tools: OfferedTools | None = None
         self._calls: ToolCallAssembly | None = None
         self._choices: dict[int, str | None] = {}  # numbers of choices and their finish reasons
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every choice has ended with something to show, so that only usage can follow."""
+        return self.has_token and self.finished and None not in self._choices.values()
 
     def add_chunk(self, value: object) -> Json:
         """Read a chunk and return it repaired, always with `choices`; raise AttemptError."""
@@ -145,15 +155,19 @@ class AnswerSummary:
             self._choices[number] = reason
         if len(self._choices) > _MAX_CHOICES:
             raise AttemptError(MALFORMED, HTTP_OK)
-        content = getattr(choice, part)
+        content = choice.delta if part == "delta" else choice.message
         if not isinstance(raw.get(part), dict):
             raw[part] = {} if part == "delta" else {"role": "assistant", "content": None}
         if isinstance(content, _Content):
-            self.has_token = self.has_token or content.shows
+            if not self.has_token:
+                self.has_token = content.shows
             if content.tool_calls:
                 raw[part]["tool_calls"] = self._add_calls(content.tool_calls, part, number)
         if choice.finish_reason is not None:
             self._end_choice(raw, reason, part, number)
+        elif part == "message":  # a whole answer has ended, even if it does not say so
+            raw["finish_reason"] = None
+            self._end_choice(raw, "stop", part, number)
 
     def _add_calls(self, calls: list[Json], part: str, number: int) -> list[Json]:
         if self._calls is None:

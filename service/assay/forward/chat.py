@@ -313,19 +313,25 @@ class ProviderAttempt:
                         break
                 else:
                     await self._write(self._relay.finish(), reply, deadline)
-        except TimeoutError:
-            raise AttemptError(self._late, HTTP_OK if self._response else 0) from None
         except EventTooLong:
             raise AttemptError(taxonomy.MALFORMED, HTTP_OK) from None
-        except (aiohttp.ClientError, OSError):
-            raise AttemptError(
-                taxonomy.CUT if self.has_started else taxonomy.DROPPED, HTTP_OK
-            ) from None
+        except (aiohttp.ClientError, OSError) as error:
+            is_late = isinstance(error, TimeoutError)
+            if failure := self._failure_of_break(is_late=is_late):
+                raise failure from None
         if self._relay.error:
             raise self._relay.error
         if not (self._summary.finished and self.has_started):
             raise AttemptError(taxonomy.CUT if self.has_started else taxonomy.EMPTY, HTTP_OK)
         self._tool_use = self._summary.tool_use(self._offered())
+
+    def _failure_of_break(self, *, is_late: bool) -> AttemptError | None:
+        """Return the failure of a stream that broke off; `None` if its answer was complete."""
+        if self._summary.is_complete and not (is_late and self._late is taxonomy.CANCELLED):
+            return None
+        if is_late:
+            return AttemptError(self._late, HTTP_OK if self._response else 0)
+        return AttemptError(taxonomy.CUT if self.has_started else taxonomy.DROPPED, HTTP_OK)
 
     async def drain(self) -> None:
         """Read to the end of a finished stream, so that its connection can be reused."""

@@ -60,18 +60,15 @@ def encode_event(value: object) -> bytes:
 class EventSplitter:
     """Takes bytes as they arrive and returns complete events.
 
-    `rest` is less than one event. It is kept in pieces: an event may arrive in thousands of reads.
+    The rest is less than one event; `has_rest` says whether there is any. It is kept in pieces, as
+    an event may arrive in thousands of reads.
     """
 
     def __init__(self) -> None:
+        self.has_rest = False
         self._pieces: list[bytes] = []
         self._size = 0
         self._ends_in_cr = False
-
-    @property
-    def has_rest(self) -> bool:
-        """Whether an event has begun that is not complete."""
-        return bool(self._pieces) or self._ends_in_cr
 
     def split(self, data: bytes) -> bytes:
         """Return all events that are complete by now, with LF as line end; raise EventTooLong."""
@@ -105,6 +102,7 @@ class EventSplitter:
         if data:
             self._pieces.append(data)
             self._size += len(data)
+        self.has_rest = bool(self._pieces) or self._ends_in_cr
         if self._size > MAX_EVENT_BYTES:
             raise EventTooLong
 
@@ -162,13 +160,21 @@ class ChunkRelay:
         if not (data.startswith(head) and data.endswith(tail, len(head))):
             return b""
         text = data[len(head) : -len(tail)]
-        if _QUOTE not in text:
-            return our_head + text + our_tail if _is_string_content(text) else b""
-        texts = text.split(tail + head)
-        joined = b"".join(texts)
-        if _ESCAPED_QUOTE in data or _QUOTE in joined or not all(map(_is_string_content, texts)):
+        try:
+            if _QUOTE not in text:
+                is_content = text.decode().isprintable() and _has_whole_escapes(text)
+                return our_head + text + our_tail if is_content else b""
+            texts = text.split(tail + head)
+            joined = b" ".join(texts)
+            are_contents = (
+                _ESCAPED_QUOTE not in data
+                and _QUOTE not in joined
+                and joined.decode().isprintable()
+                and (_BACKSLASH not in joined or all(map(_has_whole_escapes, texts)))
+            )
+        except UnicodeDecodeError:
             return b""
-        return our_head + (our_tail + our_head).join(texts) + our_tail
+        return our_head + (our_tail + our_head).join(texts) + our_tail if are_contents else b""
 
     def _parse_event(self, event: bytes) -> bytes:
         data = _data_of(event.removeprefix(_BOM))
@@ -207,13 +213,8 @@ class ChunkRelay:
         return rewritten
 
 
-def _is_string_content(text: bytes) -> bool:
-    """Return whether text without quotes is surely the inside of a JSON string."""
-    try:
-        is_printable = text.decode().isprintable()
-    except UnicodeDecodeError:
-        return False
-    return is_printable and (_BACKSLASH not in text or _ESCAPED.fullmatch(text) is not None)
+def _has_whole_escapes(text: bytes) -> bool:
+    return _BACKSLASH not in text or _ESCAPED.fullmatch(text) is not None
 
 
 def _data_of(event: bytes) -> bytes | None:
@@ -221,6 +222,8 @@ def _data_of(event: bytes) -> bytes | None:
 
     Bare JSON instead of an event is data too: errors are often sent so.
     """
+    if event.startswith(b"data:") and b"\n" not in event:  # as almost all are
+        return event[5:].strip()
     lines = [line for line in event.split(b"\n") if line.startswith(b"data:")]
     if lines:
         return b"\n".join(line[5:].removeprefix(b" ") for line in lines).strip()

@@ -46,9 +46,11 @@ clients concatenate them.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
 from secrets import token_hex
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from assay.toolcalls.call_check import OfferedTools, is_blank, is_json
 from assay.toolcalls.json_values import encode_json
@@ -66,8 +68,7 @@ class NotToolCallsError(ValueError):
     """A value that is not a list of tool calls, or that nests too deeply to be written."""
 
 
-@dataclass(slots=True)
-class _Call:
+class _Call(Struct):
     """One call as far as it is known; `values` holds a name or text that is not text."""
 
     index: int
@@ -75,10 +76,10 @@ class _Call:
     id: str
     stated_id: str = ""
     name: str = ""
-    pieces: list[str] = field(default_factory=list)
+    pieces: list[str] = []
     size: int = 0
     is_named_again: bool = False  # rule 6: after its arguments were complete
-    values: Json = field(default_factory=dict)
+    values: Json = {}
 
     @property
     def text(self) -> str:
@@ -90,18 +91,16 @@ class _Call:
         return {"id": self.id, "type": self.kind, self.kind: body}
 
 
-@dataclass(slots=True)
-class _Choice:
+class _Choice(Struct):
     """The calls of one choice, the latest at each stated index, and those with stated ids."""
 
-    calls: list[_Call] = field(default_factory=list)
-    latest: dict[int, _Call] = field(default_factory=dict)
-    known: dict[tuple[int | None, str], _Call] = field(default_factory=dict)
-    used_ids: set[str] = field(default_factory=set)
+    calls: list[_Call] = []
+    latest: dict[int, _Call] = {}
+    known: dict[tuple[int | None, str], _Call] = {}
+    used_ids: set[str] = set()
 
 
-@dataclass(frozen=True, slots=True)
-class _Delta:
+class _Delta(Struct, frozen=True):
     """One delta, or one item of a message: the original, and what the rules look at."""
 
     item: Json
@@ -166,7 +165,9 @@ class ToolCallAssembly:
         return is_function and is_blank(call.text) and self._tools.admits_blank(call.name)
 
     def _add_delta(self, delta: _Delta, number: int) -> Json:
-        choice = self._choices.setdefault(number, _Choice())
+        choice = self._choices.get(number)
+        if choice is None:
+            choice = self._choices[number] = _Choice()
         call = _find(choice, delta)
         if call and call.is_named_again and delta.text and not delta.name:
             delta = replace(delta, name=call.name)
@@ -180,7 +181,7 @@ class ToolCallAssembly:
             return _opening(call, delta)
         if delta.id and not call.stated_id:
             _register(choice, call, delta)
-        rest = self._rest_of_name(call.name, delta.name)
+        rest = self._rest_of_name(call.name, delta.name) if delta.name else ""
         self._append(call, rest, delta)
         return _continuing(call, delta, rest)
 
@@ -224,7 +225,7 @@ class ToolCallAssembly:
 
     def _rest_of_name(self, name: str, piece: str) -> str:
         """Return what a piece adds to a name (rule 7)."""
-        if not piece or not name:
+        if not name:
             return piece
         names = self._tools.names
         is_repeated = piece == name and name in names
