@@ -68,7 +68,6 @@ CASES = [
     ),
     Case("malformed", "malformed", "malformed", {"kind": "malformed"}),
     Case("garbage", "malformed", "empty", {"kind": "garbage"}),
-    Case("endless line", "malformed", "malformed", {"kind": "endless_line"}),
     Case("empty", "malformed", "empty", {"kind": "empty"}),
     Case("done and empty", "malformed", "empty", {"kind": "empty", "done": True}),
     Case("error event", "error_event", "error_event", {"kind": "error_event"}),

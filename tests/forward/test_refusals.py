@@ -45,6 +45,12 @@ def test_an_error_about_the_account_is_the_endpoints_and_its_words_are_kept_from
     assert (found.kind.name, found.status, found.message) == ("rejected", status, "")
 
 
+def test_many_words_before_a_message_do_not_hide_what_it_is_about() -> None:
+    kinds = [{"type": "x" * 5000} for _ in range(25)]
+    found = status_error(400, read_error_fields([*kinds, {"message": "Invalid API key"}]))
+    assert (found.kind.name, found.message) == ("rejected", "")
+
+
 @pytest.mark.parametrize(
     "message",
     [

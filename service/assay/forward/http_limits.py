@@ -193,7 +193,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self._timer: asyncio.TimerHandle | None = None  # of a head or of the rest of a body
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 - ASGI
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Application) -> None:
         if cycle.scope["http_version"] == _HTTP_1_0:
             app = _without_chunks(app, cycle)
         super()._start_asgi_task(cycle, app)

@@ -22,7 +22,9 @@ from typing import Final, NamedTuple
 from assay.forward.request import OTHER_SPELLING, ChatRequest, catalog_name
 
 _MAX_NODES: Final = 64
-_MAX_TEXT: Final = 4000
+_MAX_TEXT: Final = 16_000  # characters that are searched
+_MAX_MESSAGE: Final = 4000
+_MAX_KIND: Final = 200  # so that many of them leave room for the message that callers may see
 _KEYS: Final = {
     **dict.fromkeys(("message", "msg", "error", "detail", "details", "errors"), "messages"),
     **dict.fromkeys(("error_message", "errorMessage", "error_msg", "Message"), "messages"),
@@ -73,7 +75,8 @@ def read_error_fields(error: object) -> ErrorFields:
         elif isinstance(value, list):
             waiting += [(key, item) for item in value]
         elif key in _KEYS and (isinstance(value, str) or key in _NUMERIC) and value:
-            text = str(value)[:_MAX_TEXT].encode(errors="replace").decode()  # half a surrogate pair
+            longest = _MAX_MESSAGE if _KEYS[key] == "messages" else _MAX_KIND
+            text = str(value)[:longest].encode(errors="replace").decode()  # half a surrogate pair
             found[_KEYS[key]].append(text)
     return ErrorFields(*map(tuple, found.values()))
 
@@ -155,7 +158,7 @@ _ONE_VALUE: Final = re.compile(
 
 def unsupported_capability(fields: ErrorFields, request: ChatRequest) -> str:
     """Return what a refusal says that the endpoint lacks, as `Outcome.unsupported`, or nothing."""
-    text = "\n".join(fields.messages)[:_MAX_TEXT]
+    text = "\n".join(fields.messages)[:_MAX_MESSAGE]
     lower = text.lower()
     question = request.question
     if question.tools and _CHOICE.search(lower):
