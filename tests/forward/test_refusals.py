@@ -35,6 +35,13 @@ SCHEMA = {"type": "json_schema", "json_schema": {"name": "s", "schema": {}}}
         [{"error": {"status": "PERMISSION_DENIED", "message": "Consumer has been suspended"}}],
         {"error": {"message": "Provider returned error", "metadata": {"raw": "invalid api key"}}},
         "Unauthorized",
+        {"error": {"message": "The security token included in the request is expired"}},
+        {"message": "The model does not exist or you do not have access to it"},
+        {"error": {"message": "You have insufficient permissions for this operation"}},
+        {"error": {"message": "Request limit reached for this deployment"}},
+        {"message": "Please add funds to continue"},
+        {"message": "Your IP address is not allowed"},
+        {"error": {"message": "Your trial has expired"}},
     ],
 )
 @pytest.mark.parametrize("status", [400, 403, 422])
@@ -61,6 +68,8 @@ def test_many_words_before_a_message_do_not_hide_what_it_is_about() -> None:
         "messages[3].tool_calls: tool_call_id is missing",
         "Invalid token count in max_tokens",
         "temperature must be at most 2",
+        "The context limit reached: please shorten the messages",
+        "Image dimensions exceed the limit of 8000 pixels",
     ],
 )
 def test_an_error_about_the_request_keeps_its_message(message: str) -> None:
@@ -109,6 +118,14 @@ SEED_REFUSALS = [
     {"error": {"message": "unknown field `seed`, expected one of `model`, `stop`"}},
     {"error": {"message": "The model does not support parameters: seed"}},
     {"error": {"message": "This model doesn't support `seed`."}},
+    "Additional properties are not allowed ('seed' was unexpected)",
+    "seed: Extra inputs are not permitted",
+    "Unrecognized key(s) in object: 'seed'",
+    "The following parameters are not supported: seed",
+    "Argument not supported on this model: seed",
+    "got an unexpected keyword argument 'seed'",
+    "parameter seed not supported",
+    "'seed' is not a valid parameter for this endpoint",
     {"error": {"message": "seed is currently not supported by this model"}},
 ]
 
@@ -130,6 +147,7 @@ def test_an_unsupported_parameter_is_recognized_only_if_it_was_sent(error: objec
          {"max_tokens": 5}, ""),
         ("Unsupported parameter: 'response_format'", {"response_format": SCHEMA},
          "structured_outputs"),
+        ("Unknown error: stop sequences could not be read", {"stop": ["x"]}, ""),
         ("max_tokens is too large", {"max_tokens": 5}, ""),
         ("tool_choice 'required' is not supported", "required", "tool_choice.required"),
         ("Tool choice must be auto", "required", "tool_choice.required"),

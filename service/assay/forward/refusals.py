@@ -84,17 +84,21 @@ def read_error_fields(error: object) -> ErrorFields:
 _ACCOUNT: Final = re.compile(
     r"\bapi ?keys?\b|\b(access|secret|subscription|auth\w*|bearer|id) (key|token)s?\b"
     r"|\bkey (is |has |has been |was )?(not valid|invalid|expired|revoked|disabled|not found)"
+    r"|\btoken (is |has |has been |was )?(expired|revoked)|\bsecurity token\b|\bjwt\b|\bsignature\b"
     r"|\b(incorrect|expired|revoked|disabled|missing|wrong) key\b|\binvalid key provided"
     r"|\binvalid token\b(?! ?(count|id|limit|type))"
-    r"|\b(un)?authori[sz](ed|ation)\b|authenticat|credential|permission denied|access denied"
+    r"|\b(un)?authori[sz](ed|ation)\b|authenticat|credential|\bpermissions?\b|access denied"
+    r"|n[o']t have access|\bip (address )?.{0,20}(allow|block|ban|white ?list)"
     r"|\bquotas?\b|usage (limit|cap)|\brate limit|too many requests"
     r"|\b(requests?|tokens?) per (second|minute|hour|day)|\b(hourly|daily|weekly|monthly) limit"
-    r"|\bspend(ing)? (limit|cap)|exceeded your|hard limit"
+    r"|\b(request|spend|spending|account|plan|concurren\w+) (limit|cap)\b|exceeded your|hard limit"
+    r"|reached your|(?<!context )(?<!token )limit (has been |was )?reached"
     r"|\bbilling\b|\bpayments?\b|\bcredits?\b|\bprepaid\b|\binvoice|overdue|in arrears|top up"
     r"|(?<!thinking )(?<!reasoning )(?<!token )\bbudget(?! ?tokens)|insufficient (fund|balance)"
+    r"|(not enough|add|out of) (balance|funds?)\b|recharge|deposit|upgrade your"
     r"|\bbalance (is )?(too low|insufficient|not enough|exhausted|negative)|account balance"
     r"|\b(your|this|the) (account|project|workspace|subscription|plan|license)\b|organi[sz]ation"
-    r"|free tier|free trial|\bsuspended\b"
+    r"|free tier|\btrial\b|\b(suspended|deactivated|banned)\b"
     r"|密钥|令牌|余额|欠费|配额|额度|账户|账号"
 )
 _SECRET: Final = re.compile(r"\b(sk|gsk|pk|xai|key|nvapi|hf|r8)[-_][\w*.-]{6,}|\bAIza\w{8,}")
@@ -114,20 +118,29 @@ def is_about_account(text: str, request_body: bytes = b"") -> bool:
 
 
 _NAME: Final = r"(?<![\w.])[`'\"]?(?P<name>[a-z_][\w.]*)[`'\"]?"
+_FIELD: Final = "(parameter|argument|property|field|option|name|key)"
 _NOT: Final = r"((currently |yet )?not (yet |currently )?"
 _NOT_SUPPORTED: Final = (
     rf"{_NOT}(supported|permitted|allowed|available|implemented|recognized)"
+    rf"|not an? (valid|known|recognized|supported|allowed|permitted) {_FIELD}"
     r"|unsupported|unavailable|unknown)"
 )
 _UNKNOWN: Final = "(unsupported|unknown|unrecognized|unexpected)"
-_FIELD: Final = "(parameter|argument|property|field|option|name|key)"
+_WHERE: Final = "( supplied| provided| in (the )?(object|request|body|payload))"
 _PARAMETER_SHAPES: Final = tuple(re.compile(shape, re.IGNORECASE) for shape in (
     # OpenAI: Unsupported parameter: 'seed' is not …; Unrecognized request argument supplied: seed
-    rf"{_UNKNOWN} (request )?(keyword )?{_FIELD}s?(\(s\))?( supplied| provided)?\W*?{_NAME}",
+    # zod: Unrecognized key(s) in object: 'seed'
+    rf"{_UNKNOWN} (request )?(keyword )?{_FIELD}s?(\(s\))?{_WHERE}?\W*?{_NAME}",
     # pydantic: extra fields not permitted: seed
     rf"extra (fields|inputs) (are )?not permitted\W+(field\W+)?{_NAME}",
+    # Anthropic: seed: Extra inputs are not permitted
+    rf"{_NAME}: extra (fields|inputs) (are )?not permitted",
+    # JSON Schema: Additional properties are not allowed ('seed' was unexpected)
+    rf"{_NAME} was unexpected",
+    # The following parameters are not supported: seed
+    rf"{_FIELD}s? (is |are )?{_NOT_SUPPORTED}[^:\n]{{0,40}}:\s*{_NAME}",
     # Groq: property 'seed' is unsupported
-    rf"{_NAME}( ?: ?| )({_FIELD} )?(is|are) {_NOT_SUPPORTED}",
+    rf"{_NAME}( ?: ?| )({_FIELD} )?((is|are) )?{_NOT_SUPPORTED}",
     # does not support parameters: seed
     rf"do(es)?( not|n't) (currently )?support (the )?({_FIELD}s?)?(\(s\))?\W*?{_NAME}",
 ))  # fmt: skip

@@ -85,7 +85,7 @@ class ProviderSession:
         try:
             try:
                 response = await self._send(provider, body, use)
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            except aiohttp.ClientConnectionError:
                 if not use.is_reused:
                     raise
                 response = await self._send(provider, body, use)
