@@ -22,8 +22,22 @@ def chain(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         yield started
 
 
+ODD = ["missing_index", "split_names", "object_arguments", "stop_after_calls", "usage_unasked"]
+
+
+@pytest.mark.parametrize(
+    "quirks",
+    [
+        pytest.param([], id="plain"),
+        pytest.param(["reused_index", "missing_ids"], id="one index and no ids"),
+        pytest.param(ODD, id="other odd shapes"),
+    ],
+)
 @pytest.mark.parametrize("name", ["pydantic-ai", "langchain-openrouter"])
-def test_a_framework_chats_streams_and_calls_tools(chain: Chain, name: str) -> None:
+def test_a_framework_chats_streams_and_calls_tools(
+    chain: Chain, name: str, quirks: list[str]
+) -> None:
+    chain.providers.play("good", quirks=quirks)
     python = TOP / f".venv-client-{name}" / "bin" / "python"
     script = Path(__file__).with_name(f"with_{name.replace('-', '_')}.py")
     ran = subprocess.run(

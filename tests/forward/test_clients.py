@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -169,6 +170,84 @@ def test_openrouter_calls_a_tool(openrouter_client: Any) -> None:
     assert call.function.name == "weather"
     assert "place" in json.loads(call.function.arguments)
     assert answer.choices[0].finish_reason == "tool_calls"
+
+
+SHAPES = {
+    "calls at one index": ["reused_index"],
+    "no index": ["missing_index"],
+    "no ids at one index": ["missing_ids", "reused_index"],
+    "split names": ["split_names"],
+    "arguments as objects": ["object_arguments"],
+    "an end with stop": ["stop_after_calls"],
+    "usage that was not asked for": ["usage_unasked"],
+    "many at once": ["missing_index", "split_names", "stop_after_calls", "usage_unasked"],
+}
+
+
+@pytest.fixture(params=SHAPES)
+def odd_chain(chain: Chain, request: pytest.FixtureRequest) -> Iterator[Chain]:
+    """Yield a chain whose provider answers in an odd shape, with two calls at once."""
+    chain.providers.play("good", quirks=SHAPES[request.param], parallel=1.0)
+    yield chain
+    chain.providers.play("good", quirks=[], parallel=0.0)
+
+
+def assert_two_calls(found: list[tuple[str, str, str]]) -> None:
+    """Assert that calls have ids of their own, the tool's name and its arguments."""
+    ids, names, arguments = zip(*found, strict=True)
+    assert len(set(ids)) == 2
+    assert names == ("weather", "weather")
+    assert all("place" in json.loads(each) for each in arguments)
+
+
+@pytest.mark.usefixtures("odd_chain")
+def test_openai_understands_odd_providers(openai_client: openai.OpenAI) -> None:
+    asked: Any = {
+        "model": MODEL, "messages": [{"role": "user", "content": QUESTION}], "tools": TOOLS,
+    }  # fmt: skip
+    whole = openai_client.chat.completions.create(**asked)
+    with openai_client.chat.completions.stream(**asked) as events:
+        streamed = events.get_final_completion()
+    for choice in (whole.choices[0], streamed.choices[0]):
+        assert choice.finish_reason == "tool_calls"
+        calls = choice.message.tool_calls or []
+        assert_two_calls([(each.id, each.function.name, each.function.arguments) for each in calls])
+
+    for chunk in openai_client.chat.completions.create(**asked, stream=True):
+        assert chunk.choices[0].delta is not None
+
+
+def test_async_openai_understands_odd_providers(odd_chain: Chain) -> None:
+    async def chat() -> Any:
+        client = openai.AsyncOpenAI(base_url=odd_chain.base_url, api_key="any", max_retries=0)
+        async with (
+            client,
+            client.chat.completions.stream(
+                model=MODEL, messages=[{"role": "user", "content": QUESTION}], tools=TOOLS
+            ) as events,
+        ):
+            return await events.get_final_completion()
+
+    (choice,) = asyncio.run(chat()).choices
+    assert choice.finish_reason == "tool_calls"
+    calls = choice.message.tool_calls
+    assert_two_calls([(each.id, each.function.name, each.function.arguments) for each in calls])
+
+
+@pytest.mark.usefixtures("odd_chain")
+def test_openrouter_understands_odd_providers(openrouter_client: Any) -> None:
+    asked: Any = {
+        "model": MODEL, "messages": [{"role": "user", "content": QUESTION}],
+        "tools": [{"type": "function", "function": WEATHER["function"]}],
+    }  # fmt: skip
+    (choice,) = openrouter_client.chat.send(**asked).choices
+    assert choice.finish_reason == "tool_calls"
+    calls = choice.message.tool_calls
+    assert_two_calls([(each.id, each.function.name, each.function.arguments) for each in calls])
+
+    with openrouter_client.chat.send(**asked, stream=True) as stream:
+        choices = [chunk.choices[0] for chunk in stream]
+    assert choices[-1].finish_reason == "tool_calls"
 
 
 def test_openrouter_gets_a_404_if_no_endpoint_is_left(openrouter_client: Any) -> None:

@@ -61,7 +61,7 @@ OBSERVED = (
 QUICK = {
     "connect": "300ms",
     "headers": "500ms",
-    "firstToken": "500ms",
+    "firstToken": "1500ms",
     "idle": "500ms",
     "answer": "700ms",
 }

@@ -274,11 +274,10 @@ def _opening(call: _Call, delta: _Delta) -> Json:
 
 
 def _continuing(call: _Call, delta: _Delta, name: str) -> Json:
-    told = {**_other_fields(delta), "index": call.index}
-    body = {"name": name, _TEXT_FIELD[call.kind]: delta.text}
-    if filled := {key: value for key, value in body.items() if value}:
-        told[call.kind] = filled
-    return told
+    body = {_TEXT_FIELD[call.kind]: delta.text}
+    if name:
+        body["name"] = name
+    return {**_other_fields(delta), "index": call.index, call.kind: body}
 
 
 def _other_fields(delta: _Delta) -> Json:
