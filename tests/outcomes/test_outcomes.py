@@ -107,6 +107,20 @@ def row(
         row("no result", "unknown-result", "result: ''", result=""),
         row("unknown result", "unknown-result", "result: '99'", result="99"),
         row(
+            "unsupported text",
+            "unknown-capability",
+            "unsupported: 'seed is bad'",
+            unsupported="seed is bad",
+            result="provider_error",
+            tools=None,
+        ),
+        row(
+            "unsupported, but answered",
+            "no-refusal-possible",
+            "unsupported: answered is not the result of a refusal",
+            unsupported="parameters.seed",
+        ),
+        row(
             "unknown tool_choice",
             "unknown-tool-choice",
             "tools.tool_choice: 'maybe'",

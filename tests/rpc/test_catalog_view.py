@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from tests.support.worlds import endpoint, judge_world, world
 
 from assay.engine.errors import InvalidField, UnknownEndpoint, UnknownModel, UnknownVariant
 from assay.engine.policy.policy import compile_policy
@@ -21,6 +23,7 @@ from assay.rule_files.directory import read_directory
 from assay.rule_files.read import read_policy
 from assay.server.decider import Decider
 from assay.server.settings import policy_dir
+from assay.v1 import catalog_pb2 as pb
 
 NOON = datetime(2025, 9, 23, 12, tzinfo=UTC)
 GOOD, BAD = "a/b@good", "a/b@bad/fp8"
@@ -111,3 +114,18 @@ def test_an_explanation_shows_the_facts_that_rules_read(snapshot: Snapshot) -> N
     (bad,) = (f for f in explained.verdicts[0].broken if f.reason == "ACCURACY")
     assert bad.seen
     assert BAD in {f.endpoint_id for f in answer.excluded}
+
+
+def test_an_endpoint_shows_what_is_known_of_its_capabilities() -> None:
+    offer = endpoint("a", supported_parameters=("tools", "seed"))
+    offers = world(offer)
+    learned = replace(offers, refused={offer.endpoint_id: ("parameters.seed",)})
+    view = CatalogView(learned, judge_world(learned))
+    message = to.endpoint(offer, view.refused(offer))
+    shown = {c.path: (pb.Support.Name(c.support), c.source) for c in message.capabilities}
+    assert shown["parameters.tools"] == ("SUPPORT_YES", "catalog")
+    assert shown["parameters.seed"] == ("SUPPORT_NO", "refusals")
+    assert shown["tool_choice.required"] == ("SUPPORT_NO", "catalog")
+    assert "tool_choice.auto" not in shown
+    facts = {fact.name: fact.value for fact in message.facts}
+    assert [each.string_value for each in facts["refused_parameters"].list_value.values] == ["seed"]

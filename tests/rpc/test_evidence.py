@@ -140,7 +140,7 @@ def test_outcomes_are_journaled_with_all_their_fields(
             errored_requests=1, tool_calls=6, invalid_json=1, unknown_name=2, schema_mismatch=3,
         ),
     )  # fmt: skip
-    bare = outcome(result=pb.RESULT_CUT, requests=3)
+    bare = outcome(result=pb.RESULT_CALLER_ERROR, requests=3, unsupported="tool_choice.required")
     answer = evidence.ReportOutcomes(batch(full, bare))
     assert (answer.accepted, list(answer.refused)) == (2, [])
     (journaled,) = journal.batches
@@ -162,7 +162,10 @@ def test_outcomes_are_journaled_with_all_their_fields(
     assert [getattr(first.tools, name) for name in first.tools.__struct_fields__] == [
         9, "required", True, 1, 1, 6, 1, 2, 3,
     ]  # fmt: skip
-    assert (second.result, second.requests, second.decision_id, second.attempt) == ("cut", 3, "", 0)
+    assert (second.result, second.requests, second.decision_id, second.attempt) == (
+        "caller_error", 3, "", 0,
+    )  # fmt: skip
+    assert (first.unsupported, second.unsupported) == ("", "tool_choice.required")
     assert (
         second.first_token_s,
         second.duration_s,

@@ -41,6 +41,7 @@ from assay.outcomes.counting import count_outcomes
 from assay.outcomes.outcome import OutcomeBatch, OutcomeGroup, OutcomeReport, encode_outcomes
 from assay.store.database import writing
 from assay.store.evidence_tables import (
+    capability_counter,
     evidence_batch,
     evidence_counter,
     evidence_day,
@@ -54,7 +55,13 @@ from assay.store.evidence_tables import (
 )
 from assay.store.outcome_counters import ToolActivity
 
-COUNTERS = (evidence_counter, evidence_day, service_counter, tenant_provider)
+COUNTERS = (
+    capability_counter,
+    evidence_counter,
+    evidence_day,
+    service_counter,
+    tenant_provider,
+)
 TABLES = (
     *COUNTERS,
     evidence_batch,
@@ -116,6 +123,9 @@ def test_shipped_batches_are_stored_as_they_were_counted(log: Engine) -> None:
     ship(log, stream, one("b-1", *reports))
     cells = count_outcomes([one("b-1", *reports)])
     assert read_rows(log, *COUNTERS) == {
+        "capability_counter": sorted(
+            (*cell, *counts) for cell, counts in cells.capabilities.items()
+        ),
         "evidence_counter": sorted((*cell, *counts) for cell, counts in cells.evidence.items()),
         "evidence_day": sorted(
             (*cell[:4], cell[4] // 24, *counts) for cell, counts in cells.evidence.items()

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple, get_args, get_type_hints
 from msgspec import Meta, Struct
 
 from assay.engine.errors import InvalidField, quoted
+from assay.engine.world.capabilities import is_capability
 from assay.engine.world.clock import EPOCH, HOUR
 from assay.engine.world.request import TOOL_CHOICES, check_text
 from assay.outcomes.outcome import (
@@ -27,6 +28,7 @@ from assay.outcomes.outcome import (
     MOST_SECONDS,
     MOST_TOKENS,
     MOST_TOOLS,
+    REFUSED,
     RESULTS,
     Outcome,
     OutcomeReport,
@@ -209,6 +211,7 @@ def is_plain(outcome: Outcome, now_us: int) -> bool:
         and 0 <= (outcome.first_token_s or 0) <= longest <= MOST_SECONDS
         and 0 <= (outcome.completion_tokens or 0) <= MOST_TOKENS
         and not outcome.retry_after_s
+        and not outcome.unsupported
         and (tools is None or _are_plain_tools(tools, outcome.result))
         and (
             0 < outcome.attempt <= MOST_ATTEMPTS and _uuid(outcome.decision_id) is not None
@@ -258,6 +261,19 @@ def _faults(outcome: Outcome, now_us: int) -> Iterator[OutcomeFault]:
         yield OutcomeFault("first-token-after-end", message)
     if outcome.tools is not None:
         yield from _tools_faults(outcome, outcome.tools)
+    if outcome.unsupported:
+        yield from _unsupported_faults(outcome)
+
+
+def _unsupported_faults(outcome: Outcome) -> Iterator[OutcomeFault]:
+    if not is_capability(outcome.unsupported):
+        message = (
+            f"unsupported: {quoted(outcome.unsupported)} is not a path such as parameters.seed"
+        )
+        yield OutcomeFault("unknown-capability", message)
+    if outcome.result not in REFUSED:
+        message = f"unsupported: {outcome.result} is not the result of a refusal"
+        yield OutcomeFault("no-refusal-possible", message)
 
 
 def _iso_time(at_us: int) -> str:

@@ -24,6 +24,9 @@ EvidenceCell = tuple[str, str, str, int, int]
 ServiceCell = tuple[str, int, str, int]
 """Endpoint, hour, metric, bucket."""
 
+CapabilityCell = tuple[str, str, str, int]
+"""Endpoint, capability, tenant, day."""
+
 ProviderCell = tuple[str, str, int]
 """Tenant, provider, day."""
 
@@ -44,18 +47,24 @@ class OutcomeCounts:
 
     `evidence` holds requests, tool_call_requests, errored_requests, auto_requests and
     auto_tool_call_requests of answered requests with tools; `providers` holds tool_call_requests.
+    `capabilities` holds how many requests the endpoint refused as not supported, and how many with
+    the same tool_choice it answered.
     """
 
     def __init__(self) -> None:
         self.evidence: dict[EvidenceCell, list[int]] = {}
         self.service: Counter[ServiceCell] = Counter()
         self.providers: Counter[ProviderCell] = Counter()
+        self.capabilities: dict[CapabilityCell, list[int]] = {}
 
     def add(self, source: str, group: OutcomeGroup) -> None:
         """Count the outcomes of one tenant at one endpoint."""
         for outcome in group.outcomes:
             hour = outcome.at_us // HOUR_US
             self._count_service(group.endpoint_id, hour, outcome)
+            if outcome.unsupported:
+                refused = (outcome.requests, 0)
+                self._count_capability(group, outcome.unsupported, hour, refused)
             tools = outcome.tools
             if tools is None or not tools.offered or outcome.result != ANSWERED:
                 continue
@@ -64,12 +73,23 @@ class OutcomeCounts:
             counts[0] += outcome.requests
             counts[1] += tools.tool_call_requests
             counts[2] += tools.errored_requests
+            if tools.tool_choice:
+                choice, answered = f"tool_choice.{tools.tool_choice}", (0, outcome.requests)
+                self._count_capability(group, choice, hour, answered)
             if tools.tool_choice in {"", "auto"}:
                 counts[3] += outcome.requests
                 counts[4] += tools.tool_call_requests
             if group.tenant and tools.tool_call_requests:
                 day = (group.tenant, group.provider, hour // HOURS_PER_DAY)
                 self.providers[day] += tools.tool_call_requests
+
+    def _count_capability(
+        self, group: OutcomeGroup, capability: str, hour: int, added: tuple[int, int]
+    ) -> None:
+        cell = (group.endpoint_id, capability, group.tenant, hour // HOURS_PER_DAY)
+        counts = self.capabilities.setdefault(cell, [0, 0])
+        counts[0] += added[0]
+        counts[1] += added[1]
 
     def _count_service(self, endpoint_id: str, hour: int, outcome: Outcome) -> None:
         requests = outcome.requests

@@ -25,6 +25,7 @@ FAILED: Final = frozenset({"transport_error", "timeout", "provider_error", "malf
 """Results that are the endpoint's fault."""
 
 NEUTRAL: Final = frozenset({"caller_error", "cancelled"})
+REFUSED: Final = frozenset({"provider_error", "caller_error"})
 RESULTS: Final = frozenset({ANSWERED, RATE_LIMITED}) | FAILED | NEUTRAL
 
 _Instant = Annotated[int, Meta(ge=0, le=2**53)]  # microseconds since 1970, up to the year 2255
@@ -75,8 +76,9 @@ class ToolUse(Struct, frozen=True, array_like=True, gc=False):
 class Outcome(Struct, frozen=True, array_like=True, gc=False):
     """How one attempt ended, or several alike.
 
-    Times and tokens are those of each attempt, tool counts are totals. A checked outcome holds no
-    text of the caller's: every word comes from a list.
+    Times and tokens are those of each attempt, tool counts are totals. `unsupported` is what the
+    endpoint refused, as a path of a capability. A checked outcome holds no text of the caller's:
+    every word comes from a list, except the name of an unsupported parameter.
     """
 
     at_us: _Instant
@@ -89,6 +91,7 @@ class Outcome(Struct, frozen=True, array_like=True, gc=False):
     completion_tokens: Annotated[int, Meta(ge=0, le=MOST_TOKENS)] | None = None
     retry_after_s: _Seconds | None = None
     tools: ToolUse | None = None
+    unsupported: str = ""
 
 
 class OutcomeReport(Struct, frozen=True, gc=False):

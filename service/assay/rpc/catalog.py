@@ -10,6 +10,7 @@ import grpc
 from assay.engine.errors import UnknownEndpoint, UnknownModel
 from assay.engine.pool.report import PoolReport, pool_report, pool_reports
 from assay.engine.snapshot.snapshot import Snapshot
+from assay.engine.world.capabilities import refused_capabilities
 from assay.engine.world.catalog import Endpoint, Model
 from assay.engine.world.request import check_text
 from assay.engine.world.world import World
@@ -30,7 +31,6 @@ class CatalogView:
         self._models = {model.model: model for model in models}
         self._endpoints = {endpoint.endpoint_id: endpoint for endpoint in endpoints}
         self._snapshot = snapshot
-        self._refused = world.refused
 
     def models(self) -> Sequence[Model]:
         """Return every model."""
@@ -55,9 +55,12 @@ class CatalogView:
             raise UnknownEndpoint(endpoint_id)
         return self._endpoints[endpoint_id]
 
-    def refused(self, endpoint_id: str) -> Collection[str]:
+    def refused(self, endpoint: Endpoint) -> Collection[str]:
         """Return the capabilities that an endpoint lacks, as learned from refusals."""
-        return self._refused.get(endpoint_id, ())
+        view = self._snapshot.models.get(endpoint.model)
+        rows = next(iter(view.rows.values()), ()) if view else ()
+        facts = next((row for row in rows if row["id"] == endpoint.endpoint_id), {})
+        return refused_capabilities(endpoint, facts)
 
     def pools(self, model: str) -> Sequence[PoolReport]:
         """Return every pool of a model; raises UnknownModel."""
@@ -98,7 +101,7 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         endpoints, token = page(
             view.endpoints(model), lambda e: e.endpoint_id, size=size, token=request.page_token
         )
-        messages = [to.endpoint(each, view.refused(each.endpoint_id)) for each in endpoints]
+        messages = [to.endpoint(each, view.refused(each)) for each in endpoints]
         return pb.ListEndpointsResponse(endpoints=messages, next_page_token=token)
 
     def GetEndpoint(
@@ -106,8 +109,8 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
     ) -> pb.GetEndpointResponse:
         endpoint_id = require_value("endpoint_id", request.endpoint_id)
         view = self._view()
-        found = to.endpoint(view.endpoint(endpoint_id), view.refused(endpoint_id))
-        return pb.GetEndpointResponse(endpoint=found)
+        found = view.endpoint(endpoint_id)
+        return pb.GetEndpointResponse(endpoint=to.endpoint(found, view.refused(found)))
 
     def ListPools(
         self, request: pb.ListPoolsRequest, context: grpc.ServicerContext

@@ -22,6 +22,7 @@ from sqlalchemy import (
 from assay.engine.world.clock import EPOCH
 from assay.store.database import translate_errors, writing_concurrently
 from assay.store.evidence_tables import (
+    capability_counter,
     evidence_batch,
     outcome,
     tenant_activity,
@@ -56,7 +57,8 @@ def prune_outcomes(
     deleted = _delete(database, outcome.c.at, before, batch, only=_no_decision)
     _delete(database, evidence_batch.c.received_at, min(before, now - _RESENT), batch)
     day = (min(before, now - _ACTIVITY) - EPOCH).days
-    for each in (tenant_activity, tenant_ignore, tenant_provider, uncounted_outcome):
+    activity = (tenant_activity, tenant_ignore, tenant_provider)
+    for each in (*activity, uncounted_outcome, capability_counter):
         _delete(database, each.c.day, day, batch)
     return deleted
 

@@ -20,6 +20,7 @@ from assay.outcomes.checks import Attempt, BatchName
 from assay.outcomes.counting import EvidenceCell, OutcomeCounts
 from assay.outcomes.outcome import Outcome, ToolUse
 from assay.store.evidence_tables import (
+    capability_counter,
     evidence_batch,
     evidence_counter,
     evidence_day,
@@ -101,6 +102,7 @@ def add_counts(connection: Connection, counts: OutcomeCounts) -> None:
         (evidence_day, count_days(counts.evidence)),
         (service_counter, sorted((*cell, count) for cell, count in counts.service.items())),
         (tenant_provider, sorted((*cell, count) for cell, count in counts.providers.items())),
+        (capability_counter, sorted((*cell, *each) for cell, each in counts.capabilities.items())),
     ):
         add_up(connection, table, rows)
 

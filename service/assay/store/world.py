@@ -16,6 +16,7 @@ from assay.store import tables
 from assay.store.benchmarks import benchmark_runs
 from assay.store.database import reading
 from assay.store.listings import ENDPOINTS, MODELS, is_gone, read_listings, select_listing
+from assay.store.refusals import load_refusals
 from assay.store.rows import observation_of, preference_of, tenant_of
 from assay.store.traffic import (
     CounterCache,
@@ -81,6 +82,7 @@ def load_world(
             world,
             traffic=load_traffic(connection, specs, as_of, cache),
             ignore_votes=load_ignore_votes(connection, preferences, as_of),
+            refused=load_refusals(connection, as_of),
             served=load_served(connection, endpoints_without_speed(world.endpoints), as_of),
         )
 

@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 from tests.support.worlds import MODEL, endpoint, judge_world, make_request, plan_for, tags, world
 
-from assay.engine.world.capabilities import capabilities, capability_facts, needed_capabilities
+from assay.engine.world.capabilities import (
+    capabilities,
+    capability_facts,
+    needed_capabilities,
+    refused_capabilities,
+)
 from assay.engine.world.catalog import Model
 
 
@@ -137,3 +142,11 @@ def test_an_endpoint_may_accept_more_or_less_input_than_its_model() -> None:
     snapshot = judge_world(world(*offers, models=(model,)))
     assert tags(plan_for(snapshot, input_modalities=("image",))) == ["hears", "unstated"]
     assert tags(plan_for(snapshot, input_modalities=("audio",))) == ["hears"]
+
+
+def test_what_was_learned_is_read_back_from_the_facts_of_a_snapshot() -> None:
+    offer = endpoint("a", supported_parameters=("tools", "structured_outputs"))
+    learned = ("input_modalities.image", "parameters.tools", "structured_outputs")
+    facts = capability_facts(offer, learned)
+    assert refused_capabilities(offer, facts) == learned
+    assert refused_capabilities(offer, capability_facts(offer)) == ()

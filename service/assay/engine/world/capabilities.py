@@ -8,9 +8,10 @@ Learned refusals count more than the catalog.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from assay.engine.world.catalog import Endpoint
 from assay.engine.world.request import TOOL_CHOICES, Request
@@ -37,6 +38,15 @@ _ALIASES: Final[Mapping[str, str]] = {
 }
 _PARAMETER: Final = "parameters."
 _FORCED_CHOICES: Final = ("required", "function")
+
+
+is_capability: Final = re.compile(
+    r"parameters\.[a-z][a-z0-9_]{0,63}"
+    rf"|tool_choice\.({'|'.join(TOOL_CHOICES)})"
+    rf"|input_modalities\.({'|'.join(MODALITIES)})"
+    f"|{STRUCTURED_OUTPUTS}",
+    re.ASCII,
+).fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,3 +131,11 @@ def _refused_parameters(endpoint: Endpoint, refused: Collection[str]) -> Iterato
         has_other = name not in listed and other in listed and f"{_PARAMETER}{other}" not in refused
         if path.startswith(_PARAMETER) and not has_other:
             yield name
+
+
+def refused_capabilities(endpoint: Endpoint, facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what was learned from refusals, by an endpoint's facts in a snapshot."""
+    stated = {c.path for c in capabilities(endpoint) if not c.is_supported} - {STRUCTURED_OUTPUTS}
+    lacking = set(facts.get("capabilities.no", ())) - stated
+    dropped = {f"{_PARAMETER}{name}" for name in facts.get("refused_parameters", ())}
+    return tuple(sorted(lacking | dropped))

@@ -53,6 +53,7 @@ def _outcome(message: pb.Outcome) -> Outcome:
         tokens or (tokens if message.HasField("completion_tokens") else None),
         retry or (retry if message.HasField("retry_after_s") else None),
         ToolUse(*_tool_fields_of(message.tools)) if message.HasField("tools") else None,
+        message.unsupported,
     )
 
 
