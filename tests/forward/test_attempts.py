@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from tests.support.misbehaving_provider import KEY
-from tests.support.scripted_forwarding import PROMPT, TOOL, ScriptedForwarder
+from tests.support.scripted_forwarding import (
+    PROMPT,
+    TOOL,
+    ScriptedForwarder,
+    forwarding,
+    providers_file,
+)
 
+from assay.forward.settings import read_providers
 from assay.v1 import evidence_pb2 as pb
 
 JSON_AND_STREAM = (pytest.param(False, id="json"), pytest.param(True, id="stream"))
@@ -118,6 +128,30 @@ def test_the_caller_gets_a_rejection_of_the_request_and_none_of_the_account(
     assert got.status == status
     assert got.json["error"]["message"].startswith(message)
     assert KEY not in got.body.decode()
+
+
+def test_operators_override_the_row_of_a_providers_failures(
+    world: ScriptedForwarder, tmp_path: Path
+) -> None:
+    file = providers_file(tmp_path, world.provider.port, 1)
+    overrides = "failures: [{status: 500, pattern: 'no: ', row: caller_error}], private: true"
+    lines = file.read_text().splitlines()
+    file.write_text(
+        "\n".join(
+            line.replace("private: true", overrides) if line.startswith("    s500:") else line
+            for line in lines
+        )
+    )
+    providers = read_providers(file, {"KEY": KEY})
+    with forwarding(world.decider_address, providers, tmp_path / "spool") as address:
+        overridden = replace(world, address=address)
+        before = len(world.provider.seen)
+        got = overridden.ask("lab/s500.s400.good")
+        assert (got.status, got.json["error"]["message"]) == (400, "the context is too long")
+        assert world.called(before) == ["s500", "s400"]
+        got = overridden.ask("lab/s500")
+        assert got.status == 400
+        assert KEY not in got.body.decode()
 
 
 def test_an_unsupported_parameter_is_reported_if_the_request_had_it(
