@@ -24,6 +24,7 @@ class SimulatedCall:
     call_id: str
     name: str
     arguments: str
+    is_good: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Return the call as in an assistant's message."""
@@ -57,6 +58,7 @@ def answer_request(
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
     }
+    bad_calls = sum(not call.is_good for call in calls)
     quirks = behavior.quirks
     finish = "tool_calls" if calls and Quirk.STOP_AFTER_CALLS not in quirks else "stop"
     if not body.get("stream"):
@@ -66,13 +68,13 @@ def answer_request(
             message.update(content=None, tool_calls=whole)
         choice = {"index": 0, "message": message, "finish_reason": finish}
         value = {**head, "object": "chat.completion", "choices": [choice], "usage": usage}
-        return SimulatedAnswer(stream=False, parts=(orjson.dumps(value),))
+        return SimulatedAnswer(stream=False, parts=(orjson.dumps(value),), bad_calls=bad_calls)
     choices = [streamed_choice(delta, None) for delta in _deltas(words, calls, quirks)]
     choices.append(streamed_choice({}, finish))
     events = [encode_chunk(head, choices=[choice]) for choice in choices]
     if Quirk.USAGE_UNASKED in quirks or _asks_for_usage(body):
         events.append(encode_chunk(head, choices=[], usage=usage))
-    return SimulatedAnswer(stream=True, parts=(*events, DONE))
+    return SimulatedAnswer(stream=True, parts=(*events, DONE), bad_calls=bad_calls)
 
 
 def _asks_for_usage(body: Json) -> bool:
@@ -121,7 +123,7 @@ def _call(
     shares = (errors.invalid_json, errors.unknown_name, errors.schema_mismatch)
     make_bad = draw.choices(_BAD_CALLS, shares if any(shares) else None)[0]
     name, arguments = (_good_call if is_good else make_bad)(tool, tools, draw)
-    return SimulatedCall(call_id, name, arguments)
+    return SimulatedCall(call_id, name, arguments, is_good)
 
 
 _NameAndArguments = tuple[str, str]

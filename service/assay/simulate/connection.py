@@ -22,6 +22,7 @@ class SimulatedAnswer:
 
     stream: bool
     parts: tuple[bytes, ...]
+    bad_calls: int = 0
 
     @property
     def media_type(self) -> str:

@@ -55,6 +55,7 @@ class RequestRecord(msgspec.Struct, kw_only=True):
     messages: int
     tools: int
     fault: str | None = None
+    bad_calls: int = 0  # tool calls in the answer that are bad on purpose
     end: End = "open"
     began: float  # seconds since 1970
     ended: float | None = None
@@ -159,6 +160,7 @@ class SimulatedProviders:
         fault = behavior.choose_fault(draw)
         answer = answer_request(body, behavior, draw, int(time.time()))
         record.fault = str(type(fault).__struct_config__.tag) if fault else None
+        record.bad_calls = 0 if fault else answer.bad_calls
 
         async def send() -> None:
             await _pause(behavior.latency_s, behavior, draw)
