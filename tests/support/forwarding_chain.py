@@ -41,6 +41,7 @@ CATALOG = catalog_csv(
     "lab/solo,bad,bad,fp8,1,1,,,tools tool_choice",
     "lab/other,good,good,fp8,1,1,,,tools tool_choice",
     "lab/good,good,good,fp8,1,1,,,tools tool_choice max_tokens temperature stream",
+    "lab/seeing,good,good,fp8,1,1,,,tools tool_choice,,,text image",
     "lab/dead,dead,dead,fp8,1,1,,,tools",
     "lab/dead,good,good,fp8,2,2,,,tools",
     "lab/deaf,deaf,deaf,fp8,1,1,,,tools",
