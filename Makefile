@@ -109,6 +109,11 @@ clients: $(INSTALLED) $(FRAMEWORKS) ## Try frameworks that bring clients of thei
 bench-admission: $(INSTALLED) ## Simulate who comes into pools, who leaves them and how fast
 	$(BIN)/python -m tests.bench.admission $(if $(RUNS),--runs $(RUNS))
 
+# REQUESTS=300 is quicker and says less.
+.PHONY: bench-exacto
+bench-exacto: $(INSTALLED) ## Count the tool-call errors that agents get with and without pools
+	$(BIN)/python -m tests.bench.exacto $(if $(REQUESTS),--requests $(REQUESTS))
+
 .PHONY: soak
 soak: $(INSTALLED) ## Run the long fault tests
 	$(BIN)/python -m pytest -p no:xdist tests/soak --override-ini python_files='soak_*.py'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from assay.demo.comparison import EXACTO, PLAIN, rate_ratio
 from assay.demo.forwarding import PROVIDERS, WORSENING, Conversation, run_conversation
 
 
@@ -27,3 +28,12 @@ def test_the_conversation_goes_on_without_it(seen: Conversation) -> None:
         assert turn.call.startswith("weather(")
         assert turn.answer
     assert WORSENING not in seen.second.providers
+
+
+def test_agents_get_fewer_errors_from_the_pool_than_without_it(seen: Conversation) -> None:
+    plain, exacto = seen.arms[PLAIN.name], seen.arms[EXACTO.name]
+
+    assert not any(figures.unanswered for figures in seen.arms.values())
+    assert plain.errors.errored > 0
+    assert exacto.errors.errored == 0
+    assert rate_ratio(plain.errors, exacto.errors).low > 1

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from rich.text import Text
 
 from assay.cli.output import console, print_table, reason_rows, unique_reasons
+from assay.demo.comparison import EXACTO, PLAIN, ArmFigures, rate_ratio
 from assay.demo.forwarding import (
     MODEL,
     REQUESTS,
@@ -99,6 +100,22 @@ def _show_conversation(seen: Conversation) -> None:
     words = f"{WORSENING} becomes worse; {REQUESTS} requests and {seen.hours} hours later"
     console.print(f"{words}: {_states(seen.after)}")
     _show_turn(seen.second)
+    _show_arms(seen.arms)
+
+
+def _show_arms(arms: Mapping[str, ArmFigures]) -> None:
+    """Show in one line how many tool-call errors simulated agents get through each arm."""
+    rates = ", ".join(
+        f"{name} {1000 * figures.errors.rate:.0f} ({1000 * low:.0f} to {1000 * high:.0f})"
+        for name, figures in arms.items()
+        for low, high in [figures.errors.interval]
+    )
+    plain, exacto = (arms[arm.name] for arm in (PLAIN, EXACTO))
+    low = rate_ratio(plain.errors, exacto.errors).low
+    console.print(
+        f"tool-call errors per 1,000 of {plain.requests} agent requests (95 %): {rates}; "
+        f"plain has at least {low:.1f} times as many as {EXACTO.name}"
+    )
 
 
 def _show_turn(turn: ConversationTurn) -> None:

@@ -20,7 +20,9 @@ from threading import Condition, Thread
 from typing import TYPE_CHECKING, Any, Final
 from urllib.request import Request, urlopen
 
-from assay.demo.traffic import SETTLING, SteppedClock, import_catalog
+from assay.demo.agents import agent_tasks, run_agents
+from assay.demo.comparison import ARMS, AUTO, ArmFigures, arm_figures, write_clients, write_policy
+from assay.demo.traffic import SEED, SETTLING, SteppedClock, import_catalog
 from assay.engine.pool.report import pool_report
 from assay.engine.snapshot.pool_memory import UNKNOWN
 from assay.engine.world.clock import HOUR
@@ -28,7 +30,7 @@ from assay.outcomes.outcome import OutcomeGroup
 from assay.server.database import open_current_database
 from assay.server.frontend import GrpcFrontend
 from assay.server.service import Service, ServiceSettings
-from assay.server.settings import policy_dir, wall_clock
+from assay.server.settings import wall_clock
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -40,6 +42,7 @@ WORSENING: Final = "novita"
 REQUESTS, CONCURRENCY = 150, 8
 TIMEOUT_S = 30.0
 MAX_HOURS = 3
+TASKS = 20
 WORSE = 0.5
 QUESTION = "Shall I take an umbrella in Lisbon tomorrow?"
 WEATHER: Final[Any] = {
@@ -71,13 +74,17 @@ class ConversationTurn:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Both turns, and the pool states of the three providers before and after."""
+    """Both turns, and the pool states of the three providers before and after.
+
+    `arms` are the figures of simulated agents afterwards, by the name of their arm.
+    """
 
     before: Mapping[str, str]
     first: ConversationTurn
     after: Mapping[str, str]
     second: ConversationTurn
     hours: int
+    arms: Mapping[str, ArmFigures]
 
 
 class OutcomeCounter:
@@ -167,7 +174,7 @@ def _chain(folder: Path) -> Iterator[tuple[HourlyService, str, str]]:
         import_catalog(database, CATALOG)
         settings = ServiceSettings(
             database=database,
-            policy=policy_dir(),
+            policy=write_policy(folder),
             journal=folder / "journal",
             curator_clock=clock,
             on_outcomes=arrived.add,
@@ -190,7 +197,8 @@ def _chain(folder: Path) -> Iterator[tuple[HourlyService, str, str]]:
             _assay_process(
                 "forwarding",
                 *("forward", "--server", frontend.addresses[0], "--http", "127.0.0.1:0"),
-                *("--providers", providers, "--spool", folder / "spool"),
+                *("--providers", providers, "--clients", write_clients(folder)),
+                *("--spool", folder / "spool"),
             )
         )
         yield HourlyService(service, clock, arrived), forwarding["http"], upstream
@@ -215,7 +223,7 @@ async def _converse(service: HourlyService, front: str, upstream: str) -> Conver
     from openai import AsyncOpenAI  # noqa: PLC0415 - an optional dependency of the demo
 
     async with AsyncOpenAI(
-        base_url=f"http://{front}/v1", api_key="none", max_retries=0, timeout=TIMEOUT_S
+        base_url=f"http://{front}/v1", api_key=AUTO.key, max_retries=0, timeout=TIMEOUT_S
     ) as client:
         await asyncio.gather(*(_send_requests(client, name) for name in PROVIDERS))
         service.arrived.wait_for(REQUESTS * len(PROVIDERS))
@@ -228,7 +236,15 @@ async def _converse(service: HourlyService, front: str, upstream: str) -> Conver
         while after[WORSENING] == "member" and hours < MAX_HOURS:
             after = service.close_hour()
             hours += 1
-        return Conversation(before, first, after, await _converse_once(client), hours)
+        second = await _converse_once(client)
+        return Conversation(before, first, after, second, hours, await _compare_arms(front))
+
+
+async def _compare_arms(front: str) -> dict[str, ArmFigures]:
+    """Send the same tasks of simulated agents through every arm."""
+    tasks = agent_tasks([MODEL], TASKS, SEED)
+    sent = await run_agents(front, ARMS, tasks, in_flight=CONCURRENCY)
+    return {arm.name: arm_figures(requests, {}) for arm, requests in sent.items()}
 
 
 async def _send_requests(client: AsyncOpenAI, provider: str) -> None:
