@@ -16,9 +16,8 @@ from pathlib import Path
 from statistics import mean, median, variance
 from typing import Final
 
-from scipy.special import betaincinv, gammainccinv, gammaincinv
-
 from assay.demo.agents import AgentRequest, Arm
+from assay.engine.evidence.statistics import count_interval, odds_interval
 from assay.engine.world.catalog import Prices
 from assay.server.settings import policy_dir
 
@@ -27,7 +26,6 @@ AUTO: Final = Arm("auto-exacto", "auto")
 EXACTO: Final = Arm(":exacto", "exacto", ":exacto")
 ARMS: Final = (PLAIN, AUTO, EXACTO)
 CONFIDENCE: Final = 0.95
-_TAIL: Final = (1 - CONFIDENCE) / 2
 _PLAIN_BINDING: Final = (
     "  - {name: auto-plain, tenants: [plain], ruleSet: default,\n"
     '     when: "request.tools > 0 && !request.explicit_order"}\n'
@@ -79,9 +77,9 @@ class ErrorRate:
     @property
     def interval(self) -> Interval:
         """The limits of the rate; see service/STATISTICS.md#error-rates-of-agents."""
-        errored, requests = self.errored / self.effect, self.requests / self.effect
-        low = gammaincinv(errored, _TAIL) if errored else 0.0
-        return float(low) / requests, float(gammainccinv(errored + 1, _TAIL)) / requests
+        low, high = count_interval(self.errored / self.effect, CONFIDENCE)
+        requests = self.requests / self.effect
+        return low / requests, high / requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +116,10 @@ def error_rate(requests: Sequence[AgentRequest]) -> ErrorRate:
 
 def rate_ratio(one: ErrorRate, other: ErrorRate) -> RateRatio:
     """Return the ratio of two rates; see service/STATISTICS.md#error-rates-of-agents."""
-    a, b = one.errored / one.effect, other.errored / other.effect
     exposure = (other.requests / other.effect) / (one.requests / one.effect)
-    low = float(betaincinv(a, b + 1, _TAIL)) if a else 0.0
-    high = float(betaincinv(a + 1, b, 1 - _TAIL)) if b else 1.0
-    return RateRatio(
-        _divide(one.rate, other.rate),
-        _divide(low, 1 - low) * exposure,
-        _divide(high, 1 - high) * exposure,
-    )
+    counts = one.errored / one.effect, other.errored / other.effect
+    low, high = odds_interval(*counts, CONFIDENCE)
+    return RateRatio(_divide(one.rate, other.rate), low * exposure, high * exposure)
 
 
 def _divide(over: float, under: float) -> float:

@@ -1,6 +1,7 @@
 """Statistics over doubles, as rules call them (service/STATISTICS.md#functions-of-rules).
 
-Only `probability_at_least` needs SciPy, which it imports on its first call: no Decide imports it.
+`probability_at_least` and the exact intervals need SciPy, which they import on their first call: no
+Decide imports it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,28 @@ def _upper_tail() -> Callable[..., SupportsFloat]:
     from scipy.special import betaincc  # noqa: PLC0415 - no Decide needs to import SciPy
 
     return betaincc
+
+
+def count_interval(count: float, confidence: float) -> tuple[float, float]:
+    """Return the exact limits of a Poisson mean (service/STATISTICS.md#error-rates-of-agents)."""
+    from scipy.special import gammainccinv, gammaincinv  # noqa: PLC0415 - as in _upper_tail
+
+    tail = (1 - confidence) / 2
+    low = float(gammaincinv(count, tail)) if count else 0.0
+    return low, float(gammainccinv(count + 1, tail))
+
+
+def odds_interval(ones: float, others: float, confidence: float) -> tuple[float, float]:
+    """Return the exact limits of the odds of two binomial counts; the upper one may be infinite.
+
+    See service/STATISTICS.md#error-rates-of-agents.
+    """
+    from scipy.special import betaincinv  # noqa: PLC0415 - as in _upper_tail
+
+    tail = (1 - confidence) / 2
+    low = float(betaincinv(ones, others + 1, tail)) if ones else 0.0
+    high = float(betaincinv(ones + 1, others, 1 - tail)) if others else 1.0
+    return low / (1 - low), high / (1 - high) if high < 1 else math.inf
 
 
 def wilson_lower(successes: float, trials: float, confidence: float) -> float:
