@@ -20,6 +20,7 @@ from tests.support.forwarding_chain import (
     KEY,
     METADATA,
     Answer,
+    Chain,
     ask,
     dead_port,
     deaf_port,
@@ -236,3 +237,24 @@ def send_canaries(house: House) -> list[str]:
         == 401
     )
     return texts
+
+
+def test_a_name_that_means_no_provider_comes_back_with_a_suggestion(chain: Chain) -> None:
+    answer = chain.ask("lab/pair", provider={"ignore": [" GODO"]}, headers=METADATA)
+    (warning,) = answer.metadata["warnings"]
+    assert answer.status == 200
+    assert (warning["field"], warning["suggestion"]) == ("provider.ignore[0]", "good")
+    nothing = chain.ask("lab/pair", provider={"only": ["godo"]})
+    assert nothing.status == 404
+    assert "did you mean good?" in nothing.error["message"]
+
+
+def test_a_schema_needs_structured_outputs_only_if_parameters_are_required(chain: Chain) -> None:
+    schema = {"type": "json_schema", "json_schema": {"name": "s", "schema": {}}}
+    answer = chain.ask("lab/pair", response_format=schema, headers=METADATA)
+    assert answer.status == 200
+    assert answer.metadata["attempts"][0]["dropped_parameters"] == ["response_format"]
+    required = {"require_parameters": True}
+    assert chain.ask("lab/pair", response_format=schema, provider=required).status == 404
+    either_name = chain.ask("lab/pair", max_completion_tokens=50, provider=required)
+    assert either_name.status == 200
