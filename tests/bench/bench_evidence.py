@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import create_engine
 from tests.bench.ledger import Ledger
-from tests.bench.measure import measured
+from tests.bench.measure import measured, seconds, spread
+from tests.support.decision_streams import Stream, make_sink, payloads
+from tests.support.outcomes import make_decision
 from tests.support.population import AS_OF, MODEL, snapshot
 
 from assay.decision_log.record import to_micros
-from assay.decision_log.sink import LogSink
-from assay.journal.chain import Head
-from assay.journal.sink import JournalRecord, RecordKind, StreamPosition
+from assay.journal.sink import JournalRecord, RecordKind
 from assay.journal.uuid7 import uuid7
 from assay.journal.writer import Journal
 from assay.outcomes.endpoint_health import EndpointHealth
@@ -42,7 +43,8 @@ NewDatabase = Callable[[], AbstractContextManager[str]]
 
 OUTCOMES_A_BATCH = 1000
 PER_SECOND = 100_000
-SHIPPED = 20  # batches at once
+SHIPPED, ROUNDS = 5, 6  # batches at once
+HOUR_US = 3_600_000_000
 ENDPOINTS = [f"{MODEL}@provider-{number:02}" for number in range(20)]
 
 
@@ -113,63 +115,71 @@ def test_outcomes_reported_per_second(
     ledger.counted(label, int(OUTCOMES_A_BATCH / found.median), at_least=PER_SECOND)
 
 
-def shipped(draw: random.Random, numbers: Iterator[int], now_us: int) -> list[JournalRecord]:
-    """Return records of outcomes over endpoints, tenants, strata and two hours."""
+def reported(draw: random.Random, now_us: int) -> list[tuple[str, OutcomeGroup]]:
+    """Return an outcome per decision, over endpoints, tenants, strata and two hours."""
+    found = []
+    for _ in range(SHIPPED * OUTCOMES_A_BATCH):
+        endpoint_id, tenant = draw.choice(ENDPOINTS), f"{draw.randrange(40):032x}"
+        outcome = Outcome(
+            now_us - draw.randrange(3_600_000_000),
+            ANSWERED,
+            uuid7(now_us // 1000),
+            1,
+            1,
+            draw.random(),
+            1 + draw.random(),
+            draw.randrange(2000),
+            None,
+            ToolUse(draw.randrange(1, 20), "auto", draw.random() < 0.5, 1, 0, 1),
+        )
+        provider = endpoint_id.rpartition("@")[2]
+        found.append((outcome.decision_id, OutcomeGroup(tenant, endpoint_id, provider, [outcome])))
+    return found
+
+
+def batches_of(
+    groups: Sequence[OutcomeGroup], numbers: Iterator[int], now_us: int
+) -> list[JournalRecord]:
     records = []
-    for number in range(SHIPPED):
-        groups = []
-        for endpoint_id in ENDPOINTS:
-            for tenant in draw.sample(range(40), 10):
-                outcomes = [
-                    Outcome(
-                        now_us - draw.randrange(3_600_000_000),
-                        ANSWERED,
-                        uuid7(now_us // 1000),
-                        1,
-                        1,
-                        draw.random(),
-                        1 + draw.random(),
-                        draw.randrange(2000),
-                        None,
-                        ToolUse(draw.randrange(1, 20), "auto", draw.random() < 0.5, 1, 0, 1),
-                    )
-                    for _ in range(OUTCOMES_A_BATCH // 200)
-                ]
-                groups.append(
-                    OutcomeGroup(
-                        f"{tenant:032x}", endpoint_id, endpoint_id.rpartition("@")[2], outcomes
-                    )
-                )
-        batch = OutcomeBatch("gateway-1", f"b-{next(numbers)}", now_us, groups)
+    for first in range(0, len(groups), OUTCOMES_A_BATCH):
+        part = groups[first : first + OUTCOMES_A_BATCH]
+        batch = OutcomeBatch("gateway-1", f"b-{next(numbers)}", now_us, part)
         records.append(JournalRecord(0, RecordKind.OUTCOMES, encode_outcomes(batch), None))
-        assert number < SHIPPED
     return records
 
 
+@pytest.mark.parametrize("kind", ["of decisions", "alone"])
 def test_outcomes_shipped_per_second(
-    new_database: NewDatabase, backend: str, ledger: Ledger
+    kind: str, new_database: NewDatabase, backend: str, ledger: Ledger
 ) -> None:
-    draw, numbers, offsets = random.Random(1), count(), count(1)
+    named = kind == "of decisions"
+    draw, numbers, now_us = random.Random(1), count(), to_micros(AS_OF)
+    in_process = backend == "sqlite"
+    clock = time.process_time if in_process else time.perf_counter
     with new_database() as url:
-        database = open_database(url)
-        sink = LogSink(database)
-        queue = [shipped(draw, numbers, to_micros(AS_OF)) for _ in range(6)]
-
-        def store() -> None:
-            sink.store(
-                "s" * 32,
-                queue.pop(),
-                StreamPosition(1, next(offsets), 0, b"l"),
-                Head("bench", 0, b"l", b"s" * 64, "k" * 16),
-            )
-
-        in_process = backend == "sqlite"
-        found = measured(
-            store, rounds=5, clock=time.process_time if in_process else time.perf_counter
-        )
+        database, stream = open_database(url), Stream()
+        sink, taken = make_sink(database), []
+        for _ in range(ROUNDS):
+            made = reported(draw, now_us)
+            if named:
+                decisions = [
+                    make_decision(group.endpoint_id, decision_id=name, decided_us=now_us - HOUR_US)
+                    for name, group in made
+                ]
+                stream.into(sink, stream.records(payloads(decisions)))
+            groups = [
+                group if named else group._replace(outcomes=[alone(group.outcomes[0])])
+                for _, group in made
+            ]
+            records = batches_of(groups, numbers, now_us)
+            stream.offset += 1
+            taken.append(seconds(lambda sent=records: stream.into(sink, sent), 1, clock))
         database.dispose()
-    clock = "CPU" if in_process else "wall"
+    found = spread(taken)
     rate = int(SHIPPED * OUTCOMES_A_BATCH / found.median)
-    ledger.took(
-        f"{backend}, {SHIPPED} batches shipped at once: {rate:,} outcomes a second ({clock})", found
-    )
+    unit = "CPU" if in_process else "wall"
+    ledger.took(f"{backend}, outcomes {kind} shipped: {rate:,} a second ({unit})", found)
+
+
+def alone(outcome: Outcome) -> Outcome:
+    return replace(outcome, decision_id="", attempt=0)

@@ -33,6 +33,7 @@ from tests.support.outcomes import (
 )
 
 from assay.decision_log.outcome_matching import DECISIONS, WAITING, settle_waiting
+from assay.decision_log.retention import erase_tenant
 from assay.engine.errors import StoreUnavailable
 from assay.engine.world.clock import EPOCH
 from assay.journal.sink import JournalRecord, RecordKind
@@ -290,6 +291,17 @@ def test_a_decision_that_is_recorded_but_unreadable_keeps_its_outcomes_waiting(l
     stream.into(make_sink(log), stream.records([b"not a record"]))
     report(log, stream, report_outcome(SOUND))
     assert (answered(log), waiting(log)) == (0, 1)
+
+
+def test_erasing_a_tenant_deletes_its_waiting_outcomes_alone(log: Engine) -> None:
+    stream = Stream()
+    reports = [report_outcome(SOUND), report_outcome(change_outcome(attempt=2), tenant="beta")]
+    names = [stream.tenant(name, f"p-{name}") for name in ("acme", "beta")]
+    batch = outcomes_record(stream, make_batch(reports, "b"))
+    stream.into(make_sink(log), [*names, batch])
+    erase_tenant(log, "acme")
+    with reading(log) as connection:
+        assert connection.scalars(select(waiting_outcome.c.tenant)).all() == ["p-beta"]
 
 
 @pytest.mark.parametrize("table", ["outcome", "uncounted_outcome", "service_counter"])

@@ -6,7 +6,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from tests.support.commands import assay
 from tests.support.decide_load import import_small_catalog, ship_and_read_log
 from tests.support.processes import AssayProcess, serving_journal
 from tests.support.searches import files_containing
-from tests.support.server_calls import decide, health_status, tags
+from tests.support.server_calls import decide, health_status, scrape_metrics, tags
 from tests.support.waiting import eventually
 
 from assay.store.database import open_database, reading
@@ -302,3 +302,175 @@ def varint(number: int) -> bytes:
 def test_evidence_service_reports_its_health(small_address: str) -> None:
     with grpc.insecure_channel(small_address) as channel:
         assert health_status(channel, "assay.v1.EvidenceService") == "SERVING"
+
+
+COUNT, TIMES, PART = 8, 50, 4
+CHEAPEST = routing_pb2.ProviderPreferences(sort=routing_pb2.Sort(by="price"))
+
+
+def attempts_of(decisions: Iterable[routing_pb2.DecideResponse], at: Timestamp) -> list[pb.Outcome]:
+    """Return an outcome per attempt of each decision; they differ in nothing but the decision."""
+    return [
+        pb.Outcome(
+            endpoint_id=attempt.endpoint_id,
+            at=at,
+            result=pb.RESULT_ANSWERED if attempt.rank == 2 else pb.RESULT_TIMEOUT,
+            decision_id=decision.decision_id,
+            attempt=attempt.rank,
+            tenant="acme",
+            tools=pb.ToolUse(offered=3, tool_call_requests=attempt.rank - 1, tool_calls=number + 1)
+            if attempt.rank == 2
+            else None,
+        )
+        for number, decision in enumerate(decisions)
+        for attempt in decision.attempts
+    ]
+
+
+def batches_of(outcomes: Sequence[pb.Outcome], name: str) -> list[pb.ReportOutcomesRequest]:
+    return [
+        pb.ReportOutcomesRequest(
+            source="gw", batch_id=f"{name}-{first}", outcomes=outcomes[first : first + PART]
+        )
+        for first in range(0, len(outcomes), PART)
+    ]
+
+
+def send_often(
+    replicas: Sequence[AssayProcess],
+    batches: Sequence[pb.ReportOutcomesRequest],
+    draw: random.Random,
+    sent: list[str],
+) -> None:
+    """Send each batch often, in any order, to any replica, half of the time under a new id."""
+    work = [(batch, number) for batch in batches for number in range(TIMES // 2)]
+    for batch, number in draw.sample(work, len(work)):
+        again = pb.ReportOutcomesRequest()
+        again.CopyFrom(batch)
+        if number % 2:
+            again.batch_id = f"{batch.batch_id}-{draw.randrange(10**12)}"
+        while True:  # as a client has to, until the batch is acknowledged
+            try:
+                with draw.choice(replicas).channel() as channel:
+                    report(channel, again)
+                break
+            except grpc.RpcError:
+                continue
+        sent.append(again.batch_id)
+
+
+def doubled(found: dict[str, list[tuple[Any, ...]]]) -> dict[str, list[tuple[Any, ...]]]:
+    return {name: [(*row[:-1], 2 * row[-1]) for row in rows] for name, rows in found.items()}
+
+
+def test_batches_sent_fifty_times_to_two_killed_replicas_count_as_if_sent_once(
+    database_url: str, tmp_path: Path
+) -> None:
+    """The same outcomes of other decisions are sent once before: the counters must double."""
+    import_small_catalog(database_url, tmp_path)
+    journals, at = [tmp_path / "one", tmp_path / "two"], just_now()
+    with ExitStack() as stack, opened(database_url) as database:
+
+        def start(number: int) -> AssayProcess:
+            return stack.enter_context(serving_journal(database_url, journals[number]))
+
+        replicas = [start(0), start(1)]
+        with replicas[0].channel() as channel:
+            made = [decide(channel, "lab/draw", provider=CHEAPEST) for _ in range(2 * COUNT)]
+        once, often = (attempts_of(made[n::2], at) for n in range(2))
+        with replicas[1].channel() as channel:
+            for batch in batches_of(once, "once"):
+                assert report(channel, batch) == PART
+        eventually(lambda: answered(database) == COUNT)
+        expected, sent = doubled(counters(database)), list[str]()
+        batches = batches_of(often, "often")
+        threads = [
+            threading.Thread(target=send_often, args=(replicas, batches, random.Random(seed), sent))
+            for seed in range(2)
+        ]
+        for thread in threads:
+            thread.start()
+        total = TIMES * len(batches)
+        for number in range(2):
+            eventually(lambda part=number: len(sent) >= total * (part + 1) // 3)
+            replicas[number].kill()
+            replicas[number] = start(number)
+        for thread in threads:
+            thread.join()
+        assert len(sent) == total
+        assert [replica.stop() for replica in replicas] == [0, 0]
+        for journal in journals:
+            ship_and_read_log(database_url, journal)
+        assert counters(database) == expected
+        listed = assay("outcomes", "--database", database_url, "--json").json
+        assert {row["kind"] for row in listed["uncounted"]} == {"duplicate"}
+        assert listed["waiting"] == []
+
+
+def test_outcomes_that_belong_to_no_attempt_move_nothing_and_are_listed_by_kind(
+    database_url: str, tmp_path: Path
+) -> None:
+    import_small_catalog(database_url, tmp_path)
+    journal = tmp_path / "journal"
+    with (
+        serving_journal(database_url, journal, "--metrics", "127.0.0.1:0") as server,
+        server.channel() as channel,
+    ):
+        made = decide(channel, "lab/draw", provider=CHEAPEST)
+        right, other = attempts_of([made], just_now())
+        wrong = [
+            changed(right, decision_id=made.decision_id[:-4] + "0000"),
+            changed(right, endpoint_id=other.endpoint_id),
+            changed(right, attempt=77),
+            changed(right, at=just_now(25 * 3600)),
+        ]
+        sent = pb.ReportOutcomesRequest(source="gw", batch_id="b-1", outcomes=wrong)
+        answer = pb_grpc.EvidenceServiceStub(channel).ReportOutcomes(sent, timeout=30)
+        assert [(each.index, each.reason) for each in answer.refused] == [(3, "late")]
+        for number in range(3):
+            report(channel, batches_of([right], f"right-{number}")[0])
+        metrics = eventually(
+            lambda: scrape_metrics(server.ready["metrics"]),
+            lambda seen: seen['assay_uncounted_outcomes_total{kind="duplicate"}'] == 2,
+        )
+        assert server.stop() == 0
+    assert metrics['assay_uncounted_outcomes_total{kind="wrong-endpoint"}'] == 1
+    assert metrics['assay_uncounted_outcomes_total{kind="no-such-attempt"}'] == 1
+    assert metrics['assay_refused_outcomes_total{reason="duplicate"}'] == 2
+    assert metrics['assay_refused_outcomes_total{reason="late"}'] == 1
+    ship_and_read_log(database_url, journal)
+    expected = [
+        ("duplicate", "lab/draw@one", 2),
+        ("late", "lab/draw@one", 1),
+        ("no-such-attempt", "lab/draw@one", 1),
+        ("wrong-endpoint", "lab/draw@three", 1),
+    ]
+    assert listed_kinds(database_url) == (expected, 1)
+    with opened(database_url) as database:
+        assert [row[:4] for row in counters(database)["service"]] == [
+            ("lab/draw@one", right.at.seconds // 3600, "failed", 0)
+        ]
+    age = "0h"  # nothing that waits is worth keeping any more
+    assert (
+        assay("audit", "prune", "--older-than", age, "--yes", "--database", database_url).code == 0
+    )
+    expected.insert(3, ("unknown-decision", "lab/draw@one", 1))
+    assert listed_kinds(database_url) == (expected, 0)
+
+
+def listed_kinds(url: str) -> tuple[list[tuple[str, str, int]], int]:
+    """Return kind, endpoint and number of what moved nothing, and how many wait."""
+    listed = assay("outcomes", "--database", url, "--json").json
+    rows = [(row["kind"], row["endpoint_id"], row["outcomes"]) for row in listed["uncounted"]]
+    return rows, sum(row["outcomes"] for row in listed["waiting"])
+
+
+def changed(outcome: pb.Outcome, **fields: Any) -> pb.Outcome:
+    copy = pb.Outcome()
+    copy.CopyFrom(outcome)
+    for name, value in fields.items():
+        if name == "at":
+            copy.at.CopyFrom(value)
+        else:
+            setattr(copy, name, value)
+    return copy

@@ -18,6 +18,7 @@ from tests.support.population import MODEL, snapshot
 
 from assay.journal.errors import JournalFull
 from assay.journal.sink import RecordKind
+from assay.journal.uuid7 import uuid7
 from assay.outcomes.endpoint_health import EndpointHealth
 from assay.outcomes.intake import OutcomeIntake
 from assay.outcomes.outcome import OutcomeBatch, decode_outcomes
@@ -405,7 +406,7 @@ def test_a_graceful_stop_does_not_wait_for_idle_streams(
     stream.end()
 
 
-DECISION = "0198f2a4-5b6c-7d8e-9f01-23456789abcd"
+DECISION = uuid7(int(time.time()) * 1000 - 120_000)
 
 
 def named(attempt: int = 1, **fields: Any) -> pb.Outcome:
@@ -472,3 +473,19 @@ def test_attempts_without_a_decision_are_never_duplicates(
     alone = named(decision_id="", attempt=0)
     for number in range(3):
         assert evidence.ReportOutcomes(batch(alone, alone, batch_id=f"b-{number}")).accepted == 2
+
+
+def test_a_wrong_report_does_not_make_the_right_one_a_duplicate(
+    evidence: pb_grpc.EvidenceServiceStub,
+) -> None:
+    """Which endpoint an attempt went to, and whether it is in time, the log decides."""
+    elsewhere = named(endpoint_id=f"{MODEL}@provider-04")
+    too_early = named(at=Timestamp(seconds=int(time.time()) - 3600))
+    for number, each in enumerate((elsewhere, too_early, named())):
+        assert evidence.ReportOutcomes(batch(each, batch_id=f"b-{number}")).accepted == 1
+    answer = evidence.ReportOutcomes(batch(too_early, elsewhere, named(), batch_id="b-9"))
+    assert [(each.index, each.reason) for each in answer.refused] == [
+        (0, "duplicate"),
+        (1, "duplicate"),
+        (2, "duplicate"),
+    ]

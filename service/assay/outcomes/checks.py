@@ -71,15 +71,15 @@ BatchName = tuple[str, str]
 Attempt = tuple[str, int]
 """The id of a decision, and a rank."""
 
-
-class AcceptedReport(NamedTuple):
-    """The batch in which an attempt was accepted, and the hash of what was reported."""
-
-    batch: BatchName
-    content: int
+EndpointAttempt = tuple[str, int, str]
+"""The same, and the endpoint that a report names."""
 
 
-def _no_reports(_attempt: Attempt) -> None:
+AcceptedReport = tuple[BatchName, int]
+"""The batch in which an attempt was accepted, and the hash of what was reported."""
+
+
+def _no_reports(_attempt: EndpointAttempt) -> None:
     return None
 
 
@@ -105,13 +105,13 @@ class OutcomeRejection(NamedTuple):
 class BatchResult:
     """The accepted and the rejected outcomes of a batch, both in its order.
 
-    `attempts` are the accepted ones that name a decision. `tallied` counts, by kind and endpoint,
-    outcomes rejected as late or as reported before.
+    `attempts` are accepted ones that name a decision and may be remembered. `tallied` counts, by
+    kind and endpoint, outcomes rejected as late or as reported before.
     """
 
     accepted: list[OutcomeReport] = field(default_factory=list)
     rejected: list[OutcomeRejection] = field(default_factory=list)
-    attempts: dict[Attempt, AcceptedReport] = field(default_factory=dict)
+    attempts: dict[EndpointAttempt, AcceptedReport] = field(default_factory=dict)
     tallied: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
@@ -132,7 +132,7 @@ def check_outcomes(
     now_us: int,
     *,
     batch: BatchName = ("", ""),
-    reported: Callable[[Attempt], AcceptedReport | None] = _no_reports,
+    reported: Callable[[EndpointAttempt], AcceptedReport | None] = _no_reports,
 ) -> BatchResult:
     """Accept or reject each outcome on its own; `known` holds the ids of all endpoints.
 
@@ -161,12 +161,15 @@ class _BatchChecker:
         known: Container[str],
         now_us: int,
         batch: BatchName,
-        reported: Callable[[Attempt], AcceptedReport | None],
-        attempts: dict[Attempt, AcceptedReport],
+        reported: Callable[[EndpointAttempt], AcceptedReport | None],
+        attempts: dict[EndpointAttempt, AcceptedReport],
     ) -> None:
         self._known = known
         self._now_us = now_us
         self._tenants = {""}
+        # Ids hold the time in front: of decisions of the last 23 hours, up to some minutes ahead.
+        self._oldest_id = _id_at(now_us - DAY_US + HOUR_US)
+        self._newest_id = _id_at(now_us + AHEAD_US // 2)
         self._batch = batch
         self._reported = reported
         self._attempts = attempts
@@ -185,19 +188,42 @@ class _BatchChecker:
         fault = None if is_plain(outcome, self._now_us) else find_fault(outcome, self._now_us)
         if fault is not None or not outcome.decision_id:
             return fault
-        attempt = (outcome.decision_id, outcome.attempt)
-        content = hash((report.endpoint_id, outcome))
+        return self._find_repetition(report)
+
+    def _find_repetition(self, report: OutcomeReport) -> OutcomeFault | None:
+        """Find an earlier report of the attempt at this endpoint.
+
+        INVARIANT: a report is remembered only if no other one could count in its place. So it must
+        be in time for its decision, and does not stand for reports of other endpoints.
+        """
+        outcome, content = report.outcome, hash(report.outcome)
+        attempt = (outcome.decision_id, outcome.attempt, report.endpoint_id)
         earlier, place = self._attempts.get(attempt), "this batch"
         if earlier is None:
             earlier, place = self._reported(attempt), "another batch"
-            if earlier is None or earlier.batch == self._batch:
-                self._attempts[attempt] = AcceptedReport(self._batch, content)
+            if earlier is None or earlier[0] == self._batch:
+                if self._is_timely(outcome):
+                    self._attempts[attempt] = (self._batch, content)
                 return None
         message = f"decision_id, attempt: {attempt[0]}, {attempt[1]} was reported in {place}"
-        if earlier.content == content:
+        if earlier[1] == content:
             return OutcomeFault(Uncounted.DUPLICATE, message)
         message += " with other values"
         return OutcomeFault(Uncounted.DUPLICATE, message, Uncounted.CONTRADICTING)
+
+    def _is_timely(self, outcome: Outcome) -> bool:
+        """Whether an outcome is in the window of its decision, whose id holds the time."""
+        if self._now_us - AHEAD_US // 2 < outcome.at_us <= self._now_us:
+            return self._oldest_id < outcome.decision_id < self._newest_id
+        decided_us = 1000 * int(outcome.decision_id[:8] + outcome.decision_id[9:13], 16)
+        after_us = outcome.at_us - decided_us
+        return 1000 - AHEAD_US <= after_us < DAY_US  # ids hold whole milliseconds
+
+
+def _id_at(us: int) -> str:
+    """Return the beginning of ids of decisions made at this time."""
+    digits = f"{us // 1000:012x}"
+    return f"{digits[:8]}-{digits[8:]}"
 
 
 def is_plain(outcome: Outcome, now_us: int) -> bool:

@@ -143,7 +143,7 @@ def group_outcomes(
 
 
 def fingerprint(endpoint_id: str, outcome: Outcome) -> int:
-    """Return a checksum of a report, which tells a repeated report from one that contradicts it."""
+    """Return a checksum of a report, by which a repeated one differs from a contradicting one."""
     return crc32(_encoder.encode(outcome), crc32(endpoint_id.encode()))
 
 

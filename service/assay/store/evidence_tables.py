@@ -91,7 +91,7 @@ evidence_batch = Table(
 )
 
 # Counted outcomes of the attempts of decisions, if the report named the decision: the first report
-# of an attempt counts. `fingerprint` tells whether a second report repeats or contradicts it; rows
+# of an attempt counts. `fingerprint` shows whether a second report repeats or contradicts it; rows
 # written before migration 0006 have none.
 outcome = Table(
     "outcome",
