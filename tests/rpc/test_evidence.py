@@ -483,9 +483,8 @@ def test_a_wrong_report_does_not_make_the_right_one_a_duplicate(
     too_early = named(at=Timestamp(seconds=int(time.time()) - 3600))
     for number, each in enumerate((elsewhere, too_early, named())):
         assert evidence.ReportOutcomes(batch(each, batch_id=f"b-{number}")).accepted == 1
-    answer = evidence.ReportOutcomes(batch(too_early, elsewhere, named(), batch_id="b-9"))
+    answer = evidence.ReportOutcomes(batch(named(), too_early, batch_id="b-9"))
     assert [(each.index, each.reason) for each in answer.refused] == [
         (0, "duplicate"),
         (1, "duplicate"),
-        (2, "duplicate"),
     ]

@@ -321,7 +321,10 @@ def _take_waiting(connection: Connection, decision_ids: Collection[str]) -> list
     if not decision_ids:
         return []
     any_of = _ANY[connection.dialect.name]
-    delete = text(f"DELETE FROM waiting_outcome WHERE decision_id {any_of} RETURNING *")  # noqa: S608 - our own text
+    delete = text(
+        f"DELETE FROM waiting_outcome WHERE decision_id {any_of}"  # noqa: S608 - our own names
+        " RETURNING *"
+    )
     return _waiting_reports(connection, delete, {"ids": _ids(connection, decision_ids)})
 
 
@@ -330,7 +333,8 @@ def _take_old(connection: Connection, before: datetime, limit: int) -> list[Atte
     key = "decision_id, attempt, fingerprint"
     skip = _SKIP_LOCKED[connection.dialect.name]
     delete = text(
-        f"DELETE FROM waiting_outcome WHERE ({key}) IN (SELECT {key} FROM waiting_outcome"  # noqa: S608 - our own text
+        f"DELETE FROM waiting_outcome WHERE ({key}) IN"  # noqa: S608 - our own names
+        f" (SELECT {key} FROM waiting_outcome"
         f" WHERE received_at < :before ORDER BY {key} LIMIT :limit {skip}) RETURNING *"
     )
     time = waiting_outcome.c.received_at.type.bind_processor(connection.dialect)
@@ -361,8 +365,8 @@ def _waiting_reports(
 def _read_plans(connection: Connection, ids: Collection[str], read: Read) -> Plans:
     """Return the plans of decisions in the log; an unreadable one is left out."""
     query = text(
-        f"SELECT d.decision_id, r.payload FROM {decision.name} AS d JOIN {journal_record.name} AS r"  # noqa: S608 - our own text
-        " ON r.stream = d.stream AND r.seq = d.seq"
+        f"SELECT d.decision_id, r.payload FROM {decision.name} AS d"  # noqa: S608 - our own names
+        f" JOIN {journal_record.name} AS r ON r.stream = d.stream AND r.seq = d.seq"
         f" WHERE d.decision_id {_ANY[connection.dialect.name]}"
     )
     plans: dict[str, PlannedAttempts] = {}

@@ -71,15 +71,11 @@ BatchName = tuple[str, str]
 Attempt = tuple[str, int]
 """The id of a decision, and a rank."""
 
-EndpointAttempt = tuple[str, int, str]
-"""The same, and the endpoint that a report names."""
+AcceptedReport = tuple[BatchName, int, str, int]
+"""The batch of a report, the hash of its outcome, its endpoint, and when the attempt ended."""
 
 
-AcceptedReport = tuple[BatchName, int]
-"""The batch in which an attempt was accepted, and the hash of what was reported."""
-
-
-def _no_reports(_attempt: EndpointAttempt) -> None:
+def _no_reports(_attempt: Attempt) -> None:
     return None
 
 
@@ -105,13 +101,13 @@ class OutcomeRejection(NamedTuple):
 class BatchResult:
     """The accepted and the rejected outcomes of a batch, both in its order.
 
-    `attempts` are accepted ones that name a decision and may be remembered. `tallied` counts, by
-    kind and endpoint, outcomes rejected as late or as reported before.
+    `attempts` are the accepted ones that name a decision. `tallied` counts, by kind and endpoint,
+    outcomes rejected as late or as reported before.
     """
 
     accepted: list[OutcomeReport] = field(default_factory=list)
     rejected: list[OutcomeRejection] = field(default_factory=list)
-    attempts: dict[EndpointAttempt, AcceptedReport] = field(default_factory=dict)
+    attempts: dict[Attempt, AcceptedReport] = field(default_factory=dict)
     tallied: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
@@ -132,7 +128,7 @@ def check_outcomes(
     now_us: int,
     *,
     batch: BatchName = ("", ""),
-    reported: Callable[[EndpointAttempt], AcceptedReport | None] = _no_reports,
+    reported: Callable[[Attempt], AcceptedReport | None] = _no_reports,
 ) -> BatchResult:
     """Accept or reject each outcome on its own; `known` holds the ids of all endpoints.
 
@@ -161,15 +157,12 @@ class _BatchChecker:
         known: Container[str],
         now_us: int,
         batch: BatchName,
-        reported: Callable[[EndpointAttempt], AcceptedReport | None],
-        attempts: dict[EndpointAttempt, AcceptedReport],
+        reported: Callable[[Attempt], AcceptedReport | None],
+        attempts: dict[Attempt, AcceptedReport],
     ) -> None:
         self._known = known
         self._now_us = now_us
         self._tenants = {""}
-        # Ids hold the time in front: of decisions of the last 23 hours, up to some minutes ahead.
-        self._oldest_id = _id_at(now_us - DAY_US + HOUR_US)
-        self._newest_id = _id_at(now_us + AHEAD_US // 2)
         self._batch = batch
         self._reported = reported
         self._attempts = attempts
@@ -191,39 +184,40 @@ class _BatchChecker:
         return self._find_repetition(report)
 
     def _find_repetition(self, report: OutcomeReport) -> OutcomeFault | None:
-        """Find an earlier report of the attempt at this endpoint.
+        """Find an earlier report of the attempt.
 
-        INVARIANT: a report is remembered only if no other one could count in its place. So it must
-        be in time for its decision, and does not stand for reports of other endpoints.
+        INVARIANT: a report of another batch is rejected only if it could not count: it says the
+        same, or the earlier one is of the same endpoint and in time for the decision.
         """
         outcome, content = report.outcome, hash(report.outcome)
-        attempt = (outcome.decision_id, outcome.attempt, report.endpoint_id)
+        attempt = (outcome.decision_id, outcome.attempt)
         earlier, place = self._attempts.get(attempt), "this batch"
         if earlier is None:
             earlier, place = self._reported(attempt), "another batch"
             if earlier is None or earlier[0] == self._batch:
-                if self._is_timely(outcome):
-                    self._attempts[attempt] = (self._batch, content)
+                self._attempts[attempt] = (self._batch, content, report.endpoint_id, outcome.at_us)
                 return None
+        is_same = earlier[1:3] == (content, report.endpoint_id)
+        if place == "another batch" and not is_same and not _could_count(earlier, report):
+            self._attempts[attempt] = (self._batch, content, report.endpoint_id, outcome.at_us)
+            return None
         message = f"decision_id, attempt: {attempt[0]}, {attempt[1]} was reported in {place}"
-        if earlier[1] == content:
+        if is_same:
             return OutcomeFault(Uncounted.DUPLICATE, message)
         message += " with other values"
         return OutcomeFault(Uncounted.DUPLICATE, message, Uncounted.CONTRADICTING)
 
-    def _is_timely(self, outcome: Outcome) -> bool:
-        """Whether an outcome is in the window of its decision, whose id holds the time."""
-        if self._now_us - AHEAD_US // 2 < outcome.at_us <= self._now_us:
-            return self._oldest_id < outcome.decision_id < self._newest_id
-        decided_us = 1000 * int(outcome.decision_id[:8] + outcome.decision_id[9:13], 16)
-        after_us = outcome.at_us - decided_us
-        return 1000 - AHEAD_US <= after_us < DAY_US  # ids hold whole milliseconds
 
+def _could_count(earlier: AcceptedReport, report: OutcomeReport) -> bool:
+    """Whether an earlier report can count in place of this one.
 
-def _id_at(us: int) -> str:
-    """Return the beginning of ids of decisions made at this time."""
-    digits = f"{us // 1000:012x}"
-    return f"{digits[:8]}-{digits[8:]}"
+    It names the same endpoint, and is in time for the decision, whose id holds the time.
+    """
+    _, _, endpoint_id, at_us = earlier
+    decision_id = report.outcome.decision_id
+    decided_us = 1000 * int(decision_id[:8] + decision_id[9:13], 16)
+    # Ids hold whole milliseconds.
+    return endpoint_id == report.endpoint_id and 1000 - AHEAD_US <= at_us - decided_us < DAY_US
 
 
 def is_plain(outcome: Outcome, now_us: int) -> bool:

@@ -16,8 +16,8 @@ from assay.journal.sink import RecordKind
 from assay.outcomes.bounded_map import BoundedMap
 from assay.outcomes.checks import (
     AcceptedReport,
+    Attempt,
     BatchResult,
-    EndpointAttempt,
     check_outcomes,
     require_batch,
 )
@@ -70,7 +70,7 @@ class OutcomeIntake:
         self._update_health = update_health
         self._clock_us = clock_us
         self._providers: tuple[Snapshot, Mapping[str, str]] | None = None
-        self._reported: BoundedMap[EndpointAttempt, AcceptedReport] = BoundedMap(REMEMBERED)
+        self._reported: BoundedMap[Attempt, AcceptedReport] = BoundedMap(REMEMBERED)
         self.rejected: Counter[str] = Counter()
         self._rejecting = Lock()
 

@@ -53,7 +53,8 @@ def _select_keys(table: Table) -> str:
     first = next(iter(table.primary_key)).name
     given = "SELECT value FROM json_each(?)"
     key = _names(table.primary_key)
-    return f"SELECT {key} FROM {table.name} WHERE {first} IN ({given})"  # noqa: S608 - our own names
+    listed = f"SELECT {key} FROM {table.name}"  # noqa: S608 - our own names
+    return f"{listed} WHERE {first} IN ({given})"
 
 
 @cache
