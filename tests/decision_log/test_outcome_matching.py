@@ -46,6 +46,7 @@ from assay.outcomes.outcome import (
 )
 from assay.store.database import open_database, reading, writing, writing_concurrently
 from assay.store.evidence_tables import (
+    capability_counter,
     evidence_batch,
     evidence_counter,
     evidence_day,
@@ -56,7 +57,13 @@ from assay.store.evidence_tables import (
     waiting_outcome,
 )
 
-COUNTERS = (evidence_counter, evidence_day, service_counter, tenant_provider)
+COUNTERS = (
+    capability_counter,
+    evidence_counter,
+    evidence_day,
+    service_counter,
+    tenant_provider,
+)
 MINUTE_US = 60_000_000
 HOUR_US = 60 * MINUTE_US
 NOW = datetime.fromtimestamp(NOW_US / 1_000_000, UTC)
