@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -173,7 +174,7 @@ def test_outcomes_shipped_per_second(
             ]
             records = batches_of(groups, numbers, now_us)
             stream.offset += 1
-            taken.append(seconds(lambda sent=records: stream.into(sink, sent), 1, clock))
+            taken.append(seconds(partial(stream.into, sink, records), 1, clock))
         database.dispose()
     found = spread(taken)
     rate = int(SHIPPED * OUTCOMES_A_BATCH / found.median)

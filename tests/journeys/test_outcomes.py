@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -359,6 +360,10 @@ def send_often(
         sent.append(again.batch_id)
 
 
+def has_sent(sent: Sequence[str], count: int) -> bool:
+    return len(sent) >= count
+
+
 def doubled(found: dict[str, list[tuple[Any, ...]]]) -> dict[str, list[tuple[Any, ...]]]:
     return {name: [(*row[:-1], 2 * row[-1]) for row in rows] for name, rows in found.items()}
 
@@ -392,7 +397,7 @@ def test_batches_sent_fifty_times_to_two_killed_replicas_count_as_if_sent_once(
             thread.start()
         total = TIMES * len(batches)
         for number in range(2):
-            eventually(lambda part=number: len(sent) >= total * (part + 1) // 3)
+            eventually(partial(has_sent, sent, total * (number + 1) // 3))
             replicas[number].kill()
             replicas[number] = start(number)
         for thread in threads:
