@@ -179,6 +179,63 @@ def test_a_text_with_a_single_quote_around_it_is_not_valid_json() -> None:
     assert relay.error.kind.name == "malformed"
 
 
+@pytest.mark.parametrize("burst", [False, True], ids=["alone", "among others"])
+def test_a_tool_call_between_the_text_and_another_text_of_one_delta_is_seen(*, burst: bool) -> None:
+    """The bytes begin and end like the pattern's."""
+    request = read_request(WITH_TOOL, tenant="", session_id="", request_id="")
+    summary = AnswerSummary(request.fields["tools"])
+    hidden = event(chunk({"content": "b", "tool_calls": [CALL], "x": "c"}))
+    sent = text("b") + hidden + text("c") if burst else hidden
+    relay_all([text("a"), sent], ChunkRelay(summary, NAMES))
+    use = summary.tool_use(request.tool_use(EndpointCapabilities()))
+    assert use is not None
+    assert use.tool_calls == 1
+
+
+@pytest.mark.parametrize("burst", [False, True], ids=["alone", "among others"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"a\tb", id="a tab"),
+        pytest.param(b"a\nb", id="a line feed"),
+        pytest.param(b"a\x00b", id="a zero byte"),
+        pytest.param(b"a\\qb", id="an escape that JSON does not have"),
+        pytest.param(b"a\\u12", id="a cut escape"),
+        pytest.param(b"a\\", id="half an escape"),
+    ],
+)
+def test_a_text_that_is_not_the_inside_of_a_json_string_is_malformed(
+    content: bytes, *, burst: bool
+) -> None:
+    odd = text("x").replace(b'"x"', b'"%b"' % content)
+    relayed, relay = relay_all([text("a"), text("b") + odd + text("c") if burst else odd])
+    assert contents(relayed) == (["a", "b"] if burst else ["a"])
+    assert relay.error is not None
+    assert relay.error.kind.name == "malformed"
+
+
+@pytest.mark.parametrize("burst", [False, True], ids=["alone", "among others"])
+def test_text_that_is_not_utf8_is_replaced(*, burst: bool) -> None:
+    halves = [text("x").replace(b'"x"', b'"%b"' % half) for half in (b"\xc3", b"\xa9")]
+    relayed, relay = relay_all([text("a"), b"".join(halves)] if burst else [text("a"), *halves])
+    assert contents(relayed) == ["a", "\ufffd", "\ufffd"]
+    assert relay.error is None
+
+
+@pytest.mark.parametrize("content", ["\\n", "\\u00e9", "\\ud83d", "\\ude00", "\\/", "\\\\"])
+def test_a_text_with_escapes_is_relayed_without_being_parsed(content: str) -> None:
+    relay = CountingRelay(AnswerSummary(), NAMES)
+    odd = text("x").replace(b'"x"', b'"%b"' % content.encode())
+    relayed, _ = relay_all([text("a"), odd, odd + text("b") + odd], relay)
+    assert contents(relayed) == [
+        "a",
+        *[json.loads(f'"{content}"')] * 2,
+        "b",
+        json.loads(f'"{content}"'),
+    ]
+    assert relay.parsed == 1
+
+
 def test_another_field_with_the_name_of_the_text_is_left_alone() -> None:
     """The two spellings make the other field the first match in our event, but not in theirs."""
     first = b'data: {"x":{"content": "a"},"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
