@@ -28,11 +28,17 @@ from tests.support.curated_pool import (
     record_writes,
     take_any_lease,
 )
+from tests.support.decision_streams import Stream, make_sink
+from tests.support.outcomes import SOUND, make_batch, report_outcome
 
 from assay.curator.curator import KEPT as KEPT_FOR, JudgedSnapshot
+from assay.decision_log.record import to_micros
 from assay.engine.errors import StoreUnavailable
 from assay.engine.snapshot.pool_memory import EVICTED, MEMBER
+from assay.journal.sink import RecordKind
+from assay.outcomes.outcome import encode_outcomes
 from assay.store.database import reading
+from assay.store.evidence_tables import waiting_outcome
 from assay.store.imports.observations import apply_observations
 from assay.store.lease import LeaseLost
 from assay.store.pool_tables import curator_tick, pool_change, pool_state
@@ -104,6 +110,24 @@ def test_late_ticks_change_pools_as_ticks_in_time_do(bench: CuratorBench, store:
     assert [judged.snapshot.snapshot_id for judged in late.heard] == published
     assert ("sinking", MEMBER, EVICTED, "fast") in in_time
     assert ("late", "probation", MEMBER, "admitted") in in_time
+
+
+def test_closing_an_hour_gives_up_the_outcomes_that_have_waited_for_a_day(
+    bench: CuratorBench,
+) -> None:
+    batch = make_batch([report_outcome(SOUND)], "b")._replace(received_us=to_micros(START))
+    stream = Stream()
+    sent = stream.unchained(RecordKind.OUTCOMES, encode_outcomes(batch))
+    stream.into(make_sink(bench.database), [sent])
+    bench.work_until(23)
+    assert (waiting(bench.database), bench.curator.uncounted) == (1, {})
+    bench.work_until(25)
+    assert (waiting(bench.database), bench.curator.uncounted) == (0, {"unknown-decision": 1})
+
+
+def waiting(database: Engine) -> int:
+    with reading(database) as connection:
+        return len(connection.execute(select(waiting_outcome)).all())
 
 
 def clear(database: Engine) -> None:

@@ -34,7 +34,7 @@ IMPORTS = (
 )
 AUDIT = ("list", "show", "replay", "verify", "export", "prune", "erase", "revisions")
 COMMANDS = (
-    *("demo", "serve", "migrate", "decide", "pool"),
+    *("demo", "serve", "migrate", "decide", "pool", "outcomes"),
     *(f"import {kind}" for kind in IMPORTS),
     *("policy check", "policy test", "policy list"),
     *(f"audit {command}" for command in AUDIT),
@@ -62,6 +62,7 @@ def test_help_lists_exactly_the_commands() -> None:
         "import",
         "decide",
         "pool",
+        "outcomes",
         "policy",
         "audit",
         "forward",

@@ -157,7 +157,9 @@ class Curator:
         Outcomes whose decision did not arrive within a day are given up first.
         """
         given_up = settle_waiting(self._database, self._clock() - WAITING)
-        self.uncounted = self.uncounted + given_up  # swapped: metrics read it meanwhile
+        if given_up:
+            log.info("outcomes waited in vain for their decision", **given_up)
+            self.uncounted = self.uncounted + given_up  # swapped: metrics read it meanwhile
         self._judge(policy, end_of_hour(hour), lease, closed_hour=hour)
 
     def _judge_changes(self, policy: Policy, as_of: datetime, lease: Lease | None) -> bool:
