@@ -142,7 +142,7 @@ NAME = (
             "  request:\n    - {name: a, expression: x, reason: EVAL_ERROR}\n",
             "6:40: expected one of geo, data_region, data_policy:zdr, data_policy:training, "
             "max_price, context_length, require_parameters, quantization, allowed_providers, "
-            "ignored, only, tools, health, policy, found `EVAL_ERROR`",
+            "ignored, only, tools, unsupported, health, policy, found `EVAL_ERROR`",
             id="a reason that only the engine uses",
         ),
         pytest.param(

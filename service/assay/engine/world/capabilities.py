@@ -2,7 +2,7 @@
 
 A capability is a path: `parameters.NAME`, `tool_choice.VALUE`, `structured_outputs` or
 `input_modalities.NAME`. It is supported, not supported, or unknown. A catalog that lists the
-parameters of an endpoint thereby says that it does not support others; an empty list says nothing.
+parameters of an endpoint says that it does not support others; an empty list says nothing.
 Learned refusals count more than the catalog.
 """
 
