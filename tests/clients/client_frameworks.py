@@ -30,14 +30,15 @@ ODD = ["missing_index", "split_names", "object_arguments", "stop_after_calls", "
     [
         pytest.param([], id="plain"),
         pytest.param(["reused_index", "missing_ids"], id="one index and no ids"),
+        pytest.param(["reused_index", "split_names", "usage_unasked"], id="one index, split names"),
         pytest.param(ODD, id="other odd shapes"),
     ],
 )
 @pytest.mark.parametrize("name", ["pydantic-ai", "langchain-openrouter"])
-def test_a_framework_chats_streams_and_calls_tools(
+def test_a_framework_chats_streams_and_calls_two_tools_at_once(
     chain: Chain, name: str, quirks: list[str]
 ) -> None:
-    chain.providers.play("good", quirks=quirks)
+    chain.providers.play("good", quirks=quirks, parallel=1.0)
     python = TOP / f".venv-client-{name}" / "bin" / "python"
     script = Path(__file__).with_name(f"with_{name.replace('-', '_')}.py")
     ran = subprocess.run(
@@ -50,5 +51,7 @@ def test_a_framework_chats_streams_and_calls_tools(
     assert ran.returncode == 0, ran.stderr
     result = json.loads(ran.stdout)
 
-    assert all(len(result[part].split()) == 12 for part in ("chat", "stream", "tools"))
-    assert len(result["asked"]) == 1
+    texts = [result[part] for part in ("chat", "stream", "tools")]
+    assert [len(text.split()) for text in texts] == [12, 12, 12]
+    assert len(result["asked"]) == 2
+    assert len(result["asked_in_stream"]) == 2

@@ -27,10 +27,15 @@ answer = equipped.invoke([question])
 results = [
     ToolMessage(lookup.invoke(call["args"]), tool_call_id=call["id"]) for call in answer.tool_calls
 ]
+chunks = list(equipped.stream([question]))
+streamed = chunks[0]
+for chunk in chunks[1:]:
+    streamed += chunk
 result = {
     "chat": model.invoke("hello").content,
     "stream": "".join(chunk.content for chunk in model.stream("hello")),
     "tools": equipped.invoke([question, answer, *results]).content,
     "asked": [call["args"]["place"] for call in answer.tool_calls],
+    "asked_in_stream": [call["args"]["place"] for call in streamed.tool_calls],
 }
 sys.stdout.write(json.dumps(result))

@@ -24,14 +24,19 @@ def weather(place: str) -> str:
     return "rain"
 
 
-def streamed() -> Iterator[str]:
-    yield from Agent(model).run_stream_sync("hello").stream_text(delta=True)
+def streamed(agent: Agent, question: str) -> Iterator[str]:
+    yield from agent.run_stream_sync(question).stream_text(delta=True)
 
 
+QUESTION = "What is the weather in Oslo?"
+equipped = Agent(model, tools=[weather])
 result = {
     "chat": Agent(model).run_sync("hello").output,
-    "stream": "".join(streamed()),
-    "tools": Agent(model, tools=[weather]).run_sync("What is the weather in Oslo?").output,
-    "asked": asked,
+    "stream": "".join(streamed(Agent(model), "hello")),
+    "tools": equipped.run_sync(QUESTION).output,
+    "asked": asked.copy(),
 }
+asked.clear()
+result["tools_in_stream"] = "".join(streamed(equipped, QUESTION))
+result["asked_in_stream"] = asked
 sys.stdout.write(json.dumps(result))
