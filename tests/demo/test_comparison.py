@@ -57,13 +57,26 @@ def test_without_errors_on_one_side_only_one_limit_is_known() -> None:
     assert rate_ratio(none, some).high < 0.25
 
 
-def test_without_any_error_nothing_is_known() -> None:
-    none = ErrorRate(0, 100, 1.0)
-
-    found = rate_ratio(none, none)
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param(ErrorRate(0, 100, 1.0), ErrorRate(0, 100, 1.0), id="no error"),
+        pytest.param(ErrorRate(5, 100, 1.0), ErrorRate(0, 0, 1.0), id="no answer in the second"),
+        pytest.param(ErrorRate(0, 0, 1.0), ErrorRate(5, 100, 1.0), id="no answer in the first"),
+    ],
+)
+def test_without_errors_or_answers_the_ratio_is_unknown(one: ErrorRate, other: ErrorRate) -> None:
+    found = rate_ratio(one, other)
 
     assert math.isnan(found.ratio)
     assert (found.low, found.high) == (0, math.inf)
+
+
+def test_without_answers_the_rate_is_unknown() -> None:
+    figures = arm_figures([sent(0, endpoint=None)], {})
+
+    assert math.isnan(figures.errors.rate)
+    assert figures.errors.interval == (0, math.inf)
 
 
 def test_clustered_errors_widen_the_intervals() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -72,11 +73,13 @@ class ErrorRate:
     @property
     def rate(self) -> float:
         """Errored requests per request; NaN without any."""
-        return self.errored / self.requests if self.requests else float("nan")
+        return self.errored / self.requests if self.requests else math.nan
 
     @property
     def interval(self) -> Interval:
         """The limits of the rate; see service/STATISTICS.md#error-rates-of-agents."""
+        if not self.requests:
+            return 0.0, math.inf
         low, high = count_interval(self.errored / self.effect, CONFIDENCE)
         requests = self.requests / self.effect
         return low / requests, high / requests
@@ -116,6 +119,8 @@ def error_rate(requests: Sequence[AgentRequest]) -> ErrorRate:
 
 def rate_ratio(one: ErrorRate, other: ErrorRate) -> RateRatio:
     """Return the ratio of two rates; see service/STATISTICS.md#error-rates-of-agents."""
+    if not (one.requests and other.requests):
+        return RateRatio(math.nan, 0.0, math.inf)
     exposure = (other.requests / other.effect) / (one.requests / one.effect)
     counts = one.errored / one.effect, other.errored / other.effect
     low, high = odds_interval(*counts, CONFIDENCE)
@@ -125,7 +130,7 @@ def rate_ratio(one: ErrorRate, other: ErrorRate) -> RateRatio:
 def _divide(over: float, under: float) -> float:
     if under:
         return over / under
-    return float("inf") if over else float("nan")
+    return math.inf if over else math.nan
 
 
 def arm_figures(requests: Sequence[AgentRequest], prices: Mapping[str, Prices]) -> ArmFigures:

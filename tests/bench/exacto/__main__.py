@@ -35,7 +35,7 @@ from assay.demo.agents import QUESTIONS_EACH, agent_tasks, run_agents
 from assay.demo.comparison import ARMS
 from assay.demo.traffic import MODELS
 
-REQUESTS: Final = 2400  # of each arm
+REQUESTS: Final = 1800  # of each arm
 PROBES: Final = 250  # of each endpoint, for evidence
 IN_FLIGHT: Final = 16
 

@@ -99,8 +99,12 @@ def print_report(found: Report, console: Console) -> None:
         console.print(f"MISSED {line}")
 
 
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+
+
 def _arms_table(found: Report) -> Table:
-    table = Table(title="the same agents through three arms, 95 % intervals", title_justify="left")
+    table = _table("the same agents through three arms, 95 % intervals")
     for column in (
         *("arm", "requests", "errors per 1,000", "plain / arm", "retries per 1,000"),
         *("unanswered", "USD per 1,000", "latency p50"),
@@ -123,7 +127,7 @@ def _arms_table(found: Report) -> Table:
 
 
 def _models_table(found: Report) -> Table:
-    table = Table(title="errors per 1,000 requests, by model", title_justify="left")
+    table = _table("errors per 1,000 requests, by model")
     table.add_column("model")
     for arm in found.figures:
         table.add_column(arm.name, justify="right")
