@@ -70,6 +70,9 @@ class ScriptedService(CatalogView):
             raise UnknownModel(name)
         return Model(name)
 
+    def refused(self, endpoint: Endpoint) -> tuple[str, ...]:
+        return ("parameters.seed",) if endpoint.tag == "refusing" else ()
+
     def endpoints(self, model: str | None) -> list[Endpoint]:
         return [Endpoint("a/b@p", self.model(model or "a/b").model, "p", "p")]
 
