@@ -53,7 +53,7 @@ STREAMS = [
     ("a delta that is text", chunk("abc"), "malformed"),  # type: ignore[arg-type] # wrong indeed
     ("a delta that is a list", chunk([]), "malformed"),  # type: ignore[arg-type] # wrong indeed
     ("content that is a number", chunk({"content": 7}), "malformed"),
-    ("a finish reason that is a number", chunk({}, 7), "malformed"),  # type: ignore[arg-type]
+    ("a numeric finish reason", chunk({}, 7), "malformed"),  # type: ignore[arg-type] # wrong
     ("choices that are an object", event({"choices": {}}), "malformed"),
     ("a choice that is null", event({"choices": [None]}), "malformed"),
     ("a count of tokens that is true", chunk({}, usage={"completion_tokens": True}), "malformed"),

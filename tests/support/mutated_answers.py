@@ -210,7 +210,7 @@ _MUTATIONS: Final[list[Callable[[bytes, Random], bytes]]] = [
 
 
 def read_stream(data: bytes, random: Random) -> tuple[str, bytes]:
-    """Read a stream in random pieces as attempts do; return the failure's name and what is told.
+    """Read a stream in random pieces as attempts do; return the failure's name and the outcome.
 
     The name is `answered` if there is no failure. Exceptions that attempts do not expect pass.
     """
@@ -238,7 +238,7 @@ def read_stream(data: bytes, random: Random) -> tuple[str, bytes]:
 
 
 def read_whole(data: bytes) -> tuple[str, bytes]:
-    """Read a whole answer as attempts do; return the failure's name and what is told."""
+    """Read a whole answer as attempts do; return the failure's name and the outcome."""
     request = _request()
     summary = AnswerSummary(request.fields["tools"])
     try:
