@@ -15,8 +15,8 @@ from assay.journal.sink import RecordKind
 from assay.outcomes.outcome import Outcome, encode_outcomes
 from assay.store.database import reading, writing
 from assay.store.evidence_tables import capability_counter, evidence_batch, evidence_day
-from assay.store.refusals import load_refusals
 from assay.store.tables import tenant_pseudonym
+from assay.store.traffic import load_refusals
 
 NOW = datetime.fromtimestamp(NOW_US / 1_000_000, UTC)
 ENDPOINT = "lab/m0@one"

@@ -44,7 +44,6 @@ import structlog
 from assay.engine.errors import InvalidField
 from assay.forward import taxonomy
 from assay.forward.answer_summary import AnswerSummary
-from assay.forward.attempt_queue import AttemptQueue
 from assay.forward.decider import DeciderClient
 from assay.forward.errors import (
     AttemptResult,
@@ -62,7 +61,7 @@ from assay.forward.request import ChatRequest, EndpointCapabilities
 from assay.forward.sessions import SessionMemory
 from assay.forward.settings import Clients, ProviderConnection, ProviderConnections
 from assay.forward.stream import ChunkRelay, EventTooLong
-from assay.forward.taxonomy import HTTP_OK, AttemptError
+from assay.forward.taxonomy import HTTP_OK, AttemptError, NextStep
 from assay.forward.upstream import ProviderSession, read_body
 from assay.toolcalls.json_values import decode_json, encode_json
 from assay.v1 import evidence_pb2, routing_pb2 as pb
@@ -90,6 +89,39 @@ class ForwarderParts:
     listing: ModelListing
     metrics: Metrics
     sessions: SessionMemory
+
+
+class AttemptQueue:
+    """Attempts in the order of the decision; it is false once none is left.
+
+    An endpoint that rejects a request as the caller's fault may be wrong. So one more endpoint of
+    the model is asked, and the model is given up when that one agrees.
+    """
+
+    def __init__(self, attempts: Sequence[pb.Attempt]) -> None:
+        self._left = list(attempts)
+        self._may_repeat = len(attempts) == 1
+        self._rejected_once: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._left)
+
+    def take(self) -> pb.Attempt:
+        """Remove and return the next attempt."""
+        return self._left.pop(0)
+
+    def apply(self, failed: pb.Attempt, error: AttemptError) -> None:
+        """Remove what the failure of an attempt rules out, or repeat it if it was the only one."""
+        match error.kind.next_step:
+            case NextStep.STOP:
+                self._left = []
+            case NextStep.CONFIRM if failed.model in self._rejected_once:
+                self._left = [each for each in self._left if each.model != failed.model]
+            case NextStep.CONFIRM:
+                self._rejected_once.add(failed.model)
+            case NextStep.ENDPOINT if self._may_repeat and error.kind.retries_alone:
+                self._left.append(failed)
+                self._may_repeat = False
 
 
 class ChatExchange:

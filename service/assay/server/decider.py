@@ -10,7 +10,7 @@ from datetime import datetime
 from assay.decision_log.record import Append, DecisionRecord, TenantPseudonyms, encode_record
 from assay.engine.decide.explanation import Explanation, explain
 from assay.engine.decide.ordering import seed_for
-from assay.engine.decide.plan import Decision, Moment, Plan, plan, warnings
+from assay.engine.decide.plan import Decision, Moment, Plan, plan
 from assay.engine.errors import DecisionNotLogged, SnapshotUnavailable
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.request import Request
@@ -76,8 +76,7 @@ class Decider:
                 self.append(RecordKind.DECISION, encode_record(record))
             except JournalError as error:
                 raise DecisionNotLogged(str(error)) from error
-        found = warnings(request, snapshot)
-        return Decision(decision_id, request, moment, planned, snapshot.policy.digest, found)
+        return Decision(decision_id, request, moment, planned, snapshot.policy.digest)
 
     def explain(self, request: Request) -> Explanation:
         """Plan one request and return the values its rules read; nothing is journaled."""

@@ -1,4 +1,4 @@
-"""Evidence from traffic as of a closed hour: counts per cell, served speed, and votes by tenants.
+"""Evidence from traffic as of a closed hour: counts, served speed, votes by tenants, and refusals.
 
 How it works. Counters are kept by hour and, with the same counts, by day. Judging reads yesterday
 and today by the hour and everything before by the day. A count is weighted by its age; weights are
@@ -46,6 +46,7 @@ from assay.engine.evidence.decay import (
     hour_weight,
 )
 from assay.engine.evidence.ignores import Voter, ignore_votes
+from assay.engine.evidence.refusals import WINDOW_DAYS, RefusalCounts, learn_refusals
 from assay.engine.evidence.speed import NO_PERCENTILES, HistogramBin, latencies, throughputs, uptime
 from assay.engine.world.catalog import Endpoint
 from assay.engine.world.clock import EPOCH, HOUR, HOURS_PER_DAY
@@ -53,6 +54,7 @@ from assay.engine.world.measurements import Counts, IgnoreVote, ServedSpeed, Tra
 from assay.engine.world.world import Preference
 from assay.outcomes.counting import bounds
 from assay.store.evidence_tables import (
+    capability_counter,
     evidence_counter,
     evidence_day,
     service_counter,
@@ -381,3 +383,34 @@ def _recent(table: Table, today: int, *columns: str) -> Select[Any]:
     query = select(_tenant, *(table.c[column] for column in columns))
     query = query.join(tenant_pseudonym, tenant_pseudonym.c.pseudonym == table.c.tenant)
     return query.where(table.c.day.between(today - _VOTING_DAYS, today - 1))
+
+
+def load_refusals(connection: Connection, as_of: datetime) -> Mapping[str, tuple[str, ...]]:
+    """Return the capabilities that endpoints are known to lack, by endpoint id."""
+    today = (as_of - EPOCH).days
+    table = capability_counter.c
+    tenant = func.coalesce(tenant_pseudonym.c.tenant, table.tenant).label("name")
+    query = (
+        select(table.endpoint_id, table.capability, tenant, table.day)
+        .add_columns(func.sum(table.refused), func.sum(table.answered))
+        .outerjoin_from(
+            capability_counter, tenant_pseudonym, tenant_pseudonym.c.pseudonym == table.tenant
+        )
+        .where(table.day.between(today - WINDOW_DAYS, today))
+        .group_by(table.endpoint_id, table.capability, tenant, table.day)
+    )
+    counts = [
+        RefusalCounts(endpoint_id, capability, name, day, int(refused), int(answered))
+        for endpoint_id, capability, name, day, refused, answered in connection.execute(query)
+    ]
+    if not any(each.refused for each in counts):
+        return {}
+    return learn_refusals(counts, today, has_one_tenant=_has_one_tenant(connection))
+
+
+def _has_one_tenant(connection: Connection) -> bool:
+    """Whether all requests come from one tenant, which may be the one without a name."""
+    named = select(func.count(tenant_pseudonym.c.tenant.distinct()))
+    unnamed = select(evidence_day.c.tenant).where(evidence_day.c.tenant == "").limit(1)
+    without_name = connection.scalar(unnamed) is not None
+    return int(connection.scalar(named) or 0) + without_name <= 1

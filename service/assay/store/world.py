@@ -16,12 +16,12 @@ from assay.store import tables
 from assay.store.benchmarks import benchmark_runs
 from assay.store.database import reading
 from assay.store.listings import ENDPOINTS, MODELS, is_gone, read_listings, select_listing
-from assay.store.refusals import load_refusals
 from assay.store.rows import observation_of, preference_of, tenant_of
 from assay.store.traffic import (
     CounterCache,
     endpoints_without_speed,
     load_ignore_votes,
+    load_refusals,
     load_served,
     load_traffic,
 )

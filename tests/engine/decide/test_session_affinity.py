@@ -23,7 +23,7 @@ from tests.support.worlds import (
 )
 
 from assay.engine.decide.ordering import seed_for
-from assay.engine.decide.plan import affinity, plan
+from assay.engine.decide.plan import plan
 from assay.engine.snapshot.snapshot import Snapshot
 
 OFFERS = tuple(f"p{n}" for n in range(8))
@@ -119,14 +119,14 @@ def test_the_plan_says_what_became_of_the_previous_endpoint(
     wanted = {name: value for name, value in more.items() if name != "health"}
     asked = make_request(previous_endpoint_id=previous, **wanted)
     answer = plan(asked, mixed_snapshot(), make_moment(health=health))
-    assert affinity(asked, answer, health) == expected
+    assert answer.affinity == expected
 
 
 def test_a_failing_endpoint_that_has_no_rival_is_kept() -> None:
     only = judge_world(world(endpoint("a")))
     health = {f"{MODEL}@a": "failing"}
     answer = plan_for(only, at=make_moment(health=health), previous_endpoint_id=f"{MODEL}@a")
-    assert affinity(make_request(previous_endpoint_id=f"{MODEL}@a"), answer, health) == "kept"
+    assert answer.affinity == "kept"
 
 
 def test_a_conversation_leaves_an_endpoint_that_turned_bad_at_tools() -> None:

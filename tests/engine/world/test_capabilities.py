@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from tests.support.worlds import MODEL, endpoint, judge_world, make_request, plan_for, tags, world
 
+from assay.engine.policy.fact_values import needed_capabilities
 from assay.engine.world.capabilities import (
     capabilities,
     capability_facts,
-    needed_capabilities,
     refused_capabilities,
 )
 from assay.engine.world.catalog import Model

@@ -17,7 +17,6 @@ from tests.support.worlds import (
     world,
 )
 
-from assay.engine.decide.plan import warnings
 from assay.engine.snapshot.snapshot import Snapshot, restore_snapshot
 from assay.engine.world.provider_names import ProviderNames
 from assay.engine.world.request import ProviderPreferences
@@ -144,9 +143,9 @@ def test_an_allow_list_of_unknown_names_admits_no_endpoint(name: str) -> None:
 
 
 def test_an_unknown_name_beside_a_known_one_admits_only_the_known_one() -> None:
-    asked = make_request(only=("DeepInfra", "novta"))
-    assert tags(plan_for(named_world(), only=asked.provider.only)) == ["deepinfra"]
-    assert [each.suggestion for each in warnings(asked, named_world())] == ["novita"]
+    answer = plan_for(named_world(), only=("DeepInfra", "novta"))
+    assert tags(answer) == ["deepinfra"]
+    assert [each.suggestion for each in answer.warnings] == ["novita"]
 
 
 def test_settings_and_preferences_of_tenants_take_display_names() -> None:
@@ -173,5 +172,5 @@ def test_a_snapshot_of_an_earlier_version_takes_names_literally() -> None:
     assert sorted(tags(plan_for(former, ignore=("DeepInfra",)))) == [
         "amazon-bedrock", "deepinfra", "novita",
     ]  # fmt: skip
-    assert warnings(make_request(ignore=("typo",)), former) == ()
+    assert plan_for(former, ignore=("typo",)).warnings == ()
     assert former.models.keys() == {MODEL}

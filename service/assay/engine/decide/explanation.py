@@ -9,10 +9,8 @@ from assay.engine.decide.plan import (
     Moment,
     Plan,
     RequestedModel,
-    affinity,
     judge_models,
     order_models,
-    warnings,
 )
 from assay.engine.policy.binding import CompiledBinding
 from assay.engine.policy.evaluation import Facts, facts_read
@@ -20,7 +18,6 @@ from assay.engine.policy.verdict import FactsRead, RuleFinding, Verdict
 from assay.engine.snapshot.parts import JudgedEndpoint, ModelView
 from assay.engine.snapshot.pool_memory import subtract_counts
 from assay.engine.snapshot.snapshot import Snapshot
-from assay.engine.world.provider_names import RequestWarning
 from assay.engine.world.request import Request
 
 _FactsByRule = Mapping[tuple[str, str], FactsRead]
@@ -37,8 +34,6 @@ class Explanation:
     plan: Plan
     seen: tuple[FactsRead, ...]
     policy_digest: str
-    affinity: str = ""
-    warnings: tuple[RequestWarning, ...] = ()
 
 
 def explain(request: Request, snapshot: Snapshot, moment: Moment) -> Explanation:
@@ -48,13 +43,7 @@ def explain(request: Request, snapshot: Snapshot, moment: Moment) -> Explanation
     read = [facts for model in models for facts in _facts_by_rule(model, snapshot)]
     verdicts = [_with_facts(v, facts) for v, facts in zip(plan.verdicts, read, strict=True)]
     seen = tuple(_all_facts(facts) for facts in read)
-    return Explanation(
-        replace(plan, verdicts=tuple(verdicts)),
-        seen,
-        snapshot.policy.digest,
-        affinity(request, plan, moment.health),
-        warnings(request, snapshot),
-    )
+    return Explanation(replace(plan, verdicts=tuple(verdicts)), seen, snapshot.policy.digest)
 
 
 def _facts_by_rule(model: RequestedModel, snapshot: Snapshot) -> Iterable[_FactsByRule]:

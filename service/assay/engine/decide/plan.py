@@ -44,7 +44,7 @@ from assay.engine.policy.verdict import (
 from assay.engine.snapshot.parts import ModelView, TenantView
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.provider_names import RequestWarning
-from assay.engine.world.request import Request, parse_slug
+from assay.engine.world.request import ProviderPreferences, Request, parse_slug
 
 NO_TENANT = TenantView(None, ())
 _BY_KEYS = itemgetter(0)
@@ -80,6 +80,11 @@ class Plan:
 
     `availability` is empty if there are attempts, otherwise one of OpenRouter's codes:
     `no_endpoints` if the models have none, `constraint_filtered` if rules excluded all.
+
+    `affinity` says what became of the request's previous endpoint; it is empty if there is none.
+    `kept`: it is the first attempt. `demoted` and `outranked`: it is a later attempt, because of
+    its health or for another reason. `excluded`: a rule excludes it. `unknown`: it is not an
+    endpoint of the requested models. `warnings` are about the request, not about endpoints.
     """
 
     attempts: tuple[PlannedAttempt, ...]
@@ -87,6 +92,8 @@ class Plan:
     availability: str
     snapshot_id: str
     policy_revision: int
+    affinity: str = ""
+    warnings: tuple[RequestWarning, ...] = ()
 
     @property
     def excluded(self) -> tuple[Verdict, ...]:
@@ -124,37 +131,6 @@ class Decision:
     moment: Moment
     plan: Plan
     policy_digest: str
-    warnings: tuple[RequestWarning, ...] = ()
-
-    @property
-    def affinity(self) -> str:
-        """What became of the endpoint that the conversation used before."""
-        return affinity(self.request, self.plan, self.moment.health)
-
-
-def warnings(request: Request, snapshot: Snapshot) -> tuple[RequestWarning, ...]:
-    """Return what a caller probably wants to correct in a request."""
-    names = snapshot.provider_names
-    return () if names is None else names.warn(request.provider)
-
-
-def affinity(request: Request, plan: Plan, health: Mapping[str, str]) -> str:
-    """Return what became of the request's previous endpoint, or an empty text if it names none.
-
-    `kept`: it is the first attempt. `demoted` and `outranked`: it is a later attempt, because of
-    its health or for another reason. `excluded`: a rule excludes it. `unknown`: it is not an
-    endpoint of the requested models.
-    """
-    previous = request.previous_endpoint_id
-    if not previous:
-        return ""
-    attempts = [attempt.endpoint_id for attempt in plan.attempts]
-    if previous in attempts:
-        if attempts[0] == previous:
-            return "kept"
-        return "demoted" if previous in health else "outranked"
-    judged = any(verdict.endpoint_id == previous for verdict in plan.verdicts)
-    return "excluded" if judged else "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,12 +165,16 @@ def judge_models(request: Request, snapshot: Snapshot, moment: Moment) -> list[R
     """Judge every requested model for this request, in order and each once."""
     if request.min_policy_revision > snapshot.policy.revision:
         raise PolicyBehind(request.min_policy_revision, snapshot.policy.revision)
-    if snapshot.provider_names is not None:
+    if snapshot.provider_names is not None and _names_providers(request.provider):
         request = snapshot.provider_names.resolve_request(request)
     names = dict.fromkeys((request.model, *request.models))
     return [
         _judge_model(place, name, request, snapshot, moment) for place, name in enumerate(names)
     ]
+
+
+def _names_providers(wants: ProviderPreferences) -> bool:
+    return bool(wants.order or wants.only or wants.ignore)
 
 
 def order_models(
@@ -207,7 +187,33 @@ def order_models(
         attempts = attempts[:1]
     verdicts = tuple(chain.from_iterable(model.verdicts for model in models))
     availability = "" if attempts else "constraint_filtered" if verdicts else "no_endpoints"
-    return Plan(attempts, verdicts, availability, snapshot.snapshot_id, snapshot.policy.revision)
+    known, wants = snapshot.provider_names, request.provider
+    return Plan(
+        attempts,
+        verdicts,
+        availability,
+        snapshot.snapshot_id,
+        snapshot.policy.revision,
+        _affinity(request.previous_endpoint_id, attempts, verdicts, moment.health),
+        known.warn(wants) if known is not None and _names_providers(wants) else (),
+    )
+
+
+def _affinity(
+    previous: str,
+    attempts: Sequence[PlannedAttempt],
+    verdicts: Sequence[Verdict],
+    health: Mapping[str, str],
+) -> str:
+    if not previous:
+        return ""
+    ids = [attempt.endpoint_id for attempt in attempts]
+    if previous in ids:
+        if ids[0] == previous:
+            return "kept"
+        return "demoted" if previous in health else "outranked"
+    judged = any(verdict.endpoint_id == previous for verdict in verdicts)
+    return "excluded" if judged else "unknown"
 
 
 def _judge_model(

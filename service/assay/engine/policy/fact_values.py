@@ -10,7 +10,7 @@ from typing import Any
 from assay.engine.evidence.benchmarks import LatestScore
 from assay.engine.evidence.ignores import IgnoreCounts
 from assay.engine.evidence.observations import EndpointEvidence, PeerPropensities
-from assay.engine.world.capabilities import needed_capabilities, with_aliases
+from assay.engine.world.capabilities import STRUCTURED_OUTPUTS, with_aliases
 from assay.engine.world.catalog import Endpoint, Model, Percentiles, PriceOverride, Prices
 from assay.engine.world.clock import HOUR
 from assay.engine.world.declarations import declared_fields
@@ -209,6 +209,17 @@ def request_facts(request: Request, model: str, variants: tuple[str, ...]) -> Fa
     return facts
 
 
+def needed_capabilities(request: Request) -> tuple[str, ...]:
+    """Return what a request needs, besides its parameters; every Decide calls this."""
+    needed: list[str] = []
+    if request.tools and request.tool_choice is not None:
+        needed.append(f"tool_choice.{request.tool_choice}")
+    if STRUCTURED_OUTPUTS in request.parameters:
+        needed.append(STRUCTURED_OUTPUTS)
+    needed += [f"input_modalities.{kind}" for kind in request.input_modalities if kind != "text"]
+    return tuple(needed)
+
+
 def _add_known(facts: Facts, holder: object, fields: Sequence[tuple[str, str, type]]) -> None:
     for attribute, fact, kind in fields:
         value = getattr(holder, attribute)
@@ -232,7 +243,7 @@ def tenant_facts(
     only, ignore = (settings.only, settings.ignore) if settings else ((), ())
     ignore = (*ignore, *(p.target for p in own if p.kind == "ignore"))
     pins = tuple(p.target for p in own if p.kind == "pin")
-    if names is not None:
+    if names is not None and (only or ignore or pins):
         only, ignore, pins = map(names.resolve, (only, ignore, pins))
     return {
         "name": name,

@@ -1,4 +1,4 @@
-"""What endpoints support, as far as that is known, and what requests need.
+"""What endpoints support, as far as that is known.
 
 A capability is a path: `parameters.NAME`, `tool_choice.VALUE`, `structured_outputs` or
 `input_modalities.NAME`. It is supported, not supported, or unknown. A catalog that lists the
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from assay.engine.world.catalog import Endpoint
-from assay.engine.world.request import TOOL_CHOICES, Request
+from assay.engine.world.request import TOOL_CHOICES
 
 PARAMETERS: Final = (
     "frequency_penalty", "include_reasoning", "logit_bias", "logprobs", "max_completion_tokens",
@@ -88,17 +88,6 @@ def with_aliases(parameters: Collection[str]) -> tuple[str, ...]:
     """Return names of parameters with the other names of the same ones."""
     others = [_ALIASES[name] for name in parameters if name in _ALIASES]
     return tuple(dict.fromkeys((*parameters, *others)))
-
-
-def needed_capabilities(request: Request) -> tuple[str, ...]:
-    """Return what a request needs, besides its parameters; every Decide calls this."""
-    needed: list[str] = []
-    if request.tools and request.tool_choice is not None:
-        needed.append(f"tool_choice.{request.tool_choice}")
-    if STRUCTURED_OUTPUTS in request.parameters:
-        needed.append(STRUCTURED_OUTPUTS)
-    needed += [f"input_modalities.{kind}" for kind in request.input_modalities if kind != "text"]
-    return tuple(needed)
 
 
 def capability_facts(endpoint: Endpoint, refused: Collection[str] = ()) -> dict[str, object]:

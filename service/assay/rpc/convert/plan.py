@@ -42,8 +42,8 @@ def _shared_fields(answer: Decision | Explanation) -> dict[str, Any]:
         "attempts": map(attempt, plan.attempts),
         "availability": plan.availability,
         "availability_reasons": _availability_reasons(plan),
-        "warnings": [copied(each, pb.Warning()) for each in answer.warnings],
-        "affinity": answer.affinity,
+        "warnings": [copied(each, pb.Warning()) for each in plan.warnings],
+        "affinity": plan.affinity,
     }
 
 
