@@ -196,6 +196,20 @@ def test_a_head_is_on_the_disk_before_append_returns(tmp_path: Path) -> None:
         assert lengths[-1:] == [file.path.stat().st_size]
 
 
+def test_the_name_of_a_new_file_of_heads_is_on_the_disk_before_append_returns(
+    tmp_path: Path,
+) -> None:
+    names: list[list[str]] = []
+
+    def sync_directory(path: str | os.PathLike[str]) -> None:
+        names.append(sorted(each.name for each in Path(path).iterdir()))
+
+    file = HeadFile(tmp_path / "heads", replace(REAL, sync_directory=sync_directory))
+    for head in heads(HeadSigner(tmp_path / "key"), 3):
+        file.append(head)
+        assert names == [["heads", "key"]]
+
+
 def test_a_key_that_does_not_fit_on_the_disk_is_not_left_behind(tmp_path: Path) -> None:
     short = replace(REAL, write=lambda descriptor, data: os.write(descriptor, data[:10]))
     with pytest.raises(KeyUnusable, match="room on the disk"):

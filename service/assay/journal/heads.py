@@ -30,7 +30,7 @@ class HeadFile:
         self._operations = operations
 
     def append(self, head: Head) -> None:
-        """Append a head and sync it to the disk."""
+        """Append a head and sync it to the disk, with the name of a new file."""
         fields = {
             "stream": head.stream,
             "seq": head.seq,
@@ -50,6 +50,8 @@ class HeadFile:
             if (written := self._operations.write(descriptor, line)) != len(line):
                 raise OSError(f"only {written} bytes of a head fit into '{self.path}'")
             self._operations.sync_data(descriptor)
+            if not size:
+                self._operations.sync_directory(self.path.parent)
         finally:
             os.close(descriptor)
 
