@@ -121,11 +121,13 @@ def test_a_wrong_command_is_a_usage_error_in_one_line(
         pytest.param('{"sort": {"by": ["price"]}}', "provider.sort.by: ", id="a list for a sort"),
         pytest.param('{"max_price": {"prompt": NaN}}', "--provider: ", id="NaN"),
         pytest.param(
-            '{"max_price": {"prompt": "NaN"}}', "provider.max_price.prompt: nan", id="NaN in a text"
+            '{"max_price": {"prompt": "NaN"}}',
+            "provider.max_price.prompt: 'NaN'",
+            id="NaN in a text",
         ),
         pytest.param(
             '{"max_price": {"prompt": "Infinity"}}',
-            "provider.max_price.prompt: inf",
+            "provider.max_price.prompt: 'Infinity'",
             id="infinity in a text",
         ),
         pytest.param(

@@ -148,6 +148,15 @@ def test_an_unknown_name_beside_a_known_one_admits_only_the_known_one() -> None:
     assert [each.suggestion for each in answer.warnings] == ["novita"]
 
 
+def test_many_unknown_names_give_a_small_answer() -> None:
+    names = tuple(f"{number:0200}" for number in range(250))
+    found = NAMES.warn(ProviderPreferences(ignore=names, only=("not there", *names[:99])))
+    assert [each.field for each in found[:2]] == ["provider.only[0]", "provider.only[1]"]
+    assert (found[-1].field, found[-1].value) == ("provider", "334 more")
+    assert len(found) == 17
+    assert sum(len(each.message) + len(each.value) for each in found) < 10_000
+
+
 def test_settings_and_preferences_of_tenants_take_display_names() -> None:
     settings = TenantSettings("acme", ignore=("Amazon Bedrock",))
     preference = Preference("acme", "ignore", "DeepInfra")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Final
 
+from assay.engine.errors import quoted
 from assay.engine.world.request import ProviderPreferences, Request
 
 Offer = tuple[str, str, str | None]
@@ -15,6 +16,7 @@ Offer = tuple[str, str, str | None]
 
 _LISTS: Final = ("order", "only", "ignore")
 _MAX_SUGGESTIONS: Final = 4
+_MAX_WARNINGS: Final = 16  # a request may have 768 names: an answer stays small
 _LONGEST_NAME: Final = 64  # suggestions for longer ones take long
 
 
@@ -69,16 +71,22 @@ class ProviderNames:
         return replace(request, provider=resolved)
 
     def warn(self, wants: ProviderPreferences) -> tuple[RequestWarning, ...]:
-        """Return a warning for each name that means no provider; only the first get suggestions."""
-        found: list[RequestWarning] = []
+        """Return a warning for each name that means no provider.
+
+        Only the first ones get a suggestion, and one warning counts those beyond a limit.
+        """
+        unknown: list[tuple[str, str]] = []
         for name in _LISTS:
-            values: tuple[str, ...] = getattr(wants, name)
-            if self._exact.issuperset(values):
-                continue
-            for index, value in enumerate(values):
+            for index, value in enumerate(getattr(wants, name)):
                 if not self._meaning(value):
-                    suggestion = self._suggest(value) if len(found) < _MAX_SUGGESTIONS else ""
-                    found.append(_warning(f"provider.{name}[{index}]", value, suggestion))
+                    unknown.append((f"provider.{name}[{index}]", value))
+        found: list[RequestWarning] = []
+        for field, value in unknown[:_MAX_WARNINGS]:
+            suggestion = self._suggest(value) if len(found) < _MAX_SUGGESTIONS else ""
+            found.append(_warning(field, value, suggestion))
+        if more := len(unknown) - len(found):
+            message = f"provider: {more} more names are no providers of the catalog"
+            found.append(RequestWarning("provider", f"{more} more", "unknown-provider", message))
         return tuple(found)
 
     def _meaning(self, name: str) -> tuple[str, ...]:
@@ -103,5 +111,7 @@ def _folded(name: str) -> str:
 
 def _warning(field: str, value: str, suggestion: str) -> RequestWarning:
     hint = f"; did you mean {suggestion}?" if suggestion else ""
-    message = f'{field}: "{value}" is no provider of the catalog and matches no endpoint{hint}'
+    message = (
+        f"{field}: {quoted(value)} is no provider of the catalog and matches no endpoint{hint}"
+    )
     return RequestWarning(field, value, "unknown-provider", message, suggestion)
