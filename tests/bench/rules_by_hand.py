@@ -181,13 +181,7 @@ def capability_checks(request: Request, cohort: Row) -> Iterable[Check]:
     if wants.quantizations:
         yield quantization(wants.quantizations)
     if wants.require_parameters:
-        words = "the endpoint does not support every parameter of the request"
-        yield rule(
-            "require_parameters",
-            "require_parameters",
-            words,
-            lambda row: supports(row, request.parameters),
-        )
+        yield required(request.parameters)
     if request.tools > 0 and "tools" in offered:
         words = "the endpoint does not support tools, but others of the model do"
         yield rule("tools", "tools", words, lambda row: "tools" in row["supported_parameters"])
@@ -203,6 +197,19 @@ def quantization(wanted: tuple[str, ...]) -> Check:
             return None
         message = f"the request does not ask for quantization {row['quantization']}"
         return RuleFinding("quantization", "quantization", message, "false", "default")
+
+    return check
+
+
+def required(parameters: tuple[str, ...]) -> Check:
+    def check(row: Row) -> RuleFinding | None:
+        supported = row["supported_parameters"]
+        for name in parameters:
+            if name not in supported:
+                message = f"the endpoint does not support {name}"
+                reason = "require_parameters"
+                return RuleFinding(reason, reason, message, "false", "default")
+        return None
 
     return check
 
