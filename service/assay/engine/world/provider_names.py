@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Final
 
 from assay.engine.errors import quoted
@@ -16,6 +17,7 @@ Offer = tuple[str, str, str | None]
 
 _LISTS: Final = ("order", "only", "ignore")
 _MAX_SUGGESTIONS: Final = 4
+_MAX_REMEMBERED: Final = 1024
 _MAX_WARNINGS: Final = 16  # a request may have 768 names: an answer stays small
 _LONGEST_NAME: Final = 64  # suggestions for longer ones take long
 
@@ -37,7 +39,7 @@ class ProviderNames:
     A slug or tag means itself. A display name that is neither means every provider that bears it.
     """
 
-    __slots__ = ("_exact", "_meanings", "_spelled", "offers")
+    __slots__ = ("_exact", "_meanings", "_spelled", "_suggest", "offers")
 
     def __init__(self, offers: Iterable[Offer]) -> None:
         self.offers = tuple(sorted(set(offers), key=_by_name))
@@ -53,6 +55,8 @@ class ProviderNames:
             own[_folded(name)].add(name)
         self._meanings = {name: tuple(sorted(meant)) for name, meant in {**bearers, **own}.items()}
         self._spelled |= {name: min(meant) for name, meant in own.items()}
+        # A search takes about a millisecond, and callers repeat their mistakes in each request.
+        self._suggest = lru_cache(_MAX_REMEMBERED)(self._search)
 
     def resolve(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Return the slugs and tags that names mean; unknown names stay, and mean no endpoint."""
@@ -92,7 +96,7 @@ class ProviderNames:
     def _meaning(self, name: str) -> tuple[str, ...]:
         return (name,) if name in self._exact else self._meanings.get(_folded(name), ())
 
-    def _suggest(self, name: str) -> str:
+    def _search(self, name: str) -> str:
         if len(name) > _LONGEST_NAME:
             return ""
         return "".join(
