@@ -23,6 +23,7 @@ from tests.support.decision_streams import (
 )
 from tests.support.outcomes import (
     ALONE,
+    COUNTERS,
     DECISION,
     NOW_US,
     SOUND,
@@ -46,24 +47,13 @@ from assay.outcomes.outcome import (
 )
 from assay.store.database import open_database, reading, writing, writing_concurrently
 from assay.store.evidence_tables import (
-    capability_counter,
     evidence_batch,
-    evidence_counter,
-    evidence_day,
     outcome,
     service_counter,
-    tenant_provider,
     uncounted_outcome,
     waiting_outcome,
 )
 
-COUNTERS = (
-    capability_counter,
-    evidence_counter,
-    evidence_day,
-    service_counter,
-    tenant_provider,
-)
 MINUTE_US = 60_000_000
 HOUR_US = 60 * MINUTE_US
 NOW = datetime.fromtimestamp(NOW_US / 1_000_000, UTC)

@@ -24,6 +24,7 @@ from tests.support.decision_streams import (
 )
 from tests.support.outcomes import (
     ALONE,
+    COUNTERS,
     DECISION,
     HOUR_US,
     NOW_US,
@@ -41,10 +42,8 @@ from assay.outcomes.counting import count_outcomes
 from assay.outcomes.outcome import OutcomeBatch, OutcomeGroup, OutcomeReport, encode_outcomes
 from assay.store.database import writing
 from assay.store.evidence_tables import (
-    capability_counter,
     evidence_batch,
     evidence_counter,
-    evidence_day,
     outcome,
     service_counter,
     tenant_activity,
@@ -55,13 +54,6 @@ from assay.store.evidence_tables import (
 )
 from assay.store.outcome_counters import ToolActivity
 
-COUNTERS = (
-    capability_counter,
-    evidence_counter,
-    evidence_day,
-    service_counter,
-    tenant_provider,
-)
 TABLES = (
     *COUNTERS,
     evidence_batch,

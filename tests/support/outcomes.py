@@ -22,7 +22,22 @@ from assay.outcomes.outcome import (
     ToolUse,
     group_outcomes,
 )
+from assay.store.evidence_tables import (
+    capability_counter,
+    evidence_counter,
+    evidence_day,
+    service_counter,
+    tenant_provider,
+)
 
+# The tables that counted outcomes move.
+COUNTERS = (
+    capability_counter,
+    evidence_counter,
+    evidence_day,
+    service_counter,
+    tenant_provider,
+)
 NOW_US = 1_783_173_600_000_000  # 2026-07-04T14:00:00Z
 HOUR_US = 3_600_000_000
 ENDPOINTS = {
