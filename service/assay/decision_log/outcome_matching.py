@@ -67,7 +67,6 @@ WAITING: Final = timedelta(days=1)
 """How long an outcome waits for its decision."""
 
 _BATCH: Final = 500
-_DAY: Final = timedelta(days=1)
 _encoder = Encoder()
 _decoder = Decoder(Outcome)
 

@@ -102,7 +102,6 @@ _BY_STATUS: Final = {
     **dict.fromkeys((413, 414, 431), TOO_LARGE),
 }
 _BY_STATUS_CLASS: Final = {1: MALFORMED, 2: EMPTY, 3: REDIRECT, 4: REJECTED}
-_ERROR_STATUSES: Final = range(400, 600)
 _MAX_RETRY_AFTER_S: Final = 86_400.0
 _is_status: Final = re.compile("[45][0-9][0-9]").fullmatch
 

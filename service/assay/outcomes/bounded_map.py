@@ -12,7 +12,8 @@ Value = TypeVar("Value")
 class BoundedMap(Generic[Key, Value]):
     """Holds at least the newest `size` entries and at most twice as many.
 
-    Threads may share it. A race may lose entries, so its users must not rely on finding one.
+    Threads may share it without a lock, which a cache of cachetools would need. A race may lose
+    entries, so its users must not rely on finding one.
     """
 
     def __init__(self, size: int) -> None:

@@ -33,13 +33,9 @@ Count = Annotated[int, Meta(ge=0, le=100_000)]
 class InjectedFault(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind"
 ):
-    """A fault that a share of the requests gets."""
+    """A fault that a share of the requests gets; each kind sends its wrong answer in `send`."""
 
     share: Share = 1.0
-
-    async def send(self, caller: Caller, answer: SimulatedAnswer) -> None:
-        """Send the wrong answer instead of `answer`."""
-        raise NotImplementedError
 
 
 class StatusFault(InjectedFault, frozen=True, tag="status"):

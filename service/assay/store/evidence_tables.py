@@ -130,7 +130,7 @@ waiting_outcome = Table(
 )
 
 # Outcomes that moved nothing, by the UTC day of their report and by kind, see
-# `assay.store.outcome_counters.Kind`.
+# `assay.outcomes.outcome.Uncounted`.
 uncounted_outcome = Table(
     "uncounted_outcome",
     metadata,

@@ -34,7 +34,6 @@ UNKNOWN: Final = "unknown"  # such an endpoint has no PoolState
 PROBATION: Final = "probation"
 MEMBER: Final = "member"
 EVICTED: Final = "evicted"
-STATES: Final = (UNKNOWN, PROBATION, MEMBER, EVICTED)
 
 CAUSES: Final = {
     "evidence": (UNKNOWN, PROBATION),
