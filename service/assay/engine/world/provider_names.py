@@ -89,7 +89,7 @@ class ProviderNames:
             suggestion = self._suggest(value) if len(found) < _MAX_SUGGESTIONS else ""
             found.append(_warning(field, value, suggestion))
         if more := len(unknown) - len(found):
-            message = f"provider: {more} more names are no providers of the catalog"
+            message = f"provider: {more} more names are not providers of the catalog"
             found.append(RequestWarning("provider", f"{more} more", "unknown-provider", message))
         return tuple(found)
 
@@ -116,6 +116,6 @@ def _folded(name: str) -> str:
 def _warning(field: str, value: str, suggestion: str) -> RequestWarning:
     hint = f"; did you mean {suggestion}?" if suggestion else ""
     message = (
-        f"{field}: {quoted(value)} is no provider of the catalog and matches no endpoint{hint}"
+        f"{field}: {quoted(value)} is not a provider of the catalog and matches no endpoint{hint}"
     )
     return RequestWarning(field, value, "unknown-provider", message, suggestion)
