@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import grpc
@@ -129,6 +131,21 @@ def test_a_signal_stops_the_server_cleanly(tmp_path: Path, number: signal.Signal
         assert server.stop(number) == 0
     assert [line["event"] for line in server.log][-1] == "stopped"
     assert not any("exception" in line for line in server.log)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_wait_counts(number: signal.Signals) -> None:
+    program = (
+        "import signal\n"
+        "from assay.cli.serve import stop_signal\n"
+        f"with stop_signal() as wait:\n    signal.raise_signal({number:d})\n    wait()\n"
+        f"signal.raise_signal({number:d})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], timeout=60, stderr=subprocess.DEVNULL, check=False
+    )
+
+    assert done.returncode == -number  # by the second signal
 
 
 def test_a_policy_revision_ahead_of_the_server_is_rejected(small_server: grpc.Channel) -> None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import closing
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -396,20 +393,3 @@ def test_a_generic_client_needs_only_reflection(server: GrpcServer) -> None:
     answer = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
 
     assert json.loads(answer.stdout)["attempts"][0]["endpointId"] == "a/b@p"
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_the_server(number: signal.Signals) -> None:
-    program = (
-        "from assay.rpc.server import GrpcServer; server = GrpcServer((), ['127.0.0.1:0']); "
-        "print(*server.addresses, flush=True); server.run()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        with closing(grpc.insecure_channel(process.stdout.readline().strip())) as channel:
-            health_stub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
-        os.kill(process.pid, number)
-
-        assert process.wait(10) == 0

@@ -28,7 +28,8 @@ def environment(**changes: str) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith("ASSAY_") and name != "XDG_DATA_HOME"
     }
-    own = {"PYTHONPATH": str(ROOT / "service"), "PYTHONDONTWRITEBYTECODE": "1"}
+    # With bytecode written once, a process starts in half the time.
+    own = {"PYTHONPATH": str(ROOT / "service"), "PYTHONDONTWRITEBYTECODE": ""}
     return {**inherited, **own, **changes}
 
 

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Annotated
 
 import structlog
@@ -106,7 +111,7 @@ def serve_command(  # noqa: PLR0913 - one option per setting
         )
         with Service(settings) as service:
             frontend = GrpcFrontend(service, listen or ["127.0.0.1:7333"])
-            with frontend, metrics_at(metrics, service) as scraped:
+            with metrics_at(metrics, service) as scraped, frontend, stop_signal() as wait:
                 log.info(
                     "serving",
                     target=target,
@@ -114,5 +119,30 @@ def serve_command(  # noqa: PLR0913 - one option per setting
                     metrics=scraped,
                     pinned=str(pinned or "no"),
                 )
-                frontend.serve()
+                wait()
     log.info("stopped")
+
+
+@contextmanager
+def stop_signal() -> Iterator[Callable[[], object]]:
+    """Yield a function that waits for SIGTERM or SIGINT, on the main thread.
+
+    A signal counts from the start of the context. A second one, after its end, ends the process.
+    """
+    # The signal writes a byte to a socket. A flag set by a Python handler would be missed if the
+    # signal came just before the wait. The handler keeps it from ending the process, so that the
+    # socket has to be there first.
+    waiting, woken = socket.socketpair()
+    with waiting, woken:
+        woken.settimeout(0.0)
+        wakeup = signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
+        before = {
+            number: signal.signal(number, lambda _number, _frame: None)
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        try:
+            yield partial(waiting.recv, 1)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(wakeup)

@@ -58,8 +58,8 @@ def simulate_command(
     except OSError as error:
         raise CannotListen(http, error.strerror or str(error)) from error
     with listening:
-        log.info("simulating", http=f"{http.rpartition(':')[0]}:{listening.getsockname()[1]}")
-        serve(settings, listening)
+        address = f"{http.rpartition(':')[0]}:{listening.getsockname()[1]}"
+        serve(settings, listening, lambda: log.info("simulating", http=address))
     log.info("stopped")
 
 

@@ -7,8 +7,6 @@ event thread needs when a watcher leaves, so a change of state at that moment bl
 
 from __future__ import annotations
 
-import signal
-import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -81,33 +79,6 @@ class GrpcServer:
         stopped.wait()
         self._interceptor.close()
         self.health.close()
-
-    def run(
-        self, grace: float = _GRACE_SECONDS, *, stopping: Callable[[], None] = lambda: None
-    ) -> None:
-        """Serve until SIGTERM or SIGINT, then stop; a second signal ends the process at once.
-
-        Call it on the main thread. `stopping` is called before running calls get their grace time.
-        """
-        # The signal writes a byte to a socket. A flag set by a Python handler would be missed if
-        # the signal came just before the wait. The handler keeps it from ending the process.
-        waiting, woken = socket.socketpair()
-        woken.settimeout(0.0)
-        before = {
-            number: signal.signal(number, lambda _number, _frame: None)
-            for number in (signal.SIGTERM, signal.SIGINT)
-        }
-        wakeup = signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
-        try:
-            waiting.recv(1)
-        finally:
-            signal.set_wakeup_fd(wakeup)
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            waiting.close()
-            woken.close()
-            stopping()
-            self.stop(grace)
 
 
 @dataclass(slots=True, eq=False)

@@ -42,18 +42,16 @@ class GrpcFrontend:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop both, after a refresh that is running."""
+        """Stop to listen, then both, after a refresh that is running."""
+        self.stop()
         self._ended.set()
         self._curating.__exit__(None, None, None)
         self._thread.join()
 
-    def serve(self) -> None:
-        """Serve until SIGTERM or SIGINT, then stop; another curator may take over at once."""
-        loop = self._service.curator_loop
-        self._server.run(stopping=loop.end if loop else lambda: None)
-
     def stop(self) -> None:
-        """Stop listening."""
+        """Let another curator take over at once, and stop to listen once running calls end."""
+        if self._service.curator_loop is not None:
+            self._service.curator_loop.end()
         self._server.stop()
 
     def _run(self) -> None:

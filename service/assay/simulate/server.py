@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from random import Random
 from typing import Any, Final, Literal
@@ -244,18 +244,25 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family, backlog=_BACKLOG)
 
 
-def serve(settings: SimulationSettings, listening: socket.socket) -> None:
-    """Answer requests until SIGTERM or Ctrl-C."""
+def serve(
+    settings: SimulationSettings, listening: socket.socket, ready: Callable[[], None]
+) -> None:
+    """Answer requests until SIGTERM or Ctrl-C; from the call of `ready`, these stop it cleanly."""
     config = uvicorn.Config(
         _application(SimulatedProviders(settings)), http=TransportSharingProtocol, ws="none",
         lifespan="off", backlog=_BACKLOG, log_config=None, log_level="critical", access_log=False,
         server_header=False, timeout_graceful_shutdown=_GRACE_SECONDS,
     )  # fmt: skip
     server = uvicorn.Server(config)
-    # uvicorn handles SIGTERM only while it serves: a signal must not get lost before, and uvicorn
-    # raises it once more at its end.
-    previous = signal.signal(signal.SIGTERM, server.handle_exit)
+    # uvicorn handles signals only while it serves: one must not get lost before, and uvicorn raises
+    # it once more at its end.
+    before = {
+        number: signal.signal(number, server.handle_exit)
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
     try:
+        ready()
         server.run(sockets=[listening])
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in before.items():
+            signal.signal(number, handler)
