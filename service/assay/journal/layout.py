@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from assay.journal.operating_system import REAL, FileOperations
+from assay.journal.operating_system import REAL, FileOperations, lock
 from assay.journal.uuid7 import uuid7
 
 # A segment is complete once its successor has the ending SEALED. NEXT marks the segment reserved
@@ -58,6 +58,11 @@ class StreamClaim:
     path: Path
     descriptor: int
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the lock's file was deleted, probably with the journal's whole directory."""
+        return os.fstat(self.descriptor).st_nlink == 0
+
     def release(self) -> None:
         """Let other processes claim the stream."""
         os.close(self.descriptor)
@@ -70,12 +75,15 @@ class StreamClaim:
                 operations.rmdir(self.path)
 
 
-def create_stream(directory: Path, operations: FileOperations = REAL) -> StreamClaim:
-    """Create a stream for this process."""
+def create_stream(
+    directory: Path, operations: FileOperations = REAL, *, lost: str | None = None
+) -> StreamClaim:
+    """Create a stream for this process, or the one that it `lost` because it was deleted."""
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / uuid7(time.time_ns() // 1_000_000).replace("-", "")  # names sort by age
+    new = uuid7(time.time_ns() // 1_000_000).replace("-", "")  # names sort by age
+    path = directory / (lost or new)
     with _alone(directory):
-        path.mkdir()
+        path.mkdir(exist_ok=lost is not None)
         claim = _claim(path, operations)
     if claim is None:
         raise FileExistsError(path)
@@ -113,7 +121,7 @@ def _alone(directory: Path) -> Iterator[None]:
     """Hold the directory's lock: no process sees a stream that is created but not claimed yet."""
     descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, PRIVATE)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        lock(descriptor)
         yield
     finally:
         os.close(descriptor)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +15,8 @@ from functools import cache
 KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE: reserve space without changing the size of the file
 UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+LOCK_SECONDS = 5.0  # a process that was stopped while it holds a lock must not stop the others
+_LOCK_PAUSE = 0.002
 
 
 @cache
@@ -48,6 +52,21 @@ def sync_directory(path: str | os.PathLike[str]) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def lock(descriptor: int, seconds: float = LOCK_SECONDS) -> None:
+    """Lock a file against other processes; raise TimeoutError if it stays locked."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                reason = f"another process has held a lock for {seconds:.0f} s"
+                raise TimeoutError(errno.ETIMEDOUT, reason) from None
+            time.sleep(_LOCK_PAUSE)
+        else:
+            return
 
 
 @dataclass(frozen=True, slots=True)

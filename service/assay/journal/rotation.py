@@ -24,6 +24,7 @@ atomic loads and stores of references that CPython guarantees.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from threading import Thread, current_thread
 
@@ -50,12 +51,22 @@ class WriterSlot:
 class Rotation:
     """The segments of a stream, from the oldest unsealed one to the one reserved ahead."""
 
-    def __init__(self, path: Path, size: int, operations: FileOperations) -> None:
+    def __init__(
+        self,
+        path: Path,
+        size: int,
+        operations: FileOperations,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.path = path
         self.current = nowhere(path, operations)
         self.unsealed: tuple[Segment, ...] = (self.current,)  # replaced, never mutated
         self.trouble: OSError | None = None  # why no segment is reserved ahead
+        self.fault: OSError | None = None  # of the last segment that could not be synced
+        self.fault_at = 0.0
+        self.faults = 0
         self.slots: list[WriterSlot] = []
+        self._steady = steady
         self._size = size
         self._operations = operations
         self._retry_at = 0.0
@@ -89,17 +100,33 @@ class Rotation:
         if last is not self.current:
             self.trouble = None
             return
-        if time.monotonic() < self._retry_at:
+        if self._steady() < self._retry_at:
             return
         try:
             following = prepare(self.path, last.number + 1, self._size, self._operations)
         except OSError as error:
             self.trouble = error
-            self._retry_at = time.monotonic() + RETRY
+            self._retry_at = self._steady() + RETRY
             return
         self.unsealed = (*self.unsealed, following)  # the syncer must know it before writers do
         last.next = following
         self.trouble = None
+
+    def sync(self) -> None:
+        """Sync every segment that is not sealed yet."""
+        for segment in self.unsealed:
+            segment.sync()
+            self._note_fault(segment)
+
+    def _note_fault(self, segment: Segment) -> None:
+        if segment.fault is not None and segment.fault is not self.fault:
+            self.fault, self.fault_at = segment.fault, self._steady()
+            self.faults += 1
+
+    def close_deleted(self) -> None:
+        """Close all segments to new frames, since their files were deleted."""
+        for segment in self.unsealed:
+            segment.limit = 0
 
     def seal_left(self) -> None:
         """Seal, in order, the segments that no thread writes to any more."""
@@ -107,6 +134,7 @@ class Rotation:
             if segment is self.current or any(s.inside is segment for s in tuple(self.slots)):
                 break
             segment.seal()
+            self._note_fault(segment)
             if segment.next is not None:
                 segment.next.reveal()
             self.unsealed = self.unsealed[1:]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from threading import Lock
 
-from assay.journal.layout import NEXT, PRIVATE, SEALED, segment_path
+from assay.journal.layout import NEXT, PRIVATE, SEALED, remove, segment_path
 from assay.journal.operating_system import FileOperations
 
 FLAGS = os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_RDWR
+_CHUNK = 1 << 20  # bytes copied at a time
 
 
 class Segment:
@@ -68,30 +70,51 @@ class Segment:
             if self._closed:
                 return
             try:
-                size = os.fstat(self.descriptor).st_size
-                if size != self._synced:
+                state = os.fstat(self.descriptor)
+                if state.st_size != self._synced:
                     self._operations.sync_data(self.descriptor)
-                    self._synced = size
+                    self._synced = state.st_size
+                if state.st_nlink == 0 and self.fault is None:
+                    raise FileNotFoundError(errno.ENOENT, "the journal's files were deleted")
             except OSError as error:
                 self.fault = error  # permanent: a retry may succeed although pages were lost
                 self.limit = 0
 
     def seal(self) -> None:
-        """Sync, release the unused space and close the file."""
+        """Sync, release the unused space and close the file; write it again if it was deleted."""
         # INVARIANT: no thread writes to this segment, now or later.
         self.sync()
         with self._lock:
             if not self._closed:
+                if os.fstat(self.descriptor).st_nlink == 0:
+                    self._write_again()
                 self._closed = True
                 try:
                     self._operations.truncate(self.descriptor, os.fstat(self.descriptor).st_size)
                 finally:
                     os.close(self.descriptor)
 
+    def _write_again(self) -> None:
+        """Copy a deleted file, which only this process can still read, to its old place."""
+        copy = self._operations.open(
+            segment_path(self._path, self.number), os.O_CREAT | os.O_TRUNC | os.O_RDWR, PRIVATE
+        )
+        try:
+            offset = 0
+            while data := os.pread(self.descriptor, _CHUNK, offset):
+                if self._operations.write(copy, data) != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                offset += len(data)
+            self._operations.sync_data(copy)
+        finally:
+            os.close(copy)
+        self._operations.sync_directory(self._path)
+
     def reveal(self) -> None:
         """Rename to `.seg`, which shows readers that all earlier segments are sealed."""
         revealed = segment_path(self._path, self.number, SEALED)
-        if not revealed.exists():
+        # A deleted file gets its name when it is sealed.
+        if not revealed.exists() and os.fstat(self.descriptor).st_nlink:
             self._operations.rename(segment_path(self._path, self.number, NEXT), revealed)
             self._operations.sync_directory(self._path)
 
@@ -99,7 +122,7 @@ class Segment:
         """Delete a segment that was never appended to."""
         self._closed = True
         os.close(self.descriptor)
-        self._operations.unlink(segment_path(self._path, self.number, NEXT))
+        remove(segment_path(self._path, self.number, NEXT), self._operations)
 
 
 def prepare(path: Path, number: int, size: int, operations: FileOperations) -> Segment:
