@@ -92,6 +92,24 @@ def test_a_disk_filled_by_others_rejects_records_before_damage(small_disk: Path)
     assert [frame.payload for frame in read_frames(small_disk)] == [*kept, make_payload(0, 10_000)]
 
 
+def test_a_full_disk_is_freed_although_a_head_must_be_written_first(small_disk: Path) -> None:
+    sink = MemorySink()
+    with Journal(small_disk / "journal", segment_bytes=SEGMENT_BYTES, tick=0.001) as journal:
+        moving = make_shipper(small_disk, sink, journal.stream, batch=50)
+        kept = fill(journal, 0)
+        ballast = small_disk / "ballast"
+        with ballast.open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(4096)):
+                pass
+        assert os.statvfs(small_disk).f_bavail == 0
+        assert moving.drain(20)
+        eventually(lambda: journal.accepting)
+        kept += fill(journal, 10_000)
+        assert moving.drain(20)
+    assert moving.drain(20)
+    assert_kept(sink, kept, small_disk)
+
+
 def test_a_write_that_does_not_fit_damages_nothing_without_a_reservation(small_disk: Path) -> None:
     unreserved = replace(REAL, reserve=lambda _descriptor, _size: None)
     with Journal(small_disk, segment_bytes=8 << 20, tick=0.001, operations=unreserved) as journal:

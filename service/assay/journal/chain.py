@@ -73,11 +73,14 @@ class HeadSigner:
     def __init__(self, path: Path, operations: FileOperations = REAL) -> None:
         with suppress(FileExistsError):
             if not path.exists():
-                _create(path, operations)
+                _create(path, _new_key(), operations)
         if path.stat().st_mode & _NOT_PRIVATE:
             raise KeyUnusable(path, "a file that only its owner may read (mode 0600)")
+        self._path = path
+        self._operations = operations
+        self._content = path.read_bytes()
         try:
-            key = load_pem_private_key(path.read_bytes(), password=None)
+            key = load_pem_private_key(self._content, password=None)
         except (TypeError, ValueError) as error:
             raise KeyUnusable(path, "an Ed25519 private key in PEM") from error
         if not isinstance(key, Ed25519PrivateKey):
@@ -85,6 +88,12 @@ class HeadSigner:
         self._key = key
         self.public_key = self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         self.key_id = key_id(self.public_key)
+
+    def restore(self) -> None:
+        """Write the key's file again, if it was deleted."""
+        with suppress(FileExistsError):
+            if not self._path.exists():
+                _create(self._path, self._content, self._operations)
 
     def sign(self, stream: str, seq: int, link: bytes) -> Head:
         """Return the signed head of a stream."""
@@ -111,11 +120,13 @@ def _signed(stream: str, seq: int, link: bytes) -> bytes:
     return _HEAD + sha256(stream.encode()).digest() + seq.to_bytes(8, "big") + link
 
 
-def _create(path: Path, operations: FileOperations) -> None:
+def _new_key() -> bytes:
+    key = Ed25519PrivateKey.generate()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _create(path: Path, content: bytes, operations: FileOperations) -> None:
     """Create a key under a temporary name and link it into place; of two processes, one wins."""
-    content = Ed25519PrivateKey.generate().private_bytes(
-        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-    )
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = operations.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
