@@ -39,7 +39,7 @@ from assay.decision_log.tables import decision, journal_record
 from assay.engine.decide.plan import Moment, plan
 from assay.engine.world.request import Request
 from assay.journal.chain import Head
-from assay.journal.sink import JournalRecord, RecordKind, StreamPosition
+from assay.journal.sink import JournalRecord, RecordBatch, RecordKind, StreamPosition
 from assay.outcomes.outcome import decode_outcomes
 from assay.store.database import open_database, writing_concurrently
 
@@ -160,12 +160,9 @@ def test_shipping_against_bare_loading(
             records = next(queue)
             last = records[-1]
             link = last.chain or b""
-            sink.store(
-                STREAM,
-                records,
-                StreamPosition(1, last.seq, last.seq, link),
-                Head(STREAM, last.seq, link, b"s" * 64, "k" * 16),
-            )
+            end = StreamPosition(1, last.seq, last.seq, link)
+            head = Head(STREAM, last.seq, link, b"s" * 64, "k" * 16)
+            sink.store(RecordBatch(None, end, records, head))
 
         in_process = database.dialect.name == "sqlite"
         clock = time.process_time if in_process else time.perf_counter

@@ -183,22 +183,23 @@ def test_reading_stops_at_the_byte_limit(spool: Path) -> None:
     assert len(StreamReader(spool / stream, final=True).read(10, most=len(RECORDS[0]) + 1)) == 2
 
 
-def test_the_active_segment_is_never_removed(spool: Path) -> None:
+def test_the_active_segment_never_counts_as_read(spool: Path) -> None:
     with Journal(spool, segment_bytes=1 << 10, tick=0.001) as journal:
         for number in range(50):
             journal.append(1, make_payload(0, number))
         eventually(lambda: len(segments(journal.path)) > 2)
-        reader = StreamReader(journal.path)
-        reader.remove_before(1000)
-        assert len(segments(journal.path)) == 1
-        journal.append(1, b"0:50:x")
+        reader = StreamReader(journal.path, 1000)
+        assert reader.read_segments == segments(journal.path)[:-1]
 
 
-def test_removing_segments_returns_their_number(spool: Path) -> None:
+def test_segments_count_as_read_once_their_last_record_was_read(spool: Path) -> None:
     stream = left_behind(spool, *[frames(record) for record in RECORDS])
     reader = StreamReader(spool / stream, final=True)
-    assert (reader.remove_before(3), segments(spool / stream)) == (2, [3, 4, 5])
-    assert (reader.remove_before(6), segments(spool / stream)) == (3, [])
+    counts = []
+    while not reader.finished:
+        reader.read(1)
+        counts.append(len(reader.read_segments))
+    assert counts == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_failed_truncation_is_retried(spool: Path) -> None:

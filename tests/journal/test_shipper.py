@@ -19,11 +19,11 @@ from tests.support.journals import (
 from tests.support.waiting import eventually
 
 from assay.journal.backoff import Backoff
-from assay.journal.chain import Head, HeadSigner, genesis_link
+from assay.journal.chain import HeadSigner, genesis_link
 from assay.journal.heads import ChainSigner, HeadFile
 from assay.journal.layout import segments, streams
 from assay.journal.shipper import Shipper, ShippingPace
-from assay.journal.sink import JournalRecord, StreamPosition
+from assay.journal.sink import RecordBatch, StreamPosition
 from assay.journal.writer import Journal
 
 
@@ -49,11 +49,9 @@ class Away(MemorySink):
             raise ConnectionError("away")
         return super().position(stream)
 
-    def store(
-        self, stream: str, records: Sequence[JournalRecord], position: StreamPosition, head: Head
-    ) -> None:
+    def store(self, batch: RecordBatch) -> None:
         self.calls += 1
-        super().store(stream, records, position, head)
+        super().store(batch)
         if self.gone:
             raise ConnectionError("lost after the commit")
 
@@ -136,16 +134,10 @@ def test_draining_into_an_unavailable_sink_ends_in_time(spool: Path) -> None:
 
 def test_a_stream_that_the_sink_rejects_does_not_block_the_others(spool: Path) -> None:
     class Picky(MemorySink):
-        def store(
-            self,
-            stream: str,
-            records: Sequence[JournalRecord],
-            position: StreamPosition,
-            head: Head,
-        ) -> None:
-            if any(b"poison" in record.payload for record in records):
+        def store(self, batch: RecordBatch) -> None:
+            if any(b"poison" in record.payload for record in batch.records):
                 raise ValueError("poison")
-            super().store(stream, records, position, head)
+            super().store(batch)
 
     with Journal(spool / "journal") as bad:
         bad.append(CHAINED, b"9:0:poison")
@@ -168,6 +160,7 @@ def test_signed_heads_are_written_before_segments_are_deleted(spool: Path) -> No
         make_shipper(spool, sink)
     (spool / "heads").rmdir()
     moving = make_shipper(spool, sink)
+    (spool / "heads").unlink()
     (spool / "heads").mkdir()
     assert not moving.drain(0.1)
     assert sink.payloads == [frame.payload for frame in read_frames(spool / "journal")]
@@ -197,8 +190,7 @@ def test_a_sink_restored_from_a_backup_has_a_gap_for_deleted_segments(spool: Pat
         fill(journal, 200)
         assert make_shipper(spool, sink, journal.stream).drain(20)
         assert segments(journal.path)[0] > 1
-        known = HeadFile(spool / "heads").last(journal.stream)
-        assert known is not None
+        known = HeadFile(spool / "heads").newest()[journal.stream]
         sink.rows.clear()
         sink.positions.clear()
         fill(journal, 5, 200)
@@ -210,14 +202,8 @@ def test_stopping_is_immediate(spool: Path) -> None:
     entered = Event()
 
     class Once(MemorySink):
-        def store(
-            self,
-            stream: str,
-            records: Sequence[JournalRecord],
-            position: StreamPosition,
-            head: Head,
-        ) -> None:
-            super().store(stream, records, position, head)
+        def store(self, batch: RecordBatch) -> None:
+            super().store(batch)
             entered.set()
 
     with Journal(spool / "journal") as journal:

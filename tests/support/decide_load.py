@@ -24,6 +24,8 @@ from assay.decision_log.streams import records, streams
 from assay.decision_log.verify import StreamReport
 from assay.decision_log.writer import DecisionLogWriter
 from assay.journal.layout import streams as journal_streams
+from assay.journal.shipment import GracePeriod
+from assay.journal.shipper import ShippingPace
 from assay.journal.sink import RecordKind
 from assay.rule_files.compile import compile_source
 from assay.server.settings import engine_version
@@ -42,6 +44,7 @@ MODELS = (
 )
 TENANTS = ("", "acme", "beta", "gamma")
 SETTLED_SECONDS = 60.0
+NO_GRACE = ShippingPace(grace=GracePeriod(seconds=0.0))
 
 
 def import_small_catalog(url: str, folder: Path) -> None:
@@ -161,7 +164,7 @@ class LogContents:
 def ship_and_read_log(url: str, journal: Path) -> LogContents:
     """Ship the rest, as the next process would, and read the whole log."""
     database = open_database(url)
-    logbook = DecisionLogWriter(journal, database)
+    logbook = DecisionLogWriter(journal, database, pace=NO_GRACE)
     assert logbook.drain(SETTLED_SECONDS), logbook.shipper.trouble
     logbook.close()
     assert journal_streams(journal) == []

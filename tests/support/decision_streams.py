@@ -25,7 +25,7 @@ from assay.decision_log.tables import (
     unreadable_record,
 )
 from assay.journal.chain import Head, chain_link, genesis_link
-from assay.journal.sink import JournalRecord, RecordKind, StreamPosition
+from assay.journal.sink import JournalRecord, RecordBatch, RecordKind, StreamPosition
 from assay.store.database import writing
 from assay.store.tables import tenant_pseudonym
 
@@ -86,7 +86,7 @@ class Stream:
         return Head(self.name, self.seq, self.link, sha256(self.link).digest() * 2, "k")
 
     def into(self, sink: LogSink, records: Sequence[JournalRecord]) -> None:
-        sink.store(self.name, records, self.position, self.head)
+        sink.store(RecordBatch(None, self.position, records, self.head))
 
 
 BY_PAYLOAD: dict[bytes, DerivedDecision] = {}

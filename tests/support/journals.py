@@ -20,8 +20,9 @@ from assay.journal.heads import ChainSigner, HeadFile
 from assay.journal.layout import streams
 from assay.journal.operating_system import REAL, FileOperations
 from assay.journal.reader import StreamReader
+from assay.journal.shipment import GracePeriod
 from assay.journal.shipper import Shipper, ShippingPace
-from assay.journal.sink import JournalRecord, Sink, StreamPosition
+from assay.journal.sink import JournalRecord, PositionChanged, RecordBatch, Sink, StreamPosition
 
 CHAINED, LOOSE = 1, 2
 PATIENCE = 20.0
@@ -68,12 +69,13 @@ class MemorySink:
     def position(self, stream: str) -> StreamPosition | None:
         return self.positions.get(stream)
 
-    def store(
-        self, stream: str, records: Sequence[JournalRecord], position: StreamPosition, head: Head
-    ) -> None:
-        self.rows[stream] += records
-        self.positions[stream] = position
-        self.heads[stream] = head
+    def store(self, batch: RecordBatch) -> None:
+        stream = batch.stream
+        if self.positions.get(stream) != batch.begin:
+            raise PositionChanged(stream)
+        self.rows[stream] += batch.records
+        self.positions[stream] = batch.end
+        self.heads[stream] = batch.head
 
     @property
     def payloads(self) -> list[bytes]:
@@ -131,15 +133,16 @@ class FaultySink:
         position: StreamPosition | None = self._position(stream)
         return position
 
-    def store(
-        self, stream: str, records: Sequence[JournalRecord], position: StreamPosition, head: Head
-    ) -> None:
-        self._store(stream, records, position, head)
+    def store(self, batch: RecordBatch) -> None:
+        self._store(batch)
 
 
-def fast_pace(batch: int = 7) -> ShippingPace:
+NO_GRACE = GracePeriod(seconds=0.0)
+
+
+def fast_pace(batch: int = 7, grace: GracePeriod = NO_GRACE) -> ShippingPace:
     """A pace for tests."""
-    return ShippingPace(batch=batch, idle=0.001, backoff=Backoff(0.001, 0.004))
+    return ShippingPace(batch, idle=0.001, backoff=Backoff(0.001, 0.004), grace=grace)
 
 
 def make_shipper(
@@ -148,13 +151,21 @@ def make_shipper(
     own: str | None = None,
     operations: FileOperations = REAL,
     batch: int = 7,
+    grace: GracePeriod = NO_GRACE,
+    steady: Callable[[], float] = time.monotonic,
 ) -> Shipper:
     """A shipper of the journals in a test's directory."""
     notary = ChainSigner(
         HeadSigner(spool / "key"), HeadFile(spool / "heads", operations), frozenset({CHAINED})
     )
     return Shipper(
-        spool / "journal", sink, notary, own=own, pace=fast_pace(batch), operations=operations
+        spool / "journal",
+        sink,
+        notary,
+        own=own,
+        pace=fast_pace(batch, grace),
+        operations=operations,
+        steady=steady,
     )
 
 

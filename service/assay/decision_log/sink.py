@@ -4,6 +4,8 @@ How it works
 ------------
 A shipper may send a batch again: it may have died after the commit and before it noticed. So each
 transaction first locks the stream's row in `journal_position` and leaves out what that row covers.
+If the row is behind the position after which the batch begins, the database has lost commits, by
+a failover or a restored backup: nothing is stored, and the shipper goes back to the row's position.
 The sink itself remembers nothing; any number of processes may ship, also the same stream in turn.
 
 Since the position proves that no row is there yet, rows need no staging table: SQLite's driver runs
@@ -22,7 +24,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from functools import cache
 from hashlib import sha256
@@ -37,6 +39,7 @@ from sqlalchemy import (
     Insert,
     Integer,
     LargeBinary,
+    Row,
     Table,
     bindparam,
     func,
@@ -66,8 +69,13 @@ from assay.decision_log.tables import (
 )
 from assay.engine.errors import quoted
 from assay.engine.world.clock import EPOCH
-from assay.journal.chain import Head
-from assay.journal.sink import JournalRecord, RecordKind, StreamPosition
+from assay.journal.sink import (
+    JournalRecord,
+    PositionChanged,
+    RecordBatch,
+    RecordKind,
+    StreamPosition,
+)
 from assay.outcomes.checks import BatchName
 from assay.outcomes.outcome import OutcomeBatch, decode_outcomes
 from assay.store.database import reading, translate_errors, writing_concurrently
@@ -225,8 +233,8 @@ RECENT: Final = 20_000
 class LogSink:
     """Stores what the journal ships.
 
-    `unlisted` counts stored decisions that could not be read, `uncounted` outcomes that moved
-    nothing, by kind.
+    `unlisted` counts stored decisions that could not be read, `unreadable` other records that were
+    set aside for a newer version, `uncounted` outcomes that moved nothing, by kind.
     """
 
     def __init__(self, database: Engine, readers: RecordReaders = READERS) -> None:
@@ -234,30 +242,31 @@ class LogSink:
         self._readers = readers
         self._plans = PlanCache(RECENT)
         self.unlisted = 0
+        self.unreadable = 0
         self.uncounted: Counter[str] = Counter()
 
     def position(self, stream: str) -> StreamPosition | None:
         """Return how far this stream is stored, as of the last commit."""
         with reading(self.database) as connection:
             row = connection.execute(_SELECT_POSITION, {"name": stream}).one_or_none()
-        if row is None:
-            return None
-        return StreamPosition(row.segment, row.byte_offset, row.seq, bytes(row.chain))
+        return None if row is None else _position_of(row)
 
-    def store(
-        self, stream: str, records: Sequence[JournalRecord], position: StreamPosition, head: Head
-    ) -> None:
+    def store(self, batch: RecordBatch) -> None:
         """Store records, position and head, except what the stored position already covers."""
-        batch = batch_of(stream, records, self._readers, self.database.dialect)
-        outcomes = prepare_batches(batch.outcomes)
+        rows = batch_of(batch.stream, batch.records, self._readers, self.database.dialect)
+        outcomes = prepare_batches(rows.outcomes)
         with translate_errors(self.database):
             try:
-                uncounted = self._store(load, batch, outcomes, position, head)
+                uncounted = self._store(load, rows, outcomes, batch)
             except (IntegrityError, DataError):
-                uncounted = self._store(_load_row_by_row, batch, outcomes, position, head)
+                uncounted = self._store(_load_row_by_row, rows, outcomes, batch)
+            except PositionChanged:
+                self._plans = PlanCache(RECENT)  # some are of decisions that were lost
+                raise
         # INVARIANT: only plans of committed decisions are remembered.
-        self._plans.update(batch.plans)
-        self.unlisted += batch.unlisted
+        self._plans.update(rows.plans)
+        self.unlisted += rows.unlisted
+        self.unreadable += len(rows.unreadable)
         self.uncounted = self.uncounted + uncounted  # swapped: metrics read it meanwhile
 
     def _store(
@@ -265,14 +274,16 @@ class LogSink:
         load_rows: Callable[[Connection, LogBatch], None],
         batch: LogBatch,
         outcomes: Mapping[BatchName, PreparedBatch],
-        position: StreamPosition,
-        head: Head,
+        shipped: RecordBatch,
     ) -> Counter[str]:
-        stream, lock = head.stream, _SELECT_POSITION.with_for_update()
+        stream, lock = shipped.stream, _SELECT_POSITION.with_for_update()
         with writing_concurrently(self.database) as connection:
-            stored = connection.execute(lock, {"name": stream}).one_or_none()
+            row = connection.execute(lock, {"name": stream}).one_or_none()
+            stored = None if row is None else _position_of(row)
+            if not shipped.may_follow(stored):
+                raise PositionChanged(stream)
             if stored is not None:
-                if (stored.segment, stored.byte_offset) >= (position.segment, position.offset):
+                if stored.place >= shipped.end.place:
                     return Counter()
                 seq = stored.seq
                 batch = replace(
@@ -291,29 +302,25 @@ class LogSink:
             plans = find_plans(connection, outcomes.values(), batch.plans, self._plans, read)
             settled = count_batches(connection, stream, outcomes, plans, batch.plans)
             count_activity(connection, batch.activity)
-            _store_progress(connection, stream, position, head)
+            _store_progress(connection, shipped)
             return settled.by_kind()
 
 
-def _store_progress(
-    connection: Connection, stream: str, position: StreamPosition, head: Head
-) -> None:
+def _position_of(row: Row[Any]) -> StreamPosition:
+    return StreamPosition(row.segment, row.byte_offset, row.seq, bytes(row.chain))
+
+
+def _store_progress(connection: Connection, shipped: RecordBatch) -> None:
+    position, head = shipped.end, shipped.head
     place = {
-        "stream": stream,
+        "stream": head.stream,
         "segment": position.segment,
         "byte_offset": position.offset,
         "seq": position.seq,
         "chain": position.chain,
     }
     advance(connection, journal_position, place, by=("segment", "byte_offset"))
-    signed = {
-        "stream": stream,
-        "seq": head.seq,
-        "chain": head.chain,
-        "key_id": head.key_id,
-        "signature": head.signature,
-    }
-    advance(connection, chain_head, signed, by=("seq",))
+    advance(connection, chain_head, asdict(head), by=("seq",))
 
 
 def advance(

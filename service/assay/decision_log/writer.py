@@ -1,8 +1,17 @@
-"""The journal of a process: recovered at start, shipped by a thread, drained at the end."""
+"""The journal of a process: recovered at start, shipped by a thread, drained at the end.
+
+How it works
+------------
+Four threads work on a journal: its janitor and syncer, the shipper, and one that watches them. No
+exception ends one of them, and each shows when it last finished a round. The watching thread logs
+every trouble once when it begins and once when it is over, starts a dead shipper again, and
+restores key and heads of a directory that was deleted.
+"""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +27,17 @@ from assay.journal.chain import Head, HeadSigner
 from assay.journal.errors import JournalError
 from assay.journal.heads import ChainSigner, HeadFile
 from assay.journal.recovery import recover
-from assay.journal.shipper import Shipper
+from assay.journal.shipper import DEFAULT_PACE, Shipper, ShippingPace
 from assay.journal.sink import RecordKind
+from assay.journal.worker_thread import WorkerThread
 from assay.journal.writer import Journal
 
 Mode = Literal["write", "sync"]
 DRAIN_SECONDS = 5.0
+STOP_SECONDS = 2.0  # for a batch that is being stored
+SHIPPER_LATE_SECONDS = 60.0
+WATCH_SECONDS = 0.5
+_PAUSE = 0.01
 HEADS = "heads.jsonl"
 KEY = "signing.key"
 log = structlog.get_logger("assay.decision_log.writer")
@@ -55,7 +69,13 @@ class JournalUnusable(OperatorError):
 class DecisionLogWriter:
     """Takes records until `close`; the next process ships the rest of the journal."""
 
-    def __init__(self, directory: Path, database: Engine, mode: Mode = "write") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        database: Engine,
+        mode: Mode = "write",
+        pace: ShippingPace = DEFAULT_PACE,
+    ) -> None:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             for found in recover(directory):
@@ -69,14 +89,26 @@ class DecisionLogWriter:
             signer = HeadSigner(directory / KEY)
             self.head_file = HeadFile(directory / HEADS)
             self.public_keys = {signer.key_id: signer.public_key}
-            chain_signer = ChainSigner(signer, self.head_file, frozenset({RecordKind.DECISION}))
+            self._signer = ChainSigner(signer, self.head_file, frozenset({RecordKind.DECISION}))
             self.journal = Journal(directory, mode=mode)
         except (JournalError, OSError) as error:
             raise JournalUnusable(f"journal {str(directory)!r}: {error}") from error
         self.sink = LogSink(database)
-        self.shipper = Shipper(directory, self.sink, chain_signer, own=self.journal.stream)
-        self.thread = threading.Thread(target=self.shipper.run, name="assay-shipper", daemon=True)
+        self.shipper = Shipper(
+            directory,
+            self.sink,
+            self._signer,
+            own=self.journal.stream,
+            pace=pace,
+            needs_space=lambda: self.journal.is_full,
+        )
+        self.thread = WorkerThread(
+            "assay-shipper", self.shipper.run_round, late_after=SHIPPER_LATE_SECONDS
+        )
+        self._watch = _Watch(self)
+        self._watching = WorkerThread("assay-journal-watch", self._watch.run_round, late_after=60.0)
         self.thread.start()
+        self._watching.start()
 
     @property
     def accepting(self) -> bool:
@@ -84,9 +116,18 @@ class DecisionLogWriter:
         return self.journal.accepting
 
     @property
+    def troubles(self) -> dict[str, Exception]:
+        """What is wrong at the moment: with the `journal` on disk, or with `shipping` it."""
+        found = {
+            "journal": self.journal.trouble,
+            "shipping": self.shipper.trouble or self.thread.trouble,
+        }
+        return {part: error for part, error in found.items() if error is not None}
+
+    @property
     def trouble(self) -> Exception | None:
-        """Why records cannot be shipped at the moment; they stay in the journal meanwhile."""
-        return self.shipper.trouble
+        """Why records cannot be shipped or safely stored at the moment, or None."""
+        return next(iter(self.troubles.values()), None)
 
     @property
     def verification_inputs(self) -> VerificationInputs:
@@ -97,17 +138,82 @@ class DecisionLogWriter:
         """Return the signed heads stored outside the database."""
         return self.head_file.read()
 
+    def restore_key_and_heads(self) -> None:
+        """Write key and heads again after the journal's directory was deleted."""
+        self._signer.restore()
+
     def drain(self, seconds: float = DRAIN_SECONDS) -> bool:
-        """Ship everything; return whether that was possible in time."""
-        return self.shipper.drain(seconds)
+        """Wait until everything is shipped; return whether that was possible in time."""
+        deadline = time.monotonic() + seconds
+        while not self.shipper.is_done:
+            if time.monotonic() >= deadline:
+                return False
+            self.shipper.wake()
+            time.sleep(_PAUSE)
+        return True
 
     def close(self) -> None:
         """Reject further records, ship what is possible within seconds, and release the files."""
+        self._watch.stop()
+        self._watching.join(STOP_SECONDS)
         self.journal.close()
-        if not self.drain():
-            log.warning(
-                "records stay in the journal for the next process",
-                trouble=str(self.trouble or "slow"),
-            )
+        is_drained = self.drain()
+        trouble = self.trouble
         self.shipper.stop()
-        self.thread.join()
+        is_ended = self.thread.join(STOP_SECONDS)
+        if not (is_drained and is_ended):
+            log.warning(
+                "records stay in the journal for the next process", trouble=str(trouble or "slow")
+            )
+
+
+class _Watch:
+    """Logs troubles when they begin and end, and restarts what can be restarted."""
+
+    def __init__(self, writer: DecisionLogWriter) -> None:
+        self._writer = writer
+        self._known: dict[str, Exception] = {}
+        self._rewinds = self._lost = self._restored = 0
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def run_round(self) -> bool:
+        """Look once, after a wait; return whether there are more rounds."""
+        is_last = self._stop.wait(WATCH_SECONDS)
+        writer = self._writer
+        if writer.thread.is_dead and not is_last:
+            writer.thread.start()
+            log.error("shipper restarted", cause="its thread had ended")
+        self._log_troubles(writer.troubles)
+        self._log_counts()
+        if writer.journal.restored > self._restored:
+            restored = writer.journal.restored
+            writer.restore_key_and_heads()
+            self._restored = restored
+            log.error(
+                "journal restored",
+                cause="its directory was deleted; what other processes had left in it is lost",
+            )
+        return not is_last
+
+    def _log_troubles(self, troubles: Mapping[str, Exception]) -> None:
+        """Log a trouble that is new or of another kind, and one that is over."""
+        for part, error in troubles.items():
+            if type(self._known.get(part)) is not type(error):
+                is_foreseen = isinstance(error, (JournalError, OperatorError, OSError))
+                why = None if is_foreseen else error
+                log.error("trouble", part=part, cause=str(error), exc_info=why)
+        for part in self._known.keys() - troubles.keys():
+            log.info("trouble is over", part=part)
+        self._known = dict(troubles)
+
+    def _log_counts(self) -> None:
+        counts = self._writer.shipper.counts
+        if counts.rewinds > self._rewinds:
+            log.warning("database lost commits", effect="the journal ships these records again")
+        if counts.lost > self._lost:
+            lost = counts.lost - self._lost
+            log.error("database lost commits that the journal had deleted", decisions=lost)
+        self._rewinds, self._lost = counts.rewinds, counts.lost

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from assay.journal.frame import Frame, TornBytes, scan
-from assay.journal.layout import NEXT, SEALED, remove, segment_path, segments
+from assay.journal.layout import NEXT, SEALED, segment_path, segments
 from assay.journal.operating_system import REAL, FileOperations
 
 CHUNK = 1 << 20
@@ -94,14 +94,12 @@ class StreamReader:
                 break
         return frames, False
 
-    def remove_before(self, segment: int) -> int:
-        """Delete the segments before this one, except one still written to; return how many."""
+    @property
+    def read_segments(self) -> list[int]:
+        """The segments on disk that were read to their end and do not grow."""
         numbers = segments(self.path)
-        removable = numbers if self.final else numbers[:-1]
-        gone = [number for number in removable if number < segment]
-        for number in gone:
-            remove(segment_path(self.path, number), self._operations)
-        return len(gone)
+        ended = numbers if self.final else numbers[:-1]
+        return [number for number in ended if number < self.segment + self.finished]
 
     @property
     def behind(self) -> int:

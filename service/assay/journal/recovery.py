@@ -55,7 +55,9 @@ def recover(directory: Path, operations: FileOperations = REAL) -> list[Recovere
 
 def recover_stream(claim: StreamClaim, operations: FileOperations = REAL) -> RecoveredStream:
     """Repair one stream; safe to repeat."""
+    is_changed = False
     for number in segments(claim.path, NEXT):
+        is_changed = True
         ahead = segment_path(claim.path, number, NEXT)
         if ahead.stat().st_size:
             operations.rename(ahead, segment_path(claim.path, number))
@@ -77,8 +79,9 @@ def recover_stream(claim: StreamClaim, operations: FileOperations = REAL) -> Rec
                     cut += found.end - found.offset
             else:
                 frames += 1
-    with suppress(FileNotFoundError):
-        operations.sync_directory(claim.path)
+    if is_changed:
+        with suppress(FileNotFoundError):
+            operations.sync_directory(claim.path)
     return RecoveredStream(claim.path.name, frames, cut, torn)
 
 

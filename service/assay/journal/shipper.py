@@ -6,58 +6,60 @@ Each process writes one stream. Its shipper ships that stream while it is writte
 of processes that have died, one `StreamShipment` each. A stream's writer holds a file lock on it;
 only the holder of the lock may ship the stream.
 
-The sink stores a batch together with its position in one transaction. After any failure it is
-unknown whether the batch was stored, so the shipment asks the sink for its position again and
-continues there: nothing is lost and nothing is stored twice.
-
-A segment is deleted only when its records are stored and a signed head that covers them is on disk
-outside the database. Otherwise records could disappear from the database without a trace. A stream
-that fails waits by itself, so that one stream never blocks the others.
+A stream that fails waits by itself, so that one stream never blocks the others. A directory that
+cannot be listed is such a failure, too. What is stored is kept for a grace period, within bounds
+over all streams.
 """
 
 from __future__ import annotations
 
+import errno
+import math
+import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Lock
 
 from assay.journal.backoff import Backoff
-from assay.journal.chain import genesis_link
 from assay.journal.heads import ChainSigner
-from assay.journal.layout import StreamClaim, claim_stream, segments, streams
+from assay.journal.layout import streams
 from assay.journal.operating_system import REAL, FileOperations
 from assay.journal.reader import StreamReader
-from assay.journal.recovery import recover_stream
-from assay.journal.sink import Sink, StreamPosition
+from assay.journal.shipment import GracePeriod, ShippingCounts, StoredSegment, StreamShipment
+from assay.journal.sink import PositionChanged, Sink
 
 _DRAIN_PAUSE = 0.01  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class ShippingPace:
-    """Records per batch, seconds between looks for more, and the waits after failures."""
+    """Records per batch, seconds between looks for more, the waits after failures, the grace."""
 
     batch: int = 500
     idle: float = 0.1
     backoff: Backoff = field(default_factory=Backoff)
+    grace: GracePeriod = field(default_factory=GracePeriod)
 
 
-_DEFAULT_PACE = ShippingPace()
+DEFAULT_PACE = ShippingPace()
 
 
 class Shipper:
     """Ships the own stream and those of dead processes."""
 
-    def __init__(  # noqa: PLR0913 - the last three have defaults
+    def __init__(  # noqa: PLR0913 - the last five have defaults
         self,
         directory: Path,
         sink: Sink,
         signer: ChainSigner,
         *,
         own: str | None = None,
-        pace: ShippingPace = _DEFAULT_PACE,
+        pace: ShippingPace = DEFAULT_PACE,
         operations: FileOperations = REAL,
+        needs_space: Callable[[], bool] = lambda: False,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self.shipped = 0
         self.failures = 0
@@ -68,29 +70,43 @@ class Shipper:
         self._own = own
         self._pace = pace
         self._operations = operations
+        self._needs_space = needs_space
+        self._steady = steady
         self._shipments: dict[str, StreamShipment] = {}
-        self._torn_in_done_streams = 0
+        self._in_done_streams = ShippingCounts()
         self._turn = Lock()
-        self._stop = Event()
+        self._stop, self._wake = Event(), Event()
 
     def run(self) -> None:
         """Ship until `stop` is called."""
-        try:
-            while not self._stop.is_set():
-                if not self._ship_batches():
-                    self._stop.wait(self._pace.idle)
-        finally:
-            self._release()
+        while self.run_round():
+            pass
+
+    def run_round(self) -> bool:
+        """Ship a batch of each stream, or wait; no failure ends it. Return whether to go on."""
+        if not self._ship_batches():
+            self._wake.wait(self._pace.idle)
+            self._wake.clear()
+        if not self._stop.is_set():
+            return True
+        self._ship_batches()  # publishes the last head of a stream that has ended
+        self._release()
+        return False
 
     def stop(self) -> None:
-        """End `run` after the current batch."""
+        """End `run` after the current batch and one more."""
         self._stop.set()
+        self._wake.set()
+
+    def wake(self) -> None:
+        """Look for more at once."""
+        self._wake.set()
 
     def drain(self, timeout: float) -> bool:
         """Ship everything; return whether that was possible within `timeout` seconds."""
         deadline = time.monotonic() + timeout
         try:
-            while (shipped := self._ship_batches()) or self.behind or self.trouble:
+            while (shipped := self._ship_batches()) or not self.is_done:
                 if time.monotonic() >= deadline:
                     return False
                 if not shipped:
@@ -101,44 +117,122 @@ class Shipper:
                 self._release()
 
     @property
-    def behind(self) -> int:
-        """Bytes in the journal that are not stored yet."""
-        return sum(each.behind for each in tuple(self._shipments.values()))
+    def is_done(self) -> bool:
+        """Whether everything in the journal is stored, as far as is known."""
+        return self.trouble is None and self.behind == 0
+
+    @property
+    def behind(self) -> int | None:
+        """Bytes in the journal that are not stored yet; None if the journal cannot be read."""
+        shipments = dict(self._shipments)
+        try:
+            others = [name for name in self._names() if name not in shipments]
+            unread = [max(StreamReader(self._directory / name).behind, 1) for name in others]
+            return sum(each.behind for each in shipments.values()) + sum(unread)
+        except OSError:
+            return None
+
+    @property
+    def kept(self) -> int:
+        """Bytes in the journal that are stored and not deleted yet."""
+        return sum(each.size for each in self._kept_segments())
 
     @property
     def torn(self) -> int:
         """Damaged places in the journal that were skipped."""
-        torn = sum(each.torn for each in tuple(self._shipments.values()))
-        return self._torn_in_done_streams + torn
+        return self.counts.torn
+
+    @property
+    def counts(self) -> ShippingCounts:
+        """What shipping met so far, in all streams."""
+        counts = ShippingCounts()
+        for each in (self._in_done_streams, *(s.counts for s in tuple(self._shipments.values()))):
+            counts.add(each)
+        return counts
+
+    def _kept_segments(self) -> list[StoredSegment]:
+        shipments = tuple(self._shipments.values())
+        return [kept for each in shipments for kept in tuple(each.kept.values())]
 
     def _ship_batches(self) -> int:
         """Ship one batch of each stream; return the number of records."""
         with self._turn:
-            for stream in streams(self._directory):
-                if stream not in self._shipments:
-                    path, own = self._directory / stream, stream == self._own
-                    shipment = StreamShipment(path, self._signer, self._operations, own=own)
-                    self._shipments[stream] = shipment
-            shipped = sum(self._ship(each) for each in list(self._shipments.values()))
-            if not any(each.failures for each in self._shipments.values()):
+            is_listed = self._list_streams()
+            forced = self._forced_deletion()
+            surplus = self._surplus_streams()
+            shipped = 0
+            for each in list(self._shipments.values()):
+                shipped += self._ship(each, math.inf if each.stream in surplus else forced)
+            if is_listed and not any(each.failures for each in self._shipments.values()):
                 self.trouble = None
             self.shipped += shipped
             return shipped
 
-    def _ship(self, shipment: StreamShipment) -> int:
-        if time.monotonic() < shipment.not_before:
+    def _list_streams(self) -> bool:
+        """Find new streams; return whether the directory could be read."""
+        try:
+            found = self._names()
+        except OSError as error:
+            self.trouble = error
+            self.failures += 1
+            return False
+        for stream in found:
+            if stream not in self._shipments:
+                self._shipments[stream] = StreamShipment(
+                    self._directory / stream,
+                    self._signer,
+                    self._operations,
+                    self._pace.grace,
+                    own=stream == self._own,
+                )
+        return True
+
+    def _names(self) -> list[str]:
+        """Return the streams on disk; a process that writes one needs the directory."""
+        if self._own is not None and not self._directory.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "no such directory", str(self._directory))
+        return streams(self._directory)
+
+    def _forced_deletion(self) -> float:
+        """Return the time up to which stored segments are deleted whatever the grace period."""
+        grace = self._pace.grace
+        if self._needs_space() or _free_bytes(self._directory) < grace.spare_bytes:
+            return math.inf
+        kept = self._kept_segments()
+        if sum(each.size for each in kept) > grace.most_bytes:
+            size = 0
+            for each in sorted(kept, reverse=True):
+                size += each.size
+                if size > grace.most_bytes:
+                    return each.stored_at
+        return -math.inf
+
+    def _surplus_streams(self) -> set[str]:
+        """Return the finished streams beyond the bound, those first that were stored first."""
+        finished = [each for each in self._shipments.values() if each.is_finished]
+        surplus = len(finished) - self._pace.grace.most_streams
+        if surplus <= 0:
+            return set()
+        finished.sort(key=lambda each: (max(each.kept.values(), default=()), each.stream))
+        return {each.stream for each in finished[:surplus]}
+
+    def _ship(self, shipment: StreamShipment, forced: float) -> int:
+        now = self._steady()
+        if not shipment.is_due(now, forced):
             return 0
         try:
-            shipped = shipment.ship(self._sink, self._pace.batch)
+            shipped = shipment.ship(self._sink, self._pace.batch, now, forced)
+        except PositionChanged:
+            return 0  # its next round reads the position again
         except Exception as error:  # noqa: BLE001 - any sink; retried
             self.trouble = error
             self.failures += 1
             shipment.failures += 1
-            shipment.not_before = time.monotonic() + self._pace.backoff.wait(shipment.failures)
+            shipment.not_before = now + self._pace.backoff.wait(shipment.failures)
             return 0
         shipment.failures = 0
-        if shipment.done:
-            self._torn_in_done_streams += shipment.torn
+        if shipment.is_done:
+            self._in_done_streams.add(shipment.counts)
             del self._shipments[shipment.stream]
         return shipped
 
@@ -149,93 +243,10 @@ class Shipper:
             self._shipments.clear()
 
 
-class StreamShipment:
-    """Ships one stream batch by batch: the own one while it is written, others once abandoned."""
-
-    def __init__(
-        self, path: Path, signer: ChainSigner, operations: FileOperations, *, own: bool
-    ) -> None:
-        self.path = path
-        self.stream = path.name
-        self.failures = 0  # in a row
-        self.not_before = 0.0
-        self.done = False
-        self.torn = 0
-        self._own = own
-        self._signer = signer
-        self._operations = operations
-        self._claim: StreamClaim | None = None
-        self._recovered = False
-        self._reader: StreamReader | None = None
-        self._position = StreamPosition(1, 0, 0, genesis_link(self.stream))
-
-    def ship(self, sink: Sink, limit: int) -> int:
-        """Ship one batch and delete segments no longer needed; return the number of records."""
-        if not self._is_ready():
-            return 0
-        reader = self._reader or self._begin(sink)
-        # INVARIANT: after a failure below, `_reader` is None: the sink's position is read again.
-        self._reader = None
-        torn = reader.torn
-        frames = reader.read(limit)
-        self.torn += reader.torn - torn
-        if frames:
-            before = self._position
-            records, seq, link = self._signer.chain_frames(frames, before.seq, before.chain)
-            position = StreamPosition(reader.segment, reader.offset, seq, link)
-            sink.store(self.stream, records, position, self._signer.sign(self.stream, position))
-            self._position = position
-            self._signer.publish(self.stream, position)
-        if reader.finished or any(number < reader.segment for number in segments(self.path)):
-            self._signer.publish(self.stream, self._position, now=True)
-            reader.remove_before(reader.segment + reader.finished)
-        if reader.finished and self._claim is not None:
-            self._claim.remove(self._operations)
-            self._signer.forget(self.stream)
-            self.release()
-            self.done = True
-        self._reader = reader
-        return len(frames)
-
-    def _is_ready(self) -> bool:
-        """Return whether this process may ship the stream; recover an abandoned one first."""
-        if self._claim is None:
-            self._claim = claim_stream(self.path, self._operations)
-        if self._claim is None:
-            self.done = not self.path.is_dir()
-            return self._own and not self.done
-        if not self._recovered:
-            recover_stream(self._claim, self._operations)
-            self._recovered = True
-            if self._reader is not None:
-                self._reader.final = True
-        return True
-
-    def _begin(self, sink: Sink) -> StreamReader:
-        at = sink.position(self.stream) or StreamPosition(1, 0, 0, genesis_link(self.stream))
-        known = self._signer.newest_head(self.stream)
-        if known and known.seq > at.seq and at.segment not in segments(self.path):
-            # The sink was restored to an older state, and the records it lost are deleted here:
-            # continue the numbers, so that the gap is visible.
-            at = StreamPosition(at.segment, at.offset, known.seq, known.chain)
-        self._position = at
-        final = self._claim is not None
-        return StreamReader(
-            self.path, at.segment, at.offset, final=final, operations=self._operations
-        )
-
-    @property
-    def behind(self) -> int:
-        """Bytes that are not stored yet."""
-        if self.done or (self._claim is None and not self._own):
-            return 0
-        if self._reader is not None:
-            return self._reader.behind
-        return max(StreamReader(self.path, self._position.segment, self._position.offset).behind, 1)
-
-    def release(self) -> None:
-        """Let other processes ship this stream."""
-        if self._claim is not None:
-            self._claim.release()
-        self._claim = self._reader = None
-        self._recovered = False
+def _free_bytes(directory: Path) -> float:
+    """Return how many bytes the disk has left, or infinity if that is unknown."""
+    try:
+        room = os.statvfs(directory)
+    except OSError:
+        return math.inf
+    return room.f_bavail * room.f_frsize
