@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from assay.engine.errors import OperatorError, quoted
 from assay.outcomes.outcome import Uncounted
 from assay.rpc.address import check_address
 from assay.server.service import Service
+
+_Sample = tuple[str, str, float]  # name, help text, value
 
 
 class LogMetrics(Collector):
@@ -35,25 +38,19 @@ class LogMetrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Yield every metric with its present value."""
-        journal, shipper = self._log_writer.journal, self._log_writer.shipper
-        counters = (
-            ("assay_journal_records", "Records appended to the journal.", journal.appended),
-            (
-                "assay_journal_refused_records",
-                "Records, and with them answers, that were rejected.",
-                journal.refused,
-            ),
-            ("assay_shipped_records", "Records moved from journal to database.", shipper.shipped),
-            ("assay_shipping_failures", "Batches that failed and are retried.", shipper.failures),
-        )
-        gauges = (
-            ("assay_shipping_behind_bytes", "Journaled bytes not in the database.", shipper.behind),
-            ("assay_journal_accepting", "1 if the journal has room.", int(journal.accepting)),
-        )
-        for name, meaning, value in counters:
+        for name, meaning, value in self._counters():
             yield CounterMetricFamily(name, meaning, value=value)
-        for name, meaning, value in gauges:
+        for name, meaning, value in self._gauges():
             yield GaugeMetricFamily(name, meaning, value=value)
+        trouble = GaugeMetricFamily(
+            "assay_log_trouble",
+            "1 while this part is in trouble; the log has why.",
+            labels=["part"],
+        )
+        troubles = self._log_writer.troubles
+        for part in ("journal", "shipping"):
+            trouble.add_metric([part], int(part in troubles))
+        yield trouble
         rejected = CounterMetricFamily(
             "assay_refused_outcomes", "Outcomes rejected on receipt.", labels=["reason"]
         )
@@ -69,6 +66,72 @@ class LogMetrics(Collector):
         for kind in Uncounted:
             uncounted.add_metric([kind.value], found[kind.value])
         yield uncounted
+
+    def _counters(self) -> Iterable[_Sample]:
+        writer = self._log_writer
+        journal, shipper, counts = writer.journal, writer.shipper, writer.shipper.counts
+        return (
+            ("assay_journal_records", "Records appended to the journal.", journal.appended),
+            (
+                "assay_journal_refused_records",
+                "Records, and with them answers, that were rejected.",
+                journal.refused,
+            ),
+            (
+                "assay_journal_sync_failures",
+                "Syncs that failed: records of that time may not survive a power failure.",
+                journal.sync_failures,
+            ),
+            (
+                "assay_journal_torn_records",
+                "Damaged places in the journal that were skipped.",
+                counts.torn,
+            ),
+            ("assay_shipped_records", "Records moved from journal to database.", shipper.shipped),
+            ("assay_shipping_failures", "Batches that failed and are retried.", shipper.failures),
+            (
+                "assay_shipping_rewinds",
+                "Times that the database had lost commits and records were shipped again.",
+                counts.rewinds,
+            ),
+            (
+                "assay_shipping_lost_decisions",
+                "Decisions that the database lost after the journal had deleted them.",
+                counts.lost,
+            ),
+            (
+                "assay_unreadable_decisions",
+                "Decisions that were stored although this version cannot read them.",
+                writer.sink.unlisted,
+            ),
+            (
+                "assay_set_aside_records",
+                "Other records that this version cannot read, stored for a newer one.",
+                writer.sink.unreadable,
+            ),
+        )
+
+    def _gauges(self) -> Iterable[_Sample]:
+        writer = self._log_writer
+        journal, shipper, behind = writer.journal, writer.shipper, writer.shipper.behind
+        return (
+            (
+                "assay_shipping_behind_bytes",
+                "Journaled bytes not in the database; NaN if the journal cannot be read.",
+                math.nan if behind is None else behind,
+            ),
+            (
+                "assay_journal_kept_bytes",
+                "Journaled bytes that are in the database and kept for the grace period.",
+                shipper.kept,
+            ),
+            ("assay_journal_heads_bytes", "Size of the file of heads.", writer.head_file.size),
+            (
+                "assay_journal_accepting",
+                "1 if the journal takes records.",
+                int(journal.accepting),
+            ),
+        )
 
 
 class MetricsUnavailable(OperatorError):
