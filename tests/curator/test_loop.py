@@ -12,8 +12,9 @@ from tests.support.curated_pool import START, CuratorBench, import_observations,
 from tests.support.waiting import eventually
 
 from assay.curator.curator import Curator
-from assay.curator.lease import lease_client
-from assay.curator.loop import BACKOFF, CuratorLoop, LeaseHolder
+from assay.curator.lease import RowLeaseClient
+from assay.curator.loop import CuratorLoop, LeaseHolder
+from assay.curator.supervised_loop import BACKOFF
 from assay.engine.errors import StoreUnavailable
 from assay.store.database import open_database
 from assay.store.lease import Lease, return_lease
@@ -46,9 +47,6 @@ class FakeLeaseClient:
     def release(self, lease: Lease) -> None:
         self.words.append(f"release {lease.token}")
 
-    def close(self) -> None:
-        self.words.append("close")
-
 
 def test_the_holder_acquires_renews_and_reacquires_its_lease() -> None:
     client = FakeLeaseClient(free=False)
@@ -71,7 +69,6 @@ def test_the_holder_acquires_renews_and_reacquires_its_lease() -> None:
         "renew 2",
         "acquire",
         "release 5",
-        "close",
     ]
 
 
@@ -112,7 +109,7 @@ def start(bench: CuratorBench) -> Iterator[Callable[[str], CuratorLoop]]:
         database = open_database(bench.database.url.render_as_string(hide_password=False))
         databases.append(database)
         curator = Curator(database, bench.rules, lambda: bench.now, bench.heard.append)
-        return CuratorLoop(curator, lease_client(database, name, lambda: bench.now), 0.01)
+        return CuratorLoop(curator, RowLeaseClient(database, name, lambda: bench.now), 0.01)
 
     yield one
     for database in databases:

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, select
 from tests.support.curated_pool import HOUR, close_hour, import_observations, read_rows
 from tests.support.processes import AssayProcess
 
-from assay.curator.lease import lease_client
+from assay.curator.lease import RowLeaseClient
 from assay.curator.loop import LeaseHolder
 from assay.engine.world.clock import EPOCH
 from assay.store.database import reading
@@ -34,7 +34,7 @@ def import_missed_hours(database: Engine) -> range:
 @contextmanager
 def holding_lease(database: Engine) -> Iterator[Callable[[], None]]:
     """Hold the lease, so that no process curates until the yielded function is called."""
-    client = lease_client(database, "test:0:test", lambda: datetime.now(UTC))
+    client = RowLeaseClient(database, "test:0:test", lambda: datetime.now(UTC))
     holder = LeaseHolder(client)
     holder.refresh()
     assert holder.lease is not None

@@ -97,6 +97,10 @@ COMMANDS = {
         "policy:reference_command",
         "Print what rule files may contain: keys, facts, functions, reasons, CEL and limits.",
     ),
+    "curator repair": (
+        "curator:repair_command",
+        "Undo hours that were closed before they were over, by a clock that was ahead.",
+    ),
     "audit list": ("audit_list:list_command", "List logged decisions, newest first."),
     "audit show": (
         "audit_show:show_command",
@@ -130,6 +134,7 @@ COMMANDS = {
 GROUPS = {
     "import": "Import files into the database.",
     "policy": "Check, test and list rule files.",
+    "curator": "Repair what the curator has stored.",
     "audit": "Query the decision log: list, show, replay, verify, export and prune decisions.",
 }
 

@@ -70,5 +70,5 @@ def require_positive(name: str, number: int | None) -> None:
 @contextmanager
 def open_auditor(url: str | None) -> Iterator[Auditor]:
     """Open an auditor of the database; close the database at the end."""
-    with open_current_database(url) as database:
+    with open_current_database(url, create=False) as database:
         yield Auditor(database, engine_version(), compile_stored)

@@ -63,7 +63,7 @@ def prune_command(
     limit = instant("--before", before) or _time_before(now, older_than or "")
     if limit > now:
         raise InvalidField("--before", before, "in the past")
-    with open_current_database(url) as database:
+    with open_current_database(url, create=False) as database:
         _confirm(f"deletes every decision before {utc(limit)}", yes=yes)
         settle_waiting(database, max(limit, now - WAITING))
         records = prune(database, limit, now=now)
@@ -105,7 +105,7 @@ def erase_command(
     if not tenant:
         raise InvalidField("TENANT", tenant, "a tenant's name")
     check_text("TENANT", tenant)
-    with open_current_database(url) as database:
+    with open_current_database(url, create=False) as database:
         _confirm(f"erases the tenant {quoted(tenant)}", yes=yes)
         rows = erase_tenant(database, tenant)
     if json:

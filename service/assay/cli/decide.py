@@ -186,7 +186,7 @@ def _decide_here(
 ) -> pb.DecideResponse | pb.ExplainResponse:
     """Decide in this process; with `record`, return once the decision is in the log."""
     request, now = request_from(message), instant("--now", source.now)
-    with open_current_database(source.url) as database:
+    with open_current_database(source.url, create=False) as database:
         if source.record:
             with recording_decider(database, source.policy, now, source.journal) as recording:
                 decision = recording.decide(request)

@@ -39,7 +39,7 @@ def outcomes_command(
     if not 1 <= days <= _MOST_DAYS:
         raise InvalidField("--days", days, f"a number from 1 to {_MOST_DAYS}")
     since = wall_clock().date() - timedelta(days=days - 1)
-    with open_current_database(url) as database:
+    with open_current_database(url, create=False) as database:
         uncounted, waiting = list_uncounted(database, since), list_waiting(database)
     if json:
         print_json(

@@ -151,7 +151,7 @@ def list_command(
 
     Example: assay policy list --database sqlite:///assay.db
     """
-    with open_current_database(url) as database:
+    with open_current_database(url, create=False) as database:
         newest = latest_policy(database)
     path = policy_path(directory)
     source = read_directory(path)

@@ -61,7 +61,7 @@ def pool_command(  # noqa: PLR0913 - one option per part of the question
     if policy is not None and (history or at is not None):
         raise InvalidField("--policy", str(policy), "allowed together with --at or --history")
     as_of = instant("--now", now)
-    with open_current_database(url) as database:
+    with open_current_database(url, create=False) as database:
         if at is None:
             snapshot = snapshot_now(database, policy, as_of)
         else:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Final
 
 import structlog
 from cyclopts import Parameter
@@ -18,12 +20,14 @@ from assay.cli.options import DatabaseUrl, JournalDir, Now, PolicyDir, instant
 from assay.cli.output import configure_logs
 from assay.decision_log.writer import Mode
 from assay.engine.errors import InvalidField
-from assay.server.database import open_current_database
+from assay.server.database import open_for_serving
 from assay.server.frontend import GrpcFrontend
 from assay.server.metrics import metrics_at
 from assay.server.service import ROLES, Service, ServiceSettings, Target
 from assay.server.settings import journal_path, policy_path
+from assay.server.snapshot_copy import SnapshotCopy
 
+STOP_LIMIT_S: Final = 12.0
 log = structlog.get_logger("assay.serve")
 
 Listen = Annotated[
@@ -93,25 +97,28 @@ def serve_command(  # noqa: PLR0913 - one option per setting
         ("--now", now, target == "all", "only follows published snapshots"),
         ("--policy", policy, "curate" in roles, "reads no rule files"),
         ("--journal", journal, target != "curate", "makes no decisions"),
-        ("--metrics", metrics, "decide" in roles, "has no journal to measure"),
     ):
         if value is not None and not is_used:
             raise InvalidField(name, str(value), f"allowed with --target {target}, which {why}")
     configure_logs(logging.INFO)
     pinned = instant("--now", now)
-    with open_current_database(url) as database:
+    directory = journal_path(journal)
+    may_be_away = "decide" in roles and pinned is None and SnapshotCopy(directory).exists
+    with open_for_serving(url, may_be_away=may_be_away) as database:
         settings = ServiceSettings(
             database=database,
             policy=policy_path(policy),
             roles=roles,
-            journal=journal_path(journal),
+            journal=directory,
             journal_mode=journal_mode,
             pinned=pinned,
             poll_interval=poll_interval,
+            checks_clock=True,
         )
-        with Service(settings) as service:
+        with exit_in_time() as hurry, Service(settings) as service:
             frontend = GrpcFrontend(service, listen or ["127.0.0.1:7333"])
-            with metrics_at(metrics, service) as scraped, frontend, stop_signal() as wait:
+            scraping = metrics_at(metrics, service, frontend.health)
+            with scraping as scraped, frontend, stop_signal() as wait:
                 log.info(
                     "serving",
                     target=target,
@@ -120,7 +127,28 @@ def serve_command(  # noqa: PLR0913 - one option per setting
                     pinned=str(pinned or "no"),
                 )
                 wait()
+                hurry()
     log.info("stopped")
+
+
+@contextmanager
+def exit_in_time() -> Iterator[Callable[[], None]]:
+    """Yield a function that ends the process after STOP_LIMIT_S, unless the context ends before.
+
+    Whatever hangs then, a disk or a database, keeps nothing from being shipped later: records are
+    in the journal.
+    """
+
+    def leave() -> None:
+        log.error("stopping took too long; records stay in the journal", limit_s=STOP_LIMIT_S)
+        os._exit(1)
+
+    timer = threading.Timer(STOP_LIMIT_S, leave)
+    timer.daemon = True
+    try:
+        yield timer.start
+    finally:
+        timer.cancel()
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from sqlalchemy import Engine
 from assay.curator.gc_pause import paused_collection
 from assay.decision_log.outcome_matching import WAITING, settle_waiting
 from assay.decision_log.retention import prune_published
+from assay.engine.errors import OperatorError
 from assay.engine.policy.policy import Policy
 from assay.engine.pool.judge import judge
 from assay.engine.snapshot.snapshot import Snapshot
@@ -38,7 +39,7 @@ from assay.engine.world.clock import EPOCH, HOUR, HOURS_PER_DAY
 from assay.engine.world.world import World
 from assay.rule_files.compile import compile_source
 from assay.rule_files.directory import read_directory
-from assay.store.database import writing
+from assay.store.database import with_limits, writing
 from assay.store.lease import Lease, require_lease
 from assay.store.policies import latest_policy, number_policy
 from assay.store.pools import TickResult, last_hour, load_memory, save_tick
@@ -52,7 +53,19 @@ KEPT: Final = timedelta(days=31)
 """For how long published snapshots are kept."""
 PAUSE: Final = 4.0
 """The pause after judging between hours, as a multiple of its duration; it limits the load."""
+AHEAD: Final = timedelta(minutes=5)
+"""How far the clock may be set back behind the last closed hour before that is an error."""
 log = structlog.get_logger("assay.curator")
+
+
+class HoursClosedAhead(OperatorError):
+    """The database says that hours are closed that are not over yet, so none can be closed."""
+
+    def __init__(self, end: datetime, now: datetime) -> None:
+        super().__init__(
+            f"hours are closed up to {end:%Y-%m-%d %H:%M} UTC, but it is {now:%Y-%m-%d %H:%M} UTC;"
+            " if this clock is right, run `assay curator repair`"
+        )
 
 
 class PolicySupplier(Protocol):
@@ -116,7 +129,9 @@ class Curator:
         publish: Callable[[JudgedSnapshot], object],
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._database = database
+        self.trouble: HoursClosedAhead | None = None
+        self.progress: Callable[[], object] = lambda: None  # called after each step of a round
+        self._database = with_limits(database)
         self._rules = rules
         self._clock = clock
         self._publish = publish
@@ -136,13 +151,21 @@ class Curator:
         return self._judge_changes(self._rules.refresh(), as_of, None)
 
     def curate(self, lease: Lease, is_wanted: Callable[[], bool]) -> None:
-        """Close the hours that are due while that `is_wanted`, then judge changes."""
+        """Close the hours that are due while that `is_wanted`, then judge changes.
+
+        Does nothing but set `trouble` if the last hour is not over yet.
+        """
         policy = self._rules.refresh()
-        done = last_hour(self._database)
-        for hour in hours_due(done, self._clock()):
+        done, now = last_hour(self._database), self._clock()
+        is_ahead = done is not None and end_of_hour(done) - now > AHEAD
+        self.trouble = HoursClosedAhead(end_of_hour(done), now) if done and is_ahead else None
+        if is_ahead:
+            return
+        for hour in hours_due(done, now):
             if not is_wanted():
                 return
             self.close_hour(lease, policy, hour)
+            self.progress()
             done = hour
         started = self._steady()
         if done is None or started < self._pause_ends:
@@ -209,8 +232,10 @@ class Curator:
         self, policy: Policy, as_of: datetime, lease: Lease, closed_hour: int | None
     ) -> JudgedSnapshot:
         world = load_world(self._database, as_of, policy.folds, cache=self._cache)
+        self.progress()
         memory = load_memory(self._database)
         judgment = judge(world, policy, as_of, memory, closes_hour=closed_hour is not None)
+        self.progress()
         snapshot, changes = judgment.snapshot, judgment.changes
         result = TickResult(_stored(snapshot), memory, judgment.memory, changes, closed_hour)
         saved = save_tick(self._database, result, lease, now=self._clock())

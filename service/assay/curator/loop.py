@@ -11,12 +11,14 @@ import structlog
 
 from assay.curator.curator import Curator
 from assay.curator.lease import LIFETIME, LeaseClient
+from assay.curator.supervised_loop import BACKOFF, SupervisedLoop
 from assay.engine.errors import AssayError
 from assay.journal.backoff import Backoff
 from assay.store.lease import Lease, LeaseLost
 
-BACKOFF: Final = Backoff(first=1.0, longest=30.0)
 RENEWAL_S: Final = LIFETIME.total_seconds() / 4
+LEASE_LATE_S: Final = 10.0  # a renewal takes milliseconds
+CURATE_LATE_S: Final = 180.0  # reading and judging a large world takes minutes
 JOIN_S: Final = 5.0  # how long the end waits for a tick that is under way
 log = structlog.get_logger("assay.curator")
 
@@ -46,6 +48,8 @@ class LeaseHolder:
                     self.drop(lease)
                 self.trouble = None
             except Exception as error:  # noqa: BLE001 - reported, then retried
+                if str(error) != str(self.trouble):
+                    log.warning("lease not refreshed", error=str(error))
                 self.trouble = error
 
     def drop(self, lease: Lease) -> None:
@@ -65,8 +69,6 @@ class LeaseHolder:
                     log.info("lease released", token=lease.token)
             except AssayError as error:
                 log.warning("lease left to expire", error=str(error))
-            finally:
-                self._client.close()
 
 
 class CuratorLoop:
@@ -82,38 +84,42 @@ class CuratorLoop:
     ) -> None:
         self.curator = curator
         self.holder = LeaseHolder(client)
-        self._interval = interval
         self._backoff = backoff
         self._steady = steady
         self._failures = 0
         self._due_at = steady()
         self._trouble: Exception | None = None
-        self._ended = threading.Event()
-        self._threads = (
-            threading.Thread(target=self._hold_lease, name="assay-lease", daemon=True),
-            threading.Thread(target=self._curate, name="assay-curator", daemon=True),
-        )
+        self._curating = SupervisedLoop("curator", self.work, interval, late=CURATE_LATE_S)
+        self._leasing = SupervisedLoop("lease", self.holder.refresh, RENEWAL_S, late=LEASE_LATE_S)
+        curator.progress = self._curating.show_progress
 
     @property
-    def trouble(self) -> Exception | None:
+    def trouble(self) -> BaseException | None:
         """The present failure of curating; `None` also while another process curates."""
-        return self._trouble or self.holder.trouble
+        curating, holding = self._trouble or self.curator.trouble, self.holder.trouble
+        return curating or holding or self._leasing.trouble or self._curating.trouble
 
     def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
+        self._leasing.start()
+        self._curating.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Release the lease; a tick under way can write nothing more, and is abandoned."""
         self.end()
-        for thread in self._threads:
-            thread.join(JOIN_S)
+        self.join(JOIN_S)
 
     def end(self) -> None:
         """Release the lease, so that another curator may continue at once."""
-        self._ended.set()
+        self._leasing.end()
+        self._curating.end()
         self.holder.end()
+
+    def join(self, seconds: float) -> None:
+        """Wait for both threads, for so many seconds at most."""
+        deadline = time.monotonic() + seconds
+        for loop in (self._leasing, self._curating):
+            loop.join(deadline - time.monotonic())
 
     def work(self) -> None:
         """Curate if this process holds the lease; a failure becomes trouble and is retried."""
@@ -139,13 +145,3 @@ class CuratorLoop:
             log.warning("curating failed", error=str(error), retry_s=retry_s)
         else:
             log.error("curating failed", retry_s=retry_s, exc_info=error)
-
-    def _hold_lease(self) -> None:
-        self.holder.refresh()
-        while not self._ended.wait(RENEWAL_S):
-            self.holder.refresh()
-
-    def _curate(self) -> None:
-        while not self._ended.is_set():
-            self.work()
-            self._ended.wait(self._interval)

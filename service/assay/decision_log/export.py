@@ -21,6 +21,7 @@ Write = Callable[[list[dict[str, Any]]], None]
 ExportFormat = Callable[[IO[bytes]], AbstractContextManager[Write]]
 
 _PIECE: Final = 5000
+_PRIVATE: Final = 0o600
 _NUMBERS: Final = frozenset(
     name for name, column in ROW_COLUMNS.items() if isinstance(column.sql_type, Integer)
 )
@@ -49,7 +50,8 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary file that replaces `path` at the end, unless there is an error."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with draft.open("xb") as file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with os.fdopen(os.open(draft, flags, _PRIVATE), "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

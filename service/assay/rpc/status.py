@@ -23,7 +23,14 @@ from assay.engine import errors
 
 REASON_KEY: Final = "assay-reason"
 MAX_STREAMS: Final = 32
+QUERY_THREADS: Final = 4
 _OURS: Final = "/assay."
+_QUERIES: Final = (
+    "assay.v1.AuditService/",
+    "assay.v1.EvidenceService/SetPreference",
+    "assay.v1.EvidenceService/ListPreferences",
+)
+"""Methods that wait for the database."""
 
 _Parse = Callable[[bytes], Message]
 
@@ -92,7 +99,7 @@ class ErrorInterceptor(grpc.ServerInterceptor):
     """Parses requests itself, so that malformed bytes are reported as the caller's error.
 
     Streams run on threads of their own: an open stream occupies a thread, and unary calls must not
-    wait for it.
+    wait for it. So do calls that wait for the database: decisions must not wait for them.
     """
 
     def __init__(self) -> None:
@@ -100,6 +107,7 @@ class ErrorInterceptor(grpc.ServerInterceptor):
         self._opening = Lock()
         # A few more threads than streams, to answer callers that exceed the limit.
         self._threads = ThreadPoolExecutor(MAX_STREAMS + 4, thread_name_prefix="assay-stream")
+        self._queries = ThreadPoolExecutor(QUERY_THREADS, thread_name_prefix="assay-query")
 
     def intercept_service(
         self,
@@ -115,6 +123,8 @@ class ErrorInterceptor(grpc.ServerInterceptor):
         name, serialize = method.removeprefix("/"), handler.response_serializer
         if handler.unary_unary:
             unary = _guard_call(handler.unary_unary, parse, name)
+            if name.startswith(_QUERIES):
+                unary.experimental_thread_pool = self._queries  # type: ignore[attr-defined] # read by grpcio
             return grpc.unary_unary_rpc_method_handler(unary, response_serializer=serialize)
         if handler.stream_stream:
             stream = self._guard_stream(handler.stream_stream, parse, name)
@@ -159,6 +169,7 @@ class ErrorInterceptor(grpc.ServerInterceptor):
     def close(self) -> None:
         """Release the threads, after the server has stopped."""
         self._threads.shutdown()
+        self._queries.shutdown()
 
 
 def _guard_call(answer: Callable[..., Message], parse: _Parse, name: str) -> Callable[..., Message]:

@@ -15,35 +15,71 @@ from assay.engine.errors import StoreUnavailable
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.rule_files.compile import compile_stored
 from assay.server.settings import migrations_dir, policy_path, process_settings, wall_clock
-from assay.store.database import open_database
+from assay.store.database import (
+    DatabaseUnreachable,
+    open_database,
+    prepare_database,
+    reading,
+    with_limits,
+)
 from assay.store.migration import migrate, require_current
 from assay.store.snapshots import latest_published, published_at
+from assay.store.time_limits import PATIENT, TimeLimits
 
 
 @contextmanager
-def open_unmigrated(url: str | None) -> Iterator[Engine]:
+def open_unmigrated(
+    url: str | None, *, create: bool = True, limits: TimeLimits = PATIENT
+) -> Iterator[Engine]:
     """Open a database at any migration, the one from the settings for None; close it at the end.
 
-    An empty URL is an invalid URL and does not mean the default.
+    An empty URL is an invalid URL and does not mean the default. Without `create`, a SQLite file
+    must exist.
     """
-    database = open_database(process_settings().database if url is None else url)
+    database = open_database(process_settings().database if url is None else url, create=create)
     try:
-        yield database
+        yield with_limits(database, limits)
     finally:
         database.dispose()
 
 
 @contextmanager
-def open_current_database(url: str | None) -> Iterator[Engine]:
+def open_current_database(
+    url: str | None, *, create: bool = True, limits: TimeLimits = PATIENT
+) -> Iterator[Engine]:
     """Open a database at the newest migration; close it at the end.
 
     An empty SQLite database is migrated. Any other database at an older migration is rejected.
     """
-    with open_unmigrated(url) as database:
-        if database.dialect.name == "sqlite" and not inspect(database).get_table_names():
-            migrate(database, migrations_dir())
-        require_current(database, migrations_dir())
+    with open_unmigrated(url, create=create, limits=limits) as database:
+        _require_current(database)
         yield database
+
+
+@contextmanager
+def open_for_serving(url: str | None, *, may_be_away: bool) -> Iterator[Engine]:
+    """Open the database of a server; it need not answer if it `may_be_away`."""
+    database = prepare_database(process_settings().database if url is None else url)
+    try:
+        try:
+            _require_current(database)
+        except DatabaseUnreachable:
+            if not may_be_away:
+                raise
+        yield database
+    finally:
+        database.dispose()
+
+
+def _require_current(database: Engine) -> None:
+    if database.dialect.name == "sqlite" and _is_empty(database):
+        migrate(database, migrations_dir())
+    require_current(database, migrations_dir())
+
+
+def _is_empty(database: Engine) -> bool:
+    with reading(database) as connection:
+        return not inspect(connection).get_table_names()
 
 
 def snapshot_now(database: Engine, policy: Path | None, now: datetime | None) -> Snapshot:

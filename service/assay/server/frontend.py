@@ -1,24 +1,22 @@
-"""Serve a `Service` over gRPC: a server, a thread that keeps it current, and its health."""
+"""Serve a `Service` over gRPC: a server, loops that keep it current, and its health."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from functools import partial
 from typing import Final, Self
 
-import structlog
-
-from assay.engine.errors import AssayError, StoreUnavailable
-from assay.rpc.catalog import NAME as CATALOG
-from assay.rpc.evidence import NAME as EVIDENCE
-from assay.rpc.routing import NAME as ROUTING
+from assay.curator.supervised_loop import SupervisedLoop
 from assay.rpc.server import GrpcServer
+from assay.server.health import HealthReporter, causes_of
 from assay.server.service import Service
 
-_LOGGED: Final = frozenset({ROUTING, EVIDENCE})
-_NEED_SNAPSHOT: Final = _LOGGED | {CATALOG}
-log = structlog.get_logger(__name__)
+REFRESH_LATE_S: Final = 10.0
+HEALTH_INTERVAL_S: Final = 0.25
+STOP_S: Final = 6.0
+"""How long a stop waits for calls and loops; then it abandons them."""
 
 
 class GrpcFrontend:
@@ -26,61 +24,45 @@ class GrpcFrontend:
 
     def __init__(self, service: Service, listen: Sequence[str]) -> None:
         self._service = service
-        services = service.grpc_services()
-        self._need_snapshot = [each.name for each in services if each.name in _NEED_SNAPSHOT]
-        self._server = GrpcServer(services, listen)
+        self._server = GrpcServer(service.services, listen)
         self.addresses = self._server.addresses
-        self._curating = service.curator_loop or nullcontext()
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="assay-refresh", daemon=True)
-        self._report_health()
+        interval = service.settings.poll_interval
+        self._refreshing = SupervisedLoop("refresh", service.refresh, interval, late=REFRESH_LATE_S)
+        if service.follower is not None:
+            service.follower.progress = self._refreshing.show_progress
+        self.health = HealthReporter(
+            partial(causes_of, service, self._refreshing),
+            lambda name, serving: self._server.health.set_serving(name, serving=serving),
+        )
+        interval = min(interval, HEALTH_INTERVAL_S)
+        self._reporting = SupervisedLoop("health", self.health.report, interval, late=interval)
+        self.health.report()
 
     def __enter__(self) -> Self:
         """Start to refresh and to curate."""
-        self._thread.start()
-        self._curating.__enter__()
+        self._refreshing.start()
+        self._reporting.start()
+        if self._service.curator_loop is not None:
+            self._service.curator_loop.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop to listen, then both, after a refresh that is running."""
+        """Stop to listen, then the loops."""
+        deadline = time.monotonic() + STOP_S
         self.stop()
-        self._ended.set()
-        self._curating.__exit__(None, None, None)
-        self._thread.join()
+        self._reporting.end()
+        self._refreshing.end()
+        if self._service.curator_loop is not None:
+            self._service.curator_loop.join(deadline - time.monotonic())
+        self._refreshing.join(deadline - time.monotonic())
 
     def stop(self) -> None:
         """Let another curator take over at once, and stop to listen once running calls end."""
-        if self._service.curator_loop is not None:
-            self._service.curator_loop.end()
+        self._service.hurry()
+        loop = self._service.curator_loop
+        ending = threading.Thread(target=loop.end, daemon=True) if loop else None
+        if ending is not None:
+            ending.start()
         self._server.stop()
-
-    def _run(self) -> None:
-        while not self._ended.wait(self._service.settings.poll_interval):
-            try:
-                self._report_health(self._service.refresh())
-            except Exception:
-                log.exception("refresh failed")
-
-    def _report_health(self, error: AssayError | None = None) -> None:
-        """Set the health of each part.
-
-        Decisions and outcomes need a snapshot and a log that accepts records. A database that can
-        be read but takes no records counts as unavailable.
-        """
-        service, writer = self._service, self._service.log_writer
-        set_serving = self._server.health.set_serving
-        active, accepting = service.view is not None, writer is None or writer.accepting
-        for name in self._need_snapshot:
-            set_serving(name, serving=active and (accepting or name not in _LOGGED))
-        if self._need_snapshot:
-            set_serving("", serving=active and accepting)
-        curating = service.curator_loop.trouble if service.curator_loop else None
-        unavailable = any(isinstance(each, StoreUnavailable) for each in (error, curating))
-        shipping = writer is None or writer.trouble is None
-        set_serving("assay.store", serving=shipping and not unavailable)
-        if "judge" in service.roles or "curate" in service.roles:
-            set_serving("assay.policy", serving=service.rule_files.error is None)
-        if service.follower is not None:
-            set_serving("assay.snapshot", serving=active and service.follower.trouble is None)
-        if service.curator_loop is not None:
-            set_serving("assay.curator", serving=curating is None)
+        if ending is not None:
+            ending.join(STOP_S)

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: the state of the decision log, and outcomes that moved nothing."""
+"""Metrics for Prometheus: health, the state of the decision log, and outcomes without effect."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from sqlalchemy import Engine
 
 from assay.decision_log.writer import DecisionLogWriter
 from assay.engine.errors import OperatorError, quoted
 from assay.outcomes.outcome import Uncounted
 from assay.rpc.address import check_address
+from assay.server.health import HealthReporter
 from assay.server.service import Service
+from assay.store.sqlite import file_of
 
 _Sample = tuple[str, str, float]  # name, help text, value
 
@@ -134,15 +137,37 @@ class LogMetrics(Collector):
         )
 
 
+class HealthMetrics(Collector):
+    """Reads the health of each part, and the size of SQLite's write-ahead log, at each scrape."""
+
+    def __init__(self, health: HealthReporter, database: Engine) -> None:
+        self._health = health
+        self._file = file_of(database)
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield every metric with its present value."""
+        healthy = GaugeMetricFamily(
+            "assay_healthy", "1 if this part can serve; the log has the cause.", labels=["service"]
+        )
+        for name, cause in self._health.current.items():
+            healthy.add_metric([name or "all"], int(not cause))
+        yield healthy
+        if self._file is not None:
+            yield GaugeMetricFamily(
+                "assay_sqlite_wal_bytes",
+                "Size of SQLite's write-ahead log.",
+                value=self._file.log_size(),
+            )
+
+
 class MetricsUnavailable(OperatorError):
     """The metrics endpoint cannot listen on its address."""
 
 
 @contextmanager
-def metrics_at(address: str | None, service: Service) -> Iterator[str]:
+def metrics_at(address: str | None, service: Service, health: HealthReporter) -> Iterator[str]:
     """Answer scrapes at `HOST:PORT` within the context; yield the address, or "no" without one."""
-    log_writer, intake = service.log_writer, service.intake
-    if address is None or log_writer is None or intake is None:
+    if address is None:
         yield "no"
         return
     host, _, port = check_address(address).rpartition(":")
@@ -151,8 +176,11 @@ def metrics_at(address: str | None, service: Service) -> Iterator[str]:
             f"metrics: {quoted(address)} is not a valid address; expected HOST:PORT"
         )
     registry = CollectorRegistry()
-    rejected = intake.rejected.copy
-    registry.register(LogMetrics(log_writer, service.uncounted_outcomes, rejected))
+    registry.register(HealthMetrics(health, service.settings.database))
+    log_writer, intake = service.log_writer, service.intake
+    if log_writer is not None and intake is not None:
+        rejected = intake.rejected.copy
+        registry.register(LogMetrics(log_writer, service.uncounted_outcomes, rejected))
     try:
         server, thread = start_http_server(int(port), host.strip("[]"), registry)
     except OSError as error:

@@ -26,14 +26,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Final, Literal, Self
 
 import structlog
 from sqlalchemy import Engine
 
+from assay.curator.clock import curator_clock, lease_clock
 from assay.curator.curator import Curator, JudgedSnapshot
-from assay.curator.lease import lease_client
+from assay.curator.lease import RowLeaseClient
 from assay.curator.loop import CuratorLoop
 from assay.decision_log.auditor import Auditor
 from assay.decision_log.queries import pseudonyms_by_tenant
@@ -64,11 +66,15 @@ from assay.server.settings import (
     Clock,
     engine_version,
     journal_path,
+    migrations_dir,
     policy_path,
     process_name,
     wall_clock,
 )
+from assay.server.snapshot_copy import SnapshotCopy
 from assay.server.snapshot_follower import CatalogWorld, SnapshotFollower
+from assay.store.database import DatabaseUnreachable, end_waits
+from assay.store.migration import require_current
 from assay.store.preferences import PreferenceStore
 
 Role = Literal["follow", "judge", "decide", "query", "curate"]
@@ -81,6 +87,8 @@ ROLES: Final[dict[Target, frozenset[Role]]] = {
     "curate": frozenset({"curate"}),
 }
 PINNED_ROLES: Final[frozenset[Role]] = frozenset({"judge", "decide", "query"})
+HURRY_S: Final = 2.0
+"""How long the database may keep a process waiting that stops."""
 log = structlog.get_logger(__name__)
 
 
@@ -91,6 +99,7 @@ class ServiceSettings:
     A service that is `pinned` judges as of that time, decides at its prices, and neither follows
     nor curates. Without a `journal` directory, decisions are not logged and outcomes are not
     accepted. `on_outcomes` is called with every accepted batch, after endpoint health is updated.
+    With `checks_clock`, the curator compares the clock with others before it closes an hour.
     """
 
     database: Engine
@@ -102,6 +111,7 @@ class ServiceSettings:
     poll_interval: float = 1.0
     clock: Clock = wall_clock
     curator_clock: Clock | None = None
+    checks_clock: bool = False
     on_outcomes: Callable[[Sequence[OutcomeGroup]], None] = lambda _groups: None
 
 
@@ -116,9 +126,14 @@ class Service:
         self.curator_loop: CuratorLoop | None = None
         self.intake: OutcomeIntake | None = None
         self.log_writer: DecisionLogWriter | None = None
+        self._copy: SnapshotCopy | None = None
+        self.refresh_error: AssayError | None = None
+        self._is_known = True  # the database answered, at this Assay's migration
         if settings.journal is not None and "decide" in self.roles:
             database, mode = settings.database, settings.journal_mode
             self.log_writer = DecisionLogWriter(settings.journal, database, mode)
+            if "follow" in self.roles:
+                self._copy = SnapshotCopy(settings.journal)
         try:
             self.decider = self._decider()
             if self.log_writer is not None:
@@ -128,9 +143,9 @@ class Service:
             if "follow" in self.roles:
                 world = CatalogWorld(settings.database).load if "query" in self.roles else World
                 self.follower = SnapshotFollower(
-                    settings.database, compile_stored, world, self.activate
+                    settings.database, compile_stored, world, self.activate, copy=self._copy
                 )
-                self.follower.follow()
+                self._follow_or_resume(self.follower)
             if "judge" in self.roles and (self.follower is None or self.follower.snapshot is None):
                 self._judge()
             if "curate" in self.roles:
@@ -154,13 +169,37 @@ class Service:
 
     def _decider(self) -> Decider:
         pinned = self.settings.pinned
-        names = pseudonyms_by_tenant(self.settings.database) if self.log_writer else {}
+        names: dict[str, str] = {}
+        if self.log_writer is not None:
+            try:
+                names = pseudonyms_by_tenant(self.settings.database)
+            except DatabaseUnreachable:
+                if self._copy is None or not self._copy.exists:
+                    raise
+                self._is_known = False
         return Decider(
             clock=(lambda: pinned) if pinned else self.settings.clock,
             append=self.log_writer.journal.append if self.log_writer else None,
             pseudonyms=TenantPseudonyms(names),
             engine_version=engine_version(),
         )
+
+    def _follow_or_resume(self, follower: SnapshotFollower) -> None:
+        """Take the newest publication; if there is trouble with it, start from the copy."""
+        if self._is_known:
+            follower.follow()
+        if follower.snapshot is None and (follower.trouble is not None or not self._is_known):
+            is_resumed = follower.resume()
+            log.warning("database not usable", resumed=is_resumed, error=str(follower.trouble))
+
+    def _meet_database(self) -> None:
+        """Check the database and read the tenants' pseudonyms, after a start without it.
+
+        Tenants that were seen meanwhile have two; later decisions use the older one.
+        """
+        require_current(self.settings.database, migrations_dir())
+        self.decider.pseudonyms.known |= pseudonyms_by_tenant(self.settings.database)
+        self._is_known = True
 
     def _judge(self) -> None:
         """Judge for the first time; raises if the rule files have faults."""
@@ -184,8 +223,9 @@ class Service:
             if snapshot is None:
                 raise
             self.rule_files.policy = snapshot.policy
-        curator = Curator(database, self.rule_files, clock, self._take)
-        lease = lease_client(database, process_name(), clock)
+        trusted = curator_clock(clock, database) if self.settings.checks_clock else clock
+        curator = Curator(database, self.rule_files, trusted, self._take)
+        lease = RowLeaseClient(database, process_name(), lease_clock(clock, database))
         self.curator_loop = CuratorLoop(curator, lease, self.settings.poll_interval)
 
     @property
@@ -210,7 +250,18 @@ class Service:
 
     def refresh(self) -> AssayError | None:
         """Activate newer snapshots; return the error that kept the last one active, if any."""
+        self.refresh_error = self._refresh()
+        return self.refresh_error
+
+    def _refresh(self) -> AssayError | None:
         error: AssayError | None = None
+        if not self._is_known:
+            try:
+                self._meet_database()
+            except AssayError as failure:
+                if self.follower is not None:
+                    self.follower.trouble = failure
+                return failure
         if self.follower is not None:
             self.follower.follow()
             error = self.follower.trouble
@@ -218,9 +269,14 @@ class Service:
             try:
                 self.judging.judge_if_changed(self.settings.pinned)
             except AssayError as failure:
-                log.warning("last valid snapshot stays active", error=str(failure))
+                if str(failure) != str(self.refresh_error):
+                    log.warning("last valid snapshot stays active", error=str(failure))
                 error = failure
         return error
+
+    def hurry(self) -> None:
+        """Let nothing wait long for the database any more, because the process stops."""
+        end_waits(self.settings.database, HURRY_S)
 
     def curate_once(self) -> None:
         """Close the hours that are due, for callers that do not run the curator loop."""
@@ -254,8 +310,9 @@ class Service:
             found += self.curator_loop.curator.uncounted
         return found
 
-    def grpc_services(self) -> list[GrpcService]:
-        """Return the gRPC services of the roles."""
+    @cached_property
+    def services(self) -> list[GrpcService]:
+        """The gRPC services of the roles."""
         services: list[GrpcService] = []
         if "decide" in self.roles:
             services.append(routing_service(self.decider.decide, self.decider.explain))

@@ -7,45 +7,86 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import Final
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, make_url, text
 from sqlalchemy.exc import (
     ArgumentError,
     DataError,
     DBAPIError,
+    OperationalError,
     StatementError,
     TimeoutError as PoolTimeout,
 )
 
 from assay.engine.errors import BadData, StoreUnavailable, quoted
+from assay.store.postgresql import InvalidOption, open_postgresql
+from assay.store.sqlite import open_sqlite, require_same_file
+from assay.store.time_limits import OPTION, PATIENT, TimeLimits, WaitCeiling
 
-BUSY_TIMEOUT_S = 10
-_CONNECT_TIMEOUT_S = 10
 _WRITE_LOCK = 0x41_73_73_61_79  # "Assay": the advisory lock of PostgreSQL's exclusive writers
+_CEILING: Final = "assay_ceiling"
 _UNSTORABLE = (DataError, OverflowError, UnicodeError)  # out of range, NUL or a lone surrogate
-_SQLITE_PRAGMAS = (
-    f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}",
-    "PRAGMA journal_mode = WAL",
-    "PRAGMA synchronous = FULL",  # a commit is the only copy: the journal deletes shipped records
-    "PRAGMA foreign_keys = ON",
-)
 _EXPECTED = "expected sqlite:///PATH or postgresql://USER@HOST/DATABASE"
+_LIMITS: Final = {
+    "55P03": "gave up waiting for a lock that another session holds",
+    "57014": "stopped a statement that took too long",
+    "25P03": "stopped a transaction that stood still for too long",
+}
+"""What PostgreSQL's codes mean when one of our limits was reached."""
 
 
-def open_database(url: str) -> Engine:
-    """Open a database by its URL and check that it answers; raise StoreUnavailable."""
-    parsed = _parse_url(url)
-    is_sqlite = parsed.get_backend_name() == "sqlite"
-    database = _open_sqlite(parsed) if is_sqlite else _open_postgresql(parsed)
+class DatabaseUnreachable(StoreUnavailable):
+    """The database does not answer; it may be back later."""
+
+
+def open_database(url: str, *, create: bool = True) -> Engine:
+    """Open a database by its URL and check that it answers.
+
+    With `create`, a SQLite file that does not exist is created. Raises StoreUnavailable.
+    """
+    database = prepare_database(url, create=create)
     try:
-        with reading(database) as connection:
-            connection.execute(text("SELECT 1"))
+        check_connection(database)
     except StoreUnavailable:
         database.dispose()
         raise
     return database
+
+
+def prepare_database(url: str, *, create: bool = True) -> Engine:
+    """Return a database without connecting to it; raises StoreUnavailable for an invalid URL."""
+    parsed, ceiling = _parse_url(url), WaitCeiling()
+    try:
+        if parsed.get_backend_name() == "sqlite":
+            database = open_sqlite(parsed, ceiling, create=create)
+        else:
+            database = open_postgresql(parsed, ceiling)
+    except InvalidOption as error:
+        raise StoreUnavailable(f"database {masked(parsed)}: {error}") from error
+    except OSError as error:
+        message = f"database {masked(parsed)}: {error.strerror or error}"
+        raise StoreUnavailable(message) from error
+    database.update_execution_options(**{_CEILING: ceiling})
+    return database
+
+
+def check_connection(database: Engine) -> None:
+    """Raise StoreUnavailable unless the database answers."""
+    with reading(database) as connection:
+        connection.execute(text("SELECT 1"))
+
+
+def with_limits(database: Engine, limits: TimeLimits = PATIENT) -> Engine:
+    """Return the same database, with the same connections and other limits of time."""
+    return database.execution_options(**{OPTION: limits})
+
+
+def end_waits(database: Engine, seconds: float) -> None:
+    """Let no connection wait longer than this from now on, not even those that wait already."""
+    ceiling: WaitCeiling | None = database.get_execution_options().get(_CEILING)
+    if ceiling is not None:
+        ceiling.seconds = seconds
 
 
 def _parse_url(url: str) -> URL:
@@ -74,41 +115,6 @@ def masked(url: URL) -> str:
     return url.update_query_dict(secret).render_as_string(hide_password=True).replace("%2A", "*")
 
 
-def _open_sqlite(url: URL) -> Engine:
-    """Open a SQLite file and create its directory."""
-    try:
-        Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreUnavailable(f"database {masked(url)}: {error.strerror or error}") from error
-    database = create_engine(url)
-    event.listen(database, "connect", _prepare_sqlite)
-    event.listen(database, "begin", _begin_sqlite)
-    return database
-
-
-def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - a DBAPI connection
-    """Set up a new connection; the driver must not begin transactions on its own."""
-    connection.isolation_level = None
-    for pragma in _SQLITE_PRAGMAS:
-        connection.execute(pragma)
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    """Begin: a writer takes the write lock at once, since upgrading a read lock later may fail."""
-    writes = connection.get_execution_options().get("assay_writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _open_postgresql(url: URL) -> Engine:
-    """Open PostgreSQL; a dead connection in the pool is replaced before use."""
-    defaults = {"connect_timeout": _CONNECT_TIMEOUT_S, "application_name": "assay"}
-    arguments = {key: value for key, value in defaults.items() if key not in url.query}
-    # INVARIANT: each statement of a writer sees what is committed, whatever the server's default.
-    return create_engine(
-        url, pool_pre_ping=True, connect_args=arguments, isolation_level="READ COMMITTED"
-    )
-
-
 @contextmanager
 def reading(database: Engine) -> Iterator[Connection]:
     """Read one consistent state, in any number of statements."""
@@ -135,6 +141,7 @@ def writing_concurrently(database: Engine) -> Iterator[Connection]:
         connection.execution_options(assay_writes=True)
         with connection.begin():
             yield connection
+        require_same_file(connection)
 
 
 @contextmanager
@@ -145,13 +152,22 @@ def translate_errors(database: Engine) -> Iterator[None]:
     except (DBAPIError, PoolTimeout) as error:
         if not isinstance(error, _UNSTORABLE):
             message = f"database {masked(database.url)}: {_cause_of(error)}"
-            raise StoreUnavailable(message) from error
+            raise _kind_of(error)(message) from error
         raise BadData(f"a value cannot be stored: {_cause_of(error)}") from error
     except (*_UNSTORABLE, StatementError) as error:  # rejected before it reached the database
         raise BadData(f"a value cannot be stored: {_cause_of(error)}") from error
 
 
+def _kind_of(error: Exception) -> type[StoreUnavailable]:
+    """Return DatabaseUnreachable if no server or file answered, as opposed to an error it sent."""
+    is_silent = getattr(getattr(error, "orig", None), "sqlstate", None) is None
+    is_lost = isinstance(error, (OperationalError, PoolTimeout)) and is_silent
+    return DatabaseUnreachable if is_lost else StoreUnavailable
+
+
 def _cause_of(error: Exception) -> str:
     """Return the driver's first line; SQLAlchemy's text would show the statement and its values."""
     cause = getattr(error, "orig", None) or error
-    return next(iter(str(cause).strip().splitlines()), type(cause).__name__)
+    line = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
+    limit = _LIMITS.get(getattr(cause, "sqlstate", None) or "")
+    return line if limit is None else f"{limit}: {line}"

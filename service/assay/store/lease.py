@@ -9,7 +9,12 @@ from sqlalchemy import Connection, Engine, insert, select, update
 
 from assay.engine.errors import OperatorError
 from assay.engine.world.clock import EPOCH
-from assay.store.database import reading, writing
+from assay.store.database import (
+    reading,
+    translate_errors,
+    writing,
+    writing_concurrently,
+)
 from assay.store.pool_tables import curator_lease
 
 _LEASE = "curator"
@@ -74,10 +79,12 @@ def return_lease(database: Engine, lease: Lease) -> bool:
 
 
 def _change(database: Engine, lease: Lease, values: dict[str, object]) -> bool:
+    # Not in `writing`: the token stays the same, and a long write must not cost the lease.
     row = curator_lease.c
     own = (row.lease == _LEASE, row.token == lease.token, row.holder == lease.holder)
-    with writing(database) as connection:
-        return connection.execute(update(curator_lease).where(*own).values(**values)).rowcount == 1
+    change = update(curator_lease).where(*own).values(**values)
+    with translate_errors(database), writing_concurrently(database) as connection:
+        return connection.execute(change).rowcount == 1
 
 
 def require_lease(connection: Connection, lease: Lease) -> None:

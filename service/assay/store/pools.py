@@ -88,7 +88,7 @@ def save_tick(database: Engine, result: TickResult, lease: Lease, *, now: dateti
         require_lease(connection, lease)
         parts = keep_snapshot(connection, result.snapshot, now)
         publication = publish(connection, result.snapshot.snapshot_id, now)
-        states = _store_states(connection, result.before.states, result.after.states)
+        states = store_states(connection, result.before.states, result.after.states)
         _store_changes(connection, result.changes, publication.sequence)
         if result.hour is not None:
             row = {
@@ -102,7 +102,7 @@ def save_tick(database: Engine, result: TickResult, lease: Lease, *, now: dateti
     return SavedTick(publication, parts, states)
 
 
-def _store_states(
+def store_states(
     connection: Connection, before: Mapping[_Key, PoolState], after: Mapping[_Key, PoolState]
 ) -> int:
     """Write the states that differ, and return how many."""
