@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, func, select
+from tests.support.decide_load import NO_GRACE
 from tests.support.released import COUNTS, REVISIONS, open_released, unpack
 
 from assay.decision_log.auditor import Auditor
@@ -92,7 +93,7 @@ def test_the_unshipped_part_of_a_released_journal_is_shipped_and_replays(
     released: Engine, folder: Path
 ) -> None:
     before = count_requests(released)
-    writer = DecisionLogWriter(folder / "journal", released)
+    writer = DecisionLogWriter(folder / "journal", released, pace=NO_GRACE)
     assert writer.drain()
     writer.close()
     logged = all_records(released)

@@ -18,6 +18,7 @@ from assay.rpc.routing import NAME as ROUTING
 from assay.server.service import Service
 
 STORE: Final = "assay.store"
+JOURNAL: Final = "assay.journal"
 SNAPSHOT: Final = "assay.snapshot"
 POLICY: Final = "assay.policy"
 CURATOR: Final = "assay.curator"
@@ -37,6 +38,7 @@ def causes_of(service: Service, refreshing: SupervisedLoop) -> dict[str, str]:
     read but takes no records counts as unavailable.
     """
     has_snapshot, writer = service.view is not None, service.log_writer
+    troubles = {} if writer is None else writer.troubles
     rejecting = "" if writer is None or writer.accepting else "the journal accepts no records"
     found: dict[str, str] = {}
     for name in _NEED_SNAPSHOT & {each.name for each in service.services}:
@@ -47,8 +49,10 @@ def causes_of(service: Service, refreshing: SupervisedLoop) -> dict[str, str]:
         found[""] = ("" if has_snapshot else _NO_SNAPSHOT) or rejecting
     refresh = refreshing.trouble or service.refresh_error
     curating = service.curator_loop.trouble if service.curator_loop else None
-    shipping = writer.trouble if writer is not None else None
-    found[STORE] = str(shipping or next(filter(_concerns_store, (refresh, curating)), ""))
+    concerned = next(filter(_concerns_store, (refresh, curating)), "")
+    found[STORE] = str(troubles.get("shipping", concerned))
+    if writer is not None:
+        found[JOURNAL] = str(troubles.get("journal", rejecting))
     if {"judge", "curate"} & service.roles:
         found[POLICY] = str(service.rule_files.error or "")
     if service.follower is not None:

@@ -45,15 +45,6 @@ class LogMetrics(Collector):
             yield CounterMetricFamily(name, meaning, value=value)
         for name, meaning, value in self._gauges():
             yield GaugeMetricFamily(name, meaning, value=value)
-        trouble = GaugeMetricFamily(
-            "assay_log_trouble",
-            "1 while this part is in trouble; the log has why.",
-            labels=["part"],
-        )
-        troubles = self._log_writer.troubles
-        for part in ("journal", "shipping"):
-            trouble.add_metric([part], int(part in troubles))
-        yield trouble
         rejected = CounterMetricFamily(
             "assay_refused_outcomes", "Outcomes rejected on receipt.", labels=["reason"]
         )
