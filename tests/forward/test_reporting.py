@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +16,9 @@ from tests.support.waiting import eventually
 
 from assay.forward import reporting
 from assay.forward.decider import open_channel
-from assay.forward.reporting import MAX_BATCH, OutcomeReporter, Spool, SpoolUnavailable
+from assay.forward.reporting import RESPONSES, Fault, OutcomeReporter
+from assay.forward.spool import MAX_BATCH, Spool, SpoolUnavailable
+from assay.journal.backoff import Backoff
 from assay.v1 import evidence_pb2 as pb
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "spool"
@@ -133,7 +134,7 @@ def test_a_batch_is_sent_until_it_is_acknowledged(
 
     with deciding(decider, f"unix:{tmp_path}/d") as address:
         asyncio.run(asyncio.wait_for(main(address), 20))
-    assert numbers(decider.batches) == [1, 2]
+    assert sorted(numbers(decider.batches)) == [1, 2]
     spool.close()
 
 
@@ -174,6 +175,7 @@ def test_a_batch_that_is_rejected_for_good_or_not_readable_is_set_aside(
     assert len(list(folder.glob("*.refused"))) == 2
     assert not list(folder.glob("*.outcomes"))
     assert (list(spool.waiting), spool.bytes) == ([], 0)
+    assert spool.set_aside == {"undecodable": 1, code.name.lower(): 1}
     spool.close()
 
 
@@ -189,37 +191,6 @@ def test_a_file_is_not_a_spool(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SpoolUnavailable):
         Spool(tmp_path / "file")
-
-
-def test_outcomes_without_room_are_counted_and_the_others_stay_whole(
-    tmp_path: Path, decider: ScriptedDecider
-) -> None:
-    spool = Spool(tmp_path / "spool", max_bytes=200)
-    for number in range(50):
-        spool.append(outcome(number))
-    stored = 50 - spool.lost
-    assert 0 < stored < 50
-    assert spool.bytes <= 200
-    send(spool, decider, tmp_path)
-    assert numbers(decider.batches) == list(range(stored))
-    assert not spool.append(outcome(99))
-    assert spool.lost == 50 - stored
-    spool.close()
-
-
-def test_a_record_that_the_disk_takes_only_in_part_is_cut_off(
-    tmp_path: Path, decider: ScriptedDecider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spool = Spool(tmp_path / "spool")
-    spool.append(outcome(0))
-    write = os.write
-    with monkeypatch.context() as full_disk:
-        full_disk.setattr(os, "write", lambda file, data: write(file, data[:5]))
-        spool.append(outcome(1))
-    spool.append(outcome(2))
-    send(spool, decider, tmp_path)
-    assert (numbers(decider.batches), spool.lost, spool.bytes) == ([0, 2], 1, 0)
-    spool.close()
 
 
 def test_outcomes_of_an_earlier_process_are_sent_without_a_new_one(
@@ -239,4 +210,92 @@ def test_outcomes_of_an_earlier_process_are_sent_without_a_new_one(
     with deciding(decider, f"unix:{tmp_path}/d") as address:
         asyncio.run(asyncio.wait_for(main(address), 20))
     assert numbers(decider.batches) == [1]
+    spool.close()
+
+
+def test_every_status_has_a_response_with_a_reason() -> None:
+    assert set(RESPONSES) == set(grpc.StatusCode)
+    assert all(response.reason for response in RESPONSES.values())
+    for_good = {code for code, each in RESPONSES.items() if each.fault is Fault.FOR_GOOD}
+    assert for_good == {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        code
+        for code, each in RESPONSES.items()
+        if each.fault is not Fault.FOR_GOOD and code.value[0]
+    ],
+)
+def test_a_batch_that_never_succeeds_does_not_stop_the_others(
+    tmp_path: Path,
+    decider: ScriptedDecider,
+    code: grpc.StatusCode,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("_BACKOFF", "_BATCH_BACKOFF"):
+        monkeypatch.setattr(reporting, name, Backoff(first=0.01, longest=0.1))
+    spool = Spool(tmp_path / "spool")
+    spool.append(outcome(0))
+    spool.seal()
+    spool.append(outcome(1))
+    decider.poison, decider.refusing = "a/b@0", code
+
+    async def main(address: str) -> None:
+        async with reporter_for(spool, address) as reporter:
+            running = asyncio.create_task(reporter.run())
+            reporter.report(outcome(2), at_once=True)
+            await asyncio.to_thread(
+                eventually, lambda: numbers(decider.batches), lambda seen: len(seen) == 2
+            )
+            assert not list((tmp_path / "spool").glob("*.refused"))
+            decider.poison = decider.refusing = None
+            await asyncio.to_thread(
+                eventually, lambda: numbers(decider.batches), lambda seen: len(seen) == 3
+            )
+            running.cancel()
+
+    with deciding(decider, f"unix:{tmp_path}/d") as address:
+        asyncio.run(asyncio.wait_for(main(address), 60))
+    assert sorted(numbers(decider.batches)) == [0, 1, 2]
+    assert decider.batches[-1].outcomes[0].endpoint_id == "a/b@0"
+    spool.close()
+
+
+def test_a_batch_of_unknown_endpoints_only_is_set_aside(
+    tmp_path: Path, decider: ScriptedDecider
+) -> None:
+    decider.unknown = {"a/b@0", "a/b@1"}
+    spool = Spool(tmp_path / "spool")
+    for group in ((0, 1), (0, 2)):
+        for number in group:
+            spool.append(outcome(number))
+        spool.seal()
+    reporter = send(spool, decider, tmp_path)
+    assert (reporter.rejected, reporter.sent) == ({"unknown-endpoint": 3}, 1)
+    (aside,) = (tmp_path / "spool").glob("*.refused")
+    assert numbers([pb.ReportOutcomesRequest.FromString(aside.read_bytes())]) == [0, 1]
+    assert (spool.set_aside, list(spool.waiting)) == ({"unknown-endpoint": 1}, [])
+    spool.close()
+
+
+def test_the_reporter_shows_what_the_service_says_and_recovers(
+    tmp_path: Path, decider: ScriptedDecider
+) -> None:
+    decider.refusing = grpc.StatusCode.UNAVAILABLE
+    spool = Spool(tmp_path / "spool")
+    spool.append(outcome(1))
+
+    async def main(address: str) -> None:
+        async with reporter_for(spool, address) as reporter:
+            flushing = asyncio.create_task(reporter.flush())
+            await asyncio.to_thread(eventually, lambda: str(reporter.troubles))
+            assert "UNAVAILABLE: not now" in str(reporter.troubles)
+            decider.refusing = None
+            await flushing
+            assert str(reporter.troubles) == ""
+
+    with deciding(decider, f"unix:{tmp_path}/d") as address:
+        asyncio.run(asyncio.wait_for(main(address), 20))
     spool.close()

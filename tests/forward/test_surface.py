@@ -123,6 +123,10 @@ def test_health_and_metrics(world: ScriptedForwarder) -> None:
     text = world.request("GET", "/metrics").body.decode()
     assert 'assay_forward_attempts_total{end="server_error",provider="s500"}' in text
     assert 'assay_forward_requests_total{status="200"}' in text
+    for part in ("catalog", "outcomes", "spool"):
+        assert f'assay_forward_healthy{{part="{part}"}} 1.0' in text
+    for name in ("sessions", "spool_unwritten_bytes", "set_aside_bytes"):
+        assert f"assay_forward_{name} " in text
     assert KEY not in text
     assert PROMPT not in text
 

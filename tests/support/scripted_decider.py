@@ -36,6 +36,8 @@ class ScriptedDecider(
         self.batches: list[evidence_pb2.ReportOutcomesRequest] = []
         self.refusing: grpc.StatusCode | None = None
         self.refused = 0
+        self.poison: str | None = None  # the endpoint of the only batch to refuse
+        self.unknown: set[str] = set()  # endpoints that are not in the catalog
         self.decided: dict[str, str] = {}
         self.warnings: list[pb.Warning] = []
         self.affinity = ""
@@ -79,11 +81,18 @@ class ScriptedDecider(
     def ReportOutcomes(  # noqa: N802 - as in the contract
         self, request: evidence_pb2.ReportOutcomesRequest, context: grpc.ServicerContext
     ) -> evidence_pb2.ReportOutcomesResponse:
-        if self.refusing is not None:
+        endpoints = [each.endpoint_id for each in request.outcomes]
+        if self.refusing is not None and self.poison in {None, *endpoints}:
             self.refused += 1
             context.abort(self.refusing, "not now")
         self.batches.append(request)
-        return evidence_pb2.ReportOutcomesResponse(accepted=len(request.outcomes))
+        refused = [
+            evidence_pb2.RefusedOutcome(index=index, reason="unknown-endpoint")
+            for index, endpoint_id in enumerate(endpoints)
+            if endpoint_id in self.unknown
+        ]
+        accepted = len(endpoints) - len(refused)
+        return evidence_pb2.ReportOutcomesResponse(accepted=accepted, refused=refused)
 
     def ListModels(  # noqa: N802 - as in the contract
         self, _request: catalog_pb2.ListModelsRequest, _context: grpc.ServicerContext

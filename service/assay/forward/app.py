@@ -31,10 +31,12 @@ from assay.forward.http_limits import (
 from assay.forward.metrics import Metrics
 from assay.forward.model_listing import ModelListing
 from assay.forward.reply import Send, error_body
-from assay.forward.reporting import OutcomeReporter, Spool
+from assay.forward.reporting import OutcomeReporter
 from assay.forward.request import ChatRequest, read_request
 from assay.forward.sessions import SessionMemory
 from assay.forward.settings import Clients, ProviderConnections
+from assay.forward.spool import Spool
+from assay.forward.supervision import Supervisor
 from assay.forward.upstream import ProviderSession
 
 _CHAT_PATH: Final = "/v1/chat/completions"
@@ -150,10 +152,14 @@ class ForwarderApp:
         self._parts.clients.tenant_of(authorization)
 
     async def _health(self, _: Request) -> Response:
-        """Return 200 if requests can be decided."""
+        """Return 200 if requests can be decided, with everything that is wrong all the same."""
         is_ready = await self._parts.decider.is_ready()
-        status = "ok" if is_ready else "decider not available"
-        return _json({"status": status}, 200 if is_ready else 503)
+        causes = self._parts.metrics.causes()
+        status = "degraded" if causes else "ok"
+        if not is_ready:
+            status = "decider not available"
+        body = {"status": status, "causes": causes} if causes else {"status": status}
+        return _json(body, 200 if is_ready else 503)
 
     async def _metrics(self, _: Request) -> Response:
         return Response(self._parts.metrics.text(), media_type="text/plain; version=0.0.4")
@@ -228,20 +234,16 @@ async def forwarder_app(
         session = await stack.enter_async_context(ProviderSession(providers))
         reporter, listing = OutcomeReporter(opened, channel), ModelListing(channel)
         stack.push_async_callback(_flush_briefly, reporter)
-        for work in (reporter.run(), listing.run()):
-            stack.push_async_callback(_cancel, asyncio.create_task(work))
-        decider, metrics = DeciderClient(channel), Metrics(reporter)
+        supervisor = Supervisor()
+        for task in (reporter, listing):
+            await stack.enter_async_context(supervisor.running(task))
+        decider, sessions = DeciderClient(channel), SessionMemory()
+        metrics = Metrics(reporter, listing, sessions, supervisor)
         yield ForwarderApp(
             ForwarderParts(
-                providers, clients, decider, session, reporter, listing, metrics, SessionMemory()
+                providers, clients, decider, session, reporter, listing, metrics, sessions
             )
         )
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
 
 
 async def _flush_briefly(reporter: OutcomeReporter) -> None:

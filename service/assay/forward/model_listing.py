@@ -7,14 +7,16 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 import grpc
-import structlog
 
 from assay.forward.errors import RETRY_AFTER_SECONDS, ErrorReply
 from assay.forward.request import EndpointCapabilities
+from assay.forward.supervision import Troubles
+from assay.journal.backoff import Backoff
 from assay.v1 import catalog_pb2 as pb, catalog_pb2_grpc, routing_pb2
 
 _PAGE_SIZE: Final = 1000
 _REFRESH_SECONDS: Final = 30.0
+_BACKOFF: Final = Backoff(first=1.0, longest=_REFRESH_SECONDS)
 _TIMEOUT_SECONDS: Final = 10.0
 _PER_MILLION: Final = 1e-6
 _UNKNOWN_CAPABILITIES: Final = EndpointCapabilities()
@@ -29,13 +31,13 @@ _PRICES: Final = {
     "image": ("image_usd", 1),
 }
 _TOOL_CHOICES: Final = ("none", "auto", "required", "function")
-log = structlog.get_logger("assay.forward")
 
 
 class ModelListing:
     """The catalog as of some seconds ago; if it cannot be refreshed, the last one stays in use."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.troubles = Troubles("catalog")
         self._stub = catalog_pb2_grpc.CatalogServiceStub(channel)
         self._models: list[pb.Model] = []
         self._endpoints: list[pb.Endpoint] = []
@@ -47,12 +49,19 @@ class ModelListing:
 
     async def run(self) -> None:
         """Refresh the catalog periodically until cancelled."""
+        failures = 0
         while True:
             try:
                 await self._refresh()
             except grpc.aio.AioRpcError as error:
-                log.warning("catalog not refreshed", code=error.code().name)
-            await asyncio.sleep(_REFRESH_SECONDS)
+                failures += 1
+                code = error.code().name
+                self.troubles.fail("refresh", f"the catalog cannot be refreshed: {code}")
+                await asyncio.sleep(_BACKOFF.wait(failures))
+            else:
+                failures = 0
+                self.troubles.recover_all()
+                await asyncio.sleep(_REFRESH_SECONDS)
 
     async def _refresh(self) -> None:
         models: list[pb.Model] = []

@@ -1,4 +1,4 @@
-"""The operating system calls of the journal, so that a test can make each of them fail."""
+"""The operating system calls of journal and spool, so that a test can make each of them fail."""
 
 from __future__ import annotations
 
@@ -69,9 +69,14 @@ def lock(descriptor: int, seconds: float = LOCK_SECONDS) -> None:
             return
 
 
+def make_directories(path: str | os.PathLike[str]) -> None:
+    """Create a directory and its parents, unless they exist."""
+    os.makedirs(path, exist_ok=True)  # noqa: PTH103 - as the other calls
+
+
 @dataclass(frozen=True, slots=True)
 class FileOperations:
-    """The calls by which the journal changes files."""
+    """The calls by which journal and spool change files, and by which the spool reads them."""
 
     open: Callable[[str | os.PathLike[str], int, int], int] = os.open
     write: Callable[[int, bytes], int] = os.write
@@ -82,6 +87,8 @@ class FileOperations:
     rename: Callable[[str | os.PathLike[str], str | os.PathLike[str]], None] = os.rename
     unlink: Callable[[str | os.PathLike[str]], None] = os.unlink
     rmdir: Callable[[str | os.PathLike[str]], None] = os.rmdir
+    make_directories: Callable[[str | os.PathLike[str]], None] = make_directories
+    read: Callable[[int, int, int], bytes] = os.pread  # descriptor, size, offset
 
 
 REAL = FileOperations()
