@@ -16,7 +16,7 @@ from tests.support.waiting import eventually
 
 from assay.forward import reporting
 from assay.forward.decider import open_channel
-from assay.forward.reporting import RESPONSES, Fault, OutcomeReporter
+from assay.forward.reporting import RESPONSES, Consequence, OutcomeReporter
 from assay.forward.spool import MAX_BATCH, Spool, SpoolUnavailable
 from assay.journal.backoff import Backoff
 from assay.v1 import evidence_pb2 as pb
@@ -216,7 +216,9 @@ def test_outcomes_of_an_earlier_process_are_sent_without_a_new_one(
 def test_every_status_has_a_response_with_a_reason() -> None:
     assert set(RESPONSES) == set(grpc.StatusCode)
     assert all(response.reason for response in RESPONSES.values())
-    for_good = {code for code, each in RESPONSES.items() if each.fault is Fault.FOR_GOOD}
+    for_good = {
+        code for code, each in RESPONSES.items() if each.consequence is Consequence.SET_ASIDE
+    }
     assert for_good == {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE}
 
 
@@ -225,7 +227,7 @@ def test_every_status_has_a_response_with_a_reason() -> None:
     [
         code
         for code, each in RESPONSES.items()
-        if each.fault is not Fault.FOR_GOOD and code.value[0]
+        if each.consequence is not Consequence.SET_ASIDE and code.value[0]
     ],
 )
 def test_a_batch_that_never_succeeds_does_not_stop_the_others(

@@ -42,40 +42,55 @@ _UNKNOWN_ENDPOINT: Final = "unknown-endpoint"
 log = structlog.get_logger("assay.forward")
 
 
-class Fault(Enum):
-    """Who is at fault, and so what waits."""
+class Consequence(Enum):
+    """What becomes of a batch that is not accepted."""
 
-    SERVICE = "all batches wait, in their order"
-    BATCH = "the batch waits, others go first"
-    FOR_GOOD = "the batch is set aside"
+    ALL_WAIT = "the service is at fault: all batches wait, in their order"
+    BATCH_WAITS = "the batch may be at fault: it waits, and others go first"
+    SET_ASIDE = "the batch can never be accepted"
 
 
 class Response(NamedTuple):
-    """What a status means for the batch that was sent."""
+    """What to do after a status, and why."""
 
-    fault: Fault
+    consequence: Consequence
     reason: str
 
 
 _Code = grpc.StatusCode
+_WAIT, _DEFER, _ASIDE = Consequence
 RESPONSES: Final[Mapping[grpc.StatusCode, Response]] = {
-    _Code.UNAVAILABLE: Response(Fault.SERVICE, "it is away, or starts, or nothing is published"),
-    _Code.CANCELLED: Response(Fault.SERVICE, "the connection ended, for example by a proxy"),
-    _Code.UNAUTHENTICATED: Response(Fault.SERVICE, "an operator can mend the credentials"),
-    _Code.PERMISSION_DENIED: Response(Fault.SERVICE, "an operator can mend the permissions"),
-    _Code.UNIMPLEMENTED: Response(Fault.SERVICE, "another server has the address, for a while"),
-    _Code.FAILED_PRECONDITION: Response(Fault.SERVICE, "an operator can mend it: migrations"),
-    _Code.DEADLINE_EXCEEDED: Response(Fault.BATCH, "it is slow, or slow with this batch"),
-    _Code.RESOURCE_EXHAUSTED: Response(Fault.BATCH, "its disk is full, or the batch is too large"),
-    _Code.ABORTED: Response(Fault.BATCH, "a conflict, which a repetition may resolve"),
-    _Code.INTERNAL: Response(Fault.BATCH, "a fault, perhaps only with this batch"),
-    _Code.UNKNOWN: Response(Fault.BATCH, "a fault that is not ours, perhaps a proxy's"),
-    _Code.DATA_LOSS: Response(Fault.BATCH, "a fault on the way"),
-    _Code.NOT_FOUND: Response(Fault.BATCH, "not a status of this method, perhaps a proxy's"),
-    _Code.ALREADY_EXISTS: Response(Fault.BATCH, "not a status of this method"),
-    _Code.OK: Response(Fault.BATCH, "an answer that cannot be decoded"),
-    _Code.INVALID_ARGUMENT: Response(Fault.FOR_GOOD, "the batch as a whole breaks the contract"),
-    _Code.OUT_OF_RANGE: Response(Fault.FOR_GOOD, "the batch as a whole breaks the contract"),
+    _Code.UNAVAILABLE: Response(
+        Consequence.ALL_WAIT, "it is away, or starts, or nothing is published"
+    ),
+    _Code.CANCELLED: Response(_WAIT, "the connection ended, for example by a proxy"),
+    _Code.UNAUTHENTICATED: Response(_WAIT, "an operator can mend the credentials"),
+    _Code.PERMISSION_DENIED: Response(_WAIT, "an operator can mend the permissions"),
+    _Code.UNIMPLEMENTED: Response(
+        Consequence.ALL_WAIT, "another server has the address, for a while"
+    ),
+    _Code.FAILED_PRECONDITION: Response(
+        Consequence.ALL_WAIT, "an operator can mend it: migrations"
+    ),
+    _Code.DEADLINE_EXCEEDED: Response(
+        Consequence.BATCH_WAITS, "it is slow, or slow with this batch"
+    ),
+    _Code.RESOURCE_EXHAUSTED: Response(
+        Consequence.BATCH_WAITS, "its disk is full, or the batch is too large"
+    ),
+    _Code.ABORTED: Response(_DEFER, "a conflict, which a repetition may resolve"),
+    _Code.INTERNAL: Response(_DEFER, "a fault, perhaps only with this batch"),
+    _Code.UNKNOWN: Response(_DEFER, "a fault that is not ours, perhaps a proxy's"),
+    _Code.DATA_LOSS: Response(_DEFER, "a fault on the way"),
+    _Code.NOT_FOUND: Response(
+        Consequence.BATCH_WAITS, "not a status of this method, perhaps a proxy's"
+    ),
+    _Code.ALREADY_EXISTS: Response(_DEFER, "not a status of this method"),
+    _Code.OK: Response(_DEFER, "an answer that cannot be decoded"),
+    _Code.INVALID_ARGUMENT: Response(
+        Consequence.SET_ASIDE, "the batch as a whole breaks the contract"
+    ),
+    _Code.OUT_OF_RANGE: Response(_ASIDE, "the batch as a whole breaks the contract"),
 }
 """Every code, with the reason for what is done."""
 
@@ -156,12 +171,12 @@ class OutcomeReporter:
         """Do what the table says about a status, and wait before the next batch."""
         code, details = error.code(), error.details() or ""
         response = RESPONSES[code]
-        if response.fault is Fault.FOR_GOOD:
+        if response.consequence is Consequence.SET_ASIDE:
             self.spool.put_aside(batch, code.name.lower(), details)
             return
         why = f"the service does not accept outcomes: {code.name}: {details}"
         self.troubles.fail("send", why)
-        if response.fault is Fault.BATCH:
+        if response.consequence is Consequence.BATCH_WAITS:
             self.spool.defer(batch, _BATCH_BACKOFF)
         elif batch.failures >= _PATIENCE:
             self.spool.defer(batch, _BACKOFF)

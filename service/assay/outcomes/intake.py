@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Final
 
-from assay.engine.errors import EvidenceNotKept
+from assay.engine.errors import EvidenceNotKept, SnapshotUnavailable
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.journal.errors import JournalError
 from assay.journal.sink import RecordKind
@@ -85,6 +85,8 @@ class OutcomeIntake:
             verdicts = [v for view in snapshot.models.values() for v in view.endpoints]
             self._providers = snapshot, {v.endpoint_id: v.provider for v in verdicts}
         providers = self._providers[1]
+        if not providers:
+            raise SnapshotUnavailable("its catalog is empty")
         result = check_outcomes(
             sent.outcomes,
             providers,

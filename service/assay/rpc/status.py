@@ -22,8 +22,12 @@ from assay.decision_log.auditor import UnknownDecision
 from assay.engine import errors
 
 REASON_KEY: Final = "assay-reason"
+RETRY_KEY: Final = "grpc-retry-pushback-ms"  # gRPC's own name: its clients heed it, too
 MAX_STREAMS: Final = 32
 QUERY_THREADS: Final = 4
+_RETRY_MS: Final = 1000
+_RETRIED: Final = "assay.v1.EvidenceService/"
+_TRANSIENT: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 _OURS: Final = "/assay."
 _QUERIES: Final = (
     "assay.v1.AuditService/",
@@ -58,11 +62,15 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RpcStatus:
-    """What a caller sees of an error: a code, one sentence for people, one word for programs."""
+    """What a caller sees of an error: a code, one sentence for people, one word for programs.
+
+    `retry_ms` is when to send the same request again, in milliseconds.
+    """
 
     code: grpc.StatusCode
     message: str
     reason: str
+    retry_ms: int | None = None
 
 
 MASKED: Final = RpcStatus(
@@ -75,7 +83,9 @@ def status_of(error: Exception, method: str) -> RpcStatus:
     if not isinstance(error, errors.AssayError):
         log.error("call failed", method=method, exc_info=error)
         return MASKED
-    return RpcStatus(code_of(type(error)), str(error), reason_of(type(error)))
+    code = code_of(type(error))
+    retry_ms = _RETRY_MS if method.startswith(_RETRIED) and code in _TRANSIENT else None
+    return RpcStatus(code, str(error), reason_of(type(error)), retry_ms)
 
 
 def code_of(kind: type[errors.AssayError]) -> grpc.StatusCode:
@@ -191,5 +201,8 @@ def _parse(deserialize: _Parse, data: bytes) -> Message:
 
 
 def _abort(context: grpc.ServicerContext, status: RpcStatus) -> NoReturn:
-    context.set_trailing_metadata(((REASON_KEY, status.reason),))
+    trailer = [(REASON_KEY, status.reason)]
+    if status.retry_ms is not None:
+        trailer.append((RETRY_KEY, str(status.retry_ms)))
+    context.set_trailing_metadata(tuple(trailer))
     context.abort(status.code, status.message)
