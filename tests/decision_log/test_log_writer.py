@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import resource
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from sqlalchemy import Engine, event
 from structlog.testing import capture_logs
 from tests.support.decision_streams import empty_log
+from tests.support.directories import delete_at_once
 from tests.support.waiting import eventually
 
 from assay.decision_log.auditor import Auditor
@@ -182,7 +182,7 @@ def test_key_and_heads_of_a_deleted_directory_are_restored(log: Engine, tmp_path
         assert writer.drain()
         eventually(writer.heads)
         heads = writer.head_file.newest()
-        shutil.rmtree(journal)
+        delete_at_once(journal)
         eventually(lambda: "journal restored" in [line["event"] for line in lines])
         assert (journal / KEY).stat().st_mode & 0o777 == 0o600
         assert (journal / HEADS).exists()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from tests.support.directories import delete_at_once
 from tests.support.journals import CHAINED, MemorySink, assert_kept, make_payload, make_shipper
 from tests.support.waiting import eventually
 
@@ -45,9 +46,9 @@ def test_a_deleted_file_loses_no_record(spool: Path, mode: Mode, what: str) -> N
         assert moving.drain(20)
         kept += fill(journal, range(30, 35))
         if what == "the directory":
-            shutil.rmtree(spool / "journal")
+            delete_at_once(spool / "journal")
         elif what == "the stream":
-            shutil.rmtree(journal.path)
+            delete_at_once(journal.path)
         elif what == "the lock":
             (journal.path / LOCK).unlink()
         else:
@@ -67,8 +68,9 @@ def test_records_are_rejected_while_the_directory_cannot_be_created(spool: Path)
     with Journal(spool / "journal", segment_bytes=1 << 12, tick=0.001) as journal:
         moving = make_shipper(spool, sink, journal.stream)
         kept = fill(journal, range(5))
-        shutil.rmtree(spool / "journal")
+        gone = (spool / "journal").rename(spool / "gone")
         (spool / "journal").touch()
+        shutil.rmtree(gone)
         kept += append(journal, range(5, 10))
         eventually(lambda: not journal.accepting)
         assert journal.trouble is not None
@@ -86,6 +88,6 @@ def test_a_directory_deleted_just_before_the_end_loses_no_record(spool: Path) ->
     sink = MemorySink()
     with Journal(spool / "journal", tick=60) as journal:
         kept = fill(journal, range(5))
-        shutil.rmtree(spool / "journal")
+        delete_at_once(spool / "journal")
     assert make_shipper(spool, sink).drain(20)
     assert_kept(sink, kept, spool)

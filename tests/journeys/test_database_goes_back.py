@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -124,3 +126,38 @@ def test_a_failover_to_a_replica_that_lags_loses_and_doubles_nothing(tmp_path: P
         assert (answered.failures, reports.failures) == ([], [])
         assert_complete(ship_and_read_log(url, journal), answered)
         assert_counted_once(url, reports)
+
+
+def back_up(path: Path, copy: Path) -> None:
+    """Copy a SQLite database that is in use."""
+    with sqlite3.connect(path) as source, sqlite3.connect(copy) as target:
+        source.backup(target)
+    source.close()
+    target.close()
+
+
+@pytest.mark.parametrize("is_deleted", [False, True], ids=["replaced", "deleted and restored"])
+def test_a_restored_copy_of_a_sqlite_file_gets_everything_again(
+    sqlite_template: Path, tmp_path: Path, *, is_deleted: bool
+) -> None:
+    answered, reports, journal = Answers(), Reports(), tmp_path / "journal"
+    path, copy = tmp_path / "assay.db", tmp_path / "copy.db"
+    shutil.copyfile(sqlite_template, path)
+    url = f"sqlite:///{path}"
+    import_small_catalog(url, tmp_path)
+    with serving_journal(url, journal) as server, server.channel() as channel:
+        with load(server, answered, seed=3), reporting(server, answered, reports):
+            eventually(lambda: count_rows(url)["journal_record"] > 100)
+            back_up(path, copy)
+            saved = count_rows(f"sqlite:///{copy}")["journal_record"]
+            eventually(lambda: count_rows(url)["journal_record"] > saved + 300)
+            if is_deleted:
+                path.unlink()
+                eventually(lambda: health_status(channel, "assay.store") == "NOT_SERVING")
+            copy.replace(path)
+            answered.wait_for(len(answered.ids) + 300)
+            eventually(lambda: health_status(channel, "assay.store") == "SERVING")
+        assert server.stop() == 0
+    assert (answered.failures, reports.failures) == ([], [])
+    assert_complete(ship_and_read_log(url, journal), answered)
+    assert_counted_once(url, reports)

@@ -21,3 +21,10 @@ def fast_directory(prefix: str) -> Iterator[Path]:
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def delete_at_once(directory: Path) -> None:
+    """Delete a directory that its user would fill again while its files are deleted."""
+    gone = directory.with_name(f"{directory.name}-gone")
+    directory.rename(gone)
+    shutil.rmtree(gone)

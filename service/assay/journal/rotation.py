@@ -119,8 +119,10 @@ class Rotation:
             self._note_fault(segment)
 
     def _note_fault(self, segment: Segment) -> None:
-        if segment.fault is not None and segment.fault is not self.fault:
-            self.fault, self.fault_at = segment.fault, self._steady()
+        fault = segment.fault
+        is_new = fault is not None and fault is not self.fault
+        if is_new and not isinstance(fault, FileNotFoundError):  # a deleted file is written again
+            self.fault, self.fault_at = fault, self._steady()
             self.faults += 1
 
     def close_deleted(self) -> None:
