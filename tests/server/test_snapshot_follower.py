@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -22,46 +21,19 @@ from tests.support.curated_pool import (
     numbers,
     observations_by_hour,
 )
+from tests.support.snapshot_followers import Follower, published
 from tests.support.waiting import eventually
 
 from assay.engine.decide.plan import Moment, plan
 from assay.engine.policy.policy import Policy
 from assay.engine.policy.rule_set import PolicySource
-from assay.engine.snapshot.snapshot import Snapshot, read_manifest
+from assay.engine.snapshot.snapshot import read_manifest
 from assay.engine.world.request import Request
-from assay.engine.world.world import World
-from assay.rule_files.compile import compile_source
-from assay.server.snapshot_follower import CatalogWorld, SnapshotFollower
+from assay.server.snapshot_follower import STABLE_S, CatalogWorld
 from assay.store.database import open_database, reading, writing
 from assay.store.imports.observations import apply_observations
 from assay.store.snapshots import Publication
 from assay.store.tables import part, publication
-
-
-@dataclass
-class Follower:
-    """A snapshot follower that records every snapshot it activates and every policy it compiles."""
-
-    database: Engine
-    seen: list[Snapshot] = field(default_factory=list)
-    compiled: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.following = SnapshotFollower(
-            self.database, self.compile, World, lambda _, snapshot: self.seen.append(snapshot)
-        )
-
-    def compile(self, source: PolicySource) -> Policy:
-        self.compiled.append(source.digest)
-        return compile_source(source)
-
-    @property
-    def ids(self) -> list[str]:
-        return [snapshot.snapshot_id for snapshot in self.seen]
-
-    @property
-    def trouble(self) -> str:
-        return str(self.following.trouble or "")
 
 
 @pytest.fixture
@@ -73,10 +45,6 @@ def bench(store: Engine) -> CuratorBench:
 @pytest.fixture
 def follower(store: Engine) -> Follower:
     return Follower(store)
-
-
-def published(bench: CuratorBench) -> list[str]:
-    return [each.snapshot.snapshot_id for each in bench.heard]
 
 
 def test_without_a_publication_there_is_no_snapshot(follower: Follower) -> None:
@@ -172,6 +140,62 @@ def test_an_older_publication_is_never_activated(
         connection.execute(insert(publication), row)
     assert follower.following.follow()  # the same content under a newer number
     assert (follower.ids[-1], follower.trouble) == (older.snapshot.snapshot_id, "")
+
+
+def test_a_restored_database_is_followed_once_it_has_been_seen_stable(
+    bench: CuratorBench, follower: Follower, store: Engine
+) -> None:
+    bench.work_until(3)
+    bench.work_until(5)
+    follower.following.follow()
+    older = bench.heard[0].snapshot.snapshot_id
+    with writing(store) as connection:
+        connection.execute(delete(publication).where(publication.c.sequence > 1))
+    for seconds in (0.0, STABLE_S / 2):
+        follower.seconds = seconds
+        assert not follower.following.follow()
+        assert follower.trouble == "publication 1 is older than the active one, 3"
+    follower.seconds = STABLE_S
+    assert follower.following.follow()
+    assert (follower.ids[-1], follower.trouble) == (older, "")
+    bench.work_until(6)
+    assert follower.following.follow()
+    assert follower.ids[-1] == published(bench)[-1]
+
+
+def test_another_snapshot_under_the_number_of_the_active_one_is_noticed(
+    bench: CuratorBench, follower: Follower, store: Engine
+) -> None:
+    bench.work_until(3)
+    bench.work_until(4)
+    follower.following.follow()
+    older, active = published(bench)
+    with writing(store) as connection:
+        change = update(publication).where(publication.c.sequence == 2)
+        connection.execute(change.values(snapshot_id=older))
+    assert not follower.following.follow()
+    assert follower.trouble == (f"publication 2 has another snapshot than the active one, {active}")
+    follower.seconds = STABLE_S
+    assert follower.following.follow()
+    assert (follower.ids[-1], follower.trouble) == (older, "")
+
+
+def test_a_database_that_went_back_only_for_a_moment_is_not_followed(
+    bench: CuratorBench, follower: Follower, store: Engine
+) -> None:
+    bench.work_until(3)
+    bench.work_until(4)
+    follower.following.follow()
+    _, active = published(bench)
+    with writing(store) as connection:
+        connection.execute(delete(publication).where(publication.c.sequence == 2))
+    assert not follower.following.follow()
+    with writing(store) as connection:
+        row = {"sequence": 2, "snapshot_id": active, "published_at": START}
+        connection.execute(insert(publication), row)
+    follower.seconds = 2 * STABLE_S
+    assert not follower.following.follow()
+    assert (follower.ids, follower.trouble) == ([active], "")
 
 
 def test_concurrent_activations_keep_the_order_of_publications(

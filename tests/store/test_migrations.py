@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,8 +21,9 @@ from assay.decision_log.queries import list_decisions
 from assay.decision_log.schema import metadata
 from assay.decision_log.streams import records
 from assay.engine.errors import StoreUnavailable
-from assay.store.database import open_database, reading, writing
+from assay.store.database import open_database, reading, with_limits, writing
 from assay.store.migration import alembic_config, migrate, require_current
+from assay.store.time_limits import MIGRATING
 
 HEAD = "0007"
 DIGESTS = {
@@ -173,3 +175,16 @@ def test_the_log_tables_can_be_migrated_under_load(empty: Engine, migrations: Pa
     first = found[0].seq  # 1, unless the tables were dropped after the position was read
     assert [record.seq for record in found] == list(range(first, first + len(found)))
     assert len(found) % 50 == 0
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_a_migration_waits_for_a_lock_only_for_the_stated_time(
+    empty: Engine, migrations: Path
+) -> None:
+    migrate(empty, migrations, "0006")
+    impatient = with_limits(empty, replace(MIGRATING, lock=0.3))
+    with reading(empty) as reader:
+        reader.execute(text("LOCK TABLE endpoint_listing IN ACCESS SHARE MODE"))
+        with pytest.raises(StoreUnavailable, match="gave up waiting for a lock"):
+            migrate(impatient, migrations)
+    assert migrate(impatient, migrations) == ("0006", HEAD)

@@ -7,7 +7,9 @@ How it works
     A pool's memory holds the present only. Where the wrong clock moved an endpoint, its state
     before is read from the first change that is deleted. Since when it had that state, and until
     when it was held out, is in the change before. Its hours that failed are forgotten. States that
-    were not moved stay, except for failures counted in hours to come.
+    were not moved stay, except for failures counted in hours to come. Two things are lost: what
+    the CUSUM had added up by then, if hours without evidence have taken it down; and what an
+    eviction made the pool forget, if the wrong clock found that it had faded.
 
     Publications only grow, so that deciders never go back. The last snapshot that was judged in
     time is therefore published again, under the next number.
