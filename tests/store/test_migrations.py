@@ -25,7 +25,7 @@ from assay.store.database import open_database, reading, with_limits, writing
 from assay.store.migration import alembic_config, migrate, require_current
 from assay.store.time_limits import MIGRATING
 
-HEAD = "0007"
+HEAD = "0008"
 DIGESTS = {
     "0001_catalog_evidence_snapshots.py": (
         "34d852bd1b31b1224b683bdc1e42a85bb8665abe6af629fc832ad81c6072e986"
@@ -38,6 +38,7 @@ DIGESTS = {
         "0a8f82e8ef85f6008b99946d41c56cbdce218e22d03811390e6369b2ad816a1d"
     ),
     "0007_capabilities.py": "dfd14205794e6bdf1741ad4c2a277c0d7e062aa6533cf30e9f461d881aa229ef",
+    "0008_late_evidence.py": "b170a6a7c099ba261e5240a99a87ace3505edef8e5ab81d094277ba52aff34df",
 }
 """SHA-256 of every released migration; databases have run it in this form."""
 

@@ -16,10 +16,11 @@ from sqlalchemy import Connection, Engine, Select, delete, inspect
 from assay.engine.evidence.decay import EvidenceSpec
 from assay.engine.world.clock import EPOCH, HOUR
 from assay.engine.world.measurements import Counts, TrafficCounts
+from assay.store.counter_cache import CounterCache, TableCache
 from assay.store.database import reading, writing
 from assay.store.evidence_tables import evidence_counter, evidence_day
 from assay.store.outcome_counters import count_days
-from assay.store.traffic import CounterCache, TableCache, load_traffic
+from assay.store.traffic import load_traffic
 from assay.store.upserts import add_up
 
 SPEC = EvidenceSpec(max_age=timedelta(days=9))

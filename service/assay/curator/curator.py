@@ -39,12 +39,12 @@ from assay.engine.world.clock import EPOCH, HOUR, HOURS_PER_DAY
 from assay.engine.world.world import World
 from assay.rule_files.compile import compile_source
 from assay.rule_files.directory import read_directory
+from assay.store.counter_cache import NOT_COUNTED, CounterCache
 from assay.store.database import with_limits, writing
 from assay.store.lease import Lease, require_lease
 from assay.store.policies import latest_policy, number_policy
 from assay.store.pools import TickResult, last_hour, load_memory, save_tick
 from assay.store.snapshots import Publication, StoredSnapshot, save_snapshot
-from assay.store.traffic import CounterCache
 from assay.store.world import WorldRevision, load_world, world_revision
 
 SETTLING: Final = timedelta(seconds=30)
@@ -231,9 +231,10 @@ class Curator:
     def _judge_published(
         self, policy: Policy, as_of: datetime, lease: Lease, closed_hour: int | None
     ) -> JudgedSnapshot:
-        world = load_world(self._database, as_of, policy.folds, cache=self._cache)
-        self.progress()
         memory = load_memory(self._database)
+        counted = NOT_COUNTED if closed_hour is None else memory.counted
+        world = load_world(self._database, as_of, policy.folds, cache=self._cache, counted=counted)
+        self.progress()
         judgment = judge(world, policy, as_of, memory, closes_hour=closed_hour is not None)
         self.progress()
         snapshot, changes = judgment.snapshot, judgment.changes

@@ -60,36 +60,22 @@ class Response(NamedTuple):
 _Code = grpc.StatusCode
 _WAIT, _DEFER, _ASIDE = Consequence
 RESPONSES: Final[Mapping[grpc.StatusCode, Response]] = {
-    _Code.UNAVAILABLE: Response(
-        Consequence.ALL_WAIT, "it is away, or starts, or nothing is published"
-    ),
+    _Code.UNAVAILABLE: Response(_WAIT, "it is away, or starts, or nothing is published"),
     _Code.CANCELLED: Response(_WAIT, "the connection ended, for example by a proxy"),
     _Code.UNAUTHENTICATED: Response(_WAIT, "an operator can mend the credentials"),
     _Code.PERMISSION_DENIED: Response(_WAIT, "an operator can mend the permissions"),
-    _Code.UNIMPLEMENTED: Response(
-        Consequence.ALL_WAIT, "another server has the address, for a while"
-    ),
-    _Code.FAILED_PRECONDITION: Response(
-        Consequence.ALL_WAIT, "an operator can mend it: migrations"
-    ),
-    _Code.DEADLINE_EXCEEDED: Response(
-        Consequence.BATCH_WAITS, "it is slow, or slow with this batch"
-    ),
-    _Code.RESOURCE_EXHAUSTED: Response(
-        Consequence.BATCH_WAITS, "its disk is full, or the batch is too large"
-    ),
+    _Code.UNIMPLEMENTED: Response(_WAIT, "another server has the address, for a while"),
+    _Code.FAILED_PRECONDITION: Response(_WAIT, "an operator can mend it: migrations"),
+    _Code.DEADLINE_EXCEEDED: Response(_DEFER, "it is slow, or slow with this batch"),
+    _Code.RESOURCE_EXHAUSTED: Response(_DEFER, "its disk is full, or the batch is too large"),
     _Code.ABORTED: Response(_DEFER, "a conflict, which a repetition may resolve"),
     _Code.INTERNAL: Response(_DEFER, "a fault, perhaps only with this batch"),
     _Code.UNKNOWN: Response(_DEFER, "a fault that is not ours, perhaps a proxy's"),
     _Code.DATA_LOSS: Response(_DEFER, "a fault on the way"),
-    _Code.NOT_FOUND: Response(
-        Consequence.BATCH_WAITS, "not a status of this method, perhaps a proxy's"
-    ),
+    _Code.NOT_FOUND: Response(_DEFER, "not a status of this method, perhaps a proxy's"),
     _Code.ALREADY_EXISTS: Response(_DEFER, "not a status of this method"),
     _Code.OK: Response(_DEFER, "an answer that cannot be decoded"),
-    _Code.INVALID_ARGUMENT: Response(
-        Consequence.SET_ASIDE, "the batch as a whole breaks the contract"
-    ),
+    _Code.INVALID_ARGUMENT: Response(_ASIDE, "the batch as a whole breaks the contract"),
     _Code.OUT_OF_RANGE: Response(_ASIDE, "the batch as a whole breaks the contract"),
 }
 """Every code, with the reason for what is done."""

@@ -57,7 +57,9 @@ curator_lease = Table(
     Column("expires_at", UtcTime, nullable=False),
 )
 
-# Closed hours, by their end in whole UTC hours since 1970.
+# Closed hours, by their end in whole UTC hours since 1970. `counted` has, by endpoint id, the four
+# counts of a `CountedHour`; it is NULL once evidence of the hour comes too late to count, and in
+# rows written before migration 0008.
 curator_tick = Table(
     "curator_tick",
     metadata,
@@ -66,4 +68,5 @@ curator_tick = Table(
     Column("token", BigInteger, nullable=False),
     Column("publication", Integer, nullable=False),
     Column("changes", Integer, nullable=False),
+    Column("counted", JSON(none_as_null=True)),
 )

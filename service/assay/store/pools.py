@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert, select
+from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert, select, update
 
 from assay.engine.policy.fact_schema import FORMER_NAMES
 from assay.engine.policy.verdict import RuleFinding
 from assay.engine.snapshot.pool_memory import (
+    CountedHour,
+    CountedHours,
     DecayedCounts,
     ForgottenEvidence,
     PoolChange,
@@ -66,9 +68,16 @@ class SavedTick:
 
 def load_memory(database: Engine) -> PoolMemory:
     """Read the memory of all pools."""
+    tick = curator_tick.c
     with reading(database) as connection:
         states = map(state_of, connection.execute(select(pool_state)))
-        return PoolMemory({(state.binding, state.endpoint_id): state for state in states})
+        known = {(state.binding, state.endpoint_id): state for state in states}
+        query = select(tick.hour, tick.counted).where(tick.counted.is_not(None))
+        counted = {
+            end - 1: {name: CountedHour(*counts) for name, counts in stored.items()}
+            for end, stored in connection.execute(query.order_by(tick.hour))
+        }
+    return PoolMemory(known, counted)
 
 
 def last_hour(database: Engine) -> int | None:
@@ -90,6 +99,7 @@ def save_tick(database: Engine, result: TickResult, lease: Lease, *, now: dateti
         publication = publish(connection, result.snapshot.snapshot_id, now)
         states = store_states(connection, result.before.states, result.after.states)
         _store_changes(connection, result.changes, publication.sequence)
+        _store_counted(connection, result.before.counted, result.after.counted)
         if result.hour is not None:
             row = {
                 "hour": result.hour,
@@ -97,6 +107,7 @@ def save_tick(database: Engine, result: TickResult, lease: Lease, *, now: dateti
                 "token": lease.token,
                 "publication": publication.sequence,
                 "changes": len(result.changes),
+                "counted": result.after.counted.get(result.hour - 1),
             }
             connection.execute(insert(curator_tick), row)
     return SavedTick(publication, parts, states)
@@ -128,6 +139,15 @@ def _store_changes(connection: Connection, changes: Iterable[PoolChange], sequen
     ]
     if rows:
         connection.execute(insert(pool_change), rows)
+
+
+def _store_counted(connection: Connection, before: CountedHours, after: CountedHours) -> None:
+    """Write what has counted of hours that were closed before, where it differs."""
+    for hour in before:
+        if after.get(hour) != before[hour]:
+            own = curator_tick.c.hour == hour + 1
+            values = {"counted": after.get(hour)}
+            connection.execute(update(curator_tick).where(own).values(values))
 
 
 def list_pool_changes(database: Engine, binding: str, model: str) -> tuple[PoolChange, ...]:

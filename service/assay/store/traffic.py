@@ -4,23 +4,17 @@ How it works. Counters are kept by hour and, with the same counts, by day. Judgi
 and today by the hour and everything before by the day. A count is weighted by its age; weights are
 whole numbers, so sums are exact and neither their order nor the database matters.
 
-Sums are made in Python, from the columns of a `CounterCache`. Counters only ever grow, so the
-number of rows of an hour or day and the sum of their requests show whether it has changed since it
-was read: a curator that keeps its cache reads only what has grown. If either is less than before,
-counters were deleted, and everything is read again.
-
-INVARIANT: a cell's columns hold each hour or day at most once.
+Sums are made in Python, from the columns of a `CounterCache`: a curator that keeps its cache reads
+only what has grown.
 """
 
 from __future__ import annotations
 
-from array import array
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import compress
-from operator import mul
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sqlalchemy import (
     Column,
@@ -48,14 +42,27 @@ from assay.engine.evidence.decay import (
 from assay.engine.evidence.ignores import Voter, ignore_votes
 from assay.engine.evidence.refusals import WINDOW_DAYS, RefusalCounts, learn_refusals
 from assay.engine.evidence.speed import NO_PERCENTILES, HistogramBin, latencies, throughputs, uptime
+from assay.engine.snapshot.pool_memory import CountedHours
 from assay.engine.world.catalog import Endpoint
 from assay.engine.world.clock import EPOCH, HOUR, HOURS_PER_DAY
-from assay.engine.world.measurements import Counts, IgnoreVote, ServedSpeed, TrafficCounts
+from assay.engine.world.measurements import (
+    Counts,
+    IgnoreVote,
+    ServedSpeed,
+    TrafficCounts,
+)
 from assay.engine.world.world import Preference
 from assay.outcomes.counting import bounds
+from assay.store.counter_cache import (
+    NOT_COUNTED,
+    Cell,
+    CellSums,
+    CounterCache,
+    TableCache,
+    Weights,
+)
 from assay.store.evidence_tables import (
     capability_counter,
-    evidence_counter,
     evidence_day,
     service_counter,
     tenant_activity,
@@ -67,147 +74,37 @@ from assay.store.tables import tenant_pseudonym
 from assay.store.types import NAME
 from assay.store.upserts import keep_first
 
-_CELL: Final = ("endpoint_id", "source", "tenant", "stratum")
-_COUNTS: Final = (
-    "requests", "tool_call_requests", "errored_requests",
-    "auto_requests", "auto_tool_call_requests",
-)  # fmt: skip
-_Cell = tuple[str, str, str, int]
-_Size = tuple[int, int]  # rows, and the requests in them
-_Columns = Sequence["array[int]"]  # hours or days, then each of their counts
-_Weights = Sequence[Mapping[int, int]]  # by half-life step, then by hour or day
-
-
-class _Sums(NamedTuple):
-    """The sums of one cell, and its first and last hour or day.
-
-    `counts` are the five weighted counts, the first three unweighted, and tool-call requests and
-    errored requests of the closed hour.
-    """
-
-    counts: Sequence[int]
-    first: int
-    last: int
-
-
-class TableCache:
-    """The counters of one table by cell, over a range of hours or days."""
-
-    def __init__(self, table: Table, span: str) -> None:
-        self._table = table
-        self._span = table.c[span]
-        self._sizes: dict[int, _Size] = {}
-        self._cells: dict[_Cell, _Columns] = {}
-
-    def refresh(self, connection: Connection, spans: range) -> None:
-        """Read what has grown in these hours or days, and drop all others."""
-        sizes = self._read_sizes(connection, spans)
-        if any(
-            sizes.get(each, (0, 0)) < self._sizes[each] for each in self._sizes if each in spans
-        ):
-            self._clear()
-        if any(span not in spans for span in self._sizes):
-            self._drop_others(spans)
-        grown = [span for span, size in sizes.items() if self._sizes.get(span) != size]
-        try:
-            self._read_cells(connection, grown)
-        except BaseException:
-            self._clear()
-            raise
-        self._sizes |= {span: sizes[span] for span in grown}
-
-    def sums(
-        self, weights: _Weights, steps: Mapping[str, int], closed: int = -1
-    ) -> dict[_Cell, _Sums]:
-        """Sum each cell; `steps` are half-life steps by endpoint, by default the last."""
-        last = len(weights) - 1
-        return {
-            cell: _sum_cell(columns, weights[steps.get(cell[0], last)], closed)
-            for cell, columns in self._cells.items()
-        }
-
-    def _clear(self) -> None:
-        self._sizes, self._cells = {}, {}
-
-    def _read_sizes(self, connection: Connection, spans: range) -> dict[int, _Size]:
-        query = select(self._span, func.count(), func.sum(self._table.c.requests))
-        query = query.where(self._span.between(spans.start, spans.stop - 1)).group_by(self._span)
-        return {span: (rows, int(sum_)) for span, rows, sum_ in connection.execute(query)}
-
-    def _read_cells(self, connection: Connection, spans: Sequence[int]) -> None:
-        """Read the rows of these hours or days, in place of what is cached of them."""
-        if not spans:
-            return
-        columns = (self._table.c[name] for name in (*_CELL, self._span.name, *_COUNTS))
-        query = select(*columns).where(self._span.in_(spans))
-        for endpoint_id, source, tenant, stratum, *row in connection.execute(query):
-            cell = (endpoint_id, source, tenant, stratum)
-            cached = self._cells.get(cell)
-            if cached is None:
-                cached = self._cells[cell] = tuple(array("q") for _ in row)
-            if row[0] in self._sizes and row[0] in cached[0]:
-                place = cached[0].index(row[0])
-                for column, value in zip(cached, row, strict=True):
-                    column[place] = value
-            else:
-                for column, value in zip(cached, row, strict=True):
-                    column.append(value)
-
-    def _drop_others(self, spans: range) -> None:
-        self._sizes = {span: size for span, size in self._sizes.items() if span in spans}
-        cells: dict[_Cell, _Columns] = {}
-        for cell, columns in self._cells.items():
-            wanted = [span in spans for span in columns[0]]
-            if any(wanted):
-                cells[cell] = tuple(array("q", compress(column, wanted)) for column in columns)
-        self._cells = cells
-
-
-def _sum_cell(columns: _Columns, weights: Mapping[int, int], closed: int) -> _Sums:
-    spans, *counts = columns
-    weighted = [weights[span] for span in spans]
-    requests, calls, errored, *_ = counts
-    place = spans.index(closed) if closed in spans else None
-    sums = [
-        *(sum(map(mul, weighted, column)) for column in counts),
-        sum(requests),
-        sum(calls),
-        sum(errored),
-        *((0, 0) if place is None else (calls[place], errored[place])),
-    ]
-    return _Sums(sums, min(spans), max(spans))
-
-
-class CounterCache:
-    """The counters that one process has read, for each way of weighting them."""
-
-    def __init__(self) -> None:
-        self._tables: dict[str, tuple[TableCache, TableCache]] = {}
-
-    def tables(self, key: str) -> tuple[TableCache, TableCache]:
-        """Return the caches of days and of hours for one evidence spec."""
-        new = TableCache(evidence_day, "day"), TableCache(evidence_counter, "hour")
-        return self._tables.setdefault(key, new)
-
 
 def load_traffic(
     connection: Connection,
     specs: Mapping[str, EvidenceSpec],
     as_of: datetime,
     cache: CounterCache | None = None,
+    counted: CountedHours = NOT_COUNTED,
 ) -> dict[str, tuple[TrafficCounts, ...]]:
-    """Sum the counters of ended hours for each spec, in the order of their cells."""
+    """Sum the counters of ended hours for each spec, in the order of their cells.
+
+    `counted` is what has counted of hours that were closed before; those that have other counts now
+    are listed as late.
+    """
     cache = cache or CounterCache()
-    return {key: tuple(_counts(connection, spec, as_of, cache)) for key, spec in specs.items()}
+    return {
+        key: tuple(_counts(connection, spec, as_of, cache.tables(key), counted))
+        for key, spec in specs.items()
+    }
 
 
 def _counts(
-    connection: Connection, spec: EvidenceSpec, as_of: datetime, cache: CounterCache
+    connection: Connection,
+    spec: EvidenceSpec,
+    as_of: datetime,
+    caches: tuple[TableCache, TableCache],
+    counted: CountedHours,
 ) -> Iterator[TrafficCounts]:
     """Yield the counts of each cell; an endpoint whose counters are all stale has empty counts."""
     window, ladder = counting_window(spec, as_of), half_lives(spec)
     steps = _half_life_steps(connection, spec, window.end // HOURS_PER_DAY)
-    day_cache, hour_cache = cache.tables(spec.key)
+    day_cache, hour_cache = caches
     day_range = range(window.first_day, window.last_day + 1)
     hour_range = range(window.first_hour, window.end)
     day_cache.refresh(connection, day_range)
@@ -216,9 +113,12 @@ def _counts(
     weights = _weights(hour_range, ladder, hour_weight, window.end)
     hours = hour_cache.sums(weights, steps, closed=window.end - 1)
     cells = sorted(days.keys() | hours.keys())
+    changed = hour_cache.changed_since(counted)
     for cell in cells:
         half_life = timedelta(hours=ladder[steps.get(cell[0], len(ladder) - 1)])
-        yield _traffic_counts(cell, days.get(cell), hours.get(cell), half_life)
+        found = _traffic_counts(cell, days.get(cell), hours.get(cell), half_life)
+        late = hour_cache.hours_of(cell, changed.get(cell[0], ()))
+        yield replace(found, late=late) if late else found
     for endpoint_id in sorted(_old_endpoints(connection, window.first_day) - {c[0] for c in cells}):
         nothing = (*(0.0,) * 5, Counts(0, 0, 0), 0, 0, 0, 0)
         yield TrafficCounts(endpoint_id, "", "", 0, *nothing, half_life=spec.half_life_max)
@@ -226,7 +126,7 @@ def _counts(
 
 def _weights(
     spans: range, ladder: Sequence[float], weigh: Callable[[float, int, int], int], end: int
-) -> _Weights:
+) -> Weights:
     return [{span: weigh(half_life, span, end) for span in spans} for half_life in ladder]
 
 
@@ -250,7 +150,7 @@ def _old_endpoints(connection: Connection, first_day: int) -> set[str]:
 
 
 def _traffic_counts(
-    cell: _Cell, days: _Sums | None, hours: _Sums | None, half_life: timedelta
+    cell: Cell, days: CellSums | None, hours: CellSums | None, half_life: timedelta
 ) -> TrafficCounts:
     """Add the sums of one cell's days and hours."""
     parts = [part for part in (days, hours) if part is not None]

@@ -166,7 +166,10 @@ def test_the_order_of_endpoints_does_not_matter(
         )  # fmt: skip
         memory, other = (
             done.memory,
-            PoolMemory(dict(reversed(list(shuffled_done.memory.states.items())))),
+            PoolMemory(
+                dict(reversed(list(shuffled_done.memory.states.items()))),
+                shuffled_done.memory.counted,
+            ),
         )
 
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from assay.engine.evidence.decay import EvidenceSpec
 from assay.engine.world.clock import HOUR
@@ -27,6 +27,17 @@ class HourCounts:
     errored: float = 0.0
 
 
+NO_HOUR: Final = HourCounts()
+
+
+@dataclass(frozen=True, slots=True)
+class HourOfEndpoint:
+    """The counts of one endpoint in one hour: all of them, and as the caps on tenants let count."""
+
+    total: HourCounts = NO_HOUR
+    counted: HourCounts = NO_HOUR
+
+
 @dataclass(frozen=True, slots=True)
 class FoldedCounts:
     """All fresh counts of one endpoint: as observed, discounted by age, and undiscounted by source.
@@ -34,7 +45,8 @@ class FoldedCounts:
     `half_life` is that of the discount; `references` are the sources that call it the vendor's own
     endpoint. Only traffic states the rest: the lower count of errors where two differ;
     standardized propensities by source, `None` if the model never had a choice; the model's design
-    effect; the last closed hour.
+    effect; the last closed hour, with the caps on tenants in `hour` and without in `hour_total`; by
+    number, earlier hours that have grown since they were closed.
     """
 
     observed: Counts
@@ -49,6 +61,8 @@ class FoldedCounts:
     shares: Mapping[str, float | None] = field(default_factory=dict)
     design_effect: float | None = None
     hour: HourCounts | None = None
+    hour_total: HourCounts = NO_HOUR
+    late: Mapping[int, HourOfEndpoint] = field(default_factory=dict)
 
     @property
     def main_source(self) -> str:

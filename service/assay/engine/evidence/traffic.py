@@ -20,12 +20,19 @@ service/STATISTICS.md#strata.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from assay.engine.evidence.decay import EvidenceSpec
-from assay.engine.evidence.observations import EndpointEvidence, FoldedCounts, HourCounts, total
+from assay.engine.evidence.observations import (
+    EndpointEvidence,
+    FoldedCounts,
+    HourCounts,
+    HourOfEndpoint,
+    total,
+)
 from assay.engine.evidence.strata import (
     HitCounts,
     Part,
@@ -134,6 +141,8 @@ def _clustering_at(
 def _fold(own: Sequence[CappedCounts], pool: PoolMixes, effect: float) -> FoldedCounts:
     """Fold one endpoint's traffic; `effect` is the model's design effect."""
     counts = [each.counts for each in own]
+    closed = _hour_of(own, _in_closed_hour)
+    late = sorted({found.hour for each in counts for found in each.late})
     sources = tuple(sorted({each.source for each in counts}))
     by_source = {s: total(c.observed for c in counts if c.source == s) for s in sources}
     calls, errored, lenient = _accuracy(own, pool.calls)
@@ -154,8 +163,19 @@ def _fold(own: Sequence[CappedCounts], pool: PoolMixes, effect: float) -> Folded
         lenient_errored=lenient,
         shares=shares,
         design_effect=effect,
-        hour=_closed_hour(own),
+        hour=closed.counted,
+        hour_total=closed.total,
+        late={hour: _hour_of(own, partial(_in_late_hour, hour)) for hour in late},
     )
+
+
+def _in_closed_hour(counts: TrafficCounts) -> tuple[int, int]:
+    return counts.hour_calls, counts.hour_errored
+
+
+def _in_late_hour(hour: int, counts: TrafficCounts) -> tuple[int, int]:
+    found = (each for each in counts.late if each.hour == hour)
+    return next(((calls, errored) for _, calls, errored in found), (0, 0))
 
 
 def _accuracy(
@@ -175,33 +195,40 @@ def _accuracy(
     return capped.size, max(capped.hits, by_trimming), min(capped.hits, by_trimming)
 
 
-def _closed_hour(own: Sequence[CappedCounts]) -> HourCounts:
-    """Return the closed hour's calls and the lower count of errors, with tenants' overall caps.
+def _hour_of(
+    own: Sequence[CappedCounts], in_hour: Callable[[TrafficCounts], tuple[int, int]]
+) -> HourOfEndpoint:
+    """Return one hour's calls and the lower count of errors, with tenants' overall caps.
 
     With many tenants, none has more than its share of the hour either: the overall cap does not
     bound a tenant that is new in this hour.
     """
-    named = [each for each in own if each.is_capped]
-    calls = by_tenant((each.counts, each.calls * each.counts.hour_calls) for each in named)
-    tenants = {each.counts.tenant for each in named if each.counts.tool_call_requests}
+    amounts = [in_hour(each.counts) for each in own]
+    total = HourCounts(sum(calls for calls, _ in amounts), sum(bad for _, bad in amounts))
+    return HourOfEndpoint(total, _capped_hour(list(zip(own, amounts, strict=True))))
+
+
+def _capped_hour(own: Sequence[tuple[CappedCounts, tuple[int, int]]]) -> HourCounts:
+    named = [(each, amounts) for each, amounts in own if each.is_capped]
+    calls = by_tenant((each.counts, each.calls * n) for each, (n, _) in named)
+    tenants = {each.counts.tenant for each, _ in named if each.counts.tool_call_requests}
     if not calls or len(tenants) < MANY:
         return HourCounts(
-            sum(each.calls * each.counts.hour_calls for each in own),
-            sum(each.calls * each.counts.hour_errored for each in own),
+            sum(each.calls * n for each, (n, _) in own),
+            sum(each.calls * bad for each, (_, bad) in own),
         )
     top = level(calls.values(), largest_share(len(calls)))
     scale = {(True, tenant): min(1.0, top / amount) for tenant, amount in calls.items()}
     parts: list[Part] = []
-    for each in own:
+    for each, (n, bad) in own:
         factor = each.calls * scale.get((each.is_capped, each.counts.tenant), 1.0)
-        counts = each.counts
-        parts.append((counts, factor * counts.hour_calls, factor * counts.hour_errored))
+        parts.append((each.counts, factor * n, factor * bad))
     strata = group_by_stratum(parts)
     found = {
         source: together(strata[source][stratum] for stratum in sorted(strata[source]))
         for source in sorted(strata)
     }
-    raw = [(each.counts, each.counts.hour_calls, each.counts.hour_errored) for each in named]
+    raw = [(each.counts, n, bad) for each, (n, bad) in named]
     capped, by_trimming = _capped_and_trimmed(found, raw, strata, THIRDS)
     errored = capped.hits if by_trimming is None else min(capped.hits, by_trimming)
     return HourCounts(capped.size, errored)
@@ -262,4 +289,6 @@ def _both(observed: FoldedCounts, traffic: FoldedCounts) -> FoldedCounts:
         shares={**observed.shares, **traffic.shares},
         design_effect=traffic.design_effect,
         hour=traffic.hour,
+        hour_total=traffic.hour_total,
+        late=traffic.late,
     )

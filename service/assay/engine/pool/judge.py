@@ -30,6 +30,7 @@ from assay.engine.evidence.benchmarks import latest_scores
 from assay.engine.evidence.decay import EvidenceSpec
 from assay.engine.evidence.ignores import count_ignores, votes_by_model
 from assay.engine.evidence.observations import (
+    NO_HOUR,
     EndpointEvidence,
     HourCounts,
     fold_observations,
@@ -49,7 +50,7 @@ from assay.engine.policy.fact_values import (
 )
 from assay.engine.policy.policy import Policy
 from assay.engine.policy.verdict import NO_FINDINGS, RuleFindings, Verdict
-from assay.engine.pool.tick import MEMORY_RULES, NO_HOUR, PoolEvaluation, PoolTick
+from assay.engine.pool.tick import MEMORY_RULES, PoolEvaluation, PoolTick
 from assay.engine.pool.transition import update_memory
 from assay.engine.snapshot.parts import (
     JudgedEndpoint,
@@ -60,6 +61,7 @@ from assay.engine.snapshot.parts import (
 )
 from assay.engine.snapshot.pool_memory import (
     EMPTY_MEMORY,
+    LATE_HOURS,
     MEMBER,
     PoolChange,
     PoolMemory,
@@ -69,7 +71,7 @@ from assay.engine.snapshot.pool_memory import (
 from assay.engine.snapshot.snapshot import Snapshot, assemble_snapshot
 from assay.engine.world.capabilities import capability_facts
 from assay.engine.world.catalog import Endpoint
-from assay.engine.world.clock import HOUR
+from assay.engine.world.clock import EPOCH, HOUR
 from assay.engine.world.measurements import Observation, TrafficCounts
 from assay.engine.world.world import World
 
@@ -108,11 +110,15 @@ def judge(
     if not isinstance(memory, PoolMemory):
         pools = judge_pools(policy, views, partial(_evaluate_without_memory, memory))
         return Judgment(assemble_snapshot(policy, as_of, views, pools, tenants))
-    tick = PoolTick(as_of, closes_hour, memory, evidence, _observed_in_hour(world, as_of))
+    observed = _observed_by_hour(world, as_of)
+    tick = PoolTick(as_of, closes_hour, memory, evidence, observed)
     pools = judge_pools(policy, views, tick.evaluate)
     snapshot = assemble_snapshot(policy, as_of, views, pools, tenants)
     bindings = frozenset(b.name for b in policy.judged_bindings if b.enter)
-    return Judgment(snapshot, *update_memory(memory, tick.transitions, bindings, as_of))
+    after, changes = update_memory(memory, tick.transitions, bindings, as_of)
+    if closes_hour:
+        after = replace(after, counted=tick.counted_hours())
+    return Judgment(snapshot, after, changes)
 
 
 def judge_pools(
@@ -161,13 +167,18 @@ def _number(value: object) -> float | None:
     return value if isinstance(value, (int, float)) and not math.isnan(value) else None
 
 
-def _observed_in_hour(world: World, as_of: datetime) -> Mapping[str, HourCounts]:
-    """Return what was observed of each endpoint wholly within the hour up to `as_of`."""
-    hours: dict[str, HourCounts] = {}
+def _observed_by_hour(world: World, as_of: datetime) -> Mapping[int, Mapping[str, HourCounts]]:
+    """Return what was observed of endpoints wholly within one of the last day's hours.
+
+    The last of these hours ends at `as_of`.
+    """
+    closed = (as_of - EPOCH) // HOUR - 1
+    hours: defaultdict[int, dict[str, HourCounts]] = defaultdict(dict)
     for o in world.observations:
-        if as_of - HOUR <= o.observed_from and o.observed_to <= as_of:
-            known = hours.get(o.endpoint_id, NO_HOUR)
-            hours[o.endpoint_id] = HourCounts(
+        age = (as_of - o.observed_to) // HOUR
+        if 0 <= age < LATE_HOURS and as_of - (age + 1) * HOUR <= o.observed_from:
+            known = hours[closed - age].get(o.endpoint_id, NO_HOUR)
+            hours[closed - age][o.endpoint_id] = HourCounts(
                 known.calls + o.tool_call_requests, known.errored + o.errored_requests
             )
     return hours

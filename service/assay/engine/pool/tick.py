@@ -1,4 +1,8 @@
-"""Pools with memory at one tick: endpoints are evaluated, moved and judged."""
+"""Pools with memory at one tick: endpoints are evaluated, moved and judged.
+
+Evidence that arrives after its hour was closed counts in the next tick, together with that tick's
+own hour (service/STATISTICS.md#late-evidence).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from assay.engine.evidence.observations import EndpointEvidence, HourCounts
+from assay.engine.evidence.observations import (
+    NO_HOUR,
+    EndpointEvidence,
+    FoldedCounts,
+    HourCounts,
+)
 from assay.engine.policy.binding import CompiledBinding
 from assay.engine.policy.evaluation import Facts
 from assay.engine.policy.verdict import RuleFinding, RuleFindings
@@ -20,19 +29,24 @@ from assay.engine.pool.transition import (
 )
 from assay.engine.snapshot.parts import ModelView
 from assay.engine.snapshot.pool_memory import (
+    LATE_HOURS,
     NO_COUNTS,
+    NOTHING_COUNTED,
     UNKNOWN,
+    CountedHour,
+    CountedHours,
     PoolMemory,
     PoolStanding,
+    PoolState,
     forgotten_counts,
     subtract_counts,
 )
+from assay.engine.world.clock import EPOCH, HOUR
 
 HOLD: Final = "hold"
 MINIMUM: Final = "minimum"
 MEMORY_RULES: Final = (HOLD, MINIMUM)
 """The names of findings that come from a pool's memory rather than from a rule."""
-NO_HOUR: Final = HourCounts(0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +62,15 @@ class PoolTick:
     """One tick of all pools; it collects the transitions of their endpoints.
 
     `evidence` is keyed by way of folding and by endpoint id. `observed` holds the imported
-    observations of the closed hour, by endpoint id; reported outcomes are in `evidence`.
+    observations of the closed hour and of remembered ones, by hour and endpoint id; reported
+    outcomes are in `evidence`.
     """
 
     as_of: datetime
     closes_hour: bool
     memory: PoolMemory
     evidence: Mapping[str, Mapping[str, EndpointEvidence]]
-    observed: Mapping[str, HourCounts]
+    observed: Mapping[int, Mapping[str, HourCounts]]
     transitions: list[Transition] = field(default_factory=list)
 
     def evaluate(self, binding: CompiledBinding, view: ModelView) -> PoolEvaluation:
@@ -84,17 +99,106 @@ class PoolTick:
             endpoint_id = str(row["id"])
             state = self.memory.states.get((binding.name, endpoint_id))
             known = self.evidence[binding.fold].get(endpoint_id)
-            half_life = known.folded.half_life if known and known.folded else None
-            hour = self.observed.get(endpoint_id, NO_HOUR)
-            if known and known.folded and (traffic := known.folded.hour):
-                hour = HourCounts(hour.calls + traffic.calls, hour.errored + traffic.errored)
+            folded = known.folded if known else None
+            half_life = folded.half_life if folded else None
+            hour = self._in_hour(self.closed, endpoint_id)
+            if folded and folded.hour:
+                hour = _together(hour, folded.hour)
+            late = self._late(endpoint_id, state, folded)
             unread = EvaluatedEndpoint(
-                endpoint_id, state, row, RuleFindings(), hour, NO_COUNTS, half_life
+                endpoint_id,
+                state,
+                row,
+                RuleFindings(),
+                _together(hour, late),
+                NO_COUNTS,
+                half_life,
+                late,
             )
             endpoints.append(_without_forgotten(pool, unread, row))
         members = frozenset(e.endpoint_id for e in endpoints if e.is_member)
         found = binding.pool_findings([e.row for e in endpoints], pool.shared, members)
         return [replace(e, findings=f) for e, f in zip(endpoints, found, strict=True)]
+
+    @property
+    def closed(self) -> int:
+        """The number of the closed hour."""
+        return (self.as_of - EPOCH) // HOUR - 1
+
+    def _in_hour(self, hour: int, endpoint_id: str) -> HourCounts:
+        return self.observed.get(hour, {}).get(endpoint_id, NO_HOUR)
+
+    def _late(
+        self, endpoint_id: str, state: PoolState | None, folded: FoldedCounts | None
+    ) -> HourCounts:
+        """Return what arrived late of the closed hours in which the endpoint was a member.
+
+        The caps on tenants apply as if late and earlier calls of the hour were alike.
+        """
+        if not self.closes_hour or state is None or not is_member(state):
+            return NO_HOUR
+        calls = errored = 0.0
+        for hour in sorted(self.memory.counted):
+            if EPOCH + (hour + 1) * HOUR <= state.since:
+                continue
+            before = self.memory.counted[hour].get(endpoint_id, NOTHING_COUNTED)
+            observed = self._in_hour(hour, endpoint_id)
+            calls += max(observed.calls - before.observed_calls, 0.0)
+            errored += max(observed.errored - before.observed_errored, 0.0)
+            if folded and (traffic := folded.late.get(hour)):
+                total, counted = traffic.total, traffic.counted
+                calls += counted.calls * _new_share(total.calls, before.calls)
+                errored += counted.errored * _new_share(total.errored, before.errored)
+        return HourCounts(calls, min(errored, calls))
+
+    def counted_hours(self) -> CountedHours:
+        """Return what has counted by now of the closed hours that may still grow.
+
+        INVARIANT: a count never decreases, so that nothing counts twice.
+        """
+        totals: dict[int, dict[str, HourCounts]] = {}
+        for known in self.evidence.values():
+            for endpoint_id, evidence in known.items():
+                if (folded := evidence.folded) is None:
+                    continue
+                totals.setdefault(self.closed, {})[endpoint_id] = folded.hour_total
+                for hour, late in folded.late.items():
+                    totals.setdefault(hour, {})[endpoint_id] = late.total
+        oldest = self.closed - LATE_HOURS + 2  # the next tick closes one hour more
+        hours = [hour for hour in self.memory.counted if oldest <= hour < self.closed]
+        return {
+            hour: _count_more(
+                self.memory.counted.get(hour, {}),
+                totals.get(hour, {}),
+                self.observed.get(hour, {}),
+            )
+            for hour in (*sorted(hours), self.closed)
+        }
+
+
+def _together(one: HourCounts, other: HourCounts) -> HourCounts:
+    return HourCounts(one.calls + other.calls, one.errored + other.errored)
+
+
+def _new_share(now: float, before: float) -> float:
+    return max(now - before, 0.0) / now if now else 0.0
+
+
+def _count_more(
+    before: Mapping[str, CountedHour],
+    traffic: Mapping[str, HourCounts],
+    observed: Mapping[str, HourCounts],
+) -> Mapping[str, CountedHour]:
+    """Return what has counted in an hour, with what is known of it now."""
+    found = dict(before)
+    for endpoint_id in sorted(traffic.keys() | observed.keys()):
+        kinds = (traffic.get(endpoint_id, NO_HOUR), observed.get(endpoint_id, NO_HOUR))
+        now = [int(count) for kind in kinds for count in (kind.calls, kind.errored)]
+        known = found.get(endpoint_id, NOTHING_COUNTED)
+        counted = CountedHour(*map(max, known, now))
+        if counted != NOTHING_COUNTED:
+            found[endpoint_id] = counted
+    return found
 
 
 def _without_forgotten(

@@ -28,7 +28,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from assay.engine.evidence.observations import HourCounts
+from assay.engine.evidence.observations import NO_HOUR, HourCounts
 from assay.engine.policy.binding import CompiledBinding
 from assay.engine.policy.evaluation import Facts, RuleProgram, SharedFacts, facts_read
 from assay.engine.policy.rule_set import MemorySpec
@@ -54,7 +54,7 @@ class EvaluatedEndpoint:
     """One endpoint of a pool: its state, its facts, its rules' findings, and its closed hour.
 
     The counts `forgotten` are not in `row` any more. `findings` are those of `stay` for a member,
-    otherwise of `enter`.
+    otherwise of `enter`. `hour` contains `late`, what arrived after earlier hours were closed.
     """
 
     endpoint_id: str
@@ -64,6 +64,7 @@ class EvaluatedEndpoint:
     hour: HourCounts
     forgotten: DecayedCounts
     half_life: timedelta | None
+    late: HourCounts = NO_HOUR
 
     @property
     def is_member(self) -> bool:
@@ -154,8 +155,10 @@ class ModelPool:
                 effect = self.binding.evidence.design_effect
             total = cusum(total, hour, spec, accuracy, effect)
         if total >= spec.cusum_limit:
+            late = endpoint.late.calls
+            what = f"the hour, and of {late:.0f} late ones of the day," if late else "the hour"
             message = (
-                f"{hour.errored:.0f} of {hour.calls:.0f} tool-call requests of the hour errored:"
+                f"{hour.errored:.0f} of {hour.calls:.0f} tool-call requests of {what} errored:"
                 f" the evidence for {spec.change_odds:g} times the allowed errors adds up to"
                 f" {total:.2f}, the limit is {spec.cusum_limit:g}"
             )
@@ -258,10 +261,12 @@ class ModelPool:
         read: dict[str, object] = {}
         for rule in program.rules:
             read |= facts_read(rule, roots, self.binding.scope.constants)
+        late = {"late.calls": endpoint.late.calls, "late.errored": endpoint.late.errored}
         return {
             **dict(sorted(read.items())),
             "hour.calls": endpoint.hour.calls,
             "hour.errored": endpoint.hour.errored,
+            **(late if endpoint.late.calls else {}),
             "memory.cusum": state.cusum,
             "memory.evictions": state.evictions,
             "memory.slow_failures": state.slow_failures,
@@ -292,7 +297,7 @@ def update_memory(
             message = "it left the catalog"
             changes.append(PoolChange(as_of, *own, UNKNOWN, DEPARTED, message, (), facts))
     changes.sort(key=lambda c: (c.binding, c.model, c.endpoint_id))
-    return PoolMemory(states), tuple(changes)
+    return replace(memory, states=states), tuple(changes)
 
 
 def is_member(state: PoolState | None) -> bool:

@@ -17,6 +17,9 @@ How it works
     are not scaled: those behind the eviction are the newest evidence, and in doubt they continue to
     count against the endpoint.
 
+    Evidence may arrive after its hour was closed. The memory keeps what the closed hours of the
+    last day have counted of each endpoint, so that the next tick counts the difference.
+
     INVARIANT: what remains is a possible count: 0 <= errored <= tool-call requests <= requests, and
     at least the share `keep` of the tool-call requests remains.
 """
@@ -26,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from assay.engine.policy.verdict import RuleFinding
 
@@ -102,11 +105,31 @@ class PoolState:
         return self.held_until is not None and as_of < self.held_until
 
 
+class CountedHour(NamedTuple):
+    """What has counted of one endpoint in one closed hour, without caps on tenants.
+
+    Tool-call requests and errored requests, of reported outcomes and of imported observations.
+    """
+
+    calls: int = 0
+    errored: int = 0
+    observed_calls: int = 0
+    observed_errored: int = 0
+
+
+CountedHours = Mapping[int, Mapping[str, CountedHour]]
+"""By hour, numbered from 1970, and endpoint id; a missing hour never counts again."""
+NOTHING_COUNTED: Final = CountedHour()
+LATE_HOURS: Final = 24
+"""How many hours a tick counts: the one that it closes, and earlier ones if they have grown."""
+
+
 @dataclass(frozen=True, slots=True)
 class PoolMemory:
-    """The states of all pools, by binding and endpoint id."""
+    """The states of all pools, by binding and endpoint id, and what has counted in past hours."""
 
     states: Mapping[tuple[str, str], PoolState] = field(default_factory=dict)
+    counted: CountedHours = field(default_factory=dict)
 
 
 EMPTY_MEMORY: Final = PoolMemory()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from assay.engine.world.catalog import Percentiles
 
@@ -45,13 +45,22 @@ class Counts:
     errored_requests: float
 
 
+class HourOfTraffic(NamedTuple):
+    """The tool-call requests of one hour, numbered from 1970, and those with a bad call."""
+
+    hour: int
+    calls: int
+    errored: int
+
+
 @dataclass(frozen=True, slots=True)
 class TrafficCounts:
     """One tenant's requests of one stratum at one endpoint, from one source, up to a closed hour.
 
     Counts are discounted by age, with `half_life`; `observed` is undiscounted; `hour_calls` and
     `hour_errored` belong to the last closed hour. Hours are numbered from 1970. If `observed` is
-    zero, all counts are stale.
+    zero, all counts are stale. `late` has the earlier hours of which the endpoint has other counts
+    now than when they were closed.
     """
 
     endpoint_id: str
@@ -69,6 +78,7 @@ class TrafficCounts:
     first_hour: int
     last_hour: int
     half_life: timedelta
+    late: tuple[HourOfTraffic, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
