@@ -47,7 +47,7 @@ class GracePeriod:
 
     seconds: float = 600.0
     most_bytes: int = _GIB
-    most_streams: int = 100
+    most_streams: int = 30
     spare_bytes: int = _GIB // 8
     check: float = 5.0
 
