@@ -115,7 +115,7 @@ bench-exacto: $(INSTALLED) ## Count the tool-call errors that agents get with an
 	$(BIN)/python -m tests.bench.exacto $(if $(REQUESTS),--requests $(REQUESTS))
 
 .PHONY: soak
-soak: $(INSTALLED) ## Run the long fault tests
+soak: $(INSTALLED) ## Run the long fault tests and many simulated seeds
 	$(BIN)/python -m pytest -p no:xdist tests/soak --override-ini python_files='soak_*.py'
 
 .PHONY: proto

@@ -1,0 +1,1 @@
+"""The fault harness: faults at every call, a deterministic simulation, and one checker for all."""
