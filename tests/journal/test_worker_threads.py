@@ -1,4 +1,4 @@
-"""No thread of the journal dies silently, and nobody waits for one without a bound."""
+"""No thread of the journal dies silently, and no wait for one is endless."""
 
 from __future__ import annotations
 

@@ -38,6 +38,7 @@ COMMANDS = (
     *(f"import {kind}" for kind in IMPORTS),
     *("policy check", "policy test", "policy list"),
     *(f"audit {command}" for command in AUDIT),
+    "curator repair",
 )
 ESCAPE = "\x1b"
 
@@ -65,6 +66,7 @@ def test_help_lists_exactly_the_commands() -> None:
         "outcomes",
         "policy",
         "audit",
+        "curator",
         "forward",
         "simulate",
     }
@@ -121,12 +123,12 @@ def test_a_second_migrate_has_nothing_to_do(empty_database_url: str) -> None:
     assert "nothing to do" in assay("migrate", "--database", empty_database_url).out
 
 
-def test_a_postgresql_database_has_to_be_migrated_first(empty_database_url: str) -> None:
+def test_a_database_has_to_be_created_or_migrated_before_it_is_read(
+    empty_database_url: str,
+) -> None:
     ran = assay("policy", "list", "--database", empty_database_url)
-    if empty_database_url.startswith("sqlite"):  # the embedded default needs no set-up
-        assert (ran.code, ran.err) == (0, "")
-    else:
-        assert_rejected(ran, 1, "is empty", "run `assay migrate`")
+    is_file = empty_database_url.startswith("sqlite")
+    assert_rejected(ran, 1, "no such file" if is_file else "is empty", "`assay migrate`")
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_a_decider_starts_while_its_database_is_away(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_without_a_copy_a_decider_does_not_start(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
-    url = "postgresql://nobody@127.0.0.1:1/none"
+    url = "postgresql://assay@127.0.0.1:1/none"
     ended = assay_process("serve", "--target", "decide", "--database", url, "--journal", journal)
     assert ended.code == 1
     assert "127.0.0.1" in ended.err

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, insert, select, text
+from sqlalchemy import Connection, Engine, insert, select, text
 from sqlalchemy.exc import DBAPIError
 from tests.support.databases import create_database, execute, migrate_all, running_postgresql
 from tests.support.suspended_postgresql import suspended_postgresql
@@ -81,7 +81,7 @@ def test_a_process_that_stops_ends_a_wait_that_has_already_begun(own_server: str
     database.dispose()
 
 
-Hold = Callable[[Engine], AbstractContextManager[object]]
+Hold = Callable[[Engine], AbstractContextManager[Connection]]
 
 
 @ONLY_POSTGRESQL
@@ -94,9 +94,9 @@ def test_a_writer_that_stands_still_loses_its_transaction_and_blocks_others_for_
 
     def stand_still() -> None:
         with hold(impatient) as connection:
-            connection.execute(insert(provider).values(**row))  # type: ignore[attr-defined] # a connection
+            connection.execute(insert(provider).values(**row))
             eventually(lambda: _sessions(store, "idle in transaction") == 0)
-            connection.execute(select(provider))  # type: ignore[attr-defined] # a connection
+            connection.execute(select(provider))
 
     with pytest.raises((StoreUnavailable, DBAPIError), match="idle-in-transaction"):
         stand_still()

@@ -6,8 +6,8 @@ How it works
 
     The database's clock, on PostgreSQL: if the two differ, one of them is wrong.
 
-    A clock that counts seconds since the machine was started, and that nobody sets: if the wall
-    clock has moved ahead of it since the last reading, it was set, or this machine was paused
+    The seconds since the machine was started, which cannot be set: if the wall clock has moved
+    ahead of them since the last reading, it was set, or this machine was paused
     without noticing. If the database is on another host and agrees, the wall clock was only
     corrected. Otherwise it is refused until it is set back, or until the process is started again.
 

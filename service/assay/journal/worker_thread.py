@@ -58,7 +58,7 @@ class WorkerThread:
 
     @property
     def is_dead(self) -> bool:
-        """Whether the thread has ended although nobody waited for that."""
+        """Whether the thread has ended without having been asked to."""
         return self._is_expected and not self._thread.is_alive()
 
     @property

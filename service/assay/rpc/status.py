@@ -134,7 +134,8 @@ class ErrorInterceptor(grpc.ServerInterceptor):
         if handler.unary_unary:
             unary = _guard_call(handler.unary_unary, parse, name)
             if name.startswith(_QUERIES):
-                unary.experimental_thread_pool = self._queries  # type: ignore[attr-defined] # read by grpcio
+                pool = self._queries
+                unary.experimental_thread_pool = pool  # type: ignore[attr-defined] # for grpcio
             return grpc.unary_unary_rpc_method_handler(unary, response_serializer=serialize)
         if handler.stream_stream:
             stream = self._guard_stream(handler.stream_stream, parse, name)

@@ -130,13 +130,13 @@ def open_sqlite(url: URL, ceiling: WaitCeiling, *, create: bool) -> Engine:
         found: sqlite3.Connection = sqlite3.connect(name, uri=True, **options)
         return found
 
-    def prepare(connection: sqlite3.Connection, record: Any) -> None:  # noqa: ANN401 - the pool's
+    def prepare(connection: sqlite3.Connection, record: Any) -> None:  # noqa: ANN401 - of a pool
         record.info[_FILE] = file.identity()
         connection.isolation_level = None  # the driver must not begin transactions on its own
         for pragma in _PRAGMAS:
             connection.execute(pragma)
 
-    def check(_connection: object, record: Any, _proxy: object) -> None:  # noqa: ANN401 - the pool's
+    def check(_connection: object, record: Any, _proxy: object) -> None:  # noqa: ANN401 - of a pool
         own = record.info[_FILE]
         if own is None or file.identity() != own:
             raise DisconnectionError("the database file was deleted or replaced")
