@@ -174,7 +174,10 @@ def verified(database: Engine, writer: DecisionLogWriter) -> list[int]:
     return [report.checked for report in reports]
 
 
-def test_key_and_heads_of_a_deleted_directory_are_restored(log: Engine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["directory", KEY, HEADS])
+def test_key_and_heads_that_were_deleted_are_restored(
+    log: Engine, tmp_path: Path, what: str
+) -> None:
     journal = tmp_path / "journal"
     with capture_logs() as lines:
         writer = DecisionLogWriter(journal, log)
@@ -182,7 +185,10 @@ def test_key_and_heads_of_a_deleted_directory_are_restored(log: Engine, tmp_path
         assert writer.drain()
         eventually(writer.heads)
         heads = writer.head_file.newest()
-        delete_at_once(journal)
+        if what == "directory":
+            delete_at_once(journal)
+        else:
+            (journal / what).unlink()
         eventually(lambda: "journal restored" in [line["event"] for line in lines])
         assert (journal / KEY).stat().st_mode & 0o777 == 0o600
         assert (journal / HEADS).exists()

@@ -37,7 +37,9 @@ def fill(journal: Journal, numbers: range) -> list[bytes]:
 
 
 @pytest.mark.parametrize("mode", ["write", "sync"])
-@pytest.mark.parametrize("what", ["the directory", "the stream", "a segment", "the lock"])
+@pytest.mark.parametrize(
+    "what", ["the directory", "the stream", "a segment", "the lock", "the directory, by a move"]
+)
 def test_a_deleted_file_loses_no_record(spool: Path, mode: Mode, what: str) -> None:
     sink = MemorySink()
     with Journal(spool / "journal", mode=mode, segment_bytes=1 << 12, tick=0.001) as journal:
@@ -45,7 +47,9 @@ def test_a_deleted_file_loses_no_record(spool: Path, mode: Mode, what: str) -> N
         kept = fill(journal, range(30))
         assert moving.drain(20)
         kept += fill(journal, range(30, 35))
-        if what == "the directory":
+        if what == "the directory, by a move":
+            (spool / "journal").rename(spool / "elsewhere")
+        elif what == "the directory":
             delete_at_once(spool / "journal")
         elif what == "the stream":
             delete_at_once(journal.path)

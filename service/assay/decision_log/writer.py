@@ -5,7 +5,7 @@ How it works
 Four threads work on a journal: its janitor and syncer, the shipper, and one that watches them. No
 exception ends one of them, and each shows when it last finished a round. The watching thread logs
 every trouble once when it begins and once when it is over, starts a dead shipper again, and
-restores key and heads of a directory that was deleted.
+restores key and heads that were deleted.
 """
 
 from __future__ import annotations
@@ -138,9 +138,9 @@ class DecisionLogWriter:
         """Return the signed heads stored outside the database."""
         return self.head_file.read()
 
-    def restore_key_and_heads(self) -> None:
-        """Write key and heads again after the journal's directory was deleted."""
-        self._signer.restore()
+    def restore_key_and_heads(self) -> list[str]:
+        """Write key and heads again if they were deleted; return the names of those files."""
+        return self._signer.restore()
 
     def drain(self, seconds: float = DRAIN_SECONDS) -> bool:
         """Wait until everything is shipped; return whether that was possible in time."""
@@ -188,14 +188,10 @@ class _Watch:
             log.error("shipper restarted", cause="its thread had ended")
         self._log_troubles(writer.troubles)
         self._log_counts()
-        if writer.journal.restored > self._restored:
-            restored = writer.journal.restored
-            writer.restore_key_and_heads()
-            self._restored = restored
-            log.error(
-                "journal restored",
-                cause="its directory was deleted; what other processes had left in it is lost",
-            )
+        restored, files = writer.journal.restored, writer.restore_key_and_heads()
+        if files or restored > self._restored:
+            log.error("journal restored", cause="files were deleted or moved", key_and_heads=files)
+        self._restored = restored
         return not is_last
 
     def _log_troubles(self, troubles: Mapping[str, Exception]) -> None:

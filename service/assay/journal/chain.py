@@ -76,7 +76,7 @@ class HeadSigner:
                 _create(path, _new_key(), operations)
         if path.stat().st_mode & _NOT_PRIVATE:
             raise KeyUnusable(path, "a file that only its owner may read (mode 0600)")
-        self._path = path
+        self.path = path
         self._operations = operations
         self._content = path.read_bytes()
         try:
@@ -89,11 +89,13 @@ class HeadSigner:
         self.public_key = self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         self.key_id = key_id(self.public_key)
 
-    def restore(self) -> None:
-        """Write the key's file again, if it was deleted."""
+    def restore(self) -> bool:
+        """Write the key's file again, if it was deleted; return whether it was."""
+        if self.path.exists():
+            return False
         with suppress(FileExistsError):
-            if not self._path.exists():
-                _create(self._path, self._content, self._operations)
+            _create(self.path, self._content, self._operations)
+        return True
 
     def sign(self, stream: str, seq: int, link: bytes) -> Head:
         """Return the signed head of a stream."""

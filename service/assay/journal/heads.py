@@ -27,7 +27,7 @@ from assay.journal.chain import Head, HeadSigner, chain_link
 from assay.journal.errors import HeadFileDamaged
 from assay.journal.frame import Frame
 from assay.journal.layout import remove
-from assay.journal.operating_system import REAL, FileOperations, lock
+from assay.journal.operating_system import REAL, FileOperations, is_named, lock
 from assay.journal.sink import JournalRecord, StreamPosition
 
 _FLAGS = os.O_CREAT | os.O_RDWR | os.O_APPEND
@@ -103,10 +103,9 @@ class HeadFile:
             descriptor = self._operations.open(self.path, _FLAGS, _MODE)
             try:
                 lock(descriptor)
-                with suppress(FileNotFoundError):
-                    if os.path.samestat(os.fstat(descriptor), self.path.stat()):
-                        yield descriptor
-                        return
+                if is_named(descriptor, self.path):
+                    yield descriptor
+                    return
             finally:
                 os.close(descriptor)
 
@@ -248,12 +247,15 @@ class ChainSigner:
         """The length of the file of heads."""
         return self._heads.size
 
-    def restore(self) -> None:
-        """Create the signing key and the file of heads again, if they were deleted."""
-        self._signer.restore()
-        if not self._heads.size:
-            for head in tuple(self._published.values()):
+    def restore(self) -> list[str]:
+        """Create the signing key and the file of heads again; return those that were missing."""
+        missing = [self._signer.path.name] if self._signer.restore() else []
+        published = tuple(self._published.values())
+        if published and not self._heads.size:
+            missing.append(self._heads.path.name)
+            for head in published:
                 self._heads.append(head)
+        return missing
 
     def publish(self, stream: str, position: StreamPosition, *, now: bool = False) -> None:
         """Publish a head, unless it is known, or the last one is recent and not `now`."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from assay.journal.operating_system import REAL, FileOperations, lock
+from assay.journal.operating_system import REAL, FileOperations, is_named, lock
 from assay.journal.uuid7 import uuid7
 
 # A segment is complete once its successor has the ending SEALED. NEXT marks the segment reserved
@@ -60,8 +60,8 @@ class StreamClaim:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the lock's file was deleted, probably with the journal's whole directory."""
-        return os.fstat(self.descriptor).st_nlink == 0
+        """Whether the lock's file was deleted or moved, probably with the whole directory."""
+        return not is_named(self.descriptor, self.path / LOCK)
 
     def release(self) -> None:
         """Let other processes claim the stream."""
@@ -78,7 +78,7 @@ class StreamClaim:
 def create_stream(
     directory: Path, operations: FileOperations = REAL, *, lost: str | None = None
 ) -> StreamClaim:
-    """Create a stream for this process, or the one that it `lost` because it was deleted."""
+    """Create a stream for this process, or the one that it `lost` by deletion or a move."""
     directory.mkdir(parents=True, exist_ok=True)
     new = uuid7(time.time_ns() // 1_000_000).replace("-", "")  # names sort by age
     path = directory / (lost or new)

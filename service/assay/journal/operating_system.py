@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE: reserve space without changing the size of the file
 UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
@@ -52,6 +53,14 @@ def sync_directory(path: str | os.PathLike[str]) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_named(descriptor: int, path: Path) -> bool:
+    """Return whether the path names this open file, and neither another one nor nothing."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def lock(descriptor: int, seconds: float = LOCK_SECONDS) -> None:

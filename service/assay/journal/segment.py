@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Lock
 
 from assay.journal.layout import NEXT, PRIVATE, SEALED, remove, segment_path
-from assay.journal.operating_system import FileOperations
+from assay.journal.operating_system import FileOperations, is_named
 
 FLAGS = os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_RDWR
 _CHUNK = 1 << 20  # bytes copied at a time
@@ -70,23 +70,23 @@ class Segment:
             if self._closed:
                 return
             try:
-                state = os.fstat(self.descriptor)
-                if state.st_size != self._synced:
+                size = os.fstat(self.descriptor).st_size
+                if size != self._synced:
                     self._operations.sync_data(self.descriptor)
-                    self._synced = state.st_size
-                if state.st_nlink == 0 and self.fault is None:
+                    self._synced = size
+                if self.fault is None and not self._is_in_place:
                     raise FileNotFoundError(errno.ENOENT, "the journal's files were deleted")
             except OSError as error:
                 self.fault = error  # permanent: a retry may succeed although pages were lost
                 self.limit = 0
 
     def seal(self) -> None:
-        """Sync, release the unused space and close the file; write it again if it was deleted."""
+        """Sync, release the unused space and close the file; write it again if it is missing."""
         # INVARIANT: no thread writes to this segment, now or later.
         self.sync()
         with self._lock:
             if not self._closed:
-                if os.fstat(self.descriptor).st_nlink == 0:
+                if not self._is_in_place:
                     self._write_again()
                 self._closed = True
                 try:
@@ -94,8 +94,15 @@ class Segment:
                 finally:
                     os.close(self.descriptor)
 
+    @property
+    def _is_in_place(self) -> bool:
+        """Whether the file still has its name, and was neither deleted nor moved."""
+        # INVARIANT: in this order, since the file may be renamed in between.
+        names = (segment_path(self._path, self.number, ending) for ending in (NEXT, SEALED))
+        return any(is_named(self.descriptor, name) for name in names)
+
     def _write_again(self) -> None:
-        """Copy a deleted file, which only this process can still read, to its old place."""
+        """Copy a file that was deleted or moved, and that is still open, to its old place."""
         copy = self._operations.open(
             segment_path(self._path, self.number), os.O_CREAT | os.O_TRUNC | os.O_RDWR, PRIVATE
         )
@@ -113,8 +120,8 @@ class Segment:
     def reveal(self) -> None:
         """Rename to `.seg`, which shows readers that all earlier segments are sealed."""
         revealed = segment_path(self._path, self.number, SEALED)
-        # A deleted file gets its name when it is sealed.
-        if not revealed.exists() and os.fstat(self.descriptor).st_nlink:
+        # A file that is missing gets its name when it is sealed.
+        if not revealed.exists() and self._is_in_place:
             self._operations.rename(segment_path(self._path, self.number, NEXT), revealed)
             self._operations.sync_directory(self._path)
 

@@ -11,7 +11,7 @@ Space is reserved ahead, so that a full disk is noticed before a frame is writte
 and the caller rejects its request. After a failed or short write the segment is closed to new
 frames, and the journal continues in a fresh one.
 
-If the journal's directory is deleted, the syncer and the janitor notice it within TICK: the open
+If the journal's directory is deleted or moved, syncer and janitor notice it within TICK: the open
 segments are closed to new frames. The janitor creates the directory again and writes these segments
 again from their open files, so that nothing acknowledged is lost while the process lives.
 """
@@ -226,7 +226,7 @@ class Journal:
             self._disorder = error
 
     def _restore_if_deleted(self) -> None:
-        """Create a deleted directory again, and its lock before another process can claim it."""
+        """Create a missing directory again, and its lock before another process can claim it."""
         if self._claim.is_lost:
             self._rotation.close_deleted()
             claim = create_stream(self.directory, self._operations, lost=self.stream)
