@@ -14,6 +14,8 @@ from tests.support.server_calls import decide, health_status, scrape_metrics
 from tests.support.suspended_postgresql import suspended_postgresql
 from tests.support.waiting import eventually
 
+from assay.v1 import audit_pb2, audit_pb2_grpc
+
 STORE, CURATOR, SNAPSHOT = "assay.store", "assay.curator", "assay.snapshot"
 
 
@@ -28,8 +30,12 @@ def test_a_server_notices_a_database_that_stands_still_and_recovers(tmp_path: Pa
             wait_for(channel, "SERVING", SNAPSHOT)
             metrics = str(server.ready["metrics"])
             with suspended_postgresql(url):
-                wait_for(channel, "NOT_SERVING", STORE, SNAPSHOT, CURATOR)
+                list_decisions = audit_pb2_grpc.AuditServiceStub(channel).ListDecisions
+                request = audit_pb2.ListDecisionsRequest()
+                waiting = [list_decisions.future(request, timeout=60) for _ in range(8)]
                 assert decide(channel, "lab/mixed").attempts
+                assert not any(call.done() for call in waiting)
+                wait_for(channel, "NOT_SERVING", STORE, SNAPSHOT, CURATOR)
                 assert health_status(channel, "assay.v1.RoutingService") == "SERVING"
                 assert scrape_metrics(metrics)['assay_healthy{service="assay.store"}'] == 0
             wait_for(channel, "SERVING", STORE, SNAPSHOT, CURATOR)

@@ -49,18 +49,24 @@ def causes_of(service: Service, refreshing: SupervisedLoop) -> dict[str, str]:
         found[""] = ("" if has_snapshot else _NO_SNAPSHOT) or rejecting
     refresh = refreshing.trouble or service.refresh_error
     curating = service.curator_loop.trouble if service.curator_loop else None
-    concerned = next(filter(_concerns_store, (refresh, curating)), "")
-    found[STORE] = str(troubles.get("shipping", concerned))
+    concerned = next(filter(_concerns_store, (refresh, curating)), None)
+    found[STORE] = _cause(troubles.get("shipping", concerned))
     if writer is not None:
-        found[JOURNAL] = str(troubles.get("journal", rejecting))
+        found[JOURNAL] = _cause(troubles.get("journal", rejecting))
     if {"judge", "curate"} & service.roles:
-        found[POLICY] = str(service.rule_files.error or "")
-    if service.follower is not None:
-        trouble = str(service.follower.trouble or refreshing.trouble or "")
-        found[SNAPSHOT] = trouble or ("" if has_snapshot else _NO_SNAPSHOT)
+        found[POLICY] = _cause(service.rule_files.error)
+    if service.follower is not None or service.judging is not None:
+        found[SNAPSHOT] = _cause(refresh) or ("" if has_snapshot else _NO_SNAPSHOT)
     if service.curator_loop is not None:
-        found[CURATOR] = str(curating or "")
+        found[CURATOR] = _cause(curating)
     return found
+
+
+def _cause(error: BaseException | str | None) -> str:
+    """Return the message of an error, or its name if it has none; empty without an error."""
+    if error is None or isinstance(error, str):
+        return error or ""
+    return str(error) or type(error).__name__
 
 
 def _concerns_store(error: BaseException | None) -> bool:
