@@ -62,9 +62,9 @@ class HeadFile:
         self._replace_if_large()
         with self._locked() as descriptor:
             size = os.fstat(descriptor).st_size
-            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            if size and self._operations.read(descriptor, 1, size - 1) != b"\n":
                 # Cut off an incomplete line, whose append never returned.
-                size = _end_of_lines(descriptor, size)
+                size = self._end_of_lines(descriptor, size)
                 self._operations.truncate(descriptor, size)
                 self._reserved = (-1, 0)
             self._write(descriptor, line)
@@ -150,6 +150,16 @@ class HeadFile:
                 remove(draft, self._operations)
             raise
 
+    def _end_of_lines(self, descriptor: int, size: int) -> int:
+        """Return where the last complete line ends."""
+        while size:
+            start = max(size - _CHUNK, 0)
+            found = self._operations.read(descriptor, size - start, start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            size = start
+        return 0
+
     def _heads(self) -> Iterator[Head]:
         try:
             file = self.path.open("rb")
@@ -183,17 +193,6 @@ def _line_of(head: Head) -> bytes:
         "key_id": head.key_id,
     }
     return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
-
-
-def _end_of_lines(descriptor: int, size: int) -> int:
-    """Return where the last complete line ends."""
-    while size:
-        start = max(size - _CHUNK, 0)
-        found = os.pread(descriptor, size - start, start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
-        size = start
-    return 0
 
 
 class ChainSigner:

@@ -79,7 +79,7 @@ def create_stream(
     directory: Path, operations: FileOperations = REAL, *, lost: str | None = None
 ) -> StreamClaim:
     """Create a stream for this process, or the one that it `lost` by deletion or a move."""
-    directory.mkdir(parents=True, exist_ok=True)
+    operations.make_directories(directory)
     new = uuid7(time.time_ns() // 1_000_000).replace("-", "")  # names sort by age
     path = directory / (lost or new)
     with _alone(directory):

@@ -85,7 +85,7 @@ def make_directories(path: str | os.PathLike[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class FileOperations:
-    """The calls by which journal and spool change files, and by which the spool reads them."""
+    """The calls by which journal and spool change and read files."""
 
     open: Callable[[str | os.PathLike[str], int, int], int] = os.open
     write: Callable[[int, bytes], int] = os.write

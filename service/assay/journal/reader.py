@@ -67,10 +67,10 @@ class StreamReader:
             return []
         try:
             left = max(os.fstat(descriptor).st_size - self.offset, 0)
-            data = os.pread(descriptor, min(left, CHUNK), self.offset)
+            data = self._operations.read(descriptor, min(left, CHUNK), self.offset)
             frames, stuck = self._scan(data, limit, most)
             if stuck and not frames:  # damage, or a frame longer than a chunk
-                data = os.pread(descriptor, left, self.offset)
+                data = self._operations.read(descriptor, left, self.offset)
                 frames, _ = self._scan(data, limit, most, skip=sealed)
             return frames
         finally:

@@ -108,7 +108,7 @@ class Segment:
         )
         try:
             offset = 0
-            while data := os.pread(self.descriptor, _CHUNK, offset):
+            while data := self._operations.read(self.descriptor, _CHUNK, offset):
                 if self._operations.write(copy, data) != len(data):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 offset += len(data)
