@@ -8,7 +8,7 @@ import pytest
 from tests.support.directories import fast_directory
 from tests.support.faults.processes import attempt_targets
 
-KILLS, STOPS = 60, 20
+KILLS, STOPS = 40, 12
 
 
 @pytest.mark.slow

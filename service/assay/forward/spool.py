@@ -150,6 +150,7 @@ class Spool:
         try:
             return sorted(each for each in self.directory.iterdir() if each.suffix == suffix)
         except OSError as error:
+            os.close(self._lock)  # construction has failed
             raise SpoolUnavailable(self.directory, error.strerror or "cannot be read") from error
 
     def append(self, outcome: pb.Outcome) -> bool:

@@ -31,7 +31,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sqlalchemy import event
 from tests.support.faults.invariants import (
     Promises,
     Witnesses,
@@ -51,7 +50,7 @@ from assay.journal.errors import JournalError
 from assay.journal.sink import RecordKind
 from assay.outcomes.checks import HOUR_US
 from assay.outcomes.outcome import encode_outcomes
-from assay.store.database import open_database
+from assay.store.database import end_waits, open_database
 
 ROOT = Path(assay.__file__).parent
 WATCHED = (
@@ -62,7 +61,8 @@ HOUR = 495_312
 AT_US = HOUR * HOUR_US
 RECORDS = 14
 TICK = 0.002
-BOUND_SECONDS = 12.0
+LOCK_SECONDS = 0.3  # how long a child waits for the lock of the database
+BOUND_SECONDS = 30.0  # some locks of the journal are waited for up to five seconds each
 Step = tuple[str, int]
 
 
@@ -118,13 +118,15 @@ class Place:
     def url(self) -> str:
         return f"sqlite:///{self.directory / 'assay.db'}"
 
-    def work(self, name: int, target: Target | None) -> None:
-        """Journal and ship as a process does, under a tracer; note what was acknowledged."""
+    def work(self, name: int, target: Target | None = None, *, ships: bool = True) -> None:
+        """Journal and ship as a process does, under a tracer; note what was acknowledged.
+
+        Without `ships`, it ships only as it ends.
+        """
         tracer = Tracer(target)
         tracer.start()
         database = open_database(self.url)
-        event.listen(database, "connect", _be_impatient)
-        database.dispose()
+        end_waits(database, LOCK_SECONDS)
         try:
             life = LogLife(self.directory / "journal", database, batch=3, tick=TICK)
         except (JournalError, TimeoutError):
@@ -132,7 +134,7 @@ class Place:
         notes = os.open(self.directory / f"notes-{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for number in range(RECORDS):
             self._append(life, notes, name * 100 + number)
-            if number % 4 == 3:
+            if ships and number % 4 == 3:
                 life.ship()
         life.close()
         sys.settrace(None)
@@ -181,10 +183,6 @@ def _batch(number: int) -> Any:
     return make_batch(f"batch-{number}", AT_US, traffic_of_hour(HOUR, 0, 60), decisions)
 
 
-def _be_impatient(connection: Any, _record: object) -> None:
-    connection.execute("PRAGMA busy_timeout = 100")
-
-
 def fork(run: Callable[[], None]) -> int:
     """Run something in a child process; its exit status is 0 if it returned."""
     child = os.fork()
@@ -225,7 +223,7 @@ def attempt(source: Path, directory: Path, target: Target) -> list[str]:
     if target.signal == signal.SIGSTOP:
         _, status = os.waitpid(child, os.WUNTRACED)
         if os.WIFSTOPPED(status):
-            other = fork(lambda: place.work(2, None))
+            other = fork(lambda: place.work(2, ships=False))
             if wrong := wait(other):
                 found.append(f"another process {wrong} while this one is stopped")
             os.kill(child, signal.SIGCONT)
@@ -264,7 +262,7 @@ def record_steps(source: Path, directory: Path) -> list[tuple[Step, int]]:
     """Return the watched lines that an undisturbed process runs, and how often."""
     shutil.copytree(source, directory)
     place = Place(directory)
-    assert not wait(fork(lambda: place.work(1, None)))
+    assert not wait(fork(lambda: place.work(1)))
     steps = json.loads((directory / "steps-1").read_text())
     shutil.rmtree(directory)
     return [((file, line), hits) for file, line, hits in steps]
@@ -286,6 +284,7 @@ def main() -> None:
     for number, target in enumerate(targets):
         violations = attempt(source, directory / str(number), target)
         sys.stdout.write(json.dumps({"target": str(target), "violations": violations}) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

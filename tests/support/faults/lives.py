@@ -1,7 +1,7 @@
 """One life of a process that journals and ships: the real parts, stepped by hand, without threads.
 
 `LogLife` opens a journal and its shipper as `DecisionLogWriter` does. The journal's janitor runs
-before each record instead of every ten milliseconds, so that the same steps make the same calls.
+before records and batches instead of every ten milliseconds: the same steps make the same calls.
 `drop` is a death: nothing is finished or flushed; the operating system closes the files.
 """
 
@@ -103,6 +103,8 @@ class LogLife:
 
     def ship(self) -> bool:
         """Ship one batch of each stream; return whether everything is stored."""
+        if self._is_stepped:
+            self.tidy()  # a damaged segment is shipped once it is sealed
         return self.shipper.drain(0.0)
 
     def close(self) -> None:
