@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def test_exports_the_same_rows_as_parquet_and_as_json_lines(
     ran = kept.audit("export", "--format", "jsonl", "--output", lines, "--json")
     assert (ran.code, ran.err, ran.json["decisions"]) == (0, "", 3)
     assert kept.audit("export", "--format", "parquet", "--output", table).code == 0
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (lines, table)} == {0o600}
 
     rows = rows_of(lines)
     read = [{**r, "decided_at": utc(r["decided_at"])} for r in pq.read_table(table).to_pylist()]

@@ -31,12 +31,11 @@ from psycopg.pq import Conninfo
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from assay.engine.errors import quoted
-from assay.store.time_limits import OPTION, SERVING, TimeLimits, WaitCeiling
+from assay.store.time_limits import OPTION, POOL_S, SERVING, TimeLimits, WaitCeiling
 
 Value = TypeVar("Value")
 
 CONNECT_S: Final = 5
-POOL_S: Final = 10.0
 _SILENCE_MARGIN_S: Final = 5.0  # how much later than the server's own limit the watch ends a wait
 _LEAST_CONNECT_S: Final = 2  # psycopg waits no shorter
 _DEFAULTS: Final[dict[str, object]] = {

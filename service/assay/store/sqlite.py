@@ -29,7 +29,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DisconnectionError, OperationalError
 
 from assay.engine.errors import StoreUnavailable
-from assay.store.time_limits import LOCK_S, WaitCeiling
+from assay.store.time_limits import LOCK_S, POOL_S, WaitCeiling
 
 BUSY_TIMEOUT_S: Final = 10
 WAL_LIMIT: Final = 64 * 1024 * 1024
@@ -120,7 +120,8 @@ def open_sqlite(url: URL, ceiling: WaitCeiling, *, create: bool) -> Engine:
             os.close(os.open(file.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE))
     elif not file.path.exists():
         raise FileNotFoundError(errno.ENOENT, "there is no such file; `assay migrate` creates one")
-    database = create_engine(url, execution_options={_FILE: file})
+    options = {_FILE: file}
+    database = create_engine(url, pool_timeout=POOL_S, execution_options=options)
 
     def connect(
         _dialect: object, _record: object, _names: object, options: dict[str, Any]

@@ -8,6 +8,7 @@ from typing import Final
 
 LOCK_S: Final = 10.0
 IDLE_S: Final = 8.0
+POOL_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
