@@ -32,6 +32,7 @@ from assay.journal.operating_system import FileOperations
 from assay.journal.segment import Segment, nowhere, prepare
 
 RETRY = 0.1  # seconds between attempts to reserve space where there was none
+LOOK = 0.05  # seconds between looks whether the files were moved
 
 
 class WriterSlot:
@@ -69,7 +70,7 @@ class Rotation:
         self._steady = steady
         self._size = size
         self._operations = operations
-        self._retry_at = 0.0
+        self._retry_at = self._look_at = 0.0
 
     def join(self) -> WriterSlot:
         """Return a new slot for the calling thread."""
@@ -114,8 +115,12 @@ class Rotation:
 
     def sync(self) -> None:
         """Sync every segment that is not sealed yet."""
+        now = self._steady()
+        looks = now >= self._look_at
+        if looks:
+            self._look_at = now + LOOK
         for segment in self.unsealed:
-            segment.sync()
+            segment.sync(looks=looks)
             self._note_fault(segment)
 
     def _note_fault(self, segment: Segment) -> None:

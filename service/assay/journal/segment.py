@@ -64,17 +64,21 @@ class Segment:
             return False
         return True
 
-    def sync(self) -> None:
-        """Sync new bytes to the disk; a failure is stored in `fault`."""
+    def sync(self, *, looks: bool = True) -> None:
+        """Sync new bytes to the disk; a failure is stored in `fault`.
+
+        That the file was moved is noticed if it `looks`, that it was deleted in any case.
+        """
         with self._lock:
             if self._closed:
                 return
             try:
-                size = os.fstat(self.descriptor).st_size
-                if size != self._synced:
+                state = os.fstat(self.descriptor)
+                if state.st_size != self._synced:
                     self._operations.sync_data(self.descriptor)
-                    self._synced = size
-                if self.fault is None and not self._is_in_place:
+                    self._synced = state.st_size
+                is_missing = state.st_nlink == 0 or (looks and not self._is_in_place)
+                if is_missing and self.fault is None:
                     raise FileNotFoundError(errno.ENOENT, "the journal's files were deleted")
             except OSError as error:
                 self.fault = error  # permanent: a retry may succeed although pages were lost
