@@ -101,8 +101,7 @@ def test_replay_of_decisions_per_second(ledger: Ledger) -> None:
     for number in range(REPLAYED // 2):
         recording.decide(Request(MODEL, tenant="tenant-1", request_id=f"r-{number}"))
         recording.decide(Request(f"{MODEL}:exacto", tools=2, session_id=f"s-{number}"))
-    tenants = {pseudonym: tenant for tenant, pseudonym in recording.pseudonyms.known.items()}
-    replay = Replayer(lambda _name: snapshot(), tenants, "0.1.0")
+    replay = Replayer(lambda _name: snapshot(), recording.pseudonyms.names(), "0.1.0")
 
     def replay_all() -> None:
         for record in memory.records:

@@ -28,6 +28,8 @@ def test_metrics_count_logged_and_shipped_records(database_url: str, tmp_path: P
     assert metrics["assay_journal_records_total"] == 3
     assert metrics["assay_journal_refused_records_total"] == 0
     assert metrics["assay_journal_accepting"] == 1
+    for name in ("remembered_tenants", "remembered_attempts", "unnamed_tenants_total"):
+        assert metrics[f"assay_{name}"] == 0
 
 
 def test_metrics_are_served_on_loopback_only(database_url: str, tmp_path: Path) -> None:

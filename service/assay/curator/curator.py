@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,7 +29,7 @@ import structlog
 from sqlalchemy import Engine
 
 from assay.curator.gc_pause import paused_collection
-from assay.decision_log.outcome_matching import WAITING, settle_waiting
+from assay.decision_log.outcome_matching import WAITING, settle_waiting, waiting_limit
 from assay.decision_log.retention import prune_published
 from assay.engine.errors import OperatorError
 from assay.engine.policy.policy import Policy
@@ -41,6 +41,7 @@ from assay.rule_files.compile import compile_source
 from assay.rule_files.directory import read_directory
 from assay.store.counter_cache import NOT_COUNTED, CounterCache
 from assay.store.database import with_limits, writing
+from assay.store.evidence_retention import count_deduplication, prune_deduplication
 from assay.store.lease import Lease, require_lease
 from assay.store.policies import latest_policy, number_policy
 from assay.store.pools import TickResult, last_hour, load_memory, save_tick
@@ -51,6 +52,8 @@ SETTLING: Final = timedelta(seconds=30)
 """The time that outcomes of an hour may take from the journals to the database."""
 KEPT: Final = timedelta(days=31)
 """For how long published snapshots are kept."""
+PRUNED: Final = 100_000
+"""How many rows of a table are pruned at most when hours were closed."""
 PAUSE: Final = 4.0
 """The pause after judging between hours, as a multiple of its duration; it limits the load."""
 AHEAD: Final = timedelta(minutes=5)
@@ -119,6 +122,7 @@ class Curator:
     """Judges when something is due, and passes every snapshot to `publish` once it is committed.
 
     A failure leaves everything as it was. `uncounted` counts, by kind, outcomes that were given up.
+    `sizes` has the rows of tables that are pruned, as of the last hour that was closed here.
     """
 
     def __init__(
@@ -141,6 +145,7 @@ class Curator:
         self._cache = CounterCache()
         self._pause_ends = steady()
         self.uncounted: Counter[str] = Counter()
+        self.sizes: Mapping[str, int] = {}
 
     def judge_if_changed(self, pinned: datetime | None = None) -> bool:
         """Judge without a lease if anything changed, as of now or `pinned`.
@@ -161,12 +166,18 @@ class Curator:
         self.trouble = HoursClosedAhead(end_of_hour(done), now) if done and is_ahead else None
         if is_ahead:
             return
+        is_closed = False
         for hour in hours_due(done, now):
             if not is_wanted():
                 return
             self.close_hour(lease, policy, hour)
             self.progress()
             done = hour
+            is_closed = True
+        if is_closed:
+            prune_deduplication(self._database, now, most=PRUNED)
+            self.progress()
+            self.sizes = count_deduplication(self._database)
         started = self._steady()
         if done is None or started < self._pause_ends:
             return
@@ -179,7 +190,8 @@ class Curator:
 
         Outcomes whose decision did not arrive within a day are given up first.
         """
-        given_up = settle_waiting(self._database, self._clock() - WAITING)
+        limit = waiting_limit(self._database, self._clock() - WAITING)
+        given_up = settle_waiting(self._database, limit)
         if given_up:
             log.info("outcomes waited in vain for their decision", **given_up)
             self.uncounted = self.uncounted + given_up  # swapped: metrics read it meanwhile

@@ -48,7 +48,7 @@ from assay.outcomes.outcome import (
     Uncounted,
     fingerprint,
 )
-from assay.store.database import translate_errors, writing_concurrently
+from assay.store.database import reading, translate_errors, writing_concurrently
 from assay.store.evidence_tables import outcome, waiting_outcome
 from assay.store.outcome_counters import (
     AttemptReport,
@@ -65,6 +65,9 @@ DECISIONS: Final = 0x41_73_73_61_7B
 
 WAITING: Final = timedelta(days=1)
 """How long an outcome waits for its decision."""
+
+MOST_WAITING: Final = 1_000_000
+"""How many outcomes may wait; the oldest of more are given up when an hour is closed."""
 
 _BATCH: Final = 500
 _encoder = Encoder()
@@ -206,6 +209,17 @@ def count_batches(
     _settle(connection, known, plans, settled)
     _write(connection, [batch.others for batch in new], settled)
     return settled
+
+
+def waiting_limit(database: Engine, before: datetime, most: int = MOST_WAITING) -> datetime:
+    """Return the time before which waiting is given up: `before`, or later if too many wait."""
+    received = waiting_outcome.c.received_at
+    query = select(received).order_by(received.desc()).offset(most).limit(1)
+    with reading(database) as connection:
+        newest_too_many: datetime | None = connection.scalar(query)
+    if newest_too_many is None:
+        return before
+    return max(before, newest_too_many + timedelta(microseconds=1))
 
 
 def settle_waiting(

@@ -117,14 +117,13 @@ def tenants_by_pseudonym(database: Engine) -> dict[str, str]:
     return {row.pseudonym: row.tenant for row in rows}
 
 
-def pseudonyms_by_tenant(database: Engine) -> dict[str, str]:
-    """Return the newest pseudonym of every tenant."""
-    query = select(tenant_pseudonym).order_by(
-        tenant_pseudonym.c.created_at, tenant_pseudonym.c.pseudonym
-    )
+def pseudonyms_by_tenant(database: Engine, most: int) -> dict[str, str]:
+    """Return the newest pseudonym of each tenant, of so many pseudonyms at most."""
+    newest = tenant_pseudonym.c.created_at.desc(), tenant_pseudonym.c.pseudonym.desc()
+    query = select(tenant_pseudonym).order_by(*newest).limit(most)
     with reading(database) as connection:
         rows = connection.execute(query).all()
-    return {row.tenant: row.pseudonym for row in rows}
+    return {row.tenant: row.pseudonym for row in reversed(rows)}
 
 
 SECONDS: Final = 5.0

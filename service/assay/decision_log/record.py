@@ -6,7 +6,6 @@ the seed is stored; no field can hold prompt text. Messages are not stored but r
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
@@ -18,7 +17,6 @@ from assay.engine.decide.plan import Moment
 from assay.engine.errors import AssayError
 from assay.engine.world.clock import EPOCH
 from assay.engine.world.request import Request
-from assay.journal.sink import RecordKind
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -193,23 +191,3 @@ def value_of(kind: type[_Value], found: Mapping[str, Any]) -> _Value:
 
 Append = Callable[[int, bytes], None]
 """Appends a record to the journal; raises JournalError if it is not stored."""
-
-
-class TenantPseudonyms:
-    """The pseudonyms of tenants, shared by all writers of a process; `known` are those in the log.
-
-    A pseudonym is random. Only one record maps it to the tenant's name, and that can be erased.
-    """
-
-    def __init__(self, known: Mapping[str, str] | None = None) -> None:
-        self.known = dict(known or {})
-
-    def get(self, tenant: str, at_us: int, append: Append) -> str:
-        """Return the pseudonym of a tenant, and journal a new one first; "" stays empty."""
-        if not tenant:
-            return ""
-        if tenant not in self.known:
-            created = secrets.token_hex(16)
-            append(RecordKind.TENANT, encode_tenant(tenant, created, at_us))
-            self.known.setdefault(tenant, created)
-        return self.known[tenant]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Final
@@ -51,14 +51,15 @@ class OutcomeIntake:
     """Checks outcomes, journals the accepted ones, and passes them to `update_health`.
 
     `snapshot` returns the active snapshot and raises SnapshotUnavailable before the first.
-    `pseudonym_of` maps a tenant's name, at a time in microseconds, to its pseudonym in the log.
+    `pseudonym_of` maps a tenant's name, at a time in microseconds, to its pseudonym in the log; its
+    last argument holds the tenants with settings or preferences.
     `rejected` counts rejected outcomes by reason.
     """
 
     def __init__(
         self,
         snapshot: Callable[[], Snapshot],
-        pseudonym_of: Callable[[str, int, Append], str],
+        pseudonym_of: Callable[[str, int, Append, Container[str]], str],
         append: Append,
         update_health: Callable[[Sequence[OutcomeGroup], int], None],
         *,
@@ -81,10 +82,7 @@ class OutcomeIntake:
         """
         require_batch(sent.source, sent.batch_id, sent.size)
         snapshot, now_us = self.snapshot(), self._clock_us()
-        if self._providers is None or self._providers[0] is not snapshot:
-            verdicts = [v for view in snapshot.models.values() for v in view.endpoints]
-            self._providers = snapshot, {v.endpoint_id: v.provider for v in verdicts}
-        providers = self._providers[1]
+        providers = self._providers_in(snapshot)
         if not providers:
             raise SnapshotUnavailable("its catalog is empty")
         result = check_outcomes(
@@ -95,24 +93,40 @@ class OutcomeIntake:
             reported=self._reported.get,
         )
         if result.accepted or result.tallied:
-            self._journal(sent, result, providers, now_us)
+            self._journal(sent, result, snapshot, now_us)
         if result.rejected:
             with self._rejecting:
                 self.rejected.update(fault.reason for _, fault in result.rejected)
         return result
 
+    def _providers_in(self, snapshot: Snapshot) -> Mapping[str, str]:
+        """Return the provider of each endpoint in the catalog."""
+        known = self._providers
+        if known is None or known[0] is not snapshot:
+            verdicts = [v for view in snapshot.models.values() for v in view.endpoints]
+            known = self._providers = snapshot, {v.endpoint_id: v.provider for v in verdicts}
+        return known[1]
+
+    @property
+    def remembered(self) -> int:
+        """How many attempts are remembered as reported."""
+        return len(self._reported)
+
     def _journal(
         self,
         sent: OutcomeSubmission,
         result: BatchResult,
-        providers: Mapping[str, str],
+        snapshot: Snapshot,
         now_us: int,
     ) -> None:
         """Store the accepted outcomes, and how many were rejected as late or reported before."""
         try:
             tenants = sorted({report.tenant for report in result.accepted})
-            names = {name: self._pseudonym_of(name, now_us, self._append) for name in tenants}
-            groups = group_outcomes(result.accepted, providers, names)
+            names = {
+                name: self._pseudonym_of(name, now_us, self._append, snapshot.tenants)
+                for name in tenants
+            }
+            groups = group_outcomes(result.accepted, self._providers_in(snapshot), names)
             rejected = tuple([RejectedCount(*key, n) for key, n in result.tallied.items()])
             batch = OutcomeBatch(sent.source, sent.batch_id, now_us, groups, rejected)
             self._append(RecordKind.OUTCOMES, encode_outcomes(batch))

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from assay.decision_log.record import Append, DecisionRecord, TenantPseudonyms, encode_record
+from assay.decision_log.record import Append, DecisionRecord, encode_record
+from assay.decision_log.tenant_pseudonyms import TenantPseudonyms
 from assay.engine.decide.explanation import Explanation, explain
 from assay.engine.decide.ordering import seed_for
 from assay.engine.decide.plan import Decision, Moment, Plan, plan
@@ -64,7 +65,9 @@ class Decider:
                     decision_id=decision_id,
                     at_us=at_us,
                     moment=_with_judged_health(moment, planned),
-                    tenant=self.pseudonyms.get(request.tenant, at_us, self.append),
+                    tenant=self.pseudonyms.get(
+                        request.tenant, at_us, self.append, snapshot.tenants
+                    ),
                     request=request,
                     snapshot_id=planned.snapshot_id,
                     policy_revision=planned.policy_revision,

@@ -128,6 +128,40 @@ class LogMetrics(Collector):
         )
 
 
+class EvidenceMetrics(Collector):
+    """Reads the sizes of what is remembered of tenants and reports, at each scrape."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield every metric with its present value."""
+        tenants, intake = self._service.decider.pseudonyms, self._service.intake
+        yield GaugeMetricFamily(
+            "assay_remembered_tenants", "Tenants in this process's memory.", tenants.remembered
+        )
+        yield CounterMetricFamily(
+            "assay_unnamed_tenants",
+            "Decisions and reports stored without their tenant: too many new ones.",
+            tenants.unnamed,
+        )
+        if intake is not None:
+            yield GaugeMetricFamily(
+                "assay_remembered_attempts",
+                "Attempts in this process's memory as reported.",
+                intake.remembered,
+            )
+        rows = GaugeMetricFamily(
+            "assay_evidence_rows",
+            "Rows that keep outcomes from counting twice, or wait; as of the last closed hour.",
+            labels=["table"],
+        )
+        loop = self._service.curator_loop
+        for table, number in loop.curator.sizes.items() if loop else ():
+            rows.add_metric([table], number)
+        yield rows
+
+
 class HealthMetrics(Collector):
     """Reads the health of each part, and the size of SQLite's write-ahead log, at each scrape."""
 
@@ -168,6 +202,7 @@ def metrics_at(address: str | None, service: Service, health: HealthReporter) ->
         )
     registry = CollectorRegistry()
     registry.register(HealthMetrics(health, service.settings.database))
+    registry.register(EvidenceMetrics(service))
     log_writer, intake = service.log_writer, service.intake
     if log_writer is not None and intake is not None:
         rejected = intake.rejected.copy

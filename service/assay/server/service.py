@@ -39,7 +39,8 @@ from assay.curator.lease import RowLeaseClient
 from assay.curator.loop import CuratorLoop
 from assay.decision_log.auditor import Auditor
 from assay.decision_log.queries import pseudonyms_by_tenant
-from assay.decision_log.record import TenantPseudonyms, to_micros
+from assay.decision_log.record import to_micros
+from assay.decision_log.tenant_pseudonyms import REMEMBERED, TenantPseudonyms
 from assay.decision_log.writer import (
     NO_VERIFICATION_INPUTS,
     DecisionLogWriter,
@@ -172,7 +173,7 @@ class Service:
         names: dict[str, str] = {}
         if self.log_writer is not None:
             try:
-                names = pseudonyms_by_tenant(self.settings.database)
+                names = pseudonyms_by_tenant(self.settings.database, REMEMBERED)
             except DatabaseUnreachable:
                 if self._copy is None or not self._copy.exists:
                     raise
@@ -198,7 +199,7 @@ class Service:
         Tenants that were seen meanwhile have two; later decisions use the older one.
         """
         require_current(self.settings.database, migrations_dir())
-        self.decider.pseudonyms.known |= pseudonyms_by_tenant(self.settings.database)
+        self.decider.pseudonyms.learn(pseudonyms_by_tenant(self.settings.database, REMEMBERED))
         self._is_known = True
 
     def _judge(self) -> None:
