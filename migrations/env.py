@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from alembic import context
 
 from assay.decision_log.schema import metadata
-from assay.store.database import open_database, writing
+from assay.store.database import open_database, with_limits, writing
+from assay.store.time_limits import MIGRATING
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -28,7 +29,7 @@ def run(connection: Connection) -> None:
 def run_by_url(url: str) -> None:
     """Open the database of `sqlalchemy.url` and run."""
     database = open_database(url)
-    with writing(database) as connection:
+    with writing(with_limits(database, MIGRATING)) as connection:
         run(connection)
     database.dispose()
 

@@ -7,11 +7,21 @@ from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import Engine
-from tests.support.curated_pool import START
+from tests.support.curated_pool import (
+    FIRST,
+    START,
+    FixedRules,
+    import_observations,
+    read_state,
+)
 
 from assay.curator.clock import ClockUntrusted, CuratorClock, seconds_since_boot
+from assay.curator.curator import Curator
+from assay.curator.lease import RowLeaseClient
+from assay.curator.loop import CuratorLoop
 from assay.server.settings import wall_clock
 from assay.store.clock import DatabaseTime, database_time
+from assay.store.pools import last_hour
 
 HOURS = timedelta(hours=2)
 SECOND = timedelta(seconds=1)
@@ -100,3 +110,25 @@ def test_the_database_of_this_host_is_no_second_clock(store: Engine, backend: st
         assert not found.is_remote
         assert abs(found.now - wall_clock()) < timedelta(minutes=1)
     assert seconds_since_boot() > 0
+
+
+def test_a_jump_ahead_closes_no_hour_and_curating_goes_on_afterwards(store: Engine) -> None:
+    import_observations(store)
+    clocks = Clocks(now=START + timedelta(hours=3, minutes=5))
+    curator = Curator(store, FixedRules(), clocks.trusted(), lambda _: None)
+    client = RowLeaseClient(store, "one", lambda: START)
+    loop = CuratorLoop(curator, client, 0.01, steady=lambda: clocks.seconds)
+    loop.holder.refresh()
+    loop.work()
+    before = read_state(store)
+    for _ in range(3):
+        clocks.now += timedelta(days=95)
+        clocks.pass_(timedelta(minutes=1))
+        loop.work()
+        assert "jumped ahead" in str(loop.trouble)
+        clocks.now -= timedelta(days=95)
+    assert read_state(store) == before
+    clocks.pass_(HOURS)
+    loop.work()
+    assert loop.trouble is None
+    assert last_hour(store) == FIRST + 5

@@ -125,7 +125,7 @@ class CuratorLoop:
         """Curate if this process holds the lease; a failure becomes trouble and is retried."""
         lease = self.holder.lease
         if lease is None:
-            self._trouble = None
+            self._trouble = self.curator.trouble = None
         elif self._steady() >= self._due_at:
             try:
                 self.curator.curate(lease, lambda: self.holder.lease is lease)

@@ -63,7 +63,8 @@ class SnapshotCopy:
         self, publication: Publication, snapshot: Snapshot, pause: Callable[[], object]
     ) -> None:
         """Write the copy unless it is this one already; a failure is logged and retried later."""
-        if publication == self._saved or self._steady() < self._not_before:
+        is_saved = publication == self._saved and self.exists
+        if is_saved or self._steady() < self._not_before:
             return
         try:
             self._write(publication, snapshot, pause)
