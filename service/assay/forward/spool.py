@@ -154,33 +154,30 @@ class Spool:
             raise SpoolUnavailable(self.directory, error.strerror or "cannot be read") from error
 
     def append(self, outcome: pb.Outcome) -> bool:
-        """Store an outcome and return whether its batch is full.
-
-        An outcome that finds no room is counted in `lost`.
-        """
+        """Store an outcome, or count it in `lost`; return whether its batch is full."""
         record = pb.ReportOutcomesRequest(outcomes=(outcome,)).SerializeToString()
         batch = self._open
         if batch is None or batch.count >= MAX_BATCH:
             batch = self._begin_batch()
-        header = 0 if batch.count else len(_header(batch))
-        is_full = self.bytes + header + len(record) > self._max_bytes
-        if is_full or self.unwritten_bytes + len(record) > _MAX_UNWRITTEN_BYTES:
+        size = len(record)
+        needed = size if batch.count else size + len(_header(batch))
+        is_full = self.bytes + needed > self._max_bytes
+        if is_full or self.unwritten_bytes + size > _MAX_UNWRITTEN_BYTES:
             self.troubles.fail("append", f"no room for outcomes: {self.bytes} bytes wait")
             self.lost += 1
             return False
         batch.unwritten.append(record)
         batch.count += 1
-        self.waiting[batch.path] = batch
-        self.bytes += len(record)
-        self.unwritten_bytes += len(record)
+        if batch.count == 1:
+            self.waiting[batch.path] = batch
+            self.troubles.recover("append")
+        self.bytes += size
+        self.unwritten_bytes += size
         self._write(batch)
-        self.troubles.recover("append")
         return batch.count >= MAX_BATCH
 
     def _begin_batch(self) -> SpooledBatch:
-        self.seal()
-        if self._last is not None:
-            self._close(self._last)
+        self._close(self._last)
         path = self.directory / f"{uuid7(time.time_ns() // 1_000_000)}{_SUFFIX}"
         self._open = self._last = SpooledBatch(path)
         return self._open
@@ -189,27 +186,27 @@ class Spool:
         """Write what the file lacks, as a whole or not at all; after a failure wait before that."""
         if self._write_failures and not at_once and self._steady() < self._write_again:
             return
-        outcomes, header = b"".join(batch.unwritten), b"" if batch.size else _header(batch)
-        records = header + outcomes
+        outcomes = records = b"".join(batch.unwritten)
+        if not batch.size:
+            records = _header(batch) + outcomes
         try:
             if batch.descriptor == _CLOSED:
                 batch.descriptor = self._create(batch.path)
             if batch.may_have_tail:
                 self._files.truncate(batch.descriptor, batch.size)
             batch.may_have_tail = True
-            why = _NO_SPACE
-            if self._files.write(batch.descriptor, records) == len(records):
-                why = ""
+            written = self._files.write(batch.descriptor, records)
+            why = "" if written == len(records) else _NO_SPACE
         except (OSError, SpoolUnavailable) as error:
             why = str(error)
-        self._note_write(why)
-        if why:
-            return
-        batch.may_have_tail = False
-        batch.size += len(records)
-        batch.unwritten.clear()
-        self.bytes += len(header)
-        self.unwritten_bytes -= len(outcomes)
+        if why or self._write_failures:
+            self._note_write(why)
+        if not why:
+            batch.may_have_tail = False
+            batch.size += len(records)
+            batch.unwritten.clear()
+            self.bytes += len(records) - len(outcomes)
+            self.unwritten_bytes -= len(outcomes)
 
     def _note_write(self, why: str) -> None:
         """Note why a write has failed, or that it has not."""
@@ -217,9 +214,10 @@ class Spool:
             self._write_failures += 1
             self._write_again = self._steady() + _BACKOFF.wait(self._write_failures)
             self.troubles.fail("write", f"outcomes cannot be written: {why}")
-        elif self._write_failures:
+        else:
             self._write_failures = 0
             self.troubles.recover("write")
+            self.troubles.recover("append")
 
     def _try_to_write(self) -> None:
         """Find out whether the disk takes bytes again: what it did not take is sent already."""
@@ -416,11 +414,11 @@ class Spool:
             original = path.with_suffix(_SUFFIX)
             self._put_away(original if original in self._unfinished else path, None)
 
-    def _close(self, batch: SpooledBatch) -> None:
-        if batch.descriptor != _CLOSED:
+    def _close(self, batch: SpooledBatch | None) -> None:
+        if batch is not None and batch.descriptor != _CLOSED:
             with suppress(OSError):
                 os.close(batch.descriptor)
-        batch.descriptor = _CLOSED
+            batch.descriptor = _CLOSED
         if self._last is batch:
             self._last = None
 
