@@ -18,7 +18,7 @@ AT_ONCE = Backoff(first=0.0, longest=0.0)
 class Work:
     """A task that fails so many times, and works then until it is cancelled."""
 
-    def __init__(self, *failures: Exception | None) -> None:
+    def __init__(self, *failures: BaseException | None) -> None:
         self.troubles = Troubles("work")
         self.seen: list[str] = []
         self.works = asyncio.Event()
@@ -36,15 +36,18 @@ class Work:
         await asyncio.Event().wait()
 
 
-def test_a_task_that_fails_or_returns_is_started_again_and_shows_meanwhile() -> None:
+def test_a_task_that_fails_returns_or_is_cancelled_is_started_again_and_shows_meanwhile() -> None:
     async def main() -> None:
-        work, supervisor = Work(ValueError("odd"), None), Supervisor(AT_ONCE)
+        work = Work(ValueError("odd"), None, asyncio.CancelledError())
+        supervisor = Supervisor(AT_ONCE)
         with capture_logs() as logs:
             async with supervisor.running(work):
                 await asyncio.wait_for(work.works.wait(), 10)
-        assert [seen.rpartition(": ")[2] for seen in work.seen] == ["", "odd", "it returned"]
+        assert [seen.rpartition(": ")[2] for seen in work.seen] == [
+            "", "odd", "it returned", "it was cancelled",
+        ]  # fmt: skip
         assert str(work.troubles) == ""
-        assert supervisor.restarts == {"work": 2}
+        assert supervisor.restarts == {"work": 3}
         assert [each["event"] for each in logs] == ["task failed", "failing", "works again"]
 
     asyncio.run(main())

@@ -78,11 +78,15 @@ class Supervisor:
                 await runner
 
     async def _run(self, task: LongLivedTask) -> None:
-        failures, troubles = 0, task.troubles
+        failures, troubles, own = 0, task.troubles, asyncio.current_task()
         while True:
             try:
                 await task.run()
                 why = "it returned"
+            except asyncio.CancelledError:
+                if own is None or own.cancelling():
+                    raise
+                why = "it was cancelled"  # a call that it awaited was, not the task
             except Exception as error:
                 why = f"{type(error).__name__}: {error}"
                 log.exception("task failed", part=troubles.part)
