@@ -39,7 +39,7 @@ from tests.support.faults.invariants import (
     pool_violations,
 )
 from tests.support.faults.lives import ship_until_done
-from tests.support.faults.simulated_server import ACTIONS, SimulatedServer, SimulatedTime
+from tests.support.faults.simulated_server import ACTIONS, GRACE_S, SimulatedServer, SimulatedTime
 from tests.support.faults.workload import (
     SOURCE,
     encode_decision,
@@ -60,6 +60,8 @@ PARTS: Final = 4
 DECISIONS: Final = 2
 """Decisions of each part of an hour."""
 QUIET_ROUNDS: Final = 40
+MOST_AGE_S: Final = GRACE_S - 60.0
+"""The age of a copy of the database that servers make up for."""
 DATABASE_FAULTS: Final[tuple[DatabaseFault, ...]] = (
     "statement", "commit", "after commit", "die", "die after commit",
 )  # fmt: skip
@@ -112,6 +114,7 @@ class Simulation:
         self.live: dict[str, SimulatedServer] = {}
         self.away_until = 0.0
         self.copy: sqlite3.Connection | None = None
+        self.copied_at = 0.0
 
     # --- the run ---
 
@@ -255,7 +258,7 @@ class Simulation:
         if server is not None:
             kinds += ["database"] * 4 + ["file"] * 3 + ["die", "stall", "clock"]
         if self.restores:
-            kinds += ["copy", "restore"]
+            kinds += ["restore"] * 4 if self._has_copy else ["copy"]
         kind = draw.choice(kinds)
         words = kind
         if kind == "away":
@@ -303,20 +306,25 @@ class Simulation:
     def _open(self) -> Engine:
         return open_database(f"sqlite:///{self.place / 'assay.db'}")
 
+    @property
+    def _has_copy(self) -> bool:
+        return self.copy is not None and self.time.seconds - self.copied_at <= MOST_AGE_S
+
     def _copy_database(self) -> None:
-        self.copy = sqlite3.connect(":memory:")
+        self.copy, self.copied_at = sqlite3.connect(":memory:"), self.time.seconds
         with sqlite3.connect(self.place / "assay.db") as source:
             source.backup(self.copy)
         source.close()
 
     def _restore_database(self) -> None:
-        """Put an older copy in the place of the database, as a failover does."""
-        if self.copy is None:
-            return
+        """Put a copy in the place of the database, as a failover does, within the grace period."""
+        assert self.copy is not None
         target = sqlite3.connect(self.place / "assay.db")
         self.copy.backup(target)
         target.close()
+        self.copy = None
         if not self.late:
+            self._move(self.time.seconds + 6.0)  # an idle shipper notices within five seconds
             self.settle()
 
     # --- rest ---
