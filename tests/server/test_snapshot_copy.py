@@ -80,3 +80,14 @@ def test_without_room_for_the_copy_the_snapshot_is_activated_and_the_copy_is_wri
     seconds = 60.0
     follower.following.follow()
     assert Follower(store, SnapshotCopy(folder)).following.resume()
+
+
+def test_a_copy_that_was_deleted_is_written_again(
+    bench: CuratorBench, store: Engine, tmp_path: Path
+) -> None:
+    bench.work_until(3)
+    follower = Follower(store, SnapshotCopy(tmp_path))
+    follower.following.follow()
+    (tmp_path / NAME).unlink()
+    assert not follower.following.follow()
+    assert Follower(store, SnapshotCopy(tmp_path)).following.resume()
