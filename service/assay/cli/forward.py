@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import resource
 import signal
@@ -80,6 +81,7 @@ def forward_command(
             address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             slugs = sorted(connections.by_slug)
             log.info("forwarding", http=address, server=server, providers=slugs)
+            gc.freeze()  # modules and settings stay: collections need not visit them
             await uvicorn_server.serve(sockets=[listening])
 
     with listening, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
