@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
 
 import pytest
-from tests.support.catalogs import DEMO_CATALOGS, KIMI_CSV, POLICY, ROOT
+from tests.support.catalogs import DEMO_CATALOGS, KIMI, KIMI_CSV, POLICY, ROOT
+from tests.support.commands import assay
 from tests.support.databases import DatabasePool
 from tests.support.documents import page
 from tests.support.processes import AssayProcess, environment, running
@@ -42,15 +44,17 @@ class Desk:
     def run(self, command: str) -> str:
         """Run a command as written, and return its output."""
         name, *arguments = shlex.split(command)
-        program = [sys.executable, "-m", "assay.cli"] if name == "assay" else [name]
-        in_journal = any(words in command for words in IN_JOURNAL)
+        folder = self.journal if any(words in command for words in IN_JOURNAL) else self.folder
+        if name == "assay":
+            with chdir(folder), pytest.MonkeyPatch.context() as changed:
+                for variable in os.environ.keys() - self.environment.keys():
+                    changed.delenv(variable)
+                changed.setenv("HOME", str(self.folder))
+                ended = assay(*arguments)
+            assert ended.code == 0, f"{command}\n{ended.out}\n{ended.err}"
+            return ended.out
         done = subprocess.run(
-            [*program, *arguments],
-            cwd=self.journal if in_journal else self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
+            [name, *arguments], cwd=folder, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         return done.stdout
@@ -156,7 +160,8 @@ def test_the_questions_of_auditors_are_answered(desk: Desk) -> None:
 def test_replicas_run_as_operators_are_shown(
     desk: Desk, empty_databases: DatabasePool, tmp_path: Path
 ) -> None:
-    migrate, *serve = OPERATIONS.commands()
+    commands = OPERATIONS.commands()
+    serve = [command for command in commands if command.startswith("assay serve ")]
     assert len(serve) >= 3
     with empty_databases.lend() as url, ExitStack() as stack:
 
@@ -164,7 +169,7 @@ def test_replicas_run_as_operators_are_shown(
             command = re.sub(r"postgresql://\S+", url, command)
             return command.replace("/var/lib/assay", str(tmp_path))
 
-        assert desk.run(real(migrate)).strip()
+        assert desk.run(real(only(commands, "migrate"))).strip()
         for command in serve:
             _, verb, *arguments = shlex.split(real(command))
             if "--listen" not in arguments:
@@ -176,6 +181,14 @@ def test_replicas_run_as_operators_are_shown(
                 for argument in arguments
             ]
             stack.enter_context(running("serving", verb, *arguments, folder=desk.folder))
+
+
+def test_the_commands_of_operators_run_as_shown(desk: Desk) -> None:
+    commands = [command for command in OPERATIONS.commands() if stops(command)]
+    assert len(commands) >= 3
+    for command in commands:
+        if "postgresql://" not in command:
+            assert desk.run(command).strip(), command
 
 
 @pytest.mark.slow
@@ -194,9 +207,14 @@ def test_pip_installs_a_checkout(tmp_path: Path) -> None:
 @pytest.mark.skipif(
     not (ROOT / ".venv" / ".installed").exists(), reason="`make venv` has not run in this checkout"
 )
-def test_make_demo_prints_what_the_readme_shows() -> None:
+def test_make_demo_prints_what_the_readme_shows(tmp_path: Path) -> None:
     done = subprocess.run(
-        [MAKE or "", "demo"], cwd=ROOT, capture_output=True, text=True, check=False
+        [MAKE or "", "demo"],
+        cwd=ROOT,
+        env=environment(HOME=str(tmp_path), TMPDIR=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     assert done.returncode == 0, done.stderr
@@ -204,6 +222,14 @@ def test_make_demo_prints_what_the_readme_shows() -> None:
     printed = [line.split() for line in done.stdout.splitlines()]
     missing = [line for line in shown.splitlines() if line.split() not in printed]
     assert missing == []
+    assert "301 models, 863 endpoints, 11 observations" in done.stdout
+    for suffix in ("", ":exacto", ":nitro", ":floor", ":exacto:floor"):
+        assert f"{KIMI}{suffix} with 2 tools" in done.stdout
+    exacto = done.stdout.split(f"{KIMI}:exacto with 2 tools")[1].split(f"{KIMI}:nitro with")[0]
+    for words in ("4 serve", "9 left out", "deepinfra", "ACCURACY", "PROPENSITY", "groq"):
+        assert words in exacto
+    assert "EVIDENCE_ABSENT" in exacto
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

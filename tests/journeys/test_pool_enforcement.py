@@ -332,28 +332,3 @@ def test_a_stock_client_with_reflection_only_can_decide(observed: str, tmp_path:
         )
 
     assert {attempt["tag"] for attempt in json.loads(ended.stdout)["attempts"]} == MEMBERS
-
-
-def test_the_demo_shows_attempts_and_reasons(tmp_path: Path) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "assay.cli", "demo"],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=tmp_path,
-        env=environment(HOME=str(tmp_path), COLUMNS="160", TMPDIR=str(tmp_path)),
-    )
-
-    assert ended.stderr == ""
-    shown = ended.stdout
-    sys.stdout.write(shown.splitlines()[-1])  # the duration is printed, never checked
-    assert "301 models, 863 endpoints, 11 observations" in shown
-    for suffix in ("", ":exacto", ":nitro", ":floor", ":exacto:floor"):
-        assert f"{KIMI}{suffix} with 2 tools" in shown
-    exacto = shown.split(f"{KIMI}:exacto with 2 tools")[1].split(f"{KIMI}:nitro with")[0]
-    assert "4 serve" in exacto
-    assert "9 left out" in exacto
-    for words in ("deepinfra", "ACCURACY", "PROPENSITY", "EVIDENCE_ABSENT", "groq"):
-        assert words in exacto
-    assert list(tmp_path.iterdir()) == []
