@@ -22,7 +22,8 @@ from assay.decision_log.schema import metadata
 from assay.decision_log.streams import records
 from assay.engine.errors import StoreUnavailable
 from assay.store.database import open_database, reading, with_limits, writing
-from assay.store.migration import alembic_config, migrate, require_current
+from assay.store.migration import alembic_config, migrate
+from assay.store.schema_version import require_current
 from assay.store.time_limits import MIGRATING
 
 HEAD = "0008"

@@ -22,7 +22,7 @@ from assay.store.database import (
     reading,
     with_limits,
 )
-from assay.store.migration import migrate, require_current
+from assay.store.schema_version import require_current
 from assay.store.snapshots import latest_published, published_at
 from assay.store.time_limits import PATIENT, TimeLimits
 
@@ -73,6 +73,8 @@ def open_for_serving(url: str | None, *, may_be_away: bool) -> Iterator[Engine]:
 
 def _require_current(database: Engine) -> None:
     if database.dialect.name == "sqlite" and _is_empty(database):
+        from assay.store.migration import migrate  # noqa: PLC0415 - imports alembic, rarely needed
+
         migrate(database, migrations_dir())
     require_current(database, migrations_dir())
 

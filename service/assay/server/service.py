@@ -75,8 +75,8 @@ from assay.server.settings import (
 from assay.server.snapshot_copy import SnapshotCopy
 from assay.server.snapshot_follower import CatalogWorld, SnapshotFollower
 from assay.store.database import DatabaseUnreachable, end_waits
-from assay.store.migration import require_current
 from assay.store.preferences import PreferenceStore
+from assay.store.schema_version import require_current
 
 Role = Literal["follow", "judge", "decide", "query", "curate"]
 Target = Literal["all", "decide", "query", "curate"]

@@ -1,4 +1,4 @@
-"""The schema version of the database: migrate it, or require the current one.
+"""Migrations of the database.
 
 `directory` is the one that holds `migrations/`.
 """
@@ -15,8 +15,8 @@ from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine
 
-from assay.engine.errors import StoreUnavailable, quoted
-from assay.store.database import masked, reading, writing
+from assay.engine.errors import StoreUnavailable
+from assay.store.database import masked, writing
 
 
 def migrate(
@@ -34,24 +34,6 @@ def migrate(
             message = f"database {masked(database.url)} at revision {before or 'none'}: {error}"
             raise StoreUnavailable(message) from error
         return before, _revision(connection)
-
-
-def require_current(database: Engine, directory: Path) -> None:
-    """Raise StoreUnavailable unless the schema is the one of this Assay."""
-    script = ScriptDirectory.from_config(alembic_config(directory))
-    needed = script.get_current_head()
-    with reading(database) as connection:
-        found = _revision(connection)
-    if found == needed:
-        return
-    name = f"database {masked(database.url)}"
-    if found is None:
-        message = f"{name} is empty, this Assay needs {needed}: run `assay migrate`"
-    elif found in {step.revision for step in script.walk_revisions()}:
-        message = f"{name} is at revision {found}, this Assay needs {needed}: run `assay migrate`"
-    else:
-        message = f"{name} is at revision {quoted(found)}, newer than this Assay's {needed}"
-    raise StoreUnavailable(message)
 
 
 def alembic_config(directory: Path) -> Config:
