@@ -104,6 +104,29 @@ def test_a_sync_that_fails_in_an_unexpected_way_rejects_records_and_goes_on(spoo
         journal.append(CHAINED, make_payload(0, 2))
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_records_are_synced_by_their_own_threads_once_the_syncer_is_dead(spool: Path) -> None:
+    synced: list[int] = []
+    dies = [True]
+
+    def sync_data(descriptor: int) -> None:
+        if dies and dies.pop():
+            raise SystemExit
+        synced.append(descriptor)
+        REAL.sync_data(descriptor)
+
+    operations = replace(REAL, sync_data=sync_data)
+    with Journal(spool, mode="sync", tick=0.001, operations=operations) as journal:
+        with pytest.raises(JournalFailed, match="broken off"):
+            journal.append(CHAINED, make_payload(0, 0))
+        eventually(lambda: journal.trouble)
+        assert str(journal.trouble) == "thread journal-syncer has ended"
+        for number in range(1, 4):
+            before = len(synced)
+            journal.append(CHAINED, make_payload(0, number))
+            assert len(synced) > before
+
+
 def test_a_record_waits_for_a_disk_that_does_not_answer_only_for_a_while(
     spool: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
