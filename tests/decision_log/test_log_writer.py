@@ -148,7 +148,8 @@ def test_a_dead_shipper_is_reported_and_started_again(log: Engine, tmp_path: Pat
         assert not dies
         eventually(lambda: writer.trouble is None)
         writer.close()
-    assert "shipper restarted" in [line["event"] for line in lines]
+    restarted = [line["thread"] for line in lines if line["event"] == "thread restarted"]
+    assert restarted == ["assay-shipper"]
 
 
 def test_closing_does_not_wait_for_a_database_that_hangs(log: Engine, tmp_path: Path) -> None:

@@ -125,6 +125,9 @@ def test_records_are_synced_by_their_own_threads_once_the_syncer_is_dead(spool: 
             before = len(synced)
             journal.append(CHAINED, make_payload(0, number))
             assert len(synced) > before
+        assert journal.restart_dead_threads() == ["journal-syncer"]
+        journal.append(CHAINED, make_payload(0, 4))
+        assert journal.trouble is None
 
 
 def test_a_record_waits_for_a_disk_that_does_not_answer_only_for_a_while(

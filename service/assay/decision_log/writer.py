@@ -4,7 +4,7 @@ How it works
 ------------
 Four threads work on a journal: its janitor and syncer, the shipper, and one that watches them. No
 exception ends one of them, and each shows when it last finished a round. The watching thread logs
-every trouble once when it begins and once when it is over, starts a dead shipper again, and
+every trouble once when it begins and once when it is over, starts dead threads again, and
 restores key and heads that were deleted.
 """
 
@@ -138,6 +138,14 @@ class DecisionLogWriter:
         """Return the signed heads stored outside the database."""
         return self.head_file.read()
 
+    def restart_dead_threads(self) -> list[str]:
+        """Start the shipper, janitor and syncer again if they have ended; return which had."""
+        dead = self.journal.restart_dead_threads()
+        if self.thread.is_dead:
+            self.thread.start()
+            dead.append(self.thread.name)
+        return dead
+
     def restore_key_and_heads(self) -> list[str]:
         """Write key and heads again if they were deleted; return the names of those files."""
         return self._signer.restore()
@@ -183,10 +191,9 @@ class _Watch:
         """Look once, after a wait; return whether there are more rounds."""
         is_last = self._stop.wait(WATCH_SECONDS)
         writer = self._writer
-        if writer.thread.is_dead and not is_last:
-            writer.thread.start()
-            log.error("shipper restarted", cause="its thread had ended")
         self._log_troubles(writer.troubles)
+        for thread in [] if is_last else writer.restart_dead_threads():
+            log.error("thread restarted", thread=thread, cause="it had ended")
         self._log_counts()
         restored, files = writer.journal.restored, writer.restore_key_and_heads()
         if files or restored > self._restored:

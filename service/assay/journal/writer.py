@@ -172,6 +172,17 @@ class Journal:
             return JournalFailed(self.directory, f"records could not be synced: {reason}")
         return self._syncer.thread.trouble or self._janitor.trouble
 
+    def restart_dead_threads(self) -> list[str]:
+        """Start the janitor and the syncer again if they have ended; return which had."""
+        dead = []
+        if self._janitor.is_dead:
+            self._janitor.start()
+            dead.append(self._janitor.name)
+        if self._syncer.thread.is_dead:
+            self._syncer.start()
+            dead.append(self._syncer.thread.name)
+        return dead
+
     @property
     def sync_failures(self) -> int:
         """How often records could not be synced: they may not survive a power failure."""
@@ -280,7 +291,7 @@ class _Syncer:
         self._rotation = rotation
         self._tick = tick
         self._open = _SyncRound()
-        self._stopping = self._stopped = False
+        self._stopping = self._stopped = self._died = False
         lock = Lock()
         self._work, self._done = Condition(lock), Condition(lock)
         late_after = tick + LATE_SECONDS
@@ -289,6 +300,7 @@ class _Syncer:
         )
 
     def start(self) -> None:
+        self._died = False
         self.thread.start()
 
     def stop(self) -> None:
@@ -301,7 +313,7 @@ class _Syncer:
     def commit(self, segment: Segment) -> OSError | None:
         """Wait until the caller's frame is on the disk; return why that is not certain, if so."""
         with self._work:
-            if not self._stopped:
+            if not (self._stopped or self._died):
                 joined = self._open
                 if not joined.is_wanted:
                     joined.is_wanted = True
@@ -327,7 +339,7 @@ class _Syncer:
         except Exception:
             raise  # the next round tries again
         except BaseException:
-            self._stopping = True  # the thread ends: later threads sync for themselves
+            self._died = True  # until it is started again, threads sync for themselves
             raise
         finally:
             with self._work:
