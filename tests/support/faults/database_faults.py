@@ -7,6 +7,7 @@ ordinary error. An error after the commit leaves the caller in doubt, as a lost 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from typing import Literal
 
 from sqlalchemy import Connection, Engine, event
@@ -28,6 +29,7 @@ class DatabaseFaults:
         self.struck = 0
         self._fault: DatabaseFault | None = None
         self._calls = 0
+        self._meanwhile: Callable[[], None] | None = None
         event.listen(database, "before_cursor_execute", self._on_statement)
         event.listen(database, "commit", self._on_commit)
 
@@ -35,9 +37,13 @@ class DatabaseFaults:
         """Let a statement or commit fail once, after so many others."""
         self._fault, self._calls = fault, calls
 
+    def pause(self, calls: int, meanwhile: Callable[[], None]) -> None:
+        """Let something happen before a statement that reads, after so many others."""
+        self._meanwhile, self._calls = meanwhile, calls
+
     def disarm(self) -> None:
         """Let everything succeed from now on."""
-        self._fault, self.is_away = None, False
+        self._fault, self._meanwhile, self.is_away = None, None, False
 
     def _is_due(self, *, commits: bool) -> bool:
         if self._fault is None or (self._fault in AT_COMMIT) != commits:
@@ -45,7 +51,13 @@ class DatabaseFaults:
         self._calls -= 1
         return self._calls < 0
 
-    def _on_statement(self, *_: object) -> None:
+    def _on_statement(self, connection: Connection, *_: object) -> None:
+        writes = connection.get_execution_options().get("assay_writes", False)
+        if self._meanwhile is not None and not writes:
+            self._calls -= 1
+            if self._calls < 0:
+                meanwhile, self._meanwhile = self._meanwhile, None
+                meanwhile()
         if self.is_away or self._is_due(commits=False):
             self._strike("statement" if self.is_away else self._fault)
 

@@ -68,8 +68,8 @@ DATABASE_FAULTS: Final[tuple[DatabaseFault, ...]] = (
 FILE_KINDS: Final[tuple[Kind, ...]] = ("refused", "short", "torn", "done", "die")
 
 
-class Violation(AssertionError):
-    """An invariant does not hold."""
+class Violation(BaseException):
+    """An invariant does not hold; the code under test cannot catch this."""
 
 
 @dataclass
@@ -257,6 +257,7 @@ class Simulation:
         kinds = ["away", "steal lease"]
         if server is not None:
             kinds += ["database"] * 4 + ["file"] * 3 + ["die", "stall", "clock"]
+            kinds += ["overtake"] * 2 * self.curates
         if self.restores:
             kinds += ["restore"] * 4 if self._has_copy else ["copy"]
         kind = draw.choice(kinds)
@@ -286,6 +287,10 @@ class Simulation:
             )
             server.files.arm(file_fault)
             return str(file_fault)
+        if kind == "overtake":
+            calls = draw.randrange(25)
+            server.faults.pause(calls, lambda: self._overtake(server))
+            return f"overtaken after {calls}"
         if kind == "die":
             self.kill(server, "at rest")
         elif kind == "stall":
@@ -302,6 +307,16 @@ class Simulation:
         if self.draw.random() < 0.8:
             return_lease(database, lease)
         database.dispose()
+
+    def _overtake(self, slow: SimulatedServer) -> None:
+        """Let the others take the lease and curate while one stands still in the middle of it."""
+        self.note(f"{slow.name} stands still")
+        database = self._open()
+        return_lease(database, take_any_lease(database, "thief"))
+        database.dispose()
+        for name in [each for each in self.live if each != slow.name]:
+            self.step(name, "lease")
+            self.step(name, "curate")
 
     def _open(self) -> Engine:
         return open_database(f"sqlite:///{self.place / 'assay.db'}")
