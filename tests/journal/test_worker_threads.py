@@ -116,7 +116,7 @@ def test_records_are_synced_by_their_own_threads_once_the_syncer_is_dead(spool: 
         REAL.sync_data(descriptor)
 
     operations = replace(REAL, sync_data=sync_data)
-    with Journal(spool, mode="sync", tick=0.001, operations=operations) as journal:
+    with Journal(spool, mode="sync", tick=60, operations=operations) as journal:
         with pytest.raises(JournalFailed, match="broken off"):
             journal.append(CHAINED, make_payload(0, 0))
         eventually(lambda: journal.trouble)
