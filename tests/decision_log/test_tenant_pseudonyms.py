@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 
-from assay.decision_log.tenant_pseudonyms import NEW_AT_ONCE, REMEMBERED, TenantPseudonyms
+from assay.decision_log.record import NEW_AT_ONCE, REMEMBERED, TenantPseudonyms
 
 
 class Records:

@@ -6,7 +6,9 @@ the seed is stored; no field can hold prompt text. Messages are not stored but r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import secrets
+import time
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -17,6 +19,7 @@ from assay.engine.decide.plan import Moment
 from assay.engine.errors import AssayError
 from assay.engine.world.clock import EPOCH
 from assay.engine.world.request import Request
+from assay.journal.sink import RecordKind
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -191,3 +194,92 @@ def value_of(kind: type[_Value], found: Mapping[str, Any]) -> _Value:
 
 Append = Callable[[int, bytes], None]
 """Appends a record to the journal; raises JournalError if it is not stored."""
+
+
+REMEMBERED: Final = 32_768
+"""Tenants, at least, that a process remembers; at most twice as many, about 11 MB."""
+NEW_AT_ONCE: Final = 10_000
+NEW_PER_SECOND: Final = 1.0
+
+
+class TenantPseudonyms:
+    """The pseudonyms of tenants, shared by all writers of a process; `known` are those in the log.
+
+    A pseudonym is random. Only one record maps it to the tenant's name, and that can be erased. A
+    tenant may have several: one for each process that met it first, or again after it forgot it.
+
+    Callers choose the names of tenants and could invent any number of them. So a process remembers
+    a bounded number, and creates new pseudonyms at a bounded rate. A tenant beyond that which has
+    neither settings nor preferences is logged as one without a name: no plan depends on it, and its
+    outcomes share the caps of all such tenants.
+
+    `unnamed` counts decisions and reports that were stored without their tenant.
+    """
+
+    def __init__(
+        self,
+        known: Mapping[str, str] | None = None,
+        *,
+        remembered: int = REMEMBERED,
+        new_at_once: int = NEW_AT_ONCE,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.unnamed = 0
+        self._remembered = remembered
+        self._newer: dict[str, str] = {}
+        self._older: dict[str, str] = {}
+        self._new_at_once = new_at_once
+        self._steady = steady
+        self._allowance, self._allowed_at = float(new_at_once), steady()
+        self.learn(known or {})
+
+    def learn(self, known: Mapping[str, str]) -> None:
+        """Add pseudonyms that are in the log."""
+        newer = self._newer
+        newer.update(known)
+        if len(newer) >= self._remembered:
+            self._newer, self._older = {}, newer
+
+    def names(self) -> dict[str, str]:
+        """Return the tenants that are remembered, by pseudonym."""
+        known = {**self._older, **self._newer}
+        return {pseudonym: tenant for tenant, pseudonym in known.items()}
+
+    @property
+    def remembered(self) -> int:
+        """How many tenants are remembered, some of them twice for a while."""
+        return len(self._newer) + len(self._older)
+
+    def get(
+        self, tenant: str, at_us: int, append: Append, configured: Container[str] = frozenset()
+    ) -> str:
+        """Return the pseudonym of a tenant, and journal a new one first.
+
+        Returns "" for no tenant, and for one that is neither known nor `configured`, which means
+        that it has settings or preferences, if too many are new.
+        """
+        if not tenant:
+            return ""
+        found = self._newer.get(tenant)
+        if found is not None:
+            return found
+        if (found := self._older.get(tenant)) is not None:
+            self.learn({tenant: found})
+            return found
+        if tenant not in configured and not self._take_allowance():
+            self.unnamed += 1
+            return ""
+        created = secrets.token_hex(16)
+        append(RecordKind.TENANT, encode_tenant(tenant, created, at_us))
+        self.learn({tenant: created})
+        return created
+
+    def _take_allowance(self) -> bool:
+        """Whether one more pseudonym may be created; threads that race may get a few too many."""
+        now = self._steady()
+        gained = (now - self._allowed_at) * NEW_PER_SECOND
+        allowance = min(self._allowance + gained, float(self._new_at_once))
+        if allowance < 1.0:
+            return False
+        self._allowance, self._allowed_at = allowance - 1.0, now
+        return True

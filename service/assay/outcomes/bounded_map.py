@@ -26,20 +26,9 @@ class BoundedMap(Generic[Key, Value]):
         found = self._newer.get(key)
         return self._older.get(key) if found is None else found
 
-    def renew(self, key: Key) -> Value | None:
-        """Return the value of a key, if it is still there, and count it as new."""
-        found = self._newer.get(key)
-        if found is None and (found := self._older.get(key)) is not None:
-            self.update({key: found})
-        return found
-
     def __len__(self) -> int:
-        """How many entries there are; those that were renewed count twice for a while."""
+        """How many entries there are; those that were set again count twice for a while."""
         return len(self._newer) + len(self._older)
-
-    def items(self) -> list[tuple[Key, Value]]:
-        """Return all entries."""
-        return [*{**self._older, **self._newer}.items()]
 
     def update(self, entries: Mapping[Key, Value]) -> None:
         """Add entries; when the newer half is full, the older half is forgotten."""

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from assay.decision_log.record import Append, DecisionRecord, encode_record
-from assay.decision_log.tenant_pseudonyms import TenantPseudonyms
+from assay.decision_log.record import Append, DecisionRecord, TenantPseudonyms, encode_record
 from assay.engine.decide.explanation import Explanation, explain
 from assay.engine.decide.ordering import seed_for
 from assay.engine.decide.plan import Decision, Moment, Plan, plan

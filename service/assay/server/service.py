@@ -39,8 +39,7 @@ from assay.curator.lease import RowLeaseClient
 from assay.curator.loop import CuratorLoop
 from assay.decision_log.auditor import Auditor
 from assay.decision_log.queries import pseudonyms_by_tenant
-from assay.decision_log.record import to_micros
-from assay.decision_log.tenant_pseudonyms import REMEMBERED, TenantPseudonyms
+from assay.decision_log.record import REMEMBERED, TenantPseudonyms, to_micros
 from assay.decision_log.writer import (
     NO_VERIFICATION_INPUTS,
     DecisionLogWriter,
