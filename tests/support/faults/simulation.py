@@ -22,6 +22,7 @@ import random
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -38,7 +39,7 @@ from tests.support.faults.invariants import (
     log_violations,
     pool_violations,
 )
-from tests.support.faults.lives import ship_until_done
+from tests.support.faults.lives import LogLife, ship_until_done
 from tests.support.faults.simulated_server import ACTIONS, GRACE_S, SimulatedServer, SimulatedTime
 from tests.support.faults.workload import (
     SOURCE,
@@ -354,8 +355,15 @@ class Simulation:
                 break
         self._require(f"{each.name} is never acknowledged" for each in self.pending)
         for server in list(self.live.values()):
-            ship_until_done(server.log.ship, 200)
+            ship_until_done(partial(self._ship_later, server.log), 200)
         self.note("settled")
+
+    def _ship_later(self, log: LogLife) -> bool:
+        """Ship a round half a second later: a stored stream is looked at again only after five."""
+        is_done = log.ship()
+        if not is_done:
+            self._move(self.time.seconds + 0.5)
+        return is_done
 
     def _end_faults(self) -> None:
         self.away_until = 0.0
