@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 from sqlalchemy import Engine
 from tests.support.databases import (
@@ -113,3 +114,12 @@ def store(database_url: str) -> Iterator[Engine]:
     database = open_database(database_url)
     yield database
     database.dispose()
+
+
+@pytest.fixture
+def logging_of_every_level() -> Iterator[None]:
+    """Undo for a while what commands in this process have configured."""
+    configured = structlog.get_config()
+    structlog.reset_defaults()
+    yield
+    structlog.configure(**configured)

@@ -11,7 +11,6 @@ from threading import Event
 from typing import Any
 
 import pytest
-import structlog
 from sqlalchemy import Engine, event
 from structlog.testing import capture_logs
 from tests.support.decision_streams import empty_log
@@ -27,16 +26,8 @@ from assay.rule_files.compile import compile_source
 from assay.server.metrics import LogMetrics
 from assay.server.settings import engine_version
 
+pytestmark = pytest.mark.usefixtures("logging_of_every_level")
 EAGER = replace(DEFAULT_PACE, backoff=Backoff(0.001, 0.01))
-
-
-@pytest.fixture(autouse=True)
-def logging_of_every_level() -> Iterator[None]:
-    """Undo for a while what commands in this process have configured."""
-    configured = structlog.get_config()
-    structlog.reset_defaults()
-    yield
-    structlog.configure(**configured)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from assay.forward.spool import MAX_BATCH, Spool, SpooledBatch, SpoolUnavailable
 from assay.journal.operating_system import REAL, FileOperations
 from assay.v1 import evidence_pb2 as pb
 
+pytestmark = pytest.mark.usefixtures("logging_of_every_level")
 ID = str(UUID(int=7))
 
 

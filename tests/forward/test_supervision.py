@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import grpc
+import pytest
 from structlog.testing import capture_logs
 from tests.support.scripted_forwarding import ScriptedForwarder
 from tests.support.waiting import eventually
@@ -12,6 +13,7 @@ from tests.support.waiting import eventually
 from assay.forward.supervision import Supervisor, Troubles
 from assay.journal.backoff import Backoff
 
+pytestmark = pytest.mark.usefixtures("logging_of_every_level")
 AT_ONCE = Backoff(first=0.0, longest=0.0)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from tests.support.directories import delete_at_once
+from tests.support.directories import delete_at_once, exchange
 from tests.support.journals import CHAINED, MemorySink, assert_kept, make_payload, make_shipper
 from tests.support.waiting import eventually
 
@@ -72,9 +72,9 @@ def test_records_are_rejected_while_the_directory_cannot_be_created(spool: Path)
     with Journal(spool / "journal", segment_bytes=1 << 12, tick=0.001) as journal:
         moving = make_shipper(spool, sink, journal.stream)
         kept = fill(journal, range(5))
-        gone = (spool / "journal").rename(spool / "gone")
-        (spool / "journal").touch()
-        shutil.rmtree(gone)
+        (spool / "file").touch()
+        exchange(spool / "file", spool / "journal")  # at once: a missing directory is restored
+        shutil.rmtree(spool / "file")
         kept += append(journal, range(5, 10))
         eventually(lambda: not journal.accepting)
         assert journal.trouble is not None

@@ -108,7 +108,7 @@ def test_an_erased_tenant_is_found_nowhere_and_the_log_still_verifies(
     assert log.listed("--filter", 'decision.tenant == "canary-corp"') == log.ids[:1]
     assert log.audit("replay", *log.ids).code == 0
 
-    ran = log.audit("erase", "canary-corp", "--yes", "--json")
+    ran = log.audit("erase", "canary-corp", "--journal", log.journal, "--yes", "--json")
 
     assert (ran.code, ran.err) == (0, "")
     assert ran.json["rows"] >= 3

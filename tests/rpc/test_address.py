@@ -11,7 +11,8 @@ from assay.rpc.address import BadAddress, CannotListen, PlaintextRefused, check_
 
 
 @pytest.mark.parametrize(
-    "address", ["127.0.0.1:0", "127.8.8.8:50051", "[::1]:50051", "localhost:50051", "unix:/tmp/x"]
+    "address",
+    ["127.0.0.1:0", "127.8.8.8:50051", "[::1]:50051", "localhost:50051", "unix:/missing/x"],
 )
 def test_loopback_and_unix_addresses_are_accepted(address: str) -> None:
     assert check_address(address) == address

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -28,3 +30,14 @@ def delete_at_once(directory: Path) -> None:
     gone = directory.with_name(f"{directory.name}-gone")
     directory.rename(gone)
     shutil.rmtree(gone)
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Exchange two names at one instant, so that neither is missing in between."""
+    at_working_directory, names_exchanged = -100, 2
+    libc = ctypes.CDLL(None, use_errno=True)
+    one_name, other_name = os.fsencode(one), os.fsencode(other)
+    if libc.renameat2(
+        at_working_directory, one_name, at_working_directory, other_name, names_exchanged
+    ):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(one))

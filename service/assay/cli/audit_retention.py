@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -14,6 +15,7 @@ from assay.cli.options import DatabaseUrl, Json, instant
 from assay.cli.output import console, errors, print_json, utc
 from assay.decision_log.outcome_matching import WAITING, settle_waiting
 from assay.decision_log.retention import erase_tenant, prune, prune_snapshots
+from assay.decision_log.writer import delete_shipped
 from assay.engine.errors import CallerError, InvalidField, quoted
 from assay.engine.world.request import check_text
 from assay.server.database import open_current_database
@@ -90,23 +92,36 @@ def _time_before(now: datetime, age: str) -> datetime:
 
 
 def erase_command(
-    tenant: str, *, yes: Yes = False, url: DatabaseUrl = None, json: Json = False
+    tenant: str,
+    *,
+    journal: Annotated[
+        list[Path] | None,
+        Parameter(help="Ship this journal first, and delete what is shipped; may be repeated."),
+    ] = None,
+    yes: Yes = False,
+    url: DatabaseUrl = None,
+    json: Json = False,
 ) -> None:
     """Erase a tenant: its pseudonyms, settings and preferences, in stored snapshots too.
 
     The tenant's decisions stay in the log under its pseudonyms, so that the log still verifies.
-    Decisions that depended on the tenant's settings can no longer be replayed. Restart the servers
-    afterwards: a running server caches the tenants it has seen.
+    Decisions that depended on the tenant's settings can no longer be replayed. Stop the servers
+    before and name their journals, which keep what was shipped in the last 10 minutes: a running
+    server caches the tenants it has seen, and its journal is not touched.
 
-    Exit codes: 0 erased; 1 the database failed; 2 invalid usage, or not confirmed.
+    Exit codes: 0 erased; 1 the database or a journal failed; 2 invalid usage, or not confirmed.
 
-    Example: assay audit erase acme --yes
+    Example: assay audit erase acme --journal /var/lib/assay/one --yes
     """
     if not tenant:
         raise InvalidField("TENANT", tenant, "a tenant's name")
     check_text("TENANT", tenant)
     with open_current_database(url, create=False) as database:
         _confirm(f"erases the tenant {quoted(tenant)}", yes=yes)
+        for directory in journal or ():
+            if not directory.is_dir():
+                raise InvalidField("--journal", str(directory), "the directory of a journal")
+            delete_shipped(directory, database)
         rows = erase_tenant(database, tenant)
     if json:
         print_json({"tenant": tenant, "rows": rows})

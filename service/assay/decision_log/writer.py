@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +27,7 @@ from assay.journal.chain import Head, HeadSigner
 from assay.journal.errors import JournalError
 from assay.journal.heads import ChainSigner, HeadFile
 from assay.journal.recovery import recover
+from assay.journal.shipment import GracePeriod
 from assay.journal.shipper import DEFAULT_PACE, Shipper, ShippingPace
 from assay.journal.sink import RecordKind
 from assay.journal.worker_thread import WorkerThread
@@ -220,3 +221,12 @@ class _Watch:
             lost = counts.lost - self._lost
             log.error("database lost commits that the journal had deleted", decisions=lost)
         self._rewinds, self._lost = counts.rewinds, counts.lost
+
+
+def delete_shipped(directory: Path, database: Engine) -> None:
+    """Ship what ended processes left in a journal, and delete at once what is shipped.
+
+    Streams of running processes are not touched. Raises JournalUnusable.
+    """
+    pace = replace(DEFAULT_PACE, grace=GracePeriod(seconds=0.0))
+    DecisionLogWriter(directory, database, pace=pace).close()
