@@ -113,6 +113,7 @@ class Simulation:
         self.answered: dict[tuple[int, int], list[str]] = {}
         self.down: dict[str, float] = {f"server-{n}": 0.0 for n in range(self.servers)}
         self.live: dict[str, SimulatedServer] = {}
+        self.overtaken: set[str] = set()  # stand still in the middle of an action
         self.away_until = 0.0
         self.copy: sqlite3.Connection | None = None
         self.copied_at = 0.0
@@ -154,7 +155,7 @@ class Simulation:
     def step(self, name: str, action: str) -> None:
         """Let one server do one thing."""
         server = self.live.get(name)
-        if server is None or server.stalled_until > self.time.seconds:
+        if server is None or name in self.overtaken or server.stalled_until > self.time.seconds:
             return
         server.faults.is_away = self.away_until > self.time.seconds
         struck = server.faults.struck
@@ -315,9 +316,11 @@ class Simulation:
         database = self._open()
         return_lease(database, take_any_lease(database, "thief"))
         database.dispose()
-        for name in [each for each in self.live if each != slow.name]:
+        self.overtaken.add(slow.name)
+        for name in list(self.live):
             self.step(name, "lease")
             self.step(name, "curate")
+        self.overtaken.remove(slow.name)
 
     def _open(self) -> Engine:
         return open_database(f"sqlite:///{self.place / 'assay.db'}")
