@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -40,6 +41,15 @@ def configure_logs(level: int) -> None:
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+    # What psycopg says beside its exceptions would be bare text between our lines.
+    logging.getLogger("psycopg").handlers = [_DriverLines()]
+
+
+class _DriverLines(logging.Handler):
+    """Writes what the database driver logs as lines of our log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        structlog.get_logger(record.name).log(record.levelno, record.getMessage())
 
 
 def counted(items: Iterable[Item], words: str) -> Iterator[Item]:
