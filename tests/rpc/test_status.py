@@ -15,6 +15,8 @@ import assay
 from assay.engine import errors
 from assay.rpc.status import MASKED, STATUS_CODES, code_of, reason_of, status_of
 
+pytestmark = pytest.mark.usefixtures("logging_of_every_level")
+
 
 def subclasses(base: type[errors.AssayError]) -> Iterator[type[errors.AssayError]]:
     yield base

@@ -15,6 +15,8 @@ from assay.server.health import CURATOR, SNAPSHOT, STORE, HealthReporter, causes
 from assay.server.service import Service, ServiceSettings
 from assay.store.database import open_database
 
+pytestmark = pytest.mark.usefixtures("logging_of_every_level")
+
 
 @pytest.fixture
 def service(sqlite_template: Path, tmp_path: Path) -> Iterator[Service]:
