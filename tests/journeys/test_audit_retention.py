@@ -15,6 +15,7 @@ from tests.support.commands import CommandResult, assay, assert_rejected, copy_p
 
 from assay.cli.output import utc
 from assay.engine.world.request import Request
+from assay.journal.writer import Journal
 from assay.server.database import open_current_database
 from assay.server.service import recording_decider
 from assay.server.settings import wall_clock
@@ -166,3 +167,17 @@ def test_revisions_show_when_and_what_changed(log: AuditedLog, tmp_path: Path) -
     ]
     assert log.audit("revisions", 2, "--json").json["diff"].count("accuracy_enter") == 2
     assert len(log.listed("--filter", "decision.policy_revision == 2")) == 1
+
+
+def test_nothing_is_erased_while_a_journal_that_is_named_cannot_be_emptied(
+    log: AuditedLog, tmp_path: Path
+) -> None:
+    log.decide(Request(model=KIMI, tenant="canary-corp"))
+    erase = ("erase", "canary-corp", "--yes", "--journal")
+
+    with Journal(log.journal):
+        assert_rejected(log.audit(*erase, log.journal), 1, str(log.journal), "stop it first")
+    assert_rejected(log.audit(*erase, tmp_path / "none"), 2, "--journal", "none")
+
+    assert log.listed("--filter", 'decision.tenant == "canary-corp"') == log.ids
+    assert log.audit(*erase, log.journal).code == 0

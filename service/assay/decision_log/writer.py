@@ -26,6 +26,7 @@ from assay.engine.errors import OperatorError
 from assay.journal.chain import Head, HeadSigner
 from assay.journal.errors import JournalError
 from assay.journal.heads import ChainSigner, HeadFile
+from assay.journal.layout import streams
 from assay.journal.recovery import recover
 from assay.journal.shipment import GracePeriod
 from assay.journal.shipper import DEFAULT_PACE, Shipper, ShippingPace
@@ -226,7 +227,14 @@ class _Watch:
 def delete_shipped(directory: Path, database: Engine) -> None:
     """Ship what ended processes left in a journal, and delete at once what is shipped.
 
-    Streams of running processes are not touched. Raises JournalUnusable.
+    Raises JournalUnusable if anything stays: records that cannot be shipped, or streams of running
+    processes, which are not touched.
     """
     pace = replace(DEFAULT_PACE, grace=GracePeriod(seconds=0.0))
-    DecisionLogWriter(directory, database, pace=pace).close()
+    writer = DecisionLogWriter(directory, database, pace=pace)
+    writer.drain()
+    trouble = writer.trouble
+    writer.close()
+    if left := streams(directory):
+        why = str(trouble or "a running process uses it, stop it first")
+        raise JournalUnusable(f"journal {str(directory)!r}: {len(left)} streams stay: {why}")
