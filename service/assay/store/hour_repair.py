@@ -17,11 +17,9 @@ How it works
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Final
+from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, Engine, delete, func, select, tuple_, update
 
@@ -31,6 +29,7 @@ from assay.engine.snapshot.pool_memory import (
     UNKNOWN,
     PoolChange,
     PoolState,
+    hold_in,
 )
 from assay.engine.world.clock import EPOCH, HOUR
 from assay.store.database import reading, writing
@@ -39,7 +38,6 @@ from assay.store.pools import change_of, state_of, store_states
 from assay.store.snapshots import publish
 from assay.store.tables import publication, snapshot
 
-_HELD: Final = re.compile(r"held out until (\d{4}-\d\d-\d\d \d\d:\d\d) UTC")
 _Key = tuple[str, str]
 
 
@@ -154,7 +152,7 @@ def _state_before(
         state=before,
         since=min(last.at, now),
         evictions=_evictions(in_time),
-        held_until=_held_until(last) if before == EVICTED else None,
+        held_until=hold_in(last.message) if before == EVICTED else None,
         forgotten=forgotten if forgotten is not None and forgotten.at <= now else None,
     )
 
@@ -168,8 +166,3 @@ def _evictions(changes: Iterable[PoolChange]) -> int:
         elif change.after == EVICTED:
             count += 1
     return count
-
-
-def _held_until(change: PoolChange) -> datetime | None:
-    found = _HELD.search(change.message)
-    return None if found is None else datetime.fromisoformat(found[1]).replace(tzinfo=UTC)

@@ -39,6 +39,7 @@ from assay.engine.snapshot.pool_memory import (
     PoolStanding,
     PoolState,
     forgotten_counts,
+    hold_words,
     subtract_counts,
 )
 from assay.engine.world.clock import EPOCH, HOUR
@@ -224,8 +225,7 @@ def _findings(pool: ModelPool, transition: Transition) -> RuleFindings:
         tolerated = (*(minimum_findings if transition.held_by_minimum else ()), *found.broken)
         return replace(found, broken=(), abstained=(*tolerated, *found.abstained))
     if state and state.held_until:
-        until = f"held out until {state.held_until:%Y-%m-%d %H:%M} UTC"
-        message = f"{until} after its {ordinal(state.evictions)} eviction"
+        message = f"{hold_words(state.held_until)} after its {ordinal(state.evictions)} eviction"
         hold_finding = _memory_finding(pool, HOLD, "HELD", message)
         return replace(found, broken=(hold_finding, *found.broken))
     if not found.broken:

@@ -45,6 +45,7 @@ from assay.engine.snapshot.pool_memory import (
     PoolState,
     counts_in_row,
     forget_evidence,
+    hold_words,
 )
 from assay.engine.world.clock import HOUR
 
@@ -211,7 +212,7 @@ class ModelPool:
         message = "; ".join(reason.message for reason in reasons)
         if cause == "slow":
             message = f"failed at {state.slow_failures} closed hours in a row: {message}"
-        message = f"{message}; held out until {held_until:%Y-%m-%d %H:%M} UTC"
+        message = f"{message}; {hold_words(held_until)}"
         moved = self._move(transition, EVICTED, cause, message, reasons)
         forgotten = forget_evidence(
             endpoint.row,

@@ -26,9 +26,10 @@ How it works
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 from assay.engine.policy.verdict import RuleFinding
@@ -47,6 +48,7 @@ CAUSES: Final = {
 }
 DEPARTED: Final = "departed"  # from any state to unknown: the endpoint left the catalog
 ERRORED: Final = ("tools.errored_requests", "tools.errored_requests_lenient")  # strict and lenient
+_HOLD: Final = re.compile(r"held out until (\d{4}-\d\d-\d\d \d\d:\d\d) UTC")
 FADED: Final = 20.0  # half-lives after which forgotten counts may be dropped
 
 
@@ -169,6 +171,17 @@ class PoolStanding:
     rules: str
     held_until: datetime | None = None
     forgotten: DecayedCounts = NO_COUNTS
+
+
+def hold_words(until: datetime) -> str:
+    """Return how changes and findings say until when an endpoint is held out."""
+    return f"held out until {until:%Y-%m-%d %H:%M} UTC"
+
+
+def hold_in(message: str) -> datetime | None:
+    """Return the time in the `hold_words` of a change's message, if it has any."""
+    found = _HOLD.search(message)
+    return None if found is None else datetime.fromisoformat(found[1]).replace(tzinfo=UTC)
 
 
 def forgotten_counts(
