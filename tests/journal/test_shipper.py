@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 
 import pytest
 from tests.support.journals import (
@@ -24,6 +24,7 @@ from assay.journal.heads import ChainSigner, HeadFile
 from assay.journal.layout import segments, streams
 from assay.journal.shipper import Shipper, ShippingPace
 from assay.journal.sink import RecordBatch, StreamPosition
+from assay.journal.worker_thread import WorkerThread
 from assay.journal.writer import Journal
 
 
@@ -69,7 +70,8 @@ def test_active_and_abandoned_streams_are_shipped(spool: Path) -> None:
         assert sorted(sink.payloads) == sorted(kept)
         assert streams(spool / "journal") == [journal.stream]
         assert segments(journal.path) == segments(journal.path)[-1:]
-        assert (moving.behind, moving.shipped, moving.torn, moving.trouble) == (0, 300, 0, None)
+        assert (moving.behind, moving.shipped, moving.trouble) == (0, 300, None)
+        assert moving.counts.torn == 0
     assert moving.drain(20)
     assert streams(spool / "journal") == []
     assert_kept(sink, kept, spool)
@@ -112,7 +114,7 @@ def test_an_unavailable_sink_loses_and_duplicates_nothing(spool: Path, *, after:
     sink.after = after
     with Journal(spool / "journal", segment_bytes=4096, tick=0.001) as journal:
         moving = make_shipper(spool, sink, journal.stream)
-        thread = Thread(target=moving.run)
+        thread = WorkerThread("shipper", moving.run_round, late_after=60)
         thread.start()
         kept = fill(journal, 100)
         eventually(lambda: moving.failures >= 10)
@@ -213,13 +215,12 @@ def test_stopping_is_immediate(spool: Path) -> None:
         moving = Shipper(
             spool / "journal", Once(), signer, own=journal.stream, pace=ShippingPace(idle=3600.0)
         )
-        thread = Thread(target=moving.run)
+        thread = WorkerThread("shipper", moving.run_round, late_after=60)
         fill(journal, 1)
         thread.start()
         assert entered.wait(20)
         moving.stop()
-        thread.join(20)
-        assert not thread.is_alive()
+        assert thread.join(20)
 
 
 def test_waits_grow_to_the_maximum_with_new_jitter_each_time() -> None:
@@ -244,5 +245,5 @@ def test_a_torn_frame_gets_no_number(spool: Path) -> None:
         kept += fill(journal, 3, 3)
     moving = make_shipper(spool, sink)
     assert moving.drain(20)
-    assert moving.torn == 1
+    assert moving.counts.torn == 1
     assert_kept(sink, kept, spool)

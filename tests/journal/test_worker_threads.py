@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 
 import pytest
 from tests.support.journals import CHAINED, MemorySink, assert_kept, make_payload, make_shipper
@@ -42,7 +42,7 @@ def test_shipping_goes_on_after_the_process_had_no_descriptors_left(spool: Path)
         other.append(CHAINED, make_payload(0, 0))
     with Journal(spool / "journal", tick=0.001) as journal:
         moving = make_shipper(spool, sink, journal.stream)
-        shipping = Thread(target=moving.run)
+        shipping = WorkerThread("shipper", moving.run_round, late_after=60)
         with no_descriptors():
             shipping.start()
             journal.append(CHAINED, make_payload(0, 1))

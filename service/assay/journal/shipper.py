@@ -77,13 +77,8 @@ class Shipper:
         self._turn = Lock()
         self._stop, self._wake = Event(), Event()
 
-    def run(self) -> None:
-        """Ship until `stop` is called."""
-        while self.run_round():
-            pass
-
     def run_round(self) -> bool:
-        """Ship a batch of each stream, or wait; no failure ends it. Return whether to go on."""
+        """Ship a batch of each stream, or wait; return whether there are more rounds."""
         if not self._ship_batches():
             self._wake.wait(self._pace.idle)
             self._wake.clear()
@@ -94,7 +89,7 @@ class Shipper:
         return False
 
     def stop(self) -> None:
-        """End `run` after the current batch and one more."""
+        """End the rounds after the current batch and one more."""
         self._stop.set()
         self._wake.set()
 
@@ -136,11 +131,6 @@ class Shipper:
     def kept(self) -> int:
         """Bytes in the journal that are stored and not deleted yet."""
         return sum(each.size for each in self._kept_segments())
-
-    @property
-    def torn(self) -> int:
-        """Damaged places in the journal that were skipped."""
-        return self.counts.torn
 
     @property
     def counts(self) -> ShippingCounts:
