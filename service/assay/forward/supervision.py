@@ -18,7 +18,7 @@ log = structlog.get_logger("assay.forward")
 
 
 class Troubles:
-    """The operations of one part that fail at the moment, logged when they begin and stop to.
+    """The operations of one part that fail at the moment, logged when that begins and ends.
 
     `failures` counts every failure, by operation.
     """

@@ -47,7 +47,7 @@ class GrpcFrontend:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop to listen, then the loops."""
+        """Stop listening, then end the loops."""
         deadline = time.monotonic() + STOP_S
         self.stop()
         self._reporting.end()
@@ -57,7 +57,7 @@ class GrpcFrontend:
         self._refreshing.join(deadline - time.monotonic())
 
     def stop(self) -> None:
-        """Let another curator take over at once, and stop to listen once running calls end."""
+        """Let another curator take over at once; stop listening once running calls have ended."""
         self._service.hurry()
         loop = self._service.curator_loop
         ending = threading.Thread(target=loop.end, daemon=True) if loop else None
