@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
+from tests.support.curator_processes import pools_by_hour
 from tests.support.faults.invariants import (
     Promises,
     Witnesses,
     count_violations,
     health_violations,
     log_violations,
-    pool_history,
     pool_violations,
 )
 from tests.support.faults.lives import LogLife, ship_until_done
@@ -101,7 +101,7 @@ def test_a_decision_that_was_never_made_is_a_violation(
 
 
 def test_other_pools_than_undisturbed_are_a_violation(database: Engine) -> None:
-    undisturbed = pool_history(database)
+    undisturbed = pools_by_hour(database)
     assert not [*pool_violations(database, undisturbed)]
     undisturbed["states"] = [("exacto", "lab/pooled@steady")]
     assert [*pool_violations(database, undisturbed)]

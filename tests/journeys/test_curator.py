@@ -79,7 +79,7 @@ def test_killing_the_curator_hands_over_and_no_change_is_lost_or_made_twice(
     import_missed_hours(undisturbed)
     CuratorBench(undisturbed, end_of_hour(hours[-1]) + timedelta(minutes=1)).work()
     assert pools_by_hour(store) == pools_by_hour(undisturbed)
-    assert len(pools_by_hour(store)["changes"]) > len(ENDPOINTS)  # type: ignore[arg-type] # a list
+    assert len(pools_by_hour(store)["changes"]) > len(ENDPOINTS)
 
 
 @pytest.mark.slow

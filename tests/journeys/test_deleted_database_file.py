@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from functools import partial
 from pathlib import Path
 
-import grpc
 import pytest
 from tests.support.commands import assay
 from tests.support.decide_load import import_small_catalog
 from tests.support.processes import serving
-from tests.support.server_calls import decide, health_status
-from tests.support.waiting import eventually
+from tests.support.server_calls import decide, health_status, wait_for_health
 
 STORE, ROUTING = "assay.store", "assay.v1.RoutingService"
-
-
-def wait_for(channel: grpc.Channel, part: str, status: str) -> None:
-    eventually(partial(health_status, channel, part), lambda found: found == status)
 
 
 def back_up(source: Path, target: Path) -> None:
@@ -36,18 +29,18 @@ def test_decisions_made_without_the_file_are_in_the_restored_one(
     import_small_catalog(url, tmp_path)
     options = ("--database", url, "--journal", tmp_path / "journal")
     with serving(*options) as server, server.channel() as channel:
-        wait_for(channel, STORE, "SERVING")
+        wait_for_health(channel, "SERVING", STORE)
         before = decide(channel, "lab/mixed")
         back_up(path, tmp_path / "backup.db")
         for ending in ("", "-wal", "-shm") if is_log_deleted else ("",):
             Path(f"{path}{ending}").unlink()
         meanwhile = [decide(channel, "lab/mixed") for _ in range(3)]
-        wait_for(channel, STORE, "NOT_SERVING")
+        wait_for_health(channel, "NOT_SERVING", STORE)
         assert health_status(channel, ROUTING) == "SERVING"
         meanwhile.append(decide(channel, "lab/mixed"))
         assert not path.exists()
         (tmp_path / "backup.db").rename(path)
-        wait_for(channel, STORE, "SERVING")
+        wait_for_health(channel, "SERVING", STORE)
         after = decide(channel, "lab/mixed")
         assert server.stop() == 0
     listed = assay("audit", "list", "--database", url, "--json").json["decisions"]

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
-import grpc
 import pytest
 from tests.support.commands import assay, assay_process
 from tests.support.databases import create_database, migrate_all, running_postgresql
 from tests.support.decide_load import import_small_catalog
 from tests.support.processes import serving
-from tests.support.server_calls import decide, health_status
+from tests.support.server_calls import decide, health_status, wait_for_health
 from tests.support.waiting import eventually
 
 STORE, SNAPSHOT, ROUTING = "assay.store", "assay.snapshot", "assay.v1.RoutingService"
-
-
-def wait_for(channel: grpc.Channel, status: str, *parts: str) -> None:
-    """Wait until each part has this health."""
-    for part in parts:
-        eventually(partial(health_status, channel, part), lambda found: found == status)
 
 
 @pytest.mark.slow
@@ -31,17 +23,17 @@ def test_a_decider_starts_while_its_database_is_away(tmp_path: Path) -> None:
         import_small_catalog(url, tmp_path)
         options = ("--database", url, "--journal", tmp_path / "journal")
         with serving(*options) as server, server.channel() as channel:
-            wait_for(channel, "SERVING", SNAPSHOT)
+            wait_for_health(channel, "SERVING", SNAPSHOT)
             eventually((tmp_path / "journal" / "snapshot.copy").exists)
             before = decide(channel, "lab/mixed", tenant="acme")
         postgresql.stop_immediately()
         with serving("--target", "decide", *options) as server, server.channel() as channel:
             assert health_status(channel, ROUTING) == "SERVING"
-            wait_for(channel, "NOT_SERVING", STORE, SNAPSHOT)
+            wait_for_health(channel, "NOT_SERVING", STORE, SNAPSHOT)
             meanwhile = decide(channel, "lab/mixed", tenant="acme")
             assert meanwhile.snapshot_id == before.snapshot_id
             postgresql.start()
-            wait_for(channel, "SERVING", STORE, SNAPSHOT)
+            wait_for_health(channel, "SERVING", STORE, SNAPSHOT)
             after = decide(channel, "lab/mixed", tenant="acme")
             assert server.stop() == 0
         own = ("--filter", 'decision.tenant == "acme"', "--database", url, "--json")

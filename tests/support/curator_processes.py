@@ -20,6 +20,7 @@ from assay.store.pool_tables import curator_tick, pool_change, pool_state
 from assay.store.tables import publication
 
 HOURS = 60
+Rows = list[tuple[object, ...]]
 
 
 def import_missed_hours(database: Engine) -> range:
@@ -81,7 +82,7 @@ def closed_hours(database: Engine) -> list[int]:
         )
 
 
-def pools_by_hour(database: Engine) -> dict[str, object]:
+def pools_by_hour(database: Engine) -> dict[str, Rows]:
     """Return states, changes and hours of all pools; none may depend on which process curated."""
     by_hour = select(curator_tick.c.hour, curator_tick.c.changes, publication.c.snapshot_id).join(
         publication, publication.c.sequence == curator_tick.c.publication

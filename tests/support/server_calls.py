@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from urllib.request import urlopen
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.support.waiting import eventually
 
 from assay.v1 import routing_pb2 as pb, routing_pb2_grpc as pb_grpc
 
@@ -37,6 +39,12 @@ def health_status(channel: grpc.Channel, service: str = "") -> str:
     request = health_pb2.HealthCheckRequest(service=service)
     reply = stub(channel).Check(request, timeout=TIMEOUT_SECONDS)
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status))
+
+
+def wait_for_health(channel: grpc.Channel, status: str, *services: str) -> None:
+    """Wait until each service has this health."""
+    for service in services:
+        eventually(partial(health_status, channel, service), lambda found: found == status)
 
 
 def scrape_metrics(address: str) -> dict[str, float]:

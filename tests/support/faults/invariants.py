@@ -16,6 +16,7 @@ from itertools import chain
 
 from sqlalchemy import Engine, select
 from tests.support.curated_pool import read_rows
+from tests.support.curator_processes import Rows, pools_by_hour
 from tests.support.outcomes import COUNTERS
 
 from assay.decision_log.auditor import Auditor
@@ -29,10 +30,6 @@ from assay.rule_files.compile import compile_source
 from assay.store.database import reading
 from assay.store.evidence_tables import evidence_batch, waiting_outcome
 from assay.store.outcome_counters import count_days
-from assay.store.pool_tables import curator_tick, pool_change, pool_state
-from assay.store.tables import publication
-
-Rows = list[tuple[object, ...]]
 
 
 @dataclass
@@ -142,23 +139,9 @@ def _some(rows: Counter[tuple[object, ...]]) -> str:
     return ", ".join(map(str, list(rows.elements())[:3])) or "nothing"
 
 
-def pool_history(database: Engine) -> dict[str, Rows]:
-    """Return what curating left: states, changes, and each hour with its snapshot."""
-    by_hour = select(curator_tick.c.hour, curator_tick.c.changes, publication.c.snapshot_id).join(
-        publication, publication.c.sequence == curator_tick.c.publication
-    )
-    with reading(database) as connection:
-        hours = [tuple(row) for row in connection.execute(by_hour.order_by(curator_tick.c.hour))]
-    return {
-        "states": read_rows(database, pool_state),
-        "changes": read_rows(database, pool_change, "publication"),
-        "hours": hours,
-    }
-
-
 def pool_violations(database: Engine, undisturbed: Mapping[str, Rows]) -> Iterator[str]:
     """Yield how the pools differ from those of an undisturbed run."""
-    for name, rows in pool_history(database).items():
+    for name, rows in pools_by_hour(database).items():
         if rows != undisturbed[name]:
             more, less = Counter(rows), Counter(undisturbed[name])
             yield f"{name} of pools: {_some(more - less)} instead of {_some(less - more)}"

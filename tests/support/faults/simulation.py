@@ -28,11 +28,11 @@ from typing import Final, Literal
 
 from sqlalchemy import Engine
 from tests.support.curated_pool import FIRST, take_any_lease
+from tests.support.curator_processes import Rows
 from tests.support.faults.database_faults import DatabaseFault, ProcessDied
 from tests.support.faults.file_faults import FileFault, Kind
 from tests.support.faults.invariants import (
     Promises,
-    Rows,
     Witnesses,
     count_violations,
     health_violations,

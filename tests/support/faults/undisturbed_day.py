@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.curated_pool import import_observations
-from tests.support.faults.invariants import Promises, Rows, pool_history
+from tests.support.curator_processes import Rows, pools_by_hour
+from tests.support.faults.invariants import Promises
 from tests.support.faults.simulation import Simulation
 
 from assay.decision_log.streams import streams
@@ -48,7 +49,7 @@ class UndisturbedDay:
             database = open_database(url)
             known = promises.copy()
             known.earlier_streams = frozenset(each.stream for each in streams(database))
-            self.hours.append(DayHour(kept, known, pool_history(database)))
+            self.hours.append(DayHour(kept, known, pools_by_hour(database)))
             database.dispose()
 
     def after(self, hour: int) -> DayHour:
