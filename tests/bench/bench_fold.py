@@ -51,7 +51,8 @@ CELLS = (
 HOUR_ROWS = """
 INSERT INTO evidence_counter
 SELECT endpoint_id, 'gateway', 'tenant-' || number % 997, number % 6, :hour, requests, requests / 2,
-       requests / 2 * CASE WHEN number % 8 = 0 THEN 12 ELSE 1 END / 100, requests, requests / 2
+       requests / 2 * CASE WHEN number % 8 = 0 THEN 12 ELSE 1 END / 100, requests, requests / 2,
+       requests
 FROM (
     SELECT endpoint_id, number,
         40 + (number * 7919 + CAST(:hour AS BIGINT) * 104729) % 997 AS requests
@@ -62,7 +63,7 @@ DAY_ROWS = """
 INSERT INTO evidence_day
 SELECT endpoint_id, source, tenant, stratum, hour / 24,
     SUM(requests), SUM(tool_call_requests), SUM(errored_requests),
-       SUM(auto_requests), SUM(auto_tool_call_requests)
+       SUM(auto_requests), SUM(auto_tool_call_requests), SUM(attempts)
 FROM evidence_counter GROUP BY endpoint_id, source, tenant, stratum, hour / 24
 """
 

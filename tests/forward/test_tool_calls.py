@@ -325,6 +325,21 @@ def test_calls_of_an_answer_that_was_cut_off_are_not_counted(
 
 
 @STREAM
+@pytest.mark.parametrize(
+    ("arguments", "errored"), [pytest.param('{"a"', 1, id="cut"), pytest.param(ONE, 0, id="whole")]
+)
+def test_a_forced_call_counts_even_if_its_answer_was_cut_off(
+    world: ScriptedForwarder, arguments: str, errored: int, *, stream: bool
+) -> None:
+    call = delta(index=0, id="s", name="add", arguments=arguments)
+    sent = calls(call, finish="length") if stream else answer({"tool_calls": [call]}, "length")
+    got = world.relay(sent, "lab/scripted", stream=stream, tools=TOOLS, tool_choice="required")
+    (outcome,) = world.seen(got.decision_id)
+    use = outcome.tools
+    assert (use.tool_call_requests, use.errored_requests, use.tool_calls) == (1, errored, 1)
+
+
+@STREAM
 def test_stop_after_complete_calls_is_told_as_tool_calls(
     world: ScriptedForwarder, *, stream: bool
 ) -> None:
@@ -378,11 +393,12 @@ def test_a_custom_tool_can_be_required(world: ScriptedForwarder) -> None:
 
 
 @STREAM
+@pytest.mark.parametrize("finish", ["tool_calls", "length"])
 def test_more_calls_than_are_kept_count_as_errored(
-    world: ScriptedForwarder, *, stream: bool
+    world: ScriptedForwarder, finish: str, *, stream: bool
 ) -> None:
     many = [delta(index=n, id=f"s{n}", name="add", arguments=ONE) for n in range(1100)]
-    sent = calls(*many) if stream else answer({"tool_calls": many}, "tool_calls")
+    sent = calls(*many, finish=finish) if stream else answer({"tool_calls": many}, finish)
     _, use = relay(world, sent, stream=stream)
     assert (use.tool_call_requests, use.errored_requests, use.tool_calls) == (1, 1, 0)
 

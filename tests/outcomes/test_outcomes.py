@@ -25,7 +25,15 @@ from tests.support.outcomes import (
 from assay.engine.errors import InvalidField
 from assay.outcomes.checks import MOST_OUTCOMES, check_outcomes, find_fault, is_plain, require_batch
 from assay.outcomes.counting import LOWS, bounds, bucket_of, count_outcomes
-from assay.outcomes.outcome import Outcome, OutcomeReport, ToolUse, decode_outcomes, encode_outcomes
+from assay.outcomes.outcome import (
+    ANSWERED,
+    RESULTS,
+    Outcome,
+    OutcomeReport,
+    ToolUse,
+    decode_outcomes,
+    encode_outcomes,
+)
 
 YEAR_2099 = 4_070_908_800_000_000
 ALONE: dict[str, Any] = {"decision_id": "", "attempt": 0}
@@ -270,33 +278,71 @@ def test_the_stratum_depends_on_the_turn_and_the_number_of_tools(
 @pytest.mark.parametrize(
     ("outcome", "evidence"),
     [
-        pytest.param(change_outcome(), [[1, 1, 0, 1, 1]], id="a good call"),
-        pytest.param(change_outcome(errored_requests=1), [[1, 1, 1, 1, 1]], id="an errored call"),
+        pytest.param(change_outcome(), [[1, 1, 0, 1, 1, 1]], id="a good call"),
+        pytest.param(
+            change_outcome(errored_requests=1), [[1, 1, 1, 1, 1, 1]], id="an errored call"
+        ),
         pytest.param(
             change_outcome(tools=ToolUse(3)),
-            [[1, 0, 0, 1, 0]],
+            [[1, 0, 0, 1, 0, 1]],
             id="no calls; the default choice is auto",
         ),
         pytest.param(
             change_outcome(tool_choice="required"),
-            [[1, 1, 0, 0, 0]],
+            [[1, 1, 0, 0, 0, 1]],
             id="forced calls do not count for propensity",
         ),
         pytest.param(
             change_outcome(
                 requests=9, tool_call_requests=5, errored_requests=2, tool_calls=0, **ALONE
             ),
-            [[9, 5, 2, 9, 5]],
+            [[9, 5, 2, 9, 5, 9]],
             id="several requests",
         ),
         pytest.param(change_outcome(tools=None), [], id="no tools"),
         pytest.param(change_outcome(tools=ToolUse(0)), [], id="zero tools"),
-        pytest.param(change_outcome(result="timeout", tools=ToolUse(3)), [], id="not answered"),
+        pytest.param(
+            change_outcome(tools=ToolUse(3, "required")),
+            [[1, 1, 1, 0, 0, 1]],
+            id="a forced choice without a call",
+        ),
+        pytest.param(
+            change_outcome(
+                requests=9,
+                tool_choice="function",
+                tool_call_requests=5,
+                errored_requests=2,
+                tool_calls=0,
+                **ALONE,
+            ),
+            [[9, 9, 6, 0, 0, 9]],
+            id="several with a forced choice, four of them without a call",
+        ),
+        pytest.param(
+            change_outcome(tools=ToolUse(3, "none")),
+            [[1, 0, 0, 0, 0, 1]],
+            id="no call where none was allowed",
+        ),
+        *(
+            pytest.param(
+                change_outcome(result=result, tools=ToolUse(3, choice)),
+                [[0, 0, 0, 0, 0, 1]],
+                id=f"{result} is an attempt, choice {choice or 'not sent'}",
+            )
+            for result in sorted(RESULTS - {ANSWERED})
+            for choice in ("", "required")
+        ),
+        pytest.param(
+            change_outcome(result="timeout", requests=4, tools=ToolUse(3), **ALONE),
+            [[0, 0, 0, 0, 0, 4]],
+            id="several attempts",
+        ),
+        pytest.param(
+            change_outcome(result="timeout", tools=None), [], id="a failure without tools"
+        ),
     ],
 )
-def test_answered_requests_with_tools_count_as_evidence(
-    outcome: Outcome, evidence: list[list[int]]
-) -> None:
+def test_requests_with_tools_count_as_evidence(outcome: Outcome, evidence: list[list[int]]) -> None:
     assert (
         list(count_outcomes([make_batch([report_outcome(outcome)], "b")]).evidence.values())
         == evidence

@@ -26,7 +26,7 @@ from assay.store.migration import alembic_config, migrate
 from assay.store.schema_version import require_current
 from assay.store.time_limits import MIGRATING
 
-HEAD = "0008"
+HEAD = "0009"
 DIGESTS = {
     "0001_catalog_evidence_snapshots.py": (
         "34d852bd1b31b1224b683bdc1e42a85bb8665abe6af629fc832ad81c6072e986"
@@ -40,6 +40,7 @@ DIGESTS = {
     ),
     "0007_capabilities.py": "dfd14205794e6bdf1741ad4c2a277c0d7e062aa6533cf30e9f461d881aa229ef",
     "0008_late_evidence.py": "b170a6a7c099ba261e5240a99a87ace3505edef8e5ab81d094277ba52aff34df",
+    "0009_attempts.py": "50fd33127f7496aae156e37c2152f12c4209928562690c583ba81c499317323f",
 }
 """SHA-256 of every released migration; databases have run it in this form."""
 
@@ -177,6 +178,23 @@ def test_the_log_tables_can_be_migrated_under_load(empty: Engine, migrations: Pa
     first = found[0].seq  # 1, unless the tables were dropped after the position was read
     assert [record.seq for record in found] == list(range(first, first + len(found)))
     assert len(found) % 50 == 0
+
+
+def test_earlier_counts_have_as_many_attempts_as_answered_requests(
+    empty: Engine, migrations: Path
+) -> None:
+    migrate(empty, migrations, "0008")
+    cell = "'lab/m@one', 'gw', 't', 0, 5"
+    for table in ("evidence_counter", "evidence_day"):
+        with writing(empty) as connection:
+            insert = f"INSERT INTO {table} VALUES ({cell}, 7, 3, 1, 7, 3)"  # noqa: S608 - constants
+            connection.execute(text(insert))
+    migrate(empty, migrations)
+    with writing(empty) as connection:
+        columns = "requests, auto_tool_call_requests, attempts"
+        for table in ("evidence_counter", "evidence_day"):
+            counts = text(f"SELECT {columns} FROM {table}")  # noqa: S608 - constants
+            assert connection.execute(counts).all() == [(7, 3, 7)]
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)

@@ -156,10 +156,10 @@ def test_counts_of_many_batches_add_up(log: Engine) -> None:
     first, second = Stream(), Stream(OTHER)
     for number in range(6):
         ship(log, (first, second)[number % 2], one(f"b-{number}", report_outcome(ALONE)))
-    ((*_, requests, calls, errored, auto, auto_calls),) = read_rows(log, evidence_counter)[
-        "evidence_counter"
-    ]
-    assert (requests, calls, errored, auto, auto_calls) == (6, 6, 0, 6, 6)
+    ((*_, requests, calls, errored, auto, auto_calls, attempts),) = read_rows(
+        log, evidence_counter
+    )["evidence_counter"]
+    assert (requests, calls, errored, auto, auto_calls, attempts) == (6, 6, 0, 6, 6, 6)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from sqlalchemy import Connection, Engine, Select, delete, inspect
 
 from assay.engine.evidence.decay import EvidenceSpec
+from assay.engine.evidence.traffic import add_traffic
 from assay.engine.world.clock import EPOCH, HOUR
 from assay.engine.world.measurements import Counts, TrafficCounts
 from assay.store.counter_cache import CounterCache, TableCache
@@ -26,7 +27,7 @@ from assay.store.upserts import add_up
 SPEC = EvidenceSpec(max_age=timedelta(days=9))
 OTHER = EvidenceSpec(timedelta(days=3), 500.0, timedelta(hours=1), timedelta(hours=50), 1.0)
 NOON = 20_000 * 24 + 12
-Row = tuple[str, str, str, int, int, int, int, int, int, int]
+Row = tuple[str, str, str, int, int, int, int, int, int, int, int]
 
 
 @pytest.fixture
@@ -68,9 +69,13 @@ def row(
     tenant: str = "t",
     stratum: int = 0,
 ) -> Row:
-    """Return a row of requests, calls and errored calls; two more requests had a forced choice."""
+    """Return a row of requests, calls and errored calls.
+
+    Two more requests had a forced choice, and one more was not answered.
+    """
     requests, calls, errored = counts
-    return (name, source, tenant, stratum, hour, requests + 2, calls, errored, requests, calls)
+    cell, answered = (name, source, tenant, stratum, hour), requests + 2
+    return (*cell, answered, calls, errored, requests, calls, answered + 1)
 
 
 # --- the oracle in plain Python ---
@@ -115,7 +120,7 @@ def half_life(name: str, rows: Sequence[Row], spec: EvidenceSpec, today: int) ->
 def one(
     cell: tuple[str, str, str, int], own: Sequence[Row], hours: float, end: int
 ) -> TrafficCounts:
-    sums = [0] * 5
+    sums = [0] * 6
     for each in own:
         day = each[4] // 24
         span = [each[4]] if day >= end // 24 - 1 else range(day * 24, day * 24 + 24)
@@ -132,6 +137,7 @@ def one(
         errored_requests=weighted[2],
         auto_requests=weighted[3],
         auto_tool_call_requests=weighted[4],
+        attempts=weighted[5],
         observed=Counts(
             sum(each[5] for each in own), sum(each[6] for each in own), sum(each[7] for each in own)
         ),
@@ -281,6 +287,23 @@ def test_the_closed_hour_is_also_counted_alone(counters: Engine) -> None:
     assert (found.hour_calls, found.hour_errored) == (5, 1)
     ((before,),) = read(counters, SPEC, end=NOON - 1)
     assert (before.hour_calls, before.hour_errored) == (7, 2)
+
+
+def test_attempts_that_were_never_answered_are_read_but_are_no_evidence_of_calls(
+    counters: Engine,
+) -> None:
+    cache = CounterCache()
+    cell = ("m@a", "gw", "t", 0)
+    count(counters, [(*cell, NOON - 1, 0, 0, 0, 0, 0, 4)])
+    ((found,),) = read(counters, SPEC, cache=cache)
+    assert (found.requests, found.attempts) == (0.0, 4.0)
+    count(counters, [(*cell, NOON - 1, 0, 0, 0, 0, 0, 4)])
+    ((found,),) = read(counters, SPEC, cache=cache)
+    assert found.attempts == 8.0
+    assert add_traffic({}, [found], SPEC) == {}
+    count(counters, [(*cell, NOON - 24 * 40, 5, 5, 0, 5, 5, 5)])
+    ((found, stale),) = read(counters, SPEC, cache=cache)
+    assert add_traffic({}, [found, stale], SPEC)["m@a"].stale
 
 
 def test_a_busy_endpoint_has_a_shorter_half_life(counters: Engine) -> None:

@@ -73,6 +73,7 @@ class _Answer(Struct):
 
 # OpenAI's words for the end of an answer, and those of other APIs for the same.
 _CUT: Final = frozenset({"length", "content_filter"})
+_FORCED: Final = frozenset({"required", "function"})  # tool choices that leave no answer but a call
 _FINISH_REASONS: Final = {
     **{word: word for word in ("stop", "length", "tool_calls", "content_filter", "function_call")},
     **dict.fromkeys(("max_tokens", "max_output_tokens", "model_length"), "length"),
@@ -201,19 +202,23 @@ class AnswerSummary:
     def tool_use(self, use: pb.ToolUse | None) -> pb.ToolUse | None:
         """Return the tool use of a complete answer; `use` says what its request offered.
 
-        Calls of a choice that was cut off by a token limit or a filter do not count: neither the
-        endpoint nor the model ended them.
+        Calls of a choice that was cut off by a token limit or a filter count only if the request
+        forced a call: otherwise neither the endpoint nor the model ended them. An answer with more
+        than is checked is errored, however it ended.
         """
         if use is None or self._calls is None:
             return use
-        whole = [number for number, reason in self._choices.items() if reason not in _CUT]
-        calls = [call for number in whole for call in self._calls.assembled(number)]
+        if self._calls.overflowed:
+            use.tool_call_requests = use.errored_requests = 1
+            return use
+        ends = self._choices.items()
+        is_forced = use.tool_choice in _FORCED
+        counted = [number for number, reason in ends if is_forced or reason not in _CUT]
+        calls = [call for number in counted for call in self._calls.assembled(number)]
         if not calls:
             return use
         use.tool_call_requests = 1
-        if self._calls.overflowed:
-            use.errored_requests = 1
-        elif self._tools is not None:
+        if self._tools is not None:
             checked = check(self._tools, calls)
             use.errored_requests = int(checked.errored)
             use.tool_calls = len(checked.calls)

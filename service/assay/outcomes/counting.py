@@ -5,7 +5,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable
-from typing import Final
+from operator import add
+from typing import Final, NamedTuple
 
 from assay.engine.world.clock import HOURS_PER_DAY
 from assay.outcomes.checks import HOUR_US
@@ -18,6 +19,9 @@ LOWS: Final = tuple(sorted({0, *(round(2.0 ** (step / 4)) for step in range(_BUC
 _MORE_TOOLS: Final = (4, 16)
 """The numbers of tools at which the next stratum begins."""
 
+_FORCED: Final = frozenset({"required", "function"})
+"""The choices of tools that leave a model no answer but a call."""
+
 EvidenceCell = tuple[str, str, str, int, int]
 """Endpoint, source, tenant, stratum, hour."""
 
@@ -29,6 +33,22 @@ CapabilityCell = tuple[str, str, str, int]
 
 ProviderCell = tuple[str, str, int]
 """Tenant, provider, day."""
+
+
+class ToolCounts(NamedTuple):
+    """Counts of requests that offered tools.
+
+    SQL has a column for each field, in this order. `attempts` went to the endpoint, whatever came
+    of them; `requests` were answered. A forced choice that was answered without a call counts as a
+    tool-call request that errored. `auto` counts have `tool_choice` auto.
+    """
+
+    requests: int = 0
+    tool_call_requests: int = 0
+    errored_requests: int = 0
+    auto_requests: int = 0
+    auto_tool_call_requests: int = 0
+    attempts: int = 0
 
 
 def bucket_of(value: int) -> int:
@@ -45,8 +65,7 @@ def bounds(bucket: int) -> tuple[int, int]:
 class OutcomeCounts:
     """Counts by cell.
 
-    `evidence` holds requests, tool_call_requests, errored_requests, auto_requests and
-    auto_tool_call_requests of answered requests with tools; `providers` holds tool_call_requests.
+    `evidence` holds `ToolCounts`; `providers` holds requests answered with tool calls.
     `capabilities` holds how many requests the endpoint refused as not supported, and how many with
     the same tool_choice it answered.
     """
@@ -66,19 +85,17 @@ class OutcomeCounts:
                 refused = (outcome.requests, 0)
                 self._count_capability(group, outcome.unsupported, hour, refused)
             tools = outcome.tools
-            if tools is None or not tools.offered or outcome.result != ANSWERED:
+            if tools is None or not tools.offered:
                 continue
             cell = (group.endpoint_id, source, group.tenant, stratum(tools), hour)
-            counts = self.evidence.setdefault(cell, [0, 0, 0, 0, 0])
-            counts[0] += outcome.requests
-            counts[1] += tools.tool_call_requests
-            counts[2] += tools.errored_requests
+            added = count_tools(outcome, tools)
+            before = self.evidence.get(cell)
+            self.evidence[cell] = list(map(add, before, added)) if before else list(added)
+            if outcome.result != ANSWERED:
+                continue
             if tools.tool_choice:
                 choice, answered = f"tool_choice.{tools.tool_choice}", (0, outcome.requests)
                 self._count_capability(group, choice, hour, answered)
-            if tools.tool_choice in {"", "auto"}:
-                counts[3] += outcome.requests
-                counts[4] += tools.tool_call_requests
             if group.tenant and tools.tool_call_requests:
                 day = (group.tenant, group.provider, hour // HOURS_PER_DAY)
                 self.providers[day] += tools.tool_call_requests
@@ -105,6 +122,28 @@ class OutcomeCounts:
             duration_ms = max(1, round(outcome.duration_s * 1000))
             bucket = bucket_of(1_000_000 * outcome.completion_tokens // duration_ms)
             self.service[endpoint_id, hour, "throughput_mtps", bucket] += requests
+
+
+def count_tools(outcome: Outcome, tools: ToolUse) -> ToolCounts:
+    """Return what an outcome with tools adds.
+
+    Each attempt counts, also if it was the caller who ended it: an endpoint that rejects what is
+    hard, or stalls until callers leave, would otherwise look better than one that tries.
+    """
+    if outcome.result != ANSWERED:
+        return ToolCounts(attempts=outcome.requests)
+    requests, calls, errored = outcome.requests, tools.tool_call_requests, tools.errored_requests
+    if tools.tool_choice in _FORCED:
+        calls, errored = requests, errored + requests - calls
+    is_free = tools.tool_choice in {"", "auto"}
+    return ToolCounts(
+        requests=requests,
+        tool_call_requests=calls,
+        errored_requests=errored,
+        auto_requests=requests if is_free else 0,
+        auto_tool_call_requests=calls if is_free else 0,
+        attempts=requests,
+    )
 
 
 def stratum(tools: ToolUse) -> int:

@@ -1,6 +1,6 @@
 """The counters of outcomes as one process has read them, so that it reads only what has grown.
 
-Counters only ever grow, so the number of rows of an hour or day and the sum of their requests show
+Counters only ever grow, so the number of rows of an hour or day and the sum of their attempts show
 whether it has changed since it was read. If either is less than before, counters were deleted, and
 everything is read again.
 
@@ -20,19 +20,19 @@ from sqlalchemy import Connection, Table, func, select
 
 from assay.engine.snapshot.pool_memory import NOTHING_COUNTED, CountedHours
 from assay.engine.world.measurements import HourOfTraffic
+from assay.outcomes.counting import ToolCounts
 from assay.store.evidence_tables import evidence_counter, evidence_day
 
 NOT_COUNTED: CountedHours = {}
 _CELL: Final = ("endpoint_id", "source", "tenant", "stratum")
-_COUNTS: Final = (
-    "requests", "tool_call_requests", "errored_requests",
-    "auto_requests", "auto_tool_call_requests",
-)  # fmt: skip
+_COUNTS: Final = ToolCounts._fields
 Cell = tuple[str, str, str, int]
 """Endpoint, source, tenant and stratum."""
-_Size = tuple[int, int]  # rows, and the requests in them
+_Size = tuple[int, int]  # rows, and the answered requests and attempts in them
 _Amounts = tuple[int, int]  # tool-call requests and errored requests
 _Columns = Sequence["array[int]"]  # hours or days, then each of their counts
+_CALLS: Final = 1 + _COUNTS.index("tool_call_requests")
+_ERRORED: Final = 1 + _COUNTS.index("errored_requests")
 Weights = Sequence[Mapping[int, int]]
 """By half-life step, then by hour or day."""
 
@@ -40,11 +40,13 @@ Weights = Sequence[Mapping[int, int]]
 class CellSums(NamedTuple):
     """The sums of one cell, and its first and last hour or day.
 
-    `counts` are the five weighted counts, the first three unweighted, and tool-call requests and
-    errored requests of the closed hour.
+    `weighted` and `counts` are those of all its hours or days, `closed` are the tool-call requests
+    and errored requests of the closed hour.
     """
 
-    counts: Sequence[int]
+    weighted: ToolCounts
+    counts: ToolCounts
+    closed: _Amounts
     first: int
     last: int
 
@@ -101,15 +103,17 @@ class TableCache:
         columns = self._cells.get(cell)
         if columns is None or not hours:
             return ()
-        spans, _, calls, errored, *_ = columns
-        found = sorted(zip(spans, calls, errored, strict=True))
+        found = sorted(zip(columns[0], columns[_CALLS], columns[_ERRORED], strict=True))
         return tuple(HourOfTraffic(*each) for each in found if each[0] in hours)
 
     def _clear(self) -> None:
         self._sizes, self._cells, self._totals = {}, {}, {}
 
     def _read_sizes(self, connection: Connection, spans: range) -> dict[int, _Size]:
-        query = select(self._span, func.count(), func.sum(self._table.c.requests))
+        columns = self._table.c
+        # Rows that a process of an earlier version adds have no attempts.
+        sizes = func.sum(columns.requests + columns.attempts)
+        query = select(self._span, func.count(), sizes)
         query = query.where(self._span.between(spans.start, spans.stop - 1)).group_by(self._span)
         return {span: (rows, int(sum_)) for span, rows, sum_ in connection.execute(query)}
 
@@ -123,7 +127,7 @@ class TableCache:
         for endpoint_id, source, tenant, stratum, *row in connection.execute(query):
             cell = (endpoint_id, source, tenant, stratum)
             calls, errored = totals[row[0]].get(endpoint_id, (0, 0))
-            totals[row[0]][endpoint_id] = calls + row[2], errored + row[3]
+            totals[row[0]][endpoint_id] = calls + row[_CALLS], errored + row[_ERRORED]
             cached = self._cells.get(cell)
             if cached is None:
                 cached = self._cells[cell] = tuple(array("q") for _ in row)
@@ -151,16 +155,14 @@ class TableCache:
 def _sum_cell(columns: _Columns, weights: Mapping[int, int], closed: int) -> CellSums:
     spans, *counts = columns
     weighted = [weights[span] for span in spans]
-    requests, calls, errored, *_ = counts
     place = spans.index(closed) if closed in spans else None
-    sums = [
-        *(sum(map(mul, weighted, column)) for column in counts),
-        sum(requests),
-        sum(calls),
-        sum(errored),
-        *((0, 0) if place is None else (calls[place], errored[place])),
-    ]
-    return CellSums(sums, min(spans), max(spans))
+    return CellSums(
+        ToolCounts(*[sum(map(mul, weighted, column)) for column in counts]),
+        ToolCounts(*map(sum, counts)),
+        (0, 0) if place is None else (columns[_CALLS][place], columns[_ERRORED][place]),
+        min(spans),
+        max(spans),
+    )
 
 
 class CounterCache:

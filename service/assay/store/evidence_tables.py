@@ -8,12 +8,21 @@ is when Assay first saw the tenant.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, PrimaryKeyConstraint, Table
+from sqlalchemy import BigInteger, Column, Index, Integer, PrimaryKeyConstraint, Table, text
 
+from assay.outcomes.counting import ToolCounts
 from assay.store.tables import metadata
 from assay.store.types import NAME, UtcTime
 
-# Answered requests with tools. A stratum is 3 * turn + bucket: turn 1 follows a tool result; bucket
+
+def _tool_counts() -> list[Column[int]]:
+    """Return the columns of `ToolCounts`; the last is newer than its table (migration 0009)."""
+    *counts, attempts = ToolCounts._fields
+    columns = [Column(name, BigInteger, nullable=False) for name in counts]
+    return [*columns, Column(attempts, BigInteger, nullable=False, server_default=text("0"))]
+
+
+# Requests with tools. A stratum is 3 * turn + bucket: turn 1 follows a tool result; bucket
 # 0 has 1 to 3 tools, 1 has 4 to 15, 2 has 16 and more.
 evidence_counter = Table(
     "evidence_counter",
@@ -23,11 +32,7 @@ evidence_counter = Table(
     Column("tenant", NAME, nullable=False),
     Column("stratum", Integer, nullable=False),
     Column("hour", Integer, nullable=False),
-    Column("requests", BigInteger, nullable=False),
-    Column("tool_call_requests", BigInteger, nullable=False),
-    Column("errored_requests", BigInteger, nullable=False),
-    Column("auto_requests", BigInteger, nullable=False),  # with tool_choice auto
-    Column("auto_tool_call_requests", BigInteger, nullable=False),
+    *_tool_counts(),
     # the hour first: its rows are read and grow together
     PrimaryKeyConstraint("hour", "endpoint_id", "source", "tenant", "stratum"),
     sqlite_with_rowid=False,
@@ -42,11 +47,7 @@ evidence_day = Table(
     Column("tenant", NAME, primary_key=True),
     Column("stratum", Integer, primary_key=True, autoincrement=False),
     Column("day", Integer, primary_key=True, autoincrement=False),
-    Column("requests", BigInteger, nullable=False),
-    Column("tool_call_requests", BigInteger, nullable=False),
-    Column("errored_requests", BigInteger, nullable=False),
-    Column("auto_requests", BigInteger, nullable=False),
-    Column("auto_tool_call_requests", BigInteger, nullable=False),
+    *_tool_counts(),
     sqlite_with_rowid=False,
 )
 

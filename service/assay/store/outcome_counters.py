@@ -137,7 +137,10 @@ def _outcome_cells(report: AttemptReport) -> Cells:
         _milliseconds(each.retry_after_s),
         tools.offered,
         tools.tool_calls,
-        tools.invalid_json + tools.unknown_name + tools.schema_mismatch,
+        # A check that was given up has an errored request without a kind.
+        max(
+            tools.invalid_json + tools.unknown_name + tools.schema_mismatch, tools.errored_requests
+        ),
         report.fingerprint,
     )
 

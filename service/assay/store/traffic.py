@@ -52,7 +52,7 @@ from assay.engine.world.measurements import (
     TrafficCounts,
 )
 from assay.engine.world.world import Preference
-from assay.outcomes.counting import bounds
+from assay.outcomes.counting import ToolCounts, bounds
 from assay.store.counter_cache import (
     NOT_COUNTED,
     Cell,
@@ -113,13 +113,15 @@ def _counts(
     weights = _weights(hour_range, ladder, hour_weight, window.end)
     hours = hour_cache.sums(weights, steps, closed=window.end - 1)
     cells = sorted(days.keys() | hours.keys())
-    changed = hour_cache.changed_since(counted)
+    changed, fresh = hour_cache.changed_since(counted), set[str]()
     for cell in cells:
         half_life = timedelta(hours=ladder[steps.get(cell[0], len(ladder) - 1)])
         found = _traffic_counts(cell, days.get(cell), hours.get(cell), half_life)
         late = hour_cache.hours_of(cell, changed.get(cell[0], ()))
         yield replace(found, late=late) if late else found
-    for endpoint_id in sorted(_old_endpoints(connection, window.first_day) - {c[0] for c in cells}):
+        if found.observed.requests:
+            fresh.add(cell[0])
+    for endpoint_id in sorted(_old_endpoints(connection, window.first_day) - fresh):
         nothing = (*(0.0,) * 5, Counts(0, 0, 0), 0, 0, 0, 0)
         yield TrafficCounts(endpoint_id, "", "", 0, *nothing, half_life=spec.half_life_max)
 
@@ -144,8 +146,9 @@ def _half_life_steps(connection: Connection, spec: EvidenceSpec, today: int) -> 
 
 
 def _old_endpoints(connection: Connection, first_day: int) -> set[str]:
-    """Return the endpoints with counters older than those that count."""
-    query = select(evidence_day.c.endpoint_id).where(evidence_day.c.day < first_day).distinct()
+    """Return the endpoints with answered requests older than those that count."""
+    is_old = (evidence_day.c.day < first_day) & (evidence_day.c.requests > 0)
+    query = select(evidence_day.c.endpoint_id).where(is_old).distinct()
     return set(connection.execute(query).scalars())
 
 
@@ -154,22 +157,28 @@ def _traffic_counts(
 ) -> TrafficCounts:
     """Add the sums of one cell's days and hours."""
     parts = [part for part in (days, hours) if part is not None]
-    sums = [sum(counts) for counts in zip(*(part.counts for part in parts), strict=True)]
+    weighted, counts = _sum(part.weighted for part in parts), _sum(part.counts for part in parts)
+    closed = hours.closed if hours else (0, 0)
     last_day_ends = (parts[0].last + 1) * HOURS_PER_DAY - 1
     return TrafficCounts(
         *cell,
-        requests=sums[0] / WEIGHT_SCALE,
-        tool_call_requests=sums[1] / WEIGHT_SCALE,
-        errored_requests=sums[2] / WEIGHT_SCALE,
-        auto_requests=sums[3] / WEIGHT_SCALE,
-        auto_tool_call_requests=sums[4] / WEIGHT_SCALE,
-        observed=Counts(*sums[5:8]),
-        hour_calls=sums[8],
-        hour_errored=sums[9],
+        requests=weighted.requests / WEIGHT_SCALE,
+        tool_call_requests=weighted.tool_call_requests / WEIGHT_SCALE,
+        errored_requests=weighted.errored_requests / WEIGHT_SCALE,
+        auto_requests=weighted.auto_requests / WEIGHT_SCALE,
+        auto_tool_call_requests=weighted.auto_tool_call_requests / WEIGHT_SCALE,
+        observed=Counts(counts.requests, counts.tool_call_requests, counts.errored_requests),
+        hour_calls=closed[0],
+        hour_errored=closed[1],
         first_hour=days.first * HOURS_PER_DAY if days else parts[0].first,
         last_hour=hours.last if hours else last_day_ends,
         half_life=half_life,
+        attempts=max(weighted.attempts, weighted.requests) / WEIGHT_SCALE,
     )
+
+
+def _sum(counts: Iterable[ToolCounts]) -> ToolCounts:
+    return ToolCounts(*map(sum, zip(*counts, strict=True)))
 
 
 _THOUSANDTHS: Final = 1000.0

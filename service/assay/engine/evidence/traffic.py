@@ -82,7 +82,8 @@ def add_traffic(
     """Join one model's traffic with its observations; the order of `counts` does not matter."""
     by_endpoint: defaultdict[str, list[TrafficCounts]] = defaultdict(list)
     for each in sorted(counts, key=lambda c: (c.endpoint_id, c.source, c.tenant, c.stratum)):
-        by_endpoint[each.endpoint_id].append(each)
+        if each.observed.requests or not each.attempts:  # others say nothing about calls
+            by_endpoint[each.endpoint_id].append(each)
     if not by_endpoint:
         return evidence
     fresh: dict[str, list[TrafficCounts]] = {}

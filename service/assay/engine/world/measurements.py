@@ -58,9 +58,10 @@ class TrafficCounts:
     """One tenant's requests of one stratum at one endpoint, from one source, up to a closed hour.
 
     Counts are discounted by age, with `half_life`; `observed` is undiscounted; `hour_calls` and
-    `hour_errored` belong to the last closed hour. Hours are numbered from 1970. If `observed` is
-    zero, all counts are stale. `late` has the earlier hours of which the endpoint has other counts
-    now than when they were closed.
+    `hour_errored` belong to the last closed hour. Hours are numbered from 1970. If `observed` and
+    `attempts` are zero, all counts are stale. `late` has the earlier hours of which the endpoint
+    has other counts now than when they were closed. `attempts` are all that offered tools, answered
+    or not; `None` means that all were answered.
     """
 
     endpoint_id: str
@@ -79,6 +80,7 @@ class TrafficCounts:
     last_hour: int
     half_life: timedelta
     late: tuple[HourOfTraffic, ...] = ()
+    attempts: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
