@@ -137,7 +137,7 @@ def one(
         errored_requests=weighted[2],
         auto_requests=weighted[3],
         auto_tool_call_requests=weighted[4],
-        attempts=weighted[5],
+        attempts=weighted[5] if weighted[5] > weighted[0] else None,
         observed=Counts(
             sum(each[5] for each in own), sum(each[6] for each in own), sum(each[7] for each in own)
         ),

@@ -159,6 +159,7 @@ def _traffic_counts(
     parts = [part for part in (days, hours) if part is not None]
     weighted, counts = _sum(part.weighted for part in parts), _sum(part.counts for part in parts)
     closed = hours.closed if hours else (0, 0)
+    is_any_unanswered = weighted.attempts > weighted.requests
     last_day_ends = (parts[0].last + 1) * HOURS_PER_DAY - 1
     return TrafficCounts(
         *cell,
@@ -173,7 +174,7 @@ def _traffic_counts(
         first_hour=days.first * HOURS_PER_DAY if days else parts[0].first,
         last_hour=hours.last if hours else last_day_ends,
         half_life=half_life,
-        attempts=max(weighted.attempts, weighted.requests) / WEIGHT_SCALE,
+        attempts=weighted.attempts / WEIGHT_SCALE if is_any_unanswered else None,
     )
 
 
