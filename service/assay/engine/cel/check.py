@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from assay.engine.cel import checked_tree as tree, syntax
 from assay.engine.cel.calls import MACROS, check_call, check_macro
-from assay.engine.cel.faults import FaultList
+from assay.engine.cel.faults import ExpressionFault, FaultList
 from assay.engine.cel.schema import (
     BOOL,
     BROKEN,
@@ -70,16 +71,29 @@ def check(
 ) -> CheckedExpression:
     """Check an expression; raise ExpressionFaults with all of its faults."""
     faults = FaultList(text)
-    scanned = scan(text, limits, faults)
-    node = Builder(scanned, limits, faults).build(parse(scanned, faults))
+    node, start, found = _read(text, limits)
+    faults.found.update(found)
     checker = _ExpressionChecker(schema, faults, limits, judging=judging)
     root = checker.check(node)
     if expected is not None and not join(root.type, expected):
-        faults.add(scanned.start, f"this must be {expected}, and is {root.type}")
+        faults.add(start, f"this must be {expected}, and is {root.type}")
     if faults.found:
         raise faults.error()
     reads, roots, functions = map(frozenset, (checker.reads, checker.roots, checker.functions))
     return CheckedExpression(text, root, reads, roots, functions, checker.absorbs)
+
+
+@lru_cache(maxsize=2048)
+def _read(text: str, limits: Limits) -> tuple[syntax.SyntaxNode, int, frozenset[ExpressionFault]]:
+    """Return the syntax tree of a text, where it starts, and the faults found so far.
+
+    Parsing takes longest. The same rule is checked in each rule set that inherits it, and again
+    with each revision, so that most texts have been read before.
+    """
+    faults = FaultList(text)
+    scanned = scan(text, limits, faults)
+    node = Builder(scanned, limits, faults).build(parse(scanned, faults))
+    return node, scanned.start, frozenset(faults.found)
 
 
 class _ExpressionChecker(CheckScope):
