@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -23,11 +24,17 @@ SIZES = {
 FEW_HOSTILE = 20
 
 
+def say(line: object) -> None:
+    """Print a line at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 @dataclass
 class Report:
     """Tables, printed as they are added, and the missed targets."""
 
-    say: Callable[[str], object] = print
+    say: Callable[[str], object] = say
     missed: list[str] = field(default_factory=list)
 
     def table(self, title: str, *lines: Sequence[str]) -> None:

@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from sqlalchemy import Engine, Table, insert
+from tests.bench.admission.attacks import ATTACKS, attempt, cost, ground, planned, usual_mix
+from tests.bench.admission.ledger import Ledger
 from tests.bench.admission.manipulation import Attack, manipulation
 from tests.bench.admission.pools import FIRST, HOUR, SOURCE, START, Counted, endpoints
 from tests.bench.admission.profiles import profile
@@ -84,3 +86,31 @@ def test_many_hostile_tenants_change_a_pool(attack: Attack) -> None:
     (found,) = manipulation(profile("exacto"), [attack], 3)
     assert found.admitted
     assert found.evicted
+
+
+def test_a_ledger_with_one_tenant_has_the_discounted_counts_of_the_store() -> None:
+    seen = traffic(np.full(2, 0.95), np.array([900.0, 7e3]), 1)
+    counted, spec = Counted.nothing(2, HOURS), profile("exacto").bound.evidence
+    ledger = Ledger([(0, "", 0), (1, "", 0)], np.zeros((0, 6, 2)))
+    for _ in range(HOURS):
+        calls, errored = seen.hour(np.ones(2))
+        counted.add(calls, errored)
+        ledger.add_hour(np.stack([2 * calls, calls, errored, 2 * calls, calls, 2 * calls]), {})
+    names = [e.endpoint_id for e in endpoints(2, 1)]
+    ours = ledger.tallies(dict(enumerate(names)), spec)
+    theirs = counted.tallies(names, spec, counted.steps(spec))
+    assert [without_hours(t) for t in ours] == [without_hours(t) for t in theirs]
+
+
+def test_an_attack_without_requests_changes_nothing_and_costs_nothing() -> None:
+    world = ground(usual_mix(5), 1)
+    for attack in ATTACKS.values():
+        outcomes = {attempt(world, attack, 1, 0) for _ in range(2)}
+        assert len(outcomes) == 1
+
+
+def test_the_cost_of_an_attack_counts_every_request_of_every_hostile_tenant() -> None:
+    world = ground(usual_mix(5), 1)
+    for name in ("victim-hour", "victim-spread", "praise-93", "thin-tags"):
+        _, plan = planned(world, ATTACKS[name], 3, 24)
+        assert cost(plan) == 24, name
