@@ -108,7 +108,7 @@ def test_the_benchmark_rule_reports_the_values_that_it_read() -> None:
 
 def snapshot_of(case: Case, policy: Policy = POLICY) -> Snapshot:
     members = dict.fromkeys(policy.bindings, case.members)
-    return judge(case.world, policy, case.now, members).snapshot
+    return judge(case.world_under(policy), policy, case.now, members).snapshot
 
 
 def written() -> set[Asked]:

@@ -54,7 +54,7 @@ def close_hours_ahead(bench: CuratorBench, hours: int, jump: timedelta = JUMP) -
 def standings(database: Engine) -> list[tuple[object, ...]]:
     """Return each state with its endpoint, since when, evictions and hold, without its counts."""
     counts = [column.name for column in pool_state.columns if column.name.startswith("forgotten")]
-    return read_rows(database, pool_state, "cusum", *counts)
+    return read_rows(database, pool_state, "cusum", "run", *counts)
 
 
 def test_hours_closed_ahead_are_trouble_and_nothing_is_judged(bench: CuratorBench) -> None:

@@ -26,7 +26,7 @@ from assay.store.migration import alembic_config, migrate
 from assay.store.schema_version import require_current
 from assay.store.time_limits import MIGRATING
 
-HEAD = "0009"
+HEAD = "0010"
 DIGESTS = {
     "0001_catalog_evidence_snapshots.py": (
         "34d852bd1b31b1224b683bdc1e42a85bb8665abe6af629fc832ad81c6072e986"
@@ -41,6 +41,7 @@ DIGESTS = {
     "0007_capabilities.py": "dfd14205794e6bdf1741ad4c2a277c0d7e062aa6533cf30e9f461d881aa229ef",
     "0008_late_evidence.py": "b170a6a7c099ba261e5240a99a87ace3505edef8e5ab81d094277ba52aff34df",
     "0009_attempts.py": "50fd33127f7496aae156e37c2152f12c4209928562690c583ba81c499317323f",
+    "0010_alarms.py": "024be38e28c8dc94fb2fa5a2cfbb19ee23ce723b8f4c2bd6bb1c44bdd9ff8c4a",
 }
 """SHA-256 of every released migration; databases have run it in this form."""
 

@@ -104,7 +104,7 @@ def run_cases(
 def run_case(case: Case, policy: Policy) -> tuple[str, ...]:
     """Judge and plan as of the case's time with each seed; return every mismatch once."""
     members = dict.fromkeys(policy.bindings, case.members)
-    snapshot = judge(case.world, policy, case.now, members).snapshot
+    snapshot = judge(case.world_under(policy), policy, case.now, members).snapshot
     mismatches: dict[str, None] = {}
     try:
         for seed in case.seeds():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -10,6 +11,7 @@ from sqlalchemy import Engine
 
 from assay.cli.options import DatabaseUrl, Json, Now, PolicyDir, Tenant, instant
 from assay.cli.output import console, print_json, print_table, reason_rows, unique_reasons, utc
+from assay.cli.pool_explain import show_explanation
 from assay.engine.errors import InvalidField
 from assay.engine.policy.verdict import RuleFinding
 from assay.engine.pool.report import PoolEndpoint, PoolReport, pool_report
@@ -29,6 +31,10 @@ At = Annotated[
     Parameter(help="Show the pool that was active at this time: 2025-09-23T12:00:00Z."),
 ]
 History = Annotated[bool, Parameter(help="Show every change of the pool with its cause.")]
+Explain = Annotated[
+    str | None,
+    Parameter(help="Show how the accuracy of this endpoint came about: its tag or its id."),
+]
 
 
 def pool_command(  # noqa: PLR0913 - one option per part of the question
@@ -38,6 +44,7 @@ def pool_command(  # noqa: PLR0913 - one option per part of the question
     now: Now = None,
     at: At = None,
     history: History = False,
+    explain: Explain = None,
     url: DatabaseUrl = None,
     policy: PolicyDir = None,
     json: Json = False,
@@ -53,13 +60,10 @@ def pool_command(  # noqa: PLR0913 - one option per part of the question
     Example: assay pool moonshotai/kimi-k2-0905:exacto --now 2025-09-23T12:00:00Z
 
     Example: assay pool moonshotai/kimi-k2-0905:exacto --history
+
+    Example: assay pool moonshotai/kimi-k2-0905:exacto --explain novita
     """
-    if at is not None and now is not None:
-        raise InvalidField("--at", at, "allowed together with --now, which judges again")
-    if history and (at is not None or now is not None):
-        raise InvalidField("--history", "", "allowed together with --at or --now")
-    if policy is not None and (history or at is not None):
-        raise InvalidField("--policy", str(policy), "allowed together with --at or --history")
+    _require_compatible(at=at, now=now, history=history, explain=explain, policy=policy)
     as_of = instant("--now", now)
     with open_current_database(url, create=False) as database:
         if at is None:
@@ -69,6 +73,9 @@ def pool_command(  # noqa: PLR0913 - one option per part of the question
         report = pool_report(snapshot, model, tenant)
         cards = {card.endpoint.verdict.endpoint_id: card for card in scorecards(snapshot, report)}
         changes = list_pool_changes(database, report.binding, report.model) if history else ()
+        if explain is not None:
+            show_explanation(database, snapshot, report, explain, json=json)
+            return
     if history and json:
         print_json(_history_json(report, changes))
     elif history:
@@ -78,6 +85,25 @@ def pool_command(  # noqa: PLR0913 - one option per part of the question
     else:
         _show_pool(report)
         _show_distances(cards)
+
+
+def _require_compatible(
+    *,
+    at: str | None,
+    now: str | None,
+    history: bool,
+    explain: str | None,
+    policy: Path | None,
+) -> None:
+    """Raise InvalidField for options that contradict each other."""
+    if at is not None and now is not None:
+        raise InvalidField("--at", at, "allowed together with --now, which judges again")
+    if history and (at is not None or now is not None):
+        raise InvalidField("--history", "", "allowed together with --at or --now")
+    if explain is not None and (history or at is not None):
+        raise InvalidField("--explain", explain, "allowed together with --at or --history")
+    if policy is not None and (history or at is not None):
+        raise InvalidField("--policy", str(policy), "allowed together with --at or --history")
 
 
 def _snapshot_at(database: Engine, at: str) -> Snapshot:

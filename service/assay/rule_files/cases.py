@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
 from assay.engine.decide.plan import Plan
 from assay.engine.errors import InvalidField
 from assay.engine.policy.faults import Fault, PolicyFaults
+from assay.engine.policy.policy import Policy
 from assay.engine.policy.rule_set import Place
 from assay.engine.world.catalog import Model
 from assay.engine.world.clock import EPOCH
@@ -168,6 +169,10 @@ class Case:
     keys: Mapping[str, str] = field(default_factory=dict)
     draws: int = 1
     skipped: str | None = None
+
+    def world_under(self, policy: Policy) -> World:
+        """Return the world, with the same traffic for each of the policy's ways of folding it."""
+        return replace(self.world, traffic=dict.fromkeys(policy.folds, self.world.traffic[""]))
 
     def seeds(self) -> tuple[bytes, ...]:
         """Return the seeds to try: the request's own, otherwise `draws` fixed ones."""

@@ -9,15 +9,18 @@ from datetime import UTC, datetime, timedelta
 from assay.engine.evidence.benchmarks import in_unit
 from assay.engine.policy.faults import Fault
 from assay.engine.world.catalog import Endpoint, Model, PriceOverride, Prices
+from assay.engine.world.clock import EPOCH, HOUR, HOURS_PER_DAY
 from assay.engine.world.declarations import Field, build, declared_fields
 from assay.engine.world.identity import provisional_ids
 from assay.engine.world.measurements import (
     UNITS,
     UNKNOWN,
     BenchmarkRun,
+    Counts,
     IgnoreVote,
     Observation,
     Series,
+    TrafficCounts,
 )
 from assay.engine.world.world import Preference, TenantSettings, World
 from assay.rule_files.nodes import Table
@@ -25,6 +28,7 @@ from assay.rule_files.schemas import unknown_word_message
 
 WINDOW = timedelta(days=1)
 SOURCE = "fixture"
+HALF_LIFE = timedelta(hours=168)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +43,13 @@ class Fixtures:
     benchmarks: tuple[BenchmarkRun, ...] = ()
     ignore_votes: tuple[IgnoreVote, ...] = ()
     refused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    traffic: tuple[TrafficCounts, ...] = ()
 
     def world(self, endpoints: Collection[str], observations: Collection[str]) -> World:
-        """Return the world with only these endpoints and observations."""
+        """Return the world with only these endpoints and observations.
+
+        Its traffic is that of any way of folding evidence, under an empty name.
+        """
         present = tuple(endpoint for key, endpoint in self.endpoints.items() if key in endpoints)
         ids = {endpoint.endpoint_id for endpoint in present}
         listed = {model.model: model for model in self.models.values()}
@@ -56,6 +64,7 @@ class Fixtures:
             benchmarks=tuple(run for run in self.benchmarks if run.endpoint_id in ids),
             ignore_votes=self.ignore_votes,
             refused=self.refused,
+            traffic={"": tuple(each for each in self.traffic if each.endpoint_id in ids)},
         )
 
 
@@ -101,6 +110,11 @@ def fixtures(block: Table, now: datetime, faults: list[Fault]) -> Fixtures:
             vote for table in block.tables("ballots") for vote in _votes(table, models)
         ),
         refused=_refused(block.table("refused"), endpoints, faults),
+        traffic=tuple(
+            counts
+            for table in block.tables("traffic")
+            for counts in _traffic(table, endpoints, now, faults)
+        ),
     )
 
 
@@ -171,6 +185,38 @@ def _observation(
         errored_requests=counts[2],
         reference=table.flag("reference"),
     )
+
+
+def _traffic(
+    table: Table, endpoints: Mapping[str, Endpoint], now: datetime, faults: list[Fault]
+) -> Iterator[TrafficCounts]:
+    """Return the same counts for each of some tenants, as if reported in the last day."""
+    first, end = table.whole("first") or 1, (now - EPOCH) // HOUR
+    names = ("requests", "tool_call_requests", "errored_requests")
+    requests, calls, errored = (table.whole(name) or 0 for name in names)
+    endpoint_id = _endpoint_id(table, endpoints, faults)
+    if not requests >= calls >= errored:
+        found = [requests, calls, errored]
+        message = f"requests, tool_call_requests and errored_requests must not grow, found {found}"
+        faults.append(Fault(table.place, message))
+    for number in range(first, first + (table.whole("tenants") or 0)):
+        yield TrafficCounts(
+            endpoint_id=endpoint_id,
+            source=table.text("source", SOURCE),
+            tenant=f"tenant-{number:05}",
+            stratum=0,
+            requests=float(requests),
+            tool_call_requests=float(calls),
+            errored_requests=float(errored),
+            auto_requests=float(requests),
+            auto_tool_call_requests=float(calls),
+            observed=Counts(requests, calls, errored),
+            hour_calls=0,
+            hour_errored=0,
+            first_hour=end - HOURS_PER_DAY * (table.whole("days") or 1),
+            last_hour=end - 1,
+            half_life=HALF_LIFE,
+        )
 
 
 def _benchmark(

@@ -26,6 +26,7 @@ pool_state = Table(
     Column("forgotten_requests", Double),
     Column("forgotten_calls", Double),
     Column("forgotten_errored", Double),
+    Column("run", JSON(none_as_null=True)),  # tool-call requests and errored ones by tenant
 )
 
 # Append-only, numbered in order; late evidence changes nothing here.

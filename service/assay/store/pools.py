@@ -168,6 +168,7 @@ def state_cells(state: PoolState) -> dict[str, object]:
         "forgotten_requests": forgotten and forgotten.amounts.requests,
         "forgotten_calls": forgotten and forgotten.amounts.calls,
         "forgotten_errored": forgotten and forgotten.amounts.errored,
+        "run": {tenant: list(both) for tenant, both in state.run.items()} or None,
     }
 
 
@@ -178,7 +179,8 @@ def state_of(row: Row[Any]) -> PoolState:
         half_life = row.forgotten_half_life_us * MICROSECOND
         amounts = DecayedCounts(row.forgotten_requests, row.forgotten_calls, row.forgotten_errored)
         forgotten = ForgottenEvidence(row.forgotten_at, half_life, amounts)
-    return PoolState(**{name: getattr(row, name) for name in _STATE}, forgotten=forgotten)
+    run = {tenant: (calls, errored) for tenant, (calls, errored) in (row.run or {}).items()}
+    return PoolState(**{name: getattr(row, name) for name in _STATE}, forgotten=forgotten, run=run)
 
 
 def change_cells(change: PoolChange) -> dict[str, object]:

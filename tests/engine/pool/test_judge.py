@@ -64,7 +64,7 @@ def test_endpoints_with_good_evidence_are_members() -> None:
                      [("tool_accuracy", "EVIDENCE_STALE", "absent"),
                      ("sample_size", "EVIDENCE_STALE", "absent")],
                      id="all that was observed is old"),
-        pytest.param([make_observation("a", calls=100, requests=150)],
+        pytest.param([make_observation("a", calls=125, requests=150)],
                      [("sample_size", "EVIDENCE_THIN", "false")],
                      id="too few requests"),
         pytest.param([make_observation("a", errored=2, calls=100, requests=150)],

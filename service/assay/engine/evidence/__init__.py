@@ -1,1 +1,1 @@
-"""Counts of what endpoints did, folded: time decay, caps, strata, ignore votes, statistics."""
+"""Counts of what endpoints did, folded: time decay, limits on tenants, rates, votes, statistics."""

@@ -29,7 +29,8 @@ class EvidenceSpec:
 
     In a half-life, `half_life_target` effective tool-call requests arrive at the endpoint's own
     rate; it is clamped to [`half_life_min`, `half_life_max`]. `design_effect` divides counts that
-    come in clusters.
+    come in clusters. Tenants that err more than `outlier_errors`, and far more than the others at
+    an endpoint, are left out there, up to `outlier_share` of the pool's use in `usage_days` days.
     """
 
     max_age: timedelta = timedelta(days=90)
@@ -37,12 +38,25 @@ class EvidenceSpec:
     half_life_min: timedelta = timedelta(hours=12)
     half_life_max: timedelta = timedelta(hours=168)
     design_effect: float = 2.2
+    outlier_errors: float = 0.05
+    outlier_share: float = 0.085
+    usage_days: float = 21.0
 
     @property
     def key(self) -> str:
-        """The content as text; worlds and snapshots store by it what was folded so."""
+        """The content as text; worlds and snapshots store by it what was folded so.
+
+        Limits of outliers are in it if they differ from the usual ones: snapshots of versions that
+        had no such limits still fit.
+        """
         spans = (s.total_seconds() for s in (self.max_age, self.half_life_min, self.half_life_max))
-        return canonical([*spans, self.half_life_target, self.design_effect]).decode()
+        limits = (self.outlier_errors, self.outlier_share, self.usage_days)
+        stated = () if limits == _USUAL_LIMITS else limits
+        return canonical([*spans, self.half_life_target, self.design_effect, *stated]).decode()
+
+
+_USUAL: Final = EvidenceSpec()
+_USUAL_LIMITS: Final = (_USUAL.outlier_errors, _USUAL.outlier_share, _USUAL.usage_days)
 
 
 @dataclass(frozen=True, slots=True)

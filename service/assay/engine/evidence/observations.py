@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from assay.engine.evidence.decay import EvidenceSpec
+from assay.engine.evidence.usage import TenantUse
 from assay.engine.world.clock import HOUR
 from assay.engine.world.measurements import Counts, Observation
 
@@ -30,12 +31,27 @@ class HourCounts:
 NO_HOUR: Final = HourCounts()
 
 
+CallsByTenant = Mapping[str, tuple[float, float]]
+"""Tool-call requests and errored ones by tenant; by no name, those that a source vouches for."""
+
+
+def _no_calls() -> CallsByTenant:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class HourOfEndpoint:
-    """The counts of one endpoint in one hour: all of them, and as the caps on tenants let count."""
+    """The counts of one endpoint in one hour: all, and those that count by tenants' share of use.
+
+    `by_tenant` adds up all of them by tenant.
+    """
 
     total: HourCounts = NO_HOUR
     counted: HourCounts = NO_HOUR
+    by_tenant: Callable[[], CallsByTenant] = field(default=_no_calls, compare=False)
+
+
+NO_CALLS: Final = HourOfEndpoint()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +59,11 @@ class FoldedCounts:
     """All fresh counts of one endpoint: as observed, discounted by age, and undiscounted by source.
 
     `half_life` is that of the discount; `references` are the sources that call it the vendor's own
-    endpoint. Only traffic states the rest: the lower count of errors where two differ;
-    standardized propensities by source, `None` if the model never had a choice; the model's design
-    effect; the last closed hour, with the caps on tenants in `hour` and without in `hour_total`; by
-    number, earlier hours that have grown since they were closed.
+    endpoint. Only traffic states the rest: standardized propensities by source, `None` if the model
+    never had a choice; the model's design effect; the last closed hour, and by number, earlier
+    hours that have grown since they were closed; what tenants used of the pool; and the discounted
+    counts of each tenant. If all counts are by named tenants, `tenants` is how many, and
+    `use_share` is their share of the pool's use.
     """
 
     observed: Counts
@@ -57,12 +74,14 @@ class FoldedCounts:
     observed_to: datetime
     by_source: Mapping[str, Counts]
     references: frozenset[str]
-    lenient_errored: float | None = None
     shares: Mapping[str, float | None] = field(default_factory=dict)
     design_effect: float | None = None
-    hour: HourCounts | None = None
-    hour_total: HourCounts = NO_HOUR
+    hour: HourOfEndpoint = NO_CALLS
     late: Mapping[int, HourOfEndpoint] = field(default_factory=dict)
+    use: TenantUse | None = None
+    tenants: int | None = None
+    use_share: float | None = None
+    by_tenant: Callable[[], CallsByTenant] = field(default=_no_calls, compare=False)
 
     @property
     def main_source(self) -> str:

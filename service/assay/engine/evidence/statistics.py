@@ -11,7 +11,11 @@ from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from math import log
 from statistics import NormalDist
-from typing import SupportsFloat
+from typing import TYPE_CHECKING, SupportsFloat
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def probability_at_least(good: float, bad: float, threshold: float) -> float:
@@ -31,6 +35,21 @@ def _upper_tail() -> Callable[..., SupportsFloat]:
     from scipy.special import betaincc  # noqa: PLC0415 - no Decide needs to import SciPy
 
     return betaincc
+
+
+def at_least_so_many(
+    hits: NDArray[np.float64], size: NDArray[np.float64], share: float
+) -> NDArray[np.float64]:
+    """Return the probability of `hits` or more of `size`, each with probability `share`.
+
+    The binomial tail as a regularized incomplete beta function, also for counts that are not whole.
+    """
+    from scipy.special import betainc  # noqa: PLC0415 - as in _upper_tail
+
+    found = hits * 0.0 + 1.0
+    some = hits > 0
+    found[some] = betainc(hits[some], (size - hits)[some].clip(0.0) + 1.0, share)
+    return found
 
 
 def count_interval(count: float, confidence: float) -> tuple[float, float]:

@@ -1,253 +1,381 @@
 """Traffic of a model's endpoints folded into evidence, together with imported observations.
 
-How it works. `add_traffic` takes all counts of one model and proceeds in five steps:
+How it works. `add_traffic` takes all counts of one model and proceeds in six steps:
 
-1. Estimate how much errors cluster by tenant, which gives the model's design effect.
-2. Cap each tenant's counts per endpoint, in effective calls.
-3. Find the mix of requests of the whole pool, by source and stratum.
-4. Fold each endpoint: standardize its rates on that mix. With many tenants, count its errors in
-   two robust ways, capped and trimmed; the higher count decides about entering, the lower about
-   staying.
-5. Join the result with the observations of the endpoint.
+1. Find what each tenant used of the whole pool (`usage.py`). Its share bounds what it may move.
+2. Set aside tenants that fail at many endpoints, and at each endpoint leave out a few tenants that
+   err far more often than all others there.
+3. Fit the errors that remain as pool × stratum × tenant × endpoint, and standardize each
+   endpoint's on the requests of the whole pool (`error_rates.py`).
+4. Estimate how much errors cluster by tenant, which gives the model's design effect.
+5. Find the mix of requests of the whole pool, and each endpoint's propensity on it.
+6. Join the result with the observations of the endpoint.
 
 INVARIANT: sums are added in the order of endpoint, source, tenant and stratum, so that the result,
 and with it the digest of a snapshot, does not depend on the order of the input.
-
-See service/STATISTICS.md#caps-on-tenants, service/STATISTICS.md#trimmed-mean and
-service/STATISTICS.md#strata.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate
+from typing import Final, TypeVar
+
+import numpy as np
 
 from assay.engine.evidence.decay import EvidenceSpec
+from assay.engine.evidence.error_rates import Cells, ErrorRates, Standardized, fit, standardize
 from assay.engine.evidence.observations import (
+    CallsByTenant,
     EndpointEvidence,
     FoldedCounts,
     HourCounts,
     HourOfEndpoint,
     total,
 )
-from assay.engine.evidence.strata import (
-    HitCounts,
-    Part,
-    RequestMix,
-    Strata,
-    group_by_stratum,
-    mix,
-    standardize,
-    together,
-)
-from assay.engine.evidence.tenant_caps import (
-    FIFTHS,
-    MANY,
+from assay.engine.evidence.strata import Part, group_by_stratum, mix, standardize as on_mix
+from assay.engine.evidence.usage import (
     MOST_EFFECTIVE,
-    THIRDS,
-    CappedCounts,
-    Clustering,
-    Trim,
-    by_tenant,
-    cap_tenants,
-    clustering,
-    design_effect,
-    excesses,
-    factors,
-    largest_share,
-    level,
-    trimmed,
+    Bools,
+    Floats,
+    Ints,
+    TenantsAtEndpoint,
+    TenantUse,
+    add_up,
+    bound,
+    outliers,
+    pool_usage,
+    set_aside,
 )
-from assay.engine.world.clock import EPOCH, HOUR
+from assay.engine.world.clock import EPOCH, HOUR, HOURS_PER_DAY
 from assay.engine.world.measurements import Counts, TrafficCounts
 
+_Name = TypeVar("_Name", str, tuple[bool, str], tuple[str, int])
 _SMOOTHING: Final = 0.5  # of propensities
 _STALE: Final = EndpointEvidence(None, stale=True)
-
-
-@dataclass(frozen=True, slots=True)
-class PoolMixes:
-    """The pool's mix by source, of requests with tool calls and of those free to have any."""
-
-    calls: Mapping[str, RequestMix]
-    autos: Mapping[str, RequestMix]
+_PRIOR_WEIGHT: Final = 30.0  # of the design effect
+_CLIP: Final = 9.0
+_MOST_CLUSTERED: Final = 4.0
 
 
 def add_traffic(
     evidence: Mapping[str, EndpointEvidence], counts: Iterable[TrafficCounts], spec: EvidenceSpec
 ) -> Mapping[str, EndpointEvidence]:
     """Join one model's traffic with its observations; the order of `counts` does not matter."""
-    by_endpoint: defaultdict[str, list[TrafficCounts]] = defaultdict(list)
-    for each in sorted(counts, key=lambda c: (c.endpoint_id, c.source, c.tenant, c.stratum)):
-        if each.observed.requests or not each.attempts:  # others say nothing about calls
-            by_endpoint[each.endpoint_id].append(each)
-    if not by_endpoint:
+    telling = (each for each in counts if each.observed.requests or not each.attempts)
+    ordered = sorted(telling, key=lambda c: (c.endpoint_id, c.source, c.tenant, c.stratum))
+    if not ordered:
         return evidence
-    fresh: dict[str, list[TrafficCounts]] = {}
-    for name, own in by_endpoint.items():
-        if found := [each for each in own if each.observed.requests]:
-            fresh[name] = found
-    naming = {each.source for own in fresh.values() for each in own if each.tenant}
-    spreads = (_clustering_at(own, naming, spec.design_effect) for own in fresh.values())
-    effect = design_effect((each for each in spreads if each), spec.design_effect)
-    pool = {name: cap_tenants(own, naming, MOST_EFFECTIVE * effect) for name, own in fresh.items()}
-    capped = [each for own in pool.values() for each in own]
-    calls, autos = (
-        group_by_stratum(map(_calls_of, capped)),
-        group_by_stratum(map(_autos_of, capped)),
-    )
-    mixes = PoolMixes(
-        {source: mix(strata) for source, strata in calls.items()},
-        {source: mix(strata, _SMOOTHING) for source, strata in autos.items()},
-    )
-    folded = {name: _fold(own, mixes, effect) for name, own in pool.items()}
-    names = (*evidence, *(name for name in by_endpoint if name not in evidence))
-    return {name: _joined(evidence.get(name, _STALE), folded.get(name), effect) for name in names}
+    known = dict.fromkeys((*evidence, *(each.endpoint_id for each in ordered)))
+    fresh = [each for each in ordered if each.observed.requests]
+    if not fresh:
+        return {name: evidence.get(name, _STALE) for name in known}
+    accuracy = Accuracy(Traffic(fresh), spec)
+    shares = _propensities(accuracy)
+    folded = _fold(accuracy, shares)
+    effect = accuracy.design_effect
+    return {name: _joined(evidence.get(name, _STALE), folded.get(name), effect) for name in known}
 
 
-def _calls_of(each: CappedCounts) -> Part:
-    """Return the tool-call requests that count, and those of them with a bad call."""
-    counts, factor = each.counts, each.calls
-    return counts, factor * counts.tool_call_requests, factor * counts.errored_requests
+class Traffic:
+    """The counts of one model as columns, and their endpoints, tenants and strata numbered.
 
-
-def _autos_of(each: CappedCounts) -> Part:
-    """Return the requests with free choice that count, and those that ended in tool calls."""
-    counts, factor = each.counts, each.autos
-    return counts, factor * counts.auto_requests, factor * counts.auto_tool_call_requests
-
-
-def _clustering_at(
-    own: Sequence[TrafficCounts], naming: Collection[str], prior: float
-) -> Clustering | None:
-    """Return how errors at an endpoint cluster by tenant.
-
-    Counts are undiscounted: discounted counts vary less than their number suggests.
+    A source that names no tenants counts as one tenant that vouches for itself. `pair` numbers the
+    endpoints and tenants that occur together, in the order of `pair_endpoint` and `pair_tenant`.
     """
-    if len({each.tenant for each in own}) == 1:
-        return None
-    named = [each for each in own if each.source in naming]
-    parts = [(c, c.observed.tool_call_requests, c.observed.errored_requests) for c in named]
-    calls = by_tenant((counts, size) for counts, size, _ in parts)
-    factor = factors(calls, MOST_EFFECTIVE * prior)
-    scaled = [
-        (c, factor[c.tenant] * size, factor[c.tenant] * bad) for c, size, bad in parts if size
+
+    def __init__(self, counts: Sequence[TrafficCounts]) -> None:
+        self.counts = counts
+        naming = {each.source for each in counts if each.tenant}
+        self.named = np.array([each.source in naming for each in counts], dtype=bool)
+        tenants = [
+            (True, each.tenant) if is_named else (False, each.source)
+            for each, is_named in zip(counts, self.named.tolist(), strict=True)
+        ]
+        self.endpoints, self.endpoint = _numbered([each.endpoint_id for each in counts])
+        self.tenants, self.tenant = _numbered(tenants)
+        self.strata, self.stratum = _numbered([(each.source, each.stratum) for each in counts])
+        self.is_named = np.array([name for name, _ in self.tenants], dtype=bool)
+        self.calls = np.array([each.tool_call_requests for each in counts])
+        self.errored = np.array([each.errored_requests for each in counts])
+        pairs = self.endpoint * len(self.tenants) + self.tenant
+        numbers, self.pair = np.unique(pairs, return_inverse=True)
+        self.pair_endpoint, self.pair_tenant = np.divmod(numbers, len(self.tenants))
+
+    def by_pair(self, values: Floats) -> Floats:
+        """Add up values of cells by endpoint and tenant."""
+        return add_up(self.pair, values, len(self.pair_tenant))
+
+    def days(self) -> float:
+        """Return for how many days the pool has been used."""
+        hours = max(c.last_hour for c in self.counts) + 1 - min(c.first_hour for c in self.counts)
+        return hours / HOURS_PER_DAY
+
+
+def _numbered(names: Sequence[_Name]) -> tuple[Sequence[_Name], Ints]:
+    """Return the distinct names in order, and the number of each name."""
+    distinct = sorted(set(names))
+    number = {name: place for place, name in enumerate(distinct)}
+    return distinct, np.array([number[name] for name in names], dtype=np.intp)
+
+
+class Accuracy:
+    """The errors of one model's endpoints, and how they came about.
+
+    `aside` are the tenants that are set aside everywhere. By pair, `is_outlier` is whether a tenant
+    is an outlier at an endpoint, and `left_out` which part of its calls does not count. `part` is
+    the part of each cell's calls that counts in the end, and `cells` are these calls.
+    """
+
+    def __init__(self, traffic: Traffic, spec: EvidenceSpec) -> None:
+        self.traffic, self.spec = traffic, spec
+        requests = [c.observed.requests for c in traffic.counts]
+        used = add_up(traffic.tenant, requests, len(traffic.tenants))
+        self.usage = pool_usage(np.where(traffic.is_named, used, 0.0), traffic.days(), spec)
+        self.aside, self.is_outlier, self.left_out = self._exclusions()
+        self.part = self.counting_part(traffic.calls)
+        self.cells = self._cells(traffic.calls, traffic.errored, self.part)
+        self.rates: ErrorRates = fit(self.cells)
+        self.standard: Standardized = standardize(self.cells, self.rates)
+        self.design_effect = self._design_effect()
+
+    def _exclusions(self) -> tuple[Bools, Bools, Floats]:
+        """Return who is set aside, who is an outlier, and which part of outliers is left out."""
+        traffic = self.traffic
+        at = self._tenants_at_endpoints()
+        aside = set_aside(
+            {name: found for name, (_, found) in at.items()}, len(traffic.tenants), self.spec
+        )
+        is_outlier = np.zeros(len(traffic.pair_tenant), dtype=bool)
+        left_out = np.zeros(len(traffic.pair_tenant))
+        for pairs, found in at.values():
+            here = ~aside[found.tenants]
+            kept = pairs[here]
+            is_outlier[kept], left_out[kept] = outliers(found.only(here), self.usage, self.spec)
+        return aside, is_outlier, left_out
+
+    def _tenants_at_endpoints(self) -> Mapping[str, tuple[Ints, TenantsAtEndpoint]]:
+        """Return the named tenants' counts at each endpoint, with the numbers of their pairs."""
+        traffic = self.traffic
+        calls, errored = traffic.by_pair(traffic.calls), traffic.by_pair(traffic.errored)
+        counting = self._bound(calls)
+        named = traffic.is_named[traffic.pair_tenant] & (calls > 0)
+        found = {}
+        for number, name in enumerate(traffic.endpoints):
+            pairs = np.flatnonzero(named & (traffic.pair_endpoint == number))
+            columns = (each[pairs] for each in (calls, errored, counting))
+            found[name] = pairs, TenantsAtEndpoint(traffic.pair_tenant[pairs], *columns)
+        return found
+
+    def _bound(self, amounts: Floats) -> Floats:
+        """Return amounts of pairs, cut by the tenants' shares of use where tenants are named."""
+        traffic, bounded = self.traffic, amounts.copy()
+        named = traffic.is_named[traffic.pair_tenant]
+        most = MOST_EFFECTIVE * self.spec.design_effect
+        use = self.usage.amounts[traffic.pair_tenant[named]]
+        endpoint = traffic.pair_endpoint[named]
+        bounded[named] = bound(amounts[named], endpoint, use, len(traffic.endpoints), most)
+        return bounded
+
+    def counting_part(self, amounts: Floats) -> Floats:
+        """Return which part of such amounts of each cell counts, in calls or in requests."""
+        traffic = self.traffic
+        whole = traffic.by_pair(amounts)
+        kept = np.where(self.aside[traffic.pair_tenant], 0.0, 1.0 - self.left_out)
+        counted = self._bound(whole * kept)
+        part = np.divide(counted, whole, out=kept, where=whole > 0)
+        found: Floats = part[traffic.pair]
+        return found
+
+    def _cells(self, calls: Floats, errored: Floats, part: Floats) -> Cells:
+        traffic = self.traffic
+        sizes = len(traffic.endpoints), len(traffic.tenants), len(traffic.strata)
+        numbers = traffic.endpoint, traffic.tenant, traffic.stratum
+        kinds = np.array([stratum for _, stratum in traffic.strata], dtype=np.intp)
+        is_typical = ~self.is_outlier[traffic.pair]
+        return Cells(*numbers, part * calls, part * errored, is_typical, *sizes, kinds)
+
+    def tenant_use(self) -> TenantUse:
+        """Return what the named tenants used, by their names."""
+        named = [
+            (name, number)
+            for number, (is_named, name) in enumerate(self.traffic.tenants)
+            if is_named
+        ]
+        amounts = {name: float(self.usage.amounts[number]) for name, number in named}
+        aside = frozenset(name for name, number in named if self.aside[number])
+        return TenantUse(amounts, self.usage.whole, aside)
+
+    def tenants_of(self, endpoint: int) -> tuple[int | None, float | None]:
+        """Return how many tenants an endpoint's counts are of, and their share of the pool's use.
+
+        Both are `None` if a source vouches for some of the counts.
+        """
+        traffic, own = self.traffic, self.traffic.pair_endpoint == endpoint
+        counted = own & (traffic.by_pair(self.cells.calls) > 0)
+        callers = traffic.pair_tenant[counted]
+        if not traffic.is_named[callers].all():
+            return None, None
+        return len(callers), self.usage.share(callers)
+
+    def _design_effect(self) -> float:
+        """Return how much more errors vary between tenants than by chance.
+
+        Counts are undiscounted: discounted counts vary less than their number suggests. Each tenant
+        counts for at most three standard deviations under the prior.
+        """
+        traffic, prior = self.traffic, self.spec.design_effect
+        calls = np.array([c.observed.tool_call_requests for c in traffic.counts])
+        errored = np.array([c.observed.errored_requests for c in traffic.counts])
+        cells = self._cells(calls, errored, self.counting_part(calls))
+        endpoints, count = cells.endpoint, cells.endpoints
+        usual = add_up(endpoints, cells.calls * self.rates.usual, count)
+        found = add_up(endpoints, cells.errored, count)
+        factor = np.divide(found, usual, out=np.zeros(count), where=usual > 0)
+        rate = np.minimum(self.rates.usual * factor[endpoints], 1.0)
+        chance = traffic.by_pair(cells.calls * rate * (1.0 - rate))
+        excess = traffic.by_pair(cells.errored - cells.calls * rate)
+        counts = (traffic.by_pair(cells.calls) > 0) & traffic.is_named[traffic.pair_tenant]
+        varied = np.where(counts, np.minimum(excess * excess, _CLIP * prior * chance), 0.0)
+        by_endpoint = (
+            add_up(traffic.pair_endpoint, values, count).tolist()
+            for values in (varied, np.where(counts, chance, 0.0), counts)
+        )
+        return _drawn_to_prior(
+            [_clustering(*each) for each in zip(*by_endpoint, strict=True)], prior
+        )
+
+
+def _clustering(varied: float, chance: float, tenants: float) -> tuple[float, float]:
+    """Return the design effect at one endpoint, and its weight."""
+    others = tenants - 1.0
+    if others < 1 or chance <= 0:
+        return 0.0, 0.0
+    return varied / chance * tenants / others, min(others, chance)
+
+
+def _drawn_to_prior(found: Iterable[tuple[float, float]], prior: float) -> float:
+    """Return the weighted median of the endpoints' design effects, drawn to the prior."""
+    ordered = sorted(each for each in found if each[1])
+    weight = sum(each for _, each in ordered)
+    if not weight:
+        return prior
+    passed = accumulate(each for _, each in ordered)
+    reached = (
+        effect for (effect, _), so_far in zip(ordered, passed, strict=True) if so_far >= weight / 2
+    )
+    mean = (_PRIOR_WEIGHT * prior + weight * next(reached, ordered[-1][0])) / (
+        _PRIOR_WEIGHT + weight
+    )
+    return min(max(mean, 1.0), _MOST_CLUSTERED * prior)
+
+
+def _propensities(accuracy: Accuracy) -> Mapping[str, Mapping[str, float]]:
+    """Return how often each endpoint calls tools if it may choose, by source, on the pool's mix."""
+    traffic = accuracy.traffic
+    autos = np.array([c.auto_requests for c in traffic.counts])
+    part = accuracy.counting_part(autos)
+    parts: list[Part] = [
+        (c, p * c.auto_requests, p * c.auto_tool_call_requests)
+        for c, p in zip(traffic.counts, part.tolist(), strict=True)
     ]
-    return clustering(excesses(parts, group_by_stratum(scaled)), factor, prior)
+    mixes = {source: mix(strata, _SMOOTHING) for source, strata in group_by_stratum(parts).items()}
+    by_endpoint: defaultdict[str, list[Part]] = defaultdict(list)
+    for each in parts:
+        by_endpoint[each[0].endpoint_id].append(each)
+    return {
+        name: {
+            source: on_mix(strata, mixes[source]).rate()
+            for source, strata in group_by_stratum(own).items()
+        }
+        for name, own in by_endpoint.items()
+    }
 
 
-def _fold(own: Sequence[CappedCounts], pool: PoolMixes, effect: float) -> FoldedCounts:
-    """Fold one endpoint's traffic; `effect` is the model's design effect."""
-    counts = [each.counts for each in own]
-    closed = _hour_of(own, _in_closed_hour)
-    late = sorted({found.hour for each in counts for found in each.late})
+def _fold(
+    accuracy: Accuracy, shares: Mapping[str, Mapping[str, float]]
+) -> Mapping[str, FoldedCounts]:
+    """Return the evidence of each endpoint."""
+    traffic, standard = accuracy.traffic, accuracy.standard
+    requests = add_up(
+        traffic.endpoint,
+        accuracy.part * np.array([c.requests for c in traffic.counts]),
+        len(traffic.endpoints),
+    )
+    cells: list[list[int]] = [[] for _ in traffic.endpoints]
+    for place, number in enumerate(traffic.endpoint.tolist()):
+        cells[number].append(place)
+    parts = accuracy.part.tolist()
+    use = accuracy.tenant_use()
+    folded: dict[str, FoldedCounts] = {}
+    for number, name in enumerate(traffic.endpoints):
+        size, errored = float(standard.size[number]), float(standard.errored[number])
+        own = [(traffic.counts[place], parts[place]) for place in cells[number]]
+        discounted = Counts(float(requests[number]), size, errored)
+        evidence = _evidence_of(own, discounted, shares[name])
+        tenants, use_share = accuracy.tenants_of(number)
+        folded[name] = replace(
+            evidence,
+            design_effect=accuracy.design_effect,
+            use=use,
+            tenants=tenants,
+            use_share=use_share,
+        )
+    return folded
+
+
+def _evidence_of(
+    own: Sequence[tuple[TrafficCounts, float]],
+    discounted: Counts,
+    shares: Mapping[str, float],
+) -> FoldedCounts:
+    """Return the evidence of one endpoint from its cells and the parts of them that count."""
+    counts = [each for each, _ in own]
     sources = tuple(sorted({each.source for each in counts}))
     by_source = {s: total(c.observed for c in counts if c.source == s) for s in sources}
-    calls, errored, lenient = _accuracy(own, pool.calls)
-    requests = sum(each.calls * each.counts.requests for each in own)
-    autos = group_by_stratum(map(_autos_of, own))
-    shares: dict[str, float | None] = dict.fromkeys(sources)  # none without free choice
-    for source, strata in autos.items():
-        shares[source] = standardize(strata, pool.autos[source]).rate()
+    closed = [(each, part, each.hour_calls, each.hour_errored) for each, part in own]
+    late: defaultdict[int, list[_CellHour]] = defaultdict(list)
+    for each, part in own:
+        for hour, calls, errored in each.late:
+            late[hour].append((each, part, calls, errored))
     return FoldedCounts(
         observed=total(by_source.values()),
-        discounted=Counts(requests, calls, errored),
+        discounted=discounted,
         half_life=counts[0].half_life,
         sources=sources,
         observed_from=EPOCH + HOUR * min(each.first_hour for each in counts),
         observed_to=EPOCH + HOUR * (max(each.last_hour for each in counts) + 1),
         by_source=by_source,
         references=frozenset(),
-        lenient_errored=lenient,
-        shares=shares,
-        design_effect=effect,
-        hour=closed.counted,
-        hour_total=closed.total,
-        late={hour: _hour_of(own, partial(_in_late_hour, hour)) for hour in late},
+        shares={source: shares.get(source) for source in sources},  # none without free choice
+        hour=_hour_of(closed),
+        late={hour: _hour_of(late[hour]) for hour in sorted(late)},
+        by_tenant=lambda: _by_tenant(
+            (each.tenant, each.tool_call_requests, each.errored_requests) for each in counts
+        ),
     )
 
 
-def _in_closed_hour(counts: TrafficCounts) -> tuple[int, int]:
-    return counts.hour_calls, counts.hour_errored
+_CellHour = tuple[TrafficCounts, float, int, int]  # with the part that counts, calls and errored
 
 
-def _in_late_hour(hour: int, counts: TrafficCounts) -> tuple[int, int]:
-    found = (each for each in counts.late if each.hour == hour)
-    return next(((calls, errored) for _, calls, errored in found), (0, 0))
-
-
-def _accuracy(
-    own: Sequence[CappedCounts], pool: Mapping[str, RequestMix]
-) -> tuple[float, float, float | None]:
-    """Return the calls, and the higher and the lower of the capped and the trimmed count of errors.
-
-    Without many tenants there is no trimmed count, and no lower one.
-    """
-    strata = group_by_stratum(map(_calls_of, own))
-    found = {source: standardize(strata[source], pool[source]) for source in sorted(strata)}
-    named = [each.counts for each in own if each.is_capped]
-    parts = [(each, each.tool_call_requests, each.errored_requests) for each in named]
-    capped, by_trimming = _capped_and_trimmed(found, parts, strata, FIFTHS)
-    if by_trimming is None:
-        return capped.size, capped.hits, None
-    return capped.size, max(capped.hits, by_trimming), min(capped.hits, by_trimming)
-
-
-def _hour_of(
-    own: Sequence[CappedCounts], in_hour: Callable[[TrafficCounts], tuple[int, int]]
-) -> HourOfEndpoint:
-    """Return one hour's calls and the lower count of errors, with tenants' overall caps.
-
-    With many tenants, none has more than its share of the hour either: the overall cap does not
-    bound a tenant that is new in this hour.
-    """
-    amounts = [in_hour(each.counts) for each in own]
-    total = HourCounts(sum(calls for calls, _ in amounts), sum(bad for _, bad in amounts))
-    return HourOfEndpoint(total, _capped_hour(list(zip(own, amounts, strict=True))))
-
-
-def _capped_hour(own: Sequence[tuple[CappedCounts, tuple[int, int]]]) -> HourCounts:
-    named = [(each, amounts) for each, amounts in own if each.is_capped]
-    calls = by_tenant((each.counts, each.calls * n) for each, (n, _) in named)
-    tenants = {each.counts.tenant for each, _ in named if each.counts.tool_call_requests}
-    if not calls or len(tenants) < MANY:
-        return HourCounts(
-            sum(each.calls * n for each, (n, _) in own),
-            sum(each.calls * bad for each, (_, bad) in own),
-        )
-    top = level(calls.values(), largest_share(len(calls)))
-    scale = {(True, tenant): min(1.0, top / amount) for tenant, amount in calls.items()}
-    parts: list[Part] = []
-    for each, (n, bad) in own:
-        factor = each.calls * scale.get((each.is_capped, each.counts.tenant), 1.0)
-        parts.append((each.counts, factor * n, factor * bad))
-    strata = group_by_stratum(parts)
-    found = {
-        source: together(strata[source][stratum] for stratum in sorted(strata[source]))
-        for source in sorted(strata)
-    }
-    raw = [(each.counts, n, bad) for each, (n, bad) in named]
-    capped, by_trimming = _capped_and_trimmed(found, raw, strata, THIRDS)
-    errored = capped.hits if by_trimming is None else min(capped.hits, by_trimming)
-    return HourCounts(capped.size, errored)
-
-
-def _capped_and_trimmed(
-    found: Mapping[str, HitCounts], parts: Sequence[Part], usual: Mapping[str, Strata], trim: Trim
-) -> tuple[HitCounts, float | None]:
-    """Return the counts of all sources together, and the errors by the trimmed mean."""
-    capped_counts = together(found.values())
-    mean_excess = trimmed(excesses(parts, usual), trim) if len(parts) >= trim.least else None
-    if mean_excess is None:
-        return capped_counts, None
-    naming = sorted({counts.source for counts, _, _ in parts} & found.keys())
-    named_counts = together(found[source] for source in naming)
-    return capped_counts, min(
-        max(capped_counts.hits + mean_excess * named_counts.size, 0.0), capped_counts.size
+def _hour_of(cells: Sequence[_CellHour]) -> HourOfEndpoint:
+    """Return one hour's counts."""
+    return HourOfEndpoint(
+        HourCounts(sum(calls for *_, calls, _ in cells), sum(bad for *_, bad in cells)),
+        HourCounts(sum(p * n for _, p, n, _ in cells), sum(p * bad for _, p, _, bad in cells)),
+        lambda: _by_tenant((each.tenant, calls, bad) for each, _, calls, bad in cells),
     )
+
+
+def _by_tenant(counts: Iterable[tuple[str, float, float]]) -> CallsByTenant:
+    found: dict[str, tuple[float, float]] = {}
+    for tenant, calls, errored in counts:
+        before = found.get(tenant, (0.0, 0.0))
+        found[tenant] = before[0] + calls, before[1] + errored
+    return found
 
 
 def _joined(
@@ -269,14 +397,6 @@ def _both(observed: FoldedCounts, traffic: FoldedCounts) -> FoldedCounts:
     by_source = {}
     for source in sources:
         by_source[source] = total(f.by_source[source] for f in kinds if source in f.by_source)
-    lenient = None  # as long as no kind has two counts of errors
-    if any(each.lenient_errored is not None for each in kinds):
-        lenient = sum(
-            each.discounted.errored_requests
-            if each.lenient_errored is None
-            else each.lenient_errored
-            for each in kinds
-        )
     return FoldedCounts(
         observed=total(each.observed for each in kinds),
         discounted=total(each.discounted for each in kinds),
@@ -286,10 +406,10 @@ def _both(observed: FoldedCounts, traffic: FoldedCounts) -> FoldedCounts:
         observed_to=max(each.observed_to for each in kinds),
         by_source=by_source,
         references=observed.references | traffic.references,
-        lenient_errored=lenient,
         shares={**observed.shares, **traffic.shares},
         design_effect=traffic.design_effect,
         hour=traffic.hour,
-        hour_total=traffic.hour_total,
         late=traffic.late,
+        use=traffic.use,
+        by_tenant=traffic.by_tenant,
     )

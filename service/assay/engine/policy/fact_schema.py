@@ -99,10 +99,15 @@ FACTS: tuple[DeclaredFact, ...] = (
     _maybe("endpoint.tools.tool_call_requests", DOUBLE,
            "those of them that ended in tool calls, discounted by age"),
     _maybe("endpoint.tools.errored_requests", DOUBLE,
-           "those of them with a bad call, discounted by age; with 30 tenants or more, the higher"
-           " of two robust counts"),
+           "those of them with a bad call, discounted by age"),
     _maybe("endpoint.tools.errored_requests_lenient", DOUBLE,
-           "the lower of the two robust counts, if there are two"),
+           "a lower count of errors; only snapshots of earlier versions have it"),
+    _maybe("endpoint.tools.tenants", INT,
+           "tenants behind these counts; unknown if a source does not name tenants"),
+    _maybe("endpoint.tools.pool_tenants", INT, "tenants that used any endpoint of the model"),
+    _maybe("endpoint.tools.use_share", DOUBLE,
+           "share that the tenants behind these counts have of the use of the model, which counts"
+           " as that of three weeks at least; 0 to 1"),
     _maybe("endpoint.tools.design_effect", DOUBLE,
            "number of clustered requests that carry as much information as one independent"
            " request"),

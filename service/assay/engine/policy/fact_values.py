@@ -9,7 +9,7 @@ from typing import Any
 
 from assay.engine.evidence.benchmarks import LatestScore
 from assay.engine.evidence.ignores import IgnoreCounts
-from assay.engine.evidence.observations import EndpointEvidence, PeerPropensities
+from assay.engine.evidence.observations import EndpointEvidence, FoldedCounts, PeerPropensities
 from assay.engine.world.capabilities import STRUCTURED_OUTPUTS, with_aliases
 from assay.engine.world.catalog import Endpoint, Model, Percentiles, PriceOverride, Prices
 from assay.engine.world.clock import HOUR
@@ -109,7 +109,9 @@ def evidence_facts(
         "tools.requests": discounted.requests,
         "tools.tool_call_requests": discounted.tool_call_requests,
         "tools.errored_requests": discounted.errored_requests,
-        "tools.errored_requests_lenient": folded.lenient_errored,
+        "tools.tenants": folded.tenants,
+        "tools.pool_tenants": _pool_tenants(folded),
+        "tools.use_share": folded.use_share,
         "tools.design_effect": folded.design_effect or design_effect,
         "observed.requests": round(observed.requests),
         "observed.tool_call_requests": round(observed.tool_call_requests),
@@ -123,6 +125,10 @@ def evidence_facts(
         "propensity.reference": peers.reference,
     }
     return _known(facts.items())
+
+
+def _pool_tenants(folded: FoldedCounts) -> int | None:
+    return len(folded.use.amounts) if folded.tenants is not None and folded.use else None
 
 
 def ignore_facts(ignores: IgnoreCounts) -> Facts:

@@ -12,6 +12,7 @@ from assay.engine.canonical import canonical
 POOL_REASONS: Final[Mapping[str, str]] = {
     "EVIDENCE_ABSENT": "nothing was observed; replaces the reason of a rule that lacks evidence",
     "EVIDENCE_THIN": "too little was observed",
+    "EVIDENCE_NARROW": "what was observed comes from too few tenants",
     "EVIDENCE_STALE": (
         "all observations are older than `evidence.maxAge`; replaces the reason of a rule that"
         " lacks evidence"

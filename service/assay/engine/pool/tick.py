@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from assay.engine.evidence.observations import (
     NO_HOUR,
+    CallsByTenant,
     EndpointEvidence,
     FoldedCounts,
     HourCounts,
@@ -58,6 +60,10 @@ class PoolEvaluation:
     has_memory: bool = False
 
 
+Callers = list[tuple[CallsByTenant, float, float]]
+"""Calls by tenant, with the part of the calls and the part of the errors that are new."""
+
+
 @dataclass(frozen=True, slots=True)
 class PoolTick:
     """One tick of all pools; it collects the transitions of their endpoints.
@@ -101,20 +107,21 @@ class PoolTick:
             state = self.memory.states.get((binding.name, endpoint_id))
             known = self.evidence[binding.fold].get(endpoint_id)
             folded = known.folded if known else None
-            half_life = folded.half_life if folded else None
             hour = self._in_hour(self.closed, endpoint_id)
-            if folded and folded.hour:
-                hour = _together(hour, folded.hour)
-            late = self._late(endpoint_id, state, folded)
+            if folded:
+                hour = _together(hour, folded.hour.counted)
+            late, callers = self._late(endpoint_id, state, folded)
             unread = EvaluatedEndpoint(
                 endpoint_id,
                 state,
                 row,
+                row,
                 RuleFindings(),
                 _together(hour, late),
                 NO_COUNTS,
-                half_life,
+                folded,
                 late,
+                partial(self._callers, endpoint_id, folded, callers),
             )
             endpoints.append(_without_forgotten(pool, unread, row))
         members = frozenset(e.endpoint_id for e in endpoints if e.is_member)
@@ -129,28 +136,52 @@ class PoolTick:
     def _in_hour(self, hour: int, endpoint_id: str) -> HourCounts:
         return self.observed.get(hour, {}).get(endpoint_id, NO_HOUR)
 
+    def _callers(
+        self, endpoint_id: str, folded: FoldedCounts | None, late: Callers
+    ) -> CallsByTenant:
+        """Return the tenants' calls of the closed hour, and what is new of earlier ones."""
+        found: dict[str, tuple[float, float]] = {}
+        observed = self._in_hour(self.closed, endpoint_id)
+        hours: Callers = [({"": (observed.calls, observed.errored)}, 1.0, 1.0), *late]
+        if folded:
+            hours.append((folded.hour.by_tenant(), 1.0, 1.0))
+        for calls_by_tenant, call_part, error_part in hours:
+            for tenant, (calls, errored) in sorted(calls_by_tenant.items()):
+                before = found.get(tenant, (0.0, 0.0))
+                found[tenant] = before[0] + call_part * calls, before[1] + error_part * errored
+        return {tenant: both for tenant, both in found.items() if both[0]}
+
     def _late(
         self, endpoint_id: str, state: PoolState | None, folded: FoldedCounts | None
-    ) -> HourCounts:
+    ) -> tuple[HourCounts, Callers]:
         """Return what arrived late of the closed hours in which the endpoint was a member.
 
-        The caps on tenants apply as if late and earlier calls of the hour were alike.
+        The limits on tenants apply as if late and earlier calls of the hour were alike.
         """
+        callers: Callers = []
         if not self.closes_hour or state is None or not is_member(state):
-            return NO_HOUR
+            return NO_HOUR, callers
         calls = errored = 0.0
         for hour in sorted(self.memory.counted):
             if EPOCH + (hour + 1) * HOUR <= state.since:
                 continue
             before = self.memory.counted[hour].get(endpoint_id, NOTHING_COUNTED)
             observed = self._in_hour(hour, endpoint_id)
-            calls += max(observed.calls - before.observed_calls, 0.0)
-            errored += max(observed.errored - before.observed_errored, 0.0)
+            new = (
+                max(observed.calls - before.observed_calls, 0.0),
+                max(observed.errored - before.observed_errored, 0.0),
+            )
+            calls += new[0]
+            errored += new[1]
+            callers.append(({"": new}, 1.0, 1.0))
             if folded and (traffic := folded.late.get(hour)):
                 total, counted = traffic.total, traffic.counted
-                calls += counted.calls * _new_share(total.calls, before.calls)
-                errored += counted.errored * _new_share(total.errored, before.errored)
-        return HourCounts(calls, min(errored, calls))
+                call_part = _new_share(total.calls, before.calls)
+                error_part = _new_share(total.errored, before.errored)
+                calls += counted.calls * call_part
+                errored += counted.errored * error_part
+                callers.append((traffic.by_tenant(), call_part, error_part))
+        return HourCounts(calls, min(errored, calls)), callers
 
     def counted_hours(self) -> CountedHours:
         """Return what has counted by now of the closed hours that may still grow.
@@ -162,7 +193,7 @@ class PoolTick:
             for endpoint_id, evidence in known.items():
                 if (folded := evidence.folded) is None:
                     continue
-                totals.setdefault(self.closed, {})[endpoint_id] = folded.hour_total
+                totals.setdefault(self.closed, {})[endpoint_id] = folded.hour.total
                 for hour, late in folded.late.items():
                     totals.setdefault(hour, {})[endpoint_id] = late.total
         oldest = self.closed - LATE_HOURS + 2  # the next tick closes one hour more

@@ -6,15 +6,16 @@ How it works
     `PoolChange` with its cause.
 
     A member is evicted in one of two ways. The slow way counts consecutive closed hours in which a
-    `stay` rule was broken. It keeps the binding's `minimum`, and evicts only a few endpoints of a
-    model per hour, the least accurate first, since a broken probe makes all endpoints look bad at
-    once. The fast way is a CUSUM over the bad calls of closed hours
-    (service/STATISTICS.md#fast-eviction). It detects within an hour or two that errors are
-    `change_odds` times as frequent as the accuracy allows. It ignores the minimum: an empty pool is
-    better than broken tool calls.
+    `stay` rule was broken, and evicts only a few endpoints of a model per hour, the least accurate
+    first, since a broken probe makes all endpoints look bad at once. The fast way is a CUSUM over
+    the bad calls of closed hours (service/STATISTICS.md#fast-eviction). It detects within an hour
+    or two that errors are `change_odds` times as frequent as the accuracy allows. It needs errors
+    that do not rest on a few tenants: `PoolState.run` has who called since the CUSUM rose. Both
+    ways keep the binding's `minimum`.
 
     An eviction holds for longer each time, up to `hold_max`, and forgets most of the evidence
-    (`pool_memory.py`), so that readmission requires new evidence.
+    (`pool_memory.py`), so that readmission requires new evidence. It is undone if tenants behind a
+    third of its errors turn out to be broken themselves, and the endpoint is good without them.
 
     INVARIANT: the result does not depend on the order of endpoints, and a state that does not
     change is the same object, so that only changed states are written. Between hours (`closes_hour`
@@ -23,12 +24,14 @@ How it works
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from math import exp2, fsum, log
+from typing import Final
 
-from assay.engine.evidence.observations import NO_HOUR, HourCounts
+from assay.engine.evidence.observations import NO_HOUR, CallsByTenant, FoldedCounts, HourCounts
+from assay.engine.evidence.usage import convincing_counts
 from assay.engine.policy.binding import CompiledBinding
 from assay.engine.policy.evaluation import Facts, RuleProgram, SharedFacts, facts_read
 from assay.engine.policy.rule_set import MemorySpec
@@ -37,6 +40,7 @@ from assay.engine.snapshot.pool_memory import (
     DEPARTED,
     EVICTED,
     MEMBER,
+    NO_COUNTS,
     PROBATION,
     UNKNOWN,
     DecayedCounts,
@@ -49,23 +53,34 @@ from assay.engine.snapshot.pool_memory import (
 )
 from assay.engine.world.clock import HOUR
 
+_FADE: Final = exp2(-1 / 24)  # of a run by the hour, so that it has hardly more than a day or two
+_MOST_KEPT: Final = 100  # tenants behind a slow eviction
+
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedEndpoint:
     """One endpoint of a pool: its state, its facts, its rules' findings, and its closed hour.
 
-    The counts `forgotten` are not in `row` any more. `findings` are those of `stay` for a member,
-    otherwise of `enter`. `hour` contains `late`, what arrived after earlier hours were closed.
+    The counts `forgotten` are in `observed` but not in `row`. `findings` are those of `stay` for a
+    member, otherwise of `enter`. `hour` contains `late`, what arrived after earlier hours were
+    closed; `callers` adds up who called in these hours.
     """
 
     endpoint_id: str
     state: PoolState | None
     row: Facts
+    observed: Facts
     findings: RuleFindings
     hour: HourCounts
     forgotten: DecayedCounts
-    half_life: timedelta | None
+    evidence: FoldedCounts | None
     late: HourCounts = NO_HOUR
+    callers: Callable[[], CallsByTenant] = dict
+
+    @property
+    def half_life(self) -> timedelta | None:
+        """The half-life of its evidence."""
+        return self.evidence.half_life if self.evidence else None
 
     @property
     def is_member(self) -> bool:
@@ -75,12 +90,16 @@ class EvaluatedEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One endpoint's state after a tick, and the changes that led to it."""
+    """One endpoint's state after a tick, and the changes that led to it.
+
+    `alarm` is the finding of a member that is to be evicted the fast way.
+    """
 
     endpoint: EvaluatedEndpoint
     state: PoolState | None
     changes: tuple[PoolChange, ...] = ()
     held_by_minimum: bool = False
+    alarm: RuleFinding | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +128,10 @@ class ModelPool:
         """Take every endpoint one tick further, in the given order."""
         if not closes_hour:
             return [Transition(e, e.state) if e.state else self._arrive(e) for e in endpoints]
-        return self._evict_slowly([self._close_hour(e) for e in endpoints])
+        return self._evict_members([self._close_hour(e) for e in endpoints])
 
     def _close_hour(self, endpoint: EvaluatedEndpoint) -> Transition:
-        """Move one endpoint at the end of an hour, except for slow evictions."""
+        """Move one endpoint at the end of an hour, except for evictions."""
         state = endpoint.state
         if state is None:
             return self._arrive(endpoint)
@@ -122,7 +141,7 @@ class ModelPool:
         if state.state == MEMBER:
             return self._remain(transition, state)
         if state.is_held(self.as_of):
-            return transition
+            return self._retract(transition, state)
         if state.state == EVICTED:
             message = f"the hold after its {ordinal(state.evictions)} eviction is over"
             transition = self._move(transition, PROBATION, "hold_over", message)
@@ -147,37 +166,77 @@ class ModelPool:
         return self._move(transition, MEMBER, "admitted", "every enter rule holds")
 
     def _remain(self, transition: Transition, state: PoolState) -> Transition:
-        """Evict a member the fast way, or count its slow failures."""
+        """Add the hour to a member's CUSUM, and count its slow failures."""
         spec, endpoint, hour = self.spec, transition.endpoint, transition.endpoint.hour
-        total, accuracy = state.cusum, self.binding.accuracy
+        total, run, alarm, accuracy = state.cusum, state.run, None, self.binding.accuracy
         if accuracy is not None:
             effect = endpoint.row.get("tools.design_effect")
             if not isinstance(effect, float):
                 effect = self.binding.evidence.design_effect
             total = cusum(total, hour, spec, accuracy, effect)
-        if total >= spec.cusum_limit:
-            late = endpoint.late.calls
-            what = f"the hour, and of {late:.0f} late ones of the day," if late else "the hour"
-            message = (
-                f"{hour.errored:.0f} of {hour.calls:.0f} tool-call requests of {what} errored:"
-                f" the evidence for {spec.change_odds:g} times the allowed errors adds up to"
-                f" {total:.2f}, the limit is {spec.cusum_limit:g}"
-            )
-            alarm = RuleFinding("cusum", "ACCURACY", message, "false", self.binding.rules.name)
-            return self._evict(
-                replace(transition, state=replace(state, cusum=total)), "fast", (alarm,)
-            )
+            run = _longer_run(run, endpoint.callers()) if total else {}
+            if total >= spec.cusum_limit:
+                if self._is_convincing(run, endpoint, accuracy, effect):
+                    alarm = self._alarm(endpoint, total)
+                else:
+                    total = spec.cusum_limit
         failures, failed_at = 0, None
         if endpoint.findings.broken:
             is_consecutive = state.failed_at == self.as_of - HOUR
             failures, failed_at = (state.slow_failures if is_consecutive else 0) + 1, self.as_of
-        if (total, failures, failed_at) == (state.cusum, state.slow_failures, state.failed_at):
-            return transition
-        state = replace(state, cusum=total, slow_failures=failures, failed_at=failed_at)
-        return replace(transition, state=state)
+        if (total, failures, failed_at) != (state.cusum, state.slow_failures, state.failed_at):
+            state = replace(
+                state, cusum=total, slow_failures=failures, failed_at=failed_at, run=run
+            )
+        return replace(transition, state=state, alarm=alarm)
 
-    def _evict_slowly(self, transitions: Sequence[Transition]) -> list[Transition]:
-        """Evict members that failed for long enough, the worst first, within the pool's limits."""
+    def _is_convincing(
+        self, run: CallsByTenant, endpoint: EvaluatedEndpoint, accuracy: float, effect: float
+    ) -> bool:
+        """Whether half of the limit is reached without tenants that are few or broken."""
+        use = endpoint.evidence.use if endpoint.evidence else None
+        if use is None:
+            return True
+        whole = [fsum(part) for part in zip(*run.values(), strict=True)]
+        kept = convincing_counts(run, use, self.binding.evidence)
+        if list(kept) == whole:
+            return True
+        return gain(HourCounts(*kept), self.spec, accuracy, effect) >= self.spec.cusum_limit / 2
+
+    def _alarm(self, endpoint: EvaluatedEndpoint, total: float) -> RuleFinding:
+        spec, hour, late = self.spec, endpoint.hour, endpoint.late.calls
+        what = f"the hour, and of {late:.0f} late ones of the day," if late else "the hour"
+        message = (
+            f"{hour.errored:.0f} of {hour.calls:.0f} tool-call requests of {what} errored:"
+            f" the evidence for {spec.change_odds:g} times the allowed errors adds up to"
+            f" {total:.2f}, the limit is {spec.cusum_limit:g}"
+        )
+        return RuleFinding("cusum", "ACCURACY", message, "false", self.binding.rules.name)
+
+    def _retract(self, transition: Transition, state: PoolState) -> Transition:
+        """Undo an eviction by the errors of tenants that have turned out to be broken."""
+        endpoint = transition.endpoint
+        use = endpoint.evidence.use if endpoint.evidence else None
+        aside = use.aside if use else frozenset()
+        errors = {tenant: errored for tenant, (_, errored) in state.run.items()}
+        broken = fsum(errors[tenant] for tenant in sorted(errors) if tenant in aside)
+        if not broken or broken < fsum(errors.values()) / 3:
+            return transition
+        (found,) = self.stay.findings([endpoint.observed], self.shared)
+        if found.broken:
+            return transition
+        message = (
+            f"its {ordinal(state.evictions)} eviction is undone: {broken:.0f} of"
+            f" {fsum(errors.values()):.0f} errors came from tenants that fail everywhere"
+        )
+        fresh = replace(state, evictions=state.evictions - 1, forgotten=None)
+        whole = replace(endpoint, row=endpoint.observed, forgotten=NO_COUNTS, findings=found)
+        return self._move(
+            replace(transition, endpoint=whole, state=fresh), MEMBER, "retracted", message
+        )
+
+    def _evict_members(self, transitions: Sequence[Transition]) -> list[Transition]:
+        """Evict members with an alarm, and some that failed for long enough, the worst first."""
 
         def accuracy_and_id(index: int) -> tuple[float, str]:
             endpoint = transitions[index].endpoint
@@ -187,17 +246,23 @@ class ModelPool:
 
         room = sum(is_member(t.state) for t in transitions) - self.binding.minimum
         moved = list(transitions)
-        failed = [
-            index
-            for index, t in enumerate(transitions)
-            if t.state and t.state.slow_failures >= self.spec.slow_failures
-        ]
-        failed.sort(key=accuracy_and_id)
-        for rank, index in enumerate(failed):
+        members = [(index, t) for index, t in enumerate(transitions) if is_member(t.state)]
+        alarmed = sorted((i for i, t in members if t.alarm), key=accuracy_and_id)
+        failed = sorted(
+            (
+                index
+                for index, t in members
+                if not t.alarm and t.state and t.state.slow_failures >= self.spec.slow_failures
+            ),
+            key=accuracy_and_id,
+        )
+        for rank, index in enumerate([*alarmed, *failed]):
             failing = transitions[index]
             if rank >= room:
                 moved[index] = replace(failing, held_by_minimum=True)
-            elif rank < self.spec.slow_evictions:
+            elif failing.alarm:
+                moved[index] = self._evict(failing, "fast", (failing.alarm,))
+            elif rank < len(alarmed) + self.spec.slow_evictions:
                 moved[index] = self._evict(failing, "slow", failing.endpoint.findings.broken)
         return moved
 
@@ -207,7 +272,8 @@ class ModelPool:
         endpoint, state = transition.endpoint, transition.state
         if state is None:
             raise ValueError("an endpoint without a state cannot be evicted")
-        evictions = state.evictions + 1
+        weeks = (self.as_of - state.since) // timedelta(weeks=1)
+        evictions = max(state.evictions - weeks, 0) + 1
         held_until = self.as_of + hold_after(self.spec, evictions)
         message = "; ".join(reason.message for reason in reasons)
         if cause == "slow":
@@ -221,8 +287,9 @@ class ModelPool:
             endpoint.half_life,
             self.spec.keep_after_eviction,
         )
+        run = state.run if cause == "fast" else _most_errors(endpoint)
         evicted = moved.state and replace(
-            moved.state, evictions=evictions, held_until=held_until, forgotten=forgotten
+            moved.state, evictions=evictions, held_until=held_until, forgotten=forgotten, run=run
         )
         return replace(moved, state=evicted)
 
@@ -306,6 +373,24 @@ def is_member(state: PoolState | None) -> bool:
     return state is not None and state.state == MEMBER
 
 
+def _longer_run(run: CallsByTenant, callers: CallsByTenant) -> CallsByTenant:
+    """Return who called since a CUSUM rose; what was an hour ago counts a little less."""
+    found = {tenant: (_FADE * calls, _FADE * bad) for tenant, (calls, bad) in run.items()}
+    for tenant, (calls, errored) in callers.items():
+        before = found.get(tenant, (0.0, 0.0))
+        found[tenant] = before[0] + calls, before[1] + errored
+    return {tenant: found[tenant] for tenant in sorted(found)}
+
+
+def _most_errors(endpoint: EvaluatedEndpoint) -> CallsByTenant:
+    """Return the counts of the tenants with the most errors at an endpoint."""
+    known = endpoint.evidence.by_tenant() if endpoint.evidence else {}
+    ranked = sorted(
+        (tenant for tenant in known if known[tenant][1]), key=lambda t: (-known[t][1], t)
+    )
+    return {tenant: known[tenant] for tenant in sorted(ranked[:_MOST_KEPT])}
+
+
 def cusum(
     before: float, hour: HourCounts, spec: MemorySpec, accuracy: float, design_effect: float
 ) -> float:
@@ -313,11 +398,16 @@ def cusum(
 
     Source: service/STATISTICS.md#fast-eviction.
     """
-    calls, bad = hour.calls / design_effect, hour.errored / design_effect
+    scale = spec.cusum_cap / max(hour.calls / design_effect, spec.cusum_cap)
+    return max(0.0, before + scale * gain(hour, spec, accuracy, design_effect))
+
+
+def gain(counts: HourCounts, spec: MemorySpec, accuracy: float, design_effect: float) -> float:
+    """Return how much counts speak for `change_odds` times the allowed errors."""
+    calls, bad = counts.calls / design_effect, counts.errored / design_effect
     usual = 1.0 - accuracy
     worse = spec.change_odds * usual
-    gain = bad * math.log(worse / usual) + (calls - bad) * math.log((1.0 - worse) / (1.0 - usual))
-    return max(0.0, before + spec.cusum_cap / max(calls, spec.cusum_cap) * gain)
+    return bad * log(worse / usual) + (calls - bad) * log((1.0 - worse) / (1.0 - usual))
 
 
 def hold_after(spec: MemorySpec, evictions: int) -> timedelta:

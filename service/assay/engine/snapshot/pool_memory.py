@@ -45,6 +45,7 @@ CAUSES: Final = {
     "slow": (MEMBER, EVICTED),
     "fast": (MEMBER, EVICTED),
     "hold_over": (EVICTED, PROBATION),
+    "retracted": (EVICTED, MEMBER),
 }
 DEPARTED: Final = "departed"  # from any state to unknown: the endpoint left the catalog
 ERRORED: Final = ("tools.errored_requests", "tools.errored_requests_lenient")  # strict and lenient
@@ -82,7 +83,9 @@ class PoolState:
     """What one pool remembers of one endpoint; an unknown endpoint has none.
 
     `cusum`, `slow_failures` and `failed_at` (the tick of the latest slow failure) belong to a
-    member, `held_until` to an evicted endpoint. `evictions` counts all evictions there ever were.
+    member, `held_until` to an evicted endpoint. `evictions` counts evictions; a week as a member
+    takes one off at the next. `run` has the tool-call requests and errored ones by tenant, of a
+    member since its CUSUM rose from zero, of an evicted endpoint those behind the eviction.
     """
 
     binding: str
@@ -96,6 +99,7 @@ class PoolState:
     evictions: int = 0
     held_until: datetime | None = None
     forgotten: ForgottenEvidence | None = None
+    run: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -108,7 +112,7 @@ class PoolState:
 
 
 class CountedHour(NamedTuple):
-    """What has counted of one endpoint in one closed hour, without caps on tenants.
+    """What has counted of one endpoint in one closed hour, without limits on tenants.
 
     Tool-call requests and errored requests, of reported outcomes and of imported observations.
     """
