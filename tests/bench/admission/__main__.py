@@ -10,10 +10,13 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from tests.bench.admission import reference, report
 from tests.bench.admission.attacks import ATTACKS
 from tests.bench.admission.degradation import degradation
+from tests.bench.admission.faults import report_faults, report_tiers, report_tricks
+from tests.bench.admission.honest import report_honest
 from tests.bench.admission.hostile import report_attacks
 from tests.bench.admission.manipulation import Attack, manipulation
 from tests.bench.admission.profiles import profile
@@ -81,6 +84,10 @@ def all_attacks(to: report.Report, runs: int) -> None:
 FAMILIES: Mapping[str, Callable[[report.Report, int], None]] = {
     "without-tenants": without_tenants,
     "many-tenants": many_tenants,
+    "honest": partial(report_honest, seed=SEED),
+    "faults": partial(report_faults, seed=SEED),
+    "tricks": partial(report_tricks, seed=SEED),
+    "tiers": partial(report_tiers, seed=SEED),
     "attacks": all_attacks,
 }
 

@@ -208,6 +208,15 @@ class Ground:
     by_day: EstablishedPool
     by_night: EstablishedPool
     seed: int
+    known: dict[tuple[object, ...], frozenset[int]] = field(default_factory=dict)
+
+    def usual(self, attack: Attack, hostile: int) -> frozenset[int]:
+        """Return the outcome without the attack; attacks of as many hours share it."""
+        hours = len(planned(self, attack, hostile, 0)[1].hours)
+        key = (attack.at_night, attack.offers, hours, attack.outcome)
+        if key not in self.known:
+            self.known[key] = attempt(self, attack, hostile, 0)
+        return self.known[key]
 
 
 def daily_calls(tenants: int) -> float:
@@ -259,14 +268,14 @@ def cost(plan: Plan) -> int:
 
 def cheapest(world: Ground, attack: Attack, hostile: int) -> int | None:
     """Return the fewest requests that move the pool, to a fifth; `None` if none within a day's."""
-    usual = attempt(world, attack, hostile, 0)
+    usual = world.usual(attack, hostile)
     high = attack.most or world.by_day.daily
     while attempt(world, attack, hostile, high) == usual:
         high //= RUNG
         if high < (2 if attack.most else SHORTEST):
             return None
     low = 0
-    while high - low > max(1, high // 5):
+    while high - low > max(1, high // 4):
         middle = (low + high) // 2 if low else max(high // RUNG, 1)
         if attempt(world, attack, hostile, middle) == usual:
             low = middle

@@ -109,11 +109,12 @@ class EstablishedPool:
         wider = replace(self, providers=(*self.providers, *(provider,) * tags))
         return wider.offer(*places), places
 
-    def close(self, sent: Sent | None = None) -> None:
+    def close(self, sent: Sent | None = None, *, ticks: bool = True) -> None:
         """Add one hour of honest traffic and what hostile tenants sent, and run its tick."""
         honest = self.honest.hour(self.of_day, self.share)
         self.ledger.add_hour(honest, sent or {})
-        self.tick()
+        if ticks:
+            self.tick()
 
     def tick(self) -> None:
         """Run the tick that closes the last hour."""
@@ -144,6 +145,13 @@ class EstablishedPool:
         """Return the half-life of an endpoint's counts."""
         tallies = self.ledger.tallies({place: name_of(place)}, self.profile.bound.evidence)
         return tallies[0].half_life / HOUR
+
+    def keys(self, name: str) -> Floats:
+        """Return an order key of every endpoint, of rules that have no pool."""
+        if self.done is None:
+            raise ValueError("close an hour first")
+        (view,) = (p for p in self.done.snapshot.pools.values() if p.binding == self.profile.name)
+        return np.array([endpoint.keys[name] for endpoint in view.endpoints])
 
     def fact(self, place: int, name: str) -> float:
         """Return a number that rules read of an endpoint."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import lru_cache
 from math import sqrt
@@ -12,9 +10,8 @@ from statistics import median
 from typing import Final
 
 from tests.bench.admission.attacks import ATTACKS, Ground, cheapest, ground, usual_mix
+from tests.bench.admission.parallel import simulate
 from tests.bench.admission.report import Report
-
-PROCESSES: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +78,14 @@ def attacked(
     tasks = [
         Task(column, seed + run, tuple(attacks))
         for column in columns
-        for run in range(max(2, runs // column.rarely))
+        for run in range(max(1, runs // column.rarely))
     ]
     left = {column: sum(task.column == column for task in tasks) for column in columns}
     found: dict[Column, list[Costs]] = {column: [] for column in columns}
-    with ProcessPoolExecutor(PROCESSES) as processes:
-        futures = {processes.submit(costs, task): task.column for task in tasks}
-        for done, future in enumerate(as_completed(futures), 1):
-            column = futures[future]
-            found[column].append(future.result())
-            sys.stderr.write(f"\r{done} of {len(tasks)} worlds ")
-            if len(found[column]) == left[column]:
-                yield column, found[column]
-    sys.stderr.write("\n")
+    for task, paid in simulate(costs, tasks):
+        found[task.column].append(paid)
+        if len(found[task.column]) == left[task.column]:
+            yield task.column, found[task.column]
 
 
 def report_attacks(to: Report, attacks: Sequence[str], runs: int, seed: int) -> None:
@@ -134,7 +126,7 @@ def shortened(each: str) -> str:
     return f"{share}: {spent.split(' ')[0]}" if spent != "–" else "–"
 
 
-def wilson(hits: int, runs: int, z: float = 1.96) -> tuple[float, float]:
+def wilson(hits: float, runs: int, z: float = 1.96) -> tuple[float, float]:
     """Return the two-sided Wilson interval of a share."""
     share, weight = hits / runs, z * z / runs
     middle = (share + weight / 2) / (1 + weight)

@@ -8,6 +8,7 @@ The endpoint's part is set so that its accuracy is the stated one on the mix of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -49,8 +50,8 @@ class Mix:
 class Offered:
     """An endpoint's true accuracy, its share of the usual traffic, and how it gets around errors.
 
-    `serves` are the strata that it answers; `texts` and `fails` are the shares of bad calls that it
-    replaces by text or by no answer.
+    `serves` are the strata that it answers. `texts` and `fails` are the shares of bad calls that it
+    replaces by text or by no answer; `pads` is the share of its text to which it adds a good call.
     """
 
     accuracy: float
@@ -58,6 +59,7 @@ class Offered:
     serves: tuple[int, ...] = (0, 1, 2, 3)
     texts: float = 0.0
     fails: float = 0.0
+    pads: float = 0.0
 
 
 @dataclass
@@ -74,6 +76,7 @@ class Population:
     propensity: Floats
     texts: Floats
     fails: Floats
+    pads: Floats
     drift: Floats
     draw: np.random.Generator
 
@@ -91,6 +94,19 @@ class Population:
         other = Population(**{name: getattr(self, name) for name in self.__dataclass_fields__})
         other.draw = np.random.default_rng(seed)
         return other
+
+    def change(self, place: int, offered: Offered, tenants: Sequence[int] = ()) -> None:
+        """Change an endpoint from now on; `tenants` get nothing but bad calls there."""
+        own = self.endpoint == place
+        weight = self.daily[own] * self.propensity[own]
+        logit = self.error_logit[own].copy()
+        level = _level(logit[None, :, None], (weight / weight.sum())[:, None], (offered,))
+        self.error_logit, self.daily = self.error_logit.copy(), self.daily.copy()
+        self.error_logit[own] = np.where(np.isin(self.tenant[own], tenants), 9.0, logit + level)
+        served = np.isin(self.stratum, STRATA[list(offered.serves)])
+        self.daily[own & ~served] = 0.0
+        for name in ("texts", "fails", "pads"):
+            setattr(self, name, np.where(own, getattr(offered, name), getattr(self, name)))
 
     def drift_on(self, hours: int) -> Floats:
         """Let accuracies drift for some hours, and return the mean drift per endpoint."""
@@ -124,7 +140,8 @@ class Population:
         errored = draw.binomial(calls, draw.beta(rate * size, (1 - rate) * size))
         texts = draw.binomial(errored, self.texts)
         fails = draw.binomial(errored - texts, self.fails)
-        answered, made = requests - fails, calls - texts - fails
+        padded = draw.binomial(requests - calls, self.pads)
+        answered, made = requests - fails, calls - texts - fails + padded
         attempts = requests + draw.poisson(requests * UNANSWERED)
         counts = np.stack([answered, made, errored - texts - fails, answered, made, attempts])
         if self.mix.is_named:
@@ -175,6 +192,7 @@ def population(mix: Mix, offered: tuple[Offered, ...], seed: int) -> Population:
         propensity[kept],
         np.array([o.texts for o in offered])[endpoint],
         np.array([o.fails for o in offered])[endpoint],
+        np.array([o.pads for o in offered])[endpoint],
         draw.standard_normal(places) * DRIFT,
         draw,
     )

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, Table, insert
 from tests.bench.admission.attacks import ATTACKS, attempt, cost, ground, planned, usual_mix
+from tests.bench.admission.faults import FaultWorld, TierWorld, TrickWorld, admitted, delay, tier_3
+from tests.bench.admission.honest import HonestWorld, week
 from tests.bench.admission.ledger import Ledger
 from tests.bench.admission.manipulation import Attack, manipulation
 from tests.bench.admission.pools import FIRST, HOUR, SOURCE, START, Counted, endpoints
@@ -114,3 +116,21 @@ def test_the_cost_of_an_attack_counts_every_request_of_every_hostile_tenant() ->
     for name in ("victim-hour", "victim-spread", "praise-93", "thin-tags"):
         _, plan = planned(world, ATTACKS[name], 3, 24)
         assert cost(plan) == 24, name
+
+
+def test_accurate_endpoints_stay_in_the_pool_for_a_week_and_inaccurate_ones_out() -> None:
+    found = week(HonestWorld("unnamed", 3), days=2)
+    assert found.inside[:3].tolist() == [1.0, 1.0, 1.0]
+    assert not found.inside[-1]
+
+
+def test_a_member_that_turns_bad_leaves_the_pool() -> None:
+    assert delay(FaultWorld(".985 to .90", 1, 3)) < np.inf
+
+
+def test_a_provider_without_a_trick_and_an_accuracy_below_the_threshold_is_not_admitted() -> None:
+    assert not admitted(TrickWorld(".86 without a trick", 5, 1))
+
+
+def test_equal_endpoints_with_many_requests_are_never_in_tier_3() -> None:
+    assert tier_3(TierWorld(1000.0, 1), days=1) == 0.0
