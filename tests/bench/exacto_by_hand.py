@@ -9,6 +9,7 @@ from typing import Any
 
 from scipy.special import betaincc
 
+from assay.engine.evidence.statistics import peer_band
 from assay.engine.policy.verdict import NO_FINDINGS, RuleFinding, RuleFindings
 
 Row = Mapping[str, Any]
@@ -17,6 +18,7 @@ ACCURACY, CONFIDENCE = 0.95, 0.95
 PRIOR_GOOD, PRIOR_BAD = 20.0 * 0.95, 20.0 * (1.0 - 0.95)
 MINIMUM_EFFECTIVE = 60.0
 SPREAD, SCALE_FLOOR, MINIMUM_ENDPOINTS = 3.0, 0.10, 5
+SHORTFALL, USABLE_SPREAD, USABLE_FLOOR, USABLE_ENDPOINTS = 0.05, 2.5, 0.05, 3
 IGNORE_LIMIT, MINIMUM_TENANTS = 0.20, 30
 Z = NormalDist().inv_cdf(CONFIDENCE)
 
@@ -35,6 +37,7 @@ def judge_row(row: Row) -> RuleFindings:
         accuracy(row, calls, broken)
         sample_size(row, calls, broken)
         propensity(row, broken, abstained)
+        usable(row, broken, abstained)
     ignore_rate(row, broken, abstained)
     if not broken and not abstained:
         return NO_FINDINGS
@@ -49,6 +52,7 @@ def unobserved(row: Row, broken: list[RuleFinding], abstained: list[RuleFinding]
     broken.append(RuleFinding("tool_accuracy", reason, message, "absent", "exacto"))
     broken.append(RuleFinding("sample_size", reason, message, "absent", "exacto"))
     abstained.append(RuleFinding("propensity_in_band", "PROPENSITY", message, "absent", "exacto"))
+    abstained.append(RuleFinding("usable", "USABILITY", message, "absent", "exacto"))
 
 
 def accuracy(row: Row, calls: float, broken: list[RuleFinding]) -> None:
@@ -79,32 +83,52 @@ def sample_size(row: Row, calls: float, broken: list[RuleFinding]) -> None:
 
 def propensity(row: Row, broken: list[RuleFinding], abstained: list[RuleFinding]) -> None:
     share = row["propensity.share"]
-    distance = propensity_distance(row, share)
-    if distance is None:
+    found = propensity_distance(row, share)
+    if found is None:
         message = "the source observed too few endpoints of the model, and no reference endpoint"
         abstained.append(
             RuleFinding("propensity_in_band", "PROPENSITY", message, "absent", "exacto")
         )
-    elif not distance <= SPREAD:
+    elif not found[0] <= found[1]:
         source = row["propensity.source"]
         message = (
-            f"{share * 100:.1f}% of requests end in tool calls, {distance:.1f} spreads from the "
-            f"other endpoints of {source}; the rule allows {SPREAD:.1f}"
+            f"{share * 100:.1f}% of requests end in tool calls, {found[0]:.2f} logits from the "
+            f"other endpoints of {source}; the rule allows {found[1]:.2f}"
         )
         broken.append(RuleFinding("propensity_in_band", "PROPENSITY", message, "false", "exacto"))
 
 
-def propensity_distance(row: Row, share: float) -> float | None:
-    peers = row["propensity.peers"]
-    if len(peers) + 1 >= MINIMUM_ENDPOINTS:
-        logits = [logit(p) for p in peers]
-        centre = median(logits)
-        scale = max(1.4826 * median([abs(x - centre) for x in logits]), SCALE_FLOOR)
-    elif (reference := row.get("propensity.reference")) is not None:
-        centre, scale = logit(reference), SCALE_FLOOR
-    else:
+def propensity_distance(row: Row, share: float) -> tuple[float, float] | None:
+    logits, reference = [logit(p) for p in row["propensity.peers"]], row.get("propensity.reference")
+    band, error = SPREAD * SCALE_FLOOR, row["propensity.error"]
+    if len(logits) + 1 >= MINIMUM_ENDPOINTS:
+        band = peer_band(logits, SPREAD, math.hypot(SCALE_FLOOR, row["propensity.peers_error"]))
+    elif reference is None:
         return None
-    return abs(logit(share) - centre) / scale
+    if reference is not None:
+        error = math.hypot(error, row["propensity.reference_error"])
+    centre = median(logits) if reference is None else logit(reference)
+    return abs(logit(share) - centre), math.hypot(SPREAD * error, band)
+
+
+def usable(row: Row, broken: list[RuleFinding], abstained: list[RuleFinding]) -> None:
+    peers, share, source = row["usable.peers"], row["usable.share"], row["propensity.source"]
+    if len(peers) + 1 < USABLE_ENDPOINTS:
+        message = "the source observed too few endpoints of the model"
+        abstained.append(RuleFinding("usable", "USABILITY", message, "not_asked", "exacto"))
+        return
+    centre = min(median(peers), row.get("usable.reference", 1.0))
+    scale = math.hypot(USABLE_FLOOR, row["usable.peers_error"])
+    band = math.hypot(
+        USABLE_SPREAD * row["usable.error"],
+        peer_band([logit(p) for p in peers], USABLE_SPREAD, scale),
+    )
+    if share / centre < 1.0 - SHORTFALL and logit(centre) - logit(share) > band:
+        message = (
+            f"{share * 100:.1f}% of attempts end in sound tool calls, against "
+            f"{centre * 100:.1f}% at the other endpoints of {source}"
+        )
+        broken.append(RuleFinding("usable", "USABILITY", message, "false", "exacto"))
 
 
 def ignore_rate(row: Row, broken: list[RuleFinding], abstained: list[RuleFinding]) -> None:

@@ -140,7 +140,7 @@ def test_seeds_are_fixed(cases: dict[str, Case], suite: str) -> None:
             "again: [ACCURACY,",
             "again: [ACURACY,",
             "40:63: expected one of EVIDENCE_ABSENT, EVIDENCE_THIN, EVIDENCE_NARROW, "
-            "EVIDENCE_STALE, ACCURACY, PROPENSITY, IGNORED_BY_USERS, BENCHMARK, HELD, "
+            "EVIDENCE_STALE, ACCURACY, PROPENSITY, USABILITY, IGNORED_BY_USERS, BENCHMARK, HELD, "
             "HELD_BY_MINIMUM, EVAL_ERROR, geo, "
             "data_region, data_policy:zdr, data_policy:training, max_price, context_length, "
             "require_parameters, quantization, allowed_providers, ignored, only, tools, "

@@ -13,11 +13,8 @@ from assay.engine.evidence.decay import EvidenceSpec
 from assay.engine.evidence.observations import (
     EndpointEvidence,
     FoldedCounts,
-    PeerPropensities,
     fold_observations,
     half_life_of,
-    peer_propensities,
-    propensity,
 )
 from assay.engine.world.measurements import Counts, Observation
 
@@ -207,55 +204,3 @@ def test_propensity_uses_the_source_with_the_most_requests(
     )
     assert found.main_source == main
     assert found.by_source[found.main_source] == Counts(requests[main], requests[main] // 2, 0)
-
-
-@pytest.mark.parametrize(
-    ("calls", "requests", "share"),
-    [
-        pytest.param(0, 0, 0.5, id="nothing seen"),
-        pytest.param(0, 9, 0.05, id="a share of zero is raised"),
-        pytest.param(9, 9, 0.95, id="a share of one is lowered"),
-        pytest.param(4, 9, 0.45, id="in between"),
-    ],
-)
-def test_propensity_lies_strictly_between_zero_and_one(
-    calls: int, requests: int, share: float
-) -> None:
-    assert propensity(Counts(requests, calls, 0)) == pytest.approx(share)
-
-
-def test_peers_are_the_others_of_the_same_source() -> None:
-    evidence = fold_observations(
-        [
-            make_observation("a", requests=9, calls=0),
-            make_observation("b", requests=9, calls=4),
-            make_observation("c", requests=9, calls=9),
-            make_observation("d", requests=9, calls=9, source="elsewhere"),
-            make_observation("e", requests=0, calls=0),
-            make_observation("f", age=SPEC.max_age + HOUR),
-        ],
-        SPEC,
-        AS_OF,
-    )
-    assert peer_propensities(evidence)[f"{MODEL}@a"] == PeerPropensities((4.5 / 10, 9.5 / 10), None)
-    assert peer_propensities(evidence)[f"{MODEL}@b"] == PeerPropensities((0.5 / 10, 9.5 / 10), None)
-    assert peer_propensities(evidence)[f"{MODEL}@d"] == PeerPropensities((), None)
-    assert f"{MODEL}@f" not in peer_propensities(evidence)
-
-
-def test_the_vendors_endpoint_is_the_reference_for_all() -> None:
-    windows = [
-        make_observation("a", requests=9, calls=0),
-        make_observation("own", requests=9, calls=4, reference=True),
-    ]
-    evidence = fold_observations(windows, SPEC, AS_OF)
-    assert peer_propensities(evidence)[f"{MODEL}@a"].reference == pytest.approx(0.45)
-    assert peer_propensities(evidence)[f"{MODEL}@own"].reference == pytest.approx(0.45)
-
-
-def test_peers_include_endpoints_with_another_main_source() -> None:
-    bench = make_observation("x", calls=30, requests=100, source="bench")
-    also = make_observation("y", calls=20, requests=100, source="bench")
-    traffic = make_observation("y", calls=1000, requests=9000, source="traffic")
-    evidence = fold_observations([bench, also, traffic], SPEC, AS_OF)
-    assert peer_propensities(evidence)[f"{MODEL}@x"].shares == (20.5 / 101,)

@@ -42,7 +42,7 @@ def test_endpoints_with_good_evidence_are_members() -> None:
     found = verdicts(mixed_snapshot())
     assert {v.endpoint_id for v in found.values() if v.admitted} == MEMBERS
     assert {tag: [f.reason for f in v.broken] for tag, v in found.items() if not v.admitted} == {
-        "weak1": ["ACCURACY"],
+        "weak1": ["ACCURACY", "USABILITY"],
         "weak2/fp8": ["ACCURACY"],
         "unseen": ["EVIDENCE_ABSENT", "EVIDENCE_ABSENT"],
         "good1/priority": ["EVIDENCE_ABSENT", "EVIDENCE_ABSENT"],
@@ -136,7 +136,7 @@ def crowd(strange: int, *others: int, reference: bool = False) -> World:
         pytest.param(
             (650, 600, 600, 600, 600), False, "admitted", id="equal peers have a minimum spread"
         ),
-        pytest.param((300, 600, 610, 590), False, "abstained", id="three peers are too few"),
+        pytest.param((900, 600, 610, 590), False, "abstained", id="three peers are too few"),
         pytest.param((300, 600), False, "abstained", id="one peer is too few"),
         pytest.param(
             (300, 600),
@@ -155,7 +155,8 @@ def test_propensity_is_compared_with_the_peers(
         verdict.abstained
     )
     assert abstained is (outcome == "abstained")
-    assert [f.reason for f in verdict.broken] == (["PROPENSITY"] if outcome == "PROPENSITY" else [])
+    reasons = {f.reason for f in verdict.broken} - {"USABILITY"}
+    assert reasons == ({"PROPENSITY"} if outcome == "PROPENSITY" else set())
 
 
 def ignoring(count: int, of: int) -> tuple[IgnoreVote, ...]:
@@ -196,6 +197,7 @@ def test_rules_that_abstain_are_listed_with_their_reason() -> None:
     assert verdict.admitted
     assert describe_findings(verdict.abstained) == [
         ("propensity_in_band", "PROPENSITY", "absent"),
+        ("usable", "USABILITY", "not_asked"),
         ("ignore_rate", "IGNORED_BY_USERS", "absent"),
     ]
     assert all(finding.message for finding in verdict.abstained)

@@ -116,7 +116,7 @@ def test_no_number_is_stated_when_another_rule_is_broken() -> None:
         world(*(endpoint(t) for t in tags), observations=[*five, seldom]), shipped_policy(), AS_OF
     ).snapshot
     card = cards(snapshot)["new"]
-    assert [f.reason for f in card.broken] == ["PROPENSITY"]
+    assert [f.reason for f in card.broken] == ["PROPENSITY", "USABILITY"]
     assert card.clean_requests is None
 
 

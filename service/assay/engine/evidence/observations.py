@@ -1,7 +1,6 @@
-"""Imported observations folded per endpoint: counts discounted by age, and propensities of peers.
+"""Imported observations folded per endpoint: counts discounted by age.
 
-See service/STATISTICS.md#time-decay and service/STATISTICS.md#propensity. A window counts once it
-has ended; its age runs from its end.
+See service/STATISTICS.md#time-decay. A window counts once it has ended; its age runs from its end.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from assay.engine.evidence.decay import EvidenceSpec
+from assay.engine.evidence.propensity import ToolShares, observed_shares
 from assay.engine.evidence.usage import TenantUse
 from assay.engine.world.clock import HOUR
 from assay.engine.world.measurements import Counts, Observation
@@ -59,11 +59,11 @@ class FoldedCounts:
     """All fresh counts of one endpoint: as observed, discounted by age, and undiscounted by source.
 
     `half_life` is that of the discount; `references` are the sources that call it the vendor's own
-    endpoint. Only traffic states the rest: standardized propensities by source, `None` if the model
-    never had a choice; the model's design effect; the last closed hour, and by number, earlier
-    hours that have grown since they were closed; what tenants used of the pool; and the discounted
-    counts of each tenant. If all counts are by named tenants, `tenants` is how many, and
-    `use_share` is their share of the pool's use.
+    endpoint; `shares` are how often it calls tools and is of use, by source. Only traffic states
+    the rest: the model's design effect; the last closed hour, and by number, earlier hours that
+    have grown since they were closed; what tenants used of the pool; and the discounted counts of
+    each tenant. If all counts are by named tenants, `tenants` is how many, and `use_share` is their
+    share of the pool's use.
     """
 
     observed: Counts
@@ -74,7 +74,7 @@ class FoldedCounts:
     observed_to: datetime
     by_source: Mapping[str, Counts]
     references: frozenset[str]
-    shares: Mapping[str, float | None] = field(default_factory=dict)
+    shares: Mapping[str, ToolShares] = field(default_factory=dict)
     design_effect: float | None = None
     hour: HourOfEndpoint = NO_CALLS
     late: Mapping[int, HourOfEndpoint] = field(default_factory=dict)
@@ -87,10 +87,6 @@ class FoldedCounts:
     def main_source(self) -> str:
         """The source that saw most of its requests."""
         return max(self.by_source, key=lambda source: (self.by_source[source].requests, source))
-
-    def share(self, source: str) -> float | None:
-        """Return how often it calls tools, by one source; `None` if the source does not show it."""
-        return self.shares[source] if source in self.shares else propensity(self.by_source[source])
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +114,7 @@ def _fold(windows: Sequence[Observation], spec: EvidenceSpec, as_of: datetime) -
         return EndpointEvidence(None, stale=True)
     half_life = half_life_of(fresh, spec)
     sources = tuple(sorted({o.source for o in fresh}))
+    by_source = {s: total(o for o in fresh if o.source == s) for s in sources}
     return EndpointEvidence(
         FoldedCounts(
             observed=total(fresh),
@@ -126,8 +123,9 @@ def _fold(windows: Sequence[Observation], spec: EvidenceSpec, as_of: datetime) -
             sources=sources,
             observed_from=min(o.observed_from for o in fresh),
             observed_to=max(o.observed_to for o in fresh),
-            by_source={s: total(o for o in fresh if o.source == s) for s in sources},
+            by_source=by_source,
             references=frozenset(o.source for o in fresh if o.reference),
+            shares={s: observed_shares(by_source[s], spec.design_effect) for s in sources},
         ),
         stale=False,
     )
@@ -165,53 +163,3 @@ def total(
         calls += factor * window.tool_call_requests
         errored += factor * window.errored_requests
     return Counts(requests, calls, errored)
-
-
-def propensity(counts: Counts) -> float:
-    """Return the smoothed share of requests that ended in tool calls, strictly between 0 and 1.
-
-    This is the Krichevsky-Trofimov estimate (service/STATISTICS.md#propensity).
-    """
-    return (counts.tool_call_requests + 0.5) / (counts.requests + 1.0)
-
-
-@dataclass(frozen=True, slots=True)
-class PeerPropensities:
-    """Propensities of the model's other endpoints, by the source that is an endpoint's main one."""
-
-    shares: tuple[float, ...]
-    reference: float | None
-
-
-def peer_propensities(
-    evidence: Mapping[str, EndpointEvidence],
-) -> Mapping[str, PeerPropensities]:
-    """Return the propensities to compare each endpoint with; `evidence` is that of one model."""
-    known = {name: e.folded for name, e in sorted(evidence.items()) if e.folded}
-    by_source = {
-        source: _source_propensities(source, known)
-        for source in {folded.main_source for folded in known.values()}
-    }
-    peers: dict[str, PeerPropensities] = {}
-    for name, folded in known.items():
-        found, reference = by_source[folded.main_source]
-        others = tuple(share for other, share in found.items() if other != name)
-        peers[name] = PeerPropensities(others, reference)
-    return peers
-
-
-def _source_propensities(
-    source: str, known: Mapping[str, FoldedCounts]
-) -> tuple[Mapping[str, float], float | None]:
-    """Return each endpoint's propensity by one source, and the vendor's."""
-    found: dict[str, float] = {}
-    references: list[float] = []
-    for name, folded in known.items():
-        counts = folded.by_source.get(source)
-        share = folded.share(source) if counts and counts.requests > 0 else None
-        if share is None:
-            continue
-        found[name] = share
-        if source in folded.references:
-            references.append(share)
-    return found, references[0] if references else None

@@ -127,6 +127,35 @@ def quantile(values: Sequence[float], share: float) -> float:
     return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
 
 
+def peer_band(peers: Sequence[float], spread: float, scale: float) -> float:
+    """Return how far from the median of its peers one more value may lie: half a prediction band.
+
+    It is as wide as `spread` standard deviations of a normal distribution. The peers' own deviation
+    is moderated by a usual `scale`, which weighs as much as four of them (Smyth 2004). See
+    service/STATISTICS.md#propensity.
+    """
+    if not (spread > 0 and scale > 0 and math.isfinite(spread) and math.isfinite(scale)):
+        raise ValueError("peer_band needs a spread and a scale above zero")
+    size = len(peers)
+    deviation = _NORMAL_MAD * mad(peers) * size / (size - _MAD_BIAS)
+    moderated = (_USUAL * scale**2 + (size - 1) * deviation**2) / (_USUAL + size - 1)
+    of_median = math.pi / (2 * size)
+    return _student(spread, _USUAL + size - 1) * math.sqrt(moderated * (1 + of_median))
+
+
+_NORMAL_MAD = 1.4826
+_MAD_BIAS = 0.8  # in small samples (Croux and Rousseeuw 1992)
+_USUAL = 4
+
+
+@lru_cache
+def _student(deviate: float, freedom: int) -> float:
+    """Return the quantile of Student's t that is as improbable as a normal deviate."""
+    from scipy.special import ndtr, stdtrit  # noqa: PLC0415 - as in _upper_tail
+
+    return -float(stdtrit(freedom, ndtr(-deviate)))
+
+
 def _finite(values: Sequence[float], name: str) -> list[float]:
     """Return the values in order; reject an empty list, NaN and infinities."""
     if not values:

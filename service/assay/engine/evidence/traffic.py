@@ -8,7 +8,7 @@ How it works. `add_traffic` takes all counts of one model and proceeds in six st
 3. Fit the errors that remain as pool × stratum × tenant × endpoint, and standardize each
    endpoint's on the requests of the whole pool (`error_rates.py`).
 4. Estimate how much errors cluster by tenant, which gives the model's design effect.
-5. Find the mix of requests of the whole pool, and each endpoint's propensity on it.
+5. Estimate how often each endpoint calls tools and is of use (`propensity.py`).
 6. Join the result with the observations of the endpoint.
 
 INVARIANT: sums are added in the order of endpoint, source, tenant and stratum, so that the result,
@@ -35,7 +35,7 @@ from assay.engine.evidence.observations import (
     HourOfEndpoint,
     total,
 )
-from assay.engine.evidence.strata import Part, group_by_stratum, mix, standardize as on_mix
+from assay.engine.evidence.propensity import CountedPart, ToolShares, attempts_of, traffic_shares
 from assay.engine.evidence.usage import (
     MOST_EFFECTIVE,
     Bools,
@@ -53,7 +53,6 @@ from assay.engine.world.clock import EPOCH, HOUR, HOURS_PER_DAY
 from assay.engine.world.measurements import Counts, TrafficCounts
 
 _Name = TypeVar("_Name", str, tuple[bool, str], tuple[str, int])
-_SMOOTHING: Final = 0.5  # of propensities
 _STALE: Final = EndpointEvidence(None, stale=True)
 _PRIOR_WEIGHT: Final = 30.0  # of the design effect
 _CLIP: Final = 9.0
@@ -64,16 +63,18 @@ def add_traffic(
     evidence: Mapping[str, EndpointEvidence], counts: Iterable[TrafficCounts], spec: EvidenceSpec
 ) -> Mapping[str, EndpointEvidence]:
     """Join one model's traffic with its observations; the order of `counts` does not matter."""
-    telling = (each for each in counts if each.observed.requests or not each.attempts)
-    ordered = sorted(telling, key=lambda c: (c.endpoint_id, c.source, c.tenant, c.stratum))
+    every = sorted(counts, key=lambda c: (c.endpoint_id, c.source, c.tenant, c.stratum))
+    ordered = [each for each in every if each.observed.requests or not each.attempts]
     if not ordered:
         return evidence
     known = dict.fromkeys((*evidence, *(each.endpoint_id for each in ordered)))
-    fresh = [each for each in ordered if each.observed.requests]
+    answering = {each.endpoint_id for each in ordered if each.observed.requests}
+    tried = (each for each in every if each.endpoint_id in answering)
+    fresh = [each for each in tried if each.observed.requests or each.attempts]
     if not fresh:
         return {name: evidence.get(name, _STALE) for name in known}
     accuracy = Accuracy(Traffic(fresh), spec)
-    shares = _propensities(accuracy)
+    shares = _shares(accuracy)
     folded = _fold(accuracy, shares)
     effect = accuracy.design_effect
     return {name: _joined(evidence.get(name, _STALE), folded.get(name), effect) for name in known}
@@ -272,30 +273,22 @@ def _drawn_to_prior(found: Iterable[tuple[float, float]], prior: float) -> float
     return min(max(mean, 1.0), _MOST_CLUSTERED * prior)
 
 
-def _propensities(accuracy: Accuracy) -> Mapping[str, Mapping[str, float]]:
-    """Return how often each endpoint calls tools if it may choose, by source, on the pool's mix."""
+def _shares(accuracy: Accuracy) -> Mapping[str, Mapping[str, ToolShares]]:
+    """Return how often each endpoint calls tools and is of use, by source."""
     traffic = accuracy.traffic
-    autos = np.array([c.auto_requests for c in traffic.counts])
-    part = accuracy.counting_part(autos)
-    parts: list[Part] = [
-        (c, p * c.auto_requests, p * c.auto_tool_call_requests)
-        for c, p in zip(traffic.counts, part.tolist(), strict=True)
-    ]
-    mixes = {source: mix(strata, _SMOOTHING) for source, strata in group_by_stratum(parts).items()}
-    by_endpoint: defaultdict[str, list[Part]] = defaultdict(list)
-    for each in parts:
-        by_endpoint[each[0].endpoint_id].append(each)
-    return {
-        name: {
-            source: on_mix(strata, mixes[source]).rate()
-            for source, strata in group_by_stratum(own).items()
-        }
-        for name, own in by_endpoint.items()
-    }
+    autos, attempts = (
+        accuracy.counting_part(np.array(amounts, dtype=np.float64)).tolist()
+        for amounts in (
+            [c.auto_requests for c in traffic.counts],
+            [attempts_of(c) for c in traffic.counts],
+        )
+    )
+    parts = map(CountedPart, traffic.counts, autos, attempts, traffic.named.tolist())
+    return traffic_shares(parts, accuracy.design_effect)
 
 
 def _fold(
-    accuracy: Accuracy, shares: Mapping[str, Mapping[str, float]]
+    accuracy: Accuracy, shares: Mapping[str, Mapping[str, ToolShares]]
 ) -> Mapping[str, FoldedCounts]:
     """Return the evidence of each endpoint."""
     traffic, standard = accuracy.traffic, accuracy.standard
@@ -329,7 +322,7 @@ def _fold(
 def _evidence_of(
     own: Sequence[tuple[TrafficCounts, float]],
     discounted: Counts,
-    shares: Mapping[str, float],
+    shares: Mapping[str, ToolShares],
 ) -> FoldedCounts:
     """Return the evidence of one endpoint from its cells and the parts of them that count."""
     counts = [each for each, _ in own]
@@ -349,7 +342,7 @@ def _evidence_of(
         observed_to=EPOCH + HOUR * (max(each.last_hour for each in counts) + 1),
         by_source=by_source,
         references=frozenset(),
-        shares={source: shares.get(source) for source in sources},  # none without free choice
+        shares=shares,
         hour=_hour_of(closed),
         late={hour: _hour_of(late[hour]) for hour in sorted(late)},
         by_tenant=lambda: _by_tenant(

@@ -15,7 +15,7 @@ from assay.engine.policy.verdict import NO_FINDINGS, FactsRead, RuleFinding, Rul
 Facts = Mapping[str, object]
 SharedFacts = Mapping[str, Facts]
 Column = Callable[[Sequence[Facts], SharedFacts], list[list[object]]]
-EVIDENCE = ("endpoint.tools.", "endpoint.observed.", "endpoint.propensity.")
+EVIDENCE = ("endpoint.tools.", "endpoint.observed.", "endpoint.propensity.", "endpoint.usable.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from typing import Any
 
 from assay.engine.evidence.benchmarks import LatestScore
 from assay.engine.evidence.ignores import IgnoreCounts
-from assay.engine.evidence.observations import EndpointEvidence, FoldedCounts, PeerPropensities
+from assay.engine.evidence.observations import EndpointEvidence, FoldedCounts
+from assay.engine.evidence.propensity import PeerShares, PeersOfShare, ShareEstimate, ToolShares
 from assay.engine.world.capabilities import STRUCTURED_OUTPUTS, with_aliases
 from assay.engine.world.catalog import Endpoint, Model, Percentiles, PriceOverride, Prices
 from assay.engine.world.clock import HOUR
@@ -93,7 +94,7 @@ def _applies(override: PriceOverride, now: datetime, prompt_tokens: int | None) 
 
 def evidence_facts(
     evidence: EndpointEvidence | None,
-    peers: PeerPropensities | None,
+    peers: PeerShares | None,
     design_effect: float,
     as_of: datetime,
 ) -> Facts:
@@ -120,11 +121,29 @@ def evidence_facts(
         "observed.tool_call_requests_per_hour": per_hour,
         "observed.sources": folded.sources,
         "propensity.source": folded.main_source,
-        "propensity.share": folded.share(folded.main_source),
-        "propensity.peers": peers.shares,
-        "propensity.reference": peers.reference,
     }
-    return _known(facts.items())
+    shares = folded.shares.get(folded.main_source, ToolShares())
+    return _known(
+        (
+            *facts.items(),
+            *_share_facts("propensity", shares.calls, peers.calls),
+            *_share_facts("usable", shares.usable, peers.usable),
+        )
+    )
+
+
+def _share_facts(
+    name: str, own: ShareEstimate | None, peers: PeersOfShare
+) -> Iterable[tuple[str, object]]:
+    if own is not None:
+        yield f"{name}.share", own.share
+        yield f"{name}.error", own.error
+    yield f"{name}.peers", peers.shares
+    yield f"{name}.peers_error", peers.error
+    if peers.reference is not None:
+        yield f"{name}.reference", peers.reference.share
+        if name == "propensity":
+            yield f"{name}.reference_error", peers.reference.error
 
 
 def _pool_tenants(folded: FoldedCounts) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -63,6 +64,11 @@ def least(one: float, other: float) -> float:
     return min(one, other)
 
 
+def hypot(one: float, other: float) -> float:
+    """Return the square root of the sum of two squares, such as of independent errors."""
+    return math.hypot(one, other)
+
+
 def percent(share: float) -> str:
     """Return a share as text: 0.953 is `95.3%`."""
     return f"{share * 100:.1f}%"
@@ -89,6 +95,8 @@ FUNCTIONS: tuple[Function, ...] = (
     Function("logit", (DOUBLE,), DOUBLE, statistics.logit),
     Function("median", (DOUBLES,), DOUBLE, statistics.median),
     Function("mad", (DOUBLES,), DOUBLE, statistics.mad),
+    Function("peer_band", (DOUBLES, DOUBLE, DOUBLE), DOUBLE, statistics.peer_band, judging=True),
+    Function("hypot", (DOUBLE, DOUBLE), DOUBLE, hypot),
     Function("quantile", (DOUBLES, DOUBLE), DOUBLE, statistics.quantile),
     Function("wilson_lower", (DOUBLE, DOUBLE, DOUBLE), DOUBLE, statistics.wilson_lower),
     Function("wilson_upper", (DOUBLE, DOUBLE, DOUBLE), DOUBLE, statistics.wilson_upper),

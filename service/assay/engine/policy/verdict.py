@@ -19,6 +19,7 @@ POOL_REASONS: Final[Mapping[str, str]] = {
     ),
     "ACCURACY": "the tool calls are not known to be accurate enough",
     "PROPENSITY": "the endpoint calls tools more or less often than is normal for the model",
+    "USABILITY": "fewer attempts with tools end in sound calls than is normal for the model",
     "IGNORED_BY_USERS": "too many tenants ignore the endpoint",
     "BENCHMARK": "the score in a benchmark is too low",
     "HELD": "the endpoint was evicted and may not enter yet",

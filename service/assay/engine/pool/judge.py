@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -34,8 +34,8 @@ from assay.engine.evidence.observations import (
     EndpointEvidence,
     HourCounts,
     fold_observations,
-    peer_propensities,
 )
+from assay.engine.evidence.propensity import peer_shares
 from assay.engine.evidence.speed import fill_from_traffic
 from assay.engine.evidence.traffic import add_traffic
 from assay.engine.policy.binding import CompiledBinding
@@ -61,6 +61,7 @@ from assay.engine.snapshot.parts import (
 )
 from assay.engine.snapshot.pool_memory import (
     EMPTY_MEMORY,
+    EVICTED,
     LATE_HOURS,
     MEMBER,
     PoolChange,
@@ -105,7 +106,8 @@ def judge(
     that ends at `as_of`; missed hours must be closed in order. Otherwise the pools are judged
     between two hours.
     """
-    views, evidence = gather_facts(world, policy, as_of)
+    evicted = _evicted(memory) if isinstance(memory, PoolMemory) else frozenset[str]()
+    views, evidence = gather_facts(world, policy, as_of, evicted)
     tenants = write_tenants(world.tenants, world.preferences)
     if not isinstance(memory, PoolMemory):
         pools = judge_pools(policy, views, partial(_evaluate_without_memory, memory))
@@ -119,6 +121,10 @@ def judge(
     if closes_hour:
         after = replace(after, counted=tick.counted_hours())
     return Judgment(snapshot, after, changes)
+
+
+def _evicted(memory: PoolMemory) -> frozenset[str]:
+    return frozenset(s.endpoint_id for s in memory.states.values() if s.state == EVICTED)
 
 
 def judge_pools(
@@ -185,9 +191,12 @@ def _observed_by_hour(world: World, as_of: datetime) -> Mapping[int, Mapping[str
 
 
 def gather_facts(
-    world: World, policy: Policy, as_of: datetime
+    world: World, policy: Policy, as_of: datetime, silent: Collection[str] = ()
 ) -> tuple[list[ModelView], EvidenceByFold]:
-    """Return every model with its facts, and the evidence, per way of folding evidence."""
+    """Return every model with its facts, and the evidence, per way of folding evidence.
+
+    `silent` endpoints are not peers of others.
+    """
     endpoints: defaultdict[str, list[Endpoint]] = defaultdict(list)
     for endpoint in sorted(world.endpoints, key=lambda e: e.endpoint_id):
         served = world.served.get(endpoint.endpoint_id)
@@ -210,7 +219,10 @@ def gather_facts(
         for fold, spec in policy.folds.items():
             tallied = [t for e in own for t in traffic[fold, e.endpoint_id]]
             known = add_traffic(fold_observations(seen, spec, as_of), tallied, spec)
-            rows[fold] = _rows(own, known, spec, as_of, other)
+            found = _rows(own, known, spec, as_of, silent)
+            rows[fold] = [
+                {**row, **other[e.endpoint_id]} for row, e in zip(found, own, strict=True)
+            ]
             observed = [known[e.endpoint_id] for e in own if e.endpoint_id in known]
             cohort[fold] = cohort_facts(own, observed)
             evidence[fold].update(known)
@@ -237,16 +249,15 @@ def _rows(
     evidence: Mapping[str, EndpointEvidence],
     spec: EvidenceSpec,
     as_of: datetime,
-    other: Mapping[str, Facts],
-) -> list[Facts]:
-    """Return one row of facts per endpoint, for one way of folding evidence."""
-    peers = peer_propensities(evidence)
-    rows: list[Facts] = []
+    silent: Collection[str],
+) -> Iterator[Facts]:
+    """Yield what is known of each endpoint, for one way of folding evidence."""
+    known = {name: each.folded for name, each in evidence.items() if each.folded is not None}
+    peers = peer_shares(known, {e.endpoint_id: e.provider for e in endpoints}, silent)
     for endpoint in endpoints:
         name = endpoint.endpoint_id
         seen = evidence_facts(evidence.get(name), peers.get(name), spec.design_effect, as_of)
-        rows.append({**endpoint_facts(endpoint), **seen, **other[name]})
-    return rows
+        yield {**endpoint_facts(endpoint), **seen}
 
 
 def _model_view(
