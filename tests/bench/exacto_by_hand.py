@@ -19,7 +19,7 @@ PRIOR_GOOD, PRIOR_BAD = 20.0 * 0.95, 20.0 * (1.0 - 0.95)
 MINIMUM_EFFECTIVE = 60.0
 SPREAD, SCALE_FLOOR, MINIMUM_ENDPOINTS = 3.0, 0.10, 5
 SHORTFALL, USABLE_SPREAD, USABLE_FLOOR, USABLE_ENDPOINTS = 0.05, 2.5, 0.05, 3
-IGNORE_LIMIT, MINIMUM_TENANTS = 0.20, 30
+IGNORE_LIMIT, IGNORE_MARGIN, MINIMUM_TENANTS = 0.35, 0.10, 30
 Z = NormalDist().inv_cdf(CONFIDENCE)
 
 
@@ -139,7 +139,8 @@ def ignore_rate(row: Row, broken: list[RuleFinding], abstained: list[RuleFinding
         abstained.append(RuleFinding("ignore_rate", "IGNORED_BY_USERS", message, outcome, "exacto"))
         return
     ignoring = row["ignores.ignoring"]
-    if not wilson_lower(ignoring, tenants) <= IGNORE_LIMIT:
+    limit = max(IGNORE_LIMIT, row.get("ignores.others", 0.0) + IGNORE_MARGIN)
+    if not wilson_lower(ignoring, tenants) <= limit:
         message = f"{ignoring} of {tenants} eligible tenants ignore the endpoint"
         broken.append(RuleFinding("ignore_rate", "IGNORED_BY_USERS", message, "false", "exacto"))
 

@@ -57,8 +57,9 @@ def test_every_endpoint_outside_the_pool_has_a_scorecard(
 def test_the_scorecard_of_one_endpoint(service: pb_grpc.EvidenceServiceStub) -> None:
     message = pb.GetScorecardRequest(model=MODEL, variant="exacto", endpoint_id=INACCURATE)
     [card] = service.GetScorecard(message).scorecards
-    [broken] = card.broken
+    broken, usable = card.broken
     assert (broken.rule, broken.reason) == ("tool_accuracy", "ACCURACY")
+    assert (usable.rule, usable.reason) == ("usable", "USABILITY")
     read = {fact.name: fact.value.double_value for fact in broken.seen}
     assert read["params.accuracy_enter"] == 0.95
     assert card.accuracy.low < card.accuracy.value < card.accuracy.high < 0.95

@@ -26,6 +26,7 @@ TODAY = (NOW - datetime(1970, 1, 1, tzinfo=UTC)).days
 DAY = timedelta(days=1)
 MODEL, OTHER = "lab/one", "lab/two"
 NO_PROVIDERS: frozenset[str] = frozenset()
+BOTH, ONE = frozenset({"novita", "groq"}), frozenset({"novita"})
 
 
 def put(store: Engine, table: Table, *rows: tuple[object, ...]) -> None:
@@ -79,6 +80,7 @@ def test_all_pseudonyms_of_a_tenant_are_one_voter(two_tenants: Engine) -> None:
         {"novita": 150, "groq": 50},
         {MODEL: frozenset({"groq", "novita"})},
         NO_PROVIDERS,
+        {"novita": 150, "groq": 50},
     )
     assert zeta == Voter(
         "zeta",
@@ -86,6 +88,7 @@ def test_all_pseudonyms_of_a_tenant_are_one_voter(two_tenants: Engine) -> None:
         {"novita": 199, "groq": 1},
         {MODEL: NO_PROVIDERS, OTHER: NO_PROVIDERS},
         frozenset({"groq"}),
+        {"novita": 199, "groq": 1},
     )
 
 
@@ -96,21 +99,34 @@ def test_standing_preferences_count_under_the_tenants_own_name(two_tenants: Engi
         Preference("new", "ignore", "groq"),
     ]
     assert read(two_tenants, *preferences) == (
-        IgnoreVote("acme", MODEL, frozenset({"groq"})),
-        IgnoreVote("zeta", MODEL),
+        IgnoreVote("acme", MODEL, frozenset({"groq"}), tried=BOTH),
+        IgnoreVote("zeta", MODEL, tried=ONE),
     )
+
+
+def test_votes_about_a_provider_expire_eight_weeks_after_the_last_calls(
+    two_tenants: Engine,
+) -> None:
+    put(
+        two_tenants, tenant_provider,
+        ("p-zeta", "kept", TODAY - 56, 20), ("p-zeta", "expired", TODAY - 57, 20),
+    )  # fmt: skip
+    zeta = read(two_tenants, Preference("zeta", "ignore", "kept"))[1]
+    assert zeta.tried == frozenset({"kept", "novita"})
 
 
 @pytest.mark.parametrize("day", [TODAY - 29, TODAY])
 def test_only_the_last_28_whole_days_count(two_tenants: Engine, day: int) -> None:
     put(two_tenants, tenant_ignore, ("p-acme-1", MODEL, "groq", day))
     put(two_tenants, tenant_activity, ("p-acme-1", OTHER, day, 1))
-    assert read(two_tenants) == (IgnoreVote("acme", MODEL), IgnoreVote("zeta", MODEL))
+    acme = IgnoreVote("acme", MODEL, tried=BOTH)
+    assert read(two_tenants) == (acme, IgnoreVote("zeta", MODEL, tried=ONE))
 
 
 def test_an_erased_tenant_has_no_vote(two_tenants: Engine) -> None:
     erase_tenant(two_tenants, "acme")
-    assert read(two_tenants, Preference("acme", "ignore", "groq")) == (IgnoreVote("zeta", MODEL),)
+    zeta = IgnoreVote("zeta", MODEL, tried=ONE)
+    assert read(two_tenants, Preference("acme", "ignore", "groq")) == (zeta,)
 
 
 def test_without_traffic_there_are_no_votes(store: Engine) -> None:

@@ -243,6 +243,7 @@ def _histogram(counts: Iterable[tuple[int, int]]) -> list[HistogramBin]:
 
 
 _VOTING_DAYS: Final = 28
+_TRYING_DAYS: Final = 56
 _tenant: Final = tenant_pseudonym.c.tenant
 
 
@@ -259,13 +260,8 @@ def load_voters(connection: Connection, as_of: datetime) -> list[Voter]:
     Tables hold pseudonyms, and a tenant may have several, one for each process that met it first.
     """
     today = (as_of - EPOCH).days
-    calls: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    count = func.sum(tenant_provider.c.tool_call_requests)
-    by_provider = _recent(tenant_provider, today, "provider").add_columns(count)
-    for tenant, provider, total in connection.execute(
-        by_provider.group_by(_tenant, tenant_provider.c.provider)
-    ):
-        calls[tenant][provider] = int(total)
+    calls = _calls_by_provider(connection, today, _VOTING_DAYS)
+    tried = _calls_by_provider(connection, today, _TRYING_DAYS)
     ignored: defaultdict[str, dict[str, set[str]]] = defaultdict(dict)
     for tenant, model in connection.execute(_recent(tenant_activity, today, "model").distinct()):
         ignored[tenant][model] = set()
@@ -283,16 +279,31 @@ def load_voters(connection: Connection, as_of: datetime) -> list[Voter]:
             calls[tenant],
             {model: frozenset(targets) for model, targets in ignored[tenant].items()},
             frozenset(affiliated[tenant]),
+            tried[tenant],
         )
         for tenant, since in connection.execute(first_seen.group_by(_tenant).order_by(_tenant))
     ]
 
 
-def _recent(table: Table, today: int, *columns: str) -> Select[Any]:
+def _calls_by_provider(
+    connection: Connection, today: int, days: int
+) -> defaultdict[str, dict[str, int]]:
+    """Return the tool-call requests of each tenant by provider in the last whole days."""
+    calls: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    count = func.sum(tenant_provider.c.tool_call_requests)
+    query = _recent(tenant_provider, today, "provider", days=days).add_columns(count)
+    for tenant, provider, total in connection.execute(
+        query.group_by(_tenant, tenant_provider.c.provider)
+    ):
+        calls[tenant][provider] = int(total)
+    return calls
+
+
+def _recent(table: Table, today: int, *columns: str, days: int = _VOTING_DAYS) -> Select[Any]:
     """Select tenants by name with columns of a table, of the last whole days."""
     query = select(_tenant, *(table.c[column] for column in columns))
     query = query.join(tenant_pseudonym, tenant_pseudonym.c.pseudonym == table.c.tenant)
-    return query.where(table.c.day.between(today - _VOTING_DAYS, today - 1))
+    return query.where(table.c.day.between(today - days, today - 1))
 
 
 def load_refusals(connection: Connection, as_of: datetime) -> Mapping[str, tuple[str, ...]]:

@@ -14,6 +14,7 @@ from assay.engine.evidence.ignores import (
     count_ignores,
     ignore_votes,
     is_eligible,
+    others_ignored,
     votes_by_model,
 )
 from assay.engine.world.measurements import IgnoreVote
@@ -31,6 +32,7 @@ def voter(
     calls: dict[str, int] | None = None,
     asked: dict[str, set[str]] | None = None,
     affiliated: str = "",
+    tried: dict[str, int] | None = None,
 ) -> Voter:
     """By default, an eligible tenant that requested tools of one model and ignores no provider."""
     return Voter(
@@ -42,6 +44,7 @@ def voter(
             for model, targets in ({MODEL: set()} if asked is None else asked).items()
         },
         frozenset(affiliated.split()),
+        tried,
     )
 
 
@@ -153,6 +156,29 @@ def test_cheap_tenants_do_not_count() -> None:
         voter(f"x{n:03}", calls={"one": 5, "two": 5}, asked={MODEL: {"acme"}}) for n in range(400)
     ]
     assert counted([*honest, *cheap]) == IgnoreCounts(400, 8)
+
+
+def test_only_tenants_that_have_tried_a_provider_vote_about_it() -> None:
+    against = [
+        voter(f"x{n}", asked={MODEL: {"acme", "rival"}}, tried={"one": 200, "acme": calls})
+        for n, calls in enumerate((0, 19, 20))
+    ]
+    content = [voter("h", tried={"acme": 20}), voter("i", tried={"rival": 500})]
+    assert counted([*against, *content]) == IgnoreCounts(2, 1)
+    assert counted([*against, *content], tag="rival") == IgnoreCounts(1, 0)
+
+
+def test_endpoints_are_compared_with_the_median_other_provider() -> None:
+    counts = [
+        (endpoint("a"), IgnoreCounts(40, 20)),
+        (endpoint("a/fp8"), IgnoreCounts(40, 30)),
+        (endpoint("b"), IgnoreCounts(40, 10)),
+        (endpoint("c"), IgnoreCounts(40, 0)),
+        (endpoint("d"), IgnoreCounts(0, 0)),
+    ]
+    found = {name.partition("@")[2]: share for name, share in others_ignored(counts).items()}
+    assert found == {"a": 0.125, "a/fp8": 0.125, "b": 0.25, "c": 0.375}
+    assert others_ignored(counts[:2]) == {}
 
 
 def test_a_providers_own_tenants_do_not_count() -> None:

@@ -165,6 +165,15 @@ def ignoring(count: int, of: int) -> tuple[IgnoreVote, ...]:
     )
 
 
+def test_tenants_that_ignore_all_rivals_move_none_of_them() -> None:
+    tags = ("own", "a", "b", "c", "d")
+    votes = [
+        IgnoreVote(f"t{n:03}", MODEL, frozenset(tags[1:] if n < 40 else ())) for n in range(60)
+    ]
+    found = verdicts(judge_world(replace(seen_by(dict.fromkeys(tags, 0)), ignore_votes=(*votes,))))
+    assert {tag for tag, verdict in found.items() if verdict.admitted} == set(tags)
+
+
 @pytest.mark.parametrize(
     ("ignored", "tenants", "broken", "abstained"),
     [
@@ -181,6 +190,7 @@ def ignoring(count: int, of: int) -> tuple[IgnoreVote, ...]:
         pytest.param(0, 30, [], [], id="no tenant ignores it"),
         pytest.param(7, 30, [], [], id="a rate within chance"),
         pytest.param(20, 30, ["IGNORED_BY_USERS"], [], id="most ignore it"),
+        pytest.param(12, 31, [], [], id="twelve beside 19 that do not"),
     ],
 )
 def test_the_ignore_rate_counts_distinct_tenants(

@@ -1,7 +1,9 @@
 """How many eligible tenants ignore an endpoint (service/STATISTICS.md#ignore-votes).
 
 A tenant has one vote per model. It is eligible if Assay has known it for two weeks and has seen it
-make 200 tool-call requests with two providers within four weeks.
+make 200 tool-call requests with two providers within four weeks. It votes about the endpoints of a
+provider, for or against, if it made 20 tool-call requests there within eight weeks: a tenant that
+ignores a provider makes no more calls there, so its vote expires unless it tries again.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from assay.engine.evidence.statistics import median
 from assay.engine.world.catalog import Endpoint
 from assay.engine.world.measurements import IgnoreVote
 from assay.engine.world.request import provider_matches
@@ -20,6 +23,7 @@ from assay.engine.world.world import Preference
 KNOWN_FOR: Final = timedelta(days=14)
 LEAST_CALLS: Final = 200
 LEAST_PROVIDERS: Final = 2
+LEAST_TRIED: Final = 20
 _NONE: Final[frozenset[str]] = frozenset()
 
 
@@ -27,7 +31,8 @@ _NONE: Final[frozenset[str]] = frozenset()
 class Voter:
     """What Assay itself saw of a tenant: since when, and its recent tool-call requests by provider.
 
-    `requested` maps each model that it requested tools of to what these requests ignored.
+    `requested` maps each model that it requested tools of to what these requests ignored; `tried`
+    are its tool-call requests by provider in the last eight weeks, `None` if not known.
     """
 
     tenant: str
@@ -35,6 +40,7 @@ class Voter:
     calls: Mapping[str, int]
     requested: Mapping[str, frozenset[str]]
     affiliated: frozenset[str] = frozenset()
+    tried: Mapping[str, int] | None = None
 
 
 def _no_votes() -> defaultdict[str, set[str]]:
@@ -43,16 +49,20 @@ def _no_votes() -> defaultdict[str, set[str]]:
 
 @dataclass(frozen=True, slots=True)
 class ModelVotes:
-    """The votes about one model: all voters, those that ignore a name, those of a provider."""
+    """The votes about one model: those that ignore a name, belong to a provider or have tried it.
 
-    tenants: set[str] = field(default_factory=set)
+    `everywhere` are the tenants that vote about all providers.
+    """
+
+    everywhere: set[str] = field(default_factory=set)
+    tried: defaultdict[str, set[str]] = field(default_factory=_no_votes)
     ignoring: defaultdict[str, set[str]] = field(default_factory=_no_votes)
     affiliated: defaultdict[str, set[str]] = field(default_factory=_no_votes)
 
 
 @dataclass(frozen=True, slots=True)
 class IgnoreCounts:
-    """Eligible tenants that requested tools of the model, and those that ignore the endpoint."""
+    """Eligible tenants that may vote about the endpoint, and those that ignore it."""
 
     tenants: int
     ignoring: int
@@ -77,9 +87,13 @@ def ignore_votes(
     for voter in sorted(voters, key=lambda each: each.tenant):
         if not is_eligible(voter, as_of):
             continue
+        tried = None
+        if voter.tried is not None:
+            tried = frozenset(name for name, count in voter.tried.items() if count >= LEAST_TRIED)
         for model, in_requests in sorted(voter.requested.items()):
             general = {p.target for p in ignored_by[voter.tenant] if p.model in (None, model)}
-            votes.append(IgnoreVote(voter.tenant, model, in_requests | general, voter.affiliated))
+            ignored = in_requests | general
+            votes.append(IgnoreVote(voter.tenant, model, ignored, voter.affiliated, tried))
     return tuple(votes)
 
 
@@ -88,7 +102,10 @@ def votes_by_model(votes: Iterable[IgnoreVote]) -> dict[str, ModelVotes]:
     models: defaultdict[str, ModelVotes] = defaultdict(ModelVotes)
     for vote in votes:
         found = models[vote.model]
-        found.tenants.add(vote.tenant)
+        if vote.tried is None:
+            found.everywhere.add(vote.tenant)
+        for provider in vote.tried or ():
+            found.tried[provider].add(vote.tenant)
         for target in vote.ignores:
             found.ignoring[target].add(vote.tenant)
         for provider in vote.affiliated:
@@ -103,5 +120,24 @@ def count_ignores(endpoint: Endpoint, votes: ModelVotes) -> IgnoreCounts:
     for name in {provider, tag}:
         if provider_matches(name, provider, tag, tier):
             against |= votes.ignoring.get(name, _NONE)
-    own = votes.affiliated.get(provider, _NONE)
-    return IgnoreCounts(len(votes.tenants - own), len(against - own))
+    voters = votes.everywhere | votes.tried.get(provider, _NONE)
+    voters = voters - votes.affiliated.get(provider, _NONE)
+    return IgnoreCounts(len(voters), len(voters & against))
+
+
+def others_ignored(counts: Iterable[tuple[Endpoint, IgnoreCounts]]) -> Mapping[str, float]:
+    """Return for each endpoint of a model how large a share ignores the median other provider.
+
+    A provider counts by its endpoint that is ignored least.
+    """
+    known = [(endpoint, each) for endpoint, each in counts if each.tenants]
+    shares: dict[str, float] = {}
+    for endpoint, each in known:
+        share = each.ignoring / each.tenants
+        shares[endpoint.provider] = min(share, shares.get(endpoint.provider, share))
+    found: dict[str, float] = {}
+    for endpoint, _ in known:
+        others = [share for name, share in shares.items() if name != endpoint.provider]
+        if others:
+            found[endpoint.endpoint_id] = median(others)
+    return found

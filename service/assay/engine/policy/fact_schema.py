@@ -145,9 +145,12 @@ FACTS: tuple[DeclaredFact, ...] = (
     _maybe("endpoint.usable.reference", DOUBLE,
            "the same share of the model vendor's own endpoint"),
     _maybe("endpoint.ignores.tenants", INT,
-           "eligible tenants that requested tools of the model in the last 28 days"),
+           "eligible tenants that requested tools of the model in the last 28 days, and made 20"
+           " tool-call requests at the provider in the last 56"),
     _maybe("endpoint.ignores.ignoring", INT,
            "those of them that ignore the endpoint, by preference or in such a request"),
+    _maybe("endpoint.ignores.others", DOUBLE,
+           "share of such tenants that ignores the median other provider of the model"),
     _maybe("endpoint.benchmarks.series", STRINGS,
            "benchmark series with a score, as `SUITE@VERSION METRIC UNIT by JUDGE`; only scores of"
            " one series are comparable"),

@@ -150,11 +150,19 @@ def _pool_tenants(folded: FoldedCounts) -> int | None:
     return len(folded.use.amounts) if folded.tenants is not None and folded.use else None
 
 
-def ignore_facts(ignores: IgnoreCounts) -> Facts:
-    """Return counts of distinct tenants; no facts if no tenant may vote."""
+def ignore_facts(ignores: IgnoreCounts, others: float | None = None) -> Facts:
+    """Return counts of distinct tenants; no facts if no tenant may vote.
+
+    `others` is the share that ignores other providers of the model.
+    """
     if not ignores.tenants:
         return {}
-    return {"ignores.tenants": ignores.tenants, "ignores.ignoring": ignores.ignoring}
+    facts = {
+        "ignores.tenants": ignores.tenants,
+        "ignores.ignoring": ignores.ignoring,
+        "ignores.others": others,
+    }
+    return _known(facts.items())
 
 
 def benchmark_facts(scores: Sequence[LatestScore]) -> Facts:

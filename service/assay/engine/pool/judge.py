@@ -28,7 +28,12 @@ from functools import partial
 
 from assay.engine.evidence.benchmarks import latest_scores
 from assay.engine.evidence.decay import EvidenceSpec
-from assay.engine.evidence.ignores import count_ignores, votes_by_model
+from assay.engine.evidence.ignores import (
+    IgnoreCounts,
+    count_ignores,
+    others_ignored,
+    votes_by_model,
+)
 from assay.engine.evidence.observations import (
     NO_HOUR,
     EndpointEvidence,
@@ -233,14 +238,21 @@ def gather_facts(
 def _facts_without_fold(world: World, as_of: datetime) -> Mapping[str, Facts]:
     """Return the facts of each endpoint that are the same for every way of folding evidence."""
     votes, scores = votes_by_model(world.ignore_votes), latest_scores(world.benchmarks, as_of)
+    counts: defaultdict[str, list[tuple[Endpoint, IgnoreCounts]]] = defaultdict(list)
+    for endpoint in world.endpoints:
+        if own := votes.get(endpoint.model):
+            counts[endpoint.model].append((endpoint, count_ignores(endpoint, own)))
+    ignored: dict[str, Facts] = {}
+    for of_model in counts.values():
+        others = others_ignored(of_model)
+        for endpoint, each in of_model:
+            ignored[endpoint.endpoint_id] = ignore_facts(each, others.get(endpoint.endpoint_id))
     facts: dict[str, Facts] = {}
     for endpoint in world.endpoints:
         name = endpoint.endpoint_id
-        own = votes.get(endpoint.model)
-        ignores = ignore_facts(count_ignores(endpoint, own)) if own else {}
         benchmarks = benchmark_facts(scores.get(name, ()))
         capable = capability_facts(endpoint, world.refused.get(name, ()))
-        facts[name] = {**capable, **ignores, **benchmarks}
+        facts[name] = {**capable, **ignored.get(name, {}), **benchmarks}
     return facts
 
 

@@ -90,12 +90,18 @@ def _scorecard(
         raise ValueError(f"binding {binding.name} has no pool")
 
     def holds_after(more: int) -> bool:
-        """Whether the rules hold after further clean requests; the propensity stays."""
+        """Whether the rules hold after further clean requests; the propensity stays.
+
+        So the usable share grows as the accuracy does.
+        """
         effect = {"tools.design_effect": binding.evidence.design_effect}
         fresh = {**effect, **UNOBSERVED, **row, "observed.stale": False, "observed.age_hours": 0.0}
         for name in COUNTED:
             count = fresh[name]
             fresh[name] = (count if isinstance(count, (int, float)) else 0) + more
+        before, after, share = _clean(row), _clean(fresh), row.get("usable.share")
+        if before and after and isinstance(share, float):
+            fresh["usable.share"] = share * after / before
         return not enter.findings([fresh], shared)[0].broken
 
     [found] = enter.findings([row], shared)
@@ -109,6 +115,14 @@ def _scorecard(
     rate = row.get("observed.tool_call_requests_per_hour")
     hours = needed / rate if needed is not None and isinstance(rate, float) and rate > 0 else None
     return Scorecard(endpoint, _accuracy(row), broken, needed, hours)
+
+
+def _clean(row: Facts) -> float | None:
+    """Return the share of tool-call requests without an error."""
+    calls, errored = row.get("tools.tool_call_requests"), row.get("tools.errored_requests")
+    if not (isinstance(calls, float) and isinstance(errored, float) and calls > 0):
+        return None
+    return 1.0 - errored / calls
 
 
 def _accuracy(row: Facts) -> AccuracyEstimate | None:

@@ -131,9 +131,13 @@ class BenchmarkRun:
 
 @dataclass(frozen=True, slots=True)
 class IgnoreVote:
-    """What an eligible tenant that requested tools of a model ignores, and its own providers."""
+    """What an eligible tenant that requested tools of a model ignores, and its own providers.
+
+    `tried` are the providers that it knows from calls of its own; `None` means all.
+    """
 
     tenant: str
     model: str
     ignores: frozenset[str] = frozenset()
     affiliated: frozenset[str] = frozenset()
+    tried: frozenset[str] | None = None
