@@ -110,11 +110,26 @@ def half_life(name: str, rows: Sequence[Row], spec: EvidenceSpec, today: int) ->
     """Return the half-life: the nearest step to the time in which the target count arrives."""
     shortest, longest = spec.half_life_min / HOUR, spec.half_life_max / HOUR
     days = [r[4] // 24 for r in rows if r[0] == name and r[4] // 24 < today]
-    calls = sum(r[6] for r in rows if r[0] == name and today - 7 <= r[4] // 24 < today)
+    recent = [r for r in rows if r[0] == name and today - 7 <= r[4] // 24 < today]
+    calls = sum(r[6] for r in recent) - excess_calls(recent, rows, spec)
     if not calls:
         return longest
     wanted = spec.half_life_target * spec.design_effect * min(today - min(days), 7) * 24 / calls
     return min(max(shortest * 2 ** (round(4 * log2(wanted / shortest)) / 4), shortest), longest)
+
+
+def excess_calls(recent: Sequence[Row], rows: Sequence[Row], spec: EvidenceSpec) -> float:
+    """Return the calls above a quarter of the target by tenant and day."""
+    most = spec.half_life_target * spec.design_effect / 4
+    naming = {r[1] for r in rows if r[2]}
+    by_row: defaultdict[tuple[str, str, int, int], int] = defaultdict(int)
+    for r in recent:
+        by_row[r[1], r[2], r[3], r[4] // 24] += r[6]
+    by_tenant: defaultdict[tuple[str, str, int], int] = defaultdict(int)
+    for (source, tenant, _, day), number in by_row.items():
+        if number > most / 12 and source in naming:
+            by_tenant[source, tenant, day] += number
+    return sum(number - most for number in by_tenant.values() if number > most)
 
 
 def one(
@@ -307,12 +322,41 @@ def test_attempts_that_were_never_answered_are_read_but_are_no_evidence_of_calls
 
 
 def test_a_busy_endpoint_has_a_shorter_half_life(counters: Engine) -> None:
-    busy = [row(NOON - 24 * day, 30_000, 10_000, 0) for day in range(1, 8)]
+    busy = [
+        row(NOON - 24 * day, 3_000, 1000, 0, tenant=f"t{n}")
+        for day in range(1, 8)
+        for n in range(10)
+    ]
     quiet = [row(NOON - 24 * day, 30, 10, 0, name="m@b") for day in range(1, 8)]
     count(counters, [*busy, *quiet])
-    ((first, second),) = read(counters, SPEC)
+    ((first, *_, second),) = read(counters, SPEC)
     assert (first.half_life, second.half_life) == (12 * HOUR, 168 * HOUR)
-    assert first.tool_call_requests / 10_000 < second.tool_call_requests / 10
+    assert first.tool_call_requests / 1000 < second.tool_call_requests / 10
+
+
+@pytest.mark.parametrize(
+    ("source", "tenant", "shortest"),
+    [
+        pytest.param("gw", "flood", False, id="one tenant"),
+        pytest.param("gw", "", False, id="requests without a name, of a source that names tenants"),
+        pytest.param("lab", "", True, id="a source that names no tenants"),
+    ],
+)
+def test_one_tenant_hardly_shortens_the_half_life(
+    counters: Engine, source: str, tenant: str, *, shortest: bool
+) -> None:
+    usual = [
+        row(NOON - 24 * day, 200, 90, 0, tenant=f"t{n}") for day in range(1, 8) for n in range(10)
+    ]
+    count(counters, usual)
+    ((before, *_),) = read(counters, SPEC)
+    flood = [
+        row(NOON - 30, 60_000, 60_000, 0, source=source, tenant=tenant, stratum=stratum)
+        for stratum in range(2)
+    ]
+    count(counters, flood)
+    ((after, *_),) = read(counters, SPEC)
+    assert (after.half_life < before.half_life / 2) is shortest
 
 
 def test_reading_leaves_the_database_unchanged(counters: Engine) -> None:

@@ -38,6 +38,7 @@ from assay.engine.evidence.decay import (
     half_life_step,
     half_lives,
     hour_weight,
+    most_calls_a_day,
 )
 from assay.engine.evidence.ignores import Voter, ignore_votes
 from assay.engine.evidence.refusals import WINDOW_DAYS, RefusalCounts, learn_refusals
@@ -73,6 +74,9 @@ from assay.store.evidence_tables import (
 from assay.store.tables import tenant_pseudonym
 from assay.store.types import NAME
 from assay.store.upserts import keep_first
+
+_LARGE: Final = 12
+"""Rows with a smaller part of a tenant's cap are not looked at: it has a row for each stratum."""
 
 
 def load_traffic(
@@ -133,16 +137,42 @@ def _weights(
 
 
 def _half_life_steps(connection: Connection, spec: EvidenceSpec, today: int) -> dict[str, int]:
-    """Return the half-life steps of endpoints that are not on the last, by their recent calls."""
+    """Return the half-life steps of endpoints that are not on the last, by their recent calls.
+
+    No tenant counts for more than `most_calls_a_day`.
+    """
+    excess = _excess_calls(connection, spec, today)
     endpoint_id, day = evidence_day.c.endpoint_id, evidence_day.c.day
     recent = case((day >= today - RATE_DAYS, evidence_day.c.tool_call_requests), else_=0)
     query = select(endpoint_id, func.min(day), func.sum(recent)).where(day < today)
     last, steps = len(half_lives(spec)) - 1, {}
     for name, first, calls in connection.execute(query.group_by(endpoint_id)):
-        step = half_life_step(int(calls), min(today - first, RATE_DAYS), spec)
+        counted = int(calls) - excess.get(name, 0.0)
+        step = half_life_step(counted, min(today - first, RATE_DAYS), spec)
         if step != last:
             steps[name] = step
     return steps
+
+
+def _excess_calls(connection: Connection, spec: EvidenceSpec, today: int) -> Mapping[str, float]:
+    """Return the recent calls of each endpoint by which tenants are above what they count for.
+
+    Only rows that are large by themselves are read: millions of small ones need no grouping so.
+    """
+    most, c = most_calls_a_day(spec), evidence_day.c
+    large = (c.day.between(today - RATE_DAYS, today - 1)) & (c.tool_call_requests > most / _LARGE)
+    rows = select(c.endpoint_id, c.source, c.tenant, c.day, c.tool_call_requests).where(large)
+    calls: defaultdict[tuple[str, str, str, int], int] = defaultdict(int)
+    for endpoint_id, source, tenant, day, number in connection.execute(rows):
+        calls[endpoint_id, source, tenant, day] += number
+    above = sorted((key, number - most) for key, number in calls.items() if number > most)
+    if any(not tenant for (_, _, tenant, _), _ in above):
+        naming = set(connection.scalars(select(c.source).where(c.tenant != "").distinct()))
+        above = [(key, number) for key, number in above if key[2] or key[1] in naming]
+    excess: defaultdict[str, float] = defaultdict(float)
+    for (endpoint_id, *_), number in above:
+        excess[endpoint_id] += number
+    return excess
 
 
 def _old_endpoints(connection: Connection, first_day: int) -> set[str]:

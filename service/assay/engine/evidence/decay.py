@@ -20,6 +20,7 @@ from assay.engine.world.clock import EPOCH, HOUR, HOURS_PER_DAY
 
 RATE_DAYS: Final = 7
 _STEPS_PER_OCTAVE: Final = 4
+_SHARE_OF_TARGET: Final = 0.25
 WEIGHT_SCALE: Final = 1 << 20
 
 
@@ -93,13 +94,18 @@ def half_lives(spec: EvidenceSpec) -> tuple[float, ...]:
     return (*(shortest * exp2(step / _STEPS_PER_OCTAVE) for step in range(steps)), longest)
 
 
-def half_life_step(calls: int, days: int, spec: EvidenceSpec) -> int:
+def half_life_step(calls: float, days: int, spec: EvidenceSpec) -> int:
     """Return the ladder's step for an endpoint with so many tool-call requests in so many days."""
     last = len(half_lives(spec)) - 1
     if not calls or not days:
         return last
     hours = spec.half_life_target * spec.design_effect * days * HOURS_PER_DAY / calls
     return min(max(round(_STEPS_PER_OCTAVE * log2(hours / (spec.half_life_min / HOUR))), 0), last)
+
+
+def most_calls_a_day(spec: EvidenceSpec) -> float:
+    """Return for how many tool-call requests a day one tenant counts toward the half-life."""
+    return _SHARE_OF_TARGET * spec.half_life_target * spec.design_effect
 
 
 def hour_weight(half_life: float, hour: int, end: int) -> int:
