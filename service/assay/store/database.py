@@ -20,7 +20,6 @@ from sqlalchemy.exc import (
 )
 
 from assay.engine.errors import BadData, StoreUnavailable, quoted
-from assay.store.postgresql import InvalidOption, open_postgresql
 from assay.store.sqlite import open_sqlite, require_same_file
 from assay.store.time_limits import OPTION, PATIENT, TimeLimits, WaitCeiling
 
@@ -61,14 +60,24 @@ def prepare_database(url: str, *, create: bool = True) -> Engine:
         if parsed.get_backend_name() == "sqlite":
             database = open_sqlite(parsed, ceiling, create=create)
         else:
-            database = open_postgresql(parsed, ceiling)
-    except InvalidOption as error:
-        raise StoreUnavailable(f"database {masked(parsed)}: {error}") from error
+            database = _open_postgresql(parsed, ceiling)
     except OSError as error:
         message = f"database {masked(parsed)}: {error.strerror or error}"
         raise StoreUnavailable(message) from error
     database.update_execution_options(**{_CEILING: ceiling})
     return database
+
+
+def _open_postgresql(url: URL, ceiling: WaitCeiling) -> Engine:
+    from assay.store.postgresql import (  # noqa: PLC0415 - psycopg, a slow import (0.2 s)
+        InvalidOption,
+        open_postgresql,
+    )
+
+    try:
+        return open_postgresql(url, ceiling)
+    except InvalidOption as error:
+        raise StoreUnavailable(f"database {masked(url)}: {error}") from error
 
 
 def check_connection(database: Engine) -> None:
