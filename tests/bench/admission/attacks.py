@@ -33,6 +33,7 @@ VICTIM: Final = 1
 BAD_93, BAD_85, NEWCOMER = (len(MEMBERS) + n for n in range(3))
 OFFERED: Final = (*MEMBERS, Offered(0.93, 0.1), Offered(0.85, 0.1), Offered(0.99))
 SHORTEST: Final = 20  # requests of the cheapest attempt
+DAYS_BEFORE: Final = 14
 RUNG: Final = 8  # between attempts of falling cost
 
 
@@ -70,6 +71,7 @@ class Attack:
     offers: tuple[int, ...] = ()
     at_night: bool = False
     most: int | None = None
+    accounts: int = 1
     outcome: Callable[[EstablishedPool], frozenset[int]] = members
 
 
@@ -80,20 +82,22 @@ def everywhere(pool: EstablishedPool, names: Names, calls: int) -> Plan:
 
 
 def at_victim(
-    hours: int = 1, share: float = 1.0, *, patient: bool = False, to: int = VICTIM
+    hours: int = 1, share: float = 1.0, *, past: float = 0.0, to: tuple[int, ...] = (VICTIM,)
 ) -> MakePlan:
-    """Bad calls at one endpoint; `share` of the calls are bad, and patient tenants had a past."""
+    """Bad calls at few endpoints; `share` of the calls are bad.
+
+    A part `past` of the requests are clean ones at all endpoints, in the two weeks before.
+    """
 
     def plan(pool: EstablishedPool, names: Names, calls: int) -> Plan:
-        each = max(1, calls // (len(names) * hours * (2 if patient else 1)))
+        each = max(1, round(calls * (1 - past) / (len(names) * hours * len(to))))
         wrong = max(1, round(each * share))
-        hour = {(to, name, 0): bad(wrong, each - wrong) for name in names}
-        if not patient:
+        hour = {(n, name, 0): bad(wrong, each - wrong) for n in to for name in names}
+        if not past:
             return Plan(pool, [hour] * hours)
-        others = [n for n in pool.listed if n != to]
-        daily = max(1, calls // (2 * len(names) * len(others) * 14))
-        past = {(n, name, 0): bad(0, daily) for n in others for name in names}
-        return Plan(pool, [hour] * hours, past, 14)
+        daily = max(1, round(calls * past / (len(names) * len(pool.listed) * DAYS_BEFORE)))
+        before = {(n, name, 0): bad(0, daily) for n in pool.listed for name in names}
+        return Plan(pool, [hour] * hours, before, DAYS_BEFORE)
 
     return plan
 
@@ -142,15 +146,12 @@ def ignoring(pool: EstablishedPool, _names: Names, calls: int) -> Plan:
     accounts = min(12, max(1, calls // 200))
     hostile = [f"account{n:02}" for n in range(accounts)]
     past = {
-        (n, name, 0): clean(max(1, calls // (accounts * 28))) for name in hostile for n in (2, 3)
+        (n, name, 0): clean(max(1, calls // (accounts * 28))) for name in hostile for n in (1, 2)
     }
+    accounted = {name: {"p01": 100, "p02": 100} for name in hostile}
     voters = [
-        Voter(name, at - 15 * 24 * HOUR, {"p02": 100, "p03": 100}, {MODEL: frozenset()})
-        for name in hostile
-    ]
-    voters += [
-        Voter(name, at - 90 * 24 * HOUR, own, {MODEL: frozenset()})
-        for name, own in pool.calls_by_tenant().items()
+        Voter(name, at - 30 * 24 * HOUR, own, {MODEL: frozenset()}, tried=own)
+        for name, own in (accounted | pool.calls_by_tenant()).items()
     ]
     wanted = [Preference(name, "ignore", "p01") for name in hostile]
     return Plan(replace(pool, votes=ignore_votes(voters, wanted, at)), [{}], past, 14)
@@ -178,10 +179,15 @@ ATTACKS: Final[Mapping[str, Attack]] = {
         Attack("victim-spread", "bad calls at one member over eight hours", at_victim(8)),
         Attack("victim-night", "bad calls at one member at night", at_victim(2), at_night=True),
         Attack("victim-14%", "14 % bad calls at one member over eight hours", at_victim(8, 0.14)),
-        Attack("victim-patient", "clean elsewhere for two weeks, then bad at one member",
-               at_victim(2, patient=True)),
-        Attack("newcomer", "bad calls at a newcomer of .99", at_victim(to=NEWCOMER),
+        Attack("victim-patient", "half of it clean for two weeks, then bad at one member",
+               at_victim(2, past=0.5)),
+        Attack("victim-patient-90%", "nine tenths of it clean for two weeks, then the same",
+               at_victim(2, past=0.9)),
+        Attack("two-victims", "bad calls at two members over two hours", at_victim(2, to=(1, 3))),
+        Attack("newcomer", "bad calls at a newcomer of .99", at_victim(to=(NEWCOMER,)),
                offers=(NEWCOMER,)),
+        Attack("newcomer-patient", "half of it clean for two weeks, then the same",
+               at_victim(past=0.5, to=(NEWCOMER,)), offers=(NEWCOMER,)),
         Attack("praise-93", "clean calls at a used endpoint of .93", praise(BAD_93),
                offers=(BAD_93,)),
         Attack("praise-85", "clean calls at a used endpoint of .85", praise(BAD_85),
@@ -195,7 +201,7 @@ ATTACKS: Final[Mapping[str, Attack]] = {
         Attack("heavy-tags", "twice as many made-up endpoints, many calls", heavy_tags,
                outcome=honest_members),
         Attack("no-calls", "text answers only at one member", padding),
-        Attack("ignores", "12 accounts ignore a member", ignoring),
+        Attack("ignores", "12 accounts ignore a member", ignoring, accounts=12),
         Attack("half-life", "a flood shortens the half-life to a half", flood, outcome=halved),
     )
 }  # fmt: skip

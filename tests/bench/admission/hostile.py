@@ -9,7 +9,7 @@ from math import sqrt
 from statistics import median
 from typing import Final
 
-from tests.bench.admission.attacks import ATTACKS, Ground, cheapest, ground, usual_mix
+from tests.bench.admission.attacks import ATTACKS, Attack, Ground, cheapest, ground, usual_mix
 from tests.bench.admission.parallel import simulate
 from tests.bench.admission.report import Report
 
@@ -27,12 +27,15 @@ class Column:
         """Its header."""
         return f"{self.tenants} + {self.hostile}"
 
-    @property
-    def must_hold(self) -> bool:
-        """Whether so few hostile tenants must not move such a pool."""
-        return self.tenants >= {1: 5, 20: 45, 100: 400}[self.hostile]
+    def must_withstand(self, attack: Attack) -> bool:
+        """Return whether so few hostile tenants must not move such a pool."""
+        hostile = max(self.hostile, attack.accounts)
+        least = next(tenants for most, tenants in WITHSTOOD.items() if hostile <= most)
+        return self.tenants >= least
 
 
+WITHSTOOD: Final = {1: 5, 20: 45, 100: 400}
+"""By the most hostile tenants, from how many honest tenants on a pool must withstand them."""
 COLUMNS: Final = (
     Column(1, 1),
     Column(5, 1),
@@ -98,7 +101,7 @@ def report_attacks(to: Report, attacks: Sequence[str], runs: int, seed: int) -> 
             paid = [each[name] for each in found]
             moved = [cost for cost in paid if cost is not None]
             lines[name].append(cell(moved, len(paid)))
-            if moved and column.must_hold:
+            if moved and column.must_withstand(ATTACKS[name]):
                 what = f"{column.hostile} hostile tenants among {column.tenants}"
                 to.missed.append(f"{name}: {what} move the pool: {cell(moved, len(paid))}")
         to.table(

@@ -30,7 +30,7 @@ Sent = Mapping[Cell, Sequence[int]]
 """By cell, one number for each of `CHANNELS`."""
 
 
-@lru_cache(256)
+@lru_cache(1024)
 def weights(spec: EvidenceSpec, hours: int) -> tuple[Floats, Floats]:
     """Return weights by half-life, of the days before yesterday and of the hours since."""
     fine = max(hours // HOURS_A_DAY - 1, 0)
