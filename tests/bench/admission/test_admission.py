@@ -104,11 +104,10 @@ def test_a_ledger_with_one_tenant_has_the_discounted_counts_of_the_store() -> No
     assert [without_hours(t) for t in ours] == [without_hours(t) for t in theirs]
 
 
-def test_an_attack_without_requests_changes_nothing_and_costs_nothing() -> None:
+def test_an_attack_without_requests_changes_nothing() -> None:
     world = ground(usual_mix(5), 1)
-    for attack in ATTACKS.values():
-        outcomes = {attempt(world, attack, 1, 0) for _ in range(2)}
-        assert len(outcomes) == 1
+    for name in ("victim-hour", "heavy-tags"):
+        assert attempt(world, ATTACKS[name], 1, 0) == world.by_day.members, name
 
 
 def test_the_cost_of_an_attack_counts_every_request_of_every_hostile_tenant() -> None:
@@ -118,8 +117,8 @@ def test_the_cost_of_an_attack_counts_every_request_of_every_hostile_tenant() ->
         assert cost(plan) == 24, name
 
 
-def test_accurate_endpoints_stay_in_the_pool_for_a_week_and_inaccurate_ones_out() -> None:
-    found = week(HonestWorld("unnamed", 3), days=2)
+def test_accurate_endpoints_stay_in_the_pool_and_inaccurate_ones_stay_out() -> None:
+    found = week(HonestWorld("unnamed", 3), days=1)
     assert found.inside[:3].tolist() == [1.0, 1.0, 1.0]
     assert not found.inside[-1]
 
