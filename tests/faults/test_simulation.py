@@ -14,8 +14,8 @@ from tests.support.faults.simulation import PARTS
 from tests.support.faults.undisturbed_day import UndisturbedDay, run_seed
 
 HOURS = 25
-CHUNK = 20
-CHUNKS = 10
+CHUNK = 10
+CHUNKS = 10  # `make soak`: 10,000 seeds
 
 
 @pytest.fixture(scope="module")
