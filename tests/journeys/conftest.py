@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import grpc
@@ -11,7 +12,7 @@ import pytest
 from tests.support.audited_log import EXACTO, PICKY, PLAIN, AuditedLog, create_log
 from tests.support.catalogs import DEMO_CATALOGS, KIMI_CSV, NOW, SMALL_CATALOG, SMALL_OBSERVATIONS
 from tests.support.commands import assay
-from tests.support.processes import serving
+from tests.support.processes import AssayProcess, running
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,13 +64,19 @@ def small(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> st
     return url
 
 
+def unchanging_server(path: Path) -> AbstractContextManager[AssayProcess]:
+    """Serve a database that nobody changes; it is looked at once a second, not ten times."""
+    options = ("--listen", "127.0.0.1:0", "--now", NOW)
+    return running("serving", "serve", *options, "--database", f"sqlite:///{path}")
+
+
 @pytest.fixture(scope="session")
 def kimi_server(kimi: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[grpc.Channel]:
     """A channel to a server of the demo's data, on a copy of its own."""
     path = tmp_path_factory.mktemp("served") / "assay.db"
     shutil.copyfile(kimi.removeprefix("sqlite:///"), path)
     with (
-        serving("--database", f"sqlite:///{path}", "--now", NOW) as server,
+        unchanging_server(path) as server,
         server.channel() as channel,
     ):
         yield channel
@@ -80,7 +87,7 @@ def small_address(small: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """The address of a server of the hand-written models, on a copy of their own."""
     path = tmp_path_factory.mktemp("served") / "assay.db"
     shutil.copyfile(small.removeprefix("sqlite:///"), path)
-    with serving("--database", f"sqlite:///{path}", "--now", NOW) as server:
+    with unchanging_server(path) as server:
         yield server.address
 
 
