@@ -90,6 +90,12 @@ def minus_log(u: float) -> float:
     return -(e * LN_2 + 2.0 * z * (1.0 + tail))
 
 
+def uniform_of(seed: bytes) -> float:
+    """Return a number from 0 to below 1 that depends on the seed alone."""
+    digest = hashlib.blake2b(key=seed, digest_size=8, person=b"assay.draw").digest()
+    return (int.from_bytes(digest, "big") >> 11) * 2.0**-53
+
+
 def seed_for(seed: bytes, tenant: str, model: str, session_id: str, decision_id: str) -> bytes:
     """Return the request's seed, or one per session, or one per decision; 32 bytes.
 

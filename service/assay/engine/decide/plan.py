@@ -28,7 +28,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import NamedTuple
 
-from assay.engine.decide.ordering import comparable_columns
+from assay.engine.decide.ordering import comparable_columns, uniform_of
 from assay.engine.errors import PolicyBehind
 from assay.engine.policy.binding import NO_ROW, CompiledOrder, PolicyRoute
 from assay.engine.policy.compile import CheckedKey
@@ -227,7 +227,10 @@ def _judge_model(
     tenant = snapshot.tenants.get(request.tenant, NO_TENANT)
     shared = {
         "model": view.facts,
-        "request": request_facts(request, slug.model, slug.variants),
+        "request": {
+            **request_facts(request, slug.model, slug.variants),
+            "draw": uniform_of(moment.seed),
+        },
         "tenant": tenant_facts(
             request.tenant,
             tenant.settings,

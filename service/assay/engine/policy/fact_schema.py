@@ -172,6 +172,8 @@ FACTS: tuple[DeclaredFact, ...] = (
     _always("request.capabilities", STRINGS,
             "what it needs besides parameters, as in `endpoint.capabilities`; `tool_choice` counts"
             " with tools, `structured_outputs` if it is among the parameters"),
+    _always("request.draw", DOUBLE,
+            "a number from 0 to 1 that is drawn for each request, or session, from its seed"),
     _always("request.explicit_order", BOOL, "whether provider.order or provider.sort is given"),
     _always("request.prefers_speed", BOOL,
             "whether any preferred throughput or latency is given"),
