@@ -17,7 +17,8 @@ from assay.engine.evidence.decay import EvidenceSpec
 from assay.engine.evidence.traffic import add_traffic
 from assay.engine.world.clock import EPOCH, HOUR
 from assay.engine.world.measurements import Counts, TrafficCounts
-from assay.store.counter_cache import CounterCache, TableCache
+from assay.engine.world.traffic_table import TrafficTable
+from assay.store.counter_cache import CounterCache, CounterCaches
 from assay.store.database import reading, writing
 from assay.store.evidence_tables import evidence_counter, evidence_day
 from assay.store.outcome_counters import count_days
@@ -53,12 +54,18 @@ def count(database: Engine, rows: Iterable[Row]) -> None:
 
 
 def read(
-    database: Engine, *specs: EvidenceSpec, end: int = NOON, cache: CounterCache | None = None
+    database: Engine, *specs: EvidenceSpec, end: int = NOON, cache: CounterCaches | None = None
 ) -> list[tuple[TrafficCounts, ...]]:
     with reading(database) as connection:
-        return list(
-            load_traffic(connection, {s.key: s for s in specs}, EPOCH + end * HOUR, cache).values()
-        )
+        known = {spec.key: spec for spec in specs}
+        tables = load_traffic(connection, known, EPOCH + end * HOUR, cache)
+    return [(*table.rows(), *map(stale_counts, sorted(table.stale))) for table in tables.values()]
+
+
+def stale_counts(name: str) -> TrafficCounts:
+    """Return what stands for an endpoint all of whose counts are too old."""
+    nothing = (0.0, 0.0, 0.0, 0.0, 0.0, Counts(0, 0, 0), 0, 0, 0, 0, 168 * HOUR)
+    return TrafficCounts(name, "", "", 0, *nothing)
 
 
 def row(
@@ -96,14 +103,7 @@ def expected_counts(rows: Sequence[Row], spec: EvidenceSpec, end: int) -> tuple[
         one(cell, own, half_life(cell[0], rows, spec, today), end)
         for cell, own in sorted(cells.items())
     ]
-    nothing = (0.0, 0.0, 0.0, 0.0, 0.0, Counts(0, 0, 0), 0, 0, 0, 0, spec.half_life_max)
-    return (
-        *found,
-        *(
-            TrafficCounts(name, "", "", 0, *nothing)
-            for name in sorted(stale - {cell[0] for cell in cells})
-        ),
-    )
+    return (*found, *map(stale_counts, sorted(stale - {cell[0] for cell in cells})))
 
 
 def half_life(name: str, rows: Sequence[Row], spec: EvidenceSpec, today: int) -> float:
@@ -230,7 +230,7 @@ def test_a_cache_that_reads_only_changes_gives_the_same_sums(
     counters: Engine, later: list[tuple[list[Row], int]], back: int
 ) -> None:
     empty(counters)
-    cache, end = CounterCache(), NOON - 24
+    cache, end = CounterCaches(), NOON - 24
     for rows, hours in later:
         count(counters, rows)
         end += hours
@@ -242,7 +242,7 @@ def test_a_cache_that_reads_only_changes_gives_the_same_sums(
 
 
 def test_a_cache_stays_correct_after_counters_are_deleted(counters: Engine) -> None:
-    cache = CounterCache()
+    cache = CounterCaches()
     count(counters, [row(NOON - 1, 10, 5, 1), row(NOON - 2, 10, 5, 1), row(NOON - 99, 10, 5, 1)])
     assert read(counters, SPEC, cache=cache) == read(counters, SPEC)
     empty(counters)
@@ -252,17 +252,17 @@ def test_a_cache_stays_correct_after_counters_are_deleted(counters: Engine) -> N
 
 
 def test_a_cache_is_correct_after_an_interrupted_read(counters: Engine) -> None:
-    table_cache, spans = TableCache(evidence_counter, "hour"), range(NOON - 9, NOON)
+    cache, spans = CounterCache(), range(NOON - 9, NOON)
     count(
         counters,
         [row(NOON - 1, 10, 5, 1), row(NOON - 2, 10, 5, 1), row(NOON - 2, 10, 5, 1, name="m@b")],
     )
     with reading(counters) as connection:
         with pytest.raises(ConnectionResetError):
-            table_cache.refresh(cast("Connection", InterruptedConnection(connection)), spans)
-        table_cache.refresh(connection, spans)
-    found = table_cache.sums([dict.fromkeys(spans, 1)], {}, NOON - 1)
-    assert {cell[0]: sums.counts[0] for cell, sums in found.items()} == {"m@a": 24, "m@b": 12}
+            cache.hours.refresh(cast("Connection", InterruptedConnection(connection)), spans)
+        assert not len(cache.hours.rows.span)
+        cache.hours.refresh(connection, spans)
+    assert sorted(cache.hours.rows.counts[0]) == [12, 12, 12]
 
 
 class InterruptedConnection:
@@ -307,7 +307,7 @@ def test_the_closed_hour_is_also_counted_alone(counters: Engine) -> None:
 def test_attempts_that_were_never_answered_are_read_but_are_no_evidence_of_calls(
     counters: Engine,
 ) -> None:
-    cache = CounterCache()
+    cache = CounterCaches()
     cell = ("m@a", "gw", "t", 0)
     count(counters, [(*cell, NOON - 1, 0, 0, 0, 0, 0, 4)])
     ((found,),) = read(counters, SPEC, cache=cache)
@@ -315,10 +315,10 @@ def test_attempts_that_were_never_answered_are_read_but_are_no_evidence_of_calls
     count(counters, [(*cell, NOON - 1, 0, 0, 0, 0, 0, 4)])
     ((found,),) = read(counters, SPEC, cache=cache)
     assert found.attempts == 8.0
-    assert add_traffic({}, [found], SPEC) == {}
+    assert add_traffic({}, TrafficTable.of([found]), SPEC) == {}
     count(counters, [(*cell, NOON - 24 * 40, 5, 5, 0, 5, 5, 5)])
     ((found, stale),) = read(counters, SPEC, cache=cache)
-    assert add_traffic({}, [found, stale], SPEC)["m@a"].stale
+    assert add_traffic({}, TrafficTable.of([found, stale]), SPEC)["m@a"].stale
 
 
 def test_a_busy_endpoint_has_a_shorter_half_life(counters: Engine) -> None:
@@ -362,11 +362,9 @@ def test_one_tenant_hardly_shortens_the_half_life(
 def test_reading_leaves_the_database_unchanged(counters: Engine) -> None:
     count(counters, [row(NOON - 1, 10, 5, 1)])
     with reading(counters) as connection:
-        once = load_traffic(connection, {SPEC.key: SPEC, OTHER.key: OTHER}, EPOCH + NOON * HOUR)
-        assert (
-            load_traffic(connection, {SPEC.key: SPEC, OTHER.key: OTHER}, EPOCH + NOON * HOUR)
-            == once
-        )
+        specs = {SPEC.key: SPEC, OTHER.key: OTHER}
+        once, again = (load_traffic(connection, specs, EPOCH + NOON * HOUR) for _ in range(2))
+        assert [each.rows() for each in again.values()] == [each.rows() for each in once.values()]
         assert inspect(connection).get_temp_table_names() == []
 
 

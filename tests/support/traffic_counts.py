@@ -13,6 +13,7 @@ from assay.engine.evidence.observations import EndpointEvidence, FoldedCounts
 from assay.engine.evidence.traffic import add_traffic
 from assay.engine.world.clock import EPOCH, HOUR
 from assay.engine.world.measurements import Counts, TrafficCounts
+from assay.engine.world.traffic_table import TrafficTable
 
 SPEC = EvidenceSpec()
 NOW = (AS_OF - EPOCH) // HOUR
@@ -58,7 +59,7 @@ def blend_counts(
     *tallies: TrafficCounts, evidence: dict[str, EndpointEvidence] | None = None
 ) -> dict[str, FoldedCounts]:
     """Return the folded evidence by tag; endpoints without fresh evidence are missing."""
-    found = add_traffic(evidence or {}, tallies, SPEC)
+    found = add_traffic(evidence or {}, TrafficTable.of(tallies), SPEC)
     return {name.partition("@")[2]: e.folded for name, e in found.items() if e.folded is not None}
 
 

@@ -46,10 +46,10 @@ def _account(
         raise InvalidField("--explain", endpoint, f"the tag or the id of an endpoint: {tags}")
     fold = snapshot.policy.bindings[report.binding].fold
     spec = snapshot.policy.folds[fold]
-    own = {v.endpoint_id for v in known}
+    own = [v.endpoint_id for v in known]
     with reading(database) as connection:
-        counts = load_traffic(connection, {fold: spec}, snapshot.as_of)[fold]
-    account = account_for((c for c in counts if c.endpoint_id in own), found[0], spec)
+        table = load_traffic(connection, {fold: spec}, snapshot.as_of)[fold]
+    account = account_for(table.of_endpoints(own), found[0], spec)
     if account is None:
         raise InvalidField("--explain", endpoint, "an endpoint with reported traffic")
     return account

@@ -39,7 +39,7 @@ from assay.engine.world.clock import EPOCH, HOUR, HOURS_PER_DAY
 from assay.engine.world.world import World
 from assay.rule_files.compile import compile_source
 from assay.rule_files.directory import read_directory
-from assay.store.counter_cache import NOT_COUNTED, CounterCache
+from assay.store.counter_cache import NOT_COUNTED, CounterCaches
 from assay.store.database import with_limits, writing
 from assay.store.evidence_retention import count_deduplication, prune_deduplication
 from assay.store.lease import Lease, require_lease
@@ -142,7 +142,7 @@ class Curator:
         self._steady = steady
         self._basis: _Basis | None = None
         self._numbered: tuple[int | None, Policy] | None = None
-        self._cache = CounterCache()
+        self._caches = CounterCaches()
         self._pause_ends = steady()
         self.uncounted: Counter[str] = Counter()
         self.sizes: Mapping[str, int] = {}
@@ -245,7 +245,9 @@ class Curator:
     ) -> JudgedSnapshot:
         memory = load_memory(self._database)
         counted = NOT_COUNTED if closed_hour is None else memory.counted
-        world = load_world(self._database, as_of, policy.folds, cache=self._cache, counted=counted)
+        world = load_world(
+            self._database, as_of, policy.folds, caches=self._caches, counted=counted
+        )
         self.progress()
         judgment = judge(world, policy, as_of, memory, closes_hour=closed_hour is not None)
         self.progress()

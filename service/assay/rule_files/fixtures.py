@@ -22,6 +22,7 @@ from assay.engine.world.measurements import (
     Series,
     TrafficCounts,
 )
+from assay.engine.world.traffic_table import TrafficTable
 from assay.engine.world.world import Preference, TenantSettings, World
 from assay.rule_files.nodes import Table
 from assay.rule_files.schemas import unknown_word_message
@@ -64,7 +65,7 @@ class Fixtures:
             benchmarks=tuple(run for run in self.benchmarks if run.endpoint_id in ids),
             ignore_votes=self.ignore_votes,
             refused=self.refused,
-            traffic={"": tuple(each for each in self.traffic if each.endpoint_id in ids)},
+            traffic={"": TrafficTable.of(c for c in self.traffic if c.endpoint_id in ids)},
         )
 
 

@@ -4,18 +4,18 @@ How it works. Counters are kept by hour and, with the same counts, by day. Judgi
 and today by the hour and everything before by the day. A count is weighted by its age; weights are
 whole numbers, so sums are exact and neither their order nor the database matters.
 
-Sums are made in Python, from the columns of a `CounterCache`: a curator that keeps its cache reads
-only what has grown.
+Sums are made in columns, from the rows of a `CounterCache`: a curator that keeps its caches reads
+only what has grown. A tenant that has several pseudonyms counts as one.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime, timedelta
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
+import numpy as np
 from sqlalchemy import (
     Column,
     Connection,
@@ -46,21 +46,16 @@ from assay.engine.evidence.speed import NO_PERCENTILES, HistogramBin, latencies,
 from assay.engine.snapshot.pool_memory import CountedHours
 from assay.engine.world.catalog import Endpoint
 from assay.engine.world.clock import EPOCH, HOUR, HOURS_PER_DAY
-from assay.engine.world.measurements import (
-    Counts,
-    IgnoreVote,
-    ServedSpeed,
-    TrafficCounts,
-)
+from assay.engine.world.measurements import IgnoreVote, ServedSpeed
+from assay.engine.world.traffic_table import TrafficColumns, TrafficTable
 from assay.engine.world.world import Preference
-from assay.outcomes.counting import ToolCounts, bounds
+from assay.outcomes.counting import bounds
 from assay.store.counter_cache import (
     NOT_COUNTED,
-    Cell,
-    CellSums,
     CounterCache,
-    TableCache,
-    Weights,
+    CounterCaches,
+    Ints,
+    Weighing,
 )
 from assay.store.evidence_tables import (
     capability_counter,
@@ -83,57 +78,75 @@ def load_traffic(
     connection: Connection,
     specs: Mapping[str, EvidenceSpec],
     as_of: datetime,
-    cache: CounterCache | None = None,
+    caches: CounterCaches | None = None,
     counted: CountedHours = NOT_COUNTED,
-) -> dict[str, tuple[TrafficCounts, ...]]:
-    """Sum the counters of ended hours for each spec, in the order of their cells.
+) -> dict[str, TrafficTable]:
+    """Sum the counters of ended hours for each spec.
 
-    `counted` is what has counted of hours that were closed before; those that have other counts now
-    are listed as late.
+    For a caller that keeps `caches`, only changes are read. `counted` is what has counted of hours
+    that were closed before; those that have other counts now are listed as late.
     """
-    cache = cache or CounterCache()
+    known = CounterCaches() if caches is None else caches
     return {
-        key: tuple(_counts(connection, spec, as_of, cache.tables(key), counted))
-        for key, spec in specs.items()
+        key: _table(connection, spec, as_of, known.of(key), counted) for key, spec in specs.items()
     }
 
 
-def _counts(
+def _table(
     connection: Connection,
     spec: EvidenceSpec,
     as_of: datetime,
-    caches: tuple[TableCache, TableCache],
+    cache: CounterCache,
     counted: CountedHours,
-) -> Iterator[TrafficCounts]:
-    """Yield the counts of each cell; an endpoint whose counters are all stale has empty counts."""
+) -> TrafficTable:
     window, ladder = counting_window(spec, as_of), half_lives(spec)
     steps = _half_life_steps(connection, spec, window.end // HOURS_PER_DAY)
-    day_cache, hour_cache = caches
-    day_range = range(window.first_day, window.last_day + 1)
-    hour_range = range(window.first_hour, window.end)
-    day_cache.refresh(connection, day_range)
-    hour_cache.refresh(connection, hour_range)
-    days = day_cache.sums(_weights(day_range, ladder, day_weight, window.end), steps)
-    weights = _weights(hour_range, ladder, hour_weight, window.end)
-    hours = hour_cache.sums(weights, steps, closed=window.end - 1)
-    cells = sorted(days.keys() | hours.keys())
-    changed, fresh = hour_cache.changed_since(counted), set[str]()
-    for cell in cells:
-        half_life = timedelta(hours=ladder[steps.get(cell[0], len(ladder) - 1)])
-        found = _traffic_counts(cell, days.get(cell), hours.get(cell), half_life)
-        late = hour_cache.hours_of(cell, changed.get(cell[0], ()))
-        yield replace(found, late=late) if late else found
-        if found.observed.requests:
-            fresh.add(cell[0])
-    for endpoint_id in sorted(_old_endpoints(connection, window.first_day) - fresh):
-        nothing = (*(0.0,) * 5, Counts(0, 0, 0), 0, 0, 0, 0)
-        yield TrafficCounts(endpoint_id, "", "", 0, *nothing, half_life=spec.half_life_max)
+    days = range(window.first_day, window.last_day + 1)
+    hours = range(window.first_hour, window.end)
+    cache.days.refresh(connection, days)
+    cache.hours.refresh(connection, hours)
+    sums = cache.sum_cells(
+        Weighing(
+            by_day=_weights(days, ladder, day_weight, window.end),
+            by_hour=_weights(hours, ladder, hour_weight, window.end),
+            first_day=days.start,
+            first_hour=hours.start,
+            steps=steps,
+            closed=window.end - 1,
+        ),
+        cache.hours.changed_since(counted),
+        _aliases(connection),
+    )
+    endpoints = sums.names[0]
+    half_life = np.array([ladder[steps.get(name, len(ladder) - 1)] for name in endpoints])
+    answered = np.bincount(sums.endpoint, sums.counts[0], len(endpoints)) > 0
+    fresh = {name for name, any_ in zip(endpoints, answered.tolist(), strict=True) if any_}
+    columns = TrafficColumns.of(
+        (sums.endpoint, sums.source, sums.tenant, sums.stratum),
+        [each / WEIGHT_SCALE for each in sums.weighted],
+        [*sums.counts[:3], *sums.closed, sums.first, sums.last],
+        half_life[sums.endpoint] if endpoints else np.zeros(0),
+    )
+    stale = _old_endpoints(connection, window.first_day) - fresh
+    return TrafficTable(*sums.names, columns, sums.late, frozenset(stale))
 
 
 def _weights(
     spans: range, ladder: Sequence[float], weigh: Callable[[float, int, int], int], end: int
-) -> Weights:
-    return [{span: weigh(half_life, span, end) for span in spans} for half_life in ladder]
+) -> Ints:
+    """Return the weights of hours or days, by half-life step."""
+    return np.array([[weigh(half_life, span, end) for span in spans] for half_life in ladder])
+
+
+def _aliases(connection: Connection) -> Mapping[str, str]:
+    """Return the pseudonyms of tenants that have several, each with the tenant's first."""
+    own = tenant_pseudonym.c
+    several = select(own.tenant).group_by(own.tenant).having(func.count() > 1)
+    query = select(own.tenant, own.pseudonym).where(own.tenant.in_(several))
+    pseudonyms: defaultdict[str, list[str]] = defaultdict(list)
+    for tenant, pseudonym in connection.execute(query):
+        pseudonyms[tenant].append(pseudonym)
+    return {each: min(own) for own in pseudonyms.values() for each in own}
 
 
 def _half_life_steps(connection: Connection, spec: EvidenceSpec, today: int) -> dict[str, int]:
@@ -180,36 +193,6 @@ def _old_endpoints(connection: Connection, first_day: int) -> set[str]:
     is_old = (evidence_day.c.day < first_day) & (evidence_day.c.requests > 0)
     query = select(evidence_day.c.endpoint_id).where(is_old).distinct()
     return set(connection.execute(query).scalars())
-
-
-def _traffic_counts(
-    cell: Cell, days: CellSums | None, hours: CellSums | None, half_life: timedelta
-) -> TrafficCounts:
-    """Add the sums of one cell's days and hours."""
-    parts = [part for part in (days, hours) if part is not None]
-    weighted, counts = _sum(part.weighted for part in parts), _sum(part.counts for part in parts)
-    closed = hours.closed if hours else (0, 0)
-    is_any_unanswered = weighted.attempts > weighted.requests
-    last_day_ends = (parts[0].last + 1) * HOURS_PER_DAY - 1
-    return TrafficCounts(
-        *cell,
-        requests=weighted.requests / WEIGHT_SCALE,
-        tool_call_requests=weighted.tool_call_requests / WEIGHT_SCALE,
-        errored_requests=weighted.errored_requests / WEIGHT_SCALE,
-        auto_requests=weighted.auto_requests / WEIGHT_SCALE,
-        auto_tool_call_requests=weighted.auto_tool_call_requests / WEIGHT_SCALE,
-        observed=Counts(counts.requests, counts.tool_call_requests, counts.errored_requests),
-        hour_calls=closed[0],
-        hour_errored=closed[1],
-        first_hour=days.first * HOURS_PER_DAY if days else parts[0].first,
-        last_hour=hours.last if hours else last_day_ends,
-        half_life=half_life,
-        attempts=weighted.attempts / WEIGHT_SCALE if is_any_unanswered else None,
-    )
-
-
-def _sum(counts: Iterable[ToolCounts]) -> ToolCounts:
-    return ToolCounts(*map(sum, zip(*counts, strict=True)))
 
 
 _THOUSANDTHS: Final = 1000.0

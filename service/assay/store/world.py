@@ -15,7 +15,7 @@ from assay.engine.world.measurements import Observation
 from assay.engine.world.world import World
 from assay.store import tables
 from assay.store.benchmarks import benchmark_runs
-from assay.store.counter_cache import NOT_COUNTED, CounterCache
+from assay.store.counter_cache import NOT_COUNTED, CounterCaches
 from assay.store.database import reading
 from assay.store.listings import ENDPOINTS, MODELS, is_gone, read_listings, select_listing
 from assay.store.rows import observation_of, preference_of, tenant_of
@@ -51,12 +51,12 @@ def load_world(
     as_of: datetime | None = None,
     specs: Mapping[str, EvidenceSpec] = NO_SPECS,
     *,
-    cache: CounterCache | None = None,
+    caches: CounterCaches | None = None,
     counted: CountedHours = NOT_COUNTED,
 ) -> World:
     """Read the current catalog, in order of name, and traffic as of `as_of` for each evidence spec.
 
-    Without `as_of`, the world holds no traffic. A `cache` that the caller keeps reduces reads. A
+    Without `as_of`, the world holds no traffic. Caches that the caller keeps reduce reads. A
     tick passes what has `counted` in earlier hours.
     """
     with reading(database) as connection:
@@ -83,7 +83,7 @@ def load_world(
             return world
         return replace(
             world,
-            traffic=load_traffic(connection, specs, as_of, cache, counted),
+            traffic=load_traffic(connection, specs, as_of, caches, counted),
             ignore_votes=load_ignore_votes(connection, preferences, as_of),
             refused=load_refusals(connection, as_of),
             served=load_served(connection, endpoints_without_speed(world.endpoints), as_of),

@@ -25,6 +25,7 @@ from assay.engine.pool.judge import Judgment, judge
 from assay.engine.snapshot.pool_memory import EMPTY_MEMORY, MEMBER, PoolChange, PoolMemory
 from assay.engine.world.catalog import Endpoint, Model
 from assay.engine.world.measurements import IgnoreVote
+from assay.engine.world.traffic_table import TrafficTable
 from assay.engine.world.world import World
 
 HISTORY_DAYS: Final = 21
@@ -123,7 +124,7 @@ class EstablishedPool:
         world = World(
             (Model(MODEL),),
             self.endpoints,
-            traffic={self.profile.bound.fold: tallies},
+            traffic={self.profile.bound.fold: TrafficTable.of(tallies)},
             ignore_votes=self.votes,
         )
         at = START + self.ledger.hours * HOUR

@@ -18,6 +18,7 @@ from assay.engine.pool.judge import Judgment, judge
 from assay.engine.snapshot.pool_memory import EMPTY_MEMORY, EVICTED, MEMBER
 from assay.engine.world.catalog import Model
 from assay.engine.world.measurements import Counts, TrafficCounts
+from assay.engine.world.traffic_table import TrafficTable
 from assay.engine.world.world import World
 
 HONEST, CALLS = 400, 140_000
@@ -129,6 +130,10 @@ def closed(
         )
         for tenant, calls, errored, lately, wrong in counts
     )  # fmt: skip
-    world = World((Model(endpoint.model),), (endpoint,), traffic={profile.bound.fold: tallies})
+    world = World(
+        (Model(endpoint.model),),
+        (endpoint,),
+        traffic={profile.bound.fold: TrafficTable.of(tallies)},
+    )
     memory = before.memory if before else EMPTY_MEMORY
     return judge(world, profile.policy, START + (HOURS + hour) * HOUR, memory, closes_hour=True)

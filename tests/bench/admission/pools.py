@@ -30,6 +30,7 @@ from assay.engine.snapshot.pool_memory import EMPTY_MEMORY, MEMBER, PoolChange, 
 from assay.engine.world.catalog import Endpoint, Model
 from assay.engine.world.clock import EPOCH, HOURS_PER_DAY
 from assay.engine.world.measurements import Counts, TrafficCounts
+from assay.engine.world.traffic_table import TrafficTable
 from assay.engine.world.world import World
 
 HOUR = timedelta(hours=1)
@@ -188,7 +189,8 @@ class Pools:
             self.half_lives = self.counted.steps(spec)
         names = [e.endpoint_id for e in self.listed]
         models = tuple(Model(name) for name in dict.fromkeys(e.model for e in self.listed))
-        traffic = {spec.key: self.counted.tallies(names, spec, self.half_lives)}
+        tallies = self.counted.tallies(names, spec, self.half_lives)
+        traffic = {spec.key: TrafficTable.of(tallies)}
         world = World(models, tuple(self.listed), traffic=traffic)
         done = judge(
             world,

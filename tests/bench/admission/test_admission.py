@@ -35,7 +35,7 @@ def test_the_bench_discounts_counts_like_the_store(store: Engine) -> None:
     with store.connect() as connection:
         (loaded,) = load_traffic(connection, {spec.key: spec}, START + HOURS * HOUR).values()
     ours = counted.tallies(names, spec, counted.steps(spec))
-    stored = tuple(t for t in loaded if t.observed.tool_call_requests)
+    stored = tuple(t for t in loaded.rows() if t.observed.tool_call_requests)
     assert [without_hours(t) for t in ours] == [without_hours(t) for t in stored]
     assert len({t.half_life for t in ours}) > 2
 

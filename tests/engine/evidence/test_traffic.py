@@ -38,6 +38,7 @@ from assay.engine.evidence.traffic import add_traffic
 from assay.engine.policy.verdict import Verdict
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.measurements import Counts, TrafficCounts
+from assay.engine.world.traffic_table import NO_TRAFFIC, TrafficTable
 from assay.engine.world.world import World
 
 CAP = 500 * SPEC.design_effect
@@ -49,7 +50,7 @@ def verdicts(snapshot: Snapshot, model: str = MODEL) -> dict[str, Verdict]:
 
 
 def trafficked(*counts: TrafficCounts, tags: str = "a") -> World:
-    return replace(world(*(endpoint(tag) for tag in tags)), traffic={KEY: counts})
+    return replace(world(*(endpoint(tag) for tag in tags)), traffic={KEY: TrafficTable.of(counts)})
 
 
 # --- one endpoint ---------------------------------------------------------------------------------
@@ -115,14 +116,19 @@ def test_imported_observations_are_added_and_not_capped() -> None:
 
 def test_without_traffic_nothing_changes() -> None:
     imported = fold_observations([make_observation("a")], SPEC, AS_OF)
-    assert add_traffic(imported, [], SPEC) is imported
+    assert add_traffic(imported, NO_TRAFFIC, SPEC) is imported
     of = mixed_world()
-    assert judge_world(replace(of, traffic={KEY: ()})).snapshot_id == judge_world(of).snapshot_id
+    assert (
+        judge_world(replace(of, traffic={KEY: NO_TRAFFIC})).snapshot_id
+        == judge_world(of).snapshot_id
+    )
 
 
 def test_stale_traffic_is_reported_as_stale() -> None:
     gone = make_counts(0, requests=0)
-    assert add_traffic({}, [gone], SPEC) == {f"{MODEL}@a": EndpointEvidence(None, stale=True)}
+    assert add_traffic({}, TrafficTable.of([gone]), SPEC) == {
+        f"{MODEL}@a": EndpointEvidence(None, stale=True)
+    }
     assert [f.reason for f in verdicts(judge_world(trafficked(gone)))["a"].broken] == [
         "EVIDENCE_STALE"
     ] * 2
@@ -134,7 +140,10 @@ def test_stale_traffic_is_reported_as_stale() -> None:
 def test_other_models_and_evidence_specs_do_not_matter() -> None:
     of = replace(
         world(endpoint("a"), endpoint("a", OTHER)),
-        traffic={KEY: (make_counts(2000),), "another": (make_counts(9),)},
+        traffic={
+            KEY: TrafficTable.of([make_counts(2000)]),
+            "another": TrafficTable.of([make_counts(9)]),
+        },
     )
     found = judge_world(of)
     assert verdicts(found)["a"].admitted

@@ -21,6 +21,7 @@ from assay.engine.snapshot.pool_memory import (
 from assay.engine.world.catalog import Model
 from assay.engine.world.clock import EPOCH, HOURS_PER_DAY
 from assay.engine.world.measurements import TrafficCounts
+from assay.engine.world.traffic_table import TrafficTable
 from assay.engine.world.world import World
 
 TENANTS, BEFORE = 40, 500  # each with so many calls of each endpoint in the month before
@@ -53,7 +54,7 @@ def live(*hours: Mapping[tuple[str, str], Calls]) -> list[Judgment]:
         traffic = [counts(number, key, total[key], hour.get(key, (0, 0))) for key in total]
         fold = next(iter(steady_policy().folds))
         endpoints = tuple(endpoint_after(tag, Hour(99.0)) for tag in TAGS)
-        world = World((Model(MODEL),), endpoints, traffic={fold: tuple(traffic)})
+        world = World((Model(MODEL),), endpoints, traffic={fold: TrafficTable.of(traffic)})
         as_of = START + number * HOUR
         done.append(judge(world, steady_policy(), as_of, memory, closes_hour=True))
         memory = done[-1].memory

@@ -24,6 +24,7 @@ from assay.engine.snapshot.pool_memory import (
 from assay.engine.world.catalog import Model
 from assay.engine.world.clock import EPOCH
 from assay.engine.world.measurements import HourOfTraffic, Observation, TrafficCounts
+from assay.engine.world.traffic_table import TrafficTable
 from assay.engine.world.world import World
 
 NAME = f"{MODEL}@a"
@@ -52,7 +53,9 @@ def tick(
 def world(uptime: float, *traffic: TrafficCounts, seen: Sequence[Observation] = ()) -> World:
     fold = next(iter(steady_policy().folds))
     endpoint = endpoint_after("a", Hour(uptime))
-    return World((Model(MODEL),), (endpoint,), tuple(seen), traffic={fold: traffic})
+    return World(
+        (Model(MODEL),), (endpoint,), tuple(seen), traffic={fold: TrafficTable.of(traffic)}
+    )
 
 
 def run(*known: Known) -> list[Judgment]:

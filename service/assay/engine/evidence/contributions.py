@@ -8,7 +8,7 @@ from typing import Final
 
 from assay.engine.evidence.decay import EvidenceSpec
 from assay.engine.evidence.traffic import Accuracy, Traffic
-from assay.engine.world.measurements import TrafficCounts
+from assay.engine.world.traffic_table import TrafficTable
 
 VOUCHED: Final = "vouched for by a source"
 ASIDE: Final = "set aside: fail everywhere"
@@ -58,20 +58,18 @@ class AccuracyAccount:
 
 
 def account_for(
-    counts: Iterable[TrafficCounts], endpoint_id: str, spec: EvidenceSpec
+    table: TrafficTable, endpoint_id: str, spec: EvidenceSpec
 ) -> AccuracyAccount | None:
     """Explain one endpoint's counts by all of its model's; `None` without fresh traffic of it."""
-    ordered = sorted(counts, key=lambda c: (c.endpoint_id, c.source, c.tenant, c.stratum))
-    fresh = [each for each in ordered if each.observed.requests]
-    if not any(each.endpoint_id == endpoint_id for each in fresh):
+    traffic = Traffic.of(table)
+    if traffic is None or endpoint_id not in traffic.endpoints:
         return None
-    accuracy = Accuracy(Traffic(fresh), spec)
-    traffic, standard = accuracy.traffic, accuracy.standard
-    number = traffic.endpoints.index(endpoint_id)
-    own = [place for place, each in enumerate(fresh) if each.endpoint_id == endpoint_id]
+    accuracy = Accuracy(traffic, spec)
+    standard, number = accuracy.standard, traffic.endpoints.index(endpoint_id)
+    own = range(*traffic.starts[number : number + 2].tolist())
     group = {place: _group(accuracy, place) for place in own}
     tenants = {
-        name: {traffic.tenants[traffic.tenant[place]][1] for place in own if group[place] == name}
+        name: {traffic.tenants[traffic.tenant[place]] for place in own if group[place] == name}
         for name in GROUPS
     }
     whole = accuracy.cells.calls.sum()

@@ -10,8 +10,7 @@ admitted on the credit of its peers.
 `standardize` returns the rate that an endpoint would have with the requests of the whole pool, and
 the number of such requests that would say as much.
 
-INVARIANT: sums are added in the order of the cells, and the number of rounds is fixed, so that the
-result depends on nothing else.
+INVARIANT: sums are added in the order of the cells, so that the result depends on nothing else.
 
 See service/STATISTICS.md#standardized-rate.
 """
@@ -29,6 +28,7 @@ from assay.engine.evidence.usage import Bools, Floats, Ints, add_up
 
 SHRINKAGE: Final = 3.0
 _ROUNDS: Final = 20
+_CONVERGED: Final = 1e-9
 _ENOUGH: Final = 30.0
 
 
@@ -92,7 +92,9 @@ def fit(cells: Cells) -> ErrorRates:
         strata = by_stratum / (add_up(cells.stratum, usual, cells.strata) + SHRINKAGE)
         usual = own * strata[cells.stratum]
         tenants = by_tenant / (add_up(cells.tenant, usual, cells.tenants) + SHRINKAGE)
-        endpoints = endpoint_factors()
+        before, endpoints = endpoints, endpoint_factors()
+        if (np.abs(endpoints - before) <= _CONVERGED * before).all():
+            break
     usual_rate = rate * strata[cells.stratum] * tenants[cells.tenant]
     return ErrorRates(rate, strata, tenants, endpoints, usual_rate)
 

@@ -14,15 +14,19 @@ See service/STATISTICS.md#propensity and service/STATISTICS.md#usable-answers.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import sqrt
 from typing import Final, Protocol
 
+import numpy as np
+
 from assay.engine.evidence.statistics import median
-from assay.engine.evidence.strata import Part, Strata, group_by_stratum, mix, standardize
-from assay.engine.world.measurements import Counts, TrafficCounts
+from assay.engine.evidence.strata import HitCounts, Strata, mix, standardize, together
+from assay.engine.evidence.usage import Bools, Floats, Ints, add_up
+from assay.engine.world.measurements import Counts
+from assay.engine.world.traffic_table import TrafficColumns
 
 ENOUGH_FOR_A_PEER: Final = 200.0
 """Effective requests from which on an endpoint is a peer."""
@@ -78,100 +82,142 @@ def _by_chance(share: float, size: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class CountedPart:
-    """Counts, and the parts of their requests with free choice and of their attempts that count.
+class CellNumbers:
+    """The numbers of each cell's endpoint, source, stratum and tenant, from 0.
 
-    If `has_tenants` is false, the source names no tenants.
+    `named` is whether the cell's source names tenants.
     """
 
-    counts: TrafficCounts
-    autos: float
-    attempts: float
-    has_tenants: bool
+    endpoint: Ints
+    source: Ints
+    stratum: Ints
+    tenant: Ints
+    named: Bools
+    endpoints: int
+    sources: int
 
-
-def attempts_of(counts: TrafficCounts) -> float:
-    """Return the requests with tools that went to the endpoint, answered or not."""
-    return counts.requests if counts.attempts is None else counts.attempts
+    @property
+    def offers(self) -> Ints:
+        """The number of each cell's endpoint and source together."""
+        return self.endpoint * self.sources + self.source
 
 
 def traffic_shares(
-    own: Iterable[CountedPart], design_effect: float
-) -> Mapping[str, Mapping[str, ToolShares]]:
+    columns: TrafficColumns, numbers: CellNumbers, autos: Floats, attempts: Floats, effect: float
+) -> Sequence[Mapping[int, ToolShares]]:
     """Return the shares of each endpoint by source, on the mix of all counts of one model.
 
-    Counts come in the order of endpoint, source, tenant and stratum.
+    `autos` and `attempts` are the parts of each cell's requests with free choice, and of its
+    attempts, that count; `effect` is the model's design effect.
     """
-    counted = list(own)
-    naming = {each.counts.source for each in counted if each.has_tenants}
-    found = [
-        _estimates(parts, naming, design_effect)
-        for parts in (map(_calls_of, counted), map(_usable_of, counted))
-    ]
-    shares: defaultdict[str, dict[str, ToolShares]] = defaultdict(dict)
-    for each in counted:
-        key = (each.counts.endpoint_id, each.counts.source)
-        shares[key[0]][key[1]] = ToolShares(found[0].get(key), found[1].get(key))
-    return shares
-
-
-def _calls_of(each: CountedPart) -> Part:
-    """Return the requests with free choice that count, and those that ended in tool calls."""
-    counts, part = each.counts, each.autos
-    return counts, part * counts.auto_requests, part * counts.auto_tool_call_requests
-
-
-def _usable_of(each: CountedPart) -> Part:
-    """Return the attempts with free choice that count, and those with sound tool calls.
-
-    Failed attempts and errors are taken to be as often with free choice as all others are.
-    """
-    counts, calls = each.counts, each.counts.auto_tool_call_requests
-    failed = attempts_of(counts) - counts.requests
-    free = counts.auto_requests / counts.requests if counts.requests else 1.0
-    bad = calls / counts.tool_call_requests * counts.errored_requests if calls else 0.0
-    size = counts.auto_requests + free * failed
-    return counts, each.attempts * size, each.attempts * (calls - bad)
-
-
-def _estimates(
-    parts: Iterable[Part], naming: Collection[str], design_effect: float
-) -> Mapping[tuple[str, str], ShareEstimate]:
-    """Return the estimates of one share by endpoint and source."""
-    given = list(parts)
-    by_endpoint: defaultdict[str, list[Part]] = defaultdict(list)
-    for each in given:
-        by_endpoint[each[0].endpoint_id].append(each)
-    mixes = {source: mix(strata, _SMOOTHING) for source, strata in group_by_stratum(given).items()}
-    found: dict[tuple[str, str], ShareEstimate] = {}
-    for name, own in by_endpoint.items():
-        for source, strata in group_by_stratum(own).items():
-            standard = standardize(strata, mixes[source])
-            share, size = standard.rate(), standard.size / design_effect
-            variance = _by_chance(share, size)
-            if source in naming:
-                of_source = [each for each in own if each[0].source == source]
-                variance = max(variance, _by_tenants(of_source, strata, share, variance))
-            found[name, source] = ShareEstimate(share, size, sqrt(variance))
+    calls = _estimates(
+        autos * columns.auto_requests, autos * columns.auto_tool_call_requests, numbers, effect
+    )
+    size, sound = _usable_of(columns)
+    usable = _estimates(attempts * size, attempts * sound, numbers, effect)
+    found: list[dict[int, ToolShares]] = [{} for _ in range(numbers.endpoints)]
+    for offer in sorted(set(numbers.offers.tolist())):
+        endpoint, source = divmod(offer, numbers.sources)
+        found[endpoint][source] = ToolShares(calls.get(offer), usable.get(offer))
     return found
 
 
-def _by_tenants(own: Sequence[Part], strata: Strata, share: float, by_chance: float) -> float:
-    """Return the variance of a share's logit by how much tenants differ (Liang and Zeger 1986)."""
-    sizes: defaultdict[str, float] = defaultdict(float)
-    excess: defaultdict[str, float] = defaultdict(float)
-    for counts, size, hits in own:
-        if size:
-            sizes[counts.tenant] += size
-            excess[counts.tenant] += hits - size * strata[counts.stratum].rate()
-    whole, others = sum(sizes.values()), len(sizes) - 1
-    squares = sum((size / whole) ** 2 for size in sizes.values())
-    assumed = by_chance + squares * _TENANT_SPREAD**2
-    if not others:
-        return assumed
-    varied = sum((each / whole) ** 2 for each in excess.values()) * len(sizes) / others
-    varied /= (share * (1.0 - share)) ** 2
-    return (_TENANT_WEIGHT * assumed + others * varied) / (_TENANT_WEIGHT + others)
+def _usable_of(columns: TrafficColumns) -> tuple[Floats, Floats]:
+    """Return the attempts with free choice, and those with sound tool calls.
+
+    Failed attempts and errors are taken to be as often with free choice as all others are.
+    """
+    requests, calls = columns.requests, columns.auto_tool_call_requests
+    free = np.divide(
+        columns.auto_requests, requests, out=np.ones_like(requests), where=requests > 0
+    )
+    bad = np.divide(
+        calls * columns.errored_requests,
+        columns.tool_call_requests,
+        out=np.zeros_like(calls),
+        where=calls > 0,
+    )
+    return columns.auto_requests + free * (columns.attempts - requests), calls - bad
+
+
+def _estimates(
+    size: Floats, hits: Floats, numbers: CellNumbers, effect: float
+) -> Mapping[int, ShareEstimate]:
+    """Return the estimates of one share, by endpoint and source."""
+    offers, count = numbers.offers, numbers.endpoints * numbers.sources
+    strata = int(numbers.stratum.max()) + 1
+    place = offers * strata + numbers.stratum
+    sizes, sums = (add_up(place, each, count * strata) for each in (size, hits))
+    rate = np.divide(sums, sizes, out=np.zeros_like(sums), where=sizes > 0)
+    differing = _by_tenants(size, hits - size * rate[place], numbers)
+    of_offer = sizes.reshape(count, strata).tolist(), sums.reshape(count, strata).tolist()
+    by_offer: dict[int, Strata] = {}
+    pool: defaultdict[int, dict[int, HitCounts]] = defaultdict(dict)
+    for offer in sorted(set(offers.tolist())):
+        both = zip(*(each[offer] for each in of_offer), strict=True)
+        strata_of = {k: HitCounts(n, good) for k, (n, good) in enumerate(both) if n}
+        by_offer[offer] = strata_of
+        whole = pool[offer % numbers.sources]
+        for k, counts in strata_of.items():
+            whole[k] = together((whole[k], counts)) if k in whole else counts
+    mixes = {source: mix(strata, _SMOOTHING) for source, strata in pool.items()}
+    found: dict[int, ShareEstimate] = {}
+    for offer, own in by_offer.items():
+        if not own:
+            continue
+        standard = standardize(own, mixes[offer % numbers.sources])
+        share, requests = standard.rate(), standard.size / effect
+        variance = _by_chance(share, requests)
+        if offer in differing:
+            variance = max(variance, differing[offer].variance(share, variance))
+        found[offer] = ShareEstimate(share, requests, sqrt(variance))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Differing:
+    """How much the tenants of an endpoint differ: their number, and sums of squares of shares.
+
+    `squares` is of the tenants' parts of all requests, `varied` of their excess hits by all
+    requests.
+    """
+
+    tenants: float
+    squares: float
+    varied: float
+
+    def variance(self, share: float, by_chance: float) -> float:
+        """Return the variance of a share's logit by how much tenants differ.
+
+        Source: Liang and Zeger 1986.
+        """
+        others = self.tenants - 1.0
+        assumed = by_chance + self.squares * _TENANT_SPREAD**2
+        if not others:
+            return assumed
+        varied = self.varied * self.tenants / others / (share * (1.0 - share)) ** 2
+        return (_TENANT_WEIGHT * assumed + others * varied) / (_TENANT_WEIGHT + others)
+
+
+def _by_tenants(size: Floats, excess: Floats, numbers: CellNumbers) -> Mapping[int, _Differing]:
+    """Return how much tenants differ, by endpoint and source, where sources name tenants."""
+    counts = numbers.named & (size > 0)
+    if not counts.any():
+        return {}
+    tenants = int(numbers.tenant.max()) + 1
+    groups, place = np.unique(
+        (numbers.offers * tenants + numbers.tenant)[counts], return_inverse=True
+    )
+    sizes, extra = (add_up(place, each[counts], len(groups)) for each in (size, excess))
+    offer, count = groups // tenants, numbers.endpoints * numbers.sources
+    whole = add_up(offer, sizes, count)
+    found = [
+        add_up(offer, each, count).tolist()
+        for each in (np.ones(len(groups)), (sizes / whole[offer]) ** 2, (extra / whole[offer]) ** 2)
+    ]
+    return {
+        place: _Differing(*each) for place, each in enumerate(zip(*found, strict=True)) if each[0]
+    }
 
 
 class ObservedEndpoint(Protocol):

@@ -7,12 +7,9 @@ together have fewer than 30, they borrow the pool's rates.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
-
-from assay.engine.world.measurements import TrafficCounts
 
 ENOUGH: Final = 30.0
 
@@ -31,7 +28,6 @@ class HitCounts:
 
 
 Strata = Mapping[int, HitCounts]
-Part = tuple[TrafficCounts, float, float]  # counts, and their size and hits of some kind
 _EMPTY: Final = HitCounts(0.0, 0.0)
 
 
@@ -42,20 +38,6 @@ def together(shares: Iterable[HitCounts]) -> HitCounts:
         size += share.size
         hits += share.hits
     return HitCounts(size, hits)
-
-
-def group_by_stratum(parts: Iterable[Part]) -> Mapping[str, Strata]:
-    """Return sums of size and hits by source and stratum, without empty strata."""
-    sums: dict[tuple[str, int], list[float]] = {}
-    for counts, size, hits in parts:
-        if size:
-            found = sums.setdefault((counts.source, counts.stratum), [0.0, 0.0])
-            found[0] += size
-            found[1] += hits
-    grouped: defaultdict[str, dict[int, HitCounts]] = defaultdict(dict)
-    for (source, stratum), (size, hits) in sums.items():
-        grouped[source][stratum] = HitCounts(size, hits)
-    return grouped
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,12 @@ and with it the digest of a snapshot, does not depend on the order of the input.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from itertools import accumulate
-from typing import Final, TypeVar
+from math import fsum
+from typing import Final
 
 import numpy as np
 
@@ -35,7 +37,7 @@ from assay.engine.evidence.observations import (
     HourOfEndpoint,
     total,
 )
-from assay.engine.evidence.propensity import CountedPart, ToolShares, attempts_of, traffic_shares
+from assay.engine.evidence.propensity import CellNumbers, ToolShares, traffic_shares
 from assay.engine.evidence.usage import (
     MOST_EFFECTIVE,
     Bools,
@@ -50,9 +52,10 @@ from assay.engine.evidence.usage import (
     set_aside,
 )
 from assay.engine.world.clock import EPOCH, HOUR, HOURS_PER_DAY
-from assay.engine.world.measurements import Counts, TrafficCounts
+from assay.engine.world.measurements import Counts
+from assay.engine.world.traffic_table import TrafficColumns, TrafficTable
 
-_Name = TypeVar("_Name", str, tuple[bool, str], tuple[str, int])
+_MOST_STRATA: Final = 64  # of one source
 _STALE: Final = EndpointEvidence(None, stale=True)
 _PRIOR_WEIGHT: Final = 30.0  # of the design effect
 _CLIP: Final = 9.0
@@ -60,50 +63,70 @@ _MOST_CLUSTERED: Final = 4.0
 
 
 def add_traffic(
-    evidence: Mapping[str, EndpointEvidence], counts: Iterable[TrafficCounts], spec: EvidenceSpec
+    evidence: Mapping[str, EndpointEvidence], table: TrafficTable, spec: EvidenceSpec
 ) -> Mapping[str, EndpointEvidence]:
-    """Join one model's traffic with its observations; the order of `counts` does not matter."""
-    every = sorted(counts, key=lambda c: (c.endpoint_id, c.source, c.tenant, c.stratum))
-    ordered = [each for each in every if each.observed.requests or not each.attempts]
-    if not ordered:
-        return evidence
-    known = dict.fromkeys((*evidence, *(each.endpoint_id for each in ordered)))
-    answering = {each.endpoint_id for each in ordered if each.observed.requests}
-    tried = (each for each in every if each.endpoint_id in answering)
-    fresh = [each for each in tried if each.observed.requests or each.attempts]
-    if not fresh:
-        return {name: evidence.get(name, _STALE) for name in known}
-    accuracy = Accuracy(Traffic(fresh), spec)
-    shares = _shares(accuracy)
-    folded = _fold(accuracy, shares)
+    """Join one model's traffic with its observations."""
+    traffic = Traffic.of(table)
+    telling = traffic.endpoints if traffic else ()
+    known = dict.fromkeys((*evidence, *telling, *sorted(table.stale)))
+    if traffic is None:
+        return {name: evidence.get(name, _STALE) for name in known} if table.stale else evidence
+    accuracy = Accuracy(traffic, spec)
+    folded = _fold(accuracy)
     effect = accuracy.design_effect
     return {name: _joined(evidence.get(name, _STALE), folded.get(name), effect) for name in known}
 
 
 class Traffic:
-    """The counts of one model as columns, and their endpoints, tenants and strata numbered.
+    """The counts of one model, and their endpoints, tenants and strata numbered from 0.
 
     A source that names no tenants counts as one tenant that vouches for itself. `pair` numbers the
     endpoints and tenants that occur together, in the order of `pair_endpoint` and `pair_tenant`.
+    `starts` are the first rows of the endpoints, and the number of all rows.
     """
 
-    def __init__(self, counts: Sequence[TrafficCounts]) -> None:
-        self.counts = counts
-        naming = {each.source for each in counts if each.tenant}
-        self.named = np.array([each.source in naming for each in counts], dtype=bool)
-        tenants = [
-            (True, each.tenant) if is_named else (False, each.source)
-            for each, is_named in zip(counts, self.named.tolist(), strict=True)
+    def __init__(self, table: TrafficTable, columns: TrafficColumns) -> None:
+        self.columns, self.late = columns, table.late
+        names = np.array([bool(name) for name in table.tenants], dtype=bool)
+        naming = np.zeros(len(table.sources), dtype=bool)
+        naming[columns.source[names[columns.tenant]]] = True
+        self.named = naming[columns.source]
+        endpoints, self.endpoint = _numbered(columns.endpoint)
+        self.endpoints = [table.endpoints[number] for number in endpoints]
+        last = len(table.tenants)
+        tenants, self.tenant = _numbered(
+            np.where(self.named, columns.tenant, last + columns.source)
+        )
+        self.is_named: Bools = np.array(tenants) < last
+        self.tenants = [
+            table.tenants[number] if number < last else table.sources[number - last]
+            for number in tenants
         ]
-        self.endpoints, self.endpoint = _numbered([each.endpoint_id for each in counts])
-        self.tenants, self.tenant = _numbered(tenants)
-        self.strata, self.stratum = _numbered([(each.source, each.stratum) for each in counts])
-        self.is_named = np.array([name for name, _ in self.tenants], dtype=bool)
-        self.calls = np.array([each.tool_call_requests for each in counts])
-        self.errored = np.array([each.errored_requests for each in counts])
-        pairs = self.endpoint * len(self.tenants) + self.tenant
-        numbers, self.pair = np.unique(pairs, return_inverse=True)
-        self.pair_endpoint, self.pair_tenant = np.divmod(numbers, len(self.tenants))
+        strata, self.stratum = _numbered(columns.source * _MOST_STRATA + columns.stratum)
+        self.strata = [
+            (table.sources[number // _MOST_STRATA], number % _MOST_STRATA) for number in strata
+        ]
+        self.sources = table.sources
+        self.calls, self.errored = columns.tool_call_requests, columns.errored_requests
+        pairs, self.pair = np.unique(
+            self.endpoint * len(self.tenants) + self.tenant, return_inverse=True
+        )
+        self.pair_endpoint, self.pair_tenant = np.divmod(pairs, len(self.tenants))
+        self.starts = np.searchsorted(self.endpoint, np.arange(len(self.endpoints) + 1))
+
+    @classmethod
+    def of(cls, table: TrafficTable) -> Traffic | None:
+        """Return the counts of endpoints that answered any request, `None` if none did."""
+        columns = table.columns
+        answered = add_up(columns.endpoint, columns.observed_requests, len(table.endpoints))
+        is_telling = answered[columns.endpoint] > 0
+        if not is_telling.any():
+            return None
+        if is_telling.all():
+            return cls(table, columns)
+        rows = np.flatnonzero(is_telling).tolist()
+        late = {n: table.late[row] for n, row in enumerate(rows) if row in table.late}
+        return cls(replace(table, late=late), columns.only(is_telling))
 
     def by_pair(self, values: Floats) -> Floats:
         """Add up values of cells by endpoint and tenant."""
@@ -111,15 +134,14 @@ class Traffic:
 
     def days(self) -> float:
         """Return for how many days the pool has been used."""
-        hours = max(c.last_hour for c in self.counts) + 1 - min(c.first_hour for c in self.counts)
+        hours = int(self.columns.last_hour.max()) + 1 - int(self.columns.first_hour.min())
         return hours / HOURS_PER_DAY
 
 
-def _numbered(names: Sequence[_Name]) -> tuple[Sequence[_Name], Ints]:
-    """Return the distinct names in order, and the number of each name."""
-    distinct = sorted(set(names))
-    number = {name: place for place, name in enumerate(distinct)}
-    return distinct, np.array([number[name] for name in names], dtype=np.intp)
+def _numbered(numbers: Ints) -> tuple[list[int], Ints]:
+    """Return the distinct numbers in order, and the place of each number among them."""
+    distinct, places = np.unique(numbers, return_inverse=True)
+    return distinct.tolist(), places
 
 
 class Accuracy:
@@ -127,17 +149,19 @@ class Accuracy:
 
     `aside` are the tenants that are set aside everywhere. By pair, `is_outlier` is whether a tenant
     is an outlier at an endpoint, and `left_out` which part of its calls does not count. `part` is
-    the part of each cell's calls that counts in the end, and `cells` are these calls.
+    the part of each cell's calls that counts in the end, `cells` are these calls, and `is_counted`
+    is whether a pair has any.
     """
 
     def __init__(self, traffic: Traffic, spec: EvidenceSpec) -> None:
         self.traffic, self.spec = traffic, spec
-        requests = [c.observed.requests for c in traffic.counts]
+        requests = traffic.columns.observed_requests
         used = add_up(traffic.tenant, requests, len(traffic.tenants))
         self.usage = pool_usage(np.where(traffic.is_named, used, 0.0), traffic.days(), spec)
         self.aside, self.is_outlier, self.left_out = self._exclusions()
         self.part = self.counting_part(traffic.calls)
         self.cells = self._cells(traffic.calls, traffic.errored, self.part)
+        self.is_counted = traffic.by_pair(self.cells.calls) > 0
         self.rates: ErrorRates = fit(self.cells)
         self.standard: Standardized = standardize(self.cells, self.rates)
         self.design_effect = self._design_effect()
@@ -163,9 +187,11 @@ class Accuracy:
         calls, errored = traffic.by_pair(traffic.calls), traffic.by_pair(traffic.errored)
         counting = self._bound(calls)
         named = traffic.is_named[traffic.pair_tenant] & (calls > 0)
+        starts = np.searchsorted(traffic.pair_endpoint, np.arange(len(traffic.endpoints) + 1))
         found = {}
         for number, name in enumerate(traffic.endpoints):
-            pairs = np.flatnonzero(named & (traffic.pair_endpoint == number))
+            start, stop = starts[number : number + 2].tolist()
+            pairs = start + np.flatnonzero(named[start:stop])
             columns = (each[pairs] for each in (calls, errored, counting))
             found[name] = pairs, TenantsAtEndpoint(traffic.pair_tenant[pairs], *columns)
         return found
@@ -201,9 +227,8 @@ class Accuracy:
     def tenant_use(self) -> TenantUse:
         """Return what the named tenants used, by their names."""
         named = [
-            (name, number)
-            for number, (is_named, name) in enumerate(self.traffic.tenants)
-            if is_named
+            (self.traffic.tenants[number], number)
+            for number in np.flatnonzero(self.traffic.is_named).tolist()
         ]
         amounts = {name: float(self.usage.amounts[number]) for name, number in named}
         aside = frozenset(name for name, number in named if self.aside[number])
@@ -214,9 +239,8 @@ class Accuracy:
 
         Both are `None` if a source vouches for some of the counts.
         """
-        traffic, own = self.traffic, self.traffic.pair_endpoint == endpoint
-        counted = own & (traffic.by_pair(self.cells.calls) > 0)
-        callers = traffic.pair_tenant[counted]
+        traffic = self.traffic
+        callers = traffic.pair_tenant[self.is_counted & (traffic.pair_endpoint == endpoint)]
         if not traffic.is_named[callers].all():
             return None, None
         return len(callers), self.usage.share(callers)
@@ -228,9 +252,9 @@ class Accuracy:
         counts for at most three standard deviations under the prior.
         """
         traffic, prior = self.traffic, self.spec.design_effect
-        calls = np.array([c.observed.tool_call_requests for c in traffic.counts])
-        errored = np.array([c.observed.errored_requests for c in traffic.counts])
-        cells = self._cells(calls, errored, self.counting_part(calls))
+        calls = traffic.columns.observed_calls.astype(np.float64)
+        errored = traffic.columns.observed_errored.astype(np.float64)
+        cells = self._cells(calls, errored, self.part)
         endpoints, count = cells.endpoint, cells.endpoints
         usual = add_up(endpoints, cells.calls * self.rates.usual, count)
         found = add_up(endpoints, cells.errored, count)
@@ -238,7 +262,7 @@ class Accuracy:
         rate = np.minimum(self.rates.usual * factor[endpoints], 1.0)
         chance = traffic.by_pair(cells.calls * rate * (1.0 - rate))
         excess = traffic.by_pair(cells.errored - cells.calls * rate)
-        counts = (traffic.by_pair(cells.calls) > 0) & traffic.is_named[traffic.pair_tenant]
+        counts = self.is_counted & traffic.is_named[traffic.pair_tenant]
         varied = np.where(counts, np.minimum(excess * excess, _CLIP * prior * chance), 0.0)
         by_endpoint = (
             add_up(traffic.pair_endpoint, values, count).tolist()
@@ -275,42 +299,40 @@ def _drawn_to_prior(found: Iterable[tuple[float, float]], prior: float) -> float
 
 def _shares(accuracy: Accuracy) -> Mapping[str, Mapping[str, ToolShares]]:
     """Return how often each endpoint calls tools and is of use, by source."""
-    traffic = accuracy.traffic
-    autos, attempts = (
-        accuracy.counting_part(np.array(amounts, dtype=np.float64)).tolist()
-        for amounts in (
-            [c.auto_requests for c in traffic.counts],
-            [attempts_of(c) for c in traffic.counts],
-        )
+    traffic, columns = accuracy.traffic, accuracy.traffic.columns
+    numbers = CellNumbers(
+        traffic.endpoint,
+        columns.source,
+        columns.stratum,
+        traffic.tenant,
+        traffic.named,
+        len(traffic.endpoints),
+        len(traffic.sources),
     )
-    parts = map(CountedPart, traffic.counts, autos, attempts, traffic.named.tolist())
-    return traffic_shares(parts, accuracy.design_effect)
+    autos = accuracy.counting_part(columns.auto_requests)
+    attempts = accuracy.counting_part(columns.attempts)
+    found = traffic_shares(columns, numbers, autos, attempts, accuracy.design_effect)
+    return {
+        name: {traffic.sources[source]: shares for source, shares in found[number].items()}
+        for number, name in enumerate(traffic.endpoints)
+    }
 
 
-def _fold(
-    accuracy: Accuracy, shares: Mapping[str, Mapping[str, ToolShares]]
-) -> Mapping[str, FoldedCounts]:
+def _fold(accuracy: Accuracy) -> Mapping[str, FoldedCounts]:
     """Return the evidence of each endpoint."""
     traffic, standard = accuracy.traffic, accuracy.standard
+    shares = _shares(accuracy)
     requests = add_up(
-        traffic.endpoint,
-        accuracy.part * np.array([c.requests for c in traffic.counts]),
-        len(traffic.endpoints),
+        traffic.endpoint, accuracy.part * traffic.columns.requests, len(traffic.endpoints)
     )
-    cells: list[list[int]] = [[] for _ in traffic.endpoints]
-    for place, number in enumerate(traffic.endpoint.tolist()):
-        cells[number].append(place)
-    parts = accuracy.part.tolist()
     use = accuracy.tenant_use()
     folded: dict[str, FoldedCounts] = {}
     for number, name in enumerate(traffic.endpoints):
         size, errored = float(standard.size[number]), float(standard.errored[number])
-        own = [(traffic.counts[place], parts[place]) for place in cells[number]]
-        discounted = Counts(float(requests[number]), size, errored)
-        evidence = _evidence_of(own, discounted, shares[name])
+        own = EndpointRows(accuracy, slice(*traffic.starts[number : number + 2].tolist()))
         tenants, use_share = accuracy.tenants_of(number)
         folded[name] = replace(
-            evidence,
+            own.evidence(Counts(float(requests[number]), size, errored), shares[name]),
             design_effect=accuracy.design_effect,
             use=use,
             tenants=tenants,
@@ -319,56 +341,77 @@ def _fold(
     return folded
 
 
-def _evidence_of(
-    own: Sequence[tuple[TrafficCounts, float]],
-    discounted: Counts,
-    shares: Mapping[str, ToolShares],
-) -> FoldedCounts:
-    """Return the evidence of one endpoint from its cells and the parts of them that count."""
-    counts = [each for each, _ in own]
-    sources = tuple(sorted({each.source for each in counts}))
-    by_source = {s: total(c.observed for c in counts if c.source == s) for s in sources}
-    closed = [(each, part, each.hour_calls, each.hour_errored) for each, part in own]
-    late: defaultdict[int, list[_CellHour]] = defaultdict(list)
-    for each, part in own:
-        for hour, calls, errored in each.late:
-            late[hour].append((each, part, calls, errored))
-    return FoldedCounts(
-        observed=total(by_source.values()),
-        discounted=discounted,
-        half_life=counts[0].half_life,
-        sources=sources,
-        observed_from=EPOCH + HOUR * min(each.first_hour for each in counts),
-        observed_to=EPOCH + HOUR * (max(each.last_hour for each in counts) + 1),
-        by_source=by_source,
-        references=frozenset(),
-        shares=shares,
-        hour=_hour_of(closed),
-        late={hour: _hour_of(late[hour]) for hour in sorted(late)},
-        by_tenant=lambda: _by_tenant(
-            (each.tenant, each.tool_call_requests, each.errored_requests) for each in counts
-        ),
-    )
+class EndpointRows:
+    """The rows of one endpoint among those of its model."""
 
+    def __init__(self, accuracy: Accuracy, rows: slice) -> None:
+        self.traffic, self.rows = accuracy.traffic, rows
+        self.part = accuracy.part[rows]
 
-_CellHour = tuple[TrafficCounts, float, int, int]  # with the part that counts, calls and errored
+    def evidence(self, discounted: Counts, shares: Mapping[str, ToolShares]) -> FoldedCounts:
+        """Return the evidence of the endpoint."""
+        columns, rows = self.traffic.columns, self.rows
+        source = columns.source[rows]
+        observed = (
+            columns.observed_requests[rows],
+            columns.observed_calls[rows],
+            columns.observed_errored[rows],
+        )
+        by_source = {
+            self.traffic.sources[number]: Counts(
+                *(float(each[source == number].sum()) for each in observed)
+            )
+            for number in sorted(set(source.tolist()))
+        }
+        sources = tuple(by_source)
+        return FoldedCounts(
+            observed=total(by_source.values()),
+            discounted=discounted,
+            half_life=timedelta(hours=float(columns.half_life[rows.start])),
+            sources=sources,
+            observed_from=EPOCH + HOUR * int(columns.first_hour[rows].min()),
+            observed_to=EPOCH + HOUR * (int(columns.last_hour[rows].max()) + 1),
+            by_source=by_source,
+            references=frozenset(),
+            shares=shares,
+            hour=self._hour(columns.hour_calls[rows], columns.hour_errored[rows]),
+            late=self._late(),
+            by_tenant=lambda: self._by_tenant(
+                columns.tool_call_requests[rows], columns.errored_requests[rows]
+            ),
+        )
 
+    def _late(self) -> Mapping[int, HourOfEndpoint]:
+        """Return the earlier hours that have grown since they were closed."""
+        if not self.traffic.late:
+            return {}
+        hours: defaultdict[int, Ints] = defaultdict(
+            lambda: np.zeros((2, self.rows.stop - self.rows.start), np.int64)
+        )
+        for place, row in enumerate(range(self.rows.start, self.rows.stop)):
+            for hour, calls, errored in self.traffic.late.get(row, ()):
+                hours[hour][:, place] = calls, errored
+        return {hour: self._hour(*hours[hour]) for hour in sorted(hours)}
 
-def _hour_of(cells: Sequence[_CellHour]) -> HourOfEndpoint:
-    """Return one hour's counts."""
-    return HourOfEndpoint(
-        HourCounts(sum(calls for *_, calls, _ in cells), sum(bad for *_, bad in cells)),
-        HourCounts(sum(p * n for _, p, n, _ in cells), sum(p * bad for _, p, _, bad in cells)),
-        lambda: _by_tenant((each.tenant, calls, bad) for each, _, calls, bad in cells),
-    )
+    def _hour(self, calls: Ints, errored: Ints) -> HourOfEndpoint:
+        """Return one hour's counts."""
+        return HourOfEndpoint(
+            HourCounts(int(calls.sum()), int(errored.sum())),
+            HourCounts(fsum((self.part * calls).tolist()), fsum((self.part * errored).tolist())),
+            lambda: self._by_tenant(calls, errored),
+        )
 
-
-def _by_tenant(counts: Iterable[tuple[str, float, float]]) -> CallsByTenant:
-    found: dict[str, tuple[float, float]] = {}
-    for tenant, calls, errored in counts:
-        before = found.get(tenant, (0.0, 0.0))
-        found[tenant] = before[0] + calls, before[1] + errored
-    return found
+    def _by_tenant(self, calls: Ints | Floats, errored: Ints | Floats) -> CallsByTenant:
+        """Add up counts of the rows by tenant; those without a name are one."""
+        found: dict[str, tuple[float, float]] = {}
+        named = self.traffic.named[self.rows].tolist()
+        tenants = self.traffic.tenant[self.rows].tolist()
+        rows = zip(named, tenants, calls.tolist(), errored.tolist(), strict=True)
+        for is_named, tenant, n, bad in rows:
+            name = self.traffic.tenants[tenant] if is_named else ""
+            before = found.get(name, (0.0, 0.0))
+            found[name] = before[0] + n, before[1] + bad
+        return found
 
 
 def _joined(

@@ -78,7 +78,8 @@ from assay.engine.snapshot.snapshot import Snapshot, assemble_snapshot
 from assay.engine.world.capabilities import capability_facts
 from assay.engine.world.catalog import Endpoint
 from assay.engine.world.clock import EPOCH, HOUR
-from assay.engine.world.measurements import Observation, TrafficCounts
+from assay.engine.world.measurements import Observation
+from assay.engine.world.traffic_table import NO_TRAFFIC
 from assay.engine.world.world import World
 
 Members = Mapping[str, frozenset[str]]
@@ -209,21 +210,18 @@ def gather_facts(
     observations: defaultdict[str, list[Observation]] = defaultdict(list)
     for observation in world.observations:
         observations[observation.endpoint_id].append(observation)
-    traffic: defaultdict[tuple[str, str], list[TrafficCounts]] = defaultdict(list)
-    for fold, counted in world.traffic.items():
-        for counts in counted:
-            traffic[fold, counts.endpoint_id].append(counts)
     other = _facts_without_fold(world, as_of)
     views: list[ModelView] = []
     evidence: dict[str, dict[str, EndpointEvidence]] = {fold: {} for fold in policy.folds}
     for model in sorted(world.models, key=lambda m: m.model):
         own = endpoints[model.model]
-        seen = [o for e in own for o in observations[e.endpoint_id]]
+        names = [e.endpoint_id for e in own]
+        seen = [o for name in names for o in observations[name]]
         rows: dict[str, list[Facts]] = {}
         cohort: dict[str, Facts] = {}
         for fold, spec in policy.folds.items():
-            tallied = [t for e in own for t in traffic[fold, e.endpoint_id]]
-            known = add_traffic(fold_observations(seen, spec, as_of), tallied, spec)
+            reported = world.traffic.get(fold, NO_TRAFFIC).of_endpoints(names)
+            known = add_traffic(fold_observations(seen, spec, as_of), reported, spec)
             found = _rows(own, known, spec, as_of, silent)
             rows[fold] = [
                 {**row, **other[e.endpoint_id]} for row, e in zip(found, own, strict=True)

@@ -11,8 +11,8 @@ from assay.engine.world.measurements import (
     IgnoreVote,
     Observation,
     ServedSpeed,
-    TrafficCounts,
 )
+from assay.engine.world.traffic_table import TrafficTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class World:
     preferences: tuple[Preference, ...] = ()
     tenants: tuple[TenantSettings, ...] = ()
     benchmarks: tuple[BenchmarkRun, ...] = ()
-    traffic: Mapping[str, tuple[TrafficCounts, ...]] = field(default_factory=dict)
+    traffic: Mapping[str, TrafficTable] = field(default_factory=dict)
     ignore_votes: tuple[IgnoreVote, ...] = ()
     served: Mapping[str, ServedSpeed] = field(default_factory=dict)
     refused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
