@@ -50,7 +50,8 @@ CELLS = (
 )
 HOUR_ROWS = """
 INSERT INTO evidence_counter
-SELECT endpoint_id, 'gateway', 'tenant-' || (number + CAST(:hour AS BIGINT)) % 100, number % 6, :hour, requests, requests / 2,
+SELECT endpoint_id, 'gateway', 'tenant-' || ((number + CAST(:hour AS BIGINT)) % 100), number % 6,
+       :hour, requests, requests / 2,
        requests / 2 * CASE WHEN number % 8 = 0 THEN 12 ELSE 1 END / 100, requests, requests / 2,
        requests
 FROM (

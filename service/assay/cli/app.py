@@ -123,6 +123,10 @@ COMMANDS = {
         "audit_revisions:revisions_command",
         "List the policy revisions, or show what one revision changed.",
     ),
+    "audit tenants": (
+        "audit_tenants:tenants_command",
+        "List the tenants whose reports do not count, because they fail everywhere.",
+    ),
     "audit prune": (
         "audit_retention:prune_command",
         "Delete old records and outcomes, and the snapshots that no decision needs any more.",

@@ -26,19 +26,21 @@ def show_explanation(
     """Show how an endpoint's accuracy came about; it is named by its tag or its id.
 
     Counters are read as of the pool's time. Raises InvalidField for an endpoint that is not the
-    model's, or of which nothing was reported.
+    model's.
     """
     account = _account(database, snapshot, report, endpoint)
-    names = _names(database, account)
+    names = _names(database, account) if account else {}
     if json:
-        print_json(_json(account, names))
-    else:
+        print_json(_json(account, names) if account else None)
+    elif account:
         _show(endpoint, account, names)
+    else:
+        console.print(f"nothing was reported of {endpoint}; it has imported observations at most")
 
 
 def _account(
     database: Engine, snapshot: Snapshot, report: PoolReport, endpoint: str
-) -> AccuracyAccount:
+) -> AccuracyAccount | None:
     known = [each.verdict for each in (*report.members, *report.others)]
     found = [v.endpoint_id for v in known if endpoint in (v.endpoint_id, v.tag)]
     if not found:
@@ -49,10 +51,7 @@ def _account(
     own = [v.endpoint_id for v in known]
     with reading(database) as connection:
         table = load_traffic(connection, {fold: spec}, snapshot.as_of)[fold]
-    account = account_for(table.of_endpoints(own), found[0], spec)
-    if account is None:
-        raise InvalidField("--explain", endpoint, "an endpoint with reported traffic")
-    return account
+    return account_for(table.of_endpoints(own), found[0], spec)
 
 
 def _names(database: Engine, account: AccuracyAccount) -> dict[str, str]:

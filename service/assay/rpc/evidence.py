@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from json import dumps
 from typing import Final
 
 import grpc
@@ -28,20 +29,34 @@ from assay.store.preferences import PreferenceStore
 from assay.v1 import evidence_pb2 as pb, evidence_pb2_grpc as pb_grpc
 
 NAME: Final = pb.DESCRIPTOR.services_by_name["EvidenceService"].full_name
+TENANTS_SET_ASIDE: Final = "assay-tenants-set-aside"
+_MOST_NAMED: Final = 20
 _MAX_PREFERENCE_DIGITS: Final = 9  # preference numbers have 31 bits
+
+
+SetAside = Mapping[str, frozenset[str]]
+"""By model: the tenants whose reports of it do not count, because they fail everywhere."""
 
 
 class EvidenceServicer(pb_grpc.EvidenceServiceServicer):
     """Accepts outcomes and preferences, and returns scorecards."""
 
-    def __init__(self, intake: OutcomeIntake, preferences: PreferenceStore) -> None:
+    def __init__(
+        self,
+        intake: OutcomeIntake,
+        preferences: PreferenceStore,
+        set_aside: Callable[[], SetAside] = dict,
+    ) -> None:
         self._intake = intake
         self._preferences = preferences
+        self._set_aside = set_aside
 
     def ReportOutcomes(
         self, request: pb.ReportOutcomesRequest, context: grpc.ServicerContext
     ) -> pb.ReportOutcomesResponse:
         found = self._report(request)
+        if aside := self._set_aside():
+            context.set_trailing_metadata(_about(_reported(request, aside)))
         return pb.ReportOutcomesResponse(
             accepted=len(found.accepted), refused=rejections(found.rejected)
         )
@@ -49,8 +64,12 @@ class EvidenceServicer(pb_grpc.EvidenceServiceServicer):
     def StreamOutcomes(
         self, request_iterator: Iterator[pb.StreamOutcomesRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.StreamOutcomesResponse]:
+        named: dict[tuple[str, str], None] = {}
         for request in request_iterator:
             found = self._report(request)
+            if (aside := self._set_aside()) and len(named) < _MOST_NAMED:
+                named |= dict.fromkeys(_reported(request, aside))
+                context.set_trailing_metadata(_about(named))
             yield pb.StreamOutcomesResponse(
                 batch_id=request.batch_id,
                 accepted=len(found.accepted),
@@ -104,6 +123,24 @@ class EvidenceServicer(pb_grpc.EvidenceServiceServicer):
                 raise UnknownEndpoint(request.endpoint_id)
             cards = tuple(c for c in cards if c.endpoint.verdict.endpoint_id == request.endpoint_id)
         return scorecard_response(report, cards)
+
+
+def _reported(
+    request: pb.ReportOutcomesRequest | pb.StreamOutcomesRequest, aside: SetAside
+) -> Iterator[tuple[str, str]]:
+    """Yield model and tenant of outcomes that do not count."""
+    for outcome in request.outcomes:
+        model = outcome.endpoint_id.partition("@")[0]
+        if outcome.tenant and outcome.tenant in aside.get(model, ()):
+            yield model, outcome.tenant
+
+
+def _about(found: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Return the metadata that names tenants that are set aside, as JSON in ASCII."""
+    known = sorted(set(found))[:_MOST_NAMED]
+    if not known:
+        return ()
+    return ((TENANTS_SET_ASIDE, dumps([{"model": m, "tenant": t} for m, t in known])),)
 
 
 def evidence_service(evidence: EvidenceServicer) -> GrpcService:

@@ -22,7 +22,7 @@ running keep what they read first.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -47,6 +47,7 @@ from assay.decision_log.writer import (
     read_verification_inputs,
 )
 from assay.engine.errors import AssayError, SnapshotUnavailable
+from assay.engine.pool.report import tenants_set_aside
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.world import World
 from assay.journal.writer import Journal
@@ -122,6 +123,7 @@ class Service:
         self.roles = settings.roles & PINNED_ROLES if settings.pinned else settings.roles
         self.settings = settings
         self.view: CatalogView | None = None
+        self.set_aside: Mapping[str, frozenset[str]] = {}
         self.judging: Curator | None = None
         self.curator_loop: CuratorLoop | None = None
         self.intake: OutcomeIntake | None = None
@@ -241,6 +243,12 @@ class Service:
         """Answer every later call from this snapshot."""
         self.view = CatalogView(world, snapshot)
         self.decider.publish(snapshot)
+        aside = tenants_set_aside(snapshot)
+        names = self.decider.pseudonyms.names() if aside else {}
+        self.set_aside = {
+            model: frozenset(names[each] for each in pseudonyms if each in names)
+            for model, pseudonyms in aside.items()
+        }
 
     def active_view(self) -> CatalogView:
         """Return the active catalog view; raises SnapshotUnavailable before the first."""
@@ -318,7 +326,8 @@ class Service:
             services.append(routing_service(self.decider.decide, self.decider.explain))
             if self.intake is not None:
                 preferences = PreferenceStore(self.settings.database, self.settings.clock)
-                services.append(evidence_service(EvidenceServicer(self.intake, preferences)))
+                servicer = EvidenceServicer(self.intake, preferences, lambda: self.set_aside)
+                services.append(evidence_service(servicer))
         if "query" in self.roles:
             services += [catalog_service(self.active_view), self._audit_service()]
         return services

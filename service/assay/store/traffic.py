@@ -139,14 +139,15 @@ def _weights(
 
 
 def _aliases(connection: Connection) -> Mapping[str, str]:
-    """Return the pseudonyms of tenants that have several, each with the tenant's first."""
+    """Return the pseudonyms of tenants that have several, each with the tenant's newest."""
     own = tenant_pseudonym.c
     several = select(own.tenant).group_by(own.tenant).having(func.count() > 1)
     query = select(own.tenant, own.pseudonym).where(own.tenant.in_(several))
+    query = query.order_by(own.created_at, own.pseudonym)
     pseudonyms: defaultdict[str, list[str]] = defaultdict(list)
     for tenant, pseudonym in connection.execute(query):
         pseudonyms[tenant].append(pseudonym)
-    return {each: min(own) for own in pseudonyms.values() for each in own}
+    return {each: own[-1] for own in pseudonyms.values() for each in own}
 
 
 def _half_life_steps(connection: Connection, spec: EvidenceSpec, today: int) -> dict[str, int]:

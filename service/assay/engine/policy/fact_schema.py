@@ -166,6 +166,9 @@ FACTS: tuple[DeclaredFact, ...] = (
     _always("cohort.accuracies", DOUBLES,
             "1 - errored_requests / tool_call_requests of each endpoint of the model with tool"
             " calls"),
+    _maybe("cohort.tenants_aside", STRINGS,
+           "tenants, by pseudonym, whose reports are set aside because they fail at three providers"
+           " or more"),
     _always("request.model", STRING, "the requested model, without routing variants"),
     _always("request.variants", STRINGS, "routing variants in the order given"),
     *_declared(Request, "request"),

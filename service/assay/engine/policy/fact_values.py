@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from assay.engine.evidence.benchmarks import LatestScore
 from assay.engine.evidence.ignores import IgnoreCounts
@@ -20,6 +20,8 @@ from assay.engine.world.request import MaxPrice, Request
 from assay.engine.world.world import Preference, TenantSettings
 
 Facts = dict[str, object]
+TENANTS_ASIDE: Final = "tenants_aside"
+"""The fact of a cohort with the tenants that are set aside."""
 
 
 def _facts_of(owner: type) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
@@ -184,7 +186,9 @@ def model_facts(model: Model) -> Facts:
 
 def cohort_facts(endpoints: Sequence[Endpoint], evidence: Iterable[EndpointEvidence]) -> Facts:
     """Return the facts of all endpoints of a model together."""
-    counts = [each.folded.discounted for each in evidence if each.folded is not None]
+    known = [each.folded for each in evidence if each.folded is not None]
+    counts = [folded.discounted for folded in known]
+    aside = {tenant for folded in known if folded.use for tenant in folded.use.aside}
     listed = (with_aliases(each.supported_parameters) for each in endpoints)
     parameters = set[str]().union(*listed)
     tiers = {each.service_tier for each in endpoints} - {""}
@@ -194,6 +198,7 @@ def cohort_facts(endpoints: Sequence[Endpoint], evidence: Iterable[EndpointEvide
         "supported_parameters": tuple(sorted(parameters)),
         "service_tiers": tuple(sorted(tiers)),
         "accuracies": tuple(1.0 - c.errored_requests / c.tool_call_requests for c in called),
+        **({TENANTS_ASIDE: tuple(sorted(aside))} if aside else {}),
     }
 
 

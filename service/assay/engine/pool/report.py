@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from assay.engine.errors import InvalidField, UnknownModel
 from assay.engine.policy.binding import CompiledBinding
+from assay.engine.policy.fact_values import TENANTS_ASIDE
 from assay.engine.policy.verdict import FactsRead, Verdict
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.engine.world.request import parse_slug
@@ -61,6 +63,18 @@ def pool_reports(snapshot: Snapshot, model: str) -> tuple[PoolReport, ...]:
     pools = [b for b in snapshot.policy.bindings.values() if b.enter is not None]
     pools.sort(key=lambda b: b.name)
     return tuple(_report(snapshot, model, binding) for binding in pools)
+
+
+def tenants_set_aside(snapshot: Snapshot) -> Mapping[str, frozenset[str]]:
+    """Return the tenants whose reports of a model are set aside, by model and as pseudonyms."""
+    found: dict[str, frozenset[str]] = {}
+    for model, view in snapshot.models.items():
+        known = (cohort.get(TENANTS_ASIDE, ()) for cohort in view.cohort.values())
+        named = (names for names in known if isinstance(names, Sequence))
+        aside = frozenset(str(each) for names in named for each in names)
+        if aside:
+            found[model] = aside
+    return found
 
 
 def _report(snapshot: Snapshot, model: str, binding: CompiledBinding) -> PoolReport:
