@@ -1,8 +1,8 @@
 """Hostile tenants and providers: what each kind of attack sends, and what it moves.
 
-An attack is compared with the same honest hours without it. It moves a pool if another set of
-endpoints is in the pool afterwards. Its cost is its number of requests, at most as many as the
-honest tool-call requests of a day.
+An attack is compared with the same honest hours without it. It moves a pool if a member is out
+afterwards, or an endpoint is in that is bad or that only hostile tenants use. Its cost is its
+number of requests, at most as many as the honest tool-call requests of a day.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ from assay.engine.world.world import Preference
 
 AFTER: Final = 2  # honest hours after the attack
 VICTIM: Final = 1
+HALVED: Final = -1
 BAD_93, BAD_85, NEWCOMER = (len(MEMBERS) + n for n in range(3))
 OFFERED: Final = (*MEMBERS, Offered(0.93, 0.1), Offered(0.85, 0.1), Offered(0.99))
+GOOD: Final = frozenset({*range(len(MEMBERS)), NEWCOMER})
 SHORTEST: Final = 20  # requests of the cheapest attempt
 DAYS_BEFORE: Final = 14
 RUNG: Final = 8  # between attempts of falling cost
@@ -164,11 +166,11 @@ def flood(pool: EstablishedPool, names: Names, calls: int) -> Plan:
 
 
 def halved(pool: EstablishedPool) -> frozenset[int]:
-    """Return the victim if the half-life of its evidence is half of what honest calls make it."""
+    """Return a mark if the half-life of the victim's evidence is half of what it usually is."""
     spec, own = pool.profile.bound.evidence, pool.honest.endpoint == VICTIM
     daily = (pool.honest.daily * pool.honest.propensity)[own].sum()
     usual = half_lives(spec)[half_life_step(int(RATE_DAYS * daily), RATE_DAYS, spec)]
-    return frozenset({VICTIM} if pool.half_life_hours(VICTIM) < 0.55 * usual else ())
+    return frozenset({HALVED} if pool.half_life_hours(VICTIM) < 0.55 * usual else ())
 
 
 ATTACKS: Final[Mapping[str, Attack]] = {
@@ -272,19 +274,24 @@ def cost(plan: Plan) -> int:
     return hours + plan.past_days * sum(amounts[-1] for amounts in plan.past.values())
 
 
+def does_harm(world: Ground, attack: Attack, hostile: int, requests: int) -> bool:
+    """Return whether an attack costs a member its place, or gains one for a bad endpoint."""
+    usual, now = world.usual(attack, hostile), attempt(world, attack, hostile, requests)
+    return bool(usual - now or now - usual - GOOD)
+
+
 def cheapest(world: Ground, attack: Attack, hostile: int) -> int | None:
-    """Return the fewest requests that move the pool, to a fifth; `None` if none within a day's."""
-    usual = world.usual(attack, hostile)
+    """Return the fewest requests that do harm, to a quarter; `None` if none within a day's do."""
     high = attack.most or world.by_day.daily
-    while attempt(world, attack, hostile, high) == usual:
+    while not does_harm(world, attack, hostile, high):
         high //= RUNG
         if high < (2 if attack.most else SHORTEST):
             return None
     low = 0
     while high - low > max(1, high // 4):
         middle = (low + high) // 2 if low else max(high // RUNG, 1)
-        if attempt(world, attack, hostile, middle) == usual:
-            low = middle
-        else:
+        if does_harm(world, attack, hostile, middle):
             high = middle
+        else:
+            low = middle
     return cost(planned(world, attack, hostile, high)[1])
