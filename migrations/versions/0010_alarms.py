@@ -17,5 +17,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Delete it; alarms and evictions rest on whoever called since then."""
+    """Delete it; alarms rest on the tenants that called since then."""
     op.drop_column("pool_state", "run")

@@ -65,7 +65,7 @@ def small(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> st
 
 
 def unchanging_server(path: Path) -> AbstractContextManager[AssayProcess]:
-    """Serve a database that nobody changes; it is looked at once a second, not ten times."""
+    """Serve a database that does not change; it is looked at once a second, not ten times."""
     options = ("--listen", "127.0.0.1:0", "--now", NOW)
     return running("serving", "serve", *options, "--database", f"sqlite:///{path}")
 

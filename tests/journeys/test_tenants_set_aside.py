@@ -83,7 +83,7 @@ def test_an_explanation_shows_what_each_group_contributed(database: tuple[str, E
     assert groups["counted wholly"]["tenants"] == TENANTS - 1
     assert found["aside"] == [BROKEN]
     assert found["factor"] == pytest.approx(1.0, abs=0.01)
-    wrong = assay(*asked, "nobody", "--database", database[0])
+    wrong = assay(*asked, "unknown", "--database", database[0])
     assert wrong.code == 2
     assert "a, b, c, d" in wrong.err
 

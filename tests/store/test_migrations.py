@@ -41,7 +41,7 @@ DIGESTS = {
     "0007_capabilities.py": "dfd14205794e6bdf1741ad4c2a277c0d7e062aa6533cf30e9f461d881aa229ef",
     "0008_late_evidence.py": "b170a6a7c099ba261e5240a99a87ace3505edef8e5ab81d094277ba52aff34df",
     "0009_attempts.py": "50fd33127f7496aae156e37c2152f12c4209928562690c583ba81c499317323f",
-    "0010_alarms.py": "024be38e28c8dc94fb2fa5a2cfbb19ee23ce723b8f4c2bd6bb1c44bdd9ff8c4a",
+    "0010_alarms.py": "de37efd736d3e0e405690d120ad58ba768f5d54da0321213125a1a8fb15d5f9a",
 }
 """SHA-256 of every released migration; databases have run it in this form."""
 

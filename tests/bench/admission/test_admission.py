@@ -80,7 +80,7 @@ def test_few_hostile_tenants_change_no_pool(attack: Attack) -> None:
     quiet, found = manipulation(profile("exacto"), [Attack(0, 0), attack], 3)
     assert not found.admitted
     assert not found.evicted
-    assert found.read - quiet.read < 0.01
+    assert found.read - quiet.read < 0.015  # twenty make 14 times the calls of all others here
 
 
 @pytest.mark.parametrize("attack", [Attack(400, 10**4)], ids=["as many as are honest"])

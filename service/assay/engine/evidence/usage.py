@@ -185,7 +185,7 @@ def far_worse(at: TenantsAtEndpoint, spec: EvidenceSpec, least: float, times: fl
     """Return who certainly errs more often than `least` and so many times as often as the others.
 
     The others are the tenants that do not certainly err more often than `EvidenceSpec.
-    outlier_errors`. If nobody else called the endpoint, there are no outliers.
+    outlier_errors`. If no other tenant called the endpoint, there are no outliers.
     """
     worse = _certainly_above(spec.outlier_errors, at, spec, np.ones(len(at.calls), dtype=bool))
     others = fsum(at.counting[~worse].tolist()) if worse.any() else 0.0
