@@ -46,7 +46,12 @@ def peers(
 
 
 def seen(tag: str, calls: int, requests: int = 999, **more: object) -> Observation:
-    return make_observation(tag, calls=calls, requests=requests, **more)  # type: ignore[arg-type]  # of several types
+    return make_observation(
+        tag,
+        calls=calls,
+        requests=requests,
+        **more,  # type: ignore[arg-type] # several types
+    )
 
 
 def test_peers_are_the_other_providers_of_the_same_source() -> None:
@@ -140,7 +145,7 @@ def tenants(number: int, size: int, share: float, **more: object) -> list[Traffi
     return [
         make_counts(
             round(size * share), tenant=f"t{n:02}", auto=(size, round(size * share)),
-            requests=size, **more,  # type: ignore[arg-type]  # of several types
+            requests=size, **more,  # type: ignore[arg-type] # of several types
         )
         for n in range(number)
     ]  # fmt: skip
