@@ -191,8 +191,10 @@ SECRET = "geheim"  # noqa: S105 - what must never be shown
     ],
 )
 def test_an_unavailable_database_is_one_line_without_its_password(
-    command: list[object], url: str
+    command: list[object], url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Beside the journal of an earlier run lies a snapshot, with which `serve` would start.
+    monkeypatch.setenv("ASSAY_JOURNAL", str(tmp_path / "journal"))
     ran = assay(*command, "--database", url)
 
     assert_rejected(ran, 1, "database")

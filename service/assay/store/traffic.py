@@ -171,15 +171,13 @@ def _half_life_steps(connection: Connection, spec: EvidenceSpec, today: int) -> 
 def _excess_calls(connection: Connection, spec: EvidenceSpec, today: int) -> Mapping[str, float]:
     """Return the recent calls of each endpoint by which tenants are above what they count for.
 
-    Only rows that are large by themselves are read: millions of small ones need no grouping so.
+    Only rows that are large by themselves are added up: there are millions of small ones.
     """
     most, c = most_calls_a_day(spec), evidence_day.c
     large = (c.day.between(today - RATE_DAYS, today - 1)) & (c.tool_call_requests > most / _LARGE)
-    rows = select(c.endpoint_id, c.source, c.tenant, c.day, c.tool_call_requests).where(large)
-    calls: defaultdict[tuple[str, str, str, int], int] = defaultdict(int)
-    for endpoint_id, source, tenant, day, number in connection.execute(rows):
-        calls[endpoint_id, source, tenant, day] += number
-    above = sorted((key, number - most) for key, number in calls.items() if number > most)
+    cell, calls = (c.endpoint_id, c.source, c.tenant, c.day), func.sum(c.tool_call_requests)
+    query = select(*cell, calls).where(large).group_by(*cell).having(calls > most)
+    above = sorted((tuple(key), int(n) - most) for *key, n in connection.execute(query))
     if any(not tenant for (_, _, tenant, _), _ in above):
         naming = set(connection.scalars(select(c.source).where(c.tenant != "").distinct()))
         above = [(key, number) for key, number in above if key[2] or key[1] in naming]
