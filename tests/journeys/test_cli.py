@@ -32,7 +32,7 @@ IMPORTS = (
     "inspect",
     "tau2",
 )
-AUDIT = ("list", "show", "replay", "verify", "export", "prune", "erase", "revisions")
+AUDIT = ("list", "show", "replay", "verify", "export", "prune", "erase", "revisions", "tenants")
 COMMANDS = (
     *("demo", "serve", "migrate", "decide", "pool", "outcomes"),
     *(f"import {kind}" for kind in IMPORTS),

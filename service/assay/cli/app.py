@@ -125,7 +125,7 @@ COMMANDS = {
     ),
     "audit tenants": (
         "audit_tenants:tenants_command",
-        "List the tenants whose reports do not count, because they fail everywhere.",
+        "List the tenants whose reports are set aside, by model.",
     ),
     "audit prune": (
         "audit_retention:prune_command",

@@ -44,8 +44,8 @@ SHOWN: Final = (1, 3, 24, 26, 48)
 ACCURACIES: Final = (0.99, 0.985, 0.94, 0.98, 0.995, 0.90, 0.97)
 GOOD, WORSE = 0.985, 0.90
 PROPENSITY = 0.6
-TENANTS = tuple(f"simulated-{number}" for number in range(5))
-REQUESTS = 60  # of a tenant at an endpoint in an hour
+TENANTS = tuple(f"simulated-{number}" for number in range(4))  # five would have to earn trust
+REQUESTS = 75  # of a tenant at an endpoint in an hour
 SEED = 7
 SETTLING = timedelta(minutes=1)
 
