@@ -363,12 +363,11 @@ class EndpointRows:
             )
             for number in sorted(set(source.tolist()))
         }
-        sources = tuple(by_source)
         return FoldedCounts(
             observed=total(by_source.values()),
             discounted=discounted,
             half_life=timedelta(hours=float(columns.half_life[rows.start])),
-            sources=sources,
+            sources=tuple(by_source),
             observed_from=EPOCH + HOUR * int(columns.first_hour[rows].min()),
             observed_to=EPOCH + HOUR * (int(columns.last_hour[rows].max()) + 1),
             by_source=by_source,
