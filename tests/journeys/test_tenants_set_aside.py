@@ -124,3 +124,13 @@ def test_reporters_are_told_in_the_metadata_of_an_acknowledgement(
         other = pb.ReportOutcomesRequest(source="gw", batch_id="2", outcomes=both[2:])
         _, call = report.with_call(other)
         assert not [k for k, _ in call.trailing_metadata() if k.startswith("assay-tenants")]
+
+        many = [f"{number:02} {'ü' * 250}" for number in range(20)]  # names as long as allowed
+        service.set_aside = {MODEL: frozenset(many)}
+        long = [outcome(tenant, "a") for tenant in many]
+        _, call = report.with_call(
+            pb.ReportOutcomesRequest(source="gw", batch_id="3", outcomes=long)
+        )
+        (found,) = (v for key, v in call.trailing_metadata() if key.startswith("assay-tenants"))
+        assert 0 < len(json.loads(found)) < 20
+        assert len(found) <= 4096

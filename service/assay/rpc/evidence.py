@@ -31,6 +31,7 @@ from assay.v1 import evidence_pb2 as pb, evidence_pb2_grpc as pb_grpc
 NAME: Final = pb.DESCRIPTOR.services_by_name["EvidenceService"].full_name
 TENANTS_SET_ASIDE: Final = "assay-tenants-set-aside"
 _MOST_NAMED: Final = 20
+_MOST_METADATA: Final = 4096  # bytes
 _MAX_PREFERENCE_DIGITS: Final = 9  # preference numbers have 31 bits
 
 
@@ -136,11 +137,16 @@ def _reported(
 
 
 def _about(found: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Return the metadata that names tenants that are set aside, as JSON in ASCII."""
+    """Return the metadata that names tenants that are set aside, as JSON in ASCII.
+
+    Clients reject metadata of more than 8 KiB, and callers choose the names of tenants.
+    """
     known = sorted(set(found))[:_MOST_NAMED]
-    if not known:
-        return ()
-    return ((TENANTS_SET_ASIDE, dumps([{"model": m, "tenant": t} for m, t in known])),)
+    text = dumps([{"model": model, "tenant": tenant} for model, tenant in known])
+    while len(text) > _MOST_METADATA:
+        known.pop()
+        text = dumps([{"model": model, "tenant": tenant} for model, tenant in known])
+    return ((TENANTS_SET_ASIDE, text),) if known else ()
 
 
 def evidence_service(evidence: EvidenceServicer) -> GrpcService:
