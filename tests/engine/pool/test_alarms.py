@@ -10,7 +10,9 @@ from tests.support.pool_timelines import BINDING, START, Hour, endpoint_after, s
 from tests.support.traffic_counts import make_counts
 from tests.support.worlds import HOUR, MODEL
 
+from assay.engine.evidence.observations import CallsByTenant
 from assay.engine.pool.judge import Judgment, judge
+from assay.engine.pool.transition import _longer_run
 from assay.engine.snapshot.pool_memory import (
     EMPTY_MEMORY,
     EVICTED,
@@ -115,6 +117,17 @@ def test_an_eviction_by_tenants_that_turn_out_to_be_broken_is_undone() -> None:
     assert (restored.state, restored.evictions, restored.forgotten) == (MEMBER, 0, None)
     (change,) = [c for each in done for c in each.changes if c.cause == "retracted"]
     assert "eviction is undone" in change.message
+
+
+def test_a_run_drops_tenants_that_called_long_ago() -> None:
+    run: CallsByTenant = {"once": (10.0, 1.0)}
+    kept = []
+    for _ in range(14 * 24):
+        run = _longer_run(run, {"hourly": (10.0, 1.0)})
+        kept.append("once" in run)
+    assert kept[24]
+    assert not kept[-1]
+    assert set(run) == {"hourly"}
 
 
 def test_other_evictions_are_not_undone() -> None:

@@ -39,6 +39,16 @@ def _no_calls() -> CallsByTenant:
     return {}
 
 
+def add_calls(parts: Iterable[tuple[CallsByTenant, float, float]]) -> CallsByTenant:
+    """Return the sums by tenant, in the order of names; each part has factors for both counts."""
+    found: dict[str, tuple[float, float]] = {}
+    for by_tenant, call_factor, error_factor in parts:
+        for tenant, (calls, errored) in by_tenant.items():
+            before = found.get(tenant, (0.0, 0.0))
+            found[tenant] = before[0] + call_factor * calls, before[1] + error_factor * errored
+    return {tenant: found[tenant] for tenant in sorted(found)}
+
+
 @dataclass(frozen=True, slots=True)
 class HourOfEndpoint:
     """The counts of one endpoint in one hour: all, and those that count by tenants' share of use.

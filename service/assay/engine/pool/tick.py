@@ -18,6 +18,7 @@ from assay.engine.evidence.observations import (
     EndpointEvidence,
     FoldedCounts,
     HourCounts,
+    add_calls,
 )
 from assay.engine.policy.binding import CompiledBinding
 from assay.engine.policy.evaluation import Facts
@@ -140,16 +141,11 @@ class PoolTick:
         self, endpoint_id: str, folded: FoldedCounts | None, late: Callers
     ) -> CallsByTenant:
         """Return the tenants' calls of the closed hour, and what is new of earlier ones."""
-        found: dict[str, tuple[float, float]] = {}
         observed = self._in_hour(self.closed, endpoint_id)
         hours: Callers = [({"": (observed.calls, observed.errored)}, 1.0, 1.0), *late]
         if folded:
             hours.append((folded.hour.by_tenant(), 1.0, 1.0))
-        for calls_by_tenant, call_part, error_part in hours:
-            for tenant, (calls, errored) in sorted(calls_by_tenant.items()):
-                before = found.get(tenant, (0.0, 0.0))
-                found[tenant] = before[0] + call_part * calls, before[1] + error_part * errored
-        return {tenant: both for tenant, both in found.items() if both[0]}
+        return {tenant: both for tenant, both in add_calls(hours).items() if both[0]}
 
     def _late(
         self, endpoint_id: str, state: PoolState | None, folded: FoldedCounts | None

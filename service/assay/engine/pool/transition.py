@@ -30,7 +30,13 @@ from datetime import datetime, timedelta
 from math import exp2, fsum, log
 from typing import Final
 
-from assay.engine.evidence.observations import NO_HOUR, CallsByTenant, FoldedCounts, HourCounts
+from assay.engine.evidence.observations import (
+    NO_HOUR,
+    CallsByTenant,
+    FoldedCounts,
+    HourCounts,
+    add_calls,
+)
 from assay.engine.evidence.usage import convincing_counts
 from assay.engine.policy.binding import CompiledBinding
 from assay.engine.policy.evaluation import Facts, RuleProgram, SharedFacts, facts_read
@@ -54,6 +60,7 @@ from assay.engine.snapshot.pool_memory import (
 from assay.engine.world.clock import HOUR
 
 _FADE: Final = exp2(-1 / 24)  # of a run by the hour, so that it has hardly more than a day or two
+_FADED_CALLS: Final = 0.05  # a call after four days
 _MOST_KEPT: Final = 100  # tenants behind a slow eviction
 
 
@@ -374,12 +381,12 @@ def is_member(state: PoolState | None) -> bool:
 
 
 def _longer_run(run: CallsByTenant, callers: CallsByTenant) -> CallsByTenant:
-    """Return who called since a CUSUM rose; what was an hour ago counts a little less."""
-    found = {tenant: (_FADE * calls, _FADE * bad) for tenant, (calls, bad) in run.items()}
-    for tenant, (calls, errored) in callers.items():
-        before = found.get(tenant, (0.0, 0.0))
-        found[tenant] = before[0] + calls, before[1] + errored
-    return {tenant: found[tenant] for tenant in sorted(found)}
+    """Return who called since a CUSUM rose; what was an hour ago counts a little less.
+
+    Tenants of whom hardly anything is left are dropped, so that a run does not grow without end.
+    """
+    longer = add_calls(((run, _FADE, _FADE), (callers, 1.0, 1.0)))
+    return {tenant: both for tenant, both in longer.items() if both[0] >= _FADED_CALLS}
 
 
 def _most_errors(endpoint: EvaluatedEndpoint) -> CallsByTenant:
