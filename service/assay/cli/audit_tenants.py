@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
-
 from assay.cli.options import DatabaseUrl, Json
 from assay.cli.output import console, print_json, print_table
+from assay.decision_log.queries import tenants_by_pseudonym
 from assay.engine.pool.report import tenants_set_aside
 from assay.server.database import open_current_database, published_snapshot
-from assay.store.database import reading
-from assay.store.tables import tenant_pseudonym
 
 
 def tenants_command(*, url: DatabaseUrl = None, json: Json = False) -> None:
@@ -27,11 +24,7 @@ def tenants_command(*, url: DatabaseUrl = None, json: Json = False) -> None:
     with open_current_database(url, create=False) as database:
         snapshot = published_snapshot(database)
         aside = tenants_set_aside(snapshot) if snapshot else {}
-        own = tenant_pseudonym.c
-        wanted = {each for names in aside.values() for each in names}
-        query = select(own.pseudonym, own.tenant).where(own.pseudonym.in_(sorted(wanted)))
-        with reading(database) as connection:
-            names = {row.pseudonym: row.tenant for row in connection.execute(query)}
+        names = tenants_by_pseudonym(database) if aside else {}
     rows = [
         (model, names.get(pseudonym, pseudonym))
         for model, pseudonyms in sorted(aside.items())

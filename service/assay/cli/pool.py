@@ -71,11 +71,11 @@ def pool_command(  # noqa: PLR0913 - one option per part of the question
         else:
             snapshot = _snapshot_at(database, at)
         report = pool_report(snapshot, model, tenant)
-        cards = {card.endpoint.verdict.endpoint_id: card for card in scorecards(snapshot, report)}
-        changes = list_pool_changes(database, report.binding, report.model) if history else ()
         if explain is not None:
             show_explanation(database, snapshot, report, explain, json=json)
             return
+        cards = {card.endpoint.verdict.endpoint_id: card for card in scorecards(snapshot, report)}
+        changes = list_pool_changes(database, report.binding, report.model) if history else ()
     if history and json:
         print_json(_history_json(report, changes))
     elif history:

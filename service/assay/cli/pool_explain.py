@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine
 
 from assay.cli.output import console, print_json, print_table
+from assay.decision_log.queries import tenants_by_pseudonym
 from assay.engine.errors import InvalidField
 from assay.engine.evidence.contributions import AccuracyAccount, account_for
 from assay.engine.pool.report import PoolReport
 from assay.engine.snapshot.snapshot import Snapshot
 from assay.store.database import reading
-from assay.store.tables import tenant_pseudonym
 from assay.store.traffic import load_traffic
 
 _TOOLS = ("1–3 tools", "4–15 tools", "16 tools or more")
@@ -56,12 +56,8 @@ def _account(
 
 def _names(database: Engine, account: AccuracyAccount) -> dict[str, str]:
     """Return the names of the tenants that are left out, as far as pseudonyms are known."""
-    wanted = (*account.outliers, *account.aside)
-    own = tenant_pseudonym.c
-    query = select(own.pseudonym, own.tenant).where(own.pseudonym.in_(wanted))
-    with reading(database) as connection:
-        names = {row.pseudonym: row.tenant for row in connection.execute(query)}
-    return {pseudonym: names.get(pseudonym, pseudonym) for pseudonym in wanted}
+    known = tenants_by_pseudonym(database)
+    return {each: known.get(each, each) for each in (*account.outliers, *account.aside)}
 
 
 def _json(account: AccuracyAccount, names: dict[str, str]) -> dict[str, Any]:

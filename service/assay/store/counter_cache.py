@@ -30,10 +30,10 @@ from assay.outcomes.counting import ToolCounts
 from assay.store.evidence_tables import evidence_counter, evidence_day
 
 NOT_COUNTED: CountedHours = {}
-CELL: Final = ("endpoint_id", "source", "tenant", "stratum")
-COUNTS: Final = ToolCounts._fields
-_CALLS: Final = COUNTS.index("tool_call_requests")
-_ERRORED: Final = COUNTS.index("errored_requests")
+_CELL: Final = ("endpoint_id", "source", "tenant", "stratum")
+_COUNTS: Final = ToolCounts._fields
+_CALLS: Final = _COUNTS.index("tool_call_requests")
+_ERRORED: Final = _COUNTS.index("errored_requests")
 _STRATA: Final = 64  # there are fewer
 _NO_ALIASES: Final[Mapping[str, str]] = {}
 _BATCH: Final = 50_000  # rows read at a time
@@ -96,7 +96,7 @@ def _together(parts: Sequence[Rows]) -> Rows:
     return Rows.of(names, counts)
 
 
-_NO_ROWS: Final = Rows.of([np.zeros(0, np.int32)] * 5, [np.zeros(0, np.int64)] * len(COUNTS))
+_NO_ROWS: Final = Rows.of([np.zeros(0, np.int32)] * 5, [np.zeros(0, np.int64)] * len(_COUNTS))
 
 
 class TableCache:
@@ -161,7 +161,7 @@ class TableCache:
         """Read the rows of some hours or days, in place of what is cached of them."""
         parts = [self.rows.only(~np.isin(self.rows.span, [*grown, *gone]))]
         if grown:
-            columns = (self._table.c[name] for name in (*CELL, self._span.name, *COUNTS))
+            columns = (self._table.c[name] for name in (*_CELL, self._span.name, *_COUNTS))
             query = select(*columns).where(self._span.in_(grown))
             found = iter(connection.execute(query))
             while batch := list(islice(found, _BATCH)):
@@ -184,8 +184,8 @@ class CellSums:
     """The sums of each cell, in the order of their names.
 
     `endpoint`, `source` and `tenant` are places in `names`, all in order. `weighted` and `counts`
-    are by column of `COUNTS`, `closed` the tool-call requests and errored ones of the closed hour.
-    `first` and `last` are hours. `late` has the earlier hours that were asked for, by cell.
+    are by field of `ToolCounts`, `closed` the tool-call requests and errored ones of the closed
+    hour. `first` and `last` are hours. `late` has the earlier hours that were asked for, by cell.
     """
 
     names: tuple[Sequence[str], Sequence[str], Sequence[str]]

@@ -12,9 +12,9 @@ from tests.support.traffic_counts import SPEC, blend_counts, make_counts
 from tests.support.worlds import AS_OF, HOUR, MODEL, make_observation
 
 from assay.engine.evidence.observations import FoldedCounts, fold_observations
-from assay.engine.evidence.propensity import PeerShares, ShareEstimate, peer_shares, propensity
+from assay.engine.evidence.propensity import PeerShares, ShareEstimate, peer_shares, smoothed
 from assay.engine.evidence.statistics import logit, peer_band
-from assay.engine.world.measurements import Counts, Observation, TrafficCounts
+from assay.engine.world.measurements import Observation, TrafficCounts
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ from assay.engine.world.measurements import Counts, Observation, TrafficCounts
 def test_propensity_lies_strictly_between_zero_and_one(
     calls: int, requests: int, share: float
 ) -> None:
-    assert propensity(Counts(requests, calls, 0)) == pytest.approx(share)
+    assert smoothed(calls, requests) == pytest.approx(share)
 
 
 # --- peers ---

@@ -225,12 +225,11 @@ def _judge_model(
     slug = parse_slug(name, models=snapshot.models, variants=variants)
     view = snapshot.models[slug.model]
     tenant = snapshot.tenants.get(request.tenant, NO_TENANT)
+    asked = request_facts(request, slug.model, slug.variants)
+    asked["draw"] = uniform_of(moment.seed)
     shared = {
         "model": view.facts,
-        "request": {
-            **request_facts(request, slug.model, slug.variants),
-            "draw": uniform_of(moment.seed),
-        },
+        "request": asked,
         "tenant": tenant_facts(
             request.tenant,
             tenant.settings,

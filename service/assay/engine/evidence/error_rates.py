@@ -55,18 +55,10 @@ class Cells:
 
 @dataclass(frozen=True, slots=True)
 class ErrorRates:
-    """The factors of a model; `usual` is each cell's rate of errors at an average endpoint."""
+    """The factors of endpoints, and `usual`, each cell's rate of errors at an average endpoint."""
 
-    rate: float
-    strata: Floats
-    tenants: Floats
     endpoints: Floats
     usual: Floats
-
-    def expected(self, cells: Cells) -> Floats:
-        """Return each cell's expected rate of errors at its own endpoint."""
-        found: Floats = np.minimum(self.usual * self.endpoints[cells.endpoint], 1.0)
-        return found
 
 
 def fit(cells: Cells) -> ErrorRates:
@@ -95,8 +87,7 @@ def fit(cells: Cells) -> ErrorRates:
         before, endpoints = endpoints, endpoint_factors()
         if (np.abs(endpoints - before) <= _CONVERGED * before).all():
             break
-    usual_rate = rate * strata[cells.stratum] * tenants[cells.tenant]
-    return ErrorRates(rate, strata, tenants, endpoints, usual_rate)
+    return ErrorRates(endpoints, rate * strata[cells.stratum] * tenants[cells.tenant])
 
 
 def _ratio(over: Floats, under: Floats) -> Floats:

@@ -54,15 +54,11 @@ class ToolShares:
     usable: ShareEstimate | None = None
 
 
-def propensity(counts: Counts) -> float:
-    """Return the smoothed share of requests that ended in tool calls, strictly between 0 and 1.
+def smoothed(hits: float, size: float) -> float:
+    """Return the share of hits, strictly between 0 and 1.
 
     This is the Krichevsky-Trofimov estimate (service/STATISTICS.md#propensity).
     """
-    return _smoothed(counts.tool_call_requests, counts.requests)
-
-
-def _smoothed(hits: float, size: float) -> float:
     return (hits + _SMOOTHING) / (size + 2 * _SMOOTHING)
 
 
@@ -71,7 +67,7 @@ def observed_shares(counts: Counts, design_effect: float) -> ToolShares:
     if not counts.requests:
         return ToolShares()
     clean = counts.tool_call_requests - counts.errored_requests
-    shares = [_smoothed(hits, counts.requests) for hits in (counts.tool_call_requests, clean)]
+    shares = [smoothed(hits, counts.requests) for hits in (counts.tool_call_requests, clean)]
     size = counts.requests / design_effect
     return ToolShares(*[ShareEstimate(p, size, sqrt(_by_chance(p, size))) for p in shares])
 

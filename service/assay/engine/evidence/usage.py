@@ -4,10 +4,10 @@ How it works. Anyone can make up tenants and calls, but only at a cost. Therefor
 what it has used: its requests with tools at all endpoints of the model, undiscounted, as far back
 as evidence counts (`PoolUsage`). From this follow three limits:
 
-- `PoolUsage.bounds`: at one endpoint, no tenant has more than twice its share of use.
+- `bound`: at one endpoint, no tenant has more than twice its share of use.
 - `outliers`: tenants that err at an endpoint far more often than all others there are left out, as
   long as they are few by their share of use. If they are many, the endpoint has a fault.
-- `set_aside`: tenants that are outliers at three endpoints or more are broken themselves.
+- `set_aside`: tenants that fail at three providers or more are broken themselves.
 
 A source without tenant names vouches for its own counts, and none of the limits applies to it.
 
@@ -63,11 +63,6 @@ class PoolUsage:
 
     amounts: Floats
     whole: float
-
-    @property
-    def tenants(self) -> int:
-        """The number of tenants with any use."""
-        return int(np.count_nonzero(self.amounts))
 
     def share(self, tenants: Ints) -> float:
         """Return the share of use that some tenants have together."""
